@@ -1,0 +1,1 @@
+"""One module per backend; the only place that imports vendor SDKs."""

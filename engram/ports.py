@@ -1,0 +1,262 @@
+"""The five things that Engram needs from the outside, and what each must promise.
+
+Adapters live in `engram.adapters`; tests/contracts holds one suite per port that runs over all of them.
+Adapters raise only the errors of `engram.errors`: `Unavailable` for an outage (the caller may try again),
+`Misconfigured` for what somebody has to mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from engram.memories import AgentKey, Erasure, Hit, Memory, PageQuery, Scope, VectorQuery
+
+
+class Clock(Protocol):
+    """The time of day."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        ...
+
+
+# --- the log ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry of the log, as bytes: decoding is the reader's, so that a broken one can be set aside."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: Mapping[str, bytes]
+    appended_at: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """What a gateway appends: the key decides the partition."""
+
+    key: bytes
+    value: bytes
+    headers: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that cannot be processed, and why."""
+
+    record: Record
+    reason: str
+    """A short snake_case word: the metric's label."""
+    error: str
+    attempts: int = 1
+
+
+class EventLog(Protocol):
+    """A durable, partitioned, append-only log with one committed position per group and partition."""
+
+    @property
+    def retention_s(self) -> float:
+        """How long a record is kept, in seconds."""
+        ...
+
+    async def append(self, records: Sequence[NewRecord]) -> dict[int, int]:
+        """Append in order; return once all are durable: for every partition touched, its highest offset.
+
+        Raises Unavailable when the log cannot take writes (then a part may still have been written), and
+        Overloaded when too much is waiting already (then nothing was written).
+        """
+        ...
+
+    async def read(self, group: str, *, limit: int, wait_s: float) -> Sequence[Record]:
+        """The next records of the group, at most `limit`, in order within each partition.
+
+        Waits up to `wait_s` for the first. A group that is new begins at the oldest record; one that has
+        just been opened goes on behind its commit. Raises Unavailable.
+        """
+        ...
+
+    async def commit(self, group: str, positions: Mapping[int, int]) -> None:
+        """Store, durably, the next offset to read for each partition. Never lowers one. Raises Unavailable."""
+        ...
+
+    async def committed(self, group: str) -> Mapping[int, int]:
+        """The next offset to read of each partition that the group has committed."""
+        ...
+
+    async def end(self) -> Mapping[int, int]:
+        """The offset that the next record of each partition will get."""
+        ...
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
+        ...
+
+
+class Watermarks(Protocol):
+    """How far the finished work has come: what `wait=indexed` and `after` look at."""
+
+    async def publish(self, positions: Mapping[int, int]) -> None:
+        """Everything below these offsets is finished. Never lowered."""
+        ...
+
+    async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
+        """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
+        ...
+
+
+class ErasureLedger(Protocol):
+    """Every erasure that was ever asked for, newest per subject; kept when the log has forgotten."""
+
+    async def add(self, erasure: Erasure) -> None:
+        """Remember it durably. Adding it again, or an older one of the same subject, changes nothing."""
+        ...
+
+    def covers(self, memory: Memory) -> bool:
+        """Whether any erasure takes this memory. In memory; never blocks."""
+        ...
+
+
+# --- the store -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A deleted memory: the id stays taken, so that no late arrival brings it back."""
+
+    tenant: str
+    agent_id: str
+    memory_id: str
+    deleted_at: float
+
+
+class VectorStore(Protocol):
+    """Memories with their vectors.
+
+    Reads never return tombstones or memories whose `expires_at` is at or before the query's `now`.
+    All methods raise Unavailable on an outage.
+    """
+
+    async def insert(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
+        """Add memories that are not there; what is there, tombstones too, stays as it is.
+
+        `vectors` has the shape (len(memories), dim), each row of length 1. Returns once readers see them.
+        """
+        ...
+
+    async def bury(self, tombstones: Sequence[Tombstone]) -> None:
+        """Replace each memory, there or not, by a tombstone that keeps nothing but the id."""
+        ...
+
+    async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
+        """Remove every memory that the erasure covers; tombstones stay. Returns the agents that lost some."""
+        ...
+
+    async def sweep(self, *, expired_before: float, tombstones_before: float, limit: int) -> int:
+        """Remove at most `limit` expired memories and overaged tombstones; return how many went."""
+        ...
+
+    async def search(self, query: VectorQuery) -> Sequence[Hit]:
+        """Nearest first, ties by newer: at most k hits; exact within one agent."""
+        ...
+
+    async def page(self, query: PageQuery) -> Sequence[Memory]:
+        """In the order of memories, strictly after `query.after`."""
+        ...
+
+    async def count(self, query: PageQuery) -> int:
+        """How many memories match, whatever `limit` and `after` say."""
+        ...
+
+    async def get(self, tenant: str, agent_id: str, memory_id: str, *, now: float) -> Memory | None:
+        """One memory of that agent, or None."""
+        ...
+
+    async def agents(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:
+        """(agent_id, number of memories), the largest first, equal ones by id."""
+        ...
+
+    async def flush(self) -> None:
+        """Make everything so far survive a power cut. Offsets are committed only behind this."""
+        ...
+
+
+# --- the cache -------------------------------------------------------------------------------------------
+
+
+class Cache(Protocol):
+    """Answers per agent, valid only within the generation in which their search began.
+
+    An outage of the cache is a miss on the reading side; `invalidate` raises Unavailable, because a write
+    that the cache was not told of is not finished.
+    """
+
+    async def get(self, agent: AgentKey, key: bytes) -> tuple[bytes | None, bytes]:
+        """The answer, or None, and the generation to hand to `put`."""
+        ...
+
+    async def put(self, agent: AgentKey, key: bytes, answer: bytes, generation: bytes, ttl_s: float) -> None:
+        """Keep an answer at most `ttl_s`; void when the generation is no longer the agent's."""
+        ...
+
+    async def invalidate(self, agents: Collection[AgentKey]) -> None:
+        """Begin a new generation for each: no answer computed before can be in use any more."""
+        ...
+
+    async def clear(self) -> None:
+        """Begin a new generation for everything."""
+        ...
+
+
+# --- the embedder ----------------------------------------------------------------------------------------
+
+
+class Priority(IntEnum):
+    """Who waits for whom: a query never stands behind the batches of the ingest."""
+
+    QUERY = 0
+    INGEST = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """`vectors`: float32 of shape (n, dim), rows of length 1. `truncated[i]`: only a beginning was seen."""
+
+    vectors: NDArray[np.float32]
+    truncated: Sequence[bool]
+
+
+class Embedder(Protocol):
+    """Texts to vectors. Never runs on the event loop."""
+
+    @property
+    def model_id(self) -> str:
+        """Names the model and its revision: vectors of two embedders compare only when this is equal."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """The number of components of a vector."""
+        ...
+
+    async def embed(self, texts: Sequence[str], priority: Priority = Priority.INGEST) -> Embeddings:
+        """One row per text, in order; equal texts get equal rows.
+
+        Raises Overloaded when the queue is full, Unavailable when a remote model cannot be reached.
+        """
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Word pieces of the text as this model counts them, without special tokens."""
+        ...
