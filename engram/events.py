@@ -1,0 +1,135 @@
+"""The envelope: what stands in the log, version 1, and how it becomes a memory.
+
+Gateways write it, workers and other readers read it; docs/schemas/ holds its JSON Schema. Readers ignore
+fields that they do not know, and refuse a version that they do not know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
+
+from engram import identity
+from engram.errors import InvalidEvent
+from engram.memories import Erasure, Memory, SubjectKind
+from engram.ports import NewRecord, Tombstone
+
+if TYPE_CHECKING:
+    from engram.ports import Record
+
+SCHEMA_VERSION = b"1"
+
+
+class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=True):
+    """A game event after admission: names replaced, times fixed, limits kept."""
+
+    tenant: str
+    agent_id: str
+    memory_id: str
+    server: str
+    timestamp: float
+    accepted_at: float
+    type: str | None = None
+    text: str | None = None
+    data: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    player: str | None = None
+    agent_player: str | None = None
+    pos: dict[str, float] | None = None
+    tick: float | None = None
+    importance: float = 5.0
+    expires_at: float | None = None
+
+    def memory(self, text: str) -> Memory:
+        """The memory of this event, with the text that it is remembered by."""
+        return Memory(
+            id=self.memory_id,
+            tenant=self.tenant,
+            agent_id=self.agent_id,
+            text=text,
+            timestamp=self.timestamp,
+            accepted_at=self.accepted_at,
+            server=self.server,
+            type=self.type,
+            metadata={**(self.data or {}), **(self.metadata or {})},
+            pos=self.pos,
+            tick=self.tick,
+            importance=self.importance,
+            player=self.player,
+            agent_player=self.agent_player,
+            expires_at=self.expires_at,
+        )
+
+
+class Delete(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):
+    """One memory is to be forgotten for good."""
+
+    tenant: str
+    agent_id: str
+    memory_id: str
+    accepted_at: float
+
+    def tombstone(self) -> Tombstone:
+        """What the store keeps of it."""
+        return Tombstone(self.tenant, self.agent_id, self.memory_id, self.accepted_at)
+
+
+class Erase(msgspec.Struct, frozen=True, tag_field="op", tag="erase"):
+    """Everything of an agent or a player accepted until now is to be forgotten."""
+
+    tenant: str
+    erasure_id: str
+    kind: Literal["agent", "player"]
+    subjects: tuple[str, ...]
+    accepted_at: float
+
+    def erasure(self) -> Erasure:
+        """The entry of the ledger."""
+        return Erasure(self.erasure_id, self.tenant, SubjectKind(self.kind), self.subjects, self.accepted_at)
+
+
+Envelope: TypeAlias = Put | Delete | Erase
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Put | Delete | Erase)
+
+
+def encode(envelope: Envelope, *, event_id: str | None = None) -> NewRecord:
+    """One record for the log, keyed by its agent (an erasure: by its first subject)."""
+    agent = envelope.subjects[0] if isinstance(envelope, Erase) else envelope.agent_id
+    headers = {"schema": SCHEMA_VERSION, "kind": _kind(envelope), "tenant": envelope.tenant.encode()}
+    if event_id is not None:
+        headers["event_id"] = event_id.encode()
+    return NewRecord(identity.agent_key(envelope.tenant, agent), _encoder.encode(envelope), headers)
+
+
+def decode(record: Record) -> Envelope:
+    """Read a record of the log. Raises InvalidEvent for one that no reader of this version can use."""
+    version = record.headers.get("schema")
+    if version != SCHEMA_VERSION:
+        raise InvalidEvent(f"schema version {version!r} is not one that this reader knows", path="schema")
+    try:
+        return _decoder.decode(record.value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidEvent(str(error)) from error
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the values of the log."""
+    document = msgspec.json.schema(Put | Delete | Erase)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "engram.events, version 1",
+        **document,
+    }
+
+
+def _kind(envelope: Envelope) -> bytes:
+    match envelope:
+        case Put():
+            return b"put"
+        case Delete():
+            return b"delete"
+        case Erase():
+            return b"erase"
