@@ -1,0 +1,45 @@
+-- What the mod costs: the last samples of one kind of work, in microseconds.
+
+local Profile = {}
+Profile.__index = Profile
+
+local KEPT = 4096
+
+function Profile.new(micros)
+	return setmetatable({micros = micros, samples = {}, count = 0, total = 0, max = 0}, Profile)
+end
+
+function Profile:add(us)
+	self.samples[self.count % KEPT + 1] = us
+	self.count = self.count + 1
+	self.total = self.total + us
+	if us > self.max then
+		self.max = us
+	end
+end
+
+-- Forgets all samples, so that a measurement can begin after the start-up.
+function Profile:reset()
+	self.samples, self.count, self.total, self.max = {}, 0, 0, 0
+end
+
+-- {count, mean_us, p50_us, p99_us, max_us}; the percentiles are those of the last 4,096 samples.
+function Profile:summary()
+	local sorted = {}
+	for i, us in ipairs(self.samples) do
+		sorted[i] = us
+	end
+	table.sort(sorted)
+	local function percentile(p)
+		return sorted[math.max(1, math.ceil(p * #sorted))] or 0
+	end
+	return {
+		count = self.count,
+		mean_us = self.count > 0 and self.total / self.count or 0,
+		p50_us = percentile(0.5),
+		p99_us = percentile(0.99),
+		max_us = self.max,
+	}
+end
+
+return Profile

@@ -1,0 +1,366 @@
+-- What was captured and not yet acknowledged: a queue of segments, each one file of JSON lines in the world's
+-- folder and one request to the gateway.
+--
+-- The promise: an event that put() took is written to its file before put() returns, and its file is deleted only
+-- when the gateway answered for it. A killed server therefore loses nothing of it; the next start sends the same
+-- ids again. Only events beyond the limit are dropped, lowest value first, and counted.
+
+local Spool = {}
+Spool.__index = Spool
+
+-- One request: at most this many events, and well under the gateway's 1 MiB.
+Spool.MAX_EVENTS = 199
+Spool.MAX_BYTES = 400 * 1024
+-- Events kept in memory alone, when the world's folder cannot be written.
+Spool.MAX_UNSAVED = 5000
+-- Segments that are rewritten in one step when the spool is full; each costs about 0.2 ms.
+local REWRITES = 4
+
+-- What is dropped first. Types that are not listed are worth keeping longest.
+local VALUE = {dig = 1, place = 1, punch = 1, damage = 2, craft = 2, join = 2, leave = 2}
+local HIGHEST = 3
+
+-- write_json sorts the keys, and no key of an event sorts after "type".
+local function type_of(line)
+	return line:match('"type" ?: ?"([^"]*)"}$') or "text"
+end
+
+local function value_of(line)
+	return VALUE[type_of(line)] or HIGHEST
+end
+
+-- options: dir, boot (hex), started (whole seconds), limit (events), list(dir) -> file names, log(level, text).
+function Spool.new(options)
+	return setmetatable({
+		dir = options.dir,
+		prefix = ("%012d-%s"):format(options.started, options.boot),
+		limit = options.limit,
+		list = options.list,
+		log = options.log,
+		segments = {},
+		head = 1,
+		tail = 0,
+		number = 0,
+		count = 0,
+		unsaved = 0,
+		dropped = 0,
+		dropped_total = 0,
+		dropped_types = {},
+	}, Spool)
+end
+
+local function read_lines(path)
+	local file = io.open(path, "rb")
+	if not file then
+		return {}, 0
+	end
+	local content = file:read("*a") or ""
+	file:close()
+	local lines, torn = {}, 0
+	for line in content:gmatch("[^\n]+") do
+		-- A line that was cut off by a crash of the machine was never promised.
+		if line:find("^{.*}$") and not line:find("%z") then
+			lines[#lines + 1] = line
+		else
+			torn = torn + 1
+		end
+	end
+	return lines, torn
+end
+
+local function tally(segment, lines)
+	segment.count, segment.bytes, segment.values = #lines, 0, {0, 0, 0}
+	for _, line in ipairs(lines) do
+		local value = value_of(line)
+		segment.values[value] = segment.values[value] + 1
+		segment.bytes = segment.bytes + #line + 1
+	end
+end
+
+function Spool:push(segment)
+	self.tail = self.tail + 1
+	self.segments[self.tail] = segment
+	return segment
+end
+
+-- Takes over what an earlier run left behind. Returns the number of events.
+function Spool:load()
+	local names, torn = {}, 0
+	for _, name in ipairs(self.list(self.dir)) do
+		if name:find("^%d+%-%x+%-%d+%.ndjson$") or name:find("^%d+%-%x+%-%d+%.erase$") then
+			names[#names + 1] = name
+		elseif name:find("%.part$") then
+			os.remove(self.dir .. "/" .. name)
+		end
+	end
+	table.sort(names)
+	for _, name in ipairs(names) do
+		local segment = {path = self.dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil}
+		local lines, bad = read_lines(segment.path)
+		torn = torn + bad
+		if #lines == 0 then
+			os.remove(segment.path)
+		else
+			tally(segment, lines)
+			self:push(segment)
+			if not segment.erase then
+				self.count = self.count + segment.count
+			end
+		end
+	end
+	if torn > 0 then
+		self.log("warning", ("spool: left out %d incomplete lines"):format(torn))
+	end
+	return self.count
+end
+
+function Spool:begin(erase)
+	self.number = self.number + 1
+	local path = ("%s/%s-%08d.%s"):format(self.dir, self.prefix, self.number, erase and "erase" or "ndjson")
+	local segment = {path = path, lines = {}, count = 0, bytes = 0, values = {0, 0, 0}, erase = erase, saved = true}
+	segment.file = io.open(path, "ab")
+	if not segment.file then
+		self:unsave(segment)
+	end
+	return self:push(segment)
+end
+
+function Spool:unsave(segment)
+	if segment.saved then
+		segment.saved = false
+		self.unsaved = self.unsaved + segment.count
+		if not self.warned then
+			self.warned = true
+			self.log("error", "spool: cannot write " .. segment.path .. ": events are kept in memory only")
+		end
+	end
+end
+
+local function write(segment, line)
+	local file = segment.file
+	return file and file:write(line, "\n") and file:flush()
+end
+
+-- Takes one encoded event; on return it is in its file.
+function Spool:put(line, now_us)
+	local segment = self.open
+	if segment and (segment.count >= Spool.MAX_EVENTS or segment.bytes + #line >= Spool.MAX_BYTES) then
+		self:seal()
+		segment = nil
+	end
+	if not segment then
+		segment = self:begin(false)
+		segment.began_us = now_us
+		self.open = segment
+	end
+	if segment.saved and not write(segment, line) then
+		self:unsave(segment)
+	end
+	segment.count = segment.count + 1
+	segment.lines[segment.count] = line
+	segment.bytes = segment.bytes + #line + 1
+	local value = value_of(line)
+	segment.values[value] = segment.values[value] + 1
+	self.count = self.count + 1
+	if not segment.saved then
+		self.unsaved = self.unsaved + 1
+	end
+end
+
+-- An erasure keeps its place in the queue: what was captured before it is sent before it, and is erased too.
+function Spool:put_erasure(line)
+	self:seal()
+	local segment = self:begin(true)
+	segment.lines[1], segment.count = line, 1
+	if segment.saved and not write(segment, line) then
+		self:unsave(segment)
+	end
+	if segment.file then
+		segment.file:close()
+		segment.file = nil
+	end
+end
+
+-- Ends the segment that is being filled; it is then ready to be sent.
+function Spool:seal()
+	local segment = self.open
+	if not segment then
+		return
+	end
+	self.open = nil
+	if segment.file then
+		segment.file:close()
+		segment.file = nil
+	end
+	if segment.saved and self.tail > self.head then
+		segment.lines = nil
+	end
+	if self.count > self.limit or self.unsaved > Spool.MAX_UNSAVED then
+		self:shed()
+	end
+end
+
+local function lines_of(segment)
+	return segment.lines or (read_lines(segment.path))
+end
+
+-- The oldest segment that still holds events of the lowest value there is.
+function Spool:victim(unsaved_only)
+	for value = 1, HIGHEST do
+		for i = self.head, self.tail do
+			local segment = self.segments[i]
+			if segment.values[value] > 0 and not segment.erase and not segment.taken and segment ~= self.open
+					and not (unsaved_only and segment.saved) then
+				return segment, value
+			end
+		end
+	end
+end
+
+function Spool:forget_line(line)
+	local kind = type_of(line)
+	self.dropped = self.dropped + 1
+	self.dropped_total = self.dropped_total + 1
+	self.dropped_types[kind] = (self.dropped_types[kind] or 0) + 1
+end
+
+-- Drops the events of one value, as many as are too many, from a segment.
+function Spool:thin(segment, value, excess)
+	local kept, before = {}, segment.count
+	for _, line in ipairs(lines_of(segment)) do
+		if excess > 0 and value_of(line) == value then
+			self:forget_line(line)
+			excess = excess - 1
+		else
+			kept[#kept + 1] = line
+		end
+	end
+	tally(segment, kept)
+	segment.body = nil
+	self.count = self.count - before + segment.count
+	if not segment.saved then
+		self.unsaved = self.unsaved - before + segment.count
+		segment.lines = kept
+	elseif #kept == 0 then
+		os.remove(segment.path)
+	else
+		segment.lines = segment.lines and kept
+		local part = segment.path .. ".part"
+		local file = io.open(part, "wb")
+		-- If this fails the old file stays: a restart would send more than was promised, never less.
+		if file then
+			local written = file:write(table.concat(kept, "\n"), "\n")
+			file:close()
+			if written then
+				os.rename(part, segment.path)
+			end
+		end
+	end
+end
+
+function Spool:shed()
+	for _ = 1, REWRITES do
+		local unsaved_only = self.count <= self.limit
+		local excess = unsaved_only and self.unsaved - Spool.MAX_UNSAVED or self.count - self.limit
+		if excess <= 0 then
+			break
+		end
+		local segment, value = self:victim(unsaved_only)
+		if not segment then
+			break
+		end
+		self:thin(segment, value, excess)
+	end
+	self:skip_empty()
+end
+
+-- Empty segments stand in the queue until they reach its head.
+function Spool:skip_empty()
+	while self.head <= self.tail do
+		local segment = self.segments[self.head]
+		if segment.count > 0 or segment == self.open then
+			return
+		end
+		self.segments[self.head] = nil
+		self.head = self.head + 1
+	end
+end
+
+-- Whether there is something to send: a full segment, or one whose first event has waited interval_us.
+function Spool:due(now_us, interval_us)
+	self:skip_empty()
+	local segment = self.segments[self.head]
+	return segment ~= nil and (segment ~= self.open or now_us - segment.began_us >= interval_us)
+end
+
+-- The oldest segment, {count, body, erase, …}, or nil. body joins its lines with commas. It stays in the spool
+-- until done() is called; untaken segments may be thinned.
+function Spool:take()
+	self:skip_empty()
+	local segment = self.segments[self.head]
+	if not segment then
+		return nil
+	end
+	if segment == self.open then
+		self:seal()
+	end
+	if not segment.body then
+		segment.body = table.concat(lines_of(segment), ",")
+	end
+	if segment.saved then
+		segment.lines = nil
+	end
+	segment.taken = true
+	return segment
+end
+
+-- The segment could not be sent now: it stays at the head.
+function Spool:give_back(segment)
+	segment.taken = nil
+end
+
+-- The segment was answered for: its file goes.
+function Spool:done(segment)
+	assert(segment == self.segments[self.head], "only the oldest segment can be done")
+	os.remove(segment.path)
+	if not segment.erase then
+		self.count = self.count - segment.count
+		if not segment.saved then
+			self.unsaved = self.unsaved - segment.count
+		end
+	end
+	self.segments[self.head] = nil
+	self.head = self.head + 1
+end
+
+-- How many events were dropped since the last call, and of which types; nil when none were.
+function Spool:take_drops()
+	if self.dropped == 0 then
+		return nil
+	end
+	local drops = {count = self.dropped, types = self.dropped_types}
+	self.dropped, self.dropped_types = 0, {}
+	return drops
+end
+
+-- Puts one line into the next segment to be sent, ahead of the backlog.
+function Spool:put_first(line, now_us)
+	self:skip_empty()
+	local segment = self.segments[self.head]
+	if not segment or segment == self.open or segment.erase or segment.taken or not segment.saved then
+		return self:put(line, now_us)
+	end
+	segment.file = io.open(segment.path, "ab")
+	if not write(segment, line) then
+		segment.file = nil
+		return self:put(line, now_us)
+	end
+	segment.file:close()
+	segment.file, segment.body, segment.lines = nil, nil, nil
+	segment.count = segment.count + 1
+	segment.bytes = segment.bytes + #line + 1
+	segment.values[value_of(line)] = segment.values[value_of(line)] + 1
+	self.count = self.count + 1
+end
+
+return Spool
