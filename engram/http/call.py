@@ -1,0 +1,190 @@
+"""One HTTP call: its body inflated within limits, its answer or its error as JSON."""
+
+from __future__ import annotations
+
+import io
+import re
+import uuid
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import zstandard
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from engram.errors import InvalidRequest, Overloaded, Unavailable
+from engram.http.access import Principal
+
+MAX_BODY_BYTES = 2**20
+MAX_AGENT_ID_CHARS = 256
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CHUNK = 64 * 1024
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder()
+
+
+class Refused(Exception):
+    """An answer other than success that no error of the domain stands for."""
+
+    def __init__(self, status: int, code: str, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, who makes it, and the id by which logs and the answer speak of it."""
+
+    request: Request
+    principal: Principal
+    request_id: str
+
+    @property
+    def tenant(self) -> str:
+        """The caller's tenant."""
+        return self.principal.tenant
+
+    def path(self, name: str) -> str:
+        """A parameter of the path, percent-decoded. Raises InvalidRequest when it is not UTF-8."""
+        try:
+            return unquote_to_bytes(self.request.path_params[name]).decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest("not percent-encoded UTF-8", path=name) from error
+
+    def params(self, kind: type[T]) -> T:
+        """The query string as a struct whose fields are all texts. Raises InvalidRequest."""
+        return _convert(self.request.query_params, kind)
+
+    async def body(self) -> bytes:
+        """The inflated body. Raises Refused (413, 415) and InvalidRequest."""
+        raw = bytearray()
+        try:
+            async for chunk in self.request.stream():
+                raw += chunk
+                if len(raw) > MAX_BODY_BYTES:
+                    raise _too_large()
+        except ClientDisconnect as error:
+            raise InvalidRequest("the request broke off") from error
+        return inflate(bytes(raw), self.request.headers.get("content-encoding", ""))
+
+    async def json(self, kind: type[T]) -> T:
+        """The body as a struct. Raises InvalidRequest with the path of the field at fault."""
+        return decode(await self.body(), kind)
+
+
+def inflate(raw: bytes, encoding: str) -> bytes:
+    """Undo Content-Encoding, never beyond the limit of a body. Raises Refused and InvalidRequest."""
+    for name in reversed([part.strip().lower() for part in encoding.split(",") if part.strip()]):
+        try:
+            match name:
+                case "identity":
+                    continue
+                case "gzip" | "x-gzip":
+                    raw = _gunzip(raw)
+                case "zstd":
+                    with zstandard.ZstdDecompressor(max_window_size=2**23).stream_reader(
+                        io.BytesIO(raw), read_across_frames=True
+                    ) as reader:
+                        raw = reader.read(MAX_BODY_BYTES + 1)
+                case _:
+                    raise Refused(415, "unsupported_encoding", "send identity, gzip or zstd", encoding=name)
+        except (zlib.error, zstandard.ZstdError) as error:
+            raise InvalidRequest(f"the body is not {name}: {error}") from error
+        if len(raw) > MAX_BODY_BYTES:
+            raise _too_large()
+    return raw
+
+
+def _gunzip(raw: bytes) -> bytes:
+    """All members of a gzip body, at most one byte more than the limit."""
+    inflated = bytearray()
+    while raw:
+        member = zlib.decompressobj(wbits=31)
+        inflated += member.decompress(raw, MAX_BODY_BYTES + 1 - len(inflated))
+        if len(inflated) > MAX_BODY_BYTES:
+            break
+        if not member.eof:
+            raise zlib.error("it ends too early")
+        raw = member.unused_data
+    return bytes(inflated)
+
+
+def decode(raw: bytes, kind: type[T]) -> T:
+    """JSON to a struct. Raises InvalidRequest with the path of the field at fault."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(400, "invalid_json", f"the body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise Refused(400, "invalid_json", "the body is nested too deeply") from error
+
+
+def _convert(values: Mapping[str, str], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(dict(values), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
+    """Msgspec ends its messages with "- at `$.a.b`"."""
+    message, _, place = str(error).partition(" - at `")
+    path = place.rstrip("`").removeprefix("$").removeprefix(".")
+    if unknown := re.search(r"unknown field `(.*)`", message):
+        path = f"{path}.{unknown[1]}" if path else unknown[1]
+    return InvalidRequest(message, path=path or None)
+
+
+def _too_large() -> Refused:
+    return Refused(
+        413, "too_large", f"a body may inflate to {MAX_BODY_BYTES} bytes", max_bytes=MAX_BODY_BYTES
+    )
+
+
+def reply(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(_encoder.encode(value), status, headers, "application/json")
+
+
+def reply_encoded(body: bytes, status: int = 200) -> Response:
+    """A JSON answer that is encoded already."""
+    return Response(body, status, media_type="application/json")
+
+
+def refusal(error: Exception, request_id: str) -> Response:
+    """The answer to a call that failed: the contract's error object, and when to try again."""
+    headers: dict[str, str] = {}
+    top: dict[str, Any] = {}
+    match error:
+        case Refused():
+            status, code, message, details = error.status, error.code, error.message, dict(error.details)
+        case InvalidRequest():
+            status, code, message = 400, error.code, error.message
+            details = {"path": error.path} if error.path else {}
+        case Unavailable():
+            status, code = (429, "overloaded") if isinstance(error, Overloaded) else (503, "unavailable")
+            message, details = error.message, {"retry_after_ms": error.retry_after_ms}
+            top["retry_after_ms"] = error.retry_after_ms  # a Luanti mod sees no headers
+            headers["Retry-After"] = str(max(1, -(-error.retry_after_ms // 1000)))
+        case _:
+            status, code, message, details = 500, "internal", "an error of ours; the log has it", {}
+    body = {"code": code, "message": message, "details": details, "request_id": request_id, **top}
+    return reply({"error": body, **top}, status, headers)
+
+
+def request_id(request: Request) -> str:
+    """The caller's own X-Request-Id where it is a sane one, else a new one."""
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,0 +1,140 @@
+"""From an event to the sentence that it is remembered by. Pure.
+
+A sentence never says who: it speaks of "a player", whatever the data hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_MAX_VALUE_CHARS = 200
+_MAX_DETAILS = 12
+_NAMES = re.compile(r"(?:^|_)(?:player|name|user|owner|puncher|killer|attacker|victim)(?:_|$)")
+"""Keys under which producers keep who it was."""
+
+_PHRASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    # type: (verb, the keys that may hold its object, in this order)
+    "dig": ("dug", ("node", "item")),
+    "chop": ("chopped", ("node", "item", "resource")),
+    "mine": ("mined", ("node", "item", "resource")),
+    "place": ("placed", ("node", "item")),
+    "craft": ("crafted", ("item", "output")),
+    "eat": ("ate", ("item",)),
+    "pickup": ("picked up", ("item",)),
+    "drop": ("dropped", ("item",)),
+    "punch": ("punched", ("target", "entity", "node")),
+    "kill": ("killed", ("target", "entity")),
+    "explore": ("explored", ("place", "zone", "biome")),
+    "find": ("found", ("item", "node", "place", "resource")),
+    "build": ("built", ("what", "structure", "node")),
+}
+
+
+def narrate(kind: str, data: Mapping[str, Any], *, by_player: bool) -> str:
+    """One sentence for an event of this type: `narrate("dig", {"node": "default:tree", "count": 3})`.
+
+    `by_player`: whether a player did it (or it befell one), who is then named as "a player".
+    """
+    special = _SPECIAL.get(kind)
+    if special is not None:
+        sentence = special(data)
+    elif kind in _PHRASES:
+        sentence = _phrase(kind, data)
+    else:
+        sentence = words(kind) + _details(data, skip=())
+    return f"a player {sentence}" if by_player else sentence
+
+
+def words(name: str) -> str:
+    """`default:pine_tree` as people say it: "pine tree"."""
+    stem = name.rpartition(":")[2] or name
+    return " ".join(stem.replace("_", " ").replace("-", " ").split())
+
+
+def _phrase(kind: str, data: Mapping[str, Any]) -> str:
+    verb, keys = _PHRASES[kind]
+    used = next((key for key in keys if isinstance(data.get(key), str) and data[key]), None)
+    thing = _counted(data, data[used]) if used else "something"
+    return f"{verb} {thing}" + _details(data, skip=(used or "", "count"))
+
+
+def _counted(data: Mapping[str, Any], name: str) -> str:
+    """The object with its number, where there is more than one."""
+    stack, _, amount = name.partition(" ")
+    count = data.get("count", amount)
+    text = _value(count)
+    return words(stack) if text in ("", "1") else f"{text} {words(stack)}"
+
+
+def _details(data: Mapping[str, Any], *, skip: tuple[str, ...]) -> str:
+    """What else the data say, in their own order: ", tool steel axe"."""
+    parts = [
+        f", {words(key)} {text}"
+        for key, value in data.items()
+        if key not in skip and not _NAMES.search(key.lower()) and (text := _value(value))
+    ]
+    return "".join(parts[:_MAX_DETAILS])
+
+
+def _value(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return str(value)
+        case float():
+            return f"{value:.6g}"
+        case str():
+            return (words(value) if re.fullmatch(r"\w+:\w+", value) else value)[:_MAX_VALUE_CHARS]
+        case list() | tuple():
+            return " and ".join(text for item in value if (text := _value(item)))[:_MAX_VALUE_CHARS]
+        case _:
+            return ""
+
+
+def _said(data: Mapping[str, Any]) -> str:
+    message = next((data[key] for key in ("message", "text") if isinstance(data.get(key), str)), "")
+    return f"said: {message}" if message else "said something"
+
+
+def _damage(data: Mapping[str, Any]) -> str:
+    amount = _value(data.get("amount", data.get("damage", data.get("hp", ""))))
+    return f"lost {amount or 'some'} health" + _cause(data)
+
+
+def _death(data: Mapping[str, Any]) -> str:
+    return "died" + _cause(data)
+
+
+def _cause(data: Mapping[str, Any]) -> str:
+    cause = _value(data.get("reason", data.get("cause", "")))
+    source = _value(data.get("source", data.get("node", data.get("entity", ""))))
+    return (f" by {words(cause)}" if cause else "") + (f" from {source}" if source else "")
+
+
+def _trade(data: Mapping[str, Any]) -> str:
+    gave = _value(data.get("gave", data.get("give", data.get("item", ""))))
+    got = _value(data.get("got", data.get("receive", data.get("price", ""))))
+    rest = _details(data, skip=("gave", "give", "item", "got", "receive", "price"))
+    return f"traded {gave or 'something'}" + (f" for {got}" if got else "") + rest
+
+
+def _join(_data: Mapping[str, Any]) -> str:
+    return "joined the game"
+
+
+def _leave(_data: Mapping[str, Any]) -> str:
+    return "left the game"
+
+
+_SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "chat": _said,
+    "talk": _said,
+    "damage": _damage,
+    "death": _death,
+    "trade": _trade,
+    "join": _join,
+    "leave": _leave,
+}

@@ -1,0 +1,178 @@
+"""What becomes of a batch of records. No loop, no retry, no offsets: the runner has those.
+
+Two steps, so that a batch can be embedded while the one before it is written: `prepare` decodes, narrates and
+embeds and changes nothing; `apply` changes the store and tells the cache. Applying a batch again, or batches
+out of order, ends in the same store: puts are insert-only, tombstones keep their id, erasures stand in the
+ledger and take by acceptance.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram import events
+from engram.errors import InvalidEvent
+from engram.memories import AgentKey, Erasure, Memory
+from engram.narrate import narrate
+from engram.ports import (
+    Cache,
+    Clock,
+    DeadLetter,
+    Embedder,
+    ErasureLedger,
+    Priority,
+    Record,
+    Tombstone,
+    VectorStore,
+)
+from engram.telemetry import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that is ready to be applied. Row i of `vectors` belongs to `memories[i]`."""
+
+    records: Sequence[Record]
+    memories: Sequence[Memory]
+    origins: Sequence[Record]
+    """The record that each memory came from."""
+    vectors: NDArray[np.float32]
+    tombstones: Sequence[Tombstone]
+    erasures: Sequence[Erasure]
+    letters: Sequence[DeadLetter]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a batch changed: the memories that can be found now, and the records that never will be."""
+
+    memories: Sequence[Memory]
+    letters: Sequence[DeadLetter]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The pure way from records to a changed store, over the ports."""
+
+    store: VectorStore
+    cache: Cache | None
+    embedder: Embedder
+    ledger: ErasureLedger
+    clock: Clock
+    metrics: Metrics
+
+    async def prepare(self, records: Sequence[Record]) -> Batch:
+        """Decode, narrate and embed. Raises Unavailable when the embedder cannot do its work."""
+        self.metrics.batch_size.observe(len(records))
+        memories: dict[tuple[str, str, str], tuple[Memory, Record]] = {}
+        tombstones: list[Tombstone] = []
+        erasures: list[Erasure] = []
+        letters: list[DeadLetter] = []
+        for record in records:
+            try:
+                envelope = events.decode(record)
+            except InvalidEvent as error:
+                letters.append(DeadLetter(record, "undecodable", error.message))
+                continue
+            match envelope:
+                case events.Put():
+                    memory = envelope.memory(_text(envelope))
+                    if not self._is_gone(memory):
+                        # The first content of an id stays, within a batch as between batches.
+                        memories.setdefault((memory.tenant, memory.agent_id, memory.id), (memory, record))
+                case events.Delete():
+                    tombstones.append(envelope.tombstone())
+                case events.Erase():
+                    erasures.append(envelope.erasure())
+        found = [memory for memory, _ in memories.values()]
+        with _Stage(self.metrics, "embed"):
+            embedded = await self.embedder.embed([memory.text for memory in found], Priority.INGEST)
+        return Batch(
+            records=records,
+            memories=[
+                replace(memory, truncated=truncated)
+                for memory, truncated in zip(found, embedded.truncated, strict=True)
+            ],
+            origins=[record for _, record in memories.values()],
+            vectors=embedded.vectors,
+            tombstones=tombstones,
+            erasures=erasures,
+            letters=letters,
+        )
+
+    async def apply(self, batch: Batch) -> Applied:
+        """Change the store, then begin new cache generations. Raises Unavailable; then apply it again."""
+        touched = {AgentKey(tombstone.tenant, tombstone.agent_id) for tombstone in batch.tombstones}
+        with _Stage(self.metrics, "upsert"):
+            for erasure in batch.erasures:
+                await self.ledger.add(erasure)
+                touched.update(await self.store.erase(erasure))
+            kept = [row for row, memory in enumerate(batch.memories) if not self._is_gone(memory)]
+            refused = await self._insert(batch, kept)
+            await self.store.bury(batch.tombstones)
+        inserted = [batch.memories[row] for row in kept if row not in refused]
+        touched.update(AgentKey(memory.tenant, memory.agent_id) for memory in inserted)
+        if self.cache is not None:
+            with _Stage(self.metrics, "invalidate"):
+                await self.cache.invalidate(touched)
+        now = self.clock.now()
+        for memory in inserted:
+            self.metrics.event_visible.observe(max(0.0, now - memory.accepted_at))
+        letters = [
+            DeadLetter(batch.origins[row], "refused_by_store", error) for row, error in refused.items()
+        ]
+        return Applied(inserted, [*batch.letters, *letters])
+
+    async def _insert(self, batch: Batch, rows: Sequence[int]) -> dict[int, str]:
+        """Insert those rows; halve what the store refuses until the culprits stand alone, and return them."""
+        if not rows:
+            return {}
+        try:
+            await self.store.insert([batch.memories[row] for row in rows], batch.vectors[list(rows)])
+        except InvalidEvent as error:
+            if len(rows) == 1:
+                return {rows[0]: error.message}
+            middle = len(rows) // 2
+            return {
+                **await self._insert(batch, rows[:middle]),
+                **await self._insert(batch, rows[middle:]),
+            }
+        return {}
+
+    def _is_gone(self, memory: Memory) -> bool:
+        """Expired before it was ever stored, or taken by an erasure that came first."""
+        expired = memory.expires_at is not None and memory.expires_at <= self.clock.now()
+        return expired or self.ledger.covers(memory)
+
+
+def last_offsets(records: Iterable[Record]) -> dict[int, int]:
+    """The next offset to read of each partition, once these records are finished."""
+    ends: dict[int, int] = {}
+    for record in records:
+        ends[record.partition] = max(ends.get(record.partition, 0), record.offset + 1)
+    return ends
+
+
+def _text(put: events.Put) -> str:
+    if put.text:
+        return put.text
+    by_player = put.player is not None or put.agent_player is not None
+    return narrate(put.type or "event", put.data or {}, by_player=by_player)
+
+
+class _Stage:
+    """Times one stage of a batch."""
+
+    def __init__(self, metrics: Metrics, stage: str) -> None:
+        self._observe = metrics.stage_duration.labels(stage).observe
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._observe(time.perf_counter() - self._started)
