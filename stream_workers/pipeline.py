@@ -120,6 +120,8 @@ class Pipeline:
         if self.cache is not None:
             with _Stage(self.metrics, "invalidate"):
                 await self.cache.invalidate(touched)
+        for erasure in batch.erasures:
+            await self.ledger.mark_done(erasure.id)
         now = self.clock.now()
         for memory in inserted:
             self.metrics.event_visible.observe(max(0.0, now - memory.accepted_at))

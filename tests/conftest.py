@@ -1,0 +1,25 @@
+"""Fixtures that every part of the suite may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import EngramProcess, running
+
+HASH = {"ENGRAM_EMBEDDER__KIND": "hash"}
+
+
+@pytest.fixture
+def engram_hash(tmp_path: Path) -> Iterator[EngramProcess]:
+    """A real `engram up` with the hash embedder, on an empty data directory."""
+    with running(tmp_path / "engram", HASH) as process:
+        yield process
+
+
+@pytest.fixture
+def engram_url(engram_hash: EngramProcess) -> str:
+    """The base URL of a real engram on an empty data directory."""
+    return engram_hash.url

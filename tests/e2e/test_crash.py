@@ -1,0 +1,142 @@
+"""kill -9 at random moments while events flow: every accepted event is findable, exactly once."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.conftest import HASH
+from tests.processes import EngramProcess, running
+
+AGENTS = 7
+ROUNDS = 4
+EVENTS_PER_ROUND = 400
+
+
+class Producer(threading.Thread):
+    """Sends numbered events, again with the same id until they are answered; notes which were accepted."""
+
+    def __init__(self, url: str, first: int, count: int) -> None:
+        super().__init__(daemon=True)
+        self.url = url
+        self.numbers = range(first, first + count)
+        self.accepted: dict[int, str] = {}
+        self.halt = threading.Event()
+
+    def run(self) -> None:
+        waiting = list(self.numbers)
+        with httpx2.Client(timeout=5) as client:
+            while waiting and not self.halt.is_set():
+                batch = waiting[:13]
+                try:
+                    answer = client.post(
+                        f"{self.url}/v1/events", json={"server": "s", "events": [_event(n) for n in batch]}
+                    )
+                except httpx2.TransportError:
+                    self.halt.wait(0.02)
+                    continue
+                if answer.status_code == 202:
+                    self.accepted.update(zip(batch, answer.json()["ids"], strict=True))
+                    waiting = waiting[len(batch) :]
+
+
+def _event(number: int) -> dict[str, object]:
+    return {"agent_id": f"npc:{number % AGENTS}", "id": f"e{number}", "text": f"event number {number}"}
+
+
+def _findable(url: str) -> dict[str, list[str]]:
+    """The ids of every memory by its text, over all agents, page by page."""
+    found: dict[str, list[str]] = {}
+    with httpx2.Client(timeout=10) as client:
+        for agent in range(AGENTS):
+            cursor: str | None = None
+            while True:
+                params = {"limit": "100"} | ({"cursor": cursor} if cursor else {})
+                page = client.get(f"{url}/v1/agents/npc:{agent}/memories", params=params).json()
+                for memory in page["memories"]:
+                    found.setdefault(memory["text"], []).append(memory["id"])
+                cursor = page["next_cursor"]
+                if cursor is None:
+                    break
+    return found
+
+
+def _settle(url: str) -> None:
+    """Wait until everything that the log holds is indexed."""
+    answer = httpx2.post(
+        f"{url}/v1/events?wait=indexed&timeout_ms=30000",
+        json={"events": [{"agent_id": "npc:last", "text": "the last one"}]},
+        timeout=40,
+    )
+    assert answer.status_code == 200
+    assert answer.json()["indexed"] is True
+
+
+def test_every_accepted_event_survives_kill_9_exactly_once(tmp_path: Path) -> None:
+    seed = 20_261_121
+    chance = random.Random(seed)
+    process = EngramProcess(tmp_path / "data", HASH)
+    accepted: dict[int, str] = {}
+    try:
+        for round_number in range(ROUNDS):
+            process.start()
+            producer = Producer(process.url, round_number * EVENTS_PER_ROUND, EVENTS_PER_ROUND)
+            producer.start()
+            wanted = chance.randint(50, EVENTS_PER_ROUND - 50)
+            while len(producer.accepted) < wanted and producer.is_alive():
+                producer.join(0.005)
+            producer.join(chance.random() * 0.2)
+            process.kill()
+            producer.halt.set()
+            producer.join()
+            assert producer.accepted, f"nothing was accepted in round {round_number} (seed {seed})"
+            accepted |= producer.accepted
+        process.start()
+        # What the producer could not know of is sent again with the same ids, as a producer would.
+        again = Producer(process.url, 0, ROUNDS * EVENTS_PER_ROUND)
+        again.start()
+        again.join(60)
+        assert len(again.accepted) == ROUNDS * EVENTS_PER_ROUND
+        assert {number: again.accepted[number] for number in accepted} == accepted
+        _settle(process.url)
+        found = _findable(process.url)
+    finally:
+        if process.alive:
+            process.kill()
+    expected = {f"event number {number}": [memory_id] for number, memory_id in again.accepted.items()}
+    assert found == expected, f"seed {seed}"
+
+
+def test_accepted_before_a_kill_is_there_without_sending_again(tmp_path: Path) -> None:
+    process = EngramProcess(tmp_path / "data", HASH)
+    try:
+        process.start()
+        producer = Producer(process.url, 0, 300)
+        producer.start()
+        producer.join(30)
+        process.kill()
+        process.start()
+        _settle(process.url)
+        found = _findable(process.url)
+    finally:
+        if process.alive:
+            process.kill()
+    assert found == {f"event number {number}": [memory_id] for number, memory_id in producer.accepted.items()}
+    assert len(found) == 300
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_ends_within_five_seconds_and_loses_nothing(tmp_path: Path, signum: int) -> None:
+    with running(tmp_path / "data", HASH) as process:
+        producer = Producer(process.url, 0, 200)
+        producer.start()
+        producer.join(30)
+        assert process.stop(signum) < 5  # the contract's bound, not a measurement
+        process.start()
+        _settle(process.url)
+        assert len(_findable(process.url)) == 200

@@ -1,0 +1,113 @@
+"""A real `engram up` as a child process, for the tests that look at it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+import httpx2
+
+START_S = 60
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """The environment without anything that would configure an engram."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ENGRAM_")}
+    return {**kept, "PYTHONUNBUFFERED": "1", **extra}
+
+
+class EngramProcess:
+    """`engram up` on one data directory; may be killed and started again."""
+
+    def __init__(self, data: Path, environment: Mapping[str, str], *, port: int | None = None) -> None:
+        self.data = data
+        self.port = port or free_port()
+        self.grpc_port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = data / "engram.log"
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        """Start it and wait until it is ready."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        command = [
+            sys.executable,
+            "-m",
+            "engram.cli",
+            "up",
+            "--data",
+            str(self.data),
+            "--port",
+            str(self.port),
+        ]
+        command += ["--grpc-port", str(self.grpc_port), *options]
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=clean_environment(**self._environment), stdout=log, stderr=log, cwd=self.data
+            )
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            with contextlib.suppress(httpx2.TransportError):
+                if httpx2.get(f"{self.url}/ready", timeout=2).status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"engram did not get ready:\n{self.output()}")
+
+    def output(self) -> str:
+        """Everything that it has printed and logged so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is flushed, nothing is said."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self, signum: int = signal.SIGTERM) -> float:
+        """Ask it to end; return how many seconds it took. Fails when it did not end well."""
+        assert self._process is not None
+        started = time.monotonic()
+        self._process.send_signal(signum)
+        code = self._process.wait(30)
+        assert code == 0, f"exit code {code}:\n{self.output()}"
+        return time.monotonic() - started
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+
+@contextlib.contextmanager
+def running(
+    data: Path, environment: Mapping[str, str], *options: str, port: int | None = None
+) -> Generator[EngramProcess]:
+    """A ready engram that is gone at the end, however the test ended."""
+    process = EngramProcess(data, environment, port=port)
+    process.start(*options)
+    try:
+        yield process
+    finally:
+        if process.alive:
+            process.kill()
