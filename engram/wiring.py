@@ -126,22 +126,22 @@ async def _open_embedder(
             from engram.adapters import model_files  # noqa: PLC0415
             from engram.adapters.openvino_embedder import OpenVinoEmbedder  # noqa: PLC0415
 
-            files = model_files.find(chosen.model, home)
-            return await stack.enter_async_context(
-                OpenVinoEmbedder.open(
-                    files, threads=chosen.threads, device=chosen.device or "CPU", on_texts=count
-                )
+            model = model_files.find(chosen.model, home)
+            embedder = OpenVinoEmbedder.open(
+                model.directory, threads=chosen.threads, device=chosen.device or "CPU", on_texts=count
             )
+            return await stack.enter_async_context(embedder)
         case "torch":
             from engram.adapters.torch_embedder import TorchEmbedder  # noqa: PLC0415
 
-            return await stack.enter_async_context(
-                TorchEmbedder.open(chosen.model, device=chosen.device, threads=chosen.threads, on_texts=count)
+            torch = TorchEmbedder.open(
+                chosen.model, device=chosen.device, threads=chosen.threads, on_texts=count
             )
+            return await stack.enter_async_context(torch)
         case "hash":
             from engram.adapters.hash_embedder import HashEmbedder  # noqa: PLC0415
 
-            return HashEmbedder(chosen.dim or 384)
+            return await stack.enter_async_context(HashEmbedder(chosen.dim or 384, on_texts=count))
 
 
 async def _open_log(

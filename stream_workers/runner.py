@@ -148,7 +148,6 @@ class Indexer:
                 self._count_fault(error)
                 letters.append(DeadLetter(record, "unprocessable", repr(error)))
             else:
-                self._faults = 0
                 good.append(record)
         await self._set_aside(letters)
         batch = await self._patiently("embedder", lambda: self._pipeline.prepare(good))
@@ -212,9 +211,9 @@ class Indexer:
         with contextlib.suppress(Unavailable):
             ends = await self._event_log.end()
             behind = sum(max(0, end - self._finished.get(partition, 0)) for partition, end in ends.items())
-            self._metrics.consumer_lag_records.labels().set(behind)
+            self._metrics.consumer_lag_records.set(behind)
             oldest = batch.records[-1].appended_at if batch.records and behind else self._clock.now()
-            self._metrics.consumer_lag_seconds.labels().set(max(0.0, self._clock.now() - oldest))
+            self._metrics.consumer_lag_seconds.set(max(0.0, self._clock.now() - oldest))
 
     async def _commit_regularly(self) -> None:
         while True:

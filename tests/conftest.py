@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from engram.telemetry import set_up_logging
 from tests.processes import EngramProcess, running
 
 HASH = {"ENGRAM_EMBEDDER__KIND": "hash"}
+
+
+def pytest_configure() -> None:
+    """Log lines as a service writes them, so that their cost and their shape are the real ones."""
+    set_up_logging("json", "warning")
 
 
 @pytest.fixture

@@ -1,0 +1,95 @@
+"""Real parts, opened for one test: the embedded ones, which double as the suite's fakes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from engram import events, settings
+from engram.events import Put
+from engram.identity import memory_id
+from engram.memories import AgentKey, Memory, PageQuery, Scope
+from engram.ports import NewRecord, Record, VectorStore
+from engram.wiring import Runtime, open_runtime
+from stream_workers.pipeline import Pipeline
+
+
+@contextlib.asynccontextmanager
+async def open_parts(data: Path, **overrides: Any) -> AsyncIterator[Runtime]:
+    """A runtime with the hash embedder; `store={"kind": "memory"}` unless told otherwise."""
+    chosen = {"store": {"kind": "memory"}, "embedder": {"kind": "hash"}, "player_key": "k1:test"} | overrides
+    async with open_runtime(settings.load(data_dir=data, **chosen)) as runtime:
+        yield runtime
+
+
+def pipeline_over(runtime: Runtime, store: VectorStore | None = None) -> Pipeline:
+    """The pipeline on these parts, with another store where one is given."""
+    return Pipeline(
+        store or runtime.store,
+        runtime.cache,
+        runtime.embedder,
+        runtime.ledger,
+        runtime.clock,
+        runtime.metrics,
+    )
+
+
+def put(
+    text: str | None = None, *, agent: str = "a", event_id: str = "e1", at: float = 1000.0, **fields: Any
+) -> Put:
+    """An admitted event of the tenant "default"."""
+    tenant = fields.pop("tenant", "default")
+    return Put(
+        tenant=tenant,
+        agent_id=agent,
+        memory_id=memory_id(tenant, "s", agent, event_id),
+        server="s",
+        timestamp=fields.pop("timestamp", at),
+        accepted_at=at,
+        text=text,
+        **fields,
+    )
+
+
+def records(*envelopes: events.Envelope | NewRecord, first: int = 0) -> list[Record]:
+    """The envelopes as they come out of a log."""
+    news = [each if isinstance(each, NewRecord) else events.encode(each) for each in envelopes]
+    return [Record(0, first + n, new.key, new.value, new.headers, 0.0) for n, new in enumerate(news)]
+
+
+async def everything(runtime: Runtime, *agents: str, tenant: str = "default") -> list[Memory]:
+    """All memories of the agents (none named: of the tenant), newest first."""
+    scope = Scope(tenant, agents or None)
+    return list(await runtime.store.page(PageQuery(scope, limit=1000, now=runtime.clock.now())))
+
+
+async def texts(runtime: Runtime, *agents: str, tenant: str = "default") -> list[str]:
+    """Their texts, in alphabetical order."""
+    return sorted(memory.text for memory in await everything(runtime, *agents, tenant=tenant))
+
+
+class Faulty:
+    """A real part in front of which some calls fail: `fail[name]` is called first, and may raise."""
+
+    def __init__(self, part: object, **fail: Callable[..., None]) -> None:
+        self._part = part
+        self.fail = fail
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._part, name)
+        if name not in self.fail:
+            return method
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            self.fail[name](*args, **kwargs)
+            result: Awaitable[Any] = method(*args, **kwargs)
+            return await result
+
+        return call
+
+
+AGENT = AgentKey("default", "a")

@@ -1,0 +1,60 @@
+"""Events become sentences that say what happened and never who."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engram.narrate import narrate, words
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "sentence"),
+    [
+        ("dig", {"node": "default:pine_tree", "count": 3}, "dug 3 pine tree"),
+        ("dig", {"node": "default:pine_tree", "count": 3.0}, "dug 3 pine tree"),
+        ("dig", {"node": "default:stone", "count": 1}, "dug stone"),
+        ("dig", {"node": "default:tree", "tool": "default:axe_steel"}, "dug tree, tool axe steel"),
+        ("place", {"node": "default:torch"}, "placed torch"),
+        ("craft", {"item": "default:pick_wood 2"}, "crafted 2 pick wood"),
+        ("punch", {"target": "mobs:zombie"}, "punched zombie"),
+        ("chat", {"message": "anyone seen iron?"}, "said: anyone seen iron?"),
+        ("damage", {"amount": 4, "reason": "fall"}, "lost 4 health by fall"),
+        ("death", {"reason": "drown"}, "died by drown"),
+        ("trade", {"gave": "default:apple", "got": "default:coal_lump"}, "traded apple for coal lump"),
+        ("join", {}, "joined the game"),
+        ("leave", {}, "left the game"),
+        ("weather_change", {"to": "rain"}, "weather change, to rain"),
+        ("dig", {}, "dug something"),
+    ],
+)
+def test_sentences(kind: str, data: dict[str, object], sentence: str) -> None:
+    assert narrate(kind, data, by_player=False) == sentence
+    assert narrate(kind, data, by_player=True) == f"a player {sentence}"
+
+
+@pytest.mark.parametrize(
+    "key", ["player", "player_name", "name", "killer", "owner", "Puncher", "target_player"]
+)
+@pytest.mark.parametrize("kind", ["dig", "punch", "unheard_of", "trade", "damage"])
+def test_no_name_gets_into_a_sentence(kind: str, key: str) -> None:
+    assert "alice" not in narrate(kind, {key: "alice", "node": "default:stone"}, by_player=True)
+
+
+def test_words_take_the_mod_and_the_underscores_away() -> None:
+    assert words("default:stone_with_iron") == "stone with iron"
+    assert words("mod:") == "mod:"
+
+
+@given(kind=st.text(min_size=1, max_size=64), data=st.dictionaries(st.text(max_size=12), JSON, max_size=30))
+def test_whatever_the_data_are_a_sentence_comes_out(kind: str, data: dict[str, object]) -> None:
+    sentence = narrate(kind, data, by_player=True)
+    assert sentence.startswith("a player ")
+    assert len(sentence) < 6000
