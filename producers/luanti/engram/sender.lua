@@ -52,11 +52,10 @@ function Sender:fire(now_us)
 	if not segment then
 		return
 	end
-	local path, data = "/v1/events", nil
-	if segment.erase then
-		path, data = "/v1/erasures", segment.body
-	else
-		data = '{"server":' .. self.quote(self.server) .. ',"events":[' .. segment.body .. "]}"
+	local path, data = "/v1/erasures", segment.body
+	if not segment.erase then
+		path = "/v1/events"
+		data = '{"server":' .. self.quote(self.server) .. ',"events":[' .. data .. "]}"
 	end
 	self.flight = {
 		segment = segment,
@@ -116,7 +115,7 @@ function Sender:judge(result, now_us)
 		self.log("error", ("%d events were refused and are dropped: %s"):format(segment.count, self.last_error))
 		self.spool:done(segment)
 	else
-		self.spool:give_back(segment)
+		segment.taken = nil
 		self:back_off(code, answer, now_us)
 		if verdict == "setup" then
 			self:explain(code, error_of)

@@ -294,7 +294,7 @@ function Spool:due(now_us, interval_us)
 end
 
 -- The oldest segment, {count, body, erase, …}, or nil. body joins its lines with commas. It stays in the spool
--- until done() is called; untaken segments may be thinned.
+-- until done() is called. Clear taken when it could not be sent, so that it may be thinned.
 function Spool:take()
 	self:skip_empty()
 	local segment = self.segments[self.head]
@@ -312,11 +312,6 @@ function Spool:take()
 	end
 	segment.taken = true
 	return segment
-end
-
--- The segment could not be sent now: it stays at the head.
-function Spool:give_back(segment)
-	segment.taken = nil
 end
 
 -- The segment was answered for: its file goes.

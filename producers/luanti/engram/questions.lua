@@ -1,0 +1,180 @@
+-- Questions to the query service. Each callback runs exactly once, in a later server step, and not later than the
+-- time-out: on any failure with an empty table and a reason.
+
+local Questions = {}
+Questions.__index = Questions
+
+-- curl's parallel requests (8 by default) are shared with every other mod.
+local MAX_IN_FLIGHT = 4
+local MAX_WAITING = 256
+-- Buckets that are full again say nothing; they are cleared when there are this many.
+local MAX_BUCKETS = 2000
+
+-- options: http or nil, url, api_key, timeout (s), rate (1/s), burst, micros(), parse(json), log(level, text).
+function Questions.new(options)
+	local self = setmetatable({}, Questions)
+	for key, value in pairs(options) do
+		self[key] = value
+	end
+	self.timeout_us = options.timeout * 1e6
+	self.pending, self.waiting = {}, {}
+	self.in_flight, self.buckets, self.bucket_count = 0, {}, 0
+	self.asked, self.failed = 0, 0
+	self.step_us = 0
+	self.headers = {"Content-Type: application/json"}
+	if options.api_key ~= "" then
+		self.headers[2] = "Authorization: Bearer " .. options.api_key
+	end
+	return self
+end
+
+-- One token of an agent's bucket, if there is one.
+function Questions:allow(agent_id, now_us)
+	local bucket = self.buckets[agent_id]
+	if not bucket then
+		if self.bucket_count >= MAX_BUCKETS then
+			self:clear_buckets(now_us)
+		end
+		bucket = {tokens = self.burst, at_us = now_us}
+		self.buckets[agent_id] = bucket
+		self.bucket_count = self.bucket_count + 1
+	end
+	bucket.tokens = math.min(self.burst, bucket.tokens + (now_us - bucket.at_us) / 1e6 * self.rate)
+	bucket.at_us = now_us
+	if bucket.tokens < 1 then
+		return false
+	end
+	bucket.tokens = bucket.tokens - 1
+	return true
+end
+
+function Questions:clear_buckets(now_us)
+	for agent_id, bucket in pairs(self.buckets) do
+		if bucket.tokens + (now_us - bucket.at_us) / 1e6 * self.rate >= self.burst then
+			self.buckets[agent_id] = nil
+			self.bucket_count = self.bucket_count - 1
+		end
+	end
+end
+
+-- Asks path with a JSON body (or nil and why it has none). pick(answer) gives what the callback gets, or nil.
+function Questions:ask(agent_id, path, body, why, pick, callback)
+	local now_us = self.micros()
+	local question = {path = path, body = body, pick = pick, callback = callback, due_us = now_us + self.timeout_us}
+	self.asked = self.asked + 1
+	if not body then
+		question.reason = "invalid: " .. tostring(why)
+	elseif not self.http then
+		question.reason = "no_http"
+	elseif #self.waiting >= MAX_WAITING then
+		question.reason = "busy"
+	elseif not self:allow(agent_id, now_us) then
+		question.reason = "rate_limited"
+	elseif self.in_flight < MAX_IN_FLIGHT then
+		self:fire(question)
+	else
+		self.waiting[#self.waiting + 1] = question
+	end
+	self.pending[#self.pending + 1] = question
+end
+
+function Questions:fire(question)
+	self.in_flight = self.in_flight + 1
+	question.handle = self.http.fetch_async({
+		url = self.url .. question.path,
+		method = "POST",
+		-- Releases before 5.14 cut fractions.
+		timeout = math.ceil(self.timeout),
+		data = question.body,
+		extra_headers = self.headers,
+	})
+end
+
+-- The answer of a completed request: what the callback gets, or nil and the reason.
+function Questions:read(question, result)
+	local code = result.code or 0
+	if code == 0 then
+		return nil, result.timeout and "timeout" or "unreachable"
+	end
+	local body = result.data
+	local answer = type(body) == "string" and body:find("^%s*{") and self.parse(body)
+	if type(answer) ~= "table" then
+		return nil, "HTTP " .. code
+	elseif code < 200 or code >= 300 then
+		local problem = type(answer.error) == "table" and answer.error.code
+		return nil, type(problem) == "string" and problem or "HTTP " .. code
+	end
+	local found = question.pick(answer)
+	return found, not found and "unexpected answer" or nil
+end
+
+-- Collects answers and ends what is late; call it once in each server step.
+function Questions:step(now_us)
+	if #self.pending == 0 then
+		self.last_us = now_us
+		return
+	end
+	-- The next step comes after the due time of what would be late there: end it now. A pause of the server, as
+	-- at start, says nothing about the next step.
+	self.step_us = math.min(now_us - (self.last_us or now_us), self.timeout_us / 4)
+	self.last_us = now_us
+	local pending = self.pending
+	self.pending = {}
+	for _, question in ipairs(pending) do
+		local found, reason = nil, question.reason
+		if not reason and question.handle and not question.over then
+			local result = self.http.fetch_async_get(question.handle)
+			if result.completed then
+				question.over = true
+				self.in_flight = self.in_flight - 1
+				found, reason = self:read(question, result)
+			end
+		end
+		if not found and not reason and now_us + self.step_us >= question.due_us then
+			reason = "timeout"
+		end
+		if found or reason then
+			self:finish(question, found, reason)
+		else
+			self.pending[#self.pending + 1] = question
+		end
+	end
+	self:start_waiting()
+end
+
+function Questions:start_waiting()
+	while self.in_flight < MAX_IN_FLIGHT and #self.waiting > 0 do
+		local question = table.remove(self.waiting, 1)
+		if not question.finished then
+			self:fire(question)
+		end
+	end
+end
+
+function Questions:finish(question, found, reason)
+	question.finished = true
+	if question.handle and not question.over then
+		-- curl still has it, but ends it within a second: its time-out is this one, rounded up.
+		question.over = true
+		self.in_flight = self.in_flight - 1
+	end
+	if not found then
+		self.failed = self.failed + 1
+		self.last_error = reason
+	end
+	local ok, trouble = pcall(question.callback, found or {}, reason)
+	if not ok then
+		self.log("error", "a callback failed: " .. tostring(trouble))
+	end
+end
+
+-- Ends everything: no step comes after a shutdown.
+function Questions:close()
+	local pending = self.pending
+	self.pending, self.waiting = {}, {}
+	for _, question in ipairs(pending) do
+		self:finish(question, nil, "shutdown")
+	end
+end
+
+return Questions

@@ -1,0 +1,61 @@
+"""Fixtures of the real server: skipped where it is not installed, a failure in CI."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.luanti.gateway import RecordingGateway
+from tests.luanti.server import CLIENT_NAMES, INSTALL, SERVER_NAMES, RealClient, RealServer, find
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def need(names: tuple[str, ...]) -> None:
+    """Skip the test, or fail it in CI, when none of these programs is there."""
+    if find(names) is None:
+        reason = f"{names[-1]} is not installed: {INSTALL}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def gateway() -> Iterator[RecordingGateway]:
+    """A recording gateway that is up."""
+    with RecordingGateway() as running:
+        yield running
+
+
+@pytest.fixture
+def new_server(tmp_path: Path) -> Iterator[Callable[..., RealServer]]:
+    """Makes servers (arguments as RealServer's, after the folder) that end with the test."""
+    need(SERVER_NAMES)
+    made: list[RealServer] = []
+
+    def make(url: str, **options: object) -> RealServer:
+        made.append(RealServer(tmp_path / f"server-{len(made)}", url, **options))  # pyright: ignore[reportArgumentType]
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture
+def join(tmp_path: Path) -> Iterator[Callable[[RealServer, str], RealClient]]:
+    """Lets a real client join a server under a name; it leaves with the test."""
+    need(CLIENT_NAMES)
+    made: list[RealClient] = []
+
+    def enter(server: RealServer, name: str) -> RealClient:
+        made.append(RealClient(tmp_path / f"client-{len(made)}", server, name))
+        return made[-1].start()
+
+    yield enter
+    for client in made:
+        client.stop()

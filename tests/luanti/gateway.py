@@ -1,0 +1,141 @@
+"""A gateway that records what it gets and answers as it is told: for the faults that a real one seldom has."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+
+class RecordingGateway:
+    """Answers like Engram's gateway on a port of its own, which stays the same over `down` and `up`.
+
+    `mode`: `ok`; `500`, `429`, `401`, `400` (that status, nothing taken); `slow` (takes the events, answers only
+    after `delay` seconds); `lost` (takes the events, and answers 500: what a crash after the write looks like);
+    `reject` (rejects events whose type is `bad`).
+    """
+
+    def __init__(self) -> None:
+        self.mode = "ok"
+        self.delay = 1.0
+        self.retry_after_ms = 0
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.headers: list[dict[str, str]] = []
+        self.memories: list[dict[str, Any]] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self._lock = threading.Lock()
+        self._server: ThreadingHTTPServer | None = None
+        self.port = 0
+        self.up()
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def up(self) -> None:
+        """Listen (again)."""
+        gateway = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                status, answer = gateway.take(self.path, body, dict(self.headers))
+                payload = json.dumps(answer).encode()
+                try:
+                    self.send_response(status)
+                    self.send_header("Content-Type", "application/json")
+                    self.send_header("Content-Length", str(len(payload)))
+                    self.end_headers()
+                    self.wfile.write(payload)
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True  # the server was killed, or did not wait
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as inherited
+                pass
+
+        class Server(ThreadingHTTPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+            block_on_close = False
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass  # a killed server leaves broken connections behind
+
+        self._server = Server(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def down(self) -> None:
+        """Refuse connections."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def take(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """Record one request; the status and the answer."""
+        document = json.loads(body)
+        events: list[dict[str, Any]] = document.get("events", [])
+        mode = self.mode
+        with self._lock:
+            self.in_flight += path == "/v1/events"
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            self.headers.append(headers)
+            if mode in ("ok", "slow", "lost", "reject"):
+                self.requests.append((path, document))
+        if mode == "slow":
+            time.sleep(self.delay)
+        with self._lock:
+            self.in_flight -= path == "/v1/events"
+        if mode.isdigit() or mode == "lost":
+            error = {"code": "told_so", "message": f"mode {mode}"}
+            status = 500 if mode == "lost" else int(mode)
+            return status, {"error": error, "retry_after_ms": self.retry_after_ms}
+        if path == "/v1/events":
+            bad = [i for i, event in enumerate(events) if mode == "reject" and event.get("type") == "bad"]
+            rejected = [{"index": i, "code": "invalid_event", "message": "it is bad"} for i in bad]
+            ids = [None if i in bad else str(uuid.uuid4()) for i in range(len(events))]
+            accepted = len(events) - len(bad)
+            return 202, {
+                "accepted": accepted,
+                "rejected": rejected,
+                "ids": ids,
+                "token": "t",
+                "retry_after_ms": self.retry_after_ms,
+            }
+        if path == "/v1/erasures":
+            return 202, {"erasure_id": str(uuid.uuid4()), "token": "t"}
+        if path == "/v1/memories/search":
+            return 200, {"memories": self.memories, "cache": "off", "fresh": True, "took_ms": 0.1}
+        if path.endswith("/context"):
+            return 200, {"recent": [], "relevant": [], "text": "it rained", "tokens": 2}
+        return 404, {"error": {"code": "not_found", "message": path, "details": {}, "request_id": "r"}}
+
+    def bodies(self, path: str) -> list[dict[str, Any]]:
+        """What was posted to this path, in order."""
+        with self._lock:
+            return [document for where, document in self.requests if where == path]
+
+    def raw_events(self) -> list[dict[str, Any]]:
+        """Every event of every request that was taken, repeats included, in order of arrival."""
+        return [event for document in self.bodies("/v1/events") for event in document["events"]]
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Each event once, by its server, agent and id, as the gateway's identity does it."""
+        once: dict[tuple[str, str], dict[str, Any]] = {}
+        for event in self.raw_events():
+            once.setdefault((event["agent_id"], event["id"]), event)
+        return [event for event in once.values() if kind is None or event.get("type") == kind]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()

@@ -1,0 +1,232 @@
+"""A real Luanti server and a real client without a display, each in its own folder, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+HERE = Path(__file__).parent
+PRODUCERS = HERE.parents[1] / "producers" / "luanti"
+SERVER_NAMES = ("luantiserver", "minetestserver")
+CLIENT_NAMES = ("luanti", "minetest")
+INSTALL = "apt-get install -y minetest-server minetest"
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/games", "/usr/local/games"])
+
+
+def find(names: tuple[str, ...]) -> str | None:
+    """The first of these programs that is installed."""
+    return next((path for name in names if (path := shutil.which(name, path=_PATH))), None)
+
+
+def wait_until(condition: Callable[[], Any], *, what: str, seconds: float = 20.0) -> Any:
+    """The first true value of `condition`. Raises AssertionError when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+    return value
+
+
+def free_udp_port() -> int:
+    """A UDP port of the loopback that nobody uses now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """A child with its own HOME and output file."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.output = home / "output.txt"
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def spawn(self, command: list[str]) -> None:
+        """Start it; its output is appended to `output`."""
+        environment = {"HOME": str(self.home), "PATH": _PATH, "LANG": "C.UTF-8"}
+        with self.output.open("ab") as output:
+            self.child = subprocess.Popen(  # noqa: S603 - the command is built here
+                command, env=environment, stdout=output, stderr=output, cwd=self.home
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.child is not None and self.child.poll() is None
+
+    def end(self, how: signal.Signals, seconds: float = 15.0) -> int | None:
+        """Signal it and wait; a child that does not heed is killed. Returns its exit status."""
+        if self.child is None:
+            return None
+        if self.alive:
+            self.child.send_signal(how)
+        try:
+            return self.child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            return self.child.wait()
+
+
+class RealServer(Process):
+    """A server with a world of its own that holds the mod and the driver, an empty map and one port.
+
+    `settings` go into its configuration. It can be started again in the same world after `stop` or `kill`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        *,
+        game: str = "minetest_game",
+        settings: Mapping[str, str] | None = None,
+        mods: tuple[Path, ...] = (),
+        http: bool = True,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder)
+        self.world = folder / "world"
+        self.log = folder / "server.log"
+        self.config = folder / "server.conf"
+        self.port = free_udp_port()
+        self.game = game
+        self._asked = 0
+        self._settings = {
+            "server_announce": "false",
+            "bind_address": "127.0.0.1",
+            "mg_name": "singlenode",
+            "secure.enable_security": "true",
+            "enable_damage": "true",
+            "creative_mode": "false",
+            "default_privs": "interact, shout, server",
+            "debug_log_level": "action",
+            "engram.url": url,
+            "engram.server": "test-1",
+            "engram.fold_interval": "0.3",
+            "engram.flush_interval": "0.1",
+            "engram.recall_rate": "50",
+            **({"secure.http_mods": "engram"} if http else {}),
+            **(settings or {}),
+        }
+        self._make_world(mods)
+
+    def _make_world(self, mods: tuple[Path, ...]) -> None:
+        worldmods = self.world / "worldmods"
+        for mod in (PRODUCERS / "engram", HERE / "driver", *mods):
+            shutil.copytree(mod, worldmods / mod.name, dirs_exist_ok=True)
+        (self.world / "driver").mkdir(exist_ok=True)
+        (self.world / "world.mt").write_text(
+            f"gameid = {self.game}\nbackend = sqlite3\nplayer_backend = sqlite3\n"
+            "auth_backend = sqlite3\nmod_storage_backend = sqlite3\n"
+        )
+        self.configure({})
+
+    def configure(self, changes: Mapping[str, str]) -> None:
+        """Change settings for the next start."""
+        self._settings |= changes
+        self.config.write_text("".join(f"{key} = {value}\n" for key, value in self._settings.items()))
+
+    def start(self) -> Self:
+        """Start it, and return when the driver answers."""
+        program = find(SERVER_NAMES)
+        assert program, INSTALL
+        self.spawn(
+            [
+                program,
+                *("--world", str(self.world), "--config", str(self.config)),
+                *("--logfile", str(self.log), "--port", str(self.port)),
+            ]
+        )
+        self.lua("return 1")
+        return self
+
+    def lua(self, code: str, *, seconds: float = 20.0) -> Any:
+        """Run Lua in the server: what it returns, or gives to `done(value)` later. Raises AssertionError."""
+        self._asked += 1
+        name = self.world / "driver" / f"{self._asked:06d}"
+        part, answer = name.with_suffix(".part"), name.with_suffix(".json")
+        part.write_text(code)
+        part.rename(name.with_suffix(".lua"))
+        wait_until(lambda: answer.exists() or not self.alive, what=f"an answer to {code[:60]}", seconds=seconds)
+        assert answer.exists(), f"the server ended:\n{self.tail()}"
+        result = json.loads(answer.read_text())
+        assert "error" not in result, result["error"]
+        return result["value"]
+
+    def stop(self) -> int | None:
+        """Shut it down by SIGTERM, hooks and all."""
+        return self.end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: no hook runs."""
+        self.end(signal.SIGKILL)
+
+    def log_text(self) -> str:
+        """The whole log."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def tail(self) -> str:
+        """The end of the log and of the output."""
+        output = self.output.read_text(errors="replace") if self.output.exists() else ""
+        return (self.log_text() + output)[-3000:]
+
+    def spooled(self) -> list[dict[str, Any]]:
+        """The events in its spool files."""
+        lines: list[dict[str, Any]] = []
+        for path in sorted((self.world / "engram_spool").glob("*.ndjson")):
+            with contextlib.suppress(FileNotFoundError):  # acknowledged meanwhile
+                lines += [json.loads(line) for line in path.read_text().splitlines()]
+        return lines
+
+
+class RealClient(Process):
+    """A client that joins as `name`, without a display or sound."""
+
+    def __init__(self, folder: Path, server: RealServer, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder)
+        self.server = server
+        self.name = name
+
+    def start(self) -> Self:
+        """Join, and return when the player stands in the world."""
+        program = find(CLIENT_NAMES)
+        assert program, INSTALL
+        config = self.home / "client.conf"
+        config.write_text(
+            "video_driver = null\nenable_sound = false\nmenu_clouds = false\nenable_client_modding = false\n"
+            "viewing_range = 20\nfps_max = 5\nfps_max_unfocused = 5\n"
+        )
+        self.spawn(
+            [
+                program,
+                *("--config", str(config), "--logfile", str(self.home / "client.log"), "--go"),
+                *("--address", "127.0.0.1", "--port", str(self.server.port)),
+                *("--name", self.name, "--password", "secret"),
+            ]
+        )
+        wait_until(self.joined, what=f"{self.name} joins", seconds=60)
+        return self
+
+    def joined(self) -> bool:
+        """Whether the server has put the player into the world."""
+        assert self.alive, self.output.read_text(errors="replace")[-2000:]
+        code = f"local p = core.get_player_by_name({self.name!r}); return p ~= nil and p:get_pos().y > 0.4"
+        return bool(self.server.lua(code))
+
+    def stop(self) -> None:
+        """Leave the game."""
+        self.end(signal.SIGTERM, 3.0)
