@@ -87,11 +87,12 @@ class Database:
 
         Raises Unavailable.
         """
-        while await self.write(_vacuum_step):
-            pass
-        if self._closed:
-            raise Unavailable(f"{self._path.name} is closed")
-        await asyncio.get_running_loop().run_in_executor(self._writing, self._truncate_wal)
+        for step in (_vacuum_step, _truncate_wal):
+            more = True
+            while more:
+                if self._closed:
+                    raise Unavailable(f"{self._path.name} is closed")
+                more = await asyncio.get_running_loop().run_in_executor(self._writing, self._run, step)
 
     def _prepare(self) -> None:
         try:
@@ -113,12 +114,18 @@ class Database:
             raise Misconfigured(f"{self._path} is not a database that can be written: {error}") from error
 
     def _transact(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        def transaction(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                return job(connection)
+
+        return self._run(transaction)
+
+    def _run(self, step: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._writer is None:
                 self._writer = _connect(self._path)
-            self._writer.execute("BEGIN IMMEDIATE")
-            with self._writer:
-                return job(self._writer)
+            return step(self._writer)
         except sqlite3.Error as error:
             if _primary(error) not in _HARMLESS and self._writer is not None:
                 # After an I/O error nothing that the connection believes about the file is worth keeping.
@@ -137,15 +144,6 @@ class Database:
                 self._reader.close()
                 self._reader = None
             raise Unavailable(f"{self._path.name} cannot be read: {error}") from error
-
-    def _truncate_wal(self) -> None:
-        if self._writer is None:
-            return
-        try:
-            # Where a reader is in the way this does what it can; the next round does the rest.
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error as error:
-            raise Unavailable(f"{self._path.name} cannot be checkpointed: {error}") from error
 
     async def _close(self) -> None:
         self._closed = True
@@ -182,9 +180,17 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _vacuum_step(connection: sqlite3.Connection) -> bool:
     """Release up to 1,000 pages (4 MB); whether there are more."""
-    connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
+    (before,) = connection.execute("PRAGMA freelist_count").fetchone()
+    # As a script, because execute() of a pragma without rows stops after the first step, which is one page.
+    connection.executescript("PRAGMA incremental_vacuum(1000)")
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-    return free > 0
+    return 0 < free < before
+
+
+def _truncate_wal(connection: sqlite3.Connection) -> bool:
+    # Where a reader is in the way this does what it can; the next round does the rest.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return False
 
 
 def _primary(error: sqlite3.Error) -> int:

@@ -1,0 +1,183 @@
+"""What every ErasureLedger promises, run over each adapter."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engram.adapters.sqlite_database import Database
+from engram.adapters.sqlite_ledger import SqliteErasureLedger
+from engram.memories import Erasure, Memory, SubjectKind
+from engram.ports import ErasureLedger, ErasureState
+
+Opener = Callable[[], AbstractAsyncContextManager[ErasureLedger]]
+"""Opens the ledger; opened again after it was closed, it is the same ledger."""
+
+
+class StoppedClock:
+    def now(self) -> float:
+        return 1_760_000_000.0
+
+
+def sqlite(folder: Path) -> Opener:
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[ErasureLedger]:
+        async with Database.open(folder / "ledger.db") as database:
+            yield await SqliteErasureLedger.open(database, clock=StoppedClock())
+
+    return opened
+
+
+ADAPTERS = [sqlite]
+
+
+@pytest.fixture(params=ADAPTERS, ids=lambda adapter: adapter.__name__)
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    return request.param(tmp_path)
+
+
+@pytest.fixture
+async def ledger(opener: Opener) -> AsyncGenerator[ErasureLedger]:
+    async with opener() as ledger:
+        yield ledger
+
+
+MEMORY = Memory(
+    id="m",
+    tenant="default",
+    agent_id="npc:smith",
+    text="A player bought a sword.",
+    timestamp=50.0,
+    accepted_at=100.0,
+    player="k1:aa",
+)
+OF_SMITH = Erasure("e1", "default", SubjectKind.AGENT, ("npc:smith",), 100.0)
+OF_PLAYER = Erasure("e2", "default", SubjectKind.PLAYER, ("k1:aa", "k2:bb"), 100.0)
+
+
+async def test_an_empty_ledger_covers_nothing(ledger: ErasureLedger) -> None:
+    assert not ledger.covers(MEMORY)
+
+
+async def test_an_agents_memories_are_covered_up_to_the_erasure(ledger: ErasureLedger) -> None:
+    await ledger.add(OF_SMITH)
+    assert ledger.covers(replace(MEMORY, accepted_at=99.0))
+    assert ledger.covers(MEMORY)
+    assert not ledger.covers(replace(MEMORY, accepted_at=100.001))
+    assert not ledger.covers(replace(MEMORY, agent_id="npc:woodcutter"))
+    assert not ledger.covers(replace(MEMORY, tenant="other"))
+
+
+async def test_a_player_is_covered_as_an_agent_and_in_the_memories_of_others(ledger: ErasureLedger) -> None:
+    await ledger.add(OF_PLAYER)
+    assert ledger.covers(MEMORY)
+    assert ledger.covers(replace(MEMORY, player="k2:bb"))
+    assert ledger.covers(replace(MEMORY, player=None, agent_player="k1:aa"))
+    assert not ledger.covers(replace(MEMORY, player=None))
+    assert not ledger.covers(replace(MEMORY, player="k1:cc", agent_player="k1:dd"))
+    assert not ledger.covers(replace(MEMORY, tenant="other"))
+
+
+async def test_agents_and_players_of_one_name_are_apart(ledger: ErasureLedger) -> None:
+    await ledger.add(replace(OF_SMITH, subjects=("k1:aa",)))
+    assert not ledger.covers(MEMORY)
+    await ledger.add(replace(OF_PLAYER, subjects=("npc:smith",)))
+    assert not ledger.covers(MEMORY)
+
+
+@pytest.mark.parametrize("order", list(permutations((80.0, 100.0, 90.0))))
+async def test_the_newest_erasure_counts_in_whatever_order_they_come(
+    opener: Opener, order: tuple[float]
+) -> None:
+    async with opener() as ledger:
+        for accepted_at in order:
+            await ledger.add(replace(OF_SMITH, id=f"e{accepted_at}", accepted_at=accepted_at))
+        assert ledger.covers(MEMORY)
+        assert not ledger.covers(replace(MEMORY, accepted_at=101.0))
+
+    async with opener() as ledger:
+        assert ledger.covers(MEMORY)
+        assert not ledger.covers(replace(MEMORY, accepted_at=101.0))
+
+
+async def test_an_erasure_is_running_until_it_is_done_and_stays_done(opener: Opener) -> None:
+    async with opener() as ledger:
+        assert await ledger.state("e2") is None
+        await ledger.add(OF_PLAYER)
+        assert await ledger.state("e2") == ErasureState(OF_PLAYER, done=False)
+        assert await ledger.state("e1") is None
+
+    async with opener() as ledger:
+        assert await ledger.state("e2") == ErasureState(OF_PLAYER, done=False)
+        await ledger.mark_done("e2")
+        await ledger.mark_done("e2")
+        await ledger.add(OF_PLAYER)
+        assert await ledger.state("e2") == ErasureState(OF_PLAYER, done=True)
+
+    async with opener() as ledger:
+        assert await ledger.state("e2") == ErasureState(OF_PLAYER, done=True)
+        assert ledger.covers(MEMORY)
+
+
+async def test_an_older_erasure_of_the_same_subject_can_be_asked_for_too(ledger: ErasureLedger) -> None:
+    older = replace(OF_SMITH, id="e0", accepted_at=50.0)
+    await ledger.add(OF_SMITH)
+    await ledger.add(older)
+    await ledger.mark_done("e0")
+    assert await ledger.state("e0") == ErasureState(older, done=True)
+    assert await ledger.state("e1") == ErasureState(OF_SMITH, done=False)
+
+
+async def test_an_unknown_erasure_is_never_done(ledger: ErasureLedger) -> None:
+    await ledger.mark_done("nobody asked")
+    assert await ledger.state("nobody asked") is None
+
+
+names = st.sampled_from(["a", "b", "c"])
+times = st.integers(0, 5).map(float)
+tenants = st.sampled_from(["default", "other"])
+erasures = st.builds(
+    Erasure,
+    id=st.uuids().map(str),
+    tenant=tenants,
+    kind=st.sampled_from(SubjectKind),
+    subjects=st.lists(names, min_size=1, max_size=2, unique=True).map(tuple),
+    accepted_at=times,
+)
+memories = st.builds(
+    Memory,
+    id=st.just("m"),
+    tenant=tenants,
+    agent_id=names,
+    text=st.just(""),
+    timestamp=times,
+    accepted_at=times,
+    player=st.none() | names,
+    agent_player=st.none() | names,
+)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=st.lists(erasures, max_size=6), remembered=st.lists(memories, max_size=20))
+async def test_it_covers_exactly_what_one_of_its_erasures_covers(
+    adapter: Callable[[Path], Opener],
+    tmp_path_factory: pytest.TempPathFactory,
+    asked: list[Erasure],
+    remembered: list[Memory],
+) -> None:
+    opener = adapter(tmp_path_factory.mktemp("ledger"))
+    expected = [any(erasure.covers(memory) for erasure in asked) for memory in remembered]
+    async with opener() as ledger:
+        for erasure in asked:
+            await ledger.add(erasure)
+        assert [ledger.covers(memory) for memory in remembered] == expected
+    async with opener() as ledger:
+        assert [ledger.covers(memory) for memory in remembered] == expected

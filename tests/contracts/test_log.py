@@ -1,0 +1,274 @@
+"""What every EventLog promises, run over each adapter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from engram.adapters.sqlite_database import Database
+from engram.adapters.sqlite_log import SqliteLog
+from engram.ports import DeadLetter, EventLog, NewRecord, Record
+
+Opener = Callable[[], AbstractAsyncContextManager[EventLog]]
+"""Opens the log; opened again after it was closed, it is the same log."""
+
+PATIENCE_S = 30.0
+
+
+class StoppedClock:
+    def now(self) -> float:
+        return 1_760_000_000.0
+
+
+def sqlite(folder: Path) -> Opener:
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[EventLog]:
+        async with (
+            Database.open(folder / "log.db") as database,
+            SqliteLog.open(database, retention_s=86_400, max_bytes=0, clock=StoppedClock()) as log,
+        ):
+            yield log
+
+    return opened
+
+
+@pytest.fixture(params=[sqlite], ids=lambda adapter: adapter.__name__)
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    return request.param(tmp_path)
+
+
+@pytest.fixture
+async def log(opener: Opener) -> AsyncGenerator[EventLog]:
+    async with opener() as log:
+        yield log
+
+
+def record(value: str | bytes, key: bytes = b"agent") -> NewRecord:
+    return NewRecord(key, value.encode() if isinstance(value, str) else value, {})
+
+
+async def read_all(log: EventLog, group: str, count: int, *, limit: int = 7) -> list[Record]:
+    """Read until `count` records have come; a log may hand them out in any portions."""
+    records: list[Record] = []
+    async with asyncio.timeout(PATIENCE_S):
+        while len(records) < count:
+            portion = await log.read(group, limit=limit, wait_s=PATIENCE_S)
+            assert len(portion) <= limit
+            records += portion
+    return records
+
+
+def values(records: list[Record]) -> list[bytes]:
+    return [each.value for each in records]
+
+
+async def set_aside(log: EventLog) -> list[DeadLetter]:
+    """The dead letters, by what each adapter has for that."""
+    assert isinstance(log, SqliteLog)
+    return [each.letter for each in await log.dead_letters(100)]
+
+
+def behind(records: list[Record]) -> dict[int, int]:
+    """The positions to commit when these are finished."""
+    return {each.partition: each.offset + 1 for each in records}
+
+
+async def test_records_of_one_key_are_read_in_the_order_in_which_they_were_appended(log: EventLog) -> None:
+    await log.append([record("0"), record("1")])
+    await log.append([record(str(number)) for number in range(2, 20)])
+
+    records = await read_all(log, "indexer", 20)
+
+    assert values(records) == [str(number).encode() for number in range(20)]
+    assert all(earlier.offset < later.offset for earlier, later in pairwise(records))
+    assert await log.read("indexer", limit=10, wait_s=0) == []
+
+
+async def test_append_answers_with_the_highest_offset_of_every_partition_that_it_touched(
+    log: EventLog,
+) -> None:
+    first = await log.append([record(str(number), key=str(number).encode()) for number in range(30)])
+    second = await log.append([record(str(number), key=str(number).encode()) for number in range(30, 60)])
+
+    for touched, count in ((first, 30), (second, 60)):
+        records = await read_all(log, f"group-{count}", 60)
+        here = [each for each in records if count - 30 <= int(each.value) < count]
+        highest: dict[int, int] = {}
+        for each in here:
+            highest[each.partition] = max(each.offset, highest.get(each.partition, -1))
+        assert touched == highest
+
+
+async def test_appending_nothing_touches_nothing(log: EventLog) -> None:
+    assert await log.append([]) == {}
+    assert await log.read("indexer", limit=1, wait_s=0) == []
+
+
+async def test_any_bytes_and_all_headers_come_back(log: EventLog) -> None:
+    every_byte = bytes(range(256))
+    headers = {"schema": b"1", "binary": every_byte, "empty": b"", "größe": "ü".encode()}
+    await log.append([NewRecord(every_byte, b"\x00" + every_byte * 64, headers), NewRecord(b"", b"", {})])
+
+    full, empty = sorted(await read_all(log, "indexer", 2), key=lambda each: len(each.value), reverse=True)
+
+    assert (full.key, full.value, dict(full.headers)) == (every_byte, b"\x00" + every_byte * 64, headers)
+    assert (empty.key, empty.value, dict(empty.headers)) == (b"", b"", {})
+
+
+async def test_records_know_when_they_were_appended(log: EventLog) -> None:
+    await log.append([record("now")])
+    (only,) = await read_all(log, "indexer", 1)
+    assert only.appended_at > 1_700_000_000
+
+
+async def test_groups_are_independent(log: EventLog) -> None:
+    await log.append([record(str(number)) for number in range(10)])
+
+    one = await read_all(log, "one", 10, limit=3)
+    await log.commit("one", behind(one))
+    other = await read_all(log, "other", 10, limit=4)
+
+    assert values(one) == values(other)
+    assert await log.committed("one") == behind(one)
+    assert await log.committed("other") == {}
+
+
+async def test_a_new_group_begins_at_the_oldest_record(log: EventLog) -> None:
+    await log.append([record("old")])
+    await log.commit("first", behind(await read_all(log, "first", 1)))
+    await log.append([record("new")])
+
+    assert values(await read_all(log, "late", 2)) == [b"old", b"new"]
+
+
+async def test_a_group_goes_on_behind_its_commit_after_reopening(opener: Opener) -> None:
+    async with opener() as log:
+        await log.append([record(str(number)) for number in range(10)])
+        records = await read_all(log, "indexer", 10, limit=1)
+        await log.commit("indexer", behind(records[:4]))
+
+    async with opener() as log:
+        assert await log.committed("indexer") == behind(records[:4])
+        again = await read_all(log, "indexer", 6)
+        await log.append([record("10")])
+        again += await read_all(log, "indexer", 1)
+
+    assert [each.offset for each in again[:6]] == [each.offset for each in records[4:]]
+    assert values(again) == [str(number).encode() for number in range(4, 11)]
+
+
+async def test_what_was_read_but_never_committed_is_read_again_after_reopening(opener: Opener) -> None:
+    async with opener() as log:
+        await log.append([record("0"), record("1")])
+        await read_all(log, "indexer", 2)
+
+    async with opener() as log:
+        assert values(await read_all(log, "indexer", 2)) == [b"0", b"1"]
+
+
+async def test_a_commit_is_never_lowered(opener: Opener) -> None:
+    async with opener() as log:
+        await log.append([record(str(number)) for number in range(5)])
+        records = await read_all(log, "indexer", 5)
+        await log.commit("indexer", behind(records))
+        await log.commit("indexer", behind(records[:2]))
+        assert await log.committed("indexer") == behind(records)
+
+    async with opener() as log:
+        assert await log.committed("indexer") == behind(records)
+
+
+async def test_concurrent_commits_keep_the_highest(opener: Opener) -> None:
+    async with opener() as log:
+        await log.append([record(str(number)) for number in range(5)])
+        records = await read_all(log, "indexer", 5)
+        await asyncio.gather(*(log.commit("indexer", behind(records[:count])) for count in (3, 5, 1, 4, 2)))
+
+    async with opener() as log:
+        assert await log.committed("indexer") == behind(records)
+
+
+async def test_a_waiting_read_returns_as_soon_as_something_is_appended(log: EventLog) -> None:
+    reading = asyncio.ensure_future(log.read("indexer", limit=10, wait_s=3600))
+    await asyncio.sleep(0)
+    await log.append([record("at last")])
+    async with asyncio.timeout(PATIENCE_S):
+        assert values(list(await reading)) == [b"at last"]
+
+
+async def test_a_read_of_an_empty_log_ends_empty(log: EventLog) -> None:
+    assert await log.read("indexer", limit=10, wait_s=0) == []
+    assert await log.read("indexer", limit=10, wait_s=0.01) == []
+
+
+async def test_a_cancelled_read_loses_nothing(log: EventLog) -> None:
+    await log.append([record(str(number)) for number in range(100)])
+    for steps in range(12):
+        reading = asyncio.ensure_future(log.read(f"group-{steps}", limit=5, wait_s=1))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if reading.cancel():
+            await asyncio.wait({reading})
+        begun = values(list(reading.result())) if not reading.cancelled() else []
+        rest = values(await read_all(log, f"group-{steps}", 100 - len(begun)))
+        assert begun + rest == [str(number).encode() for number in range(100)]
+
+
+async def test_concurrent_appends_are_all_there_once_each_in_its_own_order(log: EventLog) -> None:
+    async def append(task: int) -> dict[int, int]:
+        answers = [await log.append([record(f"{task}:{at}", b"%d" % task)]) for at in range(10)]
+        return answers[-1]
+
+    answers = await asyncio.gather(*(append(task) for task in range(50)))
+
+    records = await read_all(log, "indexer", 500)
+    assert await log.read("indexer", limit=1, wait_s=0) == []
+    for task, answer in enumerate(answers):
+        own = [each for each in records if each.key == b"%d" % task]
+        assert values(own) == [f"{task}:{at}".encode() for at in range(10)]
+        assert answer == {own[-1].partition: own[-1].offset}
+    assert len({(each.partition, each.offset) for each in records}) == 500
+
+
+async def test_two_readers_of_one_group_share_its_records(log: EventLog) -> None:
+    await log.append([record(str(number)) for number in range(40)])
+    portions = await asyncio.gather(*(log.read("indexer", limit=10, wait_s=1) for _ in range(4)))
+    assert sorted(int(each.value) for portion in portions for each in portion) == list(range(40))
+
+
+async def test_the_end_is_the_offset_of_the_next_record(opener: Opener) -> None:
+    async with opener() as log:
+        before = await log.end()
+        await log.append([record("a"), record("b"), record("c")])
+        after = await log.end()
+    assert sum(after.values()) - sum(before.values()) == 3
+
+    async with opener() as log:
+        assert await log.end() == after
+        appended = await log.append([record("d")])
+        assert all(after[partition] == offset for partition, offset in appended.items())
+
+
+async def test_a_dead_letter_is_kept_raw_and_once(opener: Opener) -> None:
+    async with opener() as log:
+        await log.append([NewRecord(b"agent", b"\xff broken", {"schema": b"9"}), record("fine")])
+        broken, fine = await read_all(log, "indexer", 2)
+        letter = DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=3)
+        await log.dead_letter([])
+        assert await set_aside(log) == []
+        await log.dead_letter([letter, letter])
+        await log.dead_letter([DeadLetter(broken, "another", "reason")])
+        assert await set_aside(log) == [letter]
+
+    async with opener() as log:
+        await log.dead_letter([letter, DeadLetter(fine, "too_large", "17 KiB")])
+        assert sorted(each.reason for each in await set_aside(log)) == ["too_large", "undecodable"]
+
+
+async def test_the_retention_can_be_asked_for(log: EventLog) -> None:
+    assert log.retention_s == 86_400
