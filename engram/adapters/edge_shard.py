@@ -1,0 +1,176 @@
+"""A Qdrant Edge shard in a directory of its own: made, locked, and known by the model that fills it.
+
+    lock          held while the store is open
+    store.json    model, dimension and schema of what lies in `shard`
+    shard         Edge's own files
+    shard.new     a shard in the making; what a killed process leaves of it is thrown away
+
+A shard appears under its name only when it is whole, so that a kill at any moment leaves one that loads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+import qdrant_edge as edge
+
+from engram.adapters.qdrant_payload import SCHEMA_VERSION
+from engram.errors import Misconfigured, ModelMismatch, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+VECTOR = "dense"
+"""The name of the vector; beside it there is room for others."""
+
+
+class _About(msgspec.Struct, forbid_unknown_fields=False):
+    """Who filled the shard, and how."""
+
+    model_id: str
+    dim: int
+    schema: int
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """Edge's faults as Unavailable. It raises bare `Exception` for all of them; keep the body to its calls."""
+    try:
+        yield
+    except Exception as error:
+        raise Unavailable(f"Qdrant Edge: {_one_line(error)}") from error
+
+
+class Lock:
+    """The exclusive use of a directory; given up by `release` and by the death of the process."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises Misconfigured when another process (or another store of this one) has it."""
+        self._file = (directory / "lock").open("wb")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            message = f"{directory} is in use by another engram: stop that one, or start with another --data"
+            raise Misconfigured(message) from error
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._file.close()
+
+
+def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeShard, Lock]:
+    """Load the shard of a directory, or make one. Raises Misconfigured, ModelMismatch."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = Lock(directory)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    try:
+        return _open_locked(directory, _About(model_id, dim, SCHEMA_VERSION)), lock
+    except OSError as error:
+        lock.release()
+        raise _unwritable(directory, error) from error
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _open_locked(directory: Path, about: _About) -> edge.EdgeShard:
+    final, making, label = directory / "shard", directory / "shard.new", directory / "store.json"
+    if not final.exists():
+        if making.exists():
+            shutil.rmtree(making)
+        _make(making, about.dim)
+        _write(label, msgspec.json.encode(about))
+        making.rename(final)
+        _sync(directory)
+    _compare(directory, _read(label), about)
+    try:
+        return edge.EdgeShard.load(str(final))
+    except Exception as error:
+        message = f"{final} cannot be loaded ({_one_line(error)}): move {directory} away and start again"
+        raise Misconfigured(message) from error
+
+
+def _make(path: Path, dim: int) -> None:
+    vectors = {VECTOR: edge.EdgeVectorParams(dim, edge.Distance.Cosine)}
+    flat = edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10_000)
+    try:
+        shard = edge.EdgeShard.create(str(path), edge.EdgeConfig(vectors, hnsw_config=flat))
+        for key, schema in _indexes().items():
+            shard.update(edge.UpdateOperation.create_field_index(key, schema))
+        shard.flush()
+        shard.close()
+    except Exception as error:
+        raise Misconfigured(f"no store can be made in {path.parent}: {_one_line(error)}") from error
+
+
+def _indexes() -> dict[str, edge.PayloadSchemaParams]:
+    keyword = edge.KeywordIndexParams
+    return {
+        "agent": keyword(is_tenant=True),
+        "tenant": keyword(),
+        "type": keyword(),
+        "server": keyword(),
+        "player": keyword(),
+        "agent_player": keyword(),
+        "facts": edge.IntegerIndexParams(lookup=True, range=False),
+        "t": edge.IntegerIndexParams(lookup=False, range=True),
+        "expires": edge.IntegerIndexParams(lookup=False, range=True),
+        "deleted": edge.IntegerIndexParams(lookup=False, range=True),
+    }
+
+
+def _compare(directory: Path, found: _About, wanted: _About) -> None:
+    if found.schema != wanted.schema:
+        message = (
+            f"{directory} has schema {found.schema}, this engram writes {wanted.schema}:"
+            " start the version that made it, or with another --data"
+        )
+        raise Misconfigured(message)
+    if (found.model_id, found.dim) != (wanted.model_id, wanted.dim):
+        message = (
+            f"{directory} was filled by {found.model_id} ({found.dim} dimensions), not by {wanted.model_id}"
+            f" ({wanted.dim}): start with that model, or with another --data"
+        )
+        raise ModelMismatch(message)
+
+
+def _read(label: Path) -> _About:
+    try:
+        return msgspec.json.decode(label.read_bytes(), type=_About)
+    except (FileNotFoundError, msgspec.DecodeError) as error:
+        message = f"{label} does not say what filled the store: move {label.parent} away and start again"
+        raise Misconfigured(message) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_suffix(".new")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unwritable(directory: Path, error: OSError) -> Misconfigured:
+    return Misconfigured(f"{directory} cannot be written ({error.strerror}): start with another --data")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
