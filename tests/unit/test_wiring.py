@@ -1,0 +1,77 @@
+"""The composition root: what it opens, what it refuses, each refusal one line that says what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engram import events
+from engram.errors import Misconfigured, ModelMismatch, ModelMissing
+from tests.parts import open_parts, pipeline_over, put, records, texts
+
+
+async def test_edge_remembers_and_memory_forgets(tmp_path: Path) -> None:
+    for kind, left in (("edge", ["hello"]), ("memory", [])):
+        for turn in range(2):
+            async with open_parts(tmp_path / kind, store={"kind": kind}) as runtime:
+                if turn == 0:
+                    pipeline = pipeline_over(runtime)
+                    await pipeline.apply(await pipeline.prepare(records(put("hello"))))
+                    assert await texts(runtime) == ["hello"]
+                else:
+                    assert await texts(runtime) == left
+
+
+async def test_a_data_directory_serves_one_process_at_a_time(tmp_path: Path) -> None:
+    async with open_parts(tmp_path, store={"kind": "edge"}):
+        with pytest.raises(Misconfigured, match=rf"in use by process {os.getpid()}.*--data"):
+            async with open_parts(tmp_path, store={"kind": "edge"}):
+                pass
+
+
+async def test_a_collection_refuses_another_model(tmp_path: Path) -> None:
+    async with open_parts(tmp_path, store={"kind": "edge"}):
+        pass
+    with pytest.raises(ModelMismatch, match="hash-v1-384"):
+        async with open_parts(tmp_path, store={"kind": "edge"}, embedder={"kind": "hash", "dim": 64}):
+            pass
+
+
+async def test_a_missing_model_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(ModelMissing, match="engram model prepare"):
+        async with open_parts(tmp_path, embedder={"kind": "auto"}):
+            pass
+
+
+async def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Misconfigured, match=r"cannot be written.*--data"):
+        async with open_parts(tmp_path / "file" / "data"):
+            pass
+
+
+async def test_api_keys_are_refused_rather_than_ignored(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="ENGRAM_API_KEYS_FILE"):
+        async with open_parts(tmp_path, api_keys_file=tmp_path / "keys"):
+            pass
+
+
+async def test_the_player_key_is_made_once_and_kept(tmp_path: Path) -> None:
+    names = set()
+    for _ in range(2):
+        async with open_parts(tmp_path, player_key=None) as runtime:
+            names.add(runtime.pseudonyms.player("default", "alice"))
+    assert len(names) == 1
+    assert (tmp_path / "player.key").stat().st_mode & 0o777 == 0o600
+    async with open_parts(tmp_path / "elsewhere", player_key=None) as runtime:
+        assert runtime.pseudonyms.player("default", "alice") not in names
+
+
+async def test_acceptance_goes_on_behind_the_last_record(tmp_path: Path) -> None:
+    async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
+        assert runtime.last_accepted_at == 0
+        await runtime.log.append([events.encode(put("x", at=4_000_000_000.0))])
+    async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
+        assert runtime.last_accepted_at == 4_000_000_000.0
