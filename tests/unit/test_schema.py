@@ -1,0 +1,16 @@
+"""The published schema of the log is the one that the code reads and writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from engram import events
+
+PUBLISHED = Path(__file__).parents[2] / "docs" / "schemas" / "engram.events.v1.json"
+
+
+def test_the_published_schema_is_that_of_the_envelope() -> None:
+    assert json.loads(PUBLISHED.read_text()) == json.loads(json.dumps(events.schema())), (
+        "engram.events has changed: if readers of version 1 still understand it, publish the new schema"
+    )
