@@ -59,6 +59,8 @@ class Database:
             self = cls(path)
             try:
                 await asyncio.get_running_loop().run_in_executor(self._writing, self._prepare)
+                # The reader maps the index of the write-ahead log now, while the disk has room for it.
+                await self.read(_tables)
                 yield self
             finally:
                 await self._close()
@@ -96,7 +98,7 @@ class Database:
 
     def _prepare(self) -> None:
         try:
-            self._writer = _connect(self._path)
+            self._writer = _connect_writer(self._path)
             (mode,) = self._writer.execute("PRAGMA journal_mode").fetchone()
             if mode != "wal":
                 raise Misconfigured(f"{self._path} lies on a network file system: choose a local folder")
@@ -124,7 +126,7 @@ class Database:
     def _run(self, step: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._writer is None:
-                self._writer = _connect(self._path)
+                self._writer = _connect_writer(self._path)
             return step(self._writer)
         except sqlite3.Error as error:
             if _primary(error) not in _HARMLESS and self._writer is not None:
@@ -136,7 +138,7 @@ class Database:
     def _query(self, job: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._reader is None:
-                self._reader = _connect(self._path)
+                self._reader = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
                 self._reader.execute("PRAGMA query_only=ON")
             return job(self._reader)
         except sqlite3.Error as error:
@@ -163,7 +165,7 @@ class Database:
             self._writer.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect_writer(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     try:
         # auto_vacuum counts only before the first table; FAST overwrites what is deleted where that is free.
@@ -176,6 +178,10 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _tables(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
 
 
 def _vacuum_step(connection: sqlite3.Connection) -> bool:
