@@ -24,7 +24,6 @@ _PHRASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "eat": ("ate", ("item",)),
     "pickup": ("picked up", ("item",)),
     "drop": ("dropped", ("item",)),
-    "punch": ("punched", ("target", "entity", "node")),
     "kill": ("killed", ("target", "entity")),
     "explore": ("explored", ("place", "zone", "biome")),
     "find": ("found", ("item", "node", "place", "resource")),
@@ -104,6 +103,13 @@ def _damage(data: Mapping[str, Any]) -> str:
     return f"lost {amount or 'some'} health" + _cause(data)
 
 
+def _punch(data: Mapping[str, Any]) -> str:
+    target = _value(data.get("target", data.get("entity", data.get("node", ""))))
+    times = _value(data.get("count", ""))
+    hit = "another player" if target == "player" else words(target) or "something"
+    return f"punched {hit}" + (f" {times} times" if times not in {"", "0", "1"} else "")
+
+
 def _death(data: Mapping[str, Any]) -> str:
     return "died" + _cause(data)
 
@@ -132,6 +138,7 @@ def _leave(_data: Mapping[str, Any]) -> str:
 _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "chat": _said,
     "talk": _said,
+    "punch": _punch,
     "damage": _damage,
     "death": _death,
     "trade": _trade,

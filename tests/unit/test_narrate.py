@@ -25,6 +25,7 @@ JSON = st.recursive(
         ("place", {"node": "default:torch"}, "placed torch"),
         ("craft", {"item": "default:pick_wood 2"}, "crafted 2 pick wood"),
         ("punch", {"target": "mobs:zombie"}, "punched zombie"),
+        ("punch", {"target": "player", "count": 4}, "punched another player 4 times"),
         ("chat", {"message": "anyone seen iron?"}, "said: anyone seen iron?"),
         ("damage", {"amount": 4, "reason": "fall"}, "lost 4 health by fall"),
         ("death", {"reason": "drown"}, "died by drown"),
