@@ -6,7 +6,7 @@ import uuid
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engram.adapters.qdrant_edge import EdgeStore
@@ -115,10 +115,6 @@ filters = st.recursive(
 )
 
 
-def _eq(path, value):
-    return Condition(Field(("metadata", *path)), Op.EQ, value)
-
-
 @pytest.fixture(scope="module")
 def store():
     """One store for all examples, each of which has an agent of its own: to make one takes a while."""
@@ -131,26 +127,64 @@ def store():
 def corpus(store):
     """Memories with every notable value, plain, in a list, and one level down."""
     kept = []
-    values = [*NEAR, *WORDS, True, False, None, [], {}, [[]], [[3]], [None], [None, 3], [{"a": 3}]]
-    for value in values:
-        for shape in (value, [value, "oak"], {"b": value}):
+    for value in [*NEAR, *WORDS, True, False, None, [], {}, [[]], [[3]], [None], [None, 3], [{"a": 3}]]:
+        shapes = {"a": value, "a b": [value, "oak"], "o": {"b": value}, "back\\slash": value, "l": [value]}
+        # Apart, since a memory is treated with care as soon as one of its numbers needs it.
+        for fields in (
+            {"metadata": shapes},
+            {"tick": _float(value), "metadata": {"a": 3}},
+            {"pos": {"x": _float(value) or 0.0}},
+        ):
             number = len(kept)
-            found = {"timestamp": 1.7e9 + number // 7, "metadata": {"a": shape, "a b": value}}
-            kept.append(_memory("corpus", number, found))
+            kept.append(_memory("corpus", number, {"timestamp": 1.7e9 + number // 7, **fields}))
     asyncio.run(store.insert(kept, _vectors(len(kept))))
     return kept
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("metadata", "a"),
+        ("metadata", "a b"),
+        ("metadata", "o", "b"),
+        ("metadata", "back\\slash"),
+        ("metadata", "l"),
+        ("metadata", "absent"),
+        ("tick",),
+        ("pos.x",),
+        ("timestamp",),
+        ("type",),
+    ],
+)
+async def test_every_comparison_with_every_notable_value(store, corpus, path):
+    """Where numbers are rounded, types are mixed and paths cannot be written, one by one."""
+    field = Field(path)
+    values = [*NEAR, *WORDS, True, False, 10**400, *{memory.timestamp for memory in corpus}]
+    chosen = [Condition(field, op, value) for op in (Op.EQ, Op.CONTAINS) for value in values]
+    chosen += [
+        Condition(field, op, value)
+        for op in (Op.GT, Op.GTE, Op.LT, Op.LTE)
+        for value in values
+        if type(value) in (int, float)
+    ]
+    chosen += [Condition(field, Op.IN, (value, "oak", 3)) for value in values]
+    chosen += [Condition(field, Op.EXISTS, value=value) for value in (True, False)]
+    for condition in chosen:
+        for filter_ in (condition, Not(condition)):
+            expected = {memory.id for memory in corpus if reference(filter_, memory)}
+            page = PageQuery(Scope("default", ("corpus",)), len(corpus), NOW, filter_)
+            assert {memory.id for memory in await store.page(page)} == expected, filter_
+            assert await store.count(page) == len(expected), filter_
+
+
 @given(condition=filters)
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
-async def test_every_filter_over_notable_values(store, corpus, condition):
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+async def test_every_combination_over_notable_values(store, corpus, condition):
     await _compare(store, corpus, condition)
 
 
 @given(stored=st.lists(memories, min_size=1, max_size=12), chosen=st.lists(filters, min_size=1, max_size=12))
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@example(stored=[{"metadata": {"a": True}}, {"metadata": {"a": 1}}], chosen=[_eq(["a"], True), _eq(["a"], 1)])
-@example(stored=[{"metadata": {"a": {"a b": 3.0}}}], chosen=[_eq(["a", "a b"], 3), Not(_eq(["a", "a b"], 3))])
 async def test_every_filter_over_generated_memories(store, stored, chosen):
     agent = str(uuid.uuid4())
     kept = [_memory(agent, number, fields) for number, fields in enumerate(stored)]
@@ -182,6 +216,10 @@ def _memory(agent, number, fields):
             **fields,
         }
     )
+
+
+def _float(value):
+    return float(value) if type(value) in (int, float) else None
 
 
 def _vectors(count):
