@@ -1,0 +1,1 @@
+"""The query service: questions to the memories, over HTTP."""

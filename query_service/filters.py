@@ -1,0 +1,186 @@
+"""Filters as callers write them, in JSON, read into `engram.memories.Filter`.
+
+    {"type": "dig", "tick": {"gte": 100, "lt": 200}, "OR": [{"node": "default:tree"}, {"zone": ["north", "west"]}]}
+
+All entries of an object must hold. A plain value asks for equality, a list for any of its values, an object
+of operators for all of them. `AND` and `OR` take a list of filters, `NOT` one filter (or a list: not all).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from engram.errors import InvalidFilter
+from engram.memories import EVERYTHING, And, Condition, Field, Filter, Not, Op, Or, Scalar
+
+MAX_CONDITIONS = 32
+MAX_DEPTH = 4
+MAX_OBJECTS = 128
+"""Objects that hold conditions, empty ones too."""
+MAX_VALUES = 1000
+"""Values in all the lists of a filter together."""
+
+_INT64 = 2**63
+_TEXTS = frozenset({"type", "server", "player"})
+_NUMBERS = frozenset({"tick", "timestamp", "importance", "pos.x", "pos.y", "pos.z"})
+_OPERATORS = ("eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "exists")
+_COMPARISONS = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
+
+Names = Callable[[str], Sequence[str]]
+"""All stored forms of a player's name."""
+
+
+def parse_filter(value: object, *, players: Names, path: str = "filters") -> Filter:
+    """Read a filter; None is none. Raises InvalidFilter with the path of what is at fault."""
+    if value is None:
+        return EVERYTHING
+    return _Parser(players).filter(value, path, 1)
+
+
+class _Parser:
+    """One filter on its way in: counts as it goes, so that a costly one is refused before it costs."""
+
+    def __init__(self, players: Names) -> None:
+        self._players = players
+        self._conditions = 0
+        self._objects = 0
+        self._values = 0
+
+    def filter(self, value: object, path: str, depth: int) -> Filter:
+        if depth > MAX_DEPTH:
+            raise InvalidFilter(f"filters may be nested {MAX_DEPTH} deep", path=path)
+        if not isinstance(value, Mapping):
+            raise InvalidFilter("a filter is an object", path=path)
+        self._objects += 1
+        if self._objects > MAX_OBJECTS:
+            raise InvalidFilter(f"a filter may have {MAX_OBJECTS} objects", path=path)
+        entries = cast("Mapping[str, object]", value)
+        parts = [self._entry(key, inner, f"{path}.{key}", depth) for key, inner in entries.items()]
+        return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+    def _entry(self, key: str, value: object, path: str, depth: int) -> Filter:
+        match key:
+            case "AND":
+                return And(self._filters(value, path, depth))
+            case "OR":
+                return Or(self._filters(value, path, depth))
+            case "NOT" if isinstance(value, list):
+                return Not(And(self._filters(cast("object", value), path, depth)))
+            case "NOT":
+                return Not(self.filter(value, path, depth + 1))
+            case _:
+                return self._field(key, value, path)
+
+    def _filters(self, value: object, path: str, depth: int) -> tuple[Filter, ...]:
+        if not isinstance(value, list):
+            raise InvalidFilter("a list of filters is needed here", path=path)
+        parts = cast("list[object]", value)
+        return tuple(self.filter(part, f"{path}[{index}]", depth + 1) for index, part in enumerate(parts))
+
+    def _field(self, name: str, value: object, path: str) -> Filter:
+        field = _field(name, path)
+        match value:
+            case dict():
+                operators = cast("dict[str, object]", value)
+                if not operators:
+                    raise InvalidFilter(f"no operator here; there are {', '.join(_OPERATORS)}", path=path)
+                parts = [self._operator(field, op, inner, f"{path}.{op}") for op, inner in operators.items()]
+                return parts[0] if len(parts) == 1 else And(tuple(parts))
+            case list():
+                return self._operator(field, "in", cast("object", value), path)
+            case _:
+                return self._operator(field, "eq", value, path)
+
+    def _operator(self, field: Field, name: str, value: object, path: str) -> Filter:
+        match name:
+            case "ne":
+                return Not(self._condition(field, Op.EQ, value, path))
+            case "nin":
+                return Not(self._condition(field, Op.IN, value, path))
+            case "eq" | "in" | "gt" | "gte" | "lt" | "lte" | "contains" | "exists":
+                return self._condition(field, Op(name), value, path)
+            case _:
+                known = f"there are {', '.join(_OPERATORS)}; one object deeper is written with a dot"
+                raise InvalidFilter(f"{name!r} is not an operator: {known}", path=path)
+
+    def _condition(self, field: Field, op: Op, value: object, path: str) -> Filter:
+        self._conditions += 1
+        if self._conditions > MAX_CONDITIONS:
+            raise InvalidFilter(f"a filter may have {MAX_CONDITIONS} conditions", path=path)
+        name = ".".join(field.path)
+        if op is Op.EXISTS:
+            if not isinstance(value, bool):
+                raise InvalidFilter("exists is true or false", path=path)
+            return Condition(field, op, value)
+        if op is Op.IN:
+            values = self._list(value, path)
+            for index, one in enumerate(values):
+                _check_type(name, op, one, f"{path}[{index}]")
+            return Condition(field, op, self._stored(name, values))
+        scalar = _scalar(value, path)
+        _check_type(name, op, scalar, path)
+        stored = self._stored(name, (scalar,))
+        return Condition(field, op, stored[0]) if len(stored) == 1 else Condition(field, Op.IN, stored)
+
+    def _list(self, value: object, path: str) -> tuple[Scalar, ...]:
+        if not isinstance(value, list | tuple):
+            raise InvalidFilter("a list of values is needed here", path=path)
+        values = cast("Sequence[object]", value)
+        self._values += len(values)
+        if self._values > MAX_VALUES:
+            raise InvalidFilter(f"the lists of a filter may hold {MAX_VALUES} values in all", path=path)
+        return tuple(_scalar(one, f"{path}[{index}]") for index, one in enumerate(values))
+
+    def _stored(self, name: str, values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+        """Player names become all the forms that they may be stored in."""
+        if name != "player":
+            return values
+        return tuple(form for value in values for form in self._players(cast("str", value)))
+
+
+def _field(name: str, path: str) -> Field:
+    parts = name.split(".")
+    if '"' in name or not all(parts):
+        raise InvalidFilter(
+            "a name is made of keys with a dot between them; keys that hold a dot or a double quote"
+            " cannot be asked for",
+            path=path,
+        )
+    if name in _TEXTS or name in _NUMBERS:
+        return Field((name,))
+    if name == "metadata":
+        raise InvalidFilter("name the key: metadata.KEY, or KEY alone", path=path)
+    return Field(tuple(parts) if parts[0] == "metadata" else ("metadata", *parts))
+
+
+def _scalar(value: Any, path: str) -> Scalar:  # noqa: ANN401 (JSON)
+    match value:
+        case str() | bool():
+            return value
+        case int() if -_INT64 <= value < _INT64:
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case int() | float():
+            raise InvalidFilter("numbers are finite, integers of 64 bits at most", path=path)
+        case None:
+            hint = 'what is missing or null is asked for by {"exists": false}'
+            raise InvalidFilter(f"null compares with nothing: {hint}", path=path)
+        case _:
+            raise InvalidFilter("a text, a number or a boolean is needed here", path=path)
+
+
+def _check_type(name: str, op: Op, value: Scalar, path: str) -> None:
+    """Refuse what no memory could ever satisfy: a slip of the caller's must not look like an answer."""
+    number = not isinstance(value, str | bool)
+    if name in _TEXTS:
+        if op in _COMPARISONS or (op is Op.CONTAINS and name == "player"):
+            raise InvalidFilter(f"{name} cannot be asked for by {op.value}", path=path)
+        if not isinstance(value, str):
+            raise InvalidFilter(f"{name} is a text", path=path)
+    elif name in _NUMBERS and op is Op.CONTAINS:
+        raise InvalidFilter(f"{name} is a number and contains nothing", path=path)
+    elif (name in _NUMBERS or op in _COMPARISONS) and not number:
+        raise InvalidFilter("a number is needed here", path=path)
