@@ -34,6 +34,13 @@ WAL_LIMIT_BYTES = 16 * 1024 * 1024
 _HARMLESS = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
 """Errors after which the same connection can go on."""
 
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_BUSY: "stop the program that holds it",
+    sqlite3.SQLITE_READONLY: "give this user the right to write it",
+    sqlite3.SQLITE_NOTADB: "this file is something else; move it away",
+}
+
 
 class Database:
     """A file, its two threads and their connections. Belongs to the event loop that opened it."""
@@ -53,7 +60,7 @@ class Database:
         """Open the file at `path`, made with its folder where it is missing; readable by this user alone.
 
         Raises Misconfigured when it cannot be written, is no database of this version, or is in use by
-        another process; Unavailable when the disk is full or fails.
+        another process.
         """
         with _lock(path):
             self = cls(path)
@@ -111,9 +118,8 @@ class Database:
             if not version:
                 self._writer.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except sqlite3.Error as error:
-            if _primary(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR}:
-                raise Unavailable(f"{self._path} cannot be opened: {error}") from error
-            raise Misconfigured(f"{self._path} is not a database that can be written: {error}") from error
+            remedy = _REMEDIES.get(_primary(error), "restore it, or choose another folder")
+            raise Misconfigured(f"{self._path} cannot be opened ({error}): {remedy}") from error
 
     def _transact(self, job: Callable[[sqlite3.Connection], T]) -> T:
         def transaction(connection: sqlite3.Connection) -> T:

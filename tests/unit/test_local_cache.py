@@ -80,6 +80,16 @@ async def test_large_answers_push_out_several_small_ones_and_the_largest_none() 
     assert await kept(cache, agent(0), b"4") is not None
 
 
+async def test_the_agent_that_was_asked_about_least_recently_goes_first() -> None:
+    cache = LocalCache(max_agents=2)
+    await keep(cache, agent(0), b"where", b"here")
+    await keep(cache, agent(1), b"where", b"there")
+    assert await kept(cache, agent(0), b"where") == b"here"
+    await cache.get(agent(2), b"where")
+    assert await kept(cache, agent(0), b"where") == b"here"
+    assert cache.size[0] == 1
+
+
 async def test_an_agent_that_is_pushed_out_never_gets_its_old_generation_back() -> None:
     cache = LocalCache(max_agents=2)
     generation = await keep(cache, agent(0), b"where", b"here")

@@ -93,6 +93,8 @@ async def test_a_job_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         await database.write(create)
         with pytest.raises(Unavailable, match="nowhere"):
             await database.write(half)
+        with pytest.raises(ZeroDivisionError):
+            await database.write(lambda connection: (keep(b"half")(connection), 1 // 0))
         await database.write(keep(b"whole"))
         assert await database.read(kept) == [b"whole"]
 

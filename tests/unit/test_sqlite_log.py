@@ -72,6 +72,11 @@ async def offsets(log: SqliteLog, group: str) -> list[int]:
     return found
 
 
+def segments(connection: sqlite3.Connection) -> int:
+    """The number of rows in which the records lie."""
+    return connection.execute("SELECT count(*) FROM segments").fetchone()[0]
+
+
 def footprint(folder: Path) -> int:
     """Bytes of all files of the database."""
     return sum(file.stat().st_size for file in folder.iterdir())
@@ -101,6 +106,7 @@ async def test_a_batch_larger_than_a_segment_is_read_from_any_offset(
 ) -> None:
     async with opened(database, clock) as log:
         assert await log.append(records(*range(1000))) == {0: 999}
+        assert await database.read(segments) == 4
         for start in (0, 1, 255, 256, 257, 511, 999):
             await log.commit(f"from-{start}", {0: start})
     async with opened(database, clock) as log:
@@ -119,9 +125,6 @@ async def test_records_larger_than_a_segment_are_kept_whole(log: SqliteLog) -> N
 async def test_what_gathers_while_the_disk_is_busy_goes_in_one_transaction(
     database: Database, log: SqliteLog
 ) -> None:
-    def segments(connection: sqlite3.Connection) -> int:
-        return connection.execute("SELECT count(*) FROM segments").fetchone()[0]
-
     stall = Stall(database)
     appends = [asyncio.ensure_future(log.append(records(number))) for number in range(100)]
     await asyncio.sleep(0)
@@ -132,6 +135,24 @@ async def test_what_gathers_while_the_disk_is_busy_goes_in_one_transaction(
     assert await asyncio.gather(*appends) == [{0: number} for number in range(100)]
     await commit
     assert await database.read(segments) == 1
+
+
+async def test_a_lower_commit_that_gathers_behind_a_higher_one_lowers_nothing(
+    database: Database, clock: SetClock
+) -> None:
+    async with opened(database, clock) as log:
+        await log.append(records(*range(5)))
+        stall = Stall(database)
+        higher = asyncio.ensure_future(log.commit("indexer", {0: 5}))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        lower = asyncio.ensure_future(log.commit("indexer", {0: 3}))
+        await asyncio.sleep(0)
+        await stall.release()
+        await asyncio.gather(higher, lower)
+        assert await log.committed("indexer") == {0: 5}
+    async with opened(database, clock) as log:
+        assert await log.committed("indexer") == {0: 5}
 
 
 async def test_a_full_queue_refuses_and_writes_nothing_of_it(database: Database, clock: SetClock) -> None:
@@ -201,6 +222,7 @@ async def test_closing_writes_what_was_appended_and_wakes_readers(
         await asyncio.sleep(0)
         appending = asyncio.ensure_future(log.append(records(0, 1)))
         await asyncio.sleep(0)
+    assert await log.end() == {0: 2}
     assert await appending == {0: 1}
     async with asyncio.timeout(PATIENCE_S):
         await reading
