@@ -65,7 +65,8 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
                 seconds=60 + events / rate,
             )
             wait_until(
-                lambda: server.lua("local s = engram.status(); return s.spooled + s.folding") == 0, what="the flush"
+                lambda: server.lua("local s = engram.status(); return s.spooled + s.folding") == 0,
+                what="the flush",
             )
             status = server.lua("return engram.status()")
         finally:

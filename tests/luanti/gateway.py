@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import time
 import uuid
@@ -27,6 +29,7 @@ class RecordingGateway:
         self.memories: list[dict[str, Any]] = []
         self.in_flight = 0
         self.most_in_flight = 0
+        self.connections: list[socket.socket] = []
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self.port = 0
@@ -44,7 +47,11 @@ class RecordingGateway:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+            def setup(self) -> None:
+                super().setup()
+                gateway.connections.append(self.connection)
+
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 status, answer = gateway.take(self.path, body, dict(self.headers))
                 payload = json.dumps(answer).encode()
@@ -73,11 +80,15 @@ class RecordingGateway:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def down(self) -> None:
-        """Refuse connections."""
+        """Refuse connections, and end those that are open."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+        for connection in self.connections:
+            with contextlib.suppress(OSError):  # it is closed already
+                connection.shutdown(socket.SHUT_RDWR)
+        self.connections.clear()
 
     def take(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """Record one request; the status and the answer."""

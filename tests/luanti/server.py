@@ -58,7 +58,7 @@ class Process:
         """Start it; its output is appended to `output`."""
         environment = {"HOME": str(self.home), "PATH": _PATH, "LANG": "C.UTF-8"}
         with self.output.open("ab") as output:
-            self.child = subprocess.Popen(  # noqa: S603 - the command is built here
+            self.child = subprocess.Popen(
                 command, env=environment, stdout=output, stderr=output, cwd=self.home
             )
 
@@ -160,7 +160,9 @@ class RealServer(Process):
         part, answer = name.with_suffix(".part"), name.with_suffix(".json")
         part.write_text(code)
         part.rename(name.with_suffix(".lua"))
-        wait_until(lambda: answer.exists() or not self.alive, what=f"an answer to {code[:60]}", seconds=seconds)
+        wait_until(
+            lambda: answer.exists() or not self.alive, what=f"an answer to {code[:60]}", seconds=seconds
+        )
         assert answer.exists(), f"the server ended:\n{self.tail()}"
         result = json.loads(answer.read_text())
         assert "error" not in result, result["error"]
@@ -184,11 +186,12 @@ class RealServer(Process):
         return (self.log_text() + output)[-3000:]
 
     def spooled(self) -> list[dict[str, Any]]:
-        """The events in its spool files."""
+        """The events in its spool files that are not marked as done."""
         lines: list[dict[str, Any]] = []
         for path in sorted((self.world / "engram_spool").glob("*.ndjson")):
             with contextlib.suppress(FileNotFoundError):  # acknowledged meanwhile
-                lines += [json.loads(line) for line in path.read_text().splitlines()]
+                waiting = path.read_text().rpartition("#\n")[2]
+                lines += [json.loads(line) for line in waiting.splitlines()]
         return lines
 
 

@@ -212,11 +212,12 @@ local last_warning_us = 0
 core.register_globalstep(function()
 	local began = micros()
 	recorder.clock:now_ms()
+	local busy = sender and sender:step(began)
 	recorder.folds:step(began, function()
 		return micros() - began < FOLD_BUDGET_US
 	end)
-	if sender then
-		sender:step(began)
+	if not busy then
+		spool:tend(began)
 	end
 	local own_us = micros() - began
 	questions:step(began)
@@ -232,9 +233,8 @@ core.register_on_shutdown(function()
 	recorder.folds:close_all()
 	if sender then
 		sender:finish()
-	else
-		spool:seal()
 	end
+	spool:close()
 	questions:close()
 end)
 

@@ -33,17 +33,20 @@ function Sender.new(options)
 	return self
 end
 
--- Sends and collects; call it once in each server step.
+-- Sends or collects, never both: call it once in each server step. True when it did either.
 function Sender:step(now_us)
 	if self.flight then
 		local result = self.http.fetch_async_get(self.flight.handle)
+		if not result.completed and now_us - self.flight.began_us > LOST_US then
+			result = {completed = true, code = 0, timeout = true}
+		end
 		if result.completed then
 			self:judge(result, now_us)
-		elseif now_us - self.flight.began_us > LOST_US then
-			self:judge({code = 0, timeout = true}, now_us)
 		end
+		return result.completed
 	elseif now_us >= self.next_us and self.spool:due(now_us, self.interval_us) then
 		self:fire(now_us)
+		return true
 	end
 end
 

@@ -1,9 +1,12 @@
 -- What was captured and not yet acknowledged: a queue of segments, each one file of JSON lines in the world's
 -- folder and one request to the gateway.
 --
--- The promise: an event that put() took is written to its file before put() returns, and its file is deleted only
--- when the gateway answered for it. A killed server therefore loses nothing of it; the next start sends the same
--- ids again. Only events beyond the limit are dropped, lowest value first, and counted.
+-- The promise: an event that put() took is written to its file before put() returns, and leaves it only when the
+-- gateway answered for it. A killed server therefore loses nothing of it; the next start sends the same ids again.
+-- Only events beyond the limit are dropped, lowest value first, and counted.
+--
+-- To open a file costs a hundred times what a line costs. A file whose segment was answered for is therefore used
+-- again: a mark says that the lines above it are done. When the spool is idle, such files are deleted.
 
 local Spool = {}
 Spool.__index = Spool
@@ -15,6 +18,12 @@ Spool.MAX_BYTES = 400 * 1024
 Spool.MAX_UNSAVED = 5000
 -- Segments that are rewritten in one step when the spool is full; each costs about 0.2 ms.
 local REWRITES = 4
+
+local MARK = "#"
+-- Files that wait for their next segment, and the size up to which they may.
+local MAX_FREE = 2
+local MAX_REUSED_BYTES = 512 * 1024
+local IDLE_US = 2e6
 
 -- What is dropped first. Types that are not listed are worth keeping longest.
 local VALUE = {dig = 1, place = 1, punch = 1, damage = 2, craft = 2, join = 2, leave = 2}
@@ -33,11 +42,13 @@ end
 function Spool.new(options)
 	return setmetatable({
 		dir = options.dir,
-		prefix = ("%012d-%s"):format(options.started, options.boot),
+		started = options.started,
+		boot = options.boot,
 		limit = options.limit,
 		list = options.list,
 		log = options.log,
 		segments = {},
+		free = {},
 		head = 1,
 		tail = 0,
 		number = 0,
@@ -59,7 +70,9 @@ local function read_lines(path)
 	local lines, torn = {}, 0
 	for line in content:gmatch("[^\n]+") do
 		-- A line that was cut off by a crash of the machine was never promised.
-		if line:find("^{.*}$") and not line:find("%z") then
+		if line == MARK then
+			lines = {}
+		elseif line:find("^{.*}$") and not line:find("%z") then
 			lines[#lines + 1] = line
 		else
 			torn = torn + 1
@@ -85,15 +98,18 @@ end
 
 -- Takes over what an earlier run left behind. Returns the number of events.
 function Spool:load()
-	local names, torn = {}, 0
+	local names, torn, latest = {}, 0, 0
 	for _, name in ipairs(self.list(self.dir)) do
 		if name:find("^%d+%-%x+%-%d+%.ndjson$") or name:find("^%d+%-%x+%-%d+%.erase$") then
 			names[#names + 1] = name
+			latest = math.max(latest, tonumber(name:match("^%d+")))
 		elseif name:find("%.part$") then
 			os.remove(self.dir .. "/" .. name)
 		end
 	end
 	table.sort(names)
+	-- File names sort by time, even where a clock went back or a server started twice in one second.
+	self.started = math.max(self.started, latest + 1)
 	for _, name in ipairs(names) do
 		local segment = {path = self.dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil}
 		local lines, bad = read_lines(segment.path)
@@ -114,11 +130,20 @@ function Spool:load()
 	return self.count
 end
 
-function Spool:begin(erase)
+function Spool:new_path(ending)
 	self.number = self.number + 1
-	local path = ("%s/%s-%08d.%s"):format(self.dir, self.prefix, self.number, erase and "erase" or "ndjson")
-	local segment = {path = path, lines = {}, count = 0, bytes = 0, values = {0, 0, 0}, erase = erase, saved = true}
-	segment.file = io.open(path, "ab")
+	return ("%s/%012d-%s-%08d.%s"):format(self.dir, self.started, self.boot, self.number, ending)
+end
+
+function Spool:begin(erase)
+	local segment = {lines = {}, count = 0, bytes = 0, values = {0, 0, 0}, erase = erase, saved = true}
+	local free = not erase and table.remove(self.free)
+	if free then
+		segment.path, segment.file, segment.used = free.path, free.file, free.used
+	else
+		segment.path = self:new_path(erase and "erase" or "ndjson")
+		segment.file, segment.used = io.open(segment.path, "ab"), 0
+	end
 	if not segment.file then
 		self:unsave(segment)
 	end
@@ -139,6 +164,13 @@ end
 local function write(segment, line)
 	local file = segment.file
 	return file and file:write(line, "\n") and file:flush()
+end
+
+local function close(segment)
+	if segment.file then
+		segment.file:close()
+		segment.file = nil
+	end
 end
 
 -- Takes one encoded event; on return it is in its file.
@@ -175,10 +207,7 @@ function Spool:put_erasure(line)
 	if segment.saved and not write(segment, line) then
 		self:unsave(segment)
 	end
-	if segment.file then
-		segment.file:close()
-		segment.file = nil
-	end
+	close(segment)
 end
 
 -- Ends the segment that is being filled; it is then ready to be sent.
@@ -188,12 +217,12 @@ function Spool:seal()
 		return
 	end
 	self.open = nil
-	if segment.file then
-		segment.file:close()
-		segment.file = nil
-	end
-	if segment.saved and self.tail > self.head then
-		segment.lines = nil
+	-- The oldest is sent next and its file may be used again; a backlog keeps neither files open nor lines.
+	if segment ~= self.segments[self.head] then
+		close(segment)
+		if segment.saved then
+			segment.lines = nil
+		end
 	end
 	if self.count > self.limit or self.unsaved > Spool.MAX_UNSAVED then
 		self:shed()
@@ -237,6 +266,7 @@ function Spool:thin(segment, value, excess)
 	end
 	tally(segment, kept)
 	segment.body = nil
+	close(segment)
 	self.count = self.count - before + segment.count
 	if not segment.saved then
 		self.unsaved = self.unsaved - before + segment.count
@@ -314,10 +344,22 @@ function Spool:take()
 	return segment
 end
 
--- The segment was answered for: its file goes.
+-- Keeps the file of a segment that was answered for, or deletes it.
+function Spool:release(segment)
+	local used = segment.used and segment.used + segment.bytes or MAX_REUSED_BYTES
+	if segment.saved and used < MAX_REUSED_BYTES and #self.free < MAX_FREE and write(segment, MARK) then
+		self.free[#self.free + 1] = {path = segment.path, file = segment.file, used = used}
+		segment.file = nil
+	else
+		close(segment)
+		os.remove(segment.path)
+	end
+end
+
+-- The segment was answered for: its lines go.
 function Spool:done(segment)
 	assert(segment == self.segments[self.head], "only the oldest segment can be done")
-	os.remove(segment.path)
+	self:release(segment)
 	if not segment.erase then
 		self.count = self.count - segment.count
 		if not segment.saved then
@@ -326,6 +368,46 @@ function Spool:done(segment)
 	end
 	self.segments[self.head] = nil
 	self.head = self.head + 1
+end
+
+-- Work for a step with nothing else to do: deletes files with lines that are done once the spool has been idle, and
+-- opens an empty one, so that the next event finds it. At most one file in a call.
+function Spool:tend(now_us)
+	if self.head <= self.tail then
+		self.idle_us = nil
+		return
+	end
+	self.idle_us = self.idle_us or now_us
+	if now_us - self.idle_us < IDLE_US then
+		return
+	end
+	for i, free in ipairs(self.free) do
+		if free.used > 0 then
+			table.remove(self.free, i)
+			free.file:close()
+			os.remove(free.path)
+			return
+		end
+	end
+	if #self.free == 0 then
+		local path = self:new_path("ndjson")
+		self.free[1] = {path = path, file = io.open(path, "ab"), used = 0}
+	end
+end
+
+-- At shutdown: ends the open segment and leaves only files that hold something.
+function Spool:close()
+	self:seal()
+	for i = self.head, self.tail do
+		close(self.segments[i])
+	end
+	for _, free in ipairs(self.free) do
+		if free.file then
+			free.file:close()
+		end
+		os.remove(free.path)
+	end
+	self.free = {}
 end
 
 -- How many events were dropped since the last call, and of which types; nil when none were.
@@ -345,13 +427,14 @@ function Spool:put_first(line, now_us)
 	if not segment or segment == self.open or segment.erase or segment.taken or not segment.saved then
 		return self:put(line, now_us)
 	end
-	segment.file = io.open(segment.path, "ab")
+	segment.file = segment.file or io.open(segment.path, "ab")
 	if not write(segment, line) then
-		segment.file = nil
 		return self:put(line, now_us)
 	end
-	segment.file:close()
-	segment.file, segment.body, segment.lines = nil, nil, nil
+	if segment.lines then
+		segment.lines[#segment.lines + 1] = line
+	end
+	segment.body = nil
 	segment.count = segment.count + 1
 	segment.bytes = segment.bytes + #line + 1
 	segment.values[value_of(line)] = segment.values[value_of(line)] + 1

@@ -1,0 +1,169 @@
+"""Killed servers and gateways that are down, slow or broken: every event id once, none lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.luanti.server import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.luanti.gateway import RecordingGateway
+    from tests.luanti.server import RealServer
+
+EMIT = 'for i = %d, %d do assert(engram.emit("trade", "npc:trader", {n = i})) end; return engram.status().captured'
+
+
+def numbers(gateway: RecordingGateway) -> list[int]:
+    """The numbers of the events, each id once, in order of arrival."""
+    return [int(event["data"]["n"]) for event in gateway.events("trade")]
+
+
+def emit(server: RealServer, first: int, last: int) -> None:
+    """Let the server emit numbered events."""
+    server.lua(EMIT % (first, last))
+
+
+def idle(server: RealServer) -> bool:
+    """Whether the spool is empty."""
+    return server.lua("return engram.status().spooled") == 0
+
+
+def test_gateway_down_for_a_while(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
+    """What was captured in the outage arrives after it, in order."""
+    server = new_server(gateway.url).start()
+    emit(server, 1, 10)
+    wait_until(lambda: idle(server), what="the first flush")
+    gateway.down()
+    emit(server, 11, 700)
+    wait_until(lambda: server.lua("return engram.status().failures") >= 2, what="failures")
+    assert server.lua("return engram.status().spooled") == 690
+    gateway.up()
+    wait_until(lambda: idle(server), what="the backlog", seconds=30)
+    assert numbers(gateway) == list(range(1, 701))
+    assert all(len(body["events"]) <= 200 for body in gateway.bodies("/v1/events"))
+    assert server.stop() == 0
+    assert list((server.world / "engram_spool").iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["500", "429", "401", "lost"])
+def test_answers_that_keep_events(
+    gateway: RecordingGateway, new_server: Callable[..., RealServer], mode: str
+) -> None:
+    """Errors, load, a wrong key, and a write whose answer got lost: kept, sent again under the same ids."""
+    server = new_server(gateway.url).start()
+    gateway.mode = mode
+    emit(server, 1, 50)
+    wait_until(lambda: server.lua("return engram.status().failures") >= 2, what="failures")
+    assert server.lua("return engram.status().spooled") == 50
+    gateway.mode = "ok"
+    wait_until(lambda: idle(server), what="the flush", seconds=30)
+    assert numbers(gateway) == list(range(1, 51))
+    if mode == "401":
+        assert "set engram.api_key = " in server.log_text()
+    if mode == "lost":
+        assert len(gateway.raw_events()) > 50
+
+
+def test_slow_gateway(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
+    """One request in flight, however slow; a shutdown that cannot wait leaves the rest for the next start."""
+    gateway.mode, gateway.delay = "slow", 3.0
+    server = new_server(gateway.url).start()
+    emit(server, 1, 300)
+    wait_until(lambda: gateway.in_flight, what="a request")
+    emit(server, 301, 320)
+    assert server.stop() == 0
+    spooled = [int(event["data"]["n"]) for event in server.spooled()]
+    assert spooled == list(range(1, 321))
+    gateway.mode = "ok"
+    server.start()
+    wait_until(lambda: idle(server), what="the replay", seconds=30)
+    assert sorted(numbers(gateway)) == list(range(1, 321))
+    assert gateway.most_in_flight <= 2  # the one that the shutdown cut off may still be counted
+
+
+def test_killed_server(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
+    """SIGKILL while events flow and while the gateway is down: the next start sends what was left."""
+    server = new_server(gateway.url).start()
+    first = 1
+    for round_number in range(3):
+        if round_number == 1:
+            gateway.down()
+        emit(server, first, first + 249)
+        first += 250
+        if round_number == 2:
+            wait_until(lambda: numbers(gateway)[-1:] and max(numbers(gateway)) > 400, what="a part of it")
+        server.kill()
+        if round_number == 1:
+            assert [int(event["data"]["n"]) for event in server.spooled()][-1] == 500
+            gateway.up()
+        server.start()
+    wait_until(lambda: idle(server), what="the replay", seconds=30)
+    assert sorted(numbers(gateway)) == list(range(1, 751))
+    assert len({event["id"] for event in gateway.events()}) == 750
+
+
+def test_final_flush(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
+    """A shutdown before the flush interval sends what is there and leaves no file."""
+    server = new_server(gateway.url, settings={"engram.flush_interval": "60"}).start()
+    emit(server, 1, 20)
+    assert server.stop() == 0
+    assert numbers(gateway) == list(range(1, 21))
+    assert list((server.world / "engram_spool").iterdir()) == []
+
+
+def test_rejects_cost_only_themselves(
+    gateway: RecordingGateway, new_server: Callable[..., RealServer]
+) -> None:
+    """A rejected event is dropped and logged once; one that is too large is refused when it is emitted."""
+    gateway.mode = "reject"
+    server = new_server(gateway.url).start()
+    server.lua('for _ = 1, 3 do engram.emit("bad", "npc:x", {n = 1}) end; return true')
+    emit(server, 1, 5)
+    large = server.lua('local id, why = engram.put("npc:x", ("x"):rep(20000)); return {id or "none", why}')
+    assert large[0] == "none"
+    assert "16384" in large[1]
+    wait_until(lambda: idle(server), what="the flush")
+    status = server.lua("return engram.status()")
+    assert status["rejected"] == 3
+    assert status["refused"] == 1
+    assert server.log_text().count("it is bad") == 1
+    assert numbers(gateway) == [1, 2, 3, 4, 5]
+
+
+def test_full_spool_drops_the_least_valuable(
+    gateway: RecordingGateway, new_server: Callable[..., RealServer]
+) -> None:
+    """Digs go before trades, and the next batch says how many."""
+    gateway.down()
+    server = new_server(gateway.url, settings={"engram.spool_limit": "1000"}).start()
+    server.lua(
+        'for i = 1, 800 do engram.emit("dig", "npc:d", {n = i}); engram.emit("trade", "npc:t", {n = i}) end return 1'
+    )
+    dropped = server.lua("return engram.status().dropped")
+    assert dropped > 0
+    gateway.up()
+    wait_until(lambda: idle(server) and gateway.events("spool_dropped"), what="the report", seconds=30)
+    assert numbers(gateway) == list(range(1, 801))
+    assert len(gateway.events("dig")) == 800 - dropped
+    (report,) = gateway.events("spool_dropped")
+    assert report["data"] == {"count": dropped, "types": {"dig": dropped}}
+    assert report["agent_id"] == "server:test-1"
+
+
+def test_without_http(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
+    """A server that does not allow HTTP runs, says which line is missing, and keeps the events."""
+    server = new_server(gateway.url, http=False, game="devtest").start()
+    assert "secure.http_mods = engram" in server.log_text()
+    emit(server, 1, 30)
+    answer = server.lua('engram.get("npc:x", "what", 5, nil, function(m, e) done({count = #m, why = e}) end)')
+    assert answer == {"count": 0, "why": "no_http"}
+    assert server.stop() == 0
+    assert len(server.spooled()) == 30
+    server.configure({"secure.http_mods": "engram"})
+    server.start()
+    wait_until(lambda: idle(server), what="the replay")
+    assert numbers(gateway) == list(range(1, 31))

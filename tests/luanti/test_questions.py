@@ -1,0 +1,89 @@
+"""engram.get, recall, context and forget inside a real server: one callback each, in time, whatever happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.luanti.server import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.luanti.gateway import RecordingGateway
+    from tests.luanti.server import RealServer
+
+ASK = """
+local began, calls = core.get_us_time(), 0
+engram.get("npc:a", "trees", 3, {type = "dig"}, function(memories, err)
+    calls = calls + 1
+    local took = (core.get_us_time() - began) / 1e6
+    core.after(0.5, function() done({count = #memories, why = err or "", took = took, calls = calls}) end)
+end)
+"""
+TIMEOUT = 2.0
+
+
+def test_answers(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
+    """The request is the contract's, and so is what the callback gets."""
+    gateway.memories = [
+        {"id": "1", "text": "I dug a tree", "score": 0.8, "metadata": {"node": "default:tree"}}
+    ]
+    server = new_server(gateway.url, settings={"engram.api_key": "k1.secret"}).start()
+    answer = server.lua(ASK)
+    assert (answer["count"], answer["why"], answer["calls"]) == (1, "", 1)
+    (asked,) = gateway.bodies("/v1/memories/search")
+    assert asked == {"agent_id": "npc:a", "query": "trees", "k": 3, "filters": {"type": "dig"}}
+    assert gateway.headers[-1]["Authorization"] == "Bearer k1.secret"
+    text = server.lua('engram.context("npc: ä/1", {query = "rain"}, function(c, e) done({c.text, e}) end)')
+    assert text == ["it rained"]
+    assert gateway.bodies("/v1/agents/npc%3A%20%C3%A4%2F1/context") == [{"query": "rain"}]
+    opts = '{query = "trees", near = {x = 1, radius = 5}, min_score = 0.2, filters = {}}'
+    server.lua(f'engram.recall("npc:a", {opts}, function(m) done(#m) end)')
+    assert gateway.bodies("/v1/memories/search")[-1] == {
+        "agent_id": "npc:a",
+        "query": "trees",
+        "near": {"x": 1, "radius": 5},
+        "min_score": 0.2,
+    }
+
+
+def test_put_and_forget_keep_their_order(
+    gateway: RecordingGateway, new_server: Callable[..., RealServer]
+) -> None:
+    """What was put before a forget is sent before it, so that it is erased as well."""
+    server = new_server(gateway.url).start()
+    gateway.down()
+    server.lua(
+        'engram.put("npc:a", "I found \\27(c@#f00)iron", {pos = {x = 1, y = 2, z = 3}, player = "Ann", hot = 1/0}, 60)'
+        'engram.forget("npc:a") engram.emit("rest", "npc:a") return true'
+    )
+    gateway.up()
+    wait_until(lambda: gateway.events("rest"), what="the last event", seconds=30)
+    assert [path for path, _ in gateway.requests] == ["/v1/events", "/v1/erasures", "/v1/events"]
+    assert gateway.bodies("/v1/erasures") == [{"agent_id": "npc:a"}]
+    put = gateway.events()[0]
+    assert (put["text"], put["ttl"], put["player"]) == ("I found iron", 60, "Ann")
+    assert put["pos"] == {"x": 1, "y": 2, "z": 3}
+    assert "metadata" not in put
+
+
+def test_failures_give_an_empty_table_in_time(
+    gateway: RecordingGateway, new_server: Callable[..., RealServer]
+) -> None:
+    """A slow, broken, unreachable or overrun service: exactly one callback, {} and a reason."""
+    server = new_server(
+        gateway.url, settings={"engram.recall_rate": "0.01", "engram.recall_burst": "3"}
+    ).start()
+    gateway.mode = "500"
+    assert server.lua(ASK)["why"] == "told_so"
+    gateway.mode, gateway.delay = "slow", 4.0
+    slow = server.lua(ASK)
+    assert (slow["count"], slow["why"], slow["calls"]) == (0, "timeout", 1)
+    # The mod's own clock, not this test's: the promise holds inside the server.
+    assert slow["took"] <= TIMEOUT
+    gateway.down()
+    assert server.lua(ASK)["why"] == "unreachable"
+    limited = server.lua(ASK)
+    assert (limited["why"], limited["calls"]) == ("rate_limited", 1)
+    invalid = server.lua('engram.get(nil, "x", 1, nil, function(m, e) done({#m, e}) end)')
+    assert invalid == [0, "invalid: agent_id must be a string"]
