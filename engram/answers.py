@@ -180,6 +180,29 @@ class Health(msgspec.Struct, frozen=True):
     status: str
 
 
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether a service can do its job; `checks` says of each part "ok" or what is missing."""
+
+    status: str
+    checks: dict[str, str] = {}
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is."""
+        return self.status == "ok"
+
+
+class Document(msgspec.Struct, frozen=True):
+    """What an OpenAPI document says of its service."""
+
+    class Info(msgspec.Struct, frozen=True):
+        """The part that names the version."""
+
+        version: str
+
+    info: Info
+
+
 def retry_delay(error: Exception) -> bool | float:
     """Whether to try again: as long as the server asks, else with growing pauses. For stamina."""
     if isinstance(error, Unreachable):

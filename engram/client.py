@@ -27,6 +27,7 @@ from engram.answers import (
     Agents,
     AgentTotal,
     ApiError,
+    Document,
     Erasure,
     ErasureState,
     Event,
@@ -34,6 +35,7 @@ from engram.answers import (
     Health,
     NotFound,
     Page,
+    Readiness,
     Receipt,
     Reject,
     Rejected,
@@ -53,6 +55,7 @@ __all__ = [
     "MemoryClient",
     "NotFound",
     "Page",
+    "Readiness",
     "Receipt",
     "Reject",
     "Rejected",
@@ -61,6 +64,8 @@ __all__ = [
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+
+UNAVAILABLE = 503
 
 TAIL_SILENCE_S = 60.0
 """A stream that says nothing for so long is dead: an Engram sends an empty line every 10 s."""
@@ -194,10 +199,18 @@ class MemoryClient:
 
     # --- the system --------------------------------------------------------------------------------------
 
-    def check(self, *, reading: bool = False) -> None:
-        """Raise Unreachable when no Engram answers, at once and without trying again."""
-        base = self.query_url if reading else self.url
-        self._answer(Health, base, self._request("GET", f"{base}/health", timeout_s=self._timeout_s))
+    def check(self) -> None:
+        """Raise Unreachable when no Engram answers at `url`, at once and without trying again."""
+        self._answer(Health, self.url, self._request("GET", f"{self.url}/health", timeout_s=self._timeout_s))
+
+    def ready(self) -> Readiness:
+        """Whether the Engram at `url` can do its job. Raises Unreachable, without trying again."""
+        request = self._request("GET", f"{self.url}/ready", timeout_s=self._timeout_s)
+        return self._answer(Readiness, self.url, request, also=UNAVAILABLE)
+
+    def version(self) -> str:
+        """The version of the Engram at `url`."""
+        return self._call(Document, "GET", self.url, "/openapi.json").info.version
 
     def tail(self) -> Iterator[dict[str, Any]]:
         """The memories as they become findable, without end, from now on."""
@@ -257,14 +270,14 @@ class MemoryClient:
         except httpx2.InvalidURL as error:
             raise _not_an_address(url) from error
 
-    def _answer(self, kind: type[T], base: str, request: httpx2.Request) -> T:
+    def _answer(self, kind: type[T], base: str, request: httpx2.Request, *, also: int | None = None) -> T:
         try:
             answer = self._http.send(request)
         except httpx2.UnsupportedProtocol as error:
             raise _not_an_address(base) from error
         except httpx2.TransportError as error:
             raise _unreachable(base, error) from error
-        if not answer.is_success:
+        if not answer.is_success and answer.status_code != also:
             raise refusal(answer.status_code, answer.content, base)
         try:
             return msgspec.json.decode(answer.content, type=kind)
