@@ -6,6 +6,7 @@
     │   └── ModelMismatch        a collection was filled by another model
     ├── InvalidRequest           the caller's fault: 400, with a code and the path of the field
     │   ├── InvalidEvent         this event can never become a memory: rejected, or dead-lettered
+    │   │   └── EventTooLarge    for its size alone
     │   ├── InvalidFilter        an operator, a field or a shape that filters do not have
     │   ├── InvalidToken         not a token of a write
     │   └── InvalidCursor        not a cursor of a page
@@ -51,6 +52,12 @@ class InvalidEvent(InvalidRequest):
     """An event that can never become a memory, whatever the state of the system."""
 
     code: ClassVar[str] = "invalid_event"
+
+
+class EventTooLarge(InvalidEvent):
+    """An event of more bytes than an event may have."""
+
+    code: ClassVar[str] = "event_too_large"
 
 
 class InvalidFilter(InvalidRequest):

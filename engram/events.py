@@ -95,12 +95,17 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Put | Delete | Erase)
 
 
-def encode(envelope: Envelope, *, event_id: str | None = None) -> NewRecord:
-    """One record for the log, keyed by its agent (an erasure: by its first subject)."""
+def encode(envelope: Envelope, *, event_id: str | None = None, traceparent: bytes | None = None) -> NewRecord:
+    """One record for the log, keyed by its agent (an erasure: by its first subject).
+
+    `traceparent` is the W3C header of the request that brought it.
+    """
     agent = envelope.subjects[0] if isinstance(envelope, Erase) else envelope.agent_id
     headers = {"schema": SCHEMA_VERSION, "kind": _kind(envelope), "tenant": envelope.tenant.encode()}
     if event_id is not None:
         headers["event_id"] = event_id.encode()
+    if traceparent is not None:
+        headers["traceparent"] = traceparent
     return NewRecord(identity.agent_key(envelope.tenant, agent), _encoder.encode(envelope), headers)
 
 

@@ -1,4 +1,4 @@
-"""Opaque strings that callers hand back: tokens of writes and cursors of pages.
+"""Opaque strings that callers hand back: tokens of writes, receipts of deletions, cursors of pages.
 
 Base64 of a JSON value behind a checksum, so that a string that was never handed out is told apart from one
 that was. They are not secrets: whoever holds one learns nothing but positions.
@@ -53,6 +53,22 @@ def parse_cursor(text: str) -> Position:
             return (float(timestamp), float(accepted_at), memory_id)
         case _:
             raise InvalidCursor("this is not the cursor of a page", path="cursor")
+
+
+def receipt(tenant: str, accepted_at: float, positions: Mapping[int, int]) -> str:
+    """The id of a single deletion: who asked for it, when (Unix seconds), and where it stands in the log."""
+    return _seal("d1", [tenant, accepted_at, sorted(positions.items())])
+
+
+def parse_receipt(text: str) -> tuple[str, float, dict[int, int]] | None:
+    """What stands in a receipt: tenant, acceptance, offsets. None for any other string."""
+    match _open("d1", text):
+        case [str() as tenant, int() | float() as accepted_at, [*pairs]] if math.isfinite(
+            accepted_at
+        ) and all(_is_pair(pair) for pair in pairs):
+            return tenant, float(accepted_at), dict(pairs)
+        case _:
+            return None
 
 
 def _is_pair(value: object) -> bool:

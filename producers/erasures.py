@@ -1,0 +1,231 @@
+"""Deleting: one memory, an agent, a player; and how far it has come.
+
+The erasure of an agent or a player stands in the ledger, under an id of its own. A single memory's deletion
+stands only in the log: its id is a receipt that says where, so that nothing has to remember it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import msgspec
+from starlette.responses import Response
+
+from engram import events, opaque
+from engram.errors import InvalidRequest
+from engram.http.access import Grant
+from engram.http.call import MAX_AGENT_ID_CHARS, Call, Refused, reply
+from engram.http.operations import Operation
+from engram.identity import Pseudonyms
+from engram.memories import SubjectKind
+from engram.ports import ErasureLedger, EventLog, Watermarks
+from producers.acceptance import APPEND_TIMEOUT_S, Acceptance, within
+from producers.admission import AgentId, PlayerName
+
+DEAD_LETTER_LIFE_S = 14 * 86_400.0
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """No parameters: a misspelt deletion must not be another deletion."""
+
+
+class OfAgent(msgspec.Struct, forbid_unknown_fields=True):
+    """Whose memory it is."""
+
+    agent_id: AgentId
+
+
+class Subject(msgspec.Struct, forbid_unknown_fields=True):
+    """Exactly one of: `agent_id` with `memory_id`, `agent_id`, `player`. A null is refused: it may be a mistake."""
+
+    agent_id: AgentId | msgspec.UnsetType = msgspec.UNSET
+    memory_id: str | msgspec.UnsetType = msgspec.UNSET
+    player: PlayerName | msgspec.UnsetType = msgspec.UNSET
+
+
+class SomeSubject(msgspec.Struct, forbid_unknown_fields=True):
+    """Exactly one of: `agent_id`, `player`."""
+
+    agent_id: AgentId | msgspec.UnsetType = msgspec.UNSET
+    player: PlayerName | msgspec.UnsetType = msgspec.UNSET
+
+
+class ErasureReceipt(msgspec.Struct):
+    """The erasure is durable. `token` is that of a write."""
+
+    erasure_id: str
+    token: str
+
+
+class ErasureProgress(msgspec.Struct):
+    """`done`: no read shows what it took. Unix seconds: when the log and the dead letters no longer hold it."""
+
+    erasure_id: str
+    state: Literal["running", "done"]
+    log_gone_by: float
+    dead_letters_gone_by: float
+
+
+class Succeeded(msgspec.Struct):
+    """It is durable."""
+
+    success: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Erasures:
+    """Writes deletions to the log. All of them may be repeated, and touch nothing that is not there.
+
+    All that write raise Unavailable (Overloaded) when the log or the ledger cannot take writes.
+    """
+
+    log: EventLog
+    ledger: ErasureLedger
+    watermarks: Watermarks
+    pseudonyms: Pseudonyms
+    acceptance: Acceptance
+
+    async def delete_memory(self, tenant: str, agent_id: str, memory_id: str) -> ErasureReceipt:
+        """Forget one memory of that agent for good."""
+        accepted_at = self.acceptance.stamp()
+        found = _canonical(memory_id)
+        agents = self.pseudonyms.agents(tenant, agent_id) if found is not None else ()
+        positions = await self.acceptance.append(
+            [events.encode(events.Delete(tenant, agent, found or "", accepted_at)) for agent in agents]
+        )
+        return ErasureReceipt(
+            opaque.receipt(tenant, accepted_at, positions),
+            opaque.token(positions),
+        )
+
+    async def erase_agent(self, tenant: str, agent_id: str) -> ErasureReceipt:
+        """Forget everything of an agent that was accepted until now."""
+        return await self._erase(tenant, SubjectKind.AGENT, self.pseudonyms.agents(tenant, agent_id))
+
+    async def erase_player(self, tenant: str, name: str) -> ErasureReceipt:
+        """Forget everything of a player, and of the agents named after them, that was accepted until now."""
+        return await self._erase(tenant, SubjectKind.PLAYER, self.pseudonyms.players(tenant, name))
+
+    async def progress(self, tenant: str, erasure_id: str) -> ErasureProgress | None:
+        """How far it has come; None for what this tenant never asked for. Raises Unavailable."""
+        if (receipt := opaque.parse_receipt(erasure_id)) is not None:
+            owner, accepted_at, positions = receipt
+            done = await self.watermarks.reached(positions, 0)
+        elif (state := await self.ledger.state(erasure_id)) is not None:
+            owner, accepted_at, done = state.erasure.tenant, state.erasure.accepted_at, state.done
+        else:
+            return None
+        if owner != tenant:
+            return None
+        log_gone_by = accepted_at + self.log.retention_s
+        return ErasureProgress(
+            erasure_id=erasure_id,
+            state="done" if done else "running",
+            log_gone_by=log_gone_by,
+            # A record may become a dead letter as long as the log holds it.
+            dead_letters_gone_by=log_gone_by + DEAD_LETTER_LIFE_S,
+        )
+
+    async def _erase(self, tenant: str, kind: SubjectKind, subjects: Sequence[str]) -> ErasureReceipt:
+        erase = events.Erase(tenant, str(uuid.uuid4()), kind.value, tuple(subjects), self.acceptance.stamp())
+        async with within(APPEND_TIMEOUT_S, "the log"):
+            positions = await self.acceptance.append([events.encode(erase)])
+            # Behind the log: whoever is told the id finds it, and the indexer adds what a crash leaves out here.
+            await self.ledger.add(erase.erasure())
+        return ErasureReceipt(erase.erasure_id, opaque.token(positions))
+
+    # --- HTTP ----------------------------------------------------------------------------------------
+
+    def operations(self) -> list[Operation]:
+        """The routes that delete."""
+        write = partial(Operation, needs=Grant.ERASE, answer=ErasureReceipt, status=202)
+        memory, agent, player = "Delete one memory", "Erase an agent", "Erase a player"
+        return [
+            write("DELETE", "/v1/memories/{memory_id}", self._on_memory, memory, params=OfAgent),
+            write("DELETE", "/v1/agents/{agent_id}", self._on_agent, agent),
+            write("DELETE", "/v1/players/{name}", self._on_player, player),
+            write("POST", "/v1/erasures", self._on_subject, "Any of these, by POST", body=Subject),
+            write(
+                "POST",
+                "/memory/delete",
+                self._on_forget,
+                f"{agent}, or a player",
+                body=SomeSubject,
+                answer=Succeeded,
+            ),
+            Operation(
+                "GET",
+                "/v1/erasures/{erasure_id}",
+                self._on_progress,
+                "How far an erasure has come",
+                Grant.ERASE,
+                ErasureProgress,
+            ),
+        ]
+
+    async def _on_memory(self, call: Call) -> Response:
+        of = call.params(OfAgent)
+        return reply(await self.delete_memory(call.tenant, of.agent_id, call.path("memory_id")), 202)
+
+    async def _on_agent(self, call: Call) -> Response:
+        call.params(Nothing)
+        return reply(await self.erase_agent(call.tenant, _name(call, "agent_id")), 202)
+
+    async def _on_player(self, call: Call) -> Response:
+        call.params(Nothing)
+        return reply(await self.erase_player(call.tenant, _name(call, "name")), 202)
+
+    async def _on_subject(self, call: Call) -> Response:
+        call.params(Nothing)
+        subject = await call.json(Subject)
+        match subject.agent_id, subject.memory_id, subject.player:
+            case str() as agent_id, str() as memory_id, msgspec.UNSET:
+                receipt = await self.delete_memory(call.tenant, agent_id, memory_id)
+            case str() as agent_id, msgspec.UNSET, msgspec.UNSET:
+                receipt = await self.erase_agent(call.tenant, agent_id)
+            case msgspec.UNSET, msgspec.UNSET, str() as player:
+                receipt = await self.erase_player(call.tenant, player)
+            case _:
+                raise InvalidRequest(
+                    "exactly one of these is needed: agent_id with memory_id, agent_id, player"
+                )
+        return reply(receipt, 202)
+
+    async def _on_forget(self, call: Call) -> Response:
+        call.params(Nothing)
+        subject = await call.json(SomeSubject)
+        match subject.agent_id, subject.player:
+            case str() as agent_id, msgspec.UNSET:
+                await self.erase_agent(call.tenant, agent_id)
+            case msgspec.UNSET, str() as player:
+                await self.erase_player(call.tenant, player)
+            case _:
+                raise InvalidRequest("exactly one of these is needed: agent_id, player")
+        return reply(Succeeded(), 202)
+
+    async def _on_progress(self, call: Call) -> Response:
+        call.params(Nothing)
+        progress = await self.progress(call.tenant, call.path("erasure_id"))
+        if progress is None:
+            raise Refused(404, "not_found", "no erasure has this id")
+        return reply(progress)
+
+
+def _canonical(memory_id: str) -> str | None:
+    """The id as memories carry it. None for what is no UUID: no memory has such an id."""
+    lower = memory_id.lower()
+    return lower if _UUID.fullmatch(lower) else None
+
+
+def _name(call: Call, parameter: str) -> str:
+    value = call.path(parameter)
+    if not 1 <= len(value) <= MAX_AGENT_ID_CHARS:
+        raise InvalidRequest(f"1 to {MAX_AGENT_ID_CHARS} characters", path=parameter)
+    return value

@@ -1,0 +1,264 @@
+"""The gateway: takes events in, answers once they are durable in the log, and has no state of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from engram import events, opaque
+from engram.errors import InvalidEvent, InvalidRequest, Overloaded, Unavailable
+from engram.http.access import Grant
+from engram.http.call import Call, reply
+from engram.http.operations import Operation
+from engram.identity import Pseudonyms
+from engram.ports import Clock, ErasureLedger, EventLog, NewRecord, Watermarks
+from engram.telemetry import Metrics
+from producers.acceptance import Acceptance
+from producers.admission import Admission, AgentId, Details, Event, read
+from producers.erasures import Erasures
+from producers.submission import DEFAULT_SERVER, Events, take_apart
+
+MAX_WAIT_MS = 60_000.0
+_TURN = 100
+"""Events that are read before others get their turn on the loop."""
+
+_TRACEPARENT = re.compile(
+    rb"(?:00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+    rb"|(?!00|ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[\x21-\x7e]{0,200})?)"
+)
+
+
+class Wait(msgspec.Struct, forbid_unknown_fields=True):
+    """`wait=indexed` answers when the events can be found, or after `timeout_ms` (60 s at most)."""
+
+    wait: Literal["indexed"] | None = None
+    timeout_ms: float = 5000.0
+
+
+class Reject(msgspec.Struct):
+    """An event that can never become a memory. Sending it again changes nothing."""
+
+    index: int
+    code: str
+    message: str
+
+
+class Accepted(msgspec.Struct):
+    """Every accepted event is durable. `ids` are the memories' ids, null where the event was rejected."""
+
+    accepted: int
+    rejected: list[Reject]
+    ids: list[str | None]
+    token: str
+    retry_after_ms: int = 0
+    indexed: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Sentence(msgspec.Struct):
+    """A memory in words. `ttl` in seconds: absent = the default, 0 = for ever."""
+
+    agent_id: AgentId
+    text: str
+    metadata: Details = None
+    ttl: float | None = None
+
+
+class Remembered(msgspec.Struct):
+    """It is durable, and will have this id."""
+
+    success: bool
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What became of some events. `positions`: the highest offset of every partition they touched."""
+
+    ids: list[str | None]
+    rejected: list[Reject]
+    positions: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What the gateway needs. `ttl_s`: the default lifetime in seconds, None = for ever.
+
+    `last_accepted_at`: the newest stamp in the log, in Unix seconds; none of ours is earlier.
+    """
+
+    log: EventLog
+    watermarks: Watermarks
+    ledger: ErasureLedger
+    pseudonyms: Pseudonyms
+    metrics: Metrics
+    clock: Clock
+    ttl_s: float | None
+    last_accepted_at: float = 0.0
+    acceptance: Acceptance = field(init=False, repr=False)
+    admission: Admission = field(init=False, repr=False)
+    erasures: Erasures = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        acceptance = Acceptance(self.log, self.clock, floor=self.last_accepted_at)
+        erasures = Erasures(self.log, self.ledger, self.watermarks, self.pseudonyms, acceptance)
+        object.__setattr__(self, "acceptance", acceptance)
+        object.__setattr__(self, "admission", Admission(self.pseudonyms, self.ttl_s))
+        object.__setattr__(self, "erasures", erasures)
+
+    async def ingest(
+        self,
+        tenant: str,
+        server: str,
+        raws: Sequence[bytes | msgspec.Raw],
+        *,
+        traceparent: bytes | None = None,
+    ) -> Ingested:
+        """Accept what can be accepted of these events, each as JSON, and return once that is durable.
+
+        Raises Overloaded and Unavailable for all of them together, and Refused for what is not JSON.
+        """
+        read_events: list[Event | None] = []
+        rejected: list[Reject] = []
+        for index, raw in enumerate(raws):
+            if index % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+            try:
+                read_events.append(read(raw))
+            except InvalidEvent as error:
+                read_events.append(None)
+                rejected.append(_reject(index, error))
+        # Nothing is awaited from here to the append: the stamps stand in the order of the log.
+        ids: list[str | None] = []
+        records: list[NewRecord] = []
+        for event in read_events:
+            if event is None:
+                ids.append(None)
+                continue
+            put, record = self._stamped(event, tenant, server, traceparent)
+            ids.append(put.memory_id)
+            records.append(record)
+        positions = await self._append(records)
+        for reject in rejected:
+            self.metrics.ingest_events.labels("rejected", reject.code).inc()
+        return Ingested(ids, rejected, positions)
+
+    async def put(self, tenant: str, event: Event, *, traceparent: bytes | None = None) -> str:
+        """Accept one event and return its memory's id once it is durable.
+
+        Raises InvalidEvent, Overloaded and Unavailable.
+        """
+        try:
+            event = read(msgspec.json.encode(event))
+        except InvalidEvent as error:
+            self.metrics.ingest_events.labels("rejected", error.code).inc()
+            raise
+        put, record = self._stamped(event, tenant, DEFAULT_SERVER, traceparent)
+        await self._append([record])
+        return put.memory_id
+
+    async def indexed(self, positions: dict[int, int], timeout_s: float) -> bool:
+        """Whether the log is processed past these offsets, waiting at most `timeout_s`."""
+        try:
+            return await self.watermarks.reached(positions, timeout_s)
+        except Unavailable:
+            return False  # the events are accepted all the same
+
+    def _stamped(
+        self, event: Event, tenant: str, server: str, traceparent: bytes | None
+    ) -> tuple[events.Put, NewRecord]:
+        put = self.admission.admit(event, tenant=tenant, server=server, accepted_at=self.acceptance.stamp())
+        return put, events.encode(put, event_id=event.id, traceparent=traceparent)
+
+    async def _append(self, records: Sequence[NewRecord]) -> dict[int, int]:
+        count = self.metrics.ingest_events.labels
+        try:
+            positions = await self.acceptance.append(records)
+        except Overloaded:
+            count("refused", "overloaded").inc(len(records))
+            raise
+        except Unavailable:
+            count("refused", "unavailable").inc(len(records))
+            raise
+        count("accepted", "").inc(len(records))
+        return positions
+
+
+def operations(gateway: Gateway) -> list[Operation]:
+    """The routes of the gateway."""
+
+    async def ingest(call: Call) -> Response:
+        wait = _wait(call)
+        submission = await take_apart(await call.body())
+        ingested = await gateway.ingest(
+            call.tenant, submission.server, submission.events, traceparent=_traceparent(call.request)
+        )
+        answer = Accepted(
+            accepted=len(ingested.ids) - len(ingested.rejected),
+            rejected=ingested.rejected,
+            ids=ingested.ids,
+            token=opaque.token(ingested.positions),
+        )
+        if wait is not None:
+            answer.indexed = await gateway.indexed(ingested.positions, wait)
+        return reply(answer, 200 if answer.indexed is True else 202)
+
+    async def put(call: Call) -> Response:
+        sentence = await call.json(Sentence)
+        if not sentence.text:
+            raise InvalidEvent("a text is needed", path="text")
+        event = Event(
+            agent_id=sentence.agent_id, text=sentence.text, metadata=sentence.metadata, ttl=sentence.ttl
+        )
+        memory_id = await gateway.put(call.tenant, event, traceparent=_traceparent(call.request))
+        return reply(Remembered(success=True, id=memory_id), 202)
+
+    return [
+        Operation(
+            "POST",
+            "/v1/events",
+            ingest,
+            "Events become memories",
+            Grant.INGEST,
+            Accepted,
+            body=Events,
+            params=Wait,
+            status=202,
+        ),
+        Operation(
+            "POST",
+            "/memory/put",
+            put,
+            "Remember a sentence",
+            Grant.INGEST,
+            Remembered,
+            body=Sentence,
+            status=202,
+        ),
+        *gateway.erasures.operations(),
+    ]
+
+
+def _wait(call: Call) -> float | None:
+    """How many seconds to wait until the events can be found, None = not at all."""
+    asked = call.params(Wait)
+    if math.isnan(asked.timeout_ms) or asked.timeout_ms < 0:
+        raise InvalidRequest("a number of milliseconds is needed", path="timeout_ms")
+    return min(asked.timeout_ms, MAX_WAIT_MS) / 1000 if asked.wait is not None else None
+
+
+def _reject(index: int, error: InvalidEvent) -> Reject:
+    message = f"{error.path}: {error.message}" if error.path else error.message
+    return Reject(index, error.code, message)
+
+
+def _traceparent(request: Request) -> bytes | None:
+    given = request.headers.get("traceparent", "").encode("latin-1")
+    return given if _TRACEPARENT.fullmatch(given) else None
