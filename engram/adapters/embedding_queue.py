@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
@@ -184,22 +185,22 @@ class QueuedEmbedder:
             self._feeding = asyncio.create_task(self._feed(), name="engram-embedder")
 
     async def _feed(self) -> None:
-        """Hand chunk after chunk to the thread until nothing waits."""
+        """Hand chunk after chunk to the thread until nothing waits; whatever ends this early, no caller hangs."""
         loop = asyncio.get_running_loop()
-        while chunk := self._next_chunk():
-            texts = [items[0].text for items in chunk.values()]
-            work = loop.run_in_executor(self._thread, self._encode, texts)
-            try:
+        chunk: dict[bytes, list[_Waiting]] = {}
+        try:
+            while chunk := self._next_chunk():
+                texts = [items[0].text for items in chunk.values()]
+                work = loop.run_in_executor(self._thread, self._encode, texts)
                 await asyncio.wait([work])
-            except asyncio.CancelledError:
-                left = [item for items in chunk.values() for item in items]
-                self._fail([*left, *self._drain()], Unavailable("the embedder was stopped"))
-                raise
-            error = work.exception()
-            if error is None:
-                self._deliver(chunk, work.result())
-            else:
-                self._fail([item for items in chunk.values() for item in items], error)
+                error = work.exception()
+                if error is None:
+                    self._deliver(chunk, work.result())
+                else:
+                    self._fail(chain.from_iterable(chunk.values()), error)
+        finally:
+            left = [*chain.from_iterable(chunk.values()), *self._drain()]
+            self._fail(left, Unavailable("the embedder was stopped"))
 
     def _encode(self, texts: Sequence[str]) -> Embeddings:
         made = self._encoder.encode(texts)
@@ -236,7 +237,7 @@ class QueuedEmbedder:
             for item in items:
                 item.fill(entry)
 
-    def _fail(self, items: Sequence[_Waiting], error: BaseException) -> None:
+    def _fail(self, items: Iterable[_Waiting], error: BaseException) -> None:
         for call in {id(item.call): item.call for item in items}.values():
             if not call.done.done():
                 call.done.set_exception(error)

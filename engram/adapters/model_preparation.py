@@ -112,22 +112,26 @@ def _from_hub(
         present = {file.rfilename for file in info.siblings or []}
         wanted = _patterns(present, network_is_enough=network_is_enough)
         report(f"fetching {name} from the hub")
-        directory = huggingface_hub.snapshot_download(
-            name, revision=info.sha, allow_patterns=wanted, endpoint=endpoint
-        )
+        directory = huggingface_hub.snapshot_download(name, allow_patterns=wanted, endpoint=endpoint)
     except HFValidationError:
         raise Misconfigured(f"{name!r} is neither a directory with a model nor a model's name") from None
-    except (OSError, httpx2.HTTPError) as error:
+    except (OSError, ValueError, httpx2.HTTPError) as error:
+        # ValueError: somebody else's page, of a sign-in portal say, in place of JSON.
         why = str(error).partition("\n")[0]
     else:
-        return Source(Path(directory), name, str(info.sha)), ""
+        return _snapshot(name, directory), ""
     try:
         directory = huggingface_hub.snapshot_download(name, local_files_only=True)
     except OSError:
         return None, why
-    source = Source(Path(directory), name, Path(directory).name)
+    source = _snapshot(name, directory)
     complete = source.network if network_is_enough else None
     return (source if complete or _has_weights(source.directory) else None), why
+
+
+def _snapshot(name: str, directory: str) -> Source:
+    """The hub's cache names a snapshot by its commit."""
+    return Source(Path(directory), name, Path(directory).name)
 
 
 def _patterns(present: Collection[str], *, network_is_enough: bool) -> list[str]:

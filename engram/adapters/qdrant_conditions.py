@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
-from engram.adapters.qdrant_payload import ODD, agent_keyword, fact, ticks
+from engram.adapters.qdrant_payload import agent_keyword, fact, odd, ticks
 from engram.errors import InvalidFilter
 from engram.memories import And, Condition, Not, Op, Or
 
@@ -85,7 +85,6 @@ class Bounds:
 
 
 _UNASKABLE = Bounds(ALWAYS, NEVER)
-_ODD = Match("facts", (ODD,))
 _KEYWORDS = frozenset({"type", "player", "server"})
 _NUMBERS = frozenset({"tick", "importance", "pos.x", "pos.y", "pos.z"})
 _RANGES = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
@@ -168,7 +167,7 @@ def _metadata(path: tuple[str, ...], op: Op, value: Scalar | tuple[Scalar, ...])
         case Op.EXISTS:
             return _exact(_exists(key, value))
         case Op.GT | Op.GTE | Op.LT | Op.LTE:
-            return _compared(key, op, value)
+            return _compared(path, key, op, value)
 
 
 def _keyword(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Clause:
@@ -188,7 +187,7 @@ def _number(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:
     if op is Op.CONTAINS:
         return _exact(NEVER)
     if op in _RANGES:
-        return _compared(key, op, value)
+        return _compared((key,), key, op, value)
     return _joined([_equal(key, one) for one in _scalars(value)], every=False)
 
 
@@ -229,10 +228,10 @@ def _equal(key: str, value: Scalar) -> Bounds:
     if float(value) != value:
         return Bounds(near, NEVER)
     same = Range(key, gte=float(value), lte=float(value))
-    return _unless_odd(same, near, NEVER)
+    return _unless_odd((key,), same, near, NEVER)
 
 
-def _compared(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:
+def _compared(path: tuple[str, ...], key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:
     if not _is_number(value):
         return _exact(NEVER)
     margins = _margins(value)
@@ -245,14 +244,15 @@ def _compared(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:
         wide, narrow = Range(key, lte=high), Range(key, lt=low)
     if float(value) != value:
         return Bounds(wide, narrow)
-    return _unless_odd(Range(key, **{op.value: float(value)}), wide, narrow)
+    return _unless_odd(path, Range(key, **{op.value: float(value)}), wide, narrow)
 
 
-def _unless_odd(plain: Clause, wide: Clause, narrow: Clause) -> Bounds:
-    """`plain` is exact for memories whose numbers Qdrant reads exactly; others lie between two margins."""
+def _unless_odd(path: tuple[str, ...], plain: Clause, wide: Clause, narrow: Clause) -> Bounds:
+    """`plain` is exact where Qdrant reads the number exactly; elsewhere the truth lies between two margins."""
+    unsure = Match("facts", (odd(path),))
     return Bounds(
-        Group(should=(plain, Group(must=(_ODD, wide)))),
-        Group(should=(Group(must=(plain,), must_not=(_ODD,)), narrow)),
+        Group(should=(plain, Group(must=(unsure, wide)))),
+        Group(should=(Group(must=(plain,), must_not=(unsure,)), narrow)),
     )
 
 

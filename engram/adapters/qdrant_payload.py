@@ -37,9 +37,6 @@ POINT_NAMESPACE = uuid.UUID("c1a5a3c4-58c8-5a0e-9d3b-0a8f6b1d7e90")
 READ = ["body", "text"]
 """The keys that `memory` needs."""
 
-ODD = 0
-"""The fact of a memory with a number in its metadata, tick, importance or pos that Qdrant may misread."""
-
 _MAX_DEPTH = 64  # Qdrant stores deeper payloads, but from 127 on no search that meets one succeeds
 _TICKS_PER_S = 2**22  # a double between 2004 and 2038 is a whole number of them, below 2**53
 _MAX_TICKS = 2**62
@@ -122,11 +119,20 @@ def fact(path: Sequence[str], value: Scalar, *, element: bool = False) -> int:
         case float():
             kind, text = kind + "n", str(int(value)) if value.is_integer() else repr(value)
     digest = hashlib.blake2b(orjson.dumps([*path, kind, text]), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True) or 1  # 0 is ODD
+    return int.from_bytes(digest, "big", signed=True)
+
+
+@lru_cache(maxsize=4096)
+def odd(path: tuple[str, ...]) -> int:
+    """The fact that at a path lies a number that Qdrant may misread, and thus compare wrongly."""
+    digest = hashlib.blake2b(orjson.dumps([*path, "odd"]), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def _facts(path: tuple[str, ...], value: object) -> Iterator[int]:
     """What can be asked about a value by equality: objects are entered, lists one level deep."""
+    if isinstance(value, int | float | list) and _is_odd(value):
+        yield odd(path)
     match value:
         case Mapping():
             for key, inner in value.items():
@@ -143,21 +149,17 @@ def _facts(path: tuple[str, ...], value: object) -> Iterator[int]:
             pass
 
 
-def _odd(value: object) -> bool:
-    """Whether Qdrant's comparisons of this number, or of one inside, may be off by rounding."""
+def _is_odd(value: object) -> bool:
+    """Whether Qdrant's comparisons of this number, or of one in this list, may be off by rounding."""
     match value:
-        case bool() | str() | None:
-            return False
         case int():
             return abs(value) >= _EXACT
         case float():
             # A decimal of up to 15 digits and a small exponent is parsed exactly.
             digits = repr(value)
             return "e" in digits or len(digits.strip("-0").replace(".", "")) > 15  # noqa: PLR2004
-        case Mapping():
-            return any(map(_odd, value.values()))
         case list():
-            return any(map(_odd, value))
+            return any(map(_is_odd, value))
         case _:
             return False
 
@@ -176,8 +178,9 @@ def payload(memory: Memory) -> dict[str, Any]:
 
 def _payload(memory: Memory) -> dict[str, Any]:
     facts = set(_facts(("metadata",), memory.metadata))
-    if _odd(memory.metadata) or _odd(memory.pos) or _odd(memory.tick) or _odd(memory.importance):
-        facts.add(ODD)
+    own = {"tick": memory.tick, "importance": memory.importance}
+    own |= {f"pos.{axis}": value for axis, value in (memory.pos or {}).items()}
+    facts.update(odd((name,)) for name, value in own.items() if _is_odd(value))
     keys: dict[str, Any] = {
         "agent": agent_keyword(memory.tenant, memory.agent_id),
         "tenant": memory.tenant,

@@ -58,8 +58,14 @@ class _TorchEncoder:
 
 
 def _pooling(model: Any) -> str:  # noqa: ANN401 (a SentenceTransformer)
-    names = [module.get_pooling_mode_str() for module in model if hasattr(module, "get_pooling_mode_str")]
-    return "+".join(names) or "own"
+    """The same word as in a prepared model's manifest, so that the two share their collections."""
+    modes: list[str] = []
+    for module in model:
+        if hasattr(module, "get_pooling_mode_str"):  # up to sentence-transformers 5
+            modes.append(module.get_pooling_mode_str())
+        elif hasattr(module, "pooling_mode"):
+            modes += [module.pooling_mode] if isinstance(module.pooling_mode, str) else module.pooling_mode
+    return "+".join(modes) or "own"
 
 
 class TorchEmbedder(QueuedEmbedder):
