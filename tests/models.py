@@ -1,0 +1,71 @@
+"""Models for tests: the real one, prepared once for the whole checkout, and a tiny one made on the spot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+
+from engram.adapters import model_preparation
+from engram.adapters.model_files import NETWORK, TOKENIZER, ModelFiles
+from engram.adapters.openvino_embedder import _runtime
+
+REAL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+TINY_WORDS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "oak", "iron", "gold", "water")
+TINY_DIM = 8
+
+
+def models_dir() -> Path:
+    """The data directory whose `models` the tests use: ENGRAM_TEST_MODELS, or `data` of the checkout."""
+    return Path(os.environ.get("ENGRAM_TEST_MODELS") or Path(__file__).parents[1] / "data")
+
+
+def real_model() -> ModelFiles:
+    """all-MiniLM-L6-v2, exported on first use: half a minute then, nothing later."""
+    return model_preparation.prepare(REAL_MODEL, models_dir(), report=print)
+
+
+def write_tiny_model(directory: Path, *, pooling: str = "mean", subfolder: str = "") -> None:
+    """A model of eight words, each with a vector of its own, in the files of a hub repository."""
+    ov = _runtime()
+    ids, mask = (
+        ov.opset13.parameter([-1, -1], np.int64, name=name) for name in ("input_ids", "attention_mask")
+    )
+    table = np.eye(len(TINY_WORDS), TINY_DIM, dtype=np.float32)
+    hidden = ov.opset13.gather(ov.opset13.constant(table), ids, ov.opset13.constant(0))
+    hidden.output(0).set_names({"last_hidden_state"})
+    for parameter, name in ((ids, "input_ids"), (mask, "attention_mask")):
+        parameter.output(0).set_names({name})
+    network = ov.Model([hidden], [ids, mask], "tiny")
+    (directory / subfolder).mkdir(parents=True, exist_ok=True)
+    ov.save_model(network, directory / subfolder / NETWORK, compress_to_fp16=False)
+
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(TINY_WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    tokenizer.save(str(directory / TOKENIZER))
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    flags = {
+        f"pooling_mode_{mode}": mode.startswith(pooling)
+        for mode in ("mean_tokens", "cls_token", "max_tokens")
+    }
+    files = {
+        "config.json": {"hidden_size": TINY_DIM, "max_position_embeddings": 64},
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": 16},
+        "1_Pooling/config.json": flags,
+    }
+    for name, content in files.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_bytes(msgspec.json.encode(content))

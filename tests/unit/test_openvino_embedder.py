@@ -1,0 +1,83 @@
+"""The OpenVINO adapter on a model of eight words, where every component can be foretold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engram.adapters import model_preparation
+from engram.adapters.model_files import NETWORK, TOKENIZER
+from engram.adapters.openvino_embedder import OpenVinoEmbedder, cpu_flags, precision
+from engram.errors import Misconfigured, ModelMissing
+from tests.models import TINY_DIM, write_tiny_model
+
+
+def prepared(tmp_path: Path, **how: str) -> Path:
+    write_tiny_model(tmp_path / "tiny", **how)
+    return model_preparation.prepare(str(tmp_path / "tiny"), tmp_path / "data", report=print).directory
+
+
+async def test_the_mean_is_of_the_words_and_not_of_the_padding(tmp_path: Path):
+    async with OpenVinoEmbedder.open(prepared(tmp_path)) as embedder:
+        assert embedder.dim == TINY_DIM
+        made = (await embedder.embed(["oak oak iron", "gold", "oak elm water " * 2])).vectors
+    #         pad cls sep unk oak iron gold water
+    counts = [[0, 1, 1, 0, 2, 1, 0, 0], [0, 1, 1, 0, 0, 0, 1, 0], [0, 1, 1, 2, 2, 0, 0, 2]]
+    wanted = np.array(counts, np.float32) / np.linalg.norm(counts, axis=1, keepdims=True)
+    np.testing.assert_allclose(made, wanted, atol=5e-3)  # bf16 has 8 bits
+
+
+async def test_cls_pooling_takes_the_first_token(tmp_path: Path):
+    async with OpenVinoEmbedder.open(prepared(tmp_path, pooling="cls")) as embedder:
+        made = (await embedder.embed(["oak", "iron gold"])).vectors
+    np.testing.assert_allclose(made, np.eye(TINY_DIM)[[1, 1]], atol=1e-6)
+
+
+async def test_the_end_of_a_long_text_is_not_seen_but_the_special_tokens_are(tmp_path: Path):
+    async with OpenVinoEmbedder.open(prepared(tmp_path)) as embedder:
+        made = await embedder.embed(["oak " * 14, "oak " * 14 + "iron"])
+        assert embedder.count_tokens("oak " * 100) == 100
+    assert list(made.truncated) == [False, True]
+    np.testing.assert_allclose(made.vectors[0], made.vectors[1], atol=1e-6)
+    assert made.vectors[1][2] > 0  # [SEP] stands at the end all the same
+
+
+def test_a_model_that_is_not_there(tmp_path: Path):
+    with pytest.raises(ModelMissing):
+        OpenVinoEmbedder.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", [NETWORK, TOKENIZER])
+def test_damaged_files_are_named(tmp_path: Path, name: str):
+    directory = prepared(tmp_path)
+    (directory / name).write_text("not what it should be")
+    with pytest.raises(Misconfigured, match=str(directory)):
+        OpenVinoEmbedder.open(directory)
+
+
+def test_an_unknown_device(tmp_path: Path):
+    with pytest.raises(Misconfigured, match="NPU9"):
+        OpenVinoEmbedder.open(prepared(tmp_path), device="npu9")
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ({"avx512f", "avx512_vnni"}, "f32"),  # OpenVINO would emulate bf16 here
+        ({"avx512f", "avx512_bf16"}, "bf16"),
+        ({"amx_bf16", "amx_tile"}, "bf16"),
+        (set(), "f32"),
+    ],
+)
+def test_bf16_only_where_the_processor_has_it(flags: set[str], wanted: str):
+    assert precision(flags) == wanted
+
+
+def test_flags_are_read_as_linux_writes_them(tmp_path: Path):
+    (tmp_path / "cpuinfo").write_text(
+        "processor\t: 0\nflags\t\t: fpu sse2 amx_bf16\nbugs\t: x\n\nflags\t: other\n"
+    )
+    assert cpu_flags(tmp_path / "cpuinfo") == {"fpu", "sse2", "amx_bf16"}
+    assert cpu_flags(tmp_path / "none") == frozenset()
