@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -190,7 +191,7 @@ class RealServer(Process):
         lines: list[dict[str, Any]] = []
         for path in sorted((self.world / "engram_spool").glob("*.ndjson")):
             with contextlib.suppress(FileNotFoundError):  # acknowledged meanwhile
-                waiting = path.read_text().rpartition("#\n")[2]
+                waiting = re.split(r"^#\d*\n", path.read_text(), flags=re.MULTILINE)[-1]
                 lines += [json.loads(line) for line in waiting.splitlines()]
         return lines
 

@@ -6,7 +6,8 @@
 -- Only events beyond the limit are dropped, lowest value first, and counted.
 --
 -- To open a file costs a hundred times what a line costs. A file whose segment was answered for is therefore used
--- again: a mark says that the lines above it are done. When the spool is idle, such files are deleted.
+-- again: a mark (#, then the number of the next segment, which is its place in the queue) says that the lines above
+-- it are done. When the spool is idle, such files are deleted.
 
 local Spool = {}
 Spool.__index = Spool
@@ -60,6 +61,18 @@ function Spool.new(options)
 	}, Spool)
 end
 
+local function write(segment, line)
+	local file = segment.file
+	return file and file:write(line, "\n") and file:flush()
+end
+
+local function close(segment)
+	if segment.file then
+		segment.file:close()
+		segment.file = nil
+	end
+end
+
 local function read_lines(path)
 	local file = io.open(path, "rb")
 	if not file then
@@ -67,18 +80,18 @@ local function read_lines(path)
 	end
 	local content = file:read("*a") or ""
 	file:close()
-	local lines, torn = {}, 0
+	local lines, torn, place = {}, 0, nil
 	for line in content:gmatch("[^\n]+") do
 		-- A line that was cut off by a crash of the machine was never promised.
-		if line == MARK then
-			lines = {}
+		if line:sub(1, 1) == MARK then
+			lines, place = {}, tonumber(line:sub(2)) or place
 		elseif line:find("^{.*}$") and not line:find("%z") then
 			lines[#lines + 1] = line
 		else
 			torn = torn + 1
 		end
 	end
-	return lines, torn
+	return lines, torn, place
 end
 
 local function tally(segment, lines)
@@ -96,32 +109,41 @@ function Spool:push(segment)
 	return segment
 end
 
+-- The segment that a file still holds, or nil, and the number of its broken lines.
+function Spool:find(name)
+	local segment = {path = self.dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil}
+	local lines, bad, place = read_lines(segment.path)
+	if #lines == 0 then
+		os.remove(segment.path)
+		return nil, bad
+	end
+	tally(segment, lines)
+	local run, number = name:match("^(%d+%-%x+)%-(%d+)")
+	segment.place = ("%s-%08d"):format(run, place or number)
+	return segment, bad
+end
+
 -- Takes over what an earlier run left behind. Returns the number of events.
 function Spool:load()
-	local names, torn, latest = {}, 0, 0
+	local found, torn, latest = {}, 0, 0
 	for _, name in ipairs(self.list(self.dir)) do
 		if name:find("^%d+%-%x+%-%d+%.ndjson$") or name:find("^%d+%-%x+%-%d+%.erase$") then
-			names[#names + 1] = name
-			latest = math.max(latest, tonumber(name:match("^%d+")))
+			local segment, bad = self:find(name)
+			torn, latest = torn + bad, math.max(latest, tonumber(name:match("^%d+")))
+			found[#found + 1] = segment
 		elseif name:find("%.part$") then
 			os.remove(self.dir .. "/" .. name)
 		end
 	end
-	table.sort(names)
+	table.sort(found, function(a, b)
+		return a.place < b.place
+	end)
 	-- File names sort by time, even where a clock went back or a server started twice in one second.
 	self.started = math.max(self.started, latest + 1)
-	for _, name in ipairs(names) do
-		local segment = {path = self.dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil}
-		local lines, bad = read_lines(segment.path)
-		torn = torn + bad
-		if #lines == 0 then
-			os.remove(segment.path)
-		else
-			tally(segment, lines)
-			self:push(segment)
-			if not segment.erase then
-				self.count = self.count + segment.count
-			end
+	for _, segment in ipairs(found) do
+		self:push(segment)
+		if not segment.erase then
+			self.count = self.count + segment.count
 		end
 	end
 	if torn > 0 then
@@ -140,6 +162,10 @@ function Spool:begin(erase)
 	local free = not erase and table.remove(self.free)
 	if free then
 		segment.path, segment.file, segment.used = free.path, free.file, free.used
+		self.number = self.number + 1
+		if not write(segment, MARK .. self.number) then
+			self:unsave(segment)
+		end
 	else
 		segment.path = self:new_path(erase and "erase" or "ndjson")
 		segment.file, segment.used = io.open(segment.path, "ab"), 0
@@ -158,18 +184,6 @@ function Spool:unsave(segment)
 			self.warned = true
 			self.log("error", "spool: cannot write " .. segment.path .. ": events are kept in memory only")
 		end
-	end
-end
-
-local function write(segment, line)
-	local file = segment.file
-	return file and file:write(line, "\n") and file:flush()
-end
-
-local function close(segment)
-	if segment.file then
-		segment.file:close()
-		segment.file = nil
 	end
 end
 

@@ -1,0 +1,77 @@
+local fake = dofile("tests/luanti/specs/fake_core.lua")
+local encode = fake.load("encode")
+local core = fake.core()
+
+local function event(fields)
+	local made = {id = "b:1", agent_id = "npc:a", type = "dig", time = 1}
+	for key, value in pairs(fields) do
+		made[key] = value
+	end
+	return made
+end
+
+describe("encode.event", function()
+	it("writes one line that ends with the type", function()
+		local line = encode.event(core, event({data = {node = "default:tree"}, ttl = 0, text = "a\nb"}))
+		assert.is_nil(line:find("\n"))
+		assert.are.equal('"type":"dig"}', line:sub(-13))
+	end)
+
+	it("refuses what the gateway would reject", function()
+		for _, wrong in ipairs({
+			{agent_id = ""}, {agent_id = 5}, {agent_id = ("x"):rep(257)}, {type = "engram.x"}, {type = ""}, {type = 7},
+			{text = ("x"):rep(16 * 1024)},
+		}) do
+			local line, why = encode.event(core, event(wrong))
+			assert.is_nil(line)
+			assert.is_string(why)
+		end
+		assert.is_nil(encode.event(core, {id = "b:1", agent_id = "npc:a", text = ""}))
+	end)
+
+	it("counts an agent's name in characters", function()
+		assert.is_string(encode.event(core, event({agent_id = ("ä"):rep(256)})))
+		assert.is_nil(encode.event(core, event({agent_id = ("ä"):rep(257)})))
+	end)
+end)
+
+describe("encode.data", function()
+	it("leaves out what JSON cannot carry", function()
+		local data = encode.data(core, {a = 0 / 0, b = 1 / 0, c = print, d = 1, e = {1, 1 / 0, 3}, f = false})
+		assert.are.same({d = 1, e = {1, 3}, f = false}, data)
+	end)
+
+	it("makes objects of mixed tables", function()
+		assert.are.same({["1"] = "x", y = 2}, encode.data(core, {"x", y = 2}))
+		assert.are.same({["5"] = "x"}, encode.data(core, {[5] = "x"}))
+	end)
+
+	it("refuses a table that holds itself", function()
+		local data = {}
+		data.data = data
+		local copy, why = encode.data(core, data)
+		assert.is_nil(copy)
+		assert.is_string(why)
+	end)
+end)
+
+describe("encode.clean", function()
+	it("removes colours, translations and control characters", function()
+		assert.are.equal("red text", encode.clean(core, "\27(c@#ff0000)red\27(c@#ffffff) text"))
+		assert.are.equal("hello you", encode.clean(core, "\27(T@mod)hello\27E\nyou\0"))
+		assert.are.equal("grüße", encode.clean(core, "grüße"))
+	end)
+end)
+
+describe("encode.position and percent", function()
+	it("takes numbers within a world only", function()
+		assert.are.same({x = 1, y = 2, z = 3}, encode.position({x = 1, y = 2, z = 3, w = 4}))
+		assert.is_nil(encode.position({x = 1, y = 2}))
+		assert.is_nil(encode.position({x = 0 / 0, y = 2, z = 3}))
+		assert.is_nil(encode.position({x = 1 / 0, y = 2, z = 3}))
+	end)
+
+	it("encodes a path segment", function()
+		assert.are.equal("npc%3Aa%2Fb%20%C3%A4-._~", encode.percent("npc:a/b ä-._~"))
+	end)
+end)

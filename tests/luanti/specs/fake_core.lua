@@ -1,0 +1,106 @@
+-- What the pure files need of the engine: JSON as write_json writes it (sorted keys), colours, files.
+
+local fake = {}
+
+local function write(value)
+	local kind = type(value)
+	if kind == "table" then
+		if next(value) == nil then
+			return "null"
+		end
+		local parts = {}
+		if #value > 0 then
+			for i = 1, #value do
+				parts[i] = write(value[i])
+			end
+			return "[" .. table.concat(parts, ",") .. "]"
+		end
+		local keys = {}
+		for key in pairs(value) do
+			assert(type(key) == "string", "mixed keys")
+			keys[#keys + 1] = key
+		end
+		table.sort(keys)
+		for i, key in ipairs(keys) do
+			parts[i] = ("%q:%s"):format(key, write(value[key]))
+		end
+		return "{" .. table.concat(parts, ",") .. "}"
+	elseif kind == "string" then
+		return '"' .. value:gsub('[%c"\\]', function(char)
+			return ("\\u%04x"):format(char:byte())
+		end) .. '"'
+	elseif kind == "number" then
+		return ("%.17g"):format(value)
+	end
+	return tostring(value)
+end
+
+function fake.core()
+	return {
+		write_json = function(value)
+			local ok, text = pcall(write, value)
+			return ok and text .. "\n" or nil, not ok and text or nil
+		end,
+		strip_colors = function(text)
+			return (text:gsub("\27%([bcT][^)]*%)", "")) -- luacheck: ignore 631
+		end,
+		get_translated_string = function(_, text)
+			return (text:gsub("\27%(T@[^)]*%)", ""):gsub("\27[EF]", ""))
+		end,
+	}
+end
+
+-- A clock that the spec moves: wall() in whole seconds, micros() from another epoch.
+function fake.time(start_s)
+	local now = {us = start_s * 1e6}
+	function now.wall()
+		return math.floor(now.us / 1e6)
+	end
+	function now.micros()
+		return now.us - 1e15 + 1e15 % 1 + 123
+	end
+	function now.pass(seconds)
+		now.us = now.us + seconds * 1e6
+	end
+	return now
+end
+
+-- An empty folder, and what lists it.
+function fake.folder()
+	local path = os.tmpname()
+	os.remove(path)
+	assert(os.execute("mkdir -p '" .. path .. "'"))
+	local function list()
+		local pipe = assert(io.popen("ls '" .. path .. "'"))
+		local names = {}
+		for name in pipe:lines() do
+			names[#names + 1] = name
+		end
+		pipe:close()
+		return names
+	end
+	return path, list
+end
+
+-- An HTTP table whose requests the spec answers: http.answer(code, body) completes the oldest open one.
+function fake.http()
+	local http = {requests = {}, results = {}, next_open = 1}
+	function http.fetch_async(request)
+		http.requests[#http.requests + 1] = request
+		return #http.requests
+	end
+	function http.fetch_async_get(handle)
+		return http.results[handle] or {completed = false}
+	end
+	function http.answer(code, data)
+		http.results[http.next_open] = {completed = true, succeeded = true, code = code, data = data}
+		http.next_open = http.next_open + 1
+	end
+	return http
+end
+
+function fake.load(name)
+	return dofile("producers/luanti/engram/" .. name .. ".lua")
+end
+
+return fake
