@@ -36,6 +36,15 @@ class Tail:
 
     def __init__(self) -> None:
         self._listeners: dict[asyncio.Queue[bytes], str] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """End every listener's answer: a server that stops does not wait for them."""
+        self._closed = True
+        for queue in self._listeners:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(b"")
 
     def publish(self, memories: Sequence[Memory]) -> None:
         """Never blocks: a listener that is too slow loses the oldest lines."""
@@ -67,7 +76,7 @@ class Tail:
     async def _lines(self, queue: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
         try:
             yield b"\n"  # the answer begins at once, so that the reader knows that it listens
-            while True:
+            while not self._closed:
                 try:
                     yield await asyncio.wait_for(queue.get(), KEEP_ALIVE_S)
                 except TimeoutError:
