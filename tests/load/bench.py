@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engram.adapters.openvino_embedder import cpu_flags, precision
 from tests.load.embedding import measure_embedding
 from tests.load.gateway import measure_gateway
 from tests.load.store import measure_store
@@ -45,7 +46,15 @@ class Aim:
 
 def _parts(data: Path) -> dict[str, tuple[Callable[[], dict[str, Any]], tuple[Aim, ...]]]:
     return {
-        "embedding": (measure_embedding, ()),
+        "embedding": (
+            measure_embedding,
+            (
+                Aim("texts_ratio_cpu", at_least=2.5 if precision(cpu_flags()) == "bf16" else 1.0),
+                Aim("query_ratio_cpu", at_most=0.5),
+                Aim("min_cosine", at_least=0.999),
+                Aim("top10_kept", at_least=0.98),
+            ),
+        ),
         "store": (
             measure_store,
             (Aim("search_p50_ms", at_most=1), Aim("disk_bytes_per_memory_beside_text", at_most=4096)),
