@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import sys
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,8 +26,7 @@ STEP = 256
 """Points read at once where many are read: about 2 ms, then others get their turn."""
 
 _EXACT = edge.SearchParams(exact=True)
-_Run = Callable[[tuple[Clause, ...], int, int], Sequence["Memory"]]
-"""Memories that also meet the clauses, ordered by the tick of their timestamp: (clauses, limit, offset)."""
+_ALL = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,17 @@ class _Selection:
 
     def admits(self, found: Memory) -> bool:
         return self.unchecked is EVERYTHING or holds(self.unchecked, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where an order is read from."""
+
+    first: Callable[..., Sequence[Memory]]
+    """At most so many of those that meet some clauses, by the tick of their time: (limit, *clauses)."""
+    every: Callable[[Clause], AsyncIterator[Memory]]
+    """All that meet a clause, in no order."""
+    admits: Callable[[Memory], bool]
 
 
 class EdgeReader:
@@ -69,17 +80,17 @@ class EdgeReader:
         selection = self._selection(query.scope, query.filter, query.now)
         direction = edge.Direction.Asc if query.oldest_first else edge.Direction.Desc
 
-        def run(clauses: tuple[Clause, ...], limit: int, offset: int) -> Sequence[Memory]:
-            request = edge.QueryRequest(
-                limit,
-                offset=offset,
-                query=edge.OrderBy("t", direction),
-                filter=selection.filter(*clauses),
-                with_payload=READ,
-            )
+        def first(limit: int, *clauses: Clause) -> Sequence[Memory]:
+            order, filter_ = edge.OrderBy("t", direction), selection.filter(*clauses)
+            request = edge.QueryRequest(limit, query=order, filter=filter_, with_payload=READ)
             return [memory(point.payload or {}) for point in self._query(request)]
 
-        return await _in_order(run, selection, query.limit, query.after, oldest_first=query.oldest_first)
+        async def every(clause: Clause) -> AsyncIterator[Memory]:
+            async for _, found in self.scroll(selection.filter(clause)):
+                yield found
+
+        source = _Source(first, every, selection.admits)
+        return await _in_order(source, query.limit, query.after, oldest_first=query.oldest_first)
 
     async def count(self, query: PageQuery) -> int:
         """How many; where Edge cannot tell, by looking at those that it is unsure of."""
@@ -190,7 +201,7 @@ class EdgeReader:
         """The newest of those whose relevance is `least`; `above` are all that are nearer."""
         nearer = {(hit.memory.agent_id, hit.memory.id) for hit in above}
 
-        def run(clauses: tuple[Clause, ...], wanted: int, offset: int) -> Sequence[Memory]:
+        def first(wanted: int, *clauses: Clause) -> Sequence[Memory]:
             filter_ = selection.filter(*clauses)
             with translated():
                 candidates = self._shard.count(edge.CountRequest(filter=filter_))
@@ -203,16 +214,17 @@ class EdgeReader:
                 filter=filter_,
                 score_threshold=_below(least),
             )
-            request = edge.QueryRequest(
-                wanted,
-                offset=offset,
-                prefetches=[near],
-                query=edge.OrderBy("t", edge.Direction.Desc),
-                with_payload=READ,
-            )
+            order = edge.OrderBy("t", edge.Direction.Desc)
+            limit = min(wanted, candidates)
+            request = edge.QueryRequest(limit, prefetches=[near], query=order, with_payload=READ)
             return [memory(point.payload or {}) for point in self._query(request)]
 
-        reached = await _in_order(run, selection, limit + len(above), None, oldest_first=False)
+        async def every(clause: Clause) -> AsyncIterator[Memory]:
+            for found in first(_ALL, clause):
+                yield found
+
+        source = _Source(first, every, selection.admits)
+        reached = await _in_order(source, limit + len(above), None, oldest_first=False)
         return [found for found in reached if (found.agent_id, found.id) not in nearer][:limit]
 
 
@@ -230,19 +242,18 @@ def _below(relevance: float) -> float | None:
 
 
 async def _in_order(
-    run: _Run, selection: _Selection, limit: int, after: Position | None, *, oldest_first: bool
+    source: _Source, limit: int, after: Position | None, *, oldest_first: bool
 ) -> list[Memory]:
-    """The next `limit` memories, from a source that is ordered only by ticks.
+    """The next `limit` memories in their order, from a source that knows it only to the tick.
 
-    Those that share a tick come in any order, so a tick at which a page begins or ends is read whole.
+    Those that share a tick come in no order, and not in the same one twice; so a tick at which a page
+    begins or ends is read whole.
     """
     found: list[Memory] = []
     tick = None if after is None else ticks(after[0])
     while len(found) < limit:
         if tick is not None:
-            found += await _same_tick(
-                run, selection, tick, limit - len(found), after, oldest_first=oldest_first
-            )
+            found += await _of_tick(source, tick, limit - len(found), after, oldest_first=oldest_first)
             after = None
             if len(found) >= limit:
                 break
@@ -250,12 +261,11 @@ async def _in_order(
         beyond: tuple[Clause, ...] = ()
         if tick is not None:
             beyond = (Range("t", gt=tick) if oldest_first else Range("t", lt=tick),)
-        batch = run(beyond, wanted, 0)
-        whole = batch
+        batch = whole = source.first(wanted, *beyond)
         if len(batch) == wanted:
             tick = ticks(batch[-1].timestamp)
             whole = [one for one in batch if ticks(one.timestamp) != tick]
-        admitted = [one for one in whole if selection.admits(one)]
+        admitted = [one for one in whole if source.admits(one)]
         found += sorted(admitted, key=lambda one: one.order, reverse=not oldest_first)
         if len(batch) < wanted:
             break
@@ -263,23 +273,18 @@ async def _in_order(
     return found[:limit]
 
 
-async def _same_tick(
-    run: _Run, selection: _Selection, tick: int, limit: int, after: Position | None, *, oldest_first: bool
+async def _of_tick(
+    source: _Source, tick: int, limit: int, after: Position | None, *, oldest_first: bool
 ) -> list[Memory]:
     """The first `limit` memories of one tick, strictly after a position."""
     choose = heapq.nsmallest if oldest_first else heapq.nlargest
     best: list[Memory] = []
-    offset = 0
-    while True:
-        batch = run((Range("t", gte=tick, lte=tick),), STEP, offset)
-        fresh = [
-            one for one in batch if _follows(one, after, oldest_first=oldest_first) and selection.admits(one)
-        ]
-        best = choose(limit, [*best, *fresh], key=lambda one: one.order)
-        if len(batch) < STEP:
-            return best
-        offset += STEP
-        await asyncio.sleep(0)
+    async for one in source.every(Range("t", gte=tick, lte=tick)):
+        if _follows(one, after, oldest_first=oldest_first) and source.admits(one):
+            best.append(one)
+        if len(best) >= limit + STEP:
+            best = choose(limit, best, key=lambda one: one.order)
+    return choose(limit, best, key=lambda one: one.order)
 
 
 def _follows(one: Memory, position: Position | None, *, oldest_first: bool) -> bool:
