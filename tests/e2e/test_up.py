@@ -1,0 +1,147 @@
+"""`engram up` from outside: what it prints, what it refuses, each refusal one line that says what to do."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.conftest import HASH
+from tests.models import real_model
+from tests.processes import EngramProcess, clean_environment, free_port, running
+
+
+def refused(*options: str, **environment: str) -> str:
+    """Run `engram up` that must not come up; return its one line."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "engram.cli", "up", *options],
+        env=clean_environment(**{**HASH, "ENGRAM_LOG_LEVEL": "error", **environment}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stdout == ""
+    [line] = ended.stderr.strip().splitlines()
+    return line
+
+
+def ports() -> list[str]:
+    return ["--port", str(free_port()), "--grpc-port", str(free_port())]
+
+
+def test_it_prints_where_everything_is(engram_hash: EngramProcess) -> None:
+    output = engram_hash.output()
+    for expected in (
+        engram_hash.url,
+        str(engram_hash.data),
+        "/docs",
+        "/metrics",
+        "engram demo",
+        "hash-v1-384",
+    ):
+        assert expected in output
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = refused("--data", str(tmp_path), "--port", str(port))
+        assert f"port {port}" in line
+        assert "--port" in line
+        line = refused("--data", str(tmp_path), "--port", str(free_port()), "--grpc-port", str(port))
+        assert f"port {port}" in line
+        assert "--grpc-port" in line
+
+
+def test_a_data_directory_in_use(engram_hash: EngramProcess) -> None:
+    line = refused("--data", str(engram_hash.data), *ports())
+    assert f"in use by process {engram_hash.pid}" in line
+    assert "--data" in line
+
+
+def test_a_data_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot be written" in refused("--data", str(tmp_path / "file" / "below"), *ports())
+
+
+def test_a_missing_model(tmp_path: Path) -> None:
+    line = refused("--data", str(tmp_path), *ports(), ENGRAM_EMBEDDER__KIND="openvino")
+    assert "engram model prepare" in line
+
+
+def test_a_collection_of_another_model(tmp_path: Path) -> None:
+    with running(tmp_path, HASH) as process:
+        process.stop()
+    line = refused("--data", str(tmp_path), *ports(), ENGRAM_EMBEDDER__DIM="64")
+    assert "hash-v1-384" in line
+    assert "--data" in line
+
+
+def test_a_dimension_that_the_model_does_not_have(tmp_path: Path) -> None:
+    (tmp_path / "models").symlink_to(real_model().directory.parent)
+    line = refused("--data", str(tmp_path), *ports(), ENGRAM_EMBEDDER__KIND="auto", EMBEDDING_DIM="768")
+    assert "EMBEDDING_DIM" in line
+    assert "384" in line
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_without_keys_only_loopback_is_served(tmp_path: Path, host: str) -> None:
+    assert "API keys" in refused("--data", str(tmp_path), "--host", host, *ports())
+
+
+def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
+    assert "ENGRAM_TTL_DAYS" in refused("--data", str(tmp_path), *ports(), ENGRAM_TTL_DAYS="soon")
+
+
+def test_memory_says_that_it_forgets_and_does(tmp_path: Path) -> None:
+    forgetful = {**HASH, "ENGRAM_STORE__KIND": "memory"}
+    event = {"events": [{"agent_id": "npc:a", "text": "soon forgotten"}]}
+    with running(tmp_path, forgetful) as process:
+        assert "forget everything at exit" in process.output()
+        assert httpx2.post(f"{process.url}/v1/events?wait=indexed", json=event).status_code == 200
+        process.stop()
+        process.start()
+        assert httpx2.get(f"{process.url}/v1/agents/npc:a/memories").json()["total"] == 0
+
+
+def test_the_pages_for_people_and_for_machines(engram_hash: EngramProcess) -> None:
+    with httpx2.Client(base_url=engram_hash.url) as client:
+        home = client.get("/")
+        assert home.headers["content-type"].startswith("text/html")
+        for link in ("/docs", "/metrics", "/openapi.json"):
+            assert link in home.text
+            assert client.get(link).status_code == 200
+        assert "http://" not in client.get("/docs").text.replace("http://127.0.0.1", "")
+        assert client.get("/health").json()["status"] == "ok"
+        assert client.get("/ready").json()["checks"] == {"indexer": "ok"}
+        assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
+        for name in (
+            "engram_ingest_events_total",
+            "engram_event_visible_seconds",
+            "engram_stage_duration_seconds",
+            "engram_batch_size",
+            "engram_embed_texts_total",
+            "engram_consumer_lag_records",
+            "engram_consumer_lag_seconds",
+            "engram_dlq_records_total",
+            "engram_query_duration_seconds",
+            "engram_cache_requests_total",
+            "engram_rebalances_total",
+            "engram_build_info",
+        ):
+            assert f"# TYPE {name.removesuffix('_total')}" in client.get("/metrics").text
+
+
+def test_nothing_redirects_and_what_is_not_there_is_json(engram_hash: EngramProcess) -> None:
+    with httpx2.Client(base_url=engram_hash.url) as client:
+        for path in ("/v1/events/", "/nothing", "/v1/agents/a/memories/"):
+            answer = client.get(path)
+            assert answer.status_code in {404, 405}
+            assert answer.json()["error"]["code"] in {"not_found", "method_not_allowed"}
+        assert client.put("/v1/events", json={"events": []}).status_code == 202
