@@ -1,0 +1,111 @@
+"""The whole way: what a real server sends to a running Engram can be found, and the woodcutter uses it."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tests.luanti.server import PRODUCERS, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.luanti.server import RealServer
+
+NAME = "Wanda_5"
+WOODCUTTER = "npc:woodcutter-1"
+DEEDS = """
+local player = core.get_player_by_name("Wanda_5")
+for x = 2, 4 do
+    local pos = {x = x, y = 1, z = 0}
+    core.set_node(pos, {name = "default:pine_tree"})
+    core.node_dig(pos, core.get_node(pos), player)
+end
+for _, said in ipairs(core.registered_on_chat_messages) do
+    said("Wanda_5", "the old mine is flooded")
+end
+player:set_hp(player:get_hp() - 3, {type = "fall"})
+return true
+"""
+
+
+def call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One request to the running Engram: GET, or POST with a body."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
+def memories_of(base: str, agent_id: str) -> list[dict[str, Any]]:
+    """All memories of an agent, newest first."""
+    return call(f"{base}/v1/agents/{quote(agent_id, safe='')}/memories?limit=100")["memories"]
+
+
+def test_deeds_become_memories(
+    engram_url: str, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
+) -> None:
+    """A player's deeds are found by agent and by meaning, in the server and outside, and erased on request."""
+    server = new_server(engram_url).start()
+    join(server, NAME)
+    server.lua(DEEDS)
+    agent = f"player:{NAME}"
+    wait_until(
+        lambda: (
+            {"join", "dig", "chat", "damage"} <= {memory["type"] for memory in memories_of(engram_url, agent)}
+        ),
+        what="the memories",
+    )
+    found = {memory["type"]: memory for memory in memories_of(engram_url, agent)}
+    assert found["dig"]["text"] == "a player dug 3 pine tree"
+    assert found["dig"]["metadata"] == {"node": "default:pine_tree", "count": 3}
+    assert found["dig"]["pos"] == {"x": 2, "y": 1, "z": 0}
+    assert found["dig"]["server"] == "test-1"
+    assert found["chat"]["text"] == "a player said: the old mine is flooded"
+    assert found["join"]["timestamp"] < found["dig"]["timestamp"] < found["chat"]["timestamp"]
+    for memory in found.values():
+        # The agent comes back as it was named in the question; nothing else tells the name.
+        assert NAME not in json.dumps({**memory, "agent_id": ""})
+        assert memory["agent_id"] == agent
+    search = {"agent_id": agent, "query": "a player said: the old mine is flooded", "k": 1}
+    assert call(f"{engram_url}/v1/memories/search", search)["memories"][0]["type"] == "chat"
+    inside = server.lua(
+        'engram.get("player:Wanda_5", "a player dug 3 pine tree", 1, {type = "dig", count = {gte = 3}}, '
+        "function(memories, err) done(err or memories[1].text) end)"
+    )
+    assert inside == "a player dug 3 pine tree"
+    server.lua('core.registered_chatcommands.engram.func("Wanda_5", "forget") return true')
+    wait_until(lambda: not memories_of(engram_url, agent), what="the erasure")
+
+
+def test_woodcutter_goes_back(
+    engram_url: str, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
+) -> None:
+    """First by sight; then, out of sight, to where he remembers a tree; and he learns that it is gone."""
+    mod = PRODUCERS / "examples" / "engram_woodcutter"
+    server = new_server(engram_url, mods=(mod,), settings={"engram_woodcutter.rest": "2"}).start()
+    join(server, NAME)
+    server.lua(
+        'core.set_node({x = 3, y = 1, z = 3}, {name = "default:tree"})'
+        'core.add_entity({x = -3, y = 1, z = -3}, "engram_woodcutter:woodcutter", "npc:woodcutter-1") return true'
+    )
+
+    def thought(words: str) -> Callable[[], bool]:
+        return lambda: words in server.log_text()
+
+    wait_until(thought("I remember no tree: I see a tree: going to (3,1,3)"), what="the first plan")
+    wait_until(thought("cut default:tree at (3,1,3)"), what="the first cut")
+    wait_until(lambda: memories_of(engram_url, WOODCUTTER), what="his memory")
+    wait_until(
+        thought("I remember 1 visits and go back to where a tree was: going to (3,1,3)"),
+        what="the second plan",
+    )
+    wait_until(thought("no tree at (3,1,3)"), what="his lesson")
+    outcomes = [memory["metadata"]["outcome"] for memory in memories_of(engram_url, WOODCUTTER)]
+    assert outcomes[-1] == "success"
+    wait_until(
+        lambda: memories_of(engram_url, WOODCUTTER)[0]["metadata"]["outcome"] == "failure",
+        what="the lesson's memory",
+    )

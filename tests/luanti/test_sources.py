@@ -1,0 +1,56 @@
+"""The mod's files by themselves: luacheck, and the specs that busted runs with a fake engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MOD = ROOT / "producers" / "luanti" / "engram"
+
+
+def run(program: str, package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a tool of Debian's in the repository; skips where it is not installed, fails in CI."""
+    path = shutil.which(program)
+    if path is None:
+        reason = f"{program} is not installed: apt-get install -y {package}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return subprocess.run(
+        [path, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_luacheck() -> None:
+    """No warning in any Lua file."""
+    done = run("luacheck", "lua-check", "--no-color", "producers/luanti", "tests/luanti")
+    assert done.returncode == 0, done.stdout
+    assert "0 warnings / 0 errors" in done.stdout
+
+
+def test_specs() -> None:
+    """Every spec passes, and each file of specs was found."""
+    done = run("busted", "lua-busted", "--output=TAP", "tests/luanti/specs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    specs = "".join(path.read_text() for path in (ROOT / "tests/luanti/specs").glob("*_spec.lua"))
+    passed = re.findall(r"^ok ", done.stdout, re.MULTILINE)
+    assert len(passed) == len(re.findall(r'^\s*it\("', specs, re.MULTILINE)) > 0
+
+
+def test_settings_are_documented() -> None:
+    """Each setting that the code reads stands in settingtypes.txt, and each of those is read."""
+    code = (MOD / "init.lua").read_text()
+    read = set(re.findall(r'(?:setting|number|base_url)\("([a-z_]+)"', code))
+    captured = re.search(r"local CAPTURED = \{(.*?)\}", code)
+    assert captured
+    read |= {f"capture.{kind}" for kind in re.findall(r'"([a-z]+)"', captured[1])}
+    documented = set(
+        re.findall(r"^engram\.([a-z_.]+) ", (MOD / "settingtypes.txt").read_text(), re.MULTILINE)
+    )
+    assert read == documented
