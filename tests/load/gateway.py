@@ -26,6 +26,7 @@ CONCURRENT = 4
 
 def measure_gateway() -> dict[str, Any]:
     """Events per second of wall and of CPU time, in batches of 200 from 4 producers, every one durable."""
+    set_up_logging("json", "warning")
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_measure(Path(folder)))
 
@@ -124,5 +125,4 @@ async def _send(app: Any, body: bytes) -> None:
 
 
 if __name__ == "__main__":
-    set_up_logging("json", "warning")
     print(json.dumps(measure_gateway(), indent=2))

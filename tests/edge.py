@@ -1,0 +1,90 @@
+"""The gateway's HTTP edge over real parts, without a socket."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from engram import events
+from engram.http.operations import application
+from engram.ports import Clock, ErasureLedger, EventLog, Record
+from engram.wiring import Runtime
+from producers.gateway import Gateway, operations
+from stream_workers.runner import Indexer
+from tests.parts import open_parts, pipeline_over
+
+
+class SetClock:
+    """Shows what it is set to."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        return self.time
+
+
+@dataclass
+class Edge:
+    """A gateway, and a client that speaks HTTP to it."""
+
+    runtime: Runtime
+    gateway: Gateway
+    http: httpx2.AsyncClient
+
+    async def send(self, *given: dict[str, Any], **top: Any) -> dict[str, Any]:
+        """Events; the answer, which has to be 202."""
+        answer = await self.http.post("/v1/events", json={"events": list(given), **top})
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    async def records(self) -> list[Record]:
+        """What was appended since the last look."""
+        return list(await self.runtime.log.read("test", limit=10_000, wait_s=0))
+
+    async def logged(self) -> list[Any]:
+        """The same, decoded."""
+        return [events.decode(record) for record in await self.records()]
+
+    async def index(self) -> None:
+        """Process the whole log with the real worker."""
+        await Indexer(self.runtime.log, pipeline_over(self.runtime), self.runtime.watermarks).run(burst=True)
+
+    def count(self, result: str, reason: str = "") -> float:
+        """Of engram_ingest_events_total."""
+        labels = {"result": result, "reason": reason}
+        return self.runtime.metrics.registry.get_sample_value("engram_ingest_events_total", labels) or 0.0
+
+
+@contextlib.asynccontextmanager
+async def open_edge(
+    data: Path,
+    *,
+    clock: Clock | None = None,
+    ttl_s: float | None = 86_400.0,
+    log: EventLog | None = None,
+    ledger: ErasureLedger | None = None,
+    last_accepted_at: float | None = None,
+    **overrides: Any,
+) -> AsyncIterator[Edge]:
+    """A gateway over the embedded parts, some of them replaced."""
+    async with open_parts(data, **overrides) as runtime:
+        gateway = Gateway(
+            log=log or runtime.log,
+            watermarks=runtime.watermarks,
+            ledger=ledger or runtime.ledger,
+            pseudonyms=runtime.pseudonyms,
+            metrics=runtime.metrics,
+            clock=clock or runtime.clock,
+            ttl_s=ttl_s,
+            last_accepted_at=runtime.last_accepted_at if last_accepted_at is None else last_accepted_at,
+        )
+        app = application("gateway", operations(gateway), metrics=runtime.metrics)
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
+            yield Edge(runtime, gateway, http)

@@ -1,0 +1,199 @@
+"""What gets in, what does not and why, and what becomes of what got in."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from engram.errors import EventTooLarge, InvalidEvent
+from engram.http.call import Refused
+from engram.identity import Pseudonyms, memory_id
+from producers.admission import MAX_DEPTH, MAX_EVENT_BYTES, Admission, read
+
+NOW = 1_760_000_000.0
+OLD_AND_NEW = Pseudonyms.parse("k2:new,k1:old")
+
+
+def event(**fields: Any) -> bytes:
+    return json.dumps({"agent_id": "a", "text": "x"} | fields).encode()
+
+
+def admitted(ttl_s: float | None = None, **fields: Any) -> Any:
+    admission = Admission(OLD_AND_NEW, ttl_s)
+    return admission.admit(read(event(**fields)), tenant="default", server="s", accepted_at=NOW)
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for level in range(levels):
+        value = {"a": value} if level % 2 else [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"agent_id": None}, "agent_id"),
+        ({"agent_id": ""}, "agent_id"),
+        ({"agent_id": "a" * 257}, "agent_id"),
+        ({"agent_id": 7}, "agent_id"),
+        ({"text": 7}, "text"),
+        ({"text": None}, "text"),
+        ({"text": ""}, "text"),
+        ({"type": ""}, "type"),
+        ({"type": "t" * 65}, "type"),
+        ({"type": "engram.erase"}, "type"),
+        ({"id": ""}, "id"),
+        ({"id": "i" * 257}, "id"),
+        ({"id": 7}, "id"),
+        ({"data": [1]}, "data"),
+        ({"data": "x"}, "data"),
+        ({"data": {"n": 2**63}}, "data.n"),
+        ({"metadata": {"n": [{"m": -(2**63) - 1}]}}, "metadata.n[0].m"),
+        ({"metadata": {"n": [1, 2**64]}}, "metadata.n[1]"),
+        ({"metadata": 3}, "metadata"),
+        ({"pos": 3}, "pos"),
+        ({"pos": [1, 2, 3]}, "pos"),
+        ({"pos": {"x": "3"}}, "pos.x"),
+        ({"pos": {"x": True}}, "pos.x"),
+        ({"tick": "3"}, "tick"),
+        ({"tick": True}, "tick"),
+        ({"time": []}, "time"),
+        ({"importance": 10.5}, "importance"),
+        ({"importance": -1}, "importance"),
+        ({"importance": False}, "importance"),
+        ({"ttl": -1}, "ttl"),
+        ({"ttl": "1d"}, "ttl"),
+        ({"player": ""}, "player"),
+        ({"player": "p" * 257}, "player"),
+        ({"player": ["p"]}, "player"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_its_name(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        read(event(**fields))
+    assert caught.value.code == "invalid_event"
+    if caught.value.path is None:
+        assert named in caught.value.message
+    else:
+        assert caught.value.path == named
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+@pytest.mark.parametrize("field", ["tick", "time", "importance", "ttl"])
+def test_numbers_are_finite(field: str, value: str) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        read(b'{"agent_id": "a", "text": "x", "%s": %s}' % (field.encode(), value.encode()))
+    assert caught.value.path == field
+
+
+@pytest.mark.parametrize(
+    "value", [b"NaN", b"1e999", b"9" * 5000, b'"\\ud800"', b'"\xff"', b'{"\\udfff": 1}', b'"\xed\xa0\x80"']
+)
+@pytest.mark.parametrize("field", [b"data", b"metadata"])
+def test_details_hold_only_what_can_be_stored(field: bytes, value: bytes) -> None:
+    with pytest.raises(InvalidEvent):
+        read(b'{"agent_id": "a", "text": "x", "%s": {"a": [%s]}}' % (field, value))
+
+
+@pytest.mark.parametrize("field", ["agent_id", "id", "text", "type", "player"])
+def test_texts_are_unicode(field: str) -> None:
+    for text in (rb"\ud800", rb"\udc00 x", b"\xff", b"\xed\xa0\x80"):
+        with pytest.raises(InvalidEvent):
+            read(b'{"agent_id": "a", "text": "x", "%s": "%s"}' % (field.encode(), text))
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH, MAX_DEPTH + 1, 900, 5000])
+def test_details_have_at_most_32_levels(levels: int) -> None:
+    raw = b'{"agent_id": "a", "text": "x", "data": {"a": %s}}' % (b"[" * (levels - 1) + b"]" * (levels - 1))
+    if levels <= MAX_DEPTH:
+        assert read(raw).data
+    else:
+        with pytest.raises(InvalidEvent, match="deep"):
+            read(raw)
+
+
+def test_levels_are_counted_through_objects_and_lists() -> None:
+    assert read(event(metadata={"a": nested(MAX_DEPTH - 1)})).metadata
+    with pytest.raises(InvalidEvent) as caught:
+        read(event(metadata={"a": nested(MAX_DEPTH)}))
+    assert caught.value.path == "metadata"
+
+
+@pytest.mark.parametrize(
+    "raw", [b"{", b'{"agent_id" "a"}', b"", b"tru", b'{"agent_id": "a", "tick": 01}', b"}{"]
+)
+def test_what_is_no_json_is_no_event_either(raw: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        read(raw)
+    assert (caught.value.status, caught.value.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("raw", [b"3", b"null", b"[]", b'"text"', b"NaN", b"{}"])
+def test_json_that_is_no_event_is_rejected(raw: bytes) -> None:
+    with pytest.raises(InvalidEvent):
+        read(raw)
+
+
+def test_an_event_has_at_most_16_kib_as_it_was_sent() -> None:
+    room = MAX_EVENT_BYTES - len(event(text=""))
+    assert read(event(text="x" * room)).text == "x" * room
+    with pytest.raises(EventTooLarge) as caught:
+        read(event(text="x" * (room + 1)))
+    assert caught.value.code == "event_too_large"
+
+
+def test_lua_writes_empty_tables_as_null_or_list_and_numbers_with_a_point() -> None:
+    for empty in (None, [], {}):
+        put = admitted(data=empty, metadata=empty, pos=empty, player=None, tick=3.0, ttl=None)
+        assert (put.data, put.metadata, put.pos, put.tick) == (None, None, None, 3.0)
+
+
+def test_unknown_fields_and_missing_coordinates_do_not_matter() -> None:
+    put = admitted(pos={"x": 1, "y": None, "w": "?"}, mood="grim")
+    assert put.pos == {"x": 1.0}
+
+
+def test_a_type_alone_is_enough_and_control_characters_stay() -> None:
+    assert admitted(text="", type="dig").text is None
+    assert admitted(text="\0\x1b(c@#f00)red\x7f").text == "\0\x1b(c@#f00)red\x7f"
+
+
+def test_the_acceptance_stands_in_for_a_missing_or_a_wrong_time() -> None:
+    assert admitted().timestamp == NOW
+    assert admitted(time=NOW + 301).timestamp == NOW
+    assert admitted(time=NOW + 300).timestamp == NOW + 300
+    assert admitted(time=-5).timestamp == -5
+
+
+def test_the_lifetime_counts_from_the_acceptance() -> None:
+    assert admitted(ttl_s=100).expires_at == NOW + 100
+    assert admitted(ttl_s=100, ttl=None).expires_at == NOW + 100
+    assert admitted(ttl_s=100, ttl=7, time=5).expires_at == NOW + 7
+    assert admitted(ttl_s=100, ttl=0).expires_at is None
+    assert admitted(ttl_s=None).expires_at is None
+    assert admitted(ttl_s=None, ttl=7).expires_at == NOW + 7
+
+
+def test_importance_is_5_unless_told() -> None:
+    assert admitted().importance == 5
+    assert admitted(importance=None).importance == 5
+    assert admitted(importance=0).importance == 0
+    assert admitted(importance=10).importance == 10
+
+
+def test_no_player_name_gets_past_admission() -> None:
+    put = admitted(agent_id="survival:player:Bob", player="Bob")
+    assert put.player == put.agent_player == OLD_AND_NEW.player("default", "Bob")
+    assert put.agent_id == f"survival:player:{put.player}"
+    assert "Bob" not in repr(put)
+
+
+def test_an_id_names_its_memory_and_without_one_every_event_has_its_own() -> None:
+    assert admitted(id="1").memory_id == memory_id("default", "s", "a", "1")
+    first, second = admitted().memory_id, admitted().memory_id
+    assert first != second
+    assert uuid.UUID(first).version == 4
