@@ -1,0 +1,137 @@
+# Everything from a clean checkout. Settings come from the environment (ENGRAM_*), the port also as PORT=9000.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+ENGRAM_DATA_DIR ?= $(CURDIR)/data
+export ENGRAM_DATA_DIR
+export UV_NO_PROGRESS ?= 1
+export UV_LINK_MODE ?= copy
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+READY := $(VENV)/.ready
+SOURCES := engram producers stream_workers query_service tests
+
+# One requirements file into the environment: uv is quick, and pip stands in where uv reaches no index.
+# Both refuse whatever is not locked by its hash.
+define install
+	@echo "installing $(1)" >&2
+	@uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r $(1) \
+	  || python -m pip install --quiet --require-hashes -r $(1)
+endef
+
+.PHONY: up
+up: model ## run Engram here, data in ./data: make up PORT=9000
+	@exec engram up $(if $(PORT),--port $(PORT))
+
+.PHONY: test
+test: debian dev torch lint model ## everything that must pass: lint, types, import rules, all tests
+	@python -m pytest -m "not soak" $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: dev ## ruff, pyright, import rules, luacheck
+	@ruff check .
+	@ruff format --check .
+	@pyright
+	@lint-imports
+	@if command -v luacheck >/dev/null; then luacheck --quiet producers tests; \
+	  else echo "luacheck is not installed, the Lua files were not checked" >&2; fi
+
+.PHONY: format
+format: dev ## put every Python file into shape
+	@ruff check --fix .
+	@ruff format .
+
+.PHONY: bench
+bench: dev torch model ## measure every promised figure: a table, and bench.json
+	@python -m tests.load.bench --data $(ENGRAM_DATA_DIR) $(BENCH_ARGS)
+
+.PHONY: soak
+soak: debian dev torch model ## the long tests
+	@python -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)
+
+# Exit code 3 says that something has to be installed first: sentence-transformers, with torch's gigabytes.
+.PHONY: model
+model: $(READY)/base ## prepare the embedding model, once
+	@engram model prepare >/dev/null || { \
+	  code=$$?; [ $$code -eq 3 ] || exit $$code; \
+	  echo "the model must be exported once: installing torch for that (some gigabytes)" >&2; \
+	  $(MAKE) torch && engram model prepare >/dev/null; }
+
+.PHONY: base dev torch
+base: $(READY)/base ## the environment that serves
+dev: $(READY)/dev ## what the checks need besides
+torch: $(READY)/torch ## sentence-transformers, for exports and as the tests' reference
+
+$(READY)/build: requirements/build.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(MAKE) python3-venv
+	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
+	@python -m pip install --quiet --require-hashes -r $<
+	@mkdir -p $(READY) && touch $@
+
+$(READY)/base: requirements/base.txt pyproject.toml $(READY)/build
+	$(call install,requirements/base.txt)
+	@python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(READY)/dev: requirements/dev.txt $(READY)/base
+	$(call install,requirements/dev.txt)
+	@touch $@
+
+$(READY)/torch: requirements/torch.txt $(READY)/base
+	$(call install,requirements/torch.txt)
+	@touch $@
+
+# Debian's packages: installed where that is possible without asking, else the one line to type.
+DEBIAN := $(shell grep -v '^\#' deploy/debian-packages.txt)
+define apt
+	missing=""; \
+	for package in $(1); do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q ' installed' || missing+=" $$package"; \
+	done; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" -eq 0 ]; then as_root=""; \
+	elif sudo -n true 2>/dev/null; then as_root="sudo"; \
+	else echo "to run all of it, type: sudo apt-get install -y$$missing" >&2; exit $(2); fi; \
+	echo "installing$$missing" >&2; \
+	$$as_root apt-get update -qq; \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+endef
+
+.PHONY: debian
+debian: ## the Luanti server and client that the tests play with
+	@command -v apt-get >/dev/null || { echo "no apt-get here: tests with a Luanti server are left out" >&2; exit 0; }; \
+	$(call apt,$(DEBIAN),0)
+
+.PHONY: python3-venv
+python3-venv:
+	@command -v apt-get >/dev/null || { echo "$(PYTHON) has no venv: install it" >&2; exit 1; }; \
+	$(call apt,python3-venv,1)
+
+# Locked for every platform and Python that is supported, without any address.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-header --no-annotate $(UPGRADE)
+.PHONY: requirements
+requirements: $(READY)/build ## lock the dependencies anew: make requirements UPGRADE=--upgrade
+	@$(COMPILE) pyproject.toml -o requirements/base.txt
+	@$(COMPILE) --extra torch -c requirements/base.txt pyproject.toml -o requirements/torch.txt
+	@$(COMPILE) --extra dev -c requirements/torch.txt pyproject.toml -o requirements/dev.txt
+	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
+
+.PHONY: clean
+clean: ## remove what was built here; data stays
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench.json
+	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
