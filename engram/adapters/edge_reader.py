@@ -40,6 +40,7 @@ class _Selection:
         return edge_filter(*self.clauses, *more)
 
     def admits(self, found: Memory) -> bool:
+        """Whether the memory is meant, where Edge could not be sure."""
         return self.unchecked is EVERYTHING or holds(self.unchecked, found)
 
 
@@ -93,17 +94,18 @@ class EdgeReader:
         return await _in_order(source, query.limit, query.after, oldest_first=query.oldest_first)
 
     async def count(self, query: PageQuery) -> int:
-        """How many; where Edge cannot tell, by looking at those that it is unsure of."""
+        """How many; where Edge is in doubt, by looking at the memories."""
         wanted = bounds(query.filter)
         visible = self._visible(query.scope, query.now)
+        clauses = visible if query.filter == EVERYTHING else (*visible, wanted.plain)
+        if not wanted.exact:
+            clauses = (*clauses, Group(must_not=(wanted.doubt,)))
         with translated():
-            sure = self._shard.count(edge.CountRequest(filter=edge_filter(*visible, wanted.at_most)))
-        if wanted.exact:
-            return sure
-        unsure = edge_filter(*visible, wanted.at_least, Group(must_not=(wanted.at_most,)))
-        async for _, found in self.scroll(unsure):
-            sure += holds(query.filter, found)
-        return sure
+            number = self._shard.count(edge.CountRequest(filter=edge_filter(*clauses)))
+        if not wanted.exact:
+            async for _, found in self.scroll(edge_filter(*visible, wanted.at_least, wanted.doubt)):
+                number += holds(query.filter, found)
+        return number
 
     def get(self, point: str, *, now: float) -> Memory | None:
         """The memory of a point; None for a tombstone, for what has expired, and for nothing."""
@@ -152,11 +154,13 @@ class EdgeReader:
     # --- what is asked of Edge -----------------------------------------------------------------------------
 
     def _selection(self, scope: Scope, filter_: Filter, now: float) -> _Selection:
+        visible = self._visible(scope, now)
+        if filter_ == EVERYTHING:
+            return _Selection(visible)
         wanted = bounds(filter_)
-        clauses = self._visible(scope, now)
-        if filter_ != EVERYTHING:
-            clauses = (*clauses, wanted.at_least)
-        return _Selection(clauses, EVERYTHING if wanted.exact else filter_)
+        if wanted.exact or not self._any(*visible, wanted.doubt):
+            return _Selection((*visible, wanted.plain))
+        return _Selection((*visible, wanted.at_least), filter_)
 
     def _visible(self, scope: Scope, now: float) -> tuple[Clause, ...]:
         """Scope and expiry; the latter only where anything has expired.
@@ -165,10 +169,13 @@ class EdgeReader:
         vector; and between two rounds of the sweeper nearly nothing has expired.
         """
         gone = expired(now)
-        request = edge.ScrollRequest(limit=1, filter=edge_filter(gone), with_payload=False)
+        return (in_scope(scope), Group(must_not=(gone,))) if self._any(gone) else (in_scope(scope),)
+
+    def _any(self, *clauses: Clause) -> bool:
+        request = edge.ScrollRequest(limit=1, filter=edge_filter(*clauses), with_payload=False)
         with translated():
             records, _ = self._shard.scroll(request)
-        return (in_scope(scope), Group(must_not=(gone,))) if records else (in_scope(scope),)
+        return bool(records)
 
     def _query(self, request: edge.QueryRequest) -> Sequence[edge.ScoredPoint]:
         with translated():

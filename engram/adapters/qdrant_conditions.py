@@ -7,6 +7,7 @@ least what it should and one that meets at most that.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
@@ -69,22 +70,25 @@ NEVER = Group(must_not=(ALWAYS,))
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a filter comes to: `at_most` meets a subset of what it holds for, `at_least` a superset.
+    """What a filter comes to.
 
-    The two are one object where Qdrant's answer is exact; else what meets only `at_least` has to be held
-    against the memory. That is: numbers that Qdrant rounds, and paths that it has no way to write.
+    Qdrant rounds some numbers and has no way to write some paths. `plain` meets what the filter holds for
+    wherever `doubt` is not met; there, the truth lies between `at_most` and `at_least`, and the memory
+    itself has to be looked at.
     """
 
+    plain: Clause
     at_least: Clause
     at_most: Clause
+    doubt: Clause
 
     @property
     def exact(self) -> bool:
-        """Whether Qdrant's answer needs no check."""
-        return self.at_least is self.at_most
+        """Whether there can be no doubt."""
+        return self.doubt is NEVER
 
 
-_UNASKABLE = Bounds(ALWAYS, NEVER)
+_UNASKABLE = Bounds(ALWAYS, ALWAYS, NEVER, ALWAYS)
 _KEYWORDS = frozenset({"type", "player", "server"})
 _NUMBERS = frozenset({"tick", "importance", "pos.x", "pos.y", "pos.z"})
 _RANGES = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
@@ -115,27 +119,37 @@ def bounds(condition: Filter) -> Bounds:
             return _joined(parts, every=False)
         case Not():
             part = bounds(condition.part)
-            if part.exact:
-                return _exact(Group(must_not=(part.at_least,)))
-            return Bounds(Group(must_not=(part.at_most,)), Group(must_not=(part.at_least,)))
+            plain, at_least, at_most = map(_not, (part.plain, part.at_most, part.at_least))
+            return Bounds(plain, at_least, at_most, part.doubt)
         case Condition():
             return _condition(condition)
 
 
 def _joined(parts: list[Bounds], *, every: bool) -> Bounds:
-    def join(clauses: tuple[Clause, ...]) -> Clause:
-        if not clauses:
-            return ALWAYS if every else NEVER
-        return Group(must=clauses) if every else Group(should=clauses)
-
-    at_least = join(tuple(part.at_least for part in parts))
-    if all(part.exact for part in parts):
-        return _exact(at_least)
-    return Bounds(at_least, join(tuple(part.at_most for part in parts)))
+    join = _all if every else _any
+    return Bounds(
+        join(part.plain for part in parts),
+        join(part.at_least for part in parts),
+        join(part.at_most for part in parts),
+        _any(part.doubt for part in parts if not part.exact),
+    )
 
 
 def _exact(clause: Clause) -> Bounds:
-    return Bounds(clause, clause)
+    return Bounds(clause, clause, clause, NEVER)
+
+
+def _all(clauses: Iterable[Clause]) -> Clause:
+    return Group(must=tuple(clauses))
+
+
+def _any(clauses: Iterable[Clause]) -> Clause:
+    some = tuple(clauses)
+    return Group(should=some) if some else NEVER
+
+
+def _not(clause: Clause) -> Clause:
+    return Group(must_not=(clause,))
 
 
 def _condition(condition: Condition) -> Bounds:
@@ -200,13 +214,16 @@ def _timestamp(op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:
         if not _is_number(one) or op is Op.CONTAINS:
             continue
         tick = _clamped_ticks(one)
+        same = Range("t", gte=tick, lte=tick)
         match op:
             case Op.GT | Op.GTE:
-                parts.append(Bounds(Range("t", gte=tick), Range("t", gt=tick)))
+                least = Range("t", gte=tick)
+                parts.append(Bounds(least, least, Range("t", gt=tick), same))
             case Op.LT | Op.LTE:
-                parts.append(Bounds(Range("t", lte=tick), Range("t", lt=tick)))
+                least = Range("t", lte=tick)
+                parts.append(Bounds(least, least, Range("t", lt=tick), same))
             case _:
-                parts.append(Bounds(Range("t", gte=tick, lte=tick), NEVER))
+                parts.append(Bounds(same, same, NEVER, same))
     return _joined(parts, every=False)
 
 
@@ -226,7 +243,7 @@ def _equal(key: str, value: Scalar) -> Bounds:
     low, high = margins
     near = Range(key, gte=low, lte=high)
     if float(value) != value:
-        return Bounds(near, NEVER)
+        return Bounds(near, near, NEVER, near)
     same = Range(key, gte=float(value), lte=float(value))
     return _unless_odd((key,), same, near, NEVER)
 
@@ -243,17 +260,16 @@ def _compared(path: tuple[str, ...], key: str, op: Op, value: Scalar | tuple[Sca
     else:
         wide, narrow = Range(key, lte=high), Range(key, lt=low)
     if float(value) != value:
-        return Bounds(wide, narrow)
+        return Bounds(wide, wide, narrow, Range(key, gte=low, lte=high))
     return _unless_odd(path, Range(key, **{op.value: float(value)}), wide, narrow)
 
 
 def _unless_odd(path: tuple[str, ...], plain: Clause, wide: Clause, narrow: Clause) -> Bounds:
     """`plain` is exact where Qdrant reads the number exactly; elsewhere the truth lies between two margins."""
-    unsure = Match("facts", (odd(path),))
-    return Bounds(
-        Group(should=(plain, Group(must=(unsure, wide)))),
-        Group(should=(Group(must=(plain,), must_not=(unsure,)), narrow)),
-    )
+    doubt = Match("facts", (odd(path),))
+    at_least = _any((plain, _all((doubt, wide))))
+    at_most = _any((_all((plain, _not(doubt))), narrow))
+    return Bounds(plain, at_least, at_most, doubt)
 
 
 def _margins(value: float) -> tuple[float, float] | None:

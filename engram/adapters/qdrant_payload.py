@@ -170,7 +170,10 @@ def _is_odd(value: object) -> bool:
 def payload(memory: Memory) -> dict[str, Any]:
     """The payload of a memory. Raises InvalidEvent for one that the store could not give back."""
     _check(memory.metadata, "metadata", _MAX_DEPTH)
+    for name in ("timestamp", "accepted_at", "expires_at", "tick", "importance", "pos"):
+        _check(getattr(memory, name), name, 2)
     try:
+        memory.text.encode()
         return _payload(memory)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidEvent(f"memory {memory.id}: {error}") from error

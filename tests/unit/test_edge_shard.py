@@ -1,0 +1,194 @@
+"""The directory of an embedded store: whose it is, and what a killed process leaves behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from engram.adapters.qdrant_edge import EdgeStore
+from engram.errors import Misconfigured, ModelMismatch, Unavailable
+from engram.ports import Tombstone
+from tests.contracts.stored import NOW, START, memory, names, nearest, put
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from engram.adapters.qdrant_edge import EdgeStore
+from engram.ports import Tombstone
+from tests.contracts.stored import memory, put, START
+
+async def main():
+    store = EdgeStore.open(Path(sys.argv[1]), model_id="hash", dim=4)
+    print("open", flush=True)
+    for n in range(int(sys.argv[2])):
+        await put(store, *(memory(f"m{n}.{i}", timestamp=START + n) for i in range(10)))
+        await store.bury([Tombstone("default", "a", f"m{n}.0", START)])
+        print(n, flush=True)
+    sys.stdin.read()
+
+asyncio.run(main())
+"""
+
+
+def open_store(path, model_id="hash", dim=4):
+    return EdgeStore.open(path, model_id=model_id, dim=dim)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "data" / "store"
+
+
+@pytest.fixture
+def child(path):
+    """Starts a process that opens the store, writes and then waits with it open; kills it at the end."""
+    started = []
+
+    def start(rounds=0):
+        command = [sys.executable, "-c", CHILD, str(path), str(rounds)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+async def test_what_was_flushed_is_there_after_a_restart(path):
+    async with open_store(path) as store:
+        await put(store, memory("m"), memory("gone"))
+        await store.bury([Tombstone("default", "a", "gone", START)])
+        await store.flush()
+    async with open_store(path) as store:
+        assert await names(store) == ["m"]
+        await put(store, memory("gone"), memory("m", text="second"))
+        assert await names(store) == ["m"]
+        assert (await store.get("default", "a", "m", now=NOW)).text == "text of m"
+
+
+async def test_what_was_written_survives_a_kill_without_a_flush(path, child):
+    process = child(rounds=3)
+    assert process.stdout.readline() == "open\n"
+    for n in range(3):
+        assert process.stdout.readline() == f"{n}\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    async with open_store(path) as store:
+        shown = await names(store)
+        assert shown == [f"m{n}.{i}" for n in (2, 1, 0) for i in range(9, 0, -1)]
+        await put(store, memory("m1.0"))
+        assert await names(store) == shown
+
+
+async def test_a_store_killed_while_it_writes_can_be_opened(path, child):
+    """Each round writes down what it has done; that, and at most the round after it, is there."""
+    done = 0
+    for rounds in (1, 3, 8, 21):
+        process = child(rounds=100_000)
+        assert process.stdout.readline() == "open\n"
+        for _ in range(rounds):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        reported = [int(line) for line in process.stdout.read().split("\n")[:-1]]
+        done = max([done, rounds - 1, *reported])
+        async with open_store(path) as store:
+            shown = set(await names(store))
+        assert {f"m{n}.{i}" for n in range(done + 1) for i in range(1, 10)} <= shown
+        assert not {f"m{n}.0" for n in range(done + 1)} & shown
+
+
+async def test_a_store_killed_in_the_making_is_made_anew(path, child):
+    for _ in range(4):
+        process = child()
+        while not path.exists() and process.poll() is None:
+            os.sched_yield()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        async with open_store(path) as store:
+            await put(store, memory("m"))
+            assert await names(store) == ["m"]
+        shutil.rmtree(path)
+
+
+async def test_every_state_of_the_making_is_put_right(path):
+    half = path / "shard.new" / "segments" / "1234"
+    half.mkdir(parents=True)
+    (half / "page_0.dat").write_bytes(b"\0" * 100)
+    (path / "store.json").write_text(json.dumps({"model_id": "another", "dim": 3, "schema": 1}))
+    async with open_store(path) as store:
+        await put(store, memory("m"))
+    assert not (path / "shard.new").exists()
+    async with open_store(path) as store:
+        assert await names(store) == ["m"]
+
+
+async def test_another_model_is_refused(path):
+    await open_store(path, "minilm@1").close()
+    for model, dim in (("minilm@2", 4), ("minilm@1", 8)):
+        with pytest.raises(ModelMismatch, match=r"filled by minilm@1 \(4 dimensions\).*--data") as refused:
+            open_store(path, model, dim)
+        assert "\n" not in str(refused.value)
+    await open_store(path, "minilm@1").close()
+
+
+async def test_one_process_at_a_time(path, child):
+    process = child()
+    assert process.stdout.readline() == "open\n"
+    with pytest.raises(Misconfigured, match=r"in use by another engram.*--data") as refused:
+        open_store(path)
+    assert "\n" not in str(refused.value)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    await open_store(path).close()
+
+
+async def test_a_second_store_of_the_same_process_is_refused_too(path):
+    async with open_store(path):
+        with pytest.raises(Misconfigured, match="in use"):
+            open_store(path)
+
+
+async def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Misconfigured, match=r"cannot be written \(Not a directory\).*--data"):
+        open_store(tmp_path / "file" / "store")
+    with pytest.raises(Misconfigured, match="cannot be written"):
+        open_store(tmp_path / "file")
+
+
+@pytest.mark.parametrize("damage", ["label gone", "label broken", "label old", "shard emptied"])
+async def test_what_cannot_be_read_is_named(path, damage):
+    await open_store(path).close()
+    label = path / "store.json"
+    match damage:
+        case "label gone":
+            label.unlink()
+        case "label broken":
+            label.write_text("{")
+        case "label old":
+            label.write_text('{"model_id": "hash", "dim": 4, "schema": 0}')
+        case "shard emptied":
+            shutil.rmtree(path / "shard")
+            (path / "shard").mkdir()
+    with pytest.raises(Misconfigured) as refused:
+        open_store(path)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+async def test_a_temporary_store_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store = open_store(None)
+    await put(store, memory("m"))
+    assert list(tmp_path.iterdir())
+    await store.close()
+    await store.close()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(Unavailable):
+        await store.search(nearest(1))
