@@ -63,6 +63,7 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
                 lambda: server.lua("return engram.status().capture.count") >= events,
                 what="the load",
                 seconds=60 + events / rate,
+                every=1.0,  # each question costs the server a step of file work
             )
             wait_until(
                 lambda: server.lua("local s = engram.status(); return s.spooled + s.folding") == 0,

@@ -30,13 +30,13 @@ def find(names: tuple[str, ...]) -> str | None:
     return next((path for name in names if (path := shutil.which(name, path=_PATH))), None)
 
 
-def wait_until(condition: Callable[[], Any], *, what: str, seconds: float = 20.0) -> Any:
+def wait_until(condition: Callable[[], Any], *, what: str, seconds: float = 20.0, every: float = 0.02) -> Any:
     """The first true value of `condition`. Raises AssertionError when the time is over."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {seconds} s")
-        time.sleep(0.02)
+        time.sleep(every)
     return value
 
 

@@ -5,6 +5,7 @@ local encode = {}
 encode.MAX_BYTES = 16 * 1024
 local MAX_DEPTH = 8
 local MAX_AGENT_ID = 256
+local MAX_TYPE = 64
 
 -- A copy of a value that JSON can carry, or nil and the reason. Numbers without a JSON form, functions and
 -- userdata are left out; strings lose colour codes and control characters.
@@ -106,8 +107,8 @@ function encode.event(core, event)
 		return nil, "agent_id must be a string of 1 to " .. MAX_AGENT_ID .. " characters"
 	end
 	local kind = event.type
-	if kind ~= nil and (type(kind) ~= "string" or kind == "" or kind:sub(1, 7) == "engram.") then
-		return nil, "type must be a string that does not start with engram."
+	if kind ~= nil and (type(kind) ~= "string" or kind == "" or #kind > MAX_TYPE or kind:sub(1, 7) == "engram.") then
+		return nil, "type must be a string of 1 to " .. MAX_TYPE .. " bytes that does not start with engram."
 	end
 	if (event.text == nil or event.text == "") and kind == nil then
 		return nil, "an event needs a text or a type"

@@ -5,8 +5,8 @@
 local http = core.request_http_api and core.request_http_api()
 
 local path = core.get_modpath(core.get_current_modname())
-local function part(name)
-	return dofile(path .. "/" .. name .. ".lua")
+local function part(name, ...)
+	return assert(loadfile(path .. "/" .. name .. ".lua"))(...)
 end
 
 local HTTP_LINE = "secure.http_mods = engram"
@@ -65,7 +65,7 @@ local spool_dir = world .. "/engram_spool"
 core.mkdir(spool_dir)
 
 local boot = random_boot()
-local spool = part("spool").new({
+local spool = part("spool", part("segment")).new({
 	dir = spool_dir,
 	boot = boot,
 	started = os.time(),

@@ -6,8 +6,10 @@
 -- Only events beyond the limit are dropped, lowest value first, and counted.
 --
 -- To open a file costs a hundred times what a line costs. A file whose segment was answered for is therefore used
--- again: a mark (#, then the number of the next segment, which is its place in the queue) says that the lines above
--- it are done. When the spool is idle, such files are deleted.
+-- again, see segment.lua; when the spool is idle, such files are deleted.
+
+-- segment.lua, which the loader hands over.
+local Segment = ...
 
 local Spool = {}
 Spool.__index = Spool
@@ -20,24 +22,10 @@ Spool.MAX_UNSAVED = 5000
 -- Segments that are rewritten in one step when the spool is full; each costs about 0.2 ms.
 local REWRITES = 4
 
-local MARK = "#"
 -- Files that wait for their next segment, and the size up to which they may.
 local MAX_FREE = 2
 local MAX_REUSED_BYTES = 512 * 1024
 local IDLE_US = 2e6
-
--- What is dropped first. Types that are not listed are worth keeping longest.
-local VALUE = {dig = 1, place = 1, punch = 1, damage = 2, craft = 2, join = 2, leave = 2}
-local HIGHEST = 3
-
--- write_json sorts the keys, and no key of an event sorts after "type".
-local function type_of(line)
-	return line:match('"type" ?: ?"([^"]*)"}$') or "text"
-end
-
-local function value_of(line)
-	return VALUE[type_of(line)] or HIGHEST
-end
 
 -- options: dir, boot (hex), started (whole seconds), limit (events), list(dir) -> file names, log(level, text).
 function Spool.new(options)
@@ -61,66 +49,10 @@ function Spool.new(options)
 	}, Spool)
 end
 
-local function write(segment, line)
-	local file = segment.file
-	return file and file:write(line, "\n") and file:flush()
-end
-
-local function close(segment)
-	if segment.file then
-		segment.file:close()
-		segment.file = nil
-	end
-end
-
-local function read_lines(path)
-	local file = io.open(path, "rb")
-	if not file then
-		return {}, 0
-	end
-	local content = file:read("*a") or ""
-	file:close()
-	local lines, torn, place = {}, 0, nil
-	for line in content:gmatch("[^\n]+") do
-		-- A line that was cut off by a crash of the machine was never promised.
-		if line:sub(1, 1) == MARK then
-			lines, place = {}, tonumber(line:sub(2)) or place
-		elseif line:find("^{.*}$") and not line:find("%z") then
-			lines[#lines + 1] = line
-		else
-			torn = torn + 1
-		end
-	end
-	return lines, torn, place
-end
-
-local function tally(segment, lines)
-	segment.count, segment.bytes, segment.values = #lines, 0, {0, 0, 0}
-	for _, line in ipairs(lines) do
-		local value = value_of(line)
-		segment.values[value] = segment.values[value] + 1
-		segment.bytes = segment.bytes + #line + 1
-	end
-end
-
 function Spool:push(segment)
 	self.tail = self.tail + 1
 	self.segments[self.tail] = segment
 	return segment
-end
-
--- The segment that a file still holds, or nil, and the number of its broken lines.
-function Spool:find(name)
-	local segment = {path = self.dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil}
-	local lines, bad, place = read_lines(segment.path)
-	if #lines == 0 then
-		os.remove(segment.path)
-		return nil, bad
-	end
-	tally(segment, lines)
-	local run, number = name:match("^(%d+%-%x+)%-(%d+)")
-	segment.place = ("%s-%08d"):format(run, place or number)
-	return segment, bad
 end
 
 -- Takes over what an earlier run left behind. Returns the number of events.
@@ -128,7 +60,7 @@ function Spool:load()
 	local found, torn, latest = {}, 0, 0
 	for _, name in ipairs(self.list(self.dir)) do
 		if name:find("^%d+%-%x+%-%d+%.ndjson$") or name:find("^%d+%-%x+%-%d+%.erase$") then
-			local segment, bad = self:find(name)
+			local segment, bad = Segment.find(self.dir, name)
 			torn, latest = torn + bad, math.max(latest, tonumber(name:match("^%d+")))
 			found[#found + 1] = segment
 		elseif name:find("%.part$") then
@@ -163,7 +95,7 @@ function Spool:begin(erase)
 	if free then
 		segment.path, segment.file, segment.used = free.path, free.file, free.used
 		self.number = self.number + 1
-		if not write(segment, MARK .. self.number) then
+		if not Segment.write(segment, Segment.MARK .. self.number) then
 			self:unsave(segment)
 		end
 	else
@@ -199,13 +131,13 @@ function Spool:put(line, now_us)
 		segment.began_us = now_us
 		self.open = segment
 	end
-	if segment.saved and not write(segment, line) then
+	if segment.saved and not Segment.write(segment, line) then
 		self:unsave(segment)
 	end
 	segment.count = segment.count + 1
 	segment.lines[segment.count] = line
 	segment.bytes = segment.bytes + #line + 1
-	local value = value_of(line)
+	local value = Segment.value_of(line)
 	segment.values[value] = segment.values[value] + 1
 	self.count = self.count + 1
 	if not segment.saved then
@@ -218,10 +150,10 @@ function Spool:put_erasure(line)
 	self:seal()
 	local segment = self:begin(true)
 	segment.lines[1], segment.count = line, 1
-	if segment.saved and not write(segment, line) then
+	if segment.saved and not Segment.write(segment, line) then
 		self:unsave(segment)
 	end
-	close(segment)
+	Segment.close(segment)
 end
 
 -- Ends the segment that is being filled; it is then ready to be sent.
@@ -233,7 +165,7 @@ function Spool:seal()
 	self.open = nil
 	-- The oldest is sent next and its file may be used again; a backlog keeps neither files open nor lines.
 	if segment ~= self.segments[self.head] then
-		close(segment)
+		Segment.close(segment)
 		if segment.saved then
 			segment.lines = nil
 		end
@@ -243,13 +175,9 @@ function Spool:seal()
 	end
 end
 
-local function lines_of(segment)
-	return segment.lines or (read_lines(segment.path))
-end
-
 -- The oldest segment that still holds events of the lowest value there is.
 function Spool:victim(unsaved_only)
-	for value = 1, HIGHEST do
+	for value = 1, Segment.HIGHEST_VALUE do
 		for i = self.head, self.tail do
 			local segment = self.segments[i]
 			if segment.values[value] > 0 and not segment.erase and not segment.taken and segment ~= self.open
@@ -261,7 +189,7 @@ function Spool:victim(unsaved_only)
 end
 
 function Spool:forget_line(line)
-	local kind = type_of(line)
+	local kind = Segment.type_of(line)
 	self.dropped = self.dropped + 1
 	self.dropped_total = self.dropped_total + 1
 	self.dropped_types[kind] = (self.dropped_types[kind] or 0) + 1
@@ -270,17 +198,17 @@ end
 -- Drops the events of one value, as many as are too many, from a segment.
 function Spool:thin(segment, value, excess)
 	local kept, before = {}, segment.count
-	for _, line in ipairs(lines_of(segment)) do
-		if excess > 0 and value_of(line) == value then
+	for _, line in ipairs(Segment.lines_of(segment)) do
+		if excess > 0 and Segment.value_of(line) == value then
 			self:forget_line(line)
 			excess = excess - 1
 		else
 			kept[#kept + 1] = line
 		end
 	end
-	tally(segment, kept)
+	Segment.tally(segment, kept)
 	segment.body = nil
-	close(segment)
+	Segment.close(segment)
 	self.count = self.count - before + segment.count
 	if not segment.saved then
 		self.unsaved = self.unsaved - before + segment.count
@@ -289,16 +217,7 @@ function Spool:thin(segment, value, excess)
 		os.remove(segment.path)
 	else
 		segment.lines = segment.lines and kept
-		local part = segment.path .. ".part"
-		local file = io.open(part, "wb")
-		-- If this fails the old file stays: a restart would send more than was promised, never less.
-		if file then
-			local written = file:write(table.concat(kept, "\n"), "\n")
-			file:close()
-			if written then
-				os.rename(part, segment.path)
-			end
-		end
+		Segment.rewrite(segment, kept)
 	end
 end
 
@@ -349,7 +268,7 @@ function Spool:take()
 		self:seal()
 	end
 	if not segment.body then
-		segment.body = table.concat(lines_of(segment), ",")
+		segment.body = table.concat(Segment.lines_of(segment), ",")
 	end
 	if segment.saved then
 		segment.lines = nil
@@ -361,11 +280,11 @@ end
 -- Keeps the file of a segment that was answered for, or deletes it.
 function Spool:release(segment)
 	local used = segment.used and segment.used + segment.bytes or MAX_REUSED_BYTES
-	if segment.saved and used < MAX_REUSED_BYTES and #self.free < MAX_FREE and write(segment, MARK) then
+	if segment.saved and used < MAX_REUSED_BYTES and #self.free < MAX_FREE and Segment.write(segment, Segment.MARK) then
 		self.free[#self.free + 1] = {path = segment.path, file = segment.file, used = used}
 		segment.file = nil
 	else
-		close(segment)
+		Segment.close(segment)
 		os.remove(segment.path)
 	end
 end
@@ -413,7 +332,7 @@ end
 function Spool:close()
 	self:seal()
 	for i = self.head, self.tail do
-		close(self.segments[i])
+		Segment.close(self.segments[i])
 	end
 	for _, free in ipairs(self.free) do
 		if free.file then
@@ -442,7 +361,7 @@ function Spool:put_first(line, now_us)
 		return self:put(line, now_us)
 	end
 	segment.file = segment.file or io.open(segment.path, "ab")
-	if not write(segment, line) then
+	if not Segment.write(segment, line) then
 		return self:put(line, now_us)
 	end
 	if segment.lines then
@@ -451,7 +370,7 @@ function Spool:put_first(line, now_us)
 	segment.body = nil
 	segment.count = segment.count + 1
 	segment.bytes = segment.bytes + #line + 1
-	segment.values[value_of(line)] = segment.values[value_of(line)] + 1
+	segment.values[Segment.value_of(line)] = segment.values[Segment.value_of(line)] + 1
 	self.count = self.count + 1
 end
 

@@ -99,8 +99,8 @@ function fake.http()
 	return http
 end
 
-function fake.load(name)
-	return dofile("producers/luanti/engram/" .. name .. ".lua")
+function fake.load(name, ...)
+	return assert(loadfile("producers/luanti/engram/" .. name .. ".lua"))(...)
 end
 
 return fake

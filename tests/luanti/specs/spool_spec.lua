@@ -1,5 +1,5 @@
 local fake = dofile("tests/luanti/specs/fake_core.lua")
-local Spool = fake.load("spool")
+local Spool = fake.load("spool", fake.load("segment"))
 
 describe("spool", function()
 	local dir, list, logged
