@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from engram.http.call import MAX_AGENT_ID_CHARS
+from engram.http.openapi import ErrorBody
 
 MAX_SEARCHES = 64
 MAX_AGENTS = 64
@@ -168,10 +169,20 @@ class SearchAnswer(Struct):
     took_ms: float
 
 
-class BatchAnswer(Struct):
-    """In the order of the searches: an answer, or an object `error` as a call of its own would have got."""
+class BatchResult(Struct):
+    """The answer to one search of a batch; `error` alone where it was refused."""
 
-    results: Sequence[SearchAnswer | dict[str, Any]]
+    memories: Sequence[FoundMemory] | UnsetType = UNSET
+    cache: Literal["hit", "miss", "off"] | UnsetType = UNSET
+    fresh: bool | UnsetType = UNSET
+    took_ms: float | UnsetType = UNSET
+    error: ErrorBody | UnsetType = UNSET
+
+
+class BatchAnswer(Struct):
+    """In the order of the searches, each answered or refused as by a call of its own."""
+
+    results: Sequence[BatchResult]
 
 
 class GotMemory(Struct):

@@ -14,9 +14,17 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from engram.grpc import memory_pb2 as pb
 from engram.grpc import memory_pb2_grpc
-from tests.processes import EngramProcess
+from tests.conftest import HASH
+from tests.processes import EngramProcess, running
 
 Stub = memory_pb2_grpc.MemoryServiceStub
+
+
+@pytest.fixture(scope="module")
+def engram_hash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngramProcess]:
+    """One process for all: every test has agents of its own, or changes nothing."""
+    with running(tmp_path_factory.mktemp("engram"), HASH) as process:
+        yield process
 
 
 @pytest.fixture
@@ -61,14 +69,14 @@ def test_put_get_delete(stub: Stub, engram_hash: EngramProcess) -> None:
 def test_ttl_0_is_for_ever_and_an_absent_one_the_default(stub: Stub, engram_hash: EngramProcess) -> None:
     ids = {
         ttl: stub.PutMemory(
-            pb.PutMemoryRequest(agent_id="npc:a", text=f"ttl {ttl}", ttl_seconds=ttl), timeout=5
+            pb.PutMemoryRequest(agent_id="npc:ttl", text=f"ttl {ttl}", ttl_seconds=ttl), timeout=5
         ).id
         for ttl in (None, 0, 90)
     }
     settle(engram_hash.url)
     lives: dict[int | None, float | None] = {}
     for ttl, memory_id in ids.items():
-        memory = httpx2.get(f"{engram_hash.url}/v1/memories/{memory_id}?agent_id=npc:a").json()
+        memory = httpx2.get(f"{engram_hash.url}/v1/memories/{memory_id}?agent_id=npc:ttl").json()
         lives[ttl] = memory["expires_at"] and round(memory["expires_at"] - memory["accepted_at"])
     assert lives == {None: 30 * 86_400, 0: None, 90: 90}
 
