@@ -64,12 +64,13 @@ async def serving(handlers: Handlers, host: str, port: int) -> AsyncGenerator[in
     health_pb2_grpc.add_HealthServicer_to_server(states, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    in_use = f"gRPC port {port} on {host} is in use: stop what holds it, or choose another with --grpc-port"
+    if not _is_free(host, port):  # gRPC would say so as well, but first in a line of its own
+        raise Misconfigured(in_use)
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise Misconfigured(
-            f"gRPC port {port} on {host} is in use: choose another with --grpc-port"
-        ) from error
+        raise Misconfigured(in_use) from error
     await server.start()
     for name in ("", SERVICE):
         await states.set(name, health_pb2.HealthCheckResponse.SERVING)
