@@ -24,6 +24,13 @@ def need(names: tuple[str, ...]) -> None:
         pytest.skip(reason)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a server."""
+    for item in items:
+        if "new_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("luanti")
+
+
 @pytest.fixture
 def gateway() -> Iterator[RecordingGateway]:
     """A recording gateway that is up."""

@@ -115,7 +115,8 @@ describe("sender", function()
 	end)
 
 	it("keeps events when something is configured wrongly, and tells the admins once", function()
-		for _, answer in ipairs({{401, '{"error":1}'}, {403, '{"error":1}'}, {404, '{"error":1}'}, {200, '{"other":1}'}, {405}}) do
+		local refused = '{"error":1}'
+		for _, answer in ipairs({{401, refused}, {403, refused}, {404, refused}, {200, '{"other":1}'}, {405}}) do
 			round(answer[1], answer[2])
 			now = now + 100e6
 			assert.are.equal(2, spool.count)
