@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Edge:
     runtime: Runtime
     gateway: Gateway
     http: httpx2.AsyncClient
+    working: asyncio.Task[None] | None = None
 
     async def send(self, *given: dict[str, Any], **top: Any) -> dict[str, Any]:
         """Events; the answer, which has to be 202."""
@@ -52,8 +54,18 @@ class Edge:
         return [events.decode(record) for record in await self.records()]
 
     async def index(self) -> None:
-        """Process the whole log with the real worker."""
-        await Indexer(self.runtime.log, pipeline_over(self.runtime), self.runtime.watermarks).run(burst=True)
+        """Let the real worker process everything that is in the log; from now on it goes on working."""
+        if self.working is None:
+            worker = Indexer(self.runtime.log, pipeline_over(self.runtime), self.runtime.watermarks)
+            self.working = asyncio.create_task(worker.run())
+        last = {partition: end - 1 for partition, end in (await self.runtime.log.end()).items()}
+        assert await self.runtime.watermarks.reached(last, 60)
+
+    async def rest(self) -> None:
+        """End the worker, if there is one; it commits what it has finished."""
+        if self.working is not None:
+            self.working.cancel()
+            await asyncio.wait({self.working})
 
     def count(self, result: str, reason: str = "") -> float:
         """Of engram_ingest_events_total."""
@@ -87,4 +99,8 @@ async def open_edge(
         app = application("gateway", operations(gateway), metrics=runtime.metrics)
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
-            yield Edge(runtime, gateway, http)
+            edge = Edge(runtime, gateway, http)
+            try:
+                yield edge
+            finally:
+                await edge.rest()
