@@ -1,0 +1,103 @@
+"""The envelope: what is written is read again, and what no reader can use is refused."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from engram import events
+from engram.errors import InvalidEvent
+from engram.events import Delete, Envelope, Erase, Put
+from engram.memories import SubjectKind
+from engram.ports import Record
+from tests.parts import put, records
+
+FULL = put(
+    "x",
+    type="dig",
+    data={"a": 1, "b": [None, True, "ä"]},
+    metadata={"a": 2.5},
+    player="k1:p",
+    agent_player="k1:q",
+    pos={"x": 1.5},
+    tick=3.0,
+    importance=0.0,
+    expires_at=9.5,
+)
+DELETE = Delete("t", "a", "m", 5.0)
+ERASE = Erase("t", "e", "player", ("k2:p", "k1:p"), 5.0)
+
+
+@pytest.mark.parametrize("envelope", [FULL, put("x"), put(type="dig"), DELETE, ERASE])
+def test_what_is_written_is_read_again(envelope: Envelope) -> None:
+    [record] = records(envelope)
+    assert events.decode(record) == envelope
+    assert record.headers["kind"].decode() == json.loads(record.value)["op"]
+
+
+def test_the_key_is_the_agents_and_an_erasures_its_first_subjects() -> None:
+    keys = [record.key for record in records(FULL, DELETE, ERASE)]
+    assert keys == [b'["default","a"]', b'["t","a"]', b'["t","k2:p"]']
+
+
+def test_headers_hold_the_event_id_and_the_trace_where_there_are_some() -> None:
+    bare = events.encode(DELETE).headers
+    assert bare == {"schema": b"1", "kind": b"delete", "tenant": b"t"}
+    full = events.encode(DELETE, event_id="ä1", traceparent=b"00-x").headers
+    assert full == {**bare, "event_id": "ä1".encode(), "traceparent": b"00-x"}
+
+
+def test_fields_of_a_later_writer_are_ignored() -> None:
+    [record] = records(FULL)
+    value = json.loads(record.value) | {"mood": {"grim": 1}}
+    later = Record(0, 0, record.key, json.dumps(value).encode(), record.headers, 0.0)
+    assert events.decode(later) == FULL
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"rubbish",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"op": "update"}',
+        b'{"op": "put"}',
+        b'{"op": "delete", "tenant": "t", "agent_id": "a", "memory_id": 3, "accepted_at": 1}',
+        b'{"op": "delete", "tenant": "\xff", "agent_id": "a", "memory_id": "m", "accepted_at": 1}',
+        b'{"op": "erase", "tenant": "t", "erasure_id": "e", "kind": "world", "subjects": [], "accepted_at": 1}',
+        b'{"op": "put", "data": %s' % (b"[" * 100_000),
+    ],
+)
+def test_a_value_that_no_reader_can_use_is_refused(value: bytes) -> None:
+    with pytest.raises(InvalidEvent):
+        events.decode(Record(0, 0, b"", value, {"schema": b"1"}, 0.0))
+
+
+@pytest.mark.parametrize("headers", [{}, {"schema": b"2"}, {"schema": b""}])
+def test_an_unknown_version_is_refused(headers: dict[str, bytes]) -> None:
+    with pytest.raises(InvalidEvent, match="schema version"):
+        events.decode(Record(0, 0, b"", msgspec.json.encode(FULL), headers, 0.0))
+
+
+def test_a_memory_has_the_events_data_overlaid_by_its_metadata() -> None:
+    memory = FULL.memory("told")
+    assert memory.metadata == {"a": 2.5, "b": [None, True, "ä"]}
+    assert (memory.text, memory.id, memory.server) == ("told", FULL.memory_id, "s")
+    assert (memory.player, memory.agent_player, memory.expires_at) == ("k1:p", "k1:q", 9.5)
+    assert (memory.importance, memory.tick, memory.pos) == (0.0, 3.0, {"x": 1.5})
+    assert Put.memory(put("x"), "x").metadata == {}
+
+
+def test_deletions_become_what_the_store_and_the_ledger_keep() -> None:
+    tombstone, erasure = DELETE.tombstone(), ERASE.erasure()
+    assert (tombstone.tenant, tombstone.agent_id, tombstone.memory_id, tombstone.deleted_at) == (
+        "t",
+        "a",
+        "m",
+        5.0,
+    )
+    assert (erasure.id, erasure.kind, erasure.subjects) == ("e", SubjectKind.PLAYER, ("k2:p", "k1:p"))

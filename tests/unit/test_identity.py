@@ -1,0 +1,101 @@
+"""Pseudonyms, memory ids, agent keys: what the same name becomes, and what no other name may become."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engram.errors import Misconfigured
+from engram.identity import MEMORY_NAMESPACE, PlayerKey, Pseudonyms, agent_key, memory_id
+
+TWO = Pseudonyms.parse("new:one, old:two")
+NAMES = st.text(min_size=1, max_size=20)
+
+
+def test_a_pseudonym_is_the_hmac_of_tenant_and_name() -> None:
+    digest = hmac.new(b"secret", b"default\0Bob", hashlib.sha256).hexdigest()
+    assert Pseudonyms.parse("k7:secret").player("default", "Bob") == f"k7:{digest}"
+
+
+def test_the_first_key_writes_and_all_match() -> None:
+    new, old = TWO.players("default", "Bob")
+    assert new == TWO.player("default", "Bob") == Pseudonyms.parse("new:one").player("default", "Bob")
+    assert old == Pseudonyms.parse("old:two").player("default", "Bob")
+
+
+@given(NAMES, NAMES)
+def test_tenants_do_not_share_pseudonyms(tenant: str, name: str) -> None:
+    assert TWO.player(tenant, name) != TWO.player(tenant + "x", name)
+    assert name not in {TWO.player(tenant, name), *TWO.players(tenant, name)}
+
+
+def test_what_is_a_pseudonym_already_stays() -> None:
+    for stored in TWO.players("default", "Bob"):
+        assert TWO.player("default", stored) == stored
+        assert TWO.players("default", stored) == (stored,)
+        assert TWO.agent("default", f"player:{stored}") == (f"player:{stored}", stored)
+    foreign = Pseudonyms.parse("other:three").player("default", "Bob")
+    assert TWO.player("default", foreign) != foreign
+
+
+@pytest.mark.parametrize("prefix", ["player:", "s:player:", "a:b:player:", "player:player:", "\n:player:"])
+def test_an_agent_named_after_a_player_is_stored_under_the_pseudonym(prefix: str) -> None:
+    stored = TWO.player("default", "Bob")
+    assert TWO.agent("default", f"{prefix}Bob") == (prefix + stored, stored)
+    assert TWO.agents("default", f"{prefix}Bob") == tuple(
+        prefix + each for each in TWO.players("default", "Bob")
+    )
+
+
+@pytest.mark.parametrize(
+    "agent_id", ["npc:1", "player:", "player", "players:Bob", "npcplayer:Bob", "Player:Bob"]
+)
+def test_other_agents_keep_their_names(agent_id: str) -> None:
+    assert TWO.agent("default", agent_id) == (agent_id, None)
+    assert TWO.agents("default", agent_id) == (agent_id,)
+
+
+@given(NAMES, NAMES)
+def test_names_may_hold_anything(tenant: str, name: str) -> None:
+    assert len({*TWO.players(tenant, name)}) == 2
+    assert (
+        len({TWO.player(tenant, name), TWO.player(tenant, name + "\0"), TWO.player(tenant, name + " ")}) == 3
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", ",", "one,two", "k:", ":x", "k1:a,k1:b", "k 1:a", "ä:b", f"{'k' * 33}:a"]
+)
+def test_wrong_keys_are_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(Misconfigured, match="ENGRAM_PLAYER_KEY"):
+        Pseudonyms.parse(text)
+
+
+def test_a_lone_key_is_k1_and_a_secret_may_hold_a_colon() -> None:
+    assert Pseudonyms.parse("secret").player("t", "n") == Pseudonyms.parse("k1:secret").player("t", "n")
+    assert Pseudonyms.parse("k1:a:b").player("t", "n") == Pseudonyms([PlayerKey("k1", b"a:b")]).player(
+        "t", "n"
+    )
+
+
+def test_a_memory_id_is_the_uuid5_of_the_json_array() -> None:
+    parts = ["t", "s", "a", "ä\N{SNOWMAN}"]
+    name = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    assert memory_id("t", "s", "a", "ä\N{SNOWMAN}") == str(uuid.uuid5(MEMORY_NAMESPACE, name))
+
+
+@given(st.lists(st.text('",[]\\:ab', max_size=4), min_size=8, max_size=8))
+def test_parts_never_run_into_each_other(parts: list[str]) -> None:
+    one, other = parts[:4], parts[4:]
+    assert (memory_id(*one) == memory_id(*other)) == (one == other)
+    assert (agent_key(*one[:2]) == agent_key(*other[:2])) == (one[:2] == other[:2])
+
+
+def test_an_agent_key_is_a_json_array() -> None:
+    assert json.loads(agent_key("t", 'a"b')) == ["t", 'a"b']
