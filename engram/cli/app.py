@@ -224,6 +224,7 @@ def erase(
 @app.command(rich_help_panel="Run")
 def demo(
     seed: Annotated[int, typer.Option(help="Another seed is another village.")] = 1,
+    questions: Annotated[int, typer.Option("-n", "--questions", help="How many are asked.", min=0)] = 12,
     url: Annotated[str, typer.Option("--url", envvar="ENGRAM_URL", help="The engram to play into.")] = LOCAL,
     query_url: Annotated[
         str | None, typer.Option(envvar="ENGRAM_QUERY_URL", help="The engram to ask, where that is another.")
@@ -241,7 +242,7 @@ def demo(
     """
     from engram.cli import demonstration
 
-    demonstration.play(url, query_url, seed=seed, as_json=as_json)
+    demonstration.play(url, query_url, seed=seed, questions=questions, as_json=as_json)
 
 
 # --- care ----------------------------------------------------------------------------------------------------

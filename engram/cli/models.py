@@ -13,6 +13,9 @@ from engram.errors import ModelMissing
 def prepare(model: str | None, data_dir: Path | None, *, as_json: bool) -> bool:
     """Make the model ready; False when something has to be installed first, which was said."""
     settings = configuration.load(data_dir=data_dir)
+    if model is None and settings.embedder.kind == "hash":
+        terminal.remark("the hash embedder needs no model")
+        return True
     name = model or settings.embedder.model
     try:
         files = model_preparation.prepare(name, settings.data_dir, report=terminal.remark)
