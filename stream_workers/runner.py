@@ -26,6 +26,8 @@ _log = structlog.get_logger("engram.indexer")
 GROUP = "indexer"
 POLL_S = 0.5
 MAX_PAUSE_S = 5.0
+COMMIT_INTERVAL_S = 5.0
+"""A flush of Edge stops everything for a tenth of a second, so it is rare; Qdrant's own default is the same."""
 
 T = TypeVar("T")
 
@@ -56,7 +58,7 @@ class Indexer:
         *,
         group: str = GROUP,
         limits: BatchLimits | None = None,
-        commit_interval_s: float = 1.0,
+        commit_interval_s: float = COMMIT_INTERVAL_S,
         on_indexed: Callable[[Sequence[Memory]], None] | None = None,
     ) -> None:
         self._event_log = log
