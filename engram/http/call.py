@@ -23,7 +23,9 @@ MAX_BODY_BYTES = 2**20
 MAX_AGENT_ID_CHARS = 256
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_CHUNK = 64 * 1024
+_MAX_ENCODINGS = 2
+_MAX_GZIP_MEMBERS = 1024
+"""Each costs a copy of what is left, even where it holds nothing."""
 
 T = TypeVar("T")
 
@@ -84,7 +86,10 @@ class Call:
 
 def inflate(raw: bytes, encoding: str) -> bytes:
     """Undo Content-Encoding, never beyond the limit of a body. Raises Refused and InvalidRequest."""
-    for name in reversed([part.strip().lower() for part in encoding.split(",") if part.strip()]):
+    names = [part.strip().lower() for part in encoding.split(",") if part.strip()]
+    if len(names) > _MAX_ENCODINGS:
+        raise Refused(415, "unsupported_encoding", f"a body may be packed {_MAX_ENCODINGS} times")
+    for name in reversed(names):
         try:
             match name:
                 case "identity":
@@ -108,7 +113,11 @@ def inflate(raw: bytes, encoding: str) -> bytes:
 def _gunzip(raw: bytes) -> bytes:
     """All members of a gzip body, at most one byte more than the limit."""
     inflated = bytearray()
+    members = 0
     while raw:
+        members += 1
+        if members > _MAX_GZIP_MEMBERS:
+            raise zlib.error("it has too many members")
         member = zlib.decompressobj(wbits=31)
         inflated += member.decompress(raw, MAX_BODY_BYTES + 1 - len(inflated))
         if len(inflated) > MAX_BODY_BYTES:

@@ -81,6 +81,14 @@ def test_what_is_not_packed_as_it_says_is_refused(encoding: str, raw: bytes) -> 
         inflate(raw, encoding)
 
 
+def test_no_body_is_made_of_thousands_of_wrappings() -> None:
+    with pytest.raises(InvalidRequest, match="too many members"):
+        inflate(gzip.compress(b"") * 2000, "gzip")
+    with pytest.raises(Refused) as caught:
+        inflate(gzip.compress(gzip.compress(gzip.compress(BODY))), "gzip, gzip, gzip")
+    assert caught.value.status == 415
+
+
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, br", "?"])
 def test_other_encodings_are_not_supported(encoding: str) -> None:
     with pytest.raises(Refused) as caught:
