@@ -96,7 +96,7 @@ async def test_the_nearest_are_those_of_exact_search(store):
 @pytest.mark.parametrize("agent", ["a", None])
 async def test_equal_memories_come_newest_first_however_many(store, agent):
     equal = [memory(f"e{n:04}", timestamp=START + n // 600, accepted_at=START + n % 7) for n in range(1500)]
-    nearer = [memory(f"n{n}", timestamp=START - n) for n in range(3)]
+    nearer = [memory(f"n{n}", timestamp=START + 5 - n) for n in range(3)]
     farther = [memory(f"f{n}", timestamp=START + 9000 + n) for n in range(3)]
     await put(store, *equal, vector=(0.8, 0.6, 0, 0))
     await put(store, *nearer)
