@@ -140,3 +140,33 @@ def test_a_stop_ends_within_five_seconds_and_loses_nothing(tmp_path: Path, signu
         process.start()
         _settle(process.url)
         assert len(_findable(process.url)) == 200
+
+
+@pytest.mark.soak
+def test_two_hundred_kills(tmp_path: Path) -> None:
+    """The long form: as many rounds of dying and coming back as a bad year has."""
+    chance = random.Random(20_261_122)
+    process = EngramProcess(tmp_path / "data", HASH)
+    accepted: dict[int, str] = {}
+    rounds, each = 200, 150
+    try:
+        for round_number in range(rounds):
+            process.start()
+            producer = Producer(process.url, round_number * each, each)
+            producer.start()
+            producer.join(chance.uniform(0.05, 0.5))
+            process.kill()
+            producer.halt.set()
+            producer.join()
+            accepted |= producer.accepted
+        process.start()
+        _settle(process.url)
+        found = _findable(process.url)
+    finally:
+        if process.alive:
+            process.kill()
+    assert len(accepted) > rounds
+    for number, memory_id in accepted.items():
+        assert found.pop(f"event number {number}") == [memory_id]
+    # What is left was written, but its answer was lost in a kill; nothing is there twice.
+    assert all(len(ids) == 1 for ids in found.values())
