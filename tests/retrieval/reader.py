@@ -1,0 +1,96 @@
+"""The query service over real embedded parts, asked through its ASGI application."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from engram.events import Envelope
+from engram.http.operations import application
+from engram.wiring import Runtime
+from query_service.recall import Recall
+from query_service.rest import operations
+from tests.parts import open_parts, pipeline_over, put, records
+
+NOW = 2_000_000_000.0
+
+
+class SetClock:
+    """A clock that stands where it is set."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def now(self) -> float:
+        return self.at
+
+
+@dataclass
+class Reader:
+    """`client` asks; `write` lets memories in as the worker does."""
+
+    runtime: Runtime
+    recall: Recall
+    clock: SetClock
+    client: httpx2.AsyncClient
+
+    async def write(self, *envelopes: Envelope) -> None:
+        pipeline = pipeline_over(self.runtime)
+        await pipeline.apply(await pipeline.prepare(records(*envelopes)))
+
+    async def remember(self, text: str, *, event_id: str | None = None, **fields: Any) -> None:
+        """One memory of agent a, a second old unless told otherwise."""
+        await self.write(put(text, event_id=event_id or text, **{"at": NOW - 1, **fields}))
+
+    async def post(self, path: str, body: object) -> httpx2.Response:
+        return await self.client.post(path, json=body)
+
+    async def search(self, query: str | None = None, **body: Any) -> dict[str, Any]:
+        """A search that succeeds; of agent a unless a scope is given."""
+        scope = {} if body.get("agent_ids") or body.get("scope") else {"agent_id": "a"}
+        answer = await self.post("/v1/memories/search", {**scope, "query": query, **body})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def texts(self, query: str | None = None, **body: Any) -> list[str]:
+        """The texts of a search's answer."""
+        return [memory["text"] for memory in (await self.search(query, **body))["memories"]]
+
+    async def get(self, path: str, **params: Any) -> dict[str, Any]:
+        """A GET that succeeds."""
+        answer = await self.client.get(path, params=params)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@contextlib.asynccontextmanager
+async def open_reader(data: Path, **overrides: Any) -> AsyncIterator[Reader]:
+    """A reader on an empty data directory, with the hash embedder unless told otherwise."""
+    async with open_parts(data, **overrides) as runtime, over(runtime) as reader:
+        yield reader
+
+
+@contextlib.asynccontextmanager
+async def over(runtime: Runtime, **other: Any) -> AsyncIterator[Reader]:
+    """A reader over parts that are open already; `other` replaces some of them."""
+    clock = SetClock(NOW)
+    parts: dict[str, Any] = {
+        "store": runtime.store,
+        "embedder": runtime.embedder,
+        "cache": runtime.cache,
+        "watermarks": runtime.watermarks,
+        "ledger": runtime.ledger,
+        "pseudonyms": runtime.pseudonyms,
+        "metrics": runtime.metrics,
+        "clock": clock,
+    }
+    recall = Recall(**{**parts, **other})
+    app = application("query", operations(recall), metrics=runtime.metrics)
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as client:
+        yield Reader(runtime, recall, clock, client)
