@@ -74,18 +74,18 @@ async def test_the_first_content_stays(store):
 
 
 @pytest.mark.parametrize("kind", list(SubjectKind))
-@pytest.mark.parametrize("order", sorted(set(itertools.permutations(["put", "put", "bury", "erase"]))))
-async def test_puts_a_delete_and_an_erasure_end_alike_in_any_order(store, kind, order):
-    one = memory(player="k1:p")
-    subject = "a" if kind is SubjectKind.AGENT else "k1:p"
-    for step in (*order, "put"):
-        if step == "put":
-            await put(store, one)
-        elif step == "bury":
-            await store.bury([Tombstone("default", "a", "m", START)])
-        else:
-            await store.erase(Erasure("e", "default", kind, (subject,), START))
-    assert await names(store) == []
+async def test_puts_a_delete_and_an_erasure_end_alike_in_any_order(store, kind):
+    for order in sorted(set(itertools.permutations(["put", "put", "bury", "erase"]))):
+        agent, player = f"agent of {order}", f"player of {order}"
+        subject = agent if kind is SubjectKind.AGENT else player
+        for step in (*order, "put"):
+            if step == "put":
+                await put(store, memory(agent_id=agent, player=player))
+            elif step == "bury":
+                await store.bury([Tombstone("default", agent, "m", START)])
+            else:
+                await store.erase(Erasure("e", "default", kind, (subject,), START))
+        assert await names(store, agent) == [], order
 
 
 async def test_a_tombstone_takes_nothing_else(store):
