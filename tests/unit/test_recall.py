@@ -1,0 +1,333 @@
+"""Search over real parts: what is cached and for how long, what is never shown, what is done only once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engram.errors import InvalidRequest, Overloaded, Unavailable
+from engram.http.access import ANYONE, Grant, Principal
+from engram.http.call import Refused
+from engram.memories import Erasure, SubjectKind
+from engram.wiring import Runtime
+from query_service.questions import search_question
+from query_service.wire import Search
+from tests.parts import Faulty, open_parts, put
+from tests.retrieval.reader import NOW, Reader, over
+
+
+def nothing(*_args: object, **_kwargs: object) -> None:
+    """What a part does that is only counted."""
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
+    async with open_parts(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def reader(runtime: Runtime) -> AsyncIterator[Reader]:
+    async with over(runtime) as opened:
+        yield opened
+
+
+def counted(reader: Reader, result: str) -> float:
+    """How often the look-ups in the cache came out like that."""
+    return (
+        reader.runtime.metrics.registry.get_sample_value("engram_cache_requests_total", {"result": result})
+        or 0
+    )
+
+
+# --- the cache -------------------------------------------------------------------------------------------
+
+
+async def test_the_same_question_is_answered_from_the_cache(reader: Reader) -> None:
+    await reader.remember("one")
+    first, second = [await reader.search("one", explain=True) for _ in range(2)]
+    assert (first["cache"], second["cache"]) == ("miss", "hit")
+    assert second["memories"] == first["memories"] != []
+    assert (counted(reader, "miss"), counted(reader, "hit")) == (1, 1)
+
+
+async def test_how_a_question_waits_does_not_make_it_another(reader: Reader) -> None:
+    await reader.search("one", filters={"a": 1, "b": 2})
+    assert (await reader.search("one", filters={"b": 2, "a": 1}, wait_ms=7.0, k=5.0))["cache"] == "hit"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"query": "two"},
+        {"query": None},
+        {"k": 6},
+        {"filters": {"type": "dig"}},
+        {"filters": {"AND": []}},
+        {"filters": {"OR": []}},
+        {"near": {"x": 1, "radius": 1}},
+        {"near": {"y": 1, "radius": 1}},
+        {"weights": {"recency": 1}},
+        {"min_score": 0.1},
+        {"explain": True},
+        {"agent_id": "b"},
+    ],
+)
+async def test_another_question_is_another_entry(reader: Reader, other: dict[str, Any]) -> None:
+    await reader.search("one")
+    body = {"agent_id": "a", "query": "one", **other}
+    assert (await reader.post("/v1/memories/search", body)).json()["cache"] == "miss"
+
+
+async def test_the_older_form_has_entries_of_its_own(reader: Reader) -> None:
+    await reader.remember("one")
+    await reader.search("one")
+    body = {"agent_id": "a", "query": "one"}
+    answers = [(await reader.post("/memory/get", body)).json() for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert answers[0]["memories"][0].keys() == {"agent_id", "text", "metadata", "timestamp", "score"}
+    assert (counted(reader, "miss"), counted(reader, "hit")) == (2, 1)
+
+
+async def test_two_names_of_one_agent_do_not_share_an_answer(reader: Reader) -> None:
+    stored, _ = reader.runtime.pseudonyms.agent("default", "player:ann")
+    await reader.remember("one", agent=stored)
+    for name in ("player:ann", stored):
+        [memory] = (await reader.search("one", agent_id=name))["memories"]
+        assert memory["agent_id"] == name
+
+
+async def test_a_finished_write_of_the_agent_ends_the_answer(reader: Reader) -> None:
+    await reader.search("one")
+    await reader.remember("foreign", agent="b")
+    assert (await reader.search("one"))["cache"] == "hit"
+    await reader.remember("one")
+    answer = await reader.search("one")
+    assert answer["cache"] == "miss"
+    assert [memory["text"] for memory in answer["memories"]] == ["one"]
+
+
+async def test_a_write_that_finishes_during_a_search_voids_its_answer(runtime: Runtime) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        """The store, with a pause behind each search."""
+
+        async def search(self, query: Any) -> Any:
+            hits = await runtime.store.search(query)
+            begun.set()
+            await go_on.wait()
+            return hits
+
+    async with over(runtime, store=Slow()) as reader:
+        early = asyncio.create_task(reader.search("one"))
+        await begun.wait()
+        await reader.remember("one")
+        # This one begins behind the write: it must not join the search that began before it.
+        late = asyncio.create_task(reader.search("one"))
+        go_on.set()
+        assert (await early)["memories"] == []
+        assert [memory["text"] for memory in (await late)["memories"]] == ["one"]
+        assert [memory["text"] for memory in (await reader.search("one"))["memories"]] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("life_s", "body", "expires_in_s"),
+    [
+        (60, {}, None),
+        (60, {}, 600),
+        (7, {}, 7),
+        (60, {"weights": {"recency": 1}}, None),
+        (2, {"weights": {"recency": 1, "half_life_s": 200}}, None),
+        (60, {"weights": {"importance": 1, "half_life_s": 200}}, None),
+    ],
+)
+async def test_how_long_an_answer_lives(
+    reader: Reader, life_s: float, body: dict[str, Any], expires_in_s: float | None
+) -> None:
+    await reader.remember("one", expires_at=None if expires_in_s is None else NOW + expires_in_s)
+    await reader.search("one", **body)
+    reader.clock.at = NOW + life_s - 0.001
+    assert (await reader.search("one", **body))["cache"] == "hit"
+    reader.clock.at = NOW + life_s
+    answer = await reader.search("one", **body)
+    assert answer["cache"] == "miss"
+    assert len(answer["memories"]) == (0 if expires_in_s == life_s else 1)
+
+
+async def test_a_clock_that_is_set_back_gives_no_answer_a_longer_life(reader: Reader) -> None:
+    await reader.search("one")
+    reader.clock.at = NOW - 3600
+    assert (await reader.search("one"))["cache"] == "miss"
+
+
+async def test_without_a_cache_it_is_off(runtime: Runtime) -> None:
+    async with over(runtime, cache=None) as reader:
+        await reader.remember("one")
+        for _ in range(2):
+            answer = await reader.search("one")
+            assert (answer["cache"], len(answer["memories"])) == ("off", 1)
+
+
+async def test_an_agent_in_several_stored_forms_is_not_cached(tmp_path: Path) -> None:
+    async with open_parts(tmp_path, player_key="k2:new,k1:old") as runtime, over(runtime) as reader:
+        forms = runtime.pseudonyms.agents("default", "player:ann")
+        for form in forms:
+            await reader.remember("one", agent=form)
+        for _ in range(2):
+            answer = await reader.search("one", agent_id="player:ann")
+            assert answer["cache"] == "off"
+            assert [memory["agent_id"] for memory in answer["memories"]] == ["player:ann"] * 2
+
+
+# --- done once -------------------------------------------------------------------------------------------
+
+
+async def test_equal_questions_at_the_same_time_are_searched_once(runtime: Runtime) -> None:
+    store = Faulty(runtime.store, search=nothing)
+    async with over(runtime, store=store) as reader:
+        await reader.remember("one")
+        answers = await asyncio.gather(*(reader.search("one") for _ in range(20)))
+        assert store.calls == ["search"]
+        assert all(answer["memories"] == answers[0]["memories"] != [] for answer in answers)
+
+
+async def test_who_gives_up_takes_no_other_along(runtime: Runtime) -> None:
+    go_on = asyncio.Event()
+
+    class Slow:
+        """The store, which waits before it searches."""
+
+        async def search(self, query: Any) -> Any:
+            await go_on.wait()
+            return await runtime.store.search(query)
+
+    async with over(runtime, store=Slow()) as reader:
+        await reader.remember("one")
+        first, second = (asyncio.create_task(reader.search("one")) for _ in range(2))
+        while not reader.recall._flights:
+            await asyncio.sleep(0)
+        first.cancel()
+        go_on.set()
+        assert [memory["text"] for memory in (await second)["memories"]] == ["one"]
+
+
+async def test_a_search_that_failed_is_tried_anew_by_the_next(runtime: Runtime) -> None:
+    store = Faulty(runtime.store, search=nothing)
+
+    def fail(*_args: object) -> None:
+        raise Unavailable("down")
+
+    async with over(runtime, store=store) as reader:
+        await reader.remember("one")
+        store.fail["search"] = fail
+        answers = await asyncio.gather(
+            *(reader.post("/v1/memories/search", {"agent_id": "a", "query": "one"}) for _ in range(3))
+        )
+        assert [answer.status_code for answer in answers] == [503] * 3
+        store.fail["search"] = nothing
+        assert await reader.texts("one") == ["one"]
+
+
+async def test_a_full_queue_is_429(runtime: Runtime) -> None:
+    def full(*_args: object) -> None:
+        raise Overloaded("too many")
+
+    async with over(runtime, embedder=Faulty(runtime.embedder, embed=full)) as reader:
+        answer = await reader.post("/v1/memories/search", {"agent_id": "a", "query": "one"})
+        assert answer.status_code == 429
+        assert answer.json()["retry_after_ms"] == 1000
+
+
+# --- what is never shown -----------------------------------------------------------------------------------
+
+
+async def test_what_an_erasure_covers_is_passed_over_until_k_are_found(reader: Reader) -> None:
+    await reader.write(
+        *(put("same", event_id=f"gone {n}", at=NOW - 50 + n / 10, player="k1:x") for n in range(40)),
+        *(put("same", event_id=f"left {n}", at=NOW - 100 + n) for n in range(3)),
+    )
+    erasure = Erasure("e", "default", SubjectKind.PLAYER, ("k1:x",), NOW)
+    await reader.runtime.ledger.add(erasure)
+    left = [NOW - 98, NOW - 99, NOW - 100]
+    for body in ({"query": "same"}, {"query": None}, {"query": "same", "weights": {"recency": 1}}):
+        found = (await reader.search(body.pop("query"), k=3, **body))["memories"]
+        assert [memory["timestamp"] for memory in found] == left
+    page = await reader.get("/v1/agents/a/memories", limit=2)
+    assert [memory["timestamp"] for memory in page["memories"]] == left[:2]
+    page = await reader.get("/v1/agents/a/memories", limit=2, cursor=page["next_cursor"])
+    assert ([memory["timestamp"] for memory in page["memories"]], page["next_cursor"]) == (left[2:], None)
+
+
+async def test_expired_memories_are_nowhere(reader: Reader) -> None:
+    await reader.remember("one", expires_at=NOW + 5)
+    reader.clock.at = NOW + 5
+    assert await reader.texts("one") == await reader.texts() == []
+    assert (await reader.get("/v1/agents/a/memories"))["total"] == 0
+    assert (await reader.get("/v1/agents/a/summary"))["total"] == 0
+    assert (await reader.get("/v1/agents"))["agents"] == []
+
+
+async def test_what_a_store_gives_too_much_is_not_passed_on(runtime: Runtime) -> None:
+    class Careless:
+        """A store that forgets whose memories were asked for."""
+
+        async def search(self, query: Any) -> Any:
+            return [hit for agent in ("a", "b") for hit in await runtime.store.search(self._of(query, agent))]
+
+        async def page(self, query: Any) -> Any:
+            return [one for agent in ("a", "b") for one in await runtime.store.page(self._of(query, agent))]
+
+        def _of(self, query: Any, agent: str) -> Any:
+            values = {name: getattr(query, name) for name in query.__dataclass_fields__}
+            return type(query)(**{**values, "scope": type(query.scope)("default", (agent,))})
+
+    async with over(runtime, store=Careless()) as reader:
+        await reader.remember("mine")
+        await reader.remember("foreign", agent="b")
+        assert await reader.texts("foreign") == ["mine"]
+        assert await reader.texts() == ["mine"]
+
+
+# --- who may ------------------------------------------------------------------------------------------------
+
+
+async def test_the_whole_tenant_is_for_admins(reader: Reader) -> None:
+    pseudonyms = reader.runtime.pseudonyms
+    search = Search(scope="tenant", query="x")
+    assert search_question(search, ANYONE, pseudonyms).agents.scope.agents is None
+    with pytest.raises(Refused) as refused:
+        search_question(search, Principal("default", frozenset({Grant.QUERY})), pseudonyms)
+    assert (refused.value.status, refused.value.code) == (403, "forbidden")
+
+
+async def test_a_question_stays_in_the_tenant_of_who_asks(reader: Reader) -> None:
+    await reader.remember("mine", tenant="other")
+    elsewhere = Principal("other", frozenset({Grant.QUERY}))
+    assert await reader.recall.get(ANYONE, "a", "mine", 5, None) == []
+    [ranked] = await reader.recall.get(elsewhere, "a", "mine", 5, None)
+    assert ranked.memory.text == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [(("", "x", 5, None), "agent_id"), (("a", "", 5, None), "query"), (("a", "x", 101, None), "k")],
+)
+async def test_plain_arguments_are_checked_as_well(reader: Reader, arguments: Any, path: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await reader.recall.get(ANYONE, *arguments)
+    assert refused.value.path == path
+
+
+async def test_answers_are_timed_by_route_and_cache(reader: Reader) -> None:
+    await reader.search("one")
+    await reader.search("one")
+    await reader.get("/v1/agents")
+    value = reader.runtime.metrics.registry.get_sample_value
+    for api, cache in (("search", "miss"), ("search", "hit"), ("agents", "off")):
+        assert value("engram_query_duration_seconds_count", {"api": api, "cache": cache}) == 1
+    assert reader.recall._flights == {}
