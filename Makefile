@@ -36,7 +36,7 @@ test: debian dev torch lint model ## everything that must pass: lint, types, imp
 	@python -m pytest -m "not soak" $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: dev ## ruff, pyright, import rules, luacheck
+lint: dev torch ## ruff, pyright, import rules, luacheck
 	@ruff check .
 	@ruff format --check .
 	@pyright
