@@ -44,21 +44,22 @@ class Question:
     where: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-def events(seed: int) -> list[dict[str, Any]]:
-    """The day, in order, in the form of POST /v1/events."""
-    return _Village(seed).events
+def events(seed: int, start: float = START) -> list[dict[str, Any]]:
+    """The day, in order, in the form of POST /v1/events. `start`: when it begins, in Unix seconds."""
+    return _Village(seed, start).events
 
 
-def questions(seed: int) -> list[Question]:
+def questions(seed: int, start: float = START) -> list[Question]:
     """What the villagers are asked at its end: some of every kind in turn."""
-    village = _Village(seed)
+    village = _Village(seed, start)
     by_kind = [[one for one in village.questions if one.kind is kind] for kind in Kind]
     turns = range(max(map(len, by_kind)))
     return [ones[turn] for turn in turns for ones in by_kind if turn < len(ones)]
 
 
 class _Village:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, start: float) -> None:
+        self._start = start
         self._random = random.Random(seed)  # noqa: S311 (a game, no secret)
         self._prefix = f"village-{seed}"
         self._count = 0
@@ -87,7 +88,7 @@ class _Village:
             "agent_id": agent,
             "pos": fields.pop("pos", None) or self._place(),
             "tick": float(round(at * DAY_S * 10)),
-            "time": START + round(at * DAY_S, 3),
+            "time": self._start + round(at * DAY_S, 3),
             "importance": fields.pop("importance", self._random.randint(1, 9)),
         }
         self.events.append({**event, **fields})
@@ -112,14 +113,22 @@ class _Village:
             text = f"I put the {item} {next(spots)} so that nobody takes it."
             gold = self._event(agent, self._random.random(), type="note", text=text)
             self._ask(Kind.FACT, agent, f"Where is the {item} kept?", gold)
+            self._mentions(agent, item)
         for creature in creatures:
             text = f"A {creature} has made its den {next(spots)}."
             gold = self._event(agent, self._random.random(), type="note", text=text)
             self._ask(Kind.FACT, agent, f"In what place does the {creature} live?", gold)
+            self._mentions(agent, creature)
         for dish, parts in self._random.sample(_DISHES, 2):
             text = f"Learned to make {dish}: take {parts}."
             gold = self._event(agent, self._random.random(), type="note", text=text)
             self._ask(Kind.FACT, agent, f"Which ingredients go into {dish}?", gold)
+
+    def _mentions(self, agent: str, subject: str) -> None:
+        """Near misses: they speak of the subject and do not answer."""
+        for mention in self._random.sample(_MENTIONS, 5):
+            text = mention.format(subject)
+            self._event(agent, self._random.random(), type="note", text=text)
 
     def _prices(self, agent: str) -> None:
         """Things that change: only the last time counts."""
@@ -162,7 +171,7 @@ class _Village:
         for quarter, observed in enumerate(seen):
             at = quarter / 4 + self._random.uniform(0.02, 0.23)
             gold = self._event(agent, at, type="patrol", text=f"Walked around the fence: {observed}.")
-            begin = START + quarter * DAY_S / 4
+            begin = self._start + quarter * DAY_S / 4
             hours = {"timestamp": {"gte": begin, "lt": begin + DAY_S / 4}}
             if quarter % 2:
                 query = "What did the inspection of the border turn up?"
@@ -213,6 +222,11 @@ _CREATURES = (
     "stone golem",
     "wild boar",
 )
+_MENTIONS = (
+    "A traveller asked me about the {}.", "Dreamt of the {} again.", "The children sang a song about the {}.",
+    "Nobody in the tavern believed the story of the {}.", "I was told to draw a picture of the {}.",
+    "The priest warned us of the {}.", "At the market they argued about the {}.",
+)  # fmt: skip
 _DISHES = (
     ("mushroom soup", "three mushrooms, cream and an onion"), ("apple pie", "flour, butter and four apples"),
     ("healing potion", "glowing moss, honey and spring water"), ("fish stew", "two trout, leek and sea salt"),

@@ -1,0 +1,134 @@
+"""A village that was played through the real gateway, log, worker and store, by the real model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+
+from engram.adapters.memory_filters import holds
+from engram.http.access import ANYONE
+from engram.http.operations import application
+from engram.memories import Memory, PageQuery
+from engram.ports import Priority
+from engram.wiring import Runtime
+from producers import gateway, village
+from query_service.questions import search_question
+from query_service.wire import Near, Search
+from stream_workers.runner import Indexer
+from tests.models import real_model
+from tests.parts import open_parts, pipeline_over
+from tests.retrieval.reader import Reader, over
+
+SEED = 7
+SERVER = "village"
+GONE_S = 60.0
+"""The lifetime of what has expired when questions are asked."""
+
+
+@dataclass
+class Played:
+    """`ids`: the memory of every event. `hidden`: the memories that no answer may show."""
+
+    reader: Reader
+    questions: list[village.Question]
+    ids: Mapping[str, str]
+    hidden: frozenset[str]
+
+    async def ask(self, question: village.Question, **more: Any) -> list[dict[str, Any]]:
+        """What the query service answers."""
+        body = {"agent_id": question.agent_id, "k": 5, **question.where, **more}
+        return (await self.reader.search(question.query, **body))["memories"]
+
+    async def exact(self, question: village.Question) -> list[tuple[float, str]]:
+        """(cosine, memory id) of all that the question may be answered with, by NumPy, the best first."""
+        runtime, now = self.reader.runtime, self.reader.clock.now()
+        near = question.where.get("near")
+        search = Search(
+            agent_id=question.agent_id,
+            filters=question.where.get("filters"),
+            near=Near(**near) if near else None,
+        )
+        asked = search_question(search, ANYONE, runtime.pseudonyms)
+        memories = await runtime.store.page(PageQuery(asked.agents.scope, 10_000, now))
+        fitting = [one for one in memories if holds(asked.filter, one) and _within(asked.sphere, one)]
+        texts = [question.query, *(one.text for one in fitting)]
+        vectors = (await runtime.embedder.embed(texts, Priority.INGEST)).vectors.astype(np.float64)
+        cosines = vectors[1:] @ vectors[0]
+        newest_first = np.argsort(-cosines, kind="stable")  # a page comes newest first
+        return [(float(cosines[row]), fitting[row].id) for row in newest_first]
+
+
+def _within(sphere: Any, memory: Memory) -> bool:
+    return sphere is None or sphere.holds(memory)
+
+
+@contextlib.asynccontextmanager
+async def play(data: Path) -> AsyncIterator[Played]:
+    """Play the village, and beside every answer's event some copies that must stay hidden."""
+    (data / "models").symlink_to(real_model().directory.parent)
+    async with open_parts(data, embedder={"kind": "openvino"}) as runtime, over(runtime) as reader:
+        start = runtime.clock.now() - village.DAY_S
+        events, questions = village.events(SEED, start), village.questions(SEED, start)
+        gold = {event_id for question in questions for event_id in question.gold}
+        twins = [event for event in events if event["id"] in gold]
+        service = _gateway(runtime)
+        app = application("gateway", gateway.operations(service), metrics=runtime.metrics)
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            ids = await _send(client, events)
+            expired = await _send(client, [{**_twin(one, "expired"), "ttl": GONE_S} for one in twins])
+            deleted = await _send(client, [_twin(one, "deleted") for one in twins])
+            for one in twins:
+                target = {"agent_id": one["agent_id"], "memory_id": deleted[f"{one['id']} deleted"]}
+                assert (await client.post("/v1/erasures", json=target)).status_code == 202
+        await Indexer(runtime.log, pipeline_over(runtime), runtime.watermarks).run(burst=True)
+        foreign = await _copy_elsewhere(runtime, reader, [ids[one["id"]] for one in twins])
+        reader.clock.at = runtime.clock.now() + GONE_S
+        hidden = frozenset({*expired.values(), *deleted.values(), *foreign})
+        yield Played(reader, questions, ids, hidden)
+
+
+def _gateway(runtime: Runtime) -> gateway.Gateway:
+    return gateway.Gateway(
+        log=runtime.log,
+        watermarks=runtime.watermarks,
+        ledger=runtime.ledger,
+        pseudonyms=runtime.pseudonyms,
+        metrics=runtime.metrics,
+        clock=runtime.clock,
+        ttl_s=runtime.settings.ttl_s,
+        last_accepted_at=runtime.last_accepted_at,
+    )
+
+
+def _twin(event: dict[str, Any], fate: str) -> dict[str, Any]:
+    return {**event, "id": f"{event['id']} {fate}"}
+
+
+async def _send(client: httpx2.AsyncClient, events: list[dict[str, Any]]) -> dict[str, str]:
+    """Send the events; the memory id of each."""
+    answer = await client.post("/v1/events", json={"server": SERVER, "events": events})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["rejected"] == []
+    return dict(zip((event["id"] for event in events), answer.json()["ids"], strict=True))
+
+
+async def _copy_elsewhere(runtime: Runtime, reader: Reader, ids: list[str]) -> list[str]:
+    """The same memories of another tenant's agents, and of another agent."""
+    wanted, copies = set(ids), []
+    for role in village.VILLAGERS:
+        scope = search_question(Search(agent_id=f"npc:{role}-1"), ANYONE, runtime.pseudonyms).agents.scope
+        for one in await runtime.store.page(PageQuery(scope, 10_000, runtime.clock.now())):
+            if one.id in wanted:
+                copies.append(replace(one, id=f"{one.id} tenant", tenant="other"))
+                copies.append(replace(one, id=f"{one.id} agent", agent_id="npc:double-1"))
+    assert len(copies) == 2 * len(ids)
+    vectors = (await runtime.embedder.embed([one.text for one in copies])).vectors
+    await runtime.store.insert(copies, vectors)
+    return [one.id for one in copies]
