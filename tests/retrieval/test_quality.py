@@ -85,6 +85,7 @@ async def test_the_quality_stays_above_its_floor(played: Played, capsys: pytest.
     with capsys.disabled():
         print(f"\n\n{'':24} {'asked':>5}  {'recall@5':>8} {'MRR':>5}   exact {'recall@5':>8} {'MRR':>5}")
         for name, (count, found, best) in rows.items():
+            reference = "" if best is None else f"{best[0]:>8.3f} {best[1]:>5.3f}"
             print(f"{name:24} {count:>5}  {found[0]:>8.3f} {found[1]:>5.3f}         {reference}")
     measured = {name: found for name, (_, found, _) in rows.items()}
     assert measured.keys() == FLOORS.keys()
