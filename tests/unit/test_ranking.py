@@ -1,0 +1,84 @@
+"""Place, age and importance in a score: bounds, extremes, order."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engram.adapters.memory_filters import holds
+from engram.memories import Memory
+from query_service.ranking import Blend, Sphere, in_order
+from query_service.wire import Near, Weights
+
+_number = st.floats(allow_nan=False, allow_infinity=False)
+_weight = st.none() | st.floats(min_value=0, allow_infinity=False)
+_coordinate = st.none() | _number | st.floats(-20, 20)
+
+
+def memory(**fields: object) -> Memory:
+    values = {"id": "m", "tenant": "t", "agent_id": "a", "text": "x", "timestamp": 0.0, "accepted_at": 0.0}
+    return Memory(**{**values, **fields})  # type: ignore[arg-type]
+
+
+@given(
+    st.builds(
+        Weights, _weight, _weight, _weight, st.none() | st.floats(min_value=5e-324, allow_infinity=False)
+    ),
+    st.floats(-1, 1),
+    _number,
+    _number,
+)
+def test_a_blended_score_lies_between_0_and_1(
+    weights: Weights, cosine: float, timestamp: float, now: float
+) -> None:
+    for with_query in (True, False):
+        blend = Blend.of(weights, with_query=with_query)
+        if blend is not None:
+            ranked = blend.rank(memory(timestamp=timestamp), cosine, now)
+            assert 0 <= ranked.score <= 1 + 1e-9
+            assert all(0 <= part <= 1 for part in ranked.details.values())
+
+
+def test_nothing_weighs_when_only_relevance_is_named_and_nothing_is_asked() -> None:
+    assert Blend.of(Weights(relevance=2), with_query=False) is None
+    assert Blend.of(Weights(), with_query=True) is not None
+
+
+def test_half_of_the_recency_is_gone_after_the_half_life() -> None:
+    blend = Blend.of(Weights(relevance=0, recency=1), with_query=True)
+    assert blend is not None
+    assert blend.rank(memory(timestamp=100.0), 1, 100.0 + 86_400).score == 0.5
+    assert blend.rank(memory(timestamp=500.0), 1, 100.0).score == 1
+
+
+@given(
+    st.builds(
+        Near, st.floats(min_value=0, allow_infinity=False), x=_coordinate, y=_coordinate, z=_coordinate
+    ),
+    st.dictionaries(st.sampled_from("xyz"), _number | st.floats(-20, 20)),
+)
+def test_the_box_holds_all_that_the_sphere_holds(near: Near, pos: dict[str, float]) -> None:
+    sphere, one = Sphere.of(near), memory(pos=pos)
+    if sphere.holds(one):
+        assert holds(sphere.box, one)
+
+
+def test_a_sphere_ends_at_its_radius() -> None:
+    sphere = Sphere.of(Near(5, x=0, y=0))
+    assert sphere.holds(memory(pos={"x": 3.0, "y": 4.0, "z": 1e9}))
+    assert not sphere.holds(memory(pos={"x": 3.0, "y": math.nextafter(4, 5)}))
+    assert not sphere.holds(memory(pos={"x": 3.0, "z": 0.0}))
+    assert not sphere.holds(memory(pos=None))
+
+
+def test_equal_scores_are_ordered_by_time_then_acceptance_then_id() -> None:
+    blend = Blend.of(Weights(relevance=1), with_query=True)
+    assert blend is not None
+    ones = [
+        memory(id=name, timestamp=timestamp, accepted_at=accepted)
+        for name, timestamp, accepted in [("a", 1.0, 5.0), ("b", 2.0, 1.0), ("c", 2.0, 2.0), ("d", 2.0, 2.0)]
+    ]
+    ranked = in_order([blend.rank(one, 0.5, 10) for one in ones], 3)
+    assert [one.memory.id for one in ranked] == ["d", "c", "b"]
