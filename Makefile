@@ -127,6 +127,10 @@ requirements: $(READY)/build ## lock the dependencies anew: make requirements UP
 	@$(COMPILE) --extra dev -c requirements/torch.txt pyproject.toml -o requirements/dev.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
+.PHONY: proto
+proto: dev ## the gRPC code from memory.proto
+	@python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. engram/grpc/memory.proto
+
 .PHONY: clean
 clean: ## remove what was built here; data stays
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench.json
