@@ -73,8 +73,8 @@ def _outward(value: float, radius: float, sign: int) -> float:
 class Blend:
     """The weighted mean of relevance (cosine, not below 0), recency and importance / 10, each in [0, 1].
 
-    Recency is 0.5 ^ (age / half-life), as in contract and literature (Park et al. 2023, Generative Agents,
-    use the same decay by hours). The weights are scaled so that the largest is 1: their sum stays finite.
+    Recency is 0.5 ^ (age / half-life), an exponential decay as in Park et al. 2023 (Generative Agents).
+    The weights are scaled so that the largest is 1: their sum stays finite.
     """
 
     weights: Mapping[str, float]
