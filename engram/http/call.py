@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from engram.errors import InvalidRequest, Overloaded, Unavailable
-from engram.http.access import Principal
+from engram.http.access import Grant, Principal
 
 MAX_BODY_BYTES = 2**20
 MAX_AGENT_ID_CHARS = 256
@@ -55,6 +55,11 @@ class Call:
     def tenant(self) -> str:
         """The caller's tenant."""
         return self.principal.tenant
+
+    def require(self, grant: Grant) -> None:
+        """Raise Refused (403) unless the caller's key has this scope."""
+        if grant not in self.principal.grants:
+            raise Refused(403, "forbidden", f"this needs a key with the scope {grant}")
 
     def path(self, name: str) -> str:
         """A parameter of the path, percent-decoded. Raises InvalidRequest when it is not UTF-8."""

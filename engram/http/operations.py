@@ -114,6 +114,7 @@ def _endpoint(operation: Operation, metrics: Metrics) -> Callable[[Request], Awa
         started = time.perf_counter()
         call = Call(request, ANYONE, request_id(request))
         try:
+            call.require(operation.needs)
             response = await operation.handler(call)
         except (EngramError, Refused) as error:
             response = refusal(error, call.request_id)
