@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -26,6 +27,7 @@ _log = structlog.get_logger("engram.indexer")
 GROUP = "indexer"
 POLL_S = 0.5
 MAX_PAUSE_S = 5.0
+PREPARED_AHEAD = 2
 COMMIT_INTERVAL_S = 5.0
 """A flush of Edge stops everything for a tenth of a second, so it is rare; Qdrant's own default is the same."""
 
@@ -74,6 +76,7 @@ class Indexer:
         self._committed: dict[int, int] = {}
         self._faults = 0
         self._stopping = asyncio.Event()
+        self._reading = asyncio.Lock()
         self.problem: str | None = "not started"
         """What keeps it from its work at present, None while it works."""
 
@@ -102,29 +105,32 @@ class Indexer:
         self._stopping.set()
 
     async def _work(self, *, burst: bool) -> None:
-        """Prepare the next batch while the present one is applied."""
-        ahead = asyncio.create_task(self._next_batch())
+        """Prepare the next batches while the present one is applied: the embedder must never wait for either."""
+        ahead = deque(asyncio.create_task(self._next_batch()) for _ in range(PREPARED_AHEAD))
         try:
             while not self._stopping.is_set():
-                done, _ = await asyncio.wait({ahead}, timeout=POLL_S)
+                done, _ = await asyncio.wait({ahead[0]}, timeout=POLL_S)
                 if not done:
                     continue
-                batch = ahead.result()
-                ahead = asyncio.create_task(self._next_batch())
+                batch = ahead.popleft().result()
+                ahead.append(asyncio.create_task(self._next_batch()))
                 if batch.records:
                     await self._finish(batch)
                 elif burst:
                     return
                 await self._report_lag(batch)
         finally:
-            ahead.cancel()
-            await asyncio.wait({ahead})
-            if not ahead.cancelled():
-                ahead.exception()  # whatever it was, its records are not committed and will be read again
+            for task in ahead:
+                task.cancel()
+            # Whatever becomes of them, their records are not committed and will be read again.
+            await asyncio.gather(*ahead, return_exceptions=True)
 
     async def _next_batch(self) -> Batch:
         """Read a micro-batch and prepare it, however long the log or the embedder are away."""
-        records = await self._patiently("log", self._read)
+        async with (
+            self._reading
+        ):  # its turns are fair: batches are read in the order in which they were begun
+            records = await self._patiently("log", self._read)
         try:
             return await self._patiently("embedder", lambda: self._pipeline.prepare(records))
         except Exception as error:

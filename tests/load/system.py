@@ -71,7 +71,7 @@ def sentences(count: int, seed: int) -> list[str]:
     return list(texts)
 
 
-def measure_system(data: Path, *, events: int = 2000, rate: int = 100, seconds: int = 10) -> dict[str, Any]:
+def measure_system(data: Path, *, events: int = 6000, rate: int = 100, seconds: int = 10) -> dict[str, Any]:
     """Start `engram up` on an empty place with the models of `data`, load it, and read off its figures."""
     with tempfile.TemporaryDirectory() as place:
         home = Path(place) / "data"
