@@ -40,6 +40,10 @@ class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=
     tick: float | None = None
     importance: float = 5.0
     expires_at: float | None = None
+    lasting_agent: str | None = None
+    """The agent's form that ids are made of, where a newer player key has made `agent_id` another one."""
+    naming: list[str] | None = None
+    """Keys of `data` whose value is the name of the event's own player: no sentence may repeat it."""
 
     def memory(self, text: str) -> Memory:
         """The memory of this event, with the text that it is remembered by."""
@@ -59,6 +63,7 @@ class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=
             player=self.player,
             agent_player=self.agent_player,
             expires_at=self.expires_at,
+            lasting_agent=self.lasting_agent,
         )
 
 

@@ -37,6 +37,12 @@ def agent_key(tenant: str, agent_id: str) -> bytes:
     return orjson.dumps([tenant, agent_id])
 
 
+def player_name(agent_id: str) -> str | None:
+    """The name in an agent id `player:NAME` or `…:player:NAME`, None for any other."""
+    match = _PLAYER_AGENT.fullmatch(agent_id)
+    return match and match["name"]
+
+
 @dataclass(frozen=True, slots=True)
 class PlayerKey:
     """One HMAC key for player names; `kid` stands in front of every pseudonym made with it."""
@@ -100,6 +106,13 @@ class Pseudonyms:
             return agent_id, None
         player = self.player(tenant, match["name"])
         return match["prefix"] + player, player
+
+    def lasting_agent(self, tenant: str, agent_id: str) -> str:
+        """The form that ids are made of: by the last key, so that a new first key renames no memory.
+
+        Ids last as long as the key that made them is listed, as long as anything may be sent again.
+        """
+        return self.agents(tenant, agent_id)[-1]
 
     def agents(self, tenant: str, agent_id: str) -> tuple[str, ...]:
         """Every stored form that the agent id may have: one per key where it is named after a player."""

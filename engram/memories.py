@@ -43,6 +43,8 @@ class Memory:
     """The player that the agent is named after (stored form), if it is."""
     expires_at: float | None = None
     truncated: bool = False
+    lasting_agent: str | None = None
+    """What the store's own id is made of in place of `agent_id`. Not kept: readers get None."""
 
     @property
     def order(self) -> Position:

@@ -42,7 +42,7 @@ def narrate(kind: str, data: Mapping[str, Any], *, by_player: bool) -> str:
     elif kind in _PHRASES:
         sentence = _phrase(kind, data)
     else:
-        sentence = words(kind) + _details(data, skip=())
+        sentence = (words(kind) or "did something") + _details(data, skip=())
     return f"a player {sentence}" if by_player else sentence
 
 

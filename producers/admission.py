@@ -46,15 +46,18 @@ class Place(msgspec.Struct):
 
 
 class Event(msgspec.Struct, omit_defaults=True):
-    """One thing that happened. Needed: `agent_id`, and `text` or `type`. Unknown fields are ignored."""
+    """One thing that happened. Needed: `agent_id`, and `text` or `type`. Unknown fields are ignored.
+
+    An empty text, type, id or player is a missing one: Luanti calls whatever is no player "".
+    """
 
     agent_id: AgentId
-    id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
-    type: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    id: Annotated[str, Meta(max_length=256)] | None = None
+    type: Annotated[str, Meta(max_length=64)] | None = None
     text: str | None = None
     data: Details = None
     metadata: Details = None
-    player: PlayerName | None = None
+    player: Annotated[str, Meta(max_length=256)] | None = None
     pos: Place | _Empty | None = None
     tick: float | None = None
     time: float | None = None
@@ -63,7 +66,7 @@ class Event(msgspec.Struct, omit_defaults=True):
 
     def check(self) -> None:
         """What types cannot say. Raises InvalidEvent."""
-        if not self.text and self.type is None:
+        if not self.text and not self.type:
             raise InvalidEvent("text or type is needed")
         if self.type is not None and self.type.startswith(RESERVED_TYPES):
             raise InvalidEvent(f"types that begin with {RESERVED_TYPES} are reserved", path="type")
@@ -159,11 +162,12 @@ class Admission:
     def admit(self, event: Event, *, tenant: str, server: str, accepted_at: float) -> Put:
         """The envelope of a checked event."""
         agent_id, agent_player = self.pseudonyms.agent(tenant, event.agent_id)
-        time, player = event.time, event.player
-        if event.id is None:
+        lasting = self.pseudonyms.lasting_agent(tenant, event.agent_id)
+        time, player = event.time, event.player or None
+        if not event.id:
             memory_id = str(uuid.uuid4())
         else:
-            memory_id = identity.memory_id(tenant, server, agent_id, event.id)
+            memory_id = identity.memory_id(tenant, server, lasting, event.id)
         return Put(
             tenant=tenant,
             agent_id=agent_id,
@@ -171,7 +175,7 @@ class Admission:
             server=server,
             timestamp=accepted_at if time is None or time > accepted_at + MAX_AHEAD_S else time,
             accepted_at=accepted_at,
-            type=event.type,
+            type=event.type or None,
             text=event.text or None,
             data=_object(event.data),
             metadata=_object(event.metadata),
@@ -181,6 +185,8 @@ class Admission:
             tick=event.tick,
             importance=5.0 if event.importance is None else event.importance,
             expires_at=self._expiry(event.ttl, accepted_at),
+            lasting_agent=None if lasting == agent_id else lasting,
+            naming=None if event.text else _naming(event),
         )
 
     def _expiry(self, ttl: float | None, accepted_at: float) -> float | None:
@@ -191,6 +197,13 @@ class Admission:
 
 def _object(details: Details) -> dict[str, Any] | None:
     return details if isinstance(details, dict) and details else None
+
+
+def _naming(event: Event) -> list[str] | None:
+    """The keys of the data that hold nothing but the name of the event's player, or of the agent's."""
+    names = {event.player, identity.player_name(event.agent_id)}
+    data = _object(event.data) or {}
+    return [key for key, value in data.items() if isinstance(value, str) and value in names] or None
 
 
 def _coordinates(pos: Place | list[Any] | None) -> dict[str, float] | None:

@@ -164,7 +164,8 @@ def _text(put: events.Put) -> str:
     if put.text:
         return put.text
     by_player = put.player is not None or put.agent_player is not None
-    return narrate(put.type or "event", put.data or {}, by_player=by_player)
+    data = (put.data or {}) | dict.fromkeys(put.naming or (), "a player")
+    return narrate(put.type or "event", data, by_player=by_player)
 
 
 class _Stage:

@@ -95,7 +95,7 @@ class EdgeStore:
         self._check_vectors(memories, vectors)
         rows: dict[str, int] = {}
         for row, one in enumerate(memories):
-            rows.setdefault(point_id(one.tenant, one.agent_id, one.id), row)
+            rows.setdefault(point_id(one.tenant, one.lasting_agent or one.agent_id, one.id), row)
         # Every payload is made before the first is written, so that a refusal leaves nothing behind.
         points: list[edge.Point] = []
         for number, (point, row) in enumerate(rows.items(), start=1):

@@ -90,9 +90,11 @@ def application(
         status = error.status_code if isinstance(error, HTTPException) else 500
         code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
         path = request.scope["path"]
-        return refusal(
-            Refused(status, code, f"{request.method} {path} is not offered here"), request_id(request)
-        )
+        refused = Refused(status, code, f"{request.method} {path} is not offered here")
+        response = refusal(refused, request_id(request))
+        if isinstance(error, HTTPException):
+            response.headers.update(error.headers or {})  # Allow, with a 405
+        return response
 
     routes = [Route(op.path, _endpoint(op, metrics), methods=op.methods) for op in operations]
     open_routes = [

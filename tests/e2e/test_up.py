@@ -145,3 +145,4 @@ def test_nothing_redirects_and_what_is_not_there_is_json(engram_hash: EngramProc
             assert answer.status_code in {404, 405}
             assert answer.json()["error"]["code"] in {"not_found", "method_not_allowed"}
         assert client.put("/v1/events", json={"events": []}).status_code == 202
+        assert set(client.get("/v1/events").headers["allow"].split(", ")) == {"POST", "PUT"}

@@ -43,10 +43,8 @@ def nested(levels: int) -> Any:
         ({"text": 7}, "text"),
         ({"text": None}, "text"),
         ({"text": ""}, "text"),
-        ({"type": ""}, "type"),
         ({"type": "t" * 65}, "type"),
         ({"type": "engram.erase"}, "type"),
-        ({"id": ""}, "id"),
         ({"id": "i" * 257}, "id"),
         ({"id": 7}, "id"),
         ({"data": [1]}, "data"),
@@ -67,7 +65,6 @@ def nested(levels: int) -> Any:
         ({"importance": False}, "importance"),
         ({"ttl": -1}, "ttl"),
         ({"ttl": "1d"}, "ttl"),
-        ({"player": ""}, "player"),
         ({"player": "p" * 257}, "player"),
         ({"player": ["p"]}, "player"),
     ],
@@ -197,3 +194,19 @@ def test_an_id_names_its_memory_and_without_one_every_event_has_its_own() -> Non
     first, second = admitted().memory_id, admitted().memory_id
     assert first != second
     assert uuid.UUID(first).version == 4
+
+
+def test_an_empty_type_id_or_player_is_a_missing_one() -> None:
+    put = admitted(text="it rained", type="", id="", player="")
+    assert (put.type, put.player) == (None, None)
+    assert put.memory_id != admitted(text="it rained", type="", id="", player="").memory_id
+
+
+def test_data_that_name_the_player_are_marked_for_the_narration() -> None:
+    marked = admitted(
+        text="", type="trade", player="Sam", data={"with": "Sam", "item": "Samovar", "n": 1, "l": ["Sam"]}
+    )
+    assert marked.naming == ["with"]
+    assert admitted(agent_id="player:Sam", text="", type="duel", data={"by": "Sam"}).naming == ["by"]
+    assert admitted(agent_id="npc:Sam", text="", type="duel", data={"by": "npc:Sam"}).naming is None
+    assert admitted(text="by Sam", player="Sam", data={"by": "Sam"}).naming is None

@@ -74,6 +74,18 @@ async def test_what_has_no_text_is_narrated(runtime: Runtime) -> None:
     assert await texts(runtime) == ["a player dug pine tree", "dug stone"]
 
 
+async def test_a_value_that_names_the_player_is_not_narrated(runtime: Runtime) -> None:
+    await apply(
+        runtime,
+        put(type="punch", data={"target": "Sam"}, player="k1:ab", naming=["target"]),
+        put(type="death", data={"reason": "punch", "source": "Sam"}, event_id="e2", naming=["source"]),
+    )
+    assert await texts(runtime) == ["a player punched a player", "died by punch from a player"]
+    assert {
+        memory.metadata.get("target", memory.metadata.get("source")) for memory in await everything(runtime)
+    } == {"Sam"}
+
+
 async def test_a_text_past_the_models_limit_is_kept_whole_and_says_so(runtime: Runtime) -> None:
     long = "tree " * 400
     await apply(runtime, put(long))
