@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import msgspec
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -57,7 +58,8 @@ class Handlers:
 async def serving(handlers: Handlers, host: str, port: int) -> AsyncGenerator[int]:
     """Serve until the context ends; yields the port. Raises Misconfigured when it cannot be had."""
     server = grpc.aio.server(
-        options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)]
+        interceptors=(_Unreadable(),),
+        options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
     )
     memory_pb2_grpc.add_MemoryServiceServicer_to_server(_Servicer(handlers), server)
     states = health.aio.HealthServicer()
@@ -89,6 +91,37 @@ def _is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+class _Unreadable(grpc.aio.ServerInterceptor):
+    """Answers bytes that are no message with INVALID_ARGUMENT, where gRPC itself would say UNKNOWN."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        parse, answer = handler.request_deserializer, handler.unary_unary
+        if parse is None or answer is None:
+            return handler
+
+        def parsed(data: bytes) -> object:
+            try:
+                return parse(data)
+            except DecodeError:
+                return None
+
+        async def call(request: object, context: Any) -> object:  # noqa: ANN401 (grpc and grpc.aio differ)
+            if request is None:
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT, "the request is not a message of this call"
+                )
+            return await answer(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(call, parsed, handler.response_serializer)
 
 
 class _Servicer(memory_pb2_grpc.MemoryServiceServicer):

@@ -111,6 +111,16 @@ def test_bad_arguments_are_invalid_argument(stub: Stub, request_: object) -> Non
     assert caught.value.details()
 
 
+@pytest.mark.parametrize("method", ["PutMemory", "GetMemory", "DeleteMemory"])
+@pytest.mark.parametrize("data", [b"\xff\xff", b"\x0a\x02\xff\xfe"], ids=["no message", "no UTF-8"])
+def test_bytes_that_are_no_message_are_invalid_argument(
+    channel: grpc.Channel, method: str, data: bytes
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(f"/memory.MemoryService/{method}")(data, timeout=5)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_health_and_reflection(channel: grpc.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     for service in ("", "memory.MemoryService"):
