@@ -239,4 +239,7 @@ core.register_on_shutdown(function()
 end)
 
 local replayed = spool:load()
+if sender then
+	sender:greet()
+end
 log("action", ("boot %s: server %s, gateway %s, %d events from earlier runs"):format(boot, server, url, replayed))

@@ -33,6 +33,18 @@ function Sender.new(options)
 	return self
 end
 
+-- The engine starts its curl thread at the first request, which takes a millisecond: let that be one that says
+-- nothing, while the server loads. Nobody waits for its answer.
+function Sender:greet()
+	self.http.fetch_async({
+		url = self.url .. "/v1/events",
+		method = "POST",
+		timeout = TIMEOUT_S,
+		data = '{"events":[]}',
+		extra_headers = self.headers,
+	})
+end
+
 -- Sends or collects, never both: call it once in each server step. True when it did either.
 function Sender:step(now_us)
 	if self.flight then
