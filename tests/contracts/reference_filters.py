@@ -7,7 +7,7 @@ from engram.memories import And, Condition, Not, Op, Or
 _ABSENT = object()
 
 
-def reference(condition, memory):  # noqa: PLR0911 - one return a clause of the contract
+def reference(condition, memory):
     """Whether a memory satisfies a filter."""
     if isinstance(condition, And):
         verdicts = [reference(part, memory) for part in condition.parts]
