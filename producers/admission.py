@@ -18,7 +18,7 @@ from msgspec import Meta
 from engram import identity
 from engram.errors import EventTooLarge, InvalidEvent, InvalidRequest
 from engram.events import Put
-from engram.http.call import MAX_AGENT_ID_CHARS, Refused
+from engram.http.call import MAX_AGENT_ID_CHARS, Refused, fault
 from engram.identity import Pseudonyms
 
 MAX_EVENT_BYTES = 16 * 1024
@@ -89,9 +89,8 @@ def read(raw: bytes | msgspec.Raw) -> Event:
     try:
         event = _decoder.decode(raw)
     except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `")
-        path = place.rstrip("`").removeprefix("$").removeprefix(".")
-        raise InvalidEvent(message, path=path or None) from error
+        message, path = fault(error)
+        raise InvalidEvent(message, path=path) from error
     except RecursionError as error:
         raise InvalidEvent("nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 from starlette.requests import Request
@@ -21,6 +21,7 @@ from engram.http.operations import Operation
 from engram.identity import Pseudonyms
 from engram.ports import Clock, ErasureLedger, EventLog, NewRecord, Watermarks
 from engram.telemetry import Metrics
+from engram.wiring import Runtime
 from producers.acceptance import Acceptance
 from producers.admission import Admission, AgentId, Details, Event, read
 from producers.erasures import Erasures
@@ -105,6 +106,20 @@ class Gateway:
     acceptance: Acceptance = field(init=False, repr=False)
     admission: Admission = field(init=False, repr=False)
     erasures: Erasures = field(init=False, repr=False)
+
+    @classmethod
+    def over(cls, runtime: Runtime) -> Self:
+        """The gateway on the parts of a process."""
+        return cls(
+            log=runtime.log,
+            watermarks=runtime.watermarks,
+            ledger=runtime.ledger,
+            pseudonyms=runtime.pseudonyms,
+            metrics=runtime.metrics,
+            clock=runtime.clock,
+            ttl_s=runtime.settings.ttl_s,
+            last_accepted_at=runtime.last_accepted_at,
+        )
 
     def __post_init__(self) -> None:
         acceptance = Acceptance(self.log, self.clock, floor=self.last_accepted_at)

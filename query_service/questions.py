@@ -12,7 +12,7 @@ import orjson
 
 from engram.errors import InvalidRequest
 from engram.http.access import Grant, Principal
-from engram.http.call import Refused
+from engram.http.call import Refused, fault
 from engram.memories import AgentKey, Filter, Scope
 from engram.opaque import parse_token
 from query_service.filters import parse_filter
@@ -135,8 +135,8 @@ def get_arguments(agent_id: str, query: str, k: int, filters: Mapping[str, Any] 
     try:
         return msgspec.convert(values, Get)
     except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$.")
-        raise InvalidRequest(message, path=place.rstrip("`") or None) from error
+        message, path = fault(error)
+        raise InvalidRequest(message, path=path) from error
 
 
 def _agents(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> Named:

@@ -68,7 +68,6 @@ class Pipeline:
 
     async def prepare(self, records: Sequence[Record]) -> Batch:
         """Decode, narrate and embed. Raises Unavailable when the embedder cannot do its work."""
-        self.metrics.batch_size.observe(len(records))
         memories: dict[tuple[str, str, str], tuple[Memory, Record]] = {}
         tombstones: list[Tombstone] = []
         erasures: list[Erasure] = []

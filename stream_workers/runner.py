@@ -115,6 +115,7 @@ class Indexer:
                 batch = ahead.popleft().result()
                 ahead.append(asyncio.create_task(self._next_batch()))
                 if batch.records:
+                    self._metrics.batch_size.observe(len(batch.records))
                     await self._finish(batch)
                 elif burst:
                     return
@@ -127,9 +128,8 @@ class Indexer:
 
     async def _next_batch(self) -> Batch:
         """Read a micro-batch and prepare it, however long the log or the embedder are away."""
-        async with (
-            self._reading
-        ):  # its turns are fair: batches are read in the order in which they were begun
+        # The lock's turns are fair: batches are read in the order in which they were begun.
+        async with self._reading:
             records = await self._patiently("log", self._read)
         try:
             return await self._patiently("embedder", lambda: self._pipeline.prepare(records))

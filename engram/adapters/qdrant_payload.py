@@ -25,6 +25,7 @@ import msgspec
 import orjson
 
 from engram.errors import InvalidEvent
+from engram.identity import agent_key
 from engram.memories import Memory
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ _decoder = msgspec.json.Decoder(_Body)
 @lru_cache(maxsize=65_536)
 def agent_keyword(tenant: str, agent_id: str) -> str:
     """The agent as one keyword: a JSON array, since no character is free to join the parts."""
-    return orjson.dumps([tenant, agent_id]).decode()
+    return agent_key(tenant, agent_id).decode()
 
 
 def agent_of(keyword: str) -> tuple[str, str]:

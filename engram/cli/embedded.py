@@ -49,7 +49,7 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
     async with contextlib.AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(settings))
         tail = Tail()
-        gateway, recall = _gateway(runtime), _recall(runtime)
+        gateway, recall = Gateway.over(runtime), _recall(runtime)
         indexer = Indexer(
             runtime.log,
             Pipeline(
@@ -94,19 +94,6 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         for outcome in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(outcome, Exception):
                 raise outcome
-
-
-def _gateway(runtime: Runtime) -> Gateway:
-    return Gateway(
-        log=runtime.log,
-        watermarks=runtime.watermarks,
-        ledger=runtime.ledger,
-        pseudonyms=runtime.pseudonyms,
-        metrics=runtime.metrics,
-        clock=runtime.clock,
-        ttl_s=runtime.settings.ttl_s,
-        last_accepted_at=runtime.last_accepted_at,
-    )
 
 
 def _recall(runtime: Runtime) -> Recall:

@@ -152,13 +152,17 @@ def _convert(values: Mapping[str, str], kind: type[T]) -> T:
         raise _invalid(error) from error
 
 
-def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
-    """Msgspec ends its messages with "- at `$.a.b`"."""
+def fault(error: msgspec.ValidationError) -> tuple[str, str | None]:
+    """What is wrong and the path of the field at fault: msgspec ends its messages with "- at `$.a.b`"."""
     message, _, place = str(error).partition(" - at `")
-    path = place.rstrip("`").removeprefix("$").removeprefix(".")
+    return message, place.rstrip("`").removeprefix("$").removeprefix(".") or None
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
+    message, path = fault(error)
     if unknown := re.search(r"unknown field `(.*)`", message):
         path = f"{path}.{unknown[1]}" if path else unknown[1]
-    return InvalidRequest(message, path=path or None)
+    return InvalidRequest(message, path=path)
 
 
 def _too_large() -> Refused:

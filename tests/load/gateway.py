@@ -16,7 +16,7 @@ from typing import Any
 from engram import settings
 from engram.http.operations import application
 from engram.telemetry import set_up_logging
-from engram.wiring import Runtime, open_runtime
+from engram.wiring import open_runtime
 from producers.gateway import Gateway, operations
 
 BATCH = 200
@@ -34,7 +34,7 @@ def measure_gateway() -> dict[str, Any]:
 async def _measure(folder: Path) -> dict[str, Any]:
     chosen = {"embedder": {"kind": "hash"}, "store": {"kind": "memory"}, "player_key": "k1:bench"}
     async with open_runtime(settings.load(data_dir=folder, **chosen)) as runtime:
-        app = application("gateway", operations(_gateway(runtime)), metrics=runtime.metrics)
+        app = application("gateway", operations(Gateway.over(runtime)), metrics=runtime.metrics)
         bodies = [_body(number) for number in range(BATCHES)]
         await _send(app, _body(BATCHES))
         waiting = iter(bodies)
@@ -56,18 +56,6 @@ async def _measure(folder: Path) -> dict[str, Any]:
             "batch_p99_ms": round(1e3 * latencies[len(latencies) * 99 // 100], 2),
             "bytes_per_event": len(bodies[0]) // BATCH,
         }
-
-
-def _gateway(runtime: Runtime) -> Gateway:
-    return Gateway(
-        log=runtime.log,
-        watermarks=runtime.watermarks,
-        ledger=runtime.ledger,
-        pseudonyms=runtime.pseudonyms,
-        metrics=runtime.metrics,
-        clock=runtime.clock,
-        ttl_s=runtime.settings.ttl_s,
-    )
 
 
 async def _produce(app: Any, bodies: Iterator[bytes], latencies: list[float]) -> None:

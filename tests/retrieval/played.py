@@ -77,7 +77,7 @@ async def play(data: Path) -> AsyncIterator[Played]:
         events, questions = village.events(SEED, start), village.questions(SEED, start)
         gold = {event_id for question in questions for event_id in question.gold}
         twins = [event for event in events if event["id"] in gold]
-        service = _gateway(runtime)
+        service = gateway.Gateway.over(runtime)
         app = application("gateway", gateway.operations(service), metrics=runtime.metrics)
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
@@ -92,19 +92,6 @@ async def play(data: Path) -> AsyncIterator[Played]:
         reader.clock.at = runtime.clock.now() + GONE_S
         hidden = frozenset({*expired.values(), *deleted.values(), *foreign})
         yield Played(reader, questions, ids, hidden)
-
-
-def _gateway(runtime: Runtime) -> gateway.Gateway:
-    return gateway.Gateway(
-        log=runtime.log,
-        watermarks=runtime.watermarks,
-        ledger=runtime.ledger,
-        pseudonyms=runtime.pseudonyms,
-        metrics=runtime.metrics,
-        clock=runtime.clock,
-        ttl_s=runtime.settings.ttl_s,
-        last_accepted_at=runtime.last_accepted_at,
-    )
 
 
 def _twin(event: dict[str, Any], fate: str) -> dict[str, Any]:
