@@ -14,4 +14,5 @@ read_globals = {
 files["producers/luanti/engram/init.lua"] = {globals = {"engram"}}
 files["producers/luanti/examples/engram_woodcutter"] = {read_globals = {"engram"}}
 files["tests/luanti/driver"] = {read_globals = {"engram", "default"}, globals = {"core"}}
+files["tests/luanti/stopwatch"] = {globals = {"core", "stopwatch"}}
 files["tests/luanti/specs"] = {std = "+busted"}

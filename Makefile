@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 READY := $(VENV)/.ready
-SOURCES := engram producers stream_workers query_service tests
+SOURCES := engram producers stream_workers query_service deploy tests
 
 # One requirements file into the environment: uv is quick, and pip stands in where uv reaches no index.
 # Both refuse whatever is not locked by its hash.
@@ -31,9 +31,14 @@ endef
 up: model ## run Engram here, data in ./data: make up PORT=9000
 	@exec engram up $(if $(PORT),--port $(PORT))
 
+.PHONY: cluster
+cluster: engines base model kafka ## the distributed shape here: Kafka, Redis, nginx, 2 gateways, 2 workers, a query service
+	@exec python -m deploy.local.cluster $(ENGRAM_DATA_DIR)/cluster $(if $(PORT),--port $(PORT)) $(CLUSTER_ARGS)
+
 .PHONY: test
-test: debian dev torch lint model ## everything that must pass: lint, types, import rules, all tests
-	@python -m pytest -m "not soak" $(PYTEST_ARGS)
+test: debian dev torch lint model kafka ## everything that must pass: lint, types, import rules, all tests
+	@python -m pytest -m "not soak and not alone" --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	@python -m pytest -m "alone and not soak" $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: dev torch ## ruff, pyright, import rules, luacheck
@@ -54,7 +59,7 @@ bench: dev torch model ## measure every promised figure: a table, and bench.json
 	@python -m tests.load.bench --data $(ENGRAM_DATA_DIR) $(BENCH_ARGS)
 
 .PHONY: soak
-soak: debian dev torch model ## the long tests
+soak: debian dev torch model kafka ## the long tests
 	@python -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)
 
 # Exit code 3 says that something has to be installed first: sentence-transformers, with torch's gigabytes.
@@ -91,8 +96,23 @@ $(READY)/torch: requirements/torch.txt $(READY)/base
 	$(call install,requirements/torch.txt)
 	@touch $@
 
+# Kafka's jars, once: the folder gets its name only when it is whole.
+KAFKA_LIBS := deploy/kafka/libs
+.PHONY: kafka
+kafka: $(KAFKA_LIBS) ## a real Kafka broker for `make cluster` and the tests, from Maven's artifacts
+
+$(KAFKA_LIBS): deploy/kafka/pom.xml
+	@command -v mvn >/dev/null || { echo "Maven is needed, type: make debian" >&2; exit 1; }
+	@echo "fetching Kafka's jars" >&2
+	@rm -rf $@ $@.part
+	@mvn --batch-mode --quiet --file $< dependency:copy-dependencies \
+	  -DoutputDirectory=$(CURDIR)/$@.part >&2
+	@mv $@.part $@ && touch $@
+	@$(PYTHON) -m deploy.local.kafka || echo "without an archive of its classes Kafka starts in twice the time" >&2
+
 # Debian's packages: installed where that is possible without asking, else the one line to type.
 DEBIAN := $(shell grep -v '^\#' deploy/debian-packages.txt)
+ENGINES := $(shell sed '1,/^\# The engines/d' deploy/debian-packages.txt)
 define apt
 	missing=""; \
 	for package in $(1); do \
@@ -108,9 +128,14 @@ define apt
 endef
 
 .PHONY: debian
-debian: ## the Luanti server and client that the tests play with
-	@command -v apt-get >/dev/null || { echo "no apt-get here: tests with a Luanti server are left out" >&2; exit 0; }; \
+debian: ## Debian's packages: Luanti, Java and Maven for Kafka, Redis, nginx
+	@command -v apt-get >/dev/null \
+	  || { echo "no apt-get here: tests whose programs are missing are left out" >&2; exit 0; }; \
 	$(call apt,$(DEBIAN),0)
+
+.PHONY: engines
+engines:
+	@command -v apt-get >/dev/null || exit 0; $(call apt,$(ENGINES),0)
 
 .PHONY: python3-venv
 python3-venv:

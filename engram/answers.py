@@ -1,23 +1,35 @@
 """What Engram answers to a client: its values, and what goes wrong.
 
 EngramError
-├── ApiError             Engram said no: status, code, message, details, request_id
-│   ├── Rejected         an event that can never become a memory
-│   └── NotFound         there is no such thing
+├── ApiError                    Engram said no: status, code, message, details, request_id, retry_after_ms
+│   ├── BadRequest              4xx        what was sent can never succeed; details["path"] names the field
+│   │   └── TooLarge            413        so much at once never will
+│   ├── Unauthorized            401        no key, or not a valid one
+│   ├── Forbidden               403        the key lacks the scope
+│   ├── NotFound                404        there is no such memory or erasure
+│   ├── WrongService            404        a write sent to the reader, or the other way round
+│   ├── TooManyRequests         429        later; nothing of it was accepted
+│   ├── ServiceUnavailable      503        an outage
+│   └── Rejected                           an event that can never become a memory
 └── Unavailable
-└── Unreachable      no answer, or not one of an Engram
+    └── Unreachable                        no answer, or not one of an Engram
+
+`retryable` says of each whether the same call may succeed later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, ClassVar, Literal, TypeAlias, TypedDict
 
 import msgspec
 
 from engram.errors import EngramError, Unavailable
 
-NOT_FOUND = 404
+CLIENT_ERRORS = range(400, 500)
+
+Order: TypeAlias = Literal["recent", "oldest"]
+Mode: TypeAlias = Literal["dense", "keyword", "hybrid"]
 
 
 class ApiError(EngramError):
@@ -47,12 +59,44 @@ class ApiError(EngramError):
         return f"{where}{self.message} ({self.code})"
 
 
-class Rejected(ApiError):
-    """An event that can never become a memory, however often it is sent."""
+class BadRequest(ApiError):
+    """What was sent can never succeed. `details["path"]` names the field where one is to blame."""
+
+
+class TooLarge(BadRequest):
+    """The body or the batch is larger than one may be."""
+
+
+class Unauthorized(ApiError):
+    """No API key, or not one that is valid."""
+
+
+class Forbidden(ApiError):
+    """The API key lacks the scope."""
 
 
 class NotFound(ApiError):
     """There is no such memory, erasure or route."""
+
+
+class WrongService(ApiError):
+    """A service of the distributed shape that does not do this: url and query_url are mixed up."""
+
+
+class TooManyRequests(ApiError):
+    """Engram has too much to do, or this caller asked too much. Nothing of the request was accepted."""
+
+    retryable: ClassVar[bool] = True
+
+
+class ServiceUnavailable(ApiError):
+    """A part that Engram needs is away."""
+
+    retryable: ClassVar[bool] = True
+
+
+class Rejected(ApiError):
+    """An event that can never become a memory, however often it is sent."""
 
 
 class Unreachable(Unavailable):
@@ -78,6 +122,24 @@ class Event(TypedDict, total=False):
     importance: float
     ttl: float
     metadata: Mapping[str, Any]
+
+
+class Near(TypedDict, total=False):
+    """A sphere, in nodes. `radius` is needed; a coordinate left out is not compared."""
+
+    x: float
+    y: float
+    z: float
+    radius: float
+
+
+class Weights(TypedDict, total=False):
+    """What the score is the weighted mean of. A part not named weighs 0, except relevance 1."""
+
+    relevance: float
+    recency: float
+    importance: float
+    half_life_s: float
 
 
 class Reject(msgspec.Struct, frozen=True):
@@ -134,6 +196,21 @@ class Page(msgspec.Struct, frozen=True):
     memories: list[FoundMemory]
     total: int
     next_cursor: str | None = None
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What an agent should have in mind: no memory in both lists. `text`, oldest first, is ready for a prompt.
+
+    `tokens` are those of `text`, as the embedding model counts them.
+    """
+
+    recent: list[FoundMemory]
+    relevant: list[FoundMemory]
+    text: str
+    tokens: int
+    cache: str = "off"
+    fresh: bool = True
+    took_ms: float = 0.0
 
 
 class AgentTotal(msgspec.Struct, frozen=True):
@@ -203,13 +280,14 @@ class Document(msgspec.Struct, frozen=True):
     info: Info
 
 
-def retry_delay(error: Exception) -> bool | float:
-    """Whether to try again: as long as the server asks, else with growing pauses. For stamina."""
-    if isinstance(error, Unreachable):
-        return True
-    if isinstance(error, ApiError) and error.status in {429, 503}:
-        return True if error.retry_after_ms is None else max(0.01, error.retry_after_ms / 1000)
-    return False
+_REFUSALS: Mapping[int, type[ApiError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    413: TooLarge,
+    429: TooManyRequests,
+    503: ServiceUnavailable,
+}
 
 
 def refusal(status: int, body: bytes, base: str) -> EngramError:
@@ -218,7 +296,9 @@ def refusal(status: int, body: bytes, base: str) -> EngramError:
         error = msgspec.json.decode(body, type=_ErrorAnswer).error
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Unreachable(f"what answers at {base} is not an engram (HTTP {status})")
-    kind = NotFound if status == NOT_FOUND else ApiError
+    kind = _REFUSALS.get(status, BadRequest if status in CLIENT_ERRORS else ApiError)
+    if error.code == "wrong_service":
+        kind = WrongService
     return kind(
         error.message,
         status=status,

@@ -12,6 +12,7 @@
     │   └── InvalidCursor        not a cursor of a page
     └── Unavailable              an outage: retried by workers, 503 to callers
         └── Overloaded           a queue is full: 429, nothing was accepted
+            └── RateLimited      the caller asks for more than it may: 429
 
 `retryable` says whether the same call may succeed later without anybody changing anything.
 """
@@ -91,3 +92,7 @@ class Unavailable(EngramError):
 
 class Overloaded(Unavailable):
     """A bounded queue is full. Nothing of the call was accepted."""
+
+
+class RateLimited(Overloaded):
+    """The caller's key or the agent is over its rate. Nothing of the call was done."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = b"1"
 
+MAX_VALUE_BYTES = 128 * 1024
+"""Several times what the largest admitted event comes to."""
+
 
 class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=True):
     """A game event after admission: names replaced, times fixed, limits kept."""
@@ -105,24 +108,42 @@ def encode(envelope: Envelope, *, event_id: str | None = None, traceparent: byte
 
     `traceparent` is the W3C header of the request that brought it.
     """
-    agent = envelope.subjects[0] if isinstance(envelope, Erase) else envelope.agent_id
     headers = {"schema": SCHEMA_VERSION, "kind": _kind(envelope), "tenant": envelope.tenant.encode()}
     if event_id is not None:
         headers["event_id"] = event_id.encode()
     if traceparent is not None:
         headers["traceparent"] = traceparent
-    return NewRecord(identity.agent_key(envelope.tenant, agent), _encoder.encode(envelope), headers)
+    return NewRecord(_key(envelope), _encoder.encode(envelope), headers)
+
+
+class Unreadable(InvalidEvent):
+    """A record that no reader of this version can use. `reason` is the metric's label and the dead letter's."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def decode(record: Record) -> Envelope:
-    """Read a record of the log. Raises InvalidEvent for one that no reader of this version can use."""
+    """Read a record of the log. Raises Unreadable."""
     version = record.headers.get("schema")
     if version != SCHEMA_VERSION:
-        raise InvalidEvent(f"schema version {version!r} is not one that this reader knows", path="schema")
+        raise Unreadable("unknown_schema", f"schema version {version!r} is not one that this reader knows")
+    if not record.value:
+        raise Unreadable("empty", "the record has no value")
+    if len(record.value) > MAX_VALUE_BYTES:
+        raise Unreadable("too_large", f"{len(record.value)} bytes; a record may have {MAX_VALUE_BYTES}")
     try:
-        return _decoder.decode(record.value)
+        envelope = _decoder.decode(record.value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidEvent(str(error)) from error
+        raise Unreadable("undecodable", str(error)) from error
+    key = _key(envelope)
+    # Order within an agent rests on the key: what stands in the wrong partition may overtake its own delete.
+    if record.key != key:
+        raise Unreadable(
+            "wrong_key", f"the key is {record.key[:200]!r}; this record's would be {key[:200]!r}"
+        )
+    return envelope
 
 
 def schema() -> dict[str, Any]:
@@ -133,6 +154,11 @@ def schema() -> dict[str, Any]:
         "title": "engram.events, version 1",
         **document,
     }
+
+
+def _key(envelope: Envelope) -> bytes:
+    agent = next(iter(envelope.subjects), "") if isinstance(envelope, Erase) else envelope.agent_id
+    return identity.agent_key(envelope.tenant, agent)
 
 
 def _kind(envelope: Envelope) -> bytes:

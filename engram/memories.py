@@ -6,6 +6,7 @@ form here (player names replaced, see `engram.identity`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -58,7 +59,7 @@ Position: TypeAlias = "tuple[float, float, str]"
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A memory that answers a search. `relevance` is the cosine, in [-1, 1]."""
+    """A memory that answers a search. `relevance`: the cosine, in [-1, 1]; of a KeywordQuery BM25, above 0."""
 
     memory: Memory
     relevance: float
@@ -143,8 +144,44 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class Blend:
+    """The weighted mean of relevance (not below 0), recency and importance / 10, each in [0, 1].
+
+    Recency is 0.5 ^ (age / half-life), an exponential decay as in Park et al. 2023 (Generative Agents).
+    `weights`: of the parts that weigh, all above 0 and the largest 1, so that their sum stays finite.
+    `pool`: how many of the most relevant memories it ranks.
+    """
+
+    weights: Mapping[str, float]
+    half_life_s: float
+    pool: int
+
+    def parts(self, memory: Memory, relevance: float, now: float) -> dict[str, float]:
+        """The parts that weigh, of a memory at the time `now`."""
+        every = {
+            "relevance": max(0.0, relevance),
+            "recency": 0.5 ** (max(0.0, now - memory.timestamp) / self.half_life_s),
+            "importance": min(1.0, max(0.0, memory.importance / 10)),
+        }
+        return {name: every[name] for name in self.weights}
+
+    def mean(self, parts: Mapping[str, float]) -> float:
+        """The score."""
+        weighted = math.fsum(weight * parts[name] for name, weight in self.weights.items())
+        return weighted / math.fsum(self.weights.values())
+
+    @property
+    def fades(self) -> bool:
+        """Whether the scores change by themselves as time goes."""
+        return "recency" in self.weights
+
+
+@dataclass(frozen=True, slots=True)
 class VectorQuery:
-    """The `k` memories of `scope` nearest to `vector` by cosine, ties by newer, none below `min_relevance`."""
+    """The `k` memories of `scope` nearest to `vector` by cosine, ties by newer, none below `min_relevance`.
+
+    With `blend`: of its pool of those nearest, the `k` best by their blend.
+    """
 
     scope: Scope
     vector: Sequence[float]
@@ -152,6 +189,21 @@ class VectorQuery:
     now: float
     filter: Filter = EVERYTHING
     min_relevance: float | None = None
+    blend: Blend | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordQuery:
+    """The `k` memories of `scope` that share most words with `text`, by BM25, ties by newer.
+
+    How rare a word is counts in the whole store, so scores compare within one answer only.
+    """
+
+    scope: Scope
+    text: str
+    k: int
+    now: float
+    filter: Filter = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)

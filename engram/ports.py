@@ -8,6 +8,7 @@ Adapters raise only the errors of `engram.errors`: `Unavailable` for an outage (
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from engram.memories import AgentKey, Erasure, Hit, Memory, PageQuery, Scope, VectorQuery
+    from engram.memories import (
+        AgentKey,
+        Erasure,
+        Hit,
+        KeywordQuery,
+        Memory,
+        PageQuery,
+        Scope,
+        VectorQuery,
+    )
 
 
 class Clock(Protocol):
@@ -63,6 +73,51 @@ class DeadLetter:
     attempts: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """A dead letter and the Unix time at which it was first set aside."""
+
+    letter: DeadLetter
+    failed_at: float
+
+
+class RebalanceListener(Protocol):
+    """Told which partitions a member of a group is to read."""
+
+    async def assigned(self, positions: Mapping[int, int]) -> None:
+        """These partitions are the member's own from now on; reading goes on at these offsets."""
+        ...
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        """They go to another member when this returns: finish what is in hand, and commit it.
+
+        `read` yields nothing of them any more. What takes too long is cut off, and read again by the other.
+        """
+        ...
+
+
+class Subscription(Protocol):
+    """The share of one member in a group: the partitions that are its own at present."""
+
+    async def read(self, *, limit: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
+        """The next records of its partitions, in order within each; waits up to `wait_s` for the first.
+
+        At most `limit` and, behind the first, at most `max_bytes` of values. Raises Unavailable.
+        """
+        ...
+
+    async def commit(self, positions: Mapping[int, int]) -> None:
+        """Store, durably, the next offset to read of each partition. Never lowers one.
+
+        Partitions that are no longer its own are left out. Raises Unavailable.
+        """
+        ...
+
+    async def end(self) -> Mapping[int, int]:
+        """The offset that the next record of each of its partitions will get. Raises Unavailable."""
+        ...
+
+
 class EventLog(Protocol):
     """A durable, partitioned, append-only log with one committed position per group and partition."""
 
@@ -74,33 +129,33 @@ class EventLog(Protocol):
     async def append(self, records: Sequence[NewRecord]) -> dict[int, int]:
         """Append in order; return once all are durable: for every partition touched, its highest offset.
 
-        Raises Unavailable when the log cannot take writes (then a part may still have been written), and
-        Overloaded when too much is waiting already (then nothing was written).
+        Raises Unavailable when the log cannot take writes (then a part may still have been written),
+        Overloaded when too much is waiting already, and EventTooLarge for a record past the log's own limit
+        (then nothing was written).
         """
         ...
 
-    async def read(self, group: str, *, limit: int, wait_s: float) -> Sequence[Record]:
-        """The next records of the group, at most `limit`, in order within each partition.
+    def subscribe(self, group: str, listener: RebalanceListener) -> AbstractAsyncContextManager[Subscription]:
+        """Become a member of the group, which shares the partitions out among its members.
 
-        Waits up to `wait_s` for the first. A group that is new begins at the oldest record; one that has
-        just been opened goes on behind its commit. Raises Unavailable.
+        A group that is new begins at the oldest record; another goes on behind its commit. Raises Unavailable.
         """
-        ...
-
-    async def commit(self, group: str, positions: Mapping[int, int]) -> None:
-        """Store, durably, the next offset to read for each partition. Never lowers one. Raises Unavailable."""
         ...
 
     async def committed(self, group: str) -> Mapping[int, int]:
-        """The next offset to read of each partition that the group has committed."""
+        """The next offset to read of each partition that the group has committed. Raises Unavailable."""
         ...
 
     async def end(self) -> Mapping[int, int]:
-        """The offset that the next record of each partition will get."""
+        """The offset that the next record of each partition will get. Raises Unavailable."""
         ...
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
+        ...
+
+    async def dead_letters(self, limit: int) -> Sequence[StoredLetter]:
+        """At most `limit` of the records set aside, the latest first. Raises Unavailable."""
         ...
 
 
@@ -136,6 +191,13 @@ class ErasureLedger(Protocol):
 
     def covers(self, memory: Memory) -> bool:
         """Whether any erasure takes this memory. In memory; never blocks."""
+        ...
+
+    def learned(self, since: int) -> Sequence[Erasure]:
+        """Erasures that this process has come to know of, in that order, without the first `since`.
+
+        Each once; of those from before it was opened, perhaps some. In memory; never blocks.
+        """
         ...
 
     async def mark_done(self, erasure_id: str) -> None:
@@ -186,8 +248,8 @@ class VectorStore(Protocol):
         """Remove at most `limit` expired memories and overaged tombstones; return how many went."""
         ...
 
-    async def search(self, query: VectorQuery) -> Sequence[Hit]:
-        """Nearest first, ties by newer: at most k hits; exact within one agent."""
+    async def search(self, query: VectorQuery | KeywordQuery) -> Sequence[Hit]:
+        """The best first, ties by newer: at most k hits; exact within one agent."""
         ...
 
     async def page(self, query: PageQuery) -> Sequence[Memory]:

@@ -11,77 +11,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from engram.aliases import ALIASES, SECRETS, other_names
+from engram.backends import (
+    EdgeStore,
+    EmbeddedLog,
+    EmbedderSettings,
+    KafkaLog,
+    LimitSettings,
+    LocalCache,
+    QdrantStore,
+    RedisCache,
+)
 from engram.errors import Misconfigured
+
+__all__ = ["ALIASES", "DAY_S", "Settings", "load"]
 
 DAY_S = 86_400.0
 
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "EMBEDDING_MODEL": ("embedder", "model"),
-    "EMBEDDING_DIM": ("embedder", "dim"),
-    "MEMORY_TTL_DAYS": ("ttl_days",),
-    "FLASK_PORT": ("http_port",),
-    "GRPC_PORT": ("grpc_port",),
-    "METRICS_PORT": ("metrics_port",),
-    "QDRANT_COLLECTION": ("store", "collection"),
-    "VECTOR_STORE_COLLECTION": ("store", "collection"),
+_IMPLIED = {
+    "log": ("bootstrap", "kafka", "embedded"),
+    "store": ("url", "qdrant", "edge"),
+    "cache": ("url", "redis", "local"),
+    "embedder": ("url", "http", "auto"),
 }
-"""Names from the users' own documents, and the setting that each stands for."""
+"""Of each part: the field whose presence chooses a kind, that kind, and the kind otherwise."""
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EmbeddedLog(_Part):
-    """The log in one SQLite file of the data directory."""
-
-    kind: Literal["embedded"] = "embedded"
-    retention_days: Annotated[float, Field(gt=0, le=36_500)] = 30
-    """How long a record is kept, in days: the horizon of a replay."""
-    max_bytes: Annotated[int, Field(ge=0)] = 0
-    """At most so many bytes of records, 0 = no bound. What no worker has read yet is never dropped."""
-
-
-class EdgeStore(_Part):
-    """Qdrant Edge in this process: `edge` in the data directory, `memory` forgets at exit."""
-
-    kind: Literal["edge", "memory"] = "edge"
-    collection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")] = "agent_memories"
-
-
-class LocalCache(_Part):
-    """Answers kept in this process, the least recently used leave first; `off` keeps none."""
-
-    kind: Literal["local", "off"] = "local"
-    max_entries: Annotated[int, Field(gt=0)] = 50_000
-    max_bytes: Annotated[int, Field(gt=0)] = 64 * 2**20
-
-
-class EmbedderSettings(_Part):
-    """The model that turns texts into vectors."""
-
-    kind: Literal["auto", "openvino", "torch", "hash"] = "auto"
-    """auto = openvino; torch = sentence-transformers, CPU or GPU; hash = tests only, no meaning."""
-    model: str = "sentence-transformers/all-MiniLM-L6-v2"
-    dim: Annotated[int, Field(gt=0)] | None = None
-    """When set, a model of another dimension is refused."""
-    device: str | None = None
-    threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """0 = as many as the machine has cores."""
-
-
-def _kind_is_optional(default: str) -> BeforeValidator:
-    """ENGRAM_LOG__RETENTION_DAYS alone must not need ENGRAM_LOG__KIND as well."""
-
-    def fill_in(value: object) -> object:
-        return (
-            {"kind": default, **cast("Mapping[str, object]", value)} if isinstance(value, Mapping) else value
-        )
-
-    return BeforeValidator(fill_in)
+_FILES = frozenset(f"{path[-1]}_file" for path in SECRETS.values())
 
 
 class Settings(BaseSettings):
@@ -98,10 +56,11 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(default_factory=lambda: _default_data_dir(os.environ))
-    log: Annotated[EmbeddedLog, _kind_is_optional("embedded")] = EmbeddedLog()
-    store: Annotated[EdgeStore, _kind_is_optional("edge")] = EdgeStore()
-    cache: Annotated[LocalCache, _kind_is_optional("local")] = LocalCache()
+    log: Annotated[EmbeddedLog | KafkaLog, Field(discriminator="kind")] = EmbeddedLog()
+    store: Annotated[EdgeStore | QdrantStore, Field(discriminator="kind")] = EdgeStore()
+    cache: Annotated[LocalCache | RedisCache, Field(discriminator="kind")] = LocalCache()
     embedder: EmbedderSettings = EmbedderSettings()
+    limits: LimitSettings = LimitSettings()
     ttl_days: Annotated[float, Field(ge=0, le=36_500)] = 30
     """The default lifetime of a memory in days, 0 = for ever."""
     api_keys_file: Path | None = None
@@ -127,10 +86,31 @@ class Settings(BaseSettings):
         others = _OtherNames(settings_cls)
         return init_settings, env_settings, others, dotenv_settings
 
+    @model_validator(mode="before")
+    @classmethod
+    def _kinds(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """ENGRAM_LOG__RETENTION_DAYS alone must not need a kind, and an address is one."""
+        values = dict(values)
+        for name, (address, implied, otherwise) in _IMPLIED.items():
+            part = values.get(name, {})
+            if isinstance(part, Mapping):
+                # The environment's reader takes the name of a secret's file for a field.
+                given = {
+                    key: value for key, value in cast("Mapping[str, Any]", part).items() if key not in _FILES
+                }
+                without = "off" if name == "cache" and _of_kind(values["log"], "kafka") else otherwise
+                values[name] = {"kind": implied if given.get(address) else without, **given}
+        return values
+
     @property
     def ttl_s(self) -> float | None:
         """The default lifetime of a memory in seconds, None = for ever."""
         return self.ttl_days * DAY_S or None
+
+    @property
+    def distributed(self) -> bool:
+        """Whether several processes share the work."""
+        return self.log.kind == "kafka"
 
 
 class _OtherNames(PydanticBaseSettingsSource):
@@ -141,38 +121,72 @@ class _OtherNames(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name, path in ALIASES.items():
-            if name in os.environ:
-                _set(values, path, os.environ[name])
-        if (secret := os.environ.get("ENGRAM_PLAYER_KEY_FILE")) is not None:
-            _set(values, ("player_key",), _read_secret("ENGRAM_PLAYER_KEY_FILE", secret))
-        return values
+        return other_names(os.environ)
 
 
 def load(**overrides: Any) -> Settings:  # noqa: ANN401 (a value per setting)
     """Read the settings. Raises Misconfigured with one line that names the variable at fault."""
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        name = "ENGRAM_" + "__".join(str(part).upper() for part in first["loc"])
-        raise Misconfigured(f"{name}: {first['msg']}") from error
+        raise Misconfigured(f"{_variable(first['loc'])}: {first['msg']}") from error
+    _refuse_what_cannot_be_shared(settings)
+    _refuse_what_would_be_ignored(settings.log)
+    return settings
+
+
+def _refuse_what_cannot_be_shared(settings: Settings) -> None:
+    if not settings.distributed:
+        return
+    if settings.store.kind != "qdrant":
+        raise Misconfigured(
+            f"ENGRAM_STORE__KIND: {settings.store.kind} serves one process, and with the Kafka log there are"
+            " several: set ENGRAM_STORE__URL=http://HOST:6333 of a Qdrant server"
+        )
+    if settings.cache.kind == "local":
+        raise Misconfigured(
+            "ENGRAM_CACHE__KIND: local serves one process, and with the Kafka log there are several:"
+            " set ENGRAM_CACHE__URL=redis://HOST:6379/0, or ENGRAM_CACHE__KIND=off"
+        )
+
+
+def _refuse_what_would_be_ignored(log: EmbeddedLog | KafkaLog) -> None:
+    """A login or a certificate that nobody asks for: the way to the brokers would be open where it was meant not to be."""
+    if isinstance(log, EmbeddedLog):
+        return
+    protocol = log.security_protocol
+    if not protocol.startswith("SASL") and (log.sasl_username is not None or log.sasl_password is not None):
+        raise Misconfigured(
+            f"ENGRAM_LOG__SECURITY_PROTOCOL: {protocol} has no login, and there is one: set it to SASL_SSL or"
+            " SASL_PLAINTEXT, or leave out ENGRAM_LOG__SASL_USERNAME and ENGRAM_LOG__SASL_PASSWORD"
+        )
+    if not protocol.endswith("SSL") and (log.ssl_cafile or log.ssl_certfile or log.ssl_keyfile):
+        raise Misconfigured(
+            f"ENGRAM_LOG__SECURITY_PROTOCOL: {protocol} has no TLS, and there are files for it: set it to SSL or"
+            " SASL_SSL, or leave out ENGRAM_LOG__SSL_..."
+        )
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    parts = [str(part) for part in place]
+    # Behind a part stands the kind that was read, which is no part of the name.
+    if len(parts) > 1 and parts[0] in {"log", "store", "cache"}:
+        del parts[1]
+    if len(parts) == 1 and parts[0] in _IMPLIED:
+        parts.append("kind")
+    return "ENGRAM_" + "__".join(parts).upper()
+
+
+def _of_kind(part: object, kind: str) -> bool:
+    given = (
+        cast("Mapping[str, Any]", part).get("kind")
+        if isinstance(part, Mapping)
+        else getattr(part, "kind", None)
+    )
+    return given == kind
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> Path:
     base = environ.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
     return Path(base) / "engram"
-
-
-def _set(values: dict[str, Any], path: tuple[str, ...], value: str) -> None:
-    for part in path[:-1]:
-        values = values.setdefault(part, {})
-    values[path[-1]] = value
-
-
-def _read_secret(name: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"{name}: cannot read {path}: {error}") from error

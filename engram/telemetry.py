@@ -84,6 +84,8 @@ def set_up_logging(style: Literal["auto", "json", "console"], level: str) -> Non
     # Plain tracebacks: rich ones take a tenth of a second each, on the event loop.
     colours = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     renderer = colours if console else structlog.processors.JSONRenderer()
+    # It complains ten times a second of what the adapters say once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

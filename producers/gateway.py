@@ -14,14 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engram import events, opaque
-from engram.errors import InvalidEvent, InvalidRequest, Overloaded, Unavailable
-from engram.http.access import Grant
+from engram.errors import InvalidEvent, InvalidRequest, Overloaded, RateLimited, Unavailable
+from engram.http.access import Grant, Principal
 from engram.http.call import Call, reply
+from engram.http.limits import NO_LIMITS, Limits
 from engram.http.operations import Operation
 from engram.identity import Pseudonyms
 from engram.ports import Clock, ErasureLedger, EventLog, NewRecord, Watermarks
 from engram.telemetry import Metrics
-from engram.wiring import Runtime
+from engram.wiring import GatewayParts
 from producers.acceptance import Acceptance
 from producers.admission import Admission, AgentId, Details, Event, read
 from producers.erasures import Erasures
@@ -108,7 +109,7 @@ class Gateway:
     erasures: Erasures = field(init=False, repr=False)
 
     @classmethod
-    def over(cls, runtime: Runtime) -> Self:
+    def over(cls, runtime: GatewayParts) -> Self:
         """The gateway on the parts of a process."""
         return cls(
             log=runtime.log,
@@ -179,6 +180,14 @@ class Gateway:
         await self._append([record])
         return put.memory_id
 
+    async def within(self, limits: Limits, principal: Principal, count: int) -> None:
+        """Count events against the limits of whoever sends them. Raises RateLimited; then none is accepted."""
+        try:
+            await limits.events(principal, count)
+        except RateLimited:
+            self.metrics.ingest_events.labels("refused", "rate_limited").inc(count)
+            raise
+
     async def indexed(self, positions: dict[int, int], timeout_s: float) -> bool:
         """Whether the log is processed past these offsets, waiting at most `timeout_s`."""
         try:
@@ -206,12 +215,13 @@ class Gateway:
         return positions
 
 
-def operations(gateway: Gateway) -> list[Operation]:
+def operations(gateway: Gateway, limits: Limits = NO_LIMITS) -> list[Operation]:
     """The routes of the gateway."""
 
     async def ingest(call: Call) -> Response:
         wait = _wait(call)
         submission = await take_apart(await call.body())
+        await gateway.within(limits, call.principal, len(submission.events))
         ingested = await gateway.ingest(
             call.tenant, submission.server, submission.events, traceparent=_traceparent(call.request)
         )
@@ -232,6 +242,7 @@ def operations(gateway: Gateway) -> list[Operation]:
         event = Event(
             agent_id=sentence.agent_id, text=sentence.text, metadata=sentence.metadata, ttl=sentence.ttl
         )
+        await gateway.within(limits, call.principal, 1)
         memory_id = await gateway.put(call.tenant, event, traceparent=_traceparent(call.request))
         return reply(Remembered(success=True, id=memory_id), 202)
 

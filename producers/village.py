@@ -106,9 +106,9 @@ class _Village:
 
     def _facts(self, agent: str) -> None:
         """Things that are said once."""
-        items = iter(self._random.sample(_ITEMS, 3))
-        spots = iter(self._random.sample(_SPOTS, 6))
-        creatures = iter(self._random.sample(_CREATURES, 3))
+        items = iter(self._random.sample(ITEMS, 3))
+        spots = iter(self._random.sample(SPOTS, 6))
+        creatures = iter(self._random.sample(CREATURES, 3))
         for item in items:
             text = f"I put the {item} {next(spots)} so that nobody takes it."
             gold = self._event(agent, self._random.random(), type="note", text=text)
@@ -132,7 +132,7 @@ class _Village:
 
     def _prices(self, agent: str) -> None:
         """Things that change: only the last time counts."""
-        for good in self._random.sample(_GOODS, 2):
+        for good in self._random.sample(GOODS, 2):
             times = sorted(self._random.random() for _ in range(4))
             coins = self._random.sample(range(2, 40), len(times))
             said = [
@@ -146,7 +146,7 @@ class _Village:
         corners = self._random.sample([(-900.0, -900.0), (900.0, -900.0), (-900.0, 900.0), (900.0, 900.0)], 3)
         for x, z in corners:
             site = {"x": x, "y": 5.0, "z": z}
-            nodes = self._random.sample(_NODES, 2)
+            nodes = self._random.sample(NODES, 2)
             gold = [
                 self._event(
                     agent,
@@ -167,7 +167,7 @@ class _Village:
 
     def _rounds(self, agent: str) -> None:
         """The same duty at several times of the day: only the hour tells the answer."""
-        seen = self._random.sample(_OBSERVED, 4)
+        seen = self._random.sample(OBSERVED, 4)
         for quarter, observed in enumerate(seen):
             at = quarter / 4 + self._random.uniform(0.02, 0.23)
             gold = self._event(agent, at, type="patrol", text=f"Walked around the fence: {observed}.")
@@ -179,7 +179,7 @@ class _Village:
 
     def _customers(self, agent: str) -> None:
         """The same wish by several players: only the player tells the answer."""
-        goods = self._random.sample(_WANTED, len(PLAYERS))
+        goods = self._random.sample(WANTED, len(PLAYERS))
         for player, good in zip(PLAYERS, goods, strict=True):
             message = f"Could you bring me {good} tomorrow?"
             gold = self._said(agent, player, message)
@@ -202,17 +202,17 @@ class _Village:
             self._event(agent, self._random.random(), type=kind, data=data, importance=1)
 
 
-_ITEMS = (
+ITEMS = (
     "silver key", "treasure map", "lantern", "golden compass", "letter of the mayor", "diamond ring", "spare axe",
     "blue banner", "medicine chest", "fishing rod", "bag of coins", "old violin", "telescope", "wedding dress",
 )  # fmt: skip
-_SPOTS = (
+SPOTS = (
     "under the third step of the mill", "behind the altar of the chapel", "in the hollow oak by the bridge",
     "below the floor of the bakery", "on the roof of the watchtower", "inside the dry well", "beside the beehives",
     "between the barrels of the cellar", "in the crack of the sea cliff", "at the bottom of the quarry",
     "in the loft of the stable", "among the graves on the hill",
 )  # fmt: skip
-_CREATURES = (
+CREATURES = (
     "brown bear",
     "giant spider",
     "red fox",
@@ -232,7 +232,7 @@ _DISHES = (
     ("healing potion", "glowing moss, honey and spring water"), ("fish stew", "two trout, leek and sea salt"),
     ("bronze alloy", "eight parts copper and one part tin"), ("black gunpowder", "coal dust, sulfur and saltpeter"),
 )  # fmt: skip
-_GOODS = (
+GOODS = (
     "iron ingots",
     "wool blankets",
     "clay bricks",
@@ -242,7 +242,7 @@ _GOODS = (
     "glass panes",
     "horse saddles",
 )
-_NODES = (
+NODES = (
     "default:pine_tree", "default:stone_with_coal", "default:stone_with_iron", "default:sand", "default:clay",
     "default:gravel", "default:acacia_tree", "default:obsidian",
 )  # fmt: skip
@@ -254,11 +254,11 @@ _BUILT = (
     "beds:bed",
     "doors:gate_wood",
 )
-_OBSERVED = (
+OBSERVED = (
     "two planks were broken", "footprints led to the river", "everything was quiet", "a lantern had gone out",
     "a stranger was camping outside", "the north gate stood open", "smoke rose from the forest", "a sheep had escaped",
 )  # fmt: skip
-_WANTED = (
+WANTED = (
     "twenty loaves of bread", "a load of firewood", "ten buckets of milk", "a barrel of salted fish", "four new doors",
     "a pair of leather boots", "a basket of cherries", "six panes of window glass",
 )  # fmt: skip

@@ -12,7 +12,8 @@ from query_service.wire import FoundMemory, GotMemory, StoredMemory
 
 if TYPE_CHECKING:
     from engram.memories import Memory
-    from query_service.questions import Named, Question
+    from query_service.context import Excerpt
+    from query_service.questions import ContextQuestion, Named, Question
     from query_service.ranking import Ranked
 
 _encoder = msgspec.json.Encoder()
@@ -54,6 +55,21 @@ def encode_found(question: Question, ranked: Sequence[Ranked]) -> bytes:
             )
             for one in ranked
         ]
+    )
+
+
+def encode_context(asked: ContextQuestion, found: Excerpt) -> bytes:
+    """The memories of a context and their text, as JSON."""
+    agents = asked.question.agents
+    return _encoder.encode(
+        {
+            "recent": [stored(memory, agents) for memory in found.recent],
+            "relevant": [
+                FoundMemory(*_fields(one.memory, agents), score=one.score) for one in found.relevant
+            ],
+            "text": found.text,
+            "tokens": found.tokens,
+        }
     )
 
 

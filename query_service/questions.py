@@ -13,11 +13,20 @@ import orjson
 from engram.errors import InvalidRequest
 from engram.http.access import Grant, Principal
 from engram.http.call import Refused, fault
-from engram.memories import AgentKey, Filter, Scope
+from engram.memories import AgentKey, Blend, Filter, Scope
 from engram.opaque import parse_token
 from query_service.filters import parse_filter
-from query_service.ranking import Blend, Sphere
-from query_service.wire import DEFAULT_K, Get, Search
+from query_service.ranking import Sphere, blend_of
+from query_service.wire import (
+    DEFAULT_K,
+    DEFAULT_RECENT,
+    DEFAULT_RELEVANT,
+    DEFAULT_TOKEN_BUDGET,
+    Context,
+    Get,
+    Mode,
+    Search,
+)
 
 if TYPE_CHECKING:
     from engram.identity import Pseudonyms
@@ -51,6 +60,7 @@ class Question:
     query: str | None
     k: int
     filter: Filter
+    mode: Mode = "dense"
     sphere: Sphere | None = None
     blend: Blend | None = None
     min_score: float | None = None
@@ -59,6 +69,15 @@ class Question:
     wait_s: float = DEFAULT_WAIT_S
     fingerprint: bytes = b""
     """Equal for questions that have the same answer at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextQuestion:
+    """What to put into a context: the `k` best of `question` and the `recent` newest, within the budget."""
+
+    question: Question
+    recent: int
+    token_budget: int
 
 
 def named(pseudonyms: Pseudonyms, tenant: str, agent_ids: Sequence[str]) -> Named:
@@ -76,13 +95,13 @@ def filter_of(filters: object, pseudonyms: Pseudonyms, tenant: str) -> Filter:
 
 
 def search_question(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> Question:
-    """Check a search. Raises InvalidRequest (400) and Refused (400 not_supported, 403)."""
+    """Check a search. Raises InvalidRequest (400) and Refused (403)."""
     agents = _agents(search, principal, pseudonyms)
     if search.mode is not None:
         if search.query is None:
             raise InvalidRequest("a mode needs a query", path="mode")
-        if search.mode != "dense":
-            raise Refused(400, "not_supported", "this version searches in mode dense only", path="mode")
+        if search.mode == "keyword" and search.weights is not None:
+            raise InvalidRequest("weights need the relevance of mode dense or hybrid", path="weights")
     sphere = None if search.near is None else Sphere.of(search.near)
     if sphere is not None and not sphere.centre:
         raise InvalidRequest("near needs x, y or z", path="near")
@@ -91,6 +110,7 @@ def search_question(search: Search, principal: Principal, pseudonyms: Pseudonyms
         query=search.query,
         k=int(search.k or DEFAULT_K),
         filter=filter_of(search.filters, pseudonyms, principal.tenant),
+        mode=search.mode or "dense",
         sphere=sphere,
         blend=_blend(search),
         min_score=search.min_score,
@@ -104,6 +124,7 @@ def search_question(search: Search, principal: Principal, pseudonyms: Pseudonyms
             search.query,
             int(search.k or DEFAULT_K),
             search.filters,
+            search.mode or "dense",
             msgspec.to_builtins(search.near),
             msgspec.to_builtins(search.weights),
             search.min_score,
@@ -127,6 +148,32 @@ def get_question(get: Get, principal: Principal, pseudonyms: Pseudonyms) -> Ques
         filter=filter_of(get.filters, pseudonyms, principal.tenant),
         fingerprint=_fingerprint("get", get.agent_id, query, k, get.filters),
     )
+
+
+def context_question(
+    agent_id: str, context: Context, principal: Principal, pseudonyms: Pseudonyms
+) -> ContextQuestion:
+    """Check what is asked for as a context. Raises InvalidRequest."""
+    recent, relevant, budget = (
+        int(default if given is None else given)
+        for given, default in (
+            (context.recent, DEFAULT_RECENT),
+            (context.relevant, DEFAULT_RELEVANT),
+            (context.token_budget, DEFAULT_TOKEN_BUDGET),
+        )
+    )
+    question = Question(
+        agents=named(pseudonyms, principal.tenant, [agent_id]),
+        query=context.query,
+        k=relevant,
+        filter=filter_of(context.filters, pseudonyms, principal.tenant),
+        after=None if context.after is None else parse_token(context.after),
+        wait_s=DEFAULT_WAIT_S if context.wait_ms is None else context.wait_ms / 1000,
+        fingerprint=_fingerprint(
+            "context", agent_id, context.query, recent, relevant, budget, context.filters
+        ),
+    )
+    return ContextQuestion(question, recent, budget)
 
 
 def get_arguments(agent_id: str, query: str, k: int, filters: Mapping[str, Any] | None) -> Get:
@@ -160,7 +207,7 @@ def _blend(search: Search) -> Blend | None:
         return None
     if weights.relevance == 0 and not weights.recency and not weights.importance:
         raise InvalidRequest("at least one weight must be above 0", path="weights")
-    return Blend.of(weights, with_query=search.query is not None)
+    return blend_of(weights, with_query=search.query is not None)
 
 
 def _fingerprint(*parts: object) -> bytes:

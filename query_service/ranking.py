@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engram.memories import And, Condition, Field, Filter, Op
+from engram.memories import And, Blend, Condition, Field, Filter, Hit, Op
 
 if TYPE_CHECKING:
     from engram.memories import Memory
@@ -64,53 +64,33 @@ class Sphere:
 
 
 def _outward(value: float, radius: float, sign: int) -> float:
-    """The bound, past any rounding and within what a float holds."""
-    bound = math.nextafter(value + sign * radius, sign * math.inf)
+    """The bound, past any rounding of the distance and within what a float holds."""
+    bound = value + sign * radius
+    # A distance is rounded in the size of what it is made of, however small the bound itself is.
+    bound += sign * 4 * math.ulp(min(max(abs(value), radius), sys.float_info.max))
     return max(-sys.float_info.max, min(sys.float_info.max, bound))
 
 
-@dataclass(frozen=True, slots=True)
-class Blend:
-    """The weighted mean of relevance (cosine, not below 0), recency and importance / 10, each in [0, 1].
+def blend_of(weights: Weights, *, with_query: bool) -> Blend | None:
+    """The blend that was asked for; None when nothing weighs (then the order is the plain one)."""
+    named = {
+        "relevance": 1.0 if weights.relevance is None else weights.relevance,
+        "recency": weights.recency or 0.0,
+        "importance": weights.importance or 0.0,
+    }
+    if not with_query:
+        del named["relevance"]
+    heaviest = max(named.values())
+    if heaviest <= 0:
+        return None
+    scaled = {name: weight / heaviest for name, weight in named.items() if weight / heaviest > 0}
+    return Blend(scaled, weights.half_life_s or DEFAULT_HALF_LIFE_S, POOL)
 
-    Recency is 0.5 ^ (age / half-life), an exponential decay as in Park et al. 2023 (Generative Agents).
-    The weights are scaled so that the largest is 1: their sum stays finite.
-    """
 
-    weights: Mapping[str, float]
-    half_life_s: float
-
-    @classmethod
-    def of(cls, weights: Weights, *, with_query: bool) -> Blend | None:
-        """The blend that was asked for; None when nothing weighs (then the order is the plain one)."""
-        named = {
-            "relevance": 1.0 if weights.relevance is None else weights.relevance,
-            "recency": weights.recency or 0.0,
-            "importance": weights.importance or 0.0,
-        }
-        if not with_query:
-            del named["relevance"]
-        heaviest = max(named.values())
-        if heaviest <= 0:
-            return None
-        scaled = {name: weight / heaviest for name, weight in named.items() if weight > 0}
-        return cls(scaled, weights.half_life_s or DEFAULT_HALF_LIFE_S)
-
-    def rank(self, memory: Memory, relevance: float, now: float) -> Ranked:
-        """The memory's score at the time `now`."""
-        parts = {
-            "relevance": max(0.0, relevance),
-            "recency": 0.5 ** (max(0.0, now - memory.timestamp) / self.half_life_s),
-            "importance": min(1.0, max(0.0, memory.importance / 10)),
-        }
-        details = {name: parts[name] for name in self.weights}
-        weighted = math.fsum(weight * parts[name] for name, weight in self.weights.items())
-        return Ranked(memory, weighted / math.fsum(self.weights.values()), details)
-
-    @property
-    def fades(self) -> bool:
-        """Whether the scores change by themselves as time goes."""
-        return "recency" in self.weights
+def blended(blend: Blend, hit: Hit, now: float) -> Ranked:
+    """The memory with its score at the time `now`."""
+    parts = blend.parts(hit.memory, hit.relevance, now)
+    return Ranked(hit.memory, blend.mean(parts), parts)
 
 
 def in_order(ranked: list[Ranked], k: int) -> list[Ranked]:

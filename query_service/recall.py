@@ -1,18 +1,23 @@
-"""Search: embed, find, check again, rank; and the cache of answers in front of it."""
+"""Search: embed, find, check again, rank."""
 
 from __future__ import annotations
 
 import asyncio
-import struct
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from engram.memories import AgentKey, And, Filter, Hit, Memory, PageQuery, Position, Scope, VectorQuery
-from engram.ports import Priority
+from engram.errors import InvalidRequest, Overloaded
+from engram.memories import Hit, Memory, PageQuery, Position, Scope
+from query_service.answering import LIFE_S, Answers, CacheState, LookedUp, Made, Make
+from query_service.context import Excerpt, excerpt
+from query_service.query_vectors import Vector, vectors_of
 from query_service.questions import get_arguments, get_question
-from query_service.ranking import POOL, Ranked, in_order
+from query_service.ranking import POOL, Ranked, blended, in_order
+from query_service.relevant import Relevant, wide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,14 +26,13 @@ if TYPE_CHECKING:
     from engram.identity import Pseudonyms
     from engram.ports import Cache, Clock, Embedder, ErasureLedger, VectorStore, Watermarks
     from engram.telemetry import Metrics
-    from query_service.questions import Question
+    from engram.wiring import QueryParts
+    from query_service.questions import ContextQuestion, Question
 
-LIFE_S = 60.0
-"""How long an answer lives at most; one with recency in it 1 % of the half-life, if that is less."""
-
+MAX_SEARCHES = 512
+"""Searches under way in one process. What is beyond that is refused at once: it would be answered too late."""
 _FADING = 0.01
-_DEATH = struct.Struct("<d")
-_GROWTH = 4
+"""An answer with recency in it lives 1 % of the half-life."""
 
 Encode: TypeAlias = "Callable[[Question, Sequence[Ranked]], bytes]"
 """The memories of an answer, as the JSON that callers get."""
@@ -36,16 +40,29 @@ Encode: TypeAlias = "Callable[[Question, Sequence[Ranked]], bytes]"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`memories`: what Encode made of them."""
+    """`encoded`: what callers get, as JSON."""
 
-    memories: bytes
-    cache: Literal["hit", "miss", "off"]
+    encoded: bytes
+    cache: CacheState
     fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question whose answer was looked for. `started`: by the performance counter."""
+
+    question: Question
+    started: float
+    fresh: bool
+    found: LookedUp
 
 
 @dataclass(slots=True)
 class Recall:
-    """Answers searches. All methods raise Unavailable on an outage, never an empty answer instead."""
+    """Answers questions. All methods raise Unavailable on an outage, never an empty answer instead.
+
+    All that search raise Overloaded where too much is under way already.
+    """
 
     store: VectorStore
     embedder: Embedder
@@ -55,18 +72,50 @@ class Recall:
     pseudonyms: Pseudonyms
     metrics: Metrics
     clock: Clock
-    _flights: dict[tuple[AgentKey, bytes, bytes], asyncio.Task[bytes]] = field(
-        default_factory=dict[tuple[AgentKey, bytes, bytes], "asyncio.Task[bytes]"], init=False
-    )
-    """Searches under way, by agent, key and the generation that they began in."""
+    answers: Answers = field(init=False, repr=False)
+    _searches: int = field(default=0, init=False, repr=False)
+
+    @classmethod
+    def over(cls, parts: QueryParts) -> Self:
+        """On the parts of a process."""
+        return cls(
+            store=parts.store,
+            embedder=parts.embedder,
+            cache=parts.cache,
+            watermarks=parts.watermarks,
+            ledger=parts.ledger,
+            pseudonyms=parts.pseudonyms,
+            metrics=parts.metrics,
+            clock=parts.clock,
+        )
+
+    def __post_init__(self) -> None:
+        self.answers = Answers(self.cache, self.clock, self.metrics)
 
     async def search(self, question: Question, encode: Encode, *, api: str) -> Answer:
         """Answer a question, from the cache where it can. `api` is the label of the metrics."""
-        started = time.perf_counter()
-        fresh = await self._caught_up(question)
-        answer = await self._answer(question, encode, fresh=fresh)
-        self.metrics.query_duration.labels(api, answer.cache).observe(time.perf_counter() - started)
-        return answer
+        return await self._answer(await self._ask(question), partial(self._search, question, encode), api)
+
+    async def search_all(
+        self, questions: Sequence[Question], encode: Encode, *, api: str
+    ) -> list[Answer | InvalidRequest]:
+        """Answer each as `search` does, or refuse it; the queries that need a vector are embedded together."""
+        asked = await asyncio.gather(*(self._ask(question) for question in questions))
+        vectors = await self._vectors(
+            one.question.query
+            for one in asked
+            if one.found.encoded is None and one.question.mode != "keyword"
+        )
+        answers = (self._answer_or_refuse(one, encode, vectors, api) for one in asked)
+        return await asyncio.gather(*answers)
+
+    async def context(
+        self, asked: ContextQuestion, encode: Callable[[ContextQuestion, Excerpt], bytes]
+    ) -> Answer:
+        """The most relevant and the newest memories that fit in a budget of tokens, each once."""
+        return await self._answer(
+            await self._ask(asked.question), partial(self._context, asked, encode), "context"
+        )
 
     async def get(
         self, principal: Principal, agent_id: str, query: str, k: int, filters: Mapping[str, object] | None
@@ -75,25 +124,40 @@ class Recall:
         asked = get_arguments(agent_id, query, k, filters)
         return await self.rank(get_question(asked, principal, self.pseudonyms))
 
-    async def rank(self, question: Question) -> list[Ranked]:
-        """The best k of a question, the best first, ties by newer."""
+    async def rank(self, question: Question, vector: Vector | None = None) -> list[Ranked]:
+        """The best k of a question, the best first, ties by newer. `vector`: of its query, where it is known."""
+        with self._place():
+            return await self._rank(question, vector)
+
+    async def _rank(self, question: Question, vector: Vector | None) -> list[Ranked]:
         now = self.clock.now()
-        blend = question.blend
-        wanted = question.k if blend is None else POOL
         if question.query is None:
-            found = await self.newest(question, wanted, now)
-            # All that pass match alike: 1, as search engines score a query of conditions alone.
-            hits = [Hit(memory, 1.0) for memory in found]
+            ranked = await self._unasked(question, now)
         else:
-            hits = await self._nearest(question, question.query, wanted, now)
-        if blend is not None:
-            ranked = [blend.rank(hit.memory, _cosine(hit), now) for hit in hits]
-        else:
-            part = () if question.query is None else ("relevance",)
-            ranked = [Ranked(hit.memory, _cosine(hit), dict.fromkeys(part, _cosine(hit))) for hit in hits]
+            ranked = await self._relevant(question, question.query, vector, now)
         if question.min_score is not None:
             ranked = [one for one in ranked if one.score >= question.min_score]
         return in_order(ranked, question.k)
+
+    async def _unasked(self, question: Question, now: float) -> list[Ranked]:
+        """The newest; all that pass match alike: 1, as search engines score a query of conditions alone."""
+        blend = question.blend
+        found = await self.newest(question, question.k if blend is None else POOL, now)
+        if blend is None:
+            return [Ranked(memory, 1.0, {}) for memory in found]
+        return [blended(blend, Hit(memory, 1.0), now) for memory in found]
+
+    async def _relevant(
+        self, question: Question, query: str, vector: Vector | None, now: float
+    ) -> list[Ranked]:
+        visible = partial(self.visible, scope=question.agents.scope, now=now)
+        relevant = Relevant(self.store, question, now, visible)
+        if question.mode == "keyword":
+            return await relevant.by_words()
+        if vector is None:
+            vector = (await vectors_of(self.embedder, [query]))[query]
+        near: list[float] = vector.tolist()
+        return await (relevant.by_both(near) if question.mode == "hybrid" else relevant.by_meaning(near))
 
     def visible(self, memory: Memory, scope: Scope, now: float) -> bool:
         """Whether a reader of `scope` may see a memory, whatever the store and late writers did."""
@@ -104,91 +168,85 @@ class Recall:
             and not self.ledger.covers(memory)
         )
 
-    # --- the cache ------------------------------------------------------------------------------------------
+    # --- answers --------------------------------------------------------------------------------------------
 
-    async def _caught_up(self, question: Question) -> bool:
-        return question.after is None or await self.watermarks.reached(question.after, question.wait_s)
-
-    async def _answer(self, question: Question, encode: Encode, *, fresh: bool) -> Answer:
-        agent = question.agents.single
-        if self.cache is None or agent is None:
-            return Answer(encode(question, await self.rank(question)), "off", fresh)
+    async def _ask(self, question: Question) -> _Asked:
+        started = time.perf_counter()
+        fresh = question.after is None or await self.watermarks.reached(question.after, question.wait_s)
         key = question.fingerprint + self.embedder.model_id.encode()
-        entry, generation = await self.cache.get(agent, key)
-        hit = entry is not None and self._lives(entry)
-        self.metrics.cache_requests.labels("hit" if hit else "miss").inc()
-        if hit and entry is not None:
-            return Answer(entry[_DEATH.size :], "hit", fresh)
-        flight = self._flights.get((agent, key, generation))
-        if flight is None:
-            flight = self._take_off(question, encode, agent, key, generation)
-        return Answer(await asyncio.shield(flight), "miss", fresh)
+        return _Asked(question, started, fresh, await self.answers.look_up(question.agents.single, key))
 
-    def _lives(self, entry: bytes) -> bool:
-        """By the time of day as well: a cache counts in a clock that may stand still in a sleeping machine."""
-        (death,) = _DEATH.unpack_from(entry)
-        return 0 < death - self.clock.now() <= LIFE_S
+    async def _answer(self, asked: _Asked, make: Make, api: str) -> Answer:
+        encoded, cache = await self.answers.answer(asked.found, make)
+        self.metrics.query_duration.labels(api, cache).observe(time.perf_counter() - asked.started)
+        return Answer(encoded, cache, asked.fresh)
 
-    def _take_off(
-        self, question: Question, encode: Encode, agent: AgentKey, key: bytes, generation: bytes
-    ) -> asyncio.Task[bytes]:
-        """Begin a search that equal questions may join.
+    async def _answer_or_refuse(
+        self, asked: _Asked, encode: Encode, vectors: Mapping[str, Vector], api: str
+    ) -> Answer | InvalidRequest:
+        question = asked.question
+        vector = None if question.query is None else vectors.get(question.query)
+        try:
+            return await self._answer(asked, partial(self._search, question, encode, vector), api)
+        except InvalidRequest as error:
+            return error
 
-        Whoever joins has read the same generation later than the search began: no write of the agent was
-        finished in between. The search goes on when the one who began it has gone.
-        """
-        slot = (agent, key, generation)
-        flight = asyncio.create_task(self._fly(question, encode, slot))
-        self._flights[slot] = flight
+    async def _vectors(self, queries: Iterable[str | None]) -> dict[str, Vector]:
+        wanted = [query for query in queries if query is not None]
+        if not wanted:
+            return {}
+        try:
+            with self._place():
+                return await vectors_of(self.embedder, wanted)
+        except InvalidRequest:
+            return {}  # an endpoint takes one of them ill: each search finds out on its own
 
-        def landed(task: asyncio.Task[bytes]) -> None:
-            del self._flights[slot]
-            if not task.cancelled():
-                task.exception()  # seen, even when nobody waits for it any more
-
-        flight.add_done_callback(landed)
-        return flight
-
-    async def _fly(self, question: Question, encode: Encode, slot: tuple[AgentKey, bytes, bytes]) -> bytes:
+    async def _search(self, question: Question, encode: Encode, vector: Vector | None = None) -> Made:
         began = self.clock.now()
-        ranked = await self.rank(question)
-        memories = encode(question, ranked)
+        ranked = await self.rank(question, vector)
+        return self._made(question, began, encode(question, ranked), [one.memory for one in ranked])
+
+    async def _context(
+        self, asked: ContextQuestion, encode: Callable[[ContextQuestion, Excerpt], bytes]
+    ) -> Made:
+        question, began = asked.question, self.clock.now()
+        searched = question.query is not None and question.k > 0
+        with self._place():
+            relevant, recent = await asyncio.gather(
+                self._rank(question, None) if searched else _nothing(),
+                self.newest(question, asked.recent, began) if asked.recent else _nothing(),
+            )
+            found = await asyncio.to_thread(
+                excerpt, relevant, recent, budget=asked.token_budget, count=self.embedder.count_tokens
+            )
+        shown = [*(one.memory for one in found.relevant), *found.recent]
+        return self._made(question, began, encode(asked, found), shown)
+
+    def _made(self, question: Question, began: float, encoded: bytes, memories: Sequence[Memory]) -> Made:
         life = LIFE_S
         if question.blend is not None and question.blend.fades:
             life = min(life, _FADING * question.blend.half_life_s)
-        ends = [one.memory.expires_at for one in ranked if one.memory.expires_at is not None]
-        death = min([began + life, *ends])
-        left = death - self.clock.now()
-        if left > 0 and self.cache is not None:
-            agent, key, generation = slot
-            await self.cache.put(agent, key, _DEATH.pack(death) + memories, generation, left)
-        return memories
+        ends = [memory.expires_at for memory in memories if memory.expires_at is not None]
+        return Made(encoded, min([began + life, *ends]))
+
+    @contextlib.contextmanager
+    def _place(self) -> Generator[None]:
+        """One of the places for searches under way. Raises Overloaded where all are taken."""
+        if self._searches >= MAX_SEARCHES:
+            raise Overloaded(f"{self._searches} searches are under way already")
+        self._searches += 1
+        try:
+            yield
+        finally:
+            self._searches -= 1
 
     # --- the store ------------------------------------------------------------------------------------------
-
-    async def _nearest(self, question: Question, query: str, wanted: int, now: float) -> list[Hit]:
-        """The most relevant that a reader may see, asking for more until there are enough or no more."""
-        embedded = await self.embedder.embed([query], Priority.QUERY)
-        vector: list[float] = embedded.vectors[0].tolist()
-        scope, sphere = question.agents.scope, question.sphere
-        least = question.min_score if question.blend is None else None
-        limit = wanted if sphere is None else 2 * wanted  # a sphere fills half of the box around it
-        while True:
-            hits = await self.store.search(VectorQuery(scope, vector, limit, now, _wide(question), least))
-            kept = [
-                hit
-                for hit in hits
-                if self.visible(hit.memory, scope, now) and (sphere is None or sphere.holds(hit.memory))
-            ]
-            if len(kept) >= wanted or len(hits) < limit:
-                return kept[:wanted]
-            limit *= _GROWTH
 
     async def newest(self, question: Question, wanted: int, now: float) -> list[Memory]:
         """The newest that pass the question's filter and place."""
         kept: list[Memory] = []
         sphere = question.sphere
-        page = PageQuery(question.agents.scope, wanted, now, _wide(question))
+        page = PageQuery(question.agents.scope, wanted, now, wide(question))
         async for memory in self.walk(page):
             if sphere is None or sphere.holds(memory):
                 kept.append(memory)
@@ -211,12 +269,5 @@ class Recall:
             after = page[-1].order
 
 
-def _wide(question: Question) -> Filter:
-    """The filter for the store: with a place, the box around it."""
-    sphere = question.sphere
-    return question.filter if sphere is None else And((sphere.box, question.filter))
-
-
-def _cosine(hit: Hit) -> float:
-    """Between -1 and 1, past any rounding."""
-    return max(-1.0, min(1.0, hit.relevance))
+async def _nothing() -> list[Any]:
+    return []

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote_to_bytes
 
 from engram.errors import InvalidRequest
 from engram.http.access import Grant
 from engram.http.call import MAX_AGENT_ID_CHARS, Call, Refused, decode, refusal, reply, reply_encoded
+from engram.http.limits import NO_LIMITS, Limits
 from engram.http.operations import Operation
 from engram.memories import And, Condition, Field, Filter, Op
 from engram.opaque import parse_cursor
 from query_service import browse
-from query_service.answers import encode_found, encode_got, stored
-from query_service.questions import Named, filter_of, get_question, named, search_question
+from query_service.answers import encode_context, encode_found, encode_got, stored
+from query_service.questions import (
+    Named,
+    Question,
+    context_question,
+    filter_of,
+    get_question,
+    named,
+    search_question,
+)
+from query_service.recall import Answer
 from query_service.wire import (
     AgentsAnswer,
     AgentsParams,
     BatchAnswer,
+    Context,
+    ContextAnswer,
     Get,
     GetAnswer,
     NoParams,
@@ -46,9 +56,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def operations(recall: Recall) -> list[Operation]:
+def operations(recall: Recall, limits: Limits = NO_LIMITS) -> list[Operation]:
     """What the query service offers, for `engram.http.operations.application`."""
-    routes = _Routes(recall)
+    routes = _Routes(recall, limits)
     read = Grant.QUERY
     agent = "/v1/agents/{agent_id}"
     return [
@@ -106,45 +116,81 @@ def operations(recall: Recall) -> list[Operation]:
             AgentsAnswer,
             params=AgentsParams,
         ),
+        Operation(
+            "POST",
+            f"{agent}/context",
+            routes.context,
+            "The most relevant and the newest memories within a budget of tokens, as text for a prompt",
+            read,
+            ContextAnswer,
+            Context,
+            params=NoParams,
+        ),
         Operation("POST", "/memory/get", routes.get, "A search in its older form", read, GetAnswer, Get),
     ]
 
 
 class _Routes:
-    def __init__(self, recall: Recall) -> None:
+    def __init__(self, recall: Recall, limits: Limits) -> None:
         self._recall = recall
+        self._limits = limits
 
     async def search(self, call: Call) -> Response:
-        _params(call, NoParams)
-        return reply_encoded(await self._search(call, await call.json(Search)))
+        call.params(NoParams)
+        search, started = await call.json(Search), time.perf_counter()
+        question = search_question(search, call.principal, self._recall.pseudonyms)
+        await self._limits.queries(call.principal, question.agents.scope.agents)
+        answer = await self._recall.search(question, encode_found, api="search")
+        return reply_encoded(_with_memories(answer, started))
 
     async def batch(self, call: Call) -> Response:
-        _params(call, NoParams)
-        batch = await call.json(RawBatch)
-        results = await asyncio.gather(*(self._one_of_batch(call, bytes(raw)) for raw in batch.searches))
-        return reply_encoded(b'{"results":[' + b",".join(results) + b"]}")
+        call.params(NoParams)
+        batch, started = await call.json(RawBatch), time.perf_counter()
+        read = [self._read(call, bytes(raw)) for raw in batch.searches]
+        questions = [one for one in read if isinstance(one, Question)]
+        named = [agent for one in questions for agent in one.agents.scope.agents or ()]
+        await self._limits.queries(call.principal, named, len(read))
+        answers = iter(await self._recall.search_all(questions, encode_found, api="search"))
+        results = [next(answers) if isinstance(one, Question) else one for one in read]
+        encoded = (
+            _with_memories(one, started) if isinstance(one, Answer) else refusal(one, call.request_id).body
+            for one in results
+        )
+        return reply_encoded(b'{"results":[' + b",".join(map(bytes, encoded)) + b"]}")
+
+    async def context(self, call: Call) -> Response:
+        call.params(NoParams)
+        _, name = self._agent(call)
+        context, started = await call.json(Context), time.perf_counter()
+        asked = context_question(name, context, call.principal, self._recall.pseudonyms)
+        await self._limits.queries(call.principal, asked.question.agents.scope.agents)
+        answer = await self._recall.context(asked, encode_context)
+        return reply_encoded(answer.encoded[:-1] + _tail(answer, started))
 
     async def get(self, call: Call) -> Response:
-        _params(call, NoParams)
+        call.params(NoParams)
         asked = await call.json(Get)
         question = get_question(asked, call.principal, self._recall.pseudonyms)
+        await self._limits.queries(call.principal, question.agents.scope.agents)
         answer = await self._recall.search(question, encode_got, api="get")
-        return reply_encoded(b'{"memories":' + answer.memories + b"}")
+        return reply_encoded(b'{"memories":' + answer.encoded + b"}")
 
     async def one(self, call: Call) -> Response:
-        params = _params(call, OneParams)
+        params = call.params(OneParams)
+        agents = named(self._recall.pseudonyms, call.tenant, [params.agent_id])
+        await self._limits.queries(call.principal, agents.scope.agents)
         with self._timed("one"):
-            agents = named(self._recall.pseudonyms, call.tenant, [params.agent_id])
             memory = await browse.one(self._recall, agents, call.path("id"))
         if memory is None:
             raise Refused(404, "not_found", "this agent has no such memory")
         return reply(stored(memory, agents))
 
     async def recent(self, call: Call) -> Response:
-        params = _params(call, RecentParams)
+        params = call.params(RecentParams)
         agents, _ = self._agent(call)
         where = self._where(params, call.tenant)
         after = None if params.cursor is None else parse_cursor(params.cursor)
+        await self._limits.queries(call.principal, agents.scope.agents)
         with self._timed("recent"):
             page = await browse.page(
                 self._recall,
@@ -158,31 +204,24 @@ class _Routes:
         return reply(RecentAnswer(memories, page.next_cursor, page.total))
 
     async def summary(self, call: Call) -> Response:
-        _params(call, NoParams)
+        call.params(NoParams)
         agents, name = self._agent(call)
+        await self._limits.queries(call.principal, agents.scope.agents)
         with self._timed("summary"):
             return reply(await browse.summary(self._recall, agents, name))
 
     async def agents(self, call: Call) -> Response:
-        params = _params(call, AgentsParams)
+        params = call.params(AgentsParams)
+        await self._limits.queries(call.principal)
         with self._timed("agents"):
             return reply(AgentsAnswer(await browse.largest(self._recall, call.tenant, params.limit)))
 
-    async def _search(self, call: Call, search: Search) -> bytes:
-        """The answer to one search, as JSON."""
-        started = time.perf_counter()
-        question = search_question(search, call.principal, self._recall.pseudonyms)
-        answer = await self._recall.search(question, encode_found, api="search")
-        fresh = b"true" if answer.fresh else b"false"
-        head = b'{"memories":%b,"cache":"%b","fresh":%b' % (answer.memories, answer.cache.encode(), fresh)
-        return head + b',"took_ms":%.3f}' % ((time.perf_counter() - started) * 1000)
-
-    async def _one_of_batch(self, call: Call, raw: bytes) -> bytes:
-        """An answer or a refusal. An outage is the whole batch's."""
+    def _read(self, call: Call, raw: bytes) -> Question | InvalidRequest | Refused:
+        """One search of a batch, or why it is none."""
         try:
-            return await self._search(call, decode(raw, Search))
+            return search_question(decode(raw, Search), call.principal, self._recall.pseudonyms)
         except (InvalidRequest, Refused) as error:
-            return bytes(refusal(error, call.request_id).body)
+            return error
 
     def _agent(self, call: Call) -> tuple[Named, str]:
         name = call.path("agent_id")
@@ -217,20 +256,21 @@ class _Routes:
         self._recall.metrics.query_duration.labels(api, "off").observe(time.perf_counter() - started)
 
 
+# --- answers ----------------------------------------------------------------------------------------------
+
+
+def _with_memories(answer: Answer, started: float) -> bytes:
+    """The answer to a search, as JSON. `started`: by the performance counter."""
+    return b'{"memories":' + answer.encoded + _tail(answer, started)
+
+
+def _tail(answer: Answer, started: float) -> bytes:
+    took_ms = (time.perf_counter() - started) * 1000
+    fresh = b"true" if answer.fresh else b"false"
+    return b',"cache":"%b","fresh":%b,"took_ms":%.3f}' % (answer.cache.encode(), fresh, took_ms)
+
+
 # --- the query string -------------------------------------------------------------------------------------
-
-
-def _params(call: Call, kind: type[T]) -> T:
-    """The query string. Raises InvalidRequest, also where a reader would guess: broken UTF-8, a name twice."""
-    try:
-        unquote_to_bytes(call.request.scope["query_string"]).decode()
-    except UnicodeDecodeError as error:
-        raise InvalidRequest("the query string is not percent-encoded UTF-8") from error
-    names = [name for name, _ in call.request.query_params.multi_items()]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InvalidRequest("given more than once", path=twice)
-    return call.params(kind)
 
 
 def _filters(text: str) -> object:

@@ -19,6 +19,10 @@ MAX_AGENTS = 64
 MAX_K = 100
 DEFAULT_K = 5
 MAX_PAGE = 1000
+DEFAULT_RECENT = 10
+DEFAULT_RELEVANT = 5
+DEFAULT_TOKEN_BUDGET = 1000
+MAX_TOKEN_BUDGET = 100_000
 
 AgentId = Annotated[str, Meta(min_length=1, max_length=MAX_AGENT_ID_CHARS)]
 Query = Annotated[str, Meta(min_length=1, max_length=8192)]
@@ -29,6 +33,7 @@ Filters = Annotated[
         description="Equality, a list for any of, operators eq ne in nin gt gte lt lte contains exists, AND OR NOT."
     ),
 ]
+Mode = Literal["dense", "keyword", "hybrid"]
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
 
 
@@ -67,7 +72,7 @@ class Search(_Request):
     k: TopK | None = None
     filters: Filters | None = None
     near: Near | None = None
-    mode: Literal["dense", "keyword", "hybrid"] | None = None
+    mode: Mode | None = None
     weights: Weights | None = None
     min_score: float | None = None
     explain: bool | None = None
@@ -95,6 +100,31 @@ class Get(_Request):
     query_text: Query | None = None
     k: TopK | None = None
     filters: Filters | None = None
+
+
+class Context(_Request):
+    """What a context is made of. Without a query, or with `relevant` 0, of the newest memories alone."""
+
+    query: Query | None = None
+    recent: (
+        Annotated[
+            float, Meta(ge=0, le=MAX_K, multiple_of=1, description="How many of the newest; default 10.")
+        ]
+        | None
+    ) = None
+    relevant: (
+        Annotated[float, Meta(ge=0, le=MAX_K, multiple_of=1, description="How many of the best; default 5.")]
+        | None
+    ) = None
+    token_budget: (
+        Annotated[
+            float, Meta(ge=1, le=MAX_TOKEN_BUDGET, multiple_of=1, description="Tokens at most; default 1000.")
+        ]
+        | None
+    ) = None
+    filters: Filters | None = None
+    after: str | None = None
+    wait_ms: Annotated[float, Meta(ge=0, le=60_000)] | None = None
 
 
 class OneParams(_Request):
@@ -152,7 +182,7 @@ class StoredMemory(Struct):
 class FoundMemory(StoredMemory):
     """A memory that answers a search.
 
-    `score`: the cosine, or the weighted mean; without query and weights all match alike and it is 1.
+    `score`: the cosine, BM25, the fused rank, or the weighted mean; without query and weights all match alike: 1.
     `score_details`, with `explain`: the parts that weigh in it.
     """
 
@@ -207,6 +237,23 @@ class RecentAnswer(Struct):
     memories: Sequence[StoredMemory]
     next_cursor: str | None
     total: int
+
+
+class ContextAnswer(Struct):
+    """Memories for a prompt. None stands in both lists, and what did not fit whole stands in neither.
+
+    `relevant` by score, `recent` from the newest; `text` holds them all, the oldest first, one line each: the time
+    in UTC (the date only where it changes) and what was remembered. `tokens` are those of `text`, as the embedding
+    model counts them.
+    """
+
+    recent: Sequence[StoredMemory]
+    relevant: Sequence[FoundMemory]
+    text: str
+    tokens: int
+    cache: Literal["hit", "miss", "off"]
+    fresh: bool
+    took_ms: float
 
 
 class AgentTotal(Struct):

@@ -1,7 +1,7 @@
 """What becomes of a batch of records. No loop, no retry, no offsets: the runner has those.
 
-Two steps, so that a batch can be embedded while the one before it is written: `prepare` decodes, narrates and
-embeds and changes nothing; `apply` changes the store and tells the cache. Applying a batch again, or batches
+Steps of their own, so that a batch can be embedded while the one before it is written: `prepare` decodes,
+narrates and embeds and changes nothing; `apply` changes the store; `conclude` says that all is done. Applying a batch again, or batches
 out of order, ends in the same store: puts are insert-only, tombstones keep their id, erasures stand in the
 ledger and take by acceptance.
 """
@@ -9,7 +9,7 @@ ledger and take by acceptance.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from engram import events
 from engram.errors import InvalidEvent
-from engram.memories import AgentKey, Erasure, Memory
+from engram.memories import AgentKey, Erasure, Memory, SubjectKind
 from engram.narrate import narrate
 from engram.ports import (
-    Cache,
     Clock,
     DeadLetter,
     Embedder,
@@ -53,6 +52,13 @@ class Applied:
 
     memories: Sequence[Memory]
     letters: Sequence[DeadLetter]
+    erasures: Sequence[Erasure]
+    touched: frozenset[AgentKey] | None
+    """Whose memories changed: answers about them are out of date. None: about anybody.
+
+    It follows from the records alone, never from what the store held: a batch that is applied again, after a
+    crash between the store and the cache, has to tell the same.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,6 @@ class Pipeline:
     """The pure way from records to a changed store, over the ports."""
 
     store: VectorStore
-    cache: Cache | None
     embedder: Embedder
     ledger: ErasureLedger
     clock: Clock
@@ -75,8 +80,8 @@ class Pipeline:
         for record in records:
             try:
                 envelope = events.decode(record)
-            except InvalidEvent as error:
-                letters.append(DeadLetter(record, "undecodable", error.message))
+            except events.Unreadable as error:
+                letters.append(DeadLetter(record, error.reason, error.message))
                 continue
             match envelope:
                 case events.Put():
@@ -94,7 +99,7 @@ class Pipeline:
         return Batch(
             records=records,
             memories=[
-                replace(memory, truncated=truncated)
+                replace(memory, truncated=True) if truncated else memory
                 for memory, truncated in zip(found, embedded.truncated, strict=True)
             ],
             origins=[record for _, record in memories.values()],
@@ -105,29 +110,27 @@ class Pipeline:
         )
 
     async def apply(self, batch: Batch) -> Applied:
-        """Change the store, then begin new cache generations. Raises Unavailable; then apply it again."""
-        touched = {AgentKey(tombstone.tenant, tombstone.agent_id) for tombstone in batch.tombstones}
+        """Change the store. Raises Unavailable; then apply it again."""
         with _Stage(self.metrics, "upsert"):
             for erasure in batch.erasures:
                 await self.ledger.add(erasure)
-                touched.update(await self.store.erase(erasure))
+                await self.store.erase(erasure)
             kept = [row for row, memory in enumerate(batch.memories) if not self._is_gone(memory)]
             refused = await self._insert(batch, kept)
             await self.store.bury(batch.tombstones)
         inserted = [batch.memories[row] for row in kept if row not in refused]
-        touched.update(AgentKey(memory.tenant, memory.agent_id) for memory in inserted)
-        if self.cache is not None:
-            with _Stage(self.metrics, "invalidate"):
-                await self.cache.invalidate(touched)
-        for erasure in batch.erasures:
-            await self.ledger.mark_done(erasure.id)
-        now = self.clock.now()
-        for memory in inserted:
-            self.metrics.event_visible.observe(max(0.0, now - memory.accepted_at))
         letters = [
             DeadLetter(batch.origins[row], "refused_by_store", error) for row, error in refused.items()
         ]
-        return Applied(inserted, [*batch.letters, *letters])
+        return Applied(inserted, [*batch.letters, *letters], batch.erasures, _touched(batch))
+
+    async def conclude(self, applied: Applied) -> None:
+        """Note what is done for good, once no answer from before is in use any more. Raises Unavailable."""
+        for erasure in applied.erasures:
+            await self.ledger.mark_done(erasure.id)
+        now = self.clock.now()
+        for memory in applied.memories:
+            self.metrics.event_visible.observe(max(0.0, now - memory.accepted_at))
 
     async def _insert(self, batch: Batch, rows: Sequence[int]) -> dict[int, str]:
         """Insert those rows; halve what the store refuses until the culprits stand alone, and return them."""
@@ -151,12 +154,16 @@ class Pipeline:
         return expired or self.ledger.covers(memory)
 
 
-def last_offsets(records: Iterable[Record]) -> dict[int, int]:
-    """The next offset to read of each partition, once these records are finished."""
-    ends: dict[int, int] = {}
-    for record in records:
-        ends[record.partition] = max(ends.get(record.partition, 0), record.offset + 1)
-    return ends
+def _touched(batch: Batch) -> frozenset[AgentKey] | None:
+    if any(erasure.kind is SubjectKind.PLAYER for erasure in batch.erasures):
+        return None
+    return frozenset(
+        [
+            *(AgentKey(memory.tenant, memory.agent_id) for memory in batch.memories),
+            *(AgentKey(tombstone.tenant, tombstone.agent_id) for tombstone in batch.tombstones),
+            *(AgentKey(erasure.tenant, agent) for erasure in batch.erasures for agent in erasure.subjects),
+        ]
+    )
 
 
 def _text(put: events.Put) -> str:

@@ -1,4 +1,4 @@
-"""The loop around the pipeline: poll, batch, retry, dead-letter, commit, drain.
+"""The loop around the pipeline: poll, batch, retry, dead-letter, finish, commit, drain.
 
 An outage is waited out for as long as it lasts; a record that can never be processed is set aside, and the
 rest goes on. What is finished is published at once (`wait=indexed` looks at it), and committed behind the
@@ -10,47 +10,60 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-import stamina
 import structlog
 
-from engram.errors import InvalidRequest, Unavailable
+from engram.errors import Unavailable
 from engram.memories import Memory
-from engram.ports import DeadLetter, EventLog, Record, Watermarks
-from stream_workers.pipeline import Batch, Pipeline, last_offsets
+from engram.ports import Cache, DeadLetter, EventLog, Record, Subscription, Watermarks
+from stream_workers.finishing import Finishing, together
+from stream_workers.lag import Lag
+from stream_workers.offsets import Delivery, Offsets
+from stream_workers.patience import Broken, Patience, Rejects
+from stream_workers.pipeline import Applied, Batch, Pipeline
 
 _log = structlog.get_logger("engram.indexer")
 
 GROUP = "indexer"
 POLL_S = 0.5
-MAX_PAUSE_S = 5.0
 PREPARED_AHEAD = 2
 COMMIT_INTERVAL_S = 5.0
 """A flush of Edge stops everything for a tenth of a second, so it is rare; Qdrant's own default is the same."""
 
-T = TypeVar("T")
+DRAIN_S = 5.0
+"""How long a batch in hand may hold up a rebalance."""
+
+LATE_S = 3600.0
+"""How late a write may come that an erasure should have taken: a worker may have slept, or died on its way."""
+
+STUCK_S = 120.0
+"""How long there may be work and none be done before the worker ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a micro-batch closes."""
+    """When a micro-batch closes: whatever comes first."""
 
     records: int = 256
+    bytes: int = 2**20
+    """Of values, behind the first."""
     age_s: float = 0.01
     """How long a batch that is not full waits for more, counted from its first record."""
 
 
-class Broken(Exception):
-    """Nearly every record fails for no reason that is in the records: going on would dead-letter the log."""
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    batch: Batch
+    deliveries: Sequence[Delivery]
 
 
 class Indexer:
-    """Feeds one store from the log, in the order of its partitions."""
+    """One member of the group that feeds a store from the log, in the order of each partition.
 
-    MAX_CONSECUTIVE_FAULTS = 20
+    It is the group's RebalanceListener as well: partitions may come and go while it runs.
+    """
 
     def __init__(
         self,
@@ -58,92 +71,167 @@ class Indexer:
         pipeline: Pipeline,
         watermarks: Watermarks,
         *,
+        cache: Cache | None,
         group: str = GROUP,
         limits: BatchLimits | None = None,
         commit_interval_s: float = COMMIT_INTERVAL_S,
+        stuck_s: float = STUCK_S,
         on_indexed: Callable[[Sequence[Memory]], None] | None = None,
     ) -> None:
         self._event_log = log
         self._pipeline = pipeline
         self._watermarks = watermarks
         self._metrics = pipeline.metrics
-        self._clock = pipeline.clock
         self._group = group
         self._limits = limits or BatchLimits()
         self._commit_interval_s = commit_interval_s
+        self._stuck_s = stuck_s
         self._on_indexed = on_indexed
-        self._finished: dict[int, int] = {}
+        self._offsets = Offsets()
+        self._finishing = Finishing(cache)
         self._committed: dict[int, int] = {}
-        self._faults = 0
+        self._patiently = Patience()
+        self._rejects = Rejects(log, pipeline.metrics, self._patiently)
+        self._lag = Lag(self._offsets, pipeline.metrics, pipeline.clock, self._patiently)
+        self._member: Subscription | None = None
+        self._learned = 0
         self._stopping = asyncio.Event()
+        self._assigned = asyncio.Event()
         self._reading = asyncio.Lock()
-        self.problem: str | None = "not started"
+
+    @property
+    def problem(self) -> str | None:
         """What keeps it from its work at present, None while it works."""
+        return self._patiently.problem
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """The partitions that are its own at present."""
+        return frozenset(self._offsets.positions())
 
     async def run(self, *, burst: bool = False) -> None:
-        """Work until `stop` (or, with `burst`, until the log is drained), then flush and commit."""
-        committed = await self._patiently("log", lambda: self._event_log.committed(self._group))
-        self._committed = dict(committed)
-        self._finished = dict(committed)
-        await self._watermarks.publish(self._finished)
-        self.problem = None
-        committer = asyncio.create_task(self._commit_regularly())
-        try:
-            await self._work(burst=burst)
-        except Broken as error:
-            self.problem = str(error)
-            raise
-        finally:
-            committer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await committer
-            with contextlib.suppress(Unavailable):
-                await self._commit()
+        """Work until `stop` (or, with `burst`, until the log is drained), then flush and commit. Raises Broken."""
+        async with contextlib.AsyncExitStack() as stack:
+            member = await self._patiently(
+                "log",
+                lambda: stack.enter_async_context(self._event_log.subscribe(self._group, self)),
+            )
+            self._member = member
+            self._patiently.problem = None
+            duties = [
+                asyncio.create_task(duty)
+                for duty in (
+                    self._work(member, burst=burst),
+                    self._finishing.run(),
+                    self._commit_regularly(member),
+                    self._lag.watch(member, self._stuck_s, lambda: self._finishing.waiting > 0),
+                )
+            ]
+            try:
+                done, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
+                for duty in done:
+                    duty.result()
+            except Broken as error:
+                self._patiently.problem = str(error)
+                raise
+            finally:
+                for duty in duties:
+                    duty.cancel()
+                await asyncio.gather(*duties, return_exceptions=True)
+                self._member = None
+                with contextlib.suppress(Unavailable):
+                    await self._commit(member)
 
     def stop(self) -> None:
         """Finish the batch in hand and end `run`."""
         self._stopping.set()
 
-    async def _work(self, *, burst: bool) -> None:
+    # --- the partitions --------------------------------------------------------------------------------------
+
+    async def assigned(self, positions: Mapping[int, int]) -> None:
+        """Go on with these partitions at these offsets."""
+        self._offsets.assign(positions)
+        self._learned = 0  # whoever had them before may have died between a late write and this
+        self._committed |= positions
+        self._metrics.rebalances.inc()
+        _log.info("partitions assigned", partitions=sorted(positions))
+        await self._publish()
+        self._assigned.set()
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        """Finish and commit what is in hand of them, within `DRAIN_S`."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    while self._offsets.busy(partitions):  # noqa: ASYNC110 (rare, and for a moment)
+                        await asyncio.sleep(0.01)
+            if self._member is not None:
+                with contextlib.suppress(Unavailable):
+                    await self._commit(self._member)
+        finally:  # whoever shares them out may wait for less than that
+            cut_off = self._offsets.busy(partitions)
+            self._offsets.revoke(partitions)
+            for partition in partitions:
+                self._committed.pop(partition, None)
+            _log.info("partitions revoked", partitions=sorted(partitions), cut_off=cut_off)
+
+    # --- the loop --------------------------------------------------------------------------------------------
+
+    async def _work(self, member: Subscription, *, burst: bool) -> None:
         """Prepare the next batches while the present one is applied: the embedder must never wait for either."""
-        ahead = deque(asyncio.create_task(self._next_batch()) for _ in range(PREPARED_AHEAD))
+        ahead = deque(asyncio.create_task(self._next_batch(member)) for _ in range(PREPARED_AHEAD))
         try:
             while not self._stopping.is_set():
                 done, _ = await asyncio.wait({ahead[0]}, timeout=POLL_S)
+                await self._erase_what_was_learned()
                 if not done:
                     continue
-                batch = ahead.popleft().result()
-                ahead.append(asyncio.create_task(self._next_batch()))
-                if batch.records:
-                    self._metrics.batch_size.observe(len(batch.records))
-                    await self._finish(batch)
-                elif burst:
+                prepared = ahead.popleft().result()
+                ahead.append(asyncio.create_task(self._next_batch(member)))
+                if prepared.batch.records:
+                    self._metrics.batch_size.observe(len(prepared.batch.records))
+                    await self._process(prepared)
+                elif burst and await self._drained(member):
                     return
-                await self._report_lag(batch)
+                await self._lag.report(member, prepared.batch.records)
         finally:
             for task in ahead:
                 task.cancel()
             # Whatever becomes of them, their records are not committed and will be read again.
             await asyncio.gather(*ahead, return_exceptions=True)
 
-    async def _next_batch(self) -> Batch:
+    async def _next_batch(self, member: Subscription) -> _Prepared:
         """Read a micro-batch and prepare it, however long the log or the embedder are away."""
         # The lock's turns are fair: batches are read in the order in which they were begun.
         async with self._reading:
-            records = await self._patiently("log", self._read)
+            records, deliveries = await self._read(member)
         try:
-            return await self._patiently("embedder", lambda: self._pipeline.prepare(records))
+            batch = await self._patiently("embedder", lambda: self._pipeline.prepare(records))
         except Exception as error:
-            self._count_fault(error)
-            return await self._one_by_one(records)
+            self._rejects.count(error)
+            batch = await self._one_by_one(records)
+        return _Prepared(batch, deliveries)
 
-    async def _read(self) -> list[Record]:
-        limit = self._limits.records
-        records = list(await self._event_log.read(self._group, limit=limit, wait_s=POLL_S))
-        if records and len(records) < limit and self._limits.age_s:
+    async def _read(self, member: Subscription) -> tuple[list[Record], list[Delivery]]:
+        """A micro-batch. What is read is noted before anything is awaited: a rebalance has to know of it."""
+        records: list[Record] = []
+        deliveries: list[Delivery] = []
+        wait_s, left = POLL_S, self._limits.bytes
+        while True:
+            limit = self._limits.records - len(records)
+            more = await self._patiently(
+                "log",
+                lambda limit=limit, left=left, wait_s=wait_s: member.read(
+                    limit=limit, max_bytes=left, wait_s=wait_s
+                ),
+            )
+            deliveries.append(self._offsets.deliver(more))
+            records += more
+            left -= sum(len(record.value) for record in more)
+            if not wait_s or not more or len(more) == limit or left <= 0 or not self._limits.age_s:
+                return records, deliveries
             await asyncio.sleep(self._limits.age_s)
-            records += await self._event_log.read(self._group, limit=limit - len(records), wait_s=0)
-        return records
+            wait_s = 0.0
 
     async def _one_by_one(self, records: Sequence[Record]) -> Batch:
         """Find the records that no batch can be made of, and set them aside."""
@@ -153,88 +241,96 @@ class Indexer:
             try:
                 await self._patiently("embedder", lambda record=record: self._pipeline.prepare([record]))
             except Exception as error:
-                self._count_fault(error)
+                self._rejects.count(error)
                 letters.append(DeadLetter(record, "unprocessable", repr(error)))
             else:
                 good.append(record)
-        await self._set_aside(letters)
+        await self._rejects.set_aside(letters)
         batch = await self._patiently("embedder", lambda: self._pipeline.prepare(good))
         return replace(batch, records=records)
 
-    async def _finish(self, batch: Batch) -> None:
-        """Apply a batch until it is applied; set aside what cannot be; publish how far the work has come."""
+    async def _process(self, prepared: _Prepared) -> None:
+        """Apply a batch until it is applied, and set aside what cannot be; it finishes when caches are told."""
+        applied = await self._apply(prepared.batch)
+        self._lag.applied += 1
+
+        async def finish() -> None:
+            for each in applied:
+                await self._patiently("ledger", lambda each=each: self._pipeline.conclude(each))
+            for delivery in prepared.deliveries:
+                self._offsets.finish(delivery)
+            await self._publish()
+
+        await self._finishing.add(together(each.touched for each in applied), finish)
+
+    async def _erase_what_was_learned(self) -> None:
+        """Take what this worker has stored before it heard of an erasure: its ledger lagged, or it slept.
+
+        Between two batches, so that none of its writes is on the way. Whoever processes the erasure's own record
+        has taken all that was there by then.
+        """
+        news = self._pipeline.ledger.learned(self._learned)
+        self._learned += len(news)
+        for erasure in news:
+            if erasure.accepted_at > self._pipeline.clock.now() - LATE_S:
+                lost = await self._patiently(
+                    "store", lambda erasure=erasure: self._pipeline.store.erase(erasure)
+                )
+                await self._finishing.add(frozenset(lost), _nothing)
+
+    async def _apply(self, batch: Batch) -> list[Applied]:
         try:
             applied = await self._patiently("store", lambda: self._pipeline.apply(batch))
         except Exception as error:
-            self._count_fault(error)
-            if len(batch.records) > 1:
-                for record in batch.records:
-                    await self._finish(await self._one_by_one([record]))
-                return
-            await self._set_aside([DeadLetter(batch.records[0], "unprocessable", repr(error))])
-        else:
-            self._faults = 0
-            await self._set_aside(applied.letters)
-            if self._on_indexed is not None:
-                self._on_indexed(applied.memories)
-        self._finished |= last_offsets(batch.records)
-        await self._patiently("watermarks", lambda: self._watermarks.publish(self._finished))
+            self._rejects.count(error)
+            if len(batch.records) == 1:
+                await self._rejects.set_aside([DeadLetter(batch.records[0], "unprocessable", repr(error))])
+                return []
+            return [
+                applied
+                for record in batch.records
+                for applied in await self._apply(await self._one_by_one([record]))
+            ]
+        self._rejects.progress(len(applied.memories))
+        await self._rejects.set_aside(applied.letters)
+        if self._on_indexed is not None:
+            self._on_indexed(applied.memories)
+        return [applied]
 
-    async def _set_aside(self, letters: Sequence[DeadLetter]) -> None:
-        if not letters:
-            return
-        await self._patiently("log", lambda: self._event_log.dead_letter(letters))
-        for letter in letters:
-            self._metrics.dlq_records.labels(letter.reason).inc()
-            place = {"partition": letter.record.partition, "offset": letter.record.offset}
-            _log.warning("dead letter", reason=letter.reason, error=letter.error, **place)
+    # --- how far it has come -----------------------------------------------------------------------------------
 
-    def _count_fault(self, error: Exception) -> None:
-        """Errors that are nobody's word about a record: a few are bad records, a row of them is a bad worker."""
-        if isinstance(error, Broken):
-            raise error
-        _log.error("unexpected error", exc_info=error)
-        self._faults += not isinstance(error, InvalidRequest)
-        if self._faults >= self.MAX_CONSECUTIVE_FAULTS:
-            raise Broken(f"{self._faults} records in a row failed, the last with {error!r}") from error
+    async def _publish(self) -> None:
+        with contextlib.suppress(Unavailable):  # whoever waits for it looks at the commits as well
+            await self._watermarks.publish(self._offsets.positions())
 
-    async def _patiently(self, part: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Call until it is no longer an outage that stops it, with growing pauses up to `MAX_PAUSE_S`."""
-        retries = stamina.retry_context(
-            on=Unavailable, attempts=None, timeout=None, wait_initial=0.1, wait_max=MAX_PAUSE_S
-        )
-        async for attempt in retries:
-            with attempt:
-                try:
-                    result = await call()
-                except Unavailable as error:
-                    self.problem = f"{part}: {error.message}"
-                    raise
-                if attempt.num > 1:
-                    self.problem = None
-                return result
-        raise AssertionError("unlimited attempts came to an end")
+    async def _drained(self, member: Subscription) -> bool:
+        await self._assigned.wait()
+        await self._publish()
+        behind = await self._patiently("log", lambda: self._lag.behind(member))
+        return behind == 0 and not self._finishing.waiting
 
-    async def _report_lag(self, batch: Batch) -> None:
-        with contextlib.suppress(Unavailable):
-            ends = await self._event_log.end()
-            behind = sum(max(0, end - self._finished.get(partition, 0)) for partition, end in ends.items())
-            self._metrics.consumer_lag_records.set(behind)
-            oldest = batch.records[-1].appended_at if batch.records and behind else self._clock.now()
-            self._metrics.consumer_lag_seconds.set(max(0.0, self._clock.now() - oldest))
-
-    async def _commit_regularly(self) -> None:
+    async def _commit_regularly(self, member: Subscription) -> None:
         while True:
             await asyncio.sleep(self._commit_interval_s)
             try:
-                await self._commit()
+                await self._publish()
+                await self._commit(member)
             except Unavailable as error:
                 _log.warning("commit postponed", error=str(error))
 
-    async def _commit(self) -> None:
+    async def _commit(self, member: Subscription) -> None:
         """Make the store durable, then the offsets that stand for it."""
-        finished = dict(self._finished)
-        if finished != self._committed:
+        finished = self._offsets.positions()
+        risen = {
+            partition: offset
+            for partition, offset in finished.items()
+            if offset > self._committed.get(partition, -1)
+        }
+        if risen:
             await self._pipeline.store.flush()
-            await self._event_log.commit(self._group, finished)
-            self._committed = finished
+            await member.commit(risen)
+            self._committed |= {p: o for p, o in risen.items() if p in self._committed}
+
+
+async def _nothing() -> None:
+    """What is finished when nothing waits for it."""

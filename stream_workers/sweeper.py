@@ -27,25 +27,32 @@ class Sweeper:
         tombstone_life_s: float,
         interval_s: float,
         trim_log: Callable[[], Awaitable[int]] | None = None,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`wanted`: whether it is this sweeper's turn, where there are several."""
         self._store = store
         self._clock = clock
         self._tombstone_life_s = tombstone_life_s
         self._interval_s = interval_s
         self._trim_log = trim_log
+        self._wanted = wanted
 
     async def run(self) -> None:
         """Sweep for ever, once at the start."""
         while True:
-            try:
-                removed = await self.sweep()
-                trimmed = await self._trim_log() if self._trim_log else 0
-            except Unavailable as error:
-                _log.warning("sweep postponed", error=error.message)
-            else:
-                if removed or trimmed:
-                    _log.info("swept", memories=removed, records=trimmed)
+            if self._wanted():
+                await self._sweep_patiently()
             await asyncio.sleep(self._interval_s)
+
+    async def _sweep_patiently(self) -> None:
+        try:
+            removed = await self.sweep()
+            trimmed = await self._trim_log() if self._trim_log else 0
+        except Unavailable as error:
+            _log.warning("sweep postponed", error=error.message)
+        else:
+            if removed or trimmed:
+                _log.info("swept", memories=removed, records=trimmed)
 
     async def sweep(self) -> int:
         """Remove everything that is due; return how many points went. Raises Unavailable."""

@@ -10,6 +10,7 @@ import pytest
 from engram.telemetry import set_up_logging
 from tests.processes import EngramProcess, running
 
+pytest_plugins = ["tests.brokers", "tests.qdrant_stand_in.fixtures"]
 HASH = {"ENGRAM_EMBEDDER__KIND": "hash"}
 
 

@@ -16,8 +16,7 @@ from engram.http.operations import application
 from engram.ports import Clock, ErasureLedger, EventLog, Record
 from engram.wiring import Runtime
 from producers.gateway import Gateway, operations
-from stream_workers.runner import Indexer
-from tests.parts import open_parts, pipeline_over
+from tests.parts import indexer_over, open_parts
 
 
 class SetClock:
@@ -56,7 +55,7 @@ class Edge:
     async def index(self) -> None:
         """Let the real worker process everything that is in the log; from now on it goes on working."""
         if self.working is None:
-            worker = Indexer(self.runtime.log, pipeline_over(self.runtime), self.runtime.watermarks)
+            worker = indexer_over(self.runtime)
             self.working = asyncio.create_task(worker.run())
         last = {partition: end - 1 for partition, end in (await self.runtime.log.end()).items()}
         assert await self.runtime.watermarks.reached(last, 60)

@@ -14,6 +14,7 @@ from engram.memories import AgentKey, Memory, PageQuery, Scope
 from engram.ports import NewRecord, Record, VectorStore
 from engram.wiring import Runtime, open_runtime
 from stream_workers.pipeline import Pipeline
+from stream_workers.runner import Indexer
 
 
 @contextlib.asynccontextmanager
@@ -28,12 +29,17 @@ def pipeline_over(runtime: Runtime, store: VectorStore | None = None) -> Pipelin
     """The pipeline on these parts, with another store where one is given."""
     return Pipeline(
         store or runtime.store,
-        runtime.cache,
         runtime.embedder,
         runtime.ledger,
         runtime.clock,
         runtime.metrics,
     )
+
+
+def indexer_over(runtime: Runtime, store: VectorStore | None = None, **options: Any) -> Indexer:
+    """The indexer on these parts, with another store where one is given."""
+    options = {"cache": runtime.cache} | options
+    return Indexer(runtime.log, pipeline_over(runtime, store), runtime.watermarks, **options)
 
 
 def put(

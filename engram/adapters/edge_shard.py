@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import qdrant_edge as edge
 
-from engram.adapters.qdrant_payload import SCHEMA_VERSION
+from engram.adapters.qdrant_payload import NUMBERS, SCHEMA_VERSION
 from engram.errors import Misconfigured, ModelMismatch, Unavailable
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VECTOR = "dense"
-"""The name of the vector; beside it there is room for others."""
+WORDS = "words"
+"""The names of the vectors."""
 
 
 class _About(msgspec.Struct, forbid_unknown_fields=False):
@@ -103,7 +104,8 @@ def _make(path: Path, dim: int) -> None:
     vectors = {VECTOR: edge.EdgeVectorParams(dim, edge.Distance.Cosine)}
     flat = edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10_000)
     try:
-        shard = edge.EdgeShard.create(str(path), edge.EdgeConfig(vectors, hnsw_config=flat))
+        words = {WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
+        shard = edge.EdgeShard.create(str(path), edge.EdgeConfig(vectors, words, hnsw_config=flat))
         for key, schema in _indexes().items():
             shard.update(edge.UpdateOperation.create_field_index(key, schema))
         shard.flush()
@@ -125,6 +127,7 @@ def _indexes() -> dict[str, edge.PayloadSchemaParams]:
         "t": edge.IntegerIndexParams(lookup=False, range=True),
         "expires": edge.IntegerIndexParams(lookup=False, range=True),
         "deleted": edge.IntegerIndexParams(lookup=False, range=True),
+        **{key: edge.FloatIndexParams() for key in NUMBERS},
     }
 
 

@@ -101,9 +101,10 @@ def _from_hub(
     name: str, report: Report, endpoint: str | None, *, network_is_enough: bool
 ) -> tuple[Source | None, str]:
     """The hub's files, or those that an earlier download left in its cache, or why there are none."""
-    import httpx2  # noqa: PLC0415
+    import httpx  # noqa: PLC0415
     import huggingface_hub  # noqa: PLC0415
-    from huggingface_hub.utils import HFValidationError, disable_progress_bars  # noqa: PLC0415
+    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
     disable_progress_bars()
     report(f"asking the hub for {name}")
@@ -115,7 +116,7 @@ def _from_hub(
         directory = huggingface_hub.snapshot_download(name, allow_patterns=wanted, endpoint=endpoint)
     except HFValidationError:
         raise Misconfigured(f"{name!r} is neither a directory with a model nor a model's name") from None
-    except (OSError, ValueError, httpx2.HTTPError) as error:
+    except (OSError, ValueError, httpx.HTTPError) as error:
         # ValueError: somebody else's page, of a sign-in portal say, in place of JSON.
         why = str(error).partition("\n")[0]
     else:

@@ -108,21 +108,25 @@ def expired(now: float) -> Clause:
     return Range("expires", lte=ticks(now))
 
 
-def bounds(condition: Filter) -> Bounds:
-    """The two conditions of a filter. Raises InvalidFilter for a field that memories do not have."""
+def bounds(condition: Filter, *, substrings: bool = True) -> Bounds:
+    """The two conditions of a filter. Raises InvalidFilter for a field that memories do not have.
+
+    `substrings`: whether the engine has the condition `Substring`.
+    """
     match condition:
         case And():
-            parts = [bounds(part) for part in condition.parts]
+            parts = [bounds(part, substrings=substrings) for part in condition.parts]
             return _joined(parts, every=True)
         case Or():
-            parts = [bounds(part) for part in condition.parts]
+            parts = [bounds(part, substrings=substrings) for part in condition.parts]
             return _joined(parts, every=False)
         case Not():
-            part = bounds(condition.part)
+            part = bounds(condition.part, substrings=substrings)
             plain, at_least, at_most = map(_not, (part.plain, part.at_most, part.at_least))
             return Bounds(plain, at_least, at_most, part.doubt)
         case Condition():
-            return _condition(condition)
+            found = _condition(condition)
+            return _there(found.plain.key) if isinstance(found.plain, Substring) and not substrings else found
 
 
 def _joined(parts: list[Bounds], *, every: bool) -> Bounds:
@@ -164,6 +168,12 @@ def _condition(condition: Condition) -> Bounds:
     if name in _NUMBERS:
         return _number(name, condition.op, condition.value)
     raise InvalidFilter(f"{name} is not a field of a memory", path=name)
+
+
+def _there(key: str) -> Bounds:
+    """Whatever is at `key` has to be looked at."""
+    there = Group(must_not=(Empty(key),))
+    return Bounds(there, there, NEVER, there)
 
 
 def _metadata(path: tuple[str, ...], op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:

@@ -31,15 +31,18 @@ from engram.memories import Memory
 if TYPE_CHECKING:
     from engram.memories import Scalar
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 POINT_NAMESPACE = uuid.UUID("c1a5a3c4-58c8-5a0e-9d3b-0a8f6b1d7e90")
 """The UUIDv5 namespace of point ids. Changing it orphans every point."""
 
 READ = ["body", "text"]
 """The keys that `memory` needs."""
 
-_MAX_DEPTH = 64  # Qdrant stores deeper payloads, but from 127 on no search that meets one succeeds
-_TICKS_PER_S = 2**22  # a double between 2004 and 2038 is a whole number of them, below 2**53
+NUMBERS = ["importance", "pos.x", "pos.y", "pos.z"]
+"""The keys with an index of floats: a box among 10,000 places takes 0.1 ms with it, and 15 ms without."""
+
+_MAX_DEPTH = 32  # as gateways have it; protobuf stops at 100 nested messages, and a level takes three
+TICKS_PER_S = 2**22  # a double between 2004 and 2038 is a whole number of them, below 2**53
 _MAX_TICKS = 2**62
 _EXACT = 2**53
 
@@ -93,11 +96,11 @@ def ticks(seconds: float) -> int:
 
     Times of this age never share a tick; those that do (before 2004) are told apart by their body.
     """
-    if seconds >= _MAX_TICKS / _TICKS_PER_S:
+    if seconds >= _MAX_TICKS / TICKS_PER_S:
         return _MAX_TICKS
-    if seconds <= -_MAX_TICKS / _TICKS_PER_S:
+    if seconds <= -_MAX_TICKS / TICKS_PER_S:
         return -_MAX_TICKS
-    return math.floor(seconds * _TICKS_PER_S)
+    return math.floor(seconds * TICKS_PER_S)
 
 
 # --- facts -------------------------------------------------------------------------------------------------
@@ -259,20 +262,26 @@ def _body(memory: Memory) -> str:
 
 def _check(value: object, path: str, depth: int) -> None:
     """Refuse what JSON or the store would change or choke on."""
-    match value:
-        case Mapping() | list() if depth == 0:
+    match value:  # in the order of how often it comes: every value of every memory passes here
+        case str() | bool() | None:
+            pass
+        case float() | int():
+            _check_number(value, path)
+        case dict() | list() | Mapping() if depth == 0:
             raise InvalidEvent(f"nested deeper than {_MAX_DEPTH}", path=path)
-        case Mapping():
-            for key, inner in value.items():
-                _check(inner, f"{path}.{key}", depth - 1)
         case list():
             for inner in value:
                 _check(inner, path, depth - 1)
-        case float():
-            if not math.isfinite(value):
-                raise InvalidEvent("a number that is not finite", path=path)
-        case int():
-            if not -(2**63) <= value < 2**63:
-                raise InvalidEvent("an integer past 64 bits", path=path)
+        case dict() | Mapping():
+            for key, inner in value.items():
+                _check(inner, f"{path}.{key}", depth - 1)
         case _:
             pass
+
+
+def _check_number(value: float, path: str) -> None:
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise InvalidEvent("an integer past 64 bits", path=path)
+    elif not math.isfinite(value):
+        raise InvalidEvent("a number that is not finite", path=path)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from engram.memories import Erasure, Memory, SubjectKind
+from engram.adapters.erased_subjects import ErasedSubjects
+from engram.memories import Erasure, SubjectKind
 from engram.ports import ErasureState
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
+    from engram.adapters.erased_subjects import Subject
     from engram.adapters.sqlite_database import Database
+    from engram.memories import Memory
     from engram.ports import Clock
 
 STATE_RETENTION_S = 365 * 86_400.0
 """How long a finished erasure can be asked for by its id. What it covers is kept for ever."""
-
-_Subject: TypeAlias = "tuple[str, str, str]"
-"""(tenant, kind, subject in its stored form)."""
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS erased_subjects (
@@ -38,15 +39,15 @@ _subjects = msgspec.json.Decoder(tuple[str, ...])
 class SqliteErasureLedger:
     """An ErasureLedger. Holds the newest erasure of every subject in memory."""
 
-    def __init__(self, database: Database, *, clock: Clock, newest: dict[_Subject, float]) -> None:
+    def __init__(self, database: Database, *, clock: Clock, erased: ErasedSubjects) -> None:
         self._database = database
         self._clock = clock
-        self._newest = newest
+        self._erased = erased
 
     @classmethod
     async def open(cls, database: Database, *, clock: Clock) -> Self:
         """The ledger in `database`, which may be the log's too. Raises Unavailable."""
-        return cls(database, clock=clock, newest=await database.write(_load))
+        return cls(database, clock=clock, erased=ErasedSubjects(await database.write(_load)))
 
     async def add(self, erasure: Erasure) -> None:
         """Remember it durably, as running. Adding it again changes nothing. Raises Unavailable."""
@@ -57,12 +58,11 @@ class SqliteErasureLedger:
 
     def covers(self, memory: Memory) -> bool:
         """Whether any erasure takes this memory."""
-        # Most deployments never erase anything, and every memory that is read or written comes by here.
-        return bool(self._newest) and (
-            self._takes(memory, SubjectKind.AGENT, memory.agent_id)
-            or self._takes(memory, SubjectKind.PLAYER, memory.player)
-            or self._takes(memory, SubjectKind.PLAYER, memory.agent_player)
-        )
+        return self._erased.covers(memory)
+
+    def learned(self, since: int) -> Sequence[Erasure]:
+        """The erasures that were added since the ledger was opened, in that order, without the first `since`."""
+        return self._erased.learned(since)
 
     async def mark_done(self, erasure_id: str) -> None:
         """Note, durably, that what it takes has gone. Raises Unavailable."""
@@ -76,21 +76,13 @@ class SqliteErasureLedger:
         """Forget the ids of erasures that were done and are older than a year; return how many. Raises Unavailable."""
         return await self._database.write(partial(_trim, before=self._clock.now() - STATE_RETENTION_S))
 
-    def _takes(self, memory: Memory, kind: SubjectKind, subject: str | None) -> bool:
-        if subject is None:
-            return False
-        newest = self._newest.get((memory.tenant, kind, subject))
-        return newest is not None and memory.accepted_at <= newest
-
     def _remember(self, erasure: Erasure, written: asyncio.Future[None]) -> None:
         if written.cancelled() or written.exception() is not None:
             return
-        for subject in erasure.subjects:
-            entry = (erasure.tenant, erasure.kind.value, subject)
-            self._newest[entry] = max(erasure.accepted_at, self._newest.get(entry, erasure.accepted_at))
+        self._erased.add(erasure)
 
 
-def _load(connection: sqlite3.Connection) -> dict[_Subject, float]:
+def _load(connection: sqlite3.Connection) -> dict[Subject, float]:
     for statement in _SCHEMA:
         connection.execute(statement)
     rows = connection.execute("SELECT tenant, kind, subject, accepted_at FROM erased_subjects")

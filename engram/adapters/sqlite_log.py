@@ -7,6 +7,7 @@ one: a sync costs milliseconds, whether for one record or for thousands.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from engram.adapters import sqlite_segments as segments
-from engram.adapters.sqlite_segments import PARTITION, StoredLetter
+from engram.adapters.sqlite_segments import PARTITION
 from engram.errors import Overloaded, Unavailable
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engram.adapters.sqlite_database import Database
-    from engram.ports import Clock, DeadLetter, NewRecord, Record
+    from engram.ports import Clock, DeadLetter, NewRecord, RebalanceListener, Record, StoredLetter
 
 DEAD_LETTER_RETENTION_S = 14 * 86_400.0
+
+UNBOUNDED = sys.maxsize
 
 WRITE_TIMEOUT_S = 1.8
 """How long an append or a commit waits for a disk that hangs: callers are promised an answer within 2 s."""
@@ -43,6 +46,26 @@ class _Group:
         """Run in the writer's thread, when nothing is added any more."""
         segments.commit(connection, self.positions)
         return segments.append(connection, self.packed, self.appended_at)
+
+
+class SqliteSubscription:
+    """A Subscription to the one partition."""
+
+    def __init__(self, log: SqliteLog, group: str) -> None:
+        self._log = log
+        self._group = group
+
+    async def read(self, *, limit: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
+        """The next records, waiting up to `wait_s` for the first. Raises Unavailable."""
+        return await self._log.read(self._group, limit=limit, max_bytes=max_bytes, wait_s=wait_s)
+
+    async def commit(self, positions: Mapping[int, int]) -> None:
+        """Store, durably, the next offset to read. Never lowers it. Raises Unavailable."""
+        await self._log.commit(self._group, positions)
+
+    async def end(self) -> Mapping[int, int]:
+        """The offset that the next record will get."""
+        return await self._log.end()
 
 
 class SqliteLog:
@@ -129,13 +152,25 @@ class SqliteLog:
         last = len(group.packed) - 1
         return {PARTITION: await self._written(group) + last}
 
-    async def read(self, group: str, *, limit: int, wait_s: float) -> Sequence[Record]:
-        """The group's next records, at most `limit`, waiting up to `wait_s` for the first. Raises Unavailable."""
+    @asynccontextmanager
+    async def subscribe(self, group: str, listener: RebalanceListener) -> AsyncGenerator[SqliteSubscription]:
+        """Become the group's only member. Leaving, it is not told: what it has not committed is read again."""
+        await listener.assigned({PARTITION: self._committed.get(group, 0)})
+        try:
+            yield SqliteSubscription(self, group)
+        finally:
+            self._positions.pop(group, None)
+
+    async def read(
+        self, group: str, *, limit: int, max_bytes: int = UNBOUNDED, wait_s: float
+    ) -> Sequence[Record]:
+        """The group's next records, at most `limit` and, behind the first, `max_bytes`. Raises Unavailable."""
         async with self._turns[group]:
             position = self._positions.get(group, self._committed.get(group, 0))
             if not await self._grows_past(position, wait_s):
                 return []
             records = await self._database.read(partial(segments.read, offset=position, limit=limit))
+            records = records[: _within(records, max_bytes)]
             if records:
                 self._positions[group] = records[-1].offset + 1
             return records
@@ -269,3 +304,13 @@ class SqliteLog:
         self._wake_readers()
         while group := self._writing or self._gathering:
             await asyncio.wait({group.written})
+
+
+def _within(records: Sequence[Record], max_bytes: int) -> int:
+    """How many of the records, at least one, have values of at most `max_bytes` together."""
+    taken = 0
+    for number, record in enumerate(records):
+        taken += len(record.value)
+        if number and taken > max_bytes:
+            return number
+    return len(records)

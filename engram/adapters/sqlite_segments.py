@@ -8,12 +8,11 @@ writes or reads, and has to win it back from a busy event loop each time.
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from engram.ports import DeadLetter, Record
+from engram.ports import DeadLetter, Record, StoredLetter
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,14 +47,6 @@ _SCHEMA = (
 _records = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, dict[str, bytes], float]])
 _headers = msgspec.msgpack.Decoder(dict[str, bytes])
 _encoder = msgspec.msgpack.Encoder()
-
-
-@dataclass(frozen=True, slots=True)
-class StoredLetter:
-    """A dead letter and the Unix time at which it was first set aside."""
-
-    letter: DeadLetter
-    failed_at: float
 
 
 def create(connection: sqlite3.Connection) -> tuple[int, dict[str, int]]:

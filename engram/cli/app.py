@@ -9,7 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from engram.cli.serve import up
+from engram.cli import keys, serve
+from engram.cli.simulation import simulate
 
 LOCAL = "http://127.0.0.1:8080"
 
@@ -60,7 +61,9 @@ def engram(
     """What stands before every verb."""
 
 
-app.command("up", rich_help_panel="Run")(up)
+for verb in (serve.up, serve.gateway, serve.worker, serve.query):
+    app.command(rich_help_panel="Run")(verb)
+app.command("simulate", rich_help_panel="Run")(simulate)
 
 
 # --- by hand -------------------------------------------------------------------------------------------------
@@ -341,6 +344,7 @@ def mod_install(
     luanti.install(world, conf, force=force, as_json=as_json)
 
 
+app.add_typer(keys.app, name="keys", rich_help_panel=CARE)
 app.add_typer(model_verbs, name="model", rich_help_panel=CARE)
 app.add_typer(config_verbs, name="config", rich_help_panel=CARE)
 app.add_typer(mod_verbs, name="mod", rich_help_panel=CARE)

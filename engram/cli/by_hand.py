@@ -23,7 +23,7 @@ ERASED_WITHIN_S = 10.0
 def client(url: str, query_url: str | None = None) -> MemoryClient:
     """A client with the key of the environment."""
     stamina.instrumentation.set_on_retry_hooks([])  # its own log lines would stand between the data
-    return MemoryClient(url, query_url=query_url, api_key=_api_key(), patience_s=PATIENCE_S)
+    return MemoryClient(url, query_url=query_url, api_key=api_key(), patience_s=PATIENCE_S)
 
 
 def connect(url: str, query_url: str | None = None) -> MemoryClient:
@@ -33,8 +33,9 @@ def connect(url: str, query_url: str | None = None) -> MemoryClient:
     return made
 
 
-def _api_key() -> str | None:
-    if (key := os.environ.get("ENGRAM_API_KEY")) is not None:
+def api_key() -> str | None:
+    """The key of the environment. Raises Misconfigured."""
+    if key := os.environ.get("ENGRAM_API_KEY"):
         return key.strip()
     if (path := os.environ.get("ENGRAM_API_KEY_FILE")) is None:
         return None
@@ -79,7 +80,7 @@ def search(url: str, agent_id: str, query: str, k: int, options: Mapping[str, An
 def recent(url: str, agent_id: str, limit: int, kind: str | None, *, as_json: bool) -> None:
     """Print the newest memories of an agent."""
     with connect(url) as memories:
-        page = memories.recent(agent_id, limit, **({"type": kind} if kind else {}))
+        page = memories.recent(agent_id, limit, type=kind or None)
     if as_json:
         terminal.emit(page)
         return

@@ -91,6 +91,8 @@ def _client(environ: Mapping[str, str]) -> Iterator[Setting]:
     for name, default in _CLIENT.items():
         if name in environ:
             yield Setting(name, HIDDEN if name in _SECRETS else environ[name], f"environment {name}")
+        elif name in _SECRETS and f"{name}_FILE" in environ:
+            yield Setting(name, HIDDEN, f"environment {name}_FILE")
         else:
             yield Setting(name, default, "default")
 

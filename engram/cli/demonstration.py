@@ -96,7 +96,7 @@ def _play(memories: MemoryClient, events: Sequence[Event]) -> tuple[Played, dict
 
 def _ask(memories: MemoryClient, question: village.Question, ids: Mapping[str, str]) -> Answer:
     started = time.perf_counter()
-    answer = memories.search(question.agent_id, question.query, SHOWN, more=question.where)
+    answer = memories.search(question.agent_id, question.query, SHOWN, **question.where)
     took_ms = (time.perf_counter() - started) * 1000
     gold = {ids.get(event_id) for event_id in question.gold}
     found = any(memory.id in gold for memory in answer.memories) if question.gold else None

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 from engram import __version__
 from engram import settings as configuration
-from engram.cli import by_hand, checks, luanti, terminal
+from engram.cli import by_hand, checks, luanti, servers, terminal
 from engram.cli.checks import Check, Verdict
 from engram.client import MemoryClient, Readiness, Unreachable
 from engram.errors import EngramError
 from engram.settings import Settings
+from engram.telemetry import set_up_logging
 
 CANARY_TTL_S = 60
 CANARY_WITHIN_S = 5.0
@@ -37,6 +38,7 @@ class Subject:
 def run(subject: Subject, *, wait_s: float | None, canary: bool, as_json: bool) -> bool:
     """Look at everything and print it; whether all is well. With `wait_s`, an engram must be ready by then."""
     settings = configuration.load(data_dir=subject.data_dir)
+    set_up_logging(settings.log_format, "error")  # what goes wrong is told as a check
     with by_hand.client(subject.url) as client:
         readiness = _await_ready(client, wait_s)
         found = list(_checks(subject, settings, client, readiness, needed=wait_s is not None, canary=canary))
@@ -79,6 +81,7 @@ def _checks(
     yield checks.python()
     yield checks.data_directory(settings.data_dir)
     yield checks.open_files()
+    yield from servers.checks(settings)
     yield checks.model(settings.embedder, settings.data_dir)
     if settings.embedder.kind in {"auto", "openvino"}:
         yield checks.processor()
@@ -116,7 +119,7 @@ def _canary(client: MemoryClient) -> Check:
             agent_id, text, event={"type": "canary", "ttl": CANARY_TTL_S}, wait_s=CANARY_WITHIN_S
         )
         indexed = time.perf_counter()
-        answer = client.search(agent_id, text, 5, after=receipt.token, wait_ms=1000)
+        answer = client.search(agent_id, text, 5, after=receipt.token, wait_s=1.0)
         searched = time.perf_counter()
     except EngramError as error:
         return Check("canary", Verdict.FAILED, str(error), "look at the engram's log")

@@ -2,132 +2,60 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
 import socket
 import sys
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import uvicorn
 from starlette.types import ASGIApp
 
-from engram.errors import InvalidRequest
-from engram.grpc.server import Found, Handlers
+from engram.cli import process
+from engram.grpc.server import Handlers
 from engram.grpc.server import serving as grpc_serving
-from engram.http.access import Principal
-from engram.http.call import MAX_AGENT_ID_CHARS
 from engram.http.home import Fact, home
 from engram.http.operations import Check, application
 from engram.memories import PageQuery, Scope
 from engram.settings import Settings
 from engram.wiring import Runtime, open_runtime
 from producers import gateway as writes
-from producers.admission import Event
 from producers.gateway import Gateway
+from producers.rpc import Writes
 from producers.tail import Tail
 from query_service import rest as reads
 from query_service.recall import Recall
-from stream_workers.pipeline import Pipeline
-from stream_workers.runner import GROUP, Indexer
-from stream_workers.sweeper import Sweeper
-
-STOP_S = 3.0
-"""What is still running so long after a stop was asked for is cancelled: the log has it all."""
+from query_service.rpc import Reads
+from stream_workers.runner import Indexer
+from stream_workers.worker import Worker
 
 DEFAULT_PORT = 8080
 
 
 async def run(settings: Settings, host: str, listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stopping.set)
     async with contextlib.AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(settings))
         tail = Tail()
-        gateway, recall = Gateway.over(runtime), _recall(runtime)
-        indexer = Indexer(
-            runtime.log,
-            Pipeline(
-                runtime.store,
-                runtime.cache,
-                runtime.embedder,
-                runtime.ledger,
-                runtime.clock,
-                runtime.metrics,
-            ),
-            runtime.watermarks,
-            on_indexed=tail.publish,
-        )
-        sweeper = Sweeper(
-            runtime.store,
-            runtime.clock,
-            tombstone_life_s=2 * runtime.log.retention_s,
-            interval_s=settings.sweep_interval_s,
-            trim_log=runtime.trim,
-        )
-        server = _server(_application(runtime, gateway, recall, indexer, tail))
+        gateway, recall = Gateway.over(runtime), Recall.over(runtime)
+        worker = Worker(runtime, on_indexed=tail.publish)
+        app = _application(runtime, gateway, recall, worker.indexer, tail)
+        rpc = Writes(gateway, runtime.limits)
+        handlers = Handlers(put=rpc.put, get=Reads(recall, runtime.limits).get, delete=rpc.delete)
         grpc_port = await stack.enter_async_context(
-            grpc_serving(_handlers(gateway, recall), host, settings.grpc_port)
+            grpc_serving(handlers, host, settings.grpc_port, access=runtime.access)
         )
-        work = [
-            asyncio.create_task(server.serve([listener])),
-            asyncio.create_task(indexer.run()),
-            asyncio.create_task(sweeper.run()),
-        ]
-        stop_asked = asyncio.create_task(stopping.wait())
-        _banner(settings, listener, grpc_port)
-        await asyncio.wait({*work, stop_asked}, return_when=asyncio.FIRST_COMPLETED)
-        # Whatever ended first, all ends in order: no new requests, then the batch in hand, then the parts.
-        tail.close()
-        server.should_exit = True
-        indexer.stop()
-        work[-1].cancel()
-        stop_asked.cancel()
-        _, late = await asyncio.wait(work, timeout=STOP_S)
-        for task in late:
-            task.cancel()
-        for outcome in await asyncio.gather(*work, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                raise outcome
 
+        def stop() -> None:
+            tail.close()
+            worker.stop()
 
-def _recall(runtime: Runtime) -> Recall:
-    return Recall(
-        store=runtime.store,
-        embedder=runtime.embedder,
-        cache=runtime.cache,
-        watermarks=runtime.watermarks,
-        ledger=runtime.ledger,
-        pseudonyms=runtime.pseudonyms,
-        metrics=runtime.metrics,
-        clock=runtime.clock,
-    )
-
-
-def _server(app: ASGIApp) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-    )
-    return _Server(config)
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """None of them: they are ours, and uvicorn would raise them once more when it has ended."""
-        yield
+        await process.run(
+            app,
+            listener,
+            work=[worker.run()],
+            stop=stop,
+            started=lambda: _banner(settings, listener, grpc_port),
+        )
 
 
 def _application(runtime: Runtime, gateway: Gateway, recall: Recall, indexer: Indexer, tail: Tail) -> ASGIApp:
@@ -139,48 +67,26 @@ def _application(runtime: Runtime, gateway: Gateway, recall: Recall, indexer: In
 
     return application(
         "engram",
-        [*writes.operations(gateway), *reads.operations(recall), *tail.operations()],
+        [
+            *writes.operations(gateway, runtime.limits),
+            *reads.operations(recall, runtime.limits),
+            *tail.operations(),
+        ],
         metrics=runtime.metrics,
         checks=[Check("indexer", indexer_problem)],
-        pages=[home("Engram", facts)],
+        pages=[home("Engram", facts, needs_keys=runtime.access.needs_keys)],
+        access=runtime.access,
     )
 
 
-def _handlers(gateway: Gateway, recall: Recall) -> Handlers:
-    async def put(
-        principal: Principal,
-        agent_id: str,
-        text: str,
-        metadata: Mapping[str, Any] | None,
-        ttl_s: float | None,
-    ) -> str:
-        event = Event(agent_id=agent_id, text=text, metadata=dict(metadata) if metadata else None, ttl=ttl_s)
-        return await gateway.put(principal.tenant, event)
-
-    async def get(
-        principal: Principal, agent_id: str, query: str, k: int, filters: Mapping[str, Any] | None
-    ) -> Sequence[Found]:
-        ranked = await recall.get(principal, agent_id, query, k, filters)
-        return [Found(agent_id, one.memory, one.score) for one in ranked]
-
-    async def delete(principal: Principal, agent_id: str) -> None:
-        if not 1 <= len(agent_id) <= MAX_AGENT_ID_CHARS:
-            raise InvalidRequest(f"1 to {MAX_AGENT_ID_CHARS} characters", path="agent_id")
-        await gateway.erasures.erase_agent(principal.tenant, agent_id)
-
-    return Handlers(put=put, get=get, delete=delete)
-
-
 async def _facts(runtime: Runtime, indexer: Indexer) -> list[Fact]:
-    settings, now = runtime.settings, runtime.clock.now()
-    everyone = Scope("default")
-    memories = await runtime.store.count(PageQuery(everyone, limit=1, now=now))
-    agents = len(await runtime.store.agents(everyone, limit=1000, now=now))
-    ends, committed = await runtime.log.end(), await runtime.log.committed(GROUP)
+    settings = runtime.settings
+    ends, committed = await runtime.log.end(), await runtime.log.committed(runtime.group)
     behind = sum(end - committed.get(partition, 0) for partition, end in ends.items())
     return [
         Fact("State", indexer.problem or "ready", well=indexer.problem is None),
-        Fact("Memories", f"{memories:,} of {agents:,} agents" + (" and more" if agents == 1000 else "")),  # noqa: PLR2004
+        # The page is open: with keys, what tenants have is not for everybody.
+        *([] if runtime.access.needs_keys else [await _memories(runtime)]),
         Fact("Log", f"{settings.log.kind}, {sum(ends.values()):,} records, {behind:,} not yet committed"),
         Fact("Store", settings.store.kind),
         Fact("Cache", settings.cache.kind),
@@ -189,9 +95,15 @@ async def _facts(runtime: Runtime, indexer: Indexer) -> list[Fact]:
     ]
 
 
+async def _memories(runtime: Runtime) -> Fact:
+    everyone, now = Scope("default"), runtime.clock.now()
+    memories = await runtime.store.count(PageQuery(everyone, limit=1, now=now))
+    agents = len(await runtime.store.agents(everyone, limit=1000, now=now))
+    return Fact("Memories", f"{memories:,} of {agents:,} agents" + (" and more" if agents == 1000 else ""))  # noqa: PLR2004
+
+
 def _banner(settings: Settings, listener: socket.socket, grpc_port: int) -> None:
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]" if ":" in host else host
+    address, port = process.address(listener)
     url = f"http://{address}:{port}"
     flag = "" if port == DEFAULT_PORT else f" --url {url}"
     lines = [

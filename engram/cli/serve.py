@@ -1,25 +1,37 @@
-"""`engram up`: the whole system in one process. Only its options; what it does lies in `embedded`."""
+"""The verbs that run services. Only their options; what they do lies in `embedded` and `distributed`."""
+
+# ruff: noqa: PLC0415 (help must be instant)
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import signal
 import socket
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engram.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from engram.settings import Settings
+
+GATEWAY_PORT = 8081
+GATEWAY_GRPC_PORT = 50_052
+
+Host = Annotated[str, typer.Option(help="The address to listen on; another than loopback needs API keys.")]
 
 
 def up(
     data: Annotated[
         Path | None, typer.Option(help="Where memories, log and model lie. Default: ENGRAM_DATA_DIR.")
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(help="The HTTP port, 0 = any free one. Default: 8080.", min=0, max=65535)
     ] = None,
@@ -34,21 +46,114 @@ def up(
 
     Example: engram up --data ./data --port 8080
     """
-    import uvloop  # noqa: PLC0415 (help must be instant)
+    import uvloop
 
-    from engram import settings as configuration  # noqa: PLC0415
-    from engram.cli.embedded import run  # noqa: PLC0415
-    from engram.http.access import require_loopback  # noqa: PLC0415
-    from engram.telemetry import set_up_logging  # noqa: PLC0415
+    from engram import settings as configuration
+    from engram.cli.embedded import run
 
     settings = configuration.load(data_dir=data, http_port=port, grpc_port=grpc_port)
+    _prepare(settings, host)
+    with _listening(host, settings.http_port) as listener:
+        uvloop.run(run(settings, host, listener))
+
+
+def gateway(
+    host: Host = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="The HTTP port, 0 = any free one. Default: 8081.", min=0, max=65535)
+    ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="The gRPC port, 0 = any free one. Default: 50052.", min=0, max=65535)
+    ] = None,
+) -> None:
+    """Run a gateway: it takes events in and makes them durable in Kafka.
+
+    Any number may run side by side. Needs ENGRAM_LOG__BOOTSTRAP, ENGRAM_STORE__URL and ENGRAM_PLAYER_KEY.
+
+    Example: ENGRAM_LOG__BOOTSTRAP=kafka:9092 ENGRAM_STORE__URL=http://qdrant:6333 engram gateway
+    """
+    import uvloop
+
+    from engram import settings as configuration
+    from engram.cli.distributed import run_gateway
+
+    settings = configuration.load(http_port=port, grpc_port=grpc_port)
+    chosen = settings.model_fields_set
+    _prepare(settings, host)
+    http = settings.http_port if "http_port" in chosen else GATEWAY_PORT
+    grpc = settings.grpc_port if "grpc_port" in chosen else GATEWAY_GRPC_PORT
+    with _listening(host, http) as listener:
+        uvloop.run(run_gateway(settings, host, listener, grpc))
+
+
+def query(
+    host: Host = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="The HTTP port, 0 = any free one. Default: 8080.", min=0, max=65535)
+    ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="The gRPC port, 0 = any free one. Default: 50051.", min=0, max=65535)
+    ] = None,
+) -> None:
+    """Run a query service: it answers searches, from the cache where it can.
+
+    Any number may run side by side. Needs ENGRAM_LOG__BOOTSTRAP, ENGRAM_STORE__URL and ENGRAM_PLAYER_KEY.
+
+    Example: ENGRAM_LOG__BOOTSTRAP=kafka:9092 ENGRAM_STORE__URL=http://qdrant:6333 engram query
+    """
+    import uvloop
+
+    from engram import settings as configuration
+    from engram.cli.distributed import run_query
+
+    settings = configuration.load(http_port=port, grpc_port=grpc_port)
+    _prepare(settings, host)
+    with _listening(host, settings.http_port) as listener:
+        uvloop.run(run_query(settings, host, listener, settings.grpc_port))
+
+
+def worker(
+    host: Annotated[str, typer.Option(help="The address of /metrics, /ready and /health.")] = "127.0.0.1",
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Its port, 0 = any free one. Default: 8000.", min=0, max=65535)
+    ] = None,
+    burst: Annotated[bool, typer.Option("--burst", help="End when the log is drained.")] = False,  # noqa: FBT002
+) -> None:
+    """Run a stream worker: it turns events into memories.
+
+    Workers share the log's partitions among them, and take over from each other. Needs ENGRAM_LOG__BOOTSTRAP
+    and ENGRAM_STORE__URL.
+
+    Example: ENGRAM_LOG__BOOTSTRAP=kafka:9092 ENGRAM_STORE__URL=http://qdrant:6333 engram worker
+    """
+    import uvloop
+
+    from engram import settings as configuration
+    from engram.cli.distributed import run_worker
+
+    settings = configuration.load(metrics_port=metrics_port)
+    _prepare(settings)
+    with _listening(host, settings.metrics_port) as listener:
+        uvloop.run(run_worker(settings, listener, burst=burst))
+
+
+def _prepare(settings: Settings, host: str | None = None) -> None:
+    """Set up what belongs to the process. `host`: where it serves tenants' memories."""
+    from engram.http.access import require_loopback
+    from engram.telemetry import set_up_logging
+
+    # The first process of a container hears no signal without a handler: a stop during the start would be lost.
+    signal.signal(signal.SIGTERM, _end)
     set_up_logging(settings.log_format, settings.log_level)
-    require_loopback(host)
+    if host is not None and settings.api_keys_file is None:
+        require_loopback(host)
     # A busy event loop must not starve the threads of the log and the embedder: at Python's default of 5 ms
     # an append beside a saturated loop was seen to take a minute, at half a millisecond 20 ms.
     sys.setswitchinterval(0.0005)
-    with _listening(host, settings.http_port) as listener:
-        uvloop.run(run(settings, host, listener))
+
+
+def _end(signum: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + signum)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from engram.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
 from engram.grpc import memory_pb2, memory_pb2_grpc
-from engram.http.access import ANYONE, Principal
+from engram.http.access import KEYLESS, Access, Forbidden, Grant, Principal, Unauthenticated, only
 from engram.memories import Memory
 
 _log = structlog.get_logger("engram.grpc")
@@ -25,6 +25,7 @@ _log = structlog.get_logger("engram.grpc")
 SERVICE = memory_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 MAX_MESSAGE_BYTES = 2**20
 GRACE_S = 1.0
+_NEEDS = {"PutMemory": Grant.INGEST, "GetMemory": Grant.QUERY, "DeleteMemory": Grant.ERASE}
 
 T = TypeVar("T")
 
@@ -55,13 +56,19 @@ class Handlers:
 
 
 @contextlib.asynccontextmanager
-async def serving(handlers: Handlers, host: str, port: int) -> AsyncGenerator[int]:
-    """Serve until the context ends; yields the port. Raises Misconfigured when it cannot be had."""
+async def serving(
+    handlers: Handlers, host: str, port: int, *, access: Access = KEYLESS
+) -> AsyncGenerator[int]:
+    """Serve until the context ends; yields the port. Raises Misconfigured when it cannot be had.
+
+    The calls are for callers that `access` lets in; health and reflection are open.
+    """
+    door = _Door(access)
     server = grpc.aio.server(
-        interceptors=(_Unreadable(),),
+        interceptors=(_Unreadable(door),),
         options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
     )
-    memory_pb2_grpc.add_MemoryServiceServicer_to_server(_Servicer(handlers), server)
+    memory_pb2_grpc.add_MemoryServiceServicer_to_server(_Servicer(handlers, door), server)
     states = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(states, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -93,8 +100,35 @@ def _is_free(host: str, port: int) -> bool:
     return True
 
 
+class _Door:
+    """Lets callers in, by the key in the metadata `authorization`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def enter(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
+        """The caller of one of MemoryService's methods; ends the call of one who may not."""
+        metadata = context.invocation_metadata() or ()
+        sent = [value for name, value in metadata if name == "authorization"]
+        try:
+            principal = self._access.principal(only([_text(value) for value in sent]))
+            principal.require(_NEEDS[method])
+        except Unauthenticated as error:
+            await _abort(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
+        except Forbidden as error:
+            await _abort(context, grpc.StatusCode.PERMISSION_DENIED, str(error))
+        return principal
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
 class _Unreadable(grpc.aio.ServerInterceptor):
     """Answers bytes that are no message with INVALID_ARGUMENT, where gRPC itself would say UNKNOWN."""
+
+    def __init__(self, door: _Door) -> None:
+        self._door = door
 
     async def intercept_service(
         self,
@@ -107,6 +141,7 @@ class _Unreadable(grpc.aio.ServerInterceptor):
         parse, answer = handler.request_deserializer, handler.unary_unary
         if parse is None or answer is None:
             return handler
+        service, _, method = handler_call_details.method.removeprefix("/").partition("/")
 
         def parsed(data: bytes) -> object:
             try:
@@ -116,8 +151,10 @@ class _Unreadable(grpc.aio.ServerInterceptor):
 
         async def call(request: object, context: Any) -> object:  # noqa: ANN401 (grpc and grpc.aio differ)
             if request is None:
-                await context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT, "the request is not a message of this call"
+                if service == SERVICE:  # who may not call it is told nothing else
+                    await self._door.enter(method, context)
+                await _abort(
+                    context, grpc.StatusCode.INVALID_ARGUMENT, "the request is not a message of this call"
                 )
             return await answer(request, context)
 
@@ -127,18 +164,20 @@ class _Unreadable(grpc.aio.ServerInterceptor):
 class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
     """Translates between messages and handlers; errors become status codes."""
 
-    def __init__(self, handlers: Handlers) -> None:
+    def __init__(self, handlers: Handlers, door: _Door) -> None:
         self._handlers = handlers
+        self._door = door
 
     async def PutMemory(  # noqa: N802 (gRPC names it)
         self, request: memory_pb2.PutMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> memory_pb2.PutMemoryResponse:
         put = await self._offered(self._handlers.put, context)
+        principal = await self._door.enter("PutMemory", context)
         ttl = float(request.ttl_seconds) if request.HasField("ttl_seconds") else None
 
         async def call() -> str:
             metadata = _object(request.metadata_json, "metadata_json")
-            return await put(ANYONE, request.agent_id, request.text, metadata, ttl)
+            return await put(principal, request.agent_id, request.text, metadata, ttl)
 
         return memory_pb2.PutMemoryResponse(success=True, id=await _translated(call, context))
 
@@ -146,10 +185,11 @@ class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
         self, request: memory_pb2.GetMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> memory_pb2.GetMemoryResponse:
         get = await self._offered(self._handlers.get, context)
+        principal = await self._door.enter("GetMemory", context)
 
         async def call() -> Sequence[Found]:
             filters = _object(request.filters_json, "filters_json")
-            return await get(ANYONE, request.agent_id, request.query_text, request.k or 5, filters)
+            return await get(principal, request.agent_id, request.query_text, request.k or 5, filters)
 
         found = await _translated(call, context)
         return memory_pb2.GetMemoryResponse(memories=[_message(each) for each in found])
@@ -158,7 +198,8 @@ class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
         self, request: memory_pb2.DeleteMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> memory_pb2.DeleteMemoryResponse:
         delete = await self._offered(self._handlers.delete, context)
-        await _translated(lambda: delete(ANYONE, request.agent_id), context)
+        principal = await self._door.enter("DeleteMemory", context)
+        await _translated(lambda: delete(principal, request.agent_id), context)
         return memory_pb2.DeleteMemoryResponse(success=True)
 
     async def _offered(self, handler: T | None, context: grpc.aio.ServicerContext[Any, Any]) -> T:

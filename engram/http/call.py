@@ -16,8 +16,8 @@ import zstandard
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from engram.errors import InvalidRequest, Overloaded, Unavailable
-from engram.http.access import Grant, Principal
+from engram.errors import InvalidRequest, Overloaded, RateLimited, Unavailable
+from engram.http.access import Forbidden, Grant, Principal, Unauthenticated
 
 MAX_BODY_BYTES = 2**20
 MAX_AGENT_ID_CHARS = 256
@@ -57,9 +57,8 @@ class Call:
         return self.principal.tenant
 
     def require(self, grant: Grant) -> None:
-        """Raise Refused (403) unless the caller's key has this scope."""
-        if grant not in self.principal.grants:
-            raise Refused(403, "forbidden", f"this needs a key with the scope {grant}")
+        """Raise Forbidden (403) unless the caller's key has this scope."""
+        self.principal.require(grant)
 
     def path(self, name: str) -> str:
         """A parameter of the path, percent-decoded. Raises InvalidRequest when it is not UTF-8."""
@@ -70,7 +69,23 @@ class Call:
 
     def params(self, kind: type[T]) -> T:
         """The query string as a struct whose fields are all texts. Raises InvalidRequest."""
-        return _convert(self.request.query_params, kind)
+        return _convert(self.query(), kind)
+
+    def query(self) -> dict[str, str]:
+        """The query string. Raises InvalidRequest where a reader would guess: broken UTF-8, a name twice."""
+        raw: bytes = self.request.scope["query_string"]
+        if not raw:
+            return {}
+        try:
+            unquote_to_bytes(raw).decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest("the query string is not percent-encoded UTF-8") from error
+        found: dict[str, str] = {}
+        for name, value in self.request.query_params.multi_items():
+            if name in found:
+                raise InvalidRequest("given more than once", path=name)
+            found[name] = value
+        return found
 
     async def body(self) -> bytes:
         """The inflated body. Raises Refused (413, 415) and InvalidRequest."""
@@ -147,7 +162,7 @@ def decode(raw: bytes, kind: type[T]) -> T:
 
 def _convert(values: Mapping[str, str], kind: type[T]) -> T:
     try:
-        return msgspec.convert(dict(values), kind, strict=False)
+        return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error) from error
 
@@ -188,11 +203,16 @@ def refusal(error: Exception, request_id: str) -> Response:
     match error:
         case Refused():
             status, code, message, details = error.status, error.code, error.message, dict(error.details)
+        case Unauthenticated():
+            status, code, message, details = 401, "unauthorized", str(error), {}
+            headers["WWW-Authenticate"] = "Bearer"
+        case Forbidden():
+            status, code, message, details = 403, "forbidden", str(error), {}
         case InvalidRequest():
             status, code, message = 400, error.code, error.message
             details = {"path": error.path} if error.path else {}
         case Unavailable():
-            status, code = (429, "overloaded") if isinstance(error, Overloaded) else (503, "unavailable")
+            status, code = _outage(error)
             message, details = error.message, {"retry_after_ms": error.retry_after_ms}
             top["retry_after_ms"] = error.retry_after_ms  # a Luanti mod sees no headers
             headers["Retry-After"] = str(max(1, -(-error.retry_after_ms // 1000)))
@@ -200,6 +220,16 @@ def refusal(error: Exception, request_id: str) -> Response:
             status, code, message, details = 500, "internal", "an error of ours; the log has it", {}
     body = {"code": code, "message": message, "details": details, "request_id": request_id, **top}
     return reply({"error": body, **top}, status, headers)
+
+
+def _outage(error: Unavailable) -> tuple[int, str]:
+    match error:
+        case RateLimited():
+            return 429, "rate_limited"
+        case Overloaded():
+            return 429, "overloaded"
+        case _:
+            return 503, "unavailable"
 
 
 def request_id(request: Request) -> str:

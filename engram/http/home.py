@@ -23,8 +23,12 @@ class Fact:
     well: bool | None = None
 
 
-def home(title: str, facts: Callable[[], Awaitable[Sequence[Fact]]]) -> Route:
-    """The page as a route; `facts` is asked at every visit."""
+def home(title: str, facts: Callable[[], Awaitable[Sequence[Fact]]], *, needs_keys: bool = False) -> Route:
+    """The page as a route; `facts` is asked at every visit.
+
+    The page is open to whoever reaches the port: with keys, facts must tell nothing of what tenants have.
+    """
+    key = "export ENGRAM_API_KEY=ID.SECRET\n" if needs_keys else ""
 
     async def page(_request: Request) -> Response:
         rows = "".join(_row(fact) for fact in await facts())
@@ -35,7 +39,7 @@ def home(title: str, facts: Callable[[], Awaitable[Sequence[Fact]]]) -> Route:
             f"<p>Memory for game agents, version {html.escape(__version__)}.</p><table>{rows}</table>"
             "<p><a href=/docs>API documentation</a> · <a href=/openapi.json>openapi.json</a> ·"
             " <a href=/metrics>metrics</a> · <a href=/ready>ready</a> · <a href=/health>health</a></p>"
-            "<h2>Try it</h2><pre>engram demo\nengram put npc:woodcutter-1 &quot;pine trees stand north of the lake&quot;"
+            f"<h2>Try it</h2><pre>{key}engram demo\nengram put npc:woodcutter-1 &quot;pine trees stand north of the lake&quot;"
             "\nengram search npc:woodcutter-1 &quot;where are trees&quot;</pre></main></html>"
         )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engram.http.operations import Operation
 
 _REF = "#/components/schemas/{name}"
+_SCHEME = "key"
 
 
 class ErrorBody(msgspec.Struct):
@@ -35,21 +36,29 @@ class ErrorAnswer(msgspec.Struct):
     retry_after_ms: int | None = None
 
 
-def document(service: str, operations: Sequence[Operation]) -> bytes:
-    """OpenAPI 3.1 as JSON."""
+def document(service: str, operations: Sequence[Operation], *, needs_keys: bool = False) -> bytes:
+    """OpenAPI 3.1 as JSON; with keys, it names the scheme and the scope that each operation needs."""
     types = [kind for op in operations for kind in (op.body, op.answer, op.params) if kind is not None]
     schemas, components = msgspec.json.schema_components([*types, ErrorAnswer], ref_template=_REF)
     by_type = {id(kind): schema for kind, schema in zip([*types, ErrorAnswer], schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     for op in operations:
         for method in op.methods:
-            paths.setdefault(op.path, {})[method.lower()] = _operation(op, method, by_type, components)
+            described = _operation(op, method, by_type, components)
+            if needs_keys:
+                described["security"] = [{_SCHEME: [op.needs]}]
+            paths.setdefault(op.path, {})[method.lower()] = described
+    parts: dict[str, Any] = {"schemas": components}
+    if needs_keys:
+        parts["securitySchemes"] = {
+            _SCHEME: {"type": "http", "scheme": "bearer", "bearerFormat": "ID.SECRET"}
+        }
     return orjson.dumps(
         {
             "openapi": "3.1.0",
             "info": {"title": f"Engram {service}", "version": __version__},
             "paths": paths,
-            "components": {"schemas": components},
+            "components": parts,
         }
     )
 
@@ -101,7 +110,7 @@ def render(description: bytes) -> str:
     api = orjson.loads(description)
     rows = [
         f"<section><h2><b>{method.upper()}</b> <code>{html.escape(path)}</code></h2>"
-        f"<p>{html.escape(op['summary'])}</p>{_details(op)}</section>"
+        f"<p>{html.escape(op['summary'])}{_needs(op)}</p>{_details(op)}</section>"
         for path, methods in api["paths"].items()
         for method, op in methods.items()
         if method != "put"
@@ -117,6 +126,11 @@ def render(description: bytes) -> str:
         " <a href=/openapi.json>openapi.json</a> · every POST takes PUT as the same</p>"
         f"{''.join(rows)}<h1>Types</h1>{''.join(types)}</main></html>"
     )
+
+
+def _needs(op: dict[str, Any]) -> str:
+    scopes = [scope for scheme in op.get("security", ()) for scope in scheme[_SCHEME]]
+    return "".join(f" · key with the scope <code>{html.escape(scope)}</code>" for scope in scopes)
 
 
 def _details(op: dict[str, Any]) -> str:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engram.errors import EngramError, InvalidRequest, Unavailable
-from engram.http.access import ANYONE, Grant
+from engram.errors import EngramError, InvalidRequest, RateLimited, Unavailable
+from engram.http.access import KEYLESS, Access, Forbidden, Grant, Unauthenticated, only
 from engram.http.call import Call, Refused, refusal, reply, reply_encoded, request_id
+from engram.http.elsewhere import Elsewhere
 from engram.http.openapi import document, render
 from engram.telemetry import CONTENT_TYPE, Metrics
 
@@ -46,7 +48,12 @@ class Operation:
     @property
     def methods(self) -> list[str]:
         """The HTTP methods that reach it."""
-        return ["POST", "PUT"] if self.method == "POST" else [self.method]
+        return methods(self.method)
+
+
+def methods(method: str) -> list[str]:
+    """The methods that a route of this method takes."""
+    return ["POST", "PUT"] if method == "POST" else [method]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +71,15 @@ def application(
     metrics: Metrics,
     checks: Sequence[Check] = (),
     pages: Sequence[Route] = (),
+    access: Access = KEYLESS,
+    elsewhere: Elsewhere | None = None,
 ) -> ASGIApp:
-    """The ASGI application of a service: its operations, /health, /ready, /metrics, /docs, /openapi.json."""
-    description = document(service, operations)
+    """The ASGI application of a service: its operations, /health, /ready, /metrics, /docs, /openapi.json.
+
+    The operations are for callers that `access` lets in; everything else is open, `pages` too. What stands in
+    `elsewhere` is refused with the name of the service that answers it.
+    """
+    description = document(service, operations, needs_keys=access.needs_keys)
 
     async def health(_request: Request) -> Response:
         return reply({"status": "ok", "service": service})
@@ -96,7 +109,7 @@ def application(
             response.headers.update(error.headers or {})  # Allow, with a 405
         return response
 
-    routes = [Route(op.path, _endpoint(op, metrics), methods=op.methods) for op in operations]
+    routes = [Route(op.path, _endpoint(op, metrics, access), methods=op.methods) for op in operations]
     open_routes = [
         Route("/health", health),
         Route("/ready", ready),
@@ -104,35 +117,67 @@ def application(
         Route("/openapi.json", openapi),
         Route("/docs", docs),
     ]
-    app = Starlette(routes=[*routes, *open_routes, *pages], exception_handlers={HTTPException: fault})
+    others = [] if elsewhere is None else _others(elsewhere)
+    app = Starlette(
+        routes=[*routes, *open_routes, *pages, *others], exception_handlers={HTTPException: fault}
+    )
     app.router.redirect_slashes = False
     return _EncodedPaths(app)
 
 
-def _endpoint(operation: Operation, metrics: Metrics) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    operation: Operation, metrics: Metrics, access: Access
+) -> Callable[[Request], Awaitable[Response]]:
     name = f"{operation.method} {operation.path}"
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
-        call = Call(request, ANYONE, request_id(request))
+        spoken_of = request_id(request)
+        authorization = only(request.headers.getlist("authorization"))
         try:
+            call = Call(request, access.principal(authorization), spoken_of)
             call.require(operation.needs)
+            call.query()  # what is ambiguous is refused, also where no parameter is looked at
             response = await operation.handler(call)
-        except (EngramError, Refused) as error:
-            response = refusal(error, call.request_id)
-            if isinstance(error, Unavailable):
-                _log.warning("unavailable", route=name, error=str(error), request_id=call.request_id)
-            elif not isinstance(error, InvalidRequest | Refused):
-                _log.error("failed", route=name, error=str(error), request_id=call.request_id)
+            if isinstance(response, StreamingResponse):
+                response.body_iterator = _while_valid(response.body_iterator, access, authorization)
+        except (EngramError, Refused, Unauthenticated, Forbidden) as error:
+            response = refusal(error, spoken_of)
+            if isinstance(error, Unavailable) and not isinstance(error, RateLimited):
+                _log.warning("unavailable", route=name, error=str(error), request_id=spoken_of)
+            elif isinstance(error, EngramError) and not isinstance(error, InvalidRequest | RateLimited):
+                _log.error("failed", route=name, error=str(error), request_id=spoken_of)
         except Exception:
-            _log.exception("failed", route=name, request_id=call.request_id)
-            response = refusal(RuntimeError(), call.request_id)
-        response.headers["X-Request-Id"] = call.request_id
+            _log.exception("failed", route=name, request_id=spoken_of)
+            response = refusal(RuntimeError(), spoken_of)
+        response.headers["X-Request-Id"] = spoken_of
         metrics.http_requests.labels(name, str(response.status_code)).inc()
         _log.debug("answered", route=name, code=response.status_code, seconds=time.perf_counter() - started)
         return response
 
     return endpoint
+
+
+async def _while_valid(
+    chunks: AsyncIterable[Any], access: Access, authorization: str | None
+) -> AsyncGenerator[Any]:
+    """An answer without end is for those whose key is valid all the while."""
+    async with contextlib.aclosing(cast("AsyncGenerator[Any]", chunks)) as stream:
+        async for chunk in stream:
+            try:
+                access.principal(authorization)
+            except Unauthenticated:
+                return
+            yield chunk
+
+
+def _others(elsewhere: Elsewhere) -> list[Route]:
+    async def endpoint(request: Request) -> Response:
+        message = f"{request.method} {request.scope['path']} is answered by the {elsewhere.service} service"
+        refused = Refused(404, "wrong_service", message, service=elsewhere.service)
+        return refusal(refused, request_id(request))
+
+    return [Route(path, endpoint, methods=methods(method)) for method, path in elsewhere.routes]
 
 
 class _EncodedPaths:

@@ -1,13 +1,27 @@
 """The adapters that the suites of the store run over."""
 
+import contextlib
+
 import pytest
 
 from engram.adapters.qdrant_edge import EdgeStore
 
+STORES = ["edge", "memory", "server"]
 
-@pytest.fixture(params=["edge", "memory"])
-async def store(request, tmp_path):
+
+@contextlib.asynccontextmanager
+async def open_store(kind, path, qdrant, dim=4):
+    """An empty store of that kind."""
+    if kind == "server":
+        async with qdrant.store(dim=dim) as opened:
+            yield opened
+        return
+    async with EdgeStore.open(path if kind == "edge" else None, model_id="hash", dim=dim) as opened:
+        yield opened
+
+
+@pytest.fixture(params=STORES)
+async def store(request, tmp_path, qdrant):
     """An empty store for vectors of four dimensions."""
-    path = tmp_path / "store" if request.param == "edge" else None
-    async with EdgeStore.open(path, model_id="hash", dim=4) as opened:
+    async with open_store(request.param, tmp_path / "store", qdrant) as opened:
         yield opened

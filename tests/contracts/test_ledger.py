@@ -7,11 +7,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engram.adapters.kafka_connection import KafkaConnection
+from engram.adapters.kafka_ledger import KafkaErasureLedger
 from engram.adapters.sqlite_database import Database
 from engram.adapters.sqlite_ledger import SqliteErasureLedger
 from engram.memories import Erasure, Memory, SubjectKind
@@ -35,12 +39,18 @@ def sqlite(folder: Path) -> Opener:
     return opened
 
 
-ADAPTERS = [sqlite]
+def kafka_ledger(bootstrap: str, prefix: str) -> Opener:
+    def opened() -> AbstractAsyncContextManager[ErasureLedger]:
+        return KafkaErasureLedger.open(KafkaConnection(bootstrap), topic=f"{prefix}.erasures")
+
+    return opened
 
 
-@pytest.fixture(params=ADAPTERS, ids=lambda adapter: adapter.__name__)
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    return request.param(tmp_path)
+@pytest.fixture(params=["sqlite", "kafka"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path, unique: str) -> Opener:
+    if request.param == "kafka":
+        return kafka_ledger(request.getfixturevalue("kafka").bootstrap, unique)
+    return sqlite(tmp_path)
 
 
 @pytest.fixture
@@ -164,16 +174,29 @@ memories = st.builds(
 )
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(asked=st.lists(erasures, max_size=6), remembered=st.lists(memories, max_size=20))
+asked = st.lists(erasures, max_size=6)
+remembered = st.lists(memories, max_size=20)
+
+
+@settings(max_examples=50, deadline=None)
+@given(asked=asked, remembered=remembered)
 async def test_it_covers_exactly_what_one_of_its_erasures_covers(
-    adapter: Callable[[Path], Opener],
-    tmp_path_factory: pytest.TempPathFactory,
-    asked: list[Erasure],
-    remembered: list[Memory],
+    tmp_path_factory: pytest.TempPathFactory, asked: list[Erasure], remembered: list[Memory]
 ) -> None:
-    opener = adapter(tmp_path_factory.mktemp("ledger"))
+    await covers_exactly_what_one_covers(sqlite(tmp_path_factory.mktemp("ledger")), asked, remembered)
+
+
+@settings(max_examples=5, deadline=None)
+@given(asked=asked, remembered=remembered)
+async def test_the_one_in_kafka_covers_exactly_what_one_of_its_erasures_covers(
+    kafka: Any, asked: list[Erasure], remembered: list[Memory]
+) -> None:
+    await covers_exactly_what_one_covers(kafka_ledger(kafka.bootstrap, f"t{uuid4().hex}"), asked, remembered)
+
+
+async def covers_exactly_what_one_covers(
+    opener: Opener, asked: list[Erasure], remembered: list[Memory]
+) -> None:
     expected = [any(erasure.covers(memory) for erasure in asked) for memory in remembered]
     async with opener() as ledger:
         for erasure in asked:
@@ -181,3 +204,15 @@ async def test_it_covers_exactly_what_one_of_its_erasures_covers(
         assert [ledger.covers(memory) for memory in remembered] == expected
     async with opener() as ledger:
         assert [ledger.covers(memory) for memory in remembered] == expected
+
+
+async def test_what_has_been_learned_is_told_once_and_in_order(ledger: ErasureLedger) -> None:
+    known = len(ledger.learned(0))
+    first, second = (Erasure(f"e{n}", "default", SubjectKind.AGENT, (f"npc:{n}",), 100.0 + n) for n in (1, 2))
+    await ledger.add(first)
+    await ledger.add(second)
+    await ledger.add(first)
+    await ledger.mark_done("e1")
+    assert list(ledger.learned(known)) == [first, second]
+    assert list(ledger.learned(known + 1)) == [second]
+    assert list(ledger.learned(known + 2)) == []

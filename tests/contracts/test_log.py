@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engram.adapters.kafka_connection import KafkaConnection
+from engram.adapters.kafka_log import KafkaLog
 from engram.adapters.sqlite_database import Database
 from engram.adapters.sqlite_log import SqliteLog
-from engram.ports import DeadLetter, EventLog, NewRecord, Record
+from engram.ports import DeadLetter, EventLog, NewRecord, Record, Subscription
 
 Opener = Callable[[], AbstractAsyncContextManager[EventLog]]
 """Opens the log; opened again after it was closed, it is the same log."""
 
 PATIENCE_S = 30.0
+MEGABYTE = 2**20
 
 
 class StoppedClock:
@@ -37,9 +41,31 @@ def sqlite(folder: Path) -> Opener:
     return opened
 
 
-@pytest.fixture(params=[sqlite], ids=lambda adapter: adapter.__name__)
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    return request.param(tmp_path)
+def kafka(bootstrap: str | KafkaConnection, prefix: str, **options: Any) -> Opener:
+    """Several partitions, as few as show that there are several: each is a directory at the broker."""
+    connection = KafkaConnection(bootstrap) if isinstance(bootstrap, str) else bootstrap
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[EventLog]:
+        async with KafkaLog.open(
+            connection,
+            topic=f"{prefix}.events",
+            dlq_topic=f"{prefix}.events.dlq",
+            partitions=3,
+            retention_s=86_400,
+            clock=StoppedClock(),
+            **options,
+        ) as log:
+            yield log
+
+    return opened
+
+
+@pytest.fixture(params=["sqlite", "kafka"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path, unique: str) -> Opener:
+    if request.param == "kafka":
+        return kafka(request.getfixturevalue("kafka").bootstrap, unique)
+    return sqlite(tmp_path)
 
 
 @pytest.fixture
@@ -52,15 +78,55 @@ def record(value: str | bytes, key: bytes = b"agent") -> NewRecord:
     return NewRecord(key, value.encode() if isinstance(value, str) else value, {})
 
 
-async def read_all(log: EventLog, group: str, count: int, *, limit: int = 7) -> list[Record]:
+class Listener:
+    """Remembers which partitions its member has, and where it began to read them."""
+
+    def __init__(self) -> None:
+        self.began: dict[int, int] = {}
+        self.owned: set[int] = set()
+
+    async def assigned(self, positions: Mapping[int, int]) -> None:
+        self.began |= positions
+        self.owned |= set(positions)
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        self.owned -= set(partitions)
+
+
+def subscribed(log: EventLog, group: str) -> AbstractAsyncContextManager[Subscription]:
+    """The only member of a group."""
+    return log.subscribe(group, Listener())
+
+
+async def take(member: Subscription, count: int, *, limit: int = 7) -> list[Record]:
     """Read until `count` records have come; a log may hand them out in any portions."""
     records: list[Record] = []
     async with asyncio.timeout(PATIENCE_S):
         while len(records) < count:
-            portion = await log.read(group, limit=limit, wait_s=PATIENCE_S)
+            portion = await member.read(limit=limit, max_bytes=MEGABYTE, wait_s=PATIENCE_S)
             assert len(portion) <= limit
             records += portion
     return records
+
+
+async def read_all(log: EventLog, group: str, count: int) -> list[Record]:
+    """Read `count` records as a member that joins for it and commits nothing."""
+    async with subscribed(log, group) as member:
+        return await take(member, count)
+
+
+async def read_and_commit(
+    log: EventLog, group: str, count: int, *, finished: int | None = None
+) -> list[Record]:
+    """Read `count` records and commit behind the first `finished` of them, None = behind all."""
+    async with subscribed(log, group) as member:
+        records = await take(member, count)
+        await member.commit(behind(records[:finished]))
+        return records
+
+
+async def nothing_more(member: Subscription) -> bool:
+    return await member.read(limit=1, max_bytes=MEGABYTE, wait_s=0) == []
 
 
 def values(records: list[Record]) -> list[bytes]:
@@ -68,8 +134,8 @@ def values(records: list[Record]) -> list[bytes]:
 
 
 async def set_aside(log: EventLog) -> list[DeadLetter]:
-    """The dead letters, by what each adapter has for that."""
-    assert isinstance(log, SqliteLog)
+    """The dead letters, the latest first, by what each adapter has for that."""
+    assert isinstance(log, SqliteLog | KafkaLog)
     return [each.letter for each in await log.dead_letters(100)]
 
 
@@ -82,11 +148,12 @@ async def test_records_of_one_key_are_read_in_the_order_in_which_they_were_appen
     await log.append([record("0"), record("1")])
     await log.append([record(str(number)) for number in range(2, 20)])
 
-    records = await read_all(log, "indexer", 20)
+    async with subscribed(log, "indexer") as member:
+        records = await take(member, 20)
+        assert await nothing_more(member)
 
     assert values(records) == [str(number).encode() for number in range(20)]
     assert all(earlier.offset < later.offset for earlier, later in pairwise(records))
-    assert await log.read("indexer", limit=10, wait_s=0) == []
 
 
 async def test_append_answers_with_the_highest_offset_of_every_partition_that_it_touched(
@@ -95,18 +162,20 @@ async def test_append_answers_with_the_highest_offset_of_every_partition_that_it
     first = await log.append([record(str(number), key=str(number).encode()) for number in range(30)])
     second = await log.append([record(str(number), key=str(number).encode()) for number in range(30, 60)])
 
-    for touched, count in ((first, 30), (second, 60)):
-        records = await read_all(log, f"group-{count}", 60)
-        here = [each for each in records if count - 30 <= int(each.value) < count]
+    records = await read_all(log, "indexer", 60)
+
+    for touched, numbers in ((first, range(30)), (second, range(30, 60))):
         highest: dict[int, int] = {}
-        for each in here:
-            highest[each.partition] = max(each.offset, highest.get(each.partition, -1))
+        for each in records:
+            if int(each.value) in numbers:
+                highest[each.partition] = max(each.offset, highest.get(each.partition, -1))
         assert touched == highest
 
 
 async def test_appending_nothing_touches_nothing(log: EventLog) -> None:
     assert await log.append([]) == {}
-    assert await log.read("indexer", limit=1, wait_s=0) == []
+    async with subscribed(log, "indexer") as member:
+        assert await nothing_more(member)
 
 
 async def test_any_bytes_and_all_headers_come_back(log: EventLog) -> None:
@@ -126,12 +195,23 @@ async def test_records_know_when_they_were_appended(log: EventLog) -> None:
     assert only.appended_at > 1_700_000_000
 
 
+async def test_a_portion_is_bounded_in_bytes_but_never_empty(log: EventLog) -> None:
+    await log.append([record(b"x" * 1000) for _ in range(10)])
+    async with subscribed(log, "indexer") as member:
+        sizes: list[int] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while sum(sizes) < 10:
+                sizes.append(len(await member.read(limit=10, max_bytes=2500, wait_s=PATIENCE_S)))
+        assert max(sizes) <= 2
+        await log.append([record(b"x" * 5000)])
+        assert len(await member.read(limit=10, max_bytes=1, wait_s=PATIENCE_S)) == 1
+
+
 async def test_groups_are_independent(log: EventLog) -> None:
     await log.append([record(str(number)) for number in range(10)])
 
-    one = await read_all(log, "one", 10, limit=3)
-    await log.commit("one", behind(one))
-    other = await read_all(log, "other", 10, limit=4)
+    one = await read_and_commit(log, "one", 10)
+    other = await read_all(log, "other", 10)
 
     assert values(one) == values(other)
     assert await log.committed("one") == behind(one)
@@ -140,43 +220,55 @@ async def test_groups_are_independent(log: EventLog) -> None:
 
 async def test_a_new_group_begins_at_the_oldest_record(log: EventLog) -> None:
     await log.append([record("old")])
-    await log.commit("first", behind(await read_all(log, "first", 1)))
+    await read_and_commit(log, "first", 1)
     await log.append([record("new")])
 
     assert values(await read_all(log, "late", 2)) == [b"old", b"new"]
 
 
+async def test_a_member_is_told_its_partitions_and_where_it_goes_on(opener: Opener) -> None:
+    async with opener() as log:
+        await log.append([record(str(number)) for number in range(5)])
+        [partition] = {each.partition for each in await read_and_commit(log, "indexer", 5, finished=3)}
+
+    async with opener() as log:
+        listener = Listener()
+        async with log.subscribe("indexer", listener) as member:
+            rest = await take(member, 2)
+            assert listener.owned == set(await log.end())
+            assert listener.began[partition] == rest[0].offset
+            assert await member.end() == await log.end()
+
+
 async def test_a_group_goes_on_behind_its_commit_after_reopening(opener: Opener) -> None:
     async with opener() as log:
         await log.append([record(str(number)) for number in range(10)])
-        records = await read_all(log, "indexer", 10, limit=1)
-        await log.commit("indexer", behind(records[:4]))
+        records = await read_and_commit(log, "indexer", 10, finished=4)
 
     async with opener() as log:
         assert await log.committed("indexer") == behind(records[:4])
-        again = await read_all(log, "indexer", 6)
-        await log.append([record("10")])
-        again += await read_all(log, "indexer", 1)
+        async with subscribed(log, "indexer") as member:
+            again = await take(member, 6)
+            await log.append([record("10")])
+            again += await take(member, 1)
 
     assert [each.offset for each in again[:6]] == [each.offset for each in records[4:]]
     assert values(again) == [str(number).encode() for number in range(4, 11)]
 
 
-async def test_what_was_read_but_never_committed_is_read_again_after_reopening(opener: Opener) -> None:
-    async with opener() as log:
-        await log.append([record("0"), record("1")])
-        await read_all(log, "indexer", 2)
-
-    async with opener() as log:
-        assert values(await read_all(log, "indexer", 2)) == [b"0", b"1"]
+async def test_what_was_read_but_never_committed_is_read_again_by_the_next_member(log: EventLog) -> None:
+    await log.append([record("0"), record("1")])
+    await read_all(log, "indexer", 2)
+    assert values(await read_all(log, "indexer", 2)) == [b"0", b"1"]
 
 
 async def test_a_commit_is_never_lowered(opener: Opener) -> None:
     async with opener() as log:
         await log.append([record(str(number)) for number in range(5)])
-        records = await read_all(log, "indexer", 5)
-        await log.commit("indexer", behind(records))
-        await log.commit("indexer", behind(records[:2]))
+        async with subscribed(log, "indexer") as member:
+            records = await take(member, 5)
+            await member.commit(behind(records))
+            await member.commit(behind(records[:2]))
         assert await log.committed("indexer") == behind(records)
 
     async with opener() as log:
@@ -186,37 +278,42 @@ async def test_a_commit_is_never_lowered(opener: Opener) -> None:
 async def test_concurrent_commits_keep_the_highest(opener: Opener) -> None:
     async with opener() as log:
         await log.append([record(str(number)) for number in range(5)])
-        records = await read_all(log, "indexer", 5)
-        await asyncio.gather(*(log.commit("indexer", behind(records[:count])) for count in (3, 5, 1, 4, 2)))
+        async with subscribed(log, "indexer") as member:
+            records = await take(member, 5)
+            await asyncio.gather(*(member.commit(behind(records[:count])) for count in (3, 5, 1, 4, 2)))
 
     async with opener() as log:
         assert await log.committed("indexer") == behind(records)
 
 
 async def test_a_waiting_read_returns_as_soon_as_something_is_appended(log: EventLog) -> None:
-    reading = asyncio.ensure_future(log.read("indexer", limit=10, wait_s=3600))
-    await asyncio.sleep(0)
-    await log.append([record("at last")])
-    async with asyncio.timeout(PATIENCE_S):
-        assert values(list(await reading)) == [b"at last"]
+    async with subscribed(log, "indexer") as member:
+        reading = asyncio.ensure_future(member.read(limit=10, max_bytes=MEGABYTE, wait_s=3600))
+        await asyncio.sleep(0)
+        await log.append([record("at last")])
+        async with asyncio.timeout(PATIENCE_S):
+            assert values(list(await reading)) == [b"at last"]
 
 
 async def test_a_read_of_an_empty_log_ends_empty(log: EventLog) -> None:
-    assert await log.read("indexer", limit=10, wait_s=0) == []
-    assert await log.read("indexer", limit=10, wait_s=0.01) == []
+    async with subscribed(log, "indexer") as member:
+        assert await nothing_more(member)
+        assert await member.read(limit=10, max_bytes=MEGABYTE, wait_s=0.01) == []
 
 
 async def test_a_cancelled_read_loses_nothing(log: EventLog) -> None:
     await log.append([record(str(number)) for number in range(100)])
-    for steps in range(12):
-        reading = asyncio.ensure_future(log.read(f"group-{steps}", limit=5, wait_s=1))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        if reading.cancel():
-            await asyncio.wait({reading})
-        begun = values(list(reading.result())) if not reading.cancelled() else []
-        rest = values(await read_all(log, f"group-{steps}", 100 - len(begun)))
-        assert begun + rest == [str(number).encode() for number in range(100)]
+    async with subscribed(log, "indexer") as member:
+        begun: list[bytes] = []
+        for steps in range(12):
+            reading = asyncio.ensure_future(member.read(limit=5, max_bytes=MEGABYTE, wait_s=1))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if reading.cancel():
+                await asyncio.wait({reading})
+            begun += values(list(reading.result())) if not reading.cancelled() else []
+        begun += values(await take(member, 100 - len(begun)))
+    assert begun == [str(number).encode() for number in range(100)]
 
 
 async def test_concurrent_appends_are_all_there_once_each_in_its_own_order(log: EventLog) -> None:
@@ -226,19 +323,14 @@ async def test_concurrent_appends_are_all_there_once_each_in_its_own_order(log: 
 
     answers = await asyncio.gather(*(append(task) for task in range(50)))
 
-    records = await read_all(log, "indexer", 500)
-    assert await log.read("indexer", limit=1, wait_s=0) == []
+    async with subscribed(log, "indexer") as member:
+        records = await take(member, 500, limit=100)
+        assert await nothing_more(member)
     for task, answer in enumerate(answers):
         own = [each for each in records if each.key == b"%d" % task]
         assert values(own) == [f"{task}:{at}".encode() for at in range(10)]
         assert answer == {own[-1].partition: own[-1].offset}
     assert len({(each.partition, each.offset) for each in records}) == 500
-
-
-async def test_two_readers_of_one_group_share_its_records(log: EventLog) -> None:
-    await log.append([record(str(number)) for number in range(40)])
-    portions = await asyncio.gather(*(log.read("indexer", limit=10, wait_s=1) for _ in range(4)))
-    assert sorted(int(each.value) for portion in portions for each in portion) == list(range(40))
 
 
 async def test_the_end_is_the_offset_of_the_next_record(opener: Opener) -> None:

@@ -1,31 +1,33 @@
 """Every store answers filters exactly as the reference evaluator does, whatever the metadata."""
 
-import asyncio
 import uuid
 
 import numpy as np
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram.adapters.qdrant_edge import EdgeStore
 from engram.memories import Condition, Field, Memory, Not, Op, PageQuery, Scope, VectorQuery
+from tests.contracts.conftest import open_store
 from tests.contracts.generated import NEAR, WORDS, filters, memories
 from tests.contracts.reference_filters import reference
 
 NOW = 1_800_000_000.0
 
 
-@pytest.fixture(scope="module")
-def store():
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["memory", "server"])
+async def store(request, qdrant):
     """One store for all examples, each of which has an agent of its own: to make one takes a while."""
-    opened = EdgeStore.open(None, model_id="hash", dim=4)
-    yield opened
-    asyncio.run(opened.close())
+    async with open_store(request.param, None, qdrant) as opened:
+        yield opened
 
 
-@pytest.fixture(scope="module")
-def corpus(store):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def corpus(store):
     """Memories with every notable value, plain, in a list, and one level down."""
     kept = []
     for value in [*NEAR, *WORDS, True, False, None, [], {}, [[]], [[3]], [None], [None, 3], [{"a": 3}]]:
@@ -38,7 +40,7 @@ def corpus(store):
         ):
             number = len(kept)
             kept.append(_memory("corpus", number, {"timestamp": 1.7e9 + number // 7, **fields}))
-    asyncio.run(store.insert(kept, _vectors(len(kept))))
+    await store.insert(kept, _vectors(len(kept)))
     return kept
 
 

@@ -3,18 +3,73 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 
 import pytest
 
+from engram.adapters.kafka_connection import KafkaConnection
+from engram.adapters.kafka_log import KafkaLog
+from engram.adapters.kafka_watermarks import KafkaWatermarks
 from engram.adapters.local_watermarks import LocalWatermarks
+from engram.adapters.redis_client import RedisClient
+from engram.adapters.redis_watermarks import RedisWatermarks
 from engram.ports import Watermarks
+from tests.contracts.test_log import Listener, StoppedClock
 
 PATIENCE_S = 30.0
 
 
-@pytest.fixture(params=[LocalWatermarks], ids=lambda adapter: adapter.__name__)
-def watermarks(request: pytest.FixtureRequest) -> Watermarks:
-    return request.param()
+@asynccontextmanager
+async def kafka_watermarks(bootstrap: str, prefix: str) -> AsyncGenerator[Watermarks]:
+    """What a member commits is published."""
+    async with (
+        KafkaLog.open(
+            KafkaConnection(bootstrap),
+            topic=f"{prefix}.events",
+            dlq_topic=f"{prefix}.dlq",
+            partitions=8,
+            retention_s=86_400,
+            clock=StoppedClock(),
+        ) as log,
+        log.subscribe("indexer", Listener()) as member,
+    ):
+        watermarks = KafkaWatermarks(log, group="indexer")
+        watermarks.publish = member.commit  # type: ignore[method-assign]
+        yield watermarks
+
+
+@asynccontextmanager
+async def redis_watermarks(url: str, prefix: str) -> AsyncGenerator[Watermarks]:
+    """What a worker publishes, read by another process. The broker knows of no commit."""
+
+    async def committed() -> Mapping[int, int]:
+        return {}
+
+    async with RedisClient.open(url, prefix=prefix) as client:
+        theirs = RedisWatermarks(client, group="indexer", identity="topic", committed=committed)
+
+        async def publish(positions: Mapping[int, int]) -> None:
+            await theirs.publish(positions)
+            await theirs._send()
+
+        async with RedisWatermarks.open(
+            client, group="indexer", identity="topic", committed=committed
+        ) as watermarks:
+            watermarks.publish = publish  # type: ignore[method-assign]
+            yield watermarks
+
+
+@pytest.fixture(params=["local", "kafka", "redis"])
+async def watermarks(request: pytest.FixtureRequest, unique: str) -> AsyncGenerator[Watermarks]:
+    if request.param == "kafka":
+        async with kafka_watermarks(request.getfixturevalue("kafka").bootstrap, unique) as opened:
+            yield opened
+    elif request.param == "redis":
+        async with redis_watermarks(request.getfixturevalue("redis_server").url, unique) as opened:
+            yield opened
+    else:
+        yield LocalWatermarks()
 
 
 async def test_an_offset_is_reached_when_a_higher_one_is_published(watermarks: Watermarks) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 from pathlib import Path
 
 import httpx2
@@ -144,8 +145,9 @@ def test_a_stop_ends_within_five_seconds_and_loses_nothing(tmp_path: Path, signu
 
 @pytest.mark.soak
 def test_two_hundred_kills(tmp_path: Path) -> None:
-    """The long form: as many rounds of dying and coming back as a bad year has."""
-    chance = random.Random(20_261_122)
+    """The long form: as many rounds of dying and coming back as a bad year has, at most 30,000 events in all."""
+    seed = 20_261_122
+    chance = random.Random(seed)
     process = EngramProcess(tmp_path / "data", HASH)
     accepted: dict[int, str] = {}
     rounds, each = 200, 150
@@ -154,7 +156,10 @@ def test_two_hundred_kills(tmp_path: Path) -> None:
             process.start()
             producer = Producer(process.url, round_number * each, each)
             producer.start()
-            producer.join(chance.uniform(0.05, 0.5))
+            wanted, deadline = chance.randint(0, each), time.monotonic() + 30
+            while len(producer.accepted) < wanted:
+                producer.join(0.002)
+                assert time.monotonic() < deadline, f"round {round_number} takes no events (seed {seed})"
             process.kill()
             producer.halt.set()
             producer.join()

@@ -1,29 +1,38 @@
 """Every example of the README that is marked runnable, run as it stands against a real engram and its real model.
 
 `<!-- runnable -->` stands before such a block, `<!-- prints -->` before what the block above it prints, where
-… stands for anything. Blocks run in their order, in one engram. The only thing changed is the address.
+… stands for anything. Blocks run in their order, in one engram. The only thing changed is the address, and each
+shell has the environment activated as the README says. What is not marked names targets of make, which are there.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from engram.client import MemoryClient
 from tests.luanti.conftest import need
 from tests.luanti.server import SERVER_NAMES, RealServer, wait_until
-from tests.models import real_model
-from tests.processes import clean_environment, running
+from tests.models import models_dir, real_model
+from tests.processes import clean_environment, free_port, running
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 ADDRESS = "http://127.0.0.1:8080"
+START = "make up\n"
+ACTIVATE = ". .venv/bin/activate\n"
+INSTALL_MOD = "engram mod install "
 _BLOCK = re.compile(r"<!-- (runnable|prints) -->\n```(\w+)\n(.*?)```\n", re.DOTALL)
+_SHELL = re.compile(r"(?:^|(?<!<!-- runnable -->)\n)```sh\n(.*?)```\n", re.DOTALL)
 
 pytestmark = pytest.mark.model
 
@@ -64,16 +73,23 @@ def test_every_way_of_use_has_an_example_and_every_mark_is_understood():
 
 @pytest.mark.parametrize(
     "example",
-    [example for example in examples() if example.language != "lua"],
+    [example for example in examples() if example.language != "lua" and example.code != START],
     ids=lambda example: f"{example.language}-{example.number}",
 )
 def test_examples_run_and_print_what_they_say(example: Example, engram_url: str, tmp_path: Path):
-    programs = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-W", "error", "-c"]}
-    environment = clean_environment(ENGRAM_URL=engram_url, COLUMNS="200")
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    world = tmp_path / ".minetest" / "worlds" / "MYWORLD"
+    world.mkdir(parents=True)
+    (world / "world.mt").write_text("gameid = minetest_game\n")
+    (tmp_path / ".minetest" / "minetest.conf").touch()
+    code = example.code.replace(ADDRESS, engram_url)
+    if example.language == "sh":
+        command = ["bash", "-euo", "pipefail", "-c", ACTIVATE + code]
+    else:
+        command = [sys.executable, "-W", "error", "-c", code]
     answer = subprocess.run(
-        [*programs[example.language], example.code.replace(ADDRESS, engram_url)],
-        env=environment,
+        command,
+        env=clean_environment(ENGRAM_URL=engram_url, COLUMNS="200", HOME=str(tmp_path), PATH="/usr/bin:/bin"),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -83,6 +99,80 @@ def test_examples_run_and_print_what_they_say(example: Example, engram_url: str,
     assert answer.returncode == 0, answer.stderr
     wanted = ".*".join(re.escape(part) for part in example.prints.split("…"))
     assert re.search(wanted, answer.stdout, re.DOTALL), answer.stdout
+    if example.code.startswith(INSTALL_MOD):
+        assert "\n    secure.http_mods = engram\n" in answer.stdout
+        assert (world / "worldmods" / "engram" / "init.lua").is_file()
+
+
+def test_the_start_of_the_readme_starts_and_ctrl_c_stops_it(tmp_path: Path):
+    assert {START, ACTIVATE} <= {example.code for example in examples()}
+    assert any(example.code.startswith(INSTALL_MOD) for example in examples())
+    assert real_model().directory.is_relative_to(models_dir() / "models")
+    data, port = tmp_path / "data", free_port()
+    data.mkdir()
+    (data / "models").symlink_to(models_dir() / "models")
+    output = tmp_path / "output.txt"
+    with output.open("wb") as log:
+        make = subprocess.Popen(
+            [*_make(START), f"PORT={port}"],
+            env=clean_environment(ENGRAM_DATA_DIR=str(data), ENGRAM_GRPC_PORT=str(free_port())),
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: make.poll() is not None or _is_ready(port), what="ready", seconds=60, every=0.2)
+        assert make.poll() is None, output.read_text()
+        page = subprocess.run(
+            ["curl", "-fsS", f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=False
+        )
+        assert "Engram" in page.stdout, page.stderr
+        assert (data / "log.sqlite3").is_file()
+        os.killpg(make.pid, signal.SIGINT)
+        make.wait(30)
+        assert not _is_ready(port)
+        assert "Traceback" not in output.read_text()
+    finally:
+        if make.poll() is None:
+            os.killpg(make.pid, signal.SIGKILL)
+            make.wait()
+
+
+def _make(command: str) -> list[str]:
+    """A `make …` of the README in the environment of the tests, which is as it should be whatever its age."""
+    words = command.split()
+    return [*words, f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.ready/base"]
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        return httpx2.get(f"http://127.0.0.1:{port}/ready", timeout=2).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def test_what_is_not_run_names_targets_of_make():
+    unmarked = [
+        line for block in _SHELL.findall(README.read_text(encoding="utf-8")) for line in block.splitlines()
+    ]
+    assert "make test" in unmarked
+    assert "exec make test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for line in unmarked:
+        assert re.fullmatch(r"make [a-z-]+( [A-Z_]+=\S+)*", line), (
+            f"neither marked as runnable nor a target of make: {line}"
+        )
+        planned = subprocess.run(
+            [*_make(line), "--dry-run"],
+            # Recipes that call make run even so: that of the model finds it prepared.
+            env=clean_environment(ENGRAM_DATA_DIR=str(models_dir())),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert planned.returncode == 0, planned.stderr
 
 
 @pytest.mark.luanti

@@ -146,3 +146,17 @@ def test_nothing_redirects_and_what_is_not_there_is_json(engram_hash: EngramProc
             assert answer.json()["error"]["code"] in {"not_found", "method_not_allowed"}
         assert client.put("/v1/events", json={"events": []}).status_code == 202
         assert set(client.get("/v1/events").headers["allow"].split(", ")) == {"POST", "PUT"}
+
+
+def test_limits_are_kept(tmp_path: Path) -> None:
+    limits = {"ENGRAM_LIMITS__AGENT_QUERIES_PER_S": "0.1", "ENGRAM_LIMITS__EVENTS_PER_S": "0.1"}
+    asked = {"agent_id": "npc:asks-a-lot", "query": "again?"}
+    event = {"events": [{"agent_id": "npc:a", "text": "again"}]}
+    with running(tmp_path / "engram", HASH | limits) as engram:
+        for path, body in (("/v1/memories/search", asked), ("/v1/events", event)):
+            first, second = (httpx2.post(f"{engram.url}{path}", json=body) for _ in range(2))
+            assert first.status_code in {200, 202}
+            assert second.status_code == 429
+            assert second.json()["error"]["code"] == "rate_limited"
+            assert 0 < second.json()["retry_after_ms"] <= 10_000
+            assert int(second.headers["Retry-After"]) >= 1

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engram.adapters.openvino_embedder import cpu_flags, precision
+from tests.load.distributed import measure_distributed
 from tests.load.embedding import measure_embedding
 from tests.load.gateway import measure_gateway
 from tests.load.store import measure_store
@@ -71,7 +72,24 @@ def _parts(data: Path) -> dict[str, tuple[Callable[[], dict[str, Any]], tuple[Ai
                 Aim("get_uncached_p99_ms", at_most=20),
             ),
         ),
-        "mod": (measure_mod, ()),
+        "distributed": (
+            lambda: measure_distributed(data),
+            (
+                Aim("gateway.events_per_cpu_s", at_least=10_000),
+                Aim("worker_cpu_over_bare_embedder", at_least=0.9),
+                Aim("lost", at_most=0),
+                Aim("differences_from_the_log", at_most=0),
+            ),
+        ),
+        "mod": (
+            measure_mod,
+            (
+                Aim("capture_us_mean", at_most=50),
+                Aim("step_cpu_ms_max", at_most=1),
+                Aim("step_ms_max_undisturbed", at_most=1),
+                Aim("outage.step_cpu_ms_max", at_most=1),
+            ),
+        ),
     }
 
 
@@ -85,7 +103,9 @@ def _rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def main() -> None:
     """Measure the parts that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help="embedding store gateway system mod (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", help="embedding store gateway system distributed mod (default: all)"
+    )
     parser.add_argument("--json", type=Path, default=ROOT / "bench.json", help="where the figures go")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="where the prepared model lies")
     options = parser.parse_args()

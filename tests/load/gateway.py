@@ -16,7 +16,7 @@ from typing import Any
 from engram import settings
 from engram.http.operations import application
 from engram.telemetry import set_up_logging
-from engram.wiring import open_runtime
+from engram.wiring import GatewayParts, open_runtime
 from producers.gateway import Gateway, operations
 
 BATCH = 200
@@ -34,28 +34,32 @@ def measure_gateway() -> dict[str, Any]:
 async def _measure(folder: Path) -> dict[str, Any]:
     chosen = {"embedder": {"kind": "hash"}, "store": {"kind": "memory"}, "player_key": "k1:bench"}
     async with open_runtime(settings.load(data_dir=folder, **chosen)) as runtime:
-        app = application("gateway", operations(Gateway.over(runtime)), metrics=runtime.metrics)
-        bodies = [_body(number) for number in range(BATCHES)]
-        await _send(app, _body(BATCHES))
-        waiting = iter(bodies)
-        latencies: list[float] = []
-        started, cpu = time.perf_counter(), time.process_time()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CONCURRENT):
-                group.create_task(_produce(app, waiting, latencies))
-        wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
-        (end,) = (await runtime.log.end()).values()
-        events = BATCH * BATCHES
-        assert end == events + BATCH, "not every event reached the log"
-        latencies.sort()
-        return {
-            "events_per_s": round(events / wall_s),
-            "events_per_cpu_s": round(events / cpu_s),
-            "cpu_us_per_event": round(1e6 * cpu_s / events, 1),
-            "batch_p50_ms": round(1e3 * latencies[len(latencies) // 2], 2),
-            "batch_p99_ms": round(1e3 * latencies[len(latencies) * 99 // 100], 2),
-            "bytes_per_event": len(bodies[0]) // BATCH,
-        }
+        return await drive(runtime)
+
+
+async def drive(parts: GatewayParts) -> dict[str, Any]:
+    """The figures of a gateway on these parts, whose log is empty."""
+    app = application("gateway", operations(Gateway.over(parts)), metrics=parts.metrics)
+    bodies = [_body(number) for number in range(BATCHES)]
+    await _send(app, _body(BATCHES))
+    waiting = iter(bodies)
+    latencies: list[float] = []
+    started, cpu = time.perf_counter(), time.process_time()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CONCURRENT):
+            group.create_task(_produce(app, waiting, latencies))
+    wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
+    events = BATCH * BATCHES
+    assert sum((await parts.log.end()).values()) == events + BATCH, "not every event reached the log"
+    latencies.sort()
+    return {
+        "events_per_s": round(events / wall_s),
+        "events_per_cpu_s": round(events / cpu_s),
+        "cpu_us_per_event": round(1e6 * cpu_s / events, 1),
+        "batch_p50_ms": round(1e3 * latencies[len(latencies) // 2], 2),
+        "batch_p99_ms": round(1e3 * latencies[len(latencies) * 99 // 100], 2),
+        "bytes_per_event": len(bodies[0]) // BATCH,
+    }
 
 
 async def _produce(app: Any, bodies: Iterator[bytes], latencies: list[float]) -> None:

@@ -1,14 +1,19 @@
 """The embedded store under 100,000 memories: what a search, a page, an insert and a flush cost.
 
     python -m tests.load.store [MEMORIES [AGENTS]]
+    python -m tests.load.store server [MEMORIES [AGENTS]]
 
-Vectors are random: exact search takes the same time over any. The shard lies in the temporary directory.
+Vectors are random: exact search takes the same time over any. The shard lies in the temporary directory. The second
+form holds the adapter of a server against Edge in this process: the server that ENGRAM_TEST_QDRANT_URL names, else
+the stand-in, whose engine is Edge too, so that what it takes longer is the wire, the adapter and the stand-in.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import random
 import sys
 import tempfile
@@ -21,11 +26,15 @@ import numpy as np
 
 from engram.adapters.qdrant_edge import EdgeStore
 from engram.memories import Condition, Field, Memory, Op, PageQuery, Scope, VectorQuery
+from engram.ports import VectorStore
+from tests.qdrant_stand_in.fixtures import Qdrant, at
+from tests.qdrant_stand_in.process import StandIn
 
 _DIM = 384
 _START = 1_700_000_000.0
 _NOW = _START + 1e9
 _BATCH = 256
+_ROUNDS = 3
 _NODES = ("default:tree", "default:stone", "default:pine_tree", "default:coal_ore", "default:dirt")
 
 
@@ -33,6 +42,47 @@ def measure_store(memories: int = 100_000, agents: int = 200) -> dict[str, float
     """Fill a store and ask it; times in milliseconds, sizes in bytes, see the keys."""
     with tempfile.TemporaryDirectory(prefix="engram-bench-") as directory:
         return asyncio.run(_measure(Path(directory) / "store", memories, agents))
+
+
+def measure_server(memories: int = 20_000, agents: int = 50) -> dict[str, Any]:
+    """The same questions to a server and to Edge in turns: figures of both, and how many times Edge's those are."""
+    with tempfile.TemporaryDirectory(prefix="engram-bench-") as directory, contextlib.ExitStack() as stack:
+        if url := os.environ.get("ENGRAM_TEST_QDRANT_URL"):
+            port = int(os.environ.get("ENGRAM_TEST_QDRANT_GRPC_PORT", "6334"))
+            server = Qdrant(url, port, os.environ.get("ENGRAM_TEST_QDRANT_API_KEY"))
+        else:
+            server = at(stack.enter_context(StandIn(Path(directory))))
+        figures = asyncio.run(_compare(server, memories, agents))
+    return {"server_is": url or "the stand-in", "memories": memories, "agents": agents, **figures}
+
+
+async def _compare(server: Qdrant, memories: int, agents: int) -> dict[str, Any]:
+    async with (
+        EdgeStore.open(None, model_id="bench", dim=_DIM) as embedded,
+        server.store(dim=_DIM) as served,
+    ):
+        stores: dict[str, VectorStore] = {"edge": embedded, "server": served}
+        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in stores}
+        rates: dict[str, dict[str, float]] = {}
+        for name, store in stores.items():
+            cpu = time.process_time()
+            spent, _, _ = await _fill(store, np.random.default_rng(1), memories, agents)
+            # Most of what is spent here beside `insert` is making the batches, alike for both.
+            rates[name] = {
+                "insert_points_per_s": memories / spent,
+                "cpu_s_of_this_process": time.process_time() - cpu,
+            }
+        for _ in range(_ROUNDS):
+            for name, store in stores.items():
+                rounds[name].append(await _ask(store, np.random.default_rng(2), agents))
+    figures = {
+        name: rates[name] | {key: _middle([one[key] for one in rounds[name]]) for key in rounds[name][0]}
+        for name in stores
+    }
+    figures["server_over_edge"] = {
+        key: figures["server"][key] / figures["edge"][key] for key in figures["edge"]
+    }
+    return {name: {key: round(one, 2) for key, one in all_.items()} for name, all_ in figures.items()}
 
 
 async def _measure(path: Path, memories: int, agents: int) -> dict[str, float]:
@@ -52,7 +102,7 @@ async def _measure(path: Path, memories: int, agents: int) -> dict[str, float]:
 
 
 async def _fill(
-    store: EdgeStore, random_: np.random.Generator, memories: int, agents: int
+    store: VectorStore, random_: np.random.Generator, memories: int, agents: int
 ) -> tuple[float, list[float], int]:
     """Seconds spent in `insert`, milliseconds of each flush, bytes of text."""
     words = random.Random(1)
@@ -95,7 +145,7 @@ def _memory(number: int, agents: int, words: random.Random) -> Memory:
     )
 
 
-async def _ask(store: EdgeStore, random_: np.random.Generator, agents: int) -> dict[str, float]:
+async def _ask(store: VectorStore, random_: np.random.Generator, agents: int) -> dict[str, float]:
     def scope() -> Scope:
         return Scope("default", (f"npc:villager-{random_.integers(agents)}",))
 
@@ -140,4 +190,7 @@ def _middle(taken: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure_store(*map(int, sys.argv[1:])), indent=2))
+    measure, sizes = (
+        (measure_server, sys.argv[2:]) if sys.argv[1:2] == ["server"] else (measure_store, sys.argv[1:])
+    )
+    print(json.dumps(measure(*map(int, sizes)), indent=2))

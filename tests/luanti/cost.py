@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.luanti.gateway import RecordingGateway
-from tests.luanti.server import RealClient, RealServer, wait_until
+from tests.luanti.server import HERE, RealClient, RealServer, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LOAD = """
 local player = core.get_player_by_name("Measured")
@@ -40,36 +44,39 @@ return true
 
 
 def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_game") -> dict[str, Any]:
-    """Plays `events` deeds at `rate` a second into a server with one real player, and reads the mod's own clocks.
+    """Plays `events` deeds at `rate` a second into a server with one real player, then half as many in an outage.
 
-    Returns `capture_us_mean`, `capture_us_p99` and `capture_us_max` (one handler or API call: encoding and the
-    write to the spool included), `step_ms_p50`, `step_ms_p99` and `step_ms_max` (the mod's whole work in one
-    server step), `event_us_total_mean` (both together over the events that were sent), and the counts `calls`,
-    `events` and `steps`. The start of the server and the join are part of it.
+    Returns `capture_us_mean`, `capture_us_p99` and `capture_us_max` (one handler or API call by the mod's own
+    clock: encoding and the write to the spool included), `event_us_total_mean` (that and the steps together over the
+    events that were sent), the counts `calls` and `events`, and what `_steps` says of the mod's whole work in each
+    server step: with everything well (the start of the server and the join are part of it), and under `outage`
+    while the gateway fails and while the backlog is sent.
     """
     with tempfile.TemporaryDirectory() as folder, RecordingGateway() as gateway:
         server = RealServer(
             Path(folder) / "server",
             gateway.url,
             game=game,
-            settings={"engram.fold_interval": "2", "engram.flush_interval": "0.5"},
+            settings={
+                "engram.fold_interval": "2",
+                "engram.flush_interval": "0.5",
+                "secure.trusted_mods": "stopwatch",
+            },
+            mods=(HERE / "stopwatch",),
         )
         client = RealClient(Path(folder) / "client", server, "Measured")
         try:
             server.start()
             client.start()
-            server.lua(_LOAD % (events, rate))
-            wait_until(
-                lambda: server.lua("return engram.status().capture.count") >= events,
-                what="the load",
-                seconds=60 + events / rate,
-                every=1.0,  # each question costs the server a step of file work
-            )
-            wait_until(
-                lambda: server.lua("local s = engram.status(); return s.spooled + s.folding") == 0,
-                what="the flush",
-            )
+            _play(server, events, rate)
+            _settle(server)
             status = server.lua("return engram.status()")
+            well = server.lua("return stopwatch.take()")
+            gateway.mode = "500"
+            _play(server, events // 2, rate)
+            gateway.mode = "ok"
+            _settle(server)
+            outage = server.lua("return stopwatch.take()")
         finally:
             server.stop()
             client.stop()
@@ -79,11 +86,55 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
         "capture_us_mean": capture["mean_us"],
         "capture_us_p99": capture["p99_us"],
         "capture_us_max": capture["max_us"],
-        "step_ms_p50": step["p50_us"] / 1000,
-        "step_ms_p99": step["p99_us"] / 1000,
-        "step_ms_max": step["max_us"] / 1000,
         "event_us_total_mean": total_us / max(1.0, status["sent"]),
         "calls": int(capture["count"]),
         "events": int(status["sent"]),
-        "steps": int(step["count"]),
+        **_steps(well),
+        "outage": _steps(outage),
+    }
+
+
+def _play(server: RealServer, events: int, rate: int) -> None:
+    count = "return engram.status().capture.count"
+    wanted = server.lua(count) + events
+    server.lua(_LOAD % (events, rate))
+    # Each question costs the server a step of file work.
+    wait_until(lambda: server.lua(count) >= wanted, what="the load", seconds=60 + events / rate, every=1.0)
+
+
+def _settle(server: RealServer) -> None:
+    left = "local s = engram.status(); return s.spooled + s.folding"
+    wait_until(lambda: server.lua(left) == 0, what="the flush", seconds=120, every=0.5)
+
+
+def _steps(taken: dict[str, Any]) -> dict[str, Any]:
+    """Figures of the steps, in milliseconds: `step_ms` by the wall, `step_cpu_ms` by the CPU clock of the thread.
+
+    `step_ms_max_undisturbed` is the worst by the wall of those in which the thread never left its core, and
+    `noise_ms` the wall time of a bare loop with the CPU time of each step. Of the worst step by either clock there is
+    also the `part` of the mod with most CPU time in it; by the wall, its CPU time and how often it left its core.
+    """
+    steps: list[dict[str, Any]] = taken["steps"]
+    by_wall = max(steps, key=lambda step: step["wall_us"])
+    by_cpu = max(steps, key=lambda step: step["cpu_us"])
+    undisturbed = [step["wall_us"] for step in steps if step["switches"] == 0]
+    return {
+        "steps": len(steps),
+        **_spread("step_cpu_ms", [step["cpu_us"] for step in steps]),
+        "step_cpu_ms_max_part": by_cpu["part"],
+        **_spread("step_ms", [step["wall_us"] for step in steps]),
+        "step_ms_max_cpu": by_wall["cpu_us"] / 1000,
+        "step_ms_max_switches": int(by_wall["switches"]),
+        "step_ms_max_part": by_wall["part"],
+        "step_ms_max_undisturbed": max(undisturbed, default=math.nan) / 1000,
+        **_spread("noise_ms", [loop["wall_us"] for loop in taken["noise"]]),
+    }
+
+
+def _spread(name: str, values_us: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(values_us)
+    return {
+        f"{name}_p50": ordered[len(ordered) // 2] / 1000,
+        f"{name}_p99": ordered[math.ceil(0.99 * len(ordered)) - 1] / 1000,
+        f"{name}_max": ordered[-1] / 1000,
     }

@@ -187,13 +187,15 @@ class RealServer(Process):
         return (self.log_text() + output)[-3000:]
 
     def spooled(self) -> list[dict[str, Any]]:
-        """The events in its spool files that are not marked as done."""
-        lines: list[dict[str, Any]] = []
-        for path in sorted((self.world / "engram_spool").glob("*.ndjson")):
+        """The events in its spool files that are not marked as done, in order."""
+        segments: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        for path in (self.world / "engram_spool").glob("*.ndjson"):
             with contextlib.suppress(FileNotFoundError):  # acknowledged meanwhile
-                waiting = re.split(r"^#\d*\n", path.read_text(), flags=re.MULTILINE)[-1]
-                lines += [json.loads(line) for line in waiting.splitlines()]
-        return lines
+                *_, number, waiting = re.split(r"^#(\d*)\n", "#0\n" + path.read_text(), flags=re.MULTILINE)
+                run = path.stem.rpartition("-")[0]
+                lines = [json.loads(line.removesuffix(",")) for line in waiting.splitlines()]
+                segments[run, int(number or 0)] = lines
+        return [event for _, events in sorted(segments.items()) for event in events]
 
 
 class RealClient(Process):

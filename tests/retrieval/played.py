@@ -20,9 +20,9 @@ from engram.wiring import Runtime
 from producers import gateway, village
 from query_service.questions import search_question
 from query_service.wire import Near, Search
-from stream_workers.runner import Indexer
 from tests.models import real_model
-from tests.parts import open_parts, pipeline_over
+from tests.parts import indexer_over, open_parts
+from tests.retrieval.crowd import add_crowd
 from tests.retrieval.reader import Reader, over
 
 SEED = 7
@@ -33,9 +33,10 @@ GONE_S = 60.0
 
 @dataclass
 class Played:
-    """`ids`: the memory of every event. `hidden`: the memories that no answer may show."""
+    """`events`: the day. `ids`: the memory of each. `hidden`: the memories that no answer may show."""
 
     reader: Reader
+    events: list[dict[str, Any]]
     questions: list[village.Question]
     ids: Mapping[str, str]
     hidden: frozenset[str]
@@ -69,8 +70,11 @@ def _within(sphere: Any, memory: Memory) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def play(data: Path) -> AsyncIterator[Played]:
-    """Play the village, and beside every answer's event some copies that must stay hidden."""
+async def play(data: Path, *, memories: int = 0) -> AsyncIterator[Played]:
+    """Play the village, and beside every answer's event some copies that must stay hidden.
+
+    The villagers have `memories` in all, if those of the day are fewer.
+    """
     (data / "models").symlink_to(real_model().directory.parent)
     async with open_parts(data, embedder={"kind": "openvino"}) as runtime, over(runtime) as reader:
         start = runtime.clock.now() - village.DAY_S
@@ -87,11 +91,12 @@ async def play(data: Path) -> AsyncIterator[Played]:
             for one in twins:
                 target = {"agent_id": one["agent_id"], "memory_id": deleted[f"{one['id']} deleted"]}
                 assert (await client.post("/v1/erasures", json=target)).status_code == 202
-        await Indexer(runtime.log, pipeline_over(runtime), runtime.watermarks).run(burst=True)
+        await indexer_over(runtime).run(burst=True)
+        await add_crowd(runtime, max(0, memories - len(events)), start)
         foreign = await _copy_elsewhere(runtime, reader, [ids[one["id"]] for one in twins])
         reader.clock.at = runtime.clock.now() + GONE_S
         hidden = frozenset({*expired.values(), *deleted.values(), *foreign})
-        yield Played(reader, questions, ids, hidden)
+        yield Played(reader, events, questions, ids, hidden)
 
 
 def _twin(event: dict[str, Any], fate: str) -> dict[str, Any]:
@@ -111,7 +116,7 @@ async def _copy_elsewhere(runtime: Runtime, reader: Reader, ids: list[str]) -> l
     wanted, copies = set(ids), []
     for role in village.VILLAGERS:
         scope = search_question(Search(agent_id=f"npc:{role}-1"), ANYONE, runtime.pseudonyms).agents.scope
-        for one in await runtime.store.page(PageQuery(scope, 10_000, runtime.clock.now())):
+        for one in await runtime.store.page(PageQuery(scope, 1_000_000, runtime.clock.now())):
             if one.id in wanted:
                 copies.append(replace(one, id=f"{one.id} tenant", tenant="other"))
                 copies.append(replace(one, id=f"{one.id} agent", agent_id="npc:double-1"))

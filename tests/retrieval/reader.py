@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from engram.http.operations import application
 from engram.wiring import Runtime
 from query_service.recall import Recall
 from query_service.rest import operations
+from stream_workers.finishing import Finishing
 from tests.parts import open_parts, pipeline_over, put, records
 
 NOW = 2_000_000_000.0
@@ -41,7 +43,8 @@ class Reader:
 
     async def write(self, *envelopes: Envelope) -> None:
         pipeline = pipeline_over(self.runtime)
-        await pipeline.apply(await pipeline.prepare(records(*envelopes)))
+        applied = await pipeline.apply(await pipeline.prepare(records(*envelopes)))
+        await Finishing(self.runtime.cache).add(applied.touched, partial(pipeline.conclude, applied))
 
     async def remember(self, text: str, *, event_id: str | None = None, **fields: Any) -> None:
         """One memory of agent a, a second old unless told otherwise."""

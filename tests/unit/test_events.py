@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -81,6 +83,24 @@ def test_a_value_that_no_reader_can_use_is_refused(value: bytes) -> None:
 def test_an_unknown_version_is_refused(headers: dict[str, bytes]) -> None:
     with pytest.raises(InvalidEvent, match="schema version"):
         events.decode(Record(0, 0, b"", msgspec.json.encode(FULL), headers, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"headers": {"schema": b"2"}}, "unknown_schema"),
+        ({"value": b""}, "empty"),
+        ({"value": b"rubbish"}, "undecodable"),
+        ({"value": b'{"op": "put", "text": "%s"}' % (b"x" * events.MAX_VALUE_BYTES)}, "too_large"),
+        ({"key": b'["t","somebody else"]'}, "wrong_key"),
+        ({"key": b""}, "wrong_key"),
+    ],
+)
+def test_what_cannot_be_read_says_why_in_a_word(change: dict[str, Any], reason: str) -> None:
+    [record] = records(FULL)
+    with pytest.raises(events.Unreadable) as caught:
+        events.decode(replace(record, **change))
+    assert caught.value.reason == reason
 
 
 def test_a_memory_has_the_events_data_overlaid_by_its_metadata() -> None:

@@ -12,14 +12,17 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from engram import events
 from engram.errors import InvalidEvent
 from engram.events import Delete, Erase
 from engram.identity import memory_id
-from engram.memories import Memory
+from engram.memories import AgentKey, Memory
 from engram.ports import NewRecord
 from engram.wiring import Runtime
-from stream_workers.pipeline import Applied, last_offsets
+from stream_workers.pipeline import Applied
 from tests.parts import AGENT, Faulty, everything, open_parts, pipeline_over, put, records, texts
+
+DELETED = b'{"op":"delete","tenant":"t","agent_id":"a","memory_id":"m","accepted_at":1}'
 
 
 @pytest.fixture
@@ -110,12 +113,14 @@ async def test_a_deleted_id_stays_deleted_whatever_comes_in_which_order(runtime:
 
 async def test_an_erasure_takes_what_was_accepted_up_to_it_even_if_it_arrives_later(runtime: Runtime) -> None:
     await apply(runtime, put("old"), put("of another agent", agent="b", event_id="e9"))
-    await apply(runtime, erase("a", at=1500.0), put("late", event_id="e2", at=1400.0))
+    erased = await apply(runtime, erase("a", at=1500.0), put("late", event_id="e2", at=1400.0))
     await apply(runtime, put("later", event_id="e3", at=1500.0), put("a new life", event_id="e4", at=1500.1))
     assert await texts(runtime) == ["a new life", "of another agent"]
-    state = await runtime.ledger.state("erasure-1500.0")
-    assert state is not None
-    assert state.done
+    for done in (False, True):
+        state = await runtime.ledger.state("erasure-1500.0")
+        assert state is not None
+        assert state.done is done
+        await pipeline_over(runtime).conclude(erased)
 
 
 async def test_erasing_a_player_takes_their_memories_of_any_agent_and_their_agents(runtime: Runtime) -> None:
@@ -137,24 +142,26 @@ async def test_an_event_that_has_expired_on_its_way_is_not_stored(runtime: Runti
 
 
 @pytest.mark.parametrize(
-    ("value", "headers"),
+    ("value", "headers", "reason"),
     [
-        (b"", {"schema": b"1"}),
-        (b"not json", {"schema": b"1"}),
-        (b"\xff\xfe", {"schema": b"1"}),
-        (b'{"op":"put"}', {"schema": b"1"}),
-        (b'{"op":"fly","tenant":"default"}', {"schema": b"1"}),
-        (b"[" * 100_000, {"schema": b"1"}),
-        (b'{"op":"delete","tenant":"t","agent_id":"a","memory_id":"m","accepted_at":1}', {"schema": b"99"}),
-        (b'{"op":"delete","tenant":"t","agent_id":"a","memory_id":"m","accepted_at":1}', {}),
+        (b"", {"schema": b"1"}, "empty"),
+        (b"not json", {"schema": b"1"}, "undecodable"),
+        (b"\xff\xfe", {"schema": b"1"}, "undecodable"),
+        (b'{"op":"put"}', {"schema": b"1"}, "undecodable"),
+        (b'{"op":"fly","tenant":"default"}', {"schema": b"1"}, "undecodable"),
+        (b"[" * 100_000, {"schema": b"1"}, "undecodable"),
+        (b"[" * 2_000_000, {"schema": b"1"}, "too_large"),
+        (DELETED, {"schema": b"99"}, "unknown_schema"),
+        (DELETED, {}, "unknown_schema"),
+        (DELETED, {"schema": b"1"}, "wrong_key"),
     ],
 )
 async def test_what_cannot_be_decoded_is_set_aside_and_the_rest_goes_on(
-    runtime: Runtime, value: bytes, headers: dict[str, bytes]
+    runtime: Runtime, value: bytes, headers: dict[str, bytes], reason: str
 ) -> None:
     applied = await apply(runtime, put("good"), NewRecord(b"k", value, headers), put("better", event_id="e2"))
     [letter] = applied.letters
-    assert (letter.record.offset, letter.record.value, letter.reason) == (1, value, "undecodable")
+    assert (letter.record.offset, letter.record.value, letter.reason) == (1, value, reason)
     assert letter.error
     assert await texts(runtime) == ["better", "good"]
 
@@ -164,39 +171,30 @@ async def test_what_the_store_refuses_is_found_by_halving(runtime: Runtime) -> N
         if any("bad" in memory.text for memory in memories):
             raise InvalidEvent("the store cannot hold this")
 
-    events = [put(f"{'bad' if n in {3, 11} else 'good'} {n:02}", event_id=str(n)) for n in range(16)]
-    applied = await apply(runtime, *events, store=Faulty(runtime.store, insert=refuse))
+    arrived = [put(f"{'bad' if n in {3, 11} else 'good'} {n:02}", event_id=str(n)) for n in range(16)]
+    applied = await apply(runtime, *arrived, store=Faulty(runtime.store, insert=refuse))
     assert {letter.record.offset for letter in applied.letters} == {3, 11}
     assert {letter.reason for letter in applied.letters} == {"refused_by_store"}
     assert len(applied.memories) == 14
     assert await texts(runtime) == sorted(f"good {n:02}" for n in range(16) if n not in {3, 11})
 
 
-@pytest.mark.parametrize("change", ["put", "delete", "erase", "erase player"])
-async def test_every_change_begins_a_new_generation_of_the_agents_answers(
-    runtime: Runtime, change: str
+@pytest.mark.parametrize(
+    ("envelope", "touched"),
+    [
+        (put("more", event_id="e2"), frozenset([AGENT])),
+        (delete(), frozenset([AGENT])),
+        (erase("a", at=1500.0), frozenset([AGENT])),
+        (erase("k1:ab", at=1500.0, kind="player"), None),
+    ],
+    ids=["put", "delete", "erase", "erase player"],
+)
+async def test_whom_a_change_touches_is_told_alike_when_it_is_applied_again(
+    runtime: Runtime, envelope: events.Envelope, touched: frozenset[AgentKey] | None
 ) -> None:
-    cache = runtime.cache
-    assert cache is not None
     await apply(runtime, put("there", player="k1:ab"))
-    _, generation = await cache.get(AGENT, b"question")
-    await cache.put(AGENT, b"question", b"answer", generation, 60)
-    answer, _ = await cache.get(AGENT, b"question")
-    assert answer == b"answer"
-    envelope = {
-        "put": put("more", event_id="e2"),
-        "delete": delete(),
-        "erase": erase("a", at=1500.0),
-        "erase player": erase("k1:ab", at=1500.0, kind="player"),
-    }[change]
-    await apply(runtime, envelope)
-    answer, _ = await cache.get(AGENT, b"question")
-    assert answer is None
-
-
-def test_last_offsets_are_the_next_ones_to_read() -> None:
-    assert last_offsets(records(put("x"), put("y"), first=7)) == {0: 9}
-    assert last_offsets([]) == {}
+    for _ in range(2):  # the second time nothing is left to change in the store
+        assert (await apply(runtime, envelope)).touched == touched
 
 
 OPERATIONS = (

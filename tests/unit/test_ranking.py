@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engram.adapters.memory_filters import holds
-from engram.memories import Memory
-from query_service.ranking import Blend, Sphere, in_order
+from engram.memories import Hit, Memory
+from query_service.ranking import Sphere, blend_of, blended, in_order
 from query_service.wire import Near, Weights
 
 _number = st.floats(allow_nan=False, allow_infinity=False)
@@ -34,23 +34,23 @@ def test_a_blended_score_lies_between_0_and_1(
     weights: Weights, cosine: float, timestamp: float, now: float
 ) -> None:
     for with_query in (True, False):
-        blend = Blend.of(weights, with_query=with_query)
+        blend = blend_of(weights, with_query=with_query)
         if blend is not None:
-            ranked = blend.rank(memory(timestamp=timestamp), cosine, now)
+            ranked = blended(blend, Hit(memory(timestamp=timestamp), cosine), now)
             assert 0 <= ranked.score <= 1 + 1e-9
             assert all(0 <= part <= 1 for part in ranked.details.values())
 
 
 def test_nothing_weighs_when_only_relevance_is_named_and_nothing_is_asked() -> None:
-    assert Blend.of(Weights(relevance=2), with_query=False) is None
-    assert Blend.of(Weights(), with_query=True) is not None
+    assert blend_of(Weights(relevance=2), with_query=False) is None
+    assert blend_of(Weights(), with_query=True) is not None
 
 
 def test_half_of_the_recency_is_gone_after_the_half_life() -> None:
-    blend = Blend.of(Weights(relevance=0, recency=1), with_query=True)
+    blend = blend_of(Weights(relevance=0, recency=1), with_query=True)
     assert blend is not None
-    assert blend.rank(memory(timestamp=100.0), 1, 100.0 + 86_400).score == 0.5
-    assert blend.rank(memory(timestamp=500.0), 1, 100.0).score == 1
+    assert blended(blend, Hit(memory(timestamp=100.0), 1), 100.0 + 86_400).score == 0.5
+    assert blended(blend, Hit(memory(timestamp=500.0), 1), 100.0).score == 1
 
 
 @given(
@@ -74,11 +74,11 @@ def test_a_sphere_ends_at_its_radius() -> None:
 
 
 def test_equal_scores_are_ordered_by_time_then_acceptance_then_id() -> None:
-    blend = Blend.of(Weights(relevance=1), with_query=True)
+    blend = blend_of(Weights(relevance=1), with_query=True)
     assert blend is not None
     ones = [
         memory(id=name, timestamp=timestamp, accepted_at=accepted)
         for name, timestamp, accepted in [("a", 1.0, 5.0), ("b", 2.0, 1.0), ("c", 2.0, 2.0), ("d", 2.0, 2.0)]
     ]
-    ranked = in_order([blend.rank(one, 0.5, 10) for one in ones], 3)
+    ranked = in_order([blended(blend, Hit(one, 0.5), 10) for one in ones], 3)
     assert [one.memory.id for one in ranked] == ["d", "c", "b"]

@@ -14,6 +14,7 @@ from engram.http.access import ANYONE, Grant, Principal
 from engram.http.call import Refused
 from engram.memories import Erasure, SubjectKind
 from engram.wiring import Runtime
+from query_service import query_vectors, recall
 from query_service.questions import search_question
 from query_service.wire import Search
 from tests.parts import Faulty, open_parts, put
@@ -72,6 +73,8 @@ async def test_how_a_question_waits_does_not_make_it_another(reader: Reader) -> 
         {"near": {"x": 1, "radius": 1}},
         {"near": {"y": 1, "radius": 1}},
         {"weights": {"recency": 1}},
+        {"mode": "keyword"},
+        {"mode": "hybrid"},
         {"min_score": 0.1},
         {"explain": True},
         {"agent_id": "b"},
@@ -209,7 +212,7 @@ async def test_who_gives_up_takes_no_other_along(runtime: Runtime) -> None:
     async with over(runtime, store=Slow()) as reader:
         await reader.remember("one")
         first, second = (asyncio.create_task(reader.search("one")) for _ in range(2))
-        while not reader.recall._flights:
+        while not reader.recall.answers.under_way:
             await asyncio.sleep(0)
         first.cancel()
         go_on.set()
@@ -231,6 +234,130 @@ async def test_a_search_that_failed_is_tried_anew_by_the_next(runtime: Runtime) 
         assert [answer.status_code for answer in answers] == [503] * 3
         store.fail["search"] = nothing
         assert await reader.texts("one") == ["one"]
+
+
+async def test_the_queries_of_a_batch_are_embedded_together(runtime: Runtime) -> None:
+    asked: list[list[str]] = []
+
+    def embed(queries: list[str], *_args: object) -> None:
+        asked.append(list(queries))
+
+    store = Faulty(runtime.store, search=nothing)
+    async with over(runtime, store=store, embedder=Faulty(runtime.embedder, embed=embed)) as reader:
+        for text in ("one", "two", "three"):
+            await reader.remember(text)
+        asked.clear()
+        await reader.search("three")
+        searches = [
+            *({"agent_id": "a", "query": query} for query in ("one", "two", "one", "three")),
+            {"agent_id": "a"},
+            {"agent_ids": ["a", "b"], "query": "two"},
+            {"agent_id": "a", "query": "one", "k": 0},
+        ]
+        answer = (await reader.post("/v1/memories/search/batch", {"searches": searches})).json()
+        assert asked == [["three"], ["one", "two"]]
+        # Equal searches fly once, what is kept does not fly, and the one without a query asks for a page.
+        assert store.calls == ["search"] * 4
+        results = answer["results"]
+        best = [result["memories"][0]["text"] for result in results[:4]]
+        assert best == ["one", "two", "one", "three"]
+        assert [result.get("cache") for result in results] == ["miss"] * 3 + ["hit", "miss", "off", None]
+        assert results[5]["memories"][0]["text"] == "two"
+        assert results[6]["error"]["details"]["path"] == "k"
+        alone = await reader.search("two")
+        assert (alone["cache"], alone["memories"]) == ("hit", results[1]["memories"])
+
+
+async def test_an_endpoint_that_takes_one_query_ill_refuses_that_one_alone(runtime: Runtime) -> None:
+    def embed(queries: list[str], *_args: object) -> None:
+        if "ill" in queries:
+            raise InvalidRequest("the endpoint does not take this text")
+
+    async with over(runtime, embedder=Faulty(runtime.embedder, embed=embed)) as reader:
+        await reader.remember("well")
+        searches = [{"agent_id": "a", "query": query} for query in ("well", "ill", "well")]
+        answer = await reader.post("/v1/memories/search/batch", {"searches": searches})
+        first, second, third = answer.json()["results"]
+        assert first["memories"] == third["memories"] != []
+        assert second["error"]["code"] == "invalid_request"
+
+
+class Stuck:
+    """An embedder that is busy with something else for ever."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.model_id = runtime.embedder.model_id
+        self.waiting = 0
+
+    async def embed(self, *_args: object) -> None:
+        self.waiting += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.waiting -= 1
+
+
+async def test_no_query_waits_for_its_vector_without_end(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_vectors, "EMBEDDING_S", 0.05)
+    stuck = Stuck(runtime)
+    async with over(runtime, embedder=stuck) as reader:
+        search = {"agent_id": "a", "query": "one"}
+        for path, body in (
+            ("/v1/memories/search", search),
+            ("/v1/memories/search/batch", {"searches": [search]}),
+            ("/v1/agents/a/context", {"query": "one"}),
+        ):
+            answer = await reader.post(path, body)
+            assert answer.status_code == 429
+            assert answer.json()["error"]["code"] == "overloaded"
+        assert stuck.waiting == 0, "who has given up leaves the queue"
+
+
+async def test_so_many_searches_are_under_way_at_most(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall, "MAX_SEARCHES", 3)
+    stuck = Stuck(runtime)
+    async with over(runtime) as reader:
+        await reader.search("kept")
+    async with over(runtime, embedder=stuck) as reader:
+        waiting = [asyncio.create_task(reader.search(f"{n}")) for n in range(3)]
+        while stuck.waiting < 3:
+            await asyncio.sleep(0)
+        for path, body in (
+            ("/v1/memories/search", {"agent_id": "a"}),
+            ("/v1/agents/a/context", {}),
+            ("/memory/get", {"agent_id": "a", "query": "x"}),
+        ):
+            answer = await reader.post(path, body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+        kept = {"searches": [{"agent_id": "a", "query": "kept"}]}
+        [result] = (await reader.post("/v1/memories/search/batch", kept)).json()["results"]
+        assert result["cache"] == "hit"
+        joined = asyncio.create_task(reader.search("0"))  # one more of the same takes no place
+        await asyncio.sleep(0.01)
+        assert not joined.done()
+        for task in (*waiting, joined):
+            task.cancel()
+        await asyncio.wait([*waiting, joined])
+
+
+async def test_places_are_given_back(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "MAX_SEARCHES", 1)
+
+    def fail(*_args: object) -> None:
+        raise Unavailable("down")
+
+    store = Faulty(runtime.store, search=fail)
+    async with over(runtime, store=store) as reader:
+        for _ in range(3):
+            answer = await reader.post("/v1/memories/search", {"agent_id": "a", "query": "one"})
+            assert answer.status_code == 503
+        store.fail["search"] = nothing
+        for n in range(3):
+            await reader.search(f"{n}")
 
 
 async def test_a_full_queue_is_429(runtime: Runtime) -> None:
@@ -330,4 +457,4 @@ async def test_answers_are_timed_by_route_and_cache(reader: Reader) -> None:
     value = reader.runtime.metrics.registry.get_sample_value
     for api, cache in (("search", "miss"), ("search", "hit"), ("agents", "off")):
         assert value("engram_query_duration_seconds_count", {"api": api, "cache": cache}) == 1
-    assert reader.recall._flights == {}
+    assert reader.recall.answers.under_way == 0

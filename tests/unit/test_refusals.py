@@ -97,8 +97,8 @@ async def test_a_wrong_field_is_refused_by_its_name(reader: Reader, body: object
         ({"filters": {"a..b": 1}}, "invalid_filter", "filters.a..b"),
         ({"after": "w1.nonsense"}, "invalid_token", "after"),
         ({"after": ""}, "invalid_token", "after"),
-        ({"mode": "keyword"}, "not_supported", "mode"),
-        ({"mode": "hybrid"}, "not_supported", "mode"),
+        ({"mode": "keyword", "weights": {"recency": 1}}, "invalid_request", "weights"),
+        ({"mode": "fuzzy"}, "invalid_request", "mode"),
     ],
 )
 async def test_what_has_a_code_of_its_own(

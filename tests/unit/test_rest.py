@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engram.identity import memory_id
 from engram.opaque import token
@@ -220,6 +224,63 @@ async def test_extreme_weights_give_numbers(reader: Reader, weights: dict[str, f
     scores = [one["score"] for one in (await reader.search("new", weights=weights))["memories"]]
     assert all(0 <= score <= 1 for score in scores)
     assert len(scores) == 2
+
+
+_huge = st.floats(min_value=0, allow_infinity=False) | st.sampled_from([-0.0, 5e-324, 1.7e308, 1.0])
+_near_or_far = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, NOW, 1e308])
+_weights = st.fixed_dictionaries(
+    {},
+    optional={
+        "relevance": _huge,
+        "recency": _huge,
+        "importance": _huge,
+        "half_life_s": st.floats(min_value=5e-324, allow_infinity=False) | st.just(1.7e308),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    weights=_weights | st.none(),
+    times=st.lists(_near_or_far, min_size=2, max_size=3),
+    now=st.floats(0, 1e10),
+    asked=st.booleans(),
+    min_score=st.none() | _near_or_far,
+)
+async def test_a_score_is_what_its_parts_add_up_to_whatever_is_asked(  # noqa: PLR0917 (Hypothesis gives them)
+    reader: Reader,
+    weights: dict[str, float] | None,
+    times: list[float],
+    now: float,
+    asked: bool,
+    min_score: float | None,
+) -> None:
+    agent = uuid.uuid4().hex
+    for n, at in enumerate(times):
+        await reader.remember(f"text {n}", agent=agent, timestamp=at, importance=(0.0, -0.0, 10.0)[n])
+    reader.clock.at = now
+    query = {"query": "text 1"} if asked else {}
+    body = {"agent_id": agent, "weights": weights, "min_score": min_score, "explain": True, **query}
+    answer = await reader.post(SEARCH, body)
+    weigh = {"relevance": 1.0, "recency": 0.0, "importance": 0.0, **(weights or {})}
+    if weights is not None and not any(weigh[name] for name in ("relevance", "recency", "importance")):
+        assert answer.status_code == 400
+        return
+    assert answer.status_code == 200, answer.text
+    memories = answer.json()["memories"]
+    scores = [one["score"] for one in memories]
+    assert scores == sorted(scores, reverse=True)
+    assert min_score is not None or len(memories) == len(times)
+    for one in memories:
+        parts = {name: Fraction(part) for name, part in one["score_details"].items()}
+        if weights is None:
+            assert one["score"] == pytest.approx(float(parts["relevance"]) if asked else 1.0)
+            continue
+        assert all(0 <= part <= 1 for part in parts.values())
+        named = {name: Fraction(weigh[name]) for name in parts}
+        # What is not named weighs nothing, and of what nothing weighs all match alike.
+        mean = sum(named[name] * parts[name] for name in parts) / sum(named.values()) if parts else 1
+        assert one["score"] == pytest.approx(float(mean), abs=1e-12)
 
 
 async def test_after_says_whether_the_write_was_processed(reader: Reader) -> None:

@@ -10,17 +10,17 @@ import pytest
 import stamina
 
 from engram import events
-from engram.errors import Unavailable
+from engram.errors import Misconfigured, Unavailable
+from engram.memories import Erasure, SubjectKind
 from engram.ports import NewRecord
 from engram.wiring import Runtime
-from stream_workers.runner import GROUP, BatchLimits, Broken, Indexer
-from tests.parts import Faulty, open_parts, pipeline_over, put, texts
+from stream_workers.patience import Broken, Patience, Rejects
+from stream_workers.runner import GROUP, BatchLimits, Indexer
+from tests.parts import Faulty, indexer_over, open_parts, put, texts
 
 
 def indexer(runtime: Runtime, *, store: object = None, batch: int = 4) -> Indexer:
-    pipeline = pipeline_over(runtime, store)  # type: ignore[arg-type]
-    limits = BatchLimits(records=batch, age_s=0)
-    return Indexer(runtime.log, pipeline, runtime.watermarks, limits=limits)
+    return indexer_over(runtime, store, limits=BatchLimits(records=batch, age_s=0))  # type: ignore[arg-type]
 
 
 async def fill(runtime: Runtime, count: int, first: int = 0) -> dict[int, int]:
@@ -105,6 +105,36 @@ async def test_an_unexpected_error_costs_the_record_that_causes_it_and_no_other(
         assert len(await texts(runtime)) == 11
 
 
+async def test_what_is_set_up_wrongly_is_no_records_fault(tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise Misconfigured("the store wants another key")
+
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 1)
+        with pytest.raises(Broken, match="another key"):
+            await indexer(runtime, store=Faulty(runtime.store, insert=refuse)).run()
+        assert await runtime.log.dead_letters(10) == []
+        assert await runtime.log.committed(GROUP) == {}
+        await indexer(runtime).run(burst=True)
+        assert await texts(runtime) == ["event 000"]
+
+
+async def test_a_revocation_that_is_cut_off_gives_the_partitions_away_all_the_same(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 1)
+        worker = indexer(runtime, store=Faulty(runtime.store, insert=failing(10**9)))
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(10):
+            while not worker._offsets.busy({0}):
+                await asyncio.sleep(0.01)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await worker.revoked([0])
+        assert worker.partitions == frozenset()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_when_nearly_everything_fails_it_stops_instead_of_emptying_the_log(tmp_path: Path) -> None:
     def crash(*_: object) -> None:
         raise RuntimeError("a defect")
@@ -116,7 +146,26 @@ async def test_when_nearly_everything_fails_it_stops_instead_of_emptying_the_log
             await worker.run()
         assert worker.problem is not None
         letters = await runtime.log.dead_letters(1000)  # type: ignore[attr-defined]
-        assert len(letters) < Indexer.MAX_CONSECUTIVE_FAULTS
+        assert len(letters) < Rejects.MAX_CONSECUTIVE_FAULTS
+
+
+async def test_an_outage_is_over_with_the_next_call_that_succeeds() -> None:
+    patiently = Patience()
+    patiently.problem = None
+    outcomes = iter([Unavailable("away"), ValueError("a defect")])
+
+    async def fail() -> None:
+        raise next(outcomes)
+
+    async def work() -> None:
+        pass
+
+    with pytest.raises(ValueError, match="defect"):
+        await patiently("embedder", fail)
+    await patiently("log", work)
+    assert patiently.problem == "embedder: away"
+    await patiently("embedder", work)
+    assert patiently.problem is None
 
 
 async def test_the_watermark_rises_with_finished_work_only(tmp_path: Path) -> None:
@@ -138,3 +187,23 @@ async def test_offsets_are_committed_behind_a_flush(tmp_path: Path) -> None:
         await worker.run(burst=True)
         assert await runtime.log.committed(GROUP) == {}
         assert len(await texts(runtime)) == 3
+
+
+async def test_what_was_stored_before_an_erasure_was_heard_of_goes_when_it_is(tmp_path: Path) -> None:
+    """A worker whose ledger lags stores what it should not: nobody reads the erasure's own record for it."""
+    async with open_parts(tmp_path) as runtime:
+        worker = indexer(runtime)
+        running = asyncio.create_task(worker.run())
+        end = await fill(runtime, 3)
+        assert await runtime.watermarks.reached(end, 10)
+        now = runtime.clock.now()
+        late = events.encode(put("late", event_id="late", at=now - 10))
+        assert await runtime.watermarks.reached(await runtime.log.append([late]), 10)
+
+        await runtime.ledger.add(Erasure("e", "default", SubjectKind.AGENT, ("a",), now))
+
+        async with asyncio.timeout(10):
+            while await texts(runtime):
+                await asyncio.sleep(0.05)
+        worker.stop()
+        await running

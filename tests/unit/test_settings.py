@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engram import settings
+from engram.backends import QdrantStore, RedisCache
 from engram.errors import Misconfigured
 
 
@@ -94,3 +95,147 @@ def test_what_is_wrong_is_one_line_that_names_the_variable(
         settings.load()
     assert str(caught.value).startswith(name)
     assert "\n" not in str(caught.value)
+
+
+KAFKA = {"ENGRAM_LOG__BOOTSTRAP": "127.0.0.1:9092", "ENGRAM_STORE__URL": "http://127.0.0.1:6333"}
+LOGIN = {"ENGRAM_LOG__SECURITY_PROTOCOL": "SASL_SSL"}
+
+
+def give(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_an_address_chooses_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(
+        monkeypatch,
+        **KAFKA,
+        ENGRAM_CACHE__URL="redis://127.0.0.1/0",
+        ENGRAM_EMBEDDER__URL="http://127.0.0.1:1",
+    )
+    chosen = settings.load()
+    kinds = (chosen.log.kind, chosen.store.kind, chosen.cache.kind, chosen.embedder.kind)
+    assert kinds == ("kafka", "qdrant", "redis", "http")
+    assert chosen.distributed
+
+
+def test_with_kafka_there_is_no_cache_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, **KAFKA)
+    assert settings.load().cache.kind == "off"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ENGRAM_STORE__KIND", "edge"), ("ENGRAM_STORE__KIND", "memory"), ("ENGRAM_CACHE__KIND", "local")],
+)
+def test_what_serves_one_process_is_refused_beside_kafka(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    give(monkeypatch, **KAFKA)
+    if name.startswith("ENGRAM_STORE"):
+        monkeypatch.delenv("ENGRAM_STORE__URL")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured, match=rf"^{name}: .*ENGRAM_(STORE|CACHE)__URL="):
+        settings.load()
+
+
+def test_the_addresses_of_older_documents_choose_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, QDRANT_HOST="qdrant", QDRANT_PORT="7333", QDRANT_API_KEY="open sesame")
+    give(monkeypatch, REDIS_HOST="redis", REDIS_DB="2", REDIS_PASSWORD="p@ss/word", REDIS_PREFIX="game")
+    chosen = settings.load()
+    assert isinstance(chosen.store, QdrantStore)
+    assert isinstance(chosen.cache, RedisCache)
+    assert chosen.store.url == "http://qdrant:7333"
+    assert chosen.store.api_key is not None
+    assert chosen.store.api_key.get_secret_value() == "open sesame"
+    assert chosen.cache.url.get_secret_value() == "redis://:p%40ss%2Fword@redis:6379/2"
+    assert chosen.cache.prefix == "game"
+    assert "sesame" not in repr(chosen)
+    assert "p%40ss" not in repr(chosen)
+
+    give(monkeypatch, QDRANT_URL="https://cloud.example:6333", REDIS_URL="redis://other/1")
+    chosen = settings.load()
+    assert chosen.store.url == "https://cloud.example:6333"  # type: ignore[union-attr]
+    assert chosen.cache.url.get_secret_value() == "redis://other/1"  # type: ignore[union-attr]
+
+
+def test_a_kind_that_is_given_wins_over_an_address_of_older_documents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    give(monkeypatch, QDRANT_HOST="qdrant", REDIS_URL="redis://redis/0", QDRANT_COLLECTION="mine")
+    give(monkeypatch, ENGRAM_STORE__KIND="edge", ENGRAM_CACHE__KIND="local")
+    chosen = settings.load()
+    assert (chosen.store.kind, chosen.cache.kind, chosen.store.collection) == ("edge", "local", "mine")
+
+
+def test_a_key_or_a_port_alone_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, QDRANT_API_KEY="x", QDRANT_PORT="1", REDIS_PASSWORD="y", REDIS_PREFIX="z")
+    chosen = settings.load()
+    assert (chosen.store.kind, chosen.cache.kind) == ("edge", "local")
+
+
+@pytest.mark.parametrize(
+    ("variable", "kind", "secret"),
+    [
+        ("ENGRAM_STORE__API_KEY", {"ENGRAM_STORE__URL": "http://q"}, "store.api_key"),
+        ("ENGRAM_CACHE__URL", {}, "cache.url"),
+        ("ENGRAM_LOG__SASL_PASSWORD", KAFKA | LOGIN, "log.sasl_password"),
+        ("ENGRAM_EMBEDDER__API_KEY", {}, "embedder.api_key"),
+    ],
+)
+def test_every_secret_may_lie_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, kind: dict[str, str], secret: str
+) -> None:
+    (tmp_path / "secret").write_text("redis://hidden\n")
+    give(monkeypatch, **kind, **{f"{variable}_FILE": str(tmp_path / "secret")})
+    value: object = settings.load()
+    for part in secret.split("."):
+        value = getattr(value, part)
+    assert value.get_secret_value() == "redis://hidden"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"SASL_USERNAME": "engram"}, "login"),
+        ({"SASL_PASSWORD": "secret", "SECURITY_PROTOCOL": "SSL"}, "login"),
+        ({"SSL_CAFILE": "/ca.pem"}, "TLS"),
+        ({"SSL_KEYFILE": "/key.pem", "SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, "TLS"),
+    ],
+)
+def test_a_login_or_a_certificate_that_nobody_asks_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+) -> None:
+    servers = KAFKA | {"ENGRAM_STORE__URL": "http://qdrant:6333"}
+    for name, value in (servers | {f"ENGRAM_LOG__{name}": value for name, value in given.items()}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured, match=f"SECURITY_PROTOCOL.*{said}") as refused:
+        settings.load()
+    assert "secret" not in str(refused.value)
+    monkeypatch.setenv("ENGRAM_LOG__SECURITY_PROTOCOL", "SASL_SSL")
+    settings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("ENGRAM_STORE__URL", "qdrant:6333", "ENGRAM_STORE__URL"),
+        ("ENGRAM_STORE__URL", "https://user:key@qdrant:6333", "ENGRAM_STORE__URL"),
+        ("ENGRAM_LOG__PARTITIONS", "0", "ENGRAM_LOG__PARTITIONS"),
+        ("ENGRAM_LOG__BOOTSTRAP", "", "ENGRAM_LOG__BOOTSTRAP"),
+        ("ENGRAM_CACHE__PREFIX", "a b", "ENGRAM_CACHE__PREFIX"),
+    ],
+)
+def test_what_is_wrong_in_a_servers_settings_is_named_too(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, named: str
+) -> None:
+    give(monkeypatch, **KAFKA, ENGRAM_LOG__KIND="kafka", ENGRAM_CACHE__URL="redis://127.0.0.1/0")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured, match=rf"^{named}: "):
+        settings.load()
+
+
+def test_a_kind_without_its_address_says_which_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGRAM_STORE__KIND", "qdrant")
+    with pytest.raises(Misconfigured, match=r"^ENGRAM_STORE__URL: Field required"):
+        settings.load()

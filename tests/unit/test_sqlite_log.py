@@ -396,3 +396,9 @@ async def test_all_that_was_acknowledged_is_there_once_after_a_kill(tmp_path: Pa
         assert [found[offset - 2 + part] for part in range(3)] == [
             f"{name}/{part}".encode() for part in range(3)
         ]
+
+
+async def test_two_readers_of_one_group_share_its_records(log: SqliteLog) -> None:
+    await log.append(records(*range(40)))
+    portions = await asyncio.gather(*(log.read("indexer", limit=10, wait_s=1) for _ in range(4)))
+    assert sorted(int(each.value) for portion in portions for each in portion) == list(range(40))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engram import events
+from engram import events, settings
 from engram.errors import Misconfigured, ModelMismatch, ModelMissing
+from engram.wiring import open_gateway, open_query, open_worker
 from tests.parts import open_parts, pipeline_over, put, records, texts
 
 
@@ -52,9 +54,27 @@ async def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) 
             pass
 
 
-async def test_api_keys_are_refused_rather_than_ignored(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="ENGRAM_API_KEYS_FILE"):
+async def test_a_key_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="keys"):
         async with open_parts(tmp_path, api_keys_file=tmp_path / "keys"):
+            pass
+
+
+@pytest.mark.parametrize("open_service", [open_gateway, open_worker, open_query])
+async def test_a_service_of_its_own_needs_a_shared_log(tmp_path: Path, open_service: Any) -> None:
+    with pytest.raises(Misconfigured, match=r"ENGRAM_LOG__BOOTSTRAP=.*engram up"):
+        async with open_service(settings.load(data_dir=tmp_path)):
+            pass
+
+
+@pytest.mark.parametrize("open_service", [open_gateway, open_query])
+async def test_what_sees_players_names_needs_the_key_that_all_share(
+    tmp_path: Path, open_service: Any
+) -> None:
+    shared = {"bootstrap": "127.0.0.1:1"}, {"url": "http://127.0.0.1:1"}
+    chosen = settings.load(data_dir=tmp_path, log=shared[0], store=shared[1])
+    with pytest.raises(Misconfigured, match="ENGRAM_PLAYER_KEY"):
+        async with open_service(chosen):
             pass
 
 

@@ -13,6 +13,8 @@ local HTTP_LINE = "secure.http_mods = engram"
 local CAPTURED = {"chat", "dig", "place", "craft", "punch", "damage", "death", "join", "leave", "kill"}
 -- Finished folds are written while a step has cost less than this; the rest waits for the next step.
 local FOLD_BUDGET_US = 300
+-- To make a file may take a millisecond: only in a step that has cost no more than this.
+local TEND_BUDGET_US = 100
 -- Own work beyond this in one step is worth a warning, at most once a minute.
 local SLOW_STEP_US = 10000
 
@@ -216,7 +218,7 @@ core.register_globalstep(function()
 	recorder.folds:step(began, function()
 		return micros() - began < FOLD_BUDGET_US
 	end)
-	if not busy then
+	if not busy and micros() - began < TEND_BUDGET_US then
 		spool:tend(began)
 	end
 	local own_us = micros() - began

@@ -26,6 +26,7 @@ function Sender.new(options)
 	self.failures = 0
 	self.sent, self.rejected, self.refused = 0, 0, 0
 	self.seen_codes = {}
+	self.opening = '{"server":' .. options.quote(options.server) .. ',"events":['
 	self.headers = {"Content-Type: application/json"}
 	if options.api_key ~= "" then
 		self.headers[2] = "Authorization: Bearer " .. options.api_key
@@ -70,7 +71,7 @@ function Sender:fire(now_us)
 	local path, data = "/v1/erasures", segment.body
 	if not segment.erase then
 		path = "/v1/events"
-		data = '{"server":' .. self.quote(self.server) .. ',"events":[' .. data .. "]}"
+		data = self.opening .. data .. "]}"
 	end
 	self.flight = {
 		segment = segment,
@@ -85,11 +86,18 @@ function Sender:fire(now_us)
 	}
 end
 
+-- The ids of a batch are most of its answer, and nothing here needs them: to parse 199 took a millisecond.
+local function without_ids(body)
+	local _, opening = body:find('"ids"%s*:%s*%[')
+	local closing = opening and body:find("]", opening, true)
+	return closing and body:sub(1, opening) .. body:sub(closing) or body
+end
+
 local function answer_of(parse, result)
 	local body = result.data
 	-- parse_json logs an error for what is no JSON.
 	if type(body) == "string" and body:find("^%s*{") then
-		local answer = parse(body)
+		local answer = parse(without_ids(body))
 		return type(answer) == "table" and answer or {}
 	end
 	return {}

@@ -63,6 +63,17 @@ describe("sender", function()
 		assert.are.equal(0, request.timeout % 1)
 	end)
 
+	it("does not read the ids", function()
+		local read
+		sender.parse = function(text)
+			read = text
+			return {accepted = 2}
+		end
+		round(202, '{"accepted":2,"rejected":[{"message":"\\"ids\\":["}],"ids": ["a-1",null,"a-2"],"token":"t"}')
+		assert.are.equal('{"accepted":2,"rejected":[{"message":"\\"ids\\":["}],"ids": [],"token":"t"}', read)
+		assert.are.equal(0, spool.count)
+	end)
+
 	it("has one request in flight", function()
 		pass(0.5)
 		spool:put('{"type":"c"}', now)

@@ -1,0 +1,234 @@
+"""The whole distributed shape on one machine: `make cluster`, and what tests and benchmarks play with.
+
+Kafka, Redis and nginx are the real ones. The store is the Qdrant server that ENGRAM_STORE__URL names, else the
+stand-in, which is no Qdrant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from deploy.local.kafka import KafkaBroker
+from deploy.local.nginx import Nginx
+from deploy.local.process import LOOPBACK, Child, NotInstalled, NotReady
+from deploy.local.redis_server import RedisServer
+from deploy.local.services import Service, StandIn
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RESTART_S = 1.0
+"""How long a process that ended is left alone before it is started again."""
+
+
+class Cluster:
+    """Every process, each to be stopped, killed and frozen on its own (see Child). Nothing runs before `start`.
+
+    `settings` are the services' ENGRAM_* variables, beside the addresses that are set here; with ENGRAM_STORE__URL
+    among them there is no stand-in (`store` is None). No others of our own environment reach the services. One
+    service's may be changed in its `environment` until it starts. What the engines keep lies in `directory`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        gateways: int = 2,
+        workers: int = 2,
+        queries: int = 1,
+        settings: Mapping[str, str] | None = None,
+        port: int | None = None,
+        grpc_port: int | None = None,
+    ) -> None:
+        directory = directory.absolute()
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        given = dict(settings or {})
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("ENGRAM_")}
+        self.kafka = KafkaBroker(directory / "kafka")
+        self.redis = RedisServer(directory / "redis")
+        self.store = None if "ENGRAM_STORE__URL" in given else StandIn(directory / "store", {**ours, **given})
+        self._environment = {
+            **ours,
+            "PYTHONUNBUFFERED": "1",
+            "ENGRAM_LOG__BOOTSTRAP": self.kafka.bootstrap,
+            "ENGRAM_CACHE__URL": self.redis.url,
+            "ENGRAM_PLAYER_KEY_FILE": str(_player_key(directory)),
+            **given,
+        }
+        if self.store is not None:
+            self._environment["ENGRAM_STORE__URL"] = self.store.url
+            self._environment["ENGRAM_STORE__GRPC_PORT"] = str(self.store.grpc_port)
+        self.gateways = [self._service("gateway", number) for number in range(gateways)]
+        self.workers = [self._service("worker", number) for number in range(workers)]
+        self.queries = [self._service("query", number) for number in range(queries)]
+        self.nginx = Nginx(
+            directory / "nginx",
+            gateways=[(each.port, each.grpc_port) for each in self.gateways],
+            queries=[(each.port, each.grpc_port) for each in self.queries],
+            port=port,
+            grpc_port=grpc_port,
+        )
+        self.url = self.nginx.url
+        self.grpc_address = f"{LOOPBACK}:{self.nginx.grpc_port}"
+
+    @property
+    def engines(self) -> list[Child]:
+        """What the services need."""
+        return [self.kafka, self.redis, *([self.store] if self.store else [])]
+
+    @property
+    def services(self) -> list[Service]:
+        """Engram's own processes."""
+        return [*self.gateways, *self.workers, *self.queries]
+
+    def start(self) -> Self:
+        """Start all of it and wait until it is ready. Raises NotInstalled and NotReady; then nothing of it runs."""
+        try:
+            _start(self.engines)
+            _start(self.services)
+            self.nginx.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the door, then the services, then the engines; what does not end in time is killed."""
+        _stop([self.nginx])
+        _stop(self.services)
+        _stop(self.engines)
+
+    def add_worker(self) -> Service:
+        """One more worker, started."""
+        worker = self._service("worker", len(self.workers))
+        self.workers.append(worker)
+        return worker.start()
+
+    def ended(self) -> Iterator[Child]:
+        """The processes that do not run any more."""
+        return (each for each in (*self.engines, *self.services, self.nginx) if not each.alive)
+
+    def _service(self, verb: str, number: int) -> Service:
+        name = f"{verb}-{number + 1}"
+        return Service(name, self.directory / name, self._environment, verb)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _start(children: Iterable[Child]) -> None:
+    for child in [each.spawn() for each in children]:
+        child.wait_ready()
+
+
+def _stop(children: Iterable[Child]) -> None:
+    stopping = list(children)
+    for child in stopping:
+        child.terminate()
+    for child in stopping:
+        child.wait_end()
+
+
+def _player_key(directory: Path) -> Path:
+    path = directory / "player_key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(f"k1:{secrets.token_hex(32)}\n", encoding="ascii")
+    return path
+
+
+# --- make cluster ----------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Run a cluster until SIGINT, SIGTERM or SIGHUP; a process that ends by itself is started again."""
+    options = _options()
+    settings = {name: value for name, value in os.environ.items() if name.startswith("ENGRAM_")}
+    cluster = Cluster(
+        options.directory,
+        gateways=options.gateways,
+        workers=options.workers,
+        queries=options.queries,
+        settings=settings,
+        port=options.port,
+        grpc_port=options.grpc_port,
+    )
+    for signum in STOPPING:
+        signal.signal(signum, _stop_once)
+    started = time.monotonic()
+    try:
+        _say("starting Kafka, Redis, the store, the services, nginx")
+        with cluster:
+            _describe(cluster, time.monotonic() - started)
+            while True:
+                time.sleep(RESTART_S)
+                _start_again(cluster)
+    except KeyboardInterrupt:
+        return 0
+    except (NotInstalled, NotReady) as error:
+        _say(str(error))
+        return 1
+
+
+def _stop_once(_signum: int, _frame: FrameType | None) -> None:
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_IGN)  # what has begun to stop is not to be left half stopped
+    raise KeyboardInterrupt
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make cluster", description=__doc__)
+    parser.add_argument("directory", type=Path, help="where the engines keep what they have")
+    parser.add_argument("--gateways", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--queries", type=int, default=1)
+    parser.add_argument("--port", type=int, default=8080, help="the door for HTTP")
+    parser.add_argument("--grpc-port", type=int, default=50_051, help="the door for gRPC")
+    return parser.parse_args()
+
+
+def _describe(cluster: Cluster, seconds: float) -> None:
+    store = os.environ.get("ENGRAM_STORE__URL") if cluster.store is None else cluster.store.url
+    lines = [
+        f"ready after {seconds:.0f} s",
+        f"  {'HTTP':14}{cluster.url}  (docs at {cluster.url}/docs)",
+        f"  {'gRPC':14}{cluster.grpc_address}",
+        f"  {'store':14}{store}"
+        + ("  (a stand-in: set ENGRAM_STORE__URL to use a Qdrant server)" if cluster.store else ""),
+        f"  {'Kafka':14}{cluster.kafka.bootstrap}",
+        f"  {'Redis':14}{cluster.redis.url}",
+        *(f"  {each.name:14}{each.url}  process {each.pid}" for each in cluster.services),
+        f"  {'logs':14}{cluster.directory}/*/*.log",
+        "Ctrl-C stops it all",
+    ]
+    _say("\n".join(lines))
+
+
+def _start_again(cluster: Cluster) -> None:
+    for child in cluster.ended():
+        _say(f"{child.name} ended with {child.exit_code}, starting it again; its log is {child.log_path}")
+        child.spawn()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Redis as Engram wants it: a cache without persistence that evicts what was used least recently."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+
+from deploy.local.process import LOOPBACK, Child, free_port, program
+
+INSTALL = "apt-get install -y redis-server"
+
+
+class RedisServer(Child):
+    """One server that forgets everything when it ends. `maxmemory` is its whole size, Redis's own share included."""
+
+    ready_s = 15.0
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        password: str | None = None,
+        maxmemory: str = "64mb",
+    ) -> None:
+        super().__init__("redis", directory)
+        self.port = port or free_port()
+        self.password = password
+        self.url = f"redis://{'' if password is None else f':{password}@'}{LOOPBACK}:{self.port}/0"
+        self._maxmemory = maxmemory
+        self._config = directory / "redis.conf"
+
+    def prepare(self) -> None:
+        """Write the configuration: a password must not stand on a command line."""
+        settings = {
+            "bind": LOOPBACK,
+            "port": self.port,
+            "dir": self.directory,
+            "save": '""',
+            "appendonly": "no",
+            "maxmemory": self._maxmemory,
+            "maxmemory-policy": "allkeys-lru",
+            **({} if self.password is None else {"requirepass": self.password}),
+        }
+        self._config.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+        self._config.chmod(0o600)
+
+    def command(self) -> list[str]:
+        """The server."""
+        return [program("redis-server", INSTALL), str(self._config)]
+
+    def ready(self) -> bool:
+        """Whether it answers a PING, be it by asking for the password."""
+        return self.ask("PING").startswith((b"+PONG", b"-NOAUTH"))
+
+    def ask(self, command: str) -> bytes:
+        """The first line of Redis's answer to an inline command; empty when it cannot be reached."""
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((LOOPBACK, self.port), timeout=1) as connection,
+        ):
+            login = "" if self.password is None else f"AUTH {self.password}\r\n"
+            connection.sendall(f"{login}{command}\r\n".encode())
+            with connection.makefile("rb") as answer:
+                if login and not (said := answer.readline()).startswith(b"+OK"):
+                    return said
+                return answer.readline()
+        return b""

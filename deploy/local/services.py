@@ -1,0 +1,77 @@
+"""Engram's own processes of the distributed shape, and what stands for Qdrant where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import http
+import http.client
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.local.process import LOOPBACK, Child, answers, free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+class Service(Child):
+    """`engram gateway`, `engram worker` or `engram query`, with its settings in `environment`."""
+
+    def __init__(
+        self, name: str, directory: Path, environment: Mapping[str, str], verb: str, *options: str
+    ) -> None:
+        super().__init__(name, directory, environment)
+        self.port = free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.grpc_port = 0
+        self._arguments = [verb, *options]
+        if verb == "worker":
+            self._arguments += ["--metrics-port", str(self.port)]
+        else:
+            self.grpc_port = free_port()
+            self._arguments += ["--port", str(self.port), "--grpc-port", str(self.grpc_port)]
+
+    def command(self) -> Sequence[str]:
+        """The verb."""
+        return [sys.executable, "-m", "engram.cli", *self._arguments]
+
+    def ready(self) -> bool:
+        """Whether it can do its job, as it says itself."""
+        return self.get("/ready") == http.HTTPStatus.OK
+
+    def get(self, path: str) -> int | None:
+        """The status of a GET at its own port; None when it does not answer within 2 s."""
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=2)
+        try:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection.request("GET", path)
+                return connection.getresponse().status
+            return None
+        finally:
+            connection.close()
+
+
+class StandIn(Child):
+    """tests/qdrant_stand_in: Qdrant's calls over an Edge shard, for machines without a server. Test equipment."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        super().__init__("qdrant-stand-in", directory, {**environment, "PYTHONPATH": str(ROOT)})
+        self.port = free_port()
+        self.grpc_port = free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+
+    def command(self) -> Sequence[str]:
+        """Its module."""
+        options = ["--data", str(self.directory / "data"), "--port", str(self.port)]
+        return [
+            sys.executable,
+            "-m",
+            "tests.qdrant_stand_in",
+            *options,
+            "--grpc-port",
+            str(self.grpc_port),
+        ]
+
+    def ready(self) -> bool:
+        """Whether both of its doors are open."""
+        return answers(self.port) and answers(self.grpc_port)

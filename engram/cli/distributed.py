@@ -1,0 +1,114 @@
+"""The services of the distributed shape, one a process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Awaitable, Callable
+
+from engram.cli import process
+from engram.errors import Unavailable
+from engram.grpc.server import Handlers
+from engram.grpc.server import serving as grpc_serving
+from engram.http.elsewhere import READS, WRITES
+from engram.http.operations import Check, application
+from engram.settings import Settings
+from engram.wiring import GatewayParts, QueryParts, open_gateway, open_query
+from producers import gateway as writes
+from producers.gateway import Gateway
+from producers.rpc import Writes
+from query_service import rest as reads
+from query_service.recall import Recall
+from query_service.rpc import Reads
+from stream_workers.faust_app import Indexing, Shell
+
+_NO_MEMORY = str(uuid.UUID(int=0))
+
+
+async def run_gateway(settings: Settings, host: str, listener: socket.socket, grpc_port: int) -> None:
+    """Take writes until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
+    async with contextlib.AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(open_gateway(settings))
+        gateway = Gateway.over(parts)
+        app = application(
+            "gateway",
+            writes.operations(gateway, parts.limits),
+            metrics=parts.metrics,
+            checks=[Check("log", lambda: _problem(parts.log.end))],
+            access=parts.access,
+            elsewhere=READS,
+        )
+        rpc = Writes(gateway, parts.limits)
+        handlers = Handlers(put=rpc.put, delete=rpc.delete, elsewhere="the query service")
+        bound = await stack.enter_async_context(grpc_serving(handlers, host, grpc_port, access=parts.access))
+        await process.run(app, listener, started=lambda: _say("gateway", parts, listener, bound))
+
+
+async def run_query(settings: Settings, host: str, listener: socket.socket, grpc_port: int) -> None:
+    """Answer reads until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
+    async with contextlib.AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(open_query(settings))
+        recall = Recall.over(parts)
+
+        async def look() -> object:
+            return await parts.store.get("default", "", _NO_MEMORY, now=parts.clock.now())
+
+        app = application(
+            "query",
+            reads.operations(recall, parts.limits),
+            metrics=parts.metrics,
+            checks=[Check("store", lambda: _problem(look))],
+            access=parts.access,
+            elsewhere=WRITES,
+        )
+        handlers = Handlers(get=Reads(recall, parts.limits).get, elsewhere="the gateway")
+        bound = await stack.enter_async_context(grpc_serving(handlers, host, grpc_port, access=parts.access))
+        await process.run(app, listener, started=lambda: _say("query service", parts, listener, bound))
+
+
+async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool) -> None:
+    """Feed the store until SIGINT or SIGTERM, or, with `burst`, until the log is drained."""
+    shell, indexing = Shell("engram"), Indexing(settings=settings, burst=burst)
+    await shell.start()
+    try:
+        await shell.add_runtime_dependency(indexing)
+
+        async def problem() -> str | None:
+            return indexing.worker.indexer.problem
+
+        app = application("worker", [], metrics=indexing.parts.metrics, checks=[Check("indexer", problem)])
+        address, port = process.address(listener)
+        await process.run(
+            app,
+            listener,
+            work=[indexing.ended()],
+            stop=indexing.worker.stop,
+            started=lambda: _line(f"Engram worker {os.getpid()}, metrics at http://{address}:{port}/metrics"),
+        )
+    finally:
+        await shell.stop()
+
+
+async def _problem(call: Callable[[], Awaitable[object]]) -> str | None:
+    try:
+        await call()
+    except Unavailable as error:
+        return error.message
+    return None
+
+
+def _say(service: str, parts: GatewayParts | QueryParts, listener: socket.socket, grpc_port: int) -> None:
+    address, port = process.address(listener)
+    keys = "callers need a key" if parts.access.needs_keys else "no keys"
+    _line(
+        f"Engram {service} {os.getpid()} at http://{address}:{port} and gRPC {address}:{grpc_port}, {keys};"
+        f" docs at http://{address}:{port}/docs"
+    )
+
+
+def _line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

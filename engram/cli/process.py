@@ -1,0 +1,80 @@
+"""One process of Engram: it serves and works until a signal, or until something of it ends; then all ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import Any, TypeAlias
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from engram.http.protocol import BoundedProtocol
+
+STOP_S = 3.0
+"""What is still running so long after a stop was asked for is cancelled: the log has it all."""
+
+Work: TypeAlias = "Coroutine[Any, Any, None]"
+
+
+async def run(
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    work: Sequence[Work] = (),
+    stop: Callable[[], None] = lambda: None,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve `app` beside `work` until SIGINT, SIGTERM, or the end of any of them.
+
+    `stop` asks the work to end; what fails is raised when all has ended.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stopping.set)
+    server = _server(app)
+    tasks = [asyncio.create_task(one) for one in (server.serve([listener]), *work)]
+    stop_asked = asyncio.create_task(stopping.wait())
+    started()
+    await asyncio.wait({*tasks, stop_asked}, return_when=asyncio.FIRST_COMPLETED)
+    # No new requests, then the batch in hand, then, by whoever opened them, the parts.
+    server.should_exit = True
+    stop()
+    stop_asked.cancel()
+    _, late = await asyncio.wait(tasks, timeout=STOP_S)
+    for task in late:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+def address(listener: socket.socket) -> tuple[str, int]:
+    """Host, in brackets where an address needs them, and port."""
+    host, port = listener.getsockname()[:2]
+    return (f"[{host}]" if ":" in host else host), port
+
+
+def _server(app: ASGIApp) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """None of them: they are ours, and uvicorn would raise them once more when it has ended."""
+        yield

@@ -1,0 +1,233 @@
+"""The composition root: from settings to running parts, each adapter imported where it is chosen.
+
+Everything opened here is closed in the opposite order when the context ends. All openers raise Misconfigured
+with one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from engram.backends import KafkaLog, QdrantStore
+from engram.errors import Misconfigured
+from engram.settings import Settings
+from engram.telemetry import Metrics
+from engram.wiring import backends, home
+from engram.wiring.active import ActiveWatermarks
+from engram.wiring.backends import INDEXER
+from engram.wiring.parts import GatewayParts, Parts, QueryParts, Runtime, SystemClock, WorkerParts
+
+if TYPE_CHECKING:
+    from engram.adapters.redis_client import RedisClient
+    from engram.ports import Embedder, VectorStore, Watermarks
+
+__all__ = [
+    "GatewayParts",
+    "Parts",
+    "QueryParts",
+    "Runtime",
+    "SystemClock",
+    "WorkerParts",
+    "open_gateway",
+    "open_query",
+    "open_runtime",
+    "open_worker",
+]
+
+_log = structlog.get_logger("engram")
+
+AnyParts = TypeVar("AnyParts", bound=Parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What is opened first, whatever comes after."""
+
+    settings: Settings
+    clock: SystemClock
+    metrics: Metrics
+    stack: contextlib.AsyncExitStack
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
+    """Every part that the settings ask for, in this process."""
+    async with _ground(settings) as ground:
+        stack = ground.stack
+        state = directory = home.writable(settings.data_dir)
+        if settings.store.kind == "memory":
+            state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="engram-")))
+        elif not settings.distributed:
+            stack.enter_context(home.only_process(directory))
+        embedder = await _embedder(ground)
+        log = await backends.open_log(settings, state, ground.clock, stack)
+        store, group = await _store(ground, state, embedder)
+        redis = await backends.open_redis(settings, stack)
+        yield _announced(
+            Runtime(
+                settings=settings,
+                log=log.events,
+                ledger=log.ledger,
+                store=store,
+                cache=backends.new_cache(settings, redis),
+                watermarks=await backends.open_watermarks(settings, log, group, redis, stack),
+                embedder=embedder,
+                pseudonyms=backends.pseudonyms(settings, directory),
+                access=await backends.open_access(settings, ground.clock, stack),
+                limits=backends.new_limits(settings, redis),
+                metrics=ground.metrics,
+                clock=ground.clock,
+                group=group,
+                trim=log.trim,
+                last_accepted_at=log.last_accepted_at,
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
+    """The parts of a gateway of the distributed shape: it neither embeds nor searches."""
+    _require_distributed(settings, "gateway")
+    async with _ground(settings) as ground:
+        pseudonyms = backends.pseudonyms(settings)
+        log = await backends.open_log(settings, settings.data_dir, ground.clock, ground.stack)
+        redis = await backends.open_redis(settings, ground.stack)
+        yield _announced(
+            GatewayParts(
+                settings=settings,
+                log=log.events,
+                ledger=log.ledger,
+                watermarks=await _active_watermarks(ground, log, redis),
+                pseudonyms=pseudonyms,
+                access=await backends.open_access(settings, ground.clock, ground.stack),
+                limits=backends.new_limits(settings, redis),
+                metrics=ground.metrics,
+                clock=ground.clock,
+                last_accepted_at=log.last_accepted_at,
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
+    """The parts of a stream worker of the distributed shape."""
+    _require_distributed(settings, "worker")
+    async with _ground(settings) as ground:
+        embedder = await _embedder(ground)
+        log = await backends.open_log(settings, settings.data_dir, ground.clock, ground.stack)
+        store, group = await _store(ground, settings.data_dir, embedder)
+        redis = await backends.open_redis(settings, ground.stack)
+        yield _announced(
+            WorkerParts(
+                settings=settings,
+                log=log.events,
+                ledger=log.ledger,
+                store=store,
+                cache=backends.new_cache(settings, redis),
+                watermarks=await backends.open_watermarks(settings, log, group, redis, ground.stack),
+                embedder=embedder,
+                metrics=ground.metrics,
+                clock=ground.clock,
+                group=group,
+                trim=log.trim,
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
+    """The parts of a query service of the distributed shape."""
+    _require_distributed(settings, "query")
+    async with _ground(settings) as ground:
+        pseudonyms = backends.pseudonyms(settings)
+        embedder = await _embedder(ground)
+        log = await backends.open_log(settings, settings.data_dir, ground.clock, ground.stack)
+        store, group = await _store(ground, settings.data_dir, embedder)
+        redis = await backends.open_redis(settings, ground.stack)
+        yield _announced(
+            QueryParts(
+                settings=settings,
+                log=log.events,
+                ledger=log.ledger,
+                store=store,
+                cache=backends.new_cache(settings, redis),
+                watermarks=await backends.open_watermarks(settings, log, group, redis, ground.stack),
+                embedder=embedder,
+                pseudonyms=pseudonyms,
+                access=await backends.open_access(settings, ground.clock, ground.stack),
+                limits=backends.new_limits(settings, redis),
+                metrics=ground.metrics,
+                clock=ground.clock,
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def _ground(settings: Settings) -> AsyncGenerator[_Ground]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield _Ground(settings, SystemClock(), Metrics(), stack)
+
+
+async def _embedder(ground: _Ground) -> Embedder:
+    chosen = ground.settings.embedder
+    embedder = await backends.open_embedder(chosen, ground.settings.data_dir, ground.metrics, ground.stack)
+    if chosen.dim not in {None, embedder.dim}:
+        raise Misconfigured(
+            f"EMBEDDING_DIM is {chosen.dim}, but {embedder.model_id} has {embedder.dim}:"
+            f" set it to {embedder.dim} or leave it out"
+        )
+    return embedder
+
+
+async def _store(ground: _Ground, state: Path, embedder: Embedder) -> tuple[VectorStore, str]:
+    """The store, and the group of consumers that feeds it."""
+    store, physical = await backends.open_store(ground.settings, state, embedder, ground.stack)
+    log = ground.settings.log
+    return store, INDEXER if log.kind == "embedded" else backends.group_of(log, physical)
+
+
+async def _active_watermarks(ground: _Ground, log: backends.OpenLog, redis: RedisClient | None) -> Watermarks:
+    settings, stack = ground.settings, ground.stack
+    assert isinstance(settings.store, QdrantStore), "the settings see to it"
+    assert isinstance(settings.log, KafkaLog), "the settings see to it"
+    kafka = settings.log
+
+    async def of_collection(name: str) -> Watermarks:
+        group = backends.group_of(kafka, name)
+        return await backends.open_watermarks(settings, log, group, redis, stack)
+
+    return ActiveWatermarks(await backends.active_collection(settings.store, stack), of_collection)
+
+
+def _require_distributed(settings: Settings, service: str) -> None:
+    if not settings.distributed:
+        raise Misconfigured(
+            f"engram {service} is one of several processes that share a Kafka log: set"
+            " ENGRAM_LOG__BOOTSTRAP=HOST:9092, or run everything in one process with `engram up`"
+        )
+
+
+def _announced(parts: AnyParts) -> AnyParts:
+    """One line that names the mode of each part."""
+    settings = parts.settings
+    forgets = settings.store.kind == "memory"
+    modes = {"log": "memory" if forgets else settings.log.kind}
+    if isinstance(parts, WorkerParts | QueryParts):
+        modes |= {
+            "store": settings.store.kind,
+            "cache": settings.cache.kind,
+            "embedder": parts.embedder.model_id,
+        }
+    if isinstance(parts, GatewayParts | QueryParts):
+        modes["keys"] = str(settings.api_keys_file) if settings.api_keys_file else "none"
+    _log.info("open", **modes, data=str(settings.data_dir))
+    if forgets:
+        _log.warning("the log and the store forget everything at exit: ENGRAM_STORE__KIND=edge keeps it")
+    return parts

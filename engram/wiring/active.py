@@ -1,0 +1,69 @@
+"""The watermarks of whatever collection is searched at present."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from engram.errors import EngramError
+
+if TYPE_CHECKING:
+    from engram.ports import Watermarks
+
+_KNOWN_S = 1.0
+_ASK_S = 0.1
+_ASKING_S = (0.25, 1.0)
+"""How long one question may take: so long even when there is no time to wait, and never longer."""
+
+
+class ActiveWatermarks:
+    """Watermarks for those who hold no store: the collection's name leads to the group that feeds it.
+
+    `active` gives that name, None as long as there is no collection; it may raise Unavailable. `of_group` gives
+    the watermarks of a collection's group.
+    """
+
+    def __init__(
+        self, active: Callable[[], Awaitable[str | None]], of_group: Callable[[str], Awaitable[Watermarks]]
+    ) -> None:
+        self._active = active
+        self._of_group = of_group
+        self._current: Watermarks | None = None
+        self._name: str | None = None
+        self._asked_at = -_KNOWN_S
+        self._asking = asyncio.Lock()
+
+    async def publish(self, positions: Mapping[int, int]) -> None:
+        """Nothing: whoever publishes knows its own group."""
+
+    async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
+        """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while (current := await self._watermarks(deadline - time.monotonic())) is None:
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(min(_ASK_S, max(0.0, deadline - time.monotonic())))
+        return await current.reached(positions, max(0.0, deadline - time.monotonic()))
+
+    async def _watermarks(self, left_s: float) -> Watermarks | None:
+        """Those of the collection that was active a moment ago, the ones before while the store does not say."""
+        if time.monotonic() - self._asked_at >= _KNOWN_S:
+            with contextlib.suppress(
+                EngramError, TimeoutError
+            ):  # what is set up wrongly costs no write either
+                async with asyncio.timeout(min(max(left_s, _ASKING_S[0]), _ASKING_S[1])), self._asking:
+                    if time.monotonic() - self._asked_at >= _KNOWN_S:
+                        await self._ask()
+        return self._current
+
+    async def _ask(self) -> None:
+        try:
+            name = await self._active()
+            if name is not None and name != self._name:
+                self._current, self._name = await self._of_group(name), name
+        finally:
+            if self._current is not None:
+                self._asked_at = time.monotonic()

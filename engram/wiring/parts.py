@@ -1,0 +1,78 @@
+"""What a process runs on: the parts of each service, open and ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engram.http.access import Access
+    from engram.http.limits import Limits
+    from engram.identity import Pseudonyms
+    from engram.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, VectorStore, Watermarks
+    from engram.settings import Settings
+    from engram.telemetry import Metrics
+
+
+class SystemClock:
+    """The time of day as the machine has it."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        return time.time()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What every service has."""
+
+    settings: Settings
+    log: EventLog
+    ledger: ErasureLedger
+    watermarks: Watermarks
+    metrics: Metrics
+    clock: Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayParts(Parts):
+    """What a gateway needs."""
+
+    pseudonyms: Pseudonyms
+    access: Access
+    limits: Limits
+    last_accepted_at: float
+    """No acceptance may be stamped earlier, whatever the clock says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerParts(Parts):
+    """What a worker needs."""
+
+    store: VectorStore
+    cache: Cache | None
+    embedder: Embedder
+    group: str
+    """The consumers that feed this store."""
+    trim: Callable[[], Awaitable[int]] | None
+    """Removes what is past its retention from log and ledger, and returns how many records went; None where
+    they see to it themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryParts(Parts):
+    """What a query service needs."""
+
+    store: VectorStore
+    cache: Cache | None
+    embedder: Embedder
+    pseudonyms: Pseudonyms
+    access: Access
+    limits: Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime(GatewayParts, WorkerParts, QueryParts):
+    """All of them in one process."""

@@ -1,0 +1,171 @@
+"""`make cluster`: the whole distributed shape as processes of this machine, from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import httpx2
+import pytest
+
+from deploy.local.cluster import Cluster
+from deploy.local.process import answers, free_port
+from engram.grpc import memory_pb2, memory_pb2_grpc
+from tests.brokers import missing_is_skipped
+from tests.processes import clean_environment
+
+ROOT = Path(__file__).parents[2]
+HASH = {"ENGRAM_EMBEDDER__KIND": "hash"}
+
+
+@contextlib.contextmanager
+def running(cluster: Cluster) -> Iterator[Cluster]:
+    with missing_is_skipped():
+        cluster.start()
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Iterator[Cluster]:
+    with running(Cluster(tmp_path_factory.mktemp("cluster"), settings=HASH)) as started:
+        yield started
+
+
+def put(cluster: Cluster, agent: str, text: str, event_id: str = "e1") -> dict:
+    """One event through the door, and findable."""
+    body = {"server": "s", "events": [{"id": event_id, "agent_id": agent, "text": text}]}
+    answer = httpx2.post(f"{cluster.url}/v1/events?wait=indexed&timeout_ms=45000", json=body, timeout=50)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def texts(cluster: Cluster, agent: str) -> list[str]:
+    answer = httpx2.get(f"{cluster.url}/v1/agents/{agent}/memories", timeout=10)
+    assert answer.status_code == 200, answer.text
+    return sorted(memory["text"] for memory in answer.json()["memories"])
+
+
+def test_a_write_at_the_door_is_read_at_the_door(cluster):
+    put(cluster, "npc:door", "pine trees stand north of the lake")
+    assert texts(cluster, "npc:door") == ["pine trees stand north of the lake"]
+
+
+def test_grpc_goes_through_the_door_too(cluster):
+    with grpc.insecure_channel(cluster.grpc_address) as channel:
+        service = memory_pb2_grpc.MemoryServiceStub(channel)
+        assert service.PutMemory(memory_pb2.PutMemoryRequest(agent_id="npc:rpc", text="by rpc")).success
+        put(cluster, "npc:rpc", "behind it")
+        found = service.GetMemory(memory_pb2.GetMemoryRequest(agent_id="npc:rpc", query_text="rpc", k=5))
+    assert sorted(memory.text for memory in found.memories) == ["behind it", "by rpc"]
+
+
+def test_either_gateway_takes_writes(cluster):
+    for number, gateway in enumerate(cluster.gateways):
+        body = {"server": "s", "events": [{"id": str(number), "agent_id": "npc:two", "text": f"at {number}"}]}
+        assert httpx2.post(f"{gateway.url}/v1/events", json=body, timeout=10).status_code == 202
+    put(cluster, "npc:two", "and the door")
+    assert texts(cluster, "npc:two") == ["and the door", "at 0", "at 1"]
+
+
+def test_a_service_that_is_killed_can_be_started_again(cluster):
+    gateway, query = cluster.gateways[0], cluster.queries[0]
+    gateway.kill()
+    query.kill()
+    assert set(cluster.ended()) == {gateway, query}
+    put(cluster, "npc:killed", "one gateway is enough")
+    answer = httpx2.get(f"{cluster.url}/v1/agents", timeout=10)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    query.start()
+    gateway.start()
+    assert list(cluster.ended()) == []
+    time.sleep(2.1)  # nginx asks again whom it has found away
+    assert texts(cluster, "npc:killed") == ["one gateway is enough"]
+
+
+def test_a_worker_can_be_added(cluster):
+    worker = cluster.add_worker()
+    assert worker in cluster.services
+    put(cluster, "npc:third", "three share the work")
+    assert worker.stop() == 0
+    cluster.workers.remove(worker)
+
+
+def test_what_the_engines_keep_outlives_them(tmp_path):
+    with running(Cluster(tmp_path, gateways=1, workers=1, settings=HASH)) as first:
+        put(first, "npc:lasting", "once and for all")
+    assert [each.exit_code for each in first.services] == [0, 0, 0]
+    assert not list(first.nginx.directory.glob("nginx.pid"))
+    with running(Cluster(tmp_path, gateways=1, workers=1, settings=HASH)) as second:
+        assert second.kafka.bootstrap != first.kafka.bootstrap
+        assert texts(second, "npc:lasting") == ["once and for all"]
+        put(second, "npc:lasting", "and again", "e2")
+        assert texts(second, "npc:lasting") == ["and again", "once and for all"]
+
+
+def test_a_named_store_is_used_instead_of_the_stand_in(tmp_path):
+    cluster = Cluster(tmp_path, settings={"ENGRAM_STORE__URL": "http://qdrant:6333"})
+    assert cluster.store is None
+    for service in cluster.services:
+        assert service.environment["ENGRAM_STORE__URL"] == "http://qdrant:6333"
+        assert "ENGRAM_STORE__GRPC_PORT" not in service.environment
+
+
+def test_our_own_environment_does_not_configure_the_services(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENGRAM_TTL_DAYS", "3")
+    cluster = Cluster(tmp_path, settings=HASH)
+    assert all("ENGRAM_TTL_DAYS" not in each.environment for each in cluster.services)
+
+
+def test_make_cluster_runs_until_a_signal_and_leaves_nothing_behind(tmp_path):
+    with missing_is_skipped():
+        Cluster(tmp_path / "probe").kafka.command()
+    port = free_port()
+    command = [sys.executable, "-m", "deploy.local.cluster", str(tmp_path / "cluster"), "--port", str(port)]
+    command += ["--grpc-port", str(free_port()), "--gateways", "1", "--workers", "1"]
+    log = tmp_path / "output"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=clean_environment(**HASH), cwd=ROOT, stdout=output, stderr=output
+        )
+
+    def said(pattern: str) -> bool:
+        assert process.poll() is None, log.read_text()
+        return re.search(pattern, log.read_text()) is not None
+
+    try:
+        wait_until(lambda: said("Ctrl-C stops it all"))
+        assert said(f"http://127.0.0.1:{port} ")
+        assert said("a stand-in")
+        worker = int(re.search(r"worker-1 .* process (\d+)", log.read_text())[1])
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: said("worker-1 ended with -9, starting it again"))
+        children = [int(pid) for pid in children_of(process.pid)]
+        assert len(children) == 7
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        assert not answers(port)
+    finally:
+        process.kill()
+
+
+def wait_until(condition, seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -1,0 +1,109 @@
+"""The engines that every other test builds on: they start, keep what they should, and forget what they should."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from redis.asyncio import Redis
+
+from deploy.local.process import NotInstalled, NotReady, program
+from deploy.local.redis_server import RedisServer
+
+
+async def create(bootstrap: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+    await admin.close()
+
+
+async def send(bootstrap: str, topic: str, value: bytes) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    await producer.start()
+    await producer.send_and_wait(topic, value)
+    await producer.stop()
+
+
+async def first(bootstrap: str, topic: str, group: str) -> bytes | None:
+    consumer = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=bootstrap,
+        group_id=group,
+        auto_offset_reset="earliest",
+        session_timeout_ms=1000,
+    )
+    await consumer.start()
+    async with asyncio.timeout(20):
+        record = await consumer.getone()
+    await consumer.stop()
+    return record.value
+
+
+async def test_a_broker_keeps_its_records_through_a_kill(own_kafka):
+    await create(own_kafka.bootstrap, "kept")
+    await send(own_kafka.bootstrap, "kept", b"one")
+    own_kafka.kill()
+    own_kafka.start()
+    assert await first(own_kafka.bootstrap, "kept", "after the kill") == b"one"
+
+
+async def test_a_frozen_broker_goes_on_where_it_was(own_kafka):
+    await create(own_kafka.bootstrap, "frozen")
+    own_kafka.pause()
+    waiting = asyncio.create_task(send(own_kafka.bootstrap, "frozen", b"late"))
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    own_kafka.resume()
+    await asyncio.wait_for(waiting, 20)
+    own_kafka.pause()
+    own_kafka.stop()
+    assert not own_kafka.alive
+
+
+async def test_the_brokers_topics_are_made_by_hand(kafka, unique):
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, request_timeout_ms=2000)
+    await producer.start()
+    with pytest.raises(Exception, match=r"(?i)topic"):
+        await asyncio.wait_for(producer.send_and_wait(unique, b"nobody made me"), 10)
+    await producer.stop()
+
+
+async def test_redis_forgets_at_its_end_and_evicts(own_redis):
+    async with Redis.from_url(own_redis.url) as client:
+        await client.set("there", "1")
+        assert (await client.config_get("maxmemory-policy"))["maxmemory-policy"] == "allkeys-lru"
+        assert (await client.config_get("save"))["save"] == ""
+        assert (await client.config_get("appendonly"))["appendonly"] == "no"
+    own_redis.restart()
+    async with Redis.from_url(own_redis.url) as client:
+        assert await client.get("there") is None
+
+
+async def test_redis_with_a_password_lets_nobody_else_in(tmp_path: Path, redis_server):
+    assert redis_server.ask("PING") == b"+PONG\r\n"
+    with RedisServer(tmp_path, password="sesame") as server:
+        assert server.ask("PING") == b"+PONG\r\n"
+        server.password = None
+        assert server.ask("PING").startswith(b"-NOAUTH")
+
+
+def test_a_frozen_redis_does_not_answer(own_redis):
+    own_redis.pause()
+    assert own_redis.ask("PING") == b""
+    own_redis.resume()
+    own_redis.wait_ready()
+
+
+def test_what_ends_at_its_start_says_why(tmp_path: Path):
+    server = RedisServer(tmp_path, maxmemory="nonsense")
+    with pytest.raises(NotReady, match=r"(?s)ended with 1.*maxmemory"):
+        server.start()
+
+
+def test_a_missing_program_is_named_with_the_line_to_type():
+    with pytest.raises(NotInstalled, match="apt-get install -y such-a-thing"):
+        program("no-such-program", "apt-get install -y such-a-thing")

@@ -1,0 +1,282 @@
+"""The distributed shape while parts of it die, freeze and vanish: nothing is lost, nothing doubled, nothing stale.
+
+The log is the truth: at the end the store must equal the fold of the log, and hold all that was accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import pytest
+
+from deploy.local.cluster import Cluster
+from engram import settings
+from engram.wiring import open_worker
+from tests.brokers import missing_is_skipped
+from tests.fold import differences, fold, level, stored
+from tests.freshness import Freshness
+from tests.processes import clean_environment
+from tests.proxy import Proxy
+
+pytestmark = pytest.mark.alone
+
+SESSION_S = 6
+TAKE_OVER_S = 6.0
+"""A rebalance, and the batches themselves, on a busy machine."""
+HASH = {
+    "ENGRAM_EMBEDDER__KIND": "hash",
+    "ENGRAM_LOG__SESSION_TIMEOUT_S": str(SESSION_S),
+    "ENGRAM_LOG__PARTITIONS": "6",
+}
+
+
+@dataclass
+class Load:
+    """`engram simulate` against the gateways, started; what it accepted lies in its ledger."""
+
+    process: subprocess.Popen[str]
+    ledger: Path
+
+    def finish(self) -> dict[str, Any]:
+        """What it says at its end, when all is accepted and can be found."""
+        printed, said = self.process.communicate(timeout=150)
+        assert self.process.returncode == 0, f"{printed}\n{said}"
+        return json.loads(printed)
+
+    def accepted(self) -> dict[str, str]:
+        """The text of every accepted event, by its memory's id."""
+        lines = [json.loads(line) for line in self.ledger.read_text().splitlines()]
+        return {line["memory_id"]: line["text"] for line in lines}
+
+
+class Stage:
+    """A cluster, a proxy between its workers and Redis, and all loads that were played so far."""
+
+    def __init__(self, cluster: Cluster, to_redis: Proxy, directory: Path) -> None:
+        self.cluster = cluster
+        self.to_redis = to_redis
+        self._directory = directory
+        self._loads: list[Load] = []
+
+    def play(self, *, rate: float, seconds: float, agents: int = 200, servers: int = 4) -> Load:
+        number = len(self._loads)
+        ledger = self._directory / f"ledger-{number}.jsonl"
+        urls = [part for gateway in self.cluster.gateways for part in ("--url", gateway.url)]
+        command = [sys.executable, "-m", "engram.cli", "simulate", *urls, "--query-url", self.cluster.url]
+        command += ["--servers", str(servers), "--agents", str(agents), "--rate", str(rate)]
+        command += ["--seconds", str(seconds), "--seed", str(number), "--resend", "0.05", "--drain", "60"]
+        command += ["--wait-indexed", "90", "--ledger", str(ledger), "--json"]
+        process = subprocess.Popen(
+            command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self._loads.append(Load(process, ledger))
+        return self._loads[-1]
+
+    def forget(self, count: int) -> None:
+        """Erase the agents that have the most memories, while events about them flow."""
+        url = self.cluster.url
+        listed = httpx2.get(f"{url}/v1/agents?limit=100", timeout=10).json()["agents"]
+        agents = [one["agent_id"] for one in listed if not one["agent_id"].startswith("npc:fresh")]
+        for agent in agents[:count]:
+            answer = httpx2.delete(f"{url}/v1/agents/{quote(agent, safe='')}", timeout=10)
+            assert answer.status_code == 202, answer.text
+
+    def check(self) -> int:
+        """The store holds exactly what the log comes to, and all that was accepted; returns how many memories."""
+        return asyncio.run(self._check())
+
+    async def _check(self) -> int:
+        cluster = self.cluster
+        assert cluster.store is not None
+        chosen = settings.load(
+            log={"bootstrap": cluster.kafka.bootstrap, "partitions": 6},
+            store={"url": cluster.store.url, "grpc_port": cluster.store.grpc_port},
+            cache={"kind": "off"},
+            embedder={"kind": "hash"},
+        )
+        async with open_worker(chosen) as parts:
+            await level(parts.log, parts.group)
+            truth = await fold(parts.log, f"fold-{time.monotonic_ns()}")
+            now = parts.clock.now()
+            found = await stored(parts.store, now)
+        accepted = {key: text for load in self._loads for key, text in load.accepted().items()}
+        assert differences(truth, found, accepted, now) == []
+        assert truth.unreadable == 0
+        return len(found)
+
+
+def _metric(url: str, name: str) -> float:
+    for line in httpx2.get(f"{url}/metrics", timeout=5).text.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[1])
+    raise AssertionError(name)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    directory = tmp_path_factory.mktemp("faults")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(missing_is_skipped())
+        cluster = Cluster(directory, settings=HASH)
+        to_redis = stack.enter_context(Proxy(cluster.redis.port))
+        for worker in cluster.workers:
+            worker.environment["ENGRAM_CACHE__URL"] = f"redis://127.0.0.1:{to_redis.port}/0"
+        stack.enter_context(cluster)
+        yield Stage(cluster, to_redis, directory)
+
+
+def test_a_thousand_agents_of_ten_servers(stage: Stage) -> None:
+    with Freshness(stage.cluster.url) as fresh:
+        load = stage.play(rate=800, seconds=8, agents=1000, servers=10)
+        report = load.finish()
+    assert report["events"]["accepted"] == report["events"]["scheduled"]
+    assert fresh.stale == fresh.errors == []
+    assert fresh.finished > 5
+    assert stage.check() > 0
+
+
+def test_workers_that_are_killed_again_and_again(stage: Stage) -> None:
+    with Freshness(stage.cluster.url) as fresh:
+        load = stage.play(rate=200, seconds=14)
+        for turn in range(4):
+            time.sleep(2)
+            worker = stage.cluster.workers[turn % 2]
+            stage.forget(10)
+            worker.kill()
+            time.sleep(1)
+            worker.start()
+        load.finish()
+    assert fresh.stale == fresh.errors == []
+    stage.check()
+
+
+def test_another_takes_over_within_the_session(stage: Stage) -> None:
+    """Whatever partition an agent's events lie in, they can be found soon after a worker died."""
+    url = stage.cluster.url
+    events = [{"agent_id": f"npc:heir-{n}", "id": "1", "text": "still remembered"} for n in range(60)]
+    dead = stage.cluster.workers[1]
+    dead.kill()
+    started = time.monotonic()
+    waiting = "wait=indexed&timeout_ms=60000"
+    written = httpx2.post(f"{url}/v1/events?{waiting}", json={"events": events}, timeout=70)
+    took = time.monotonic() - started
+    dead.start()
+    assert written.status_code == 200, written.text
+    assert took < SESSION_S + TAKE_OVER_S
+    stage.check()
+
+
+def test_a_zombie_that_wakes_after_its_session(stage: Stage) -> None:
+    sleeper = stage.cluster.workers[0]
+    with Freshness(stage.cluster.url) as fresh:
+        load = stage.play(rate=200, seconds=14)
+        time.sleep(2)
+        sleeper.pause()
+        time.sleep(SESSION_S + 4)
+        sleeper.resume()
+        load.finish()
+    assert fresh.stale == fresh.errors == []
+    stage.check()
+
+
+def test_a_third_worker_that_comes_and_goes(stage: Stage) -> None:
+    load = stage.play(rate=200, seconds=10)
+    time.sleep(1)
+    third = stage.cluster.add_worker()
+    time.sleep(3)
+    assert _metric(third.url, "engram_rebalances_total") >= 1
+    assert third.stop() == 0
+    stage.cluster.workers.remove(third)
+    load.finish()
+    stage.check()
+
+
+def test_a_broker_that_dies_and_comes_back(stage: Stage) -> None:
+    gateway = stage.cluster.gateways[0]
+    with Freshness(stage.cluster.url) as fresh:
+        load = stage.play(rate=200, seconds=15)
+        time.sleep(2)
+        stage.cluster.kafka.kill()
+        time.sleep(1)
+        started = time.monotonic()
+        event = {"server": "s", "events": [{"agent_id": "npc:patient", "id": "1", "text": "again"}]}
+        refused = httpx2.post(f"{gateway.url}/v1/events", json=event, timeout=10)
+        took = time.monotonic() - started
+        stage.cluster.kafka.start()
+        report = load.finish()
+    assert refused.status_code == 503
+    assert refused.json()["retry_after_ms"] > 0
+    assert refused.json()["error"]["code"] == "unavailable"
+    assert took < 2
+    assert report["requests"]["retried"] > 0
+    assert fresh.stale == []
+    stage.check()
+
+
+def test_redis_emptied_killed_and_frozen(stage: Stage) -> None:
+    redis = stage.cluster.redis
+    with Freshness(stage.cluster.url) as fresh:
+        load = stage.play(rate=200, seconds=14)
+        for _ in range(5):
+            time.sleep(0.4)
+            redis.ask("FLUSHALL")
+        redis.kill()
+        time.sleep(2)
+        redis.start()
+        time.sleep(2)
+        redis.pause()
+        time.sleep(3)
+        redis.resume()
+        load.finish()
+    assert fresh.stale == fresh.errors == []
+    stage.check()
+
+
+def test_redis_cut_off_from_the_workers_alone(stage: Stage) -> None:
+    """Readers still have their cache: no write may count as finished before every older answer has died."""
+    with Freshness(stage.cluster.url, name="npc:cut") as fresh:
+        time.sleep(3)
+        before = fresh.finished
+        assert before > 0
+        assert fresh.hits > 0
+        stage.to_redis.cut()
+        time.sleep(1.5)
+        at_the_cut = fresh.finished
+        load = stage.play(rate=100, seconds=4)
+        time.sleep(8)
+        assert fresh.finished <= at_the_cut + 1
+        stage.to_redis.heal()
+        load.finish()
+    assert fresh.stale == fresh.errors == []
+    stage.check()
+
+
+@pytest.mark.parametrize("away_s", [6, pytest.param(60, marks=pytest.mark.soak)])
+def test_a_store_that_is_away(stage: Stage, away_s: float) -> None:
+    store = stage.cluster.store
+    assert store is not None
+    with Freshness(stage.cluster.url) as fresh:
+        load = stage.play(rate=200, seconds=away_s + 6)
+        time.sleep(2)
+        store.kill()
+        time.sleep(away_s / 2)
+        body = {"agent_id": "npc:nobody", "query": "anything"}
+        away = httpx2.post(f"{stage.cluster.url}/v1/memories/search", json=body, timeout=20)
+        time.sleep(away_s / 2)
+        store.start()
+        load.finish()
+    assert away.status_code == 503
+    assert away.json()["error"]["code"] == "unavailable"
+    assert fresh.stale == []
+    stage.check()

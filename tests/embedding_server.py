@@ -1,0 +1,102 @@
+"""A real server of `/v1/embeddings` over the hash embedder, that misbehaves when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from deploy.local.process import free_port
+from engram.adapters.hash_embedder import HashEmbedder
+
+KEY = "sk-right"
+MODEL = "test/hash-384"
+
+Rows: TypeAlias = "list[dict[str, Any]]"
+Fault: TypeAlias = "Callable[[Rows], Awaitable[Response] | Response]"
+
+
+@dataclass
+class EmbeddingServer:
+    """`faults` are used up, one a request; `requests` holds the texts of each that came."""
+
+    port: int = field(default_factory=free_port)
+    faults: deque[Fault] = field(default_factory=deque)
+    requests: list[list[str]] = field(default_factory=list)
+    refuse: Callable[[list[str]], bool] = lambda texts: False
+    delay_s: float = 0.0
+    running: int = 0
+    most_running: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def reset(self) -> None:
+        self.faults.clear()
+        self.requests.clear()
+        self.refuse = lambda texts: False
+        self.delay_s = 0.0
+        self.most_running = 0
+
+    async def answer(self, request: Request) -> Response:
+        if request.headers.get("authorization") != f"Bearer {KEY}":
+            return refusal(401, "incorrect key")
+        asked = await request.json()
+        if asked["model"] != MODEL:
+            return refusal(404, "no such model")
+        texts: list[str] = asked["input"]
+        self.requests.append(texts)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await asyncio.sleep(self.delay_s)
+            if self.faults:
+                made = self.faults.popleft()(rows(texts))
+                return made if isinstance(made, Response) else await made
+            if self.refuse(texts) or not all(texts):
+                return refusal(400, "one of the inputs is no good")
+            return body(rows(texts))
+        finally:
+            self.running -= 1
+
+    @contextlib.contextmanager
+    def serving(self) -> Generator[EmbeddingServer]:
+        app = Starlette(routes=[Route("/v1/embeddings", self.answer, methods=["POST"])])
+        server = uvicorn.Server(
+            uvicorn.Config(app, port=self.port, log_level="error", timeout_graceful_shutdown=1)
+        )
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield self
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+def rows(texts: list[str]) -> Rows:
+    vectors = HashEmbedder()._encoder.encode(texts).vectors * 3  # not of length 1
+    return [{"object": "embedding", "index": n, "embedding": row.tolist()} for n, row in enumerate(vectors)]
+
+
+def body(data: Rows) -> Response:
+    return JSONResponse({"object": "list", "data": data, "model": MODEL, "usage": {"total_tokens": 1}})
+
+
+def refusal(status: int, message: str = "no", **headers: str) -> Response:
+    shown = {name.replace("_", "-"): value for name, value in headers.items()}
+    return JSONResponse({"error": {"message": message}}, status, shown)

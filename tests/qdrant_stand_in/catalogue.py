@@ -1,0 +1,168 @@
+"""Collections and their aliases in a directory. A killed process leaves nothing half made.
+
+collections/NAME/create.pb   the call that made it, as it came
+collections/NAME/shard       Edge's own files
+aliases.json                 alias: collection
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import grpc
+import qdrant_edge as edge
+from qdrant_client import grpc as wire
+
+from tests.qdrant_stand_in.refusals import Refused, invalid, not_found, only, unknown
+
+
+@dataclass
+class Collection:
+    """One shard, and what it was made with."""
+
+    name: str
+    created: wire.CreateCollection
+    shard: edge.EdgeShard
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The dimension of each vector."""
+        return {name: one.size for name, one in self.created.vectors_config.params_map.map.items()}
+
+    @property
+    def sparse(self) -> frozenset[str]:
+        """The names of its sparse vectors."""
+        return frozenset(self.created.sparse_vectors_config.map)
+
+
+class Catalogue:
+    """What there is. Every method may raise Refused."""
+
+    def __init__(self, directory: Path) -> None:
+        self._root = directory / "collections"
+        self._alias_file = directory / "aliases.json"
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._collections: dict[str, Collection] = {}
+        for path in self._root.iterdir():
+            if path.suffix == ".new":
+                shutil.rmtree(path)
+                continue
+            created = wire.CreateCollection.FromString((path / "create.pb").read_bytes())
+            name = unquote(path.name)
+            self._collections[name] = Collection(name, created, edge.EdgeShard.load(str(path / "shard")))
+        self.aliases: dict[str, str] = (
+            json.loads(self._alias_file.read_text()) if self._alias_file.exists() else {}
+        )
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._collections)
+
+    def get(self, name: str) -> Collection:
+        """A collection by its name or an alias."""
+        found = self._collections.get(self.aliases.get(name, name))
+        if found is None:
+            raise not_found(name)
+        return found
+
+    def create(self, sent: wire.CreateCollection) -> None:
+        name = sent.collection_name
+        if not name or len(name) > 255:
+            raise invalid("collection_name: 1 to 255 characters")
+        if name in self._collections:
+            raise Refused(grpc.StatusCode.ALREADY_EXISTS, f"Wrong input: Collection `{name}` already exists!")
+        if name in self.aliases:
+            raise invalid(
+                f"Can't create collection with name {name}. Alias with the same name already exists"
+            )
+        path = self._root / quote(name, safe="")
+        making = path.with_name(path.name + ".new")
+        making.mkdir()
+        shard = edge.EdgeShard.create(str(making / "shard"), _config(sent))
+        shard.flush()
+        shard.close()
+        (making / "create.pb").write_bytes(sent.SerializeToString())
+        making.rename(path)
+        self._collections[name] = Collection(name, sent, edge.EdgeShard.load(str(path / "shard")))
+
+    def delete(self, name: str) -> bool:
+        found = self._collections.pop(name, None)
+        if found is None:
+            return False
+        found.shard.close()
+        shutil.rmtree(self._root / quote(name, safe=""))
+        self._keep({alias: target for alias, target in self.aliases.items() if target != name})
+        return True
+
+    def change_aliases(self, sent: wire.ChangeAliases) -> None:
+        """All of the changes, or none. One that exists is turned to another collection, as a server does it."""
+        aliases = dict(self.aliases)
+        for action in sent.actions:
+            match action.WhichOneof("action"):
+                case "create_alias":
+                    alias, target = action.create_alias.alias_name, action.create_alias.collection_name
+                    if target not in self._collections:
+                        raise not_found(target)
+                    if alias in self._collections:
+                        raise Refused(
+                            grpc.StatusCode.ALREADY_EXISTS,
+                            f"Wrong input: Collection `{alias}` already exists!",
+                        )
+                    aliases[alias] = target
+                case "delete_alias":
+                    aliases.pop(action.delete_alias.alias_name, None)
+                case other:
+                    raise unknown(f"the alias action {other}")
+        self._keep(aliases)
+
+    def close(self) -> None:
+        for one in self._collections.values():
+            one.shard.flush()
+            one.shard.close()
+
+    def _keep(self, aliases: dict[str, str]) -> None:
+        partial = self._alias_file.with_suffix(".new")
+        partial.write_text(json.dumps(aliases))
+        partial.rename(self._alias_file)
+        self.aliases = aliases
+
+
+def _config(sent: wire.CreateCollection) -> edge.EdgeConfig:
+    only(
+        sent,
+        "collection_name",
+        "vectors_config",
+        "sparse_vectors_config",
+        "metadata",
+        # From here on: kept and shown, without effect on one shard that is searched exactly.
+        "hnsw_config",
+        "quantization_config",
+        "on_disk_payload",
+        "shard_number",
+        "replication_factor",
+        "write_consistency_factor",
+        "strict_mode_config",
+    )
+    for name in ("shard_number", "replication_factor", "write_consistency_factor"):
+        if sent.HasField(name) and getattr(sent, name) < 1:
+            raise invalid(f"{name}: 1 or more")
+    if sent.vectors_config.WhichOneof("config") != "params_map":
+        raise unknown("a vector without a name")
+    vectors: dict[str, edge.EdgeVectorParams] = {}
+    for name, one in sent.vectors_config.params_map.map.items():
+        only(one, "size", "distance", "on_disk")
+        if one.distance != wire.Distance.Cosine:
+            raise unknown("any distance but the cosine")
+        vectors[name] = edge.EdgeVectorParams(one.size, edge.Distance.Cosine)
+    sparse: dict[str, edge.EdgeSparseVectorParams] = {}
+    for name, params in sent.sparse_vectors_config.map.items():
+        only(params, "modifier")
+        if params.modifier != wire.Modifier.Idf:
+            raise unknown("a sparse vector without the modifier Idf")
+        sparse[name] = edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)
+    flat = edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10_000)
+    return edge.EdgeConfig(vectors, sparse, hnsw_config=flat)

@@ -1,0 +1,261 @@
+"""The service Points: writing and asking, each call handed on to Qdrant Edge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qdrant_edge as edge
+from qdrant_client import grpc as wire
+from qdrant_client.conversions.conversion import grpc_to_payload, payload_to_grpc
+
+from tests.qdrant_stand_in.catalogue import Catalogue, Collection
+from tests.qdrant_stand_in.filters import edge_filter
+from tests.qdrant_stand_in.formulas import expression
+from tests.qdrant_stand_in.refusals import invalid, only, unknown
+
+_MODES = {
+    wire.UpdateMode.Upsert: edge.UpdateMode.Upsert,
+    wire.UpdateMode.InsertOnly: edge.UpdateMode.InsertOnly,
+    wire.UpdateMode.UpdateOnly: edge.UpdateMode.UpdateOnly,
+}
+_DIRECTIONS = {wire.Direction.Asc: edge.Direction.Asc, wire.Direction.Desc: edge.Direction.Desc}
+_EXACT = edge.SearchParams(exact=True)
+
+
+class PointsService(wire.PointsServicer):
+    """Every method is called as `method(request)` by `serving.answering`."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    # --- writing -------------------------------------------------------------------------------------------
+
+    def Upsert(self, request: wire.UpsertPoints) -> wire.PointsOperationResponse:  # noqa: N802
+        only(request, "collection_name", "wait", "points", "ordering", "update_mode")
+        found = self._catalogue.get(request.collection_name)
+        points = [_point(found, one) for one in request.points]
+        mode = _MODES[request.update_mode]
+        return _update(found, edge.UpdateOperation.upsert_points(points, update_mode=mode), wait=request.wait)
+
+    def Delete(self, request: wire.DeletePoints) -> wire.PointsOperationResponse:  # noqa: N802
+        only(request, "collection_name", "wait", "points", "ordering")
+        only(request.points, "points")
+        found = self._catalogue.get(request.collection_name)
+        ids = [_id(one) for one in request.points.points.ids]
+        return _update(found, edge.UpdateOperation.delete_points(ids), wait=request.wait)
+
+    def CreateFieldIndex(self, request: wire.CreateFieldIndexCollection) -> wire.PointsOperationResponse:  # noqa: N802
+        only(request, "collection_name", "wait", "field_name", "field_type", "field_index_params")
+        found = self._catalogue.get(request.collection_name)
+        operation = edge.UpdateOperation.create_field_index(request.field_name, _index(request))
+        return _update(found, operation, wait=request.wait)
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    def Query(self, request: wire.QueryPoints) -> wire.QueryResponse:  # noqa: N802
+        only(
+            request,
+            "collection_name",
+            "prefetch",
+            "query",
+            "using",
+            "filter",
+            "params",
+            "score_threshold",
+            "limit",
+            "offset",
+            "with_payload",
+            "with_vectors",
+        )
+        if request.limit < 1:
+            raise invalid("limit: 1 or more")
+        found = self._catalogue.get(request.collection_name)
+        names = list(request.with_vectors.include.names)
+        only(request.with_vectors, "include")
+        asked = edge.QueryRequest(
+            request.limit,
+            offset=request.offset,
+            query=_query(found, request),
+            prefetches=[_prefetch(found, one) for one in request.prefetch] or None,
+            filter=_filter(request),
+            score_threshold=_threshold(request),
+            params=_EXACT,
+            with_payload=_selection(request),
+            with_vector=names or False,
+        )
+        return wire.QueryResponse(result=map(_scored, found.shard.query(asked)))
+
+    def Scroll(self, request: wire.ScrollPoints) -> wire.ScrollResponse:  # noqa: N802
+        only(request, "collection_name", "filter", "offset", "limit", "with_payload")
+        if request.limit < 1:
+            raise invalid("limit: 1 or more")
+        found = self._catalogue.get(request.collection_name)
+        asked = edge.ScrollRequest(
+            offset=_id(request.offset) if request.HasField("offset") else None,
+            limit=request.limit,
+            filter=_filter(request),
+            with_payload=_selection(request),
+        )
+        records, offset = found.shard.scroll(asked)
+        following = None if offset is None else wire.PointId(uuid=str(offset))
+        return wire.ScrollResponse(result=map(_retrieved, records), next_page_offset=following)
+
+    def Get(self, request: wire.GetPoints) -> wire.GetResponse:  # noqa: N802
+        only(request, "collection_name", "ids", "with_payload")
+        found = self._catalogue.get(request.collection_name)
+        records = found.shard.retrieve([_id(one) for one in request.ids], _selection(request), False)  # noqa: FBT003
+        return wire.GetResponse(result=map(_retrieved, records))
+
+    def Count(self, request: wire.CountPoints) -> wire.CountResponse:  # noqa: N802
+        only(request, "collection_name", "filter", "exact")
+        found = self._catalogue.get(request.collection_name)
+        count = found.shard.count(edge.CountRequest(filter=_filter(request)))
+        return wire.CountResponse(result=wire.CountResult(count=count))
+
+    def Facet(self, request: wire.FacetCounts) -> wire.FacetResponse:  # noqa: N802
+        only(request, "collection_name", "key", "filter", "limit", "exact")
+        found = self._catalogue.get(request.collection_name)
+        if request.key not in found.shard.info().payload_schema:
+            raise invalid(f"a facet needs an index, and {request.key} has none")
+        limit = min(request.limit, max(1, found.shard.info().points_count))
+        asked = edge.FacetRequest(request.key, limit, exact=True, filter=_filter(request))
+        hits = [
+            wire.FacetHit(value=wire.FacetValue(string_value=str(hit.value)), count=hit.count)
+            for hit in found.shard.facet(asked).hits
+        ]
+        return wire.FacetResponse(hits=hits)
+
+
+def _update(
+    found: Collection, operation: edge.UpdateOperation, *, wait: bool
+) -> wire.PointsOperationResponse:
+    """Do it. Without `wait` a server says only that it will; done it is here all the same."""
+    found.shard.update(operation)
+    status = wire.UpdateStatus.Completed if wait else wire.UpdateStatus.Acknowledged
+    return wire.PointsOperationResponse(result=wire.UpdateResult(status=status))
+
+
+def _point(found: Collection, sent: wire.PointStruct) -> edge.Point:
+    if not sent.HasField("vectors"):
+        raise invalid("Expected some vectors")
+    if sent.vectors.WhichOneof("vectors_options") != "vectors":
+        raise unknown("a vector without a name")
+    vectors: dict[str, Any] = {}
+    for name, vector in sent.vectors.vectors.vectors.items():
+        if name in found.sparse and vector.WhichOneof("vector") == "sparse":
+            vectors[name] = _sparse(vector.sparse)
+            continue
+        if name not in found.sizes:
+            raise invalid(f"Not existing vector name error: {name}")
+        if vector.WhichOneof("vector") != "dense":
+            raise unknown("any vector but a dense one")
+        if len(vector.dense.data) != found.sizes[name]:
+            sizes = f"expected dim: {found.sizes[name]}, got {len(vector.dense.data)}"
+            raise invalid(f"Vector dimension error: {sizes}")
+        vectors[name] = list(vector.dense.data)
+    return edge.Point(_id(sent.id), vectors, grpc_to_payload(sent.payload))
+
+
+def _sparse(sent: wire.SparseVector) -> edge.SparseVector:
+    if len(sent.indices) != len(sent.values) or len(set(sent.indices)) != len(sent.indices):
+        raise invalid("sparse: as many values as indices, and every index once")
+    return edge.SparseVector(list(sent.indices), list(sent.values))
+
+
+def _index(sent: wire.CreateFieldIndexCollection) -> edge.PayloadSchemaParams:
+    match sent.field_type, sent.field_index_params.WhichOneof("index_params"):
+        case wire.FieldType.FieldTypeKeyword, "keyword_index_params":
+            keyword = sent.field_index_params.keyword_index_params
+            only(keyword, "is_tenant")
+            return edge.KeywordIndexParams(is_tenant=keyword.is_tenant)
+        case wire.FieldType.FieldTypeInteger, "integer_index_params":
+            integer = sent.field_index_params.integer_index_params
+            only(integer, "lookup", "range")
+            return edge.IntegerIndexParams(lookup=integer.lookup, range=integer.range)
+        case wire.FieldType.FieldTypeFloat, "float_index_params":
+            only(sent.field_index_params.float_index_params)
+            return edge.FloatIndexParams()
+        case other:
+            raise unknown(f"the index {other}")
+
+
+def _query(found: Collection, sent: Any) -> edge.Query | edge.OrderBy | edge.Formula:
+    """The query of a request, or of a prefetch in it."""
+    match sent.query.WhichOneof("variant"):
+        case "nearest":
+            only(sent.params, "exact")
+            kind = sent.query.nearest.WhichOneof("variant")
+            if kind == "sparse" and sent.using in found.sparse:
+                return edge.Query.Nearest(_sparse(sent.query.nearest.sparse), sent.using)
+            if kind != "dense":
+                raise unknown(f"a query by {kind} with {sent.using}")
+            if sent.using not in found.sizes:
+                raise invalid(f"Not existing vector name error: {sent.using}")
+            vector = list(sent.query.nearest.dense.data)
+            if len(vector) != found.sizes[sent.using]:
+                raise invalid(f"Vector dimension error: got {len(vector)}")
+            return edge.Query.Nearest(vector, sent.using)
+        case "formula":
+            only(sent.query.formula, "expression")
+            return edge.Formula(expression(sent.query.formula.expression))
+        case "order_by":
+            order = sent.query.order_by
+            only(order, "key", "direction")
+            if order.key not in found.shard.info().payload_schema:
+                raise invalid(f"No range index for `order_by` key: `{order.key}`")
+            return edge.OrderBy(order.key, _DIRECTIONS[order.direction])
+        case other:
+            raise unknown(f"the query {other}")
+
+
+def _prefetch(found: Collection, sent: wire.PrefetchQuery) -> edge.Prefetch:
+    only(sent, "query", "using", "filter", "params", "score_threshold", "limit")
+    return edge.Prefetch(
+        sent.limit,
+        query=_query(found, sent),
+        filter=_filter(sent),
+        params=_EXACT,
+        score_threshold=_threshold(sent),
+    )
+
+
+def _filter(sent: Any) -> edge.Filter | None:
+    return edge_filter(sent.filter) if sent.HasField("filter") else None
+
+
+def _threshold(sent: Any) -> float | None:
+    return sent.score_threshold if sent.HasField("score_threshold") else None
+
+
+def _selection(sent: Any) -> bool | list[str]:
+    match sent.with_payload.WhichOneof("selector_options"):
+        case None:
+            return False
+        case "enable":
+            return sent.with_payload.enable
+        case "include":
+            return list(sent.with_payload.include.fields)
+        case other:
+            raise unknown(f"the selection {other}")
+
+
+def _scored(hit: edge.ScoredPoint) -> wire.ScoredPoint:
+    made = wire.ScoredPoint(
+        id=wire.PointId(uuid=str(hit.id)), score=hit.score, payload=payload_to_grpc(hit.payload or {})
+    )
+    vectors: Any = hit.vector or {}
+    for name, vector in vectors.items():
+        made.vectors.vectors.vectors[name].dense.data.extend(vector)
+    return made
+
+
+def _retrieved(record: edge.Record) -> wire.RetrievedPoint:
+    return wire.RetrievedPoint(
+        id=wire.PointId(uuid=str(record.id)), payload=payload_to_grpc(record.payload or {})
+    )
+
+
+def _id(sent: wire.PointId) -> str:
+    if sent.WhichOneof("point_id_options") != "uuid":
+        raise unknown("an id that is no UUID")
+    return sent.uuid

@@ -1,0 +1,126 @@
+"""How well each way of searching answers the village's questions, as a table.
+
+python -m tests.retrieval.quality --memories 10000
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import logging
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from producers import village
+from producers.village import Kind, Question
+from tests.retrieval.played import Played, play
+
+LATEST = {"relevance": 1, "recency": 0.3, "half_life_s": 21_600}
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    "keyword": {"mode": "keyword"},
+    "dense": {"mode": "dense"},
+    "hybrid": {"mode": "hybrid"},
+    "dense, weighted": {"mode": "dense", "weights": LATEST},
+    "hybrid, weighted": {"mode": "hybrid", "weights": LATEST},
+}
+EXACT = "exact words"
+DEPTH = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """The means of some questions; MRR and NDCG of the first ten."""
+
+    asked: int
+    recall_1: float
+    recall_5: float
+    recall_10: float
+    mrr: float
+    ndcg: float
+
+    @classmethod
+    def of(cls, answers: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Figures:
+        """Of (ids found, ids of the answer)."""
+        rows = [
+            (*(_recall(found, gold, k) for k in (1, 5, DEPTH)), _mrr(found, gold), _ndcg(found, gold))
+            for found, gold in answers
+        ]
+        return cls(len(rows), *(math.fsum(column) / len(rows) for column in zip(*rows, strict=True)))
+
+    def __str__(self) -> str:
+        values = (self.recall_1, self.recall_5, self.recall_10, self.mrr, self.ndcg)
+        return " | ".join([str(self.asked), *(f"{value:.3f}" for value in values)])
+
+
+def _recall(found: Sequence[str], gold: Sequence[str], k: int) -> float:
+    return len(set(found[:k]) & set(gold)) / len(gold)
+
+
+def _mrr(found: Sequence[str], gold: Sequence[str]) -> float:
+    return next((1 / rank for rank, one in enumerate(found[:DEPTH], start=1) if one in gold), 0.0)
+
+
+def _ndcg(found: Sequence[str], gold: Sequence[str]) -> float:
+    gains = math.fsum(
+        1 / math.log2(rank + 1) for rank, one in enumerate(found[:DEPTH], start=1) if one in gold
+    )
+    return gains / math.fsum(1 / math.log2(rank + 1) for rank in range(1, len(gold) + 1))
+
+
+def exact_questions(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, Question]]:
+    """What was said of prices, in its own words: four prices of a good differ in a number only."""
+    return [
+        (
+            EXACT,
+            Question(Kind.FACT, one["agent_id"], " ".join(one["text"].split()[3:]).strip("."), (one["id"],)),
+        )
+        for one in events
+        if one.get("type") == "price"
+    ]
+
+
+async def measure(played: Played) -> dict[tuple[str, str], Figures]:
+    """By kind of question ("all" among them) and by way of searching."""
+    asked = [(one.kind.value, one) for one in played.questions if one.gold] + exact_questions(played.events)
+    table: dict[tuple[str, str], Figures] = {}
+    for way, how in WAYS.items():
+        answers = [
+            (
+                kind,
+                [found["id"] for found in await played.ask(question, **{**how, "k": DEPTH})],
+                [played.ids[one] for one in question.gold],
+            )
+            for kind, question in asked
+        ]
+        for kind in dict.fromkeys(kind for kind, *_ in answers):
+            table[kind, way] = Figures.of([(found, gold) for one, found, gold in answers if one == kind])
+        table["all", way] = Figures.of([(found, gold) for _, found, gold in answers])
+    return table
+
+
+def markdown(table: Mapping[tuple[str, str], Figures]) -> str:
+    """The table."""
+    head = ["questions", "way", "asked", "recall@1", "recall@5", "recall@10", "MRR", "NDCG@10"]
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines += [f"{kind} | {way} | {figures}" for (kind, way), figures in table.items()]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+async def _main(memories: int) -> None:
+    with tempfile.TemporaryDirectory() as data:
+        async with play(Path(data), memories=memories) as played:
+            print(markdown(await measure(played)))
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    parser = argparse.ArgumentParser(prog="python -m tests.retrieval.quality")
+    smallest = len(village.events(1))
+    parser.add_argument("--memories", type=int, default=smallest)
+    asyncio.run(_main(parser.parse_args().memories))

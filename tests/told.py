@@ -1,0 +1,98 @@
+"""A server that answers as told, and clients of either kind that are called alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+from engram.client import AsyncMemoryClient
+
+ACCEPTED = {"accepted": 1, "rejected": [], "ids": ["m1"], "token": "t", "retry_after_ms": 0}
+HANG_UP, SILENCE, SLOW = 0, 1, 2
+"""In place of a status: close the connection without a word; keep it so for a while; answer after SLOW_S."""
+SLOW_S = 0.5
+
+
+@dataclass
+class Told:
+    """A scripted server: its answers, the last one for ever, and what it was sent."""
+
+    answers: list[tuple[int, Any]]
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    url: str = ""
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+@contextlib.contextmanager
+def told(*answers: tuple[int, Any]) -> Generator[Told]:
+    script = Told(list(answers))
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            sent = json.loads(body) if body else None
+            key = self.headers.get("Authorization")
+            script.requests.append({"method": self.command, "path": self.path, "body": sent, "key": key})
+            status, answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+            if status in {SILENCE, SLOW}:
+                script.ended.wait(SLOW_S if status == SLOW else 30)
+                status = 202 if status == SLOW else HANG_UP
+            if status == HANG_UP:
+                self.close_connection = True
+                return
+            raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        do_GET = do_POST = do_DELETE = _answer  # noqa: N815 (http.server names them)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    script.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield script
+    finally:
+        script.ended.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Awaited:
+    """An AsyncMemoryClient that is called like a MemoryClient: each call runs to its end in one event loop."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._loop = asyncio.Runner()
+        self._client = AsyncMemoryClient(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+        return lambda *args, **kwargs: self._loop.run(method(*args, **kwargs))
+
+    def __enter__(self) -> Self:
+        self._loop.run(self._client.__aenter__())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loop.run(self._client.__aexit__(*error))
+        self._loop.close()
+
+
+def refused(code: str, **more: object) -> dict[str, Any]:
+    return {"error": {"code": code, "message": "no", "details": {}, "request_id": "r1", **more}}
+
+
+def ids(requests: Sequence[dict[str, Any]]) -> list[str]:
+    return [event["id"] for request in requests for event in request["body"]["events"]]

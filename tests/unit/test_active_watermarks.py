@@ -1,0 +1,79 @@
+"""The watermarks of the active collection: who waits for them waits for his own time, whatever the store does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from engram.adapters.local_watermarks import LocalWatermarks
+from engram.errors import Misconfigured, Unavailable
+from engram.wiring import active
+from engram.wiring.active import ActiveWatermarks
+
+
+class Store:
+    """Says which collection is active, as a test wants it."""
+
+    def __init__(self) -> None:
+        self.name: str | None = "one"
+        self.fails: Exception | None = None
+        self.hangs = False
+        self.asked = 0
+        self.groups: dict[str, LocalWatermarks] = {}
+
+    async def active(self) -> str | None:
+        self.asked += 1
+        await asyncio.sleep(3600 if self.hangs else 0)
+        if self.fails is not None:
+            raise self.fails
+        return self.name
+
+    async def of_group(self, name: str) -> LocalWatermarks:
+        await asyncio.sleep(0)
+        assert name not in self.groups, "opened twice"
+        marks = self.groups[name] = LocalWatermarks()
+        await marks.publish({0: 10})
+        return marks
+
+    def marks(self) -> ActiveWatermarks:
+        return ActiveWatermarks(self.active, self.of_group)
+
+
+async def test_the_store_is_asked_once_however_many_wait() -> None:
+    store = Store()
+    marks = store.marks()
+    assert await asyncio.gather(*(marks.reached({0: 9}, 1.0) for _ in range(20))) == [True] * 20
+    assert store.asked == 1
+
+
+async def test_a_store_that_hangs_costs_no_more_than_the_time_to_wait() -> None:
+    store = Store()
+    store.hangs = True
+    marks = store.marks()
+    started = time.monotonic()
+    assert not any(await asyncio.gather(*(marks.reached({0: 9}, 0.3) for _ in range(5))))
+    assert time.monotonic() - started < 1
+
+
+async def test_a_store_that_fails_leaves_the_group_that_is_known(monkeypatch) -> None:
+    monkeypatch.setattr(active, "_KNOWN_S", 0.0)
+    store = Store()
+    marks = store.marks()
+    assert await marks.reached({0: 9}, 0)
+    for fault in (Unavailable("away"), Misconfigured("another key")):
+        store.fails = fault
+        assert await marks.reached({0: 9}, 0)
+        assert not await marks.reached({0: 10}, 0)
+
+
+async def test_another_collection_has_a_group_of_its_own(monkeypatch) -> None:
+    monkeypatch.setattr(active, "_KNOWN_S", 0.0)
+    store = Store()
+    marks = store.marks()
+    store.name = None
+    assert not await marks.reached({0: 9}, 0.05)
+    store.name = "one"
+    assert await marks.reached({0: 9}, 0.05)
+    store.name = "two"
+    assert await marks.reached({0: 9}, 0.05)
+    assert set(store.groups) == {"one", "two"}

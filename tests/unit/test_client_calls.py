@@ -1,0 +1,156 @@
+"""Both clients against a server that answers as told: what each call sends, and what it makes of the answer."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from typing import Any
+
+import pytest
+
+from engram.client import AsyncMemoryClient, Context, Erasure, MemoryClient, Readiness, calls
+from tests.told import ACCEPTED, Awaited, ids, told
+
+
+@pytest.fixture(params=[MemoryClient, Awaited], ids=["threads", "tasks"])
+def connect(request: pytest.FixtureRequest) -> Any:
+    """Makes a client of either kind."""
+    return request.param
+
+
+def test_every_event_gets_an_id_of_its_own_and_keeps_a_given_one(connect):
+    with told((202, {**ACCEPTED, "accepted": 3})) as server, connect(server.url) as client:
+        client.add_batch([{"agent_id": "a", "text": "x"}, {"agent_id": "a", "text": "x", "id": "mine"}])
+        first, second = ids(server.requests)
+    assert second == "mine"
+    assert first not in {"", "mine"}
+
+
+def test_ids_stay_one_part_of_the_path(connect):
+    empty = {"memories": [], "total": 0, "next_cursor": None}
+    with told((200, empty)) as server, connect(server.url) as client:
+        for agent_id in ("a/b", "..", "ä?#%2F"):
+            client.recent(agent_id, 1)
+    paths = [request["path"] for request in server.requests]
+    assert paths == [
+        "/v1/agents/a%2Fb/memories?limit=1",
+        "/v1/agents/%2E%2E/memories?limit=1",
+        "/v1/agents/%C3%A4%3F%23%252F/memories?limit=1",
+    ]
+
+
+def test_the_key_goes_with_every_call_and_reads_go_to_their_own_address(connect):
+    answer = {"memories": [], "cache": "miss", "fresh": True, "took_ms": 1.0}
+    with (
+        told((202, ACCEPTED)) as writes,
+        told((200, answer)) as reads,
+        connect(writes.url, query_url=reads.url, api_key="id.secret") as client,
+    ):
+        client.add("a", "x", event={"type": "chat", "ttl": 60}, wait_s=1.5)
+        client.search(["a", "b"], "q", 3, filters={"type": "chat"}, mode="dense")
+    (write,), (read,) = writes.requests, reads.requests
+    assert {write["key"], read["key"]} == {"Bearer id.secret"}
+    assert write["path"] == "/v1/events?wait=indexed&timeout_ms=1500"
+    assert (
+        write["body"]["events"][0].items()
+        >= {"agent_id": "a", "text": "x", "type": "chat", "ttl": 60}.items()
+    )
+    assert read["body"] == {
+        "agent_ids": ["a", "b"],
+        "query": "q",
+        "k": 3,
+        "filters": {"type": "chat"},
+        "mode": "dense",
+    }
+
+
+def test_a_search_sends_what_was_given_and_nothing_else(connect):
+    near, weights = {"x": 1.0, "radius": 5.0}, {"relevance": 1.0, "recency": 0.5}
+    with told((200, {"memories": []})) as server, connect(server.url) as client:
+        client.search("a")
+        client.search("a", near=near, weights=weights, explain=True, min_score=0.0, after="t", wait_s=1.5)
+    bare, full = (request["body"] for request in server.requests)
+    assert bare == {"agent_id": "a", "k": 5}
+    assert full == {
+        **bare,
+        "near": near,
+        "weights": weights,
+        "explain": True,
+        "min_score": 0.0,
+        "after": "t",
+        "wait_ms": 1500,
+    }
+
+
+def test_a_page_asks_for_what_was_given(connect):
+    empty = {"memories": [], "total": 0, "next_cursor": None}
+    with told((200, empty)) as server, connect(server.url) as client:
+        client.recent(
+            "a", 7, cursor="c", order="oldest", type="dig", tick_from=0, until=2.5, filters={"n": "ä&"}
+        )
+    path = "/v1/agents/a/memories?limit=7&cursor=c&order=oldest&type=dig&tick_from=0&until=2.5"
+    assert server.requests[0]["path"] == path + "&filters=%7B%22n%22%3A%22%C3%A4%26%22%7D"
+
+
+def test_a_context_within_a_budget(connect):
+    memory = {"id": "m1", "agent_id": "a/b", "text": "x", "timestamp": 1.5}
+    answer = {"recent": [memory], "relevant": [{**memory, "score": 0.5}], "text": "x", "tokens": 1}
+    with told((200, answer)) as server, connect(server.url) as client:
+        found = client.context("a/b", "q", recent=0, token_budget=500, after="t", wait_s=1)
+        client.context("a/b")
+    first, second = server.requests
+    assert (first["method"], first["path"]) == ("POST", "/v1/agents/a%2Fb/context")
+    assert first["body"] == {"query": "q", "recent": 0, "token_budget": 500, "after": "t", "wait_ms": 1000}
+    assert second["body"] == {}
+    assert isinstance(found, Context)
+    assert (found.recent[0].text, found.relevant[0].score, found.text, found.tokens) == ("x", 0.5, "x", 1)
+
+
+def test_an_erasure_can_be_followed(connect):
+    with told((200, {"state": "running"}), (200, {"state": "done"})) as server, connect(server.url) as client:
+        assert not client.erasure_done(Erasure("e/1"))
+        assert client.erasure_done(Erasure("e/1"))
+    assert server.requests[0]["path"] == "/v1/erasures/e%2F1"
+
+
+@pytest.mark.parametrize("kind", [MemoryClient, AsyncMemoryClient])
+def test_both_kinds_have_every_call_with_its_parameters_and_its_words(kind):
+    built = [
+        build
+        for name, build in inspect.getmembers(calls, inspect.isfunction)
+        if build.__module__ == calls.__name__ and not name.startswith("_")
+    ]
+    assert len(built) >= 12
+    with contextlib.closing(MemoryClient()) as threads:
+        client = threads if kind is MemoryClient else kind()
+        for build in built:
+            method = getattr(client, build.__name__)
+            assert method.__doc__ == build.__doc__
+            assert list(inspect.signature(method).parameters) == list(inspect.signature(build).parameters)
+    assert str(inspect.signature(kind.agents)).endswith("-> 'list[AgentTotal]'")
+
+
+def test_not_ready_is_an_answer(connect):
+    with (
+        told((503, {"status": "unavailable", "checks": {"indexer": "stands still"}})) as server,
+        connect(server.url) as client,
+    ):
+        assert client.ready() == Readiness("unavailable", {"indexer": "stands still"})
+        assert not client.ready().ok
+
+
+def test_erasures_name_one_subject(connect):
+    with told((202, {"erasure_id": "e1", "token": "t"})) as server, connect(server.url) as client:
+        client.delete("m1", "..")
+        client.forget("a/b")
+        client.forget_player("Ann")
+    assert [request["body"] for request in server.requests] == [
+        {"memory_id": "m1", "agent_id": ".."},
+        {"agent_id": "a/b"},
+        {"player": "Ann"},
+    ]
+
+
+def test_tail_skips_empty_lines():
+    with told((200, b'\n{"text": "x"}\n\n{"text": "y"}\n')) as server, MemoryClient(server.url) as client:
+        assert [line["text"] for line in client.tail()] == ["x", "y"]

@@ -1,0 +1,217 @@
+"""What LangGraph's store makes of namespaces, values and filters, and what it refuses before it asks Engram."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+base = pytest.importorskip("langgraph.store.base")
+
+from engram.client import AsyncMemoryClient, Forbidden, MemoryClient  # noqa: E402
+from engram.errors import Misconfigured, Unavailable  # noqa: E402
+from engram.langgraph import EngramStore, items  # noqa: E402
+from tests.told import ACCEPTED, refused, told  # noqa: E402
+
+LABELS = st.lists(
+    st.text(min_size=1, max_size=8).filter(lambda text: "." not in text), min_size=1, max_size=5
+)
+NOTHING = (200, {"memories": []})
+
+
+@given(LABELS)
+def test_every_namespace_has_an_agent_of_its_own(labels):
+    assert items.namespace_of(items.agent_of(labels)) == tuple(labels)
+
+
+@pytest.mark.parametrize("namespace", [(), ("a", ""), ("a.b",), ("a", 1), ("x" * 200, "y" * 56)])
+def test_what_is_no_namespace_is_refused(namespace):
+    with told(NOTHING) as server, MemoryClient(server.url) as memories:
+        for op in (
+            base.GetOp(namespace, "k"),
+            base.PutOp(namespace, "k", {}),
+            base.PutOp(namespace, "k", None),
+        ):
+            with pytest.raises(base.InvalidNamespaceError):
+                EngramStore(memories).batch([op])
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("agent_id", ["", ".", "a.", ".a", "a..b"])
+def test_agents_that_are_no_namespace_are_not_listed(agent_id):
+    totals = {"agents": [{"agent_id": agent_id, "total": 1}, {"agent_id": "a.b", "total": 1}]}
+    with told((200, totals)) as server, MemoryClient(server.url) as memories:
+        assert EngramStore(memories).list_namespaces() == [("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({"a": 1}, {"metadata.a": 1}),
+        ({"type": "x", "b": True}, {"metadata.type": "x", "metadata.b": True}),
+        ({"a": {"b": {"c": "d"}}}, {"metadata.a.b.c": "d"}),
+        ({"a": {"$gte": 1, "$lt": 2.5}}, {"metadata.a": {"gte": 1, "lt": 2.5}}),
+        ({"a": {"$eq": 1}, "b": {"$ne": 2}}, {"metadata.a": {"eq": 1}, "metadata.b": {"ne": 2}}),
+    ],
+)
+def test_filters_are_those_of_engram(given, asked):
+    assert items.conditions(given, indexed=False) == asked
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"a.b": 1},
+        {'"': 1},
+        {"": 1},
+        {"a": None},
+        {"a": [1]},
+        {"a": {}},
+        {"a": {"$in": [1]}},
+        {"a": {"$gt": 1, "b": 2}},
+        {"a": {"$eq": [1]}},
+    ],
+)
+def test_filters_that_engram_does_not_have_are_named(wanted):
+    with pytest.raises(ValueError, match=r"^metadata\."):
+        items.conditions(wanted, indexed=False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "index", "text"),
+    [
+        (("$",), None, '{"a": "x", "b": ["y", "z"]}'),
+        (("a",), None, "x"),
+        (("a",), ["b[*]", "a"], "y\nz\nx"),
+        (("none",), None, None),
+        (("$",), ["none"], None),
+        (("$",), False, None),
+    ],
+)
+def test_the_text_is_that_of_the_fields(fields, index, text):
+    written = items.event(base.PutOp(("n",), "k", {"a": "x", "b": ["y", "z"]}, index), fields)
+    assert written["text"] == (text or "k")
+    assert written["metadata"][items.OWN].get("index") is (None if text else False)
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(None, 0), (1.5, 90)])
+def test_a_ttl_is_in_minutes_and_none_is_for_ever(minutes, seconds):
+    assert items.event(base.PutOp(("n",), "k", {}, ttl=minutes), ("$",))["ttl"] == seconds
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        base.PutOp(("n",), "k", {items.OWN: 1}),
+        base.PutOp(("n",), "engram:1", {"a": 1}),
+        base.PutOp(("n",), "k", {"a": 1}, ttl=0),
+        base.SearchOp(("n",), query="q", limit=100, offset=1),
+        base.SearchOp(("n",), filter={"a": None}),
+    ],
+)
+def test_what_engram_does_not_have_is_refused_before_anything_is_written(op):
+    with told(NOTHING) as server, MemoryClient(server.url) as memories:
+        store = EngramStore(memories, below=False)
+        with pytest.raises(ValueError, match=r"."):
+            store.batch([base.PutOp(("n",), "other", {"a": 1}), op])
+    assert server.requests == []
+
+
+def test_reading_cannot_refresh_a_ttl():
+    with pytest.raises(ValueError, match="refresh"):
+        EngramStore(ttl={"refresh_on_read": True, "default_ttl": 5})
+
+
+def test_a_default_ttl_is_used():
+    with told(NOTHING, (200, {**ACCEPTED, "indexed": True})) as server, MemoryClient(server.url) as memories:
+        EngramStore(memories, ttl={"refresh_on_read": False, "default_ttl": 5}).put(("n",), "k", {"a": 1})
+    assert server.requests[1]["body"]["events"][0]["ttl"] == 300
+
+
+async def test_a_client_that_is_missing_is_named():
+    with pytest.raises(Misconfigured, match="no MemoryClient"):
+        EngramStore(asynchronous=AsyncMemoryClient()).get(("n",), "k")
+    with MemoryClient() as memories, pytest.raises(Misconfigured, match="no AsyncMemoryClient"):
+        await EngramStore(memories).aget(("n",), "k")
+
+
+def test_a_key_without_admin_searches_namespaces_themselves():
+    with told((403, refused("forbidden"))) as server, MemoryClient(server.url) as memories:
+        with pytest.raises(Forbidden):
+            EngramStore(memories).search(("n",))
+        with pytest.raises(ValueError, match="below=True"):
+            EngramStore(memories, below=False).search(())
+    page = {"memories": [], "total": 0, "next_cursor": None}
+    with told((200, page)) as server, MemoryClient(server.url) as memories:
+        assert EngramStore(memories, below=False).search(("n", "m")) == []
+    assert [request["path"] for request in server.requests] == ["/v1/agents/n%2Em/memories?limit=10"]
+
+
+def test_more_namespaces_than_can_be_listed_are_an_error():
+    totals = {"agents": [{"agent_id": f"a.{number}", "total": 1} for number in range(1000)]}
+    with told((200, totals)) as server, MemoryClient(server.url) as memories:
+        for call in (EngramStore(memories).list_namespaces, lambda: EngramStore(memories).search(("a",))):
+            with pytest.raises(ValueError, match="1000"):
+                call()
+
+
+def test_many_namespaces_are_searched_in_several_requests():
+    totals = {"agents": [{"agent_id": f"a.{number}", "total": 1} for number in range(100)]}
+
+    def found(number: int) -> dict[str, Any]:
+        own = {"key": "k", "index": True}
+        memory = {
+            "id": f"m{number}",
+            "agent_id": f"a.{number}",
+            "text": "x",
+            "timestamp": 1.0,
+            "type": items.TYPE,
+        }
+        return {"memories": [{**memory, "metadata": {items.OWN: own}, "score": number / 10}]}
+
+    with (
+        told((200, totals), (200, found(1)), (200, found(2))) as server,
+        MemoryClient(server.url) as memories,
+    ):
+        best = EngramStore(memories).search(("a",), query="q", limit=1)
+    assert [item.namespace for item in best] == [("a", "2")]
+    asked = [agent for request in server.requests[1:] for agent in request["body"]["agent_ids"]]
+    assert sorted(asked) == sorted(["a", *(f"a.{number}" for number in range(100))])
+    assert {request["body"]["k"] for request in server.requests[1:]} == {1}
+
+
+def test_the_newest_version_counts_while_an_older_one_is_there():
+    def version(number: int) -> dict[str, Any]:
+        own = {"key": "k", "created_at": 0.5}
+        metadata = {"n": number, items.OWN: own}
+        stamps = {"timestamp": 1.0, "accepted_at": float(number)}
+        return {
+            "id": f"m{number}",
+            "agent_id": "n",
+            "text": "x",
+            "type": items.TYPE,
+            "metadata": metadata,
+            **stamps,
+        }
+
+    page = {"memories": [version(1), version(3), version(2)], "total": 3, "next_cursor": None}
+    with told((200, page)) as server, MemoryClient(server.url) as memories:
+        [item] = EngramStore(memories, below=False).search(("n",))
+    assert item.value == {"n": 3}
+    best = {"memories": [{**version(number), "score": 1 / number} for number in (1, 2, 3)]}
+    with told((200, best)) as server, MemoryClient(server.url) as memories:
+        [found] = EngramStore(memories, below=False).search(("n",), query="q")
+    assert (found.value, found.score) == ({"n": 3}, 1 / 3)
+    assert item.created_at.timestamp() == 0.5
+
+
+def test_a_write_that_is_not_seen_in_time_is_no_silent_success():
+    with (
+        told(NOTHING, (202, ACCEPTED)) as server,
+        MemoryClient(server.url) as memories,
+        pytest.raises(Unavailable, match=r"durable.* 0\.5 s"),
+    ):
+        EngramStore(memories, wait_s=0.5).put(("n",), "k", {"a": 1})
+    assert server.requests[1]["path"] == "/v1/events?wait=indexed&timeout_ms=500"

@@ -1,0 +1,125 @@
+"""Every call of MemoryService against every scope."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from engram.grpc import memory_pb2 as pb
+from engram.grpc import memory_pb2_grpc
+from engram.grpc.server import Handlers, serving
+from engram.http.access import Grant, Principal
+from engram.http.verification import ApiKeys
+from tests.api_keys import SOON_S, ShiftedClock, bearer, lets_in, until
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@pytest.fixture
+def clock() -> ShiftedClock:
+    return ShiftedClock()
+
+
+RPCS = {
+    "PutMemory": (pb.PutMemoryRequest(agent_id="a", text="x"), Grant.INGEST),
+    "GetMemory": (pb.GetMemoryRequest(agent_id="a", query_text="x"), Grant.QUERY),
+    "DeleteMemory": (pb.DeleteMemoryRequest(agent_id="a"), Grant.ERASE),
+}
+
+
+@dataclass
+class Rpc:
+    """MemoryService behind keys; `callers` are those whose calls reached a handler."""
+
+    channel: grpc.aio.Channel
+    access: ApiKeys
+    callers: list[Principal] = field(default_factory=list)
+
+    async def code(self, method: str, *authorizations: Any, data: bytes | None = None) -> grpc.StatusCode:
+        """How a call ends."""
+        call = self.channel.unary_unary(f"/memory.MemoryService/{method}")
+        request = RPCS[method][0].SerializeToString() if data is None else data
+        metadata = tuple(("authorization", each) for each in authorizations)
+        try:
+            await call(request, metadata=metadata, timeout=5)
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
+
+
+@pytest.fixture
+async def rpc(path: Path, clock: ShiftedClock) -> AsyncIterator[Rpc]:
+    bearer(path)
+    async with contextlib.AsyncExitStack() as stack:
+        access = await stack.enter_async_context(ApiKeys.open(path, clock, look_s=SOON_S))
+        callers: list[Principal] = []
+
+        async def put(principal: Principal, *_arguments: object) -> str:
+            callers.append(principal)
+            return "id"
+
+        async def get(principal: Principal, *_arguments: object) -> list[Any]:
+            callers.append(principal)
+            return []
+
+        async def delete(principal: Principal, *_arguments: object) -> None:
+            callers.append(principal)
+
+        handlers = Handlers(put=put, get=get, delete=delete)
+        port = await stack.enter_async_context(serving(handlers, "127.0.0.1", 0, access=access))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+        yield Rpc(channel, access, callers)
+
+
+async def test_every_call_against_every_scope(rpc: Rpc, path: Path):
+    sent = {scope: bearer(path, scope, tenant=f"t-{scope}") for scope in Grant}
+    await until(lambda: all(lets_in(rpc.access, each) for each in sent.values()))
+    for method, (_, needed) in RPCS.items():
+        for scope, authorization in sent.items():
+            expected = grpc.StatusCode.OK if scope is needed else grpc.StatusCode.PERMISSION_DENIED
+            assert await rpc.code(method, authorization) is expected, f"{method} with {scope}"
+            garbled = grpc.StatusCode.INVALID_ARGUMENT if scope is needed else expected
+            assert await rpc.code(method, authorization, data=b"\xff\xff") is garbled
+    assert rpc.callers == [Principal(f"t-{needed}", frozenset({needed})) for _, needed in RPCS.values()]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [(), ("",), ("Bearer nobody.nothing",), ("Bearer x",), ("two", "two"), ("Bearer " + "x" * 4096,)],
+    ids=lambda sent: str(sent)[:30],
+)
+async def test_every_call_refuses_who_has_no_key(rpc: Rpc, path: Path, sent: tuple[str, ...]):
+    good = bearer(path)
+    await until(lambda: lets_in(rpc.access, good))
+    chosen = [good, bearer(path)] if sent == ("two", "two") else sent
+    for method in RPCS:
+        for data in (None, b"\xff\xff"):
+            assert await rpc.code(method, *chosen, data=data) is grpc.StatusCode.UNAUTHENTICATED
+    assert rpc.callers == []
+
+
+async def test_a_key_larger_than_metadata_may_be_reaches_nobody(rpc: Rpc):
+    for method in RPCS:
+        code = await rpc.code(method, "Bearer " + "x" * 2**20)
+        assert code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAUTHENTICATED}
+    assert rpc.callers == []
+
+
+async def test_a_call_that_is_answered_elsewhere_says_so_to_everybody(path: Path, clock: ShiftedClock):
+    bearer(path)
+    async with (
+        serving(Handlers(elsewhere="the query service"), "127.0.0.1", 0, access=ApiKeys(path, clock)) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError, match="the query service") as caught:
+            await memory_pb2_grpc.MemoryServiceStub(channel).GetMemory(RPCS["GetMemory"][0], timeout=5)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -1,0 +1,333 @@
+"""Every route against every scope, answers without end, and the routes of the other service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.responses import StreamingResponse
+
+from engram.http import elsewhere, keys, verification
+from engram.http.access import Grant
+from engram.http.call import Call, reply
+from engram.http.home import Fact, home
+from engram.http.operations import Operation, application
+from engram.http.verification import ApiKeys
+from engram.telemetry import Metrics
+from engram.wiring import Runtime
+from producers import gateway as writes
+from producers.gateway import Gateway
+from producers.tail import Tail
+from query_service import rest as reads
+from query_service.recall import Recall
+from tests.api_keys import SOON_S, ShiftedClock, bearer, key_id, lets_in, until
+from tests.parts import open_parts
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@pytest.fixture
+def clock() -> ShiftedClock:
+    return ShiftedClock()
+
+
+NEEDS = {
+    ("POST", "/v1/events"): Grant.INGEST,
+    ("POST", "/memory/put"): Grant.INGEST,
+    ("DELETE", "/v1/memories/{memory_id}"): Grant.ERASE,
+    ("DELETE", "/v1/agents/{agent_id}"): Grant.ERASE,
+    ("DELETE", "/v1/players/{name}"): Grant.ERASE,
+    ("POST", "/v1/erasures"): Grant.ERASE,
+    ("GET", "/v1/erasures/{erasure_id}"): Grant.ERASE,
+    ("POST", "/memory/delete"): Grant.ERASE,
+    ("POST", "/v1/memories/search"): Grant.QUERY,
+    ("POST", "/v1/memories/search/batch"): Grant.QUERY,
+    ("GET", "/v1/memories/{id}"): Grant.QUERY,
+    ("GET", "/v1/agents/{agent_id}/memories"): Grant.QUERY,
+    ("GET", "/v1/agents/{agent_id}/summary"): Grant.QUERY,
+    ("POST", "/v1/agents/{agent_id}/context"): Grant.QUERY,
+    ("POST", "/memory/get"): Grant.QUERY,
+    ("GET", "/v1/agents"): Grant.ADMIN,
+    ("GET", "/v1/admin/tail"): Grant.ADMIN,
+}
+"""What each route needs. A route that is not here fails the test below: say what it needs."""
+
+OPEN = ["/health", "/ready", "/metrics", "/docs", "/openapi.json", "/"]
+
+BODIES: dict[str, object] = {
+    "/v1/events": {"events": [{"agent_id": "a", "text": "x"}]},
+    "/memory/put": {"agent_id": "a", "text": "x"},
+    "/v1/erasures": {"agent_id": "a"},
+    "/memory/delete": {"agent_id": "a"},
+    "/v1/memories/search": {"agent_id": "a", "query": "x"},
+    "/v1/memories/search/batch": {"searches": [{"agent_id": "a", "query": "x"}]},
+    "/v1/agents/{agent_id}/context": {},
+    "/memory/get": {"agent_id": "a", "query": "x"},
+}
+
+
+@dataclass
+class Service:
+    """All operations behind keys, and a client without one."""
+
+    runtime: Runtime
+    operations: list[Operation]
+    access: ApiKeys
+    http: httpx2.AsyncClient
+
+    async def send(self, method: str, route: str, authorization: str | None = None) -> httpx2.Response:
+        """The request of a route, with a body that it takes."""
+        path = route.partition("{")[0] + "a" + route.partition("}")[2] if "{" in route else route
+        if (method == "DELETE" and "memor" in route) or route == "/v1/memories/{id}":
+            path += "?agent_id=a"
+        headers = {} if authorization is None else {"Authorization": authorization}
+        return await self.http.request(method, path, json=BODIES.get(route), headers=headers)
+
+
+@pytest.fixture
+async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncIterator[Service]:
+    bearer(path)
+    async with (
+        open_parts(tmp_path / "data") as runtime,
+        ApiKeys.open(path, clock, look_s=SOON_S) as access,
+    ):
+        tail = Tail()
+        tail.close()  # so that its answer ends
+        offered = [
+            *writes.operations(Gateway.over(runtime)),
+            *reads.operations(recall_over(runtime)),
+            *tail.operations(),
+        ]
+
+        async def facts() -> list[Fact]:
+            return [Fact("Memories", "12")]
+
+        app = application(
+            "engram",
+            offered,
+            metrics=runtime.metrics,
+            access=access,
+            pages=[home("Engram", facts, needs_keys=access.needs_keys)],
+        )
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
+            yield Service(runtime, offered, access, http)
+
+
+def recall_over(runtime: Runtime) -> Recall:
+    return Recall(
+        store=runtime.store,
+        embedder=runtime.embedder,
+        cache=runtime.cache,
+        watermarks=runtime.watermarks,
+        ledger=runtime.ledger,
+        pseudonyms=runtime.pseudonyms,
+        metrics=runtime.metrics,
+        clock=runtime.clock,
+    )
+
+
+def error_of(answer: httpx2.Response) -> dict[str, Any]:
+    return answer.json()["error"]
+
+
+async def test_every_route_against_every_scope(service: Service, path: Path):
+    assert {(each.method, each.path) for each in service.operations} == set(NEEDS)
+    sent = {scope: bearer(path, scope) for scope in Grant}
+    await until(lambda: all(lets_in(service.access, each) for each in sent.values()))
+    for operation in service.operations:
+        for method in operation.methods:
+            for scope, authorization in sent.items():
+                before = await service.runtime.log.end()
+                answer = await service.send(method, operation.path, authorization)
+                where = f"{method} {operation.path} with {scope}"
+                if scope is NEEDS[operation.method, operation.path]:
+                    assert answer.status_code in {200, 202, 404}, f"{where}: {answer.text}"
+                    continue
+                assert answer.status_code == 403, where
+                assert error_of(answer)["code"] == "forbidden", where
+                assert await service.runtime.log.end() == before, f"{where} wrote something"
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer nobody.nothing", "Bearer nonsense", "Basic YTpi", "Bearer \xe9.\xe9", "x" * 2**20],
+    ids=lambda given: str(given)[:20],
+)
+async def test_every_route_refuses_who_has_no_key(service: Service, authorization: str | None):
+    for operation in service.operations:
+        for method in operation.methods:
+            before = await service.runtime.log.end()
+            headers = [] if authorization is None else [(b"Authorization", authorization.encode("latin-1"))]
+            answer = await service.http.request(
+                method, operation.path.replace("{", "").replace("}", ""), headers=headers
+            )
+            assert answer.status_code == 401, operation
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert error_of(answer)["code"] == "unauthorized"
+            expected = verification.MISSING if authorization is None else verification.INVALID
+            assert error_of(answer)["message"] == expected
+            assert await service.runtime.log.end() == before
+
+
+async def test_two_keys_at_once_are_none(service: Service, path: Path):
+    first, second = bearer(path), bearer(path, tenant="b")
+    await until(lambda: lets_in(service.access, second))
+    for pair in ((first, second), (second, first), (first, "Bearer x")):
+        headers = [("Authorization", each) for each in pair]
+        answer = await service.http.get("/v1/agents", headers=headers)
+        assert answer.status_code == 401
+
+
+async def test_what_is_open_stays_open(service: Service):
+    for route in OPEN:
+        assert (await service.http.get(route)).status_code == 200, route
+    assert (await service.http.get("/v1/nowhere")).status_code == 404
+    assert (await service.http.patch("/v1/agents")).status_code == 405
+
+
+async def test_the_whole_tenant_is_for_admins(service: Service, path: Path):
+    search = {"scope": "tenant", "query": "x"}
+    reader, admin = bearer(path, Grant.QUERY), bearer(path, Grant.QUERY, Grant.ADMIN)
+    await until(lambda: lets_in(service.access, admin))
+    answers = [
+        await service.http.post("/v1/memories/search", json=search, headers={"Authorization": sent})
+        for sent in (reader, admin)
+    ]
+    assert [answer.status_code for answer in answers] == [403, 200]
+    batch = await service.http.post(
+        "/v1/memories/search/batch", json={"searches": [search]}, headers={"Authorization": reader}
+    )
+    assert batch.json()["results"][0]["error"]["code"] == "forbidden"
+
+
+async def test_the_document_names_the_keys_and_their_scopes(service: Service):
+    document = (await service.http.get("/openapi.json")).json()
+    [(name, scheme)] = document["components"]["securitySchemes"].items()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for (method, path), scope in NEEDS.items():
+        assert document["paths"][path][method.lower()]["security"] == [{name: [scope]}]
+    page = (await service.http.get("/docs")).text
+    assert page.count("key with the scope <code>admin</code>") == 2
+    assert "export ENGRAM_API_KEY" in (await service.http.get("/")).text
+
+
+async def test_without_keys_the_document_names_none():
+    app = application("x", [_echo()], metrics=Metrics())
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as http:
+        assert "security" not in (await http.get("/openapi.json")).text
+        assert "scope" not in (await http.get("/docs")).text
+        assert (await http.get("/echo", headers={"Authorization": "Bearer a.b"})).status_code == 200
+
+
+async def test_a_parameter_given_twice_is_refused_everywhere(service: Service, path: Path):
+    headers = {"Authorization": bearer(path)}
+    await until(lambda: lets_in(service.access, headers["Authorization"]))
+    for operation in service.operations:
+        answer = await service.http.request(
+            operation.method,
+            operation.path.replace("{", "").replace("}", "") + "?x=1&x=1",
+            json=BODIES.get(operation.path),
+            headers=headers,
+        )
+        assert answer.status_code == 400, operation
+        assert error_of(answer)["details"]["path"] == "x"
+
+
+# --- answers without end -------------------------------------------------------------------------------------
+
+
+def _echo(handler: Callable[[Call], Any] | None = None) -> Operation:
+    async def echo(call: Call) -> Any:
+        return reply({"tenant": call.tenant})
+
+    return Operation("GET", "/echo", handler or echo, "Echo", Grant.QUERY, dict)
+
+
+async def test_an_answer_without_end_ends_with_its_key(path: Path, clock: ShiftedClock):
+    sent = bearer(path)
+    closed = asyncio.Event()
+
+    async def drip(_call: Call) -> Any:
+        async def drops() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"."
+                    await asyncio.sleep(0.001)
+            finally:
+                closed.set()
+
+        return StreamingResponse(drops())
+
+    async with ApiKeys.open(path, clock, look_s=SOON_S) as access:
+        app = application("x", [_echo(drip)], metrics=Metrics(), access=access)
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://x") as http:
+            answering = asyncio.create_task(http.get("/echo", headers={"Authorization": sent}))
+            await asyncio.sleep(0.1)
+            assert not answering.done()
+            keys.revoke(path, key_id(sent))
+            answer = await asyncio.wait_for(answering, 5)
+            assert answer.status_code == 200
+            assert closed.is_set()
+
+
+async def test_nothing_of_a_stream_follows_a_revocation(path: Path, clock: ShiftedClock):
+    """Not even the line that was waited for while the key was revoked."""
+    sent = bearer(path)
+    more = asyncio.Event()
+    access = ApiKeys(path, clock)
+
+    async def drip(_call: Call) -> Any:
+        async def drops() -> AsyncIterator[bytes]:
+            yield b"first "
+            await more.wait()
+            yield b"second"
+
+        return StreamingResponse(drops())
+
+    app = application("x", [_echo(drip)], metrics=Metrics(), access=access)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as http:
+        answering = asyncio.create_task(http.get("/echo", headers={"Authorization": sent}))
+        await asyncio.sleep(0.05)
+        keys.revoke(path, key_id(sent))
+        access._look()
+        more.set()
+        assert (await answering).text == "first "
+
+
+# --- the other service's routes ------------------------------------------------------------------------------
+
+
+async def test_each_service_names_the_other(tmp_path: Path, path: Path, clock: ShiftedClock):
+    sent = bearer(path)
+    async with open_parts(tmp_path / "data") as runtime:
+        access = ApiKeys(path, clock)
+        write, read = writes.operations(Gateway.over(runtime)), reads.operations(recall_over(runtime))
+        for own, others, there in ((write, read, elsewhere.READS), (read, write, elsewhere.WRITES)):
+            assert {(each.method, each.path) for each in others} <= set(there.routes)
+            app = application("x", own, metrics=runtime.metrics, access=access, elsewhere=there)
+            transport = httpx2.ASGITransport(app=app)
+            async with httpx2.AsyncClient(transport=transport, base_url="http://x") as http:
+                for other in others:
+                    route = other.path.replace("{", "").replace("}", "%2F")
+                    for method in other.methods:
+                        for headers in ({}, {"Authorization": sent}):
+                            answer = await http.request(method, route, headers=headers)
+                            assert answer.status_code == 404, (method, route)
+                            assert error_of(answer)["code"] == "wrong_service"
+                            assert error_of(answer)["details"] == {"service": there.service}
+                            assert there.service in error_of(answer)["message"]
+                for mine in own:
+                    route = mine.path.replace("{", "").replace("}", "")
+                    assert (await http.request(mine.method, route)).status_code == 401, mine
+                assert error_of(await http.get("/nowhere"))["code"] == "not_found"
+                assert error_of(await http.patch("/v1/memories/x"))["code"] == "method_not_allowed"

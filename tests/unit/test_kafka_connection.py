@@ -1,0 +1,151 @@
+"""How to reach a cluster: what aiokafka is given, and what a wrong setting is told."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiokafka import errors as kafka_errors
+from structlog.testing import capture_logs
+
+from deploy.local.kafka import KafkaBroker
+from engram.adapters.kafka_connection import KafkaConnection
+from engram.errors import Misconfigured, Unavailable
+from tests.brokers import running
+from tests.contracts.test_log import kafka as opener_of
+from tests.contracts.test_log import read_all, record, values
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A self-signed certificate for the loopback, and its key."""
+    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(["openssl", "req", "-x509", *made, *subject], check=True, capture_output=True)
+    return cert, key
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaBroker, Path]]:
+    """A broker that wants TLS and a password, and the certificate to trust."""
+    folder = tmp_path_factory.mktemp("secured")
+    cert, key = certificate(folder, "broker")
+    chain = folder / "keystore.pem"
+    chain.write_text(key.read_text() + cert.read_text())
+    listener = "listener.name.clients"
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    settings = {
+        f"{listener}.sasl.enabled.mechanisms": "PLAIN",
+        f"{listener}.plain.sasl.jaas.config": f'{login} username="broker" password="b" user_broker="b" user_engram="s3cret";',
+        f"{listener}.ssl.keystore.type": "PEM",
+        f"{listener}.ssl.keystore.location": str(chain),
+        f"{listener}.ssl.truststore.type": "PEM",
+        f"{listener}.ssl.truststore.location": str(cert),
+        "sasl.mechanism.inter.broker.protocol": "PLAIN",
+    }
+    with running(KafkaBroker(folder / "kafka", protocol="SASL_SSL", settings=settings)) as broker:
+        yield broker, cert
+
+
+@pytest.fixture
+def connection(secured: tuple[KafkaBroker, Path]) -> KafkaConnection:
+    broker, cert = secured
+    return KafkaConnection(
+        broker.bootstrap,
+        security_protocol="SASL_SSL",
+        sasl_mechanism="PLAIN",
+        sasl_username="engram",
+        sasl_password="s3cret",
+        ssl_cafile=str(cert),
+    )
+
+
+async def test_everything_works_over_tls_with_a_password(connection: KafkaConnection, unique: str) -> None:
+    async with opener_of(connection, unique)() as log:
+        await log.append([record("secret")])
+        assert values(await read_all(log, "indexer", 1)) == [b"secret"]
+        assert await log.committed("indexer") == {}
+
+
+async def test_a_wrong_password_is_told_as_such_and_shown_nowhere(connection: KafkaConnection) -> None:
+    wrong = replace(connection, sasl_password="guessed")
+    with pytest.raises(Misconfigured, match="sasl_username and sasl_password") as refused:
+        await wrong.check()
+    assert "guessed" not in str(refused.value) + repr(wrong)
+
+
+async def test_a_mechanism_that_the_broker_does_not_take_is_told(connection: KafkaConnection) -> None:
+    with pytest.raises(Misconfigured, match="sasl_mechanism=SCRAM-SHA-256"):
+        await replace(connection, sasl_mechanism="SCRAM-SHA-256").check()
+
+
+async def test_a_broker_that_we_do_not_trust_is_told(connection: KafkaConnection, tmp_path: Path) -> None:
+    other, _ = certificate(tmp_path, "other")
+    for untrusting in (str(other), None):
+        with pytest.raises(Misconfigured, match="ssl_cafile"):
+            await replace(connection, ssl_cafile=untrusting).check()
+
+
+async def test_the_wrong_protocol_does_not_connect(connection: KafkaConnection, kafka: KafkaBroker) -> None:
+    with pytest.raises((Unavailable, Misconfigured)):
+        await KafkaConnection(connection.bootstrap).check()
+    with pytest.raises((Unavailable, Misconfigured)):
+        await replace(connection, bootstrap=kafka.bootstrap).check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"security_protocol": "SASL_PLAINTEXT"}, "sasl_username"),
+        ({"security_protocol": "SASL_SSL", "sasl_username": "u"}, "sasl_password"),
+        ({"security_protocol": "SSL", "ssl_cafile": "/nowhere/ca.pem"}, "ssl_cafile"),
+        ({"security_protocol": "SSL", "ssl_certfile": __file__}, "ssl_certfile"),
+    ],
+)
+def test_what_cannot_be_used_is_told_before_anybody_is_called(settings: dict[str, str], named: str) -> None:
+    with pytest.raises(Misconfigured, match=named):
+        KafkaConnection("127.0.0.1:1", **settings).arguments()  # type: ignore[arg-type]
+
+
+async def test_one_broker_of_several_suffices(kafka: KafkaBroker) -> None:
+    await KafkaConnection(f"127.0.0.1:1,{kafka.bootstrap}").check()
+    with pytest.raises(Unavailable):
+        await KafkaConnection("127.0.0.1:1,127.0.0.1:2").check()
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes"),
+    [
+        (kafka_errors.KafkaConnectionError(), Unavailable),
+        (kafka_errors.NotLeaderForPartitionError(), Unavailable),
+        (kafka_errors.NoBrokersAvailable(), Unavailable),
+        (kafka_errors.KafkaTimeoutError(), Unavailable),
+        (TimeoutError(), Unavailable),
+        (ConnectionResetError(), Unavailable),
+        (kafka_errors.TopicAuthorizationFailedError("engram.events"), Misconfigured),
+        (kafka_errors.GroupAuthorizationFailedError("engram"), Misconfigured),
+        (kafka_errors.ClusterAuthorizationFailedError(), Misconfigured),
+        (kafka_errors.UnknownTopicOrPartitionError(), Misconfigured),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else None,
+)
+def test_errors_are_an_outage_or_somebodys_to_mend(error: Exception, becomes: type[Exception]) -> None:
+    connection = KafkaConnection("127.0.0.1:1")
+    with pytest.raises(becomes) as raised, connection.translated("write"):
+        raise error
+    assert raised.value.__cause__ is error
+
+
+def test_while_serving_somebodys_to_mend_is_an_outage_until_then() -> None:
+    connection = KafkaConnection("127.0.0.1:1")
+    with capture_logs() as lines, pytest.raises(Unavailable, match="ACLs"), connection.serving("commit"):
+        raise kafka_errors.GroupAuthorizationFailedError("engram")
+    assert [line["log_level"] for line in lines] == ["error"]
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(KeyError), KafkaConnection("127.0.0.1:1").translated("write"):
+        raise KeyError

@@ -1,0 +1,259 @@
+"""A broker that is killed, frozen, away from the beginning, or that loses patience with a producer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka import TopicPartition
+
+from deploy.local.kafka import KafkaBroker
+from deploy.local.process import free_port
+from engram.adapters import kafka_appender, kafka_subscription, kafka_topics
+from engram.adapters.kafka_appender import KafkaAppender
+from engram.adapters.kafka_connection import KafkaConnection
+from engram.adapters.kafka_consumer import Membership
+from engram.adapters.kafka_ledger import KafkaErasureLedger
+from engram.adapters.kafka_log import KafkaLog
+from engram.adapters.kafka_subscription import KafkaSubscription
+from engram.adapters.kafka_watermarks import KafkaWatermarks
+from engram.errors import Overloaded, Unavailable
+from engram.memories import Erasure, Memory, SubjectKind
+from engram.ports import NewRecord
+from tests.brokers import running
+from tests.contracts.test_log import MEGABYTE, PATIENCE_S, Listener, behind, record, take, values
+from tests.contracts.test_log import kafka as opener_of
+
+pytestmark = pytest.mark.alone
+
+PROMISED_S = 2.0
+ERASURE = Erasure("e1", "default", SubjectKind.AGENT, ("npc:smith",), 100.0)
+MEMORY = Memory(id="m", tenant="default", agent_id="npc:smith", text="", timestamp=50.0, accepted_at=100.0)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """One that the tests of this file may treat badly, as long as it runs again when they end."""
+    with running(KafkaBroker(tmp_path_factory.mktemp("badly-treated"))) as broker:
+        yield broker
+
+
+def threads(broker: KafkaBroker) -> list[Path]:
+    return list(Path(f"/proc/{broker.pid}/task").glob("*/stat"))
+
+
+@contextlib.contextmanager
+def frozen(broker: KafkaBroker) -> Generator[None]:
+    broker.pause()
+    # The signal reaches the broker's many threads one by one.
+    while any(stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in threads(broker)):
+        time.sleep(0.001)
+    try:
+        yield
+    finally:
+        broker.resume()
+
+
+@pytest.fixture(autouse=True)
+async def _serving(broker: KafkaBroker) -> None:
+    """A broker that was frozen has to register again before it has a part in anything."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(Unavailable):
+                await kafka_topics.ensure(KafkaConnection(broker.bootstrap), [])
+                return
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+async def log(broker: KafkaBroker, unique: str) -> AsyncGenerator[KafkaLog]:
+    membership = Membership(session_timeout_s=6, stuck_after_s=5)
+    async with opener_of(broker.bootstrap, unique, membership=membership)() as log:
+        assert isinstance(log, KafkaLog)
+        yield log
+
+
+async def refused_in_time(call: Awaitable[object]) -> None:
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await call
+    assert time.monotonic() - began < PROMISED_S
+
+
+async def patiently_append(log: KafkaLog, records: list[NewRecord]) -> dict[int, int]:
+    """As producers do it: the same again until it is taken; every refusal comes in time."""
+    while True:
+        began = time.monotonic()
+        try:
+            return await log.append(records)
+        except Unavailable:
+            assert time.monotonic() - began < PROMISED_S
+            await asyncio.sleep(0.1)
+
+
+async def test_what_was_acknowledged_outlives_a_killed_broker_in_its_order(
+    broker: KafkaBroker, log: KafkaLog, unique: str
+) -> None:
+    agents, rounds = 8, 60
+    acknowledged: dict[tuple[int, int], dict[int, int]] = {}
+    read: list[tuple[int, int]] = []
+    offsets: dict[tuple[int, int], list[int]] = {}
+    joined, done = asyncio.Event(), asyncio.Event()
+
+    async def play(agent: int) -> None:
+        for number in range(rounds):
+            records = [record(f"{agent} {number}", b"agent %d" % agent)]
+            acknowledged[agent, number] = await patiently_append(log, records)
+            await asyncio.sleep(0.02)
+
+    async def index() -> None:
+        async with log.subscribe(unique, Listener()) as member:
+            joined.set()
+            while not (done.is_set() and len(set(read)) == agents * rounds):
+                with contextlib.suppress(Unavailable):
+                    records = list(await member.read(limit=50, max_bytes=MEGABYTE, wait_s=0.1))
+                    for each in records:
+                        agent, number = map(int, each.value.split())
+                        read.append((agent, number))
+                        offsets.setdefault((agent, number), []).append(each.offset)
+                    await member.commit(behind(records))
+
+    async with asyncio.timeout(2 * PATIENCE_S):
+        indexing = asyncio.ensure_future(index())
+        await joined.wait()
+        playing = [asyncio.ensure_future(play(agent)) for agent in range(agents)]
+        await asyncio.sleep(0.5)
+        broker.kill()
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(broker.start)
+        await asyncio.gather(*playing)
+        done.set()
+        await indexing
+
+        for place, answer in acknowledged.items():
+            assert set(answer.values()) <= set(offsets[place]), "acknowledged where it stands"
+        for agent in range(agents):
+            firsts = [min(offsets[agent, number]) for number in range(rounds)]
+            assert firsts == sorted(firsts)
+        assert await log.committed(unique) == {n: end for n, end in (await log.end()).items() if end}
+
+
+async def test_a_frozen_broker_is_told_of_in_time_and_forgotten_when_it_thaws(
+    broker: KafkaBroker, log: KafkaLog, unique: str
+) -> None:
+    connection = KafkaConnection(broker.bootstrap)
+    async with KafkaErasureLedger.open(connection, topic=f"{unique}.erasures") as ledger:
+        await ledger.add(ERASURE)
+        async with log.subscribe(unique, Listener()) as member:
+            await log.append([record("before")])
+            before = await take(member, 1)
+            watermarks = KafkaWatermarks(log, group=unique)
+            with frozen(broker):
+                later = Erasure("e2", "default", SubjectKind.AGENT, ("npc:smith",), 200.0)
+                await asyncio.gather(
+                    *(refused_in_time(log.append([record(f"frozen {number}")])) for number in range(20)),
+                    refused_in_time(log.committed(unique)),
+                    refused_in_time(log.end()),
+                    refused_in_time(member.commit(behind(before))),
+                    refused_in_time(ledger.add(later)),
+                )
+                assert not await watermarks.reached({0: 0}, 0.1)
+                assert ledger.covers(MEMORY)
+                assert await ledger.state("e1") is not None
+            await patiently_append(log, [record("after")])
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    with contextlib.suppress(Unavailable):
+                        await member.commit(behind(before))
+                        await ledger.add(later)
+                        break
+            assert (await ledger.state("e2")) is not None
+            seen: list[bytes] = []
+            async with asyncio.timeout(PATIENCE_S):
+                while b"after" not in seen:
+                    with contextlib.suppress(Unavailable):
+                        seen += values(await take(member, 1))
+
+
+async def test_little_is_held_while_the_broker_is_away(broker: KafkaBroker, log: KafkaLog) -> None:
+    log._events._queue_bytes = 100_000
+    await log.append([record("before")])
+    with frozen(broker):
+        # For a moment nobody can know that it is not just slow.
+        for expected in ({Unavailable, Overloaded}, {Unavailable}):
+            calls = [asyncio.ensure_future(log.append([record(b"x" * 5000)])) for _ in range(100)]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(answer) for answer in answers} == expected
+        assert log._events._waiting_bytes == 0
+        assert sum(len(lane.waiting) for lane in log._events._lanes) == 0
+    await patiently_append(log, [record("after")])
+
+
+async def test_a_producer_that_the_broker_refuses_is_replaced(log: KafkaLog) -> None:
+    await log.append([record("before")])
+    producer = log._events._producer
+    assert producer is not None
+    for partition in range(3):
+        # As if a batch had been lost on the way: the numbers no longer follow on each other.
+        producer._producer._txn_manager.increment_sequence_number(TopicPartition(log._topic, partition), 5)
+    with pytest.raises(Unavailable):
+        await log.append([record("refused")])
+    assert await log.append([record("after")])
+    assert log._events._producer is not producer
+
+
+async def test_a_producer_without_any_answer_is_replaced(
+    broker: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_appender, "RENEW_AFTER_S", 1.0)
+    connection = KafkaConnection(broker.bootstrap)
+    await kafka_topics.ensure(connection, [kafka_topics.erasures(unique)])
+    async with KafkaAppender.open(connection, unique, max_record_bytes=10_000) as appender:
+        await appender.append([record("before")])
+        producer = appender._producer
+        with frozen(broker):
+            await refused_in_time(appender.append([record("frozen")]))
+            async with asyncio.timeout(PATIENCE_S):
+                while appender._producer is producer:
+                    await asyncio.sleep(0.05)
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                with contextlib.suppress(Unavailable):
+                    await appender.append([record("after")])
+                    break
+
+
+async def test_one_who_closes_is_not_kept_by_a_frozen_broker(
+    broker: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_subscription, "STOP_TIMEOUT_S", 1.0)
+    async with contextlib.AsyncExitStack() as stack:
+        log = await stack.enter_async_context(opener_of(broker.bootstrap, unique)())
+        member = await stack.enter_async_context(log.subscribe(unique, Listener()))
+        await log.append([record("x")])
+        await take(member, 1)
+        opened = stack.pop_all()
+    with frozen(broker):
+        waiting = asyncio.ensure_future(log.append([record("never acknowledged")]))
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        await opened.aclose()
+        assert time.monotonic() - began < 10
+        await refused_in_time(waiting)
+    assert isinstance(member, KafkaSubscription)
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*member._stopping)
+
+
+async def test_nothing_begins_without_a_broker(tmp_path: Path, unique: str) -> None:
+    nobody = KafkaConnection(f"127.0.0.1:{free_port()}")
+    with pytest.raises(Unavailable):
+        async with opener_of(nobody.bootstrap, unique)():
+            pass
+    with pytest.raises(Unavailable):
+        async with KafkaErasureLedger.open(nobody, topic=unique):
+            pass

@@ -1,0 +1,62 @@
+"""The formula that engines rank by is the blend itself, within what 32 bits of its constants cost."""
+
+import math
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engram.adapters.qdrant_formula import (
+    SLACK,
+    Halving,
+    Key,
+    Magnitude,
+    Negative,
+    Number,
+    Product,
+    Sum,
+    formula,
+)
+from engram.adapters.qdrant_payload import ticks
+from engram.memories import Blend
+from tests.contracts.stored import NOW, memory
+
+
+def value(term, keys):
+    """What an engine makes of a term."""
+    match term:
+        case Number(number):
+            return struct.unpack("<f", struct.pack("<f", number))[0]
+        case Key(name):
+            return keys[name]
+        case Sum(terms):
+            return sum(value(one, keys) for one in terms)
+        case Product(terms):
+            return math.prod(value(one, keys) for one in terms)
+        case Negative(inner):
+            return -value(inner, keys)
+        case Magnitude(inner):
+            return abs(value(inner, keys))
+        case Halving(inner):
+            return 0.5 ** abs(value(inner, keys))
+
+
+@given(
+    weights=st.dictionaries(
+        st.sampled_from(["relevance", "recency", "importance"]), st.floats(5e-324, 1), min_size=1
+    ),
+    half_life_s=st.sampled_from([5e-324, 1e-3, 1.0, 30.0, 86_400.0, 1.7e308]),
+    age=st.floats(-300, 300) | st.floats(-1e9, 1.7e9),
+    importance=st.floats(-5, 20),
+    relevance=st.floats(-1, 1),
+    now=st.floats(NOW, NOW + 1000),
+)
+def test_a_formula_is_the_blend(weights, half_life_s, age, importance, relevance, now):  # noqa: PLR0917
+    heaviest = max(weights.values())
+    blend = Blend({name: one / heaviest for name, one in weights.items()}, half_life_s, 1000)
+    one = memory(timestamp=now - age, importance=importance)
+    keys = {"$score": relevance, "t": ticks(one.timestamp), "importance": importance}
+    exact = blend.mean(blend.parts(one, relevance, now))
+    # A time is kept to 2 ** -22 seconds, which tells ages apart down to half-lives of some seconds.
+    if half_life_s >= 1.0 or not 0 <= age < 1:
+        assert abs(value(formula(blend, now), keys) - exact) <= SLACK

@@ -1,0 +1,198 @@
+"""The store on a server: how its collection is made and found, by one or by several, and whose it is."""
+
+import asyncio
+import contextlib
+import uuid
+
+import numpy as np
+import pytest
+from qdrant_client import grpc as wire
+
+from engram.adapters.qdrant_payload import NUMBERS, SCHEMA_VERSION
+from engram.adapters.server_collection import About, physical_name
+from engram.errors import InvalidEvent, Misconfigured, ModelMismatch, Unavailable
+from tests.contracts.stored import START, everything, memory, names, nearest, put
+
+
+@pytest.fixture
+async def alias(qdrant):
+    """A name that nobody else uses; what was made behind it is dropped."""
+    name = f"test-{uuid.uuid4().hex}"
+    yield name
+    async with qdrant.connection() as connection:
+        listed = await connection.call(connection.collections.List, wire.ListCollectionsRequest())
+    await qdrant.drop(*(one.name for one in listed.collections if one.name.startswith(name)))
+
+
+async def change_alias(qdrant, alias, target):
+    create = wire.CreateAlias(collection_name=target, alias_name=alias)
+    async with qdrant.connection() as connection:
+        await connection.call(
+            connection.collections.UpdateAliases,
+            wire.ChangeAliases(actions=[wire.AliasOperations(create_alias=create)]),
+        )
+
+
+async def described(qdrant, name):
+    async with qdrant.connection() as connection:
+        request = wire.GetCollectionInfoRequest(collection_name=name)
+        return (await connection.call(connection.collections.Get, request)).result
+
+
+# --- the collection ----------------------------------------------------------------------------------------
+
+
+async def test_the_collection_is_named_after_alias_and_model(qdrant, alias):
+    async with qdrant.store(collection=alias, model_id="sentence-transformers/all-MiniLM-L6-v2@1") as store:
+        assert store.physical == physical_name(alias, About("sentence-transformers/all-MiniLM-L6-v2@1", 4))
+        assert store.physical.startswith(f"{alias}__sentence-transformers-all-minilm-l6-v2-1__")
+        await put(store, memory("m"))
+    async with qdrant.store(collection=alias, model_id="sentence-transformers/all-MiniLM-L6-v2@1") as store:
+        assert await names(store) == ["m"]
+
+
+def test_models_that_differ_in_anything_have_other_collections():
+    models = [About("a/b", 4), About("a-b", 4), About("a/b", 8), About("a/b", 4, schema=SCHEMA_VERSION + 1)]
+    assert len({physical_name("x", one) for one in models}) == len(models)
+    assert all(len(physical_name("x" * 128, About("m" * 300, 4))) < 255 for _ in models)
+
+
+async def test_the_collection_is_made_as_it_was_asked_for(qdrant, alias):
+    how = {"shards": 2, "on_disk_payload": True, "quantization": "scalar"}
+    async with qdrant.store(collection=alias, **how) as store:
+        info = await described(qdrant, store.physical)
+        await put(store, memory("m"))
+        assert await names(store) == ["m"]
+    assert info.config.params.shard_number == 2
+    assert info.config.params.on_disk_payload
+    assert (info.config.hnsw_config.m, info.config.hnsw_config.payload_m) == (0, 16)
+    assert info.config.quantization_config.scalar.always_ram
+    assert info.config.params.vectors_config.params_map.map["dense"].size == 4
+    indexed = {key: wire.PayloadSchemaType.Name(one.data_type) for key, one in info.payload_schema.items()}
+    keywords = ["agent", "tenant", "type", "server", "player", "agent_player"]
+    whole = ["facts", "t", "expires", "deleted"]
+    expected = {"Keyword": keywords, "Integer": whole, "Float": NUMBERS}
+    assert indexed == {key: kind for kind, keys in expected.items() for key in keys}
+    assert info.config.params.sparse_vectors_config.map["words"].modifier == wire.Modifier.Idf
+
+
+async def test_another_model_is_refused(qdrant, alias):
+    async with qdrant.store(collection=alias, model_id="minilm@1"):
+        pass
+    for model, dim in (("minilm@2", 4), ("minilm@1", 8)):
+        with pytest.raises(
+            ModelMismatch, match=r"filled by minilm@1 \(4 dimensions\).*COLLECTION"
+        ) as refused:
+            async with qdrant.store(collection=alias, model_id=model, dim=dim):
+                pass
+        assert "\n" not in str(refused.value)
+
+
+async def test_a_collection_that_has_the_name_of_the_alias(qdrant, alias):
+    vectors = wire.VectorsConfig(
+        params_map=wire.VectorParamsMap(
+            map={"dense": wire.VectorParams(size=4, distance=wire.Distance.Cosine)}
+        )
+    )
+    create = wire.CreateCollection(collection_name=alias, vectors_config=vectors)
+    async with qdrant.connection() as connection:
+        await connection.call(connection.collections.Create, create)
+    with pytest.raises(Misconfigured, match=f"{alias} is a collection of its own.*COLLECTION"):
+        async with qdrant.store(collection=alias):
+            pass
+    other = f"{alias}-2"
+    await change_alias(qdrant, other, alias)
+    with pytest.raises(Misconfigured, match="not made by engram"):
+        async with qdrant.store(collection=other):
+            pass
+
+
+async def test_what_a_killed_maker_leaves_is_finished(qdrant, alias):
+    """It was killed behind making the collection: no index, no alias."""
+    async with qdrant.store(collection=alias) as store:
+        made = (await described(qdrant, store.physical)).config
+        await qdrant.drop(store.physical)
+    bare = wire.CreateCollection(
+        sparse_vectors_config=made.params.sparse_vectors_config,
+        collection_name=store.physical,
+        vectors_config=made.params.vectors_config,
+        metadata=made.metadata,
+    )
+    async with qdrant.connection() as connection:
+        await connection.call(connection.collections.Create, bare)
+    async with qdrant.store(collection=alias) as store:
+        assert len((await described(qdrant, store.physical)).payload_schema) == 14
+        await put(store, memory("m"))
+        assert await names(store) == ["m"]
+
+
+@pytest.mark.parametrize("models", [["one"] * 4, ["one", "other", "one", "other"]])
+async def test_several_that_open_it_at_once(qdrant, alias, models):
+    """Those of one model find one collection; of two models, one has the alias in the end."""
+
+    async def opened(model):
+        async with qdrant.store(collection=alias, model_id=model) as store:
+            return model, store.physical
+
+    results = await asyncio.gather(*map(opened, models), return_exceptions=True)
+    found = [one for one in results if isinstance(one, tuple)]
+    assert found
+    assert len(set(found)) == len({model for model, _ in found})
+    refused = [one for one in results if not isinstance(one, tuple)]
+    assert all(isinstance(one, ModelMismatch) for one in refused), refused
+    assert bool(refused) <= (len(set(models)) > 1)
+    later = await asyncio.gather(*map(opened, set(models)), return_exceptions=True)
+    assert [type(one) for one in later].count(tuple) == 1
+
+
+async def test_an_open_store_stays_with_its_collection(qdrant, alias):
+    """The alias may turn to another one: a query must not be embedded by one model and asked of the other."""
+    async with qdrant.store(collection=alias) as store, qdrant.store() as other:
+        await put(store, memory("m"))
+        await change_alias(qdrant, alias, other.physical)
+        assert await names(store) == ["m"]
+
+
+# --- points ------------------------------------------------------------------------------------------------
+
+
+async def test_a_large_insert_in_batches_writes_each_point_once(qdrant):
+    async with qdrant.store() as store:
+        many = [memory(f"m{n:04}", timestamp=START + n) for n in range(1000)]
+        await put(store, *many, *many[:300])
+        await put(store, *(memory(one.id, text="second") for one in many))
+        assert await store.page(everything()) == many[::-1]
+
+
+async def test_a_collection_of_an_earlier_schema_is_refused(qdrant, alias):
+    async with qdrant.store(collection=alias) as store:
+        made = (await described(qdrant, store.physical)).config
+    known = {**made.metadata, "schema": wire.Value(integer_value=SCHEMA_VERSION - 1)}
+    older = wire.CreateCollection(
+        collection_name=f"{alias}__older", vectors_config=made.params.vectors_config, metadata=known
+    )
+    async with qdrant.connection() as connection:
+        await connection.call(connection.collections.Create, older)
+    await change_alias(qdrant, alias, f"{alias}__older")
+    with pytest.raises(Misconfigured, match=f"schema {SCHEMA_VERSION - 1}.*COLLECTION"):
+        async with qdrant.store(collection=alias):
+            pass
+
+
+async def test_a_point_that_the_server_refuses_is_an_invalid_event(qdrant):
+    """What the adapter does not see and the server does; the others are written by whoever bisects."""
+    async with qdrant.store() as store:
+        engine = store._engine
+        bad = engine.point(str(uuid.uuid4()), {}, np.ones(3, np.float32), None)
+        good = engine.point(str(uuid.uuid4()), {"tenant": "default"}, np.ones(4, np.float32), None)
+        with pytest.raises(InvalidEvent, match="dim"):
+            await engine.upsert([bad, good], insert_only=True)
+
+
+async def test_a_collection_that_is_gone_is_an_outage_with_its_name(qdrant):
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(qdrant.store(collection=f"test-{uuid.uuid4().hex}"))
+        await qdrant.drop(store.physical)
+        for call in (lambda: put(store, memory()), lambda: store.search(nearest(1))):
+            with pytest.raises(Unavailable, match=store.physical):
+                await call()

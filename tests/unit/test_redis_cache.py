@@ -1,0 +1,388 @@
+"""The cache in Redis when Redis is away, slow, full, emptied or somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from redis import Redis
+
+from deploy.local.redis_server import RedisServer
+from engram.adapters.redis_cache import RedisCache
+from engram.adapters.redis_client import ASK_S, REST_S, TELL_S, RedisClient
+from engram.errors import Unavailable
+from engram.memories import AgentKey
+
+AGENT = AgentKey("default", "npc:woodcutter")
+SLACK_S = 3.0
+"""For a busy machine. One that waited for each of a hundred in a row would take eight seconds."""
+"""What a machine with other things to do may add to a deadline."""
+
+
+@pytest.fixture
+async def client(own_redis: RedisServer) -> AsyncIterator[RedisClient]:
+    async with RedisClient.open(own_redis.url, prefix="t") as client:
+        yield client
+
+
+@pytest.fixture
+def cache(client: RedisClient) -> RedisCache:
+    return RedisCache(client)
+
+
+@pytest.fixture
+def raw(own_redis: RedisServer) -> Iterator[Redis]:
+    with Redis.from_url(own_redis.url) as raw:
+        yield raw
+
+
+async def fill(cache: RedisCache, key: bytes = b"where", answer: bytes = b"by the river") -> bytes:
+    found, generation = await cache.get(AGENT, key)
+    assert found is None
+    await cache.put(AGENT, key, answer, generation, 60)
+    assert await cache.get(AGENT, key) == (answer, generation)
+    return generation
+
+
+async def back(cache: RedisCache) -> None:
+    """Wait until Redis is asked again."""
+    agent = AgentKey("default", "npc:probe")
+    async with asyncio.timeout(30):
+        while True:
+            _, generation = await cache.get(agent, b"")
+            if (await cache.get(agent, b""))[1] == generation:
+                return
+            await asyncio.sleep(0.05)
+
+
+# --- bounds ----------------------------------------------------------------------------------------------
+
+
+async def test_an_agent_has_so_many_answers_at_most(client: RedisClient, raw: Redis) -> None:
+    cache = RedisCache(client, max_entries=4)
+    _, generation = await cache.get(AGENT, b"")
+    for number in range(20):
+        key = b"%d" % number
+        await cache.put(AGENT, key, key, generation, 60)
+        assert await cache.get(AGENT, key) == (key, generation)
+    found = [(await cache.get(AGENT, b"%d" % number))[0] for number in range(20)]
+    assert len([answer for answer in found if answer is not None]) == 4
+    assert all(answer in (None, b"%d" % number) for number, answer in enumerate(found))
+    (name,) = raw.keys("t:a:*")
+    assert raw.hlen(name) == 5
+
+    kept = next(answer for answer in found if answer is not None)
+    await cache.put(AGENT, kept, b"newer", generation, 60)
+    assert (await cache.get(AGENT, kept))[0] == b"newer"
+    assert raw.hlen(name) == 5
+
+
+async def test_a_large_answer_is_not_kept(client: RedisClient) -> None:
+    cache = RedisCache(client, max_answer_bytes=100)
+    generation = await fill(cache, answer=bytes(100))
+    await cache.put(AGENT, b"when", bytes(101), generation, 60)
+    assert (await cache.get(AGENT, b"when"))[0] is None
+
+
+async def test_answers_end_each_at_its_time_and_hashes_with_the_last(client: RedisClient, raw: Redis) -> None:
+    at = 1000.0
+    cache = RedisCache(client, now=lambda: at)
+    _, generation = await cache.get(AGENT, b"")
+    await cache.put(AGENT, b"short", b"1", generation, 5)
+    await cache.put(AGENT, b"long", b"2", generation, 600)
+    at += 4.9
+    assert [(await cache.get(AGENT, key))[0] for key in (b"short", b"long")] == [b"1", b"2"]
+    at += 0.2
+    assert [(await cache.get(AGENT, key))[0] for key in (b"short", b"long")] == [None, b"2"]
+    at += 55
+    assert (await cache.get(AGENT, b"long"))[0] is None
+    (name,) = raw.keys("t:a:*")
+    assert 0 < raw.pttl(name) <= 60_000
+
+
+async def test_an_answer_of_a_clock_that_goes_wrong_is_none(client: RedisClient) -> None:
+    ahead = RedisCache(client, now=lambda: time.time() + 3600)
+    generation = await fill(ahead)
+    assert await RedisCache(client).get(AGENT, b"where") == (None, generation)
+
+
+async def test_a_generation_nobody_used_goes_by_itself(cache: RedisCache, raw: Redis) -> None:
+    await cache.get(AGENT, b"")
+    (name,) = raw.keys("t:a:*")
+    assert 0 < raw.pttl(name) <= 60_000
+
+
+async def test_there_are_so_many_connections_at_most(own_redis: RedisServer, raw: Redis) -> None:
+    async with RedisClient.open(own_redis.url, max_connections=3, ask_s=10) as client:
+        cache = RedisCache(client)
+        generations = await asyncio.gather(*(cache.get(AGENT, b"%d" % n) for n in range(200)))
+        assert len({generation for _, generation in generations}) == 1
+        assert len(raw.client_list()) == 3 + 1
+
+
+async def test_clearing_takes_what_is_ours_and_leaves_the_rest(own_redis: RedisServer, raw: Redis) -> None:
+    raw.mset({"t[*]?:b": 1, "tx:a:1": 2, "t[*]?x": 3})
+    async with RedisClient.open(own_redis.url, prefix="t[*]?") as client:
+        cache = RedisCache(client)
+        for number in range(1200):
+            await cache.get(AgentKey("default", str(number)), b"")
+        assert raw.dbsize() == 1203
+        await cache.clear()
+    assert sorted(raw.keys()) == [b"t[*]?:b", b"t[*]?x", b"tx:a:1"]
+
+
+async def test_many_agents_are_invalidated_in_few_commands(cache: RedisCache, raw: Redis) -> None:
+    agents = [AgentKey("default", str(number)) for number in range(1200)]
+    before = [(await cache.get(agent, b""))[1] for agent in agents]
+    calls = raw.info("commandstats")
+    await cache.invalidate(agents)
+    assert raw.info("commandstats")["cmdstat_unlink"]["calls"] == calls["cmdstat_unlink"]["calls"] + 3
+    after = [(await cache.get(agent, b""))[1] for agent in agents]
+    assert not set(before) & set(after)
+
+
+# --- outages ---------------------------------------------------------------------------------------------
+
+
+async def test_a_frozen_redis_costs_one_query_a_moment_and_the_next_ones_nothing(
+    cache: RedisCache, own_redis: RedisServer
+) -> None:
+    generation = await fill(cache)
+    own_redis.pause()
+    began = time.perf_counter()
+    first = await asyncio.gather(*(cache.get(AGENT, b"where") for _ in range(100)))
+    assert time.perf_counter() - began < ASK_S + SLACK_S
+    began = time.perf_counter()
+    rest = [await cache.get(AGENT, b"where") for _ in range(100)]
+    await cache.put(AGENT, b"where", b"too late", generation, 60)
+    assert time.perf_counter() - began < SLACK_S
+    answers, generations = zip(*first, *rest, strict=True)
+    assert set(answers) == {None}
+    assert len({generation, *generations}) == 201
+
+    began = time.perf_counter()
+    with pytest.raises(Unavailable):
+        await cache.invalidate([AGENT])
+    assert TELL_S <= time.perf_counter() - began < TELL_S + SLACK_S
+    with pytest.raises(Unavailable):
+        await cache.clear()
+
+    await asyncio.sleep(REST_S)
+    began = time.perf_counter()
+    assert {(await cache.get(AGENT, b"where"))[0] for _ in range(100)} == {None}
+    assert ASK_S <= time.perf_counter() - began < ASK_S + SLACK_S  # one tries, the others don't
+
+    own_redis.resume()
+    await back(cache)
+    await cache.invalidate([AGENT])
+    assert (await cache.get(AGENT, b"where"))[0] is None
+
+
+async def test_what_an_outage_answered_is_never_kept(cache: RedisCache, own_redis: RedisServer) -> None:
+    own_redis.pause()
+    _, during = await cache.get(AGENT, b"where")
+    own_redis.resume()
+    await back(cache)
+    await cache.put(AGENT, b"where", b"computed in the outage", during, 60)
+    assert (await cache.get(AGENT, b"where"))[0] is None
+
+
+async def test_a_killed_redis_comes_back_empty_and_nothing_old_with_it(
+    cache: RedisCache, own_redis: RedisServer
+) -> None:
+    old = await fill(cache)
+    own_redis.kill()
+    assert [(await cache.get(AGENT, b"where"))[0] for _ in range(3)] == [None] * 3
+    with pytest.raises(Unavailable):
+        await cache.invalidate([AGENT])
+    own_redis.start()
+    await back(cache)
+    await cache.put(AGENT, b"where", b"from before", old, 60)
+    found, new = await cache.get(AGENT, b"where")
+    assert found is None
+    assert new != old
+    await cache.invalidate([AGENT])
+    await fill(cache)
+
+
+async def test_a_flush_takes_the_scripts_too_and_costs_nothing_but_the_answers(
+    cache: RedisCache, raw: Redis
+) -> None:
+    old = await fill(cache)
+    raw.flushall()
+    raw.script_flush()
+    await cache.put(AGENT, b"where", b"from before", old, 60)
+    assert (await cache.get(AGENT, b"where"))[0] is None
+    raw.script_flush()
+    await fill(cache)
+
+
+async def test_a_cut_connection_is_made_anew_at_once(cache: RedisCache, raw: Redis) -> None:
+    generation = await fill(cache)
+    for _ in range(5):
+        raw.client_kill_filter(_type="normal", skipme=True)
+        assert await cache.get(AGENT, b"where") == (b"by the river", generation)
+        raw.client_kill_filter(_type="normal", skipme=True)
+        await cache.invalidate([AgentKey("default", "another")])
+
+
+async def test_a_redis_that_takes_nothing_more_is_an_outage(
+    cache: RedisCache, client: RedisClient, raw: Redis
+) -> None:
+    raw.config_set("maxmemory-policy", "noeviction")
+    raw.config_set("maxmemory", 1)
+    found, generation = await cache.get(AGENT, b"where")
+    await cache.put(AGENT, b"where", b"by the river", generation, 60)
+    assert found is None
+    await cache.invalidate([AGENT])
+    raw.config_set("maxmemory", 0)
+    await back(cache)
+    await fill(cache)
+
+
+async def test_a_key_that_is_no_hash_is_no_answer(cache: RedisCache, raw: Redis) -> None:
+    await cache.get(AGENT, b"")
+    (name,) = raw.keys("t:a:*")
+    raw.set(name, "somebody else's")
+    assert (await cache.get(AGENT, b"where"))[0] is None
+    await cache.invalidate([AGENT])
+    await back(cache)
+    await fill(cache)
+
+
+async def test_an_entry_that_is_none_is_no_answer(cache: RedisCache, raw: Redis) -> None:
+    generation = await fill(cache)
+    (name,) = raw.keys("t:a:*")
+    for entry in (b"", b"short", generation, generation + b"1234567"):
+        raw.hset(name, mapping={each: entry for each in raw.hkeys(name) if each != b"g"})
+        assert await cache.get(AGENT, b"where") == (None, generation)
+
+
+async def test_those_who_leave_mix_up_nobodys_answers(cache: RedisCache) -> None:
+    _, generation = await cache.get(AGENT, b"")
+    for number in range(8):
+        await cache.put(AGENT, b"%d" % number, b"%d" % number * 2000, generation, 60)
+    dice = random.Random(7)
+    for _ in range(100):
+        calls = {n: asyncio.ensure_future(cache.get(AGENT, b"%d" % n)) for n in range(8)}
+        for _ in range(dice.randrange(6)):
+            await asyncio.sleep(0)
+        leavers = dice.sample(range(8), 4)
+        for number in leavers:
+            calls[number].cancel()
+        for number, call in calls.items():
+            with contextlib.suppress(asyncio.CancelledError):
+                assert (await call)[0] == b"%d" % number * 2000
+
+
+# --- everything at once ----------------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """A store that answers at once, and per agent the newest write that is finished."""
+
+    agents: list[AgentKey] = field(default_factory=lambda: [AgentKey("t", str(n)) for n in range(12)])
+    stored: dict[AgentKey, int] = field(default_factory=dict)
+    finished: dict[AgentKey, int] = field(default_factory=dict)
+    hits: int = 0
+
+    async def read(self, cache: RedisCache, dice: random.Random) -> None:
+        while True:
+            agent, key = dice.choice(self.agents), b"%d" % dice.randrange(3)
+            floor = self.finished.get(agent, 0)
+            found, generation = await cache.get(agent, key)
+            if found is not None:
+                self.hits += 1
+                assert int(found[:20]) >= floor, (agent, found[:20], floor)
+                continue
+            seen = self.stored.get(agent, 0)
+            await asyncio.sleep(dice.choice([0, 0.001, 0.02]))
+            await cache.put(agent, key, b"%020d" % seen + bytes(50_000), generation, 60)
+
+    async def write(self, cache: RedisCache, agents: list[AgentKey], dice: random.Random) -> None:
+        while True:
+            touched = dice.sample(agents, 2)
+            for agent in touched:
+                self.stored[agent] = self.stored.get(agent, 0) + 1
+            versions = {agent: self.stored[agent] for agent in touched}
+            while True:
+                with contextlib.suppress(Unavailable):
+                    await cache.invalidate(touched)
+                    break
+                await asyncio.sleep(0.02)
+            self.finished |= versions
+            await asyncio.sleep(0.03)
+
+
+async def _trouble(server: RedisServer, dice: random.Random, until: float) -> int:
+    """What may happen to a Redis. Returns how many hashes it evicted."""
+    evicted = 0
+    loop = asyncio.get_running_loop()
+    with Redis.from_url(server.url, socket_timeout=5) as raw:
+
+        def shrink() -> None:
+            raw.config_set("maxmemory", raw.info("memory")["used_memory"] + 1_500_000)
+
+        shrink()
+        while loop.time() < until:
+            await asyncio.sleep(dice.uniform(0.05, 0.3))
+            match dice.choice(["flush", "cut", "freeze", "kill", "evict", "evict", "stall"]):
+                case "flush":
+                    raw.flushall()
+                case "cut":
+                    raw.client_kill_filter(_type="normal", skipme=True)
+                case "freeze":
+                    server.pause()
+                    await asyncio.sleep(dice.choice([0.05, 0.4]))
+                    server.resume()
+                case "stall":
+                    raw.client_pause(dice.choice([30, 150]))
+                case "kill":
+                    evicted += raw.info("stats")["evicted_keys"]
+                    server.kill()
+                    await asyncio.sleep(0.1)
+                    server.start()
+                    shrink()
+                case _:
+                    if names := raw.keys():
+                        raw.delete(dice.choice(names))
+        return evicted + raw.info("stats")["evicted_keys"]
+
+
+@pytest.mark.parametrize(("seed", "seconds"), [(1, 6), (2, 6), pytest.param(3, 120, marks=pytest.mark.soak)])
+async def test_no_answer_is_older_than_a_finished_write_whatever_happens(
+    own_redis: RedisServer, seed: int, seconds: float
+) -> None:
+    """Readers and writers on clients of their own, a Redis that evicts all the time, and trouble on top."""
+    dice = random.Random(seed)
+    world = World()
+    rest = {"prefix": "t", "rest_s": 0.05}
+    async with contextlib.AsyncExitStack() as stack:
+        caches = [
+            RedisCache(await stack.enter_async_context(RedisClient.open(own_redis.url, **rest)))
+            for _ in range(4)
+        ]
+        jobs = [world.read(caches[n % 3], random.Random(seed * 100 + n)) for n in range(6)]
+        jobs += [
+            world.write(caches[2 + n], world.agents[n::2], random.Random(seed * 200 + n)) for n in range(2)
+        ]
+        tasks = [asyncio.ensure_future(job) for job in jobs]
+        try:
+            until = asyncio.get_running_loop().time() + seconds
+            evicted = await _trouble(own_redis, dice, until)
+            for task in tasks:
+                if task.done():
+                    task.result()
+            assert world.hits > 50
+            assert evicted > 50
+            assert all(world.finished[agent] > 5 for agent in world.agents)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

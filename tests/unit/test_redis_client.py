@@ -1,0 +1,157 @@
+"""What a Redis is refused for at the start, and when nobody is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from deploy.local.process import free_port
+from deploy.local.redis_server import RedisServer
+from engram.adapters.redis_cache import RedisCache
+from engram.adapters.redis_client import CircuitBreaker, RedisClient
+from engram.errors import Misconfigured, Unavailable
+from engram.memories import AgentKey
+from tests.brokers import running
+
+AGENT = AgentKey("default", "npc:woodcutter")
+
+
+async def refusal(url: str) -> str:
+    with pytest.raises(Misconfigured, match="ENGRAM_CACHE__URL") as caught:
+        async with RedisClient.open(url, prefix="t"):
+            pass
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://:se:cret@host:port/0"])
+async def test_what_is_no_address_is_refused_without_being_repeated(url: str) -> None:
+    message = await refusal(url)
+    assert "redis://" in message
+    assert "cret" not in message
+
+
+async def test_a_wrong_or_missing_password_is_refused(tmp_path: Path) -> None:
+    with running(RedisServer(tmp_path / "redis", password="right")) as server:
+        assert "password" in await refusal(server.url.replace("right", "wrong"))
+        assert "password" in await refusal(server.url.replace(":right@", ""))
+        async with RedisClient.open(server.url, prefix="t") as client:
+            assert await client.ask("PING")
+
+
+async def test_what_is_no_redis_is_refused() -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert "no Redis" in await refusal(f"redis://127.0.0.1:{port}")
+
+
+async def test_a_node_of_a_cluster_is_refused(tmp_path: Path) -> None:
+    class Node(RedisServer):
+        def command(self) -> list[str]:
+            return [*super().command(), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+
+    with running(Node(tmp_path / "redis")) as server, Redis.from_url(server.url) as raw:
+        raw.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        assert "Cluster" in await refusal(server.url)
+
+
+async def test_rights_to_our_own_keys_and_commands_are_enough(own_redis: RedisServer) -> None:
+    with Redis.from_url(own_redis.url) as raw:
+        commands = "hmget hgetall evalsha eval hsetnx hget hset hdel hkeys hlen hexists pexpire unlink scan"
+        raw.acl_setuser(
+            "engram",
+            enabled=True,
+            passwords=["+pw"],
+            keys=["t:*"],
+            commands=[f"+{c}" for c in commands.split()],
+        )
+        raw.acl_setuser("nobody", enabled=True, passwords=["+pw"])
+    address = own_redis.url.removeprefix("redis://")
+    assert "rights" in await refusal(f"redis://nobody:pw@{address}")
+    async with RedisClient.open(f"redis://engram:pw@{address}", prefix="t") as client:
+        cache = RedisCache(client)
+        _, generation = await cache.get(AGENT, b"where")
+        await cache.put(AGENT, b"where", b"by the river", generation, 60)
+        assert (await cache.get(AGENT, b"where"))[0] == b"by the river"
+        await cache.invalidate([AGENT])
+        await cache.clear()
+
+
+async def test_one_that_is_away_may_come_later(own_redis: RedisServer) -> None:
+    own_redis.stop()
+    async with RedisClient.open(own_redis.url, prefix="t", rest_s=0.05) as client:
+        with pytest.raises(Unavailable):
+            await client.ask("PING")
+        with pytest.raises(Unavailable):
+            await client.tell("PING")
+        own_redis.start()
+        await asyncio.sleep(0.1)
+        assert await client.ask("PING")
+
+
+async def test_one_that_is_frozen_holds_up_a_start_for_a_moment_only(own_redis: RedisServer) -> None:
+    own_redis.pause()
+    began = time.perf_counter()
+    async with RedisClient.open(own_redis.url, prefix="t"):
+        assert time.perf_counter() - began < 5
+
+
+async def test_a_host_that_is_none_is_an_outage() -> None:
+    async with RedisClient.open(f"redis://127.0.0.1:{free_port()}") as client:
+        with pytest.raises(Unavailable):
+            await client.ask("PING")
+
+
+async def test_a_process_that_was_held_up_itself_does_not_blame_redis(own_redis: RedisServer) -> None:
+    async with RedisClient.open(own_redis.url, prefix="t", ask_s=0.05, rest_s=3600) as client:
+        calls = [asyncio.ensure_future(client.ask("PING")) for _ in range(5)]
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251 (that is the fault)
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert await client.ask("PING")
+
+
+async def test_one_that_stops_is_not_asked_again(own_redis: RedisServer) -> None:
+    async with RedisClient.open(own_redis.url, prefix="t", rest_s=3600) as client:
+        own_redis.pause()
+        with pytest.raises(Unavailable, match="80 ms"):
+            await client.ask("PING")
+        own_redis.resume()
+        with pytest.raises(Unavailable, match="a moment ago"):
+            await client.ask("PING")
+        assert await client.tell("PING")
+
+
+def test_the_breaker_lets_one_try_after_a_rest() -> None:
+    at = 0.0
+    breaker = CircuitBreaker(1.0, monotonic=lambda: at)
+    assert [breaker.admits() for _ in range(3)] == [True] * 3
+    breaker.failure()
+    assert not breaker.admits()
+    at += 1.0
+    assert [breaker.admits() for _ in range(3)] == [True, False, False]
+    breaker.failure()
+    at += 0.9
+    assert not breaker.admits()
+    at += 0.2
+    assert breaker.admits()
+    breaker.success()
+    assert [breaker.admits() for _ in range(3)] == [True] * 3
+
+
+def test_a_trial_that_never_ends_does_not_keep_the_breaker_open_for_ever() -> None:
+    at = 0.0
+    breaker = CircuitBreaker(1.0, monotonic=lambda: at)
+    breaker.failure()
+    at += 1.0
+    assert breaker.admits()
+    at += 1.0
+    assert breaker.admits()

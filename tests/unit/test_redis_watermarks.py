@@ -1,0 +1,219 @@
+"""Watermarks when Redis forgets, freezes, dies or holds another topic's, and when only the broker knows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import pytest
+from redis import Redis
+
+from deploy.local.redis_server import RedisServer
+from engram.adapters import redis_watermarks
+from engram.adapters.redis_client import RedisClient
+from engram.adapters.redis_watermarks import LOOK_AT_COMMITS_S, LOOK_ONCE_S, REPUBLISH_S, RedisWatermarks
+from engram.errors import Unavailable
+
+SLACK_S = 2.0
+PATIENCE_S = 30.0
+
+
+@dataclass
+class Broker:
+    """What a group has committed, as a log tells it."""
+
+    commits: dict[int, int] = field(default_factory=dict)
+    away: bool = False
+    hangs: bool = False
+    asked: int = 0
+
+    async def committed(self) -> Mapping[int, int]:
+        self.asked += 1
+        if self.hangs:
+            await asyncio.sleep(3600)
+        if self.away:
+            raise Unavailable("the broker is away")
+        return self.commits
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+Join: TypeAlias = "Callable[..., Awaitable[RedisWatermarks]]"
+
+
+@pytest.fixture
+async def join(own_redis: RedisServer, broker: Broker) -> AsyncIterator[Join]:
+    """Makes the watermarks of one more process, with a client of its own."""
+    async with AsyncExitStack() as stack:
+
+        async def joined(group: str = "g", identity: str = "t") -> RedisWatermarks:
+            client = await stack.enter_async_context(RedisClient.open(own_redis.url, prefix="t", rest_s=0.2))
+            marks = RedisWatermarks.open(client, group=group, identity=identity, committed=broker.committed)
+            return await stack.enter_async_context(marks)
+
+        yield joined
+
+
+async def reached(marks: RedisWatermarks, positions: dict[int, int]) -> bool:
+    return await marks.reached(positions, PATIENCE_S)
+
+
+async def test_what_one_process_publishes_another_sees_at_once(join: Join, broker: Broker) -> None:
+    broker.away = True
+    worker, query = await join(), await join()
+    waits: list[float] = []
+    for offset in range(20):
+        waiting = asyncio.ensure_future(reached(query, {3: offset}))
+        await asyncio.sleep(0.03)
+        assert not waiting.done()
+        began = time.perf_counter()
+        await worker.publish({3: offset + 1})
+        assert await waiting
+        waits.append(time.perf_counter() - began)
+    assert sorted(waits)[10] < 0.1
+
+
+async def test_publishing_never_waits_for_redis(join: Join, own_redis: RedisServer) -> None:
+    worker = await join()
+    own_redis.pause()
+    began = time.perf_counter()
+    for offset in range(1000):
+        await worker.publish({0: offset})
+    assert time.perf_counter() - began < SLACK_S
+    own_redis.resume()
+
+
+async def test_two_workers_publish_each_its_own_and_the_higher_of_one_partition(join: Join) -> None:
+    one, two, query = await join(), await join(), await join()
+    await one.publish({0: 5, 1: 7})
+    await two.publish({1: 3, 2: 9})
+    assert await reached(query, {0: 4, 1: 6, 2: 8})
+    assert not await query.reached({0: 5}, 0.1)
+
+
+async def test_many_who_wait_ask_once(join: Join, own_redis: RedisServer, broker: Broker) -> None:
+    worker, query = await join(), await join()
+    with Redis.from_url(own_redis.url) as raw:
+        waiting = [asyncio.ensure_future(reached(query, {0: 4})) for _ in range(500)]
+        await asyncio.sleep(0.5)
+        await worker.publish({0: 5})
+        assert all(await asyncio.gather(*waiting))
+        assert 5 <= raw.info("commandstats")["cmdstat_hgetall"]["calls"] <= 0.7 / redis_watermarks.LOOK_S
+        assert broker.asked <= 2 + 0.7 / LOOK_AT_COMMITS_S
+        await asyncio.sleep(2 * redis_watermarks.LOOK_S)
+        before = raw.info("commandstats")["cmdstat_hgetall"]["calls"]
+        await asyncio.sleep(0.2)
+        assert raw.info("commandstats")["cmdstat_hgetall"]["calls"] == before  # nobody waits, nobody asks
+
+
+async def test_marks_that_redis_lost_come_back(join: Join, own_redis: RedisServer, broker: Broker) -> None:
+    broker.away = True
+    worker = await join()
+    await worker.publish({0: 5, 1: 8})
+    assert await reached(await join(), {0: 4, 1: 7})
+    with Redis.from_url(own_redis.url) as raw:
+        raw.flushall()
+        assert not await (await join()).reached({0: 4}, 0)
+        began = time.perf_counter()
+        assert await reached(await join(), {0: 4, 1: 7})
+        assert time.perf_counter() - began < REPUBLISH_S + SLACK_S
+    own_redis.kill()
+    own_redis.start()
+    assert await reached(await join(), {0: 4, 1: 7})
+
+
+async def test_a_process_that_ends_leaves_its_last_mark(
+    own_redis: RedisServer, broker: Broker, join: Join
+) -> None:
+    async with (
+        RedisClient.open(own_redis.url, prefix="t") as client,
+        RedisWatermarks.open(client, group="g", identity="t", committed=broker.committed) as worker,
+    ):
+        await worker.publish({0: 5})
+    assert await (await join()).reached({0: 4}, 0)
+
+
+async def test_another_group_and_another_life_of_the_topic_have_marks_of_their_own(join: Join) -> None:
+    worker = await join()
+    await worker.publish({0: 5})
+    assert await reached(await join(), {0: 4})
+    assert not await (await join(group="other")).reached({0: 4}, 0.1)
+    assert not await (await join(identity="another topic of that name")).reached({0: 4}, 0.1)
+
+
+async def test_commits_count_where_redis_has_no_mark_or_an_old_one(join: Join, broker: Broker) -> None:
+    worker, query = await join(), await join()
+    await worker.publish({0: 5, 1: 9})
+    broker.commits = {0: 8, 2: 3}
+    assert await reached(query, {0: 7, 1: 8, 2: 2})
+    assert not await query.reached({0: 8}, 0)
+
+    other = await join()
+    waiting = asyncio.ensure_future(reached(other, {0: 20, 1: 10}))
+    await worker.publish({1: 11})
+    await asyncio.sleep(0.1)
+    broker.commits = {0: 21}
+    assert await waiting
+
+
+@pytest.mark.parametrize("fault", ["pause", "kill"])
+async def test_without_redis_commits_count_and_nothing_is_raised(
+    join: Join, own_redis: RedisServer, broker: Broker, fault: str
+) -> None:
+    worker, query = await join(), await join()
+    getattr(own_redis, fault)()
+    await worker.publish({0: 5})
+    assert not await query.reached({0: 4}, 0)
+    assert not await query.reached({0: 4}, 0.3)
+    waiting = asyncio.ensure_future(reached(query, {0: 4}))
+    await asyncio.sleep(0.1)
+    broker.commits = {0: 5}
+    began = time.perf_counter()
+    assert await waiting
+    assert time.perf_counter() - began < LOOK_AT_COMMITS_S + SLACK_S
+
+    broker.away = True
+    assert not await query.reached({0: 5}, 0.05)
+
+
+async def test_when_nobody_answers_an_answer_comes_in_time(
+    join: Join, own_redis: RedisServer, broker: Broker
+) -> None:
+    query = await join()
+    own_redis.pause()
+    broker.hangs = True
+    for timeout_s in (0.0, 0.5):
+        began = time.perf_counter()
+        assert not await query.reached({0: 0}, timeout_s)
+        assert time.perf_counter() - began < max(timeout_s, LOOK_ONCE_S) + SLACK_S
+
+
+async def test_redis_answers_while_the_broker_hangs(join: Join, broker: Broker) -> None:
+    broker.hangs = True
+    worker, query = await join(), await join()
+    waiting = asyncio.ensure_future(reached(query, {0: 4}))
+    await asyncio.sleep(0.1)
+    await worker.publish({0: 5})
+    async with asyncio.timeout(1):
+        assert await waiting
+
+
+async def test_a_mark_never_falls(own_redis: RedisServer, broker: Broker, join: Join) -> None:
+    async with (
+        RedisClient.open(own_redis.url, prefix="t") as client,
+        RedisWatermarks.open(client, group="g", identity="t", committed=broker.committed) as gone,
+    ):
+        await gone.publish({0: 10**15, 1: 9})
+    late = await join()
+    await late.publish({0: 3, 1: 10})
+    query = await join()
+    assert await reached(query, {1: 9})  # the late one has been heard
+    assert await query.reached({0: 10**15 - 1}, 0)
+    assert not await query.reached({0: 10**15}, 0)

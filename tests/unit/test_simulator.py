@@ -1,0 +1,357 @@
+"""The simulated servers against gateways that answer as told, over real sockets: what is sent again, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+
+from engram import opaque
+from engram.answers import ApiError
+from producers.simulation import Plan, events
+from producers.simulator import Simulator
+from producers.simulator_readers import Readers, findable
+from tests.processes import free_port
+
+PLAN = Plan(servers=2, agents=10, rate=100, seconds=1, seed=3)
+HANG_UP = 0
+"""In place of a status: take the request and close the connection without a word."""
+
+
+@dataclass
+class Gateway:
+    """Answers what `told` says to the n-th request, from 0 on; None: as a gateway that takes everything."""
+
+    told: Callable[[int], tuple[int, Any] | None] = lambda _number: None
+    delay_s: float = 0.0
+    url: str = ""
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    moments: list[float] = field(default_factory=list)
+    in_flight: dict[str, int] = field(default_factory=dict)
+    most_in_flight: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
+        server = body.get("server", "")
+        with self.lock:
+            number = len(self.bodies)
+            self.bodies.append(body)
+            self.moments.append(time.monotonic())
+            self.in_flight[server] = self.in_flight.get(server, 0) + 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight[server])
+        time.sleep(self.delay_s)
+        with self.lock:
+            self.in_flight[server] -= 1
+        return self.told(number) or (202, accepted(body))
+
+    def ids(self) -> list[str]:
+        """The event ids that came with each request in turn."""
+        return [event["id"] for body in self.bodies for event in body["events"]]
+
+
+def accepted(body: dict[str, Any]) -> dict[str, Any]:
+    ids = [f"m-{event['id']}" for event in body["events"]]
+    return {
+        "accepted": len(ids),
+        "rejected": [],
+        "ids": ids,
+        "token": opaque.token({0: len(ids)}),
+        "retry_after_ms": 0,
+    }
+
+
+def outage(status: int, after_ms: int = 0) -> tuple[int, Any]:
+    error = {"code": "unavailable", "message": "later", "retry_after_ms": after_ms}
+    return status, {"error": error, "retry_after_ms": after_ms}
+
+
+@contextlib.contextmanager
+def listening(gateway: Gateway) -> Generator[Gateway]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, answer = gateway.answer(body)
+            if status == HANG_UP:
+                self.close_connection = True
+                return
+            raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # whoever asked no longer waits
+                self.wfile.write(raw)
+
+        def log_message(self, *arguments):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    server = Server(("127.0.0.1", 0), Handler)
+    gateway.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield gateway
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextlib.asynccontextmanager
+async def simulator(
+    plan: Plan, *urls: str, timeout_s: float = 5.0, drain_s: float = 20.0, ledger: io.BytesIO | None = None
+) -> AsyncIterator[Simulator]:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(httpx2.AsyncClient(timeout=timeout_s, trust_env=False))
+            for _ in range(plan.servers)
+        ]
+        yield Simulator(plan, urls, clients, drain_s=drain_s, ledger=ledger)
+
+
+def ids_of(plan: Plan) -> list[str]:
+    return [orjson.loads(one.body)["id"] for one in events(plan)]
+
+
+async def test_everything_is_sent_once_by_server_in_order_and_written_into_the_ledger() -> None:
+    ledger = io.BytesIO()
+    with listening(Gateway()) as gateway:
+        async with simulator(PLAN, gateway.url, ledger=ledger) as load:
+            await load.run()
+    assert load.complete
+    event, request = load.account.event.milliseconds(), load.account.request.milliseconds()
+    assert event["p50"] > request["p50"] + 150  # events wait for a flush, a quarter of a second in the mean
+    assert (load.account.events.accepted, load.account.events.lost, load.account.requests.retried) == (
+        100,
+        0,
+        0,
+    )
+    for number, name in enumerate(("server-1", "server-2")):
+        sent = [event["id"] for body in gateway.bodies if body["server"] == name for event in body["events"]]
+        assert sent == [orjson.loads(one.body)["id"] for one in events(PLAN) if one.server == number]
+    lines = [orjson.loads(line) for line in ledger.getvalue().splitlines()]
+    assert sorted(line["id"] for line in lines) == sorted(ids_of(PLAN))
+    assert all(line["memory_id"] == f"m-{line['id']}" and line["text"] for line in lines)
+    assert set(lines[0]) == {"server", "agent_id", "id", "memory_id", "text"}
+    assert load.account.positions == {0: max(len(body["events"]) for body in gateway.bodies)}
+
+
+async def test_a_slow_gateway_slows_no_event_down_and_shows_in_latencies_from_the_intended_moments() -> None:
+    plan = Plan(servers=1, agents=5, rate=50, seconds=2, seed=1)
+    with listening(Gateway(delay_s=0.8)) as gateway:
+        async with simulator(plan, gateway.url) as load:
+            await load.run()
+    assert gateway.most_in_flight == 1
+    assert gateway.ids() == ids_of(plan)
+    # Due every 0.5 s, answered every 0.8 s: the n-th request waits 0.3 s longer than the one before.
+    answer, request = load.account.answer.milliseconds(), load.account.request.milliseconds()
+    assert answer["max"] >= 800
+    assert request["max"] >= 800 + 3 * 300 - 50
+    assert load.account.event.milliseconds()["max"] >= request["max"]
+    assert load.account.flush_wait.milliseconds()["max"] <= 500
+    assert load.backlog_peak > 20
+    assert load.account.sender_late.milliseconds()["p50"] < 250
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (outage(503), "http_503"),
+        (outage(429), "http_429"),
+        ((502, b"<html>"), "http_502"),
+        ((HANG_UP, None), "cut"),
+        ((200, {"hello": "world"}), "not_engram"),
+    ],
+)
+async def test_what_may_be_tried_again_comes_with_the_same_ids_in_the_same_order(
+    answer: tuple[int, Any], kind: str
+) -> None:
+    plan = Plan(servers=1, agents=10, rate=100, seconds=1, seed=3)
+    with listening(Gateway(told=lambda number: answer if number in {1, 2} else None)) as gateway:
+        async with simulator(plan, gateway.url) as load:
+            await load.run()
+    first, *tries = [[event["id"] for event in body["events"]] for body in gateway.bodies]
+    assert tries[0] == tries[1] == tries[2]
+    assert first + [event_id for ids in tries[2:] for event_id in ids] == ids_of(plan)
+    assert load.account.requests.errors == {kind: 2}
+    assert load.account.requests.retried == 2
+    assert load.account.events.retried == 2 * len(tries[0])
+    assert (load.account.events.accepted, load.account.events.lost) == (100, 0)
+
+
+async def test_a_request_without_an_answer_in_time_is_sent_again() -> None:
+    plan = Plan(servers=1, agents=10, rate=100, seconds=0.4, seed=3)
+    gateway = Gateway()
+
+    def first_is_slow(number: int) -> None:
+        time.sleep(1.0 if number == 0 else 0.0)
+
+    gateway.told = first_is_slow
+    with listening(gateway):
+        async with simulator(plan, gateway.url, timeout_s=0.3) as load:
+            await load.run()
+    assert load.account.requests.errors["timeout"] >= 1
+    assert gateway.bodies[0] == gateway.bodies[1]
+    assert (load.account.events.accepted, load.account.events.lost) == (40, 0)
+
+
+async def test_retry_after_is_honoured_after_a_refusal_and_after_an_acceptance() -> None:
+    plan = Plan(servers=1, agents=10, rate=100, seconds=1, seed=3)
+
+    def told(number: int) -> tuple[int, Any] | None:
+        if number == 0:
+            return outage(503, after_ms=700)
+        return (202, accepted(gateway.bodies[1]) | {"retry_after_ms": 900}) if number == 1 else None
+
+    gateway = Gateway(told=told)
+    with listening(gateway):
+        async with simulator(plan, gateway.url) as load:
+            await load.run()
+    assert gateway.moments[1] - gateway.moments[0] >= 0.7
+    assert gateway.moments[2] - gateway.moments[1] >= 0.9
+    assert load.account.events.lost == 0
+
+
+async def test_gateways_take_turns_and_the_next_one_is_asked_where_one_is_gone() -> None:
+    gone = [f"http://127.0.0.1:{free_port()}" for _ in range(7)]
+    with listening(Gateway()) as one, listening(Gateway()) as other:
+        async with simulator(PLAN, one.url, *gone, other.url) as load:
+            await load.run()
+    assert load.account.events.lost == 0
+    assert set(load.account.requests.errors) == {"connect"}
+    assert one.bodies
+    assert other.bodies
+    assert sorted(one.ids() + other.ids()) == sorted(ids_of(PLAN))
+    assert load.account.request.milliseconds()["max"] < 3000  # pauses before each next one would be 5600
+
+
+async def test_a_request_that_is_refused_for_good_costs_its_own_events_alone() -> None:
+    refused = (413, {"error": {"code": "too_large", "message": "no"}})
+    with listening(Gateway(told=lambda number: refused if number == 0 else None)) as gateway:
+        async with simulator(PLAN, gateway.url) as load:
+            await load.run()
+    figures, size = load.account.events, len(gateway.bodies[0]["events"])
+    assert (figures.accepted, figures.refused, figures.lost, figures.left) == (100 - size, size, size, 0)
+    assert load.account.requests.retried == 0
+    assert len(gateway.ids()) == 100
+
+
+async def test_a_reject_is_final_and_counted_by_its_code() -> None:
+    def told(number: int) -> tuple[int, Any] | None:
+        if number:
+            return None
+        answer = accepted(gateway.bodies[0])
+        answer["ids"][1] = None
+        reject = {"index": 1, "code": "invalid_event", "message": "bad"}
+        return 202, answer | {"accepted": answer["accepted"] - 1, "rejected": [reject]}
+
+    ledger = io.BytesIO()
+    gateway = Gateway(told=told)
+    with listening(gateway):
+        async with simulator(PLAN, gateway.url, ledger=ledger) as load:
+            await load.run()
+    figures = load.account.events
+    assert (figures.accepted, figures.rejected, figures.lost) == (99, 1, 1)
+    assert figures.rejects == {"invalid_event": 1}
+    assert len(gateway.ids()) == 100
+    kept = [orjson.loads(line)["id"] for line in ledger.getvalue().splitlines()]
+    assert {*ids_of(PLAN)} - {*kept} == {gateway.bodies[0]["events"][1]["id"]}
+
+
+async def test_a_gateway_that_refuses_the_key_ends_the_run() -> None:
+    no = (401, {"error": {"code": "unauthorized", "message": "a key is needed"}})
+    with listening(Gateway(told=lambda _number: no)) as gateway:
+        async with simulator(PLAN, gateway.url) as load:
+            with pytest.raises(ApiError, match="a key is needed"):
+                await load.run()
+    assert len(gateway.bodies) <= PLAN.servers
+    assert not load.complete
+
+
+async def test_what_cannot_be_sent_in_time_is_left_and_lost() -> None:
+    with listening(Gateway(told=lambda _number: outage(503))) as gateway:
+        async with simulator(PLAN, gateway.url, drain_s=0.5) as load:
+            await load.run()
+    figures = load.account.events
+    assert not load.complete
+    assert (figures.scheduled, figures.accepted, figures.left, figures.lost) == (100, 0, 100, 100)
+    assert 0 < figures.unsure < 100
+
+
+async def test_a_stopped_run_counts_what_had_happened_by_then() -> None:
+    with listening(Gateway()) as gateway:
+        async with simulator(Plan(servers=2, agents=10, rate=100, seconds=60, seed=3), gateway.url) as load:
+            run = asyncio.create_task(load.run())
+            while not load.account.events.accepted:
+                await asyncio.sleep(0.01)
+            load.stop()
+            await run
+    figures = load.account.events
+    assert not load.complete
+    assert 0 < figures.accepted <= figures.scheduled < 1000
+    assert figures.left == figures.scheduled - figures.accepted
+
+
+async def test_what_is_sent_twice_on_purpose_is_counted_apart() -> None:
+    plan = Plan(servers=2, agents=10, rate=100, seconds=1, seed=3, resend=0.2)
+    ledger = io.BytesIO()
+    with listening(Gateway()) as gateway:
+        async with simulator(plan, gateway.url, ledger=ledger) as load:
+            await load.run()
+    figures = load.account.events
+    assert (figures.accepted, figures.lost) == (100, 0)
+    assert figures.resent == len(gateway.ids()) - 100 > 5
+    assert len(ledger.getvalue().splitlines()) == 100
+
+
+async def test_questions_are_asked_at_their_rate_however_slow_the_answers_are() -> None:
+    found = (200, {"memories": [], "cache": "hit", "fresh": True, "took_ms": 1})
+    plan = Plan(servers=1, agents=10, rate=1, seconds=1, seed=3)
+    with listening(Gateway(told=lambda number: found if number % 2 else outage(503), delay_s=0.5)) as gateway:
+        async with simulator(plan, gateway.url) as load, httpx2.AsyncClient(trust_env=False) as http:
+            readers = Readers(plan, gateway.url, http, load.pace, rate=40, repeat=0.5)
+            load.pace.begin()
+            await readers.run()
+    assert gateway.moments[-1] - gateway.moments[0] < 2  # one after the other they would take 20 s
+    assert (readers.figures.asked, readers.figures.answered) == (40, 20)
+    assert readers.figures.cache == {"hit": 20}
+    assert readers.figures.errors == {"http_503": 20}
+    asked = [(body["agent_id"], body["query"]) for body in gateway.bodies]
+    assert 20 < len(set(asked)) < 40
+
+
+async def test_findable_waits_for_the_highest_offset_of_every_partition() -> None:
+    def told(number: int) -> tuple[int, Any]:
+        return outage(503) if number == 0 else (200, {"memories": [], "cache": "off", "fresh": number == 2})
+
+    with listening(Gateway(told=told)) as gateway:
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            indexed = await findable(http, gateway.url, {0: 7, 3: 9}, within_s=20)
+    assert indexed.findable
+    assert len(gateway.bodies) == 3
+    assert {body["after"] for body in gateway.bodies} == {opaque.token({0: 7, 3: 9})}
+
+
+async def test_findable_says_when_the_time_is_over() -> None:
+    late = (200, {"memories": [], "cache": "off", "fresh": False})
+    with listening(Gateway(told=lambda _number: late, delay_s=0.1)) as gateway:
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            indexed = await findable(http, gateway.url, {0: 7}, within_s=0.3)
+    assert not indexed.findable
+    assert indexed.seconds >= 0.3
