@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp
 
 from engram.cli import process
+from engram.cli.tasks import tasks_over
 from engram.grpc.server import Handlers
 from engram.grpc.server import serving as grpc_serving
+from engram.http import admin
 from engram.http.home import Fact, home
 from engram.http.operations import Check, application
 from engram.memories import PageQuery, Scope
@@ -71,6 +73,7 @@ def _application(runtime: Runtime, gateway: Gateway, recall: Recall, indexer: In
             *writes.operations(gateway, runtime.limits),
             *reads.operations(recall, runtime.limits),
             *tail.operations(),
+            *admin.operations(tasks_over(runtime)),
         ],
         metrics=runtime.metrics,
         checks=[Check("indexer", indexer_problem)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx2
@@ -14,7 +14,7 @@ from engram.client import calls
 from engram.client.calls import Call
 from engram.client.endpoint import Endpoint, as_method
 
-TAIL_SILENCE_S = 60.0
+SILENCE_S = 60.0
 """A stream that says nothing for so long is dead: an Engram sends an empty line every 10 s."""
 
 P = ParamSpec("P")
@@ -71,17 +71,26 @@ class MemoryClient(Endpoint[httpx2.Client]):
 
     def tail(self) -> Iterator[dict[str, Any]]:
         """The memories as they become findable, without end, from now on."""
+        request = self._http.build_request(
+            "GET", f"{self.url}/v1/admin/tail", params={"since": "now"}, timeout=SILENCE_S
+        )
+        for line in self._lines(request):
+            yield msgspec.json.decode(line, type=dict[str, Any])
+
+    def reports(self, path: str, arguments: Mapping[str, Any]) -> Generator[str]:
+        """The reports of a task of care (see `engram.care`), one JSON text each."""
+        request = self._http.build_request("POST", self.url + path, json=arguments, timeout=SILENCE_S)
+        yield from self._lines(request)
+
+    def _lines(self, request: httpx2.Request) -> Generator[str]:
         with self._translated(self.url):
-            request = self._http.build_request(
-                "GET", f"{self.url}/v1/admin/tail", params={"since": "now"}, timeout=TAIL_SILENCE_S
-            )
             answer = self._http.send(request, stream=True)
             try:
                 if not answer.is_success:
                     raise refusal(answer.status_code, answer.read(), self.url)
                 for line in answer.iter_lines():
                     if line.strip():
-                        yield msgspec.json.decode(line, type=dict[str, Any])
+                        yield line
             finally:
                 answer.close()
 

@@ -16,7 +16,7 @@ import zstandard
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from engram.errors import InvalidRequest, Overloaded, RateLimited, Unavailable
+from engram.errors import InvalidRequest, Overloaded, RateLimited, Refusal, Unavailable
 from engram.http.access import Forbidden, Grant, Principal, Unauthenticated
 
 MAX_BODY_BYTES = 2**20
@@ -211,6 +211,8 @@ def refusal(error: Exception, request_id: str) -> Response:
         case InvalidRequest():
             status, code, message = 400, error.code, error.message
             details = {"path": error.path} if error.path else {}
+        case Refusal():
+            status, code, message, details = 409, "refused", str(error), {}
         case Unavailable():
             status, code = _outage(error)
             message, details = error.message, {"retry_after_ms": error.retry_after_ms}

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engram.errors import EngramError, InvalidRequest, RateLimited, Unavailable
+from engram.errors import EngramError, InvalidRequest, RateLimited, Refusal, Unavailable
 from engram.http.access import KEYLESS, Access, Forbidden, Grant, Unauthenticated, only
 from engram.http.call import Call, Refused, refusal, reply, reply_encoded, request_id
 from engram.http.elsewhere import Elsewhere
@@ -145,7 +145,9 @@ def _endpoint(
             response = refusal(error, spoken_of)
             if isinstance(error, Unavailable) and not isinstance(error, RateLimited):
                 _log.warning("unavailable", route=name, error=str(error), request_id=spoken_of)
-            elif isinstance(error, EngramError) and not isinstance(error, InvalidRequest | RateLimited):
+            elif isinstance(error, EngramError) and not isinstance(
+                error, InvalidRequest | RateLimited | Refusal
+            ):
                 _log.error("failed", route=name, error=str(error), request_id=spoken_of)
         except Exception:
             _log.exception("failed", route=name, request_id=spoken_of)

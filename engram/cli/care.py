@@ -1,0 +1,110 @@
+"""How verbs of care run: in the embedded shape by the running `engram up`, in the distributed shape right here."""
+
+# ruff: noqa: PLC0415 (help must be instant)
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from engram import settings as configuration
+from engram.care import Failure, Outcome, Progress, Remark, Report, Row
+from engram.cli import by_hand, terminal
+from engram.errors import EngramError, Unavailable
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from engram.settings import Settings
+
+OnRow = Callable[[dict[str, Any]], None]
+
+
+def carry_out(
+    name: str, arguments: Mapping[str, Any], *, url: str, on_row: OnRow = lambda _row: None
+) -> dict[str, Any]:
+    """Run a task of care, showing how far it is; returns its outcome. Raises EngramError."""
+    settings = configuration.load()
+    outcome: dict[str, Any] | None = None
+    with _Display() as display:
+
+        def take(report: Report | Failure) -> None:
+            nonlocal outcome
+            match report:
+                case Progress():
+                    display.show(report)
+                case Remark():
+                    terminal.remark(report.text)
+                case Row():
+                    on_row(report.value)
+                case Outcome():
+                    outcome = report.value
+                case Failure():
+                    raise EngramError(report.message)
+
+        if settings.distributed:
+            _run_here(settings, name, arguments, take)
+        else:
+            for report in _elsewhere(url, name, arguments):
+                take(report)
+    if outcome is None:
+        raise Unavailable(
+            "it was broken off before its end: look whether that engram still runs, and try again"
+        )
+    return outcome
+
+
+def _elsewhere(url: str, name: str, arguments: Mapping[str, Any]) -> Iterator[Report | Failure]:
+    from engram.http.admin import PREFIX
+
+    with (
+        by_hand.connect(url) as client,
+        contextlib.closing(client.reports(PREFIX + name, arguments)) as lines,
+    ):
+        for line in lines:
+            yield msgspec.json.decode(line, type=Progress | Remark | Row | Outcome | Failure)
+
+
+def _run_here(
+    settings: Settings, name: str, arguments: Mapping[str, Any], take: Callable[[Report], None]
+) -> None:
+    import uvloop
+
+    from engram.cli.tasks import open_tasks
+    from engram.telemetry import set_up_logging
+
+    set_up_logging(settings.log_format, "warning")
+
+    async def run() -> None:
+        async with open_tasks(settings) as tasks:
+            task = tasks[name]
+            reports: AsyncGenerator[Report] = task.run(msgspec.convert(arguments, task.wants))
+            async with contextlib.aclosing(reports):
+                async for report in reports:
+                    take(report)
+
+    uvloop.run(run())
+
+
+class _Display:
+    """Progress bars on stderr, one for each thing that is done."""
+
+    def __init__(self) -> None:
+        self._bars = terminal.progress()
+        self._ids: dict[str, TaskID] = {}
+
+    def show(self, report: Progress) -> None:
+        """The bar of `report.doing`, as far as it is."""
+        if report.doing not in self._ids:
+            self._ids[report.doing] = self._bars.add_task(report.doing, total=report.total)
+        self._bars.update(self._ids[report.doing], completed=report.done, total=report.total)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._bars.stop()

@@ -1,0 +1,22 @@
+"""Every task of care, on the parts of a process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from engram.care import Tasks, tasks
+from engram.settings import Settings
+from engram.wiring import WorkerParts, open_worker
+
+
+def tasks_over(parts: WorkerParts) -> Tasks:  # noqa: ARG001
+    """The tasks that these parts can do."""
+    return tasks()
+
+
+@contextlib.asynccontextmanager
+async def open_tasks(settings: Settings) -> AsyncGenerator[Tasks]:
+    """The tasks in this process, for the distributed shape."""
+    async with open_worker(settings) as parts:
+        yield tasks_over(parts)

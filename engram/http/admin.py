@@ -1,0 +1,65 @@
+"""The tasks of care as routes: one POST each, answered by a stream of reports, one JSON line each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+import structlog
+from starlette.responses import Response, StreamingResponse
+
+from engram.care import Failure, Outcome, Report, Reports, Task, Tasks
+from engram.errors import EngramError
+from engram.http.access import Grant
+from engram.http.call import Call
+from engram.http.operations import Operation
+
+PREFIX = "/v1/admin/"
+
+_log = structlog.get_logger("engram.care")
+_encoder = msgspec.json.Encoder()
+
+
+def operations(tasks: Tasks) -> list[Operation]:
+    """A route for each task."""
+    return [_operation(task) for task in tasks.values()]
+
+
+def _operation(task: Task) -> Operation:
+    async def handler(call: Call) -> Response:
+        arguments = await call.json(task.wants)
+        reports = task.run(arguments)
+        # What is refused is refused with its own status, before the answer begins.
+        first = await anext(reports, None)
+        _log.info("task of care", task=task.name, request_id=call.request_id)
+        return StreamingResponse(_lines(task, first, reports), media_type="application/x-ndjson")
+
+    return Operation(
+        "POST",
+        PREFIX + task.name,
+        handler,
+        f"Task of care: {task.name}",
+        Grant.ADMIN,
+        Outcome,
+        body=task.wants,
+    )
+
+
+async def _lines(task: Task, first: Report | None, reports: Reports) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(reports):
+        try:
+            if first is not None:
+                yield _line(first)
+            async for report in reports:
+                yield _line(report)
+        except EngramError as error:
+            _log.warning("task of care broken off", task=task.name, error=str(error))
+            yield _line(Failure(str(error)))
+        except Exception:  # noqa: BLE001 (the answer has begun: this is the last place to say it)
+            _log.exception("task of care failed", task=task.name)
+            yield _line(Failure("an error of ours; the log of that engram has it"))
+
+
+def _line(report: Report | Failure) -> bytes:
+    return _encoder.encode(report) + b"\n"
