@@ -11,8 +11,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -58,6 +59,26 @@ def program(name: str, install: str) -> str:
     return path
 
 
+@contextlib.contextmanager
+def _signals_later() -> Generator[None]:
+    """Hold back what would raise in the middle: a child that nobody knows of yet would outlive everybody."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for signum, handler in handlers.items():
+        if callable(handler):  # what is ignored, or ends us without a word, goes on to do so
+            signal.signal(signum, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+    for signum in came:
+        signal.raise_signal(signum)
+
+
 class Child:
     """One process with a folder of its own. `start` may follow `stop` and `kill`: same folder, same ports.
 
@@ -88,13 +109,17 @@ class Child:
         """Whether it does its work."""
         raise NotImplementedError
 
+    def excuse(self) -> str:
+        """What it says itself of why it is not ready, for a message; empty where it says nothing."""
+        return ""
+
     def spawn(self) -> Self:
         """Start it without waiting for it."""
         assert not self.alive, f"{self.name} runs already"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.prepare()
         self._logged = self.log_path.stat().st_size if self.log_path.exists() else 0
-        with self.log_path.open("ab") as log:
+        with self.log_path.open("ab") as log, _signals_later():
             self._child = subprocess.Popen(  # noqa: S603 (the commands stand in this package)
                 self.command(),
                 env=self.environment,
@@ -123,7 +148,7 @@ class Child:
             if not self.alive:
                 raise NotReady(f"{self.name} ended with {self.exit_code}:\n{self.tail()}")
             if time.monotonic() > deadline:
-                raise NotReady(f"{self.name} is not ready:\n{self.tail()}")
+                raise NotReady(f"{self.name} is not ready{self.excuse()}:\n{self.tail()}")
             time.sleep(0.02)
         return self
 

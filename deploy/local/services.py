@@ -39,14 +39,23 @@ class Service(Child):
         """Whether it can do its job, as it says itself."""
         return self.get("/ready") == http.HTTPStatus.OK
 
+    def excuse(self) -> str:
+        """What its /ready says."""
+        _, body = self._get("/ready")
+        return f", {body or 'and does not answer'}"
+
     def get(self, path: str) -> int | None:
         """The status of a GET at its own port; None when it does not answer within 2 s."""
+        return self._get(path)[0]
+
+    def _get(self, path: str) -> tuple[int | None, str]:
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=2)
         try:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection.request("GET", path)
-                return connection.getresponse().status
-            return None
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode(errors="replace")
+            return None, ""
         finally:
             connection.close()
 
