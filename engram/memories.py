@@ -45,7 +45,7 @@ class Memory:
     expires_at: float | None = None
     truncated: bool = False
     lasting_agent: str | None = None
-    """What the store's own id is made of in place of `agent_id`. Not kept: readers get None."""
+    """What the store's own id is made of in place of `agent_id`."""
 
     @property
     def order(self) -> Position:

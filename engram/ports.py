@@ -248,6 +248,18 @@ class VectorStore(Protocol):
         """Remove at most `limit` expired memories and overaged tombstones; return how many went."""
         ...
 
+    async def crowded(self, *, keep: int) -> Sequence[AgentKey]:
+        """The agents of all tenants with more than `keep` memories, the largest first; perhaps some with fewer."""
+        ...
+
+    async def trim(self, agent: AgentKey, *, keep: int, limit: int, now: float) -> int:
+        """Remove at most `limit` of the agent's oldest memories, none of its newest `keep`; return how many went.
+
+        In the order of memories, what has expired at `now` not counted. No tombstone stays: what arrives once
+        more is there once more.
+        """
+        ...
+
     async def search(self, query: VectorQuery | KeywordQuery) -> Sequence[Hit]:
         """The best first, ties by newer: at most k hits; exact within one agent."""
         ...
@@ -266,6 +278,16 @@ class VectorStore(Protocol):
 
     async def agents(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:
         """(agent_id, number of memories), the largest first, equal ones by id."""
+        ...
+
+    async def scan(self, after: str | None, limit: int) -> tuple[Sequence[Memory | Tombstone], str | None]:
+        """All that lies in the store, of every tenant, expired memories and tombstones too, page by page.
+
+        At most `limit` (1 or more) from the cursor `after` on, None = from the beginning, and the cursor of
+        the next page, None at the end; a page may be short, or empty, before it. In an order of the store's
+        own that never changes: whatever else is written, nothing comes twice, and nothing that was there all
+        the time is left out.
+        """
         ...
 
     async def flush(self) -> None:

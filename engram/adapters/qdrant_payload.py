@@ -9,7 +9,8 @@ nothing that must come back exactly may lie there as a number. The other keys ar
     t, expires    times in ticks, see `ticks`          type, server, player, agent_player
     text          the text                             tick, importance, pos
 
-A tombstone has the key `deleted` (ticks) and no other, hence no condition on agent or tenant meets one.
+A tombstone has the keys `deleted` (ticks) and `grave` (JSON text: whose it is and its exact time) and no
+other, hence no condition on agent or tenant meets one.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ import orjson
 from engram.errors import InvalidEvent
 from engram.identity import agent_key
 from engram.memories import Memory
+from engram.ports import Tombstone
 
 if TYPE_CHECKING:
     from engram.memories import Scalar
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 POINT_NAMESPACE = uuid.UUID("c1a5a3c4-58c8-5a0e-9d3b-0a8f6b1d7e90")
 """The UUIDv5 namespace of point ids. Changing it orphans every point."""
 
-READ = ["body", "text"]
-"""The keys that `memory` needs."""
+READ = ["body", "text", "grave"]
+"""The keys that `memory` and `entry` need."""
 
 NUMBERS = ["importance", "pos.x", "pos.y", "pos.z"]
 """The keys with an index of floats: a box among 10,000 places takes 0.1 ms with it, and 15 ms without."""
@@ -65,10 +67,21 @@ class _Body(msgspec.Struct, array_like=True):
     agent_player: str | None
     expires_at: float | None
     truncated: bool
+    lasting_agent: str | None
+
+
+class _Grave(msgspec.Struct, array_like=True):
+    """What is known of a deleted memory."""
+
+    tenant: str
+    agent_id: str
+    memory_id: str
+    deleted_at: float
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Body)
+_graves = msgspec.json.Decoder(_Grave)
 
 
 # --- identity ----------------------------------------------------------------------------------------------
@@ -231,12 +244,22 @@ def memory(stored: Mapping[str, Any]) -> Memory:
         body.agent_player,
         body.expires_at,
         body.truncated,
+        body.lasting_agent,
     )
 
 
-def tombstone(deleted_at: float) -> dict[str, Any]:
-    """The payload of a tombstone: its point id says what it stands for."""
-    return {"deleted": ticks(deleted_at)}
+def entry(stored: Mapping[str, Any]) -> Memory | Tombstone:
+    """What a payload that has at least the keys `READ` stands for."""
+    if "grave" not in stored:
+        return memory(stored)
+    grave = _graves.decode(stored["grave"])
+    return Tombstone(grave.tenant, grave.agent_id, grave.memory_id, grave.deleted_at)
+
+
+def tombstone(one: Tombstone) -> dict[str, Any]:
+    """The payload of a tombstone."""
+    grave = _Grave(one.tenant, one.agent_id, one.memory_id, one.deleted_at)
+    return {"deleted": ticks(one.deleted_at), "grave": _encoder.encode(grave).decode()}
 
 
 def _body(memory: Memory) -> str:
@@ -256,6 +279,7 @@ def _body(memory: Memory) -> str:
         memory.agent_player,
         memory.expires_at,
         memory.truncated,
+        memory.lasting_agent,
     )
     return _encoder.encode(body).decode()
 

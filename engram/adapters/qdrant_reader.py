@@ -15,12 +15,13 @@ from engram.adapters.memory_filters import holds
 from engram.adapters.qdrant_conditions import Clause, Group, bounds, expired, in_scope
 from engram.adapters.qdrant_engine import Engine
 from engram.adapters.qdrant_order import Source, in_order
-from engram.adapters.qdrant_payload import agent_of, memory
+from engram.adapters.qdrant_payload import agent_of, entry, memory
 from engram.adapters.qdrant_relevance import Measure, blended, by_blend
 from engram.memories import EVERYTHING, Hit, KeywordQuery
 
 if TYPE_CHECKING:
     from engram.memories import Filter, Memory, PageQuery, Scope, VectorQuery
+    from engram.ports import Tombstone
 
 _ALL = sys.maxsize
 
@@ -128,6 +129,11 @@ class QdrantReader:
             if after is None:
                 return
             await asyncio.sleep(0)
+
+    async def scan(self, after: str | None, limit: int) -> tuple[Sequence[Memory | Tombstone], str | None]:
+        """A page of everything, tombstones too, and the point id at which the next begins."""
+        records, following = await self._engine.scroll((), limit=min(limit, self._traits.step), after=after)
+        return [entry(payload) for _, payload in records], following
 
     # --- what is asked of the engine -----------------------------------------------------------------------
 

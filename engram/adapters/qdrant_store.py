@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 
-from engram.adapters import qdrant_words
+from engram.adapters import qdrant_newest, qdrant_words
 from engram.adapters.qdrant_conditions import Clause, Group, Match, Range, expired, in_scope
 from engram.adapters.qdrant_engine import Engine, P
 from engram.adapters.qdrant_payload import payload, point_id, ticks, tombstone
@@ -52,9 +52,7 @@ class QdrantStore(Generic[P]):
     async def bury(self, tombstones: Sequence[Tombstone]) -> None:
         """Put a tombstone, without text and vector, in the place of each."""
         last = {point_id(one.tenant, one.agent_id, one.memory_id): one for one in tombstones}
-        points = [
-            self._engine.point(point, tombstone(one.deleted_at), None, None) for point, one in last.items()
-        ]
+        points = [self._engine.point(point, tombstone(one), None, None) for point, one in last.items()]
         await self._engine.upsert(points, insert_only=False)
 
     async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
@@ -86,6 +84,14 @@ class QdrantStore(Generic[P]):
                 await asyncio.sleep(0)
         return removed
 
+    async def crowded(self, *, keep: int) -> Sequence[AgentKey]:
+        """The agents of all tenants that may have more than `keep` memories, the largest first."""
+        return await qdrant_newest.crowded(self._engine, keep=keep)
+
+    async def trim(self, agent: AgentKey, *, keep: int, limit: int, now: float) -> int:
+        """Remove at most `limit` of the agent's oldest memories beyond its newest `keep`; return how many went."""
+        return await qdrant_newest.trim(self._engine, self._reader, agent, keep=keep, limit=limit, now=now)
+
     async def flush(self) -> None:
         """Make everything so far survive a power cut."""
         await self._engine.flush()
@@ -113,6 +119,10 @@ class QdrantStore(Generic[P]):
     async def agents(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:
         """(agent_id, number of memories), the largest first, equal ones by id."""
         return await self._reader.agents(scope, limit=limit, now=now)
+
+    async def scan(self, after: str | None, limit: int) -> tuple[Sequence[Memory | Tombstone], str | None]:
+        """All that lies in the store, in the order of its points; the cursor is the id of the next."""
+        return await self._reader.scan(after, limit)
 
     # --- points --------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from engram.adapters.qdrant_payload import (
     agent_keyword,
     agent_of,
+    entry,
     fact,
     memory,
     payload,
@@ -17,6 +18,7 @@ from engram.adapters.qdrant_payload import (
     tombstone,
 )
 from engram.errors import InvalidEvent
+from engram.ports import Tombstone
 from tests.contracts.generated import memories
 from tests.contracts.stored import memory as make
 
@@ -77,8 +79,10 @@ def test_a_memory_is_read_as_it_was_written(fields):
     assert memory(payload(one)) == one
 
 
-def test_a_tombstone_keeps_nothing():
-    assert tombstone(1.7e9) == {"deleted": ticks(1.7e9)}
+def test_a_tombstone_keeps_nothing_but_the_id():
+    one = Tombstone("default", "a", "m", 1.7e9)
+    assert tombstone(one) == {"deleted": ticks(1.7e9), "grave": '["default","a","m",1700000000.0]'}
+    assert entry(tombstone(one)) == one
 
 
 @pytest.mark.parametrize(
