@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, TypeAlias
 
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from engram.http.protocol import BoundedProtocol
@@ -17,7 +20,35 @@ from engram.http.protocol import BoundedProtocol
 STOP_S = 3.0
 """What is still running so long after a stop was asked for is cancelled: the log has it all."""
 
+START_STOP_S = 1.0
+"""How long a start that is broken off may take to close what it has opened: nothing of it is lost with the process."""
+
+_STOPPED = 128 + signal.SIGTERM
+
 Work: TypeAlias = "Coroutine[Any, Any, None]"
+
+
+def main(service: Work) -> None:
+    """Run a service to its end. A SIGTERM before it hears signals itself breaks its start off.
+
+    Not by an exception out of a handler: that rises wherever the loop is just then, and may be swallowed there.
+    """
+
+    async def started() -> None:
+        loop, starting = asyncio.get_running_loop(), asyncio.current_task()
+        assert starting is not None
+
+        def stop() -> None:
+            starting.cancel()
+            loop.call_later(START_STOP_S, os._exit, _STOPPED)
+
+        loop.add_signal_handler(signal.SIGTERM, stop)
+        await service
+
+    try:
+        uvloop.run(started())
+    except asyncio.CancelledError:
+        sys.exit(_STOPPED)
 
 
 async def run(

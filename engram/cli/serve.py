@@ -11,7 +11,6 @@ import socket
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,15 +45,14 @@ def up(
 
     Example: engram up --data ./data --port 8080
     """
-    import uvloop
-
     from engram import settings as configuration
+    from engram.cli import process
     from engram.cli.embedded import run
 
     settings = configuration.load(data_dir=data, http_port=port, grpc_port=grpc_port)
     _prepare(settings, host)
     with _listening(host, settings.http_port) as listener:
-        uvloop.run(run(settings, host, listener))
+        process.main(run(settings, host, listener))
 
 
 def gateway(
@@ -72,9 +70,8 @@ def gateway(
 
     Example: ENGRAM_LOG__BOOTSTRAP=kafka:9092 ENGRAM_STORE__URL=http://qdrant:6333 engram gateway
     """
-    import uvloop
-
     from engram import settings as configuration
+    from engram.cli import process
     from engram.cli.distributed import run_gateway
 
     settings = configuration.load(http_port=port, grpc_port=grpc_port)
@@ -83,7 +80,7 @@ def gateway(
     http = settings.http_port if "http_port" in chosen else GATEWAY_PORT
     grpc = settings.grpc_port if "grpc_port" in chosen else GATEWAY_GRPC_PORT
     with _listening(host, http) as listener:
-        uvloop.run(run_gateway(settings, host, listener, grpc))
+        process.main(run_gateway(settings, host, listener, grpc))
 
 
 def query(
@@ -101,15 +98,14 @@ def query(
 
     Example: ENGRAM_LOG__BOOTSTRAP=kafka:9092 ENGRAM_STORE__URL=http://qdrant:6333 engram query
     """
-    import uvloop
-
     from engram import settings as configuration
+    from engram.cli import process
     from engram.cli.distributed import run_query
 
     settings = configuration.load(http_port=port, grpc_port=grpc_port)
     _prepare(settings, host)
     with _listening(host, settings.http_port) as listener:
-        uvloop.run(run_query(settings, host, listener, settings.grpc_port))
+        process.main(run_query(settings, host, listener, settings.grpc_port))
 
 
 def worker(
@@ -126,15 +122,14 @@ def worker(
 
     Example: ENGRAM_LOG__BOOTSTRAP=kafka:9092 ENGRAM_STORE__URL=http://qdrant:6333 engram worker
     """
-    import uvloop
-
     from engram import settings as configuration
+    from engram.cli import process
     from engram.cli.distributed import run_worker
 
     settings = configuration.load(metrics_port=metrics_port)
     _prepare(settings)
     with _listening(host, settings.metrics_port) as listener:
-        uvloop.run(run_worker(settings, listener, burst=burst))
+        process.main(run_worker(settings, listener, burst=burst))
 
 
 def _prepare(settings: Settings, host: str | None = None) -> None:
@@ -143,17 +138,13 @@ def _prepare(settings: Settings, host: str | None = None) -> None:
     from engram.telemetry import set_up_logging
 
     # The first process of a container hears no signal without a handler: a stop during the start would be lost.
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, lambda signum, _frame: sys.exit(128 + signum))
     set_up_logging(settings.log_format, settings.log_level)
     if host is not None and settings.api_keys_file is None:
         require_loopback(host)
     # A busy event loop must not starve the threads of the log and the embedder: at Python's default of 5 ms
     # an append beside a saturated loop was seen to take a minute, at half a millisecond 20 ms.
     sys.setswitchinterval(0.0005)
-
-
-def _end(signum: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + signum)
 
 
 @contextlib.contextmanager
