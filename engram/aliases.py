@@ -13,6 +13,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "EMBEDDING_MODEL": ("embedder", "model"),
     "EMBEDDING_DIM": ("embedder", "dim"),
     "MEMORY_TTL_DAYS": ("ttl_days",),
+    "MAX_STORED_MESSAGES": ("keep_per_agent",),
     "FLASK_PORT": ("http_port",),
     "GRPC_PORT": ("grpc_port",),
     "METRICS_PORT": ("metrics_port",),

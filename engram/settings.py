@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     ttl_days: Annotated[float, Field(ge=0, le=36_500)] = 30
     """The default lifetime of a memory in days, 0 = for ever."""
+    keep_per_agent: Annotated[int, Field(ge=0)] = 0
+    """How many memories of each agent stay, the newest of them; 0 = all."""
     api_keys_file: Path | None = None
     player_key: SecretStr | None = None
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080

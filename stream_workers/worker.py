@@ -44,6 +44,8 @@ class Worker:
             parts.clock,
             tombstone_life_s=2 * parts.log.retention_s,
             interval_s=parts.settings.sweep_interval_s,
+            keep_per_agent=parts.settings.keep_per_agent,
+            cache=parts.cache,
             trim_log=parts.trim,
             wanted=lambda: _SWEEPERS_PARTITION in self.indexer.partitions,
         )

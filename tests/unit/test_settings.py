@@ -239,3 +239,14 @@ def test_a_kind_without_its_address_says_which_is_missing(monkeypatch: pytest.Mo
     monkeypatch.setenv("ENGRAM_STORE__KIND", "qdrant")
     with pytest.raises(Misconfigured, match=r"^ENGRAM_STORE__URL: Field required"):
         settings.load()
+
+
+def test_how_many_memories_of_each_agent_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().keep_per_agent == 0
+    monkeypatch.setenv("MAX_STORED_MESSAGES", "200")
+    assert settings.load().keep_per_agent == 200
+    monkeypatch.setenv("ENGRAM_KEEP_PER_AGENT", "300")
+    assert settings.load().keep_per_agent == 300
+    monkeypatch.setenv("ENGRAM_KEEP_PER_AGENT", "-1")
+    with pytest.raises(Misconfigured, match="ENGRAM_KEEP_PER_AGENT"):
+        settings.load()

@@ -6,9 +6,12 @@ import asyncio
 from pathlib import Path
 
 from engram.errors import Unavailable
-from engram.memories import PageQuery, Scope
+from engram.events import encode
+from engram.memories import AgentKey, PageQuery, Scope
 from engram.ports import Tombstone
+from engram.wiring import Runtime
 from stream_workers.sweeper import STEP, Sweeper
+from stream_workers.worker import Worker
 from tests.parts import Faulty, open_parts, pipeline_over, put, records, texts
 
 
@@ -57,3 +60,74 @@ async def test_an_outage_postpones_a_sweep(tmp_path: Path) -> None:
         running.cancel()
         await asyncio.wait({running})
         assert running.cancelled()
+
+
+async def test_only_the_newest_of_each_agent_stay(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        pipeline = pipeline_over(runtime)
+        crowd = [put(f"crowd {n}", agent="b", event_id=f"{n}", at=1000.0 + n) for n in range(STEP + 9)]
+        few = [put(f"few {n}", event_id=f"{n}", at=1000.0 + n) for n in range(3)]
+        await pipeline.apply(await pipeline.prepare(records(*crowd, *few)))
+        sweeper = _trimming(runtime, keep=4)
+        assert await sweeper.trim() == STEP + 5
+        assert await texts(runtime, "b") == [f"crowd {STEP + n}" for n in range(5, 9)]
+        assert len(await texts(runtime, "a")) == 3
+        assert await sweeper.trim() == 0
+        # What arrives late has its turn like any other.
+        late = put("late", agent="b", event_id="late", at=5.0)
+        await pipeline.apply(await pipeline.prepare(records(late)))
+        assert await sweeper.trim() == 1
+        assert "late" not in await texts(runtime, "b")
+
+
+async def test_the_cache_is_told_of_what_was_trimmed_even_if_it_was_away(tmp_path: Path) -> None:
+    outages = iter([True, True, False])
+
+    def fail(*_: object) -> None:
+        if next(outages):
+            raise Unavailable("the cache is away")
+
+    agent, other = AgentKey("default", "a"), AgentKey("default", "b")
+    async with open_parts(tmp_path) as runtime:
+        assert runtime.cache is not None
+        cache = Faulty(runtime.cache, invalidate=fail)
+        pipeline = pipeline_over(runtime)
+        two = [put(f"{n}", event_id=f"{n}", at=1000.0 + n) for n in range(2)]
+        await pipeline.apply(await pipeline.prepare(records(*two, put("of b", agent="b"))))
+        for each in (agent, other):
+            _, generation = await runtime.cache.get(each, b"question")
+            await runtime.cache.put(each, b"question", b"both", generation, 60)
+        sweeper = _trimming(runtime, keep=1, cache=cache)
+        assert await sweeper.trim() == 1
+        assert await sweeper.trim() == 0
+        assert (await runtime.cache.get(agent, b"question"))[0] == b"both"
+        assert await sweeper.trim() == 0
+        assert (await runtime.cache.get(agent, b"question"))[0] is None
+        assert (await runtime.cache.get(other, b"question"))[0] == b"both"
+        assert await sweeper.trim() == 0
+
+
+async def test_a_worker_trims_as_its_settings_say(tmp_path: Path) -> None:
+    chosen = {"keep_per_agent": 2, "sweep_interval_s": 0.05}
+    async with open_parts(tmp_path, **chosen) as runtime:
+        events = [put(f"{n}", event_id=f"{n}", at=1000.0 + n) for n in range(5)]
+        await runtime.log.append([encode(one) for one in events])
+        working = asyncio.create_task(Worker(runtime).run())
+        try:
+            async with asyncio.timeout(60):
+                while await texts(runtime) != ["3", "4"]:
+                    await asyncio.sleep(0.02)
+        finally:
+            working.cancel()
+            await asyncio.wait({working})
+
+
+def _trimming(runtime: Runtime, *, keep: int, cache: object = None) -> Sweeper:
+    return Sweeper(
+        runtime.store,
+        runtime.clock,
+        tombstone_life_s=1000,
+        interval_s=1,
+        keep_per_agent=keep,
+        cache=cache,  # type: ignore[arg-type]
+    )
