@@ -7,11 +7,11 @@ Adapters raise only the errors of `engram.errors`: `Unavailable` for an outage (
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,6 +79,23 @@ class StoredLetter:
 
     letter: DeadLetter
     failed_at: float
+
+    @property
+    def place(self) -> Place:
+        """Where its record stands in the log: what the letter is known by."""
+        return (self.letter.record.partition, self.letter.record.offset)
+
+
+Place: TypeAlias = "tuple[int, int]"
+"""(partition, offset) of a record."""
+
+
+class Settlement(StrEnum):
+    """What became of a dead letter."""
+
+    RETRIED = "retried"
+    DROPPED = "dropped"
+    ERASED = "erased"
 
 
 class RebalanceListener(Protocol):
@@ -154,8 +171,15 @@ class EventLog(Protocol):
         """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
         ...
 
-    async def dead_letters(self, limit: int) -> Sequence[StoredLetter]:
-        """At most `limit` of the records set aside, the latest first. Raises Unavailable."""
+    def dead_letters(self) -> AsyncGenerator[StoredLetter]:
+        """The records set aside and not settled, each once, the earliest first; none that comes later.
+
+        Raises Unavailable.
+        """
+        ...
+
+    async def settle(self, places: Collection[Place], how: Settlement) -> None:
+        """Hide the letters of these records, there or not, for as long as letters are kept. Raises Unavailable."""
         ...
 
 

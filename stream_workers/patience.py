@@ -9,6 +9,7 @@ import stamina
 import structlog
 
 from engram.errors import EngramError, InvalidRequest, Misconfigured, Unavailable
+from engram.letters import counted
 from engram.ports import DeadLetter, EventLog
 from engram.telemetry import Metrics
 
@@ -87,6 +88,7 @@ class Rejects:
         """Make them dead letters, durably. Raises Broken when nothing else comes any more."""
         if not letters:
             return
+        letters = [counted(letter) for letter in letters]
         await self._patience("log", lambda: self._event_log.dead_letter(letters))
         for letter in letters:
             self._metrics.dlq_records.labels(letter.reason).inc()

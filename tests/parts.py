@@ -11,7 +11,7 @@ from engram import events, settings
 from engram.events import Put
 from engram.identity import memory_id
 from engram.memories import AgentKey, Memory, PageQuery, Scope
-from engram.ports import NewRecord, Record, VectorStore
+from engram.ports import EventLog, NewRecord, Record, StoredLetter, VectorStore
 from engram.wiring import Runtime, open_runtime
 from stream_workers.pipeline import Pipeline
 from stream_workers.runner import Indexer
@@ -74,6 +74,11 @@ async def everything(runtime: Runtime, *agents: str, tenant: str = "default") ->
 async def texts(runtime: Runtime, *agents: str, tenant: str = "default") -> list[str]:
     """Their texts, in alphabetical order."""
     return sorted(memory.text for memory in await everything(runtime, *agents, tenant=tenant))
+
+
+async def letters(log: EventLog) -> list[StoredLetter]:
+    """The dead letters that are not settled, the earliest first."""
+    return [letter async for letter in log.dead_letters()]
 
 
 class Faulty:

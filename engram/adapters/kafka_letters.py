@@ -1,35 +1,44 @@
 """Dead letters as records of a topic: raw key and value, the record's own headers, and why it lies there.
 
-The reasons stand in Kafka Connect's header names, which tools for dead letters know, and in three of our own.
+The reasons stand in Kafka Connect's header names, which tools for dead letters know, and in some of our own. No
+letter can be removed by itself; one that is done with is followed by a record without a value whose headers name
+the same topic, partition and offset, and in `engram.settled` what became of it: readers leave such letters out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from engram import letters
 from engram.adapters import kafka_topics
 from engram.adapters.kafka_connection import let_end
 from engram.adapters.kafka_offsets import KafkaOffsets
+from engram.letters import first_failed_at
 from engram.ports import DeadLetter, NewRecord, Record, StoredLetter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping
 
     from aiokafka import ConsumerRecord
 
     from engram.adapters.kafka_connection import KafkaConnection
+    from engram.ports import Place, Settlement
 
 _CONNECT = "__connect.errors."
 _OURS = "engram."
+_SETTLED = f"{_OURS}settled"
 _MAX_ERROR_CHARS = 10_000
 _MAX_VALUE_BYTES = kafka_topics.MAX_RECORD_BYTES
 _MAX_KEY_BYTES = 64 * 1024
 _MAX_HEADERS_BYTES = 256 * 1024
 """What is larger was inflated from a compressed batch that no gateway wrote, and fits into no topic as it is."""
-_READ_TIMEOUT_S = 10.0
+_SILENCE_S = 10.0
+"""How long a broker may take for the next records."""
 _POLL_MS = 50
 
 
@@ -55,7 +64,7 @@ def to_record(topic: str, letter: DeadLetter, failed_at: float) -> NewRecord:
         f"{_CONNECT}exception.message": letter.error[:_MAX_ERROR_CHARS],
         f"{_OURS}reason": letter.reason,
         f"{_OURS}attempt": str(letter.attempts),
-        f"{_OURS}first_failure_at": repr(failed_at),
+        f"{_OURS}first_failure_at": repr(first_failed_at(record, failed_at)),
         f"{_OURS}appended_at": repr(record.appended_at),
     }
     if (key, value, headers) != (record.key, record.value, record.headers):
@@ -65,57 +74,102 @@ def to_record(topic: str, letter: DeadLetter, failed_at: float) -> NewRecord:
     return NewRecord(key, value, headers)
 
 
-async def newest(connection: KafkaConnection, topic: str, limit: int) -> Sequence[StoredLetter]:
-    """At most `limit` dead letters, the latest first, each record once. Raises Unavailable and Misconfigured."""
-    # Twice as many: a letter that was confirmed too late has been written again.
-    records = await _tail(connection, topic, 2 * limit)
-    letters: dict[tuple[str, int, int], StoredLetter] = {}
-    for record in sorted(records, key=lambda each: (each.timestamp, each.offset)):
-        letter = _to_letter(record)
-        if letter is not None:
-            letters.setdefault(*letter)
-    return list(reversed(letters.values()))[:limit]
+def settled(topic: str, place: Place, how: Settlement, settled_at: float) -> NewRecord:
+    """What says that the letter of a record of `topic` is done with, since `settled_at`, Unix seconds."""
+    partition, offset = place
+    why = {
+        f"{_CONNECT}topic": topic,
+        f"{_CONNECT}partition": str(partition),
+        f"{_CONNECT}offset": str(offset),
+        _SETTLED: how.value,
+        f"{_SETTLED}_at": repr(settled_at),
+    }
+    key = msgspec.json.encode([topic, partition, offset])
+    return NewRecord(key, b"", {name: text.encode() for name, text in why.items()})
 
 
-async def _tail(
-    connection: KafkaConnection, topic: str, count: int
-) -> list[ConsumerRecord[bytes | None, bytes | None]]:
-    """The last `count` records of each partition."""
-    async with KafkaOffsets.open(connection, topic) as offsets:
+async def unsettled(connection: KafkaConnection, dlq_topic: str, topic: str) -> AsyncGenerator[StoredLetter]:
+    """The letters of `topic` that are not done with, the earliest first, each once. Raises Unavailable.
+
+    The topic is read twice, since only its end says which letters are done with: of all of them no more than
+    the places are kept in memory. A letter that was confirmed too late has been written again; the first counts.
+    """
+    async with KafkaOffsets.open(connection, dlq_topic) as offsets:
         begins, ends = await offsets.beginning(), await offsets.end()
+    first: dict[Place, Place] = {}
+    done: set[Place] = set()
+    async for record in _records(connection, dlq_topic, begins, ends):
+        headers = dict(record.headers)
+        place = _place(headers, topic)
+        if place is not None and _SETTLED in headers:
+            done.add(place)
+        elif place is not None and _to_letter(record) is not None:
+            first.setdefault(place, (record.partition, record.offset))
+    wanted = {at: place for place, at in first.items() if place not in done}
+    if not wanted:
+        return
+    begins = {
+        partition: min((offset for at, offset in wanted if at == partition), default=ends[partition])
+        for partition in begins
+    }
+    async for record in _records(connection, dlq_topic, begins, ends):
+        if (record.partition, record.offset) in wanted and (letter := _to_letter(record)) is not None:
+            yield letter
+
+
+async def _records(
+    connection: KafkaConnection, topic: str, begins: Mapping[int, int], ends: Mapping[int, int]
+) -> AsyncGenerator[ConsumerRecord[bytes | None, bytes | None]]:
+    """What stands between these offsets of each partition."""
     unread = {TopicPartition(topic, number) for number, end in ends.items() if begins[number] < end}
-    records: list[ConsumerRecord[bytes | None, bytes | None]] = []
     if not unread:
-        return records
+        return
     consumer = AIOKafkaConsumer(**connection.arguments(), fetch_max_wait_ms=_POLL_MS)
     consumer.assign(list(unread))
-    with connection.serving("read dead letters"):
-        try:
-            async with asyncio.timeout(_READ_TIMEOUT_S):
-                await consumer.start()
-                for each in unread:
-                    consumer.seek(each, max(begins[each.partition], ends[each.partition] - count))
-                while unread:
-                    for arrived in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
-                        records += arrived
-                    unread = {each for each in unread if await consumer.position(each) < ends[each.partition]}
-        finally:
-            await let_end(consumer.stop())
-    return records
-
-
-def _to_letter(
-    record: ConsumerRecord[bytes | None, bytes | None],
-) -> tuple[tuple[str, int, int], StoredLetter] | None:
-    """The letter and what identifies it, or None for what somebody else has put there."""
-    headers = {name: value or b"" for name, value in record.headers}
-    own = {name: value for name, value in headers.items() if not name.startswith((_CONNECT, _OURS))}
     try:
-        partition, offset = (int(headers[f"{_CONNECT}{name}"]) for name in ("partition", "offset"))
+        with connection.serving("read dead letters"):
+            async with asyncio.timeout(_SILENCE_S):
+                await consumer.start()
+        for each in unread:
+            consumer.seek(each, begins[each.partition])
+        heard = time.monotonic()
+        while unread:
+            with connection.serving("read dead letters"):
+                async with asyncio.timeout(_SILENCE_S):
+                    arrived = await consumer.getmany(timeout_ms=_POLL_MS)
+                    reached = {each: await consumer.position(each) for each in unread}
+                if arrived:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > _SILENCE_S:
+                    raise TimeoutError("no records come")
+            for records in arrived.values():
+                for record in records:
+                    if record.offset < ends[record.partition]:
+                        yield record
+            unread = {each for each in unread if reached[each] < ends[each.partition]}
+    finally:
+        await let_end(consumer.stop())
+
+
+def _place(headers: Mapping[str, bytes | None], topic: str) -> Place | None:
+    """The record of `topic` that a letter is about, None for what somebody else has put there."""
+    try:
+        if _text(headers, f"{_CONNECT}topic") != topic:
+            return None
+        return int(_text(headers, f"{_CONNECT}partition")), int(_text(headers, f"{_CONNECT}offset"))
+    except (KeyError, ValueError):
+        return None
+
+
+def _to_letter(record: ConsumerRecord[bytes | None, bytes | None]) -> StoredLetter | None:
+    """The letter, or None for what somebody else has put there."""
+    headers = {name: value or b"" for name, value in record.headers}
+    own = {name: value for name, value in headers.items() if not _about_the_letter(name)}
+    try:
         letter = DeadLetter(
             Record(
-                partition,
-                offset,
+                int(headers[f"{_CONNECT}partition"]),
+                int(headers[f"{_CONNECT}offset"]),
                 record.key or b"",
                 record.value or b"",
                 own,
@@ -125,11 +179,14 @@ def _to_letter(
             _text(headers, f"{_CONNECT}exception.message"),
             int(headers[f"{_OURS}attempt"]),
         )
-        failed_at = float(headers[f"{_OURS}first_failure_at"])
+        return StoredLetter(letter, float(headers[f"{_OURS}first_failure_at"]))
     except (KeyError, ValueError):
         return None
-    return (_text(headers, f"{_CONNECT}topic"), partition, offset), StoredLetter(letter, failed_at)
 
 
-def _text(headers: Mapping[str, bytes], name: str) -> str:
-    return headers[name].decode(errors="replace")
+def _about_the_letter(name: str) -> bool:
+    return name.startswith((_CONNECT, _OURS)) and not name.startswith(letters.PREFIX)
+
+
+def _text(headers: Mapping[str, bytes | None], name: str) -> str:
+    return (headers[name] or b"").decode(errors="replace")

@@ -13,11 +13,19 @@ from engram.adapters.kafka_offsets import KafkaOffsets
 from engram.adapters.kafka_subscription import KafkaSubscription
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from engram.adapters.kafka_connection import KafkaConnection
-    from engram.ports import Clock, DeadLetter, NewRecord, RebalanceListener, StoredLetter
+    from engram.ports import (
+        Clock,
+        DeadLetter,
+        NewRecord,
+        Place,
+        RebalanceListener,
+        Settlement,
+        StoredLetter,
+    )
 
 REMEMBERED_LETTERS = 10_000
 
@@ -131,7 +139,7 @@ class KafkaLog:
         """Set records aside durably, raw, with the reason. Raises Unavailable.
 
         Idempotent per partition and offset, as far as this process remembers: a letter that another one has
-        written too stands there twice, and `dead_letters` shows the first.
+        written too stands there twice, and `dead_letters` shows the first, or none when it was settled.
         """
         now = self._clock.now()
         new = {
@@ -144,6 +152,11 @@ class KafkaLog:
         while len(self._set_aside) > REMEMBERED_LETTERS:
             del self._set_aside[next(iter(self._set_aside))]
 
-    async def dead_letters(self, limit: int) -> Sequence[StoredLetter]:
-        """At most `limit` of the records set aside, the latest first. Raises Unavailable."""
-        return await kafka_letters.newest(self._connection, self._dlq_topic, limit)
+    def dead_letters(self) -> AsyncGenerator[StoredLetter]:
+        """The records set aside and not settled, each once, the earliest first. Raises Unavailable."""
+        return kafka_letters.unsettled(self._connection, self._dlq_topic, self._topic)
+
+    async def settle(self, places: Collection[Place], how: Settlement) -> None:
+        """Say, durably, that these letters are done with: no letter can be removed by itself. Raises Unavailable."""
+        now = self._clock.now()
+        await self._letters.append([kafka_letters.settled(self._topic, place, how, now) for place in places])

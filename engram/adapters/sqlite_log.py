@@ -20,14 +20,25 @@ from engram.errors import Overloaded, Unavailable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from engram.adapters.sqlite_database import Database
-    from engram.ports import Clock, DeadLetter, NewRecord, RebalanceListener, Record, StoredLetter
+    from engram.ports import (
+        Clock,
+        DeadLetter,
+        NewRecord,
+        Place,
+        RebalanceListener,
+        Record,
+        Settlement,
+        StoredLetter,
+    )
 
 DEAD_LETTER_RETENTION_S = 14 * 86_400.0
 
 UNBOUNDED = sys.maxsize
+
+_LETTERS_AT_ONCE = 64
 
 WRITE_TIMEOUT_S = 1.8
 """How long an append or a commit waits for a disk that hangs: callers are promised an answer within 2 s."""
@@ -213,9 +224,21 @@ class SqliteLog:
                 partial(segments.set_aside, letters=letters, failed_at=self._clock.now())
             )
 
-    async def dead_letters(self, limit: int) -> Sequence[StoredLetter]:
-        """At most `limit` of the records set aside, the latest first. Raises Unavailable."""
-        return await self._database.read(partial(segments.dead_letters, limit=limit))
+    async def dead_letters(self) -> AsyncGenerator[StoredLetter]:
+        """The records set aside and not settled, the earliest first. Raises Unavailable."""
+        upto, after = await self._database.read(segments.last_letter), 0
+        while page := await self._database.read(
+            partial(segments.dead_letters, after=after, upto=upto, limit=_LETTERS_AT_ONCE)
+        ):
+            for after, letter in page:  # noqa: B007 (the page's last one)
+                yield letter
+
+    async def settle(self, places: Collection[Place], how: Settlement) -> None:
+        """Remove the letters of these records, and let none of them come back. Raises Unavailable."""
+        if await self._database.write(
+            partial(segments.settle, places=places, how=how, settled_at=self._clock.now())
+        ):
+            await self._database.compact()
 
     async def trim(self) -> int:
         """Delete what is past its retention, and the oldest beyond `max_bytes`; return how many records went.

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from engram.letters import first_failed_at
 from engram.ports import DeadLetter, Record, StoredLetter
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+
+    from engram.ports import Place, Settlement
 
 PARTITION = 0
 """The only one."""
@@ -42,6 +45,10 @@ _SCHEMA = (
         partition INTEGER NOT NULL, offset INTEGER NOT NULL, failed_at REAL NOT NULL, reason TEXT NOT NULL,
         error TEXT NOT NULL, attempts INTEGER NOT NULL, appended_at REAL NOT NULL,
         key BLOB NOT NULL, value BLOB NOT NULL, headers BLOB NOT NULL, UNIQUE (partition, offset))""",
+    # Of a letter that is done with, so that no second reader of its record brings it back.
+    """CREATE TABLE IF NOT EXISTS settled_letters (
+        partition INTEGER NOT NULL, offset INTEGER NOT NULL, settled_at REAL NOT NULL, how TEXT NOT NULL,
+        PRIMARY KEY (partition, offset)) WITHOUT ROWID""",
 )
 
 _records = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, dict[str, bytes], float]])
@@ -158,7 +165,7 @@ def trim(
 
 
 def set_aside(connection: sqlite3.Connection, letters: Sequence[DeadLetter], failed_at: float) -> None:
-    """Keep the letters; what is there already stays as it is."""
+    """Keep the letters; what is there already, or was settled, stays as it is."""
     rows = (
         (
             letter.record.partition,
@@ -174,25 +181,47 @@ def set_aside(connection: sqlite3.Connection, letters: Sequence[DeadLetter], fai
         )
         for letter in letters
     )
-    connection.executemany("INSERT OR IGNORE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-
-
-def dead_letters(connection: sqlite3.Connection, limit: int) -> list[StoredLetter]:
-    """The newest letters first."""
-    rows = connection.execute(
-        "SELECT partition, offset, key, value, headers, appended_at, reason, error, attempts, failed_at"
-        " FROM dead_letters ORDER BY failed_at DESC, offset DESC LIMIT ?",
-        (limit,),
+    connection.executemany(
+        "INSERT OR IGNORE INTO dead_letters SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 WHERE NOT EXISTS"
+        " (SELECT 1 FROM settled_letters WHERE partition = ?1 AND offset = ?2)",
+        rows,
     )
-    return [
-        StoredLetter(
-            DeadLetter(Record(partition, offset, key, value, _headers.decode(headers), appended_at), *why),
-            failed_at,
-        )
-        for partition, offset, key, value, headers, appended_at, *why, failed_at in rows.fetchall()
-    ]
+
+
+def last_letter(connection: sqlite3.Connection) -> int:
+    """The number of the letter that was set aside last, 0 when there is none."""
+    return connection.execute("SELECT coalesce(max(rowid), 0) FROM dead_letters").fetchone()[0]
+
+
+def dead_letters(
+    connection: sqlite3.Connection, after: int, upto: int, limit: int
+) -> list[tuple[int, StoredLetter]]:
+    """At most `limit` letters behind the number `after` up to `upto`, each with its number, in their order."""
+    rows = connection.execute(
+        "SELECT rowid, partition, offset, key, value, headers, appended_at, reason, error, attempts, failed_at"
+        " FROM dead_letters WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?",
+        (after, upto, limit),
+    )
+    found: list[tuple[int, StoredLetter]] = []
+    for number, partition, offset, key, value, headers, appended_at, *why, failed_at in rows.fetchall():
+        record = Record(partition, offset, key, value, _headers.decode(headers), appended_at)
+        found.append((number, StoredLetter(DeadLetter(record, *why), first_failed_at(record, failed_at))))
+    return found
+
+
+def settle(
+    connection: sqlite3.Connection, places: Collection[Place], how: Settlement, settled_at: float
+) -> int:
+    """Delete the letters of these places and note that they are done with; return how many went."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO settled_letters VALUES (?, ?, ?, ?)",
+        [(*place, settled_at, how.value) for place in places],
+    )
+    delete = "DELETE FROM dead_letters WHERE partition = ? AND offset = ?"
+    return connection.executemany(delete, places).rowcount
 
 
 def trim_dead_letters(connection: sqlite3.Connection, before: float) -> int:
-    """Delete the letters set aside before `before`; return how many."""
+    """Delete the letters set aside before `before`, and what is known of those settled; return how many letters."""
+    connection.execute("DELETE FROM settled_letters WHERE settled_at < ?", (before,))
     return connection.execute("DELETE FROM dead_letters WHERE failed_at < ?", (before,)).rowcount

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from engram import letters
 from engram.adapters.kafka_connection import KafkaConnection
 from engram.adapters.kafka_log import KafkaLog
 from engram.adapters.sqlite_database import Database
 from engram.adapters.sqlite_log import SqliteLog
-from engram.ports import DeadLetter, EventLog, NewRecord, Record, Subscription
+from engram.ports import DeadLetter, EventLog, NewRecord, Record, Settlement, Subscription
 
 Opener = Callable[[], AbstractAsyncContextManager[EventLog]]
 """Opens the log; opened again after it was closed, it is the same log."""
@@ -134,9 +135,8 @@ def values(records: list[Record]) -> list[bytes]:
 
 
 async def set_aside(log: EventLog) -> list[DeadLetter]:
-    """The dead letters, the latest first, by what each adapter has for that."""
-    assert isinstance(log, SqliteLog | KafkaLog)
-    return [each.letter for each in await log.dead_letters(100)]
+    """The dead letters, the earliest first."""
+    return [each.letter async for each in log.dead_letters()]
 
 
 def behind(records: list[Record]) -> dict[int, int]:
@@ -360,6 +360,68 @@ async def test_a_dead_letter_is_kept_raw_and_once(opener: Opener) -> None:
     async with opener() as log:
         await log.dead_letter([letter, DeadLetter(fine, "too_large", "17 KiB")])
         assert sorted(each.reason for each in await set_aside(log)) == ["too_large", "undecodable"]
+
+
+async def test_letters_come_in_the_order_in_which_they_were_set_aside(log: EventLog) -> None:
+    await log.append([record(str(number)) for number in range(150)])
+    records = await read_all(log, "indexer", 150)
+    found = [DeadLetter(each, "undecodable", "no JSON") for each in reversed(records)]
+    for start in range(0, 150, 50):
+        await log.dead_letter(found[start : start + 50])
+    assert await set_aside(log) == found
+
+
+async def test_what_is_set_aside_later_is_not_walked_over(log: EventLog) -> None:
+    """Who tries each letter again would go round for ever."""
+    await log.append([record(str(number)) for number in range(6)])
+    first, second, *others = await read_all(log, "indexer", 6)
+    await log.dead_letter([DeadLetter(first, "undecodable", ""), DeadLetter(second, "undecodable", "")])
+    walked: list[Record] = []
+    async for stored in log.dead_letters():
+        walked.append(stored.letter.record)
+        await log.settle([stored.place], Settlement.RETRIED)
+        await log.dead_letter([DeadLetter(others.pop(), "undecodable", "")])
+    assert walked == [first, second]
+    assert len(await set_aside(log)) == 2
+
+
+async def test_a_settled_letter_is_hidden_for_good(opener: Opener) -> None:
+    async with opener() as log:
+        await log.append([record(str(number)) for number in range(4)])
+        broken = [DeadLetter(each, "undecodable", "") for each in await read_all(log, "indexer", 4)]
+        await log.dead_letter(broken[:3])
+        await log.settle([], Settlement.DROPPED)
+        await log.settle([(99, 99)], Settlement.DROPPED)
+        [one, two] = [(each.record.partition, each.record.offset) for each in broken[:2]]
+        await log.settle([one, two], Settlement.DROPPED)
+        await log.settle([two], Settlement.RETRIED)
+        assert await set_aside(log) == [broken[2]]
+
+    async with opener() as log:
+        assert await set_aside(log) == [broken[2]]
+        # Another reader of the same record, such as a replay, brings it back no more.
+        await log.dead_letter([broken[0], broken[3]])
+        assert await set_aside(log) == broken[2:]
+
+
+async def test_a_letter_is_tried_again_as_it_was_and_counts_on(log: EventLog) -> None:
+    await log.append([NewRecord(b"agent", b"\xff broken", {"schema": b"9", "kind": b"put"})])
+    [broken] = await read_all(log, "indexer", 1)
+    await log.dead_letter([DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=2)])
+    [stored] = [each async for each in log.dead_letters()]
+    await log.append([letters.again(stored)])
+    await log.settle([stored.place], Settlement.RETRIED)
+
+    retried = (await read_all(log, "indexer", 2))[1]
+    assert (retried.key, retried.value) == (broken.key, broken.value)
+    assert dict(broken.headers).items() <= dict(retried.headers).items()
+    assert letters.first_appended_at(retried) == broken.appended_at
+    once_more = letters.counted(DeadLetter(retried, "undecodable", "still none"))
+    assert once_more.attempts == 3
+
+    await log.dead_letter([once_more])
+    [back] = [each async for each in log.dead_letters()]
+    assert (back.letter, back.failed_at) == (once_more, stored.failed_at)
 
 
 async def test_the_retention_can_be_asked_for(log: EventLog) -> None:

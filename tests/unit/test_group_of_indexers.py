@@ -18,6 +18,7 @@ from engram.memories import PageQuery, Scope
 from engram.ports import NewRecord
 from engram.wiring import Runtime
 from stream_workers.runner import BatchLimits, Indexer
+from tests.parts import letters as set_aside
 from tests.parts import open_parts, pipeline_over, put
 
 PARTITIONS = 6
@@ -129,7 +130,7 @@ async def test_bad_records_become_dead_letters_and_their_partitions_go_on(group:
         await log.append([*good[:10], *bad.values(), *good[10:]])
         async with group.member():
             await finished(group, log)
-        letters = [stored.letter for stored in await log.dead_letters(100)]
+        letters = [stored.letter for stored in await set_aside(log)]
     assert await group.stored() == 30
     assert {letter.reason for letter in letters} == set(bad)
     for letter in letters:
