@@ -32,6 +32,16 @@ _INT64 = range(-(2**63), 2**63)
 
 AgentId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_AGENT_ID_CHARS)]
 PlayerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+Seconds: TypeAlias = Annotated[
+    float, Meta(ge=0, description="Seconds from the acceptance; absent = the default, 0 = for ever.")
+]
+EventId: TypeAlias = Annotated[
+    str,
+    Meta(
+        max_length=256,
+        description="The producer's own, unique within its server and agent. Without one, a retry makes a second memory.",
+    ),
+]
 _Empty: TypeAlias = Annotated[list[Any], Meta(max_length=0)]
 """Lua has one type for objects and lists: an empty table may arrive as either."""
 Details: TypeAlias = dict[str, Any] | _Empty | None
@@ -52,17 +62,19 @@ class Event(msgspec.Struct, omit_defaults=True):
     """
 
     agent_id: AgentId
-    id: Annotated[str, Meta(max_length=256)] | None = None
+    id: EventId | None = None
     type: Annotated[str, Meta(max_length=64)] | None = None
-    text: str | None = None
+    text: (
+        Annotated[str, Meta(description="Where it is missing, it is told from `type` and `data`.")] | None
+    ) = None
     data: Details = None
     metadata: Details = None
     player: Annotated[str, Meta(max_length=256)] | None = None
     pos: Place | _Empty | None = None
     tick: float | None = None
-    time: float | None = None
+    time: Annotated[float, Meta(description="Unix seconds; default the acceptance.")] | None = None
     importance: Annotated[float, Meta(ge=0, le=10)] | None = None
-    ttl: Annotated[float, Meta(ge=0)] | None = None
+    ttl: Seconds | None = None
 
     def check(self) -> None:
         """What types cannot say. Raises InvalidEvent."""

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import msgspec
 from starlette.responses import Response
@@ -19,64 +18,35 @@ from starlette.responses import Response
 from engram import events, opaque
 from engram.errors import InvalidRequest
 from engram.http.access import Grant
-from engram.http.call import MAX_AGENT_ID_CHARS, Call, Refused, reply
+from engram.http.call import Call, Refused, reply
+from engram.http.openapi import OLDER
 from engram.http.operations import Operation
 from engram.identity import Pseudonyms
 from engram.memories import SubjectKind
 from engram.ports import ErasureLedger, EventLog, Watermarks
+from producers import examples
 from producers.acceptance import APPEND_TIMEOUT_S, Acceptance, within
-from producers.admission import AgentId, PlayerName
+from producers.wire import (
+    AgentPlace,
+    ErasurePlace,
+    ErasureProgress,
+    ErasureReceipt,
+    MemoryPlace,
+    Nothing,
+    OfAgent,
+    PlayerPlace,
+    SomeSubject,
+    Subject,
+    Succeeded,
+)
 
 DEAD_LETTER_LIFE_S = 14 * 86_400.0
 
+_IDEMPOTENT = (
+    "It may be repeated, and is accepted for what is not there. From the moment that it is processed (`token`) no read"
+    " shows what it took."
+)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """No parameters: a misspelt deletion must not be another deletion."""
-
-
-class OfAgent(msgspec.Struct, forbid_unknown_fields=True):
-    """Whose memory it is."""
-
-    agent_id: AgentId
-
-
-class Subject(msgspec.Struct, forbid_unknown_fields=True):
-    """Exactly one of: `agent_id` with `memory_id`, `agent_id`, `player`. A null is refused: it may be a mistake."""
-
-    agent_id: AgentId | msgspec.UnsetType = msgspec.UNSET
-    memory_id: str | msgspec.UnsetType = msgspec.UNSET
-    player: PlayerName | msgspec.UnsetType = msgspec.UNSET
-
-
-class SomeSubject(msgspec.Struct, forbid_unknown_fields=True):
-    """Exactly one of: `agent_id`, `player`."""
-
-    agent_id: AgentId | msgspec.UnsetType = msgspec.UNSET
-    player: PlayerName | msgspec.UnsetType = msgspec.UNSET
-
-
-class ErasureReceipt(msgspec.Struct):
-    """The erasure is durable. `token` is that of a write."""
-
-    erasure_id: str
-    token: str
-
-
-class ErasureProgress(msgspec.Struct):
-    """`done`: no read shows what it took. Unix seconds: when the log and the dead letters no longer hold it."""
-
-    erasure_id: str
-    state: Literal["running", "done"]
-    log_gone_by: float
-    dead_letters_gone_by: float
-
-
-class Succeeded(msgspec.Struct):
-    """It is durable."""
-
-    success: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,42 +115,83 @@ class Erasures:
 
     def operations(self) -> list[Operation]:
         """The routes that delete."""
-        write = partial(Operation, needs=Grant.ERASE, answer=ErasureReceipt, status=202)
-        memory, agent, player = "Delete one memory", "Erase an agent", "Erase a player"
+        route = partial(Operation, needs=Grant.ERASE, topic="Deletions")
+        write = partial(route, answer=ErasureReceipt, status=202, details=_IDEMPOTENT)
         return [
-            write("DELETE", "/v1/memories/{memory_id}", self._on_memory, memory, params=OfAgent),
-            write("DELETE", "/v1/agents/{agent_id}", self._on_agent, agent),
-            write("DELETE", "/v1/players/{name}", self._on_player, player),
-            write("POST", "/v1/erasures", self._on_subject, "Any of these, by POST", body=Subject),
+            write(
+                "DELETE",
+                "/v1/memories/{id}",
+                self._on_memory,
+                "Delete one memory",
+                place=MemoryPlace,
+                params=OfAgent,
+                example=examples.DELETE_MEMORY,
+            ),
+            write(
+                "DELETE",
+                "/v1/agents/{agent_id}",
+                self._on_agent,
+                "Erase an agent",
+                place=AgentPlace,
+                params=Nothing,
+                example=examples.ERASE_AGENT,
+            ),
+            write(
+                "DELETE",
+                "/v1/players/{name}",
+                self._on_player,
+                "Erase a player",
+                place=PlayerPlace,
+                params=Nothing,
+                example=examples.ERASE_PLAYER,
+            ),
             write(
                 "POST",
-                "/memory/delete",
-                self._on_forget,
-                f"{agent}, or a player",
-                body=SomeSubject,
-                answer=Succeeded,
+                "/v1/erasures",
+                self._on_subject,
+                "Any of these, by POST",
+                params=Nothing,
+                body=Subject,
+                example=examples.ERASE,
             ),
-            Operation(
+            route(
                 "GET",
                 "/v1/erasures/{erasure_id}",
                 self._on_progress,
                 "How far an erasure has come",
-                Grant.ERASE,
-                ErasureProgress,
+                answer=ErasureProgress,
+                place=ErasurePlace,
+                params=Nothing,
+                also={404: "No erasure has this id."},
+                example=examples.PROGRESS,
+            ),
+            write(
+                "POST",
+                "/memory/delete",
+                self._on_forget,
+                "Erase an agent, or a player",
+                answer=Succeeded,
+                params=Nothing,
+                body=SomeSubject,
+                topic=OLDER,
+                example=examples.FORGET,
             ),
         ]
 
     async def _on_memory(self, call: Call) -> Response:
         of = call.params(OfAgent)
-        return reply(await self.delete_memory(call.tenant, of.agent_id, call.path("memory_id")), 202)
+        return reply(
+            await self.delete_memory(call.tenant, of.agent_id, call.place(MemoryPlace).id),
+            202,
+        )
 
     async def _on_agent(self, call: Call) -> Response:
         call.params(Nothing)
-        return reply(await self.erase_agent(call.tenant, _name(call, "agent_id")), 202)
+        return reply(await self.erase_agent(call.tenant, call.place(AgentPlace).agent_id), 202)
 
     async def _on_player(self, call: Call) -> Response:
         call.params(Nothing)
-        return reply(await self.erase_player(call.tenant, _name(call, "name")), 202)
+        return reply(await self.erase_player(call.tenant, call.place(PlayerPlace).name), 202)
 
     async def _on_subject(self, call: Call) -> Response:
         call.params(Nothing)
@@ -212,7 +223,7 @@ class Erasures:
 
     async def _on_progress(self, call: Call) -> Response:
         call.params(Nothing)
-        progress = await self.progress(call.tenant, call.path("erasure_id"))
+        progress = await self.progress(call.tenant, call.place(ErasurePlace).erasure_id)
         if progress is None:
             raise Refused(404, "not_found", "no erasure has this id")
         return reply(progress)
@@ -222,10 +233,3 @@ def _canonical(memory_id: str) -> str | None:
     """The id as memories carry it. None for what is no UUID: no memory has such an id."""
     lower = memory_id.lower()
     return lower if _UUID.fullmatch(lower) else None
-
-
-def _name(call: Call, parameter: str) -> str:
-    value = call.path(parameter)
-    if not 1 <= len(value) <= MAX_AGENT_ID_CHARS:
-        raise InvalidRequest(f"1 to {MAX_AGENT_ID_CHARS} characters", path=parameter)
-    return value

@@ -65,6 +65,7 @@ class Tail:
                 "Memories as they become findable",
                 Grant.ADMIN,
                 TailLine,
+                hidden=True,
             )
         ]
 

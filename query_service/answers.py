@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
-from query_service.wire import FoundMemory, GotMemory, StoredMemory
+from query_service.wire import ContextMemories, FoundMemory, GotMemory, StoredMemory
 
 if TYPE_CHECKING:
     from engram.memories import Memory
@@ -62,14 +62,12 @@ def encode_context(asked: ContextQuestion, found: Excerpt) -> bytes:
     """The memories of a context and their text, as JSON."""
     agents = asked.question.agents
     return _encoder.encode(
-        {
-            "recent": [stored(memory, agents) for memory in found.recent],
-            "relevant": [
-                FoundMemory(*_fields(one.memory, agents), score=one.score) for one in found.relevant
-            ],
-            "text": found.text,
-            "tokens": found.tokens,
-        }
+        ContextMemories(
+            recent=[stored(memory, agents) for memory in found.recent],
+            relevant=[FoundMemory(*_fields(one.memory, agents), score=one.score) for one in found.relevant],
+            text=found.text,
+            tokens=found.tokens,
+        )
     )
 
 

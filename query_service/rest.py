@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from engram.errors import InvalidRequest
 from engram.http.access import Grant
-from engram.http.call import MAX_AGENT_ID_CHARS, Call, Refused, decode, refusal, reply, reply_encoded
+from engram.http.call import Call, Refused, decode, refusal, reply, reply_encoded
 from engram.http.limits import NO_LIMITS, Limits
+from engram.http.openapi import OLDER
 from engram.http.operations import Operation
 from engram.memories import And, Condition, Field, Filter, Op
 from engram.opaque import parse_cursor
-from query_service import browse
+from query_service import browse, examples
 from query_service.answers import encode_context, encode_found, encode_got, stored
 from query_service.questions import (
     Named,
@@ -27,6 +29,7 @@ from query_service.questions import (
 )
 from query_service.recall import Answer
 from query_service.wire import (
+    AgentPlace,
     AgentsAnswer,
     AgentsParams,
     BatchAnswer,
@@ -34,6 +37,7 @@ from query_service.wire import (
     ContextAnswer,
     Get,
     GetAnswer,
+    MemoryPlace,
     NoParams,
     OneParams,
     RawBatch,
@@ -59,74 +63,88 @@ T = TypeVar("T")
 def operations(recall: Recall, limits: Limits = NO_LIMITS) -> list[Operation]:
     """What the query service offers, for `engram.http.operations.application`."""
     routes = _Routes(recall, limits)
-    read = Grant.QUERY
+    read = partial(Operation, needs=Grant.QUERY, params=NoParams, topic="Reads")
     agent = "/v1/agents/{agent_id}"
     return [
-        Operation(
+        read(
             "POST",
             "/v1/memories/search",
             routes.search,
             "The memories that answer best",
-            read,
-            SearchAnswer,
-            Search,
+            answer=SearchAnswer,
+            body=Search,
+            also={403: "The key lacks the scope: `query`, for the whole tenant `admin` as well."},
+            example=examples.SEARCH,
         ),
-        Operation(
+        read(
             "POST",
             "/v1/memories/search/batch",
             routes.batch,
             "Up to 64 searches, each answered or refused on its own",
-            read,
-            BatchAnswer,
-            SearchBatch,
+            answer=BatchAnswer,
+            body=SearchBatch,
+            example=examples.BATCH,
         ),
-        Operation(
+        read(
             "GET",
             "/v1/memories/{id}",
             routes.one,
             "One memory of an agent",
-            read,
-            StoredMemory,
+            answer=StoredMemory,
+            place=MemoryPlace,
             params=OneParams,
+            also={404: "This agent has no such memory."},
+            example=examples.ONE,
         ),
-        Operation(
+        read(
             "GET",
             f"{agent}/memories",
             routes.recent,
             "An agent's memories in order, page by page",
-            read,
-            RecentAnswer,
+            answer=RecentAnswer,
+            place=AgentPlace,
             params=RecentParams,
+            example=examples.RECENT,
         ),
-        Operation(
+        read(
             "GET",
             f"{agent}/summary",
             routes.summary,
             "What an agent has",
-            read,
-            SummaryAnswer,
-            params=NoParams,
+            answer=SummaryAnswer,
+            place=AgentPlace,
+            example=examples.SUMMARY,
         ),
-        Operation(
+        read(
             "GET",
             "/v1/agents",
             routes.agents,
             "The agents with the most memories",
-            Grant.ADMIN,
-            AgentsAnswer,
+            needs=Grant.ADMIN,
+            answer=AgentsAnswer,
             params=AgentsParams,
+            example=examples.AGENTS,
         ),
-        Operation(
+        read(
             "POST",
             f"{agent}/context",
             routes.context,
             "The most relevant and the newest memories within a budget of tokens, as text for a prompt",
-            read,
-            ContextAnswer,
-            Context,
-            params=NoParams,
+            answer=ContextAnswer,
+            place=AgentPlace,
+            body=Context,
+            example=examples.CONTEXT,
         ),
-        Operation("POST", "/memory/get", routes.get, "A search in its older form", read, GetAnswer, Get),
+        read(
+            "POST",
+            "/memory/get",
+            routes.get,
+            "A search in its older form",
+            answer=GetAnswer,
+            body=Get,
+            topic=OLDER,
+            example=examples.GET,
+        ),
     ]
 
 
@@ -180,7 +198,7 @@ class _Routes:
         agents = named(self._recall.pseudonyms, call.tenant, [params.agent_id])
         await self._limits.queries(call.principal, agents.scope.agents)
         with self._timed("one"):
-            memory = await browse.one(self._recall, agents, call.path("id"))
+            memory = await browse.one(self._recall, agents, call.place(MemoryPlace).id)
         if memory is None:
             raise Refused(404, "not_found", "this agent has no such memory")
         return reply(stored(memory, agents))
@@ -224,9 +242,7 @@ class _Routes:
             return error
 
     def _agent(self, call: Call) -> tuple[Named, str]:
-        name = call.path("agent_id")
-        if len(name) > MAX_AGENT_ID_CHARS:
-            raise InvalidRequest(f"an agent id has {MAX_AGENT_ID_CHARS} characters at most", path="agent_id")
+        name = call.place(AgentPlace).agent_id
         return named(self._recall.pseudonyms, call.tenant, [name]), name
 
     def _where(self, params: RecentParams, tenant: str) -> Filter:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from engram.http.answers import ErrorBody
 from engram.http.call import MAX_AGENT_ID_CHARS
-from engram.http.openapi import ErrorBody
 
 MAX_SEARCHES = 64
 MAX_AGENTS = 64
@@ -27,12 +27,24 @@ MAX_TOKEN_BUDGET = 100_000
 AgentId = Annotated[str, Meta(min_length=1, max_length=MAX_AGENT_ID_CHARS)]
 Query = Annotated[str, Meta(min_length=1, max_length=8192)]
 TopK = Annotated[float, Meta(ge=1, le=MAX_K, multiple_of=1, description="A whole number; default 5.")]
+After = Annotated[
+    str,
+    Meta(description="The token of a write: the search waits until that was processed, at most `wait_ms`."),
+]
+WaitMs = Annotated[float, Meta(ge=0, le=60_000, description="Milliseconds; default 500.")]
 Filters = Annotated[
     dict[str, Any],
     Meta(
-        description="Equality, a list for any of, operators eq ne in nin gt gte lt lte contains exists, AND OR NOT."
+        description=(
+            "All entries must hold. A value asks for equality, a list for any of its values, an object for all of its"
+            " operators: `eq ne in nin gt gte lt lte contains exists`. `AND` and `OR` take a list of filters, `NOT` a"
+            " filter. At most 32 conditions, 4 deep. `type`, `tick`, `timestamp`, `importance`, `player`, `server`,"
+            " `pos.x`, `pos.y` and `pos.z` are the memory's own, any other name is metadata."
+        )
     ),
 ]
+Bound = Annotated[float, Meta(description="Inclusive.")]
+Time = Annotated[float, Meta(description="Unix seconds, inclusive.")]
 Mode = Literal["dense", "keyword", "hybrid"]
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
 
@@ -63,7 +75,11 @@ class Weights(_Request):
 
 
 class Search(_Request):
-    """A search. Exactly one of agent_id, agent_ids and scope. Without a query: newest first."""
+    """A search. Exactly one of `agent_id`, `agent_ids` and `scope` is needed.
+
+    `mode`: `dense` (default), `keyword` (BM25) or `hybrid`. Without a query there is none: newest first, or by the
+    weights that remain.
+    """
 
     agent_id: AgentId | None = None
     agent_ids: Annotated[list[AgentId], Meta(min_length=1, max_length=MAX_AGENTS)] | None = None
@@ -74,10 +90,10 @@ class Search(_Request):
     near: Near | None = None
     mode: Mode | None = None
     weights: Weights | None = None
-    min_score: float | None = None
-    explain: bool | None = None
-    after: str | None = None
-    wait_ms: Annotated[float, Meta(ge=0, le=60_000)] | None = None
+    min_score: Annotated[float, Meta(description="Held against the final score.")] | None = None
+    explain: Annotated[bool, Meta(description="Whether to give the parts of the score.")] | None = None
+    after: After | None = None
+    wait_ms: WaitMs | None = None
 
 
 class SearchBatch(_Request):
@@ -123,8 +139,20 @@ class Context(_Request):
         | None
     ) = None
     filters: Filters | None = None
-    after: str | None = None
-    wait_ms: Annotated[float, Meta(ge=0, le=60_000)] | None = None
+    after: After | None = None
+    wait_ms: WaitMs | None = None
+
+
+class AgentPlace(Struct):
+    """An agent, known or not: one without memories has none to show."""
+
+    agent_id: AgentId
+
+
+class MemoryPlace(Struct):
+    """A memory's id."""
+
+    id: str
 
 
 class OneParams(_Request):
@@ -134,17 +162,17 @@ class OneParams(_Request):
 
 
 class RecentParams(_Request):
-    """Bounds are inclusive, times Unix seconds; `filters` is percent-encoded JSON."""
+    """Which memories, and in which order."""
 
     order: Literal["recent", "oldest"] = "recent"
     limit: Limit = 20
-    cursor: str | None = None
+    cursor: Annotated[str, Meta(description="The `next_cursor` of the page before.")] | None = None
     type: str | None = None
-    tick_from: float | None = None
-    tick_to: float | None = None
-    since: float | None = None
-    until: float | None = None
-    filters: str | None = None
+    tick_from: Bound | None = None
+    tick_to: Bound | None = None
+    since: Time | None = None
+    until: Time | None = None
+    filters: Annotated[str, Meta(description="A JSON object: the filters of a search.")] | None = None
 
 
 class AgentsParams(_Request):
@@ -239,7 +267,16 @@ class RecentAnswer(Struct):
     total: int
 
 
-class ContextAnswer(Struct):
+class ContextMemories(Struct):
+    """What a context holds, before it is said how it was come by."""
+
+    recent: Sequence[StoredMemory]
+    relevant: Sequence[FoundMemory]
+    text: str
+    tokens: int
+
+
+class ContextAnswer(ContextMemories):
     """Memories for a prompt. None stands in both lists, and what did not fit whole stands in neither.
 
     `relevant` by score, `recent` from the newest; `text` holds them all, the oldest first, one line each: the time
@@ -247,10 +284,6 @@ class ContextAnswer(Struct):
     model counts them.
     """
 
-    recent: Sequence[StoredMemory]
-    relevant: Sequence[FoundMemory]
-    text: str
-    tokens: int
     cache: Literal["hit", "miss", "off"]
     fresh: bool
     took_ms: float

@@ -43,6 +43,7 @@ def _operation(task: Task) -> Operation:
         Grant.ADMIN,
         Outcome,
         body=task.wants,
+        hidden=True,
     )
 
 

@@ -8,7 +8,7 @@ import uuid
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from engram.errors import InvalidRequest, Overloaded, RateLimited, Refusal, Unavailable
 from engram.http.access import Forbidden, Grant, Principal, Unauthenticated
+from engram.http.answers import ErrorAnswer, ErrorBody
 
 MAX_BODY_BYTES = 2**20
 MAX_AGENT_ID_CHARS = 256
@@ -66,6 +67,10 @@ class Call:
             return unquote_to_bytes(self.request.path_params[name]).decode()
         except UnicodeDecodeError as error:
             raise InvalidRequest("not percent-encoded UTF-8", path=name) from error
+
+    def place(self, kind: type[T]) -> T:
+        """The parameters of the path as a struct whose fields are all texts. Raises InvalidRequest."""
+        return _convert({name: self.path(name) for name in self.request.path_params}, kind)
 
     def params(self, kind: type[T]) -> T:
         """The query string as a struct whose fields are all texts. Raises InvalidRequest."""
@@ -199,7 +204,7 @@ def reply_encoded(body: bytes, status: int = 200) -> Response:
 def refusal(error: Exception, request_id: str) -> Response:
     """The answer to a call that failed: the contract's error object, and when to try again."""
     headers: dict[str, str] = {}
-    top: dict[str, Any] = {}
+    wait: int | msgspec.UnsetType = msgspec.UNSET
     match error:
         case Refused():
             status, code, message, details = error.status, error.code, error.message, dict(error.details)
@@ -216,12 +221,11 @@ def refusal(error: Exception, request_id: str) -> Response:
         case Unavailable():
             status, code = _outage(error)
             message, details = error.message, {"retry_after_ms": error.retry_after_ms}
-            top["retry_after_ms"] = error.retry_after_ms  # a Luanti mod sees no headers
+            wait = error.retry_after_ms  # a Luanti mod sees no headers
             headers["Retry-After"] = str(max(1, -(-error.retry_after_ms // 1000)))
         case _:
             status, code, message, details = 500, "internal", "an error of ours; the log has it", {}
-    body = {"code": code, "message": message, "details": details, "request_id": request_id, **top}
-    return reply({"error": body, **top}, status, headers)
+    return reply(ErrorAnswer(ErrorBody(code, message, details, request_id, wait), wait), status, headers)
 
 
 def _outage(error: Unavailable) -> tuple[int, str]:

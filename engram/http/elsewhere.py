@@ -19,7 +19,7 @@ WRITES = Elsewhere(
     (
         ("POST", "/v1/events"),
         ("POST", "/memory/put"),
-        ("DELETE", "/v1/memories/{memory_id}"),
+        ("DELETE", "/v1/memories/{id}"),
         ("DELETE", "/v1/agents/{agent_id}"),
         ("DELETE", "/v1/players/{name}"),
         ("POST", "/v1/erasures"),

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from engram import __version__
-from engram.http.openapi import STYLE
+from engram.http.docs import STYLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,155 +2,286 @@
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
 
 from engram import __version__
+from engram.http.answers import ErrorAnswer
 
 if TYPE_CHECKING:
     from engram.http.operations import Operation
 
-_REF = "#/components/schemas/{name}"
-_SCHEME = "key"
+OLDER = "Under older names"
+SERVICE = "The service itself"
+"""The topics that come last."""
+
+JSON = "application/json"
+SCHEME = "key"
+_SCHEMAS = "#/components/schemas/{name}"
+_RESPONSES = "#/components/responses/"
+_HEADERS = "#/components/headers/"
+_OK = 300
+"""Statuses below it are those of success."""
+
+_ABOUT = (
+    "Memory for game agents. JSON both ways; ids in paths are percent-encoded; there are no redirects."
+    " Every POST takes PUT as the same. Times are Unix seconds, places are in nodes, numbers may arrive as 3.0, and"
+    " null is the same as leaving a field out unless the field says otherwise. An unknown field of a read is refused,"
+    " one of an event is ignored. `X-Request-Id`, at most 64 letters, digits, dots, dashes and underscores, names a"
+    " request in logs and answers; one is made where none is sent."
+)
+_PACKED = "As it is, or packed with `Content-Encoding: gzip` or `zstd`; 1 MiB at most when unpacked."
+
+_SUCCESS = {200: "Done", 202: "Accepted: it is durable"}
+_ERRORS = {
+    400: (
+        "BadRequest",
+        "It can never succeed as it is. `error.details.path` names the field at fault, if one is.",
+    ),
+    401: ("Unauthorized", "No key, or none that is valid."),
+    403: ("Forbidden", "The key lacks the scope."),
+    404: ("NotFound", "There is no such thing."),
+    413: ("TooLarge", "The body or what it holds is more than one request may carry."),
+    415: ("UnknownEncoding", "A `Content-Encoding` other than identity, gzip and zstd."),
+    429: ("TooManyRequests", "Nothing of it was done: the caller is over its rate, or a queue is full."),
+    503: (
+        "Unavailable",
+        "A part that this needs is away. The same request, with the same ids, may succeed later.",
+    ),
+}
+_LATER = frozenset({429, 503})
+_CHALLENGED = 401
+_KEYS = frozenset({401, 403})
 
 
-class ErrorBody(msgspec.Struct):
-    """What went wrong. `details.path` names the field at fault."""
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One call as it is shown: the parameters of the path and of the query, the body, and what it answers."""
 
-    code: str
-    message: str
-    details: dict[str, Any]
-    request_id: str
-    retry_after_ms: int | None = None
-
-
-class ErrorAnswer(msgspec.Struct):
-    """The answer to every call that failed."""
-
-    error: ErrorBody
-    retry_after_ms: int | None = None
+    answer: Any
+    body: Any = None
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Any] = field(default_factory=dict)
 
 
-def document(service: str, operations: Sequence[Operation], *, needs_keys: bool = False) -> bytes:
-    """OpenAPI 3.1 as JSON; with keys, it names the scheme and the scope that each operation needs."""
-    types = [kind for op in operations for kind in (op.body, op.answer, op.params) if kind is not None]
-    schemas, components = msgspec.json.schema_components([*types, ErrorAnswer], ref_template=_REF)
-    by_type = {id(kind): schema for kind, schema in zip([*types, ErrorAnswer], schemas, strict=True)}
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A GET without parameters that is open to everybody. `answer` is a type where it is JSON.
+
+    `statuses`: what each means.
+    """
+
+    path: str
+    summary: str
+    media: str = JSON
+    answer: Any = None
+    statuses: Mapping[int, str] = field(default_factory=lambda: {200: "Done"})
+
+
+def document(
+    service: str,
+    operations: Sequence[Operation],
+    pages: Sequence[Page] = (),
+    *,
+    needs_keys: bool = False,
+    other: str | None = None,
+) -> bytes:
+    """OpenAPI 3.1 as JSON; with keys, it names the scheme and the scope that each operation needs.
+
+    Operations that are hidden are left out. `other`: the service of the same deployment that does the rest.
+    """
+    shown = [op for op in operations if not op.hidden]
+    schemas = _Schemas(
+        [ErrorAnswer, *(op.body for op in shown), *(op.answer for op in shown), *_answers(pages)]
+    )
     paths: dict[str, dict[str, Any]] = {}
-    for op in operations:
+    for op in shown:
         for method in op.methods:
-            described = _operation(op, method, by_type, components)
-            if needs_keys:
-                described["security"] = [{_SCHEME: [op.needs]}]
+            described = _operation(op, method, schemas, needs_keys=needs_keys)
             paths.setdefault(op.path, {})[method.lower()] = described
-    parts: dict[str, Any] = {"schemas": components}
-    if needs_keys:
-        parts["securitySchemes"] = {
-            _SCHEME: {"type": "http", "scheme": "bearer", "bearerFormat": "ID.SECRET"}
-        }
+    for page in pages:
+        paths[page.path] = {"get": _page(page, schemas, needs_keys=needs_keys)}
     return orjson.dumps(
         {
             "openapi": "3.1.0",
-            "info": {"title": f"Engram {service}", "version": __version__},
+            "info": {
+                "title": "Engram" if service == "engram" else f"Engram {service}",
+                "version": __version__,
+                "description": _ABOUT if other is None else f"{_ABOUT} The rest is answered by {other}.",
+                "license": {"name": "MIT", "identifier": "MIT"},
+            },
+            "tags": [{"name": topic} for topic in _topics(shown)],
             "paths": paths,
-            "components": parts,
-        }
+            "components": _components(schemas, needs_keys=needs_keys),
+        },
+        option=orjson.OPT_NON_STR_KEYS,
     )
 
 
-def _operation(
-    op: Operation, method: str, by_type: dict[int, dict[str, Any]], components: dict[str, Any]
-) -> dict[str, Any]:
-    words = re.findall(r"[a-z]+", f"{method} {op.path}".lower())
-    errors = {"description": "An error", "content": _json(by_type[id(ErrorAnswer)])}
-    described: dict[str, Any] = {
-        "operationId": "_".join(words),
-        "summary": op.summary,
-        "parameters": _path_parameters(op.path),
+class _Schemas:
+    """The JSON Schemas of some types, and what they refer to."""
+
+    def __init__(self, kinds: Iterable[Any]) -> None:
+        chosen = [kind for kind in kinds if kind is not None]
+        schemas, self.components = msgspec.json.schema_components(chosen, ref_template=_SCHEMAS)
+        self._by_kind = {id(kind): schema for kind, schema in zip(chosen, schemas, strict=True)}
+
+    def of(self, kind: object) -> dict[str, Any]:
+        return self._by_kind[id(kind)]
+
+
+def _topics(operations: Sequence[Operation]) -> list[str]:
+    """In the order in which they are best read."""
+    topics = dict.fromkeys([*(op.topic for op in operations), SERVICE])
+    return sorted(topics, key=lambda topic: topic in {OLDER, SERVICE})
+
+
+def _answers(pages: Sequence[Page]) -> list[Any]:
+    return [page.answer for page in pages]
+
+
+def _components(schemas: _Schemas, *, needs_keys: bool) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "schemas": schemas.components,
         "responses": {
-            str(op.status): {"description": "Success", "content": _json(by_type[id(op.answer)])},
-            "4XX": errors,
-            "5XX": errors,
+            name: {
+                "description": description,
+                "headers": _headers(status),
+                "content": {JSON: {"schema": schemas.of(ErrorAnswer)}},
+            }
+            for status, (name, description) in _ERRORS.items()
+            if needs_keys or status not in _KEYS
+        },
+        "headers": {
+            "X-Request-Id": {
+                "description": "By which the logs speak of this request: the caller's own, or a new one.",
+                "schema": {"type": "string"},
+            },
+            "Retry-After": {
+                "description": "Seconds, `retry_after_ms` rounded up.",
+                "schema": {"type": "integer", "minimum": 1},
+            },
         },
     }
+    if needs_keys:
+        parts["securitySchemes"] = {
+            SCHEME: {"type": "http", "scheme": "bearer", "bearerFormat": "ID.SECRET"},
+        }
+        parts["headers"]["WWW-Authenticate"] = {"schema": {"const": "Bearer"}}
+    return parts
+
+
+def _headers(status: int) -> dict[str, Any]:
+    names = ["X-Request-Id"]
+    if status in _LATER:
+        names.append("Retry-After")
+    if status == _CHALLENGED:
+        names.append("WWW-Authenticate")
+    return {name: {"$ref": _HEADERS + name} for name in names}
+
+
+def _operation(op: Operation, method: str, schemas: _Schemas, *, needs_keys: bool) -> dict[str, Any]:
+    example = op.example or Example(None)
+    described: dict[str, Any] = {
+        "operationId": _operation_id(method, op.path),
+        "summary": op.summary,
+        "tags": [op.topic],
+        "parameters": [
+            *_parameters("path", op.place, example.path),
+            *_parameters("query", op.params, example.query),
+        ],
+    }
+    if op.details:
+        described["description"] = op.details
     if op.body is not None:
-        described["requestBody"] = {"required": True, "content": _json(by_type[id(op.body)])}
-    if op.params is not None:
-        described["parameters"] += _query_parameters(by_type[id(op.params)], components)
+        described["requestBody"] = {
+            "required": True,
+            "description": _PACKED,
+            "content": {JSON: _media(schemas.of(op.body), example.body)},
+        }
+    described["responses"] = _responses(op, schemas, needs_keys=needs_keys)
+    if needs_keys:
+        described["security"] = [{SCHEME: [op.needs]}]
     return described
 
 
-def _json(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": schema}}
+def _operation_id(method: str, path: str) -> str:
+    return "_".join(re.findall(r"[a-z0-9]+", f"{method} {path}".lower()))
 
 
-def _path_parameters(path: str) -> list[dict[str, Any]]:
+def _media(schema: dict[str, Any], example: object) -> dict[str, Any]:
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
+
+
+def _responses(op: Operation, schemas: _Schemas, *, needs_keys: bool) -> dict[str, Any]:
+    meanings: dict[int, str] = {op.status: _SUCCESS[op.status], 400: "", 401: "", 403: "", 429: "", 503: ""}
+    if op.body is not None:
+        meanings |= {413: "", 415: ""}
+    meanings |= op.also
+    if not needs_keys:
+        meanings = {status: meaning for status, meaning in meanings.items() if status not in _KEYS}
+    example = None if op.example is None else op.example.answer
+    found: dict[str, Any] = {}
+    for status, meaning in sorted(meanings.items()):
+        if status >= _OK:
+            found[str(status)] = {"$ref": _RESPONSES + _ERRORS[status][0]}
+            if meaning:
+                found[str(status)]["description"] = meaning
+        else:
+            found[str(status)] = {
+                "description": meaning,
+                "headers": _headers(status),
+                "content": {JSON: _media(schemas.of(op.answer), example if status == op.status else None)},
+            }
+    return found
+
+
+def _parameters(where: str, kind: Any, example: Mapping[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401 (a type)
+    """The fields of a struct as parameters. Null means nothing in an address, so it is left out."""
+    if kind is None:
+        return []
+    schema = msgspec.json.schema(kind)
+    schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", path)
+        _parameter(where, name, one, required=name in schema["required"], example=example.get(name))
+        for name, one in schema["properties"].items()
     ]
 
 
-def _query_parameters(schema: dict[str, Any], components: dict[str, Any]) -> list[dict[str, Any]]:
-    schema = components[schema["$ref"].rpartition("/")[2]]
-    required = schema.get("required", [])
-    return [
-        {"name": name, "in": "query", "required": name in required, "schema": described}
-        for name, described in schema["properties"].items()
-    ]
+def _parameter(
+    where: str, name: str, schema: dict[str, Any], *, required: bool, example: object
+) -> dict[str, Any]:
+    schema = dict(schema)
+    if "anyOf" in schema:
+        choices = [choice for choice in schema.pop("anyOf") if choice != {"type": "null"}]
+        schema |= choices[0] if len(choices) == 1 else {"anyOf": choices}
+    if schema.get("default", ...) is None:
+        del schema["default"]
+    described: dict[str, Any] = {"name": name, "in": where, "required": required}
+    if description := schema.pop("description", None):
+        described["description"] = description
+    described["schema"] = schema
+    return described if example is None else {**described, "example": example}
 
 
-def render(description: bytes) -> str:
-    """The document as a page that needs nothing from anywhere else."""
-    api = orjson.loads(description)
-    rows = [
-        f"<section><h2><b>{method.upper()}</b> <code>{html.escape(path)}</code></h2>"
-        f"<p>{html.escape(op['summary'])}{_needs(op)}</p>{_details(op)}</section>"
-        for path, methods in api["paths"].items()
-        for method, op in methods.items()
-        if method != "put"
-    ]
-    types = [
-        f"<details id='{html.escape(name)}'><summary><code>{html.escape(name)}</code></summary>{_pre(schema)}</details>"
-        for name, schema in api["components"]["schemas"].items()
-    ]
-    title = html.escape(api["info"]["title"])
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-        f"<main><h1>{title}</h1><p>Version {html.escape(api['info']['version'])} ·"
-        " <a href=/openapi.json>openapi.json</a> · every POST takes PUT as the same</p>"
-        f"{''.join(rows)}<h1>Types</h1>{''.join(types)}</main></html>"
-    )
-
-
-def _needs(op: dict[str, Any]) -> str:
-    scopes = [scope for scheme in op.get("security", ()) for scope in scheme[_SCHEME]]
-    return "".join(f" · key with the scope <code>{html.escape(scope)}</code>" for scope in scopes)
-
-
-def _details(op: dict[str, Any]) -> str:
-    parts = [("Parameters", op["parameters"])] if op["parameters"] else []
-    if body := op.get("requestBody"):
-        parts.append(("Body", body["content"]["application/json"]["schema"]))
-    status, answer = next(iter(op["responses"].items()))
-    parts.append((f"Answer {status}", answer["content"]["application/json"]["schema"]))
-    return "".join(f"<details><summary>{name}</summary>{_pre(value)}</details>" for name, value in parts)
-
-
-def _pre(value: object) -> str:
-    return f"<pre>{html.escape(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())}</pre>"
-
-
-STYLE = (
-    ":root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}main{max-width:56rem;margin:2rem auto;"
-    "padding:0 1rem}h2{font-size:1rem;margin:1.5rem 0 0}pre{overflow:auto;padding:.75rem;border:1px solid #8886;"
-    "border-radius:6px}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.35rem .75rem .35rem 0;"
-    "border-bottom:1px solid #8884;vertical-align:top}code,pre{font-family:ui-monospace,monospace;font-size:.875rem}"
-    "a{color:inherit}summary{cursor:pointer}.ok{color:#2a9d4a}.bad{color:#d33}"
-)
-"""The look of every page that Engram serves."""
+def _page(page: Page, schemas: _Schemas, *, needs_keys: bool) -> dict[str, Any]:
+    schema = {"type": "string"} if page.media != JSON else {"type": "object"}
+    content = {page.media: {"schema": schema if page.answer is None else schemas.of(page.answer)}}
+    described: dict[str, Any] = {
+        "operationId": _operation_id("get", page.path),
+        "summary": page.summary,
+        "tags": [SERVICE],
+        "parameters": [],
+        "responses": {
+            str(status): {"description": meaning, "content": content}
+            for status, meaning in page.statuses.items()
+        },
+    }
+    if needs_keys:
+        described["security"] = []
+    return described

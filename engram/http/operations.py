@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import structlog
@@ -18,21 +18,40 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engram.errors import EngramError, InvalidRequest, RateLimited, Refusal, Unavailable
 from engram.http.access import KEYLESS, Access, Forbidden, Grant, Unauthenticated, only
+from engram.http.answers import Health, Readiness
 from engram.http.call import Call, Refused, refusal, reply, reply_encoded, request_id
+from engram.http.docs import render
 from engram.http.elsewhere import Elsewhere
-from engram.http.openapi import document, render
+from engram.http.openapi import Example, Page, document
 from engram.telemetry import CONTENT_TYPE, Metrics
 
 _log = structlog.get_logger("engram.http")
 
 Handler = Callable[[Call], Awaitable[Response]]
 
+_HTML = "text/html"
+_NOTHING_FROM_ELSEWHERE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+_PAGES = (
+    Page("/health", "Whether the service is alive", answer=Health),
+    Page(
+        "/ready",
+        "Whether the service can do its job",
+        answer=Readiness,
+        statuses={200: "It can", 503: "It cannot: `checks` says what is missing"},
+    ),
+    Page("/metrics", "Measurements for Prometheus", "text/plain"),
+    Page("/openapi.json", "This document"),
+    Page("/docs", "This document as a page", _HTML),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One route. A POST route takes PUT as the same, because old Luanti releases turn one into the other.
 
-    `body`, `params` and `answer` are msgspec types; `needs` is the scope that a key must carry.
+    `body`, `params`, `place` and `answer` are msgspec types: of the body, the query string, the path and the answer.
+    `needs` is the scope that a key must carry. `also` says which other statuses there are, beside those of every
+    route, and what they mean; one of success has the same answer. What is `hidden` is not in the document.
     """
 
     method: str
@@ -44,6 +63,12 @@ class Operation:
     body: Any = None
     params: Any = None
     status: int = 200
+    place: Any = None
+    also: Mapping[int, str] = field(default_factory=dict)
+    topic: str = "Operations"
+    details: str = ""
+    example: Example | None = None
+    hidden: bool = False
 
     @property
     def methods(self) -> list[str]:
@@ -79,16 +104,15 @@ def application(
     The operations are for callers that `access` lets in; everything else is open, `pages` too. What stands in
     `elsewhere` is refused with the name of the service that answers it.
     """
-    description = document(service, operations, needs_keys=access.needs_keys)
 
     async def health(_request: Request) -> Response:
-        return reply({"status": "ok", "service": service})
+        return reply(Health("ok", service))
 
     async def ready(_request: Request) -> Response:
         problems = {check.name: problem for check in checks if (problem := await check.problem()) is not None}
         parts = {check.name: problems.get(check.name, "ok") for check in checks}
-        status = "unavailable" if problems else "ok"
-        return reply({"status": status, "service": service, "checks": parts}, 503 if problems else 200)
+        readiness = Readiness("unavailable" if problems else "ok", service, parts)
+        return reply(readiness, 503 if problems else 200)
 
     async def exposition(_request: Request) -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)
@@ -96,8 +120,9 @@ def application(
     async def openapi(_request: Request) -> Response:
         return reply_encoded(description)
 
-    async def docs(_request: Request) -> Response:
-        return HTMLResponse(render(description))
+    async def docs(request: Request) -> Response:
+        page = render(description, f"{request.url.scheme}://{request.headers.get('host', '')}")
+        return HTMLResponse(page, headers={"Content-Security-Policy": _NOTHING_FROM_ELSEWHERE})
 
     async def fault(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -118,6 +143,13 @@ def application(
         Route("/docs", docs),
     ]
     others = [] if elsewhere is None else _others(elsewhere)
+    description = document(
+        service,
+        operations,
+        [*_PAGES, *(Page(page.path, "A page for people", _HTML) for page in pages)],
+        needs_keys=access.needs_keys,
+        other=None if elsewhere is None else f"the {elsewhere.service} service",
+    )
     app = Starlette(
         routes=[*routes, *open_routes, *pages, *others], exception_handlers={HTTPException: fault}
     )

@@ -98,7 +98,7 @@ def call(door: SimpleNamespace, method: str, path: str, body: bytes | None = Non
 
 
 def filled(path: str) -> str:
-    for name in ("{memory_id}", "{agent_id}", "{erasure_id}", "{name}", "{id}"):
+    for name in ("{agent_id}", "{erasure_id}", "{name}", "{id}"):
         path = path.replace(name, "npc%3Aguard")
     return path
 

@@ -42,7 +42,7 @@ def clock() -> ShiftedClock:
 NEEDS = {
     ("POST", "/v1/events"): Grant.INGEST,
     ("POST", "/memory/put"): Grant.INGEST,
-    ("DELETE", "/v1/memories/{memory_id}"): Grant.ERASE,
+    ("DELETE", "/v1/memories/{id}"): Grant.ERASE,
     ("DELETE", "/v1/agents/{agent_id}"): Grant.ERASE,
     ("DELETE", "/v1/players/{name}"): Grant.ERASE,
     ("POST", "/v1/erasures"): Grant.ERASE,
@@ -213,10 +213,11 @@ async def test_the_document_names_the_keys_and_their_scopes(service: Service):
     document = (await service.http.get("/openapi.json")).json()
     [(name, scheme)] = document["components"]["securitySchemes"].items()
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
-    for (method, path), scope in NEEDS.items():
+    documented = {route: scope for route, scope in NEEDS.items() if not route[1].startswith("/v1/admin/")}
+    for (method, path), scope in documented.items():
         assert document["paths"][path][method.lower()]["security"] == [{name: [scope]}]
     page = (await service.http.get("/docs")).text
-    assert page.count("key with the scope <code>admin</code>") == 2
+    assert page.count("key with the scope <code>admin</code>") == 1
     assert "export ENGRAM_API_KEY" in (await service.http.get("/")).text
 
 

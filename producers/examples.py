@@ -1,0 +1,59 @@
+"""One call of each route of the gateway, as its documentation shows it."""
+
+from __future__ import annotations
+
+from engram.http.openapi import Example
+
+_AGENT = "npc:woodcutter-1"
+_MEMORY = "5f0c1f0e-6d0a-5d0b-9b59-0c7f6a1d2e3f"
+_ERASURE = "0b8f5d0e-7c1d-4f2a-8a63-4f1f4f3f9c55"
+_TOKEN = "w1.IpUkuFtbMCw0MV1d"  # noqa: S105 (opaque, not secret)
+_RECEIPT = {"erasure_id": _ERASURE, "token": _TOKEN}
+
+EVENTS = Example(
+    body={
+        "server": "survival-1",
+        "events": [
+            {
+                "id": "b7f3:42",
+                "agent_id": _AGENT,
+                "type": "dig",
+                "data": {"node": "default:pine_tree", "count": 3},
+                "player": "singleplayer",
+                "pos": {"x": 12.0, "y": 3.0, "z": -40.0},
+                "tick": 8412.0,
+                "time": 1760000000.0,
+                "importance": 5,
+                "metadata": {"outcome": "success"},
+            },
+            {"agent_id": _AGENT, "text": "pine trees stand north of the lake", "ttl": 0},
+        ],
+    },
+    answer={
+        "accepted": 2,
+        "rejected": [],
+        "ids": [_MEMORY, "f3b8a7e0-4c43-4d6c-8d4e-58f6a0d9c2b1"],
+        "token": _TOKEN,
+        "retry_after_ms": 0,
+        "indexed": True,
+    },
+    query={"wait": "indexed"},
+)
+PUT = Example(
+    body={"agent_id": _AGENT, "text": "pine trees stand north of the lake", "metadata": {"zone": "north"}},
+    answer={"success": True, "id": _MEMORY},
+)
+DELETE_MEMORY = Example(answer=_RECEIPT, path={"id": _MEMORY}, query={"agent_id": _AGENT})
+ERASE_AGENT = Example(answer=_RECEIPT, path={"agent_id": _AGENT})
+ERASE_PLAYER = Example(answer=_RECEIPT, path={"name": "singleplayer"})
+ERASE = Example(body={"agent_id": _AGENT, "memory_id": _MEMORY}, answer=_RECEIPT)
+FORGET = Example(body={"player": "singleplayer"}, answer={"success": True})
+PROGRESS = Example(
+    answer={
+        "erasure_id": _ERASURE,
+        "state": "done",
+        "log_gone_by": 1762592000.0,
+        "dead_letters_gone_by": 1763801600.0,
+    },
+    path={"erasure_id": _ERASURE},
+)

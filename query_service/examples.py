@@ -1,0 +1,106 @@
+"""One call of each route of the query service, as its documentation shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engram.http.openapi import Example
+
+_AGENT = "npc:woodcutter-1"
+_QUERY = "where did I find pine trees"
+_ID = "5f0c1f0e-6d0a-5d0b-9b59-0c7f6a1d2e3f"
+_STORED: dict[str, Any] = {
+    "id": _ID,
+    "agent_id": _AGENT,
+    "text": "A player dug 3 pine tree.",
+    "type": "dig",
+    "metadata": {"node": "default:pine_tree", "count": 3, "outcome": "success"},
+    "pos": {"x": 12.0, "y": 3.0, "z": -40.0},
+    "tick": 8412.0,
+    "timestamp": 1760000000.0,
+    "importance": 5.0,
+    "server": "survival-1",
+    "player": "k1:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "accepted_at": 1760000000.4,
+    "expires_at": None,
+    "truncated": False,
+}
+_DETAILS = {"relevance": 0.81, "recency": 0.9, "importance": 0.5}
+_FOUND = {**_STORED, "score": 0.784}
+_TIMES = {"cache": "miss", "fresh": True, "took_ms": 1.204}
+
+SEARCH = Example(
+    body={
+        "agent_id": _AGENT,
+        "query": _QUERY,
+        "k": 5,
+        "filters": {"type": "dig", "timestamp": {"gte": 1759990000}, "NOT": {"zone": ["south", "east"]}},
+        "near": {"x": 10, "y": 0, "z": -40, "radius": 50},
+        "weights": {"relevance": 1, "recency": 0.3, "importance": 0.2, "half_life_s": 86400},
+        "explain": True,
+    },
+    answer={"memories": [{**_FOUND, "score_details": _DETAILS}], **_TIMES},
+)
+BATCH = Example(
+    body={
+        "searches": [
+            {"agent_id": _AGENT, "query": _QUERY, "mode": "hybrid"},
+            {"agent_id": _AGENT, "filters": {"tick": {"near": 8412}}},
+        ]
+    },
+    answer={
+        "results": [
+            {"memories": [_FOUND], **_TIMES},
+            {
+                "error": {
+                    "code": "invalid_filter",
+                    "message": "'near' is not an operator",
+                    "details": {"path": "filters.tick.near"},
+                    "request_id": "3c9c2b5a0a3c4a0a8b6e5a4d3c2b1a09",
+                }
+            },
+        ]
+    },
+)
+ONE = Example(answer=_STORED, path={"id": _ID}, query={"agent_id": _AGENT})
+RECENT = Example(
+    answer={"memories": [_STORED], "next_cursor": None, "total": 1},
+    path={"agent_id": _AGENT},
+    query={"limit": 20, "type": "dig", "filters": '{"outcome": "success"}'},
+)
+SUMMARY = Example(
+    answer={
+        "agent_id": _AGENT,
+        "total": 12,
+        "by_type": {"dig": 9, "": 3},
+        "first": 1759990000.0,
+        "last": 1760000000.0,
+    },
+    path={"agent_id": _AGENT},
+)
+AGENTS = Example(answer={"agents": [{"agent_id": _AGENT, "total": 12}]}, query={"limit": 100})
+CONTEXT = Example(
+    body={"query": _QUERY, "recent": 10, "relevant": 5, "token_budget": 1000},
+    answer={
+        "recent": [],
+        "relevant": [_FOUND],
+        "text": "2025-10-09 08:53 A player dug 3 pine tree.",
+        "tokens": 18,
+        **_TIMES,
+    },
+    path={"agent_id": _AGENT},
+)
+GET = Example(
+    body={"agent_id": _AGENT, "query": _QUERY, "k": 5},
+    answer={
+        "memories": [
+            {
+                "agent_id": _AGENT,
+                "text": "pine trees stand north of the lake",
+                "metadata": {"zone": "north"},
+                "timestamp": 1760000000.0,
+                "score": 0.83,
+            }
+        ]
+    },
+)
