@@ -15,7 +15,7 @@ from functools import partial
 import msgspec
 from starlette.responses import Response
 
-from engram import events, opaque
+from engram import audit, events, opaque
 from engram.errors import InvalidRequest
 from engram.http.access import Grant
 from engram.http.call import Call, Refused, reply
@@ -53,7 +53,8 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class Erasures:
     """Writes deletions to the log. All of them may be repeated, and touch nothing that is not there.
 
-    All that write raise Unavailable (Overloaded) when the log or the ledger cannot take writes.
+    All that write raise Unavailable (Overloaded) when the log or the ledger cannot take writes. `by`: the id of the
+    caller's key, for the audit log.
     """
 
     log: EventLog
@@ -62,7 +63,9 @@ class Erasures:
     pseudonyms: Pseudonyms
     acceptance: Acceptance
 
-    async def delete_memory(self, tenant: str, agent_id: str, memory_id: str) -> ErasureReceipt:
+    async def delete_memory(
+        self, tenant: str, agent_id: str, memory_id: str, *, by: str = ""
+    ) -> ErasureReceipt:
         """Forget one memory of that agent for good."""
         accepted_at = self.acceptance.stamp()
         found = _canonical(memory_id)
@@ -70,18 +73,17 @@ class Erasures:
         positions = await self.acceptance.append(
             [events.encode(events.Delete(tenant, agent, found or "", accepted_at)) for agent in agents]
         )
-        return ErasureReceipt(
-            opaque.receipt(tenant, accepted_at, positions),
-            opaque.token(positions),
-        )
+        receipt = opaque.receipt(tenant, accepted_at, positions)
+        audit.memory_deleted(erasure_id=receipt, memory_id=found or "", tenant=tenant, by=by)
+        return ErasureReceipt(receipt, opaque.token(positions))
 
-    async def erase_agent(self, tenant: str, agent_id: str) -> ErasureReceipt:
+    async def erase_agent(self, tenant: str, agent_id: str, *, by: str = "") -> ErasureReceipt:
         """Forget everything of an agent that was accepted until now."""
-        return await self._erase(tenant, SubjectKind.AGENT, self.pseudonyms.agents(tenant, agent_id))
+        return await self._erase(tenant, SubjectKind.AGENT, self.pseudonyms.agents(tenant, agent_id), by)
 
-    async def erase_player(self, tenant: str, name: str) -> ErasureReceipt:
+    async def erase_player(self, tenant: str, name: str, *, by: str = "") -> ErasureReceipt:
         """Forget everything of a player, and of the agents named after them, that was accepted until now."""
-        return await self._erase(tenant, SubjectKind.PLAYER, self.pseudonyms.players(tenant, name))
+        return await self._erase(tenant, SubjectKind.PLAYER, self.pseudonyms.players(tenant, name), by)
 
     async def progress(self, tenant: str, erasure_id: str) -> ErasureProgress | None:
         """How far it has come; None for what this tenant never asked for. Raises Unavailable."""
@@ -103,10 +105,13 @@ class Erasures:
             dead_letters_gone_by=log_gone_by + DEAD_LETTER_LIFE_S,
         )
 
-    async def _erase(self, tenant: str, kind: SubjectKind, subjects: Sequence[str]) -> ErasureReceipt:
+    async def _erase(
+        self, tenant: str, kind: SubjectKind, subjects: Sequence[str], by: str
+    ) -> ErasureReceipt:
         erase = events.Erase(tenant, str(uuid.uuid4()), kind.value, tuple(subjects), self.acceptance.stamp())
         async with within(APPEND_TIMEOUT_S, "the log"):
             positions = await self.acceptance.append([events.encode(erase)])
+            audit.erasure_asked(erasure_id=erase.erasure_id, kind=kind.value, tenant=tenant, by=by)
             # Behind the log: whoever is told the id finds it, and the indexer adds what a crash leaves out here.
             await self.ledger.add(erase.erasure())
         return ErasureReceipt(erase.erasure_id, opaque.token(positions))
@@ -195,14 +200,14 @@ class Erasures:
 
     async def _on_subject(self, call: Call) -> Response:
         call.params(Nothing)
-        subject = await call.json(Subject)
+        subject, by = await call.json(Subject), call.principal.key
         match subject.agent_id, subject.memory_id, subject.player:
             case str() as agent_id, str() as memory_id, msgspec.UNSET:
-                receipt = await self.delete_memory(call.tenant, agent_id, memory_id)
+                receipt = await self.delete_memory(call.tenant, agent_id, memory_id, by=by)
             case str() as agent_id, msgspec.UNSET, msgspec.UNSET:
-                receipt = await self.erase_agent(call.tenant, agent_id)
+                receipt = await self.erase_agent(call.tenant, agent_id, by=by)
             case msgspec.UNSET, msgspec.UNSET, str() as player:
-                receipt = await self.erase_player(call.tenant, player)
+                receipt = await self.erase_player(call.tenant, player, by=by)
             case _:
                 raise InvalidRequest(
                     "exactly one of these is needed: agent_id with memory_id, agent_id, player"
@@ -211,12 +216,12 @@ class Erasures:
 
     async def _on_forget(self, call: Call) -> Response:
         call.params(Nothing)
-        subject = await call.json(SomeSubject)
+        subject, by = await call.json(SomeSubject), call.principal.key
         match subject.agent_id, subject.player:
             case str() as agent_id, msgspec.UNSET:
-                await self.erase_agent(call.tenant, agent_id)
+                await self.erase_agent(call.tenant, agent_id, by=by)
             case msgspec.UNSET, str() as player:
-                await self.erase_player(call.tenant, player)
+                await self.erase_player(call.tenant, player, by=by)
             case _:
                 raise InvalidRequest("exactly one of these is needed: agent_id, player")
         return reply(Succeeded(), 202)

@@ -40,4 +40,4 @@ class Writes:
         """Erase an agent. Raises InvalidRequest, Unavailable."""
         if not 1 <= len(agent_id) <= MAX_AGENT_ID_CHARS:
             raise InvalidRequest(f"1 to {MAX_AGENT_ID_CHARS} characters", path="agent_id")
-        await self._gateway.erasures.erase_agent(principal.tenant, agent_id)
+        await self._gateway.erasures.erase_agent(principal.tenant, agent_id, by=principal.key)

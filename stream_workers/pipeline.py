@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engram import events
+from engram import audit, events
 from engram.errors import InvalidEvent
 from engram.memories import AgentKey, Erasure, Memory, SubjectKind
 from engram.narrate import narrate
@@ -128,6 +128,7 @@ class Pipeline:
         """Note what is done for good, once no answer from before is in use any more. Raises Unavailable."""
         for erasure in applied.erasures:
             await self.ledger.mark_done(erasure.id)
+            audit.erasure_done(erasure_id=erasure.id, kind=erasure.kind.value, tenant=erasure.tenant)
         now = self.clock.now()
         for memory in applied.memories:
             self.metrics.event_visible.observe(max(0.0, now - memory.accepted_at))
