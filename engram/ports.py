@@ -167,6 +167,21 @@ class EventLog(Protocol):
         """The offset that the next record of each partition will get. Raises Unavailable."""
         ...
 
+    async def since(self, at: float) -> Mapping[int, tuple[int, float]]:
+        """The first record of each partition that was appended at or after `at`: its offset, and when it was.
+
+        Unix seconds. A partition without such a record is left out; since 0 the log begins. Raises Unavailable.
+        """
+        ...
+
+    async def begin(self, group: str, positions: Mapping[int, int]) -> None:
+        """Let a group that nobody is a member of begin at these offsets. Raises Unavailable."""
+        ...
+
+    async def forget(self, group: str) -> None:
+        """Nobody will be a member of the group again: it holds nothing back any more. Raises Unavailable."""
+        ...
+
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
         ...
@@ -312,6 +327,14 @@ class VectorStore(Protocol):
         own that never changes: whatever else is written, nothing comes twice, and nothing that was there all
         the time is left out.
         """
+        ...
+
+    async def known(self, memories: Sequence[Memory]) -> Sequence[NDArray[np.float32] | None]:
+        """The vector (dim,) of each memory that lies there with the same text, else None."""
+        ...
+
+    async def entries(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
+        """What lies in the place of each: a memory of its id (expired ones too), its tombstone, or nothing."""
         ...
 
     async def flush(self) -> None:

@@ -143,11 +143,32 @@ class EdgeEngine:
         found = [(str(record.id), record.payload or {}) for record in records]
         return found, None if offset is None else str(offset)
 
-    async def retrieve(self, id_: str) -> Payload | None:
-        """The payload of one point."""
-        with translated():
-            records = self._shard.retrieve([id_], with_payload=READ, with_vector=False)
-        return (records[0].payload or {}) if records else None
+    async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
+        """The payloads of those points that there are, in steps."""
+        found: dict[str, Payload] = {}
+        for start in range(0, len(ids), _TRAITS.step):
+            step = list(ids[start : start + _TRAITS.step])
+            with translated():
+                records = self._shard.retrieve(step, with_payload=READ, with_vector=False)
+            found |= {str(record.id): record.payload or {} for record in records}
+            if len(ids) > _TRAITS.step:
+                await asyncio.sleep(0)
+        return found
+
+    async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:
+        """(payload, vector) of those points that have one, in steps."""
+        found: dict[str, tuple[Payload, Sequence[float]]] = {}
+        for start in range(0, len(ids), _WRITE_STEP):
+            with translated():
+                records = self._shard.retrieve(
+                    list(ids[start : start + _WRITE_STEP]), with_payload=READ, with_vector=[VECTOR]
+                )
+            for record in records:
+                vectors = cast("Any", record.vector) or {}
+                if VECTOR in vectors:
+                    found[str(record.id)] = (record.payload or {}, vectors[VECTOR])
+            await asyncio.sleep(0)
+        return found
 
     async def count(self, must: Sequence[Clause]) -> int:
         """How many."""

@@ -89,9 +89,9 @@ def _open_locked(directory: Path, about: _About) -> edge.EdgeShard:
         if making.exists():
             shutil.rmtree(making)
         _make(making, about.dim)
-        _write(label, msgspec.json.encode(about))
+        write(label, msgspec.json.encode(about))
         making.rename(final)
-        _sync(directory)
+        sync(directory)
     _compare(directory, _read(label), about)
     try:
         return edge.EdgeShard.load(str(final))
@@ -154,7 +154,8 @@ def _read(label: Path) -> _About:
         raise Misconfigured(message) from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Replace a file, durably and whole."""
     partial = path.with_suffix(".new")
     with partial.open("wb") as file:
         file.write(content)
@@ -163,7 +164,8 @@ def _write(path: Path, content: bytes) -> None:
     partial.rename(path)
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Make what was renamed in a directory survive a power cut."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -6,14 +6,15 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
+from engram.adapters.kafka_connection import START_TIMEOUT_S, let_end
 from engram.ports import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
-    from aiokafka import ConsumerRecord, TopicPartition
+    from aiokafka import ConsumerRecord
 
     from engram.adapters.kafka_connection import KafkaConnection
 
@@ -63,6 +64,22 @@ def new_consumer(connection: KafkaConnection, group: str, membership: Membership
         fetch_max_bytes=FETCH_ALL_BYTES,
         fetch_max_wait_ms=FETCH_WAIT_MS,
     )
+
+
+async def commit_alone(
+    connection: KafkaConnection, topic: str, group: str, positions: Mapping[int, int]
+) -> None:
+    """Commit for a group without members. Raises Unavailable, also where it has some, and Misconfigured."""
+    consumer = AIOKafkaConsumer(**connection.arguments(), group_id=group, enable_auto_commit=False)
+    with connection.translated(f"take offsets of {group}"):
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await consumer.start()
+                at = {TopicPartition(topic, number): offset for number, offset in positions.items()}
+                consumer.assign(list(at))
+                await consumer.commit(at)
+        finally:
+            await let_end(consumer.stop())
 
 
 class Rebalances(ConsumerRebalanceListener):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from engram.adapters import kafka_letters, kafka_topics
 from engram.adapters.kafka_appender import KafkaAppender
-from engram.adapters.kafka_consumer import Membership
+from engram.adapters.kafka_consumer import Membership, commit_alone
 from engram.adapters.kafka_offsets import KafkaOffsets
 from engram.adapters.kafka_subscription import KafkaSubscription
 
@@ -134,6 +134,18 @@ class KafkaLog:
     async def end(self) -> Mapping[int, int]:
         """The offset that the next record of each partition will get. Raises Unavailable."""
         return await self._offsets.end()
+
+    async def since(self, at: float) -> Mapping[int, tuple[int, float]]:
+        """The first record of each partition from the Unix time `at` on: its offset, and its time."""
+        return await self._offsets.since(at)
+
+    async def begin(self, group: str, positions: Mapping[int, int]) -> None:
+        """Let a group that nobody is a member of begin at these offsets. Raises Unavailable."""
+        await commit_alone(self._connection, self._topic, group, positions)
+        self._offsets.forget(group)
+
+    async def forget(self, group: str) -> None:
+        """Nothing: Kafka forgets a group without members by itself, and its retention waits for nobody."""
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Set records aside durably, raw, with the reason. Raises Unavailable.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from engram.adapters.kafka_connection import KafkaConnection
+
+T = TypeVar("T")
 
 LATEST = -1
 EARLIEST = -2
@@ -63,6 +65,12 @@ class KafkaOffsets:
         """The oldest offset that is still there. Raises Unavailable."""
         return await self._patiently("tell offsets", lambda: self._list(EARLIEST))
 
+    async def since(self, at: float) -> dict[int, tuple[int, float]]:
+        """The first record of each partition from the Unix time `at` on: offset and time. Raises Unavailable."""
+        asked = max(0, round(at * 1000))
+        found = await self._patiently("tell offsets", lambda: self._look_up(asked))
+        return {number: (offset, ms / 1000) for number, (offset, ms) in found.items() if offset >= 0}
+
     async def committed(self, group: str) -> Mapping[int, int]:
         """The next offset to read of each partition that the group has committed. Raises Unavailable.
 
@@ -84,7 +92,7 @@ class KafkaOffsets:
         """The group has just committed something."""
         self._committed.pop(group, None)
 
-    async def _patiently(self, doing: str, ask: Callable[[], Awaitable[dict[int, int]]]) -> dict[int, int]:
+    async def _patiently(self, doing: str, ask: Callable[[], Awaitable[dict[int, T]]]) -> dict[int, T]:
         with self._connection.serving(doing):
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 while True:
@@ -97,6 +105,10 @@ class KafkaOffsets:
                         await asyncio.sleep(_RETRY_S)
 
     async def _list(self, which: int) -> dict[int, int]:
+        return {number: offset for number, (offset, _) in (await self._look_up(which)).items()}
+
+    async def _look_up(self, which: int) -> dict[int, tuple[int, int]]:
+        """Offset and time (ms) of what is asked for: LATEST, EARLIEST, or the first from a time on (ms)."""
         partitions: set[int] | None = self._client.cluster.partitions_for_topic(self._topic)
         if not partitions:
             raise kafka.StaleMetadata(self._topic)
@@ -110,12 +122,12 @@ class KafkaOffsets:
                 for node, asked in leaders.items()
             )
         )
-        offsets: dict[int, int] = {}
+        offsets: dict[int, tuple[int, int]] = {}
         for answer in answers:
             for _, told in answer.topics:
-                for partition, code, _, offset, *_ in told:
+                for partition, code, time_ms, offset, *_ in told:
                     _raise(code)
-                    offsets[partition] = offset
+                    offsets[partition] = offset, time_ms
         return offsets
 
     def _leader(self, partition: int) -> int:

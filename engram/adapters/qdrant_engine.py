@@ -109,8 +109,12 @@ class Engine(Protocol[P]):
         """(id, payload) in the order of ids, and where to go on, None at the end."""
         ...
 
-    async def retrieve(self, id_: str) -> Payload | None:
-        """The payload of one point, None where there is none."""
+    async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
+        """The payloads of those points that there are."""
+        ...
+
+    async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:
+        """(payload, vector) of those points that have one."""
         ...
 
     async def count(self, must: Sequence[Clause]) -> int:

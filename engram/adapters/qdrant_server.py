@@ -9,7 +9,7 @@ from typing import Literal, Self
 from qdrant_client import grpc as wire
 
 from engram.adapters.qdrant_store import QdrantStore
-from engram.adapters.server_collection import About, Shape, open_collection
+from engram.adapters.server_collection import About, Found, Shape, first_collection
 from engram.adapters.server_connection import Connection
 from engram.adapters.server_engine import ServerEngine
 from engram.adapters.server_filters import substring_match
@@ -18,11 +18,12 @@ from engram.adapters.server_filters import substring_match
 class QdrantServerStore(QdrantStore[wire.PointStruct]):
     """A VectorStore in a collection of a server. What a call has written stands in the server's own log."""
 
-    def __init__(self, engine: ServerEngine, *, dim: int, physical: str) -> None:
-        """Use `open`."""
-        super().__init__(engine, dim=dim)
-        self.physical = physical
-        """The collection itself, which stood behind the alias when the store was opened."""
+    def __init__(self, connection: Connection, found: Found, *, substring: str | None) -> None:
+        """`substring`: how the server's version says it (see `server_filters`)."""
+        engine = ServerEngine(connection, found.name, substring=substring, replicated=found.replicated)
+        super().__init__(engine, dim=found.about.dim)
+        self.physical = found.name
+        """The collection itself, whatever stands behind an alias."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -55,6 +56,5 @@ class QdrantServerStore(QdrantStore[wire.PointStruct]):
             url, grpc_port=grpc_port, api_key=api_key, timeout_s=timeout_s
         ) as connection:
             substring = substring_match(await connection.version())
-            found = await open_collection(connection, collection, About(model_id, dim), shape)
-            engine = ServerEngine(connection, found.name, substring=substring, replicated=found.replicated)
-            yield cls(engine, dim=dim, physical=found.name)
+            found = await first_collection(connection, collection, About(model_id, dim), shape)
+            yield cls(connection, found, substring=substring)

@@ -11,7 +11,7 @@ import numpy as np
 from engram.adapters import qdrant_newest, qdrant_words
 from engram.adapters.qdrant_conditions import Clause, Group, Match, Range, expired, in_scope
 from engram.adapters.qdrant_engine import Engine, P
-from engram.adapters.qdrant_payload import payload, point_id, ticks, tombstone
+from engram.adapters.qdrant_payload import memory, payload, point_id, ticks, tombstone
 from engram.adapters.qdrant_reader import QdrantReader
 from engram.errors import InvalidEvent, ModelMismatch
 from engram.memories import AgentKey, Scope, SubjectKind, VectorQuery
@@ -92,6 +92,17 @@ class QdrantStore(Generic[P]):
         """Remove at most `limit` of the agent's oldest memories beyond its newest `keep`; return how many went."""
         return await qdrant_newest.trim(self._engine, self._reader, agent, keep=keep, limit=limit, now=now)
 
+    async def known(self, memories: Sequence[Memory]) -> Sequence[NDArray[np.float32] | None]:
+        """The vector of each memory that lies there with the same text."""
+        ids = [point_id(one.tenant, one.lasting_agent or one.agent_id, one.id) for one in memories]
+        found = await self._engine.vectors(ids)
+        vectors: list[NDArray[np.float32] | None] = []
+        for id_, one in zip(ids, memories, strict=True):
+            payload, vector = found.get(id_, ({}, ()))
+            same = "body" in payload and memory(payload).text == one.text
+            vectors.append(np.asarray(vector, np.float32) if same else None)
+        return vectors
+
     async def flush(self) -> None:
         """Make everything so far survive a power cut."""
         await self._engine.flush()
@@ -123,6 +134,12 @@ class QdrantStore(Generic[P]):
     async def scan(self, after: str | None, limit: int) -> tuple[Sequence[Memory | Tombstone], str | None]:
         """All that lies in the store, in the order of its points; the cursor is the id of the next."""
         return await self._reader.scan(after, limit)
+
+    async def entries(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
+        """What lies in the place of each memory."""
+        return await self._reader.entries(
+            [point_id(one.tenant, one.lasting_agent or one.agent_id, one.id) for one in memories]
+        )
 
     # --- points --------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ class Found:
     """A collection that is there."""
 
     name: str
+    about: About
     replicated: bool
     """Its points lie on several nodes."""
 
@@ -56,6 +57,11 @@ class About(msgspec.Struct, frozen=True):
     model_id: str
     dim: int
     schema: int = SCHEMA_VERSION
+    kind: str = ""
+    model: str = ""
+    """How to load the model, where a replay has chosen it."""
+    run: str = ""
+    """The replay that made it."""
 
 
 def physical_name(alias: str, about: About) -> str:
@@ -65,13 +71,13 @@ def physical_name(alias: str, about: About) -> str:
     return f"{alias}__{slug}__{digest[:8]}"
 
 
-async def open_collection(connection: Connection, alias: str, about: About, shape: Shape) -> Found:
+async def first_collection(connection: Connection, alias: str, about: About, shape: Shape) -> Found:
     """The collection behind the alias; both are made where there is no alias.
 
     Several processes may do this at once. Two models that start together where nothing is may each get a
     collection, since an alias cannot be made on condition; whoever opens it later finds one of them.
-    Raises ModelMismatch when another model fills the collection, Misconfigured when the alias is a
-    collection's own name, Unavailable.
+    Raises ModelMismatch when another model fills the collection and it does not say how to load that,
+    Misconfigured when the alias is a collection's own name, Unavailable.
     """
     physical = await behind(connection, alias)
     if physical is None:
@@ -79,15 +85,65 @@ async def open_collection(connection: Connection, alias: str, about: About, shap
         await _make(connection, alias, physical, about, shape)
         # Another process may have begun with another model: what the alias says now holds for both.
         physical = await behind(connection, alias) or physical
+    found = await find_collection(connection, alias, physical)
+    if not found.about.kind and (found.about.model_id, found.about.dim) != (about.model_id, about.dim):
+        raise ModelMismatch(
+            f"the collection behind {alias} was filled by {found.about.model_id} ({found.about.dim} dimensions), not"
+            f" by {about.model_id} ({about.dim}): start with that model, or with another ENGRAM_STORE__COLLECTION"
+        )
+    return found
+
+
+async def find_collection(connection: Connection, alias: str, physical: str) -> Found:
+    """What there is to know of a collection of this alias. Raises Unavailable, Misconfigured."""
     config = (await _info(connection, physical)).config
-    _compare(alias, config.metadata, about)
-    return Found(physical, config.params.replication_factor > 1)
+    return Found(physical, _about(alias, config.metadata), config.params.replication_factor > 1)
+
+
+async def aliases(connection: Connection) -> dict[str, str]:
+    """The collection that each alias of the server stands for. Raises Unavailable."""
+    listed: Any = await connection.call(connection.collections.ListAliases, wire.ListAliasesRequest())
+    return {one.alias_name: one.collection_name for one in listed.aliases}
+
+
+async def names(connection: Connection) -> set[str]:
+    """The collections of the server. Raises Unavailable."""
+    listed: Any = await connection.call(connection.collections.List, wire.ListCollectionsRequest())
+    return {one.name for one in listed.collections}
 
 
 async def behind(connection: Connection, alias: str) -> str | None:
     """The collection that an alias stands for, None while it stands for none. Raises Unavailable."""
-    listed: Any = await connection.call(connection.collections.ListAliases, wire.ListAliasesRequest())
-    return next((one.collection_name for one in listed.aliases if one.alias_name == alias), None)
+    return (await aliases(connection)).get(alias)
+
+
+async def change(
+    connection: Connection, *, remove: Iterable[str] = (), set_: Mapping[str, str] | None = None
+) -> None:
+    """Remove aliases and turn others to collections, in one step that readers see whole. Raises Unavailable."""
+    actions = [wire.AliasOperations(delete_alias=wire.DeleteAlias(alias_name=name)) for name in remove]
+    for name, physical in (set_ or {}).items():
+        create = wire.CreateAlias(collection_name=physical, alias_name=name)
+        actions.append(wire.AliasOperations(create_alias=create))
+    await connection.call(
+        connection.collections.UpdateAliases, wire.ChangeAliases(actions=actions), timeout_s=_MAKING_S
+    )
+
+
+async def make_collection(connection: Connection, physical: str, about: About, shape: Shape) -> None:
+    """Make a collection with its indexes, or go on with what a killed process left. Raises Unavailable."""
+    if physical not in await names(connection):
+        await _create(connection, physical, about, shape)
+    present = await _info(connection, physical)
+    for field, parameters in _indexes().items():
+        if field not in present.payload_schema:
+            await _index(connection, physical, field, parameters)
+
+
+async def delete_collection(connection: Connection, physical: str) -> None:
+    """Remove a collection, its points and its aliases. Raises Unavailable."""
+    request = wire.DeleteCollection(collection_name=physical)
+    await connection.call(connection.collections.Delete, request, timeout_s=_MAKING_S)
 
 
 async def _info(connection: Connection, name: str) -> wire.CollectionInfo:
@@ -98,24 +154,14 @@ async def _info(connection: Connection, name: str) -> wire.CollectionInfo:
 
 async def _make(connection: Connection, alias: str, physical: str, about: About, shape: Shape) -> None:
     """A process that dies in between leaves what the next one goes on with: the alias comes last."""
-    listed: Any = await connection.call(connection.collections.List, wire.ListCollectionsRequest())
-    names = {one.name for one in listed.collections}
-    if alias in names:
+    if alias in await names(connection):
         raise Misconfigured(
             f"{alias} is a collection of its own on {connection.target}, and engram needs that name for an alias:"
             " choose another ENGRAM_STORE__COLLECTION, or rename the collection"
         )
-    if physical not in names:
-        await _create(connection, physical, about, shape)
-    present = await _info(connection, physical)
-    for field, parameters in _indexes().items():
-        if field not in present.payload_schema:
-            await _index(connection, physical, field, parameters)
-    if await behind(connection, alias) is not None:
-        return  # creating one that is there would turn it to our collection
-    create = wire.CreateAlias(collection_name=physical, alias_name=alias)
-    change = wire.ChangeAliases(actions=[wire.AliasOperations(create_alias=create)])
-    await connection.call(connection.collections.UpdateAliases, change, timeout_s=_MAKING_S)
+    await make_collection(connection, physical, about, shape)
+    if await behind(connection, alias) is None:  # creating one that is there would turn it to our collection
+        await change(connection, set_={alias: physical})
 
 
 async def _create(connection: Connection, physical: str, about: About, shape: Shape) -> None:
@@ -124,8 +170,7 @@ async def _create(connection: Connection, physical: str, about: About, shape: Sh
         await connection.call(connection.collections.Create, request, timeout_s=_MAKING_S)
     except EngramError:
         # Whatever it was that went wrong, somebody else may have made it a moment before.
-        listed: Any = await connection.call(connection.collections.List, wire.ListCollectionsRequest())
-        if physical not in {one.name for one in listed.collections}:
+        if physical not in await names(connection):
             raise
 
 
@@ -199,7 +244,7 @@ async def _index(
     await connection.call(connection.points.CreateFieldIndex, request, timeout_s=_MAKING_S)
 
 
-def _compare(alias: str, metadata: Mapping[str, wire.Value], wanted: About) -> None:
+def _about(alias: str, metadata: Mapping[str, wire.Value]) -> About:
     stored = {
         key: getattr(value, value.WhichOneof("kind") or "string_value") for key, value in metadata.items()
     }
@@ -210,13 +255,9 @@ def _compare(alias: str, metadata: Mapping[str, wire.Value], wanted: About) -> N
             f"the collection behind {alias} was not made by engram:"
             " choose another ENGRAM_STORE__COLLECTION, or remove the alias"
         ) from error
-    if found.schema != wanted.schema:
+    if found.schema != SCHEMA_VERSION:
         raise Misconfigured(
-            f"the collection behind {alias} has schema {found.schema}, this engram writes {wanted.schema}:"
+            f"the collection behind {alias} has schema {found.schema}, this engram writes {SCHEMA_VERSION}:"
             " start the version that made it, or with another ENGRAM_STORE__COLLECTION"
         )
-    if found != wanted:
-        raise ModelMismatch(
-            f"the collection behind {alias} was filled by {found.model_id} ({found.dim} dimensions), not by"
-            f" {wanted.model_id} ({wanted.dim}): start with that model, or with another ENGRAM_STORE__COLLECTION"
-        )
+    return found

@@ -199,13 +199,31 @@ class ServerEngine:
         found = [(one.id.uuid, server_points.strings(one.payload)) for one in answer.result]
         return found, answer.next_page_offset.uuid or None
 
-    async def retrieve(self, id_: str) -> Payload | None:
-        """The payload of one point."""
+    async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
+        """The payloads of those points that there are."""
         request = wire.GetPoints(
-            collection_name=self._collection, ids=[wire.PointId(uuid=id_)], with_payload=_READ
+            collection_name=self._collection, ids=[wire.PointId(uuid=id_) for id_ in ids], with_payload=_READ
         )
         answer: Any = await self._call(self._connection.points.Get, request)
-        return server_points.strings(answer.result[0].payload) if answer.result else None
+        return {one.id.uuid: server_points.strings(one.payload) for one in answer.result}
+
+    async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:
+        """(payload, vector) of those points that have one."""
+        request = wire.GetPoints(
+            collection_name=self._collection,
+            ids=[wire.PointId(uuid=id_) for id_ in ids],
+            with_payload=_READ,
+            with_vectors=_VECTOR,
+        )
+        answer: Any = await self._call(self._connection.points.Get, request)
+        return {
+            one.id.uuid: (
+                server_points.strings(one.payload),
+                one.vectors.vectors.vectors[VECTOR].dense.data,
+            )
+            for one in answer.result
+            if VECTOR in one.vectors.vectors.vectors
+        }
 
     async def count(self, must: Sequence[Clause]) -> int:
         """How many."""

@@ -207,6 +207,16 @@ class SqliteLog:
         """The newest record that is still there. Raises Unavailable."""
         return await self._database.read(segments.last)
 
+    async def since(self, at: float) -> Mapping[int, tuple[int, float]]:
+        """The first record from the Unix time `at` on: its offset, and its time. Raises Unavailable."""
+        found = await self._database.read(partial(segments.since, at=at))
+        return {} if found is None else {PARTITION: (found.offset, found.appended_at)}
+
+    async def begin(self, group: str, positions: Mapping[int, int]) -> None:
+        """Let a group that nobody is a member of begin at these offsets. Raises Unavailable."""
+        self._positions.pop(group, None)
+        await self.commit(group, positions)
+
     async def forget(self, group: str) -> None:
         """Drop the group's commit, so that it holds back no trim any more. Raises Unavailable."""
 

@@ -130,6 +130,16 @@ def read(connection: sqlite3.Connection, offset: int, limit: int) -> list[Record
     return records
 
 
+def since(connection: sqlite3.Connection, at: float) -> Record | None:
+    """The first record that was appended at or after `at`, or None."""
+    row = connection.execute(
+        "SELECT first, count FROM segments WHERE appended_at >= ? ORDER BY first LIMIT 1", (at,)
+    ).fetchone()
+    if row is None:
+        return None
+    return next((record for record in read(connection, row[0], row[1]) if record.appended_at >= at), None)
+
+
 def last(connection: sqlite3.Connection) -> Record | None:
     """The newest record, or None when there is none."""
     row = connection.execute("SELECT first + count FROM segments ORDER BY first DESC LIMIT 1").fetchone()

@@ -426,3 +426,25 @@ async def test_a_letter_is_tried_again_as_it_was_and_counts_on(log: EventLog) ->
 
 async def test_the_retention_can_be_asked_for(log: EventLog) -> None:
     assert log.retention_s == 86_400
+
+
+# --- where a new group begins --------------------------------------------------------------------------------
+
+
+async def test_the_first_record_since_a_time(log):
+    assert await log.since(0) == {}
+    await log.append([record("a"), record("b")])
+    [(partition, (offset, appended_at))] = (await log.since(0)).items()
+    assert offset == 0
+    assert await log.since(appended_at) == {partition: (offset, appended_at)}
+    assert await log.since(appended_at + 3600) == {}
+
+
+async def test_a_group_begins_where_it_is_told(log):
+    await log.append([record(f"{n}") for n in range(10)])
+    [(partition, _)] = (await log.since(0)).items()
+    await log.begin("later", {partition: 7})
+    assert (await log.committed("later"))[partition] == 7
+    assert [one.value for one in await read_all(log, "later", 3)] == [b"7", b"8", b"9"]
+    assert len(await read_all(log, "other", 10)) == 10
+    await log.forget("later")

@@ -20,6 +20,7 @@ from tests.qdrant_stand_in.process import StandIn
 
 if TYPE_CHECKING:
     from engram.adapters.qdrant_server import QdrantServerStore
+    from engram.adapters.server_catalogue import ServerCatalogue
     from engram.adapters.server_connection import Connection
 
 TIMEOUT_S = 30.0
@@ -50,6 +51,22 @@ class Qdrant:
             finally:
                 if alias is None:
                     await self.drop(store.physical)
+
+    @contextlib.asynccontextmanager
+    async def catalogue(self, alias: str) -> AsyncIterator[ServerCatalogue]:
+        """The collections of one alias."""
+        from engram.adapters.server_catalogue import ServerCatalogue  # noqa: PLC0415 (takes a second)
+        from engram.adapters.server_collection import Shape  # noqa: PLC0415
+
+        async with ServerCatalogue.open_on(
+            self.url,
+            alias=alias,
+            grpc_port=self.grpc_port,
+            api_key=self.api_key,
+            timeout_s=TIMEOUT_S,
+            shape=Shape(),
+        ) as catalogue:
+            yield catalogue
 
     async def drop(self, *collections: str) -> None:
         """Delete collections; their aliases go with them."""

@@ -101,9 +101,10 @@ class PointsService(wire.PointsServicer):
         return wire.ScrollResponse(result=map(_retrieved, records), next_page_offset=following)
 
     def Get(self, request: wire.GetPoints) -> wire.GetResponse:  # noqa: N802
-        only(request, "collection_name", "ids", "with_payload")
+        only(request, "collection_name", "ids", "with_payload", "with_vectors")
         found = self._catalogue.get(request.collection_name)
-        records = found.shard.retrieve([_id(one) for one in request.ids], _selection(request), False)  # noqa: FBT003
+        names = list(request.with_vectors.include.names)
+        records = found.shard.retrieve([_id(one) for one in request.ids], _selection(request), names or False)
         return wire.GetResponse(result=map(_retrieved, records))
 
     def Count(self, request: wire.CountPoints) -> wire.CountResponse:  # noqa: N802
@@ -243,16 +244,21 @@ def _scored(hit: edge.ScoredPoint) -> wire.ScoredPoint:
     made = wire.ScoredPoint(
         id=wire.PointId(uuid=str(hit.id)), score=hit.score, payload=payload_to_grpc(hit.payload or {})
     )
-    vectors: Any = hit.vector or {}
-    for name, vector in vectors.items():
-        made.vectors.vectors.vectors[name].dense.data.extend(vector)
+    _show_vectors(made, hit.vector)
     return made
 
 
 def _retrieved(record: edge.Record) -> wire.RetrievedPoint:
-    return wire.RetrievedPoint(
+    made = wire.RetrievedPoint(
         id=wire.PointId(uuid=str(record.id)), payload=payload_to_grpc(record.payload or {})
     )
+    _show_vectors(made, record.vector)
+    return made
+
+
+def _show_vectors(made: wire.ScoredPoint | wire.RetrievedPoint, vectors: Any) -> None:
+    for name, vector in (vectors or {}).items():
+        made.vectors.vectors.vectors[name].dense.data.extend(vector)
 
 
 def _id(sent: wire.PointId) -> str:

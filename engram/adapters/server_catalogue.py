@@ -1,0 +1,143 @@
+"""The collections of one alias on a Qdrant server. Everything that is noted of them stands in aliases.
+
+    ALIAS                     the collection that is searched
+    ALIAS.fed.NAME            NAME belongs to it too, and is to be fed
+    ALIAS.whole.NAME          NAME holds all that it should
+    ALIAS.replaced.SECONDS    the one that was searched before, and the Unix time at which it was replaced
+
+So one call tells everything, and one changes it in a single step that all processes see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Self
+
+from engram.adapters import server_collection as collections
+from engram.adapters.qdrant_server import QdrantServerStore
+from engram.adapters.server_collection import About, Found, Shape
+from engram.adapters.server_connection import Connection
+from engram.adapters.server_filters import substring_match
+from engram.catalogue import Collection, Model
+from engram.errors import Refusal
+
+
+class ServerCatalogue:
+    """A Catalogue over one connection, which all its stores share."""
+
+    def __init__(self, connection: Connection, alias: str, shape: Shape, *, substring: str | None) -> None:
+        """Use `open_on`."""
+        self._connection = connection
+        self._alias = alias
+        self._shape = shape
+        self._substring = substring
+        self._found: dict[str, Found] = {}
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open_on(
+        cls, url: str, *, alias: str, grpc_port: int, api_key: str | None, timeout_s: float, shape: Shape
+    ) -> AsyncGenerator[Self]:
+        """Connect. `shape` is that of collections that have to be made, `timeout_s` each call's deadline.
+
+        Raises Misconfigured for a wrong address, key or version, Unavailable when the server cannot be reached.
+        """
+        async with Connection.open(
+            url, grpc_port=grpc_port, api_key=api_key, timeout_s=timeout_s
+        ) as connection:
+            substring = substring_match(await connection.version())
+            yield cls(connection, alias, shape, substring=substring)
+
+    async def first(self, model: Model) -> Collection:
+        """The collection behind the alias; both are made where there is no alias."""
+        about = About(model.model_id, model.dim)
+        found = await collections.first_collection(self._connection, self._alias, about, self._shape)
+        self._found[found.name] = found
+        return next(one for one in await self.listed() if one.active)
+
+    async def listed(self) -> Sequence[Collection]:
+        """All of them, the one that is searched first."""
+        aliases = await collections.aliases(self._connection)
+        active = aliases.get(self._alias)
+        fed = self._marked(aliases, "fed")
+        replaced = {name: float(at) for at, name in self._marked(aliases, "replaced").items()}
+        whole = self._marked(aliases, "whole").values()
+        names = {*fed.values(), *replaced, *([active] if active else [])}
+        listed: list[Collection] = []
+        for name in sorted(names, key=lambda name: (name != active, name)):
+            about = (await self._find(name)).about
+            model = Model(about.model_id, about.dim, about.kind or None, about.model or None)
+            listed.append(
+                Collection(
+                    name,
+                    model,
+                    about.run,
+                    active=name == active,
+                    whole=not about.run or name in whole,
+                    replaced_at=replaced.get(name),
+                )
+            )
+        return listed
+
+    async def make(self, name: str, model: Model, run: str) -> None:
+        """Make an empty collection, and have it fed. Raises Refusal for a name that is taken."""
+        taken = {*await collections.names(self._connection), *await collections.aliases(self._connection)}
+        if name in taken:
+            raise Refusal(f"there is a {name} on the server already: choose another name, or drop it first")
+        about = About(model.model_id, model.dim, kind=model.kind or "", model=model.name or "", run=run)
+        await collections.make_collection(self._connection, name, about, self._shape)
+        await collections.change(self._connection, set_={self._marker("fed", name): name})
+
+    async def open(self, name: str) -> QdrantServerStore:
+        """The store of one of them."""
+        return QdrantServerStore(self._connection, await self._find(name), substring=self._substring)
+
+    async def close(self, name: str) -> None:
+        """Forget it: the connection is shared."""
+        self._found.pop(name, None)
+
+    async def complete(self, name: str) -> None:
+        """Note that it holds all that it should."""
+        await collections.change(self._connection, set_={self._marker("whole", name): name})
+
+    async def swap(self, name: str, at: float) -> None:
+        """Turn the alias to it, and note which one it replaced."""
+        aliases = await collections.aliases(self._connection)
+        outdated = [self._marker("replaced", one) for one in self._marked(aliases, "replaced")]
+        set_ = {self._alias: name, self._marker("fed", name): name}
+        if (before := aliases.get(self._alias)) is not None:
+            set_ |= {self._marker("replaced", f"{at:.3f}"): before, self._marker("fed", before): before}
+        await collections.change(self._connection, remove=[*outdated, self._alias], set_=set_)
+
+    async def withdraw(self, name: str) -> None:
+        """Remove all markers of it."""
+        aliases = await collections.aliases(self._connection)
+        marks = [
+            alias
+            for alias, target in aliases.items()
+            if target == name and alias.startswith(f"{self._alias}.")
+        ]
+        if marks:
+            await collections.change(self._connection, remove=marks)
+
+    async def delete(self, name: str) -> None:
+        """Remove it from the server."""
+        await self.close(name)
+        await collections.delete_collection(self._connection, name)
+
+    async def _find(self, name: str) -> Found:
+        """What does not change of a collection is asked for once."""
+        if name not in self._found:
+            self._found[name] = await collections.find_collection(self._connection, self._alias, name)
+        return self._found[name]
+
+    def _marker(self, kind: str, of: str) -> str:
+        return f"{self._alias}.{kind}.{of}"
+
+    def _marked(self, aliases: Mapping[str, str], kind: str) -> dict[str, str]:
+        """Whatever stands behind the marker, and the collection: of all markers of a kind."""
+        prefix = self._marker(kind, "")
+        return {
+            alias.removeprefix(prefix): name for alias, name in aliases.items() if alias.startswith(prefix)
+        }

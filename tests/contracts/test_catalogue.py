@@ -1,0 +1,129 @@
+"""What every Catalogue promises, over a directory and over a server."""
+
+import contextlib
+import uuid
+
+import pytest
+
+from engram.adapters.edge_catalogue import EdgeCatalogue
+from engram.catalogue import Model
+from engram.errors import ModelMismatch, Refusal
+from tests.contracts.stored import everything, memory, put
+
+MODEL = Model("hash", 4)
+OTHER = Model("hash-8", 8, kind="hash", name="some/model")
+LONG_AGO = 1_700_000_000.0
+
+
+@pytest.fixture(params=["edge", "server"])
+async def opener(request, tmp_path, qdrant):
+    """Opens the catalogue of one alias; opened again, it is the same."""
+    alias = f"test-{uuid.uuid4().hex}"
+
+    @contextlib.asynccontextmanager
+    async def edge():
+        catalogue = EdgeCatalogue(tmp_path, alias)
+        try:
+            yield catalogue
+        finally:
+            await catalogue.close_all()
+
+    @contextlib.asynccontextmanager
+    async def server():
+        async with qdrant.catalogue(alias) as catalogue:
+            yield catalogue
+
+    opened = edge if request.param == "edge" else server
+    yield opened
+    if request.param == "server":
+        async with opened() as catalogue:
+            for one in await catalogue.listed():
+                await catalogue.delete(one.name)
+
+
+@pytest.fixture
+async def catalogue(opener):
+    async with opener() as opened:
+        yield opened
+
+
+async def listed(catalogue):
+    return {one.name: one for one in await catalogue.listed()}
+
+
+async def test_the_first_is_made_once_and_searched(catalogue, opener):
+    first = await catalogue.first(MODEL)
+    assert (first.active, first.whole, first.run, first.model) == (True, True, "", MODEL)
+    assert await catalogue.listed() == [first]
+    await catalogue.close(first.name)
+    async with opener() as again:
+        assert await again.first(MODEL) == first
+
+
+async def test_another_model_is_refused_where_none_is_known_to_fill_it(catalogue, opener):
+    first = await catalogue.first(MODEL)
+    await catalogue.close(first.name)
+    async with opener() as again:
+        with pytest.raises(ModelMismatch, match="hash-8"):
+            await again.first(Model("hash-8", 8))
+
+
+async def test_another_collection_is_made_and_filled_beside_the_first(catalogue, opener):
+    first = await catalogue.first(MODEL)
+    await catalogue.make("second", OTHER, "run1")
+    made = (await listed(catalogue))["second"]
+    assert (made.active, made.whole, made.run, made.model) == (False, False, "run1", OTHER)
+    store = await catalogue.open("second")
+    await put(store, memory("m"), vector=(1.0,) * 8)
+    assert await (await catalogue.open(first.name)).count(everything()) == 0
+    for name in (first.name, "second"):
+        await catalogue.close(name)
+    async with opener() as again:
+        await again.first(MODEL)
+        assert (await listed(again))["second"] == made
+        assert await (await again.open("second")).count(everything()) == 1
+
+
+async def test_a_name_is_given_once(catalogue):
+    first = await catalogue.first(MODEL)
+    await catalogue.make("second", OTHER, "run1")
+    for taken in ("second", first.name):
+        with pytest.raises(Refusal, match="already"):
+            await catalogue.make(taken, OTHER, "run2")
+
+
+async def test_a_swap_there_and_back(catalogue, opener):
+    first = await catalogue.first(MODEL)
+    await catalogue.make("second", OTHER, "run1")
+    await catalogue.complete("second")
+    assert (await listed(catalogue))["second"].whole
+    await catalogue.swap("second", LONG_AGO)
+    found = await catalogue.listed()
+    assert [(one.name, one.active, one.replaced_at) for one in found] == [
+        ("second", True, None),
+        (first.name, False, LONG_AGO),
+    ]
+    for name in (first.name, "second"):
+        await catalogue.close(name)
+    async with opener() as again:
+        active = await again.first(MODEL)  # what fills it says how to load it: nobody is refused
+        assert (active.name, active.model) == ("second", OTHER)
+        await again.swap(first.name, LONG_AGO + 1)
+        found = await again.listed()
+        assert [(one.name, one.replaced_at) for one in found] == [
+            (first.name, None),
+            ("second", LONG_AGO + 1),
+        ]
+
+
+async def test_what_is_dropped_is_gone_and_its_name_free(catalogue):
+    await catalogue.first(MODEL)
+    await catalogue.make("second", OTHER, "run1")
+    await put(await catalogue.open("second"), memory("m"), vector=(1.0,) * 8)
+    await catalogue.withdraw("second")
+    assert "second" not in await listed(catalogue)
+    await catalogue.close("second")
+    await catalogue.delete("second")
+    await catalogue.make("second", OTHER, "run2")
+    assert (await listed(catalogue))["second"].run == "run2"
+    assert await (await catalogue.open("second")).count(everything()) == 0

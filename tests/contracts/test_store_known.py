@@ -1,0 +1,35 @@
+"""What every VectorStore promises of the vectors that lie in it."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from engram.ports import Tombstone
+from tests.contracts.stored import EAST, START, memory, put
+
+NORTH = (0.0, 1.0, 0.0, 0.0)
+
+
+async def test_the_vector_of_a_memory_that_lies_there_with_the_same_text(store):
+    east, north = memory("east"), memory("north", agent_id="b")
+    await put(store, east)
+    await put(store, north, vector=NORTH)
+    other_text = replace(east, text="something else")
+    found = await store.known([north, memory("never"), east, other_text])
+    assert [None if one is None else tuple(np.round(one, 5)) for one in found] == [NORTH, None, EAST, None]
+
+
+async def test_neither_tombstones_nor_other_agents_give_a_vector(store):
+    await put(store, memory("gone"), memory("there"))
+    await store.bury([Tombstone("default", "a", "gone", START)])
+    found = await store.known(
+        [memory("gone"), memory("there", agent_id="b"), memory("there", tenant="other")]
+    )
+    assert found == [None, None, None]
+
+
+async def test_many_at_once_and_none(store):
+    kept = [memory(f"m{n}") for n in range(300)]
+    await put(store, *kept)
+    assert [one is not None for one in await store.known(kept)] == [True] * 300
+    assert await store.known([]) == []
