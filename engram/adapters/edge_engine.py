@@ -46,6 +46,16 @@ class EdgeEngine:
 
     def __init__(self, shard: edge.EdgeShard) -> None:
         self._shard = shard
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def hold(self) -> None:
+        """Let no write begin until `go_on`. None is under way either: each step is one call on the event loop."""
+        self._writable.clear()
+
+    def go_on(self) -> None:
+        """Let writes begin again, those that wait first."""
+        self._writable.set()
 
     def point(
         self, id_: str, payload: Mapping[str, Any], vector: NDArray[np.float32] | None, words: Words | None
@@ -60,17 +70,20 @@ class EdgeEngine:
         """Write points, in steps."""
         for start in range(0, len(points), _WRITE_STEP):
             step = list(points[start : start + _WRITE_STEP])
+            await self._writable.wait()
             with translated():
                 self._shard.update(edge.UpdateOperation.upsert_points(step, update_mode=_MODES[insert_only]))
             await asyncio.sleep(0)
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Remove points, at once."""
+        await self._writable.wait()
         with translated():
             self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
 
     async def flush(self) -> None:
         """Make everything so far survive a power cut."""
+        await self._writable.wait()
         with translated():
             self._shard.flush()
 
@@ -147,9 +160,10 @@ class EdgeEngine:
         """The payloads of those points that there are, in steps."""
         found: dict[str, Payload] = {}
         for start in range(0, len(ids), _TRAITS.step):
-            step = list(ids[start : start + _TRAITS.step])
             with translated():
-                records = self._shard.retrieve(step, with_payload=READ, with_vector=False)
+                records = self._shard.retrieve(
+                    list(ids[start : start + _TRAITS.step]), with_payload=READ, with_vector=False
+                )
             found |= {str(record.id): record.payload or {} for record in records}
             if len(ids) > _TRAITS.step:
                 await asyncio.sleep(0)

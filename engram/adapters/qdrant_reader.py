@@ -97,8 +97,8 @@ class QdrantReader:
 
     async def get(self, point: str, *, now: float) -> Memory | None:
         """The memory of a point; None for a tombstone, for what has expired, and for nothing."""
-        payload = await self._engine.retrieve(point)
-        if payload is None or "body" not in payload:
+        payload = (await self._engine.retrieve([point])).get(point, {})
+        if "body" not in payload:
             return None
         found = memory(payload)
         return None if found.expires_at is not None and found.expires_at <= now else found
@@ -134,6 +134,11 @@ class QdrantReader:
         """A page of everything, tombstones too, and the point id at which the next begins."""
         records, following = await self._engine.scroll((), limit=min(limit, self._traits.step), after=after)
         return [entry(payload) for _, payload in records], following
+
+    async def entries(self, points: Sequence[str]) -> Sequence[Memory | Tombstone | None]:
+        """What lies at each point."""
+        stored = await self._engine.retrieve(points)
+        return [entry(stored[point]) if point in stored else None for point in points]
 
     # --- what is asked of the engine -----------------------------------------------------------------------
 

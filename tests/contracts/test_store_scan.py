@@ -1,4 +1,4 @@
-"""What every VectorStore promises of a walk over everything that lies in it."""
+"""What every VectorStore promises of a look at everything that lies in it, and at single places."""
 
 from dataclasses import replace
 
@@ -77,3 +77,20 @@ async def test_what_is_written_in_between_repeats_and_hides_nothing(store):
         await store.bury([Tombstone("default", "stays", f"m{turn}", START)])
     assert len(seen) == len(set(seen))
     assert {one for one in seen if one[1] == "stays"} == {("default", "stays", f"m{n}") for n in range(20)}
+
+
+async def test_what_lies_in_the_place_of_each(store):
+    lasting = memory("m", agent_id="player:k2:x", lasting_agent="player:k1:x")
+    past = memory("past", expires_at=NOW - 1)
+    await put(store, memory("m"), lasting, past)
+    grave = Tombstone("default", "a", "gone", START)
+    await store.bury([grave])
+    asked = [memory("gone"), lasting, memory("m", text="another"), memory("m", tenant="other"), past]
+    assert await store.entries(asked) == [grave, lasting, memory("m"), None, past]
+    assert await store.entries([]) == []
+
+
+async def test_many_places_at_once(store):
+    many = [memory(f"m{n}") for n in range(600)]
+    await put(store, *many[::2])
+    assert await store.entries(many) == [one if n % 2 == 0 else None for n, one in enumerate(many)]
