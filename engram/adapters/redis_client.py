@@ -1,7 +1,7 @@
 """One Redis server, asked in a way that losing it loses speed only.
 
-Asking (`ask`, `run`) has a short deadline for all of it, waiting for a connection included, and a circuit breaker:
-after one failure nobody asks for a second, then one call tries. Telling (`tell`) has a longer deadline and always
+Asking (`ask`, `run`) goes over one shared connection, with a short deadline and a circuit breaker: after one failure
+nobody asks for a second, then one call tries. Telling (`tell`) has a longer deadline and always
 tries, because whoever tells has to know.
 """
 
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from hashlib import sha1
 from typing import Any
 
@@ -34,6 +34,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from engram.adapters.redis_line import Argument, RedisLine
 from engram.errors import Misconfigured, Unavailable
 
 _log = structlog.get_logger("engram.redis")
@@ -51,8 +52,6 @@ _HELD_UP_S = 0.05
 """A deadline that is noticed so late says more about this process than about Redis."""
 
 _REFUSALS = (AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError, NoPermissionError)
-
-Argument = bytes | str | int | float
 
 
 class Script:
@@ -92,10 +91,13 @@ class CircuitBreaker:
 class RedisClient:
     """Commands to one server; whatever goes wrong is Unavailable."""
 
-    def __init__(self, redis: Redis, *, prefix: str, ask_s: float, tell_s: float, rest_s: float) -> None:
+    def __init__(
+        self, redis: Redis, line: RedisLine, *, prefix: str, ask_s: float, tell_s: float, rest_s: float
+    ) -> None:
         self.prefix = prefix
         """What all keys begin with, before a colon: others may use the same server."""
         self._redis = redis
+        self._line = line
         self._ask_s = ask_s
         self._tell_s = tell_s
         self._breaker = CircuitBreaker(rest_s)
@@ -133,25 +135,27 @@ class RedisClient:
             raise Misconfigured(
                 f"{SETTING} is no address of a Redis: one looks like redis://:password@host:6379/0"
             ) from None
-        client = cls(Redis.from_pool(pool), prefix=prefix, ask_s=ask_s, tell_s=tell_s, rest_s=rest_s)
+        line = RedisLine(pool, ask_s)
+        client = cls(Redis.from_pool(pool), line, prefix=prefix, ask_s=ask_s, tell_s=tell_s, rest_s=rest_s)
         try:
             await client._check()
             yield client
         finally:
+            await line.close()
             await client._redis.aclose()
 
     async def ask(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
         """The answer to a command, within `ask_s`. Raises Unavailable, at once while the server rests."""
-        return await self._guarded(lambda: self._command(*command))
+        return await self._guarded(self._line.ask(*command))
 
     async def run(self, script: Script, keys: str | Sequence[str], *args: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
         """What a script answers, otherwise as `ask`."""
         names = (keys,) if isinstance(keys, str) else tuple(keys)
-        return await self._guarded(lambda: self._execute(script, names, args))
+        return await self._guarded(self._execute(script, names, args))
 
     async def tell(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
         """The answer to a command, within `tell_s`, whatever happened before. Raises Unavailable."""
-        return await self._within(self._tell_s, lambda: self._command(*command))
+        return await self._within(self._tell_s, self._command(*command))
 
     async def _command(self, *command: Argument) -> Any:  # noqa: ANN401
         answer: Any = await self._redis.execute_command(*command)
@@ -159,16 +163,17 @@ class RedisClient:
 
     async def _execute(self, script: Script, keys: tuple[str, ...], args: tuple[Argument, ...]) -> Any:  # noqa: ANN401
         try:
-            return await self._command("EVALSHA", script.sha, len(keys), *keys, *args)
+            return await self._line.ask("EVALSHA", script.sha, len(keys), *keys, *args)
         except NoScriptError:  # a Redis that was started anew
-            return await self._command("EVAL", script.source, len(keys), *keys, *args)
+            return await self._line.ask("EVAL", script.source, len(keys), *keys, *args)
 
-    async def _guarded(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401
+    async def _guarded(self, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
         if not self._breaker.admits():
+            call.close()
             raise Unavailable("Redis failed a moment ago")
         began = time.monotonic()
         try:
-            answer = await self._within(self._ask_s, call)
+            answer = await self._translated(call, self._ask_s)
         except Unavailable as error:
             # What Redis refuses (it is full, it loads, a right is missing) costs no time to be told again; and
             # when this process itself was held up, the answer may lie there unread.
@@ -186,10 +191,16 @@ class RedisClient:
             self._warned_at = time.monotonic()
             _log.warning("Redis fails: what it speeds up is slower now", error=error.message)
 
-    async def _within(self, seconds: float, call: Callable[[], Any]) -> Any:  # noqa: ANN401
-        try:
+    async def _within(self, seconds: float, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
+        async def bounded() -> Any:  # noqa: ANN401
             async with asyncio.timeout(seconds):
-                return await call()
+                return await call
+
+        return await self._translated(bounded(), seconds)
+
+    async def _translated(self, call: Coroutine[Any, Any, Any], seconds: float) -> Any:  # noqa: ANN401
+        try:
+            return await call
         except TimeoutError as error:
             raise Unavailable(f"Redis did not answer within {seconds * 1000:.0f} ms") from error
         except (RedisError, OSError) as error:
@@ -199,7 +210,7 @@ class RedisClient:
         """Refuse what no waiting mends: a password, a right, a program that is no Redis, a cluster's node."""
         try:
             await self._within(
-                START_S, lambda: self._command("UNLINK", f"{self.prefix}:check:1", f"{self.prefix}:check:2")
+                START_S, self._command("UNLINK", f"{self.prefix}:check:1", f"{self.prefix}:check:2")
             )
         except Unavailable as error:
             cause = error.__cause__

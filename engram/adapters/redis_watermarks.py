@@ -133,8 +133,9 @@ class RedisWatermarks:
 
     async def _look(self) -> None:
         with contextlib.suppress(Unavailable):
-            marks: dict[bytes, bytes] = await self._redis.ask("HGETALL", self._key)
-            await self._known.publish({int(partition): int(offset) for partition, offset in marks.items()})
+            marks: list[bytes] = await self._redis.ask("HGETALL", self._key)
+            pairs = zip(marks[::2], marks[1::2], strict=True)
+            await self._known.publish({int(partition): int(offset) for partition, offset in pairs})
 
     async def _look_at_commits(self) -> None:
         with contextlib.suppress(Unavailable):

@@ -122,7 +122,7 @@ async def test_there_are_so_many_connections_at_most(own_redis: RedisServer, raw
         cache = RedisCache(client)
         generations = await asyncio.gather(*(cache.get(AGENT, b"%d" % n) for n in range(200)))
         assert len({generation for _, generation in generations}) == 1
-        assert len(raw.client_list()) == 3 + 1
+        assert len(raw.client_list()) <= 3 + 1
 
 
 async def test_clearing_takes_what_is_ours_and_leaves_the_rest(own_redis: RedisServer, raw: Redis) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -155,3 +157,49 @@ def test_a_trial_that_never_ends_does_not_keep_the_breaker_open_for_ever() -> No
     assert breaker.admits()
     at += 1.0
     assert breaker.admits()
+
+
+async def test_the_database_of_the_address_is_the_one_that_is_asked(own_redis: RedisServer) -> None:
+    third = own_redis.url.removesuffix("/0") + "/3"
+    async with RedisClient.open(third, prefix="t") as client:
+        await RedisCache(client).get(AGENT, b"where")
+    with Redis.from_url(own_redis.url) as raw:
+        assert raw.dbsize() == 0
+    with Redis.from_url(third) as raw:
+        assert raw.dbsize() == 1
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return key, certificate
+
+
+async def test_over_tls_only_who_shows_the_right_certificate_is_asked(tmp_path: Path) -> None:
+    key, certificate = self_signed(tmp_path)
+    port = free_port()
+
+    class Encrypted(RedisServer):
+        def command(self) -> list[str]:
+            tls = ["--tls-port", str(port), "--tls-auth-clients", "no"]
+            return [*super().command(), *tls, "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+
+    with running(Encrypted(tmp_path / "redis")):
+        url = f"rediss://127.0.0.1:{port}/0"
+        async with RedisClient.open(f"{url}?ssl_ca_certs={certificate}", prefix="t", ask_s=5) as client:
+            assert await client.ask("HGETALL", "t:nothing") == []
+        async with RedisClient.open(url, prefix="t", ask_s=5) as client:
+            with pytest.raises(Unavailable):
+                await client.ask("HGETALL", "t:nothing")
+
+
+async def test_one_that_says_no_answers_the_next_all_the_same(own_redis: RedisServer) -> None:
+    async with RedisClient.open(own_redis.url, prefix="t", ask_s=5) as client:
+        calls = [client.ask("HGETALL", "t:x"), client.ask("NONSENSE"), client.ask("HMGET", "t:x", "g")]
+        first, refused, last = await asyncio.gather(*calls, return_exceptions=True)
+        assert (first, last) == ([], [None])
+        assert isinstance(refused, Unavailable)
