@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from engram.care import Tasks, tasks
+from engram.care.letters import DeadLetters
 from engram.settings import Settings
 from engram.wiring import WorkerParts, open_worker
 
 
-def tasks_over(parts: WorkerParts) -> Tasks:  # noqa: ARG001
+def tasks_over(parts: WorkerParts) -> Tasks:
     """The tasks that these parts can do."""
-    return tasks()
+    return tasks(*DeadLetters(parts.log, parts.ledger, parts.store).tasks())
 
 
 @contextlib.asynccontextmanager
