@@ -65,7 +65,8 @@ class DeadLetters:
 
     log: EventLog
     ledger: ErasureLedger
-    store: VectorStore
+    store: Callable[[], VectorStore]
+    """The collection that is searched at the moment."""
 
     def tasks(self) -> Sequence[Task]:
         """What operators do to them."""
@@ -183,7 +184,7 @@ class DeadLetters:
                 found.append(letter)
             elif memory.id:
                 puts.append((letter, memory))
-        entries = await self.store.entries([memory for _, memory in puts]) if puts else ()
+        entries = await self.store().entries([memory for _, memory in puts]) if puts else ()
         return found + [
             letter for (letter, _), entry in zip(puts, entries, strict=True) if isinstance(entry, Tombstone)
         ]

@@ -13,7 +13,7 @@ from engram.wiring import WorkerParts, open_worker
 
 def tasks_over(parts: WorkerParts) -> Tasks:
     """The tasks that these parts can do."""
-    return tasks(*DeadLetters(parts.log, parts.ledger, parts.store).tasks())
+    return tasks(*DeadLetters(parts.log, parts.ledger, lambda: parts.store).tasks())
 
 
 @contextlib.asynccontextmanager

@@ -57,7 +57,7 @@ class Desk:
 async def open_desk(data: Path, log: EventLog | None = None) -> AsyncIterator[Desk]:
     async with open_parts(data) as runtime:
         log = log or runtime.log
-        yield Desk(runtime, log, DeadLetters(log, runtime.ledger, runtime.store))
+        yield Desk(runtime, log, DeadLetters(log, runtime.ledger, lambda: runtime.store))
 
 
 @pytest.fixture
