@@ -329,8 +329,11 @@ class VectorStore(Protocol):
         """
         ...
 
-    async def known(self, memories: Sequence[Memory]) -> Sequence[NDArray[np.float32] | None]:
-        """The vector (dim,) of each memory that lies there with the same text, else None."""
+    async def known(self, memories: Sequence[Memory]) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
+        """The vector (dim,) of each memory that lies there with the same text, and whether it was truncated for it.
+
+        None for the others.
+        """
         ...
 
     async def entries(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:

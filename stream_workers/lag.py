@@ -18,10 +18,20 @@ WATCH_INTERVAL_S = 5.0
 class Lag:
     """Measures a worker against the end of its partitions."""
 
-    def __init__(self, offsets: Offsets, metrics: Metrics, clock: Clock, patience: Patience) -> None:
+    def __init__(
+        self,
+        offsets: Offsets,
+        metrics: Metrics,
+        clock: Clock,
+        patience: Patience,
+        *,
+        counts: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`counts`: whether anybody waits for what this worker does."""
         self._offsets = offsets
         self._metrics = metrics
         self._clock = clock
+        self._counts = counts
         self._patience = patience
         self.applied = 0
         """Batches that have changed the store so far."""
@@ -34,6 +44,8 @@ class Lag:
 
     async def report(self, member: Subscription, batch: Sequence[Record]) -> None:
         """Set the gauges, after this batch."""
+        if not self._counts():
+            return
         with contextlib.suppress(Unavailable):
             behind = await self.behind(member)
             self._metrics.consumer_lag_records.set(behind)

@@ -9,7 +9,7 @@ ledger and take by acceptance.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,6 +70,10 @@ class Pipeline:
     ledger: ErasureLedger
     clock: Clock
     metrics: Metrics
+    searched: Callable[[], bool] = lambda: True
+    """Whether what it writes can be found: what is only made ready for later counts for nobody yet."""
+    donor: Callable[[], VectorStore | None] = lambda: None
+    """Another store that the same model has filled: a vector that lies there is not made again."""
 
     async def prepare(self, records: Sequence[Record]) -> Batch:
         """Decode, narrate and embed. Raises Unavailable when the embedder cannot do its work."""
@@ -95,15 +99,12 @@ class Pipeline:
                     erasures.append(envelope.erasure())
         found = [memory for memory, _ in memories.values()]
         with _Stage(self.metrics, "embed"):
-            embedded = await self.embedder.embed([memory.text for memory in found], Priority.INGEST)
+            embedded, vectors = await self._embed(found)
         return Batch(
             records=records,
-            memories=[
-                replace(memory, truncated=True) if truncated else memory
-                for memory, truncated in zip(found, embedded.truncated, strict=True)
-            ],
+            memories=embedded,
             origins=[record for _, record in memories.values()],
-            vectors=embedded.vectors,
+            vectors=vectors,
             tombstones=tombstones,
             erasures=erasures,
             letters=letters,
@@ -126,12 +127,34 @@ class Pipeline:
 
     async def conclude(self, applied: Applied) -> None:
         """Note what is done for good, once no answer from before is in use any more. Raises Unavailable."""
+        if not self.searched():
+            return
         for erasure in applied.erasures:
             await self.ledger.mark_done(erasure.id)
             audit.erasure_done(erasure_id=erasure.id, kind=erasure.kind.value, tenant=erasure.tenant)
         now = self.clock.now()
         for memory in applied.memories:
             self.metrics.event_visible.observe(max(0.0, now - memory.accepted_at))
+
+    async def _embed(self, memories: Sequence[Memory]) -> tuple[list[Memory], NDArray[np.float32]]:
+        """The memories, marked where the model saw only the beginning of their text, and their vectors."""
+        donor = self.donor()
+        known = [None] * len(memories) if donor is None else await donor.known(memories)
+        new = [row for row, one in enumerate(known) if one is None]
+        made = await self.embedder.embed([memories[row].text for row in new], Priority.INGEST)
+        vectors = made.vectors
+        truncated = dict(zip(new, made.truncated, strict=True))
+        if len(new) < len(memories):
+            vectors = np.zeros((len(memories), self.embedder.dim), np.float32)
+            vectors[new] = made.vectors
+            for row, one in enumerate(known):
+                if one is not None:
+                    vectors[row], truncated[row] = one
+        marked = [
+            replace(memory, truncated=True) if truncated[row] else memory
+            for row, memory in enumerate(memories)
+        ]
+        return marked, vectors
 
     async def _insert(self, batch: Batch, rows: Sequence[int]) -> dict[int, str]:
         """Insert those rows; halve what the store refuses until the culprits stand alone, and return them."""

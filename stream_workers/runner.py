@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from engram.ports import Cache, DeadLetter, EventLog, Record, Subscription, Wate
 from stream_workers.finishing import Finishing, together
 from stream_workers.lag import Lag
 from stream_workers.offsets import Delivery, Offsets
+from stream_workers.pace import Pace
 from stream_workers.patience import Broken, Patience, Rejects
 from stream_workers.pipeline import Applied, Batch, Pipeline
 
@@ -77,6 +79,7 @@ class Indexer:
         commit_interval_s: float = COMMIT_INTERVAL_S,
         stuck_s: float = STUCK_S,
         on_indexed: Callable[[Sequence[Memory]], None] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._event_log = log
         self._pipeline = pipeline
@@ -87,12 +90,15 @@ class Indexer:
         self._commit_interval_s = commit_interval_s
         self._stuck_s = stuck_s
         self._on_indexed = on_indexed
+        self._pace = pace or Pace()
         self._offsets = Offsets()
         self._finishing = Finishing(cache)
         self._committed: dict[int, int] = {}
         self._patiently = Patience()
         self._rejects = Rejects(log, pipeline.metrics, self._patiently)
-        self._lag = Lag(self._offsets, pipeline.metrics, pipeline.clock, self._patiently)
+        self._lag = Lag(
+            self._offsets, pipeline.metrics, pipeline.clock, self._patiently, counts=pipeline.searched
+        )
         self._member: Subscription | None = None
         self._learned = 0
         self._stopping = asyncio.Event()
@@ -190,7 +196,9 @@ class Indexer:
                 ahead.append(asyncio.create_task(self._next_batch(member)))
                 if prepared.batch.records:
                     self._metrics.batch_size.observe(len(prepared.batch.records))
+                    began = time.perf_counter()
                     await self._process(prepared)
+                    await self._pace.rest(time.perf_counter() - began)
                 elif burst and await self._drained(member):
                     return
                 await self._lag.report(member, prepared.batch.records)

@@ -1,4 +1,4 @@
-"""One stream worker: an indexer, and the sweeper where it is this worker's turn."""
+"""One stream worker: it feeds every collection there is, so that each can be searched at any time."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+import structlog
+
+from engram.errors import EngramError
 from engram.memories import Memory
 from engram.wiring import WorkerParts
-from stream_workers.pipeline import Pipeline
-from stream_workers.runner import COMMIT_INTERVAL_S, Indexer
-from stream_workers.sweeper import Sweeper
+from stream_workers.feed import Feed
+from stream_workers.runner import Indexer
 
-SHARED_COMMIT_INTERVAL_S = 0.25
-"""On a server every write is durable at once, and a commit is all that others hear of this worker's progress."""
+_log = structlog.get_logger("engram.worker")
 
-_SWEEPERS_PARTITION = 0
-"""Of several workers, the one that reads this partition sweeps."""
+LOOK_S = 0.5
+"""How often it looks which collections there are."""
+AGAIN_S = 30.0
+"""How long one that cannot be fed is left alone."""
 
 
 class Worker:
@@ -29,36 +32,85 @@ class Worker:
         self, parts: WorkerParts, *, on_indexed: Callable[[Sequence[Memory]], None] | None = None
     ) -> None:
         self.parts = parts
-        shared = parts.settings.distributed
-        self.indexer = Indexer(
-            parts.log,
-            Pipeline(parts.store, parts.embedder, parts.ledger, parts.clock, parts.metrics),
-            parts.watermarks,
-            cache=parts.cache,
-            group=parts.group,
-            commit_interval_s=SHARED_COMMIT_INTERVAL_S if shared else COMMIT_INTERVAL_S,
-            on_indexed=on_indexed,
-        )
-        self._sweeper = Sweeper(
-            parts.store,
-            parts.clock,
-            tombstone_life_s=2 * parts.log.retention_s,
-            interval_s=parts.settings.sweep_interval_s,
-            keep_per_agent=parts.settings.keep_per_agent,
-            cache=parts.cache,
-            trim_log=parts.trim,
-            wanted=lambda: _SWEEPERS_PARTITION in self.indexer.partitions,
-        )
+        self._on_indexed = on_indexed
+        self._feeds: dict[str, tuple[Feed, asyncio.Task[None]]] = {}
+        self._not_before: dict[str, float] = {}
+        self._stopping = False
+        self._first = self._feed_of_searched()
+
+    @property
+    def indexer(self) -> Indexer:
+        """That of the collection which is searched, once it is fed; until then the first one's."""
+        running = self._feeds.get(self.parts.versions.current.name)
+        return (self._first if running is None else running[0]).indexer
 
     async def run(self, *, burst: bool = False) -> None:
         """Work until `stop`, or, with `burst`, until the log is drained. Raises Broken."""
-        sweeping = asyncio.create_task(self._sweeper.run())
+        if burst:
+            await self._first.run(burst=True)
+            return
+        self._start(self._first)
+        following = asyncio.create_task(self._follow())
         try:
-            await self.indexer.run(burst=burst)
+            await following
         finally:
-            sweeping.cancel()
-            await asyncio.gather(sweeping, return_exceptions=True)
+            for feed, _ in self._feeds.values():
+                feed.stop()
+            await asyncio.gather(*(task for _, task in self._feeds.values()), return_exceptions=True)
 
     def stop(self) -> None:
-        """Finish the batch in hand and end `run`."""
-        self.indexer.stop()
+        """Finish the batches in hand and end `run`."""
+        self._stopping = True
+        self._first.stop()
+        for feed, _ in self._feeds.values():
+            feed.stop()
+
+    # --- which collections -------------------------------------------------------------------------------------
+
+    def _feed_of_searched(self) -> Feed:
+        return Feed(self.parts, self.parts.versions.current, on_indexed=self._on_indexed)
+
+    def _start(self, feed: Feed) -> None:
+        self._feeds[feed.version.name] = feed, asyncio.create_task(feed.run())
+
+    async def _follow(self) -> None:
+        """Feed what is listed, until the feed of what is searched ends. Raises what has ended it."""
+        while True:
+            tasks = [task for _, task in self._feeds.values()]
+            await asyncio.wait(tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            for name, (feed, task) in list(self._feeds.items()):
+                if task.done():
+                    if self._stopping or feed.searched():
+                        task.result()
+                        return
+                    del self._feeds[name]
+                    self._leave_alone(name, task.exception())
+            await self._follow_the_list()
+
+    async def _follow_the_list(self) -> None:
+        versions = self.parts.versions
+        listed = {one.name: one for one in versions.listed}
+        for name, (feed, task) in list(self._feeds.items()):
+            one = listed.get(name)
+            if (one is None or one.run != feed.version.collection.run) and not feed.searched():
+                feed.stop()
+                await asyncio.gather(task, return_exceptions=True)
+                del self._feeds[name]
+                await versions.close(name)
+                _log.info("no longer fed", collection=name)
+        now = asyncio.get_running_loop().time()
+        for name, one in listed.items():
+            if name in self._feeds or self._not_before.get(name, 0.0) > now:
+                continue
+            try:
+                version = await versions.version(one)
+            except EngramError as error:
+                self._leave_alone(name, error)
+                continue
+            _log.info("fed as well", collection=name, group=version.group)
+            self._start(Feed(self.parts, version))
+
+    def _leave_alone(self, name: str, error: BaseException | None) -> None:
+        """One that is not searched fails alone: the others go on."""
+        _log.error("a collection cannot be fed", collection=name, error=str(error), again_s=AGAIN_S)
+        self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S

@@ -10,7 +10,7 @@ import numpy as np
 
 from engram.adapters import qdrant_newest, qdrant_words
 from engram.adapters.qdrant_conditions import Clause, Group, Match, Range, expired, in_scope
-from engram.adapters.qdrant_engine import Engine, P
+from engram.adapters.qdrant_engine import Engine, P, Payload
 from engram.adapters.qdrant_payload import memory, payload, point_id, ticks, tombstone
 from engram.adapters.qdrant_reader import QdrantReader
 from engram.errors import InvalidEvent, ModelMismatch
@@ -92,16 +92,13 @@ class QdrantStore(Generic[P]):
         """Remove at most `limit` of the agent's oldest memories beyond its newest `keep`; return how many went."""
         return await qdrant_newest.trim(self._engine, self._reader, agent, keep=keep, limit=limit, now=now)
 
-    async def known(self, memories: Sequence[Memory]) -> Sequence[NDArray[np.float32] | None]:
-        """The vector of each memory that lies there with the same text."""
+    async def known(self, memories: Sequence[Memory]) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
+        """The vector of each memory that lies there with the same text, and whether it was truncated for it."""
         ids = [point_id(one.tenant, one.lasting_agent or one.agent_id, one.id) for one in memories]
         found = await self._engine.vectors(ids)
-        vectors: list[NDArray[np.float32] | None] = []
-        for id_, one in zip(ids, memories, strict=True):
-            payload, vector = found.get(id_, ({}, ()))
-            same = "body" in payload and memory(payload).text == one.text
-            vectors.append(np.asarray(vector, np.float32) if same else None)
-        return vectors
+        return [
+            _same(one, *found[id_]) if id_ in found else None for id_, one in zip(ids, memories, strict=True)
+        ]
 
     async def flush(self) -> None:
         """Make everything so far survive a power cut."""
@@ -163,6 +160,15 @@ class QdrantStore(Generic[P]):
         broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if broken.size:
             raise InvalidEvent(f"memory {memories[int(broken[0])].id}: its vector holds what is no number")
+
+
+def _same(
+    wanted: Memory, payload: Payload, vector: Sequence[float]
+) -> tuple[NDArray[np.float32], bool] | None:
+    found = memory(payload) if "body" in payload else None
+    if found is None or found.text != wanted.text:
+        return None
+    return np.asarray(vector, np.float32), found.truncated
 
 
 def _subjects(erasure: Erasure) -> tuple[Clause, ...]:

@@ -96,10 +96,10 @@ _REDIS = "it should have: save '', appendonly no, a maxmemory, maxmemory-policy 
 
 
 async def _qdrant(chosen: QdrantStore) -> Check:
-    from engram.wiring.backends import active_collection
+    from engram.wiring.backends import searched_collection
 
     async with contextlib.AsyncExitStack() as stack:
-        active = await (await active_collection(chosen, stack))()
+        active = await (await searched_collection(chosen, stack))()
     if active is None:
         return Check(
             "qdrant",
@@ -107,7 +107,7 @@ async def _qdrant(chosen: QdrantStore) -> Check:
             f"{chosen.url} answers; {chosen.collection} is not made yet",
             "the first worker or query service makes it",
         )
-    return Check("qdrant", Verdict.OK, f"{chosen.url} answers; {chosen.collection} stands for {active}")
+    return Check("qdrant", Verdict.OK, f"{chosen.url} answers; {chosen.collection} stands for {active[0]}")
 
 
 def _player_key(settings: Settings) -> Check:

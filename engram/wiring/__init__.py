@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from engram.backends import KafkaLog, QdrantStore
+from engram.care.letters import DeadLetters, Forgetting
 from engram.errors import Misconfigured
 from engram.settings import Settings
 from engram.telemetry import Metrics
 from engram.wiring import backends, home
 from engram.wiring.active import ActiveWatermarks
-from engram.wiring.backends import INDEXER
-from engram.wiring.parts import GatewayParts, Parts, QueryParts, Runtime, SystemClock, WorkerParts
+from engram.wiring.parts import GatewayParts, Parts, QueryParts, Runtime, StoreParts, SystemClock, WorkerParts
+from engram.wiring.versions import CurrentWatermarks, Version, Versions
 
 if TYPE_CHECKING:
     from engram.adapters.redis_client import RedisClient
-    from engram.ports import Embedder, VectorStore, Watermarks
+    from engram.catalogue import Model
+    from engram.ports import Embedder, Watermarks
 
 __all__ = [
     "GatewayParts",
@@ -34,6 +36,8 @@ __all__ = [
     "QueryParts",
     "Runtime",
     "SystemClock",
+    "Version",
+    "Versions",
     "WorkerParts",
     "open_gateway",
     "open_query",
@@ -68,24 +72,29 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             stack.enter_context(home.only_process(directory))
         embedder = await _embedder(ground)
         log = await backends.open_log(settings, state, ground.clock, stack)
-        store, group = await _store(ground, state, embedder)
         redis = await backends.open_redis(settings, stack)
+        versions = await _versions(ground, state, embedder, log, redis)
+        forgetting = Forgetting(
+            DeadLetters(log.events, log.ledger, lambda: versions.current.store), ground.clock
+        )
+
+        async def trim() -> int:
+            return await forgetting() + (await log.trim() if log.trim else 0)
+
         yield _announced(
             Runtime(
                 settings=settings,
                 log=log.events,
                 ledger=log.ledger,
-                store=store,
+                versions=versions,
                 cache=backends.new_cache(settings, redis),
-                watermarks=await backends.open_watermarks(settings, log, group, redis, stack),
-                embedder=embedder,
+                watermarks=CurrentWatermarks(versions),
                 pseudonyms=backends.pseudonyms(settings, directory),
                 access=await backends.open_access(settings, ground.clock, stack),
                 limits=backends.new_limits(settings, redis),
                 metrics=ground.metrics,
                 clock=ground.clock,
-                group=group,
-                trim=log.trim,
+                trim=None if settings.distributed else trim,
                 last_accepted_at=log.last_accepted_at,
             )
         )
@@ -122,20 +131,18 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
     async with _ground(settings) as ground:
         embedder = await _embedder(ground)
         log = await backends.open_log(settings, settings.data_dir, ground.clock, ground.stack)
-        store, group = await _store(ground, settings.data_dir, embedder)
         redis = await backends.open_redis(settings, ground.stack)
+        versions = await _versions(ground, settings.data_dir, embedder, log, redis)
         yield _announced(
             WorkerParts(
                 settings=settings,
                 log=log.events,
                 ledger=log.ledger,
-                store=store,
+                versions=versions,
                 cache=backends.new_cache(settings, redis),
-                watermarks=await backends.open_watermarks(settings, log, group, redis, ground.stack),
-                embedder=embedder,
+                watermarks=CurrentWatermarks(versions),
                 metrics=ground.metrics,
                 clock=ground.clock,
-                group=group,
                 trim=log.trim,
             )
         )
@@ -149,17 +156,16 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
         pseudonyms = backends.pseudonyms(settings)
         embedder = await _embedder(ground)
         log = await backends.open_log(settings, settings.data_dir, ground.clock, ground.stack)
-        store, group = await _store(ground, settings.data_dir, embedder)
         redis = await backends.open_redis(settings, ground.stack)
+        versions = await _versions(ground, settings.data_dir, embedder, log, redis)
         yield _announced(
             QueryParts(
                 settings=settings,
                 log=log.events,
                 ledger=log.ledger,
-                store=store,
+                versions=versions,
                 cache=backends.new_cache(settings, redis),
-                watermarks=await backends.open_watermarks(settings, log, group, redis, ground.stack),
-                embedder=embedder,
+                watermarks=CurrentWatermarks(versions),
                 pseudonyms=pseudonyms,
                 access=await backends.open_access(settings, ground.clock, ground.stack),
                 limits=backends.new_limits(settings, redis),
@@ -186,24 +192,47 @@ async def _embedder(ground: _Ground) -> Embedder:
     return embedder
 
 
-async def _store(ground: _Ground, state: Path, embedder: Embedder) -> tuple[VectorStore, str]:
-    """The store, and the group of consumers that feeds it."""
-    store, physical = await backends.open_store(ground.settings, state, embedder, ground.stack)
-    log = ground.settings.log
-    return store, INDEXER if log.kind == "embedded" else backends.group_of(log, physical)
+async def _versions(
+    ground: _Ground, state: Path, embedder: Embedder, log: backends.OpenLog, redis: RedisClient | None
+) -> Versions:
+    """The collections, that which is searched open."""
+    settings, stack = ground.settings, ground.stack
+
+    async def load(model: Model) -> Embedder:
+        chosen = settings.embedder.model_copy(
+            update={"kind": model.kind, "model": model.name, "dim": model.dim}
+        )
+        return await backends.open_embedder(chosen, settings.data_dir, ground.metrics, stack)
+
+    async def watch(group: str) -> Watermarks:
+        return await backends.open_watermarks(settings, log, group, redis, stack)
+
+    return await stack.enter_async_context(
+        Versions.open(
+            await backends.open_catalogue(settings, state, stack),
+            embedder,
+            load=load,
+            watch=watch,
+            group_of=lambda one: backends.group_of(settings.log, one.name, one.run),
+        )
+    )
 
 
 async def _active_watermarks(ground: _Ground, log: backends.OpenLog, redis: RedisClient | None) -> Watermarks:
     settings, stack = ground.settings, ground.stack
     assert isinstance(settings.store, QdrantStore), "the settings see to it"
     assert isinstance(settings.log, KafkaLog), "the settings see to it"
-    kafka = settings.log
 
-    async def of_collection(name: str) -> Watermarks:
-        group = backends.group_of(kafka, name)
-        return await backends.open_watermarks(settings, log, group, redis, stack)
+    searched = await backends.searched_collection(settings.store, stack)
 
-    return ActiveWatermarks(await backends.active_collection(settings.store, stack), of_collection)
+    async def group() -> str | None:
+        found = await searched()
+        return None if found is None else backends.group_of(settings.log, *found)
+
+    async def of_group(name: str) -> Watermarks:
+        return await backends.open_watermarks(settings, log, name, redis, stack)
+
+    return ActiveWatermarks(group, of_group)
 
 
 def _require_distributed(settings: Settings, service: str) -> None:
@@ -219,7 +248,7 @@ def _announced(parts: AnyParts) -> AnyParts:
     settings = parts.settings
     forgets = settings.store.kind == "memory"
     modes = {"log": "memory" if forgets else settings.log.kind}
-    if isinstance(parts, WorkerParts | QueryParts):
+    if isinstance(parts, StoreParts):
         modes |= {
             "store": settings.store.kind,
             "cache": settings.cache.kind,

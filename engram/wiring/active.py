@@ -20,10 +20,10 @@ _ASKING_S = (0.25, 1.0)
 
 
 class ActiveWatermarks:
-    """Watermarks for those who hold no store: the collection's name leads to the group that feeds it.
+    """Watermarks for those who hold no store: those of the group that feeds the collection.
 
-    `active` gives that name, None as long as there is no collection; it may raise Unavailable. `of_group` gives
-    the watermarks of a collection's group.
+    `active` gives that group, None as long as there is no collection; it may raise Unavailable. `of_group` gives
+    its watermarks.
     """
 
     def __init__(

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from engram.adapters.kafka_connection import KafkaConnection
     from engram.adapters.redis_client import RedisClient
+    from engram.catalogue import Catalogue
     from engram.http.access import Access
     from engram.http.limits import Limits
-    from engram.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, VectorStore, Watermarks
+    from engram.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, Watermarks
     from engram.telemetry import Metrics
 
 INDEXER = "indexer"
@@ -164,43 +165,45 @@ async def _open_kafka_log(chosen: KafkaLog, clock: Clock, stack: contextlib.Asyn
     return OpenLog(log, ledger, trim=None, life=life)
 
 
-async def open_store(
-    settings: Settings, state: Path, embedder: Embedder, stack: contextlib.AsyncExitStack
-) -> tuple[VectorStore, str]:
-    """The store, and the name of the collection that holds its points."""
+async def open_catalogue(settings: Settings, state: Path, stack: contextlib.AsyncExitStack) -> Catalogue:
+    """The collections of the store."""
     chosen = settings.store
     if isinstance(chosen, QdrantStore):
-        from engram.adapters.qdrant_server import QdrantServerStore  # noqa: PLC0415
+        from engram.adapters.server_catalogue import ServerCatalogue  # noqa: PLC0415
+        from engram.adapters.server_collection import Shape  # noqa: PLC0415
 
-        server = await stack.enter_async_context(
-            QdrantServerStore.open(
+        shape = Shape(
+            chosen.shards,
+            chosen.replication,
+            chosen.write_consistency,
+            chosen.on_disk_payload,
+            chosen.quantization == "scalar",
+        )
+        return await stack.enter_async_context(
+            ServerCatalogue.open_on(
                 chosen.url,
-                model_id=embedder.model_id,
-                dim=embedder.dim,
-                collection=chosen.collection,
+                alias=chosen.collection,
                 grpc_port=chosen.grpc_port,
                 api_key=_secret(chosen.api_key),
                 timeout_s=chosen.timeout_s,
-                shards=chosen.shards,
-                replication=chosen.replication,
-                write_consistency=chosen.write_consistency,
-                on_disk_payload=chosen.on_disk_payload,
-                quantization=chosen.quantization,
+                shape=shape,
             )
         )
-        return server, server.physical
-    from engram.adapters.qdrant_edge import EdgeStore  # noqa: PLC0415
+    from engram.adapters.edge_catalogue import EdgeCatalogue  # noqa: PLC0415
 
-    path = state / "store" / chosen.collection
-    store = EdgeStore.open(path, model_id=embedder.model_id, dim=embedder.dim)
-    return await stack.enter_async_context(store), chosen.collection
+    catalogue = EdgeCatalogue(state / "store", chosen.collection)
+    stack.push_async_callback(catalogue.close_all)
+    return catalogue
 
 
-async def active_collection(
+async def searched_collection(
     chosen: QdrantStore, stack: contextlib.AsyncExitStack
-) -> Callable[[], Awaitable[str | None]]:
-    """Asks which collection stands behind the alias: None while there is none. It raises Unavailable."""
-    from engram.adapters.server_collection import behind  # noqa: PLC0415
+) -> Callable[[], Awaitable[tuple[str, str] | None]]:
+    """Asks which collection stands behind the alias: its name and run, None while there is none.
+
+    Asking raises Unavailable, and Misconfigured.
+    """
+    from engram.adapters.server_collection import behind, find_collection  # noqa: PLC0415
     from engram.adapters.server_connection import Connection  # noqa: PLC0415
 
     connection = await stack.enter_async_context(
@@ -211,7 +214,14 @@ async def active_collection(
             timeout_s=chosen.timeout_s,
         )
     )
-    return lambda: behind(connection, chosen.collection)
+
+    async def ask() -> tuple[str, str] | None:
+        name = await behind(connection, chosen.collection)
+        if name is None:
+            return None
+        return name, (await find_collection(connection, chosen.collection, name)).about.run
+
+    return ask
 
 
 async def open_redis(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisClient | None:
@@ -296,9 +306,14 @@ def pseudonyms(settings: Settings, directory: Path | None = None) -> Pseudonyms:
     return Pseudonyms.parse(home.own_player_key(directory))
 
 
-def group_of(log: KafkaLog, collection: str) -> str:
-    """The consumers that feed a collection: every collection has its own, so that each can be level."""
-    return f"{log.group_prefix}.{collection}"
+def group_of(log: EmbeddedLog | KafkaLog, collection: str, run: str) -> str:
+    """The consumers that feed a collection: every collection has its own, so that each can be level.
+
+    `run` is that of the replay that made it, so that a name which is used again begins anew.
+    """
+    if isinstance(log, EmbeddedLog):
+        return f"{INDEXER}.{collection}.{run}" if run else INDEXER
+    return ".".join([log.group_prefix, collection, *([run] if run else [])])
 
 
 def _secret(value: SecretStr | None) -> str | None:

@@ -27,9 +27,16 @@ def writable(home: Path) -> Path:
     return home
 
 
+RESTORING = "restoring"
+"""What a restore has not yet put into its place. As long as it is there, the data directory is not whole."""
+
+
 @contextlib.contextmanager
-def only_process(home: Path) -> Generator[None]:
-    """Hold the data directory for this process alone. Raises Misconfigured when another one has it."""
+def only_process(home: Path, *, restoring: bool = False) -> Generator[None]:
+    """Hold the data directory for this process alone. Raises Misconfigured when another one has it.
+
+    Only who is `restoring` it may have one that is not whole.
+    """
     with (home / "lock").open("a+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,6 +49,10 @@ def only_process(home: Path) -> Generator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        if (home / RESTORING).exists() and not restoring:
+            raise Misconfigured(
+                f"a restore into {home} was broken off: run `engram restore` again, it begins anew"
+            )
         yield
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from engram.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, VectorStore, Watermarks
     from engram.settings import Settings
     from engram.telemetry import Metrics
+    from engram.wiring.versions import Versions
 
 
 class SystemClock:
@@ -48,26 +49,41 @@ class GatewayParts(Parts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerParts(Parts):
+class StoreParts(Parts):
+    """What those have who speak to the store. `versions` holds all collections; the rest is of the searched one."""
+
+    versions: Versions
+    cache: Cache | None
+
+    @property
+    def store(self) -> VectorStore:
+        """The collection that is searched at the moment."""
+        return self.versions.current.store
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model that fills it."""
+        return self.versions.current.embedder
+
+    @property
+    def group(self) -> str:
+        """The consumers that feed it."""
+        return self.versions.current.group
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerParts(StoreParts):
     """What a worker needs."""
 
-    store: VectorStore
-    cache: Cache | None
-    embedder: Embedder
-    group: str
-    """The consumers that feed this store."""
     trim: Callable[[], Awaitable[int]] | None
     """Removes what is past its retention from log and ledger, and returns how many records went; None where
     they see to it themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryParts(Parts):
+class QueryParts(StoreParts):
     """What a query service needs."""
 
-    store: VectorStore
-    cache: Cache | None
-    embedder: Embedder
     pseudonyms: Pseudonyms
     access: Access
     limits: Limits

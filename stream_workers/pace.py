@@ -1,0 +1,23 @@
+"""How fast a collection is filled that nobody searches yet: queries and new events go first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+SHARE = 0.5
+"""Of one processor, at most, for a batch that nobody waits for."""
+LONGEST_PAUSE_S = 1.0
+
+
+class Pace:
+    """Rests after work, unless somebody is in a hurry."""
+
+    def __init__(self, hurried: Callable[[], bool] = lambda: True, share: float = SHARE) -> None:
+        self._hurried = hurried
+        self._share = share
+
+    async def rest(self, worked_s: float) -> None:
+        """After so many seconds of work: rest long enough that it comes to its share of the time."""
+        if not self._hurried():
+            await asyncio.sleep(min(LONGEST_PAUSE_S, worked_s * (1 / self._share - 1)))
