@@ -22,6 +22,8 @@ from query_service.relevant import Relevant, wide
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from prometheus_client import Histogram
+
     from engram.http.access import Principal
     from engram.identity import Pseudonyms
     from engram.ports import Cache, Clock, Embedder, ErasureLedger, VectorStore, Watermarks
@@ -74,6 +76,7 @@ class Recall:
     clock: Clock
     answers: Answers = field(init=False, repr=False)
     _searches: int = field(default=0, init=False, repr=False)
+    _durations: dict[tuple[str, str], Histogram] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def over(cls, parts: QueryParts) -> Self:
@@ -178,7 +181,10 @@ class Recall:
 
     async def _answer(self, asked: _Asked, make: Make, api: str) -> Answer:
         encoded, cache = await self.answers.answer(asked.found, make)
-        self.metrics.query_duration.labels(api, cache).observe(time.perf_counter() - asked.started)
+        duration = self._durations.get((api, cache))
+        if duration is None:
+            duration = self._durations[api, cache] = self.metrics.query_duration.labels(api, cache)
+        duration.observe(time.perf_counter() - asked.started)
         return Answer(encoded, cache, asked.fresh)
 
     async def _answer_or_refuse(

@@ -81,6 +81,7 @@ class _Line(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = Reader(replyError=_error)
         self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._leaving: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.WriteTransport | None = None
         self.lost = False
@@ -95,7 +96,9 @@ class _Line(asyncio.Protocol):
         self._waiting.append((due, answer))
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._look)
-        self._transport.write(packed)
+        if not self._leaving:
+            self._loop.call_soon(self._write)
+        self._leaving.append(packed)
         return answer
 
     def give_up(self, error: Exception) -> None:
@@ -133,6 +136,12 @@ class _Line(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio calls it."""
         self.give_up(RedisConnectionError(f"the connection to Redis was lost: {exc or 'closed by Redis'}"))
+
+    def _write(self) -> None:
+        """All that was asked in one turn of the loop goes in one piece: to wake Redis up is what costs."""
+        if self._transport is not None and not self.lost:
+            self._transport.write(b"".join(self._leaving))
+        self._leaving.clear()
 
     def _look(self) -> None:
         """The one who has waited longest decides; a timer for each would cost more than the answer."""
