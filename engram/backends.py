@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -140,3 +141,17 @@ class LimitSettings(_Part):
     events_per_s: Rate = 0
     burst_s: Annotated[float, Field(gt=0, le=3600)] = 2
     """What comes in within this time may be used at once."""
+
+
+# --- snapshots ---------------------------------------------------------------------------------------------
+
+
+class SnapshotSettings(_Part):
+    """Copies of the whole, taken by the running process."""
+
+    every_hours: Annotated[float, Field(ge=0, le=8760)] = 0
+    """How often one is taken; 0 = only when asked for, 12 is a good choice."""
+    keep: Annotated[int, Field(ge=0)] = 7
+    """How many stay, the newest of them; 0 = all."""
+    dir: Path | None = None
+    """Where they lie: by default in `snapshots` in the data directory. Another disk outlives that one."""

@@ -24,6 +24,7 @@ from engram.backends import (
     LocalCache,
     QdrantStore,
     RedisCache,
+    SnapshotSettings,
 )
 from engram.errors import Misconfigured
 
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     cache: Annotated[LocalCache | RedisCache, Field(discriminator="kind")] = LocalCache()
     embedder: EmbedderSettings = EmbedderSettings()
     limits: LimitSettings = LimitSettings()
+    snapshot: SnapshotSettings = SnapshotSettings()
     ttl_days: Annotated[float, Field(ge=0, le=36_500)] = 30
     """The default lifetime of a memory in days, 0 = for ever."""
     keep_per_agent: Annotated[int, Field(ge=0)] = 0
@@ -108,6 +110,11 @@ class Settings(BaseSettings):
     def ttl_s(self) -> float | None:
         """The default lifetime of a memory in seconds, None = for ever."""
         return self.ttl_days * DAY_S or None
+
+    @property
+    def snapshot_dir(self) -> Path:
+        """Where the snapshots lie that are kept."""
+        return self.snapshot.dir or self.data_dir / "snapshots"
 
     @property
     def distributed(self) -> bool:

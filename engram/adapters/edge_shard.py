@@ -31,8 +31,8 @@ WORDS = "words"
 """The names of the vectors."""
 
 
-class _About(msgspec.Struct, forbid_unknown_fields=False):
-    """Who filled the shard, and how."""
+class About(msgspec.Struct, forbid_unknown_fields=False):
+    """Who filled the shard, and how: what `store.json` holds."""
 
     model_id: str
     dim: int
@@ -74,7 +74,7 @@ def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeSh
     except OSError as error:
         raise _unwritable(directory, error) from error
     try:
-        return _open_locked(directory, _About(model_id, dim, SCHEMA_VERSION)), lock
+        return _open_locked(directory, About(model_id, dim, SCHEMA_VERSION)), lock
     except OSError as error:
         lock.release()
         raise _unwritable(directory, error) from error
@@ -83,7 +83,7 @@ def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeSh
         raise
 
 
-def _open_locked(directory: Path, about: _About) -> edge.EdgeShard:
+def _open_locked(directory: Path, about: About) -> edge.EdgeShard:
     final, making, label = directory / "shard", directory / "shard.new", directory / "store.json"
     if not final.exists():
         if making.exists():
@@ -131,7 +131,7 @@ def _indexes() -> dict[str, edge.PayloadSchemaParams]:
     }
 
 
-def _compare(directory: Path, found: _About, wanted: _About) -> None:
+def _compare(directory: Path, found: About, wanted: About) -> None:
     if found.schema != wanted.schema:
         message = (
             f"{directory} has schema {found.schema}, this engram writes {wanted.schema}:"
@@ -146,9 +146,9 @@ def _compare(directory: Path, found: _About, wanted: _About) -> None:
         raise ModelMismatch(message)
 
 
-def _read(label: Path) -> _About:
+def _read(label: Path) -> About:
     try:
-        return msgspec.json.decode(label.read_bytes(), type=_About)
+        return msgspec.json.decode(label.read_bytes(), type=About)
     except (FileNotFoundError, msgspec.DecodeError) as error:
         message = f"{label} does not say what filled the store: move {label.parent} away and start again"
         raise Misconfigured(message) from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
 import tempfile
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -27,12 +30,15 @@ class EdgeStore(QdrantStore[edge.Point]):
         self, shard: edge.EdgeShard, lock: Lock, directory: Path, *, dim: int, temporary: bool
     ) -> None:
         """Use `open`."""
-        super().__init__(EdgeEngine(shard), dim=dim)
+        engine = EdgeEngine(shard)
+        super().__init__(engine, dim=dim)
+        self._edge = engine
         self._shard = shard
         self._lock = lock
         self._directory = directory
         self._temporary = temporary
         self._closed = False
+        self._copying = asyncio.Lock()
 
     @classmethod
     def open(cls, path: Path | None, *, model_id: str, dim: int) -> Self:
@@ -44,6 +50,21 @@ class EdgeStore(QdrantStore[edge.Point]):
         directory = Path(tempfile.mkdtemp(prefix="engram-store-")) if path is None else path
         shard, lock = open_shard(directory, model_id=model_id, dim=dim)
         return cls(shard, lock, directory, dim=dim, temporary=path is None)
+
+    @contextlib.asynccontextmanager
+    async def still(self) -> AsyncGenerator[Path]:
+        """The directory, flushed, in which no file changes until the context ends. Writes wait, reads go on.
+
+        One at a time. Raises Unavailable.
+        """
+        async with self._copying:
+            self._edge.hold()
+            try:
+                with translated():
+                    self._shard.flush()
+                yield self._directory
+            finally:
+                self._edge.go_on()
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from engram.cli import keys, letters, serve
+from engram.cli import keys, letters, serve, snapshots
 from engram.cli.simulation import simulate
 
 LOCAL = "http://127.0.0.1:8080"
@@ -344,6 +344,8 @@ def mod_install(
     luanti.install(world, conf, force=force, as_json=as_json)
 
 
+for verb in (snapshots.snapshot, snapshots.restore):
+    app.command(rich_help_panel=CARE)(verb)
 app.add_typer(letters.app, name="dlq", rich_help_panel=CARE)
 app.add_typer(keys.app, name="keys", rich_help_panel=CARE)
 app.add_typer(model_verbs, name="model", rich_help_panel=CARE)

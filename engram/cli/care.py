@@ -29,7 +29,7 @@ def carry_out(
     """Run a task of care, showing how far it is; returns its outcome. Raises EngramError."""
     settings = configuration.load()
     outcome: dict[str, Any] | None = None
-    with _Display() as display:
+    with Display() as display:
 
         def take(report: Report | Failure) -> None:
             nonlocal outcome
@@ -89,7 +89,7 @@ def _run_here(
     uvloop.run(run())
 
 
-class _Display:
+class Display:
     """Progress bars on stderr, one for each thing that is done."""
 
     def __init__(self) -> None:

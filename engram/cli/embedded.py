@@ -20,6 +20,7 @@ from engram.http.operations import Check, application
 from engram.memories import PageQuery, Scope
 from engram.settings import Settings
 from engram.wiring import Runtime, open_runtime
+from engram.wiring.snapshots import snapshots_over
 from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.rpc import Writes
@@ -54,7 +55,7 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         await process.run(
             app,
             listener,
-            work=[worker.run()],
+            work=[worker.run(), *snapshots_over(runtime).work()],
             stop=stop,
             started=lambda: _banner(settings, listener, grpc_port),
         )

@@ -9,11 +9,15 @@ from engram.care import Tasks, tasks
 from engram.care.letters import DeadLetters
 from engram.settings import Settings
 from engram.wiring import WorkerParts, open_worker
+from engram.wiring.snapshots import snapshots_over
 
 
 def tasks_over(parts: WorkerParts) -> Tasks:
     """The tasks that these parts can do."""
-    return tasks(*DeadLetters(parts.log, parts.ledger, lambda: parts.store).tasks())
+    return tasks(
+        *DeadLetters(parts.log, parts.ledger, lambda: parts.store).tasks(),
+        snapshots_over(parts).task(),
+    )
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,298 @@
+"""`engram snapshot` and `engram restore` around a real `engram up`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.conftest import HASH
+from tests.processes import EngramProcess, clean_environment, running
+
+NAMES = [f"npc:{n}" for n in range(5)]
+
+
+def verb(*words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "engram.cli", *words],
+        env=clean_environment(**{**HASH, **environment}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    return ended
+
+
+def snapshot(engram: EngramProcess, *options: str) -> dict[str, Any]:
+    return json.loads(verb("snapshot", "--json", "--url", engram.url, *options).stdout)
+
+
+def refusal(*words: str, **environment: str) -> str:
+    ended = verb("restore", *words, code=1, **environment)
+    assert ended.stdout == ""
+    [line] = ended.stderr.strip().splitlines()
+    return line
+
+
+def send(engram: EngramProcess, first: int, count: int, *, wait: bool = True) -> list[str]:
+    events = [
+        {
+            "id": f"e{n}",
+            "agent_id": NAMES[n % len(NAMES)],
+            "text": f"event number {n} near the mill",
+            "player": "Wilhelmina" if n % 3 == 0 else None,
+            "time": 1_760_000_000.0 + n,
+            "ttl": 0,
+        }
+        for n in range(first, first + count)
+    ]
+    query = "?wait=indexed&timeout_ms=60000" if wait else ""
+    answer = httpx2.post(f"{engram.url}/v1/events{query}", json={"events": events}, timeout=70)
+    assert answer.status_code in {200, 202}, answer.text
+    assert not wait or answer.json()["indexed"]
+    return answer.json()["ids"]
+
+
+def questions(engram: EngramProcess) -> list[Any]:
+    """The same queries, and all that can be read: without what time changes."""
+    answers: list[Any] = []
+    with httpx2.Client(base_url=engram.url, timeout=60) as client:
+        for name in NAMES:
+            for asked in (
+                {"query": "event number 7 near the mill", "k": 10},
+                {"query": "mill", "mode": "keyword", "k": 10},
+                {"query": "number 12", "filters": {"player": "Wilhelmina"}},
+            ):
+                found = client.post("/v1/memories/search", json={"agent_id": name, **asked})
+                assert found.status_code == 200, found.text
+                memories = found.json()["memories"]
+                if "mode" in asked:
+                    # Words count by how rare they are in the whole store, what has just been deleted included.
+                    memories = [memory | {"score": None} for memory in memories]
+                answers.append(memories)
+            page = client.get(f"/v1/agents/{name}/memories", params={"limit": 1000}).json()
+            answers.append((page["total"], page["memories"]))
+    return answers
+
+
+def indexed(engram: EngramProcess) -> None:
+    """Everything in its log can be found: a write behind all others is."""
+    event = {"agent_id": "last", "text": "last"}
+    answer = httpx2.post(
+        f"{engram.url}/v1/events?wait=indexed&timeout_ms=60000", json={"events": [event]}, timeout=70
+    )
+    assert answer.json()["indexed"]
+
+
+def total(engram: EngramProcess, name: str) -> int:
+    return httpx2.get(f"{engram.url}/v1/agents/{name}/memories").json()["total"]
+
+
+def every_text(engram: EngramProcess, name: str) -> list[str]:
+    texts: list[str] = []
+    params: dict[str, Any] = {"limit": 1000}
+    while True:
+        page = httpx2.get(f"{engram.url}/v1/agents/{name}/memories", params=params).json()
+        texts += [memory["text"] for memory in page["memories"]]
+        if not page.get("next_cursor"):
+            return texts
+        params["cursor"] = page["next_cursor"]
+
+
+def contents(directory: Path) -> Mapping[str, bytes | None]:
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(directory.rglob("*"))
+    }
+
+
+def test_what_is_restored_answers_the_same_without_the_old_files(tmp_path: Path) -> None:
+    with running(tmp_path / "old", HASH) as engram:
+        ids = send(engram, 0, 60)
+        httpx2.delete(f"{engram.url}/v1/memories/{ids[1]}", params={"agent_id": NAMES[1]})
+        erased = httpx2.delete(f"{engram.url}/v1/agents/{NAMES[4]}").json()["erasure_id"]
+        indexed(engram)
+        expected = questions(engram)
+        taken = snapshot(engram)
+        send(engram, 60, 10)
+        engram.kill()
+    lying = Path(taken["snapshot"])
+    assert lying.parent == tmp_path / "old" / "snapshots"
+    shutil.move(lying, tmp_path / "kept")
+    shutil.rmtree(tmp_path / "old")
+
+    ended = verb("restore", str(tmp_path / "kept"), "--data", str(tmp_path / "new"))
+    assert ended.stdout.strip() == str(tmp_path / "new")
+    with running(tmp_path / "new", HASH) as engram:
+        assert questions(engram) == expected
+        # The same ids make no second memory, what was deleted stays deleted, and the erasure is known.
+        send(engram, 0, 60)
+        assert total(engram, NAMES[0]) == 12
+        assert total(engram, NAMES[1]) == 11
+        assert httpx2.get(f"{engram.url}/v1/erasures/{erased}").json()["state"] == "done"
+
+
+def test_a_snapshot_taken_under_writes_and_reads(tmp_path: Path) -> None:
+    """All that was accepted before it was asked for is in it, and nothing half."""
+    with running(tmp_path / "old", HASH) as engram:
+        send(engram, 0, 50)
+        enough = threading.Event()
+        wrong: list[object] = []
+
+        def busy(work: Callable[[int], object]) -> threading.Thread:
+            def run() -> None:
+                n = 0
+                while not enough.is_set():
+                    try:
+                        work(n)
+                    except Exception as error:  # noqa: BLE001 (a thread's error would be lost)
+                        wrong.append(error)
+                        return
+                    n += 1
+
+            thread = threading.Thread(target=run)
+            thread.start()
+            return thread
+
+        def ask(_: int) -> None:
+            answer = httpx2.post(
+                f"{engram.url}/v1/memories/search", json={"agent_id": NAMES[0], "query": "mill"}, timeout=60
+            )
+            assert answer.status_code == 200
+            assert len(answer.json()["memories"]) == 5
+
+        threads = [busy(lambda n: send(engram, 1000 + 20 * n, 20, wait=False)), busy(ask)]
+        try:
+            taken = [snapshot(engram, "--to", str(tmp_path / f"kept{n}")) for n in range(3)]
+        finally:
+            enough.set()
+            for thread in threads:
+                thread.join()
+        assert wrong == []
+    for number, each in enumerate(taken):
+        data = tmp_path / f"new{number}"
+        verb("restore", each["snapshot"], "--data", str(data))
+        with running(data, HASH) as engram:
+            indexed(engram)
+            texts = [text for name in NAMES for text in every_text(engram, name)]
+            numbers = sorted(int(text.split()[2]) for text in texts)
+            assert numbers[:50] == list(range(50))
+            # Behind them a beginning of what was sent, without a gap.
+            later = numbers[50:]
+            assert later == list(range(1000, 1000 + len(later)))
+            assert len(later) >= int(each["offsets"].get("0", 0)) - 50
+            if number == 1:
+                break  # a start costs seconds; the third was there to overlap with more writes
+
+
+def test_what_cannot_be_restored_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    kept, data = tmp_path / "kept", tmp_path / "new"
+    with running(tmp_path / "old", HASH) as engram:
+        send(engram, 0, 5)
+        snapshot(engram, "--to", str(kept))
+        running_line = refusal(str(kept), "--data", str(engram.data))
+        assert "not empty" in running_line or "in use" in running_line
+
+    verb("restore", str(kept), "--data", str(data), "--dry-run")
+    page = next(path for path in sorted((kept / "store").rglob("*")) if path.stat().st_size > 4096)
+    whole = page.read_bytes()
+
+    def flipped() -> None:
+        page.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+
+    manifest = (kept / "manifest.json").read_text()
+    for damage, said in (
+        (flipped, "is not what was written"),
+        (lambda: page.write_bytes(whole[:-1]), "another size"),
+        (page.unlink, "cannot be read"),
+        (lambda: (kept / "manifest.json").write_text(manifest[:-20]), "damaged"),
+        (
+            lambda: (kept / "manifest.json").write_text(manifest.replace('"format": 1', '"format": 9')),
+            "format 9",
+        ),
+        (lambda: (kept / "manifest.json").write_text(manifest.replace("log.sqlite3", "../x")), "outside"),
+        ((kept / "manifest.json").unlink, "no snapshot"),
+    ):
+        damage()
+        assert said in refusal(str(kept), "--data", str(data))
+        assert not data.exists()
+        page.write_bytes(whole)
+        (kept / "manifest.json").write_text(manifest)
+
+    line = refusal(str(kept), "--data", str(data), ENGRAM_EMBEDDER__DIM="64")
+    assert "hash-v1-384" in line
+    assert not data.exists()
+
+    data.mkdir()
+    (data / "diary.txt").write_text("mine")
+    before = contents(data)
+    assert "diary.txt" in refusal(str(kept), "--data", str(data))
+    assert contents(data) == before
+
+    (data / "diary.txt").unlink()
+    verb("restore", str(kept), "--data", str(data))
+    assert "not empty" in refusal(str(kept), "--data", str(data))
+
+
+def test_what_was_forgotten_since_is_forgotten_again(tmp_path: Path) -> None:
+    with running(tmp_path / "old", HASH) as engram:
+        ids = send(engram, 0, 30)
+        snapshot(engram, "--to", str(tmp_path / "kept"))
+        httpx2.delete(f"{engram.url}/v1/memories/{ids[2]}", params={"agent_id": NAMES[2]})
+        erased = httpx2.delete(f"{engram.url}/v1/players/Wilhelmina").json()["erasure_id"]
+        indexed(engram)
+        expected = questions(engram)
+        engram.kill()  # what is in its write-ahead log counts
+    new = str(tmp_path / "new")
+    line = refusal(str(tmp_path / "kept"), "--data", new, "--ledger-from", str(tmp_path))
+    assert "--ledger-from" in line
+    outcome = verb(
+        "restore", str(tmp_path / "kept"), "--data", new, "--ledger-from", str(tmp_path / "old"), "--json"
+    )
+    assert json.loads(outcome.stdout)["forgotten"] == 2
+    with running(tmp_path / "new", HASH) as engram:
+        assert questions(engram) == expected
+        send(engram, 2, 1)  # what was deleted stays so; what was erased may have a new life
+        assert questions(engram) == expected
+        assert httpx2.get(f"{engram.url}/v1/erasures/{erased}").json()["state"] == "done"
+
+
+def test_snapshots_are_taken_by_themselves_and_the_newest_stay(tmp_path: Path) -> None:
+    regularly = {"ENGRAM_SNAPSHOT__EVERY_HOURS": "0.0003", "ENGRAM_SNAPSHOT__KEEP": "2"}
+    regularly["ENGRAM_SNAPSHOT__DIR"] = str(tmp_path / "kept")
+    with running(tmp_path / "data", HASH | regularly) as engram:
+        send(engram, 0, 5)
+        seen: set[str] = set()
+        while len(seen) < 4:
+            there = {path.parent.name for path in (tmp_path / "kept").glob("[0-9]*/manifest.json")}
+            seen |= there
+            assert engram.alive
+        assert '"removed": 1' in engram.output()
+    assert len(list((tmp_path / "kept").glob("[0-9]*"))) <= 3
+
+
+def test_a_place_that_is_taken_or_cannot_be_written(tmp_path: Path) -> None:
+    with running(tmp_path / "data", HASH) as engram:
+        (tmp_path / "taken").mkdir()
+        (tmp_path / "file").touch()
+        for to, said in (("taken", "there already"), ("file/below", "cannot be written")):
+            ended = verb("snapshot", "--url", engram.url, "--to", str(tmp_path / to), code=1)
+            assert said in ended.stderr
+        assert {path.name for path in tmp_path.iterdir()} == {"data", "taken", "file"}
+
+
+@pytest.mark.parametrize("words", [("snapshot",), ("restore", "nothing-here")])
+def test_the_distributed_settings_are_not_mistaken(tmp_path: Path, words: tuple[str, ...]) -> None:
+    distributed = {"ENGRAM_LOG__BOOTSTRAP": "127.0.0.1:1", "ENGRAM_DATA_DIR": str(tmp_path)}
+    ended = verb(*words, code=1, **distributed)
+    assert "ENGRAM_STORE__KIND" in ended.stderr
