@@ -42,15 +42,29 @@ end)
 return true
 """
 
+_LIMIT = 20_000
+# In one step, and none of the mod's own: kinds of every value, in every file.
+_FILL = """
+for n = 1, %d do
+    if n %% 3 == 0 then
+        engram.emit(n %% 2 == 0 and "dig" or "craft", "npc:miner-" .. n %% 50, {node = "default:stone", count = n %% 9})
+    else
+        engram.put("npc:miner-" .. n %% 50, "I dug coal deep below the hill, seam " .. n, {resource = "coal"})
+    end
+end
+return true
+"""
+
 
 def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_game") -> dict[str, Any]:
-    """Plays `events` deeds at `rate` a second into a server with one real player, then half as many in an outage.
+    """Plays `events` deeds at `rate` a second into a server with one real player, then half as many in each of two outages.
 
     Returns `capture_us_mean`, `capture_us_p99` and `capture_us_max` (one handler or API call by the mod's own
     clock: encoding and the write to the spool included), `event_us_total_mean` (that and the steps together over the
     events that were sent), the counts `calls` and `events`, and what `_steps` says of the mod's whole work in each
     server step: with everything well (the start of the server and the join are part of it), and under `outage`
-    while the gateway fails and while the backlog is sent.
+    while the gateway fails and while the backlog is sent. `full` is the same of a spool at its limit of 20,000 events,
+    which drops one for each that comes; `dropped` says how many.
     """
     with tempfile.TemporaryDirectory() as folder, RecordingGateway() as gateway:
         server = RealServer(
@@ -60,6 +74,7 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
             settings={
                 "engram.fold_interval": "2",
                 "engram.flush_interval": "0.5",
+                "engram.spool_limit": str(_LIMIT),
                 "secure.trusted_mods": "stopwatch",
             },
             mods=(HERE / "stopwatch",),
@@ -77,6 +92,13 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
             gateway.mode = "ok"
             _settle(server)
             outage = server.lua("return stopwatch.take()")
+            gateway.mode = "500"
+            server.lua(_FILL % (_LIMIT + 1000))
+            _play(server, events // 2, rate)
+            gateway.mode = "ok"
+            _settle(server)
+            full = server.lua("return stopwatch.take()")
+            dropped = server.lua("return engram.status().dropped")
         finally:
             server.stop()
             client.stop()
@@ -91,6 +113,7 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
         "events": int(status["sent"]),
         **_steps(well),
         "outage": _steps(outage),
+        "full": {"dropped": int(dropped), **_steps(full)},
     }
 
 

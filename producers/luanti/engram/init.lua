@@ -67,7 +67,8 @@ local spool_dir = world .. "/engram_spool"
 core.mkdir(spool_dir)
 
 local boot = random_boot()
-local spool = part("spool", part("segment")).new({
+local Segment = part("segment")
+local spool = part("spool", Segment, part("queue"), part("thinning", Segment)).new({
 	dir = spool_dir,
 	boot = boot,
 	started = os.time(),

@@ -1,5 +1,6 @@
 -- One file of the spool: JSON lines, and marks. The newest mark (#, then the number of the segment that follows, which
--- is its place in the queue) says that the lines above it are done. A comma ends each line: what a request holds is
+-- is its place in the queue, after the name of its run where that is another than the file's) says that the lines above
+-- it are done. A comma ends each line: what a request holds is
 -- then read from the file as it stands, for a backlog is read within server steps.
 
 local Segment = {}
@@ -10,20 +11,60 @@ local MARK = "#"
 local VALUE = {dig = 1, place = 1, punch = 1, damage = 2, craft = 2, join = 2, leave = 2}
 Segment.HIGHEST_VALUE = 3
 
--- write_json sorts the keys, and no key of an event sorts after "type", which has 64 bytes at most.
+-- write_json sorts the keys, and no key of an event sorts after "type", which has 64 bytes at most. The line may end
+-- with its comma.
 function Segment.type_of(line)
-	return line:match('"type" ?: ?"([^"]*)"}$', -80) or "text"
+	return line:match('"type" ?: ?"([^"]*)"},?$', -80) or "text"
 end
 
-function Segment.value_of(line)
-	return VALUE[Segment.type_of(line)] or Segment.HIGHEST_VALUE
+local function value_of(kind)
+	return VALUE[kind] or Segment.HIGHEST_VALUE
 end
 
 -- What a line takes of its file beside itself.
 local ENDING = ",\n"
 
-function Segment.size_of(line)
-	return #line + #ENDING
+-- An empty segment. count, types and values say what it holds; bytes is the size of its lines in the file, where there
+-- are lost more: those that were dropped and wait to be taken out, of each type in gone the oldest so many.
+function Segment.new(fields)
+	fields.count, fields.lost, fields.bytes = 0, 0, 0
+	fields.types, fields.values = {}, {}
+	for value = 1, Segment.HIGHEST_VALUE do
+		fields.values[value] = 0
+	end
+	return fields
+end
+
+-- Counts one more line.
+function Segment.count_line(segment, line)
+	local kind = Segment.type_of(line)
+	local value = value_of(kind)
+	segment.count = segment.count + 1
+	segment.bytes = segment.bytes + #line + #ENDING
+	segment.types[kind] = (segment.types[kind] or 0) + 1
+	segment.values[value] = segment.values[value] + 1
+end
+
+-- Counts out at most so many events of one type of this value, without a look at the lines. Returns the type and how
+-- many they were.
+function Segment.drop(segment, value, most)
+	for kind, held in pairs(segment.types) do
+		if value_of(kind) == value then
+			local dropped = math.min(held, most)
+			segment.types[kind] = held > dropped and held - dropped or nil
+			segment.values[value] = segment.values[value] - dropped
+			segment.count, segment.body = segment.count - dropped, nil
+			segment.lost = segment.lost + dropped
+			segment.gone = segment.gone or {}
+			segment.gone[kind] = (segment.gone[kind] or 0) + dropped
+			return kind, dropped
+		end
+	end
+end
+
+-- Whether a quarter of its lines, or more, are dropped ones.
+function Segment.is_worn(segment)
+	return segment.lost > 0 and segment.lost * 3 >= segment.count
 end
 
 -- True when the line is in the file, nil when it could not be written.
@@ -60,7 +101,7 @@ local function read_lines(path)
 		local comma = stop and content:byte(stop - 1) == COMMA
 		local line = content:sub(start, stop and stop - (comma and 2 or 1) or -1)
 		if line:sub(1, 1) == MARK then
-			lines, place = {}, tonumber(line:sub(2)) or place
+			lines, place = {}, line:match("^#(.*%d)$") or place
 		elseif stop and line:byte() == OPENING and line:byte(-1) == CLOSING and not line:find("\0", 1, true) then
 			lines[#lines + 1] = line
 		elseif line ~= "" then
@@ -72,72 +113,95 @@ local function read_lines(path)
 	return lines, torn, place
 end
 
--- The end of the file, as long as the lines of the segment should be and without the last comma: nil where that
--- does not begin and end with a line.
-local function read_end(segment)
+-- The file, at the place where the lines of the segment should begin: nil where none can begin there.
+function Segment.open_lines(segment)
 	-- Not "rb": before it lets a mod read, the engine compares the path with those of all mods.
 	local file = io.open(segment.path, "r+b")
+	if file and not (file:seek("end", -segment.bytes - 1) and file:read(1) == "\n") then
+		file:close()
+		return nil
+	end
+	return file
+end
+
+-- The end of the file from there on, without the last comma: nil where it does not end with a line.
+local function read_end(segment)
+	local file = Segment.open_lines(segment)
 	if not file then
 		return nil
 	end
-	local body
-	if file:seek("end", -segment.bytes - 1) and file:read(1) == "\n" then
-		body = file:read(segment.bytes - #ENDING)
-		body = file:read("*a") == ENDING and body or nil
-	end
+	local body = file:read(segment.bytes - #ENDING)
+	body = file:read("*a") == ENDING and body or nil
 	file:close()
 	return body
 end
 
--- Counts what a segment holds.
-function Segment.tally(segment, lines)
-	segment.count, segment.bytes, segment.values = #lines, 0, {0, 0, 0}
-	for _, line in ipairs(lines) do
-		local value = Segment.value_of(line)
-		segment.values[value] = segment.values[value] + 1
-		segment.bytes = segment.bytes + Segment.size_of(line)
+-- Leaves these lines alone in the file, in the segment's place.
+local function rewrite(segment, kept)
+	local part = segment.path .. ".part"
+	local file = io.open(part, "wb")
+	if file then
+		local written = file:write(MARK, segment.place, "\n", table.concat(kept, ENDING), ENDING)
+		file:close()
+		if written then
+			os.rename(part, segment.path)
+		end
 	end
 end
 
 -- The segment that a file still holds, or nil, and the number of its broken lines.
 function Segment.find(dir, name)
-	local segment = {path = dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil}
+	local segment = Segment.new({path = dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil})
 	local lines, bad, place = read_lines(segment.path)
 	if #lines == 0 then
 		os.remove(segment.path)
 		return nil, bad
 	end
-	Segment.tally(segment, lines)
+	for _, line in ipairs(lines) do
+		Segment.count_line(segment, line)
+	end
 	local run, number = name:match("^(%d+%-%x+)%-(%d+)")
-	segment.number = place or tonumber(number)
-	segment.place = ("%s-%08d"):format(run, segment.number)
+	place = place or number
+	segment.place = place:find("-", 1, true) and place or ("%s-%08d"):format(run, tonumber(place))
 	if bad > 0 then
-		Segment.rewrite(segment, lines) -- so that a line that follows does not continue a broken one
+		rewrite(segment, lines) -- so that a line that follows does not continue a broken one
 	end
 	return segment, bad
 end
 
--- Its lines, from memory or from the file.
-function Segment.lines_of(segment)
-	return segment.lines or (read_lines(segment.path))
+-- The lines without those that are gone.
+local function without(lines, gone)
+	local kept, left = {}, {}
+	for kind, count in pairs(gone) do
+		left[kind] = count
+	end
+	for _, line in ipairs(lines) do
+		local kind = Segment.type_of(line)
+		if (left[kind] or 0) > 0 then
+			left[kind] = left[kind] - 1
+		else
+			kept[#kept + 1] = line
+		end
+	end
+	return kept
 end
 
 -- Its lines as a request holds them, with commas between.
 function Segment.body_of(segment)
-	return not segment.lines and read_end(segment) or table.concat(Segment.lines_of(segment), ",")
+	local body = not segment.lines and not segment.gone and read_end(segment)
+	if body then
+		return body
+	end
+	local lines = segment.lines or (read_lines(segment.path))
+	return table.concat(segment.gone and without(lines, segment.gone) or lines, ",")
 end
 
--- Leaves these lines alone in the file, in the segment's place.
-function Segment.rewrite(segment, kept)
-	local part = segment.path .. ".part"
-	local file = io.open(part, "wb")
-	-- If this fails the old file stays: a restart would send more than was promised, never less.
-	if file then
-		local written = file:write(MARK, segment.number, "\n", table.concat(kept, ENDING), ENDING)
-		file:close()
-		if written then
-			os.rename(part, segment.path)
-		end
+-- Takes the dropped lines of a segment that is in memory alone.
+function Segment.thin(segment)
+	segment.lines = without(segment.lines, segment.gone)
+	segment.gone, segment.lost, segment.bytes = nil, 0, #ENDING * #segment.lines
+	for _, line in ipairs(segment.lines) do
+		segment.bytes = segment.bytes + #line
 	end
 end
 

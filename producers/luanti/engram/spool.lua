@@ -5,11 +5,17 @@
 -- gateway answered for it. A killed server therefore loses nothing of it; the next start sends the same ids again.
 -- Only events beyond the limit are dropped, lowest value first, and counted.
 --
+-- To drop an event is to count it out: each event that comes to a full spool drops the oldest segment's of the lowest
+-- value there is, one type after another. The lines leave their files later, a part of one file in a server step: those
+-- of a segment that is sent before it is sent, others once a quarter of the file is dropped lines. The files therefore
+-- hold at most a third more lines than the spool, and those of MAX_WORN segments; a restart after a kill finds them and
+-- drops them again if the spool is then full.
+--
 -- To make a file costs a hundred times what a line costs, and a millisecond on some disks. A file whose segment was
 -- answered for is therefore used again, see segment.lua; when the spool is idle, such files are emptied.
 
--- segment.lua, which the loader hands over.
-local Segment = ...
+-- segment.lua, queue.lua and thinning.lua, which the loader hands over.
+local Segment, Queue, Thinning = ...
 
 local Spool = {}
 Spool.__index = Spool
@@ -24,6 +30,8 @@ Spool.MAX_UNSAVED = 5000
 local MAX_FREE = 2
 local MAX_REUSED_BYTES = 512 * 1024
 local IDLE_US = 2e6
+-- Segments that wait to be thinned; where there are more, each event that comes does a part of that work too.
+local MAX_WORN = 16
 
 -- options: dir, boot (hex), started (whole seconds), limit (events), list(dir) -> file names, log(level, text).
 function Spool.new(options)
@@ -34,10 +42,9 @@ function Spool.new(options)
 		limit = options.limit,
 		list = options.list,
 		log = options.log,
-		segments = {},
+		queue = Queue.new(Segment.HIGHEST_VALUE),
+		worn = {},
 		free = {},
-		head = 1,
-		tail = 0,
 		number = 0,
 		count = 0,
 		unsaved = 0,
@@ -47,10 +54,17 @@ function Spool.new(options)
 	}, Spool)
 end
 
-function Spool:push(segment)
-	self.tail = self.tail + 1
-	self.segments[self.tail] = segment
-	return segment
+local function discard(free)
+	Segment.close(free)
+	os.remove(free.path)
+end
+
+local function stop_thinning(segment)
+	if segment.thinning then
+		segment.thinning.source:close()
+		discard(segment.thinning.free)
+		segment.thinning = nil
+	end
 end
 
 -- Takes over what an earlier run left behind. Returns the number of events.
@@ -66,17 +80,22 @@ function Spool:load()
 		end
 	end
 	table.sort(found, function(a, b)
-		return a.place < b.place
+		return a.place < b.place or a.place == b.place and a.count > b.count
 	end)
 	-- File names sort by time, even where a clock went back or a server started twice in one second.
 	self.started = math.max(self.started, latest + 1)
 	for _, segment in ipairs(found) do
-		self:push(segment)
-		if not segment.erase then
-			self.count = self.count + segment.count
+		local last = self.queue.last
+		if last and last.place == segment.place then
+			-- The one with fewer lines is a copy that a kill interrupted, see thinning.lua.
+			os.remove(segment.path)
+		else
+			self.queue:push(segment)
+			self.count = self.count + (segment.erase and 0 or segment.count)
 		end
 	end
-	-- The server loads: now a file may take its time.
+	-- The server loads: now this may take its time.
+	self:shed()
 	self:open_ahead()
 	self:open_ahead()
 	if torn > 0 then
@@ -91,7 +110,7 @@ function Spool:new_path(ending)
 end
 
 function Spool:begin(erase)
-	local segment = {lines = {}, count = 0, bytes = 0, values = {0, 0, 0}, erase = erase, saved = true}
+	local segment = Segment.new({lines = {}, erase = erase, saved = true})
 	local free = not erase and table.remove(self.free)
 	if free then
 		segment.path, segment.file, segment.used = free.path, free.file, free.used
@@ -104,7 +123,7 @@ function Spool:begin(erase)
 	if not Segment.mark(segment, segment.number) then
 		self:unsave(segment)
 	end
-	return self:push(segment)
+	return self.queue:push(segment)
 end
 
 function Spool:unsave(segment)
@@ -121,7 +140,7 @@ end
 -- Takes one encoded event; on return it is in its file.
 function Spool:put(line, now_us)
 	local segment = self.open
-	if segment and (segment.count >= Spool.MAX_EVENTS or segment.bytes + #line >= Spool.MAX_BYTES) then
+	if segment and (#segment.lines >= Spool.MAX_EVENTS or segment.bytes + #line >= Spool.MAX_BYTES) then
 		self:seal()
 		segment = nil
 	end
@@ -133,14 +152,15 @@ function Spool:put(line, now_us)
 	if segment.saved and not Segment.write(segment, line) then
 		self:unsave(segment)
 	end
-	segment.count = segment.count + 1
-	segment.lines[segment.count] = line
-	segment.bytes = segment.bytes + Segment.size_of(line)
-	local value = Segment.value_of(line)
-	segment.values[value] = segment.values[value] + 1
+	segment.lines[#segment.lines + 1] = line
+	Segment.count_line(segment, line)
 	self.count = self.count + 1
 	if not segment.saved then
 		self.unsaved = self.unsaved + 1
+	end
+	self:shed()
+	if #self.worn > MAX_WORN then
+		self:thin_next()
 	end
 end
 
@@ -163,107 +183,118 @@ function Spool:seal()
 	end
 	self.open = nil
 	-- The oldest is sent next and its file may be used again; a backlog keeps neither files open nor lines.
-	if segment ~= self.segments[self.head] then
+	if segment ~= self.queue.first then
 		Segment.close(segment)
 		if segment.saved then
 			segment.lines = nil
 		end
 	end
-	if self:is_full() then
-		self:shed()
-	end
+	self:tidy(segment)
 end
 
--- The oldest segment that still holds events of the lowest value there is.
-function Spool:victim(unsaved_only)
-	for value = 1, Segment.HIGHEST_VALUE do
-		for i = self.head, self.tail do
-			local segment = self.segments[i]
-			if segment.values[value] > 0 and not segment.erase and not segment.taken and segment ~= self.open
-					and not (unsaved_only and segment.saved) then
-				return segment, value
-			end
-		end
-	end
-end
-
-function Spool:forget_line(line)
-	local kind = Segment.type_of(line)
-	self.dropped = self.dropped + 1
-	self.dropped_total = self.dropped_total + 1
-	self.dropped_types[kind] = (self.dropped_types[kind] or 0) + 1
-end
-
--- Drops the events of one value, as many as are too many, from a segment.
-function Spool:thin(segment, value, excess)
-	local kept, before = {}, segment.count
-	for _, line in ipairs(Segment.lines_of(segment)) do
-		if excess > 0 and Segment.value_of(line) == value then
-			self:forget_line(line)
-			excess = excess - 1
-		else
-			kept[#kept + 1] = line
-		end
-	end
-	Segment.tally(segment, kept)
-	segment.body = nil
-	Segment.close(segment)
-	self.count = self.count - before + segment.count
-	if not segment.saved then
-		self.unsaved = self.unsaved - before + segment.count
-		segment.lines = kept
-	elseif #kept == 0 then
-		os.remove(segment.path)
-	else
-		segment.lines = segment.lines and kept
-		Segment.rewrite(segment, kept)
-	end
-end
-
-function Spool:is_full()
-	return self.count > self.limit or self.unsaved > Spool.MAX_UNSAVED
-end
-
--- Thins one segment: to rewrite its file costs half a millisecond.
+-- Drops what is too much.
 function Spool:shed()
-	local unsaved_only = self.count <= self.limit
-	local excess = unsaved_only and self.unsaved - Spool.MAX_UNSAVED or self.count - self.limit
-	local segment, value = self:victim(unsaved_only)
-	if segment then
-		self:thin(segment, value, excess)
-		self:skip_empty()
-	end
-end
-
--- Empty segments stand in the queue until they reach its head.
-function Spool:skip_empty()
-	while self.head <= self.tail do
-		local segment = self.segments[self.head]
-		if segment.count > 0 or segment == self.open then
+	while self.count > self.limit or self.unsaved > Spool.MAX_UNSAVED do
+		local unsaved_only = self.count <= self.limit
+		local excess = unsaved_only and self.unsaved - Spool.MAX_UNSAVED or self.count - self.limit
+		local segment, value = self.queue:victim(unsaved_only)
+		if not segment then
 			return
 		end
-		self.segments[self.head] = nil
-		self.head = self.head + 1
+		local kind, dropped = Segment.drop(segment, value, excess)
+		self.count = self.count - dropped
+		if not segment.saved then
+			self.unsaved = self.unsaved - dropped
+		end
+		self.dropped = self.dropped + dropped
+		self.dropped_total = self.dropped_total + dropped
+		self.dropped_types[kind] = (self.dropped_types[kind] or 0) + dropped
+		self:tidy(segment)
 	end
 end
 
--- Whether there is something to send: a full segment, or one whose first event has waited interval_us.
+-- What becomes of a segment that lost events: nothing while it is filled.
+function Spool:tidy(segment)
+	if segment == self.open then
+		return
+	elseif segment.count == 0 then
+		self.queue:remove(segment)
+		self:release(segment)
+	elseif Segment.is_worn(segment) and not segment.waits then
+		segment.waits = true
+		self.worn[#self.worn + 1] = segment
+	end
+end
+
+-- One part of the work on the segment that has waited longest to be thinned.
+function Spool:thin_next()
+	local segment = self.worn[1]
+	if segment.removed or self:thin(segment) then
+		segment.waits = nil
+		table.remove(self.worn, 1)
+	end
+end
+
+-- One part of the work on this segment. Returns true when nothing is left to do.
+function Spool:thin(segment)
+	if not segment.gone or segment.stuck then
+		return true
+	elseif not segment.saved then
+		Segment.thin(segment)
+		return true
+	elseif not segment.thinning then
+		if #self.free == 0 then
+			self:open_ahead()
+			return false
+		end
+		local free = table.remove(self.free)
+		segment.thinning = Thinning.new(segment, free)
+		if not segment.thinning then
+			discard(free)
+			segment.stuck = true
+		end
+		return segment.stuck == true
+	end
+	local state = segment.thinning:step()
+	if state == "done" then
+		local path, used = segment.thinning:finish()
+		segment.thinning = nil
+		self:recycle(path, used)
+		return not segment.gone
+	elseif not state then
+		-- It is sent without the dropped lines, but its file keeps them.
+		stop_thinning(segment)
+		segment.stuck = true
+	end
+	return segment.stuck == true
+end
+
+-- Whether there is something to send: a full segment, or one whose first event has waited interval_us. One that lost
+-- events is thinned before, a part in each call, and loses no more.
 function Spool:due(now_us, interval_us)
-	self:skip_empty()
-	local segment = self.segments[self.head]
-	return segment ~= nil and (segment ~= self.open or now_us - segment.began_us >= interval_us)
+	local segment = self.queue.first
+	if not segment or segment == self.open and now_us - segment.began_us < interval_us then
+		return false
+	elseif not segment.gone then
+		return true
+	elseif segment == self.open then
+		self:seal()
+		return false
+	end
+	segment.taken = true
+	-- tend() opens a file where none is free.
+	return (segment.thinning or #self.free > 0 or not segment.saved) and self:thin(segment) or false
 end
 
 -- The oldest segment, {count, body, erase, …}, or nil. body joins its lines with commas. It stays in the spool
 -- until done() is called. Clear taken when it could not be sent, so that it may be thinned.
 function Spool:take()
-	self:skip_empty()
-	local segment = self.segments[self.head]
+	if self.open and self.open == self.queue.first then
+		self:seal()
+	end
+	local segment = self.queue.first
 	if not segment then
 		return nil
-	end
-	if segment == self.open then
-		self:seal()
 	end
 	if not segment.body then
 		segment.body = Segment.body_of(segment)
@@ -275,21 +306,33 @@ function Spool:take()
 	return segment
 end
 
--- Keeps the file of a segment that was answered for, or deletes it.
+-- Keeps a file whose lines are done, or deletes it.
 function Spool:release(segment)
+	stop_thinning(segment)
 	local used = segment.used and segment.used + segment.bytes or MAX_REUSED_BYTES
 	if segment.saved and used < MAX_REUSED_BYTES and #self.free < MAX_FREE and Segment.mark(segment) then
 		self.free[#self.free + 1] = {path = segment.path, file = segment.file, used = used}
 		segment.file = nil
 	else
 		Segment.close(segment)
-		os.remove(segment.path)
+		self:recycle(segment.path, segment.saved and not segment.erase and segment.used)
+	end
+end
+
+-- Empties a file, which is cheaper than to delete it and to make another, or deletes it. The name of one of an earlier
+-- run, which has no use, is no place for this run's segments.
+function Spool:recycle(path, used)
+	if used and #self.free < MAX_FREE then
+		self.free[#self.free + 1] = {path = path, file = io.open(path, "wb"), used = 0}
+	else
+		os.remove(path)
 	end
 end
 
 -- The segment was answered for: its lines go.
 function Spool:done(segment)
-	assert(segment == self.segments[self.head], "only the oldest segment can be done")
+	assert(segment == self.queue.first, "only the oldest segment can be done")
+	self.queue:remove(segment)
 	self:release(segment)
 	if not segment.erase then
 		self.count = self.count - segment.count
@@ -297,8 +340,6 @@ function Spool:done(segment)
 			self.unsaved = self.unsaved - segment.count
 		end
 	end
-	self.segments[self.head] = nil
-	self.head = self.head + 1
 end
 
 function Spool:open_ahead()
@@ -306,14 +347,14 @@ function Spool:open_ahead()
 	self.free[#self.free + 1] = {path = path, file = io.open(path, "ab"), used = 0}
 end
 
--- Work for a step with little else to do: opens a file ahead, so that no event waits for that; thins a spool that is
--- too full; and once the spool has been idle, empties files whose lines are done. At most one file in a call.
+-- Work for a step with little else to do: opens a file ahead, so that no event waits for that; thins a segment; and
+-- once the spool has been idle, empties files whose lines are done. At most one file in a call.
 function Spool:tend(now_us)
 	if #self.free == 0 then
 		return self:open_ahead()
-	elseif self:is_full() then
-		return self:shed()
-	elseif self.head <= self.tail then
+	elseif #self.worn > 0 then
+		return self:thin_next()
+	elseif self.queue.first then
 		self.idle_us = nil
 		return
 	end
@@ -324,18 +365,19 @@ function Spool:tend(now_us)
 	for _, free in ipairs(self.free) do
 		if free.used > 0 then
 			free.file:close()
-			-- Cheaper than to delete it and to make another.
 			free.file, free.used = io.open(free.path, "wb"), 0
 			return
 		end
 	end
 end
 
--- At shutdown: ends the open segment and leaves only files that hold something.
+-- At shutdown: ends the open segment and leaves only files that hold something, and nothing that was dropped.
 function Spool:close()
 	self:seal()
-	for i = self.head, self.tail do
-		Segment.close(self.segments[i])
+	for segment in self.queue:each() do
+		repeat
+		until self:thin(segment)
+		Segment.close(segment)
 	end
 	for _, free in ipairs(self.free) do
 		if free.file then
@@ -358,11 +400,11 @@ end
 
 -- Puts one line into the next segment to be sent, ahead of the backlog.
 function Spool:put_first(line, now_us)
-	self:skip_empty()
-	local segment = self.segments[self.head]
+	local segment = self.queue.first
 	if not segment or segment == self.open or segment.erase or segment.taken or not segment.saved then
 		return self:put(line, now_us)
 	end
+	stop_thinning(segment)
 	segment.file = segment.file or io.open(segment.path, "ab")
 	if not Segment.write(segment, line) then
 		return self:put(line, now_us)
@@ -371,9 +413,7 @@ function Spool:put_first(line, now_us)
 		segment.lines[#segment.lines + 1] = line
 	end
 	segment.body = nil
-	segment.count = segment.count + 1
-	segment.bytes = segment.bytes + Segment.size_of(line)
-	segment.values[Segment.value_of(line)] = segment.values[Segment.value_of(line)] + 1
+	Segment.count_line(segment, line)
 	self.count = self.count + 1
 end
 

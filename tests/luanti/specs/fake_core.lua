@@ -103,4 +103,9 @@ function fake.load(name, ...)
 	return assert(loadfile("producers/luanti/engram/" .. name .. ".lua"))(...)
 end
 
+function fake.spool()
+	local segment = fake.load("segment")
+	return fake.load("spool", segment, fake.load("queue"), fake.load("thinning", segment))
+end
+
 return fake

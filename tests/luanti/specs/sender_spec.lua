@@ -1,5 +1,5 @@
 local fake = dofile("tests/luanti/specs/fake_core.lua")
-local Sender, Spool = fake.load("sender"), fake.load("spool", fake.load("segment"))
+local Sender, Spool = fake.load("sender"), fake.spool()
 
 -- The answers that the specs give, as parse_json would read them.
 local ANSWERS = {

@@ -1,5 +1,5 @@
 local fake = dofile("tests/luanti/specs/fake_core.lua")
-local Spool = fake.load("spool", fake.load("segment"))
+local Spool = fake.spool()
 
 describe("spool", function()
 	local dir, list, logged
@@ -229,6 +229,142 @@ describe("spool", function()
 		assert.are.equal(1000, #drain(open(1000, "b1")))
 	end)
 
+	describe("when full", function()
+		-- Chat, with a deed of lower value now and then, all in numbers that rise.
+		local function kind_of(n)
+			return n % 7 == 0 and "dig" or n % 5 == 0 and "join" or "chat"
+		end
+
+		local LOWEST = {"dig", "join", "chat"}
+
+		-- What a spool must hold: with each event that is too many the oldest of the lowest value goes.
+		local function expected(last, limit)
+			local excess, gone = last - limit, {}
+			for _, kind in ipairs(LOWEST) do
+				for n = 1, last do
+					if excess > 0 and kind_of(n) == kind then
+						gone[n], excess = true, excess - 1
+					end
+				end
+			end
+			local kept = {}
+			for n = 1, last do
+				kept[#kept + 1] = not gone[n] and n or nil
+			end
+			return kept
+		end
+
+		local function put(spool, first, last)
+			for n = first, last do
+				spool:put(line(n, kind_of(n)), 0)
+			end
+		end
+
+		local function lines_in_files()
+			local pipe = assert(io.popen("cat '" .. dir .. "'/*.ndjson | grep -c '^{'"))
+			local count = tonumber(pipe:read("*a"))
+			pipe:close()
+			return count
+		end
+
+		it("never holds more than the limit, and drops the oldest of the lowest value", function()
+			local spool = open(1000)
+			for n = 1, 2500 do
+				put(spool, n, n)
+				assert.are.equal(math.min(n, 1000), spool.count)
+				if n % 3 == 0 then
+					spool:tend(0)
+				end
+			end
+			assert.are.same(expected(2500, 1000), drain(spool))
+			assert.are.equal(1500, spool:take_drops().count)
+			assert.are.same({0, 0}, {spool.count, spool.unsaved})
+		end)
+
+		it("holds the same after a kill between any two parts of the work", function()
+			for parts = 0, 12 do
+				local spool = open(1000)
+				put(spool, 1, 1600)
+				for _ = 1, parts do
+					spool:tend(0)
+				end
+				assert.are.same(expected(1600, 1000), drain(open(1000, "b1")))
+				os.execute("rm -f '" .. dir .. "'/*")
+			end
+		end)
+
+		it("thins a segment in parts, and is whole between them", function()
+			local spool = open(400)
+			put(spool, 1, 460)
+			local parts = 0
+			while not spool:due(0, 0) do
+				parts = parts + 1
+				put(spool, 460 + parts, 460 + parts)
+			end
+			assert.is_true(parts > 0)
+			local kept = {}
+			for n in spool:take().body:gmatch('"n":(%d+)') do
+				kept[#kept + 1] = tonumber(n)
+				assert.is_true(kind_of(kept[#kept]) ~= "dig" or #kept > 1)
+			end
+			assert.are.equal(kept[#kept], 199)
+			assert.are.equal(400, spool.count)
+		end)
+
+		it("drops on while a segment is thinned", function()
+			local spool = open(1000)
+			put(spool, 1, 1300)
+			for n = 1301, 1600 do
+				spool:tend(0)
+				put(spool, n, n)
+			end
+			assert.are.same(expected(1600, 1000), drain(spool))
+		end)
+
+		it("takes a report into a segment that is being thinned", function()
+			for parts = 0, 4 do
+				local spool = open(600)
+				put(spool, 1, 1000)
+				for _ = 1, parts do
+					spool:tend(0)
+				end
+				spool:put_first(line(0, "spool_dropped"), 0)
+				for _ = 1, 20 do
+					spool:tend(0)
+				end
+				local found = 0
+				for _, n in ipairs(drain(open(10000, "b1"))) do
+					found = found + (n == 0 and 1 or 0)
+				end
+				assert.are.equal(1, found)
+				os.execute("rm -f '" .. dir .. "'/*")
+			end
+		end)
+
+		it("stays small in a long outage", function()
+			local spool = open(1000)
+			fill(spool, 1, 900, "chat")
+			for n = 901, 40000 do
+				spool:put(line(n, n % 50 == 0 and "chat" or "dig"), 0)
+			end
+			assert.is_true(lines_in_files() <= 1000 * 4 / 3 + 18 * 199)
+			for segment in spool.queue:each() do
+				assert.is_true(segment.count > 0 or segment == spool.open)
+			end
+			spool:close()
+			assert.are.equal(1000, lines_in_files())
+		end)
+
+		it("leaves what was dropped out of a body that could not be sent", function()
+			local spool = open(300)
+			fill(spool, 1, 199, "dig")
+			fill(spool, 200, 300, "chat")
+			spool:take().taken = nil
+			fill(spool, 301, 350, "chat")
+			assert.are.equal(51, drain(spool)[1])
+		end)
+	end)
+
 	it("does not drop what is being sent", function()
 		local spool = open(300)
 		fill(spool, 1, 250, "dig")
@@ -252,6 +388,28 @@ describe("spool", function()
 			second:done(segment)
 		end
 		assert.are.same({3, '{"agent_id":"npc:a"}', 3}, kinds)
+	end)
+
+	it("puts no events into the file of an erasure", function()
+		local spool = open()
+		fill(spool, 1, 450)
+		spool:put_erasure('{"agent_id":"npc:a"}')
+		drain(spool)
+		fill(spool, 451, 900)
+		for _, name in ipairs(list()) do
+			assert.is_nil(name:find("erase"))
+		end
+		assert.are.same(range(451, 900), drain(open(nil, "b1")))
+	end)
+
+	it("keeps the place of what an earlier run captured, once it is thinned", function()
+		fill(open(1000, "b0"), 1, 500, "dig")
+		local spool = open(400, "b1")
+		fill(spool, 501, 700, "chat")
+		for _ = 1, 40 do
+			spool:tend(0)
+		end
+		assert.are.same(range(301, 700), drain(open(400, "b2")))
 	end)
 
 	it("keeps events in memory, bounded, when the folder cannot be written", function()

@@ -17,7 +17,7 @@ local MONOTONIC, THREAD_CPU, THIS_THREAD = 1, 3, 1
 -- What is told of a step: the part of the mod in which most of its CPU time went, and these.
 local PARTS = {
 	sender = {"fire", "judge", "parse"},
-	spool = {"take", "done", "tend"},
+	spool = {"due", "put", "take", "done", "tend"},
 	folds = {"step"},
 	http = {"fetch_async", "fetch_async_get"},
 }
