@@ -74,22 +74,26 @@ class Recall:
     pseudonyms: Pseudonyms
     metrics: Metrics
     clock: Clock
+    collection: str = ""
+    """What the store holds, as a name: an answer belongs to it."""
     answers: Answers = field(init=False, repr=False)
     _searches: int = field(default=0, init=False, repr=False)
     _durations: dict[tuple[str, str], Histogram] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def over(cls, parts: QueryParts) -> Self:
-        """On the parts of a process."""
+        """On the parts of a process, and the collection that is searched at the moment."""
+        version = parts.versions.current
         return cls(
-            store=parts.store,
-            embedder=parts.embedder,
+            store=version.store,
+            embedder=version.embedder,
             cache=parts.cache,
-            watermarks=parts.watermarks,
+            watermarks=version.watermarks,
             ledger=parts.ledger,
             pseudonyms=parts.pseudonyms,
             metrics=parts.metrics,
             clock=parts.clock,
+            collection=f"{version.name} {version.collection.run}",
         )
 
     def __post_init__(self) -> None:
@@ -176,7 +180,7 @@ class Recall:
     async def _ask(self, question: Question) -> _Asked:
         started = time.perf_counter()
         fresh = question.after is None or await self.watermarks.reached(question.after, question.wait_s)
-        key = question.fingerprint + self.embedder.model_id.encode()
+        key = question.fingerprint + f"{self.collection} {self.embedder.model_id}".encode()
         return _Asked(question, started, fresh, await self.answers.look_up(question.agents.single, key))
 
     async def _answer(self, asked: _Asked, make: Make, api: str) -> Answer:
@@ -273,6 +277,22 @@ class Recall:
             if len(page) < query.limit:
                 return
             after = page[-1].order
+
+
+class Reading:
+    """The recall over the collection that is searched: a question ends in the one it began in."""
+
+    def __init__(self, parts: QueryParts) -> None:
+        self._parts = parts
+        self._version = parts.versions.current
+        self._recall = Recall.over(parts)
+
+    def __call__(self) -> Recall:
+        """That of this moment."""
+        if self._parts.versions.current is not self._version:
+            self._version = self._parts.versions.current
+            self._recall = Recall.over(self._parts)
+        return self._recall
 
 
 async def _nothing() -> list[Any]:

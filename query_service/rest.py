@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec import UNSET
+
 from engram.errors import InvalidRequest
 from engram.http.access import Grant
 from engram.http.call import Call, Refused, decode, refusal, reply, reply_encoded
@@ -51,7 +53,7 @@ from query_service.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from starlette.responses import Response
 
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def operations(recall: Recall, limits: Limits = NO_LIMITS) -> list[Operation]:
+def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list[Operation]:
     """What the query service offers, for `engram.http.operations.application`."""
     routes = _Routes(recall, limits)
     read = partial(Operation, needs=Grant.QUERY, params=NoParams, topic="Reads")
@@ -149,9 +151,14 @@ def operations(recall: Recall, limits: Limits = NO_LIMITS) -> list[Operation]:
 
 
 class _Routes:
-    def __init__(self, recall: Recall, limits: Limits) -> None:
-        self._recall = recall
+    def __init__(self, recall: Callable[[], Recall], limits: Limits) -> None:
+        self._current = recall
         self._limits = limits
+
+    @property
+    def _recall(self) -> Recall:
+        """That of this moment: a request asks for it once, where it begins to look things up."""
+        return self._current()
 
     async def search(self, call: Call) -> Response:
         call.params(NoParams)
@@ -207,7 +214,7 @@ class _Routes:
         params = call.params(RecentParams)
         agents, _ = self._agent(call)
         where = self._where(params, call.tenant)
-        after = None if params.cursor is None else parse_cursor(params.cursor)
+        after = None if params.cursor is UNSET else parse_cursor(params.cursor)
         await self._limits.queries(call.principal, agents.scope.agents)
         with self._timed("recent"):
             page = await browse.page(
@@ -253,15 +260,15 @@ class _Routes:
             ("timestamp", Op.LTE, params.until, "until"),
         )
         parts: list[Filter] = []
-        if params.type is not None:
+        if params.type is not UNSET:
             parts.append(Condition(Field(("type",)), Op.EQ, params.type))
         for name, op, bound, param in bounds:
-            if bound is None:
+            if bound is UNSET:
                 continue
             if not math.isfinite(bound):
                 raise InvalidRequest("a finite number is needed here", path=param)
             parts.append(Condition(Field((name,)), op, bound))
-        if params.filters is not None:
+        if params.filters is not UNSET:
             parts.append(filter_of(_filters(params.filters), self._recall.pseudonyms, tenant))
         return And(tuple(parts))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engram.grpc.server import Found
@@ -14,7 +14,7 @@ from query_service.recall import Recall
 class Reads:
     """GetMemory, as `engram.grpc.server.Handlers` takes it."""
 
-    def __init__(self, recall: Recall, limits: Limits = NO_LIMITS) -> None:
+    def __init__(self, recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> None:
         self._recall = recall
         self._limits = limits
 
@@ -22,7 +22,7 @@ class Reads:
         self, principal: Principal, agent_id: str, query: str, k: int, filters: Mapping[str, Any] | None
     ) -> Sequence[Found]:
         """The best k, the best first. Raises InvalidRequest, RateLimited, Unavailable."""
-        agents = self._recall.pseudonyms.agents(principal.tenant, agent_id)
+        agents = self._recall().pseudonyms.agents(principal.tenant, agent_id)
         await self._limits.queries(principal, agents)
-        ranked = await self._recall.get(principal, agent_id, query, k, filters)
+        ranked = await self._recall().get(principal, agent_id, query, k, filters)
         return [Found(agent_id, one.memory, one.score) for one in ranked]

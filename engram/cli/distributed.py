@@ -21,7 +21,7 @@ from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.rpc import Writes
 from query_service import rest as reads
-from query_service.recall import Recall
+from query_service.recall import Reading
 from query_service.rpc import Reads
 from stream_workers.faust_app import Indexing, Shell
 
@@ -51,7 +51,7 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
     """Answer reads until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_query(settings))
-        recall = Recall.over(parts)
+        recall = Reading(parts)
 
         async def look() -> object:
             return await parts.store.get("default", "", _NO_MEMORY, now=parts.clock.now())

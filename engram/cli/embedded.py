@@ -26,7 +26,7 @@ from producers.gateway import Gateway
 from producers.rpc import Writes
 from producers.tail import Tail
 from query_service import rest as reads
-from query_service.recall import Recall
+from query_service.recall import Reading
 from query_service.rpc import Reads
 from stream_workers.runner import Indexer
 from stream_workers.worker import Worker
@@ -39,7 +39,7 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
     async with contextlib.AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(settings))
         tail = Tail()
-        gateway, recall = Gateway.over(runtime), Recall.over(runtime)
+        gateway, recall = Gateway.over(runtime), Reading(runtime)
         worker = Worker(runtime, on_indexed=tail.publish)
         app = _application(runtime, gateway, recall, worker.indexer, tail)
         rpc = Writes(gateway, runtime.limits)
@@ -61,7 +61,9 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         )
 
 
-def _application(runtime: Runtime, gateway: Gateway, recall: Recall, indexer: Indexer, tail: Tail) -> ASGIApp:
+def _application(
+    runtime: Runtime, gateway: Gateway, recall: Reading, indexer: Indexer, tail: Tail
+) -> ASGIApp:
     async def indexer_problem() -> str | None:
         return indexer.problem
 

@@ -93,7 +93,7 @@ async def over(runtime: Runtime, **other: Any) -> AsyncIterator[Reader]:
         "clock": clock,
     }
     recall = Recall(**{**parts, **other})
-    app = application("query", operations(recall), metrics=runtime.metrics)
+    app = application("query", operations(lambda: recall), metrics=runtime.metrics)
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as client:
         yield Reader(runtime, recall, clock, client)

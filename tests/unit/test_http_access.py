@@ -24,7 +24,7 @@ from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.tail import Tail
 from query_service import rest as reads
-from query_service.recall import Recall
+from query_service.recall import Reading
 from tests.api_keys import SOON_S, ShiftedClock, bearer, key_id, lets_in, until
 from tests.parts import open_parts
 
@@ -103,7 +103,7 @@ async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncItera
         tail.close()  # so that its answer ends
         offered = [
             *writes.operations(Gateway.over(runtime)),
-            *reads.operations(recall_over(runtime)),
+            *reads.operations(Reading(runtime)),
             *tail.operations(),
         ]
 
@@ -120,19 +120,6 @@ async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncItera
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
             yield Service(runtime, offered, access, http)
-
-
-def recall_over(runtime: Runtime) -> Recall:
-    return Recall(
-        store=runtime.store,
-        embedder=runtime.embedder,
-        cache=runtime.cache,
-        watermarks=runtime.watermarks,
-        ledger=runtime.ledger,
-        pseudonyms=runtime.pseudonyms,
-        metrics=runtime.metrics,
-        clock=runtime.clock,
-    )
 
 
 def error_of(answer: httpx2.Response) -> dict[str, Any]:
@@ -312,7 +299,7 @@ async def test_each_service_names_the_other(tmp_path: Path, path: Path, clock: S
     sent = bearer(path)
     async with open_parts(tmp_path / "data") as runtime:
         access = ApiKeys(path, clock)
-        write, read = writes.operations(Gateway.over(runtime)), reads.operations(recall_over(runtime))
+        write, read = writes.operations(Gateway.over(runtime)), reads.operations(Reading(runtime))
         for own, others, there in ((write, read, elsewhere.READS), (read, write, elsewhere.WRITES)):
             assert {(each.method, each.path) for each in others} <= set(there.routes)
             app = application("x", own, metrics=runtime.metrics, access=access, elsewhere=there)
