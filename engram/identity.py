@@ -24,6 +24,7 @@ MEMORY_NAMESPACE = uuid.UUID("5f0c5f5e-3b0e-5f0b-9f0e-1a6d9c1f7e42")
 """The UUIDv5 namespace of memory ids. Changing it would orphan every producer's ids."""
 
 _PLAYER_AGENT = re.compile(r"(?P<prefix>(?:.*:)?player:)(?P<name>.+)", re.DOTALL)
+_PSEUDONYM = re.compile(r"[A-Za-z0-9_-]{1,32}:[0-9a-f]{64}")
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -41,6 +42,11 @@ def player_name(agent_id: str) -> str | None:
     """The name in an agent id `player:NAME` or `…:player:NAME`, None for any other."""
     match = _PLAYER_AGENT.fullmatch(agent_id)
     return match and match["name"]
+
+
+def is_pseudonym(name: str) -> bool:
+    """Whether it has the shape of a stored player's name, whoever's key made it."""
+    return _PSEUDONYM.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from engram.cli import keys, letters, serve, snapshots
+from engram.cli import exports, keys, letters, serve, snapshots
 from engram.cli.simulation import simulate
 
 LOCAL = "http://127.0.0.1:8080"
@@ -346,6 +346,8 @@ def mod_install(
 
 for verb in (snapshots.snapshot, snapshots.restore):
     app.command(rich_help_panel=CARE)(verb)
+app.command("export", rich_help_panel=CARE)(exports.export)
+app.command("import", rich_help_panel=CARE)(exports.import_)
 app.add_typer(letters.app, name="dlq", rich_help_panel=CARE)
 app.add_typer(keys.app, name="keys", rich_help_panel=CARE)
 app.add_typer(model_verbs, name="model", rich_help_panel=CARE)

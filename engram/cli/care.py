@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -20,19 +20,26 @@ if TYPE_CHECKING:
 
     from engram.settings import Settings
 
-OnRow = Callable[[dict[str, Any]], None]
+OnRow = Callable[[dict[str, Any]], object]
+Call = tuple[str, Mapping[str, Any]]
+"""The name of a task, and its arguments."""
 
 
 def carry_out(
     name: str, arguments: Mapping[str, Any], *, url: str, on_row: OnRow = lambda _row: None
 ) -> dict[str, Any]:
     """Run a task of care, showing how far it is; returns its outcome. Raises EngramError."""
+    outcomes: list[dict[str, Any]] = []
+    carry_out_each([(name, arguments)], url=url, on_row=on_row, on_outcome=outcomes.append)
+    return outcomes[0]
+
+
+def carry_out_each(calls: Iterable[Call], *, url: str, on_row: OnRow, on_outcome: OnRow) -> None:
+    """Run tasks one behind the other; a call is asked for when the one before has its outcome. Raises EngramError."""
     settings = configuration.load()
-    outcome: dict[str, Any] | None = None
     with Display() as display:
 
         def take(report: Report | Failure) -> None:
-            nonlocal outcome
             match report:
                 case Progress():
                     display.show(report)
@@ -41,36 +48,34 @@ def carry_out(
                 case Row():
                     on_row(report.value)
                 case Outcome():
-                    outcome = report.value
+                    on_outcome(report.value)
                 case Failure():
                     raise EngramError(report.message)
 
         if settings.distributed:
-            _run_here(settings, name, arguments, take)
+            _run_here(settings, calls, take)
         else:
-            for report in _elsewhere(url, name, arguments):
-                take(report)
-    if outcome is None:
-        raise Unavailable(
-            "it was broken off before its end: look whether that engram still runs, and try again"
-        )
-    return outcome
+            _run_elsewhere(url, calls, take)
 
 
-def _elsewhere(url: str, name: str, arguments: Mapping[str, Any]) -> Iterator[Report | Failure]:
+def _run_elsewhere(url: str, calls: Iterable[Call], take: Callable[[Report | Failure], None]) -> None:
     from engram.http.admin import PREFIX
 
-    with (
-        by_hand.connect(url) as client,
-        contextlib.closing(client.reports(PREFIX + name, arguments)) as lines,
-    ):
-        for line in lines:
-            yield msgspec.json.decode(line, type=Progress | Remark | Row | Outcome | Failure)
+    with by_hand.connect(url) as client:
+        for name, arguments in calls:
+            ended = False
+            with contextlib.closing(client.reports(PREFIX + name, arguments)) as lines:
+                for line in lines:
+                    report = msgspec.json.decode(line, type=Progress | Remark | Row | Outcome | Failure)
+                    take(report)
+                    ended = ended or isinstance(report, Outcome)
+            if not ended:
+                raise Unavailable(
+                    "it was broken off before its end: look whether that engram still runs, and try again"
+                )
 
 
-def _run_here(
-    settings: Settings, name: str, arguments: Mapping[str, Any], take: Callable[[Report], None]
-) -> None:
+def _run_here(settings: Settings, calls: Iterable[Call], take: Callable[[Report], None]) -> None:
     import uvloop
 
     from engram.cli.tasks import open_tasks
@@ -80,11 +85,12 @@ def _run_here(
 
     async def run() -> None:
         async with open_tasks(settings) as tasks:
-            task = tasks[name]
-            reports: AsyncGenerator[Report] = task.run(msgspec.convert(arguments, task.wants))
-            async with contextlib.aclosing(reports):
-                async for report in reports:
-                    take(report)
+            for name, arguments in calls:
+                task = tasks[name]
+                reports: AsyncGenerator[Report] = task.run(msgspec.convert(arguments, task.wants))
+                async with contextlib.aclosing(reports):
+                    async for report in reports:
+                        take(report)
 
     uvloop.run(run())
 

@@ -114,8 +114,10 @@ async def _open_embedded_log(
     last = await log.last()
     floor = 0.0
     if last is not None:
+        # What was imported was accepted long before, and what was tried again may be unreadable.
+        floor = last.appended_at
         with contextlib.suppress(InvalidEvent):
-            floor = events.decode(last).accepted_at
+            floor = max(floor, events.decode(last).accepted_at)
 
     async def trim() -> int:
         return await log.trim() + await ledger.trim()

@@ -230,3 +230,12 @@ async def test_what_was_deleted_by_its_id_is_hidden(desk: Desk) -> None:
     await desk.runtime.store.bury([Tombstone("default", "a", deleted.memory_id, 2000.0)])
     assert await desk.ids() == ["0-2"]
     assert await desk.letters.forget() == 1
+
+
+async def test_the_sweeper_of_an_engram_removes_them(tmp_path: Path) -> None:
+    async with open_desk(tmp_path) as desk:
+        await desk.aside(rubbish(1))
+        await desk.runtime.ledger.add(Erasure("e", "default", SubjectKind.AGENT, ("a",), 2000.0))
+        assert desk.runtime.trim is not None
+        await desk.runtime.trim()
+        assert await set_aside(desk.log) == []

@@ -1,0 +1,306 @@
+"""Memories out of one engram and into another, over the real parts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engram import events
+from engram.care import Outcome, Row, Task
+from engram.care.exports import Exports
+from engram.care.imports import Imports
+from engram.care.lines import FORMAT, MAX_LINE_BYTES, Line, read_header, read_line
+from engram.errors import InvalidRequest
+from engram.memories import Erasure, Memory, SubjectKind
+from engram.ports import Tombstone
+from engram.wiring import Runtime
+from stream_workers.runner import GROUP
+from tests.contracts.generated import memories as generated
+from tests.parts import indexer_over, open_parts, texts
+
+NOW = time.time()
+HASHED = ["k1:" + digit * 64 for digit in "ab"]
+AGENTS = ["npc:smith", 'a"],["b', "木", f"player:{HASHED[0]}", f"guild:player:{HASHED[1]}"]
+
+Rows = list[dict[str, Any]]
+
+
+async def run(task: Task, **arguments: Any) -> tuple[Rows, dict[str, Any]]:
+    """The rows and the outcome of a task, with arguments as they come over the wire."""
+    wanted = msgspec.json.decode(msgspec.json.encode(arguments), type=task.wants)
+    reports = [report async for report in task.run(wanted)]
+    outcome = reports[-1]
+    assert isinstance(outcome, Outcome)
+    return [report.value for report in reports if isinstance(report, Row)], outcome.value
+
+
+async def export(runtime: Runtime, **arguments: Any) -> Rows:
+    exports = Exports(lambda: runtime.store, runtime.ledger, runtime.clock, runtime.pseudonyms)
+    rows, outcome = await run(exports.tasks()[0], **arguments)
+    assert outcome["memories"] == len(rows)
+    return rows
+
+
+def imports(runtime: Runtime) -> Imports:
+    return Imports(
+        runtime.log,
+        runtime.ledger,
+        lambda: runtime.store,
+        runtime.watermarks,
+        lambda: GROUP,
+        runtime.clock,
+    )
+
+
+async def import_(runtime: Runtime, rows: Sequence[object]) -> dict[str, Any]:
+    """What an import of these lines counts, once the real worker has indexed them; only what is not 0."""
+    put, wait = imports(runtime).tasks()
+    lines = [(number, row if isinstance(row, str) else json.dumps(row)) for number, row in enumerate(rows, 2)]
+    bad, counts = await run(put, lines=lines)
+    assert len(bad) == counts["bad"]
+    positions = counts.pop("positions")
+    if positions:
+        await indexer_over(runtime).run(burst=True)
+        _, outcome = await run(wait, positions=positions)
+        assert outcome == {"indexed": True, "left": 0}
+    return {name: count for name, count in counts.items() if count}
+
+
+def memory(name: str = "m", agent: str = "npc:smith", **fields: Any) -> Memory:
+    named = agent.partition("player:")[2] or None
+    given = {"text": f"text of {name}", "timestamp": 1000.0, "accepted_at": 1000.5, "agent_player": named}
+    return Memory(**{"id": name, "tenant": "default", "agent_id": agent, **given, **fields})
+
+
+async def store(runtime: Runtime, *memories: Memory) -> None:
+    embedded = await runtime.embedder.embed([one.text for one in memories])
+    await runtime.store.insert(memories, np.asarray(embedded.vectors))
+
+
+@st.composite
+def whole_memories(draw: st.DrawFn) -> Memory:
+    """Everything that a memory may have."""
+    agent = draw(st.sampled_from(AGENTS))
+    fields = draw(generated) | {
+        "player": draw(st.sampled_from([None, *HASHED])),
+        "tenant": draw(st.sampled_from(["default", "t-2"])),
+        "text": draw(st.text(min_size=1, max_size=20)),
+        "accepted_at": draw(st.floats(0, NOW)),
+        "expires_at": draw(st.none() | st.floats(NOW + 1000, 1e12)),
+    }
+    if agent.startswith("player:"):
+        fields["lasting_agent"] = draw(st.sampled_from([None, f"player:{HASHED[1]}"]))
+    return memory(draw(st.text(min_size=1, max_size=4)), agent, **fields)
+
+
+@given(memories=st.lists(whole_memories(), min_size=20, max_size=40))
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+async def test_what_comes_out_goes_in_again_and_only_once(
+    tmp_path_factory: pytest.TempPathFactory, memories: list[Memory]
+) -> None:
+    async with open_parts(tmp_path_factory.mktemp("first")) as runtime:
+        await store(runtime, *memories)
+        rows = await export(runtime)
+        assert await import_(runtime, rows) == {"present": len(rows)}
+    async with open_parts(tmp_path_factory.mktemp("second")) as runtime:
+        assert await import_(runtime, rows) == {"imported": len(rows)}
+        assert await export(runtime) == rows
+        assert await import_(runtime, rows) == {"present": len(rows)}
+        assert await export(runtime) == rows
+
+
+async def test_a_line_is_all_that_is_known_and_no_vector(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        await store(runtime, memory(metadata={"n": 3}, pos={"x": 1.0}, expires_at=NOW + 1000, server="s"))
+        [row] = await export(runtime)
+    assert row == {
+        "id": "m",
+        "tenant": "default",
+        "agent_id": "npc:smith",
+        "text": "text of m",
+        "timestamp": 1000.0,
+        "accepted_at": 1000.5,
+        "server": "s",
+        "metadata": {"n": 3},
+        "importance": 5.0,
+        "pos": {"x": 1.0},
+        "expires_at": NOW + 1000,
+    }
+
+
+async def test_agents_and_tenants_are_chosen_by_their_plain_names(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        bob, _ = runtime.pseudonyms.agent("default", "player:bob")
+        others_bob, _ = runtime.pseudonyms.agent("other", "player:bob")
+        await store(
+            runtime,
+            memory("1"),
+            memory("2", bob),
+            memory("3", tenant="other"),
+            memory("4", others_bob, tenant="other"),
+            memory("5", "npc:guard"),
+        )
+
+        async def ids(**arguments: Any) -> list[str]:
+            return sorted(row["id"] for row in await export(runtime, **arguments))
+
+        assert await ids() == ["1", "2", "3", "4", "5"]
+        assert await ids(tenant="other") == ["3", "4"]
+        assert await ids(agents=["npc:smith"]) == ["1", "3"]
+        assert await ids(agents=["player:bob", "npc:guard"]) == ["2", "4", "5"]
+        assert await ids(agents=["player:bob"], tenant="other") == ["4"]
+        assert await ids(agents=[bob]) == ["2"]
+        assert await ids(agents=["nobody"]) == []
+
+        keyless = Exports(lambda: runtime.store, runtime.ledger, runtime.clock, None).tasks()[0]
+        assert len((await run(keyless, agents=[bob]))[0]) == 1
+        with pytest.raises(InvalidRequest, match="ENGRAM_PLAYER_KEY"):
+            await run(keyless, agents=["player:bob"])
+
+
+async def test_what_has_expired_was_deleted_or_erased_is_left_out(tmp_path: Path) -> None:
+    """Whatever a late writer brings: the ledger is asked, not only the store."""
+    async with open_parts(tmp_path) as runtime:
+        await runtime.ledger.add(Erasure("e", "default", SubjectKind.AGENT, ("npc:gone",), 2000.0))
+        await store(
+            runtime,
+            memory("stays"),
+            memory("expired", expires_at=NOW - 1),
+            memory("erased", "npc:gone"),
+            memory("new life", "npc:gone", accepted_at=2001.0),
+        )
+        await runtime.store.bury([Tombstone("default", "npc:smith", "deleted", 2000.0)])
+        assert sorted(row["id"] for row in await export(runtime)) == ["new life", "stays"]
+
+
+async def test_an_import_brings_nothing_back_that_was_taken(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        lasting = memory("m", f"player:{HASHED[0]}", lasting_agent=f"player:{HASHED[1]}")
+        await store(
+            runtime,
+            memory("deleted"),
+            lasting,
+            memory("of player", player=HASHED[1]),
+            memory("of agent", "npc:gone"),
+            memory("swept"),
+            memory("stays"),
+        )
+        rows = await export(runtime)
+        await runtime.store.bury(
+            [
+                Tombstone("default", "npc:smith", "deleted", 2000.0),
+                Tombstone("default", f"player:{HASHED[1]}", "m", 2000.0),
+            ]
+        )
+        await runtime.store.bury([Tombstone("default", "npc:smith", "swept", 1.0)])
+        await runtime.store.sweep(expired_before=NOW, tombstones_before=2.0, limit=10)
+        for number, (kind, subject) in enumerate(
+            [(SubjectKind.AGENT, "npc:gone"), (SubjectKind.PLAYER, HASHED[1])]
+        ):
+            erasure = Erasure(f"e{number}", "default", kind, (subject,), 2000.0)
+            await runtime.ledger.add(erasure)
+            await runtime.store.erase(erasure)
+        expired = rows[0] | {"id": "too old", "agent_id": "npc:x", "expires_at": NOW - 1}
+        expired.pop("agent_player", None)
+        expired.pop("lasting_agent", None)
+        counts = await import_(runtime, [*rows, expired])
+        assert counts == {"imported": 1, "present": 1, "deleted": 2, "erased": 2, "expired": 1}
+        assert await texts(runtime) == ["text of stays", "text of swept"]
+
+
+GOOD = msgspec.to_builtins(Line.of(memory()))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("not json", "malformed"),
+        ("[]", "Expected `object`"),
+        ("{", "truncated"),
+        ({"text": ""}, "text"),
+        ({"text": None}, "text"),
+        ({"id": ""}, "id"),
+        ({"id": "x" * 513}, "id"),
+        ({"tenant": "A"}, "tenant"),
+        ({"vector": [1.0]}, "vector"),
+        ({"accepted_at": NOW + 10_000}, "accepted_at"),
+        ({"accepted_at": -1}, "accepted_at"),
+        ({"importance": 11}, "importance"),
+        ({"pos": {"w": 1.0}}, "pos"),
+        ({"metadata": {"n": 2**63}}, "64 bits"),
+        ({"metadata": json.loads("[" * 40 + "]" * 40)}, "object"),
+        ({"metadata": {"n": json.loads("[" * 40 + "]" * 40)}}, "levels"),
+        ({"agent_id": "player:bob", "agent_player": "bob"}, "pseudonym"),
+        ({"player": "bob"}, "pseudonym"),
+        ({"agent_player": HASHED[0]}, "agent_player"),
+        ({"agent_id": f"player:{HASHED[0]}"}, "agent_player"),
+        ({"lasting_agent": "npc:other"}, "lasting_agent"),
+        ({"text": "x" * MAX_LINE_BYTES}, "longer"),
+        ('{"timestamp": 1e400}', "timestamp"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_lines_say_what_is_wrong(wrong: object, reason: str) -> None:
+    text = wrong if isinstance(wrong, str) else json.dumps(GOOD | wrong)  # type: ignore[operator]
+    if text == '{"timestamp": 1e400}':
+        text = json.dumps(GOOD).replace("1000.0", "1e400")
+    with pytest.raises(InvalidRequest, match=reason):
+        read_line(text, NOW)
+    assert read_line(json.dumps(GOOD), NOW) == Line.of(memory())
+
+
+async def test_bad_lines_cost_their_neighbours_nothing(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        counts = await import_(runtime, ["rubbish", GOOD, GOOD | {"importance": 11}, GOOD | {"id": "n"}])
+        assert counts == {"imported": 2, "bad": 2}
+        rows, _ = await run(imports(runtime).tasks()[0], lines=[[7, "rubbish"]])
+        assert rows[0]["line"] == 7
+        # Each line may be read, and the event that it makes may still be too large for the log.
+        room = MAX_LINE_BYTES - len(msgspec.json.encode(Line.of(memory("huge", text=""))))
+        line = msgspec.json.encode(Line.of(memory("huge", text="x" * room))).decode()
+        assert read_line(line, NOW).text == "x" * room
+        assert await import_(runtime, [line]) == {"bad": 1}
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff", b'{"format": "other", "version": 1}'])
+def test_what_is_no_export(text: bytes) -> None:
+    with pytest.raises(InvalidRequest, match=FORMAT):
+        read_header(text)
+
+
+def test_another_version_of_the_format() -> None:
+    with pytest.raises(InvalidRequest, match="version 2"):
+        read_header(b'{"format": "engram.memories", "version": 2}')
+    read_header(b'{"format": "engram.memories", "version": 1, "exported_by": "somebody"}')
+
+
+async def test_acceptance_goes_on_in_the_present_after_an_import(tmp_path: Path) -> None:
+    """The newest record of the log was accepted long ago; what comes next is newer than all that came before."""
+    async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
+        before = runtime.clock.now()
+        await import_(runtime, [GOOD])
+    async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
+        assert before <= runtime.last_accepted_at <= runtime.clock.now()
+        await runtime.log.append([events.NewRecord(b"key", b"unreadable", {})])
+    async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
+        assert before <= runtime.last_accepted_at
+
+
+async def test_nobody_waits_for_workers_that_stand_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engram.care.imports.STALLED_S", 0.0)
+    async with open_parts(tmp_path) as runtime:
+        put, wait = imports(runtime).tasks()
+        _, counts = await run(put, lines=[[2, json.dumps(GOOD)]])
+        _, outcome = await run(wait, positions=counts["positions"])
+        assert outcome == {"indexed": False, "left": 1}
