@@ -136,8 +136,10 @@ async def tenants(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seq
 async def _served(recall: Recall, key_file: Path) -> AsyncIterator[tuple[Any, int]]:
     """The service with the keys of a file, over HTTP in process and over gRPC on a port."""
     access = ApiKeys(key_file, SetClock(NOW))
-    app = application("query", operations(recall), metrics=recall.metrics, access=access)
-    async with serving(Handlers(get=Reads(recall).get), "127.0.0.1", free_port(), access=access) as port:
+    app = application("query", operations(lambda: recall), metrics=recall.metrics, access=access)
+    async with serving(
+        Handlers(get=Reads(lambda: recall).get), "127.0.0.1", free_port(), access=access
+    ) as port:
         yield app, port
 
 
