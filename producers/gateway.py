@@ -240,7 +240,7 @@ def operations(gateway: Gateway, limits: Limits = NO_LIMITS) -> list[Operation]:
 def _wait(call: Call) -> float | None:
     """How many seconds to wait until the events can be found, None = not at all."""
     asked = call.params(Wait)
-    return min(asked.timeout_ms, MAX_WAIT_MS) / 1000 if asked.wait is not None else None
+    return min(asked.timeout_ms, MAX_WAIT_MS) / 1000 if asked.wait is not msgspec.UNSET else None
 
 
 def _reject(index: int, error: InvalidEvent) -> Reject:

@@ -16,8 +16,8 @@ MAX_WAIT_MS = 60_000.0
 class Wait(Struct, forbid_unknown_fields=True):
     """When the answer comes."""
 
-    wait: Annotated[Literal["indexed"], Meta(description="Answer when the events can be found.")] | None = (
-        None
+    wait: Annotated[Literal["indexed"], Meta(description="Answer when they can be found.")] | UnsetType = (
+        UNSET
     )
     timeout_ms: Annotated[float, Meta(ge=0, description="How long to wait for that: 60,000 at most.")] = (
         5000.0

@@ -162,17 +162,17 @@ class OneParams(_Request):
 
 
 class RecentParams(_Request):
-    """Which memories, and in which order."""
+    """Which memories, and in which order. In an address there is no null: `until=null` is no number."""
 
     order: Literal["recent", "oldest"] = "recent"
     limit: Limit = 20
-    cursor: Annotated[str, Meta(description="The `next_cursor` of the page before.")] | None = None
-    type: str | None = None
-    tick_from: Bound | None = None
-    tick_to: Bound | None = None
-    since: Time | None = None
-    until: Time | None = None
-    filters: Annotated[str, Meta(description="A JSON object: the filters of a search.")] | None = None
+    cursor: Annotated[str, Meta(description="The `next_cursor` of the page before.")] | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    tick_from: Bound | UnsetType = UNSET
+    tick_to: Bound | UnsetType = UNSET
+    since: Time | UnsetType = UNSET
+    until: Time | UnsetType = UNSET
+    filters: Annotated[str, Meta(description="A JSON object: the filters of a search.")] | UnsetType = UNSET
 
 
 class AgentsParams(_Request):

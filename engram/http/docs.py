@@ -14,7 +14,7 @@ import orjson
 
 from engram.http.openapi import JSON, SCHEME
 
-HERE = "$ENGRAM_URL"
+_HERE = "$ENGRAM_URL"
 _DEFAULT = "http://127.0.0.1:8080"
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,255}")
 
@@ -111,7 +111,7 @@ def _curl(path: str, method: str, op: Mapping[str, Any]) -> str:
         words.append(f"-X {method.upper()}")
     if op.get("security"):
         words.append('-H "Authorization: Bearer $ENGRAM_API_KEY"')
-    words.append(f'"{HERE}{path}{"?" + urlencode(query) if query else ""}"')
+    words.append(f'"{_HERE}{path}{"?" + urlencode(query) if query else ""}"')
     if body := op.get("requestBody"):
         example = json.dumps(body["content"][JSON].get("example", {}), ensure_ascii=False)
         words.append(f"-d {shlex.quote(example)}")

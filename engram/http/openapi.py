@@ -242,7 +242,7 @@ def _responses(op: Operation, schemas: _Schemas, *, needs_keys: bool) -> dict[st
 
 
 def _parameters(where: str, kind: Any, example: Mapping[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401 (a type)
-    """The fields of a struct as parameters. Null means nothing in an address, so it is left out."""
+    """The fields of a struct as parameters."""
     if kind is None:
         return []
     schema = msgspec.json.schema(kind)
@@ -257,11 +257,6 @@ def _parameter(
     where: str, name: str, schema: dict[str, Any], *, required: bool, example: object
 ) -> dict[str, Any]:
     schema = dict(schema)
-    if "anyOf" in schema:
-        choices = [choice for choice in schema.pop("anyOf") if choice != {"type": "null"}]
-        schema |= choices[0] if len(choices) == 1 else {"anyOf": choices}
-    if schema.get("default", ...) is None:
-        del schema["default"]
     described: dict[str, Any] = {"name": name, "in": where, "required": required}
     if description := schema.pop("description", None):
         described["description"] = description

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, cast
 
 import structlog
@@ -133,8 +134,8 @@ def application(
         path = request.scope["path"]
         refused = Refused(status, code, f"{request.method} {path} is not offered here")
         response = refusal(refused, request_id(request))
-        if isinstance(error, HTTPException):
-            response.headers.update(error.headers or {})  # Allow, with a 405
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the methods of one route of several
+            response.headers["Allow"] = ", ".join(_allowed([*routes, *open_routes, *pages], path))
         return response
 
     log = _log.bind()
@@ -212,6 +213,12 @@ async def _while_valid(
             except Unauthenticated:
                 return
             yield chunk
+
+
+def _allowed(routes: Sequence[Route], path: str) -> list[str]:
+    """The methods that there are for a path, all its routes together."""
+    matching = (route for route in routes if route.path_regex.match(path))
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
 def _others(elsewhere: Elsewhere) -> list[Route]:

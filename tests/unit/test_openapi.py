@@ -1,0 +1,407 @@
+"""The OpenAPI document is valid, whole and true: Schemathesis asks by it, and every answer is one that it names.
+
+What it asks is drawn anew from the document, the same at every run. No more than EXAMPLES calls of a kind are drawn
+for each operation, none is shrunk, and PUT, which is POST, is left out: the time goes into drawing them, not into
+answering.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import jsonschema_rs
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.core.failures import FailureGroup
+from schemathesis.schemas import APIOperation, BaseSchema
+from starlette.routing import Route
+
+from engram.cli import embedded
+from engram.errors import EngramError, InvalidFilter, Overloaded, RateLimited, Unavailable
+from engram.http.access import Forbidden, Unauthenticated
+from engram.http.call import MAX_BODY_BYTES, Refused, refusal
+from engram.http.docs import render
+from engram.http.elsewhere import READS
+from engram.http.openapi import document
+from producers import gateway as writes
+from producers.gateway import Gateway
+from producers.tail import Tail
+from query_service import rest as reads
+from query_service.recall import Reading
+from stream_workers.worker import Worker
+from tests.parts import open_parts
+
+AGENT = "npc:woodcutter-1"
+TEXT = "pine trees stand north of the lake"
+EXAMPLES = 12
+
+load_all_checks()
+CONFORMANCE = CHECKS.get_by_names(
+    [
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_headers_conformance",
+        "response_schema_conformance",
+    ]
+)
+REJECTION = CHECKS.get_by_names(["negative_data_rejection"])
+ONE_BY_ONE = {"/v1/events", "/v1/memories/search/batch"}
+"""What is wrong in one of many does not cost its neighbours: the whole is answered with success."""
+
+BOUNDED = settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+FILTERS = [
+    {"type": "dig"},
+    {"tick": {"gte": 1, "lt": 2.5}, "NOT": {"node": ["default:stone"]}},
+    {"OR": [{"metadata.count": {"exists": True}}, {"pos.x": {"gt": 0}}]},
+]
+
+
+@dataclass
+class Up:
+    """What `engram up` serves, in this process; it works while it is asked."""
+
+    runner: asyncio.Runner
+    http: httpx2.AsyncClient
+    app: Any
+    document: dict[str, Any]
+    api: BaseSchema
+
+    def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        return self.runner.run(self.http.request(method, path, **options))
+
+    def ask(self, case: Case) -> httpx2.Response:
+        sent = requests.Request(**case.as_transport_kwargs(base_url="http://engram")).prepare()
+        return self.request(
+            str(sent.method), str(sent.url), headers=dict(sent.headers), content=sent.body or b""
+        )
+
+    def remember(self) -> tuple[str, str]:
+        """What is written here can be found; the id of a memory of AGENT's, and the token of its write."""
+        event = {
+            "agent_id": AGENT,
+            "type": "dig",
+            "data": {"node": "default:pine_tree", "count": 2},
+            "tick": 2,
+        }
+        event |= {
+            "player": "singleplayer",
+            "pos": {"x": 12.0},
+            "text": TEXT,
+            "metadata": {"deep": [{"a": None}]},
+        }
+        answer = self.request("POST", "/v1/events?wait=indexed", json={"events": [event]})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["ids"][0], answer.json()["token"]
+
+    def operations(self) -> list[APIOperation]:
+        """All but PUT; what deletes comes last."""
+        found = [result.ok() for result in self.api.get_all_operations()]
+        asked = [one for one in found if one.method != "put"]
+        return sorted(asked, key=lambda one: "Deletions" in one.tags or one.path == "/memory/delete")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with asyncio.Runner() as runner:
+        serving = serve(runner, tmp_path_factory.mktemp("data"))
+        yield runner.run(anext(serving))
+        runner.run(anext(serving, None))
+
+
+async def serve(runner: asyncio.Runner, data: Path) -> AsyncGenerator[Up]:
+    async with open_parts(data) as runtime:
+        gateway, recall, worker = Gateway.over(runtime), Reading(runtime), Worker(runtime)
+        app = embedded._application(runtime, gateway, recall, worker.indexer, Tail())
+        working = asyncio.create_task(worker.run())
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
+            found = (await http.get("/openapi.json")).json()
+            yield Up(runner, http, app, found, schemathesis.openapi.from_dict(deepcopy(found)))
+        worker.stop()
+        await working
+
+
+# --- what is answered ------------------------------------------------------------------------------------
+
+
+def test_what_is_well_meant_is_answered_as_documented(up: Up) -> None:
+    for operation in up.operations():
+        draw(operation.as_strategy(), lambda case: conforming(up, case))
+
+
+def test_what_is_ill_meant_is_refused_as_documented(up: Up) -> None:
+    for operation in up.operations():
+        takes = operation.path_parameters or operation.query or operation.body
+        if not takes or operation.path == "/v1/erasures/{erasure_id}":
+            continue  # nothing can be wrong in it
+        checks = CONFORMANCE if operation.path in ONE_BY_ONE else [*CONFORMANCE, *REJECTION]
+        strategy = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+        draw(strategy, lambda case, checks=checks: conforming(up, case, checks))
+
+
+def test_what_is_found_is_as_documented(up: Up) -> None:
+    """What is drawn at random finds nothing, and is refused mostly: here it is bent to what is there."""
+    written = up.remember()
+    for operation in up.operations():
+        if "Reads" not in operation.tags and operation.path != "/memory/get":
+            continue
+        strategy = st.builds(bent, operation.as_strategy(), st.just(written), st.sampled_from(FILTERS))
+        seen: list[httpx2.Response] = []
+        draw(strategy, lambda case, seen=seen: seen.append(conforming(up, case)))
+        assert {answer.status_code for answer in seen} == {200}, (operation.label, [one.text for one in seen])
+        assert any(TEXT in answer.text for answer in seen) or "/memories" not in operation.path
+
+
+def draw(strategy: st.SearchStrategy[Case], check: Callable[[Case], object]) -> None:
+    @BOUNDED
+    @given(strategy)
+    def ask(case: Case) -> None:
+        check(case)
+
+    ask()
+
+
+def conforming(up: Up, case: Case, checks: Sequence[Any] = CONFORMANCE) -> httpx2.Response:
+    answer = up.ask(case)
+    case.validate_response(answer, checks=list(checks))
+    return answer
+
+
+def bent(case: Case, written: tuple[str, str], filters: dict[str, Any]) -> Case:
+    memory_id, token = written
+    for part in (case.path_parameters, case.query):
+        part |= {name: value for name, value in (("agent_id", AGENT), ("id", memory_id)) if name in part}
+    case.query.pop("cursor", None)
+    if "filters" in case.query:
+        case.query["filters"] = json.dumps(filters)
+    if not isinstance(case.body, dict):
+        return case
+    for body in case.body.get("searches", [case.body]):
+        body |= {name: value for name, value in (("filters", filters), ("after", token)) if name in body}
+        if case.path == "/memory/get":
+            body |= {"agent_id": AGENT, "query": "pine trees", "query_text": None}
+        elif "search" in case.path:
+            body |= {"agent_id": AGENT, "agent_ids": None, "scope": None}
+            if body.get("near"):
+                body["near"]["x"] = 12.0
+            if body.get("mode"):
+                body |= {"query": "pine trees", "weights": None}
+            if body.get("weights"):
+                body["weights"]["recency"] = 1.0
+    return case
+
+
+def test_every_example_is_a_call_that_is_answered_as_shown(up: Up) -> None:
+    memory_id, _ = up.remember()
+    for operation in up.operations():
+        described = up.document["paths"][operation.path][operation.method]
+        given_in = {"path": {}, "query": {}}
+        for one in described["parameters"]:
+            if "example" in one:
+                given_in[one["in"]][one["name"]] = one["example"]
+        media = described.get("requestBody", {}).get("content", {}).get("application/json", {})
+        assert not described.get("requestBody") or "example" in media, operation.label
+        options = {"body": media["example"]} if media else {}
+        if operation.path == "/v1/memories/{id}":
+            given_in["path"]["id"] = memory_id
+        case = operation.Case(path_parameters=given_in["path"], query=given_in["query"], **options)
+        answer = up.ask(case)
+        case.validate_response(answer, checks=CONFORMANCE)
+        # Nobody has asked for the erasure of the example.
+        assert answer.status_code < 300 or operation.path == "/v1/erasures/{erasure_id}", operation.label
+        for response in described["responses"].values():
+            for shown in response.get("content", {}).values():
+                if "example" in shown:
+                    validator(up.document, shown["schema"]).validate(shown["example"])
+                    assert set(shown["example"]) >= set(answer.json()) or answer.status_code >= 300
+
+
+def validator(found: dict[str, Any], schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator({**schema, "components": found["components"]})
+
+
+def test_a_body_too_large_or_packed_in_an_unknown_way_is_documented(up: Up) -> None:
+    case = up.api["/v1/events"]["post"].Case(body={"events": []})
+    for expected, options in (
+        (413, {"content": b" " * (MAX_BODY_BYTES + 1)}),
+        (413, {"json": {"events": [{}] * 1001}}),
+        (415, {"content": b"{}", "headers": {"Content-Encoding": "br"}}),
+    ):
+        answer = up.request("POST", "/v1/events", **options)
+        assert answer.status_code == expected
+        case.validate_response(answer, checks=CONFORMANCE)
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (InvalidFilter("x", path="filters.a"), "BadRequest"),
+        (Refused(400, "invalid_json", "x"), "BadRequest"),
+        (Unauthenticated("x"), "Unauthorized"),
+        (Forbidden("x"), "Forbidden"),
+        (Refused(404, "not_found", "x"), "NotFound"),
+        (Refused(413, "too_large", "x", max_bytes=5), "TooLarge"),
+        (Refused(415, "unsupported_encoding", "x"), "UnknownEncoding"),
+        (RateLimited("x", retry_after_ms=1), "TooManyRequests"),
+        (Overloaded("x"), "TooManyRequests"),
+        (Unavailable("x", retry_after_ms=1500), "Unavailable"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_errors_are_as_documented(error: EngramError, name: str) -> None:
+    found = json.loads(document("x", [], needs_keys=True))
+    answer = refusal(error, "r")
+    response = found["components"]["responses"][name]
+    validator(found, response["content"]["application/json"]["schema"]).validate(json.loads(answer.body))
+    promised = set(response["headers"]) - {"X-Request-Id"}  # which every answer gets where it is sent
+    assert promised == {key for key in ("Retry-After", "WWW-Authenticate") if key in answer.headers}
+
+
+@pytest.mark.parametrize(
+    ("schema", "status"), [("AgentTotal", "200"), ("ErrorBody", "400")], ids=["success", "error"]
+)
+def test_an_answer_off_its_schema_would_be_seen(up: Up, schema: str, status: str) -> None:
+    for spoil in (
+        lambda found: found["components"]["schemas"][schema].update(required=["something else"]),
+        lambda found: found["paths"]["/v1/agents"]["get"]["responses"].pop(status),
+    ):
+        found = deepcopy(up.document)
+        spoil(found)
+        spoilt = schemathesis.openapi.from_dict(found)["/v1/agents"]["get"]
+        case = spoilt.Case(query={"limit": 5 if status == "200" else 0})
+        assert up.ask(case).status_code == int(status)
+        with pytest.raises(FailureGroup):
+            conforming(up, case)
+
+
+# --- the document ----------------------------------------------------------------------------------------
+
+
+def test_the_document_is_valid(up: Up) -> None:
+    up.api.validate()
+    assert up.document["openapi"].startswith("3.1.")
+    ids = [op["operationId"] for methods in up.document["paths"].values() for op in methods.values()]
+    assert len(ids) == len(set(ids))
+    # Two templates that differ only in the names of their parameters are one path.
+    paths = [re.sub(r"{\w+}", "{}", path) for path in up.document["paths"]]
+    assert len(paths) == len(set(paths))
+    named = re.findall(r'"#/components/(\w+)/([\w-]+)"', json.dumps(up.document))
+    assert all(name in up.document["components"][kind] for kind, name in named)
+
+
+def test_the_document_names_every_route(up: Up) -> None:
+    routes = {
+        (method, route.path)
+        for route in up.app._app.routes
+        if isinstance(route, Route)
+        for method in route.methods or ()
+        if method != "HEAD" and not route.path.startswith("/v1/admin/")
+    }
+    named = {(method.upper(), path) for path, methods in up.document["paths"].items() for method in methods}
+    assert named == routes
+
+
+def test_put_is_post(up: Up) -> None:
+    for path, methods in up.document["paths"].items():
+        assert ("put" in methods) == ("post" in methods), path
+        if "put" in methods:
+            assert {**methods["put"], "operationId": ""} == {**methods["post"], "operationId": ""}
+
+
+def test_every_parameter_of_a_path_is_described(up: Up) -> None:
+    for path, methods in up.document["paths"].items():
+        for op in methods.values():
+            described = {one["name"] for one in op["parameters"] if one["in"] == "path" and one["required"]}
+            assert described == set(re.findall(r"{(\w+)}", path)), path
+
+
+async def test_with_keys_every_operation_says_what_it_needs(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        offered = [*writes.operations(Gateway.over(runtime)), *reads.operations(Reading(runtime))]
+    found = json.loads(document("x", offered, needs_keys=True, other=f"the {READS.service} service"))
+    schemathesis.openapi.from_dict(deepcopy(found)).validate()
+    for methods in found["paths"].values():
+        for op in methods.values():
+            [[scope]] = [next(iter(one.values())) for one in op["security"]]
+            assert scope in {"ingest", "query", "erase", "admin"}
+            assert {"401", "403"} <= set(op["responses"])
+    without = json.loads(document("x", offered))
+    assert not any(
+        {"401", "403"} & set(op["responses"]) for ops in without["paths"].values() for op in ops.values()
+    )
+
+
+# --- what Schemathesis found -----------------------------------------------------------------------------
+
+
+def test_allow_names_all_methods_of_a_path(up: Up) -> None:
+    allowed = {
+        "/v1/memories/x": "DELETE, GET, HEAD",
+        "/v1/memories/search": "DELETE, GET, HEAD, POST, PUT",
+        "/v1/agents": "GET, HEAD",
+    }
+    for path, methods in allowed.items():
+        answer = up.request("OPTIONS", path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
+@pytest.mark.parametrize("name", ["until", "since", "tick_from", "tick_to"])
+def test_null_in_an_address_is_no_bound(up: Up, name: str) -> None:
+    answer = up.request("GET", f"/v1/agents/{AGENT}/memories", params={name: "null"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"] == {"path": name}
+
+
+# --- the page --------------------------------------------------------------------------------------------
+
+
+def test_the_page_needs_nothing_from_anywhere_else(up: Up) -> None:
+    answer = up.request("GET", "/docs")
+    page = answer.text
+    assert re.findall(r"(?:src|href)\s*=\s*['\"]?([^'\"\s>]+)", page)
+    assert all(link[0] in "/#" for link in re.findall(r"(?:src|href)\s*=\s*['\"]?([^'\"\s>]+)", page))
+    assert "//" not in page.replace("export ENGRAM_URL=http://engram\n", "").replace("http://engram<", "<")
+    assert not re.search(r"<script|<img|<iframe|@import|url\(", page)
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_the_page_shows_every_operation_with_a_line_to_try(up: Up) -> None:
+    page = html.unescape(re.sub(r"<[^>]+>", " ", up.request("GET", "/docs").text))
+    for path, methods in up.document["paths"].items():
+        for method in methods:
+            if method != "put":
+                assert re.search(rf"{method.upper()}\s+{re.escape(path)}\s", page), (method, path)
+    assert page.count("curl -s") == sum(
+        len(set(methods) - {"put"}) for methods in up.document["paths"].values()
+    )
+
+
+def test_the_page_believes_no_address_that_is_none(up: Up) -> None:
+    page = up.request("GET", "/docs", headers={"Host": "x'><script>alert(1)</script>"}).text
+    assert "alert" not in page
+    assert "export ENGRAM_URL=http://127.0.0.1:8080" in page
+    assert "ENGRAM_URL=https://engram.example:8443" in render(
+        document("x", []), "https://engram.example:8443"
+    )
