@@ -329,6 +329,10 @@ class VectorStore(Protocol):
         """
         ...
 
+    async def size(self, *, now: float) -> int:
+        """How many memories of all tenants there are that have not expired."""
+        ...
+
     async def known(self, memories: Sequence[Memory]) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
         """The vector (dim,) of each memory that lies there with the same text, and whether it was truncated for it.
 

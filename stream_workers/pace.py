@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 
 SHARE = 0.5
 """Of one processor, at most, for a batch that nobody waits for."""
@@ -21,3 +22,9 @@ class Pace:
         """After so many seconds of work: rest long enough that it comes to its share of the time."""
         if not self._hurried():
             await asyncio.sleep(min(LONGEST_PAUSE_S, worked_s * (1 / self._share - 1)))
+
+    async def during(self, work: Awaitable[None]) -> None:
+        """Do some work, and rest after it."""
+        began = time.perf_counter()
+        await work
+        await self.rest(time.perf_counter() - began)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -196,9 +195,7 @@ class Indexer:
                 ahead.append(asyncio.create_task(self._next_batch(member)))
                 if prepared.batch.records:
                     self._metrics.batch_size.observe(len(prepared.batch.records))
-                    began = time.perf_counter()
-                    await self._process(prepared)
-                    await self._pace.rest(time.perf_counter() - began)
+                    await self._pace.during(self._process(prepared))
                 elif burst and await self._drained(member):
                     return
                 await self._lag.report(member, prepared.batch.records)

@@ -92,6 +92,10 @@ class QdrantStore(Generic[P]):
         """Remove at most `limit` of the agent's oldest memories beyond its newest `keep`; return how many went."""
         return await qdrant_newest.trim(self._engine, self._reader, agent, keep=keep, limit=limit, now=now)
 
+    async def size(self, *, now: float) -> int:
+        """How many memories of all tenants there are that have not expired."""
+        return await self._engine.count([Group(must_not=(expired(now), Range("deleted", gte=0)))])
+
     async def known(self, memories: Sequence[Memory]) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
         """The vector of each memory that lies there with the same text, and whether it was truncated for it."""
         ids = [point_id(one.tenant, one.lasting_agent or one.agent_id, one.id) for one in memories]

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from engram.cli import exports, keys, letters, serve, snapshots
+from engram.cli import collections, exports, keys, letters, serve, snapshots
 from engram.cli.simulation import simulate
 
 LOCAL = "http://127.0.0.1:8080"
@@ -346,6 +346,10 @@ def mod_install(
 
 for verb in (snapshots.snapshot, snapshots.restore):
     app.command(rich_help_panel=CARE)(verb)
+for verb in (collections.replay, collections.drop):
+    app.command(rich_help_panel=CARE)(verb)
+app.add_typer(collections.alias, name="alias", rich_help_panel=CARE)
+app.add_typer(collections.cache, name="cache", rich_help_panel=CARE)
 app.command("export", rich_help_panel=CARE)(exports.export)
 app.command("import", rich_help_panel=CARE)(exports.import_)
 app.add_typer(letters.app, name="dlq", rich_help_panel=CARE)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from engram.care import Tasks, tasks
+from engram.care.answers import clearing
 from engram.care.exports import Exports
 from engram.care.imports import Imports
 from engram.care.letters import DeadLetters
@@ -13,6 +14,8 @@ from engram.identity import Pseudonyms
 from engram.settings import Settings
 from engram.wiring import Runtime, WorkerParts, backends, open_worker
 from engram.wiring.snapshots import snapshots_over
+from stream_workers.alias import Alias
+from stream_workers.replay import Replay
 
 
 def tasks_over(parts: WorkerParts) -> Tasks:
@@ -25,6 +28,9 @@ def tasks_over(parts: WorkerParts) -> Tasks:
         *exports.tasks(),
         *imports.tasks(),
         snapshots_over(parts).task(),
+        Replay(parts).task(),
+        *Alias(parts).tasks(),
+        clearing(parts.cache),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -16,6 +17,7 @@ from engram.http.call import Call
 from engram.http.operations import Operation
 
 PREFIX = "/v1/admin/"
+KEEP_ALIVE_S = 10.0
 
 _log = structlog.get_logger("engram.care")
 _encoder = msgspec.json.Encoder()
@@ -52,14 +54,36 @@ async def _lines(task: Task, first: Report | None, reports: Reports) -> AsyncIte
         try:
             if first is not None:
                 yield _line(first)
-            async for report in reports:
-                yield _line(report)
+            async for report in _with_pauses(reports):
+                yield b"\n" if report is None else _line(report)
         except EngramError as error:
             _log.warning("task of care broken off", task=task.name, error=str(error))
             yield _line(Failure(str(error)))
         except Exception:  # noqa: BLE001 (the answer has begun: this is the last place to say it)
             _log.exception("task of care failed", task=task.name)
             yield _line(Failure("an error of ours; the log of that engram has it"))
+
+
+async def _with_pauses(reports: Reports) -> AsyncIterator[Report | None]:
+    """The reports, and None whenever none has come for a while: whoever reads knows then that it goes on."""
+    coming: asyncio.Future[Report] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(reports))
+            done, _ = await asyncio.wait({coming}, timeout=KEEP_ALIVE_S)
+            if not done:
+                yield None
+                continue
+            try:
+                report = coming.result()
+            except StopAsyncIteration:
+                return
+            coming = None
+            yield report
+    finally:
+        if coming is not None and not coming.done():
+            coming.cancel()
+            await asyncio.wait({coming})
 
 
 def _line(report: Report | Failure) -> bytes:

@@ -200,7 +200,7 @@ async def _versions(
 
     async def load(model: Model) -> Embedder:
         chosen = settings.embedder.model_copy(
-            update={"kind": model.kind, "model": model.name, "dim": model.dim}
+            update={"kind": model.kind, "model": model.name, "dim": model.dim or None}
         )
         return await backends.open_embedder(chosen, settings.data_dir, ground.metrics, stack)
 

@@ -58,9 +58,10 @@ class Versions:
         """The one that is searched. Whoever begins with it ends with it."""
         self.listed: Sequence[Collection]
         """All collections, as they were a moment ago, the one that is searched first."""
+        self.group_of = group_of
+        """The consumers that feed a collection."""
         self._load = load
         self._watch = watch
-        self._group_of = group_of
         self._open: dict[str, Version] = {}
         self._embedders = {embedder.model_id: embedder}
         self._opening = asyncio.Lock()
@@ -137,6 +138,11 @@ class Versions:
             self._embedders[wanted.model_id] = embedder
         return self._embedders[wanted.model_id]
 
+    async def choose(self, model: Model) -> Embedder:
+        """The embedder for a model of which only `kind`, `name` and perhaps `dim` are known. Raises Misconfigured."""
+        embedder = await self._load(model)
+        return self._embedders.setdefault(embedder.model_id, embedder)
+
     async def refresh(self) -> Sequence[Collection]:
         """Ask what there is, and search what the alias says. Raises Unavailable, Misconfigured."""
         self.listed = await self.catalogue.listed()
@@ -151,7 +157,7 @@ class Versions:
         return self.listed
 
     async def _opened(self, collection: Collection) -> Version:
-        embedder, group = await self.model(collection.model), self._group_of(collection)
+        embedder, group = await self.model(collection.model), self.group_of(collection)
         store = await self.catalogue.open(collection.name)
         return Version(collection, store, embedder, group, await self._watch(group))
 

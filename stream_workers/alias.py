@@ -1,0 +1,142 @@
+"""Which collection is searched: `engram alias list|swap|rollback`, and `engram drop`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from engram.care import Outcome, Remark, Reports, Row, Task
+from engram.catalogue import REPLACED_LIVES_S, Collection
+from engram.errors import InvalidRequest, Refusal
+from engram.wiring import WorkerParts
+from stream_workers.judgement import behind
+
+LEVEL_S = 5.0
+FOLLOWED_S = 3.0
+"""By then every process has heard of a change: they look twice a second."""
+CLOSED_S = 15.0
+
+
+class NoArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing."""
+
+
+class SwapArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`to`: the collection that is to be searched; None = the only other one that is whole."""
+
+    to: str | None = None
+
+
+class DropArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The collection that nobody needs any more."""
+
+    name: str
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """The tasks, over the parts of a worker."""
+
+    parts: WorkerParts
+
+    def tasks(self) -> Sequence[Task]:
+        """As the frame of care wants them."""
+        return (
+            Task("alias-list", NoArguments, self.list_),
+            Task("alias-swap", SwapArguments, self.swap),
+            Task("alias-rollback", NoArguments, self.rollback),
+            Task("drop", DropArguments, self.drop),
+        )
+
+    async def list_(self, _asked: NoArguments) -> Reports:
+        """Every collection, the one that is searched first. Raises Unavailable."""
+        listed = await self.parts.versions.refresh()
+        for one in listed:
+            row = {
+                "name": one.name,
+                "searched": one.active,
+                "whole": one.whole,
+                "model": one.model.model_id,
+                "dim": one.model.dim,
+                "replaced_at": one.replaced_at,
+            }
+            if one.active or one.whole:
+                version = await self.parts.versions.version(one)
+                row["memories"] = await version.store.size(now=self.parts.clock.now())
+            yield Row(row)
+        yield Outcome({"collections": len(listed)})
+
+    async def swap(self, asked: SwapArguments) -> Reports:
+        """Search another collection from now on. Raises Refusal, Unavailable."""
+        listed = await self.parts.versions.refresh()
+        others = [one for one in listed if not one.active and one.whole and one.replaced_at is None]
+        if asked.to is not None:
+            one = _named(listed, asked.to)
+        elif len(others) == 1:
+            [one] = others
+        else:
+            raise InvalidRequest(f"{len(others)} collections could be meant: name one", path="to")
+        yield await self._turned(one)
+
+    async def rollback(self, _asked: NoArguments) -> Reports:
+        """Search the collection again that was searched before. Raises Refusal, Unavailable."""
+        listed = await self.parts.versions.refresh()
+        before = next((one for one in listed if one.replaced_at is not None), None)
+        if before is None:
+            raise Refusal("there is nothing to go back to: no collection was replaced, or it was dropped")
+        yield await self._turned(before)
+
+    async def drop(self, asked: DropArguments) -> Reports:
+        """Remove a collection and all that lies in it. Raises Refusal, Unavailable."""
+        versions = self.parts.versions
+        one = _named(await versions.refresh(), asked.name)
+        if one.active:
+            raise Refusal(f"{one.name} is searched: swap to another collection first")
+        age = REPLACED_LIVES_S if one.replaced_at is None else self.parts.clock.now() - one.replaced_at
+        if age < REPLACED_LIVES_S:
+            raise Refusal(
+                f"{one.name} was searched until {age:.0f} s ago, and searches may still be under way in it:"
+                f" try again in {REPLACED_LIVES_S - age:.0f} s"
+            )
+        if not asked.dry_run:
+            yield Remark(f"{one.name} is no longer fed")
+            await versions.catalogue.withdraw(one.name)
+            await versions.refresh()
+            await asyncio.sleep(FOLLOWED_S)
+            async with asyncio.timeout(CLOSED_S):
+                # In this process a worker may still be finishing a batch of it.
+                while self.parts.settings.distributed is False and versions.is_open(one.name):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            await versions.close(one.name)
+            await versions.catalogue.delete(one.name)
+            await self.parts.log.forget(versions.group_of(one))
+        yield Outcome({"dropped": one.name, "dry_run": asked.dry_run})
+
+    async def _turned(self, to: Collection) -> Outcome:
+        versions = self.parts.versions
+        if to.active:
+            raise Refusal(f"{to.name} is searched already")
+        if not to.whole:
+            raise Refusal(f"{to.name} is not whole: `engram replay --to {to.name}` goes on with it")
+        version = await versions.version(to)
+        if missing := await behind(self.parts, version, LEVEL_S):
+            raise Refusal(
+                f"{to.name} is {missing:,} records behind the log: wait until it is level, or look whether the"
+                " workers feed it"
+            )
+        before = versions.current.name
+        await versions.catalogue.swap(to.name, self.parts.clock.now())
+        await versions.refresh()
+        return Outcome({"searched": to.name, "before": before})
+
+
+def _named(listed: Sequence[Collection], name: str) -> Collection:
+    for one in listed:
+        if one.name == name:
+            return one
+    there = ", ".join(one.name for one in listed)
+    raise InvalidRequest(f"there is no collection {name}: there are {there}", path="name")

@@ -1,0 +1,87 @@
+"""What a new collection takes over from the present one: what is older than the log, and every tombstone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from engram.care import Progress, Report
+from engram.memories import Memory
+from engram.ports import Priority, Tombstone, VectorStore
+from engram.wiring import Version, WorkerParts
+from stream_workers.pace import Pace
+
+PAGE = 256
+
+
+@dataclass(slots=True)
+class Inheritance:
+    """Copies into a collection that nobody searches yet. Doing it twice, or again from the start, does no harm.
+
+    It comes behind the log: the first content of an id stays, so that what the log knows is told by the log.
+    """
+
+    parts: WorkerParts
+    heir: Version
+    copied: int = 0
+    """Memories that were put into the new collection, or lay there already."""
+    _pace: Pace = field(default_factory=lambda: Pace(hurried=lambda: False), repr=False)
+
+    async def copy(self) -> AsyncGenerator[Report]:
+        """Page by page through the collection that is searched. Raises Unavailable, Misconfigured."""
+        source, seen = self.parts.versions.current.store, 0
+        older = await self._beginning()
+        asked_for = len(self.parts.ledger.learned(0))
+        after: str | None = None
+        total = await source.size(now=self.parts.clock.now())
+        while True:
+            page, after = await source.scan(after, PAGE)
+            await self._pace.during(self._take_over(source, page, older))
+            seen += len(page)
+            yield Progress("copying what is older than the log", min(seen, total), total, "memories")
+            if after is None:
+                break
+        # What was erased meanwhile may have been copied a moment later.
+        for erasure in self.parts.ledger.learned(asked_for):
+            await self.heir.store.erase(erasure)
+        await self.heir.store.flush()  # no record of the log would bring it back
+
+    async def _beginning(self) -> float:
+        """When the log begins, in Unix seconds: of several partitions, the last one to begin."""
+        return max((at for _, at in (await self.parts.log.since(0)).values()), default=math.inf)
+
+    async def _take_over(self, source: VectorStore, page: Sequence[Memory | Tombstone], older: float) -> None:
+        now, ledger = self.parts.clock.now(), self.parts.ledger
+        memories = [
+            one
+            for one in page
+            if isinstance(one, Memory)
+            and one.accepted_at < older
+            and (one.expires_at is None or one.expires_at > now)
+            and not ledger.covers(one)
+        ]
+        if memories:
+            await self._insert(source, memories)
+        self.copied += len(memories)
+        if tombstones := [one for one in page if isinstance(one, Tombstone)]:
+            await self.heir.store.bury(tombstones)
+
+    async def _insert(self, source: VectorStore, memories: Sequence[Memory]) -> None:
+        embedder = self.heir.embedder
+        if embedder.model_id == self.parts.versions.current.embedder.model_id:
+            known = await source.known(memories)
+            rows = [(memory, one[0]) for memory, one in zip(memories, known, strict=True) if one is not None]
+            if rows:
+                await self.heir.store.insert(
+                    [memory for memory, _ in rows], np.stack([row for _, row in rows])
+                )
+            memories = [memory for memory, one in zip(memories, known, strict=True) if one is None]
+        if memories:
+            made = await embedder.embed([memory.text for memory in memories], Priority.INGEST)
+            marked = [
+                replace(memory, truncated=cut) for memory, cut in zip(memories, made.truncated, strict=True)
+            ]
+            await self.heir.store.insert(marked, made.vectors)

@@ -1,0 +1,139 @@
+"""Whether a new collection may take the place of the present one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engram.memories import Memory, Scope, VectorQuery
+from engram.ports import Priority
+from engram.wiring import Version, WorkerParts
+
+GOLDEN = 50
+"""Memories whose own texts are asked as questions."""
+K = 10
+LEVEL_S = 30.0
+COUNTS = 10
+COUNT_PAUSE_S = 0.5
+SAME_MODEL = 0.98
+"""Of the ten nearest of each question; vectors made at another time differ in their last bits."""
+OTHER_MODEL = 0.9
+"""Of the questions, that find the memory they were made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was looked at, and what came of it."""
+
+    behind: int
+    """Records of the log that it does not have yet."""
+    memories: int
+    before: int
+    """As many memories has the collection that is searched; both counted at one time."""
+    recall: float
+    """Of the ten nearest in the searched collection, on average, so many are among those of the new one."""
+    found_itself: float
+    """So many questions found the memory they were made of."""
+    reasons: tuple[str, ...]
+    """What speaks against it."""
+
+    @property
+    def passed(self) -> bool:
+        """Nothing does."""
+        return not self.reasons
+
+    def figures(self) -> dict[str, Any]:
+        """For an outcome."""
+        return {
+            "gate": "passed" if self.passed else "failed",
+            "reasons": list(self.reasons),
+            "behind": self.behind,
+            "memories": {"new": self.memories, "searched": self.before},
+            "recall_at_10": round(self.recall, 4),
+            "found_itself": round(self.found_itself, 4),
+        }
+
+
+async def behind(parts: WorkerParts, version: Version, timeout_s: float) -> int:
+    """Records that are in the log now and not in the collection when the time is over. Raises Unavailable."""
+    end = await parts.log.end()
+    beginning = {number: offset for number, (offset, _) in (await parts.log.since(0)).items()}
+    last = {number: offset - 1 for number, offset in end.items() if number in beginning}
+    if await version.watermarks.reached(last, timeout_s):
+        return 0
+    committed = await parts.log.committed(version.group)
+    missing = sum(end[number] - max(committed.get(number, 0), beginning[number]) for number in last)
+    return max(1, missing)
+
+
+async def judge(parts: WorkerParts, version: Version, *, complete: bool) -> Verdict:
+    """Compare it with the collection that is searched. `complete`: it should hold all that the other one holds."""
+    reasons: list[str] = []
+    missing = await behind(parts, version, LEVEL_S)
+    if missing:
+        reasons.append(f"it is {missing:,} records behind the log")
+    memories, before = await _counted(parts, version)
+    if complete and memories < before:
+        reasons.append(f"it has {memories:,} memories, the searched one {before:,}")
+    recall, found = await _compared(parts, version)
+    same = version.embedder.model_id == parts.versions.current.embedder.model_id
+    if complete and same and recall < SAME_MODEL:
+        reasons.append(f"only {recall:.3f} of the nearest are the same")
+    if complete and not same and found < OTHER_MODEL:
+        reasons.append(f"only {found:.2f} of the questions find the memory they were made of")
+    return Verdict(missing, memories, before, recall, found, tuple(reasons))
+
+
+async def _counted(parts: WorkerParts, version: Version) -> tuple[int, int]:
+    """Both counts, where events still come in again and again until the new collection is level."""
+    memories = before = 0
+    for _ in range(COUNTS):
+        before = await parts.versions.current.store.size(now=parts.clock.now())
+        await behind(parts, version, LEVEL_S)
+        memories = await version.store.size(now=parts.clock.now())
+        if memories >= before:
+            break
+        await asyncio.sleep(COUNT_PAUSE_S)
+    return memories, before
+
+
+async def _compared(parts: WorkerParts, version: Version) -> tuple[float, float]:
+    """(share of the nearest that are the same, share of questions that find their own memory); 1 without memories."""
+    golden = await _golden(parts)
+    if not golden:
+        return 1.0, 1.0
+    texts = [memory.text for memory in golden]
+    there, here = await asyncio.gather(
+        _nearest(parts, parts.versions.current, golden, texts), _nearest(parts, version, golden, texts)
+    )
+    shares = [len(set(a) & set(b)) / len(a) for a, b in zip(there, here, strict=True) if a]
+    own = [memory.id in ids for memory, ids in zip(golden, here, strict=True)]
+    return sum(shares) / max(1, len(shares)), sum(own) / len(own)
+
+
+async def _golden(parts: WorkerParts) -> list[Memory]:
+    """Memories of many agents, as the order of the store has them: that is by hash."""
+    now, ledger = parts.clock.now(), parts.ledger
+    page, _ = await parts.versions.current.store.scan(None, 4 * GOLDEN)
+    living = [
+        one
+        for one in page
+        if isinstance(one, Memory)
+        and (one.expires_at is None or one.expires_at > now)
+        and not ledger.covers(one)
+    ]
+    return living[:GOLDEN]
+
+
+async def _nearest(
+    parts: WorkerParts, version: Version, golden: Sequence[Memory], texts: Sequence[str]
+) -> list[list[str]]:
+    vectors = (await version.embedder.embed(texts, Priority.INGEST)).vectors
+    found: list[list[str]] = []
+    for memory, vector in zip(golden, vectors, strict=True):
+        scope = Scope(memory.tenant, (memory.agent_id,))
+        hits = await version.store.search(VectorQuery(scope, vector.tolist(), K, parts.clock.now()))
+        found.append([hit.memory.id for hit in hits])
+    return found
