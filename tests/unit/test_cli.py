@@ -64,8 +64,13 @@ def world(tmp_path: Path) -> Path:
     return folder
 
 
-VERBS = ["up", "demo", "put", "search", "recent", "agents", "tail", "erase", "doctor"]
-NESTED = [["model", "prepare"], ["config", "show"], ["mod", "install"]]
+VERBS = ["up", "demo", "put", "search", "recent", "agents", "tail", "erase", "doctor", "export", "import"]
+NESTED = [
+    ["model", "prepare"],
+    ["config", "show"],
+    ["mod", "install"],
+    *(["dlq", verb] for verb in ("ls", "show", "retry", "drop")),
+]
 
 
 @pytest.mark.parametrize("verb", [*([verb] for verb in VERBS), *NESTED], ids=" ".join)
@@ -103,6 +108,8 @@ def test_help_needs_no_service_and_no_adapter():
         ["put", "a", "x", "--importance", "11"],
         ["erase"],
         ["erase", "--agent", "a", "--player", "p"],
+        ["dlq", "retry"],
+        ["dlq", "retry", "0-1", "--all"],
     ],
     ids=" ".join,
 )
@@ -123,6 +130,7 @@ def test_wrong_usage_ends_with_2(engram: Run, arguments: list[str]):
         ["tail"],
         ["demo"],
         ["erase", "--agent", "a"],
+        ["dlq", "ls"],
     ],
     ids=lambda arguments: arguments[0],
 )

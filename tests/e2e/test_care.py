@@ -1,0 +1,194 @@
+"""Care of the data of a running engram, from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import zstandard
+from typer.testing import CliRunner
+
+from engram.adapters.sqlite_database import Database
+from engram.adapters.sqlite_log import SqliteLog
+from engram.cli.app import app
+from engram.errors import EngramError
+from engram.ports import NewRecord
+from engram.wiring import SystemClock
+from tests.conftest import HASH
+from tests.processes import EngramProcess, clean_environment, running
+
+PATIENCE_S = 60
+
+
+@dataclass
+class Ended:
+    """What a verb has printed."""
+
+    stdout: bytes
+    stderr: bytes
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def engram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `engram ARGUMENTS` in this process (a new one takes seconds), which has to end with `code`."""
+    for name in set(os.environ) - set(clean_environment()):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, url: str = "", code: int = 0, stdin: bytes = b"") -> Ended:
+        ended = CliRunner().invoke(app, arguments, input=stdin, env={"ENGRAM_URL": url})
+        stderr = ended.stderr_bytes or b""
+        if isinstance(ended.exception, EngramError):  # main() prints it in one line
+            stderr += str(ended.exception).encode()
+        assert ended.exit_code == code, (ended.output, ended.exception)
+        return Ended(ended.stdout_bytes, stderr)
+
+    return run
+
+
+async def fill_log(data: Path, *records: NewRecord) -> None:
+    """What some stranger has written into the log of an engram that does not run."""
+    async with (
+        Database.open(data / "log.sqlite3") as database,
+        SqliteLog.open(database, retention_s=86_400, max_bytes=0, clock=SystemClock()) as log,
+    ):
+        await log.append(records)
+
+
+@pytest.fixture
+def with_letters(tmp_path: Path) -> Iterator[EngramProcess]:
+    """An engram that finds two records in its log that it cannot process."""
+    key = b'["default","npc:smith"]'
+    rubbish = NewRecord(key, b"\xff rubbish", {"schema": b"1"})
+    strange = NewRecord(key, b'{"op":"put"}', {"schema": b"99"})
+    (tmp_path / "engram").mkdir()
+    asyncio.run(fill_log(tmp_path / "engram", rubbish, strange))
+    with running(tmp_path / "engram", HASH) as process:
+        yield process
+
+
+def until(look: Callable[[], Any], wanted: object) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := look()) != wanted:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+def test_dead_letters(with_letters: EngramProcess, engram: Run) -> None:
+    url = with_letters.url
+
+    def letters() -> list[dict[str, Any]]:
+        answer = json.loads(engram("dlq", "ls", "--json", url=url).stdout)
+        assert answer["total"] == len(answer["letters"])
+        return answer["letters"]
+
+    until(lambda: [one["id"] for one in letters()], ["0-1", "0-0"])
+    table = engram("dlq", "ls", "--reason", "undecodable", url=url).stdout.decode()
+    assert "0-0" in table
+    assert "0-1" not in table
+    assert "\\xff rubbish" in engram("dlq", "show", "0-0", url=url).stdout.decode()
+    assert json.loads(engram("dlq", "show", "0-1", "--json", url=url).stdout)["value"] == {"op": "put"}
+
+    assert b"1 tried again" in engram("dlq", "retry", "0-0", url=url).stdout
+    until(lambda: sorted((one["id"], one["attempts"]) for one in letters()), [("0-1", 1), ("0-2", 2)])
+    parked = engram("dlq", "retry", "--all", "--max-attempts", "2", "--yes", "--json", url=url)
+    assert json.loads(parked.stdout) | {"missing": 0} == {
+        "retried": 1,
+        "parked": 1,
+        "too_large": 0,
+        "missing": 0,
+        "dry_run": False,
+    }
+    until(lambda: sorted((one["id"], one["attempts"]) for one in letters()), [("0-2", 2), ("0-3", 2)])
+
+    assert b"2 would be dropped" in engram("dlq", "drop", "--all", "--dry-run", url=url).stdout
+    engram("dlq", "drop", "--all", url=url, code=2)
+    assert b"no such dead letter: 9-9" in engram("dlq", "drop", "9-9", "--yes", url=url, code=1).stderr
+    assert b"2 dropped" in engram("dlq", "drop", "--all", "--yes", url=url).stdout
+    assert letters() == []
+    assert b"no dead letter 0-3" in engram("dlq", "show", "0-3", url=url, code=1).stderr
+    assert b"looks like" in engram("dlq", "show", "x", url=url, code=1).stderr
+    with httpx2.Client() as http:
+        assert http.post(f"{url}/v1/admin/dlq-retry", json={"every": True, "reson": "x"}).status_code == 400
+
+
+def put(url: str, agent: str, *texts: str) -> None:
+    body = {"server": "s", "events": [{"id": text, "agent_id": agent, "text": text} for text in texts]}
+    answer = httpx2.post(f"{url}/v1/events?wait=indexed&timeout_ms=50000", json=body, timeout=PATIENCE_S)
+    assert answer.status_code == 200, answer.text
+
+
+def test_export_and_import(tmp_path: Path, engram: Run) -> None:
+    first, second = tmp_path / "first.jsonl.zst", tmp_path / "second.jsonl"
+    with running(tmp_path / "one", HASH) as one:
+        put(one.url, "npc:smith", *(f"sword {number}" for number in range(700)))
+        put(one.url, "player:bob", "met the smith")
+        assert b"701 memories" in engram("export", str(first), url=one.url).stderr
+        assert b"--force" in engram("export", str(first), url=one.url, code=1).stderr
+        engram("export", "bob.jsonl", "--agent", "player:bob", url=one.url)
+    only_bob = (tmp_path / "bob.jsonl").read_text().splitlines()
+    assert json.loads(only_bob[0]) == {"format": "engram.memories", "version": 1}
+    assert [json.loads(line)["text"] for line in only_bob[1:]] == ["met the smith"]
+    assert "player:bob" not in only_bob[1]
+
+    with running(tmp_path / "two", HASH) as two:
+        assert engram("import", str(first), url=two.url).stdout == b"701 memories imported\n"
+        engram("export", str(second), url=two.url)
+        assert (
+            zstandard.ZstdDecompressor().decompressobj().decompress(first.read_bytes()) == second.read_bytes()
+        )
+        again = json.loads(engram("import", "-", "--json", url=two.url, stdin=first.read_bytes()).stdout)
+        assert (again["imported"], again["present"]) == (0, 701)
+
+        engram("erase", "--agent", "npc:smith", "--yes", url=two.url)
+        back = json.loads(engram("import", str(second), "--json", url=two.url).stdout)
+        assert (back["imported"], back["erased"], back["present"]) == (0, 700, 1)
+        packed = engram("export", "-", url=two.url).stdout
+        assert len(zstandard.ZstdDecompressor().decompressobj().decompress(packed).splitlines()) == 2
+
+
+def test_what_cannot_be_imported_changes_nothing(
+    tmp_path: Path, engram: Run, engram_hash: EngramProcess
+) -> None:
+    url, path = engram_hash.url, tmp_path / "m.jsonl"
+    head = '{"format": "engram.memories", "version": 1}\n'
+    good = {
+        "id": "m",
+        "tenant": "default",
+        "agent_id": "npc:a",
+        "text": "a text",
+        "timestamp": 1.7e9,
+        "accepted_at": 1.7e9,
+    }
+
+    def refused(content: bytes, *options: str) -> str:
+        path.write_bytes(content)
+        ended = engram("import", str(path), *options, url=url, code=1)
+        assert httpx2.get(f"{url}/v1/agents/npc:a/memories").json()["total"] == 0
+        return ended.stderr.decode()
+
+    text = f"{head}{json.dumps(good)}\nrubbish\n"
+    assert "no export of Engram" in refused(b"rubbish")
+    assert "no export of Engram" in refused(b"")
+    assert "version 7" in refused(b'{"format": "engram.memories", "version": 7}\n')
+    assert "damaged" in refused(zstandard.compress(text.encode())[:-3])
+    assert "line 3" in refused(text.encode(), "--strict")
+    assert "accepted_at" in refused((head + json.dumps(good | {"accepted_at": 9e9})).encode())
+
+    path.write_text(text)
+    ended = engram("import", str(path), url=url, code=1)
+    assert ended.stdout.startswith(b"1 memories imported; skipped: 1 bad lines")
+    assert ended.stderr.decode().startswith("line 3: ")
+    assert httpx2.get(f"{url}/v1/agents/npc:a/memories").json()["total"] == 1
