@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 class Service(Child):
     """`engram gateway`, `engram worker` or `engram query`, with its settings in `environment`."""
 
+    ready_s = 120.0
+
     def __init__(
         self, name: str, directory: Path, environment: Mapping[str, str], verb: str, *options: str
     ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -18,8 +20,13 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.process import answers, free_port
+from engram.adapters.kafka_connection import KafkaConnection
+from engram.adapters.kafka_log import KafkaLog
 from engram.grpc import memory_pb2, memory_pb2_grpc
+from engram.ports import NewRecord
+from engram.wiring import SystemClock
 from tests.brokers import missing_is_skipped
+from tests.command_line import engram
 from tests.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +108,53 @@ def test_a_worker_can_be_added(cluster):
     cluster.workers.remove(worker)
 
 
+async def append(cluster: Cluster, *records: NewRecord) -> None:
+    """What some stranger writes into the log."""
+    connection = KafkaConnection(cluster.kafka.bootstrap)
+    async with KafkaLog.open(
+        connection,
+        topic="engram.events",
+        dlq_topic="engram.events.dlq",
+        retention_s=30 * 86_400,
+        clock=SystemClock(),
+    ) as log:
+        await log.append(records)
+
+
+def test_dead_letters_are_cared_for_by_the_verb_itself(cluster):
+    environment = cluster.workers[0].environment
+
+    def letters() -> list[tuple[int, str]]:
+        answer = json.loads(engram("dlq", "ls", "--json", environment=environment).stdout)
+        return [(one["attempts"], one["reason"]) for one in answer["letters"]]
+
+    asyncio.run(append(cluster, NewRecord(b'["default","npc:broken"]', b"rubbish", {"schema": b"1"})))
+    wait_until(lambda: letters() == [(1, "undecodable")])
+    assert b"1 tried again" in engram("dlq", "retry", "--all", "--yes", environment=environment).stdout
+    wait_until(lambda: letters() == [(2, "undecodable")])
+    engram("dlq", "drop", "--all", "--yes", environment=environment)
+    assert letters() == []
+
+
+def test_memories_go_out_and_in_by_the_verb_itself(cluster, tmp_path):
+    environment, path = cluster.workers[0].environment, str(tmp_path / "out.jsonl")
+    put(cluster, "npc:out", "pine trees stand north of the lake")
+    engram("export", path, "--agent", "npc:out", environment=environment)
+    with open(path, "a") as file:
+        file.write(Path(path).read_text().splitlines()[1].replace("npc:out", "npc:in") + "\n")
+
+    answer = engram("import", path, "--json", environment=environment)
+    assert json.loads(answer.stdout) | {"imported": 1, "present": 1} == json.loads(answer.stdout)
+    assert texts(cluster, "npc:in") == texts(cluster, "npc:out")
+    assert b"0 memories imported" in engram("import", path, environment=environment).stdout
+
+    httpx2.delete(f"{cluster.url}/v1/agents/npc:in", timeout=10).raise_for_status()
+    wait_until(lambda: texts(cluster, "npc:in") == [])
+    answer = engram("import", path, "--json", environment=environment)
+    assert json.loads(answer.stdout) | {"imported": 0, "erased": 1, "present": 1} == json.loads(answer.stdout)
+    assert texts(cluster, "npc:in") == []
+
+
 def test_what_the_engines_keep_outlives_them(tmp_path):
     with running(Cluster(tmp_path, gateways=1, workers=1, settings=HASH)) as first:
         put(first, "npc:lasting", "once and for all")
@@ -160,7 +214,7 @@ def test_make_cluster_runs_until_a_signal_and_leaves_nothing_behind(tmp_path):
         process.kill()
 
 
-def wait_until(condition, seconds: float = 90.0) -> None:
+def wait_until(condition, seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
