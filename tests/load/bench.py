@@ -21,6 +21,7 @@ from engram.adapters.openvino_embedder import cpu_flags, precision
 from tests.load.distributed import measure_distributed
 from tests.load.embedding import measure_embedding
 from tests.load.gateway import measure_gateway
+from tests.load.reads import measure_reads
 from tests.load.store import measure_store
 from tests.load.system import measure_system
 from tests.luanti.cost import measure_mod
@@ -81,6 +82,17 @@ def _parts(data: Path) -> dict[str, tuple[Callable[[], dict[str, Any]], tuple[Ai
                 Aim("differences_from_the_log", at_most=0),
             ),
         ),
+        "reads": (
+            lambda: measure_reads(data),
+            (
+                Aim("quiet.cached_p50_ms", at_most=1),
+                Aim("quiet.cached_p99_ms", at_most=5),
+                Aim("quiet.uncached_p99_ms", at_most=20),
+                Aim("ingesting_over_quiet_cached_p99", at_most=2),
+                Aim("ingesting_over_quiet_uncached_p99", at_most=2),
+                Aim("over_fastapi", at_least=4),
+            ),
+        ),
         "mod": (
             measure_mod,
             (
@@ -104,7 +116,7 @@ def main() -> None:
     """Measure the parts that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", help="embedding store gateway system distributed mod (default: all)"
+        "parts", nargs="*", help="embedding store gateway system distributed reads mod (default: all)"
     )
     parser.add_argument("--json", type=Path, default=ROOT / "bench.json", help="where the figures go")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="where the prepared model lies")

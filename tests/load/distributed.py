@@ -60,7 +60,7 @@ def measure_distributed(data: Path, *, seconds: float = 20) -> dict[str, Any]:
     return {"store": environment.get("ENGRAM_STORE__URL", "stand-in"), **alone, **together}
 
 
-def _settings(cluster: Cluster, data: Path, topic: str = "engram.events") -> Settings:
+def cluster_settings(cluster: Cluster, data: Path, topic: str = "engram.events") -> Settings:
     store = {"url": cluster.store.url, "grpc_port": cluster.store.grpc_port} if cluster.store else {}
     return settings.load(
         data_dir=data,
@@ -73,10 +73,10 @@ def _settings(cluster: Cluster, data: Path, topic: str = "engram.events") -> Set
 
 
 async def _alone(cluster: Cluster, data: Path) -> dict[str, Any]:
-    async with open_gateway(_settings(cluster, data, "bench.gateway")) as parts:
+    async with open_gateway(cluster_settings(cluster, data, "bench.gateway")) as parts:
         gateway = await drive(parts)
     rounds: list[tuple[float, float, float, float]] = []
-    async with open_worker(_settings(cluster, data, "bench.worker")) as parts:
+    async with open_worker(cluster_settings(cluster, data, "bench.worker")) as parts:
         for number in range(ROUNDS):
             worked = await _worked(parts, sentences(EVENTS, seed=number), number)
             rounds.append((*worked, *await _bare(data, sentences(EVENTS, seed=100 + number))))
@@ -138,7 +138,7 @@ def _together(cluster: Cluster, folder: Path, rate: float, seconds: float) -> di
 
 
 async def _compare(cluster: Cluster, data: Path, accepted: Mapping[str, str]) -> dict[str, Any]:
-    async with open_worker(_settings(cluster, data)) as parts:
+    async with open_worker(cluster_settings(cluster, data)) as parts:
         await level(parts.log, parts.group)
         truth = await fold(parts.log, "bench-fold")
         now = parts.clock.now()

@@ -1,0 +1,292 @@
+"""The reads of the distributed shape, asked over HTTP at a fixed rate: quiet, and while a worker ingests all it can.
+
+Real: `engram query`, `engram worker`, Kafka, Redis, the model. The store is a stand-in unless ENGRAM_STORE__URL names
+one. Everything shares this machine's cores, the load generator too, so CPU time stands beside each latency, and the
+promises about load and about FastAPI are ratios within one run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from deploy.local.cluster import Cluster
+from deploy.local.process import Child, answers, free_port
+from engram import events
+from engram.telemetry import set_up_logging
+from engram.wiring import GatewayParts, open_gateway
+from tests.load.distributed import cluster_settings
+from tests.load.fastapi_reader import Search, field_of, name_of
+from tests.load.http_load import PATH, Load, Seen, percentile
+from tests.load.system import sentences
+from tests.parts import put
+
+AGENTS = 200
+MEMORIES = 6000
+RATE = 500
+REPEATED = 0.8
+"""Of the requests: one of the questions that are asked again and again. The others are asked once."""
+QUESTIONS = 500
+ROUNDS = 3
+BURST = 4000
+"""Requests of a closed loop."""
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def measure_reads(data: Path, *, seconds: float = 10) -> dict[str, Any]:
+    """Latencies in milliseconds from when a request was due, by what the answer says of the cache."""
+    set_up_logging("json", "warning")
+    with tempfile.TemporaryDirectory() as folder:
+        given = {name: value for name, value in os.environ.items() if name.startswith("ENGRAM_STORE__")}
+        environment = {"ENGRAM_DATA_DIR": str(data), "ENGRAM_EMBEDDER__THREADS": "1", **given}
+        cluster = Cluster(Path(folder), workers=1, gateways=0, settings=environment)
+        try:
+            for child in (*cluster.engines, *cluster.services):
+                child.start()
+            figures = asyncio.run(_measure(cluster, data, seconds))
+        finally:
+            cluster.stop()
+    return {"store": environment.get("ENGRAM_STORE__URL", "stand-in"), **figures}
+
+
+async def _measure(cluster: Cluster, data: Path, seconds: float) -> dict[str, Any]:
+    async with open_gateway(cluster_settings(cluster, data)) as gateway:
+        ingest = _Ingest(gateway)
+        per_s = await ingest.all(MEMORIES)
+        asked = Asked(seed=1)
+        quiet: list[dict[str, Any]] = []
+        loaded: list[dict[str, Any]] = []
+        for _ in range(ROUNDS):
+            await asyncio.to_thread(_run, cluster.queries[0].port, asked.warm())
+            quiet.append(await asyncio.to_thread(_phase, cluster, asked, seconds))
+            # Twice what it can take while everybody else wants the cores, so that it never waits for work.
+            await ingest.begin(int(per_s * (seconds + 2)))
+            loaded.append(await asyncio.to_thread(_phase, cluster, asked, seconds))
+            loaded[-1]["left_to_ingest"] = await ingest.left()
+            await ingest.end()
+    compared = await asyncio.to_thread(_compare, cluster)
+    return {
+        "load_average": os.getloadavg()[0],
+        "ingest_alone_events_per_s": round(per_s),
+        "quiet": _median(quiet),
+        "ingesting": _median(loaded),
+        "ingesting_over_quiet_cached_p99": _ratio(loaded, quiet, "cached_p99_ms"),
+        "ingesting_over_quiet_uncached_p99": _ratio(loaded, quiet, "uncached_p99_ms"),
+        **compared,
+    }
+
+
+class Asked:
+    """What is asked, in JSON: Zipf's law over the repeated questions and over the agents."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = random.Random(seed)
+        texts = sentences(QUESTIONS, seed=9)
+        self._repeated = [_search(f"npc:{n % AGENTS}", text) for n, text in enumerate(texts)]
+        self._weights = [1 / (rank + 1) for rank in range(QUESTIONS)]
+        self._agents = [1 / (rank + 1) for rank in range(AGENTS)]
+        self._asked = 0
+
+    def warm(self) -> list[bytes]:
+        """Every repeated question once."""
+        return list(self._repeated)
+
+    def some(self, count: int) -> list[bytes]:
+        """The next requests."""
+        repeated = self._chance.choices(self._repeated, self._weights, k=count)
+        return [one if self._chance.random() < REPEATED else self._new() for one in repeated]
+
+    def _new(self) -> bytes:
+        self._asked += 1
+        [agent] = self._chance.choices(range(AGENTS), self._agents)
+        nouns = self._chance.choices(("pine", "oak", "coal", "lake", "wolf", "tower", "river", "mine"), k=3)
+        return _search(f"npc:{agent}", f"where did I see {' and '.join(nouns)} on day {self._asked}")
+
+
+def _search(agent: str, query: str) -> bytes:
+    return json.dumps({"agent_id": agent, "query": query, "k": 5}).encode()
+
+
+class _Ingest:
+    """Fills the log, from which the worker takes all it can."""
+
+    def __init__(self, gateway: GatewayParts) -> None:
+        self._gateway = gateway
+        self._seed = 0
+        self._end: dict[int, int] = {}
+
+    async def begin(self, count: int) -> None:
+        """Let `count` events into the log, spread over the agents that are asked."""
+        self._seed += 1
+        texts = sentences(count, seed=1000 + self._seed)
+        now = time.time()
+        records = [
+            events.encode(put(text, agent=f"npc:{n % AGENTS}", event_id=f"{self._seed}:{n}", at=now))
+            for n, text in enumerate(texts)
+        ]
+        for start in range(0, count, 500):
+            self._end |= await self._gateway.log.append(records[start : start + 500])
+
+    async def end(self) -> None:
+        """Wait until all of it can be found."""
+        assert await self._gateway.watermarks.reached(self._end, 300)
+
+    async def left(self) -> bool:
+        """Whether the worker has work."""
+        return not await self._gateway.watermarks.reached(self._end, 0)
+
+    async def all(self, count: int) -> float:
+        """Events per second of a worker that is left alone."""
+        await self.begin(64)
+        await self.end()
+        await self.begin(count)
+        began = time.perf_counter()
+        await self.end()
+        return count / (time.perf_counter() - began)
+
+
+def _run(port: int, bodies: Sequence[bytes], *, rate: float | None = None, path: str = PATH) -> Seen:
+    seen = Load(port, bodies, rate=rate, path=path).seen()
+    failed = [state for state in seen.states if state not in {"hit", "miss", "429"}]
+    assert not failed, f"{len(failed)} of {len(bodies)} requests failed: {sorted(set(failed))}"
+    return seen
+
+
+def _phase(cluster: Cluster, asked: Asked, seconds: float) -> dict[str, Any]:
+    bodies = asked.some(int(RATE * seconds))
+    with _cores([*cluster.engines, *cluster.services]) as cores:
+        seen = _run(cluster.queries[0].port, bodies, rate=RATE)
+    hits, misses = seen.of("hit"), seen.of("miss")
+    return {
+        "cached_p50_ms": percentile(hits, 0.5),
+        "cached_p99_ms": percentile(hits, 0.99),
+        "uncached_p50_ms": percentile(misses, 0.5),
+        "uncached_p99_ms": percentile(misses, 0.99),
+        "hit_rate": len(hits) / (len(hits) + len(misses)),
+        "refused": 1 - (len(hits) + len(misses)) / len(bodies),
+        "generator_late_p99_ms": seen.sent_late_p99_ms,
+        "connections": seen.connections,
+        "cores": {**cores(), "generator": round(seen.cpu_s / seen.wall_s, 2)},
+    }
+
+
+@contextmanager
+def _cores(children: Sequence[Child]) -> Any:
+    """How many cores each of them had, in the mean."""
+    before, began = [cpu_s(child.pid) for child in children], time.perf_counter()
+    spent: dict[str, float] = {}
+
+    def read() -> Mapping[str, float]:
+        return spent
+
+    yield read
+    wall_s = time.perf_counter() - began
+    for child, cpu in zip(children, before, strict=True):
+        spent[child.name] = round((cpu_s(child.pid) - cpu) / wall_s, 2)
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU time of a process so far, all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+# --- FastAPI -------------------------------------------------------------------------------------------------
+
+
+def _compare(cluster: Cluster) -> dict[str, Any]:
+    """Look-ups per CPU second of the query service and of a FastAPI service, by turns over the same Redis."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.load.fastapi_reader", str(port), cluster.redis.url]
+    other = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + 60
+        while not answers(port):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        query = cluster.queries[0]
+        bodies = Asked(seed=2).warm()[:50]
+        _copy(cluster, query.port, port, bodies)
+        repeated = [bodies[n % len(bodies)] for n in range(BURST)]
+        contenders: dict[str, Callable[[], float]] = {
+            "engram": lambda: _per_cpu_s(query.pid, query.port, repeated),
+            "fastapi": lambda: _per_cpu_s(other.pid, port, repeated),
+            "fastapi_kept_bytes": lambda: _per_cpu_s(other.pid, port, repeated, path="/bytes"),
+        }
+        rounds = []
+        for number in range(ROUNDS + 1):
+            _run(query.port, bodies)  # no answer lives longer than a minute
+            figures = {name: measure() for name, measure in contenders.items()}
+            rounds += [figures] if number else []  # the first one warms up
+    finally:
+        other.terminate()
+        other.wait(10)
+    return {
+        "look_ups_per_cpu_s": {
+            name: round(statistics.median(r[name] for r in rounds)) for name in contenders
+        },
+        "over_fastapi": statistics.median(r["engram"] / r["fastapi"] for r in rounds),
+        "over_fastapi_kept_bytes": statistics.median(r["engram"] / r["fastapi_kept_bytes"] for r in rounds),
+    }
+
+
+def _per_cpu_s(pid: int, port: int, bodies: Sequence[bytes], *, path: str = PATH) -> float:
+    before = cpu_s(pid)
+    seen = _run(port, bodies, path=path)
+    assert seen.states.count("hit") > 0.98 * len(bodies)
+    return len(bodies) / (cpu_s(pid) - before)
+
+
+def _copy(cluster: Cluster, port: int, other: int, bodies: Sequence[bytes]) -> None:
+    """Keep the query service's answers where the other one looks, and see that it gives the same."""
+    import redis  # noqa: PLC0415 (the one place that writes what the other service reads)
+
+    with redis.Redis.from_url(cluster.redis.url) as kept, httpx2.Client() as client:
+        for body in bodies:
+            ask = {"content": body, "headers": {"Content-Type": "application/json"}}
+            first = client.post(f"http://127.0.0.1:{port}{PATH}", **ask)
+            answer = first.json()
+            memories = first.content[len(b'{"memories":') : first.content.rindex(b',"cache":')]
+            search = Search(**json.loads(body))
+            generation = b"g" * 16
+            kept.hset(
+                name_of(search.agent_id), mapping={"g": generation, field_of(search): generation + memories}
+            )
+            for path in (PATH, "/bytes"):
+                same = client.post(f"http://127.0.0.1:{other}{path}", **ask).json()
+                assert same["memories"] == answer["memories"]
+
+
+# --- figures -------------------------------------------------------------------------------------------------
+
+
+def _median(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Each figure's median over the rounds."""
+    return {
+        name: _median([each[name] for each in rounds])
+        if isinstance(value, dict)
+        else statistics.median(each[name] for each in rounds)
+        for name, value in rounds[0].items()
+    }
+
+
+def _ratio(over: Sequence[Mapping[str, Any]], under: Sequence[Mapping[str, Any]], name: str) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(a[name] / b[name] for a, b in zip(over, under, strict=True))
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure_reads(Path(__file__).parents[2] / "data"), indent=2))
