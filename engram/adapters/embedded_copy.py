@@ -25,7 +25,6 @@ from engram.care.snapshots import Copied
 
 if TYPE_CHECKING:
     from engram.adapters.qdrant_edge import EdgeStore
-    from engram.care.manifests import OnServer
     from engram.ports import EventLog
 
 LOG = "log.sqlite3"
@@ -80,7 +79,5 @@ class EmbeddedCopy:
             log="embedded",
             offsets=offsets,
             player_key="setting" if self._player_key is None else "file",
+            store="edge",
         )
-
-    async def drop(self, kept: OnServer) -> None:
-        """Nothing: no server keeps anything of it."""

@@ -51,7 +51,7 @@ class Target:
 
 def check(snapshot: Path, manifest: Manifest, target: Target) -> None:
     """Refuse what cannot be restored there, before its files are looked at. Raises Refusal, ModelMismatch."""
-    if manifest.server is not None or manifest.log != "embedded":
+    if (manifest.store, manifest.log) != ("edge", "embedded"):
         raise Refusal(
             f"{snapshot} is not of an embedded engram: restore it with the settings of its services"
         )

@@ -50,6 +50,7 @@ class Connection:
         """Use `open`."""
         self.points: Any = wire.PointsStub(channel)
         self.collections: Any = wire.CollectionsStub(channel)
+        self.snapshots: Any = wire.SnapshotsStub(channel)
         self._root: Any = wire.QdrantStub(channel)
         self.target = target
         self._metadata = metadata

@@ -16,15 +16,6 @@ NAME = "manifest.json"
 FORMAT = 1
 
 
-class OnServer(msgspec.Struct, frozen=True):
-    """A snapshot that a Qdrant server keeps. `sha256`: of its file, None where the server does not say."""
-
-    collection: str
-    name: str
-    size: int
-    sha256: str | None = None
-
-
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot: all that a restore has to know."""
 
@@ -41,14 +32,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The next offset to read of each partition: what is below lies in the store's copy."""
     player_key: Literal["file", "setting"]
     """Where the key for player names was: in the data directory, so that it is here too, or in the settings."""
+    store: Literal["edge", "qdrant"]
+    """What the files of the store are for: a data directory, or a Qdrant server."""
     files: dict[str, Seal]
-    server: OnServer | None = None
-    """The store, where it is not among the files."""
 
     @property
     def bytes(self) -> int:
         """How much it takes, in bytes, holes included."""
-        return sum(seal.size for seal in self.files.values()) + (self.server.size if self.server else 0)
+        return sum(seal.size for seal in self.files.values())
 
 
 class _Version(msgspec.Struct):

@@ -18,7 +18,7 @@ import structlog
 
 from engram import __version__
 from engram.care import Outcome, Progress, Remark, Report, Reports, Task, files, manifests
-from engram.care.manifests import Manifest, OnServer
+from engram.care.manifests import Manifest
 from engram.errors import EngramError, Refusal
 from engram.ports import Clock
 
@@ -33,7 +33,7 @@ _GIVEN_UP_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy is of. `server`: the store's, where that is not among the files."""
+    """What a copy is of."""
 
     collection: str
     model_id: str
@@ -41,7 +41,7 @@ class Copied:
     log: Literal["embedded", "kafka"]
     offsets: Mapping[int, int]
     player_key: Literal["file", "setting"]
-    server: OnServer | None = None
+    store: Literal["edge", "qdrant"]
 
 
 class Source(Protocol):
@@ -53,10 +53,6 @@ class Source(Protocol):
         Everything below its offsets lies in its store, and everything behind them in its log. Raises
         Unavailable, and OSError for what cannot be written.
         """
-        ...
-
-    async def drop(self, kept: OnServer) -> None:
-        """Remove a copy that a server keeps, there or not. Raises Unavailable."""
         ...
 
 
@@ -159,7 +155,7 @@ class Snapshots:
             offsets=dict(copied.offsets),
             player_key=copied.player_key,
             files=sealed,
-            server=copied.server,
+            store=copied.store,
         )
         manifests.write(making, manifest)
         return manifest
@@ -167,15 +163,13 @@ class Snapshots:
     async def _prune(self) -> tuple[int, list[str]]:
         """Remove all but the newest; how many have gone, and why others stay."""
         removed, remarks = 0, list[str]()
-        for path, manifest in manifests.taken(self.directory)[self.keep :] if self.keep else ():
+        for path, _ in manifests.taken(self.directory)[self.keep :] if self.keep else ():
             try:
-                if manifest.server is not None:
-                    await self.source.drop(manifest.server)
                 # Without its manifest it is no snapshot any more, however far the rest gets.
                 (path / manifests.NAME).unlink()
                 await files.in_thread(lambda _stopped, path=path: files.remove(path))
                 removed += 1
-            except (EngramError, OSError) as error:
+            except OSError as error:
                 remarks.append(f"{path} stays: {error}")
         return removed, remarks
 
@@ -196,7 +190,7 @@ class Snapshots:
 
 
 def _told(path: Path, manifest: Manifest) -> dict[str, object]:
-    told: dict[str, object] = {
+    return {
         "snapshot": str(path),
         "bytes": manifest.bytes,
         "files": len(manifest.files),
@@ -204,9 +198,6 @@ def _told(path: Path, manifest: Manifest) -> dict[str, object]:
         "model_id": manifest.model_id,
         "offsets": {str(partition): offset for partition, offset in manifest.offsets.items()},
     }
-    if manifest.server is not None:
-        told["server_snapshot"] = f"{manifest.server.collection}/{manifest.server.name}"
-    return told
 
 
 def _unwritable(path: Path, error: OSError) -> Refusal:

@@ -17,6 +17,7 @@ from engram.http.elsewhere import READS, WRITES
 from engram.http.operations import Check, application
 from engram.settings import Settings
 from engram.wiring import GatewayParts, QueryParts, open_gateway, open_query
+from engram.wiring.snapshots import snapshots_over
 from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.rpc import Writes
@@ -81,10 +82,11 @@ async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool
 
         app = application("worker", [], metrics=indexing.parts.metrics, checks=[Check("indexer", problem)])
         address, port = process.address(listener)
+        snapshots = snapshots_over(indexing.parts)
         await process.run(
             app,
             listener,
-            work=[indexing.ended()],
+            work=[indexing.ended(), *snapshots.work(lambda: 0 in indexing.worker.indexer.partitions)],
             stop=indexing.worker.stop,
             started=lambda: _line(f"Engram worker {os.getpid()}, metrics at http://{address}:{port}/metrics"),
         )

@@ -86,8 +86,9 @@ def restore(
         terminal.say(f"{taken} is whole: {_size(outcome['bytes'])}, {outcome['model_id']}")
     else:
         terminal.say(outcome["data"])
+        next_ = "" if settings.distributed else f"; next: engram up --data {outcome['data']}"
         forgotten = f", {outcome['forgotten']} deletions and erasures taken over" if ledger_from else ""
-        terminal.remark(f"{_size(outcome['bytes'])}{forgotten}; next: engram up --data {outcome['data']}")
+        terminal.remark(f"{_size(outcome['bytes'])}{forgotten}{next_}")
 
 
 def _run(settings: Settings, taken: Path, ledger_from: Path | None, *, dry_run: bool) -> dict[str, Any]:
@@ -97,12 +98,16 @@ def _run(settings: Settings, taken: Path, ledger_from: Path | None, *, dry_run: 
     from engram.cli import terminal
     from engram.cli.care import Display
     from engram.telemetry import set_up_logging
-    from engram.wiring.snapshots import check, restore
+    from engram.wiring import restores
 
     set_up_logging(settings.log_format, "warning")
 
     async def run() -> dict[str, Any]:
-        reports = check(settings, taken) if dry_run else restore(settings, taken, ledger_from=ledger_from)
+        reports = (
+            restores.check(settings, taken)
+            if dry_run
+            else restores.restore(settings, taken, ledger_from=ledger_from)
+        )
         outcome: dict[str, Any] = {}
         with Display() as display:
             async with contextlib.aclosing(reports):

@@ -19,7 +19,7 @@ async def _serve(options: argparse.Namespace) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     server = await serve_grpc(catalogue, options.host, options.grpc_port, options.api_key)
-    rest = await serve_rest(options.host, options.port)
+    rest = await serve_rest(options.host, options.port, catalogue, options.api_key)
     print(f"stand-in of Qdrant {VERSION}: gRPC {options.grpc_port}, REST {options.port}", flush=True)
     await stopping.wait()
     rest.close()

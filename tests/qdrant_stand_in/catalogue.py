@@ -2,6 +2,7 @@
 
 collections/NAME/create.pb   the call that made it, as it came
 collections/NAME/shard       Edge's own files
+snapshots/NAME/SNAPSHOT      a tar of such a directory
 aliases.json                 alias: collection
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -45,6 +47,7 @@ class Catalogue:
     def __init__(self, directory: Path) -> None:
         self._root = directory / "collections"
         self._alias_file = directory / "aliases.json"
+        self.snapshots = directory / "snapshots"
         self._root.mkdir(parents=True, exist_ok=True)
         self._collections: dict[str, Collection] = {}
         for path in self._root.iterdir():
@@ -88,6 +91,23 @@ class Catalogue:
         (making / "create.pb").write_bytes(sent.SerializeToString())
         making.rename(path)
         self._collections[name] = Collection(name, sent, edge.EdgeShard.load(str(path / "shard")))
+
+    def directory_of(self, name: str) -> Path:
+        return self._root / quote(name, safe="")
+
+    def adopt(self, name: str, fill: Callable[[Path], None]) -> None:
+        """A collection whose directory is filled by somebody else."""
+        if name in self._collections or name in self.aliases:
+            raise unknown("a snapshot of a collection that is there")
+        path = self.directory_of(name)
+        making = path.with_name(path.name + ".new")
+        making.mkdir()
+        fill(making)
+        created = wire.CreateCollection.FromString((making / "create.pb").read_bytes())
+        created.collection_name = name
+        (making / "create.pb").write_bytes(created.SerializeToString())
+        making.rename(path)
+        self._collections[name] = Collection(name, created, edge.EdgeShard.load(str(path / "shard")))
 
     def delete(self, name: str) -> bool:
         found = self._collections.pop(name, None)

@@ -1,4 +1,4 @@
-"""The two ports: gRPC with the key checked, and the health routes of REST."""
+"""The two ports: gRPC with the key checked, and of REST the health routes and the files of snapshots."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.qdrant_stand_in.catalogue import Catalogue
 from tests.qdrant_stand_in.collections_service import CollectionsService
 from tests.qdrant_stand_in.points_service import PointsService
 from tests.qdrant_stand_in.refusals import Refused
+from tests.qdrant_stand_in.snapshots_service import SnapshotsService
 
 VERSION = "1.18.2"
 _OPEN = "/qdrant.Qdrant/HealthCheck"
@@ -87,30 +88,59 @@ async def serve_grpc(
     server = grpc.aio.server(interceptors=[_Key(key)], options=[*limits, ("grpc.so_reuseport", 0)])
     wire.add_PointsServicer_to_server(_answering(points or PointsService(catalogue)), server)
     wire.add_CollectionsServicer_to_server(_answering(CollectionsService(catalogue)), server)
+    wire.add_SnapshotsServicer_to_server(_answering(SnapshotsService(catalogue)), server)
     wire.add_QdrantServicer_to_server(_answering(_Root(version)), server)
     server.add_insecure_port(f"{host}:{port}")
     await server.start()
     return server
 
 
-async def serve_rest(host: str, port: int) -> asyncio.Server:
-    """GET / and the health routes; everything else is 501."""
+async def serve_rest(host: str, port: int, catalogue: Catalogue, key: str | None) -> asyncio.Server:
+    """GET / and the health routes, the files of snapshots to fetch and to upload; everything else is 501."""
+    snapshots = SnapshotsService(catalogue)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = (await reader.readline()).decode(errors="replace").split()
-        while (await reader.readline()).strip():
-            pass
-        path = request[1] if len(request) > 1 and request[0] == "GET" else ""
-        if path == "/":
-            status, body = "200 OK", json.dumps({"title": "qdrant stand-in for tests", "version": VERSION})
-        elif path in {"/readyz", "/healthz", "/livez"}:
-            status, body = "200 OK", "all shards are ready" if path == "/readyz" else "healthz check passed"
-        else:
-            status, body = "501 Not Implemented", "the stand-in does not know this"
-        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-        kind = "application/json" if body.startswith("{") else "text/plain"
-        writer.write(f"{head}Content-Type: {kind}\r\n\r\n{body}".encode())
+        words = (await reader.readline()).decode(errors="replace").split()
+        headers: dict[str, str] = {}
+        while line := (await reader.readline()).strip().decode(errors="replace"):
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        asked = [*words, "", ""]
+        if key is not None and asked[1].startswith("/collections") and headers.get("api-key") != key:
+            asked = ["", "forbidden"]
+        status, kind, content = _rest(snapshots, (asked[0], asked[1].partition("?")[0]), headers, body)
+        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(content)}\r\nConnection: close\r\n"
+        writer.write(f"{head}Content-Type: {kind}\r\n\r\n".encode() + content)
         await writer.drain()
         writer.close()
 
     return await asyncio.start_server(answer, host, port)
+
+
+def _rest(
+    snapshots: SnapshotsService, asked: tuple[str, str], headers: dict[str, str], body: bytes
+) -> tuple[str, str, bytes]:
+    text = "text/plain"
+    match asked[0], asked[1].split("/")[1:]:
+        case "GET", [""]:
+            about = {"title": "qdrant stand-in for tests", "version": VERSION}
+            return "200 OK", "application/json", json.dumps(about).encode()
+        case "GET", ["readyz"]:
+            return "200 OK", text, b"all shards are ready"
+        case "GET", ["healthz" | "livez"]:
+            return "200 OK", text, b"healthz check passed"
+        case "", []:
+            return "401 Unauthorized", text, b"Must provide an API key or an Authorization bearer token"
+        case "POST", ["collections", collection, "snapshots", "upload"]:
+            boundary = headers["content-type"].partition("boundary=")[2].encode()
+            content = body.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--" + boundary)[0]
+            snapshots.upload(collection, content)
+            return "200 OK", "application/json", b'{"result": true, "status": "ok", "time": 0}'
+        case "GET", ["collections", collection, "snapshots", name]:
+            found = snapshots.file(collection, name)
+            if found is None:
+                return "404 Not Found", text, b"Not found: Snapshot"
+            return "200 OK", "application/octet-stream", found
+        case _:
+            return "501 Not Implemented", text, b"the stand-in does not know this"

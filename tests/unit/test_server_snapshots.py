@@ -1,0 +1,169 @@
+"""Snapshots of a collection on a server: real Kafka, the stand-in of Qdrant, the parts of a worker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.process import free_port
+from engram import settings
+from engram.adapters.server_snapshots import Rest
+from engram.care import Outcome, Remark, Report, manifests
+from engram.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
+from engram.events import encode
+from engram.memories import PageQuery, Scope
+from engram.settings import Settings
+from engram.wiring import WorkerParts, open_worker, restores
+from engram.wiring.snapshots import snapshots_over
+from stream_workers.worker import Worker
+from tests.parts import put
+from tests.qdrant_stand_in.catalogue import Catalogue
+from tests.qdrant_stand_in.serving import serve_rest
+
+
+@dataclass
+class Place:
+    """Where the servers are, for one test."""
+
+    settings: Settings
+    qdrant: Any
+    alias: str
+
+    @contextlib.asynccontextmanager
+    async def parts(self) -> AsyncIterator[WorkerParts]:
+        async with open_worker(self.settings) as parts:
+            yield parts
+
+    async def collections(self) -> set[str]:
+        async with self.qdrant.catalogue(self.alias) as catalogue:
+            return {one.name for one in await catalogue.listed()}
+
+    async def restore(self, snapshot: Path, **how: Any) -> tuple[dict[str, Any], list[Report]]:
+        reports = [one async for one in restores.restore(self.settings, snapshot, ledger_from=None, **how)]
+        outcome = reports.pop()
+        assert isinstance(outcome, Outcome)
+        return outcome.value, reports
+
+
+@pytest.fixture
+def place(kafka: Any, qdrant: Any, unique: str, tmp_path: Path) -> Place:
+    store = {"kind": "qdrant", "url": qdrant.url, "grpc_port": qdrant.grpc_port, "collection": unique}
+    loaded = settings.load(
+        data_dir=tmp_path / "data",
+        log={
+            "kind": "kafka",
+            "bootstrap": kafka.bootstrap,
+            "topic": f"{unique}.events",
+            "erasures_topic": f"{unique}.erasures",
+            "dlq_topic": f"{unique}.dlq",
+            "partitions": 2,
+            "group_prefix": unique,
+        },
+        store=store | {"api_key": qdrant.api_key, "timeout_s": 30},
+        cache={"kind": "off"},
+        embedder={"kind": "hash", "dim": 8},
+        player_key="k1:test",
+    )
+    return Place(loaded, qdrant, unique)
+
+
+async def fill(parts: WorkerParts, first: int, count: int) -> None:
+    await parts.log.append(
+        [
+            encode(put(f"text {n}", agent=f"a{n % 5}", event_id=f"e{n}", at=1000.0 + n))
+            for n in range(first, first + count)
+        ]
+    )
+    await Worker(parts).run(burst=True)
+
+
+async def texts(parts: WorkerParts) -> list[str]:
+    query = PageQuery(Scope("default"), 1000, parts.clock.now(), oldest_first=True)
+    return [one.text for one in await parts.store.page(query)]
+
+
+async def take(parts: WorkerParts) -> Path:
+    reports = [one async for one in snapshots_over(parts).take(None)]
+    outcome = reports[-1]
+    assert isinstance(outcome, Outcome)
+    return Path(outcome.value["snapshot"])
+
+
+async def test_a_server_that_lost_the_collection_gets_it_back(place: Place) -> None:
+    async with place.parts() as parts:
+        await fill(parts, 0, 30)
+        snapshot = await take(parts)
+        manifest = manifests.read(snapshot)
+        assert sum(manifest.offsets.values()) == 30
+        assert sorted(manifest.files) == ["collection.snapshot"]
+        lost = parts.versions.current.name
+    await place.qdrant.drop(lost)
+    outcome, reports = await place.restore(snapshot)
+    assert outcome["searched"]
+    assert not [one for one in reports if isinstance(one, Remark)]
+    async with place.parts() as parts:
+        assert parts.versions.current.name == outcome["collection"] != lost
+        assert await texts(parts) == [f"text {n}" for n in range(30)]
+        # Its group goes on where the snapshot was, and does nothing twice.
+        assert await parts.log.committed(parts.group) == manifest.offsets
+        await fill(parts, 30, 5)
+        assert await texts(parts) == [f"text {n}" for n in range(35)]
+        assert parts.metrics.registry.get_sample_value("engram_embed_texts_total", {"source": "model"}) == 5
+        await place.qdrant.drop(parts.versions.current.name)
+
+
+async def test_beside_a_collection_that_is_searched_it_waits_for_a_swap(place: Place) -> None:
+    async with place.parts() as parts:
+        await fill(parts, 0, 10)
+        snapshot = await take(parts)
+        present = parts.versions.current.name
+        outcome, reports = await place.restore(snapshot)
+        assert not outcome["searched"]
+        [remark] = [one.text for one in reports if isinstance(one, Remark)]
+        assert "engram alias swap" in remark
+        assert await place.collections() == {present, outcome["collection"]}
+        assert parts.versions.current.name == present
+        await place.qdrant.drop(*await place.collections())
+
+
+async def test_what_cannot_be_restored_adds_nothing(place: Place) -> None:
+    async with place.parts() as parts:
+        await fill(parts, 0, 3)
+        snapshot = await take(parts)
+        before = await place.collections()
+    file = snapshot / "collection.snapshot"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(Refusal, match="damaged"):
+        await place.restore(snapshot)
+    file.write_bytes(whole)
+    other = place.settings.model_copy(
+        update={"embedder": place.settings.embedder.model_copy(update={"dim": 16})}
+    )
+    with pytest.raises(ModelMismatch, match="8 dimensions"):
+        await Place(other, place.qdrant, place.alias).restore(snapshot)
+    embedded = settings.load(data_dir=place.settings.data_dir / "new", embedder={"kind": "hash", "dim": 8})
+    with pytest.raises(Refusal, match="not of an embedded"):
+        [_ async for _ in restores.restore(embedded, snapshot, ledger_from=None)]
+    assert not embedded.data_dir.exists()
+    assert await place.collections() == before
+    await place.qdrant.drop(*before)
+
+
+async def test_a_server_that_is_away_or_refuses(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        await Rest(f"http://127.0.0.1:{free_port()}", None).fetch("c", "s", tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+    server = await serve_rest("127.0.0.1", port := free_port(), Catalogue(tmp_path), "secret")
+    try:
+        with pytest.raises(Misconfigured, match="API_KEY"):
+            await Rest(f"http://127.0.0.1:{port}", "wrong").fetch("c", "s", tmp_path / "file")
+        with pytest.raises(Unavailable, match="404"):
+            await Rest(f"http://127.0.0.1:{port}", "secret").fetch("c", "s", tmp_path / "file")
+    finally:
+        server.close()
