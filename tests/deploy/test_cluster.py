@@ -140,7 +140,7 @@ def test_memories_go_out_and_in_by_the_verb_itself(cluster, tmp_path):
     environment, path = cluster.workers[0].environment, str(tmp_path / "out.jsonl")
     put(cluster, "npc:out", "pine trees stand north of the lake")
     engram("export", path, "--agent", "npc:out", environment=environment)
-    with open(path, "a") as file:
+    with Path(path).open("a") as file:
         file.write(Path(path).read_text().splitlines()[1].replace("npc:out", "npc:in") + "\n")
 
     answer = engram("import", path, "--json", environment=environment)

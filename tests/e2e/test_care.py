@@ -7,33 +7,23 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 import zstandard
-from typer.testing import CliRunner
 
 from engram.adapters.sqlite_database import Database
 from engram.adapters.sqlite_log import SqliteLog
-from engram.cli.app import app
-from engram.errors import EngramError
 from engram.ports import NewRecord
 from engram.wiring import SystemClock
+from tests import command_line
+from tests.command_line import Ended
 from tests.conftest import HASH
 from tests.processes import EngramProcess, clean_environment, running
 
 PATIENCE_S = 60
-
-
-@dataclass
-class Ended:
-    """What a verb has printed."""
-
-    stdout: bytes
-    stderr: bytes
 
 
 Run = Callable[..., Ended]
@@ -41,19 +31,13 @@ Run = Callable[..., Ended]
 
 @pytest.fixture
 def engram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `engram ARGUMENTS` in this process (a new one takes seconds), which has to end with `code`."""
+    """Runs a verb on the engram at `url`."""
     for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str, url: str = "", code: int = 0, stdin: bytes = b"") -> Ended:
-        ended = CliRunner().invoke(app, arguments, input=stdin, env={"ENGRAM_URL": url})
-        stderr = ended.stderr_bytes or b""
-        if isinstance(ended.exception, EngramError):  # main() prints it in one line
-            stderr += str(ended.exception).encode()
-        assert ended.exit_code == code, (ended.output, ended.exception)
-        return Ended(ended.stdout_bytes, stderr)
+    def run(*arguments: str, url: str = "", **options: Any) -> Ended:
+        return command_line.engram(*arguments, environment={"ENGRAM_URL": url, "COLUMNS": "200"}, **options)
 
     return run
 
