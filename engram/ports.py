@@ -261,6 +261,15 @@ class Tombstone:
     deleted_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """What lies in the files of a store and can be found no more; a store that gives space back itself has none."""
+
+    points: int = 0
+    erased: bool = False
+    """Some of it was erased for good, and should not be there any longer than needed."""
+
+
 class VectorStore(Protocol):
     """Memories with their vectors.
 
@@ -327,6 +336,10 @@ class VectorStore(Protocol):
         own that never changes: whatever else is written, nothing comes twice, and nothing that was there all
         the time is left out.
         """
+        ...
+
+    async def dead(self) -> Dead:
+        """What was removed and still takes space."""
         ...
 
     async def size(self, *, now: float) -> int:

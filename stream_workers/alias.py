@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,16 +105,7 @@ class Alias:
             )
         if not asked.dry_run:
             yield Remark(f"{one.name} is no longer fed")
-            await versions.catalogue.withdraw(one.name)
-            await versions.refresh()
-            await asyncio.sleep(FOLLOWED_S)
-            async with asyncio.timeout(CLOSED_S):
-                # In this process a worker may still be finishing a batch of it.
-                while self.parts.settings.distributed is False and versions.is_open(one.name):  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
-            await versions.close(one.name)
-            await versions.catalogue.delete(one.name)
-            await self.parts.log.forget(versions.group_of(one))
+            await remove(self.parts, one)
         yield Outcome({"dropped": one.name, "dry_run": asked.dry_run})
 
     async def _turned(self, to: Collection) -> Outcome:
@@ -132,6 +124,22 @@ class Alias:
         await versions.catalogue.swap(to.name, self.parts.clock.now())
         await versions.refresh()
         return Outcome({"searched": to.name, "before": before})
+
+
+async def remove(parts: WorkerParts, one: Collection) -> None:
+    """Have a collection closed everywhere, and delete it. Raises Unavailable."""
+    versions = parts.versions
+    await versions.catalogue.withdraw(one.name)
+    await versions.refresh()
+    await asyncio.sleep(FOLLOWED_S)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSED_S):
+            # In this process a worker may still be finishing a batch of it.
+            while not parts.settings.distributed and versions.is_open(one.name):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+    await versions.close(one.name)
+    await versions.catalogue.delete(one.name)
+    await parts.log.forget(versions.group_of(one))
 
 
 def _named(listed: Sequence[Collection], name: str) -> Collection:

@@ -26,6 +26,8 @@ class Inheritance:
 
     parts: WorkerParts
     heir: Version
+    everything: bool = False
+    """Also what the log could tell again: it is only moved."""
     copied: int = 0
     """Memories that were put into the new collection, or lay there already."""
     _pace: Pace = field(default_factory=lambda: Pace(hurried=lambda: False), repr=False)
@@ -33,7 +35,7 @@ class Inheritance:
     async def copy(self) -> AsyncGenerator[Report]:
         """Page by page through the collection that is searched. Raises Unavailable, Misconfigured."""
         source, seen = self.parts.versions.current.store, 0
-        older = await self._beginning()
+        older = math.inf if self.everything else await self._beginning()
         asked_for = len(self.parts.ledger.learned(0))
         after: str | None = None
         total = await source.size(now=self.parts.clock.now())
@@ -41,7 +43,7 @@ class Inheritance:
             page, after = await source.scan(after, PAGE)
             await self._pace.during(self._take_over(source, page, older))
             seen += len(page)
-            yield Progress("copying what is older than the log", min(seen, total), total, "memories")
+            yield Progress("copying", min(seen, total), total, "memories")
             if after is None:
                 break
         # What was erased meanwhile may have been copied a moment later.

@@ -48,6 +48,8 @@ class EdgeEngine:
         self._shard = shard
         self._writable = asyncio.Event()
         self._writable.set()
+        self.removed = 0
+        """Points that were removed or replaced since it was opened: the shard never gives their space back."""
 
     def hold(self) -> None:
         """Let no write begin until `go_on`. None is under way either: each step is one call on the event loop."""
@@ -73,6 +75,7 @@ class EdgeEngine:
             await self._writable.wait()
             with translated():
                 self._shard.update(edge.UpdateOperation.upsert_points(step, update_mode=_MODES[insert_only]))
+            self.removed += 0 if insert_only else len(step)
             await asyncio.sleep(0)
 
     async def delete(self, ids: Sequence[str]) -> None:
@@ -80,6 +83,7 @@ class EdgeEngine:
         await self._writable.wait()
         with translated():
             self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
+        self.removed += len(ids)
 
     async def flush(self) -> None:
         """Make everything so far survive a power cut."""

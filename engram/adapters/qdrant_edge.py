@@ -6,18 +6,25 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import msgspec
 import qdrant_edge as edge
 
 from engram.adapters.edge_engine import EdgeEngine
-from engram.adapters.edge_shard import Lock, open_shard, translated
+from engram.adapters.edge_shard import Lock, open_shard, translated, write
 from engram.adapters.qdrant_store import QdrantStore
+from engram.ports import Dead
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from engram.memories import AgentKey, Erasure
+
+
+_DEAD = "dead.json"
 
 
 class EdgeStore(QdrantStore[edge.Point]):
@@ -39,6 +46,8 @@ class EdgeStore(QdrantStore[edge.Point]):
         self._temporary = temporary
         self._closed = False
         self._copying = asyncio.Lock()
+        self._before = self._noted = _read_dead(directory / _DEAD)
+        self._erased = self._before.erased
 
     @classmethod
     def open(cls, path: Path | None, *, model_id: str, dim: int) -> Self:
@@ -66,6 +75,23 @@ class EdgeStore(QdrantStore[edge.Point]):
             finally:
                 self._edge.go_on()
 
+    async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
+        """Remove what the erasure covers. Its bytes stay in the files until they are copied (see `dead`)."""
+        lost = await super().erase(erasure)
+        self._erased = self._erased or bool(lost)
+        return lost
+
+    async def dead(self) -> Dead:
+        """What was removed and still takes space."""
+        return Dead(self._before.points + self._edge.removed, self._erased)
+
+    async def flush(self) -> None:
+        """Make everything so far survive a power cut."""
+        await super().flush()
+        if (dead := await self.dead()) != self._noted and not self._temporary:
+            write(self._directory / _DEAD, msgspec.json.encode(dead))
+            self._noted = dead
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -88,3 +114,9 @@ class EdgeStore(QdrantStore[edge.Point]):
             self._lock.release()
             if self._temporary:
                 shutil.rmtree(self._directory)
+
+
+def _read_dead(path: Path) -> Dead:
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(path.read_bytes(), type=Dead)
+    return Dead()

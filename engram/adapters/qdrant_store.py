@@ -15,6 +15,7 @@ from engram.adapters.qdrant_payload import memory, payload, point_id, ticks, tom
 from engram.adapters.qdrant_reader import QdrantReader
 from engram.errors import InvalidEvent, ModelMismatch
 from engram.memories import AgentKey, Scope, SubjectKind, VectorQuery
+from engram.ports import Dead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,6 +92,10 @@ class QdrantStore(Generic[P]):
     async def trim(self, agent: AgentKey, *, keep: int, limit: int, now: float) -> int:
         """Remove at most `limit` of the agent's oldest memories beyond its newest `keep`; return how many went."""
         return await qdrant_newest.trim(self._engine, self._reader, agent, keep=keep, limit=limit, now=now)
+
+    async def dead(self) -> Dead:
+        """Nothing: the engine gives space back itself."""
+        return Dead()
 
     async def size(self, *, now: float) -> int:
         """How many memories of all tenants there are that have not expired."""

@@ -28,6 +28,7 @@ from producers.tail import Tail
 from query_service import rest as reads
 from query_service.recall import Reading
 from query_service.rpc import Reads
+from stream_workers.compaction import Compaction
 from stream_workers.runner import Indexer
 from stream_workers.worker import Worker
 
@@ -40,8 +41,8 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         runtime = await stack.enter_async_context(open_runtime(settings))
         tail = Tail()
         gateway, recall = Gateway.over(runtime), Reading(runtime)
-        worker = Worker(runtime, on_indexed=tail.publish)
-        app = _application(runtime, gateway, recall, worker.indexer, tail)
+        worker, compaction = Worker(runtime, on_indexed=tail.publish), Compaction(runtime)
+        app = _application(runtime, gateway, recall, worker, tail)
         rpc = Writes(gateway, runtime.limits)
         handlers = Handlers(put=rpc.put, get=Reads(recall, runtime.limits).get, delete=rpc.delete)
         grpc_port = await stack.enter_async_context(
@@ -51,24 +52,23 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         def stop() -> None:
             tail.close()
             worker.stop()
+            compaction.stop()
 
         await process.run(
             app,
             listener,
-            work=[worker.run(), *snapshots_over(runtime).work()],
+            work=[worker.run(), compaction.run(), *snapshots_over(runtime).work()],
             stop=stop,
             started=lambda: _banner(settings, listener, grpc_port),
         )
 
 
-def _application(
-    runtime: Runtime, gateway: Gateway, recall: Reading, indexer: Indexer, tail: Tail
-) -> ASGIApp:
+def _application(runtime: Runtime, gateway: Gateway, recall: Reading, worker: Worker, tail: Tail) -> ASGIApp:
     async def indexer_problem() -> str | None:
-        return indexer.problem
+        return worker.indexer.problem
 
     async def facts() -> Sequence[Fact]:
-        return await _facts(runtime, indexer)
+        return await _facts(runtime, worker.indexer)
 
     return application(
         "engram",
