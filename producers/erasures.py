@@ -186,17 +186,23 @@ class Erasures:
     async def _on_memory(self, call: Call) -> Response:
         of = call.params(OfAgent)
         return reply(
-            await self.delete_memory(call.tenant, of.agent_id, call.place(MemoryPlace).id),
+            await self.delete_memory(
+                call.tenant, of.agent_id, call.place(MemoryPlace).id, by=call.principal.key
+            ),
             202,
         )
 
     async def _on_agent(self, call: Call) -> Response:
         call.params(Nothing)
-        return reply(await self.erase_agent(call.tenant, call.place(AgentPlace).agent_id), 202)
+        return reply(
+            await self.erase_agent(call.tenant, call.place(AgentPlace).agent_id, by=call.principal.key), 202
+        )
 
     async def _on_player(self, call: Call) -> Response:
         call.params(Nothing)
-        return reply(await self.erase_player(call.tenant, call.place(PlayerPlace).name), 202)
+        return reply(
+            await self.erase_player(call.tenant, call.place(PlayerPlace).name, by=call.principal.key), 202
+        )
 
     async def _on_subject(self, call: Call) -> Response:
         call.params(Nothing)
