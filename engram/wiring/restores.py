@@ -108,7 +108,7 @@ async def _on_server(
         active = await server_snapshots.introduce(connection, store.collection, name)
     if active is not None:
         yield Remark(
-            f"{store.collection} still stands for {active}: once {name} has caught up, `engram alias swap` turns to it"
+            f"{store.collection} still stands for {active}: once {name} has caught up, `engram alias swap {name}` turns to it"
         )
     searched = active is None
     yield Outcome(

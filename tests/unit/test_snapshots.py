@@ -1,0 +1,351 @@
+"""Snapshots of the embedded parts: consistent under writes, whole or not there, and the newest kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import resource
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engram import settings
+from engram.adapters import sqlite_forgotten
+from engram.adapters.qdrant_edge import EdgeStore
+from engram.adapters.sqlite_copy import PinnedDatabase
+from engram.adapters.sqlite_database import Database
+from engram.adapters.sqlite_log import SqliteLog
+from engram.care import Outcome, Progress, files, manifests
+from engram.care.manifests import Manifest
+from engram.care.snapshots import Copied, Snapshots
+from engram.errors import Misconfigured, Refusal, Unavailable
+from engram.events import Put, decode, encode
+from engram.memories import AgentKey, Erasure, SubjectKind
+from engram.ports import NewRecord
+from engram.wiring import Runtime, restores
+from engram.wiring.snapshots import snapshots_over
+from tests.contracts.stored import EAST, START, memory, names, nearest, put, vectors
+from tests.edge import SetClock
+from tests.parts import indexer_over, open_parts
+from tests.parts import put as event
+
+
+@contextlib.asynccontextmanager
+async def open_edge_parts(tmp_path: Path, **overrides: Any) -> AsyncIterator[Runtime]:
+    async with open_parts(tmp_path / "data", store={"kind": "edge"}, **overrides) as runtime:
+        yield runtime
+
+
+async def take(runtime: Runtime, to: Path | None = None) -> Path:
+    reports = [one async for one in snapshots_over(runtime).take(to)]
+    assert isinstance(reports[0], Progress)
+    outcome = reports[-1]
+    assert isinstance(outcome, Outcome)
+    return Path(outcome.value["snapshot"])
+
+
+async def append(runtime: Runtime, first: int, count: int) -> None:
+    await runtime.log.append(
+        [encode(event(f"text {n}", event_id=f"{n}", at=1000.0 + n)) for n in range(first, first + count)]
+    )
+
+
+def entries(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def has(directory: Path, pattern: str) -> bool:
+    return any(directory.glob(pattern))
+
+
+def digests(directory: Path) -> dict[str, str]:
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+# --- what it is a copy of --------------------------------------------------------------------------------------
+
+
+async def test_what_the_copy_has_committed_lies_in_its_store(tmp_path: Path) -> None:
+    async with open_edge_parts(tmp_path) as runtime:
+        working = asyncio.create_task(indexer_over(runtime, commit_interval_s=0.001).run())
+        taken: list[Path] = []
+        try:
+            for number in range(3):
+                writing = asyncio.create_task(append(runtime, 100 * number, 100))
+                taken.append(await take(runtime, tmp_path / f"kept{number}"))
+                await writing
+                async with asyncio.timeout(60):
+                    while (await runtime.log.committed("indexer")).get(0, 0) < 100 * number + 100:
+                        await asyncio.sleep(0.005)
+        finally:
+            working.cancel()
+            await asyncio.wait({working})
+    committed: list[int] = []
+    for snapshot in taken:
+        manifest = manifests.read(snapshot)
+        async with Database.open(snapshot / "log.sqlite3") as database, log_in(database) as opened:
+            offset = (await opened.committed("indexer")).get(0, 0)
+            records = await opened.read("test", limit=1000, wait_s=0)
+            end = (await opened.end())[0]
+        assert manifest.offsets.get(0, 0) == offset <= end
+        done = [decode(record) for record in records if record.offset < offset]
+        store = EdgeStore.open(snapshot / "store", model_id=manifest.model_id, dim=manifest.dim)
+        async with store:
+            for one in done:
+                assert isinstance(one, Put)
+                assert await store.get(one.tenant, one.agent_id, one.memory_id, now=START) is not None
+        committed.append(offset)
+    assert committed[1] >= 100
+    assert committed[2] >= 200
+
+
+def log_in(database: Database) -> contextlib.AbstractAsyncContextManager[SqliteLog]:
+    return SqliteLog.open(database, retention_s=1e9, max_bytes=0, clock=SetClock())
+
+
+async def test_writes_wait_and_reads_go_on_while_files_are_copied(tmp_path: Path) -> None:
+    async with EdgeStore.open(tmp_path / "store", model_id="hash", dim=4) as store:
+        await put(store, *(memory(f"m{n}", timestamp=START + n) for n in range(200)))
+        async with store.still() as directory:
+            before = digests(directory)
+            writes = [
+                asyncio.create_task(store.insert([memory("late")], vectors(EAST, 1))),
+                asyncio.create_task(store.flush()),
+                asyncio.create_task(store.trim(AgentKey("default", "a"), keep=150, limit=5, now=START)),
+            ]
+            for _ in range(20):
+                assert len(await store.search(nearest(5))) == 5
+                await asyncio.sleep(0)
+            assert not any(write.done() for write in writes)
+            assert digests(directory) == before
+        await asyncio.gather(*writes)
+        assert "late" in await names(store)
+
+
+async def test_a_pinned_database_is_as_it_was(tmp_path: Path) -> None:
+    async with Database.open(tmp_path / "log") as database, log_in(database) as log:
+        await log.append([NewRecord(b"k", b"before", {})])
+        await log.commit("worker", {0: 1})
+        await log.commit("another", {0: 1})
+        async with PinnedDatabase.open(tmp_path / "log") as pinned:
+            await log.append([NewRecord(b"k", b"after", {}) for _ in range(2000)])
+            await log.commit("worker", {0: 1000})
+            await pinned.copy(tmp_path / "copy", {"indexer": 1})
+    async with Database.open(tmp_path / "copy") as database, log_in(database) as log:
+        assert await log.end() == {0: 1}
+        assert await log.committed("indexer") == {0: 1}
+        assert await log.committed("worker") == {}
+        assert await log.committed("another") == {}
+
+
+# --- whole or not there ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """As if the disk were full: Python is told EFBIG in place of ENOSPC."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_full_disk_leaves_nothing_of_a_snapshot_or_of_a_restore(tmp_path: Path) -> None:
+    async with open_edge_parts(tmp_path) as runtime:
+        await append(runtime, 0, 300)
+        await indexer_over(runtime).run(burst=True)
+        with no_file_beyond(50_000), pytest.raises(Refusal, match=r"cannot be written.*--to"):
+            await take(runtime, tmp_path / "kept")
+        assert entries(tmp_path) == {"data"}
+        # What was held back for the copy goes on.
+        await append(runtime, 300, 1)
+        await indexer_over(runtime).run(burst=True)
+        snapshot = await take(runtime, tmp_path / "kept")
+    target = settings.load(data_dir=tmp_path / "new", embedder={"kind": "hash"}, player_key="k1:test")
+    (tmp_path / "new" / "models").mkdir(parents=True)
+    with no_file_beyond(50_000), pytest.raises(Refusal, match="nothing was restored"):
+        [_ async for _ in restores.restore(target, snapshot, ledger_from=None)]
+    assert entries(target.data_dir) == {"models", "lock"}
+    reports = [one async for one in restores.restore(target, snapshot, ledger_from=None)]
+    assert isinstance(reports[-1], Outcome)
+    async with open_parts(target.data_dir, store={"kind": "edge"}) as runtime:
+        assert (await runtime.log.committed("indexer"))[0] == 301
+
+
+async def test_whoever_leaves_takes_the_half_copy_along(tmp_path: Path) -> None:
+    async with open_edge_parts(tmp_path) as runtime:
+        await append(runtime, 0, 50)
+        await indexer_over(runtime).run(burst=True)
+        taking = snapshots_over(runtime).take(tmp_path / "kept")
+        await anext(taking)
+        copying = asyncio.ensure_future(anext(taking))
+        while not has(tmp_path, ".making-*/store"):
+            await asyncio.sleep(0.001)
+        copying.cancel()
+        await asyncio.wait({copying})
+        await taking.aclose()
+        assert entries(tmp_path) == {"data"}
+        await append(runtime, 50, 1)
+        await indexer_over(runtime).run(burst=True)
+
+
+async def test_a_restore_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
+    async with open_edge_parts(tmp_path) as runtime:
+        await append(runtime, 0, 5)
+        await indexer_over(runtime).run(burst=True)
+        snapshot = await take(runtime, tmp_path / "kept")
+    new = tmp_path / "new"
+    target = settings.load(data_dir=new, embedder={"kind": "hash"}, player_key="k1:test")
+    for left in ("restoring", "restoring/store", "store"):  # one entry is in its place, the others are not
+        (new / left).mkdir(parents=True)
+    (new / "store" / "half").touch()
+    with pytest.raises(Misconfigured, match="broken off"):
+        async with open_parts(new, store={"kind": "edge"}):
+            pass
+    reports = [one async for one in restores.restore(target, snapshot, ledger_from=None)]
+    assert isinstance(reports[-1], Outcome)
+    assert not (new / "restoring").exists()
+    assert not (new / "store" / "half").exists()
+    async with open_parts(new, store={"kind": "edge"}) as runtime:
+        assert (await runtime.log.end())[0] == 5
+
+
+async def test_a_store_that_forgets_has_no_snapshot(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        with pytest.raises(Refusal, match="forgets"):
+            await take(runtime)
+
+
+# --- which are kept --------------------------------------------------------------------------------------------
+
+
+class Pretended:
+    """A Source that has next to nothing to copy."""
+
+    def __init__(self) -> None:
+        self.fail: Exception | None = None
+
+    async def copy(self, into: Path) -> Copied:
+        (into / "a").write_bytes(b"something")
+        if self.fail is not None:
+            raise self.fail
+        return Copied("c", "hash", 4, "embedded", {0: 7}, "file", "edge")
+
+
+async def test_the_newest_are_kept_and_what_is_none_is_left_alone(tmp_path: Path) -> None:
+    clock = SetClock(1_760_000_000.0)
+    kept = tmp_path / "kept"
+    snapshots = Snapshots(Pretended(), kept, clock, keep=2)
+    (kept / "photos").mkdir(parents=True)
+    for _ in range(4):
+        clock.time += 3600
+        async for _ in snapshots.take(None):
+            pass
+    async for _ in snapshots.take(tmp_path / "apart"):
+        pass
+    assert sorted(path.name for path in kept.iterdir()) == ["20251009T115320Z", "20251009T125320Z", "photos"]
+    assert [manifest.created for _, manifest in manifests.taken(kept)] == [clock.time, clock.time - 3600]
+    assert (tmp_path / "apart" / "manifest.json").is_file()
+
+
+async def test_one_is_taken_when_it_is_due_and_a_failure_is_tried_again(tmp_path: Path) -> None:
+    source, clock = Pretended(), SetClock(1_760_000_000.0)
+    snapshots = Snapshots(source, tmp_path, clock, every_s=0.01, keep=0)
+    turn = False
+    [work] = snapshots.work(lambda: turn)
+    running = asyncio.create_task(work)
+
+    async def until(count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(manifests.taken(tmp_path)) != count:
+                await asyncio.sleep(0.005)
+
+    try:
+        source.fail = Unavailable("the log is away")
+        turn = True
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        assert manifests.taken(tmp_path) == []
+        source.fail = None
+        await until(1)
+        clock.time += 1  # until then none is due
+        await until(2)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+    assert Snapshots(source, tmp_path, clock).work() == []
+
+
+def test_a_file_keeps_its_holes(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        file.write(b"begin")
+        file.seek(50_000_000)
+        file.write(b"middle")
+        file.truncate(90_000_000)
+    files.copy(source, tmp_path / "copy", files.Stopped())
+    assert (tmp_path / "copy").stat().st_size == 90_000_000
+    assert (tmp_path / "copy").stat().st_blocks * 512 < 10_000_000
+    seal = files.seal(source, files.Stopped(), lambda _: None)
+    assert files.seal(tmp_path / "copy", files.Stopped(), lambda _: None) == seal
+    for empty in (b"", b"x"):
+        (tmp_path / "small").write_bytes(empty)
+        files.copy(tmp_path / "small", tmp_path / f"small{len(empty)}", files.Stopped())
+        assert (tmp_path / f"small{len(empty)}").read_bytes() == empty
+
+
+def test_a_manifest_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    for name in ("/etc/passwd", "../x", "a/../../x"):
+        manifest = Manifest(
+            engram="0",
+            created=0.0,
+            collection="c",
+            model_id="m",
+            dim=4,
+            log="embedded",
+            offsets={},
+            player_key="file",
+            store="edge",
+            files={name: files.Seal(0, "")},
+        )
+        (tmp_path / "manifest.json").unlink(missing_ok=True)
+        manifests.write(tmp_path, manifest)
+        with pytest.raises(Refusal, match="outside"):
+            manifests.read(tmp_path)
+
+
+# --- what was forgotten since ----------------------------------------------------------------------------------
+
+
+async def test_the_ledger_is_taken_over_even_where_the_log_has_forgotten(tmp_path: Path) -> None:
+    gone = Erasure("e-1", "default", SubjectKind.AGENT, ("a",), START + 1)
+    async with open_parts(tmp_path / "old", store={"kind": "edge"}) as old:
+        await old.ledger.add(gone)
+        await old.ledger.mark_done("e-1")
+    async with open_parts(tmp_path / "new", store={"kind": "edge"}) as new:
+        now = new.clock.now()
+        dim = new.embedder.dim
+        unit = (1.0, *(0.0 for _ in range(dim - 1)))
+        few = [memory("m"), memory("kept", agent_id="b"), memory("later", accepted_at=START + 2)]
+        await new.store.insert(few, vectors(unit, len(few)))
+        forgotten = sqlite_forgotten.read(tmp_path / "old" / "log.sqlite3")
+        present = sqlite_forgotten.read(tmp_path / "new" / "log.sqlite3")
+        assert await sqlite_forgotten.merge(forgotten, present, new.log, new.ledger, new.store) == 1
+        left = [await new.store.get("default", one.agent_id, one.id, now=now) for one in few]
+        assert [one is not None for one in left] == [False, True, True]
+        assert new.ledger.covers(few[0])
+        state = await new.ledger.state("e-1")
+        assert state is not None
+        assert state.done
+        # What is known already is taken over once.
+        present = sqlite_forgotten.read(tmp_path / "new" / "log.sqlite3")
+        assert await sqlite_forgotten.merge(forgotten, present, new.log, new.ledger, new.store) == 0
