@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from engram.memories import Memory
 from engram.ports import Clock, ErasureLedger, Tombstone, VectorStore
 
 _PAGE = 500
+_ROWS_AT_ONCE = 16  # a few milliseconds: in the embedded shape queries wait behind them
 
 
 class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +61,8 @@ class Exports:
                 else:
                     memories += 1
                     yield Row(msgspec.to_builtins(Line.of(memory)))
+                    if memories % _ROWS_AT_ONCE == 0:
+                        await asyncio.sleep(0)
             yield Progress("exporting", memories, unit="memories")
             if after is None:
                 break

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import IO, Annotated, Any
 
@@ -15,6 +15,8 @@ from engram.cli.letters import LOCAL, AsJson
 SHOWN_BAD_LINES = 10
 _BATCH_BYTES = 400 * 1024  # of lines; as strings of JSON at most twice that
 _BATCH_LINES = 500
+_BATCHES_AHEAD = 4
+"""So many portions may wait for the workers: what is written meanwhile by others waits no longer than these."""
 
 _SKIPPED = {
     "present": "already there",
@@ -89,12 +91,17 @@ def import_(
 
     counts: Counter[str] = Counter()
     positions: dict[int, int] = {}
+    ahead = deque[dict[int, int]](maxlen=_BATCHES_AHEAD)
     with archive.reading(file) as opened:
         numbers, bad = _survey(opened, strict=strict)
 
         def take(outcome: dict[str, Any]) -> None:
             for partition, offset in outcome.pop("positions", {}).items():
                 positions[int(partition)] = max(offset, positions.get(int(partition), -1))
+            ahead.append(dict(positions))
+            if outcome.get("stalled"):
+                terminal.remark("no worker gets on: what is imported is found when one does")
+                counts["stalled"] = 1
             counts.update({name: outcome[name] for name in ("imported", *_SKIPPED) if name in outcome})
             if outcome.get("indexed") is False:
                 terminal.remark(f"about {outcome['left']:,} records still wait for a worker")
@@ -102,7 +109,8 @@ def import_(
         def calls() -> Iterator[tuple[str, dict[str, Any]]]:
             done = 0
             for batch in _batches(opened, bad):
-                yield "import", {"lines": batch, "done": done, "total": numbers}
+                behind = ahead[0] if len(ahead) == _BATCHES_AHEAD and not counts["stalled"] else {}
+                yield "import", {"lines": batch, "done": done, "total": numbers, "behind": behind}
                 done += len(batch)
             if wait and positions:
                 yield "indexed", {"positions": positions}

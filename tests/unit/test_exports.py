@@ -68,6 +68,7 @@ async def import_(runtime: Runtime, rows: Sequence[object]) -> dict[str, Any]:
     bad, counts = await run(put, lines=lines)
     assert len(bad) == counts["bad"]
     positions = counts.pop("positions")
+    assert counts.pop("stalled") is False
     if positions:
         await indexer_over(runtime).run(burst=True)
         _, outcome = await run(wait, positions=positions)
@@ -304,3 +305,5 @@ async def test_nobody_waits_for_workers_that_stand_still(
         _, counts = await run(put, lines=[[2, json.dumps(GOOD)]])
         _, outcome = await run(wait, positions=counts["positions"])
         assert outcome == {"indexed": False, "left": 1}
+        _, counts = await run(put, lines=[[3, json.dumps(GOOD | {"id": "n"})]], behind=counts["positions"])
+        assert (counts["imported"], counts["stalled"]) == (1, True)
