@@ -70,7 +70,7 @@ def _within(sphere: Any, memory: Memory) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def play(data: Path, *, memories: int = 0) -> AsyncIterator[Played]:
+async def play(data: Path, *, memories: int = 0, seed: int = SEED) -> AsyncIterator[Played]:
     """Play the village, and beside every answer's event some copies that must stay hidden.
 
     The villagers have `memories` in all, if those of the day are fewer.
@@ -78,7 +78,7 @@ async def play(data: Path, *, memories: int = 0) -> AsyncIterator[Played]:
     (data / "models").symlink_to(real_model().directory.parent)
     async with open_parts(data, embedder={"kind": "openvino"}) as runtime, over(runtime) as reader:
         start = runtime.clock.now() - village.DAY_S
-        events, questions = village.events(SEED, start), village.questions(SEED, start)
+        events, questions = village.events(seed, start), village.questions(seed, start)
         gold = {event_id for question in questions for event_id in question.gold}
         twins = [event for event in events if event["id"] in gold]
         service = gateway.Gateway.over(runtime)

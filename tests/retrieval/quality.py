@@ -1,6 +1,6 @@
 """How well each way of searching answers the village's questions, as a table.
 
-python -m tests.retrieval.quality --memories 10000
+python -m tests.retrieval.quality --memories 10000 [--seeds 8]
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import math
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import structlog
 
 from producers import village
 from producers.village import Kind, Question
-from tests.retrieval.played import Played, play
+from tests.retrieval.played import SEED, Played, play
 
 LATEST = {"relevance": 1, "recency": 0.3, "half_life_s": 21_600}
 WAYS: Mapping[str, Mapping[str, Any]] = {
@@ -112,15 +113,39 @@ def markdown(table: Mapping[tuple[str, str], Figures]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-async def _main(memories: int) -> None:
+def spread(tables: Sequence[Mapping[tuple[str, str], Figures]]) -> str:
+    """Of all questions: each figure's mean over several villages, and its least and its greatest value."""
+    head = ["way", "recall@1", "recall@5", "recall@10", "MRR", "NDCG@10"]
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    for way in WAYS:
+        rows = [dataclasses.astuple(table["all", way])[1:] for table in tables]
+        columns = zip(*rows, strict=True)
+        cells = [f"{math.fsum(one) / len(one):.3f} ({min(one):.3f}-{max(one):.3f})" for one in columns]
+        lines.append(" | ".join([way, *cells]))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+async def _measure(memories: int, seed: int) -> dict[tuple[str, str], Figures]:
     with tempfile.TemporaryDirectory() as data:
-        async with play(Path(data), memories=memories) as played:
-            print(markdown(await measure(played)))
+        async with play(Path(data), memories=memories, seed=seed) as played:
+            return await measure(played)
+
+
+async def _main(memories: int, seeds: int) -> None:
+    if seeds:
+        print(spread([await _measure(memories, seed) for seed in range(1, seeds + 1)]))
+    else:
+        print(markdown(await _measure(memories, SEED)))
 
 
 if __name__ == "__main__":
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),  # what it prints is the table
+    )
     parser = argparse.ArgumentParser(prog="python -m tests.retrieval.quality")
     smallest = len(village.events(1))
     parser.add_argument("--memories", type=int, default=smallest)
-    asyncio.run(_main(parser.parse_args().memories))
+    parser.add_argument("--seeds", type=int, default=0, help="villages to play; 0: the one of the docs")
+    options = parser.parse_args()
+    asyncio.run(_main(options.memories, options.seeds))
