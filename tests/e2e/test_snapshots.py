@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 
 from tests.conftest import HASH
 from tests.processes import EngramProcess, clean_environment, running
@@ -179,20 +178,16 @@ def test_a_snapshot_taken_under_writes_and_reads(tmp_path: Path) -> None:
             for thread in threads:
                 thread.join()
         assert wrong == []
-    for number, each in enumerate(taken):
-        data = tmp_path / f"new{number}"
-        verb("restore", each["snapshot"], "--data", str(data))
-        with running(data, HASH) as engram:
-            indexed(engram)
-            texts = [text for name in NAMES for text in every_text(engram, name)]
-            numbers = sorted(int(text.split()[2]) for text in texts)
-            assert numbers[:50] == list(range(50))
-            # Behind them a beginning of what was sent, without a gap.
-            later = numbers[50:]
-            assert later == list(range(1000, 1000 + len(later)))
-            assert len(later) >= int(each["offsets"].get("0", 0)) - 50
-            if number == 1:
-                break  # a start costs seconds; the third was there to overlap with more writes
+    second = taken[1]
+    verb("restore", second["snapshot"], "--data", str(tmp_path / "new"))
+    with running(tmp_path / "new", HASH) as engram:
+        indexed(engram)
+        numbers = sorted(int(text.split()[2]) for name in NAMES for text in every_text(engram, name))
+    assert numbers[:50] == list(range(50))
+    # Behind them a beginning of what was sent, without a gap.
+    later = numbers[50:]
+    assert later == list(range(1000, 1000 + len(later)))
+    assert len(later) >= int(second["offsets"].get("0", 0)) - 50
 
 
 def test_what_cannot_be_restored_leaves_everything_as_it_was(tmp_path: Path) -> None:
@@ -200,48 +195,19 @@ def test_what_cannot_be_restored_leaves_everything_as_it_was(tmp_path: Path) -> 
     with running(tmp_path / "old", HASH) as engram:
         send(engram, 0, 5)
         snapshot(engram, "--to", str(kept))
-        running_line = refusal(str(kept), "--data", str(engram.data))
-        assert "not empty" in running_line or "in use" in running_line
-
-    verb("restore", str(kept), "--data", str(data), "--dry-run")
-    page = next(path for path in sorted((kept / "store").rglob("*")) if path.stat().st_size > 4096)
-    whole = page.read_bytes()
-
-    def flipped() -> None:
-        page.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-
-    manifest = (kept / "manifest.json").read_text()
-    for damage, said in (
-        (flipped, "is not what was written"),
-        (lambda: page.write_bytes(whole[:-1]), "another size"),
-        (page.unlink, "cannot be read"),
-        (lambda: (kept / "manifest.json").write_text(manifest[:-20]), "damaged"),
-        (
-            lambda: (kept / "manifest.json").write_text(manifest.replace('"format": 1', '"format": 9')),
-            "format 9",
-        ),
-        (lambda: (kept / "manifest.json").write_text(manifest.replace("log.sqlite3", "../x")), "outside"),
-        ((kept / "manifest.json").unlink, "no snapshot"),
-    ):
-        damage()
-        assert said in refusal(str(kept), "--data", str(data))
-        assert not data.exists()
-        page.write_bytes(whole)
-        (kept / "manifest.json").write_text(manifest)
-
-    line = refusal(str(kept), "--data", str(data), ENGRAM_EMBEDDER__DIM="64")
-    assert "hash-v1-384" in line
+        ended = verb("snapshot", "--url", engram.url, "--to", str(kept), code=1)
+        assert "there already" in ended.stderr
+        before = contents(engram.data / "store")
+        line = refusal(str(kept), "--data", str(engram.data))
+        assert "not empty" in line or "in use" in line
+        assert contents(engram.data / "store") == before
+    log = (kept / "log.sqlite3").read_bytes()
+    (kept / "log.sqlite3").write_bytes(log[:-1])
+    assert "damaged" in refusal(str(kept), "--data", str(data))
     assert not data.exists()
-
-    data.mkdir()
-    (data / "diary.txt").write_text("mine")
-    before = contents(data)
-    assert "diary.txt" in refusal(str(kept), "--data", str(data))
-    assert contents(data) == before
-
-    (data / "diary.txt").unlink()
-    verb("restore", str(kept), "--data", str(data))
-    assert "not empty" in refusal(str(kept), "--data", str(data))
+    (kept / "log.sqlite3").write_bytes(log)
+    verb("restore", str(kept), "--data", str(data), "--dry-run")
+    assert not data.exists()
 
 
 def test_what_was_forgotten_since_is_forgotten_again(tmp_path: Path) -> None:
@@ -273,26 +239,9 @@ def test_snapshots_are_taken_by_themselves_and_the_newest_stay(tmp_path: Path) -
     with running(tmp_path / "data", HASH | regularly) as engram:
         send(engram, 0, 5)
         seen: set[str] = set()
-        while len(seen) < 4:
+        while len(seen) < 3:
             there = {path.parent.name for path in (tmp_path / "kept").glob("[0-9]*/manifest.json")}
             seen |= there
             assert engram.alive
         assert '"removed": 1' in engram.output()
     assert len(list((tmp_path / "kept").glob("[0-9]*"))) <= 3
-
-
-def test_a_place_that_is_taken_or_cannot_be_written(tmp_path: Path) -> None:
-    with running(tmp_path / "data", HASH) as engram:
-        (tmp_path / "taken").mkdir()
-        (tmp_path / "file").touch()
-        for to, said in (("taken", "there already"), ("file/below", "cannot be written")):
-            ended = verb("snapshot", "--url", engram.url, "--to", str(tmp_path / to), code=1)
-            assert said in ended.stderr
-        assert {path.name for path in tmp_path.iterdir()} == {"data", "taken", "file"}
-
-
-@pytest.mark.parametrize("words", [("snapshot",), ("restore", "nothing-here")])
-def test_the_distributed_settings_are_not_mistaken(tmp_path: Path, words: tuple[str, ...]) -> None:
-    distributed = {"ENGRAM_LOG__BOOTSTRAP": "127.0.0.1:1", "ENGRAM_DATA_DIR": str(tmp_path)}
-    ended = verb(*words, code=1, **distributed)
-    assert "ENGRAM_STORE__KIND" in ended.stderr

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from engram.adapters.sqlite_log import SqliteLog
 from engram.care import Outcome, Progress, files, manifests
 from engram.care.manifests import Manifest
 from engram.care.snapshots import Copied, Snapshots
-from engram.errors import Misconfigured, Refusal, Unavailable
+from engram.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
 from engram.events import Put, decode, encode
 from engram.memories import AgentKey, Erasure, SubjectKind
 from engram.ports import NewRecord
@@ -74,7 +74,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 async def test_what_the_copy_has_committed_lies_in_its_store(tmp_path: Path) -> None:
     async with open_edge_parts(tmp_path) as runtime:
-        working = asyncio.create_task(indexer_over(runtime, commit_interval_s=0.001).run())
+        working = asyncio.create_task(indexer_over(runtime, commit_interval_s=0.05).run())
         taken: list[Path] = []
         try:
             for number in range(3):
@@ -217,6 +217,62 @@ async def test_a_restore_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
     assert not (new / "store" / "half").exists()
     async with open_parts(new, store={"kind": "edge"}) as runtime:
         assert (await runtime.log.end())[0] == 5
+
+
+async def test_a_place_that_is_taken_or_cannot_be_written(tmp_path: Path) -> None:
+    snapshots = Snapshots(Pretended(), tmp_path / "kept", SetClock())
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "file").touch()
+    for to, said in (("taken", "there already"), ("file/below", "cannot be written")):
+        with pytest.raises(Refusal, match=said):
+            [_ async for _ in snapshots.take(tmp_path / to)]
+    with pytest.raises(Refusal, match="whole path"):
+        [_ async for _ in snapshots.task().run(snapshots.task().wants(to="somewhere"))]
+    assert entries(tmp_path) == {"taken", "file"}
+
+
+async def test_a_snapshot_that_is_damaged_or_does_not_fit_is_refused(tmp_path: Path) -> None:
+    async with open_edge_parts(tmp_path) as runtime:
+        await append(runtime, 0, 5)
+        await indexer_over(runtime).run(burst=True)
+        kept = await take(runtime, tmp_path / "kept")
+    new = tmp_path / "new"
+
+    async def refused(kind: type[Exception], said: str, **overrides: Any) -> None:
+        embedder = {"kind": "hash"} | overrides
+        target = settings.load(data_dir=new, embedder=embedder, player_key="k1:test")
+        before = digests(new)
+        for restoring in (restores.check(target, kept), restores.restore(target, kept, ledger_from=None)):
+            with pytest.raises(kind, match=said):
+                [_ async for _ in restoring]
+        assert digests(new) == before
+
+    page = max((kept / "store").rglob("page_0.dat"), key=lambda path: path.stat().st_blocks)
+    whole, manifest = page.read_bytes(), (kept / "manifest.json").read_text()
+
+    def manifest_with(old: str, new: str) -> None:
+        (kept / "manifest.json").write_text(manifest.replace(old, new))
+
+    damages: list[tuple[Callable[[], object], str]] = [
+        (lambda: page.write_bytes(bytes([whole[0] ^ 1]) + whole[1:]), "is not what was written"),
+        (lambda: page.write_bytes(whole[:-1]), "another size"),
+        (page.unlink, "cannot be read"),
+        ((kept / "manifest.json").unlink, "no snapshot"),
+        (lambda: (kept / "manifest.json").write_text(manifest[:-20]), "damaged"),
+        (lambda: manifest_with('"format": 1', '"format": 9'), "format 9"),
+        (lambda: manifest_with("log.sqlite3", "other"), "names no log.sqlite3"),
+        (lambda: manifest_with('"edge"', '"qdrant"'), "not of an embedded"),
+    ]
+    for damage, said in damages:
+        damage()
+        await refused(Refusal, said)
+        page.write_bytes(whole)
+        (kept / "manifest.json").write_text(manifest)
+    await refused(ModelMismatch, "hash-v1-384", dim=64)
+    assert not has(tmp_path, "new")
+    new.mkdir()
+    (new / "diary.txt").write_text("mine")
+    await refused(Refusal, r"diary\.txt")
 
 
 async def test_a_store_that_forgets_has_no_snapshot(tmp_path: Path) -> None:
