@@ -49,7 +49,7 @@ class EdgeEngine:
         self._writable = asyncio.Event()
         self._writable.set()
         self.removed = 0
-        """Points that were removed or replaced since it was opened: the shard never gives their space back."""
+        """Memories that were removed or replaced since it was opened: the shard never gives their space back."""
 
     def hold(self) -> None:
         """Let no write begin until `go_on`. None is under way either: each step is one call on the event loop."""
@@ -73,17 +73,25 @@ class EdgeEngine:
         for start in range(0, len(points), _WRITE_STEP):
             step = list(points[start : start + _WRITE_STEP])
             await self._writable.wait()
+            replaced = 0 if insert_only else self._memories_among([one.id for one in step])
             with translated():
                 self._shard.update(edge.UpdateOperation.upsert_points(step, update_mode=_MODES[insert_only]))
-            self.removed += 0 if insert_only else len(step)
+            self.removed += replaced
             await asyncio.sleep(0)
+
+    def _memories_among(self, ids: Sequence[Any]) -> int:
+        """How many lie there as something that takes space: a tombstone takes next to none."""
+        with translated():
+            records = self._shard.retrieve(list(ids), with_payload=READ, with_vector=False)
+        return sum("body" in (record.payload or {}) for record in records)
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Remove points, at once."""
         await self._writable.wait()
+        removed = self._memories_among(ids)
         with translated():
             self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
-        self.removed += len(ids)
+        self.removed += removed
 
     async def flush(self) -> None:
         """Make everything so far survive a power cut."""

@@ -211,6 +211,9 @@ def test_make_cluster_runs_until_a_signal_and_leaves_nothing_behind(tmp_path):
         assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
         assert not answers(port)
     finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.terminate()  # killed at once, it would leave its children behind
+            process.wait(60)
         process.kill()
 
 

@@ -1,0 +1,131 @@
+"""The embedded store gives space back: what lives moves, what is dead goes, and nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from engram import events
+from engram.events import Erase
+from engram.ports import Dead
+from engram.wiring import Runtime
+from stream_workers.compaction import Compaction
+from stream_workers.worker import Worker
+from tests.parts import open_parts, put, texts
+
+EDGE = {"store": {"kind": "edge"}}
+
+
+@contextlib.asynccontextmanager
+async def working(data: Path) -> AsyncIterator[tuple[Runtime, Compaction]]:
+    async with open_parts(data, **EDGE) as runtime:
+        worker = Worker(runtime)
+        running = asyncio.create_task(worker.run())
+        try:
+            yield runtime, Compaction(runtime, replaced_lives_s=0.0, fewest_dead=10)
+        finally:
+            worker.stop()
+            await running
+
+
+async def write(runtime: Runtime, *envelopes: events.Envelope) -> None:
+    """Append, and wait until it is finished."""
+    assert await runtime.watermarks.reached(
+        await runtime.log.append([events.encode(one) for one in envelopes]), 60
+    )
+
+
+def erase(agent: str, at: float) -> Erase:
+    return Erase("default", f"erasure of {agent}", "agent", (agent,), at)
+
+
+def holding(data: Path, text: str) -> list[Path]:
+    """The files under the store in which the text can be read."""
+    files = [path for path in (data / "store").rglob("*") if path.is_file()]
+    return [path for path in files if text.encode() in path.read_bytes()]
+
+
+async def test_an_erasure_asks_for_it_and_no_byte_stays(tmp_path: Path) -> None:
+    async with working(tmp_path) as (runtime, compaction):
+        await write(runtime, put("the secret lies under the oak", agent="spy"), put("nothing to hide"))
+        assert not await compaction.is_due()
+        await runtime.store.flush()
+        assert holding(tmp_path, "under the oak")
+        await write(runtime, erase("spy", 2000.0))
+        assert await compaction.is_due()
+        await compaction.compact()
+        assert await texts(runtime) == ["nothing to hide"]
+        assert not holding(tmp_path, "under the oak")
+        assert holding(tmp_path, "nothing to hide")
+        assert not await compaction.is_due()
+        assert len(runtime.versions.listed) == 1
+
+
+async def test_the_dead_that_outgrow_half_of_the_living_ask_for_it(tmp_path: Path) -> None:
+    async with working(tmp_path) as (runtime, compaction):
+        await write(runtime, *(put(f"m{n}", event_id=f"{n}") for n in range(40)))
+        deletes = [
+            events.Delete("default", "a", put(event_id=f"{n}").memory_id, time.time()) for n in range(15)
+        ]
+        await write(runtime, *deletes[:12])
+        assert not await compaction.is_due()  # 12 of 28
+        await write(runtime, *deletes[12:])
+        assert await compaction.is_due()  # 15 of 25
+        while not await runtime.log.committed(runtime.group):
+            await asyncio.sleep(0.05)
+        await compaction.compact()
+        assert await runtime.store.dead() == Dead(0, erased=False)
+        await write(runtime, put("m3", event_id="3"))
+        assert len(await texts(runtime)) == 25  # their tombstones moved along
+
+
+async def test_what_is_written_meanwhile_is_there_after_it_and_after_a_restart(tmp_path: Path) -> None:
+    async with working(tmp_path) as (runtime, compaction):
+        await write(runtime, *(put(f"before {n}", event_id=f"b{n}") for n in range(300)))
+        compacting = asyncio.create_task(compaction.compact())
+        number = 0
+        while not compacting.done():
+            await write(runtime, put(f"meanwhile {number}", event_id=f"m{number}", at=3000.0 + number))
+            number += 1
+        await compacting
+        await write(runtime, put("after", event_id="a", at=9000.0))
+        expected = sorted(
+            [f"before {n}" for n in range(300)] + [f"meanwhile {n}" for n in range(number)] + ["after"]
+        )
+        assert await texts(runtime) == expected
+        name = runtime.versions.current.name
+    async with working(tmp_path) as (runtime, compaction):
+        assert runtime.versions.current.name == name
+        assert await texts(runtime) == expected
+        await compaction.compact()
+        assert await texts(runtime) == expected
+
+
+@pytest.mark.parametrize("moment", ["copying", "replaced"])
+async def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, moment: str) -> None:
+    async with working(tmp_path) as (runtime, compaction):
+        await write(runtime, *(put(f"m{n}", event_id=f"{n}") for n in range(10)))
+        compaction.replaced_lives_s = 3600.0 if moment == "replaced" else 0.0
+        compacting = asyncio.create_task(compaction.compact())
+        while len(runtime.versions.listed) < 2 or (
+            moment == "replaced" and runtime.versions.listed[1].replaced_at is None
+        ):
+            assert not compacting.done()
+            await asyncio.sleep(0)
+        compacting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await compacting
+    async with working(tmp_path) as (runtime, compaction):
+        assert len(await texts(runtime)) == 10
+        await compaction.clear_away()
+        assert len(await runtime.versions.refresh()) == 1
+        assert [path.name for path in (tmp_path / "store").iterdir() if path.is_dir()] == [
+            runtime.versions.current.name
+        ]
+        await write(runtime, put("one more", event_id="more"))
+        assert len(await texts(runtime)) == 11
