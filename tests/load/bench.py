@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from engram.adapters.openvino_embedder import cpu_flags, precision
-from tests.load.distributed import measure_distributed
+from tests.load.batches import measure_batches
+from tests.load.distributed import measure_distributed, measure_limit
 from tests.load.embedding import measure_embedding
 from tests.load.gateway import measure_gateway
 from tests.load.reads import measure_reads
@@ -82,6 +83,11 @@ def _parts(data: Path) -> dict[str, tuple[Callable[[], dict[str, Any]], tuple[Ai
                 Aim("differences_from_the_log", at_most=0),
             ),
         ),
+        "limit": (
+            lambda: measure_limit(data),
+            (Aim("lost", at_most=0), Aim("differences_from_the_log", at_most=0)),
+        ),
+        "batches": (lambda: measure_batches(data), ()),
         "reads": (
             lambda: measure_reads(data),
             (
@@ -116,7 +122,9 @@ def main() -> None:
     """Measure the parts that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", help="embedding store gateway system distributed reads mod (default: all)"
+        "parts",
+        nargs="*",
+        help="embedding store gateway system distributed limit batches reads mod (default: all)",
     )
     parser.add_argument("--json", type=Path, default=ROOT / "bench.json", help="where the figures go")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="where the prepared model lies")

@@ -37,6 +37,9 @@ ROUNDS = 3
 SHARE = 0.4
 """Of what the bare embedder can do alone: the rest of this machine is the broker's, the store's, the gateways'."""
 
+SHARES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SETTLED_S = 5.0
+
 
 def measure_distributed(data: Path, *, seconds: float = 20) -> dict[str, Any]:
     """Gateway and worker alone in this process; then all of it under the load that the embedder allows."""
@@ -51,13 +54,43 @@ def measure_distributed(data: Path, *, seconds: float = 20) -> dict[str, Any]:
             alone = asyncio.run(_alone(cluster, data))
         finally:
             cluster.stop()
+    together = _loaded(environment, data, SHARE * alone["bare_embedder_texts_per_s"], seconds)
+    return {"store": environment.get("ENGRAM_STORE__URL", "stand-in"), **alone, **together}
+
+
+def measure_limit(data: Path, *, seconds: float = 20) -> dict[str, Any]:
+    """The highest rate that keeps up, of 1,000 agents on 10 servers: more and more, until it lags behind.
+
+    What keeps up is findable `SETTLED_S` after the last event. Nothing may be lost at any rate, also beyond that.
+    """
+    set_up_logging("json", "warning")
+    given = {name: value for name, value in os.environ.items() if name.startswith("ENGRAM_STORE__")}
+    environment = {"ENGRAM_DATA_DIR": str(data), "ENGRAM_EMBEDDER__THREADS": "1", **given}
+    wall_s, _ = asyncio.run(_bare(data, sentences(EVENTS, seed=1)))
+    bare = EVENTS / wall_s
+    tried: dict[str, Any] = {}
+    highest = 0.0
+    for share in SHARES:
+        found = _loaded(environment, data, share * bare, seconds)
+        tried[f"{share:.0%}"] = found
+        if found["findable_after_the_end_s"] > SETTLED_S:
+            break
+        highest = share * bare
+    return {
+        "bare_embedder_texts_per_s": round(bare),
+        "highest_events_per_s": round(highest),
+        "lost": sum(found["lost"] for found in tried.values()),
+        "differences_from_the_log": sum(found["differences_from_the_log"] for found in tried.values()),
+        **tried,
+    }
+
+
+def _loaded(environment: Mapping[str, str], data: Path, rate: float, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, Cluster(Path(folder), settings=environment) as cluster:
-        rate = SHARE * alone["bare_embedder_texts_per_s"]
-        together = _together(cluster, Path(folder), rate, seconds)
+        found = _together(cluster, Path(folder), rate, seconds)
         lines = [json.loads(line) for line in (Path(folder) / "ledger.jsonl").read_text().splitlines()]
         accepted = {line["memory_id"]: line["text"] for line in lines}
-        together |= asyncio.run(_compare(cluster, data, accepted))
-    return {"store": environment.get("ENGRAM_STORE__URL", "stand-in"), **alone, **together}
+        return found | asyncio.run(_compare(cluster, data, accepted))
 
 
 def cluster_settings(cluster: Cluster, data: Path, topic: str = "engram.events") -> Settings:
