@@ -40,6 +40,8 @@ class Collection:
     """It holds all that it should; otherwise a replay is still filling it, or was broken off."""
     replaced_at: float | None = None
     """Unix seconds, of the one that was searched before: a rollback goes back to it."""
+    turning: bool = False
+    """The alias is about to turn from it or to it: a write is finished only when it is finished in it as well."""
 
 
 class Catalogue(Protocol):
@@ -67,6 +69,10 @@ class Catalogue(Protocol):
 
     async def complete(self, name: str) -> None:
         """Note that it holds all that it should."""
+        ...
+
+    async def announce(self, names: Sequence[str]) -> None:
+        """Note that the alias is about to turn between these, and between no others; none = it has turned."""
         ...
 
     async def swap(self, name: str, at: float) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from engram.care import Outcome, Remark, Reports, Row, Task
 from engram.catalogue import REPLACED_LIVES_S, Collection
 from engram.errors import InvalidRequest, Refusal
-from engram.wiring import WorkerParts
+from engram.wiring import Version, WorkerParts
 from stream_workers.judgement import behind
 
 LEVEL_S = 5.0
@@ -65,9 +65,9 @@ class Alias:
                 "dim": one.model.dim,
                 "replaced_at": one.replaced_at,
             }
-            if one.active or one.whole:
-                version = await self.parts.versions.version(one)
-                row["memories"] = await version.store.size(now=self.parts.clock.now())
+            # Without its model, which may not be there.
+            store = await self.parts.versions.catalogue.open(one.name)
+            row["memories"] = await store.size(now=self.parts.clock.now())
             yield Row(row)
         yield Outcome({"collections": len(listed)})
 
@@ -114,16 +114,41 @@ class Alias:
             raise Refusal(f"{to.name} is searched already")
         if not to.whole:
             raise Refusal(f"{to.name} is not whole: `engram replay --to {to.name}` goes on with it")
-        version = await versions.version(to)
-        if missing := await behind(self.parts, version, LEVEL_S):
+        before = versions.current.name
+        if missing := await turn(self.parts, await versions.version(to)):
             raise Refusal(
                 f"{to.name} is {missing:,} records behind the log: wait until it is level, or look whether the"
                 " workers feed it"
             )
-        before = versions.current.name
-        await versions.catalogue.swap(to.name, self.parts.clock.now())
-        await versions.refresh()
         return Outcome({"searched": to.name, "before": before})
+
+
+async def turn(parts: WorkerParts, to: Version) -> int:
+    """Search a collection from now on, if it is level; else its arrears, in records. Raises Unavailable.
+
+    No answer is older than a finished write: from a moment before until a moment after, a write is finished when
+    it is in both collections, and what was finished earlier is in the log, with which the new one is level.
+    """
+    versions, before = parts.versions, parts.versions.current
+    try:
+        await versions.catalogue.announce([before.name, to.name])
+        await _followed(parts)
+        await behind(parts, before, LEVEL_S)  # so that what it is at counts as done while it still counts
+        missing = await behind(parts, to, LEVEL_S)
+        if not missing:
+            await versions.catalogue.swap(to.name, parts.clock.now())
+            await _followed(parts)
+    finally:
+        await versions.catalogue.announce([])
+        await versions.refresh()
+    return missing
+
+
+async def _followed(parts: WorkerParts) -> None:
+    """Every process knows what the catalogue says."""
+    await parts.versions.refresh()
+    if parts.settings.distributed:
+        await asyncio.sleep(FOLLOWED_S)
 
 
 async def remove(parts: WorkerParts, one: Collection) -> None:

@@ -17,7 +17,7 @@ import structlog
 from engram.catalogue import REPLACED_LIVES_S, Collection
 from engram.errors import EngramError
 from engram.wiring import WorkerParts
-from stream_workers.alias import remove
+from stream_workers.alias import remove, turn
 from stream_workers.inheritance import Inheritance
 from stream_workers.judgement import behind
 
@@ -70,8 +70,8 @@ class Compaction:
 
     async def is_due(self) -> bool:
         """Whether the dead outgrow half of the living, or something was erased. Raises Unavailable."""
-        if any(not one.whole for one in await self.parts.versions.refresh()):
-            return False  # a replay is under way, and will be swapped to
+        if len(await self.parts.versions.refresh()) > 1:
+            return False  # somebody is at a replay, and may want to roll back
         store = self.parts.versions.current.store
         dead = await store.dead()
         if dead.erased:
@@ -101,8 +101,8 @@ class Compaction:
         while await behind(self.parts, version, LEVEL_S):
             pass
         await versions.catalogue.complete(new.name)
-        await versions.catalogue.swap(new.name, self.parts.clock.now())
-        await versions.refresh()
+        while await turn(self.parts, version):
+            pass
         await asyncio.sleep(self.replaced_lives_s)
         await remove(self.parts, old.collection)
         _log.info(

@@ -38,7 +38,7 @@ class Feed:
             parts.ledger,
             parts.clock,
             parts.metrics,
-            searched=self.searched,
+            searched=self.counts,
             donor=lambda: None if (donor := parts.versions.kindred(version)) is None else donor.store,
         )
         self.indexer = Indexer(
@@ -49,7 +49,7 @@ class Feed:
             group=version.group,
             commit_interval_s=SHARED_COMMIT_INTERVAL_S if shared else COMMIT_INTERVAL_S,
             on_indexed=on_indexed,
-            pace=Pace(hurried=self.searched),
+            pace=Pace(hurried=self.counts),
         )
         self._sweeper = Sweeper(
             version.store,
@@ -65,6 +65,10 @@ class Feed:
     def searched(self) -> bool:
         """Whether queries are answered from it."""
         return self._versions.current is self.version
+
+    def counts(self) -> bool:
+        """Whether a write has to be in it to be finished."""
+        return self.searched() or self._versions.turning(self.version)
 
     async def run(self, *, burst: bool = False) -> None:
         """Work until `stop`, or, with `burst`, until the log is drained. Raises Broken."""

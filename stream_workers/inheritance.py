@@ -29,7 +29,7 @@ class Inheritance:
     everything: bool = False
     """Also what the log could tell again: it is only moved."""
     copied: int = 0
-    """Memories that were put into the new collection, or lay there already."""
+    """Memories that were put into the new collection."""
     _pace: Pace = field(default_factory=lambda: Pace(hurried=lambda: False), repr=False)
 
     async def copy(self) -> AsyncGenerator[Report]:
@@ -65,6 +65,10 @@ class Inheritance:
             and (one.expires_at is None or one.expires_at > now)
             and not ledger.covers(one)
         ]
+        # What was copied before a replay was broken off needs no model once more.
+        if memories:
+            there = await self.heir.store.entries(memories)
+            memories = [memory for memory, one in zip(memories, there, strict=True) if one is None]
         if memories:
             await self._insert(source, memories)
         self.copied += len(memories)

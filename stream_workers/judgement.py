@@ -35,7 +35,7 @@ class Verdict:
     recall: float
     """Of the ten nearest in the searched collection, on average, so many are among those of the new one."""
     found_itself: float
-    """So many questions found the memory they were made of."""
+    """So many questions found the memory they were made of, or one of the same text."""
     reasons: tuple[str, ...]
     """What speaks against it."""
 
@@ -108,32 +108,39 @@ async def _compared(parts: WorkerParts, version: Version) -> tuple[float, float]
     there, here = await asyncio.gather(
         _nearest(parts, parts.versions.current, golden, texts), _nearest(parts, version, golden, texts)
     )
-    shares = [len(set(a) & set(b)) / len(a) for a, b in zip(there, here, strict=True) if a]
-    own = [memory.id in ids for memory, ids in zip(golden, here, strict=True)]
+    shares = [len(a.keys() & b.keys()) / len(a) for a, b in zip(there, here, strict=True) if a]
+    # Games tell the same thing again and again: which of the many is found says nothing.
+    own = [text in found.values() for text, found in zip(texts, here, strict=True)]
     return sum(shares) / max(1, len(shares)), sum(own) / len(own)
 
 
 async def _golden(parts: WorkerParts) -> list[Memory]:
     """Memories of many agents, as the order of the store has them: that is by hash."""
     now, ledger = parts.clock.now(), parts.ledger
-    page, _ = await parts.versions.current.store.scan(None, 4 * GOLDEN)
-    living = [
-        one
-        for one in page
-        if isinstance(one, Memory)
-        and (one.expires_at is None or one.expires_at > now)
-        and not ledger.covers(one)
-    ]
-    return living[:GOLDEN]
+    golden: list[Memory] = []
+    after: str | None = None
+    while len(golden) < GOLDEN:
+        page, after = await parts.versions.current.store.scan(after, 4 * GOLDEN)
+        golden += [
+            one
+            for one in page
+            if isinstance(one, Memory)
+            and (one.expires_at is None or one.expires_at > now)
+            and not ledger.covers(one)
+        ]
+        if after is None:
+            break
+    return golden[:GOLDEN]
 
 
 async def _nearest(
     parts: WorkerParts, version: Version, golden: Sequence[Memory], texts: Sequence[str]
-) -> list[list[str]]:
+) -> list[dict[str, str]]:
+    """For each the nearest of its agent: their texts, by their ids."""
     vectors = (await version.embedder.embed(texts, Priority.INGEST)).vectors
-    found: list[list[str]] = []
+    found: list[dict[str, str]] = []
     for memory, vector in zip(golden, vectors, strict=True):
         scope = Scope(memory.tenant, (memory.agent_id,))
         hits = await version.store.search(VectorQuery(scope, vector.tolist(), K, parts.clock.now()))
-        found.append([hit.memory.id for hit in hits])
+        found.append({hit.memory.id: hit.memory.text for hit in hits})
     return found

@@ -89,9 +89,7 @@ class Replay:
         chosen = self.parts.settings.embedder
         known = asked.model is None and asked.dim is None
         wanted = Model("", asked.dim or 0, chosen.kind, asked.model or chosen.model)
-        embedder = await versions.choose(
-            Model("", chosen.dim or 0, chosen.kind, chosen.model) if known else wanted
-        )
+        embedder = versions.own if known else await versions.choose(wanted)
         model = Model(embedder.model_id, embedder.dim, wanted.kind, wanted.name)
         collection = Collection(asked.to, model, secrets.token_hex(4), whole=False)
         remark = f"{asked.to} is filled from the beginning of the log, by {model.model_id}"

@@ -77,7 +77,10 @@ class Worker:
         """Feed what is listed, until the feed of what is searched ends. Raises what has ended it."""
         while True:
             tasks = [task for _, task in self._feeds.values()]
-            await asyncio.wait(tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            if tasks:
+                await asyncio.wait(tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            else:  # the only one that it could feed was dropped
+                await asyncio.sleep(LOOK_S)
             for name, (feed, task) in list(self._feeds.items()):
                 if task.done():
                     if self._stopping or feed.searched():
@@ -94,6 +97,8 @@ class Worker:
             one = listed.get(name)
             if (one is None or one.run != feed.version.collection.run) and not feed.searched():
                 feed.stop()
+                await asyncio.wait([task], timeout=self.STOP_S)
+                task.cancel()  # of a store that has gone it would wait for ever
                 await asyncio.gather(task, return_exceptions=True)
                 del self._feeds[name]
                 await versions.close(name)

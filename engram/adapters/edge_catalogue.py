@@ -47,6 +47,7 @@ class EdgeCatalogue:
         self._alias = alias
         self._file = directory / f"{alias}.json"
         self._open: dict[str, EdgeStore] = {}
+        self._turning: frozenset[str] = frozenset()
         self._kept = self._read()
 
     async def first(self, model: Model) -> Collection:
@@ -75,6 +76,7 @@ class EdgeCatalogue:
                 active=name == kept.active,
                 whole=one.whole,
                 replaced_at=one.replaced_at,
+                turning=name in self._turning,
             )
             for name, one in kept.collections.items()
         ]
@@ -82,8 +84,10 @@ class EdgeCatalogue:
 
     async def make(self, name: str, model: Model, run: str) -> None:
         """Note an empty collection. Raises Refusal for a name that is taken."""
-        if name in self._known.collections or (self._directory / name).exists():
+        if name in self._known.collections:
             raise Refusal(f"there is a collection {name} already: choose another name, or drop it first")
+        if (self._directory / name).exists():  # what a drop has left that was broken off, or a stranger's
+            raise Refusal(f"there is a {self._directory / name} already: choose another name, or remove it")
         entry = _Entry(model.model_id, model.dim, model.kind, model.name, run, whole=False)
         self._known.collections[name] = entry
         self._keep()
@@ -109,6 +113,10 @@ class EdgeCatalogue:
         """Note that it holds all that it should."""
         self._known.collections[name].whole = True
         self._keep()
+
+    async def announce(self, names: Sequence[str]) -> None:
+        """Note between which the alias is about to turn."""
+        self._turning = frozenset(names)
 
     async def swap(self, name: str, at: float) -> None:
         """Search this one from now on."""

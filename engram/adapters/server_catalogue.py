@@ -4,6 +4,7 @@
     ALIAS.fed.NAME            NAME belongs to it too, and is to be fed
     ALIAS.whole.NAME          NAME holds all that it should
     ALIAS.replaced.SECONDS    the one that was searched before, and the Unix time at which it was replaced
+    ALIAS.turning.NAME        the alias is about to turn from NAME or to it
 
 So one call tells everything, and one changes it in a single step that all processes see.
 """
@@ -63,7 +64,10 @@ class ServerCatalogue:
         fed = self._marked(aliases, "fed")
         replaced = {name: float(at) for at, name in self._marked(aliases, "replaced").items()}
         whole = self._marked(aliases, "whole").values()
+        turning = self._marked(aliases, "turning").values()
         names = {*fed.values(), *replaced, *([active] if active else [])}
+        # A name that is not listed may come back with another model.
+        self._found = {name: found for name, found in self._found.items() if name in names}
         listed: list[Collection] = []
         for name in sorted(names, key=lambda name: (name != active, name)):
             about = (await self._find(name)).about
@@ -76,6 +80,7 @@ class ServerCatalogue:
                     active=name == active,
                     whole=not about.run or name in whole,
                     replaced_at=replaced.get(name),
+                    turning=name in turning,
                 )
             )
         return listed
@@ -100,6 +105,14 @@ class ServerCatalogue:
     async def complete(self, name: str) -> None:
         """Note that it holds all that it should."""
         await collections.change(self._connection, set_={self._marker("whole", name): name})
+
+    async def announce(self, names: Sequence[str]) -> None:
+        """Note between which the alias is about to turn."""
+        marked = self._marked(await collections.aliases(self._connection), "turning")
+        outdated = [self._marker("turning", name) for name in marked]
+        if outdated or names:
+            set_ = {self._marker("turning", name): name for name in names}
+            await collections.change(self._connection, remove=outdated, set_=set_)
 
     async def swap(self, name: str, at: float) -> None:
         """Turn the alias to it, and note which one it replaced."""
@@ -133,11 +146,7 @@ class ServerCatalogue:
         return self._found[name]
 
     def _marker(self, kind: str, of: str) -> str:
-        return f"{self._alias}.{kind}.{of}"
+        return collections.marker(self._alias, kind, of)
 
     def _marked(self, aliases: Mapping[str, str], kind: str) -> dict[str, str]:
-        """Whatever stands behind the marker, and the collection: of all markers of a kind."""
-        prefix = self._marker(kind, "")
-        return {
-            alias.removeprefix(prefix): name for alias, name in aliases.items() if alias.startswith(prefix)
-        }
+        return collections.marked(aliases, self._alias, kind)

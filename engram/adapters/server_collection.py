@@ -112,6 +112,17 @@ async def names(connection: Connection) -> set[str]:
     return {one.name for one in listed.collections}
 
 
+def marked(found: Mapping[str, str], alias: str, kind: str) -> dict[str, str]:
+    """Of an alias' markers of one kind, ALIAS.KIND.REST: the rest, and the collection."""
+    prefix = marker(alias, kind, "")
+    return {name.removeprefix(prefix): one for name, one in found.items() if name.startswith(prefix)}
+
+
+def marker(alias: str, kind: str, rest: str) -> str:
+    """The name of a marker."""
+    return f"{alias}.{kind}.{rest}"
+
+
 async def behind(connection: Connection, alias: str) -> str | None:
     """The collection that an alias stands for, None while it stands for none. Raises Unavailable."""
     return (await aliases(connection)).get(alias)

@@ -96,18 +96,20 @@ _REDIS = "it should have: save '', appendonly no, a maxmemory, maxmemory-policy 
 
 
 async def _qdrant(chosen: QdrantStore) -> Check:
-    from engram.wiring.backends import searched_collection
+    from engram.wiring.backends import searched_collections
 
     async with contextlib.AsyncExitStack() as stack:
-        active = await (await searched_collection(chosen, stack))()
-    if active is None:
+        searched = await (await searched_collections(chosen, stack))()
+    if not searched:
         return Check(
             "qdrant",
             Verdict.WARNING,
             f"{chosen.url} answers; {chosen.collection} is not made yet",
             "the first worker or query service makes it",
         )
-    return Check("qdrant", Verdict.OK, f"{chosen.url} answers; {chosen.collection} stands for {active[0]}")
+    return Check(
+        "qdrant", Verdict.OK, f"{chosen.url} answers; {chosen.collection} stands for {searched[0][0]}"
+    )
 
 
 def _player_key(settings: Settings) -> Check:

@@ -223,16 +223,15 @@ async def _active_watermarks(ground: _Ground, log: backends.OpenLog, redis: Redi
     assert isinstance(settings.store, QdrantStore), "the settings see to it"
     assert isinstance(settings.log, KafkaLog), "the settings see to it"
 
-    searched = await backends.searched_collection(settings.store, stack)
+    searched = await backends.searched_collections(settings.store, stack)
 
-    async def group() -> str | None:
-        found = await searched()
-        return None if found is None else backends.group_of(settings.log, *found)
+    async def groups() -> list[str]:
+        return [backends.group_of(settings.log, *one) for one in await searched()]
 
     async def of_group(name: str) -> Watermarks:
         return await backends.open_watermarks(settings, log, name, redis, stack)
 
-    return ActiveWatermarks(group, of_group)
+    return ActiveWatermarks(groups, of_group)
 
 
 def _require_distributed(settings: Settings, service: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from engram.errors import EngramError
@@ -22,17 +22,19 @@ _ASKING_S = (0.25, 1.0)
 class ActiveWatermarks:
     """Watermarks for those who hold no store: those of the group that feeds the collection.
 
-    `active` gives that group, None as long as there is no collection; it may raise Unavailable. `of_group` gives
-    its watermarks.
+    `active` gives that group, none as long as there is no collection, and several while the alias turns: what is
+    finished is finished in all of them then. It may raise Unavailable. `of_group` gives a group's watermarks.
     """
 
     def __init__(
-        self, active: Callable[[], Awaitable[str | None]], of_group: Callable[[str], Awaitable[Watermarks]]
+        self,
+        active: Callable[[], Awaitable[Sequence[str]]],
+        of_group: Callable[[str], Awaitable[Watermarks]],
     ) -> None:
         self._active = active
         self._of_group = of_group
-        self._current: Watermarks | None = None
-        self._name: str | None = None
+        self._groups: dict[str, Watermarks] = {}
+        self._current: Sequence[Watermarks] = ()
         self._asked_at = -_KNOWN_S
         self._asking = asyncio.Lock()
 
@@ -42,13 +44,14 @@ class ActiveWatermarks:
     async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        while (current := await self._watermarks(deadline - time.monotonic())) is None:
+        while not (current := await self._watermarks(deadline - time.monotonic())):
             if time.monotonic() >= deadline:
                 return False
             await asyncio.sleep(min(_ASK_S, max(0.0, deadline - time.monotonic())))
-        return await current.reached(positions, max(0.0, deadline - time.monotonic()))
+        left_s = max(0.0, deadline - time.monotonic())
+        return all(await asyncio.gather(*(one.reached(positions, left_s) for one in current)))
 
-    async def _watermarks(self, left_s: float) -> Watermarks | None:
+    async def _watermarks(self, left_s: float) -> Sequence[Watermarks]:
         """Those of the collection that was active a moment ago, the ones before while the store does not say."""
         if time.monotonic() - self._asked_at >= _KNOWN_S:
             with contextlib.suppress(
@@ -61,9 +64,11 @@ class ActiveWatermarks:
 
     async def _ask(self) -> None:
         try:
-            name = await self._active()
-            if name is not None and name != self._name:
-                self._current, self._name = await self._of_group(name), name
+            if names := await self._active():
+                for name in names:
+                    if name not in self._groups:
+                        self._groups[name] = await self._of_group(name)
+                self._current = [self._groups[name] for name in names]
         finally:
-            if self._current is not None:
+            if self._current:
                 self._asked_at = time.monotonic()

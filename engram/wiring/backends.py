@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -198,14 +198,14 @@ async def open_catalogue(settings: Settings, state: Path, stack: contextlib.Asyn
     return catalogue
 
 
-async def searched_collection(
+async def searched_collections(
     chosen: QdrantStore, stack: contextlib.AsyncExitStack
-) -> Callable[[], Awaitable[tuple[str, str] | None]]:
-    """Asks which collection stands behind the alias: its name and run, None while there is none.
+) -> Callable[[], Awaitable[Sequence[tuple[str, str]]]]:
+    """Asks which collection stands behind the alias: its name and run, nothing while there is none.
 
-    Asking raises Unavailable, and Misconfigured.
+    Behind it, while the alias turns, the others that count. Asking raises Unavailable, and Misconfigured.
     """
-    from engram.adapters.server_collection import behind, find_collection  # noqa: PLC0415
+    from engram.adapters.server_collection import aliases, find_collection, marked  # noqa: PLC0415
     from engram.adapters.server_connection import Connection  # noqa: PLC0415
 
     connection = await stack.enter_async_context(
@@ -217,11 +217,14 @@ async def searched_collection(
         )
     )
 
-    async def ask() -> tuple[str, str] | None:
-        name = await behind(connection, chosen.collection)
-        if name is None:
-            return None
-        return name, (await find_collection(connection, chosen.collection, name)).about.run
+    async def ask() -> Sequence[tuple[str, str]]:
+        there = await aliases(connection)
+        searched = there.get(chosen.collection)
+        if searched is None:
+            return []
+        names = dict.fromkeys([searched, *marked(there, chosen.collection, "turning").values()])
+        found = [await find_collection(connection, chosen.collection, name) for name in names]
+        return [(one.name, one.about.run) for one in found]
 
     return ask
 

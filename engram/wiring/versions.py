@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -63,6 +64,8 @@ class Versions:
         self._load = load
         self._watch = watch
         self._open: dict[str, Version] = {}
+        self.own = embedder
+        """The model of the settings, whatever fills the collection that is searched."""
         self._embedders = {embedder.model_id: embedder}
         self._opening = asyncio.Lock()
         self._problem: str | None = None
@@ -117,14 +120,24 @@ class Versions:
         """Another one, whole, that the same model has filled."""
         return next(
             (
-                one
-                for one in self._open.values()
-                if one is not version
-                and one.collection.whole
-                and one.collection.model.model_id == version.collection.model.model_id
+                self._open[one.name]
+                for one in self.listed
+                if one.whole
+                and one.name != version.name
+                and one.name in self._open
+                and one.model.model_id == version.collection.model.model_id
             ),
             None,
         )
+
+    def turning(self, version: Version) -> bool:
+        """Whether the alias is about to turn from it or to it."""
+        return any(one.turning and one.name == version.name for one in self.listed)
+
+    def answering(self) -> list[Version]:
+        """Those in which a write has to be finished: the one that is searched, and those that the alias turns between."""
+        turning = [self._open[one.name] for one in self.listed if one.turning and one.name in self._open]
+        return [self.current, *(one for one in turning if one is not self.current)]
 
     async def model(self, wanted: Model) -> Embedder:
         """The embedder of a model, loaded once. Raises Misconfigured."""
@@ -175,7 +188,7 @@ class Versions:
 
 
 class CurrentWatermarks:
-    """The watermarks of the collection that is searched at the moment."""
+    """The watermarks of the collection that is searched at the moment, and of that which will be in the next."""
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
@@ -186,4 +199,12 @@ class CurrentWatermarks:
 
     async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
-        return await self._versions.current.watermarks.reached(positions, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        reached: set[Version] = set()
+        # While it waits for one, the alias may begin to turn.
+        while missing := [one for one in self._versions.answering() if one not in reached]:
+            for version in missing:
+                if not await version.watermarks.reached(positions, max(0.0, deadline - time.monotonic())):
+                    return False
+                reached.add(version)
+        return True

@@ -116,6 +116,38 @@ async def test_a_swap_there_and_back(catalogue, opener):
         ]
 
 
+async def test_a_turn_is_announced_and_taken_back(catalogue):
+    first = await catalogue.first(MODEL)
+    await catalogue.make("second", OTHER, "run1")
+
+    async def turning():
+        return {one.name for one in await catalogue.listed() if one.turning}
+
+    assert await turning() == set()
+    await catalogue.announce([first.name, "second"])
+    assert await turning() == {first.name, "second"}
+    await catalogue.swap("second", LONG_AGO)
+    assert await turning() == {first.name, "second"}
+    await catalogue.announce(["second"])
+    assert await turning() == {"second"}
+    await catalogue.announce([])
+    assert await turning() == set()
+
+
+@pytest.mark.parametrize("opener", ["server"], indirect=True)  # a directory belongs to one process
+async def test_a_name_that_comes_back_is_another_collection_for_those_who_only_look(catalogue, opener):
+    async with opener() as onlooker:
+        await catalogue.first(MODEL)
+        await catalogue.make("second", MODEL, "run1")
+        assert (await listed(onlooker))["second"].run == "run1"
+        await catalogue.withdraw("second")
+        assert "second" not in await listed(onlooker)
+        await catalogue.delete("second")
+        await catalogue.make("second", OTHER, "run2")
+        second = (await listed(onlooker))["second"]
+        assert (second.run, second.model) == ("run2", OTHER)
+
+
 async def test_what_is_dropped_is_gone_and_its_name_free(catalogue):
     await catalogue.first(MODEL)
     await catalogue.make("second", OTHER, "run1")

@@ -15,18 +15,18 @@ class Store:
     """Says which collection is active, as a test wants it."""
 
     def __init__(self) -> None:
-        self.name: str | None = "one"
+        self.names = ["one"]
         self.fails: Exception | None = None
         self.hangs = False
         self.asked = 0
         self.groups: dict[str, LocalWatermarks] = {}
 
-    async def active(self) -> str | None:
+    async def active(self) -> list[str]:
         self.asked += 1
         await asyncio.sleep(3600 if self.hangs else 0)
         if self.fails is not None:
             raise self.fails
-        return self.name
+        return self.names
 
     async def of_group(self, name: str) -> LocalWatermarks:
         await asyncio.sleep(0)
@@ -70,10 +70,21 @@ async def test_another_collection_has_a_group_of_its_own(monkeypatch) -> None:
     monkeypatch.setattr(active, "_KNOWN_S", 0.0)
     store = Store()
     marks = store.marks()
-    store.name = None
+    store.names = []
     assert not await marks.reached({0: 9}, 0.05)
-    store.name = "one"
-    assert await marks.reached({0: 9}, 0.05)
-    store.name = "two"
-    assert await marks.reached({0: 9}, 0.05)
+    for names in (["one"], ["two"], ["one"]):
+        store.names = names
+        assert await marks.reached({0: 9}, 0.05)
     assert set(store.groups) == {"one", "two"}
+
+
+async def test_while_the_alias_turns_a_write_is_finished_in_both(monkeypatch) -> None:
+    monkeypatch.setattr(active, "_KNOWN_S", 0.0)
+    store = Store()
+    store.names = ["one", "two"]
+    marks = store.marks()
+    assert await marks.reached({0: 9}, 0.05)
+    await store.groups["one"].publish({0: 11})
+    assert not await marks.reached({0: 10}, 0.05)
+    await store.groups["two"].publish({0: 11})
+    assert await marks.reached({0: 10}, 0.05)
