@@ -116,6 +116,17 @@ def encode(envelope: Envelope, *, event_id: str | None = None, traceparent: byte
     return NewRecord(_key(envelope), _encoder.encode(envelope), headers)
 
 
+IMPORTED = "engram.imported"
+"""The header of a record that an import has written, long after the acceptance that it tells of."""
+OURS = "engram."
+"""How headers begin that no gateway writes: of what was imported, or tried again."""
+
+
+def is_direct(record: Record) -> bool:
+    """Whether it came from a gateway and stands in the log for the first time, right behind its acceptance."""
+    return not any(name.startswith(OURS) for name in record.headers)
+
+
 class Unreadable(InvalidEvent):
     """A record that no reader of this version can use. `reason` is the metric's label and the dead letter's."""
 

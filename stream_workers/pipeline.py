@@ -51,6 +51,8 @@ class Applied:
     """What a batch changed: the memories that can be found now, and the records that never will be."""
 
     memories: Sequence[Memory]
+    acceptances: Sequence[float]
+    """When those of them were accepted that came straight from a gateway: the others tell nothing of a delay."""
     letters: Sequence[DeadLetter]
     erasures: Sequence[Erasure]
     touched: frozenset[AgentKey] | None
@@ -123,7 +125,12 @@ class Pipeline:
         letters = [
             DeadLetter(batch.origins[row], "refused_by_store", error) for row, error in refused.items()
         ]
-        return Applied(inserted, [*batch.letters, *letters], batch.erasures, _touched(batch))
+        acceptances = [
+            batch.memories[row].accepted_at
+            for row in kept
+            if row not in refused and events.is_direct(batch.origins[row])
+        ]
+        return Applied(inserted, acceptances, [*batch.letters, *letters], batch.erasures, _touched(batch))
 
     async def conclude(self, applied: Applied) -> None:
         """Note what is done for good, once no answer from before is in use any more. Raises Unavailable."""
@@ -133,8 +140,8 @@ class Pipeline:
             await self.ledger.mark_done(erasure.id)
             audit.erasure_done(erasure_id=erasure.id, kind=erasure.kind.value, tenant=erasure.tenant)
         now = self.clock.now()
-        for memory in applied.memories:
-            self.metrics.event_visible.observe(max(0.0, now - memory.accepted_at))
+        for accepted_at in applied.acceptances:
+            self.metrics.event_visible.observe(max(0.0, now - accepted_at))
 
     async def _embed(self, memories: Sequence[Memory]) -> tuple[list[Memory], NDArray[np.float32]]:
         """The memories, marked where the model saw only the beginning of their text, and their vectors."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import msgspec
@@ -15,7 +15,8 @@ from engram.care import Outcome, Progress, Reports, Row, Task
 from engram.care.lines import Line, read_line
 from engram.errors import InvalidRequest
 from engram.events import MAX_VALUE_BYTES
-from engram.ports import Clock, ErasureLedger, EventLog, Tombstone, VectorStore, Watermarks
+from engram.memories import Memory
+from engram.ports import Clock, ErasureLedger, EventLog, NewRecord, Tombstone, VectorStore, Watermarks
 
 MAX_LINES = 1000
 STALLED_S = 60.0
@@ -60,8 +61,13 @@ class Imports:
 
     async def put(self, wanted: Import) -> Reports:
         """Append what is missing and may come back. The outcome counts, and names the offsets."""
-        stalled = not await self.watermarks.reached(wanted.behind, STALLED_S)
-        counts = dict.fromkeys(("imported", "present", "deleted", "erased", "expired", "bad"), 0)
+        stalled, begun = False, time.monotonic()
+        while not stalled and not await self.watermarks.reached(wanted.behind, _LOOK_S):
+            stalled = time.monotonic() - begun > STALLED_S
+            yield Progress("importing", wanted.done, wanted.total, "lines")
+        counts: dict[str, int] = dict.fromkeys(
+            ("imported", "present", "deleted", "erased", "expired", "bad"), 0
+        )
         good: list[tuple[int, Line]] = []
         for number, text in wanted.lines:
             try:
@@ -71,30 +77,31 @@ class Imports:
                 yield Row({"line": number, "reason": error.message})
             if len(good) % _LINES_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        now = self.clock.now()
-        memories = {number: line.put().memory(line.text) for number, line in good}
-        entries = await self.store().entries(list(memories.values()))
-        records: list[events.NewRecord] = []
+        entries = await self.store().entries([line.put().memory(line.text) for _, line in good])
+        records: list[NewRecord] = []
         for (number, line), entry in zip(good, entries, strict=True):
-            record = events.encode(line.put())
-            if line.expires_at is not None and line.expires_at <= now:
-                counts["expired"] += 1
-            elif self.ledger.covers(memories[number]):
-                counts["erased"] += 1
-            elif isinstance(entry, Tombstone):
-                counts["deleted"] += 1
-            elif entry is not None:
-                counts["present"] += 1
-            elif len(record.value) > MAX_VALUE_BYTES:
-                counts["bad"] += 1
+            record = _imported(line)
+            verdict = self._verdict(line, entry)
+            if verdict == "imported" and len(record.value) > MAX_VALUE_BYTES:
+                verdict = "bad"
                 yield Row({"line": number, "reason": f"an event of more than {MAX_VALUE_BYTES} bytes"})
-            else:
-                counts["imported"] += 1
+            counts[verdict] += 1
+            if verdict == "imported":
                 records.append(record)
         appended = await self.log.append(records)
         yield Progress("importing", wanted.done + len(wanted.lines), wanted.total, "lines")
         positions = {str(partition): at for partition, at in appended.items()}
         yield Outcome({**counts, "positions": positions, "stalled": stalled})
+
+    def _verdict(self, line: Line, entry: Memory | Tombstone | None) -> str:
+        """What becomes of a line in whose place that lies."""
+        if line.expires_at is not None and line.expires_at <= self.clock.now():
+            return "expired"
+        if self.ledger.covers(line.put().memory(line.text)):
+            return "erased"
+        if entry is not None:
+            return "deleted" if isinstance(entry, Tombstone) else "present"
+        return "imported"
 
     async def wait(self, wanted: Indexed) -> Reports:
         """Until the workers have come so far, or until they stand still."""
@@ -118,3 +125,8 @@ class Imports:
         """About how many records: those of others count as well."""
         committed = await self.log.committed(self.group())
         return sum(max(0, at + 1 - committed.get(partition, 0)) for partition, at in positions.items())
+
+
+def _imported(line: Line) -> NewRecord:
+    record = events.encode(line.put())
+    return replace(record, headers={**record.headers, events.IMPORTED: b"1"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from engram.wiring import Runtime
 from stream_workers.runner import GROUP
 from tests.contracts.generated import memories as generated
 from tests.parts import indexer_over, open_parts, texts
+from tests.parts import put as put_event
 
 NOW = time.time()
 HASHED = ["k1:" + digit * 64 for digit in "ab"]
@@ -216,6 +218,17 @@ async def test_an_import_brings_nothing_back_that_was_taken(tmp_path: Path) -> N
         counts = await import_(runtime, [*rows, expired])
         assert counts == {"imported": 1, "present": 1, "deleted": 2, "erased": 2, "expired": 1}
         assert await texts(runtime) == ["text of stays", "text of swept"]
+
+
+async def test_what_is_imported_tells_nothing_of_a_delay(tmp_path: Path) -> None:
+    """The headline is the time from acceptance until a memory can be found; these were accepted long ago."""
+    async with open_parts(tmp_path) as runtime:
+        assert await import_(runtime, [GOOD]) == {"imported": 1}
+        count = partial(runtime.metrics.registry.get_sample_value, "engram_event_visible_seconds_count")
+        assert count() == 0
+        await runtime.log.append([events.encode(put_event("from a gateway"))])
+        await indexer_over(runtime).run(burst=True)
+        assert count() == 1
 
 
 GOOD = msgspec.to_builtins(Line.of(memory()))
