@@ -6,9 +6,10 @@ directory and are moved into their places at the end; as long as that folder is 
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,8 +84,13 @@ async def restore(
     forgotten = None if old is None else sqlite_forgotten.read(old)
     _clear(target)
     try:
-        yield Progress("copying", 0, manifest.bytes, "bytes")
-        await files.in_thread(lambda stopped: _copy(snapshot, manifest, target, stopped))
+        copying = asyncio.create_task(
+            files.in_thread(lambda stopped: _copy(snapshot, manifest, target, stopped))
+        )
+        async with aclosing(files.beats(copying)) as beats:
+            async for _ in beats:
+                yield Progress("copying", files.taken_by(target.ready), unit="bytes")
+        copying.result()
         merged = 0
         if forgotten is not None:
             yield Progress("forgetting", 0)

@@ -16,6 +16,7 @@ import qdrant_edge as edge
 from engram.adapters.edge_engine import EdgeEngine
 from engram.adapters.edge_shard import Lock, open_shard, translated, write
 from engram.adapters.qdrant_store import QdrantStore
+from engram.errors import Unavailable
 from engram.ports import Dead
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class EdgeStore(QdrantStore[edge.Point]):
                 with translated():
                     self._shard.flush()
                 yield self._directory
+                if self._closed:
+                    raise Unavailable(f"{self._directory} was given up while it was copied: try again")
             finally:
                 self._edge.go_on()
 

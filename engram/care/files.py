@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -46,6 +46,21 @@ async def in_thread(work: Callable[[Stopped], T]) -> T:
         stopped.set()
         await asyncio.wait({running})
         raise
+
+
+async def beats(task: asyncio.Task[T], every_s: float = 1.0) -> AsyncGenerator[None]:
+    """A beat whenever so much time has passed, until the task is done. It is cancelled with whoever listens."""
+    try:
+        while not (await asyncio.wait({task}, timeout=every_s))[0]:
+            yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def taken_by(directory: Path) -> int:
+    """The space that the files of a directory take, in bytes, without their holes."""
+    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
 
 
 def copy_tree(source: Path, target: Path, stopped: Stopped, *, without: Collection[str] = ()) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -76,33 +77,8 @@ class Snapshots:
         """`engram snapshot`."""
         return Task("snapshot", Take, self._asked)
 
-    def work(self, wanted: Callable[[], bool] = lambda: True) -> list[Coroutine[None, None, None]]:
-        """What takes one whenever it is due, for ever; nothing where none is to be taken unasked.
-
-        `wanted`: whether it is this process's turn, where there are several.
-        """
-        return [self._regularly(wanted)] if self.every_s else []
-
-    async def _regularly(self, wanted: Callable[[], bool]) -> None:
-        while True:
-            if wanted() and self._due():
-                await self._unasked()
-            await asyncio.sleep(min(LOOK_S, self.every_s))
-
-    async def _unasked(self) -> None:
-        try:
-            async for report in self.take(None):
-                match report:
-                    case Outcome():
-                        _log.info("snapshot", **report.value)
-                    case Remark():
-                        _log.warning(report.text)
-                    case _:
-                        pass
-        except EngramError as error:
-            _log.error("no snapshot could be taken", error=str(error))
-
-    def _due(self) -> bool:
+    def due(self) -> bool:
+        """Whether the newest is so old that it is time for another one."""
         there = manifests.taken(self.directory)
         return not there or self.clock.now() >= there[0][1].created + self.every_s
 
@@ -127,19 +103,26 @@ class Snapshots:
         except OSError as error:
             raise _unwritable(final, error) from error
         try:
-            yield Progress("copying", 0)
-            manifest = await self._fill(making)
+            yield Progress("copying", 0, unit="bytes")
+            filling = asyncio.create_task(self._fill(making))
+            async with aclosing(files.beats(filling)) as beats:
+                async for _ in beats:
+                    yield Progress("copying", files.taken_by(making), unit="bytes")
+            manifest = filling.result()
             making.rename(final)
             files.sync(final.parent)
         except OSError as error:
             raise _unwritable(final, error) from error
         finally:
             files.remove(making)
-        yield Progress("copying", manifest.bytes, manifest.bytes, "bytes")
+        took = files.taken_by(final)
+        yield Progress("copying", took, took, "bytes")
         removed, remarks = await self._prune() if to is None else (0, [])
         for remark in remarks:
             yield Remark(remark)
-        yield Outcome(_told(final, manifest) | {"removed": removed, "took_s": time.monotonic() - started})
+        yield Outcome(
+            _told(final, manifest) | {"bytes": took, "removed": removed, "took_s": time.monotonic() - started}
+        )
 
     async def _fill(self, making: Path) -> Manifest:
         created = self.clock.now()
@@ -189,10 +172,54 @@ class Snapshots:
         return path
 
 
+class Schedule:
+    """Takes a snapshot whenever one is due; nothing where none is to be taken unasked."""
+
+    def __init__(self, snapshots: Snapshots, wanted: Callable[[], bool] = lambda: True) -> None:
+        """`wanted`: whether it is this process's turn, where there are several."""
+        self._snapshots = snapshots
+        self._wanted = wanted
+        self._running: asyncio.Task[None] | None = None
+
+    def work(self) -> list[Coroutine[None, None, None]]:
+        """What runs until `stop`, if there is anything to do."""
+        return [self._run()] if self._snapshots.every_s else []
+
+    def stop(self) -> None:
+        """End it, and break off the snapshot that is being taken."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _run(self) -> None:
+        self._running = asyncio.create_task(self._regularly())
+        await asyncio.wait({self._running})
+        if not self._running.cancelled():
+            self._running.result()
+
+    async def _regularly(self) -> None:
+        while True:
+            if self._wanted() and self._snapshots.due():
+                await self._take()
+            await asyncio.sleep(min(LOOK_S, self._snapshots.every_s))
+
+    async def _take(self) -> None:
+        try:
+            async with aclosing(self._snapshots.take(None)) as reports:
+                async for report in reports:
+                    match report:
+                        case Outcome():
+                            _log.info("snapshot", **report.value)
+                        case Remark():
+                            _log.warning(report.text)
+                        case _:
+                            pass
+        except EngramError as error:
+            _log.error("no snapshot could be taken", error=str(error))
+
+
 def _told(path: Path, manifest: Manifest) -> dict[str, object]:
     return {
         "snapshot": str(path),
-        "bytes": manifest.bytes,
         "files": len(manifest.files),
         "collection": manifest.collection,
         "model_id": manifest.model_id,

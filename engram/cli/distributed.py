@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable
 
+from engram.care.snapshots import Schedule
 from engram.cli import process
 from engram.errors import Unavailable
 from engram.grpc.server import Handlers
@@ -82,12 +83,17 @@ async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool
 
         app = application("worker", [], metrics=indexing.parts.metrics, checks=[Check("indexer", problem)])
         address, port = process.address(listener)
-        snapshots = snapshots_over(indexing.parts)
+        snapshots = Schedule(snapshots_over(indexing.parts), lambda: 0 in indexing.worker.indexer.partitions)
+
+        def stop() -> None:
+            snapshots.stop()
+            indexing.worker.stop()
+
         await process.run(
             app,
             listener,
-            work=[indexing.ended(), *snapshots.work(lambda: 0 in indexing.worker.indexer.partitions)],
-            stop=indexing.worker.stop,
+            work=[indexing.ended(), *snapshots.work()],
+            stop=stop,
             started=lambda: _line(f"Engram worker {os.getpid()}, metrics at http://{address}:{port}/metrics"),
         )
     finally:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp
 
+from engram.care.snapshots import Schedule
 from engram.cli import process
 from engram.cli.tasks import tasks_over
 from engram.grpc.server import Handlers
@@ -48,16 +49,18 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         grpc_port = await stack.enter_async_context(
             grpc_serving(handlers, host, settings.grpc_port, access=runtime.access)
         )
+        snapshots = Schedule(snapshots_over(runtime))
 
         def stop() -> None:
             tail.close()
+            snapshots.stop()
             worker.stop()
             compaction.stop()
 
         await process.run(
             app,
             listener,
-            work=[worker.run(), compaction.run(), *snapshots_over(runtime).work()],
+            work=[worker.run(), compaction.run(), *snapshots.work()],
             stop=stop,
             started=lambda: _banner(settings, listener, grpc_port),
         )

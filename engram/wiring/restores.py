@@ -187,10 +187,19 @@ def _told(snapshot: Path, manifest: Manifest) -> dict[str, object]:
 
 
 async def _verify(snapshot: Path, manifest: Manifest) -> AsyncGenerator[Progress]:
-    yield Progress("checking", 0, manifest.bytes, "bytes")
-    await files.in_thread(
-        lambda stopped: manifests.verify(snapshot, manifest.files, stopped, lambda _bytes: None)
+    seen = 0
+
+    def count(more: int) -> None:
+        nonlocal seen
+        seen += more
+
+    verifying = asyncio.create_task(
+        files.in_thread(lambda stopped: manifests.verify(snapshot, manifest.files, stopped, count))
     )
+    async with contextlib.aclosing(files.beats(verifying)) as beats:
+        async for _ in beats:
+            yield Progress("checking", seen, manifest.bytes, "bytes")
+    verifying.result()
     yield Progress("checking", manifest.bytes, manifest.bytes, "bytes")
 
 

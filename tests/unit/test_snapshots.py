@@ -20,7 +20,7 @@ from engram.adapters.sqlite_database import Database
 from engram.adapters.sqlite_log import SqliteLog
 from engram.care import Outcome, Progress, files, manifests
 from engram.care.manifests import Manifest
-from engram.care.snapshots import Copied, Snapshots
+from engram.care.snapshots import Copied, Schedule, Snapshots
 from engram.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
 from engram.events import Put, decode, encode
 from engram.memories import AgentKey, Erasure, SubjectKind
@@ -317,7 +317,8 @@ async def test_one_is_taken_when_it_is_due_and_a_failure_is_tried_again(tmp_path
     source, clock = Pretended(), SetClock(1_760_000_000.0)
     snapshots = Snapshots(source, tmp_path, clock, every_s=0.01, keep=0)
     turn = False
-    [work] = snapshots.work(lambda: turn)
+    schedule = Schedule(snapshots, lambda: turn)
+    [work] = schedule.work()
     running = asyncio.create_task(work)
 
     async def until(count: int) -> None:
@@ -336,9 +337,9 @@ async def test_one_is_taken_when_it_is_due_and_a_failure_is_tried_again(tmp_path
         clock.time += 1  # until then none is due
         await until(2)
     finally:
-        running.cancel()
-        await asyncio.wait({running})
-    assert Snapshots(source, tmp_path, clock).work() == []
+        schedule.stop()
+        await asyncio.wait_for(running, 60)
+    assert Schedule(Snapshots(source, tmp_path, clock)).work() == []
 
 
 def test_a_file_keeps_its_holes(tmp_path: Path) -> None:
