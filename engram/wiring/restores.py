@@ -182,7 +182,7 @@ def _told(snapshot: Path, manifest: Manifest) -> dict[str, object]:
         "created": manifest.created,
         "engram": manifest.engram,
         "model_id": manifest.model_id,
-        "bytes": manifest.bytes,
+        "bytes": files.taken_by(snapshot),
     }
 
 
