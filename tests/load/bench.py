@@ -106,6 +106,7 @@ def _parts(data: Path) -> dict[str, tuple[Callable[[], dict[str, Any]], tuple[Ai
                 Aim("step_cpu_ms_max", at_most=1),
                 Aim("step_ms_max_undisturbed", at_most=1),
                 Aim("outage.step_cpu_ms_max", at_most=1),
+                Aim("full.step_cpu_ms_max", at_most=1),
             ),
         ),
     }

@@ -13,8 +13,9 @@ local HTTP_LINE = "secure.http_mods = engram"
 local CAPTURED = {"chat", "dig", "place", "craft", "punch", "damage", "death", "join", "leave", "kill"}
 -- Finished folds are written while a step has cost less than this; the rest waits for the next step.
 local FOLD_BUDGET_US = 300
--- To make a file may take a millisecond: only in a step that has cost no more than this.
+-- To make a file may take a millisecond: only in a step that has cost no more than this, or else in every second.
 local TEND_BUDGET_US = 100
+local TEND_EVERY = 2
 -- Own work beyond this in one step is worth a warning, at most once a minute.
 local SLOW_STEP_US = 10000
 
@@ -68,7 +69,7 @@ core.mkdir(spool_dir)
 
 local boot = random_boot()
 local Segment = part("segment")
-local spool = part("spool", Segment, part("queue"), part("thinning", Segment)).new({
+local spool = part("spool", Segment, part("queue"), part("thinning", Segment), part("pool", Segment)).new({
 	dir = spool_dir,
 	boot = boot,
 	started = os.time(),
@@ -211,6 +212,7 @@ core.register_on_joinplayer(function(player)
 end)
 
 local last_warning_us = 0
+local steps_untended = 0
 
 core.register_globalstep(function()
 	local began = micros()
@@ -219,7 +221,9 @@ core.register_globalstep(function()
 	recorder.folds:step(began, function()
 		return micros() - began < FOLD_BUDGET_US
 	end)
-	if not busy and micros() - began < TEND_BUDGET_US then
+	steps_untended = steps_untended + 1
+	if not busy and (micros() - began < TEND_BUDGET_US or steps_untended >= TEND_EVERY) then
+		steps_untended = 0
 		spool:tend(began)
 	end
 	local own_us = micros() - began

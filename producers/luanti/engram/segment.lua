@@ -17,6 +17,23 @@ function Segment.type_of(line)
 	return line:match('"type" ?: ?"([^"]*)"},?$', -80) or "text"
 end
 
+-- What is_of_type() looks for: how each line of this type ends in a file, and how long that is at least.
+function Segment.ending_of(kind)
+	local pattern = '^"type" ?: ?"' .. kind:gsub("%W", "%%%0") .. '"},\n'
+	return {pattern = pattern, bytes = #'"type":""},\n' + #kind}
+end
+
+-- Whether the line that ends there is of this type; makes no string of it.
+function Segment.is_of_type(block, stop, ending)
+	for spaces = 0, 2 do
+		local _, found = block:find(ending.pattern, stop - ending.bytes - spaces + 1)
+		if found == stop then
+			return true
+		end
+	end
+	return false
+end
+
 local function value_of(kind)
 	return VALUE[kind] or Segment.HIGHEST_VALUE
 end
@@ -150,7 +167,7 @@ local function rewrite(segment, kept)
 end
 
 -- The segment that a file still holds, or nil, and the number of its broken lines.
-function Segment.find(dir, name)
+local function find(dir, name)
 	local segment = Segment.new({path = dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil})
 	local lines, bad, place = read_lines(segment.path)
 	if #lines == 0 then
@@ -167,6 +184,35 @@ function Segment.find(dir, name)
 		rewrite(segment, lines) -- so that a line that follows does not continue a broken one
 	end
 	return segment, bad
+end
+
+-- What an earlier run left in the folder, in order. Returns the segments, the number of broken lines, and the latest
+-- start of a run.
+function Segment.find_all(dir, names)
+	local found, torn, latest = {}, 0, 0
+	for _, name in ipairs(names) do
+		if name:find("^%d+%-%x+%-%d+%.ndjson$") or name:find("^%d+%-%x+%-%d+%.erase$") then
+			local segment, bad = find(dir, name)
+			torn, latest = torn + bad, math.max(latest, tonumber(name:match("^%d+")))
+			found[#found + 1] = segment
+		elseif name:find("%.part$") then
+			os.remove(dir .. "/" .. name)
+		end
+	end
+	table.sort(found, function(a, b)
+		return a.place < b.place or a.place == b.place and a.count > b.count
+	end)
+	local segments = {}
+	for _, segment in ipairs(found) do
+		local last = segments[#segments]
+		if last and last.place == segment.place then
+			-- The one with fewer lines is a copy that a kill interrupted, see thinning.lua.
+			os.remove(segment.path)
+		else
+			segments[#segments + 1] = segment
+		end
+	end
+	return segments, torn, latest
 end
 
 -- The lines without those that are gone.

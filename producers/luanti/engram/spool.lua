@@ -8,14 +8,14 @@
 -- To drop an event is to count it out: each event that comes to a full spool drops the oldest segment's of the lowest
 -- value there is, one type after another. The lines leave their files later, a part of one file in a server step: those
 -- of a segment that is sent before it is sent, others once a quarter of the file is dropped lines. The files therefore
--- hold at most a third more lines than the spool, and those of MAX_WORN segments; a restart after a kill finds them and
--- drops them again if the spool is then full.
+-- hold at most a third more lines than the spool, and those of MAX_WAITING segments; a restart after a kill finds them
+-- and drops them again if the spool is then full.
 --
--- To make a file costs a hundred times what a line costs, and a millisecond on some disks. A file whose segment was
--- answered for is therefore used again, see segment.lua; when the spool is idle, such files are emptied.
+-- Each server step has its share of the work, and no more: put(), due(), take() and done() make, empty and delete no
+-- file, but for put() where none was made ahead. That is left to pool.lua, and to tend() the one part of it in a step.
 
--- segment.lua, queue.lua and thinning.lua, which the loader hands over.
-local Segment, Queue, Thinning = ...
+-- segment.lua, queue.lua, thinning.lua and pool.lua, which the loader hands over.
+local Segment, Queue, Thinning, Pool = ...
 
 local Spool = {}
 Spool.__index = Spool
@@ -26,16 +26,16 @@ Spool.MAX_EVENTS = 199
 Spool.MAX_BYTES = 64 * 1024
 -- Events kept in memory alone, when the world's folder cannot be written.
 Spool.MAX_UNSAVED = 5000
--- Files that wait for their next segment, and the size up to which they may.
-local MAX_FREE = 2
-local MAX_REUSED_BYTES = 512 * 1024
 local IDLE_US = 2e6
--- Segments that wait to be thinned; where there are more, each event that comes does a part of that work too.
-local MAX_WORN = 16
+-- A larger request is read or joined in the step before the one that sends it.
+local MAX_BYTES_AT_ONCE = 16 * 1024
+-- Segments that wait to be thinned and files that wait to be deleted; where there are more, each event that comes does
+-- a part of that work too.
+local MAX_WAITING = 16
 
 -- options: dir, boot (hex), started (whole seconds), limit (events), list(dir) -> file names, log(level, text).
 function Spool.new(options)
-	return setmetatable({
+	local self = setmetatable({
 		dir = options.dir,
 		started = options.started,
 		boot = options.boot,
@@ -43,8 +43,6 @@ function Spool.new(options)
 		list = options.list,
 		log = options.log,
 		queue = Queue.new(Segment.HIGHEST_VALUE),
-		worn = {},
-		free = {},
 		number = 0,
 		count = 0,
 		unsaved = 0,
@@ -52,52 +50,27 @@ function Spool.new(options)
 		dropped_total = 0,
 		dropped_types = {},
 	}, Spool)
-end
-
-local function discard(free)
-	Segment.close(free)
-	os.remove(free.path)
-end
-
-local function stop_thinning(segment)
-	if segment.thinning then
-		segment.thinning.source:close()
-		discard(segment.thinning.free)
-		segment.thinning = nil
-	end
+	self.pool = Pool.new(function()
+		return self:new_path("ndjson")
+	end)
+	self.thinning = Thinning.new(self.pool)
+	return self
 end
 
 -- Takes over what an earlier run left behind. Returns the number of events.
 function Spool:load()
-	local found, torn, latest = {}, 0, 0
-	for _, name in ipairs(self.list(self.dir)) do
-		if name:find("^%d+%-%x+%-%d+%.ndjson$") or name:find("^%d+%-%x+%-%d+%.erase$") then
-			local segment, bad = Segment.find(self.dir, name)
-			torn, latest = torn + bad, math.max(latest, tonumber(name:match("^%d+")))
-			found[#found + 1] = segment
-		elseif name:find("%.part$") then
-			os.remove(self.dir .. "/" .. name)
-		end
-	end
-	table.sort(found, function(a, b)
-		return a.place < b.place or a.place == b.place and a.count > b.count
-	end)
+	local found, torn, latest = Segment.find_all(self.dir, self.list(self.dir))
 	-- File names sort by time, even where a clock went back or a server started twice in one second.
 	self.started = math.max(self.started, latest + 1)
 	for _, segment in ipairs(found) do
-		local last = self.queue.last
-		if last and last.place == segment.place then
-			-- The one with fewer lines is a copy that a kill interrupted, see thinning.lua.
-			os.remove(segment.path)
-		else
-			self.queue:push(segment)
-			self.count = self.count + (segment.erase and 0 or segment.count)
-		end
+		self.queue:push(segment)
+		self.count = self.count + (segment.erase and 0 or segment.count)
 	end
 	-- The server loads: now this may take its time.
 	self:shed()
-	self:open_ahead()
-	self:open_ahead()
+	self.pool:settle()
+	repeat
+	until not self.pool:tend()
 	if torn > 0 then
 		self.log("warning", ("spool: left out %d incomplete lines"):format(torn))
 	end
@@ -111,14 +84,14 @@ end
 
 function Spool:begin(erase)
 	local segment = Segment.new({lines = {}, erase = erase, saved = true})
-	local free = not erase and table.remove(self.free)
-	if free then
-		segment.path, segment.file, segment.used = free.path, free.file, free.used
-		self.number = self.number + 1
+	if erase then
+		segment.path = self:new_path("erase")
+		segment.file = io.open(segment.path, "ab")
 	else
-		segment.path = self:new_path(erase and "erase" or "ndjson")
-		segment.file, segment.used = io.open(segment.path, "ab"), 0
+		local free = self.pool:take()
+		segment.path, segment.file, segment.used = free.path, free.file, free.used
 	end
+	self.number = self.number + 1
 	segment.number = self.number
 	if not Segment.mark(segment, segment.number) then
 		self:unsave(segment)
@@ -159,8 +132,8 @@ function Spool:put(line, now_us)
 		self.unsaved = self.unsaved + 1
 	end
 	self:shed()
-	if #self.worn > MAX_WORN then
-		self:thin_next()
+	if self.thinning:backlog() + self.pool:backlog() > MAX_WAITING then
+		self:tidy_up()
 	end
 end
 
@@ -220,75 +193,44 @@ function Spool:tidy(segment)
 	elseif segment.count == 0 then
 		self.queue:remove(segment)
 		self:release(segment)
-	elseif Segment.is_worn(segment) and not segment.waits then
-		segment.waits = true
-		self.worn[#self.worn + 1] = segment
+	elseif Segment.is_worn(segment) then
+		self.thinning:add(segment)
 	end
-end
-
--- One part of the work on the segment that has waited longest to be thinned.
-function Spool:thin_next()
-	local segment = self.worn[1]
-	if segment.removed or self:thin(segment) then
-		segment.waits = nil
-		table.remove(self.worn, 1)
-	end
-end
-
--- One part of the work on this segment. Returns true when nothing is left to do.
-function Spool:thin(segment)
-	if not segment.gone or segment.stuck then
-		return true
-	elseif not segment.saved then
-		Segment.thin(segment)
-		return true
-	elseif not segment.thinning then
-		if #self.free == 0 then
-			self:open_ahead()
-			return false
-		end
-		local free = table.remove(self.free)
-		segment.thinning = Thinning.new(segment, free)
-		if not segment.thinning then
-			discard(free)
-			segment.stuck = true
-		end
-		return segment.stuck == true
-	end
-	local state = segment.thinning:step()
-	if state == "done" then
-		local path, used = segment.thinning:finish()
-		segment.thinning = nil
-		self:recycle(path, used)
-		return not segment.gone
-	elseif not state then
-		-- It is sent without the dropped lines, but its file keeps them.
-		stop_thinning(segment)
-		segment.stuck = true
-	end
-	return segment.stuck == true
 end
 
 -- Whether there is something to send: a full segment, or one whose first event has waited interval_us. One that lost
--- events is thinned before, a part in each call, and loses no more.
+-- events or is large is made ready by tend() before, and loses no more. What was done or dropped leaves its file first:
+-- else a kill would send an erasure again after what came behind it.
 function Spool:due(now_us, interval_us)
 	local segment = self.queue.first
-	if not segment or segment == self.open and now_us - segment.began_us < interval_us then
+	if not segment or segment == self.open and now_us - segment.began_us < interval_us or self.pool:backlog() > 0 then
 		return false
-	elseif not segment.gone then
-		return true
 	elseif segment == self.open then
 		self:seal()
-		return false
 	end
-	segment.taken = true
-	-- tend() opens a file where none is free.
-	return (segment.thinning or #self.free > 0 or not segment.saved) and self:thin(segment) or false
+	segment.taken = not segment.removed
+	return segment.taken and (not segment.gone or segment.stuck) and
+		(segment.body or segment.bytes <= MAX_BYTES_AT_ONCE) and true or false
+end
+
+-- One part of the work on the segment that is sent next. Returns whether there was any.
+function Spool:make_ready()
+	local segment = self.queue.first
+	if not segment or not segment.taken or segment.body then
+		return false
+	elseif not segment.gone or segment.stuck then
+		segment.body = Segment.body_of(segment)
+	else
+		self.thinning:work_on(segment)
+	end
+	return true
 end
 
 -- The oldest segment, {count, body, erase, …}, or nil. body joins its lines with commas. It stays in the spool
 -- until done() is called. Clear taken when it could not be sent, so that it may be thinned.
 function Spool:take()
+	-- Only at shutdown is there any: see due().
+	self.pool:settle()
 	if self.open and self.open == self.queue.first then
 		self:seal()
 	end
@@ -306,27 +248,11 @@ function Spool:take()
 	return segment
 end
 
--- Keeps a file whose lines are done, or deletes it.
+-- Its file is free again.
 function Spool:release(segment)
-	stop_thinning(segment)
-	local used = segment.used and segment.used + segment.bytes or MAX_REUSED_BYTES
-	if segment.saved and used < MAX_REUSED_BYTES and #self.free < MAX_FREE and Segment.mark(segment) then
-		self.free[#self.free + 1] = {path = segment.path, file = segment.file, used = used}
-		segment.file = nil
-	else
-		Segment.close(segment)
-		self:recycle(segment.path, segment.saved and not segment.erase and segment.used)
-	end
-end
-
--- Empties a file, which is cheaper than to delete it and to make another, or deletes it. The name of one of an earlier
--- run, which has no use, is no place for this run's segments.
-function Spool:recycle(path, used)
-	if used and #self.free < MAX_FREE then
-		self.free[#self.free + 1] = {path = path, file = io.open(path, "wb"), used = 0}
-	else
-		os.remove(path)
-	end
+	self.thinning:stop(segment)
+	-- The name of one of an earlier run, which has no use, is no place for this run's segments.
+	self.pool:give(segment, segment.saved and segment.used and segment.used + segment.bytes)
 end
 
 -- The segment was answered for: its lines go.
@@ -342,32 +268,21 @@ function Spool:done(segment)
 	end
 end
 
-function Spool:open_ahead()
-	local path = self:new_path("ndjson")
-	self.free[#self.free + 1] = {path = path, file = io.open(path, "ab"), used = 0}
+-- One part of the work on files.
+function Spool:tidy_up()
+	return self.pool:tend() or self:make_ready() or self.thinning:work()
 end
 
--- Work for a step with little else to do: opens a file ahead, so that no event waits for that; thins a segment; and
--- once the spool has been idle, empties files whose lines are done. At most one file in a call.
+-- Work for a step with little else to do: one file is made, emptied or deleted, or one part is done of what makes a
+-- segment ready or thins it. Once the spool has been idle, files whose lines are done are emptied.
 function Spool:tend(now_us)
-	if #self.free == 0 then
-		return self:open_ahead()
-	elseif #self.worn > 0 then
-		return self:thin_next()
-	elseif self.queue.first then
+	if self:tidy_up() or self.queue.first then
 		self.idle_us = nil
 		return
 	end
 	self.idle_us = self.idle_us or now_us
-	if now_us - self.idle_us < IDLE_US then
-		return
-	end
-	for _, free in ipairs(self.free) do
-		if free.used > 0 then
-			free.file:close()
-			free.file, free.used = io.open(free.path, "wb"), 0
-			return
-		end
+	if now_us - self.idle_us >= IDLE_US then
+		self.pool:empty_one()
 	end
 end
 
@@ -375,17 +290,12 @@ end
 function Spool:close()
 	self:seal()
 	for segment in self.queue:each() do
-		repeat
-		until self:thin(segment)
+		while not self.thinning:work_on(segment) do
+			self.pool:tend()
+		end
 		Segment.close(segment)
 	end
-	for _, free in ipairs(self.free) do
-		if free.file then
-			free.file:close()
-		end
-		os.remove(free.path)
-	end
-	self.free = {}
+	self.pool:close()
 end
 
 -- How many events were dropped since the last call, and of which types; nil when none were.
@@ -401,10 +311,11 @@ end
 -- Puts one line into the next segment to be sent, ahead of the backlog.
 function Spool:put_first(line, now_us)
 	local segment = self.queue.first
-	if not segment or segment == self.open or segment.erase or segment.taken or not segment.saved then
+	if not segment or segment == self.open or segment.erase or segment.taken or not segment.saved
+		or segment.former and not segment.former.over then
 		return self:put(line, now_us)
 	end
-	stop_thinning(segment)
+	self.thinning:stop(segment)
 	segment.file = segment.file or io.open(segment.path, "ab")
 	if not Segment.write(segment, line) then
 		return self:put(line, now_us)

@@ -105,7 +105,7 @@ end
 
 function fake.spool()
 	local segment = fake.load("segment")
-	return fake.load("spool", segment, fake.load("queue"), fake.load("thinning", segment))
+	return fake.load("spool", segment, fake.load("queue"), fake.load("thinning", segment), fake.load("pool", segment))
 end
 
 return fake

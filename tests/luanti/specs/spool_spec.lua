@@ -151,22 +151,94 @@ describe("spool", function()
 		assert.are.equal(table.concat({line(1), line(2), line(3)}, ","), open():take().body)
 	end)
 
-	it("sends whole lines also when those that were dropped cannot leave the file", function()
-		local spool = open(300)
-		fill(spool, 1, 199)
-		for _, name in ipairs(list()) do
-			os.execute("mkdir '" .. dir .. "/" .. name .. ".part'")
+	describe("when dropped lines cannot leave the file", function()
+		local kept = {}
+		for n = 1, 199 do
+			kept[#kept + 1] = n % 3 ~= 0 and n or nil
 		end
-		fill(spool, 200, 300)
-		fill(spool, 301, 398, "dig")
-		fill(spool, 399, 500)
-		spool:done(spool:take())
-		local second = spool:take()
-		assert.is_true(second.count < 199)
-		for item in second.body:gmatch("[^\n]+") do
-			assert.truthy(item:find('^{"n":.*},?$'))
+
+		local function fill_three(spool)
+			for n = 1, 199 do
+				spool:put(line(n, n % 3 == 0 and "dig" or "chat"), 0)
+			end
+			fill(spool, 200, 400, "chat")
 		end
-		os.execute("rmdir '" .. dir .. "'/*.part")
+
+		-- The segment that is sent first holds what was kept, in whole lines, and leaves no file behind.
+		local function sends_the_rest(spool)
+			assert.is_false(spool:due(0, 0))
+			for _ = 1, 20 do
+				spool:tend(0)
+			end
+			assert.is_true(spool:due(0, 0))
+			local segment = spool:take()
+			assert.is_true(segment.stuck)
+			assert.are.equal(#kept, segment.count)
+			local lines = {}
+			for _, n in ipairs(kept) do
+				lines[#lines + 1] = line(n, "chat")
+			end
+			assert.are.equal(table.concat(lines, ","), segment.body)
+			spool:done(segment)
+			drain(spool)
+			spool:close()
+			assert.are.same({}, list())
+			assert.are.equal(0, spool.count)
+		end
+
+		it("sends the others, when they are not where they should be", function()
+			local file = io.open(dir .. "/000000000001-aa-00000001.ndjson", "wb")
+			file:write("#1\n")
+			for n = 1, 199 do
+				file:write(line(n, n % 3 == 0 and "dig" or "chat"), "\n") -- no comma
+			end
+			file:close()
+			local spool = open(250)
+			fill(spool, 200, 316, "chat")
+			assert.are.equal(66, spool.dropped_total)
+			sends_the_rest(spool)
+		end)
+
+		it("sends the others, when their types are not at their ends", function()
+			local file = io.open(dir .. "/000000000001-aa-00000001.ndjson", "wb")
+			file:write("#1\n")
+			for n = 1, 199 do
+				file:write('{"n":', n, "},\n")
+			end
+			file:close()
+			local spool = open(250)
+			fill(spool, 200, 316, "chat")
+			for _ = 1, 20 do
+				spool:due(0, 0)
+				spool:tend(0)
+			end
+			assert.is_true(spool:due(0, 0))
+			assert.are.same(range(67, 316), drain(spool))
+		end)
+
+		-- A disk that is full while a line before was still written.
+		it("sends the others, when the copy cannot be begun", function()
+			local spool = open(334)
+			fill_three(spool)
+			while spool.pool:tend() do end
+			for _, free in ipairs(spool.pool.free) do
+				free.file:close()
+				free.file = io.open("/dev/full", "ab")
+			end
+			sends_the_rest(spool)
+		end)
+
+		it("sends the others, when the copy cannot be ended", function()
+			local spool = open(334)
+			fill_three(spool)
+			while not spool.queue.first.copy do
+				spool:tend(0)
+			end
+			local copy = spool.queue.first.copy
+			copy.free.file:close()
+			copy.free.file = io.open("/dev/full", "ab")
+			sends_the_rest(spool)
+		end)
 	end)
 
 	it("reads a backlog from files that are used again as it would join its lines", function()
@@ -183,17 +255,87 @@ describe("spool", function()
 		assert.are.equal(wanted, open(nil, "b1"):take().body)
 	end)
 
-	it("opens a file ahead while others wait", function()
+	it("opens two files ahead while others wait", function()
 		local spool = open()
 		fill(spool, 1, 210)
 		assert.are.equal(2, #list())
 		spool:tend(0)
 		assert.are.equal(3, #list())
 		spool:tend(0)
-		assert.are.equal(3, #list())
-		fill(spool, 211, 410)
-		assert.are.equal(3, #list())
-		assert.are.same(range(1, 410), drain(spool))
+		spool:tend(0)
+		assert.are.equal(4, #list())
+		fill(spool, 211, 590)
+		assert.are.equal(4, #list())
+		assert.are.same(range(1, 590), drain(spool))
+	end)
+
+	describe("in one server step", function()
+		local open_file, remove, rename = io.open, os.remove, os.rename
+		local done_to_files
+
+		-- luacheck: push ignore 122
+		-- Counts the files that are made, emptied, deleted or renamed. A file that is there and only continued is none.
+		before_each(function()
+			done_to_files = 0
+			io.open = function(path, mode)
+				local there = open_file(path, "rb")
+				if there then
+					there:close()
+				end
+				if mode:find("w") or mode:find("a") and not there then
+					done_to_files = done_to_files + 1
+				end
+				return open_file(path, mode)
+			end
+			os.remove = function(path)
+				done_to_files = done_to_files + 1
+				return remove(path)
+			end
+			os.rename = function(...)
+				done_to_files = done_to_files + 1
+				return rename(...)
+			end
+		end)
+
+		after_each(function()
+			io.open, os.remove, os.rename = open_file, remove, rename
+		end)
+		-- luacheck: pop
+
+		local function count(work, ...)
+			done_to_files = 0
+			local result = work(...)
+			return done_to_files, result
+		end
+
+		it("does something to one file at most, and to none where events come, go and are sent", function()
+			local spool = open(1500)
+			local tended, sent = 0, 0
+			local function step()
+				local files = count(spool.tend, spool, 0)
+				assert.is_true(files <= 1)
+				tended = tended + files
+			end
+			for n = 1, 3000 do
+				assert.are.equal(0, (count(spool.put, spool, line(n, n % 3 == 0 and "chat" or "dig"), 0)))
+				if n % 4 == 0 then
+					step()
+				end
+			end
+			while spool.queue.first do
+				local files, due = count(spool.due, spool, 0, 0)
+				assert.are.equal(0, files)
+				if due then
+					local taken, segment = count(spool.take, spool)
+					assert.are.same({0, 0}, {taken, (count(spool.done, spool, segment))})
+					sent = sent + segment.count
+				else
+					step()
+				end
+			end
+			assert.are.equal(1500, sent)
+			assert.is_true(tended > 10)
+		end)
 	end)
 
 	it("keeps the order of what was thinned over a restart", function()
@@ -294,21 +436,27 @@ describe("spool", function()
 		end)
 
 		it("thins a segment in parts, and is whole between them", function()
+			local function long(n)
+				return ('{"n":%d,"text":"%s","type":"%s"}'):format(n, ("x"):rep(200 + n % 90), kind_of(n))
+			end
 			local spool = open(400)
-			put(spool, 1, 460)
+			for n = 1, 460 do
+				spool:put(long(n), 0)
+			end
 			local parts = 0
 			while not spool:due(0, 0) do
 				parts = parts + 1
-				put(spool, 460 + parts, 460 + parts)
+				spool:tend(0)
+				spool:put(long(460 + parts), 0)
 			end
-			assert.is_true(parts > 0)
+			assert.is_true(parts > 6)
 			local kept = {}
-			for n in spool:take().body:gmatch('"n":(%d+)') do
-				kept[#kept + 1] = tonumber(n)
-				assert.is_true(kind_of(kept[#kept]) ~= "dig" or #kept > 1)
+			for n = 1, 199 do
+				kept[#kept + 1] = kind_of(n) ~= "dig" and long(n) or nil
 			end
-			assert.are.equal(kept[#kept], 199)
+			assert.are.equal(table.concat(kept, ",\n"), spool:take().body)
 			assert.are.equal(400, spool.count)
+			assert.are.equal(400, #drain(open(400, "b1")))
 		end)
 
 		it("drops on while a segment is thinned", function()
@@ -322,22 +470,24 @@ describe("spool", function()
 		end)
 
 		it("takes a report into a segment that is being thinned", function()
-			for parts = 0, 4 do
-				local spool = open(600)
-				put(spool, 1, 1000)
-				for _ = 1, parts do
-					spool:tend(0)
+			for parts = 0, 9 do
+				for later = 0, 3, 3 do
+					local spool = open(400)
+					put(spool, 1, 620)
+					for _ = 1, parts do
+						spool:tend(0)
+					end
+					spool:put_first(line(0, "spool_dropped"), 0)
+					for _ = 1, later do
+						spool:tend(0)
+					end
+					local found = 0
+					for _, n in ipairs(drain(open(10000, "b1"))) do
+						found = found + (n == 0 and 1 or 0)
+					end
+					assert.are.equal(1, found)
+					os.execute("rm -f '" .. dir .. "'/*")
 				end
-				spool:put_first(line(0, "spool_dropped"), 0)
-				for _ = 1, 20 do
-					spool:tend(0)
-				end
-				local found = 0
-				for _, n in ipairs(drain(open(10000, "b1"))) do
-					found = found + (n == 0 and 1 or 0)
-				end
-				assert.are.equal(1, found)
-				os.execute("rm -f '" .. dir .. "'/*")
 			end
 		end)
 
@@ -388,6 +538,28 @@ describe("spool", function()
 			second:done(segment)
 		end
 		assert.are.same({3, '{"agent_id":"npc:a"}', 3}, kinds)
+	end)
+
+	it("sends nothing behind an erasure while that could be sent again", function()
+		local function kinds(spool)
+			local found = {}
+			for segment in spool.queue:each() do
+				found[#found + 1] = segment.erase and "erase" or segment.count
+			end
+			return found
+		end
+		local spool = open()
+		fill(spool, 1, 3)
+		spool:put_erasure('{"agent_id":"npc:a"}')
+		fill(spool, 4, 6)
+		for _ = 1, 2 do
+			spool:done(spool:take())
+		end
+		assert.are.same({"erase", 3}, kinds(open(nil, "b1")))
+		assert.is_false(spool:due(0, 0))
+		spool:tend(0)
+		assert.is_true(spool:due(0, 0))
+		assert.are.same({3}, kinds(open(nil, "b2")))
 	end)
 
 	it("puts no events into the file of an erasure", function()
