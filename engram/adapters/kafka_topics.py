@@ -32,6 +32,7 @@ _AT_LEAST = ("max.message.bytes",)
 
 _SAFE_REPLICAS = 3
 _KNOWN_WITHIN_S = 5.0
+_READY_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +83,19 @@ async def ensure(connection: KafkaConnection, topics: Sequence[Topic], *, replic
     """
     await connection.check()
     with connection.translated("create topics"):
-        async with _admin(connection) as admin:
-            present = set(await admin.list_topics())
-            missing = [topic for topic in topics if topic.name not in present]
-            if missing:
-                await _create(admin, missing, replication)
-            for topic in topics:
-                await _check(admin, topic)
+        await _ensure(connection, topics, replication)
+
+
+# The controller is asked on a connection of its own, which a busy broker may not have taken yet.
+@stamina.retry(on=kafka.NodeNotReadyError, timeout=_READY_WITHIN_S, attempts=None, wait_max=0.5)
+async def _ensure(connection: KafkaConnection, topics: Sequence[Topic], replication: int) -> None:
+    async with _admin(connection) as admin:
+        present = set(await admin.list_topics())
+        missing = [topic for topic in topics if topic.name not in present]
+        if missing:
+            await _create(admin, missing, replication)
+        for topic in topics:
+            await _check(admin, topic)
 
 
 async def partitions_of(connection: KafkaConnection) -> Mapping[str, int]:
