@@ -6,6 +6,7 @@ All functions block, and belong in a thread. `stopped` breaks them off between t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import os
@@ -59,8 +60,12 @@ async def beats(task: asyncio.Task[T], every_s: float = 1.0) -> AsyncGenerator[N
 
 
 def taken_by(directory: Path) -> int:
-    """The space that the files of a directory take, in bytes, without their holes."""
-    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
+    """The space that what lies in a directory takes, in bytes, without holes."""
+    taken = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a journal that has done its work
+            taken += path.stat().st_blocks * 512
+    return taken
 
 
 def copy_tree(source: Path, target: Path, stopped: Stopped, *, without: Collection[str] = ()) -> None:
