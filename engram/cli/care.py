@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -99,14 +101,20 @@ class Display:
     """Progress bars on stderr, one for each thing that is done."""
 
     def __init__(self) -> None:
-        self._bars = terminal.progress()
-        self._ids: dict[str, TaskID] = {}
+        self._bars = terminal.progress(notes=True)
+        self._ids: dict[str, tuple[TaskID, float]] = {}
 
     def show(self, report: Progress) -> None:
-        """The bar of `report.doing`, as far as it is."""
+        """The bar of `report.doing`, as far as it is, its rate and the time that is left."""
         if report.doing not in self._ids:
-            self._ids[report.doing] = self._bars.add_task(report.doing, total=report.total)
-        self._bars.update(self._ids[report.doing], completed=report.done, total=report.total)
+            bar = self._bars.add_task(report.doing, total=report.total, note="")
+            self._ids[report.doing] = bar, time.monotonic()
+        bar, began = self._ids[report.doing]
+        rate = report.done / max(0.001, time.monotonic() - began)
+        note = f"{rate:,.0f} {report.unit}/s" if report.unit else ""
+        if report.left_s:
+            note += f", {timedelta(seconds=round(report.left_s))} left"
+        self._bars.update(bar, completed=report.done, total=report.total, note=note)
 
     def __enter__(self) -> Self:
         self._bars.start()

@@ -56,13 +56,15 @@ def table(columns: Mapping[str, str], rows: Sequence[Sequence[object]], title: s
     show(made)
 
 
-def progress() -> Progress:
-    """A progress bar on stderr, silent where stderr is no terminal."""
+def progress(*, notes: bool = False) -> Progress:
+    """A progress bar on stderr, silent where stderr is no terminal. `notes`: each task has a field `note`."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    if notes:
+        columns.append(TextColumn("{task.fields[note]}"))
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
