@@ -13,7 +13,7 @@ local HTTP_LINE = "secure.http_mods = engram"
 local CAPTURED = {"chat", "dig", "place", "craft", "punch", "damage", "death", "join", "leave", "kill"}
 -- Finished folds are written while a step has cost less than this; the rest waits for the next step.
 local FOLD_BUDGET_US = 300
--- To make a file may take a millisecond: only in a step that has cost no more than this, or else in every second.
+-- The spool is tended in a step that has cost no more than this, or else in every second.
 local TEND_BUDGET_US = 100
 local TEND_EVERY = 2
 -- Own work beyond this in one step is worth a warning, at most once a minute.
@@ -214,17 +214,27 @@ end)
 local last_warning_us = 0
 local steps_untended = 0
 
+local function tend(now_us)
+	steps_untended = 0
+	spool:tend(now_us)
+end
+
 core.register_globalstep(function()
 	local began = micros()
 	recorder.clock:now_ms()
-	local busy = sender and sender:step(began)
-	recorder.folds:step(began, function()
-		return micros() - began < FOLD_BUDGET_US
-	end)
 	steps_untended = steps_untended + 1
-	if not busy and (micros() - began < TEND_BUDGET_US or steps_untended >= TEND_EVERY) then
-		steps_untended = 0
-		spool:tend(began)
+	if spool:awaits_file() and steps_untended > 1 then
+		-- It may take a millisecond: this step does nothing else, and the next one all the rest.
+		tend(began)
+	else
+		local busy = sender and sender:step(began)
+		recorder.folds:step(began, function()
+			return micros() - began < FOLD_BUDGET_US
+		end)
+		local light = micros() - began < TEND_BUDGET_US
+		if not busy and not spool:awaits_file() and (light or steps_untended >= TEND_EVERY) then
+			tend(began)
+		end
 	end
 	local own_us = micros() - began
 	questions:step(began)

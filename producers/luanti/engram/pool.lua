@@ -67,6 +67,11 @@ function Pool:clear(spent)
 	spent.over = true
 end
 
+-- Whether a file waits to be emptied, deleted or made.
+function Pool:has_work()
+	return #self.spent > 0 or #self.free < WANTED
+end
+
 -- Empties, deletes or makes one file. Returns whether there was one.
 function Pool:tend()
 	if #self.spent > 0 then

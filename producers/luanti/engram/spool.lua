@@ -268,12 +268,17 @@ function Spool:done(segment)
 	end
 end
 
+-- Whether tend() would make, empty or delete a file: work that fills a server step.
+function Spool:awaits_file()
+	return self.pool:has_work()
+end
+
 -- One part of the work on files.
 function Spool:tidy_up()
 	return self.pool:tend() or self:make_ready() or self.thinning:work()
 end
 
--- Work for a step with little else to do: one file is made, emptied or deleted, or one part is done of what makes a
+-- Call it in steps with little else to do: one file is made, emptied or deleted, or one part is done of what makes a
 -- segment ready or thins it. Once the spool has been idle, files whose lines are done are emptied.
 function Spool:tend(now_us)
 	if self:tidy_up() or self.queue.first then
