@@ -133,7 +133,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 async def serve(runner: asyncio.Runner, data: Path) -> AsyncGenerator[Up]:
     async with open_parts(data) as runtime:
         gateway, recall, worker = Gateway.over(runtime), Reading(runtime), Worker(runtime)
-        app = embedded._application(runtime, gateway, recall, worker.indexer, Tail())
+        app = embedded._application(runtime, gateway, recall, worker, Tail())
         working = asyncio.create_task(worker.run())
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
