@@ -39,6 +39,7 @@ class Feed:
             parts.clock,
             parts.metrics,
             searched=self.counts,
+            pace=Pace(hurried=self.counts),
             donor=lambda: None if (donor := parts.versions.kindred(version)) is None else donor.store,
         )
         self.indexer = Indexer(
@@ -49,7 +50,6 @@ class Feed:
             group=version.group,
             commit_interval_s=SHARED_COMMIT_INTERVAL_S if shared else COMMIT_INTERVAL_S,
             on_indexed=on_indexed,
-            pace=Pace(hurried=self.counts),
         )
         self._sweeper = Sweeper(
             version.store,

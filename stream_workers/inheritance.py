@@ -14,7 +14,7 @@ from engram.ports import Priority, Tombstone, VectorStore
 from engram.wiring import Version, WorkerParts
 from stream_workers.pace import Pace
 
-PAGE = 256
+PAGE = 32
 
 
 @dataclass(slots=True)

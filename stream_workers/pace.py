@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 SHARE = 0.5
-"""Of one processor, at most, for a batch that nobody waits for."""
+"""Of one processor, at most, for work that nobody waits for."""
 LONGEST_PAUSE_S = 1.0
+PIECE = 16
+"""So many memories are written at once: that stops an embedded store for a millisecond or two."""
+
+T = TypeVar("T")
 
 
 class Pace:
@@ -22,6 +27,14 @@ class Pace:
         """After so many seconds of work: rest long enough that it comes to its share of the time."""
         if not self._hurried():
             await asyncio.sleep(min(LONGEST_PAUSE_S, worked_s * (1 / self._share - 1)))
+
+    async def in_pieces(self, things: Sequence[T], work: Callable[[Sequence[T]], Awaitable[None]]) -> None:
+        """Do some work on all of them, piece by piece with a rest after each; at once if somebody is in a hurry."""
+        at, last = 0, len(things)
+        while at < last:
+            piece = things[at:] if self._hurried() else things[at : at + PIECE]
+            await self.during(work(piece))
+            at += len(piece)
 
     async def during(self, work: Awaitable[None]) -> None:
         """Do some work, and rest after it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from engram.ports import (
     VectorStore,
 )
 from engram.telemetry import Metrics
+from stream_workers.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class Pipeline:
     metrics: Metrics
     searched: Callable[[], bool] = lambda: True
     """Whether what it writes can be found: what is only made ready for later counts for nobody yet."""
+    pace: Pace = field(default_factory=Pace)
+    """How fast it embeds and inserts."""
     donor: Callable[[], VectorStore | None] = lambda: None
     """Another store that the same model has filled: a vector that lies there is not made again."""
 
@@ -119,7 +122,12 @@ class Pipeline:
                 await self.ledger.add(erasure)
                 await self.store.erase(erasure)
             kept = [row for row, memory in enumerate(batch.memories) if not self._is_gone(memory)]
-            refused = await self._insert(batch, kept)
+            refused: dict[int, str] = {}
+
+            async def insert(rows: Sequence[int]) -> None:
+                refused.update(await self._insert(batch, rows))
+
+            await self.pace.in_pieces(kept, insert)
             await self.store.bury(batch.tombstones)
         inserted = [batch.memories[row] for row in kept if row not in refused]
         letters = [
@@ -148,7 +156,9 @@ class Pipeline:
         donor = self.donor()
         known = [None] * len(memories) if donor is None else await donor.known(memories)
         new = [row for row, one in enumerate(known) if one is None]
+        began = time.perf_counter()
         made = await self.embedder.embed([memories[row].text for row in new], Priority.INGEST)
+        await self.pace.rest(time.perf_counter() - began)
         vectors = made.vectors
         truncated = dict(zip(new, made.truncated, strict=True))
         if len(new) < len(memories):

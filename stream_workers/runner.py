@@ -21,7 +21,6 @@ from engram.ports import Cache, DeadLetter, EventLog, Record, Subscription, Wate
 from stream_workers.finishing import Finishing, together
 from stream_workers.lag import Lag
 from stream_workers.offsets import Delivery, Offsets
-from stream_workers.pace import Pace
 from stream_workers.patience import Broken, Patience, Rejects
 from stream_workers.pipeline import Applied, Batch, Pipeline
 
@@ -78,7 +77,6 @@ class Indexer:
         commit_interval_s: float = COMMIT_INTERVAL_S,
         stuck_s: float = STUCK_S,
         on_indexed: Callable[[Sequence[Memory]], None] | None = None,
-        pace: Pace | None = None,
     ) -> None:
         self._event_log = log
         self._pipeline = pipeline
@@ -89,7 +87,6 @@ class Indexer:
         self._commit_interval_s = commit_interval_s
         self._stuck_s = stuck_s
         self._on_indexed = on_indexed
-        self._pace = pace or Pace()
         self._offsets = Offsets()
         self._finishing = Finishing(cache)
         self._committed: dict[int, int] = {}
@@ -195,7 +192,7 @@ class Indexer:
                 ahead.append(asyncio.create_task(self._next_batch(member)))
                 if prepared.batch.records:
                     self._metrics.batch_size.observe(len(prepared.batch.records))
-                    await self._pace.during(self._process(prepared))
+                    await self._process(prepared)
                 elif burst and await self._drained(member):
                     return
                 await self._lag.report(member, prepared.batch.records)
