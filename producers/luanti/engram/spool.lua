@@ -11,8 +11,8 @@
 -- hold at most a third more lines than the spool, and those of MAX_WAITING segments; a restart after a kill finds them
 -- and drops them again if the spool is then full.
 --
--- Each server step has its share of the work, and no more: put(), due(), take() and done() make, empty and delete no
--- file, but for put() where none was made ahead. That is left to pool.lua, and to tend() the one part of it in a step.
+-- Each server step has its share of the work: due(), take() and done() make, empty and delete no file, and put() does
+-- only where none was made ahead or too many wait. That is left to pool.lua and tend(), one file in a call.
 
 -- segment.lua, queue.lua, thinning.lua and pool.lua, which the loader hands over.
 local Segment, Queue, Thinning, Pool = ...
