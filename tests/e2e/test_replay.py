@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
-import math
 import os
-import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -26,21 +21,15 @@ from engram.adapters.edge_catalogue import EdgeCatalogue
 from engram.catalogue import Model
 from engram.cli.app import app
 from engram.errors import EngramError
-from engram.memories import Memory
-from engram.ports import Tombstone, VectorStore
-from engram.wiring import Runtime, open_runtime
-from stream_workers.judgement import behind
+from engram.wiring import open_runtime
 from stream_workers.worker import Worker
+from tests.alike import compare
 from tests.conftest import HASH
-from tests.fold import differences, fold, stored
 from tests.freshness import Freshness
+from tests.live import PATIENCE_S, Asking, LiveQueries, LiveWrites, ask_all, event, play, send
 from tests.processes import EngramProcess, clean_environment, running
 
 FIRST = "agent_memories"
-AGENTS = [f"npc:{number}" for number in range(48)]
-ERASED_AGENT, ERASED_PLAYER = AGENTS[3], "Wilhelmina"
-BATCH = 500
-PATIENCE_S = 120
 OTHER_DIM = 96
 
 Run = Callable[..., str]
@@ -59,49 +48,6 @@ def engram(monkeypatch: pytest.MonkeyPatch) -> Run:
         return ended.stdout + said + (ended.stderr if code else "")
 
     return run
-
-
-# --- what is played --------------------------------------------------------------------------------------------
-
-
-def event(number: int) -> dict[str, Any]:
-    """Every seventh is a player's, every 97th lives a second."""
-    return {
-        "id": f"e{number}",
-        "agent_id": AGENTS[number % len(AGENTS)],
-        "type": "sight",
-        "text": f"event number {number} near the mill",
-        "data": {"number": number},
-        "player": ERASED_PLAYER if number % 7 == 0 else f"player-{number % 5}",
-        "ttl": 1 if number % 97 == 0 else 0,
-    }
-
-
-def send(client: httpx2.Client, events: Sequence[dict[str, Any]], *, wait: bool = False) -> list[str]:
-    while True:
-        path = "/v1/events?wait=indexed&timeout_ms=100000" if wait else "/v1/events"
-        answer = client.post(path, json={"server": "s", "events": events})
-        if answer.status_code == 429:
-            time.sleep(answer.json()["retry_after_ms"] / 1000)
-            continue
-        assert answer.status_code == (200 if wait else 202), answer.text
-        return answer.json()["ids"]
-
-
-def play(url: str, count: int) -> None:
-    """Events, the first of them once more with other words, deletes, an agent and a player erased, a new life."""
-    with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
-        ids: list[str] = []
-        for first in range(0, count, BATCH):
-            ids += send(client, [event(number) for number in range(first, min(first + BATCH, count))])
-        send(client, [event(number) | {"text": f"once more {number}"} for number in range(BATCH)])
-        for number in range(5, count, count // 60):
-            agent = AGENTS[number % len(AGENTS)]
-            assert client.delete(f"/v1/memories/{ids[number]}", params={"agent_id": agent}).status_code == 202
-        assert client.delete(f"/v1/agents/{ERASED_AGENT}").status_code == 202
-        assert client.delete(f"/v1/players/{ERASED_PLAYER}").status_code == 202
-        later = [event(number) | {"player": None, "ttl": 0} for number in range(count, count + 200)]
-        send(client, later, wait=True)
 
 
 def reports(url: str, task: str, **arguments: object) -> Iterator[dict[str, Any]]:
@@ -127,183 +73,22 @@ def killed_while_replaying(process: EngramProcess, to: str, told: int, **argumen
     process.start()
 
 
-# --- what is asked ---------------------------------------------------------------------------------------------
-
-QUESTIONS = [
-    {"agent_id": agent, "query": f"event number {number} near the mill", "k": 5}
-    for number, agent in enumerate(AGENTS[4:44])
-]
-
-
-def ask(client: httpx2.Client, question: dict[str, Any]) -> list[dict[str, Any]]:
-    answer = client.post("/v1/memories/search", json=question)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["memories"]
-
-
-def ask_all(url: str) -> list[list[dict[str, Any]]]:
-    with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
-        return [ask(client, question) for question in QUESTIONS]
-
-
-class LiveQueries:
-    """Asks at a steady pace beside everything else; `durations` in seconds, with the time at which each began."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.durations: list[tuple[float, float]] = []
-        self.wrong: list[str] = []
-
-    def p99(self, begin: float, end: float) -> float:
-        """In seconds, of those that began between two times of the monotonic clock."""
-        within = [took for at, took in self.durations if begin <= at < end]
-        return statistics.quantiles(within, n=100)[-1] if len(within) > 1 else math.nan
-
-    def _run(self) -> None:
-        with httpx2.Client(base_url=self._url, timeout=PATIENCE_S) as client:
-            for number in itertools.count():
-                if self._stopping.wait(0.05):
-                    return
-                began = time.monotonic()
-                question = QUESTIONS[number % len(QUESTIONS)] | {"query": f"unheard of {number}"}
-                with contextlib.suppress(httpx2.TransportError):  # it is killed now and then
-                    if (answer := client.post("/v1/memories/search", json=question)).status_code != 200:
-                        self.wrong.append(answer.text)
-                    self.durations.append((began, time.monotonic() - began))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join(PATIENCE_S)
-
-
-class LiveWrites:
-    """A game beside everything else: 200 events a second about agents of its own, nothing is waited for."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.accepted = 0
-
-    def _run(self) -> None:
-        with httpx2.Client(base_url=self._url, timeout=PATIENCE_S) as client:
-            for number in itertools.count():
-                if self._stopping.wait(0.1):
-                    return
-                agent = f"npc:live-{number % 8}"
-                events = [
-                    {"id": f"{number}-{n}", "agent_id": agent, "text": f"step {n} of {number}"}
-                    for n in range(20)
-                ]
-                with contextlib.suppress(httpx2.TransportError):
-                    self.accepted += len(send(client, events))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join(PATIENCE_S)
-
-
-def turned_under_queries(url: str, turn: Callable[[str], None], count: int) -> int:
-    """Ask so many questions while the alias turns to and fro; returns how often it turned."""
-    expected: dict[str, list[Any]] = {}
-    expected[FIRST] = ask_all(url)
+def turned_under_queries(url: str, turn: Callable[[str], None], count: int) -> None:
+    """Turn the alias to and fro until so many questions were answered."""
+    first = ask_all(url)
     turn("other")
-    expected["other"] = ask_all(url)
+    other = ask_all(url)
     turn(FIRST)
-    assert ask_all(url) == expected[FIRST]
-    for a, b in zip(expected[FIRST], expected["other"], strict=True):
+    assert ask_all(url) == first
+    for a, b in zip(first, other, strict=True):
         assert len(a) == len(b) == 5
         assert a[0] != b[0]  # scores of other vectors
-    enough = threading.Event()
-
-    def ask_on(share: range) -> list[str]:
-        wrong: list[str] = []
-        with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
-            for number in share:
-                at = number % len(QUESTIONS)
-                if number % 10 == 0:  # a batch as a whole, too
-                    answer = client.post("/v1/memories/search/batch", json={"searches": QUESTIONS[:8]})
-                    found = [one["memories"] for one in answer.json()["results"]]
-                    allowed = [each[:8] for each in expected.values()]
-                else:
-                    found = ask(client, QUESTIONS[at])
-                    allowed = [each[at] for each in expected.values()]
-                if found not in allowed:
-                    wrong.append(f"{number}: {found}")
-        return wrong
-
-    def turn_on() -> int:
-        turns = 0
-        while not enough.is_set() or turns < 2:
-            turn(["other", FIRST][turns % 2])
+    turns = 0
+    with Asking(url) as asking:
+        while asking.asked < count or turns < 4 or turns % 2:
+            turn(FIRST if turns % 2 else "other")
             turns += 1
-        if turns % 2:
-            turn(FIRST)
-        return turns
-
-    with ThreadPoolExecutor(5) as pool:
-        turning = pool.submit(turn_on)
-        asking = [pool.submit(ask_on, range(share, count, 4)) for share in range(4)]
-        try:
-            wrong = [one for each in asking for one in each.result()]
-        finally:
-            enough.set()
-        assert wrong == []
-        return turning.result()
-
-
-# --- what lies in the collections ------------------------------------------------------------------------------
-
-
-async def contents(store: VectorStore, now: float) -> dict[tuple[str, str], Memory | Tombstone]:
-    """All that lies there and has not expired."""
-    found: dict[tuple[str, str], Memory | Tombstone] = {}
-    after: str | None = None
-    while True:
-        page, after = await store.scan(after, 1000)
-        for one in page:
-            if isinstance(one, Tombstone):
-                found[one.agent_id, one.memory_id] = one
-            elif one.expires_at is None or one.expires_at > now:
-                found[one.agent_id, one.id] = one
-        if after is None:
-            return found
-
-
-async def compare(runtime: Runtime, names: Sequence[str]) -> int:
-    """All are what the log comes to, level, and equal to each other; returns how many memories they hold."""
-    versions = runtime.versions
-    listed = {one.name: one for one in await versions.refresh()}
-    opened = [await versions.version(listed[name]) for name in names]
-    for version in opened:
-        assert await behind(runtime, version, PATIENCE_S) == 0
-    now = runtime.clock.now()
-    truth = await fold(runtime.log, "the-fold")
-    assert differences(truth, await stored(opened[0].store, now), {}, now) == []
-    first = await contents(opened[0].store, now)
-    memories = [one for one in first.values() if isinstance(one, Memory)]
-    assert sum(isinstance(one, Tombstone) for one in first.values()) >= 60
-    for version in opened[1:]:
-        found = await contents(version.store, now)
-        assert found.keys() == first.keys(), version.name
-        assert [one for one in first if found[one] != first[one]] == [], version.name
-        if version.embedder.model_id != opened[0].embedder.model_id:
-            continue
-        there, here = await opened[0].store.known(memories), await version.store.known(memories)
-        pairs = [(a[0], b[0]) for a, b in zip(there, here, strict=True) if a is not None and b is not None]
-        assert len(pairs) == len(memories)
-        assert max(np.abs(a - b).max() for a, b in pairs) < 1e-3
-    return len(memories)
+    assert asking.wrong(first, other) == []
 
 
 async def compared(data: Path, names: Sequence[str]) -> int:
@@ -354,7 +139,7 @@ def test_built_anew_under_load(tmp_path: Path, engram: Run, count: int, at_once:
             assert (outcome["gate"], outcome["reasons"]) == ("passed", [])
             assert (outcome["model"], outcome["behind"]) == (f"hash-v1-{OTHER_DIM}", 0)
             assert (second["gate"], second["recall_at_10"]) == ("passed", 1.0)
-            assert turned_under_queries(url, turn, 1000) >= 2
+            turned_under_queries(url, turn, 1000)
             engram("alias", "swap", "other", url=url)
             engram("alias", "rollback", url=url)
         assert live.wrong == []

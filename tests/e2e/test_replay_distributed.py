@@ -1,0 +1,143 @@
+"""The index built anew in the distributed shape: the verb does it in a process of its own, the services follow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx2
+import pytest
+
+from deploy.local.cluster import Cluster
+from engram import settings
+from engram.wiring import open_worker
+from tests.alike import compare
+from tests.brokers import missing_is_skipped
+from tests.freshness import Freshness
+from tests.live import AGENTS, PATIENCE_S, Asking, LiveWrites, ask_all, event, send
+from tests.processes import clean_environment
+
+HASH = {"ENGRAM_EMBEDDER__KIND": "hash", "ENGRAM_LOG__PARTITIONS": "4"}
+EVENTS = 2000
+LATE_ERASED = AGENTS[2]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with missing_is_skipped():
+        cluster = Cluster(
+            tmp_path_factory.mktemp("cluster"), gateways=1, workers=2, queries=1, settings=HASH
+        ).start()
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def begun(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
+    """A verb with the settings of the services, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "engram.cli", *arguments, "--json"],
+        env=clean_environment(**_settings(cluster)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(verb: subprocess.Popen[str], code: int = 0) -> Any:
+    """What it has printed; what it has said where it had to fail."""
+    printed, said = verb.communicate(timeout=PATIENCE_S)
+    assert verb.returncode == code, f"{printed}\n{said}"
+    return said if code else json.loads(printed)
+
+
+def run(cluster: Cluster, *arguments: str, code: int = 0) -> Any:
+    return ended(begun(cluster, *arguments), code)
+
+
+def _settings(cluster: Cluster) -> Mapping[str, str]:
+    environment = cluster.workers[0].environment
+    return {name: value for name, value in environment.items() if name.startswith("ENGRAM_")}
+
+
+def erase(cluster: Cluster, agent: str) -> dict[str, Any]:
+    """The question that may never be answered with anything again."""
+    answer = httpx2.delete(f"{cluster.url}/v1/agents/{agent}", timeout=PATIENCE_S)
+    assert answer.status_code == 202, answer.text
+    question = {"agent_id": agent, "query": "near the mill", "k": 100}
+    after = {"after": answer.json()["token"], "wait_ms": 30_000}
+    found = httpx2.post(f"{cluster.url}/v1/memories/search", json=question | after, timeout=PATIENCE_S).json()
+    assert (found["fresh"], found["memories"]) == (True, [])
+    return question
+
+
+def nothing_left(cluster: Cluster, question: dict[str, Any]) -> None:
+    found = httpx2.post(f"{cluster.url}/v1/memories/search", json=question, timeout=PATIENCE_S).json()
+    assert found["memories"] == []
+
+
+def searched(cluster: Cluster) -> dict[str, bool]:
+    return {one["name"]: one["searched"] for one in run(cluster, "alias", "list")["collections"]}
+
+
+async def compared(cluster: Cluster, names: list[str]) -> int:
+    assert cluster.store is not None
+    chosen = settings.load(
+        log={"bootstrap": cluster.kafka.bootstrap, "partitions": 4},
+        store={"url": cluster.store.url, "grpc_port": cluster.store.grpc_port},
+        cache={"kind": "off"},
+        embedder={"kind": "hash"},
+    )
+    async with open_worker(chosen) as parts:
+        return await compare(parts, names, tombstones=0)
+
+
+def test_built_anew_by_the_verb_and_followed_by_all(cluster: Cluster) -> None:
+    url = cluster.url
+    with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
+        for first in range(0, EVENTS, 500):
+            events = [event(number) | {"ttl": 0} for number in range(first, first + 500)]
+            send(client, events, wait=first + 500 == EVENTS)
+    with LiveWrites(url) as writes, Freshness(url) as fresh:
+        replay = begun(cluster, "replay", "--to", "other", "--dim", "96")
+        early = erase(cluster, AGENTS[1])
+        outcome = ended(replay)
+        assert (outcome["gate"], outcome["reasons"], outcome["model"]) == ("passed", [], "hash-v1-96")
+        late = erase(cluster, LATE_ERASED)
+        [first, *_] = searched(cluster)
+        with Asking(url) as asking:
+            one = ask_all(url)
+            assert run(cluster, "alias", "swap") == {"searched": "other", "before": first}
+            other = ask_all(url)
+            for question in (early, late):
+                nothing_left(cluster, question)
+            assert run(cluster, "alias", "rollback") == {"searched": first, "before": "other"}
+            assert ask_all(url) == one
+        assert one[0][0] != other[0][0]
+        assert asking.wrong(one, other) == []
+        assert asking.asked > 0
+        for question in (early, late):
+            nothing_left(cluster, question)
+    assert (fresh.stale, fresh.errors) == ([], [])
+    assert fresh.finished > 0
+    assert writes.accepted > 0
+    assert asyncio.run(compared(cluster, [first, "other"])) > EVENTS * 0.9
+    assert "may still be under way" in run(cluster, "drop", "other", "--yes", code=1)
+    assert searched(cluster) == {first: True, "other": False}
+
+
+def test_what_is_dropped_is_gone_and_the_others_are_fed(cluster: Cluster) -> None:
+    with httpx2.Client(base_url=cluster.url, timeout=PATIENCE_S) as client:
+        send(client, [event(number) | {"ttl": 0} for number in range(EVENTS, EVENTS + 48)], wait=True)
+        assert run(cluster, "replay", "--to", "spare")["gate"] == "passed"
+        assert run(cluster, "drop", "spare", "--yes") == {"dropped": "spare", "dry_run": False}
+        send(client, [event(number) | {"ttl": 0} for number in range(EVENTS + 48, EVENTS + 96)], wait=True)
+        again = run(cluster, "replay", "--to", "spare", "--dim", "96")
+    # Made anew, by another model; nobody takes it for the one before.
+    assert (again["gate"], again["model"]) == ("passed", "hash-v1-96")
+    assert again["memories"]["new"] == again["memories"]["searched"] >= 96

@@ -1,0 +1,194 @@
+"""A game that is played beside a test, and the questions about it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Self
+
+import httpx2
+
+AGENTS = [f"npc:{number}" for number in range(48)]
+ERASED_AGENT, ERASED_PLAYER = AGENTS[3], "Wilhelmina"
+BATCH = 500
+PATIENCE_S = 120
+
+
+def event(number: int) -> dict[str, Any]:
+    """Every seventh is a player's, every 97th lives a second."""
+    return {
+        "id": f"e{number}",
+        "agent_id": AGENTS[number % len(AGENTS)],
+        "type": "sight",
+        "text": f"event number {number} near the mill",
+        "data": {"number": number},
+        "player": ERASED_PLAYER if number % 7 == 0 else f"player-{number % 5}",
+        "ttl": 1 if number % 97 == 0 else 0,
+    }
+
+
+def send(client: httpx2.Client, events: Sequence[dict[str, Any]], *, wait: bool = False) -> list[str]:
+    while True:
+        path = "/v1/events?wait=indexed&timeout_ms=100000" if wait else "/v1/events"
+        answer = client.post(path, json={"server": "s", "events": events})
+        if answer.status_code == 429:
+            time.sleep(answer.json()["retry_after_ms"] / 1000)
+            continue
+        assert answer.status_code == (200 if wait else 202), answer.text
+        return answer.json()["ids"]
+
+
+def play(url: str, count: int) -> None:
+    """Events, the first of them once more with other words, deletes, an agent and a player erased, a new life."""
+    with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
+        ids: list[str] = []
+        for first in range(0, count, BATCH):
+            ids += send(client, [event(number) for number in range(first, min(first + BATCH, count))])
+        send(client, [event(number) | {"text": f"once more {number}"} for number in range(BATCH)])
+        for number in range(5, count, count // 60):
+            agent = AGENTS[number % len(AGENTS)]
+            assert client.delete(f"/v1/memories/{ids[number]}", params={"agent_id": agent}).status_code == 202
+        assert client.delete(f"/v1/agents/{ERASED_AGENT}").status_code == 202
+        assert client.delete(f"/v1/players/{ERASED_PLAYER}").status_code == 202
+        later = [event(number) | {"player": None, "ttl": 0} for number in range(count, count + 200)]
+        send(client, later, wait=True)
+
+
+class LiveWrites:
+    """A game beside everything else: 200 events a second about agents of its own, nothing is waited for."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.accepted = 0
+
+    def _run(self) -> None:
+        with httpx2.Client(base_url=self._url, timeout=PATIENCE_S) as client:
+            for number in itertools.count():
+                if self._stopping.wait(0.1):
+                    return
+                agent = f"npc:live-{number % 8}"
+                events = [
+                    {"id": f"{number}-{n}", "agent_id": agent, "text": f"step {n} of {number}"}
+                    for n in range(20)
+                ]
+                with contextlib.suppress(httpx2.TransportError):
+                    self.accepted += len(send(client, events))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(PATIENCE_S)
+
+
+QUESTIONS = [
+    {"agent_id": agent, "query": f"event number {number} near the mill", "k": 5}
+    for number, agent in enumerate(AGENTS[4:44])
+]
+
+
+def ask(client: httpx2.Client, question: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = client.post("/v1/memories/search", json=question)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["memories"]
+
+
+def ask_all(url: str) -> list[list[dict[str, Any]]]:
+    with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
+        return [ask(client, question) for question in QUESTIONS]
+
+
+class LiveQueries:
+    """Asks at a steady pace beside everything else; `durations` in seconds, with the time at which each began."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.durations: list[tuple[float, float]] = []
+        self.wrong: list[str] = []
+
+    def p99(self, begin: float, end: float) -> float:
+        """In seconds, of those that began between two times of the monotonic clock."""
+        within = [took for at, took in self.durations if begin <= at < end]
+        return statistics.quantiles(within, n=100)[-1] if len(within) > 1 else math.nan
+
+    def _run(self) -> None:
+        with httpx2.Client(base_url=self._url, timeout=PATIENCE_S) as client:
+            for number in itertools.count():
+                if self._stopping.wait(0.05):
+                    return
+                began = time.monotonic()
+                question = QUESTIONS[number % len(QUESTIONS)] | {"query": f"unheard of {number}"}
+                with contextlib.suppress(httpx2.TransportError):  # it is killed now and then
+                    if (answer := client.post("/v1/memories/search", json=question)).status_code != 200:
+                        self.wrong.append(answer.text)
+                    self.durations.append((began, time.monotonic() - began))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(PATIENCE_S)
+
+
+class Asking:
+    """Asks all questions again and again, four at a time; every answer has to be right, and wholly of one collection."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(first,), daemon=True) for first in range(4)]
+        self._found: list[tuple[int, list[Any]]] = []
+        self._failed: list[str] = []
+
+    @property
+    def asked(self) -> int:
+        """How many answers there are by now."""
+        return len(self._found) + len(self._failed)
+
+    def wrong(self, *expected: list[list[dict[str, Any]]]) -> list[str]:
+        """What failed, and the answers that are those of no collection. `expected`: by `ask_all`, of each."""
+        strange = [
+            f"{number}: {found}"
+            for number, found in self._found
+            if found not in [each[:8] if number < 0 else each[number] for each in expected]
+        ]
+        return self._failed + strange
+
+    def _run(self, first: int) -> None:
+        with httpx2.Client(base_url=self._url, timeout=PATIENCE_S) as client:
+            for number in itertools.count(first, 4):
+                if self._stopping.is_set():
+                    return
+                try:
+                    if number % 10 == 0:  # a batch is answered by one collection, too
+                        answer = client.post("/v1/memories/search/batch", json={"searches": QUESTIONS[:8]})
+                        found = [one["memories"] for one in answer.json()["results"]]
+                        self._found.append((-1, found))
+                    else:
+                        at = number % len(QUESTIONS)
+                        self._found.append((at, ask(client, QUESTIONS[at])))
+                except Exception as error:  # noqa: BLE001 (whatever it is, the test is to hear of it)
+                    self._failed.append(repr(error))
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
