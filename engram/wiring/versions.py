@@ -142,6 +142,11 @@ class Versions:
     async def model(self, wanted: Model) -> Embedder:
         """The embedder of a model, loaded once. Raises Misconfigured."""
         if wanted.model_id not in self._embedders:
+            if wanted.kind is None:
+                raise Misconfigured(
+                    f"a collection was filled by {wanted.model_id}, and only ENGRAM_EMBEDDER__… says how to load"
+                    " that: set it back, or `engram drop` the collection"
+                )
             embedder = await self._load(wanted)
             if embedder.model_id != wanted.model_id:
                 raise Misconfigured(

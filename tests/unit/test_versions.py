@@ -112,9 +112,10 @@ async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_
         assert await runtime.watermarks.reached(await write(runtime, 25), PATIENCE_S)
 
 
-async def test_one_that_cannot_be_fed_stops_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["hash", None])  # None: filled by the model of settings that were changed
+async def test_one_that_cannot_be_fed_stops_no_other(tmp_path: Path, kind: str | None) -> None:
     async with working(tmp_path) as (runtime, worker):
-        await runtime.versions.catalogue.make("strange", Model("of-another-kind", 96, "hash", "x"), "run")
+        await runtime.versions.catalogue.make("strange", Model("of-another-kind", 96, kind), "run")
         other = await another(runtime)
         end = await write(runtime, 1)
         assert await other.watermarks.reached(end, PATIENCE_S)
