@@ -13,6 +13,9 @@ LONGEST_PAUSE_S = 1.0
 PIECE = 16
 """So many memories are written at once: that stops an embedded store for a millisecond or two."""
 
+COMMITS_LEFT_OUT = 5
+"""Between two commits: each flushes, which stops an embedded store for a tenth of a second or more."""
+
 T = TypeVar("T")
 
 
@@ -22,6 +25,12 @@ class Pace:
     def __init__(self, hurried: Callable[[], bool] = lambda: True, share: float = SHARE) -> None:
         self._hurried = hurried
         self._share = share
+        self._left_out = 0
+
+    def commits(self) -> bool:
+        """Whether this turn to commit is taken: everyone, unless nobody is in a hurry."""
+        self._left_out = 0 if self._hurried() else (self._left_out + 1) % (COMMITS_LEFT_OUT + 1)
+        return self._left_out == 0
 
     async def rest(self, worked_s: float) -> None:
         """After so many seconds of work: rest long enough that it comes to its share of the time."""

@@ -316,7 +316,8 @@ class Indexer:
             await asyncio.sleep(self._commit_interval_s)
             try:
                 await self._publish()
-                await self._commit(member)
+                if self._pipeline.pace.commits():
+                    await self._commit(member)
             except Unavailable as error:
                 _log.warning("commit postponed", error=str(error))
 

@@ -299,6 +299,15 @@ async def test_who_is_in_a_hurry_does_all_at_once() -> None:
     assert pieces == [100]
 
 
+async def test_commits_are_rare_as_long_as_nobody_is_in_a_hurry() -> None:
+    hurry = False
+    pace = Pace(hurried=lambda: hurry)
+    assert [pace.commits() for _ in range(12)] == ([False] * 5 + [True]) * 2
+    hurry = True
+    assert pace.commits()
+    assert pace.commits()
+
+
 async def test_others_rest_after_every_piece_until_there_is_a_hurry() -> None:
     pieces: list[int] = []
     turns: list[int] = []
