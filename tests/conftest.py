@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from engram.telemetry import set_up_logging
 from tests.processes import EngramProcess, running
@@ -17,6 +18,14 @@ HASH = {"ENGRAM_EMBEDDER__KIND": "hash"}
 def pytest_configure() -> None:
     """Log lines as a service writes them, so that their cost and their shape are the real ones."""
     set_up_logging("json", "warning")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A verb that runs in the test's own process sets up logging, on a stream that ends with the test."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture
