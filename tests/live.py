@@ -38,7 +38,9 @@ def send(client: httpx2.Client, events: Sequence[dict[str, Any]], *, wait: bool 
     while True:
         path = "/v1/events?wait=indexed&timeout_ms=60000" if wait else "/v1/events"
         answer = client.post(path, json={"server": "s", "events": events})
-        if answer.status_code == 429:
+        if (
+            answer.status_code in {429, 503} and time.monotonic() < deadline
+        ):  # a producer comes again, with the same ids
             time.sleep(answer.json()["retry_after_ms"] / 1000)
             continue
         if wait and answer.status_code == 202 and time.monotonic() < deadline:
