@@ -119,6 +119,11 @@ def _rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
+def _absolute(path: str) -> Path:
+    """The processes that are measured have working directories of their own."""
+    return Path(path).absolute()
+
+
 def main() -> None:
     """Measure the parts that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -128,7 +133,7 @@ def main() -> None:
         help="embedding store gateway system distributed limit batches reads mod (default: all)",
     )
     parser.add_argument("--json", type=Path, default=ROOT / "bench.json", help="where the figures go")
-    parser.add_argument("--data", type=Path, default=ROOT / "data", help="where the prepared model lies")
+    parser.add_argument("--data", type=_absolute, default=ROOT / "data", help="where the prepared model lies")
     options = parser.parse_args()
     parts = _parts(options.data)
     figures: dict[str, Any] = {"machine": {"cores": os.cpu_count(), "processor": platform.processor()}}
