@@ -37,7 +37,7 @@ ROUNDS = 3
 SHARE = 0.4
 """Of what the bare embedder can do alone: the rest of this machine is the broker's, the store's, the gateways'."""
 
-SHARES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SHARES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 SETTLED_S = 5.0
 
 
