@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from engram.care import Progress, Report
 from engram.memories import Memory
-from engram.ports import Priority, Tombstone, VectorStore
+from engram.ports import Tombstone, VectorStore
 from engram.wiring import Version, WorkerParts
+from stream_workers.embedding import embedded
 from stream_workers.pace import Pace
 
 PAGE = 32
@@ -77,17 +76,7 @@ class Inheritance:
 
     async def _insert(self, source: VectorStore, memories: Sequence[Memory]) -> None:
         embedder = self.heir.embedder
-        if embedder.model_id == self.parts.versions.current.embedder.model_id:
-            known = await source.known(memories)
-            rows = [(memory, one[0]) for memory, one in zip(memories, known, strict=True) if one is not None]
-            if rows:
-                await self.heir.store.insert(
-                    [memory for memory, _ in rows], np.stack([row for _, row in rows])
-                )
-            memories = [memory for memory, one in zip(memories, known, strict=True) if one is None]
-        if memories:
-            made = await embedder.embed([memory.text for memory in memories], Priority.INGEST)
-            marked = [
-                replace(memory, truncated=cut) for memory, cut in zip(memories, made.truncated, strict=True)
-            ]
-            await self.heir.store.insert(marked, made.vectors)
+        same = embedder.model_id == self.parts.versions.current.embedder.model_id
+        # The page as a whole is followed by a rest.
+        marked, vectors = await embedded(memories, embedder, source if same else None, Pace())
+        await self.heir.store.insert(marked, vectors)

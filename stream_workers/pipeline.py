@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,12 @@ from engram.ports import (
     DeadLetter,
     Embedder,
     ErasureLedger,
-    Priority,
     Record,
     Tombstone,
     VectorStore,
 )
 from engram.telemetry import Metrics
+from stream_workers import embedding
 from stream_workers.pace import Pace
 
 
@@ -104,7 +104,7 @@ class Pipeline:
                     erasures.append(envelope.erasure())
         found = [memory for memory, _ in memories.values()]
         with _Stage(self.metrics, "embed"):
-            embedded, vectors = await self._embed(found)
+            embedded, vectors = await embedding.embedded(found, self.embedder, self.donor(), self.pace)
         return Batch(
             records=records,
             memories=embedded,
@@ -150,28 +150,6 @@ class Pipeline:
         now = self.clock.now()
         for accepted_at in applied.acceptances:
             self.metrics.event_visible.observe(max(0.0, now - accepted_at))
-
-    async def _embed(self, memories: Sequence[Memory]) -> tuple[list[Memory], NDArray[np.float32]]:
-        """The memories, marked where the model saw only the beginning of their text, and their vectors."""
-        donor = self.donor()
-        known = [None] * len(memories) if donor is None else await donor.known(memories)
-        new = [row for row, one in enumerate(known) if one is None]
-        began = time.perf_counter()
-        made = await self.embedder.embed([memories[row].text for row in new], Priority.INGEST)
-        await self.pace.rest(time.perf_counter() - began)
-        vectors = made.vectors
-        truncated = dict(zip(new, made.truncated, strict=True))
-        if len(new) < len(memories):
-            vectors = np.zeros((len(memories), self.embedder.dim), np.float32)
-            vectors[new] = made.vectors
-            for row, one in enumerate(known):
-                if one is not None:
-                    vectors[row], truncated[row] = one
-        marked = [
-            replace(memory, truncated=True) if truncated[row] else memory
-            for row, memory in enumerate(memories)
-        ]
-        return marked, vectors
 
     async def _insert(self, batch: Batch, rows: Sequence[int]) -> dict[int, str]:
         """Insert those rows; halve what the store refuses until the culprits stand alone, and return them."""
