@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from engram.cli import collections, exports, keys, letters, serve, snapshots
+from engram.cli import collections, exports, keys, letters, options, serve, snapshots
+from engram.cli.options import LOCAL, AsJson, DataDir, QueryUrl, Yes
 from engram.cli.simulation import simulate
-
-LOCAL = "http://127.0.0.1:8080"
 
 app = typer.Typer(
     name="engram",
@@ -30,18 +29,11 @@ model_verbs = typer.Typer(no_args_is_help=True, help="The embedding model.")
 config_verbs = typer.Typer(no_args_is_help=True, help="The settings.")
 mod_verbs = typer.Typer(no_args_is_help=True, help="The Luanti mod.")
 
-WriteUrl = Annotated[
-    str, typer.Option("--url", envvar="ENGRAM_URL", help="The engram to write to.", show_default=True)
-]
+WriteUrl = Annotated[str, options.url("The engram to write to.")]
 ReadUrl = Annotated[
     str, typer.Option("--url", envvar=["ENGRAM_QUERY_URL", "ENGRAM_URL"], help="The engram to ask.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Agent = Annotated[str, typer.Argument(metavar="AGENT", help="Who remembers, such as npc:woodcutter-1.")]
-DataDir = Annotated[
-    Optional[Path],  # noqa: UP045 (typer reads it)
-    typer.Option("--data", help="The data directory. Default: ENGRAM_DATA_DIR."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -140,8 +132,8 @@ def search(
     """
     from engram.cli import by_hand, terminal
 
-    options = {"filters": terminal.json_object(filters, "--filters"), "min_score": min_score}
-    by_hand.search(url, agent, query, k, options, as_json=as_json)
+    conditions = {"filters": terminal.json_object(filters, "--filters"), "min_score": min_score}
+    by_hand.search(url, agent, query, k, conditions, as_json=as_json)
 
 
 @app.command(rich_help_panel=BY_HAND)
@@ -204,8 +196,8 @@ def erase(
         str | None, typer.Option(metavar="AGENT", help="Everything this agent remembers.")
     ] = None,
     player: Annotated[str | None, typer.Option(metavar="NAME", help="Everything about this player.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Yes = False,
+    dry_run: Annotated[bool, options.dry_run("Only say what would go.")] = False,
     url: WriteUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -228,10 +220,8 @@ def erase(
 def demo(
     seed: Annotated[int, typer.Option(help="Another seed is another village.")] = 1,
     questions: Annotated[int, typer.Option("-n", "--questions", help="How many are asked.", min=0)] = 12,
-    url: Annotated[str, typer.Option("--url", envvar="ENGRAM_URL", help="The engram to play into.")] = LOCAL,
-    query_url: Annotated[
-        str | None, typer.Option(envvar="ENGRAM_QUERY_URL", help="The engram to ask, where that is another.")
-    ] = None,
+    url: Annotated[str, options.url("The engram to play into.")] = LOCAL,
+    query_url: QueryUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Play a simulated village into a running engram, then ask its people.
@@ -267,7 +257,7 @@ def doctor(
     ] = None,
     canary: Annotated[bool, typer.Option(help="Write a memory that lives a minute, and find it.")] = True,
     data: DataDir = None,
-    url: Annotated[str, typer.Option("--url", envvar="ENGRAM_URL", help="The engram to look at.")] = LOCAL,
+    url: Annotated[str, options.url("The engram to look at.")] = LOCAL,
     as_json: AsJson = False,
 ) -> None:
     """Check everything that Engram needs, and say how to mend what is wrong.

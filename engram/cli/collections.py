@@ -8,15 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-LOCAL = "http://127.0.0.1:8080"
+from engram.cli.options import LOCAL, AsJson, DryRun, Url, Yes
 
 alias = typer.Typer(no_args_is_help=True, help="Which collection is searched.")
 cache = typer.Typer(no_args_is_help=True, help="The cache of answers.")
-
-Url = Annotated[str, typer.Option("--url", envvar="ENGRAM_URL", help="The engram that is taken care of.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
 def replay(

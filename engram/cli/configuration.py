@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from pydantic_settings import DotEnvSettingsSource
 
 from engram import settings as configuration
-from engram.cli import terminal
+from engram.cli import options, terminal
 
-_CLIENT = {"ENGRAM_URL": "http://127.0.0.1:8080", "ENGRAM_QUERY_URL": None, "ENGRAM_API_KEY": None}
+_CLIENT = {"ENGRAM_URL": options.LOCAL, "ENGRAM_QUERY_URL": None, "ENGRAM_API_KEY": None}
 _SECRETS = {"ENGRAM_API_KEY"}
 HIDDEN = "(hidden)"
 

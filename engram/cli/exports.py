@@ -10,7 +10,8 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from engram.cli.letters import LOCAL, AsJson
+from engram.cli import options
+from engram.cli.options import LOCAL, AsJson
 
 SHOWN_BAD_LINES = 10
 _BATCH_BYTES = 400 * 1024  # of lines; as strings of JSON at most twice that
@@ -34,7 +35,7 @@ def export(
     ] = None,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's. Default: every tenant's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    url: Annotated[str, typer.Option("--url", envvar="ENGRAM_URL", help="The engram to export.")] = LOCAL,
+    url: Annotated[str, options.url("The engram to export.")] = LOCAL,
     as_json: AsJson = False,
 ) -> None:
     """Write all memories, or some agents', into a file of JSON Lines (packed by zstd).
@@ -73,9 +74,7 @@ def import_(
         bool, typer.Option("--strict", help="Take nothing from a file with a bad line.")
     ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until all of it can be found.")] = True,
-    url: Annotated[
-        str, typer.Option("--url", envvar="ENGRAM_URL", help="The engram to import into.")
-    ] = LOCAL,
+    url: Annotated[str, options.url("The engram to import into.")] = LOCAL,
     as_json: AsJson = False,
 ) -> None:
     """Put exported memories back, each with its id, its acceptance and its expiry.

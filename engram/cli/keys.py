@@ -10,6 +10,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from engram.cli import options
+from engram.cli.options import AsJson, Yes
 from engram.http.access import Grant
 
 app = typer.Typer(
@@ -30,8 +32,6 @@ Days = Annotated[
     Optional[int],  # noqa: UP045 (typer reads it)
     typer.Option("--expires", metavar="DAYS", help="Days until it is no longer valid.", min=1, max=36_500),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _tenant(name: str) -> str:
@@ -98,7 +98,7 @@ def rotate(
 def revoke(
     key_id: KeyId,
     yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be closed.")] = False,
+    dry_run: Annotated[bool, options.dry_run("Only say what would be closed.")] = False,
     file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:

@@ -8,17 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-LOCAL = "http://127.0.0.1:8080"
+from engram.cli import options
+from engram.cli.options import LOCAL, AsJson, DryRun, Yes
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: records that cannot be processed.")
 
-Url = Annotated[str, typer.Option("--url", envvar="ENGRAM_URL", help="The engram whose letters these are.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Url = Annotated[str, options.url("The engram whose letters these are.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `engram dlq ls` shows them.")]
 Every = Annotated[bool, typer.Option("--all", help="Every letter.")]
 Reason = Annotated[str | None, typer.Option(help="Only those of this reason, such as undecodable.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
 @app.command()

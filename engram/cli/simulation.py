@@ -9,7 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
-LOCAL = "http://127.0.0.1:8080"
+from engram.cli import options
+from engram.cli.options import LOCAL, AsJson, QueryUrl
 
 
 def simulate(
@@ -24,11 +25,9 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed: the same events, ids and texts.")] = 1,
     url: Annotated[
         Optional[list[str]],  # noqa: UP045 (typer reads it)
-        typer.Option("--url", envvar="ENGRAM_URL", help=f"A gateway; several take turns. Default: {LOCAL}."),
+        options.url(f"A gateway; several take turns. Default: {LOCAL}."),
     ] = None,
-    query_url: Annotated[
-        str | None, typer.Option(envvar="ENGRAM_QUERY_URL", help="The engram to ask, where that is another.")
-    ] = None,
+    query_url: QueryUrl = None,
     queries: Annotated[float, typer.Option(help="Questions a second, meanwhile.", min=0)] = 0.0,
     repeat: Annotated[
         float, typer.Option(help="The share of questions that were asked before.", min=0, max=1)
@@ -54,8 +53,8 @@ def simulate(
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="End with 0 even if events are lost.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    dry_run: Annotated[bool, options.dry_run("Only say what would be sent.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send the events of many game servers and thousands of agents through real gateways, and measure.
 

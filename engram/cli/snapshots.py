@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engram.cli import options
+from engram.cli.options import LOCAL, AsJson
+
 if TYPE_CHECKING:
     from engram.settings import Settings
-
-LOCAL = "http://127.0.0.1:8080"
 
 _UNITS = ("bytes", "KB", "MB", "GB")
 
@@ -27,8 +28,8 @@ def snapshot(
             " Default: one named by the time, in ENGRAM_SNAPSHOT__DIR.",
         ),
     ] = None,
-    url: Annotated[str, typer.Option("--url", envvar="ENGRAM_URL", help="The engram to copy.")] = LOCAL,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    url: Annotated[str, options.url("The engram to copy.")] = LOCAL,
+    as_json: AsJson = False,
 ) -> None:
     """Take a snapshot of a running engram, while it goes on working.
 
@@ -63,8 +64,8 @@ def restore(
             help="The old data directory, if it is still there: what was erased or deleted since is forgotten again.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the snapshot.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    dry_run: Annotated[bool, options.dry_run("Only check the snapshot.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put a snapshot into an empty data directory; no engram may run in it.
 
