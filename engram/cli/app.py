@@ -1,4 +1,7 @@
-"""The verbs and their options. What they do lies beside, imported when a verb runs: help must be instant."""
+"""All verbs, and the options of those without a module for them.
+
+What they do lies beside, imported when a verb runs: help must be instant.
+"""
 
 # ruff: noqa: D301, FBT002, PLC0415, PLR0917 (signatures are what users type; the rest: see above)
 
@@ -9,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from engram.cli import collections, exports, keys, letters, options, serve, snapshots
-from engram.cli.options import LOCAL, AsJson, DataDir, QueryUrl, Yes
+from engram.cli import collections, exports, keys, letters, memories, options, serve, snapshots
+from engram.cli.options import LOCAL, AsJson, DataDir, QueryUrl
 from engram.cli.simulation import simulate
 
 app = typer.Typer(
@@ -28,12 +31,6 @@ app = typer.Typer(
 model_verbs = typer.Typer(no_args_is_help=True, help="The embedding model.")
 config_verbs = typer.Typer(no_args_is_help=True, help="The settings.")
 mod_verbs = typer.Typer(no_args_is_help=True, help="The Luanti mod.")
-
-WriteUrl = Annotated[str, options.url("The engram to write to.")]
-ReadUrl = Annotated[
-    str, typer.Option("--url", envvar=["ENGRAM_QUERY_URL", "ENGRAM_URL"], help="The engram to ask.")
-]
-Agent = Annotated[str, typer.Argument(metavar="AGENT", help="Who remembers, such as npc:woodcutter-1.")]
 
 
 def _version(wanted: bool) -> None:
@@ -56,164 +53,8 @@ def engram(
 for verb in (serve.up, serve.gateway, serve.worker, serve.query):
     app.command(rich_help_panel="Run")(verb)
 app.command("simulate", rich_help_panel="Run")(simulate)
-
-
-# --- by hand -------------------------------------------------------------------------------------------------
-
-BY_HAND = "By hand"
-
-
-@app.command(rich_help_panel=BY_HAND)
-def put(
-    agent: Agent,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What is remembered; - reads it from stdin.")],
-    kind: Annotated[str | None, typer.Option("--type", help="What kind of event it was.")] = None,
-    ttl: Annotated[
-        float | None, typer.Option(help="Seconds until it is forgotten, 0 = never.", min=0)
-    ] = None,
-    importance: Annotated[float | None, typer.Option(help="From 0 to 10.", min=0, max=10)] = None,
-    metadata: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Fields that filters can ask for.")
-    ] = None,
-    player: Annotated[str | None, typer.Option(help="Whom it is about; stored as a pseudonym.")] = None,
-    event_id: Annotated[
-        str | None, typer.Option("--id", help="Your own id: the same one again makes no second memory.")
-    ] = None,
-    wait: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Wait until it can be found; 0 = don't.", min=0, max=60)
-    ] = 5.0,
-    url: WriteUrl = LOCAL,
-    as_json: AsJson = False,
-) -> None:
-    """Write one memory and print its id.
-
-    \b
-    engram put npc:woodcutter-1 "pine trees stand north of the lake"
-    engram put npc:guard-2 "a thief ran west" --importance 9 --ttl 3600
-    engram put npc:smith "sold a sword" --type trade --metadata '{"price": 12}'
-    """
-    from engram.cli import by_hand, terminal
-    from engram.client import Event
-
-    event = Event()
-    if kind is not None:
-        event["type"] = kind
-    if ttl is not None:
-        event["ttl"] = ttl
-    if importance is not None:
-        event["importance"] = importance
-    if player is not None:
-        event["player"] = player
-    if event_id is not None:
-        event["id"] = event_id
-    if (fields := terminal.json_object(metadata, "--metadata")) is not None:
-        event["metadata"] = fields
-    by_hand.put(url, agent, text, event, wait_s=wait, as_json=as_json)
-
-
-@app.command(rich_help_panel=BY_HAND)
-def search(
-    agent: Agent,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="The question, in plain words.")],
-    k: Annotated[int, typer.Option("-k", help="How many memories at most.", min=1, max=100)] = 5,
-    filters: Annotated[str | None, typer.Option(metavar="JSON", help="Conditions that must hold.")] = None,
-    min_score: Annotated[
-        float | None, typer.Option(help="Leave out what scores less.", min=-1, max=1)
-    ] = None,
-    url: ReadUrl = LOCAL,
-    as_json: AsJson = False,
-) -> None:
-    """Ask an agent's memories, the best first.
-
-    \b
-    engram search npc:woodcutter-1 "where are trees"
-    engram search npc:guard-2 "who stole" -k 3 --filters '{"type": "chat"}'
-    engram search npc:smith "swords" --filters '{"metadata.price": {"gte": 10}}' --json
-    """
-    from engram.cli import by_hand, terminal
-
-    conditions = {"filters": terminal.json_object(filters, "--filters"), "min_score": min_score}
-    by_hand.search(url, agent, query, k, conditions, as_json=as_json)
-
-
-@app.command(rich_help_panel=BY_HAND)
-def recent(
-    agent: Agent,
-    limit: Annotated[int, typer.Option("-n", "--limit", help="How many.", min=1, max=1000)] = 20,
-    kind: Annotated[str | None, typer.Option("--type", help="Only events of this kind.")] = None,
-    url: ReadUrl = LOCAL,
-    as_json: AsJson = False,
-) -> None:
-    """Show an agent's newest memories, the newest first.
-
-    \b
-    engram recent npc:woodcutter-1 -n 5
-    """
-    from engram.cli import by_hand
-
-    by_hand.recent(url, agent, limit, kind, as_json=as_json)
-
-
-@app.command(rich_help_panel=BY_HAND)
-def agents(
-    limit: Annotated[int, typer.Option("-n", "--limit", help="How many.", min=1, max=1000)] = 100,
-    url: ReadUrl = LOCAL,
-    as_json: AsJson = False,
-) -> None:
-    """List the agents, those with the most memories first.
-
-    \b
-    engram agents -n 10
-    """
-    from engram.cli import by_hand
-
-    by_hand.agents(url, limit, as_json=as_json)
-
-
-@app.command(rich_help_panel=BY_HAND)
-def tail(
-    stop_after: Annotated[
-        int | None, typer.Option("-n", "--lines", help="End after so many; default: never.", min=1)
-    ] = None,
-    agent: Annotated[str | None, typer.Option(metavar="AGENT", help="Only this agent's.")] = None,
-    url: WriteUrl = LOCAL,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-) -> None:
-    """Watch memories as they become findable, until Ctrl-C.
-
-    \b
-    engram tail
-    engram tail --agent npc:woodcutter-1 --json
-    """
-    from engram.cli import by_hand
-
-    by_hand.tail(url, stop_after, agent, as_json=as_json)
-
-
-@app.command(rich_help_panel=BY_HAND)
-def erase(
-    agent: Annotated[
-        str | None, typer.Option(metavar="AGENT", help="Everything this agent remembers.")
-    ] = None,
-    player: Annotated[str | None, typer.Option(metavar="NAME", help="Everything about this player.")] = None,
-    yes: Yes = False,
-    dry_run: Annotated[bool, options.dry_run("Only say what would go.")] = False,
-    url: WriteUrl = LOCAL,
-    as_json: AsJson = False,
-) -> None:
-    """Erase all memories of an agent, or all about a player, for good.
-
-    Erasing a player takes every memory about them, whoever remembers it, and the agents named after them.
-
-    \b
-    engram erase --agent npc:woodcutter-1 --dry-run
-    engram erase --player singleplayer --yes
-    """
-    from engram.cli import by_hand
-
-    if (agent is None) == (player is None):
-        raise typer.BadParameter("name either --agent or --player")
-    by_hand.erase(url, agent_id=agent, player=player, yes=yes, dry_run=dry_run, as_json=as_json)
+for verb in (memories.put, memories.search, memories.recent, memories.agents, memories.tail, memories.erase):
+    app.command(rich_help_panel="By hand")(verb)
 
 
 @app.command(rich_help_panel="Run")
