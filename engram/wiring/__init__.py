@@ -70,10 +70,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="engram-")))
         elif not settings.distributed:
             stack.enter_context(home.only_process(directory))
-        embedder = await _embedder(ground)
-        log = await backends.open_log(settings, state, ground.clock, stack)
-        redis = await backends.open_redis(settings, stack)
-        versions = await _versions(ground, state, embedder, log, redis)
+        log, redis, versions = await _index(ground, state)
         forgetting = Forgetting(
             DeadLetters(log.events, log.ledger, lambda: versions.current.store), ground.clock
         )
@@ -129,10 +126,7 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
     """The parts of a stream worker of the distributed shape."""
     _require_distributed(settings, "worker")
     async with _ground(settings) as ground:
-        embedder = await _embedder(ground)
-        log = await backends.open_log(settings, settings.data_dir, ground.clock, ground.stack)
-        redis = await backends.open_redis(settings, ground.stack)
-        versions = await _versions(ground, settings.data_dir, embedder, log, redis)
+        log, redis, versions = await _index(ground, settings.data_dir)
         yield _announced(
             WorkerParts(
                 settings=settings,
@@ -154,10 +148,7 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
     _require_distributed(settings, "query")
     async with _ground(settings) as ground:
         pseudonyms = backends.pseudonyms(settings)
-        embedder = await _embedder(ground)
-        log = await backends.open_log(settings, settings.data_dir, ground.clock, ground.stack)
-        redis = await backends.open_redis(settings, ground.stack)
-        versions = await _versions(ground, settings.data_dir, embedder, log, redis)
+        log, redis, versions = await _index(ground, settings.data_dir)
         yield _announced(
             QueryParts(
                 settings=settings,
@@ -179,6 +170,14 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
 async def _ground(settings: Settings) -> AsyncGenerator[_Ground]:
     async with contextlib.AsyncExitStack() as stack:
         yield _Ground(settings, SystemClock(), Metrics(), stack)
+
+
+async def _index(ground: _Ground, state: Path) -> tuple[backends.OpenLog, RedisClient | None, Versions]:
+    """What whoever embeds has open: the log, the cache's server, the collections."""
+    embedder = await _embedder(ground)
+    log = await backends.open_log(ground.settings, state, ground.clock, ground.stack)
+    redis = await backends.open_redis(ground.settings, ground.stack)
+    return log, redis, await _versions(ground, state, embedder, log, redis)
 
 
 async def _embedder(ground: _Ground) -> Embedder:
