@@ -12,7 +12,7 @@ from typing import Any
 import stamina.instrumentation
 
 from engram.cli import terminal
-from engram.client import ApiError, Event, FoundMemory, MemoryClient
+from engram.client import ApiError, Event, FoundMemory, MemoryClient, NotFound
 from engram.errors import Misconfigured
 
 PATIENCE_S = 10.0
@@ -121,6 +121,11 @@ def tail(url: str, stop_after: int | None, agent_id: str | None, *, as_json: boo
                 shown += 1
                 if shown == stop_after:
                     return
+        except NotFound as error:
+            raise Misconfigured(
+                f"the service at {url} has nothing to watch: memories are shown as they become findable only where"
+                " gateway and worker are one process, `engram up`; ask for the newest with `engram recent AGENT`"
+            ) from error
         except KeyboardInterrupt:
             return
 

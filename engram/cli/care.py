@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +15,8 @@ import msgspec
 from engram import settings as configuration
 from engram.care import Failure, Outcome, Progress, Remark, Report, Row
 from engram.cli import by_hand, terminal
-from engram.errors import EngramError, Unavailable
+from engram.client import NotFound
+from engram.errors import EngramError, Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -67,7 +68,7 @@ def _run_elsewhere(url: str, calls: Iterable[Call], take: Callable[[Report | Fai
         for name, arguments in calls:
             ended = False
             with contextlib.closing(client.reports(PREFIX + name, arguments)) as lines:
-                for line in lines:
+                for line in _offered(lines, url):
                     report = msgspec.json.decode(line, type=Progress | Remark | Row | Outcome | Failure)
                     take(report)
                     ended = ended or isinstance(report, Outcome)
@@ -75,6 +76,16 @@ def _run_elsewhere(url: str, calls: Iterable[Call], take: Callable[[Report | Fai
                 raise Unavailable(
                     "it was broken off before its end: look whether that engram still runs, and try again"
                 )
+
+
+def _offered(lines: Iterable[str], url: str) -> Iterator[str]:
+    try:
+        yield from lines
+    except NotFound as error:
+        raise Misconfigured(
+            f"the service at {url} does no such care: `engram up` does; where gateway, workers and query services are"
+            " processes of their own, this verb does it itself, given their settings (ENGRAM_LOG__BOOTSTRAP=…)"
+        ) from error
 
 
 def _run_here(settings: Settings, calls: Iterable[Call], take: Callable[[Report], None]) -> None:

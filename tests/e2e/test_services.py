@@ -18,6 +18,7 @@ from deploy.local.cluster import Cluster
 from deploy.local.services import Service
 from engram.grpc import memory_pb2, memory_pb2_grpc
 from tests.brokers import missing_is_skipped
+from tests.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
@@ -117,6 +118,26 @@ def test_each_service_sends_callers_of_the_other_away_by_name(cluster: Cluster) 
         assert answer.json()["error"]["code"] == "wrong_service"
         assert other in answer.json()["error"]["message"]
         assert answer.history == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [(["tail"], "`engram recent AGENT`"), (["dlq", "ls"], "ENGRAM_LOG__BOOTSTRAP=")],
+    ids=["tail", "care"],
+)
+def test_a_verb_that_no_service_serves_says_what_to_do(
+    cluster: Cluster, tmp_path: Path, arguments: list[str], instead: str
+) -> None:
+    url = cluster.gateways[0].url
+    environment = clean_environment(ENGRAM_URL=url, ENGRAM_DATA_DIR=str(tmp_path))
+    command = [sys.executable, "-m", "engram.cli", *arguments]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"engram: the service at {url} ")
+    assert instead in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_over_grpc_too(cluster: Cluster) -> None:
