@@ -9,7 +9,8 @@ from engram.memories import Memory
 from engram.wiring import Version, WorkerParts
 from stream_workers.pace import Pace
 from stream_workers.pipeline import Pipeline
-from stream_workers.runner import COMMIT_INTERVAL_S, Indexer
+from stream_workers.runner import Indexer
+from stream_workers.share import COMMIT_INTERVAL_S
 from stream_workers.sweeper import Sweeper
 
 SHARED_COMMIT_INTERVAL_S = 0.25

@@ -1,8 +1,7 @@
-"""The loop around the pipeline: poll, batch, retry, dead-letter, finish, commit, drain.
+"""The loop around the pipeline: poll, batch, retry, dead-letter, finish, drain.
 
 An outage is waited out for as long as it lasts; a record that can never be processed is set aside, and the
-rest goes on. What is finished is published at once (`wait=indexed` looks at it), and committed behind the
-store's next flush, so that no power cut can lose what the log would not read again.
+rest goes on. How far that has come is told and committed by `share`.
 """
 
 from __future__ import annotations
@@ -20,20 +19,16 @@ from engram.memories import Memory
 from engram.ports import Cache, DeadLetter, EventLog, Record, Subscription, Watermarks
 from stream_workers.finishing import Finishing, together
 from stream_workers.lag import Lag
-from stream_workers.offsets import Delivery, Offsets
+from stream_workers.offsets import Delivery
 from stream_workers.patience import Broken, Patience, Rejects
 from stream_workers.pipeline import Applied, Batch, Pipeline
+from stream_workers.share import COMMIT_INTERVAL_S, Share
 
 _log = structlog.get_logger("engram.indexer")
 
 GROUP = "indexer"
 POLL_S = 0.5
 PREPARED_AHEAD = 2
-COMMIT_INTERVAL_S = 5.0
-"""A flush of Edge stops everything for a tenth of a second, so it is rare; Qdrant's own default is the same."""
-
-DRAIN_S = 5.0
-"""How long a batch in hand may hold up a rebalance."""
 
 LATE_S = 3600.0
 """How late a write may come that an erasure should have taken: a worker may have slept, or died on its way."""
@@ -80,25 +75,21 @@ class Indexer:
     ) -> None:
         self._event_log = log
         self._pipeline = pipeline
-        self._watermarks = watermarks
         self._metrics = pipeline.metrics
         self._group = group
         self._limits = limits or BatchLimits()
-        self._commit_interval_s = commit_interval_s
         self._stuck_s = stuck_s
         self._on_indexed = on_indexed
-        self._offsets = Offsets()
+        self._share = Share(pipeline, watermarks, commit_interval_s)
+        self._offsets = self._share.offsets
         self._finishing = Finishing(cache)
-        self._committed: dict[int, int] = {}
         self._patiently = Patience()
         self._rejects = Rejects(log, pipeline.metrics, self._patiently)
         self._lag = Lag(
             self._offsets, pipeline.metrics, pipeline.clock, self._patiently, counts=pipeline.searched
         )
-        self._member: Subscription | None = None
         self._learned = 0
         self._stopping = asyncio.Event()
-        self._assigned = asyncio.Event()
         self._reading = asyncio.Lock()
 
     @property
@@ -118,14 +109,14 @@ class Indexer:
                 "log",
                 lambda: stack.enter_async_context(self._event_log.subscribe(self._group, self)),
             )
-            self._member = member
+            self._share.member = member
             self._patiently.problem = None
             duties = [
                 asyncio.create_task(duty)
                 for duty in (
                     self._work(member, burst=burst),
                     self._finishing.run(),
-                    self._commit_regularly(member),
+                    self._share.commit_regularly(member),
                     self._lag.watch(member, self._stuck_s, lambda: self._finishing.waiting > 0),
                 )
             ]
@@ -140,9 +131,9 @@ class Indexer:
                 for duty in duties:
                     duty.cancel()
                 await asyncio.gather(*duties, return_exceptions=True)
-                self._member = None
+                self._share.member = None
                 with contextlib.suppress(Unavailable):
-                    await self._commit(member)
+                    await self._share.commit(member)
 
     def stop(self) -> None:
         """Finish the batch in hand and end `run`."""
@@ -152,30 +143,12 @@ class Indexer:
 
     async def assigned(self, positions: Mapping[int, int]) -> None:
         """Go on with these partitions at these offsets."""
-        self._offsets.assign(positions)
         self._learned = 0  # whoever had them before may have died between a late write and this
-        self._committed |= positions
-        self._metrics.rebalances.inc()
-        _log.info("partitions assigned", partitions=sorted(positions))
-        await self._publish()
-        self._assigned.set()
+        await self._share.take(positions)
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        """Finish and commit what is in hand of them, within `DRAIN_S`."""
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_S):
-                    while self._offsets.busy(partitions):  # noqa: ASYNC110 (rare, and for a moment)
-                        await asyncio.sleep(0.01)
-            if self._member is not None:
-                with contextlib.suppress(Unavailable):
-                    await self._commit(self._member)
-        finally:  # whoever shares them out may wait for less than that
-            cut_off = self._offsets.busy(partitions)
-            self._offsets.revoke(partitions)
-            for partition in partitions:
-                self._committed.pop(partition, None)
-            _log.info("partitions revoked", partitions=sorted(partitions), cut_off=cut_off)
+        """Finish and commit what is in hand of them, within `share.DRAIN_S`."""
+        await self._share.give_back(partitions)
 
     # --- the loop --------------------------------------------------------------------------------------------
 
@@ -201,6 +174,12 @@ class Indexer:
                 task.cancel()
             # Whatever becomes of them, their records are not committed and will be read again.
             await asyncio.gather(*ahead, return_exceptions=True)
+
+    async def _drained(self, member: Subscription) -> bool:
+        await self._share.begun.wait()
+        await self._share.publish()
+        behind = await self._patiently("log", lambda: self._lag.behind(member))
+        return behind == 0 and not self._finishing.waiting
 
     async def _next_batch(self, member: Subscription) -> _Prepared:
         """Read a micro-batch and prepare it, however long the log or the embedder are away."""
@@ -261,7 +240,7 @@ class Indexer:
                 await self._patiently("ledger", lambda each=each: self._pipeline.conclude(each))
             for delivery in prepared.deliveries:
                 self._offsets.finish(delivery)
-            await self._publish()
+            await self._share.publish()
 
         await self._finishing.add(together(each.touched for each in applied), finish)
 
@@ -298,41 +277,6 @@ class Indexer:
         if self._on_indexed is not None:
             self._on_indexed(applied.memories)
         return [applied]
-
-    # --- how far it has come -----------------------------------------------------------------------------------
-
-    async def _publish(self) -> None:
-        with contextlib.suppress(Unavailable):  # whoever waits for it looks at the commits as well
-            await self._watermarks.publish(self._offsets.positions())
-
-    async def _drained(self, member: Subscription) -> bool:
-        await self._assigned.wait()
-        await self._publish()
-        behind = await self._patiently("log", lambda: self._lag.behind(member))
-        return behind == 0 and not self._finishing.waiting
-
-    async def _commit_regularly(self, member: Subscription) -> None:
-        while True:
-            await asyncio.sleep(self._commit_interval_s)
-            try:
-                await self._publish()
-                if self._pipeline.pace.commits():
-                    await self._commit(member)
-            except Unavailable as error:
-                _log.warning("commit postponed", error=str(error))
-
-    async def _commit(self, member: Subscription) -> None:
-        """Make the store durable, then the offsets that stand for it."""
-        finished = self._offsets.positions()
-        risen = {
-            partition: offset
-            for partition, offset in finished.items()
-            if offset > self._committed.get(partition, -1)
-        }
-        if risen:
-            await self._pipeline.store.flush()
-            await member.commit(risen)
-            self._committed |= {p: o for p, o in risen.items() if p in self._committed}
 
 
 async def _nothing() -> None:
