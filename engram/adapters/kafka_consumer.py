@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from engram.adapters.kafka_connection import KafkaConnection
+    from engram.adapters.kafka_namesake import Namesake
 
 FETCH_BYTES = 1024 * 1024
 """Of one partition in one answer; a larger record comes alone."""
@@ -89,9 +90,11 @@ class Rebalances(ConsumerRebalanceListener):
         self,
         assigned: Callable[[Collection[TopicPartition]], Awaitable[None]],
         revoked: Callable[[], Awaitable[None]],
+        namesake: Namesake | None,
     ) -> None:
         self._assigned = assigned
         self._revoked = revoked
+        self._namesake = namesake
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the error of `assigned`: aiokafka would go on, and nobody would know what is whose."""
 
@@ -100,12 +103,16 @@ class Rebalances(ConsumerRebalanceListener):
     ) -> None:
         """Every rebalance of aiokafka revokes all."""
         del revoked
+        if self._namesake is not None:
+            self._namesake.revoked()
         await self._revoked()
 
     async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, assigned: Collection[TopicPartition]
     ) -> None:
         """These, and no others."""
+        if self._namesake is not None:
+            self._namesake.assigned()
         try:
             await self._assigned(assigned)
         except Exception as error:  # noqa: BLE001 (whatever it is, it ends this consumer)

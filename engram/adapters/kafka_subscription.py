@@ -19,6 +19,7 @@ from aiokafka import errors as kafka
 from engram.adapters.kafka_buffers import Buffers, Partition
 from engram.adapters.kafka_connection import CALL_TIMEOUT_S
 from engram.adapters.kafka_consumer import Rebalances, as_record, new_consumer
+from engram.adapters.kafka_namesake import Namesake
 from engram.adapters.kafka_watchdog import Stuck, watch
 from engram.errors import EngramError, Unavailable
 
@@ -230,8 +231,11 @@ class KafkaSubscription:
     async def _consume(self) -> None:
         await self._connection.check()
         consumer = self._consumer = new_consumer(self._connection, self._group, self._membership)
+        name = self._membership.static_member
         rebalances = Rebalances(
-            lambda assigned: self._assigned(consumer, assigned), lambda: self._revoked(consumer)
+            lambda assigned: self._assigned(consumer, assigned),
+            lambda: self._revoked(consumer),
+            Namesake(consumer, name) if name is not None else None,
         )
         consumer.subscribe([self._topic], listener=rebalances)
         tasks = [

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, MutableMapping
+from dataclasses import replace
+from typing import Any
 
 import pytest
+import structlog
 from aiokafka import TopicPartition
 
 from deploy.local.kafka import KafkaBroker
@@ -236,6 +239,27 @@ async def test_a_static_member_that_comes_back_soon_disturbs_nobody(log: KafkaLo
             assert staying.told[-1] == ("assigned", staying.owned)
             assert len(staying.told) == 3
             assert {each.partition for each in await take(member, 1)} <= again.owned
+
+
+async def test_two_workers_of_one_name_are_told_of(log: KafkaLog) -> None:
+    one, other = (replace(QUICK, static_member=name) for name in ("worker-1", "worker-2"))
+    holder, neighbour = Member(), Member()
+
+    def told() -> list[MutableMapping[str, Any]]:
+        return [entry for entry in said if "ENGRAM_LOG__MEMBER" in entry["event"]]
+
+    with structlog.testing.capture_logs() as said:
+        async with joined(log, holder, one) as member, joined(log, neighbour, other):
+            await eventually(lambda: len(holder.owned) + len(neighbour.owned) == 3 and bool(neighbour.owned))
+            coordinator = member._consumer._coordinator
+            await coordinator._stop_heartbeat_task()
+            await eventually(lambda: len(neighbour.owned) == 3)
+            coordinator._start_heartbeat_task()
+            await eventually(lambda: len(neighbour.owned) < 3 and holder.told[-2][0] == "revoked")
+            assert told() == []  # it was silent for too long: nobody else has its name
+            async with joined(log, Member(), one):
+                await eventually(lambda: bool(told()))
+    assert {(entry["log_level"], entry["member"]) for entry in told()} == {("error", "worker-1")}
 
 
 STUCK = Membership(session_timeout_s=3, stuck_after_s=1)
