@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import msgspec
-from starlette.responses import Response
 
 from engram import audit, events, opaque
 from engram.errors import InvalidRequest
 from engram.http.access import Grant
-from engram.http.call import Call, Refused, reply
+from engram.http.call import Call, Refused
 from engram.http.openapi import OLDER
 from engram.http.operations import Operation
+from engram.http.reply import Reply, reply
 from engram.identity import Pseudonyms
 from engram.memories import SubjectKind
 from engram.ports import ErasureLedger, EventLog, Watermarks
@@ -183,7 +183,7 @@ class Erasures:
             ),
         ]
 
-    async def _on_memory(self, call: Call) -> Response:
+    async def _on_memory(self, call: Call) -> Reply:
         of = call.params(OfAgent)
         return reply(
             await self.delete_memory(
@@ -192,19 +192,19 @@ class Erasures:
             202,
         )
 
-    async def _on_agent(self, call: Call) -> Response:
+    async def _on_agent(self, call: Call) -> Reply:
         call.params(Nothing)
         return reply(
             await self.erase_agent(call.tenant, call.place(AgentPlace).agent_id, by=call.principal.key), 202
         )
 
-    async def _on_player(self, call: Call) -> Response:
+    async def _on_player(self, call: Call) -> Reply:
         call.params(Nothing)
         return reply(
             await self.erase_player(call.tenant, call.place(PlayerPlace).name, by=call.principal.key), 202
         )
 
-    async def _on_subject(self, call: Call) -> Response:
+    async def _on_subject(self, call: Call) -> Reply:
         call.params(Nothing)
         subject, by = await call.json(Subject), call.principal.key
         match subject.agent_id, subject.memory_id, subject.player:
@@ -220,7 +220,7 @@ class Erasures:
                 )
         return reply(receipt, 202)
 
-    async def _on_forget(self, call: Call) -> Response:
+    async def _on_forget(self, call: Call) -> Reply:
         call.params(Nothing)
         subject, by = await call.json(SomeSubject), call.principal.key
         match subject.agent_id, subject.player:
@@ -232,7 +232,7 @@ class Erasures:
                 raise InvalidRequest("exactly one of these is needed: agent_id, player")
         return reply(Succeeded(), 202)
 
-    async def _on_progress(self, call: Call) -> Response:
+    async def _on_progress(self, call: Call) -> Reply:
         call.params(Nothing)
         progress = await self.progress(call.tenant, call.place(ErasurePlace).erasure_id)
         if progress is None:

@@ -10,16 +10,15 @@ from functools import partial
 from typing import Self
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 
 from engram import events, opaque
 from engram.errors import InvalidEvent, Overloaded, RateLimited, Unavailable
 from engram.http.access import Grant, Principal
-from engram.http.call import Call, reply
+from engram.http.call import Call, Headers
 from engram.http.limits import NO_LIMITS, Limits
 from engram.http.openapi import OLDER
 from engram.http.operations import Operation
+from engram.http.reply import Reply, reply
 from engram.identity import Pseudonyms
 from engram.ports import Clock, ErasureLedger, EventLog, NewRecord, Watermarks
 from engram.telemetry import Metrics
@@ -178,12 +177,12 @@ class Gateway:
 def operations(gateway: Gateway, limits: Limits = NO_LIMITS) -> list[Operation]:
     """The routes of the gateway."""
 
-    async def ingest(call: Call) -> Response:
+    async def ingest(call: Call) -> Reply:
         wait = _wait(call)
         submission = await take_apart(await call.body())
         await gateway.within(limits, call.principal, len(submission.events))
         ingested = await gateway.ingest(
-            call.tenant, submission.server, submission.events, traceparent=_traceparent(call.request)
+            call.tenant, submission.server, submission.events, traceparent=_traceparent(call.headers)
         )
         answer = Accepted(
             accepted=len(ingested.ids) - len(ingested.rejected),
@@ -195,13 +194,13 @@ def operations(gateway: Gateway, limits: Limits = NO_LIMITS) -> list[Operation]:
             answer.indexed = await gateway.indexed(ingested.positions, wait)
         return reply(answer, 200 if answer.indexed is True else 202)
 
-    async def put(call: Call) -> Response:
+    async def put(call: Call) -> Reply:
         sentence = await call.json(Sentence)
         event = Event(
             agent_id=sentence.agent_id, text=sentence.text, metadata=sentence.metadata, ttl=sentence.ttl
         )
         await gateway.within(limits, call.principal, 1)
-        memory_id = await gateway.put(call.tenant, event, traceparent=_traceparent(call.request))
+        memory_id = await gateway.put(call.tenant, event, traceparent=_traceparent(call.headers))
         return reply(Remembered(success=True, id=memory_id), 202)
 
     write = partial(Operation, needs=Grant.INGEST, status=202)
@@ -248,6 +247,6 @@ def _reject(index: int, error: InvalidEvent) -> Reject:
     return Reject(index, error.code, message)
 
 
-def _traceparent(request: Request) -> bytes | None:
-    given = request.headers.get("traceparent", "").encode("latin-1")
+def _traceparent(headers: Headers) -> bytes | None:
+    given = headers.get(b"traceparent", b"")
     return given if _TRACEPARENT.fullmatch(given) else None

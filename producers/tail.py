@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 
 from engram.http.access import Grant
 from engram.http.call import Call
@@ -69,7 +69,7 @@ class Tail:
             )
         ]
 
-    async def _listen(self, call: Call) -> Response:
+    async def _listen(self, call: Call) -> StreamingResponse:
         queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
         self._listeners[queue] = call.tenant
         return StreamingResponse(self._lines(queue), media_type="application/x-ndjson")

@@ -41,9 +41,9 @@ class Slot:
     generation: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LookedUp:
-    """`slot`: None where no answer is kept. `encoded`: the answer that was, None where there was none."""
+    """`encoded`: the answer that was kept. `slot`: where one that has to be made will be, None for nowhere."""
 
     slot: Slot | None
     encoded: bytes | None = None
@@ -69,10 +69,11 @@ class Answers:
         if self._cache is None or agent is None:
             return LookedUp(None)
         entry, generation = await self._cache.get(agent, key)
-        hit = entry is not None and self._lives(entry)
-        (self._hit if hit else self._miss).inc()
-        slot = Slot(agent, key, generation)
-        return LookedUp(slot, entry[_DEATH.size :] if hit and entry is not None else None)
+        if entry is not None and self._lives(entry):
+            self._hit.inc()
+            return LookedUp(None, entry[_DEATH.size :])
+        self._miss.inc()
+        return LookedUp(Slot(agent, key, generation))
 
     async def answer(self, found: LookedUp, make: Make) -> tuple[bytes, CacheState]:
         """What was found, or else what `make` makes; whoever asks the same meanwhile gets that as well."""

@@ -40,7 +40,7 @@ Encode: TypeAlias = "Callable[[Question, Sequence[Ranked]], bytes]"
 """The memories of an answer, as the JSON that callers get."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """`encoded`: what callers get, as JSON."""
 
@@ -49,7 +49,7 @@ class Answer:
     fresh: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asked:
     """A question whose answer was looked for. `started`: by the performance counter."""
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import UNSET
 
 from engram.errors import InvalidRequest
 from engram.http.access import Grant
-from engram.http.call import Call, Refused, decode, refusal, reply, reply_encoded
+from engram.http.call import Call, Refused, decode, refusal
 from engram.http.limits import NO_LIMITS, Limits
 from engram.http.openapi import OLDER
 from engram.http.operations import Operation
+from engram.http.reply import Reply, reply, reply_encoded
 from engram.memories import And, Condition, Field, Filter, Op
 from engram.opaque import parse_cursor
 from query_service import browse, examples
@@ -55,11 +56,15 @@ from query_service.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from starlette.responses import Response
-
+    from engram.http.access import Principal
     from query_service.recall import Recall
 
 T = TypeVar("T")
+
+KNOWN_QUESTIONS = 4096
+"""Questions that need not be read and checked again when they are asked in the same words."""
+KNOWN_BYTES = 512
+"""What is longer is read each time: it would fill the memory, and is seldom asked twice."""
 
 
 def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list[Operation]:
@@ -154,24 +159,26 @@ class _Routes:
     def __init__(self, recall: Callable[[], Recall], limits: Limits) -> None:
         self._current = recall
         self._limits = limits
+        self._known = lru_cache(KNOWN_QUESTIONS)(self._read)
 
     @property
     def _recall(self) -> Recall:
         """That of this moment: a request asks for it once, where it begins to look things up."""
         return self._current()
 
-    async def search(self, call: Call) -> Response:
+    async def search(self, call: Call) -> Reply:
         call.params(NoParams)
-        search, started = await call.json(Search), time.perf_counter()
-        question = search_question(search, call.principal, self._recall.pseudonyms)
+        raw, started = await call.body(), time.perf_counter()
+        read = self._known if len(raw) <= KNOWN_BYTES else self._read
+        question = read(call.principal, raw)
         await self._limits.queries(call.principal, question.agents.scope.agents)
         answer = await self._recall.search(question, encode_found, api="search")
         return reply_encoded(_with_memories(answer, started))
 
-    async def batch(self, call: Call) -> Response:
+    async def batch(self, call: Call) -> Reply:
         call.params(NoParams)
         batch, started = await call.json(RawBatch), time.perf_counter()
-        read = [self._read(call, bytes(raw)) for raw in batch.searches]
+        read = [self._read_or_refuse(call.principal, bytes(raw)) for raw in batch.searches]
         questions = [one for one in read if isinstance(one, Question)]
         named = [agent for one in questions for agent in one.agents.scope.agents or ()]
         await self._limits.queries(call.principal, named, len(read))
@@ -181,9 +188,9 @@ class _Routes:
             _with_memories(one, started) if isinstance(one, Answer) else refusal(one, call.request_id).body
             for one in results
         )
-        return reply_encoded(b'{"results":[' + b",".join(map(bytes, encoded)) + b"]}")
+        return reply_encoded(b'{"results":[' + b",".join(encoded) + b"]}")
 
-    async def context(self, call: Call) -> Response:
+    async def context(self, call: Call) -> Reply:
         call.params(NoParams)
         _, name = self._agent(call)
         context, started = await call.json(Context), time.perf_counter()
@@ -192,7 +199,7 @@ class _Routes:
         answer = await self._recall.context(asked, encode_context)
         return reply_encoded(answer.encoded[:-1] + _tail(answer, started))
 
-    async def get(self, call: Call) -> Response:
+    async def get(self, call: Call) -> Reply:
         call.params(NoParams)
         asked = await call.json(Get)
         question = get_question(asked, call.principal, self._recall.pseudonyms)
@@ -200,7 +207,7 @@ class _Routes:
         answer = await self._recall.search(question, encode_got, api="get")
         return reply_encoded(b'{"memories":' + answer.encoded + b"}")
 
-    async def one(self, call: Call) -> Response:
+    async def one(self, call: Call) -> Reply:
         params = call.params(OneParams)
         agents = named(self._recall.pseudonyms, call.tenant, [params.agent_id])
         await self._limits.queries(call.principal, agents.scope.agents)
@@ -210,7 +217,7 @@ class _Routes:
             raise Refused(404, "not_found", "this agent has no such memory")
         return reply(stored(memory, agents))
 
-    async def recent(self, call: Call) -> Response:
+    async def recent(self, call: Call) -> Reply:
         params = call.params(RecentParams)
         agents, _ = self._agent(call)
         where = self._where(params, call.tenant)
@@ -228,23 +235,27 @@ class _Routes:
         memories = [stored(memory, agents) for memory in page.memories]
         return reply(RecentAnswer(memories, page.next_cursor, page.total))
 
-    async def summary(self, call: Call) -> Response:
+    async def summary(self, call: Call) -> Reply:
         call.params(NoParams)
         agents, name = self._agent(call)
         await self._limits.queries(call.principal, agents.scope.agents)
         with self._timed("summary"):
             return reply(await browse.summary(self._recall, agents, name))
 
-    async def agents(self, call: Call) -> Response:
+    async def agents(self, call: Call) -> Reply:
         params = call.params(AgentsParams)
         await self._limits.queries(call.principal)
         with self._timed("agents"):
             return reply(AgentsAnswer(await browse.largest(self._recall, call.tenant, params.limit)))
 
-    def _read(self, call: Call, raw: bytes) -> Question | InvalidRequest | Refused:
+    def _read(self, principal: Principal, raw: bytes) -> Question:
+        """A search as it was sent. Raises InvalidRequest and Refused."""
+        return search_question(decode(raw, Search), principal, self._recall.pseudonyms)
+
+    def _read_or_refuse(self, principal: Principal, raw: bytes) -> Question | InvalidRequest | Refused:
         """One search of a batch, or why it is none."""
         try:
-            return search_question(decode(raw, Search), call.principal, self._recall.pseudonyms)
+            return self._read(principal, raw)
         except (InvalidRequest, Refused) as error:
             return error
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from engram.telemetry import set_up_logging
 from tests.processes import EngramProcess, running
@@ -16,8 +18,15 @@ HASH = {"ENGRAM_EMBEDDER__KIND": "hash"}
 
 
 def pytest_configure() -> None:
-    """Log lines as a service writes them, so that their cost and their shape are the real ones."""
+    """Log lines as a service writes them, so that their cost and their shape are the real ones.
+
+    And no example has a deadline: how long one takes says more about the machine than about the code.
+    """
     set_up_logging("json", "warning")
+    settings.register_profile(
+        "engram", settings.get_profile(settings.get_current_profile_name()), deadline=None
+    )
+    settings.load_profile("engram")
 
 
 @pytest.fixture(autouse=True)

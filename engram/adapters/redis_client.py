@@ -51,6 +51,7 @@ _WARN_EVERY_S = 60.0
 _HELD_UP_S = 0.05
 """A deadline that is noticed so late says more about this process than about Redis."""
 
+_FAILURES = (TimeoutError, RedisError, OSError)
 _REFUSALS = (AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError, NoPermissionError)
 
 
@@ -173,15 +174,16 @@ class RedisClient:
             raise Unavailable("Redis failed a moment ago")
         began = time.monotonic()
         try:
-            answer = await self._translated(call, self._ask_s)
-        except Unavailable as error:
+            answer = await call
+        except _FAILURES as cause:
             # What Redis refuses (it is full, it loads, a right is missing) costs no time to be told again; and
             # when this process itself was held up, the answer may lie there unread.
             held_up = time.monotonic() - began > self._ask_s + _HELD_UP_S
-            if not held_up and not isinstance(error.__cause__, ResponseError):
+            if not held_up and not isinstance(cause, ResponseError):
                 self._breaker.failure()
+            error = _unavailable(cause, self._ask_s)
             self._warn(error)
-            raise
+            raise error from cause
         self._breaker.success()
         return answer
 
@@ -192,19 +194,11 @@ class RedisClient:
             _log.warning("Redis fails: what it speeds up is slower now", error=error.message)
 
     async def _within(self, seconds: float, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
-        async def bounded() -> Any:  # noqa: ANN401
+        try:
             async with asyncio.timeout(seconds):
                 return await call
-
-        return await self._translated(bounded(), seconds)
-
-    async def _translated(self, call: Coroutine[Any, Any, Any], seconds: float) -> Any:  # noqa: ANN401
-        try:
-            return await call
-        except TimeoutError as error:
-            raise Unavailable(f"Redis did not answer within {seconds * 1000:.0f} ms") from error
-        except (RedisError, OSError) as error:
-            raise Unavailable(f"Redis failed: {error}") from error
+        except _FAILURES as cause:
+            raise _unavailable(cause, seconds) from cause
 
     async def _check(self) -> None:
         """Refuse what no waiting mends: a password, a right, a program that is no Redis, a cluster's node."""
@@ -225,3 +219,9 @@ class RedisClient:
                     f"{SETTING}: this is a node of a Redis Cluster: give one server of its own, or a proxy"
                 ) from error
             self._warn(error)
+
+
+def _unavailable(cause: Exception, seconds: float) -> Unavailable:
+    if isinstance(cause, TimeoutError):
+        return Unavailable(f"Redis did not answer within {seconds * 1000:.0f} ms")
+    return Unavailable(f"Redis failed: {cause}")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import structlog
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 
 from engram.care import Failure, Outcome, Report, Reports, Task, Tasks
 from engram.errors import EngramError
@@ -29,7 +29,7 @@ def operations(tasks: Tasks) -> list[Operation]:
 
 
 def _operation(task: Task) -> Operation:
-    async def handler(call: Call) -> Response:
+    async def handler(call: Call) -> StreamingResponse:
         arguments = await call.json(task.wants)
         reports = task.run(arguments)
         # What is refused is refused with its own status, before the answer begins.

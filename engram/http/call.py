@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import io
+import os
 import re
-import uuid
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
-from urllib.parse import unquote_to_bytes
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 import zstandard
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 
 from engram.errors import InvalidRequest, Overloaded, RateLimited, Refusal, Unavailable
-from engram.http.access import Forbidden, Grant, Principal, Unauthenticated
+from engram.http.access import Forbidden, Grant, Principal, Unauthenticated, only
 from engram.http.answers import ErrorAnswer, ErrorBody
+from engram.http.reply import Reply, reply
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope
 
 MAX_BODY_BYTES = 2**20
 MAX_AGENT_ID_CHARS = 256
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+Headers: TypeAlias = Mapping[bytes, bytes]
+"""By their names in lower case."""
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _MAX_ENCODINGS = 2
 _MAX_GZIP_MEMBERS = 1024
 """Each costs a copy of what is left, even where it holds nothing."""
 
 T = TypeVar("T")
-
-_encoder = msgspec.json.Encoder()
 
 
 class Refused(Exception):
@@ -44,11 +47,13 @@ class Refused(Exception):
         self.details = details
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """A request, who makes it, and the id by which logs and the answer speak of it."""
+    """A request as ASGI hands it over, who makes it, and the id by which logs and the answer speak of it."""
 
-    request: Request
+    scope: Scope
+    receive: Receive
+    headers: Headers
     principal: Principal
     request_id: str
 
@@ -64,13 +69,13 @@ class Call:
     def path(self, name: str) -> str:
         """A parameter of the path, percent-decoded. Raises InvalidRequest when it is not UTF-8."""
         try:
-            return unquote_to_bytes(self.request.path_params[name]).decode()
+            return unquote_to_bytes(self.scope["path_params"][name]).decode()
         except UnicodeDecodeError as error:
             raise InvalidRequest("not percent-encoded UTF-8", path=name) from error
 
     def place(self, kind: type[T]) -> T:
         """The parameters of the path as a struct whose fields are all texts. Raises InvalidRequest."""
-        return _convert({name: self.path(name) for name in self.request.path_params}, kind)
+        return _convert({name: self.path(name) for name in self.scope["path_params"]}, kind)
 
     def params(self, kind: type[T]) -> T:
         """The query string as a struct whose fields are all texts. Raises InvalidRequest."""
@@ -78,7 +83,7 @@ class Call:
 
     def query(self) -> dict[str, str]:
         """The query string. Raises InvalidRequest where a reader would guess: broken UTF-8, a name twice."""
-        raw: bytes = self.request.scope["query_string"]
+        raw: bytes = self.scope["query_string"]
         if not raw:
             return {}
         try:
@@ -86,7 +91,7 @@ class Call:
         except UnicodeDecodeError as error:
             raise InvalidRequest("the query string is not percent-encoded UTF-8") from error
         found: dict[str, str] = {}
-        for name, value in self.request.query_params.multi_items():
+        for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True):
             if name in found:
                 raise InvalidRequest("given more than once", path=name)
             found[name] = value
@@ -94,15 +99,18 @@ class Call:
 
     async def body(self) -> bytes:
         """The inflated body. Raises Refused (413, 415) and InvalidRequest."""
-        raw = bytearray()
-        try:
-            async for chunk in self.request.stream():
-                raw += chunk
-                if len(raw) > MAX_BODY_BYTES:
-                    raise _too_large()
-        except ClientDisconnect as error:
-            raise InvalidRequest("the request broke off") from error
-        return inflate(bytes(raw), self.request.headers.get("content-encoding", ""))
+        message = await self.receive()
+        raw: bytes | bytearray = message.get("body", b"")
+        while message.get("more_body") and len(raw) <= MAX_BODY_BYTES:
+            message = await self.receive()
+            raw = bytearray(raw) if isinstance(raw, bytes) else raw
+            raw += message.get("body", b"")
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("the request broke off")
+        if len(raw) > MAX_BODY_BYTES:
+            raise _too_large()
+        encoding = self.headers.get(b"content-encoding")
+        return bytes(raw) if encoding is None else inflate(bytes(raw), encoding.decode("latin-1"))
 
     async def json(self, kind: type[T]) -> T:
         """The body as a struct. Raises InvalidRequest with the path of the field at fault."""
@@ -191,17 +199,7 @@ def _too_large() -> Refused:
     )
 
 
-def reply(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
-    return Response(_encoder.encode(value), status, headers, "application/json")
-
-
-def reply_encoded(body: bytes, status: int = 200) -> Response:
-    """A JSON answer that is encoded already."""
-    return Response(body, status, media_type="application/json")
-
-
-def refusal(error: Exception, request_id: str) -> Response:
+def refusal(error: Exception, request_id: str) -> Reply:
     """The answer to a call that failed: the contract's error object, and when to try again."""
     headers: dict[str, str] = {}
     wait: int | msgspec.UnsetType = msgspec.UNSET
@@ -238,7 +236,31 @@ def _outage(error: Unavailable) -> tuple[int, str]:
             return 503, "unavailable"
 
 
-def request_id(request: Request) -> str:
+def headers_of(scope: Scope) -> Headers:
+    """The headers of a request. One that comes more than once is its values in a list (RFC 9110, 5.3)."""
+    pairs: list[tuple[bytes, bytes]] = scope["headers"]
+    headers = dict(pairs)
+    if len(headers) == len(pairs):
+        return headers
+    lists: dict[bytes, list[bytes]] = {}
+    for name, value in pairs:
+        lists.setdefault(name, []).append(value)
+    return {name: b", ".join(values) for name, values in lists.items()}
+
+
+def authorization(scope: Scope, headers: Headers) -> str | None:
+    """The one Authorization of a request, as `engram.http.access.only` has it."""
+    if b"authorization" not in headers:
+        return None
+    return only([value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"])
+
+
+def request_id(headers: Headers) -> str:
     """The caller's own X-Request-Id where it is a sane one, else a new one."""
-    given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if _REQUEST_ID.fullmatch(given) else new_request_id()
+
+
+def new_request_id() -> str:
+    """128 random bits in hexadecimal."""
+    return os.urandom(16).hex()

@@ -119,6 +119,8 @@ class Limits:
 
         `agents` are stored forms, None is the whole tenant. Raises RateLimited; then nothing was counted.
         """
+        if not (self._queries_per_s or self._agent_queries_per_s):
+            return
         draws: list[Draw] = []
         if self._queries_per_s:
             name = _name("query", principal.tenant, principal.key)

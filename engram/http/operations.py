@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import structlog
 from prometheus_client import Counter
@@ -20,18 +20,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from engram.errors import EngramError, InvalidRequest, RateLimited, Refusal, Unavailable
-from engram.http.access import KEYLESS, Access, Forbidden, Grant, Unauthenticated, only
+from engram.http.access import KEYLESS, Access, Forbidden, Grant, Unauthenticated
 from engram.http.answers import Health, Readiness
-from engram.http.call import Call, Refused, refusal, reply, reply_encoded, request_id
+from engram.http.call import Call, Refused, authorization, headers_of, refusal, request_id
 from engram.http.docs import render
 from engram.http.elsewhere import Elsewhere
 from engram.http.openapi import Example, Page, document
+from engram.http.reply import Reply, reply, reply_encoded
 from engram.telemetry import CONTENT_TYPE, Metrics
 
 _log = structlog.get_logger("engram.http")
 
-Handler = Callable[[Call], Awaitable[Response]]
-Endpoint = Callable[[Request], Awaitable[Response]]
+Answer: TypeAlias = "Reply | StreamingResponse"
+Handler = Callable[[Call], Awaitable[Answer]]
+Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
 
 _HTML = "text/html"
 _NOTHING_FROM_ELSEWHERE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -109,10 +111,10 @@ def application(
     `elsewhere` is refused with the name of the service that answers it.
     """
 
-    async def health(_request: Request) -> Response:
+    async def health(_request: Request) -> Reply:
         return reply(Health("ok", service))
 
-    async def ready(_request: Request) -> Response:
+    async def ready(_request: Request) -> Reply:
         problems = {check.name: problem for check in checks if (problem := await check.problem()) is not None}
         parts = {check.name: problems.get(check.name, "ok") for check in checks}
         readiness = Readiness("unavailable" if problems else "ok", service, parts)
@@ -121,26 +123,26 @@ def application(
     async def exposition(_request: Request) -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
-    async def openapi(_request: Request) -> Response:
+    async def openapi(_request: Request) -> Reply:
         return reply_encoded(description)
 
     async def docs(request: Request) -> Response:
         page = render(description, f"{request.url.scheme}://{request.headers.get('host', '')}")
         return HTMLResponse(page, headers={"Content-Security-Policy": _NOTHING_FROM_ELSEWHERE})
 
-    async def fault(request: Request, error: Exception) -> Response:
+    async def fault(request: Request, error: Exception) -> Reply:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
         path = request.scope["path"]
         refused = Refused(status, code, f"{request.method} {path} is not offered here")
-        response = refusal(refused, request_id(request))
+        response = refusal(refused, request_id(headers_of(request.scope)))
         if status == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the methods of one route of several
-            response.headers["Allow"] = ", ".join(_allowed([*routes, *open_routes, *pages], path))
+            response.header("Allow", ", ".join(_allowed([*routes, *open_routes, *pages], path)))
         return response
 
     log = _log.bind()
     endpoints = [(op, _endpoint(op, metrics, access, log)) for op in operations]
-    routes = [Route(op.path, endpoint, methods=op.methods) for op, endpoint in endpoints]
+    routes = [Route(op.path, _route(endpoint), methods=op.methods) for op, endpoint in endpoints]
     open_routes = [
         Route("/health", health),
         Route("/ready", ready),
@@ -157,7 +159,8 @@ def application(
         other=None if elsewhere is None else f"the {elsewhere.service} service",
     )
     app = Starlette(
-        routes=[*routes, *open_routes, *pages, *others], exception_handlers={HTTPException: fault}
+        routes=[*routes, *open_routes, *pages, *others],
+        exception_handlers={HTTPException: cast("Any", fault)},
     )
     app.router.redirect_slashes = False
     whole = {(method, op.path): endpoint for op, endpoint in endpoints for method in op.methods}
@@ -168,19 +171,19 @@ def _endpoint(operation: Operation, metrics: Metrics, access: Access, log: Filte
     name = f"{operation.method} {operation.path}"
     counted: dict[int, Counter] = {}  # to look a counter up by its labels costs more than to count
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(scope: Scope, receive: Receive) -> Answer:
         started = time.perf_counter()
-        spoken_of = request_id(request)
-        authorization = only(request.headers.getlist("authorization"))
+        headers = headers_of(scope)
+        spoken_of = request_id(headers)
+        sent = authorization(scope, headers)
+        answer: Answer
         try:
-            call = Call(request, access.principal(authorization), spoken_of)
+            call = Call(scope, receive, headers, access.principal(sent), spoken_of)
             call.require(operation.needs)
             call.query()  # what is ambiguous is refused, also where no parameter is looked at
-            response = await operation.handler(call)
-            if isinstance(response, StreamingResponse):
-                response.body_iterator = _while_valid(response.body_iterator, access, authorization)
+            answer = await operation.handler(call)
         except (EngramError, Refused, Unauthenticated, Forbidden) as error:
-            response = refusal(error, spoken_of)
+            answer = refusal(error, spoken_of)
             if isinstance(error, Unavailable) and not isinstance(error, RateLimited):
                 _log.warning("unavailable", route=name, error=str(error), request_id=spoken_of)
             elif isinstance(error, EngramError) and not isinstance(
@@ -189,17 +192,31 @@ def _endpoint(operation: Operation, metrics: Metrics, access: Access, log: Filte
                 _log.error("failed", route=name, error=str(error), request_id=spoken_of)
         except Exception:
             _log.exception("failed", route=name, request_id=spoken_of)
-            response = refusal(RuntimeError(), spoken_of)
-        response.headers["X-Request-Id"] = spoken_of
-        code = response.status_code
+            answer = refusal(RuntimeError(), spoken_of)
+        if isinstance(answer, Reply):
+            answer.header("X-Request-Id", spoken_of)
+            code = answer.status
+        else:
+            answer.headers["X-Request-Id"] = spoken_of
+            answer.body_iterator = _while_valid(answer.body_iterator, access, sent)
+            code = answer.status_code
         counter = counted.get(code)
         if counter is None:
             counter = counted[code] = metrics.http_requests.labels(name, str(code))
         counter.inc()
         log.debug("answered", route=name, code=code, seconds=time.perf_counter() - started)
-        return response
+        return answer
 
     return endpoint
+
+
+def _route(endpoint: Endpoint) -> Callable[[Request], Awaitable[Answer]]:
+    """The endpoint as Starlette calls it."""
+
+    async def called(request: Request) -> Answer:
+        return await endpoint(request.scope, request.receive)
+
+    return called
 
 
 async def _while_valid(
@@ -222,10 +239,10 @@ def _allowed(routes: Sequence[Route], path: str) -> list[str]:
 
 
 def _others(elsewhere: Elsewhere) -> list[Route]:
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(request: Request) -> Reply:
         message = f"{request.method} {request.scope['path']} is answered by the {elsewhere.service} service"
         refused = Refused(404, "wrong_service", message, service=elsewhere.service)
-        return refusal(refused, request_id(request))
+        return refusal(refused, request_id(headers_of(request.scope)))
 
     return [Route(path, endpoint, methods=methods(method)) for method, path in elsewhere.routes]
 
@@ -247,7 +264,7 @@ class _EncodedPaths:
             path = raw.partition(b"?")[0].decode("latin-1")
             scope = {**scope, "path": path}
             if (endpoint := self._whole.get((scope["method"], path))) is not None:
-                response = await endpoint(Request(scope, receive, send))
-                await response(scope, receive, send)
+                answer = await endpoint(scope, receive)
+                await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -14,9 +14,10 @@ from starlette.responses import StreamingResponse
 
 from engram.http import elsewhere, keys, verification
 from engram.http.access import Grant
-from engram.http.call import Call, reply
+from engram.http.call import Call
 from engram.http.home import Fact, home
 from engram.http.operations import Operation, application
+from engram.http.reply import reply
 from engram.http.verification import ApiKeys
 from engram.telemetry import Metrics
 from engram.wiring import Runtime

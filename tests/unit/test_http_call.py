@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from typing import Any
 
 import msgspec
 import pytest
 import zstandard
-from starlette.requests import Request
 
 from engram.errors import InvalidFilter, InvalidRequest, Overloaded, Unavailable
 from engram.http.access import ANYONE
@@ -23,9 +23,13 @@ class Shape(msgspec.Struct, forbid_unknown_fields=True):
     b: list[str] = []
 
 
-def request(path: dict[str, str] | None = None, **headers: str) -> Request:
-    raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
-    return Request({"type": "http", "headers": raw, "path_params": path or {}, "query_string": b""})
+def call(path: dict[str, str]) -> Call:
+    scope = {"type": "http", "headers": [], "path_params": path, "query_string": b""}
+
+    async def receive() -> Any:
+        raise AssertionError("nothing is read")
+
+    return Call(scope, receive, {}, ANYONE, "r")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_what_is_no_json_is_refused(raw: bytes) -> None:
 
 def test_an_error_has_the_contracts_shape() -> None:
     answer = refusal(InvalidFilter("no such operator", path="filters.x"), "r1")
-    assert answer.status_code == 400
+    assert answer.status == 400
     assert json.loads(bytes(answer.body)) == {
         "error": {
             "code": "invalid_filter",
@@ -148,27 +152,27 @@ def test_an_outage_says_when_to_try_again_where_a_mod_can_see_it(
 ) -> None:
     answer = refusal(error, "r1")
     body = json.loads(bytes(answer.body))
-    assert (answer.status_code, body["error"]["code"]) == (status, code)
+    assert (answer.status, body["error"]["code"]) == (status, code)
     assert body["retry_after_ms"] == body["error"]["retry_after_ms"] == 1500
-    assert answer.headers["retry-after"] == "2"
+    assert dict(answer.headers)[b"retry-after"] == b"2"
 
 
 def test_a_fault_of_ours_tells_nothing_of_itself() -> None:
     answer = refusal(RuntimeError("secret"), "r1")
-    assert answer.status_code == 500
+    assert answer.status == 500
     assert b"secret" not in bytes(answer.body)
 
 
 def test_a_part_of_the_path_is_percent_decoded_once() -> None:
-    assert Call(request({"name": "a%2Fb%2520%C3%A4"}), ANYONE, "r").path("name") == "a/b%20ä"
+    assert call({"name": "a%2Fb%2520%C3%A4"}).path("name") == "a/b%20ä"
     with pytest.raises(InvalidRequest) as caught:
-        Call(request({"name": "%FF"}), ANYONE, "r").path("name")
+        call({"name": "%FF"}).path("name")
     assert caught.value.path == "name"
 
 
 def test_a_sane_request_id_is_kept_and_another_replaced() -> None:
-    assert request_id(request(x_request_id="abc-1.2_3")) == "abc-1.2_3"
+    assert request_id({b"x-request-id": b"abc-1.2_3"}) == "abc-1.2_3"
     for given in ("", "a b", "x" * 65, "ä", "a\n"):
-        made = request_id(request(x_request_id=given))
+        made = request_id({b"x-request-id": given.encode("latin-1")})
         assert made != given
         assert len(made) == 32

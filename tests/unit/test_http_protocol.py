@@ -12,14 +12,15 @@ import pytest
 import uvicorn
 
 from engram.http.access import Grant
-from engram.http.call import Call, reply
+from engram.http.call import Call
 from engram.http.operations import Operation, application
 from engram.http.protocol import MAX_HEAD_BYTES, BoundedProtocol
+from engram.http.reply import reply
 from engram.telemetry import Metrics
 
 
 async def echo(call: Call) -> Any:
-    return reply({"bytes": len(await call.body()), "headers": len(call.request.headers)})
+    return reply({"bytes": len(await call.body()), "headers": len(call.scope["headers"])})
 
 
 @pytest.fixture
