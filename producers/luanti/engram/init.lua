@@ -69,7 +69,8 @@ core.mkdir(spool_dir)
 
 local boot = random_boot()
 local Segment = part("segment")
-local spool = part("spool", Segment, part("queue"), part("thinning", Segment), part("pool", Segment)).new({
+local Upkeep = part("upkeep", Segment, part("thinning", Segment))
+local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkeep).new({
 	dir = spool_dir,
 	boot = boot,
 	started = os.time(),

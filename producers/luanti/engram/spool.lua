@@ -12,10 +12,10 @@
 -- and drops them again if the spool is then full.
 --
 -- Each server step has its share of the work: due(), take() and done() make, empty and delete no file, and put() does
--- only where none was made ahead or too many wait. That is left to pool.lua and tend(), one file in a call.
+-- only where none was made ahead or too many wait. That is left to upkeep.lua and tend(), one file in a call.
 
--- segment.lua, queue.lua, thinning.lua and pool.lua, which the loader hands over.
-local Segment, Queue, Thinning, Pool = ...
+-- segment.lua, queue.lua, pool.lua and upkeep.lua, which the loader hands over.
+local Segment, Queue, Pool, Upkeep = ...
 
 local Spool = {}
 Spool.__index = Spool
@@ -26,12 +26,8 @@ Spool.MAX_EVENTS = 199
 Spool.MAX_BYTES = 64 * 1024
 -- Events kept in memory alone, when the world's folder cannot be written.
 Spool.MAX_UNSAVED = 5000
-local IDLE_US = 2e6
 -- A larger request is read or joined in the step before the one that sends it.
 local MAX_BYTES_AT_ONCE = 16 * 1024
--- Segments that wait to be thinned and files that wait to be deleted; where there are more, each event that comes does
--- a part of that work too.
-local MAX_WAITING = 16
 
 -- options: dir, boot (hex), started (whole seconds), limit (events), list(dir) -> file names, log(level, text).
 function Spool.new(options)
@@ -53,7 +49,7 @@ function Spool.new(options)
 	self.pool = Pool.new(function()
 		return self:new_path("ndjson")
 	end)
-	self.thinning = Thinning.new(self.pool)
+	self.upkeep = Upkeep.new(self.queue, self.pool)
 	return self
 end
 
@@ -132,9 +128,7 @@ function Spool:put(line, now_us)
 		self.unsaved = self.unsaved + 1
 	end
 	self:shed()
-	if self.thinning:backlog() + self.pool:backlog() > MAX_WAITING then
-		self:tidy_up()
-	end
+	self.upkeep:catch_up()
 end
 
 -- An erasure keeps its place in the queue: what was captured before it is sent before it, and is erased too.
@@ -188,13 +182,8 @@ end
 
 -- What becomes of a segment that lost events: nothing while it is filled.
 function Spool:tidy(segment)
-	if segment == self.open then
-		return
-	elseif segment.count == 0 then
-		self.queue:remove(segment)
-		self:release(segment)
-	elseif Segment.is_worn(segment) then
-		self.thinning:add(segment)
+	if segment ~= self.open then
+		self.upkeep:tidy(segment)
 	end
 end
 
@@ -211,19 +200,6 @@ function Spool:due(now_us, interval_us)
 	segment.taken = not segment.removed
 	return segment.taken and (not segment.gone or segment.stuck) and
 		(segment.body or segment.bytes <= MAX_BYTES_AT_ONCE) and true or false
-end
-
--- One part of the work on the segment that is sent next. Returns whether there was any.
-function Spool:make_ready()
-	local segment = self.queue.first
-	if not segment or not segment.taken or segment.body then
-		return false
-	elseif not segment.gone or segment.stuck then
-		segment.body = Segment.body_of(segment)
-	else
-		self.thinning:work_on(segment)
-	end
-	return true
 end
 
 -- The oldest segment, {count, body, erase, …}, or nil. body joins its lines with commas. It stays in the spool
@@ -248,18 +224,11 @@ function Spool:take()
 	return segment
 end
 
--- Its file is free again.
-function Spool:release(segment)
-	self.thinning:stop(segment)
-	-- The name of one of an earlier run, which has no use, is no place for this run's segments.
-	self.pool:give(segment, segment.saved and segment.used and segment.used + segment.bytes)
-end
-
 -- The segment was answered for: its lines go.
 function Spool:done(segment)
 	assert(segment == self.queue.first, "only the oldest segment can be done")
 	self.queue:remove(segment)
-	self:release(segment)
+	self.upkeep:release(segment)
 	if not segment.erase then
 		self.count = self.count - segment.count
 		if not segment.saved then
@@ -273,31 +242,16 @@ function Spool:awaits_file()
 	return self.pool:has_work()
 end
 
--- One part of the work on files.
-function Spool:tidy_up()
-	return self.pool:tend() or self:make_ready() or self.thinning:work()
-end
-
--- Call it in steps with little else to do: one file is made, emptied or deleted, or one part is done of what makes a
--- segment ready or thins it. Once the spool has been idle, files whose lines are done are emptied.
+-- Call it in steps with little else to do.
 function Spool:tend(now_us)
-	if self:tidy_up() or self.queue.first then
-		self.idle_us = nil
-		return
-	end
-	self.idle_us = self.idle_us or now_us
-	if now_us - self.idle_us >= IDLE_US then
-		self.pool:empty_one()
-	end
+	self.upkeep:tend(now_us)
 end
 
 -- At shutdown: ends the open segment and leaves only files that hold something, and nothing that was dropped.
 function Spool:close()
 	self:seal()
 	for segment in self.queue:each() do
-		while not self.thinning:work_on(segment) do
-			self.pool:tend()
-		end
+		self.upkeep:finish(segment)
 		Segment.close(segment)
 	end
 	self.pool:close()
@@ -320,7 +274,7 @@ function Spool:put_first(line, now_us)
 		or segment.former and not segment.former.over then
 		return self:put(line, now_us)
 	end
-	self.thinning:stop(segment)
+	self.upkeep:stop(segment)
 	segment.file = segment.file or io.open(segment.path, "ab")
 	if not Segment.write(segment, line) then
 		return self:put(line, now_us)

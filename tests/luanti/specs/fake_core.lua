@@ -105,7 +105,8 @@ end
 
 function fake.spool()
 	local segment = fake.load("segment")
-	return fake.load("spool", segment, fake.load("queue"), fake.load("thinning", segment), fake.load("pool", segment))
+	local upkeep = fake.load("upkeep", segment, fake.load("thinning", segment))
+	return fake.load("spool", segment, fake.load("queue"), fake.load("pool", segment), upkeep)
 end
 
 return fake
