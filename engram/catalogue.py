@@ -6,7 +6,7 @@ Readers and writers speak of a collection by its own name; which of them is sear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -79,10 +79,17 @@ class Catalogue(Protocol):
         """Turn the alias to it, in one step; `at`, Unix seconds, is when the other one was replaced."""
         ...
 
-    async def withdraw(self, name: str) -> None:
-        """List it no more, so that everybody closes it."""
+    async def withdraw(self, name: str, at: float) -> None:
+        """List it no more, so that everybody closes it; `at`, Unix seconds, stays noted until it is deleted."""
+        ...
+
+    async def withdrawn(self) -> Mapping[str, float]:
+        """What was withdrawn and not yet deleted, with its time: a drop is under way, or was broken off.
+
+        One that is still in the making stands there, too, with a time to come.
+        """
         ...
 
     async def delete(self, name: str) -> None:
-        """Remove what was withdrawn, with all that lies in it."""
+        """Remove what was withdrawn, with all that lies in it; whatever else has that name stays."""
         ...

@@ -182,6 +182,10 @@ class EventLog(Protocol):
         """Nobody will be a member of the group again: it holds nothing back any more. Raises Unavailable."""
         ...
 
+    async def groups(self) -> Collection[str]:
+        """The groups whose positions hold records back from their retention; none where it waits for nobody."""
+        ...
+
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
         ...

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
+import structlog
 
 from engram.care import Outcome, Remark, Reports, Row, Task
 from engram.catalogue import REPLACED_LIVES_S, Collection
 from engram.errors import InvalidRequest, Refusal
 from engram.wiring import Version, WorkerParts
 from stream_workers.judgement import behind
+
+_log = structlog.get_logger("engram.care")
 
 LEVEL_S = 5.0
 FOLLOWED_S = 3.0
@@ -55,6 +58,7 @@ class Alias:
 
     async def list_(self, _asked: NoArguments) -> Reports:
         """Every collection, the one that is searched first. Raises Unavailable."""
+        await collect(self.parts)
         listed = await self.parts.versions.refresh()
         for one in listed:
             row = {
@@ -94,6 +98,9 @@ class Alias:
     async def drop(self, asked: DropArguments) -> Reports:
         """Remove a collection and all that lies in it. Raises Refusal, Unavailable."""
         versions = self.parts.versions
+        await collect(self.parts)
+        if asked.name in await versions.catalogue.withdrawn():
+            raise Refusal(f"{asked.name} is being dropped or made: look again in some minutes")
         one = _named(await versions.refresh(), asked.name)
         if one.active:
             raise Refusal(f"{one.name} is searched: swap to another collection first")
@@ -154,7 +161,7 @@ async def _followed(parts: WorkerParts) -> None:
 async def remove(parts: WorkerParts, one: Collection) -> None:
     """Have a collection closed everywhere, and delete it. Raises Unavailable."""
     versions = parts.versions
-    await versions.catalogue.withdraw(one.name)
+    await versions.catalogue.withdraw(one.name, parts.clock.now())
     await versions.refresh()
     await asyncio.sleep(FOLLOWED_S)
     with contextlib.suppress(TimeoutError):
@@ -165,6 +172,16 @@ async def remove(parts: WorkerParts, one: Collection) -> None:
     await versions.close(one.name)
     await versions.catalogue.delete(one.name)
     await parts.log.forget(versions.group_of(one))
+
+
+async def collect(parts: WorkerParts) -> None:
+    """Delete what a drop or a replay that was broken off has left, once nobody can use it. Raises Unavailable."""
+    versions, now = parts.versions, parts.clock.now()
+    for name, at in (await versions.catalogue.withdrawn()).items():
+        if now - at >= REPLACED_LIVES_S:
+            _log.info("what was left of a collection is deleted", collection=name)
+            await versions.close(name)
+            await versions.catalogue.delete(name)
 
 
 def _named(listed: Sequence[Collection], name: str) -> Collection:

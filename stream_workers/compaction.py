@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -17,7 +18,7 @@ import structlog
 from engram.catalogue import REPLACED_LIVES_S, Collection
 from engram.errors import EngramError
 from engram.wiring import WorkerParts
-from stream_workers.alias import remove, turn
+from stream_workers.alias import collect, remove, turn
 from stream_workers.inheritance import Inheritance
 from stream_workers.judgement import behind
 
@@ -45,6 +46,7 @@ class Compaction:
     fewest_dead: int = FEWEST_DEAD
     replaced_lives_s: float = REPLACED_LIVES_S
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    _unknown: set[str] = field(default_factory=set[str], repr=False)
 
     async def run(self) -> None:
         """Work until `stop`."""
@@ -114,6 +116,7 @@ class Compaction:
 
     async def clear_away(self) -> None:
         """Remove what an earlier process has left of one: half filled, or replaced and not yet removed."""
+        await collect(self.parts)
         listed = await self.parts.versions.refresh()
         compacted = listed[0].run.startswith(RUN)
         for one in listed[1:]:
@@ -122,6 +125,18 @@ class Compaction:
             replaced = compacted and age is not None and age >= self.replaced_lives_s
             if half or replaced:
                 await remove(self.parts, one)
+        await self._forget_groups(await self.parts.versions.refresh())
+
+    async def _forget_groups(self, listed: Sequence[Collection]) -> None:
+        """Those of collections that are no more, or never came to be, would hold the log back for ever.
+
+        One that is unknown for the first time may be that of a collection which is just being made.
+        """
+        known = {self.parts.versions.group_of(one) for one in listed}
+        unknown = set(await self.parts.log.groups()) - known
+        for group in unknown & self._unknown:
+            await self.parts.log.forget(group)
+        self._unknown = unknown
 
     async def _position(self, group: str) -> dict[int, int]:
         """Where the group has committed; the log's beginning where it never has."""

@@ -19,6 +19,7 @@ from engram.care import Outcome, Progress, Remark, Report, Reports, Task
 from engram.catalogue import Collection, Model
 from engram.errors import InvalidRequest, Refusal
 from engram.wiring import Version, WorkerParts
+from stream_workers.alias import collect
 from stream_workers.inheritance import Inheritance
 from stream_workers.judgement import judge
 
@@ -52,6 +53,7 @@ class Replay:
     async def run(self, asked: ReplayArguments) -> Reports:
         """Fill a collection. Raises Refusal, InvalidRequest, Unavailable, Misconfigured."""
         began = time.monotonic()
+        await collect(self.parts)
         listed = {one.name: one for one in await self.parts.versions.refresh()}
         barrier = await self.parts.log.end()
         collection = listed.get(asked.to)

@@ -8,7 +8,7 @@ ALIAS.json        what there is besides the first; missing as long as there is n
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from engram.adapters import edge_shard
 from engram.adapters.qdrant_edge import EdgeStore
 from engram.catalogue import Collection, Model
-from engram.errors import Misconfigured, ModelMismatch, Refusal
+from engram.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
 
 
 class _Entry(msgspec.Struct, omit_defaults=True):
@@ -36,6 +36,8 @@ class _Kept(msgspec.Struct):
 
     active: str
     collections: dict[str, _Entry]
+    withdrawn: dict[str, float] = {}
+    """Names of directories that are to go, and the Unix time since when."""
 
 
 class EdgeCatalogue:
@@ -86,7 +88,9 @@ class EdgeCatalogue:
         """Note an empty collection. Raises Refusal for a name that is taken."""
         if name in self._known.collections:
             raise Refusal(f"there is a collection {name} already: choose another name, or drop it first")
-        if (self._directory / name).exists():  # what a drop has left that was broken off, or a stranger's
+        if name in self._known.withdrawn:
+            raise Refusal(f"{name} is just being dropped: try again in a minute")
+        if (self._directory / name).exists():
             raise Refusal(f"there is a {self._directory / name} already: choose another name, or remove it")
         entry = _Entry(model.model_id, model.dim, model.kind, model.name, run, whole=False)
         self._known.collections[name] = entry
@@ -128,15 +132,29 @@ class EdgeCatalogue:
         kept.active = name
         self._keep()
 
-    async def withdraw(self, name: str) -> None:
+    async def withdraw(self, name: str, at: float) -> None:
         """List it no more."""
-        self._known.collections.pop(name, None)
-        self._keep()
+        if self._known.collections.pop(name, None) is not None:
+            self._known.withdrawn[name] = at
+            self._keep()
+
+    async def withdrawn(self) -> Mapping[str, float]:
+        """What the file says is to go."""
+        return dict(self._known.withdrawn)
 
     async def delete(self, name: str) -> None:
         """Remove its directory."""
+        if name not in self._known.withdrawn:
+            return
         await self.close(name)
-        shutil.rmtree(self._directory / name, ignore_errors=True)
+        try:
+            shutil.rmtree(self._directory / name)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise Unavailable(f"{self._directory / name} cannot be removed ({error.strerror})") from error
+        del self._known.withdrawn[name]
+        self._keep()
 
     @property
     def _known(self) -> _Kept:
@@ -145,13 +163,16 @@ class EdgeCatalogue:
 
     def _read(self) -> _Kept | None:
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=_Kept)
+            kept = msgspec.json.decode(self._file.read_bytes(), type=_Kept)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as error:
             raise Misconfigured(
                 f"{self._file} cannot be read ({error}): restore it from a snapshot"
             ) from error
+        # The process that was at it is no more, and nobody else has them open.
+        kept.withdrawn = dict.fromkeys(kept.withdrawn, 0.0)
+        return kept
 
     def _keep(self) -> None:
         edge_shard.write(self._file, msgspec.json.format(msgspec.json.encode(self._kept)))

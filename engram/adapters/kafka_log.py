@@ -147,6 +147,10 @@ class KafkaLog:
     async def forget(self, group: str) -> None:
         """Nothing: Kafka forgets a group without members by itself, and its retention waits for nobody."""
 
+    async def groups(self) -> Collection[str]:
+        """None: see `forget`."""
+        return ()
+
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Set records aside durably, raw, with the reason. Raises Unavailable.
 

@@ -5,6 +5,7 @@
     ALIAS.whole.NAME          NAME holds all that it should
     ALIAS.replaced.SECONDS    the one that was searched before, and the Unix time at which it was replaced
     ALIAS.turning.NAME        the alias is about to turn from NAME or to it
+    ALIAS.withdrawn.SECONDS.NAME    NAME belongs to it no more since that Unix time, and is to be deleted
 
 So one call tells everything, and one changes it in a single step that all processes see.
 """
@@ -12,6 +13,7 @@ So one call tells everything, and one changes it in a single step that all proce
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Self
 
@@ -22,6 +24,9 @@ from engram.adapters.server_connection import Connection
 from engram.adapters.server_filters import substring_match
 from engram.catalogue import Collection, Model
 from engram.errors import Refusal
+
+MAKING_S = 900.0
+"""How long the making of a collection may take; what is not fed by then was left by a process that died."""
 
 
 class ServerCatalogue:
@@ -87,12 +92,18 @@ class ServerCatalogue:
 
     async def make(self, name: str, model: Model, run: str) -> None:
         """Make an empty collection, and have it fed. Raises Refusal for a name that is taken."""
+        if name in await self.withdrawn():
+            raise Refusal(f"{name} is just being made or dropped: try again in some minutes")
         taken = {*await collections.names(self._connection), *await collections.aliases(self._connection)}
         if name in taken:
             raise Refusal(f"there is a {name} on the server already: choose another name, or drop it first")
         about = About(model.model_id, model.dim, kind=model.kind or "", model=model.name or "", run=run)
+        # Whatever dies before it is fed leaves one that is deleted some day.
+        unfed = self._withdrawal(name, time.time() + MAKING_S)
+        await collections.create_collection(self._connection, name, about, self._shape)
+        await collections.change(self._connection, set_={unfed: name})
         await collections.make_collection(self._connection, name, about, self._shape)
-        await collections.change(self._connection, set_={self._marker("fed", name): name})
+        await collections.change(self._connection, remove=[unfed], set_={self._marker("fed", name): name})
 
     async def open(self, name: str) -> QdrantServerStore:
         """The store of one of them."""
@@ -123,8 +134,8 @@ class ServerCatalogue:
             set_ |= {self._marker("replaced", f"{at:.3f}"): before, self._marker("fed", before): before}
         await collections.change(self._connection, remove=[*outdated, self._alias], set_=set_)
 
-    async def withdraw(self, name: str) -> None:
-        """Remove all markers of it."""
+    async def withdraw(self, name: str, at: float) -> None:
+        """Replace all markers of it by the one that says so."""
         aliases = await collections.aliases(self._connection)
         marks = [
             alias
@@ -132,12 +143,18 @@ class ServerCatalogue:
             if target == name and alias.startswith(f"{self._alias}.")
         ]
         if marks:
-            await collections.change(self._connection, remove=marks)
+            await collections.change(self._connection, remove=marks, set_={self._withdrawal(name, at): name})
+
+    async def withdrawn(self) -> Mapping[str, float]:
+        """What the marks say is to go."""
+        marks = self._marked(await collections.aliases(self._connection), "withdrawn")
+        return {name: float(rest.partition(".")[0]) for rest, name in marks.items()}
 
     async def delete(self, name: str) -> None:
         """Remove it from the server."""
         await self.close(name)
-        await collections.delete_collection(self._connection, name)
+        if name in await self.withdrawn():
+            await collections.delete_collection(self._connection, name)
 
     async def _find(self, name: str) -> Found:
         """What does not change of a collection is asked for once."""
@@ -147,6 +164,9 @@ class ServerCatalogue:
 
     def _marker(self, kind: str, of: str) -> str:
         return collections.marker(self._alias, kind, of)
+
+    def _withdrawal(self, name: str, at: float) -> str:
+        return self._marker("withdrawn", f"{at:.0f}.{name}")
 
     def _marked(self, aliases: Mapping[str, str], kind: str) -> dict[str, str]:
         return collections.marked(aliases, self._alias, kind)

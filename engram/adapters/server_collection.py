@@ -143,12 +143,24 @@ async def change(
 
 async def make_collection(connection: Connection, physical: str, about: About, shape: Shape) -> None:
     """Make a collection with its indexes, or go on with what a killed process left. Raises Unavailable."""
-    if physical not in await names(connection):
-        await _create(connection, physical, about, shape)
+    await create_collection(connection, physical, about, shape)
     present = await _info(connection, physical)
     for field, parameters in _indexes().items():
         if field not in present.payload_schema:
             await _index(connection, physical, field, parameters)
+
+
+async def create_collection(connection: Connection, physical: str, about: About, shape: Shape) -> None:
+    """Make a collection without its indexes, if there is none of that name. Raises Unavailable."""
+    if physical in await names(connection):
+        return
+    request = _collection(physical, about, shape)
+    try:
+        await connection.call(connection.collections.Create, request, timeout_s=_MAKING_S)
+    except EngramError:
+        # Whatever it was that went wrong, somebody else may have made it a moment before.
+        if physical not in await names(connection):
+            raise
 
 
 async def delete_collection(connection: Connection, physical: str) -> None:
@@ -173,16 +185,6 @@ async def _make(connection: Connection, alias: str, physical: str, about: About,
     await make_collection(connection, physical, about, shape)
     if await behind(connection, alias) is None:  # creating one that is there would turn it to our collection
         await change(connection, set_={alias: physical})
-
-
-async def _create(connection: Connection, physical: str, about: About, shape: Shape) -> None:
-    request = _collection(physical, about, shape)
-    try:
-        await connection.call(connection.collections.Create, request, timeout_s=_MAKING_S)
-    except EngramError:
-        # Whatever it was that went wrong, somebody else may have made it a moment before.
-        if physical not in await names(connection):
-            raise
 
 
 def _collection(physical: str, about: About, shape: Shape) -> wire.CreateCollection:

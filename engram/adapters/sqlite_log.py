@@ -227,6 +227,10 @@ class SqliteLog:
         self._committed.pop(group, None)
         self._positions.pop(group, None)
 
+    async def groups(self) -> Collection[str]:
+        """The groups that have ever committed."""
+        return list(self._committed)
+
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
         if letters:

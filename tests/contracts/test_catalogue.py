@@ -1,10 +1,13 @@
 """What every Catalogue promises, over a directory and over a server."""
 
+import asyncio
 import contextlib
+import time
 import uuid
 
 import pytest
 
+from engram.adapters import server_collection
 from engram.adapters.edge_catalogue import EdgeCatalogue
 from engram.catalogue import Model
 from engram.errors import ModelMismatch, Refusal
@@ -38,7 +41,9 @@ async def opener(request, tmp_path, qdrant):
     if request.param == "server":
         async with opened() as catalogue:
             for one in await catalogue.listed():
-                await catalogue.delete(one.name)
+                await catalogue.withdraw(one.name, LONG_AGO)
+            for name in await catalogue.withdrawn():
+                await catalogue.delete(name)
 
 
 @pytest.fixture
@@ -140,7 +145,7 @@ async def test_a_name_that_comes_back_is_another_collection_for_those_who_only_l
         await catalogue.first(MODEL)
         await catalogue.make("second", MODEL, "run1")
         assert (await listed(onlooker))["second"].run == "run1"
-        await catalogue.withdraw("second")
+        await catalogue.withdraw("second", LONG_AGO)
         assert "second" not in await listed(onlooker)
         await catalogue.delete("second")
         await catalogue.make("second", OTHER, "run2")
@@ -152,10 +157,66 @@ async def test_what_is_dropped_is_gone_and_its_name_free(catalogue):
     await catalogue.first(MODEL)
     await catalogue.make("second", OTHER, "run1")
     await put(await catalogue.open("second"), memory("m"), vector=(1.0,) * 8)
-    await catalogue.withdraw("second")
+    await catalogue.withdraw("second", LONG_AGO)
     assert "second" not in await listed(catalogue)
     await catalogue.close("second")
     await catalogue.delete("second")
+    assert await catalogue.withdrawn() == {}
     await catalogue.make("second", OTHER, "run2")
     assert (await listed(catalogue))["second"].run == "run2"
     assert await (await catalogue.open("second")).count(everything()) == 0
+
+
+async def test_what_is_withdrawn_stays_noted_until_it_is_deleted(catalogue, opener):
+    first = await catalogue.first(MODEL)
+    await catalogue.make("second", OTHER, "run1")
+    assert await catalogue.withdrawn() == {}
+    await catalogue.withdraw("second", LONG_AGO)
+    assert await catalogue.withdrawn() == {"second": LONG_AGO}
+    with pytest.raises(Refusal, match="second is just being"):
+        await catalogue.make("second", OTHER, "run2")
+    for name in (first.name, "second"):
+        await catalogue.close(name)
+    async with opener() as again:  # the process that was at it is no more
+        await again.first(MODEL)
+        assert set(await listed(again)) == {first.name}
+        [(name, at)] = (await again.withdrawn()).items()
+        assert name == "second"
+        assert at <= LONG_AGO
+        await again.delete("second")
+        assert await again.withdrawn() == {}
+        await again.make("second", OTHER, "run2")
+        assert set(await listed(again)) == {first.name, "second"}
+
+
+async def test_only_what_is_withdrawn_is_deleted(catalogue):
+    first = await catalogue.first(MODEL)
+    await catalogue.make("second", OTHER, "run1")
+    await put(await catalogue.open("second"), memory("m"), vector=(1.0,) * 8)
+    for name in (first.name, "second", "third"):
+        await catalogue.delete(name)
+    assert set(await listed(catalogue)) == {first.name, "second"}
+    assert await (await catalogue.open("second")).count(everything()) == 1
+
+
+@pytest.mark.parametrize("opener", ["server"], indirect=True)  # embedded, it is listed before it is made
+async def test_one_whose_making_was_broken_off_is_neither_listed_nor_lost(catalogue, monkeypatch):
+    first = await catalogue.first(MODEL)
+
+    async def killed(*_):
+        raise asyncio.CancelledError
+
+    began = time.time()
+    with monkeypatch.context() as patched:
+        patched.setattr(server_collection, "make_collection", killed)
+        with pytest.raises(asyncio.CancelledError):
+            await catalogue.make("second", OTHER, "run1")
+    assert set(await listed(catalogue)) == {first.name}
+    [(name, at)] = (await catalogue.withdrawn()).items()
+    assert name == "second"
+    assert at > began + 60  # nobody takes it away from one who is still making it
+    with pytest.raises(Refusal, match="second is just being"):
+        await catalogue.make("second", OTHER, "run2")
+    await catalogue.delete("second")
+    await catalogue.make("second", OTHER, "run2")
+    assert (await listed(catalogue))["second"].run == "run2"

@@ -296,7 +296,9 @@ async def test_what_a_group_has_not_finished_stays(database: Database, clock: Se
         assert await offsets(log, "slow") == [4, 5, 6, 7, 8, 9]
 
         await log.commit("slow", {0: 5})
+        assert set(await log.groups()) == {"fast", "slow"}
         await log.forget("slow")
+        assert set(await log.groups()) == {"fast"}
         assert await log.committed("slow") == {}
         assert await log.trim() == 6
     async with opened(database, clock) as log:

@@ -106,7 +106,7 @@ async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_
         assert await other.watermarks.reached(end, PATIENCE_S)
         assert await runtime.watermarks.reached(end, PATIENCE_S)
         assert await size(runtime, other) == await size(runtime, runtime.versions.current) == 25
-        await runtime.versions.catalogue.withdraw("other")
+        await runtime.versions.catalogue.withdraw("other", 1.0)
         await runtime.versions.refresh()
         await until(lambda: not runtime.versions.is_open("other"))
         assert await runtime.watermarks.reached(await write(runtime, 25), PATIENCE_S)

@@ -1,0 +1,142 @@
+"""What a drop, a replay or a compaction leaves that was broken off: it is cleared away, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engram import events
+from engram.catalogue import REPLACED_LIVES_S, Model
+from engram.errors import Refusal
+from engram.wiring import Runtime
+from stream_workers.alias import Alias, DropArguments, NoArguments
+from stream_workers.compaction import Compaction
+from stream_workers.replay import Replay, ReplayArguments
+from stream_workers.worker import Worker
+from tests.parts import open_parts, put, texts
+from tests.retrieval.reader import SetClock
+
+EDGE = {"store": {"kind": "edge"}}
+SAME = Model("hash-v1-384", 384, "hash", "hash")
+
+
+@contextlib.asynccontextmanager
+async def working(data: Path) -> AsyncGenerator[Runtime]:
+    async with open_parts(data, **EDGE) as runtime:
+        worker = Worker(runtime)
+        running = asyncio.create_task(worker.run())
+        try:
+            yield runtime
+        finally:
+            worker.stop()
+            await running
+
+
+async def write(runtime: Runtime, *words: str) -> None:
+    last = await runtime.log.append([events.encode(put(one, event_id=one)) for one in words])
+    assert await runtime.watermarks.reached(last, 60)
+
+
+def later(runtime: Runtime) -> Runtime:
+    """The same parts, when nobody can be using any more what was just withdrawn."""
+    return replace(runtime, clock=SetClock(time.time() + REPLACED_LIVES_S + 1))
+
+
+def directories(data: Path) -> list[str]:
+    return sorted(path.name for path in (data / "store").iterdir() if path.is_dir())
+
+
+async def spare(runtime: Runtime) -> None:
+    """A second collection, open and fed."""
+    await runtime.versions.catalogue.make("spare", SAME, secrets.token_hex(4))
+    [version] = [
+        await runtime.versions.version(one) for one in await runtime.versions.refresh() if one.name == "spare"
+    ]
+    assert await version.watermarks.reached({0: 0}, 60)
+
+
+async def drop_broken_off(runtime: Runtime) -> None:
+    """Who asked for it goes away before anything is deleted."""
+    await spare(runtime)
+    dropping = asyncio.create_task(last(Alias(runtime).drop(DropArguments("spare"))))
+    while not await runtime.versions.catalogue.withdrawn():
+        assert not dropping.done()
+        await asyncio.sleep(0)
+    dropping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await dropping
+
+
+async def last(reports: object) -> object:
+    return [one async for one in reports][-1]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("verb", ["drop", "list", "replay"])
+async def test_the_next_verb_deletes_what_a_drop_has_left_once_nobody_uses_it(
+    tmp_path: Path, verb: str
+) -> None:
+    async with working(tmp_path) as runtime:
+        await write(runtime, "stays")
+        await drop_broken_off(runtime)
+        there = directories(tmp_path)
+        assert len(there) == 2
+        with pytest.raises(Refusal, match="is being dropped"):
+            await last(Alias(runtime).drop(DropArguments("spare")))
+        await last(Alias(runtime).list_(NoArguments()))
+        assert directories(tmp_path) == there  # it may still be in use
+        async with asyncio.timeout(60):
+            while runtime.versions.is_open("spare"):
+                await asyncio.sleep(0.05)
+        match verb:
+            case "drop":
+                with pytest.raises(Exception, match="there is no collection spare"):
+                    await last(Alias(later(runtime)).drop(DropArguments("spare")))
+            case "list":
+                await last(Alias(later(runtime)).list_(NoArguments()))
+            case _:
+                with pytest.raises(Refusal, match="searched at present"):
+                    await last(Replay(later(runtime)).run(ReplayArguments("agent_memories")))
+        assert directories(tmp_path) == ["agent_memories"]
+        await spare(runtime)  # the name is free
+        await write(runtime, "one more")
+        assert await texts(runtime) == ["one more", "stays"]
+
+
+async def test_what_a_killed_process_has_left_goes_after_the_next_start(tmp_path: Path) -> None:
+    async with working(tmp_path) as runtime:
+        await write(runtime, "stays")
+        await drop_broken_off(runtime)
+        stranger = tmp_path / "store" / "stranger"
+        stranger.mkdir()
+    async with working(tmp_path) as runtime:
+        assert "spare" in directories(tmp_path)
+        await Compaction(runtime).clear_away()
+        assert directories(tmp_path) == ["agent_memories", "stranger"]
+        assert await texts(runtime) == ["stays"]
+
+
+async def test_consumers_of_no_collection_hold_the_log_back_no_longer(tmp_path: Path) -> None:
+    async with working(tmp_path) as runtime:
+        await write(runtime, "stays")
+        await spare(runtime)
+        # A process that was killed between this and the making of the collection.
+        await runtime.log.begin("indexer.never.made", {0: 0})
+        compaction = Compaction(runtime)
+        await compaction.clear_away()
+        assert "indexer.never.made" in await runtime.log.groups()  # it may be made at this moment
+        await compaction.clear_away()
+        assert "indexer.never.made" not in await runtime.log.groups()
+        kept = {runtime.versions.group_of(one) for one in runtime.versions.listed}
+    async with working(tmp_path) as runtime:  # at its end every feed has committed
+        compaction = Compaction(runtime)
+        await compaction.clear_away()
+        await compaction.clear_away()
+        assert set(await runtime.log.groups()) == kept
+        assert len(kept) == 2
