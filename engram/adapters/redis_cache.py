@@ -32,8 +32,12 @@ LIFE_S = 60.0
 _GENERATION = "g"
 _KEYS_PER_COMMAND = 500
 """Redis removes 500 hashes in under a millisecond; nobody else is answered meanwhile."""
-_HEAD = struct.Struct(f"<{GENERATION_BYTES}sd")
-"""What stands before an answer: the generation that it was computed under, and its end in Unix seconds."""
+_HEAD = struct.Struct(f"<{GENERATION_BYTES}sd104x")
+"""What stands before an answer: the generation that it was computed under, and its end in Unix seconds.
+
+Of a slow command Redis writes the first 128 bytes of each argument into its slow log, which no invalidation empties:
+so many hold nothing of the answer.
+"""
 
 _BEGIN = Script("""
 if redis.call('HSETNX', KEYS[1], 'g', ARGV[1]) == 1 then

@@ -1,0 +1,163 @@
+"""After an erasure no byte of it is in Redis, no reader shows it, and the log holds it until its retention."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import redis
+
+from deploy.local.redis_server import RedisServer
+from engram.identity import agent_key
+from engram.ports import NewRecord
+from tests.conftest import HASH
+from tests.parts import open_parts
+from tests.processes import running
+
+PATIENCE_S = 120
+AGENT, PLAYER, OTHER = "npc:spy", "Mata", "npc:innkeeper"
+KEEPS = {"store": {"kind": "edge"}}
+
+
+class Canaries:
+    """Words that stand nowhere else. `agent` and `player`: what is to be forgotten; `stays`: what is not."""
+
+    def __init__(self) -> None:
+        self.agent, self.player, self.letter, self.stays = (secrets.token_hex(8) for _ in range(4))
+
+    def events(self) -> list[dict[str, Any]]:
+        def event(agent: str, word: str, number: int, **more: Any) -> dict[str, Any]:
+            text = f"{word}{number} was heard from {number} strangers at the mill"
+            return {"id": f"{agent}{number}", "agent_id": agent, "text": text, "data": {"said": word}, **more}
+
+        return [
+            *(event(AGENT, self.agent, number) for number in range(20)),
+            *(event(OTHER, self.player, number, player=PLAYER) for number in range(20, 40)),
+            *(event(f"player:{PLAYER}", self.player, number) for number in range(40, 50)),
+            *(event(OTHER, self.stays, number) for number in range(50, 60)),
+        ]
+
+    def forgotten_in(self, content: bytes) -> list[str]:
+        return [word for word in (self.agent, self.player, self.letter) if word.encode() in content]
+
+
+def everything_in(server: RedisServer) -> bytes:
+    """What its slow log has kept, what every key holds, and all of it as Redis would write it out."""
+    found: list[bytes] = []
+    with redis.Redis.from_url(server.url) as raw:
+        found.append(repr(raw.slowlog_get(100_000)).encode())
+        for name in raw.scan_iter(count=100):
+            found += [name, raw.dump(name) or b""]
+            if raw.type(name) == b"hash":
+                found += [part for pair in raw.hgetall(name).items() for part in pair]
+        raw.config_set("rdbcompression", "no")
+        raw.save()
+    found.append((server.directory / "dump.rdb").read_bytes())
+    return b"\0".join(found)
+
+
+def asked(http: httpx2.Client, word: str) -> Iterator[bytes]:
+    """Whatever reads show of anybody, twice, so that the second answer may come from a cache."""
+    for _ in range(2):
+        for agent in (AGENT, OTHER, f"player:{PLAYER}"):
+            for how in ({}, {"mode": "keyword"}, {"mode": "hybrid"}, {"weights": {"recency": 1}}):
+                question = {"agent_id": agent, "query": f"who heard {word} at the mill", "k": 100, **how}
+                yield http.post("/v1/memories/search", json=question).raise_for_status().content
+            yield (
+                http.post("/v1/memories/search", json={"agent_id": agent, "k": 100})
+                .raise_for_status()
+                .content
+            )
+            question = {"query": word, "recent": 100, "relevant": 100, "token_budget": 100_000}
+            yield http.post(f"/v1/agents/{agent}/context", json=question).raise_for_status().content
+            for order in ("recent", "oldest"):
+                listing = http.get(f"/v1/agents/{agent}/memories", params={"order": order, "limit": 1000})
+                yield listing.raise_for_status().content
+            yield http.get(f"/v1/agents/{agent}/summary").raise_for_status().content
+        question = {"scope": "tenant", "query": word, "mode": "keyword", "k": 100}
+        yield http.post("/v1/memories/search", json=question).raise_for_status().content
+
+
+def told(http: httpx2.Client, task: str, **arguments: Any) -> bytes:
+    """Everything that a task of care tells."""
+    answer = http.post(f"/v1/admin/{task}", json=arguments).raise_for_status().content
+    assert b'"outcome"' in answer, answer
+    return answer
+
+
+def erase(http: httpx2.Client, path: str) -> None:
+    token = http.delete(path).raise_for_status().json()["token"]
+    question = {"agent_id": AGENT, "query": "x", "after": token, "wait_ms": 60_000}
+    assert http.post("/v1/memories/search", json=question).raise_for_status().json()["fresh"]
+
+
+async def logged(data: Path) -> bytes:
+    """The records of an engram that does not run."""
+    async with open_parts(data, **KEEPS) as runtime:
+        return b"\0".join(one.value for one in await runtime.log.read("reader", limit=10_000, wait_s=0))
+
+
+async def append_a_broken_record(data: Path, canaries: Canaries) -> None:
+    """One that no producer sends: it becomes a dead letter of the agent."""
+    async with open_parts(data, **KEEPS) as runtime:
+        value = b"\xff no JSON " + canaries.letter.encode()
+        await runtime.log.append([NewRecord(agent_key("default", AGENT), value, {"schema": b"1"})])
+
+
+@pytest.mark.timeout(600)
+async def test_no_byte_in_redis_no_reader_but_the_log(tmp_path: Path, own_redis: RedisServer) -> None:
+    canaries, data = Canaries(), tmp_path / "engram"
+    with redis.Redis.from_url(own_redis.url) as raw:  # as if everything took long
+        raw.config_set("slowlog-log-slower-than", 0)
+        raw.config_set("slowlog-max-len", 100_000)
+    await append_a_broken_record(data, canaries)
+    settings = {
+        **HASH,
+        "ENGRAM_PLAYER_KEY": "k1:test",
+        "ENGRAM_CACHE__KIND": "redis",
+        "ENGRAM_CACHE__URL": own_redis.url,
+    }
+    with running(data, settings) as process, httpx2.Client(base_url=process.url, timeout=PATIENCE_S) as http:
+        body = {"server": "s", "events": canaries.events()}
+        answer = http.post("/v1/events?wait=indexed&timeout_ms=60000", json=body)
+        assert answer.status_code == 200, answer.text
+        spied, met = answer.json()["ids"][0], answer.json()["ids"][20]
+
+        # All of it is there, in Redis too: what is looked for below can be found.
+        shown = b"".join([*asked(http, canaries.agent), *asked(http, canaries.player)])
+        shown += told(http, "export") + told(http, "dlq-show", id="0-0")
+        assert len(canaries.forgotten_in(shown)) == 3
+        before = everything_in(own_redis)
+        assert [canaries.agent, canaries.player] == canaries.forgotten_in(before)
+
+        with http.stream("GET", "/v1/admin/tail") as tail:
+            lines = tail.iter_lines()
+            next(lines)
+            erase(http, f"/v1/agents/{AGENT}")
+            erase(http, f"/v1/players/{PLAYER}")
+            assert canaries.forgotten_in(everything_in(own_redis)) == []
+
+            # Asked for again, and all of the log read again.
+            told(http, "replay", to="again")
+            told(http, "alias-swap", to="again")
+            shown = b"".join([*asked(http, canaries.agent), *asked(http, canaries.player)])
+            shown += told(http, "export") + told(http, "dlq-ls")
+            assert canaries.stays.encode() in shown
+            assert canaries.forgotten_in(shown) == []
+            for memory, agent in ((spied, AGENT), (met, OTHER)):
+                answer = http.get(f"/v1/memories/{memory}", params={"agent_id": agent})
+                assert answer.status_code == 404
+            answer = http.post("/v1/admin/dlq-show", json={"id": "0-0"})
+            assert canaries.forgotten_in(answer.content) == []
+            assert canaries.forgotten_in(everything_in(own_redis)) == []
+
+            event = {"agent_id": OTHER, "text": "the last one"}
+            http.post("/v1/events", json={"events": [event]}).raise_for_status()
+            assert json.loads(next(line for line in lines if line.strip()))["text"] == "the last one"
+        process.stop()
+    assert len(canaries.forgotten_in(await logged(data))) == 3
