@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from tests.processes import EngramProcess, running
 
 pytest_plugins = ["tests.brokers", "tests.qdrant_stand_in.fixtures"]
 HASH = {"ENGRAM_EMBEDDER__KIND": "hash"}
+IN_MEMORY = Path("/dev/shm")
+ROOM = 4 * 2**30
+WHOLE_SYSTEMS = ("deploy", "e2e", "luanti")
 
 
 def pytest_configure() -> None:
@@ -27,6 +32,38 @@ def pytest_configure() -> None:
         "engram", settings.get_profile(settings.get_current_profile_name()), deadline=None
     )
     settings.load_profile("engram")
+    # A broker of ours lives for seconds: the better of Java's two compilers only takes CPU time from its start.
+    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+    _temporary_files_in_memory()
+
+
+def _temporary_files_in_memory() -> None:
+    """Stores that live for one test: to make one takes a thousand syncs, for which disks are slow.
+
+    What tests keep under `tmp_path` stays on the disk. Where memory has no room, as in most containers, so does this.
+    """
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
+        tempfile.tempdir = tempfile.mkdtemp(prefix="engram-tests-", dir=IN_MEMORY)
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind in memory."""
+    if tempfile.tempdir is not None and Path(tempfile.tempdir).parent == IN_MEMORY:
+        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
+        tempfile.tempdir = None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with whole systems between those with parts, so that few of them run at once, and none at the end."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    whole = [path for path in files if path.parent.name in WHOLE_SYSTEMS]
+    parts = [path for path in files if path.parent.name not in WHOLE_SYSTEMS]
+    order = [path for pair in zip(whole, parts, strict=False) for path in pair]
+    order += [path for path in (*whole, *parts) if path not in order]
+    items[:] = [item for path in order for item in files[path]]
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,8 @@
 """The adapters that the suites of the store run over."""
 
 import contextlib
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +23,8 @@ async def open_store(kind, path, qdrant, dim=4):
 
 
 @pytest.fixture(params=STORES)
-async def store(request, tmp_path, qdrant):
+async def store(request, qdrant):
     """An empty store for vectors of four dimensions."""
-    async with open_store(request.param, tmp_path / "store", qdrant) as opened:
-        yield opened
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_store(request.param, Path(folder), qdrant) as opened:
+            yield opened

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -91,13 +92,13 @@ def at(stand_in: StandIn) -> Qdrant:
 
 
 @pytest.fixture(scope="session")
-def qdrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Qdrant]:
+def qdrant() -> Iterator[Qdrant]:
     """A server for the whole session. Nobody stops it: the next test wants it too."""
     if url := os.environ.get("ENGRAM_TEST_QDRANT_URL"):
         port = int(os.environ.get("ENGRAM_TEST_QDRANT_GRPC_PORT", "6334"))
         yield Qdrant(url, port, os.environ.get("ENGRAM_TEST_QDRANT_API_KEY"))
         return
-    with StandIn(tmp_path_factory.mktemp("qdrant")) as stand_in:
+    with tempfile.TemporaryDirectory(prefix="qdrant-") as folder, StandIn(Path(folder)) as stand_in:
         yield at(stand_in)
 
 
