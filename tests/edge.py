@@ -65,6 +65,7 @@ class Edge:
         if self.working is not None:
             self.working.cancel()
             await asyncio.wait({self.working})
+            self.working = None
 
     def count(self, result: str, reason: str = "") -> float:
         """Of engram_ingest_events_total."""

@@ -62,7 +62,9 @@ async def corpus(store):
 async def test_every_comparison_with_every_notable_value(store, corpus, path):
     """Where numbers are rounded, types are mixed and paths cannot be written, one by one."""
     field = Field(path)
-    values = [*NEAR, *WORDS, True, False, 10**400, *{memory.timestamp for memory in corpus}]
+    # Elsewhere every time is just one more number that nothing holds.
+    times = {memory.timestamp for memory in corpus if path == ("timestamp",)} or {1.7e9}
+    values = [*NEAR, *WORDS, True, False, 10**400, *times]
     chosen = [Condition(field, op, value) for op in (Op.EQ, Op.CONTAINS) for value in values]
     chosen += [
         Condition(field, op, value)

@@ -1,4 +1,4 @@
-"""The command line as a user sees it: a process of its own, its output, its exit code."""
+"""The command line as a user sees it: a process of its own, its output, its exit code; in ours what ends at once."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import pty
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from engram.cli import checks, configuration, luanti, terminal
 from engram.cli.checks import Verdict
 from producers import village
+from tests import command_line
 from tests.processes import clean_environment, free_port, running
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -74,10 +77,9 @@ NESTED = [
 
 
 @pytest.mark.parametrize("verb", [*([verb] for verb in VERBS), *NESTED], ids=" ".join)
-def test_every_verb_explains_itself_with_an_example(engram: Run, verb: list[str]):
-    answer = engram(*verb, "--help")
-    assert answer.returncode == 0
-    assert f" engram {' '.join(verb)}" in answer.stdout.partition("Usage:")[2].partition("\n")[2]
+def test_every_verb_explains_itself_with_an_example(verb: list[str]):
+    said = command_line.engram(*verb, "--help", environment={"COLUMNS": "200"}).stdout.decode()
+    assert f" engram {' '.join(verb)}" in said.partition("Usage:")[2].partition("\n")[2]
 
 
 def test_help_needs_no_service_and_no_adapter():
@@ -113,11 +115,11 @@ def test_help_needs_no_service_and_no_adapter():
     ],
     ids=" ".join,
 )
-def test_wrong_usage_ends_with_2(engram: Run, arguments: list[str]):
-    answer = engram(*arguments)
-    assert answer.returncode == 2
-    assert answer.stdout == ""
-    assert "Traceback" not in answer.stderr
+def test_wrong_usage_ends_with_2(arguments: list[str]):
+    answer = command_line.engram(*arguments, environment=clean_environment(), code=2)
+    assert answer.stdout == b""
+    assert answer.stderr
+    assert b"Traceback" not in answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -245,9 +247,11 @@ def test_tail_prints_one_object_a_line(engram: Run, engram_url: str, agent: str)
         shown: list[str] = []
         number = 0
         while tail.poll() is None:  # it listens from some moment on: write until it has seen enough
-            engram("put", "b", "not asked for", ENGRAM_URL=engram_url)
-            engram("put", agent, f"text {number}", ENGRAM_URL=engram_url)
+            for each, text in (("b", "not asked for"), (agent, f"text {number}")):
+                event = {"server": "s", "events": [{"agent_id": each, "text": text}]}
+                httpx2.post(f"{engram_url}/v1/events", json=event, timeout=60).raise_for_status()
             number += 1
+            time.sleep(0.05)
         assert tail.stdout is not None
         shown = tail.stdout.read().splitlines()
     first, second = map(json.loads, shown)
