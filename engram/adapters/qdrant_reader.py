@@ -184,15 +184,21 @@ class QdrantReader:
         return [*above, *(Hit(found, least) for found in tied)]
 
     async def _nearest(self, selection: _Selection, measure: Measure, k: int) -> tuple[list[Hit], bool]:
-        """By relevance, ties by newer among those read, more than k; and whether these are all there are."""
+        """By relevance, ties by newer among those read, more than k; and whether no more of them would change it."""
         limit = k + self._traits.spare
         while True:
             points = await self._engine.nearest(selection.clauses, measure.near(limit))
+            scored = [(payload, measure.relevance(score)) for payload, score in points]
+            if selection.unchecked is EVERYTHING and len(scored) > k:
+                # Behind the first that is below the k-th place nothing counts, and to read a memory costs time.
+                least = scored[k - 1][1]
+                end = next((n for n, (_, relevance) in enumerate(scored) if relevance < least), len(scored))
+                del scored[end + 1 :]
             hits = [
                 hit
-                for payload, score in points
-                if (hit := Hit(memory(payload), measure.relevance(score))).relevance >= measure.least
-                and selection.admits(hit.memory)
+                for payload, relevance in scored
+                if relevance >= measure.least
+                and selection.admits((hit := Hit(memory(payload), relevance)).memory)
             ]
             whole = len(points) < limit
             if whole or len(hits) > k:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import qdrant_edge as edge
 from qdrant_client import grpc as wire
@@ -20,22 +22,31 @@ _MODES = {
 }
 _DIRECTIONS = {wire.Direction.Asc: edge.Direction.Asc, wire.Direction.Desc: edge.Direction.Desc}
 _EXACT = edge.SearchParams(exact=True)
+_AT_ONCE = 8
+
+T = TypeVar("T")
 
 
 class PointsService(wire.PointsServicer):
-    """Every method is called as `method(request)` by `serving.answering`."""
+    """Every method is called as `method(request)`, and awaited where it asks for it, by `serving.answering`."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
     # --- writing -------------------------------------------------------------------------------------------
 
-    def Upsert(self, request: wire.UpsertPoints) -> wire.PointsOperationResponse:  # noqa: N802
+    async def Upsert(self, request: wire.UpsertPoints) -> wire.PointsOperationResponse:  # noqa: N802
         only(request, "collection_name", "wait", "points", "ordering", "update_mode")
         found = self._catalogue.get(request.collection_name)
-        points = [_point(found, one) for one in request.points]
         mode = _MODES[request.update_mode]
-        return _update(found, edge.UpdateOperation.upsert_points(points, update_mode=mode), wait=request.wait)
+        points: list[edge.Point] = []
+        for some in _few(request.points):
+            points += (_point(found, one) for one in some)
+            await asyncio.sleep(0)
+        for some in _few(points):
+            _update(found, edge.UpdateOperation.upsert_points(list(some), update_mode=mode), wait=True)
+            await asyncio.sleep(0)
+        return _updated(wait=request.wait)
 
     def Delete(self, request: wire.DeletePoints) -> wire.PointsOperationResponse:  # noqa: N802
         only(request, "collection_name", "wait", "points", "ordering")
@@ -127,11 +138,20 @@ class PointsService(wire.PointsServicer):
         return wire.FacetResponse(hits=hits)
 
 
+def _few(points: Sequence[T]) -> Iterator[Sequence[T]]:
+    """A server answers questions while it takes a batch in: here between so many of its points."""
+    return (points[start : start + _AT_ONCE] for start in range(0, len(points), _AT_ONCE))
+
+
 def _update(
     found: Collection, operation: edge.UpdateOperation, *, wait: bool
 ) -> wire.PointsOperationResponse:
-    """Do it. Without `wait` a server says only that it will; done it is here all the same."""
     found.shard.update(operation)
+    return _updated(wait=wait)
+
+
+def _updated(*, wait: bool) -> wire.PointsOperationResponse:
+    """Without `wait` a server says only that it will; done it is here all the same."""
     status = wire.UpdateStatus.Completed if wait else wire.UpdateStatus.Acknowledged
     return wire.PointsOperationResponse(result=wire.UpdateResult(status=status))
 

@@ -64,7 +64,8 @@ def _handler(method: Callable[[Any], Any] | None, name: str) -> Callable[..., Aw
         if method is None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the stand-in does not know {name}")
         try:
-            return method(request)
+            answer = method(request)
+            return await answer if inspect.isawaitable(answer) else answer
         except Refused as refused:
             await context.abort(refused.code, refused.details, refused.trailing)
         except Exception as error:  # noqa: BLE001 (Edge raises bare Exception for all that goes wrong)

@@ -120,10 +120,10 @@ class Scripted(PointsService):
         self.calls = []
         self.written = []
 
-    def Upsert(self, request):  # noqa: N802
+    async def Upsert(self, request):  # noqa: N802
         self._note("Upsert")
         self.written.append(request)
-        answer = super().Upsert(request)
+        answer = await super().Upsert(request)
         answer.result.status = self.status
         return answer
 
