@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -172,6 +173,8 @@ def test_the_worker_says_how_it_is_doing(cluster: Cluster) -> None:
             "engram_rebalances_total",
         ):
             assert f"\n{name} " in metrics
+        priorities = [os.getpriority(os.PRIO_PROCESS, each.pid) for each in (worker, cluster.queries[0])]
+        assert priorities[0] == min(19, priorities[1] + 10), "whoever asks goes before who writes"
         started = time.monotonic()
         assert worker.stop() == 0
         assert time.monotonic() - started < 5
