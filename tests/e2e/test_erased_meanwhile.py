@@ -1,0 +1,294 @@
+"""Erased while an index is built anew, while a late writer writes, while Redis holds the answer: never seen again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from deploy.local.cluster import Cluster
+from deploy.local.redis_server import RedisServer
+from engram import settings
+from engram.care import Progress, Remark
+from engram.http.operations import application
+from engram.memories import Memory, PageQuery, Scope
+from engram.wiring import Runtime, Version, open_worker
+from producers import gateway as writes
+from producers.gateway import Gateway
+from query_service import rest as reads
+from query_service.recall import Reading
+from stream_workers.alias import Alias, NoArguments, SwapArguments
+from stream_workers.replay import Replay, ReplayArguments
+from stream_workers.worker import Worker
+from tests.alike import compare
+from tests.brokers import missing_is_skipped
+from tests.parts import open_parts
+from tests.processes import clean_environment
+
+PATIENCE_S = 120
+SPIES = [f"npc:spy-{number}" for number in range(4)]
+OTHERS = [f"npc:farmer-{number}" for number in range(4)]
+EVERYBODY = [*SPIES, *OTHERS]
+EACH = 20
+WORD = secrets.token_hex(8)
+
+
+def event(number: int) -> dict[str, Any]:
+    agent = EVERYBODY[number % len(EVERYBODY)]
+    return {"id": f"{number}", "agent_id": agent, "text": f"{WORD} number {number} near the mill", "ttl": 0}
+
+
+async def send(http: httpx2.AsyncClient, first: int, count: int, *, wait: bool = True) -> None:
+    body = {"server": "s", "events": [event(number) for number in range(first, first + count)]}
+    answer = await http.post(f"/v1/events{'?wait=indexed&timeout_ms=60000' if wait else ''}", json=body)
+    assert answer.status_code == (200 if wait else 202), answer.text
+
+
+async def erase(http: httpx2.AsyncClient, agents: Sequence[str]) -> None:
+    """Processed when this returns: from then on nobody may see anything of them."""
+    for agent in agents:
+        answer = await http.delete(f"/v1/agents/{agent}")
+        assert answer.status_code == 202, answer.text
+        after = {"after": answer.json()["token"], "wait_ms": 60_000}
+        found = await http.post("/v1/memories/search", json={"agent_id": agent, "query": WORD} | after)
+        assert (found.json()["fresh"], found.json()["memories"]) == (True, []), found.text
+
+
+async def shown(http: httpx2.AsyncClient, agents: Sequence[str]) -> list[str]:
+    """Every way in which anything of these agents is seen."""
+    answers: list[tuple[str, httpx2.Response]] = []
+    for agent in agents:
+        for how in ({}, {"mode": "keyword"}, {"mode": "hybrid"}, {"weights": {"importance": 1}}):
+            question = {"agent_id": agent, "query": WORD, "k": 100, **how}
+            answers.append((f"{agent} {how}", await http.post("/v1/memories/search", json=question)))
+        question = {"query": WORD, "recent": 100, "relevant": 100}
+        answers.append((f"{agent} context", await http.post(f"/v1/agents/{agent}/context", json=question)))
+        answers.append((f"{agent} recent", await http.get(f"/v1/agents/{agent}/memories")))
+    question = {"searches": [{"agent_id": agent, "query": WORD} for agent in agents]}
+    answers.append(("batch", await http.post("/v1/memories/search/batch", json=question)))
+    for how, answer in answers:
+        assert answer.status_code == 200, f"{how}: {answer.text}"
+    return [how for how, answer in answers if WORD in answer.text]
+
+
+async def counted(http: httpx2.AsyncClient, agents: Sequence[str]) -> list[str]:
+    """Those of them whose memories are counted: a late write may be, until its writer has heard of the erasure."""
+    listed = (await http.get("/v1/agents?limit=1000")).json()["agents"]
+    totals = [(await http.get(f"/v1/agents/{agent}/summary")).json() for agent in agents]
+    return [one["agent_id"] for one in [*listed, *totals] if one["total"] and one["agent_id"] in agents]
+
+
+class Watch:
+    """Asks all the while about those that are erased already."""
+
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self._http = http
+        self.erased: list[str] = []
+        self.seen: list[str] = []
+        self.looked = 0
+
+    async def run(self) -> None:
+        while True:
+            if self.erased:
+                agents = list(self.erased)
+                self.seen += await shown(self._http, agents)
+                self.looked += 1
+            await asyncio.sleep(0.3)
+
+    async def looks_once_more(self) -> None:
+        """A look that begins from now on comes to its end."""
+        before = self.looked
+        async with asyncio.timeout(PATIENCE_S):
+            while self.looked < before + 2:
+                await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def watching(http: httpx2.AsyncClient) -> AsyncIterator[Watch]:
+    watch = Watch(http)
+    running = asyncio.create_task(watch.run())
+    try:
+        yield watch
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    assert watch.seen == []
+
+
+async def filled(http: httpx2.AsyncClient) -> None:
+    """Memories of all, and answers about the spies that a cache holds."""
+    await send(http, 0, EACH * len(EVERYBODY))
+    assert len(await shown(http, SPIES)) > 4 * len(SPIES)
+    question = {"agent_id": SPIES[0], "query": WORD, "k": 100}
+    assert (await http.post("/v1/memories/search", json=question)).json()["cache"] == "hit"
+
+
+# --- embedded ----------------------------------------------------------------------------------------------------
+
+
+class LateWriter:
+    """Has the spies' memories in hand, with their vectors, and writes them whenever it wakes."""
+
+    def __init__(self, runtime: Runtime, memories: Sequence[Memory]) -> None:
+        self._runtime = runtime
+        self._memories = memories
+
+    async def write(self) -> None:
+        for version in await self._versions():
+            made = await version.embedder.embed([one.text for one in self._memories])
+            await version.store.insert(self._memories, made.vectors)
+
+    async def learn(self) -> None:
+        """What every worker does about its own late writes, once it hears of an erasure."""
+        for version in await self._versions():
+            for erasure in self._runtime.ledger.learned(0):
+                await version.store.erase(erasure)
+
+    async def _versions(self) -> list[Version]:
+        versions = self._runtime.versions
+        return [await versions.version(one) for one in await versions.refresh()]
+
+
+@contextlib.asynccontextmanager
+async def embedded(data: Path, redis: RedisServer) -> AsyncIterator[tuple[Runtime, httpx2.AsyncClient]]:
+    """What `engram up` serves, over a Redis."""
+    cache = {"kind": "redis", "url": redis.url}
+    async with open_parts(data, store={"kind": "edge"}, cache=cache) as runtime:
+        worker = Worker(runtime)
+        running = asyncio.create_task(worker.run())
+        operations = [*writes.operations(Gateway.over(runtime)), *reads.operations(Reading(runtime))]
+        transport = httpx2.ASGITransport(app=application("engram", operations, metrics=runtime.metrics))
+        try:
+            async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
+                yield runtime, http
+        finally:
+            worker.stop()
+            await running
+
+
+async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
+    async with embedded(tmp_path, own_redis) as (runtime, http):
+        await filled(http)
+        scope = Scope("default", tuple(SPIES))
+        spied = await runtime.store.page(PageQuery(scope, limit=1000, now=runtime.clock.now()))
+        assert len(spied) == EACH * len(SPIES)
+        late = LateWriter(runtime, spied)
+        half = len(SPIES) // 2
+        async with watching(http) as watch:
+            async for report in Replay(runtime).run(ReplayArguments("other", dim=96)):
+                match report:
+                    case Remark():  # nothing is in it yet
+                        await erase(http, SPIES[:half])
+                        watch.erased += SPIES[:half]
+                        await late.write()
+                        assert await shown(http, SPIES[:half]) == []
+                    case Progress("replaying the log", done, total) if (
+                        done == total and len(watch.erased) == half
+                    ):
+                        await erase(http, SPIES[half:])
+                        watch.erased += SPIES[half:]
+                        await late.write()
+                        assert await shown(http, SPIES) == []
+                        await late.learn()
+                    case _:
+                        outcome = report
+            assert (outcome.value["gate"], outcome.value["reasons"]) == ("passed", [])  # type: ignore[union-attr]
+            await late.write()
+            async for _ in Alias(runtime).swap(SwapArguments("other")):
+                pass
+            assert runtime.versions.current.name == "other"
+            await watch.looks_once_more()
+            await late.write()
+            async for _ in Alias(runtime).rollback(NoArguments()):
+                pass
+            await watch.looks_once_more()
+            assert len(await shown(http, OTHERS)) > 4 * len(OTHERS)
+        await late.learn()
+        assert await counted(http, SPIES) == []
+
+
+# --- distributed -------------------------------------------------------------------------------------------------
+
+
+SESSION_S = 6
+DISTRIBUTED = {
+    "ENGRAM_EMBEDDER__KIND": "hash",
+    "ENGRAM_LOG__SESSION_TIMEOUT_S": str(SESSION_S),
+    "ENGRAM_LOG__PARTITIONS": "4",
+}
+
+
+async def verb(cluster: Cluster, *arguments: str) -> Any:
+    given = {name: v for name, v in cluster.workers[0].environment.items() if name.startswith("ENGRAM_")}
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "engram.cli", *arguments, "--json"],
+        env=clean_environment(**given),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    printed, said = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    assert process.returncode == 0, f"{printed.decode()}\n{said.decode()}"
+    return json.loads(printed)
+
+
+async def rebalanced(http: httpx2.AsyncClient, url: str) -> float:
+    for line in (await http.get(f"{url}/metrics")).text.splitlines():
+        if line.startswith("engram_rebalances_total "):
+            return float(line.split()[1])
+    raise AssertionError("no such metric")
+
+
+@pytest.mark.timeout(600)
+async def test_distributed(tmp_path: Path) -> None:
+    with missing_is_skipped():
+        cluster = Cluster(tmp_path, gateways=1, workers=2, queries=1, settings=DISTRIBUTED)
+    with cluster:
+        async with httpx2.AsyncClient(base_url=cluster.url, timeout=PATIENCE_S) as http:
+            await filled(http)
+            await asyncio.wait_for(erased_while_a_worker_sleeps(cluster, http), 400)
+        assert cluster.store is not None
+        chosen = settings.load(
+            log={"bootstrap": cluster.kafka.bootstrap, "partitions": 4},
+            store={"url": cluster.store.url, "grpc_port": cluster.store.grpc_port},
+            cache={"kind": "off"},
+            embedder={"kind": "hash"},
+        )
+        async with open_worker(chosen) as parts:  # nor does anything of it lie in either collection
+            names = [one.name for one in await parts.versions.refresh()]
+            assert len(names) == 2
+            assert await compare(parts, names, tombstones=0) > 0
+
+
+async def erased_while_a_worker_sleeps(cluster: Cluster, http: httpx2.AsyncClient) -> None:
+    sleeper = cluster.workers[0]
+    async with watching(http) as watch:
+        replay = asyncio.create_task(verb(cluster, "replay", "--to", "other", "--dim", "96"))
+        # It is at these when it falls asleep; about half of the spies' partitions are its own.
+        await send(http, 10_000, 1000, wait=False)
+        sleeper.pause()
+        try:
+            await erase(http, SPIES)
+            watch.erased += SPIES
+            await watch.looks_once_more()
+        finally:
+            before = await rebalanced(http, cluster.workers[1].url)
+            sleeper.resume()
+        async with asyncio.timeout(
+            PATIENCE_S
+        ):  # it writes what it had in hand, hears of it, and is given work again
+            while await rebalanced(http, cluster.workers[1].url) == before:
+                await asyncio.sleep(0.1)
+        outcome = await replay
+        assert (outcome["gate"], outcome["reasons"]) == ("passed", [])
+        await watch.looks_once_more()
+        assert len(await shown(http, OTHERS)) > 4 * len(OTHERS)
+    assert await counted(http, SPIES) == []
