@@ -66,10 +66,11 @@ def play(url: str, count: int) -> None:
 
 
 class LiveWrites:
-    """A game beside everything else: 200 events a second about agents of its own, nothing is waited for."""
+    """A game beside everything else: ten times a second some events about agents of its own, none waited for."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, at_once: int = 20) -> None:
         self._url = url
+        self._at_once = at_once
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.accepted = 0
@@ -82,7 +83,7 @@ class LiveWrites:
                 agent = f"npc:live-{number % 8}"
                 events = [
                     {"id": f"{number}-{n}", "agent_id": agent, "text": f"step {n} of {number}"}
-                    for n in range(20)
+                    for n in range(self._at_once)
                 ]
                 with contextlib.suppress(httpx2.TransportError):
                     self.accepted += len(send(client, events))
@@ -152,8 +153,9 @@ class LiveQueries:
 class Asking:
     """Asks all questions again and again, four at a time; every answer has to be right, and wholly of one collection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pause_s: float = 0.0) -> None:
         self._url = url
+        self._pause_s = pause_s
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(first,), daemon=True) for first in range(4)]
         self._found: list[tuple[int, list[Any]]] = []
@@ -176,7 +178,7 @@ class Asking:
     def _run(self, first: int) -> None:
         with httpx2.Client(base_url=self._url, timeout=PATIENCE_S) as client:
             for number in itertools.count(first, 4):
-                if self._stopping.is_set():
+                if self._stopping.wait(self._pause_s):
                     return
                 try:
                     if number % 10 == 0:  # a batch is answered by one collection, too

@@ -50,9 +50,13 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
 
 
 def put(cluster: Cluster, agent: str, text: str, event_id: str = "e1") -> dict:
+    return put_at(cluster.url, agent, text, event_id)
+
+
+def put_at(url: str, agent: str, text: str, event_id: str) -> dict:
     """One event through the door, and findable."""
     body = {"server": "s", "events": [{"id": event_id, "agent_id": agent, "text": text}]}
-    answer = httpx2.post(f"{cluster.url}/v1/events?wait=indexed&timeout_ms=45000", json=body, timeout=50)
+    answer = httpx2.post(f"{url}/v1/events?wait=indexed&timeout_ms=45000", json=body, timeout=50)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -155,18 +159,6 @@ def test_memories_go_out_and_in_by_the_verb_itself(cluster, tmp_path):
     assert texts(cluster, "npc:in") == []
 
 
-def test_what_the_engines_keep_outlives_them(tmp_path):
-    with running(Cluster(tmp_path, gateways=1, workers=1, settings=HASH)) as first:
-        put(first, "npc:lasting", "once and for all")
-    assert [each.exit_code for each in first.services] == [0, 0, 0]
-    assert not list(first.nginx.directory.glob("nginx.pid"))
-    with running(Cluster(tmp_path, gateways=1, workers=1, settings=HASH)) as second:
-        assert second.kafka.bootstrap != first.kafka.bootstrap
-        assert texts(second, "npc:lasting") == ["once and for all"]
-        put(second, "npc:lasting", "and again", "e2")
-        assert texts(second, "npc:lasting") == ["and again", "once and for all"]
-
-
 def test_a_named_store_is_used_instead_of_the_stand_in(tmp_path):
     cluster = Cluster(tmp_path, settings={"ENGRAM_STORE__URL": "http://qdrant:6333"})
     assert cluster.store is None
@@ -181,7 +173,7 @@ def test_our_own_environment_does_not_configure_the_services(tmp_path, monkeypat
     assert all("ENGRAM_TTL_DAYS" not in each.environment for each in cluster.services)
 
 
-def test_make_cluster_runs_until_a_signal_and_leaves_nothing_behind(tmp_path):
+def test_make_cluster_runs_until_a_signal_and_leaves_behind_what_the_engines_keep(tmp_path):
     with missing_is_skipped():
         Cluster(tmp_path / "probe").kafka.command()
     port = free_port()
@@ -201,6 +193,7 @@ def test_make_cluster_runs_until_a_signal_and_leaves_nothing_behind(tmp_path):
         wait_until(lambda: said("Ctrl-C stops it all"))
         assert said(f"http://127.0.0.1:{port} ")
         assert said("a stand-in")
+        put_at(f"http://127.0.0.1:{port}", "npc:lasting", "once and for all", "e1")
         worker = int(re.search(r"worker-1 .* process (\d+)", log.read_text())[1])
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda: said("worker-1 ended with -9, starting it again"))
@@ -215,6 +208,14 @@ def test_make_cluster_runs_until_a_signal_and_leaves_nothing_behind(tmp_path):
             process.terminate()  # killed at once, it would leave its children behind
             process.wait(60)
         process.kill()
+
+    with running(Cluster(tmp_path / "cluster", gateways=1, workers=1, settings=HASH)) as second:
+        assert second.kafka.bootstrap not in log.read_text()
+        assert texts(second, "npc:lasting") == ["once and for all"]
+        put(second, "npc:lasting", "and again", "e2")
+        assert texts(second, "npc:lasting") == ["and again", "once and for all"]
+    assert [each.exit_code for each in second.services] == [0, 0, 0]
+    assert not list(second.nginx.directory.glob("nginx.pid"))
 
 
 def wait_until(condition, seconds: float = 180.0) -> None:
