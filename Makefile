@@ -35,9 +35,11 @@ up: model ## run Engram here, data in ./data: make up PORT=9000
 cluster: engines base model kafka ## the distributed shape here: Kafka, Redis, nginx, 2 gateways, 2 workers, a query service
 	@exec python -m deploy.local.cluster $(ENGRAM_DATA_DIR)/cluster $(if $(PORT),--port $(PORT)) $(CLUSTER_ARGS)
 
+# More processes than cores, since tests wait for processes of their own; files in the order of tests/conftest.py.
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 .PHONY: test
 test: debian dev torch lint model kafka ## everything that must pass: lint, types, import rules, all tests
-	@python -m pytest -m "not soak and not alone" --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	@python -m pytest -m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS)
 	@python -m pytest -m "alone and not soak" $(PYTEST_ARGS)
 
 .PHONY: lint

@@ -143,6 +143,7 @@ def test_built_anew_under_load(tmp_path: Path, engram: Run, count: int, at_once:
             engram("alias", "swap", "other", url=url)
             engram("alias", "rollback", url=url)
         assert live.wrong == []
+        assert live.refused < len(live.durations) / 100
         assert fresh.stale == []
         assert fresh.finished > 10
         assert writes.accepted > 0
