@@ -46,6 +46,7 @@ class Compaction:
     fewest_dead: int = FEWEST_DEAD
     replaced_lives_s: float = REPLACED_LIVES_S
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    _told: bool = False
     _unknown: set[str] = field(default_factory=set[str], repr=False)
 
     async def run(self) -> None:
@@ -71,15 +72,29 @@ class Compaction:
                 _log.warning("compaction postponed", error=str(error))
 
     async def is_due(self) -> bool:
-        """Whether the dead outgrow half of the living, or something was erased. Raises Unavailable."""
-        if len(await self.parts.versions.refresh()) > 1:
-            return False  # somebody is at a replay, and may want to roll back
+        """Whether the dead outgrow half of the living, or something was erased. Raises Unavailable.
+
+        Not as long as there is another collection: somebody is at a replay, and may want to roll back to it.
+        """
+        listed = await self.parts.versions.refresh()
         store = self.parts.versions.current.store
         dead = await store.dead()
-        if dead.erased:
+        if not dead.erased:
+            living = await store.size(now=self.parts.clock.now())
+            if dead.points < self.fewest_dead or dead.points <= DEAD_SHARE * living:
+                return False
+        if len(listed) == 1:
+            self._told = False
             return True
-        living = await store.size(now=self.parts.clock.now())
-        return dead.points >= self.fewest_dead and dead.points > DEAD_SHARE * living
+        if not self._told:
+            self._told = True
+            _log.warning(
+                "compaction waits until there is one collection: `engram drop` those that nobody needs",
+                collections=len(listed),
+                dead=dead.points,
+                erased=dead.erased,
+            )
+        return False
 
     async def compact(self) -> None:
         """Move what lives, search the new collection, and remove the old one. Raises Unavailable."""

@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from engram import events
 from engram.events import Erase
 from engram.ports import Dead
 from engram.wiring import Runtime
+from stream_workers import alias
 from stream_workers.compaction import Compaction
 from stream_workers.worker import Worker
 from tests.parts import open_parts, put, texts
@@ -40,8 +43,8 @@ async def write(runtime: Runtime, *envelopes: events.Envelope) -> None:
     )
 
 
-def erase(agent: str, at: float) -> Erase:
-    return Erase("default", f"erasure of {agent}", "agent", (agent,), at)
+def erase(who: str, at: float, kind: str = "agent") -> Erase:
+    return Erase("default", f"erasure of {who}", kind, (who,), at)
 
 
 def holding(data: Path, text: str) -> list[Path]:
@@ -64,6 +67,49 @@ async def test_an_erasure_asks_for_it_and_no_byte_stays(tmp_path: Path) -> None:
         assert holding(tmp_path, "nothing to hide")
         assert not await compaction.is_due()
         assert len(runtime.versions.listed) == 1
+
+
+async def test_no_byte_of_an_erased_player_stays_wherever_it_was_told(tmp_path: Path) -> None:
+    async with working(tmp_path) as (runtime, compaction):
+        await write(
+            runtime,
+            put("met under the oak", agent="npc:smith", event_id="1", player="k1:mata"),
+            put("slept under the oak", agent="player:k1:mata", event_id="2", agent_player="k1:mata"),
+            put("nothing to hide", agent="npc:smith", event_id="3", player="k1:bob"),
+        )
+        await runtime.store.flush()
+        assert holding(tmp_path, "under the oak")
+        assert holding(tmp_path, "k1:mata")
+        await write(runtime, erase("k1:mata", 2000.0, "player"))
+        assert await compaction.is_due()
+        await compaction.compact()
+        assert await texts(runtime) == ["nothing to hide"]
+        for word in ("under the oak", "k1:mata"):
+            assert not holding(tmp_path, word)
+
+
+async def test_it_waits_as_long_as_there_is_another_collection_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with working(tmp_path) as (runtime, compaction):
+        await write(runtime, put("the secret lies under the oak", agent="spy"), put("nothing to hide"))
+        model = runtime.versions.current.collection.model
+        await runtime.versions.catalogue.make("other", replace(model, kind="hash", name="hash"), "run")
+        [_, other] = await runtime.versions.refresh()
+        fed = await runtime.versions.version(other)
+        assert not await compaction.is_due()
+        with capture_logs() as logs:
+            last = await runtime.log.append([events.encode(erase("spy", 2000.0))])
+            for version in (runtime.versions.current, fed):
+                assert await version.watermarks.reached(last, 60)
+            for _ in range(3):
+                assert not await compaction.is_due()
+        assert [one["collections"] for one in logs if "compaction waits" in one["event"]] == [2]
+        monkeypatch.setattr(alias, "FOLLOWED_S", 0.0)
+        await alias.remove(runtime, other)
+        assert await compaction.is_due()
+        await compaction.compact()
+        assert not holding(tmp_path, "under the oak")
 
 
 async def test_the_dead_that_outgrow_half_of_the_living_ask_for_it(tmp_path: Path) -> None:
