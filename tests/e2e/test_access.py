@@ -30,6 +30,8 @@ from tests.conftest import HASH
 from tests.processes import EngramProcess, clean_environment, free_port, running
 
 CANARY = "the canary of tenant A sings of gold"
+BUSY = {503, grpc.StatusCode.UNAVAILABLE}
+"""What a machine that others use may answer, whoever asks."""
 
 
 @dataclass
@@ -278,10 +280,12 @@ async def test_keys_are_rotated_under_load_without_a_refusal(engram: EngramProce
     current = bearer(key_file, tenant="rotated")
     await asyncio.to_thread(until, lambda: valid(engram, current))
     codes: list[object] = []
+    under_way: dict[int, str] = {}
     rotated = asyncio.Event()
 
-    async def calls(http: httpx2.AsyncClient, stub: Any) -> None:
+    async def calls(number: int, http: httpx2.AsyncClient, stub: Any) -> None:
         while not rotated.is_set():
+            under_way[number] = current
             headers, metadata = {"Authorization": current}, (("authorization", current),)
             answer = await http.post("/memory/put", json={"agent_id": "a", "text": "x"}, headers=headers)
             codes.append(answer.status_code)
@@ -297,19 +301,20 @@ async def test_keys_are_rotated_under_load_without_a_refusal(engram: EngramProce
         grpc.aio.insecure_channel(f"127.0.0.1:{engram.grpc_port}") as channel,
     ):
         stub = memory_pb2_grpc.MemoryServiceStub(channel)
-        calling = [asyncio.create_task(calls(http, stub)) for _ in range(4)]
+        calling = [asyncio.create_task(calls(number, http, stub)) for number in range(4)]
         for _ in range(3):
             old = current
             fresh = f"Bearer {keys.rotate(key_file, key_id(old)).credential}"
             await asyncio.to_thread(until, lambda fresh=fresh: valid(engram, fresh))
             current = fresh
-            await asyncio.sleep(0.2)  # the calls that were sent with the old one
+            while old in under_way.values():
+                await asyncio.sleep(0.01)
             keys.revoke(key_file, key_id(old))
             await asyncio.to_thread(until, lambda old=old: not valid(engram, old))
         rotated.set()
         await asyncio.gather(*calling)
     assert len(codes) > 100
-    assert set(codes) == {202, grpc.StatusCode.OK}
+    assert set(codes) - BUSY == {202, grpc.StatusCode.OK}
 
 
 def test_a_revoked_key_sees_no_more_of_a_stream(engram: EngramProcess, key_file: Path, a: Tenant) -> None:
