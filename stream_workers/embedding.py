@@ -22,7 +22,7 @@ async def embedded(
     A vector that lies in `donor` with the same text is not made again; after the model's work `pace` rests.
     Raises Unavailable.
     """
-    known = [None] * len(memories) if donor is None else await donor.known(memories)
+    known = [None] * len(memories) if donor is None else await _known(memories, donor, pace)
     new = [row for row, one in enumerate(known) if one is None]
     began = time.perf_counter()
     made = await embedder.embed([memories[row].text for row in new], Priority.INGEST)
@@ -40,3 +40,15 @@ async def embedded(
         for row, memory in enumerate(memories)
     ]
     return marked, vectors
+
+
+async def _known(
+    memories: Sequence[Memory], donor: VectorStore, pace: Pace
+) -> list[tuple[NDArray[np.float32], bool] | None]:
+    known: list[tuple[NDArray[np.float32], bool] | None] = []
+
+    async def look(piece: Sequence[Memory]) -> None:
+        known.extend(await donor.known(piece))
+
+    await pace.in_pieces(memories, look)
+    return known

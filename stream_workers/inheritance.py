@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
@@ -37,10 +38,13 @@ class Inheritance:
         older = math.inf if self.everything else await self._beginning()
         asked_for = len(self.parts.ledger.learned(0))
         after: str | None = None
+        taken = False
         total = await source.size(now=self.parts.clock.now())
         while True:
+            began = time.perf_counter()
             page, after = await source.scan(after, PAGE)
-            await self._pace.during(self._take_over(source, page, older))
+            await self._pace.rest(time.perf_counter() - began)
+            taken |= await self._take_over(source, page, older)
             seen += len(page)
             yield Progress("copying", min(seen, total), total, "memories")
             if after is None:
@@ -48,13 +52,15 @@ class Inheritance:
         # What was erased meanwhile may have been copied a moment later.
         for erasure in self.parts.ledger.learned(asked_for):
             await self.heir.store.erase(erasure)
-        await self.heir.store.flush()  # no record of the log would bring it back
+        if taken:  # no record of the log would bring it back
+            await self.heir.store.flush()
 
     async def _beginning(self) -> float:
         """When the log begins, in Unix seconds: of several partitions, the last one to begin."""
         return max((at for _, at in (await self.parts.log.since(0)).values()), default=math.inf)
 
-    async def _take_over(self, source: VectorStore, page: Sequence[Memory | Tombstone], older: float) -> None:
+    async def _take_over(self, source: VectorStore, page: Sequence[Memory | Tombstone], older: float) -> bool:
+        """Whether anything of the page is to be in the new collection and not in the log."""
         now, ledger = self.parts.clock.now(), self.parts.ledger
         memories = [
             one
@@ -64,6 +70,8 @@ class Inheritance:
             and (one.expires_at is None or one.expires_at > now)
             and not ledger.covers(one)
         ]
+        tombstones = [one for one in page if isinstance(one, Tombstone)]
+        taken = bool(memories or tombstones)
         # What was copied before a replay was broken off needs no model once more.
         if memories:
             there = await self.heir.store.entries(memories)
@@ -71,12 +79,15 @@ class Inheritance:
         if memories:
             await self._insert(source, memories)
         self.copied += len(memories)
-        if tombstones := [one for one in page if isinstance(one, Tombstone)]:
-            await self.heir.store.bury(tombstones)
+        await self._pace.in_pieces(tombstones, self.heir.store.bury)
+        return taken
 
     async def _insert(self, source: VectorStore, memories: Sequence[Memory]) -> None:
         embedder = self.heir.embedder
         same = embedder.model_id == self.parts.versions.current.embedder.model_id
-        # The page as a whole is followed by a rest.
-        marked, vectors = await embedded(memories, embedder, source if same else None, Pace())
-        await self.heir.store.insert(marked, vectors)
+        marked, vectors = await embedded(memories, embedder, source if same else None, self._pace)
+
+        async def insert(rows: Sequence[int]) -> None:
+            await self.heir.store.insert([marked[row] for row in rows], vectors[list(rows)])
+
+        await self._pace.in_pieces(range(len(marked)), insert)

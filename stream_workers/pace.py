@@ -10,8 +10,8 @@ from typing import TypeVar
 SHARE = 0.5
 """Of one processor, at most, for work that nobody waits for."""
 LONGEST_PAUSE_S = 1.0
-PIECE = 16
-"""So many memories are written at once: that stops an embedded store for a millisecond or two."""
+PIECE = 8
+"""So many memories are read or written at once: that stops an embedded store for a millisecond."""
 
 COMMITS_LEFT_OUT = 5
 """Between two commits: each flushes, which stops an embedded store for a tenth of a second or more."""

@@ -7,6 +7,7 @@ ALIAS.json        what there is besides the first; missing as long as there is n
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,12 +89,20 @@ class EdgeCatalogue:
         """Note an empty collection. Raises Refusal for a name that is taken."""
         if name in self._known.collections:
             raise Refusal(f"there is a collection {name} already: choose another name, or drop it first")
-        if name in self._known.withdrawn:
-            raise Refusal(f"{name} is just being dropped: try again in a minute")
+        kept = self._known
+        if name in kept.withdrawn:
+            raise Refusal(f"{name} is just being made or dropped: try again in some minutes")
         if (self._directory / name).exists():
             raise Refusal(f"there is a {self._directory / name} already: choose another name, or remove it")
-        entry = _Entry(model.model_id, model.dim, model.kind, model.name, run, whole=False)
-        self._known.collections[name] = entry
+        kept.withdrawn[name] = math.inf  # what a killed process leaves of it goes at the next start
+        try:
+            self._keep()
+            await edge_shard.make_elsewhere(self._directory / name, model_id=model.model_id, dim=model.dim)
+        except BaseException:
+            kept.withdrawn[name] = 0.0
+            raise
+        del kept.withdrawn[name]
+        kept.collections[name] = _Entry(model.model_id, model.dim, model.kind, model.name, run, whole=False)
         self._keep()
 
     async def open(self, name: str) -> EdgeStore:

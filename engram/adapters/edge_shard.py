@@ -10,10 +10,13 @@ A shard appears under its name only when it is whole, so that a kill at any mome
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import shutil
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,7 +27,6 @@ from engram.errors import Misconfigured, ModelMismatch, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
 VECTOR = "dense"
 WORDS = "words"
@@ -80,6 +82,21 @@ def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeSh
         raise _unwritable(directory, error) from error
     except BaseException:
         lock.release()
+        raise
+
+
+async def make_elsewhere(directory: Path, *, model_id: str, dim: int) -> None:
+    """Make the shard of a directory in a process of its own: it stops every thread of a process for up to seconds.
+
+    What goes wrong there goes wrong again in `open_shard`, which then says it.
+    """
+    arguments = ("-m", __name__, str(directory), model_id, str(dim))
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=quiet, stderr=quiet)
+    try:
+        await process.wait()
+    except BaseException:
+        process.kill()
         raise
 
 
@@ -179,3 +196,7 @@ def _unwritable(directory: Path, error: OSError) -> Misconfigured:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    open_shard(Path(sys.argv[1]), model_id=sys.argv[2], dim=int(sys.argv[3]))[0].close()
