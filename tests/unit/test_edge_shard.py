@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from engram.adapters.edge_shard import make_elsewhere
 from engram.adapters.qdrant_edge import EdgeStore
 from engram.errors import Misconfigured, ModelMismatch, Unavailable
 from engram.ports import Tombstone
@@ -192,3 +193,22 @@ async def test_a_temporary_store_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(Unavailable):
         await store.search(nearest(1))
+
+
+async def test_one_that_another_process_has_made_is_opened_as_it_is(path):
+    await make_elsewhere(path, model_id="hash", dim=4)
+    made = {one: one.stat().st_ino for one in (path / "store.json", path / "shard")}
+    with pytest.raises(ModelMismatch):
+        open_store(path, model_id="other")
+    async with open_store(path) as store:
+        await put(store, memory("m"))
+        assert await names(store) == ["m"]
+    assert {one: one.stat().st_ino for one in made} == made
+
+
+async def test_what_went_wrong_elsewhere_is_said_when_it_is_opened(path):
+    path.parent.mkdir()
+    path.write_text("no directory")
+    await make_elsewhere(path, model_id="hash", dim=4)
+    with pytest.raises(Misconfigured, match="cannot be written"):
+        open_store(path)
