@@ -22,9 +22,8 @@ T = TypeVar("T")
 class Pace:
     """Rests after work, unless somebody is in a hurry."""
 
-    def __init__(self, hurried: Callable[[], bool] = lambda: True, share: float = SHARE) -> None:
+    def __init__(self, hurried: Callable[[], bool] = lambda: True) -> None:
         self._hurried = hurried
-        self._share = share
         self._left_out = 0
 
     def commits(self) -> bool:
@@ -35,7 +34,7 @@ class Pace:
     async def rest(self, worked_s: float) -> None:
         """After so many seconds of work: rest long enough that it comes to its share of the time."""
         if not self._hurried():
-            await asyncio.sleep(min(LONGEST_PAUSE_S, worked_s * (1 / self._share - 1)))
+            await asyncio.sleep(min(LONGEST_PAUSE_S, worked_s * (1 / SHARE - 1)))
 
     async def in_pieces(self, things: Sequence[T], work: Callable[[Sequence[T]], Awaitable[None]]) -> None:
         """Do some work on all of them, piece by piece with a rest after each; at once if somebody is in a hurry."""
