@@ -18,7 +18,8 @@ from tests.processes import EngramProcess, running
 pytest_plugins = ["tests.brokers", "tests.qdrant_stand_in.fixtures"]
 HASH = {"ENGRAM_EMBEDDER__KIND": "hash"}
 IN_MEMORY = Path("/dev/shm")
-ROOM = 4 * 2**30
+ROOM = 2 * 2**30
+"""In bytes: more than twice what three processes take at most."""
 WHOLE_SYSTEMS = ("deploy", "e2e", "luanti")
 
 

@@ -150,11 +150,11 @@ def test_workers_that_are_killed_again_and_again(stage: Stage) -> None:
     with Freshness(stage.cluster.url) as fresh:
         load = stage.play(rate=200, seconds=14)
         for turn in range(4):
-            time.sleep(2)
+            time.sleep(1)
             worker = stage.cluster.workers[turn % 2]
             stage.forget(10)
             worker.kill()
-            time.sleep(1)
+            time.sleep(0.5)
             worker.start()
         load.finish()
     assert fresh.stale == fresh.errors == []
@@ -180,10 +180,10 @@ def test_another_takes_over_within_the_session(stage: Stage) -> None:
 def test_a_zombie_that_wakes_after_its_session(stage: Stage) -> None:
     sleeper = stage.cluster.workers[0]
     with Freshness(stage.cluster.url) as fresh:
-        load = stage.play(rate=200, seconds=14)
+        load = stage.play(rate=200, seconds=12)
         time.sleep(2)
         sleeper.pause()
-        time.sleep(SESSION_S + 4)
+        time.sleep(SESSION_S + 2)
         sleeper.resume()
         load.finish()
     assert fresh.stale == fresh.errors == []
@@ -205,7 +205,7 @@ def test_a_third_worker_that_comes_and_goes(stage: Stage) -> None:
 def test_a_broker_that_dies_and_comes_back(stage: Stage) -> None:
     gateway = stage.cluster.gateways[0]
     with Freshness(stage.cluster.url) as fresh:
-        load = stage.play(rate=200, seconds=15)
+        load = stage.play(rate=200, seconds=12)
         time.sleep(2)
         stage.cluster.kafka.kill()
         time.sleep(1)
@@ -227,7 +227,7 @@ def test_a_broker_that_dies_and_comes_back(stage: Stage) -> None:
 def test_redis_emptied_killed_and_frozen(stage: Stage) -> None:
     redis = stage.cluster.redis
     with Freshness(stage.cluster.url) as fresh:
-        load = stage.play(rate=200, seconds=14)
+        load = stage.play(rate=200, seconds=12)
         for _ in range(5):
             time.sleep(0.4)
             redis.ask("FLUSHALL")
