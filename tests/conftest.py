@@ -60,11 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    whole = [path for path in files if path.parent.name in WHOLE_SYSTEMS]
     parts = [path for path in files if path.parent.name not in WHOLE_SYSTEMS]
-    order = [path for pair in zip(whole, parts, strict=False) for path in pair]
-    order += [path for path in (*whole, *parts) if path not in order]
-    items[:] = [item for path in order for item in files[path]]
+    order: list[Path] = []
+    for whole in (path for path in files if path.parent.name in WHOLE_SYSTEMS):
+        order += [whole, *parts[:3]]
+        del parts[:3]
+    items[:] = [item for path in (*order, *parts) for item in files[path]]
 
 
 @pytest.fixture(autouse=True)
