@@ -25,7 +25,6 @@ from producers.rpc import Writes
 from query_service import rest as reads
 from query_service.recall import Reading
 from query_service.rpc import Reads
-from stream_workers.faust_app import Indexing, Shell
 
 _NO_MEMORY = str(uuid.UUID(int=0))
 
@@ -73,6 +72,8 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
 
 async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool) -> None:
     """Feed the store until SIGINT or SIGTERM, or, with `burst`, until the log is drained."""
+    from stream_workers.faust_app import Indexing, Shell  # noqa: PLC0415 (a second that the others' starts save)
+
     shell, indexing = Shell("engram"), Indexing(settings=settings, burst=burst)
     await shell.start()
     try:
