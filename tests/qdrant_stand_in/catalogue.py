@@ -185,4 +185,4 @@ def _config(sent: wire.CreateCollection) -> edge.EdgeConfig:
             raise unknown("a sparse vector without the modifier Idf")
         sparse[name] = edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)
     flat = edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10_000)
-    return edge.EdgeConfig(vectors, sparse, hnsw_config=flat)
+    return edge.EdgeConfig(vectors, sparse, hnsw_config=flat, max_search_threads=1)
