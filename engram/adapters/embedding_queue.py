@@ -7,6 +7,10 @@ Between two chunks a query overtakes everything that the ingest has waiting, so 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +35,14 @@ CHUNK_TEXTS = 16
 """16 texts keep 97 % of the speed of 32 and take half of the time that a query may have to wait for them."""
 CHUNK_CHARACTERS = 2048
 """Of a chunk, padding included: some 500 tokens, so that long texts go in smaller chunks."""
+
+
+NICE = 10
+"""Where cores are scarce, the model comes behind what is short: the event loop, a game server on the same machine.
+
+Measured on two cores with 500 look-ups a second, 100 of them through the model: of the answers from the cache, the
+median was 20 % and the 99th percentile 25 % shorter, of the others the 99th percentile 18 %.
+"""
 
 
 class Encoder(Protocol):
@@ -103,7 +115,9 @@ class QueuedEmbedder:
         self._cache = VectorCache(cache_entries)
         self._on_texts: OnTexts = on_texts or (lambda source, count: None)  # noqa: ARG005
         self._waiting: Mapping[Priority, deque[_Waiting]] = {p: deque() for p in sorted(Priority)}
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engram-embedder")
+        self._thread = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="engram-embedder", initializer=_stand_back
+        )
         self._feeding: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -254,3 +268,10 @@ class QueuedEmbedder:
             kept = [item for item in queue if item.call is not call]
             queue.clear()
             queue.extend(kept)
+
+
+def _stand_back() -> None:
+    if sys.platform == "linux":  # where a thread has a niceness of its own
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))

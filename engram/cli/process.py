@@ -103,6 +103,7 @@ def _server(app: ASGIApp) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks where a caller is, and it would cost each call
         timeout_graceful_shutdown=1,
     )
     return _Server(config)

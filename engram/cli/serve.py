@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 GATEWAY_PORT = 8081
 GATEWAY_GRPC_PORT = 50_052
 
-NICE = 10
-"""A worker can wait, whoever asks or plays cannot: on full cores it gets a tenth of what a query service gets."""
+NICE = 15
+"""A worker can wait, whoever asks or plays cannot: on full cores it gets a thirtieth of what a query service gets, and
+a third of what goes into the vectors of queries (see `engram.adapters.embedding_queue`)."""
 
 Host = Annotated[str, typer.Option(help="The address to listen on; another than loopback needs API keys.")]
 

@@ -41,7 +41,7 @@ REPEATED = 0.8
 """Of the requests: one of the questions that are asked again and again. The others are asked once."""
 QUESTIONS = 500
 ROUNDS = 3
-BURST = 4000
+BURST = 8000
 """Requests of a closed loop."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 

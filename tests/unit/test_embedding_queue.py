@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
-from engram.adapters.embedding_queue import CHUNK_CHARACTERS, CHUNK_TEXTS, QueuedEmbedder
+from engram.adapters.embedding_queue import CHUNK_CHARACTERS, CHUNK_TEXTS, NICE, QueuedEmbedder
 from engram.errors import Overloaded, Unavailable
 from engram.ports import Embeddings, Priority
 
@@ -201,3 +203,21 @@ def test_one_embedder_serves_one_event_loop_after_another(gate: Gate):
     for text in ("first", "second"):
         assert asyncio.run(embedder.embed([text])).vectors.shape == (1, 2)
     asyncio.run(embedder.close())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness of their own elsewhere")
+async def test_the_model_comes_behind_the_event_loop(gate: Gate):
+    def priority(thread: int = 0) -> int:
+        return os.getpriority(os.PRIO_PROCESS, thread)
+
+    before, seen = priority(), list[int]()
+
+    def answer(texts: Sequence[str]) -> np.ndarray:
+        seen.append(priority(threading.get_native_id()))
+        return np.ones((len(texts), 2), np.float32)
+
+    gate.answer = answer
+    async with QueuedEmbedder(gate) as embedder:
+        await embedder.embed(["a"])
+    assert seen == [max(before, NICE)]
+    assert priority() == before
