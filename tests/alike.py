@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
+from deploy.local.cluster import Cluster
+from engram import settings
 from engram.memories import Memory
 from engram.ports import Tombstone, VectorStore
-from engram.wiring import WorkerParts
+from engram.wiring import WorkerParts, open_worker
 from stream_workers.judgement import behind
 from tests.fold import differences, fold, stored
 
 PATIENCE_S = 120
+
+
+@contextlib.asynccontextmanager
+async def opened(cluster: Cluster, partitions: int) -> AsyncIterator[WorkerParts]:
+    """The parts of a worker that looks at what lies in a cluster with the hash embedder."""
+    assert cluster.store is not None
+    chosen = settings.load(
+        log={"bootstrap": cluster.kafka.bootstrap, "partitions": partitions},
+        store={"url": cluster.store.url, "grpc_port": cluster.store.grpc_port},
+        cache={"kind": "off"},
+        embedder={"kind": "hash"},
+    )
+    async with open_worker(chosen) as parts:
+        yield parts
+
+
+async def compared(cluster: Cluster, names: Sequence[str]) -> int:
+    """`compare` for a cluster of four partitions."""
+    async with opened(cluster, 4) as parts:
+        return await compare(parts, names, tombstones=0)
 
 
 async def contents(store: VectorStore, now: float) -> dict[tuple[str, str], Memory | Tombstone]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,9 +13,10 @@ from engram.events import Put
 from engram.identity import memory_id
 from engram.memories import AgentKey, Memory, PageQuery, Scope
 from engram.ports import EventLog, NewRecord, Record, StoredLetter, VectorStore
-from engram.wiring import Runtime, open_runtime
+from engram.wiring import Runtime, WorkerParts, open_runtime
 from stream_workers.pipeline import Pipeline
 from stream_workers.runner import Indexer
+from stream_workers.worker import Worker
 
 
 @contextlib.asynccontextmanager
@@ -23,6 +25,18 @@ async def open_parts(data: Path, **overrides: Any) -> AsyncIterator[Runtime]:
     chosen = {"store": {"kind": "memory"}, "embedder": {"kind": "hash"}, "player_key": "k1:test"} | overrides
     async with open_runtime(settings.load(data_dir=data, **chosen)) as runtime:
         yield runtime
+
+
+@contextlib.asynccontextmanager
+async def working(parts: WorkerParts) -> AsyncIterator[Worker]:
+    """A worker over these parts until the context ends: then it is stopped in order."""
+    worker = Worker(parts)
+    running = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        await running
 
 
 def pipeline_over(runtime: Runtime, store: VectorStore | None = None) -> Pipeline:

@@ -104,3 +104,11 @@ def running(
     finally:
         if process.alive:
             process.kill()
+
+
+def metric(url: str, name: str) -> float:
+    """What a service tells of itself under that name."""
+    for line in httpx2.get(f"{url}/metrics", timeout=5).text.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[1])
+    raise AssertionError(name)

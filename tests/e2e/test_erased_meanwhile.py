@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
-import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,22 +14,21 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.redis_server import RedisServer
-from engram import settings
 from engram.care import Progress, Remark
 from engram.http.operations import application
 from engram.memories import Memory, PageQuery, Scope
-from engram.wiring import Runtime, Version, open_worker
+from engram.wiring import Runtime, Version
 from producers import gateway as writes
 from producers.gateway import Gateway
 from query_service import rest as reads
 from query_service.recall import Reading
 from stream_workers.alias import Alias, NoArguments, SwapArguments
 from stream_workers.replay import Replay, ReplayArguments
-from stream_workers.worker import Worker
-from tests.alike import compare
+from tests.alike import compared
 from tests.brokers import missing_is_skipped
-from tests.parts import open_parts
-from tests.processes import clean_environment
+from tests.parts import open_parts, working
+from tests.processes import metric
+from tests.verbs import begun, ended, run
 
 PATIENCE_S = 120
 SPIES = [f"npc:spy-{number}" for number in range(4)]
@@ -163,16 +160,13 @@ async def embedded(data: Path, redis: RedisServer) -> AsyncIterator[tuple[Runtim
     """What `engram up` serves, over a Redis."""
     cache = {"kind": "redis", "url": redis.url}
     async with open_parts(data, store={"kind": "edge"}, cache=cache) as runtime:
-        worker = Worker(runtime)
-        running = asyncio.create_task(worker.run())
         operations = [*writes.operations(Gateway.over(runtime)), *reads.operations(Reading(runtime))]
         transport = httpx2.ASGITransport(app=application("engram", operations, metrics=runtime.metrics))
-        try:
-            async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
-                yield runtime, http
-        finally:
-            worker.stop()
-            await running
+        async with (
+            working(runtime),
+            httpx2.AsyncClient(transport=transport, base_url="http://engram") as http,
+        ):
+            yield runtime, http
 
 
 async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
@@ -227,26 +221,6 @@ DISTRIBUTED = {
 }
 
 
-async def verb(cluster: Cluster, *arguments: str) -> Any:
-    given = {name: v for name, v in cluster.workers[0].environment.items() if name.startswith("ENGRAM_")}
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "engram.cli", *arguments, "--json"],
-        env=clean_environment(**given),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    printed, said = await asyncio.wait_for(process.communicate(), PATIENCE_S)
-    assert process.returncode == 0, f"{printed.decode()}\n{said.decode()}"
-    return json.loads(printed)
-
-
-async def rebalanced(http: httpx2.AsyncClient, url: str) -> float:
-    for line in (await http.get(f"{url}/metrics")).text.splitlines():
-        if line.startswith("engram_rebalances_total "):
-            return float(line.split()[1])
-    raise AssertionError("no such metric")
-
-
 @pytest.mark.timeout(600)
 async def test_distributed(tmp_path: Path) -> None:
     with missing_is_skipped():
@@ -255,23 +229,15 @@ async def test_distributed(tmp_path: Path) -> None:
         async with httpx2.AsyncClient(base_url=cluster.url, timeout=PATIENCE_S) as http:
             await filled(http)
             await asyncio.wait_for(erased_while_a_worker_sleeps(cluster, http), 400)
-        assert cluster.store is not None
-        chosen = settings.load(
-            log={"bootstrap": cluster.kafka.bootstrap, "partitions": 4},
-            store={"url": cluster.store.url, "grpc_port": cluster.store.grpc_port},
-            cache={"kind": "off"},
-            embedder={"kind": "hash"},
-        )
-        async with open_worker(chosen) as parts:  # nor does anything of it lie in either collection
-            names = [one.name for one in await parts.versions.refresh()]
-            assert len(names) == 2
-            assert await compare(parts, names, tombstones=0) > 0
+        names = [one["name"] for one in run(cluster, "alias", "list")["collections"]]
+        assert len(names) == 2
+        assert await compared(cluster, names) > 0  # nor does anything of it lie in either
 
 
 async def erased_while_a_worker_sleeps(cluster: Cluster, http: httpx2.AsyncClient) -> None:
     sleeper = cluster.workers[0]
     async with watching(http) as watch:
-        replay = asyncio.create_task(verb(cluster, "replay", "--to", "other", "--dim", "96"))
+        replay = begun(cluster, "replay", "--to", "other", "--dim", "96")
         # It is at these when it falls asleep; about half of the spies' partitions are its own.
         await send(http, 10_000, 1000, wait=False)
         sleeper.pause()
@@ -280,14 +246,13 @@ async def erased_while_a_worker_sleeps(cluster: Cluster, http: httpx2.AsyncClien
             watch.erased += SPIES
             await watch.looks_once_more()
         finally:
-            before = await rebalanced(http, cluster.workers[1].url)
+            before = metric(cluster.workers[1].url, "engram_rebalances_total")
             sleeper.resume()
-        async with asyncio.timeout(
-            PATIENCE_S
-        ):  # it writes what it had in hand, hears of it, and is given work again
-            while await rebalanced(http, cluster.workers[1].url) == before:
+        # It writes what it had in hand, hears of it, and is given work again.
+        async with asyncio.timeout(PATIENCE_S):
+            while metric(cluster.workers[1].url, "engram_rebalances_total") == before:
                 await asyncio.sleep(0.1)
-        outcome = await replay
+        outcome = await asyncio.to_thread(ended, replay)
         assert (outcome["gate"], outcome["reasons"]) == ("passed", [])
         await watch.looks_once_more()
         assert len(await shown(http, OTHERS)) > 4 * len(OTHERS)

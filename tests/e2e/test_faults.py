@@ -21,12 +21,11 @@ import httpx2
 import pytest
 
 from deploy.local.cluster import Cluster
-from engram import settings
-from engram.wiring import open_worker
+from tests.alike import opened
 from tests.brokers import missing_is_skipped
 from tests.fold import differences, fold, level, stored
 from tests.freshness import Freshness
-from tests.processes import clean_environment
+from tests.processes import clean_environment, metric
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.alone
@@ -97,15 +96,7 @@ class Stage:
         return asyncio.run(self._check())
 
     async def _check(self) -> int:
-        cluster = self.cluster
-        assert cluster.store is not None
-        chosen = settings.load(
-            log={"bootstrap": cluster.kafka.bootstrap, "partitions": 6},
-            store={"url": cluster.store.url, "grpc_port": cluster.store.grpc_port},
-            cache={"kind": "off"},
-            embedder={"kind": "hash"},
-        )
-        async with open_worker(chosen) as parts:
+        async with opened(self.cluster, 6) as parts:
             await level(parts.log, parts.group)
             truth = await fold(parts.log, f"fold-{time.monotonic_ns()}")
             now = parts.clock.now()
@@ -114,13 +105,6 @@ class Stage:
         assert differences(truth, found, accepted, now) == []
         assert truth.unreadable == 0
         return len(found)
-
-
-def _metric(url: str, name: str) -> float:
-    for line in httpx2.get(f"{url}/metrics", timeout=5).text.splitlines():
-        if line.startswith(f"{name} "):
-            return float(line.split()[1])
-    raise AssertionError(name)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +179,7 @@ def test_a_third_worker_that_comes_and_goes(stage: Stage) -> None:
     time.sleep(1)
     third = stage.cluster.add_worker()
     time.sleep(3)
-    assert _metric(third.url, "engram_rebalances_total") >= 1
+    assert metric(third.url, "engram_rebalances_total") >= 1
     assert third.stop() == 0
     stage.cluster.workers.remove(third)
     load.finish()

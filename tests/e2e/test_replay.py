@@ -22,11 +22,11 @@ from engram.catalogue import Model
 from engram.cli.app import app
 from engram.errors import EngramError
 from engram.wiring import open_runtime
-from stream_workers.worker import Worker
 from tests.alike import compare
 from tests.conftest import HASH
 from tests.freshness import Freshness
 from tests.live import PATIENCE_S, Asking, LiveQueries, LiveWrites, ask_all, event, play, send
+from tests.parts import working
 from tests.processes import EngramProcess, clean_environment, running
 
 FIRST = "agent_memories"
@@ -94,14 +94,8 @@ def turned_under_queries(url: str, turn: Callable[[str], None], count: int) -> N
 async def compared(data: Path, names: Sequence[str]) -> int:
     """Open what a stopped engram has left, let its workers come to the end of the log, and compare."""
     chosen = settings.load(data_dir=data, embedder={"kind": "hash"})
-    async with open_runtime(chosen) as runtime:
-        worker = Worker(runtime)
-        working = asyncio.create_task(worker.run())
-        try:
-            return await compare(runtime, names)
-        finally:
-            worker.stop()
-            await working
+    async with open_runtime(chosen) as runtime, working(runtime):
+        return await compare(runtime, names)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +137,6 @@ def test_built_anew_under_load(tmp_path: Path, engram: Run, count: int, at_once:
             engram("alias", "swap", "other", url=url)
             engram("alias", "rollback", url=url)
         assert live.wrong == []
-        assert live.refused < len(live.durations) / 100
         assert fresh.stale == []
         assert fresh.finished > 10
         assert writes.accepted > 0

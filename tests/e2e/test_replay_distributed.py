@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
 from deploy.local.cluster import Cluster
-from engram import settings
-from engram.wiring import open_worker
-from tests.alike import compare
+from tests.alike import compared
 from tests.brokers import missing_is_skipped
 from tests.freshness import Freshness
 from tests.live import AGENTS, PATIENCE_S, Asking, LiveWrites, ask_all, event, send
-from tests.processes import clean_environment
+from tests.verbs import begun, ended, run
 
 HASH = {"ENGRAM_EMBEDDER__KIND": "hash", "ENGRAM_LOG__PARTITIONS": "4"}
 EVENTS = 2000
@@ -38,33 +33,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.stop()
 
 
-def begun(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
-    """A verb with the settings of the services, in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "engram.cli", *arguments, "--json"],
-        env=clean_environment(**_settings(cluster)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(verb: subprocess.Popen[str], code: int = 0) -> Any:
-    """What it has printed; what it has said where it had to fail."""
-    printed, said = verb.communicate(timeout=PATIENCE_S)
-    assert verb.returncode == code, f"{printed}\n{said}"
-    return said if code else json.loads(printed)
-
-
-def run(cluster: Cluster, *arguments: str, code: int = 0) -> Any:
-    return ended(begun(cluster, *arguments), code)
-
-
-def _settings(cluster: Cluster) -> Mapping[str, str]:
-    environment = cluster.workers[0].environment
-    return {name: value for name, value in environment.items() if name.startswith("ENGRAM_")}
-
-
 def erase(cluster: Cluster, agent: str) -> dict[str, Any]:
     """The question that may never be answered with anything again."""
     answer = httpx2.delete(f"{cluster.url}/v1/agents/{agent}", timeout=PATIENCE_S)
@@ -79,18 +47,6 @@ def erase(cluster: Cluster, agent: str) -> dict[str, Any]:
 def nothing_left(cluster: Cluster, question: dict[str, Any]) -> None:
     found = httpx2.post(f"{cluster.url}/v1/memories/search", json=question, timeout=PATIENCE_S).json()
     assert found["memories"] == []
-
-
-async def compared(cluster: Cluster, names: list[str]) -> int:
-    assert cluster.store is not None
-    chosen = settings.load(
-        log={"bootstrap": cluster.kafka.bootstrap, "partitions": 4},
-        store={"url": cluster.store.url, "grpc_port": cluster.store.grpc_port},
-        cache={"kind": "off"},
-        embedder={"kind": "hash"},
-    )
-    async with open_worker(chosen) as parts:
-        return await compare(parts, names, tombstones=0)
 
 
 def test_built_anew_by_the_verb_and_followed_by_all(cluster: Cluster) -> None:

@@ -18,22 +18,15 @@ from engram.ports import Dead
 from engram.wiring import Runtime
 from stream_workers import alias
 from stream_workers.compaction import Compaction
-from stream_workers.worker import Worker
-from tests.parts import open_parts, put, texts
+from tests.parts import open_parts, put, texts, working
 
 EDGE = {"store": {"kind": "edge"}}
 
 
 @contextlib.asynccontextmanager
-async def working(data: Path) -> AsyncIterator[tuple[Runtime, Compaction]]:
-    async with open_parts(data, **EDGE) as runtime:
-        worker = Worker(runtime)
-        running = asyncio.create_task(worker.run())
-        try:
-            yield runtime, Compaction(runtime, replaced_lives_s=0.0, fewest_dead=10)
-        finally:
-            worker.stop()
-            await running
+async def engram(data: Path) -> AsyncIterator[tuple[Runtime, Compaction]]:
+    async with open_parts(data, **EDGE) as runtime, working(runtime):
+        yield runtime, Compaction(runtime, replaced_lives_s=0.0, fewest_dead=10)
 
 
 async def write(runtime: Runtime, *envelopes: events.Envelope) -> None:
@@ -54,7 +47,7 @@ def holding(data: Path, text: str) -> list[Path]:
 
 
 async def test_an_erasure_asks_for_it_and_no_byte_stays(tmp_path: Path) -> None:
-    async with working(tmp_path) as (runtime, compaction):
+    async with engram(tmp_path) as (runtime, compaction):
         await write(runtime, put("the secret lies under the oak", agent="spy"), put("nothing to hide"))
         assert not await compaction.is_due()
         await runtime.store.flush()
@@ -70,7 +63,7 @@ async def test_an_erasure_asks_for_it_and_no_byte_stays(tmp_path: Path) -> None:
 
 
 async def test_no_byte_of_an_erased_player_stays_wherever_it_was_told(tmp_path: Path) -> None:
-    async with working(tmp_path) as (runtime, compaction):
+    async with engram(tmp_path) as (runtime, compaction):
         await write(
             runtime,
             put("met under the oak", agent="npc:smith", event_id="1", player="k1:mata"),
@@ -91,7 +84,7 @@ async def test_no_byte_of_an_erased_player_stays_wherever_it_was_told(tmp_path: 
 async def test_it_waits_as_long_as_there_is_another_collection_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with working(tmp_path) as (runtime, compaction):
+    async with engram(tmp_path) as (runtime, compaction):
         await write(runtime, put("the secret lies under the oak", agent="spy"), put("nothing to hide"))
         model = runtime.versions.current.collection.model
         await runtime.versions.catalogue.make("other", replace(model, kind="hash", name="hash"), "run")
@@ -113,7 +106,7 @@ async def test_it_waits_as_long_as_there_is_another_collection_and_says_so_once(
 
 
 async def test_the_dead_that_outgrow_half_of_the_living_ask_for_it(tmp_path: Path) -> None:
-    async with working(tmp_path) as (runtime, compaction):
+    async with engram(tmp_path) as (runtime, compaction):
         await write(runtime, *(put(f"m{n}", event_id=f"{n}") for n in range(40)))
         deletes = [
             events.Delete("default", "a", put(event_id=f"{n}").memory_id, time.time()) for n in range(15)
@@ -131,7 +124,7 @@ async def test_the_dead_that_outgrow_half_of_the_living_ask_for_it(tmp_path: Pat
 
 
 async def test_what_is_written_meanwhile_is_there_after_it_and_after_a_restart(tmp_path: Path) -> None:
-    async with working(tmp_path) as (runtime, compaction):
+    async with engram(tmp_path) as (runtime, compaction):
         await write(runtime, *(put(f"before {n}", event_id=f"b{n}") for n in range(300)))
         compacting = asyncio.create_task(compaction.compact())
         number = 0
@@ -145,7 +138,7 @@ async def test_what_is_written_meanwhile_is_there_after_it_and_after_a_restart(t
         )
         assert await texts(runtime) == expected
         name = runtime.versions.current.name
-    async with working(tmp_path) as (runtime, compaction):
+    async with engram(tmp_path) as (runtime, compaction):
         assert runtime.versions.current.name == name
         assert await texts(runtime) == expected
         await compaction.compact()
@@ -154,7 +147,7 @@ async def test_what_is_written_meanwhile_is_there_after_it_and_after_a_restart(t
 
 @pytest.mark.parametrize("moment", ["copying", "replaced"])
 async def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, moment: str) -> None:
-    async with working(tmp_path) as (runtime, compaction):
+    async with engram(tmp_path) as (runtime, compaction):
         await write(runtime, *(put(f"m{n}", event_id=f"{n}") for n in range(10)))
         compaction.replaced_lives_s = 3600.0 if moment == "replaced" else 0.0
         compacting = asyncio.create_task(compaction.compact())
@@ -166,7 +159,7 @@ async def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, mo
         compacting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await compacting
-    async with working(tmp_path) as (runtime, compaction):
+    async with engram(tmp_path) as (runtime, compaction):
         assert len(await texts(runtime)) == 10
         await compaction.clear_away()
         assert len(await runtime.versions.refresh()) == 1

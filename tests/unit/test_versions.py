@@ -19,7 +19,7 @@ from query_service.recall import Reading
 from stream_workers import alias
 from stream_workers.alias import Alias, DropArguments, NoArguments, SwapArguments, turn
 from stream_workers.worker import Worker
-from tests.parts import open_parts, put
+from tests.parts import open_parts, put, working
 
 EDGE = {"store": {"kind": "edge"}}
 OTHER = Model("hash-v1-96", 96, "hash", "hash")
@@ -28,15 +28,9 @@ PATIENCE_S = 60
 
 
 @contextlib.asynccontextmanager
-async def working(data: Path) -> AsyncIterator[tuple[Runtime, Worker]]:
-    async with open_parts(data, **EDGE) as runtime:
-        worker = Worker(runtime)
-        running = asyncio.create_task(worker.run())
-        try:
-            yield runtime, worker
-        finally:
-            worker.stop()
-            await running
+async def engram(data: Path) -> AsyncIterator[tuple[Runtime, Worker]]:
+    async with open_parts(data, **EDGE) as runtime, working(runtime) as worker:
+        yield runtime, worker
 
 
 async def until(look: Callable[[], object]) -> None:
@@ -85,7 +79,7 @@ async def test_a_swap_is_followed_by_those_who_did_not_make_it(tmp_path: Path) -
 
 
 async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path: Path) -> None:
-    async with working(tmp_path) as (runtime, _worker):
+    async with engram(tmp_path) as (runtime, _worker):
         first = runtime.versions.current
         strange = Model("of-another-kind", 96, "hash", "hash")  # loads, and is not what filled it
         await runtime.versions.catalogue.make("strange", strange, "run")
@@ -99,7 +93,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path:
 
 
 async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_path: Path) -> None:
-    async with working(tmp_path) as (runtime, _worker):
+    async with engram(tmp_path) as (runtime, _worker):
         assert await runtime.watermarks.reached(await write(runtime, *range(20)), PATIENCE_S)
         other = await another(runtime)
         end = await write(runtime, *range(20, 25))
@@ -114,7 +108,7 @@ async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_
 
 @pytest.mark.parametrize("kind", ["hash", None])  # None: filled by the model of settings that were changed
 async def test_one_that_cannot_be_fed_stops_no_other(tmp_path: Path, kind: str | None) -> None:
-    async with working(tmp_path) as (runtime, worker):
+    async with engram(tmp_path) as (runtime, worker):
         await runtime.versions.catalogue.make("strange", Model("of-another-kind", 96, kind), "run")
         other = await another(runtime)
         end = await write(runtime, 1)
@@ -227,18 +221,13 @@ async def test_what_the_same_model_has_embedded_is_not_embedded_again(tmp_path: 
         counting = runtime.versions._embedders[SAME.model_id] = Counting(runtime.versions.own)
         first = runtime.versions.current
         await write(runtime, *range(30))
-        worker = Worker(runtime)
-        running = asyncio.create_task(worker.run())
-        try:
+        async with working(runtime):
             assert await first.watermarks.reached({0: 29}, PATIENCE_S)
             other = await another(runtime, model=SAME)
             assert other.embedder is counting
             assert await other.watermarks.reached({0: 29}, PATIENCE_S)
             assert await size(runtime, other) == 30
             assert counting.texts == []
-        finally:
-            worker.stop()
-            await running
 
 
 async def test_one_whose_model_is_away_waits_alone(tmp_path: Path) -> None:
@@ -248,14 +237,9 @@ async def test_one_whose_model_is_away_waits_alone(tmp_path: Path) -> None:
         runtime.versions._embedders[OTHER.model_id] = away
         await runtime.versions.close("other")
         other = await opened(runtime, "other")
-        worker = Worker(runtime)
-        running = asyncio.create_task(worker.run())
-        try:
+        async with working(runtime):
             assert await runtime.watermarks.reached(await write(runtime, 1), PATIENCE_S)
             assert not await other.watermarks.reached({0: 0}, 0)
             away.fails = False
             assert await other.watermarks.reached({0: 0}, PATIENCE_S)
             assert await size(runtime, other) == 1
-        finally:
-            worker.stop()
-            await running
