@@ -56,7 +56,7 @@ class ServerEngine:
     def __init__(
         self, connection: Connection, collection: str, *, substring: str | None, replicated: bool
     ) -> None:
-        self.traits = Traits(in_process=False, step=500, spare=16, substrings=substring is not None)
+        self.traits = Traits(in_process=False, step=500, spare=8, substrings=substring is not None)
         self._connection = connection
         self._collection = collection
         self._substring = substring or ""

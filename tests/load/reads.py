@@ -2,7 +2,8 @@
 
 Real: `engram query`, `engram worker`, Kafka, Redis, the model. The store is a stand-in unless ENGRAM_STORE__URL names
 one. Everything shares this machine's cores, the load generator too, so CPU time stands beside each latency, and the
-promises about load and about FastAPI are ratios within one run.
+promises about load and about FastAPI are ratios within one run. In turn with the query service a bare one is asked
+the same way, which does nothing but embed: what that one takes is the machine's part.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ QUESTIONS = 500
 ROUNDS = 3
 BURST = 8000
 """Requests of a closed loop."""
+_BARE = ("cached_p50_ms", "cached_p99_ms", "uncached_p50_ms", "uncached_p99_ms")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -56,13 +58,14 @@ def measure_reads(data: Path, *, seconds: float = 10) -> dict[str, Any]:
         try:
             for child in (*cluster.engines, *cluster.services):
                 child.start()
-            figures = asyncio.run(_measure(cluster, data, seconds))
+            with _other("tests.load.bare_reader", str(data)) as (_, port):
+                figures = asyncio.run(_measure(cluster, data, port, seconds))
         finally:
             cluster.stop()
     return {"store": environment.get("ENGRAM_STORE__URL", "stand-in"), **figures}
 
 
-async def _measure(cluster: Cluster, data: Path, seconds: float) -> dict[str, Any]:
+async def _measure(cluster: Cluster, data: Path, bare: int, seconds: float) -> dict[str, Any]:
     async with open_gateway(cluster_settings(cluster, data)) as gateway:
         ingest = _Ingest(gateway)
         per_s = await ingest.all(MEMORIES)
@@ -70,11 +73,10 @@ async def _measure(cluster: Cluster, data: Path, seconds: float) -> dict[str, An
         quiet: list[dict[str, Any]] = []
         loaded: list[dict[str, Any]] = []
         for _ in range(ROUNDS):
-            await asyncio.to_thread(_run, cluster.queries[0].port, asked.warm())
-            quiet.append(await asyncio.to_thread(_phase, cluster, asked, seconds))
+            quiet.append(await _both(cluster, bare, asked, seconds))
             # Twice what it can take while everybody else wants the cores, so that it never waits for work.
-            await ingest.begin(int(per_s * (seconds + 2)))
-            loaded.append(await asyncio.to_thread(_phase, cluster, asked, seconds))
+            await ingest.begin(int(2 * per_s * (seconds + 2)))
+            loaded.append(await _both(cluster, bare, asked, seconds))
             loaded[-1]["left_to_ingest"] = await ingest.left()
             await ingest.end()
     compared = await asyncio.to_thread(_compare, cluster)
@@ -165,10 +167,20 @@ def _run(port: int, bodies: Sequence[bytes], *, rate: float | None = None, path:
     return seen
 
 
-def _phase(cluster: Cluster, asked: Asked, seconds: float) -> dict[str, Any]:
+async def _both(cluster: Cluster, bare: int, asked: Asked, seconds: float) -> dict[str, Any]:
+    """The query service's figures, and under `bare` those of the bare one, asked right after it."""
+    figures: dict[str, Any] = {}
+    for name, port in (("", cluster.queries[0].port), ("bare", bare)):
+        await asyncio.to_thread(_run, port, asked.warm())
+        phase = await asyncio.to_thread(_phase, cluster, port, asked, seconds)
+        figures |= {name: {key: phase[key] for key in _BARE}} if name else phase
+    return figures
+
+
+def _phase(cluster: Cluster, port: int, asked: Asked, seconds: float) -> dict[str, Any]:
     bodies = asked.some(int(RATE * seconds))
     with _cores([*cluster.engines, *cluster.services]) as cores:
-        seen = _run(cluster.queries[0].port, bodies, rate=RATE)
+        seen = _run(port, bodies, rate=RATE)
     hits, misses = seen.of("hit"), seen.of("miss")
     return {
         "cached_p50_ms": percentile(hits, 0.5),
@@ -209,31 +221,21 @@ def cpu_s(pid: int) -> float:
 
 def _compare(cluster: Cluster) -> dict[str, Any]:
     """Look-ups per CPU second of the query service and of a FastAPI service, by turns over the same Redis."""
-    port = free_port()
-    command = [sys.executable, "-m", "tests.load.fastapi_reader", str(port), cluster.redis.url]
-    other = subprocess.Popen(command)
-    try:
-        deadline = time.monotonic() + 60
-        while not answers(port):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with _other("tests.load.fastapi_reader", cluster.redis.url) as (pid, port):
         query = cluster.queries[0]
         bodies = Asked(seed=2).warm()[:50]
         _copy(cluster, query.port, port, bodies)
         repeated = [bodies[n % len(bodies)] for n in range(BURST)]
         contenders: dict[str, Callable[[], float]] = {
             "engram": lambda: _per_cpu_s(query.pid, query.port, repeated),
-            "fastapi": lambda: _per_cpu_s(other.pid, port, repeated),
-            "fastapi_kept_bytes": lambda: _per_cpu_s(other.pid, port, repeated, path="/bytes"),
+            "fastapi": lambda: _per_cpu_s(pid, port, repeated),
+            "fastapi_kept_bytes": lambda: _per_cpu_s(pid, port, repeated, path="/bytes"),
         }
         rounds = []
         for number in range(ROUNDS + 1):
             _run(query.port, bodies)  # no answer lives longer than a minute
             figures = {name: measure() for name, measure in contenders.items()}
             rounds += [figures] if number else []  # the first one warms up
-    finally:
-        other.terminate()
-        other.wait(10)
     return {
         "look_ups_per_cpu_s": {
             name: round(statistics.median(r[name] for r in rounds)) for name in contenders
@@ -241,6 +243,22 @@ def _compare(cluster: Cluster) -> dict[str, Any]:
         "over_fastapi": statistics.median(r["engram"] / r["fastapi"] for r in rounds),
         "over_fastapi_kept_bytes": statistics.median(r["engram"] / r["fastapi_kept_bytes"] for r in rounds),
     }
+
+
+@contextmanager
+def _other(module: str, argument: str) -> Generator[tuple[int, int]]:
+    """The process id and the port of another service, until it has ended."""
+    port = free_port()
+    child = subprocess.Popen([sys.executable, "-m", module, str(port), argument])
+    try:
+        deadline = time.monotonic() + 60
+        while not answers(port):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield child.pid, port
+    finally:
+        child.terminate()
+        child.wait(10)
 
 
 def _per_cpu_s(pid: int, port: int, bodies: Sequence[bytes], *, path: str = PATH) -> float:
