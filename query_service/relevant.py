@@ -93,12 +93,16 @@ class Relevant:
 def fused(dense: Sequence[Hit], keyword: Sequence[Hit]) -> list[Ranked]:
     """Reciprocal rank fusion of two lists: every memory of either, each with the parts that add up to its score.
 
-    A memory that is the first of both has 1.
+    A memory that is the first of both has 1. Equals share a rank: words rate many memories alike, and which of
+    those comes first says nothing of the question.
     """
     memories: dict[tuple[str, str], Memory] = {}
     parts: dict[tuple[str, str], dict[str, float]] = {}
     for name, hits in (("dense", dense), ("keyword", keyword)):
-        for rank, hit in enumerate(hits, start=1):
+        rank, above = 1, math.inf
+        for place, hit in enumerate(hits, start=1):
+            if hit.relevance < above:
+                rank, above = place, hit.relevance
             key = (hit.memory.agent_id, hit.memory.id)
             memories[key] = hit.memory
             parts.setdefault(key, {"dense": 0.0, "keyword": 0.0})[name] = (_RANK + 1) / (_RANK + rank) / 2

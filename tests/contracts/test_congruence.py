@@ -105,7 +105,7 @@ async def both(qdrant):
 
 
 @given(script=calls)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 async def test_the_same_calls_have_the_same_answers(both, script):
     tenant = uuid.uuid4().hex
     try:
@@ -120,7 +120,7 @@ async def test_the_same_calls_have_the_same_answers(both, script):
     stored=st.lists(st.tuples(kept, rows), min_size=5, max_size=40),
     asked=st.lists(asked, min_size=8, max_size=8),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 async def test_many_searches_over_one_corpus(both, stored, asked):
     tenant = uuid.uuid4().hex
     for store in both:

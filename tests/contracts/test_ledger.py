@@ -178,7 +178,7 @@ asked = st.lists(erasures, max_size=6)
 remembered = st.lists(memories, max_size=20)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(asked=asked, remembered=remembered)
 async def test_it_covers_exactly_what_one_of_its_erasures_covers(
     tmp_path_factory: pytest.TempPathFactory, asked: list[Erasure], remembered: list[Memory]
@@ -186,7 +186,7 @@ async def test_it_covers_exactly_what_one_of_its_erasures_covers(
     await covers_exactly_what_one_covers(sqlite(tmp_path_factory.mktemp("ledger")), asked, remembered)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(asked=asked, remembered=remembered)
 async def test_the_one_in_kafka_covers_exactly_what_one_of_its_erasures_covers(
     kafka: Any, asked: list[Erasure], remembered: list[Memory]

@@ -129,7 +129,7 @@ AWKWARD = [
         max_size=6,
     )
 )
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 async def test_nobody_sees_what_is_of_others(store, keys):
     # One store serves all examples: those before have left nothing that this one's tenants could show.
     tenants = {tenant for tenant, _ in keys}

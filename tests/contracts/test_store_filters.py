@@ -83,13 +83,13 @@ async def test_every_comparison_with_every_notable_value(store, corpus, path):
 
 
 @given(condition=filters)
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 async def test_every_combination_over_notable_values(store, corpus, condition):
     await _compare(store, corpus, condition)
 
 
 @given(stored=st.lists(memories, min_size=1, max_size=12), chosen=st.lists(filters, min_size=1, max_size=12))
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 async def test_every_filter_over_generated_memories(store, stored, chosen):
     agent = str(uuid.uuid4())
     kept = [_memory(agent, number, fields) for number, fields in enumerate(stored)]

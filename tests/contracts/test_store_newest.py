@@ -90,7 +90,7 @@ crowds = st.lists(
 )
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(crowds=crowds)
 def test_any_crowd_in_any_steps(crowds):
     """By the definition: sorted by order, the last `keep` stay."""

@@ -33,7 +33,7 @@ async def pages(store, limit, *, between=None, **query):
     limit=st.integers(1, 12),
     oldest_first=st.booleans(),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 async def test_pages_hold_everything_once_and_in_order(store, moments, limit, oldest_first):
     agent = str(uuid.uuid4())
     kept = [

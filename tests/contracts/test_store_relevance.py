@@ -220,7 +220,7 @@ async def test_opposites_are_no_worse_than_strangers(store):
     k=st.integers(1, 15),
     now=st.floats(-1e9, 4e9),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 async def test_no_input_makes_a_blend_fail(store, ones, weights, half_life_s, pool, k, now):  # noqa: PLR0917
     weights = {name: weight / max(weights.values()) for name, weight in weights.items()}
     agent = str(uuid.uuid4())

@@ -236,7 +236,7 @@ _body = st.dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=_json | _body)
 async def test_nothing_that_is_sent_causes_a_5xx(reader: Reader, body: object) -> None:
     answer = await reader.client.post(PATH, content=json.dumps(body))

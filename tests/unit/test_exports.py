@@ -106,7 +106,7 @@ def whole_memories(draw: st.DrawFn) -> Memory:
 
 
 @given(memories=st.lists(whole_memories(), min_size=20, max_size=40))
-@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, suppress_health_check=list(HealthCheck))
 async def test_what_comes_out_goes_in_again_and_only_once(
     tmp_path_factory: pytest.TempPathFactory, memories: list[Memory]
 ) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.edge import Edge, open_edge
 from tests.parts import letters as set_aside
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 # Lone surrogates too: json.dumps writes them as escapes.
 TEXT = st.text(st.characters(), max_size=20)

@@ -240,7 +240,7 @@ async def test_who_asks_for_its_own_gets_it(tenants: Sequence[Tenant]) -> None:
         assert await tenant.rpc_get(agent(7), "gold", "") == [f"the {own} sings of gold"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(scope=_scope, search=_search, other=_scope)
 async def test_no_search_gets_what_is_anothers(
     tenants: Sequence[Tenant], scope: dict[str, Any], search: dict[str, Any], other: dict[str, Any]
@@ -257,7 +257,7 @@ async def test_no_search_gets_what_is_anothers(
             assert "error" in result or set(_TOKEN.findall(json.dumps(result))) <= its
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(
     name=_agents, query=_query, filters=_filters, bounds=st.sampled_from(["", "&tick_from=-1", "&type=song"])
 )

@@ -12,7 +12,7 @@ from tests.contracts.stored import memory
 
 
 @given(fields=memories, condition=filters)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_holds_as_the_reference_does(fields, condition):
     one = memory(**fields)
     assert holds(condition, one) is reference(condition, one)

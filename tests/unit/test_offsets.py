@@ -100,7 +100,7 @@ class Worker(RuleBasedStateMachine):
                 assert passed <= self.done[partition]
 
 
-Worker.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+Worker.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestWorker = Worker.TestCase
 
 

@@ -218,9 +218,7 @@ OPERATIONS = (
     ),
     sizes=st.lists(st.integers(1, 5), min_size=1, max_size=5),
 )
-@hypothesis_settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_late_repeated_and_reordered_batches_end_in_the_same_store(
     order: list[int], sizes: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -38,12 +38,30 @@ def test_the_first_of_both_lists_has_1_and_the_first_of_one_a_half() -> None:
     assert fused([], []) == []
 
 
-@given(st.permutations("abcdefgh"), st.permutations("abcdefgh"), st.integers(0, 8), st.integers(0, 8))
+def test_equals_share_a_rank_and_the_next_has_its_place() -> None:
+    found = fused(
+        [hit("a", 0.9), hit("b", 0.8)], [hit("c", 7.0), hit("b", 7.0), hit("a", 7.0), hit("d", 3.0)]
+    )
+    details = {one.memory.id: one.details for one in found}
+    assert details == {
+        "a": {"dense": 0.5, "keyword": 0.5},
+        "b": {"dense": 61 / 62 / 2, "keyword": 0.5},
+        "c": {"dense": 0.0, "keyword": 0.5},
+        "d": {"dense": 0.0, "keyword": 61 / 64 / 2},
+    }
+
+
+ranking = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 4)), unique_by=lambda one: one[0])
+"""Names and relevances, with equals among them."""
+
+
+@given(ranking, ranking)
 def test_fused_ranks_add_up_and_lie_between_0_and_1(
-    dense: list[str], keyword: list[str], many: int, some: int
+    dense: list[tuple[str, int]], keyword: list[tuple[str, int]]
 ) -> None:
-    found = fused([hit(name) for name in dense[:many]], [hit(name) for name in keyword[:some]])
-    assert {one.memory.id for one in found} == {*dense[:many], *keyword[:some]}
+    lists = [sorted(one, key=lambda pair: -pair[1]) for one in (dense, keyword)]
+    found = fused(*([hit(*pair) for pair in one] for one in lists))
+    assert {one.memory.id for one in found} == {name for name, _ in (*dense, *keyword)}
     assert len(found) == len({one.memory.id for one in found})
     for one in found:
         assert 0 < one.score <= 1

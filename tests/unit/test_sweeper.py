@@ -11,8 +11,7 @@ from engram.memories import AgentKey, PageQuery, Scope
 from engram.ports import Tombstone
 from engram.wiring import Runtime
 from stream_workers.sweeper import STEP, Sweeper
-from stream_workers.worker import Worker
-from tests.parts import Faulty, open_parts, pipeline_over, put, records, texts
+from tests.parts import Faulty, open_parts, pipeline_over, put, records, texts, working
 
 
 class StoppedClock:
@@ -112,14 +111,9 @@ async def test_a_worker_trims_as_its_settings_say(tmp_path: Path) -> None:
     async with open_parts(tmp_path, **chosen) as runtime:
         events = [put(f"{n}", event_id=f"{n}", at=1000.0 + n) for n in range(5)]
         await runtime.log.append([encode(one) for one in events])
-        working = asyncio.create_task(Worker(runtime).run())
-        try:
-            async with asyncio.timeout(60):
-                while await texts(runtime) != ["3", "4"]:
-                    await asyncio.sleep(0.02)
-        finally:
-            working.cancel()
-            await asyncio.wait({working})
+        async with working(runtime), asyncio.timeout(60):
+            while await texts(runtime) != ["3", "4"]:
+                await asyncio.sleep(0.02)
 
 
 def _trimming(runtime: Runtime, *, keep: int, cache: object = None) -> Sweeper:
