@@ -132,7 +132,7 @@ def test_a_thousand_agents_of_ten_servers(stage: Stage) -> None:
 
 def test_workers_that_are_killed_again_and_again(stage: Stage) -> None:
     with Freshness(stage.cluster.url) as fresh:
-        load = stage.play(rate=200, seconds=14)
+        load = stage.play(rate=200, seconds=10)
         for turn in range(4):
             time.sleep(1)
             worker = stage.cluster.workers[turn % 2]
@@ -164,7 +164,7 @@ def test_another_takes_over_within_the_session(stage: Stage) -> None:
 def test_a_zombie_that_wakes_after_its_session(stage: Stage) -> None:
     sleeper = stage.cluster.workers[0]
     with Freshness(stage.cluster.url) as fresh:
-        load = stage.play(rate=200, seconds=12)
+        load = stage.play(rate=200, seconds=10)
         time.sleep(2)
         sleeper.pause()
         time.sleep(SESSION_S + 2)
@@ -175,7 +175,7 @@ def test_a_zombie_that_wakes_after_its_session(stage: Stage) -> None:
 
 
 def test_a_third_worker_that_comes_and_goes(stage: Stage) -> None:
-    load = stage.play(rate=200, seconds=10)
+    load = stage.play(rate=200, seconds=8)
     time.sleep(1)
     third = stage.cluster.add_worker()
     time.sleep(3)
@@ -189,7 +189,7 @@ def test_a_third_worker_that_comes_and_goes(stage: Stage) -> None:
 def test_a_broker_that_dies_and_comes_back(stage: Stage) -> None:
     gateway = stage.cluster.gateways[0]
     with Freshness(stage.cluster.url) as fresh:
-        load = stage.play(rate=200, seconds=12)
+        load = stage.play(rate=200, seconds=9)
         time.sleep(2)
         stage.cluster.kafka.kill()
         time.sleep(1)
@@ -251,7 +251,7 @@ def test_a_store_that_is_away(stage: Stage, away_s: float) -> None:
     store = stage.cluster.store
     assert store is not None
     with Freshness(stage.cluster.url) as fresh:
-        load = stage.play(rate=200, seconds=away_s + 6)
+        load = stage.play(rate=200, seconds=away_s + 4)
         time.sleep(2)
         store.kill()
         time.sleep(away_s / 2)
