@@ -101,15 +101,17 @@ class Answers:
         self._flights[slot] = answer
         task = asyncio.create_task(self._fly(slot, make, answer))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def landed(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            answer.cancel()  # without effect once there is one
+
+        task.add_done_callback(landed)
         return answer
 
     async def _fly(self, slot: Slot, make: Make, answer: asyncio.Future[bytes]) -> None:
         try:
             made = await make()
-        except asyncio.CancelledError:
-            answer.cancel()
-            raise
         except Exception as error:  # noqa: BLE001 (it belongs to those who wait)
             answer.set_exception(error)
             return

@@ -219,6 +219,29 @@ async def test_who_gives_up_takes_no_other_along(runtime: Runtime) -> None:
         assert [memory["text"] for memory in (await second)["memories"]] == ["one"]
 
 
+async def test_nobody_waits_until_an_answer_is_kept(runtime: Runtime) -> None:
+    go_on = asyncio.Event()
+    assert runtime.cache is not None
+
+    class Slow:
+        """The cache, which waits before it keeps anything."""
+
+        get = runtime.cache.get
+
+        async def put(self, *entry: Any) -> None:
+            await go_on.wait()
+            await runtime.cache.put(*entry)
+
+    async with over(runtime, cache=Slow()) as reader:
+        await reader.remember("one")
+        async with asyncio.timeout(10):
+            assert (await reader.search("one"))["cache"] == "miss"
+            assert (await reader.search("one"))["cache"] == "miss"
+            go_on.set()
+            while (await reader.search("one"))["cache"] != "hit":
+                pass
+
+
 async def test_a_search_that_failed_is_tried_anew_by_the_next(runtime: Runtime) -> None:
     store = Faulty(runtime.store, search=nothing)
 
