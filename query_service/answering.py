@@ -57,8 +57,8 @@ class Answers:
         self._clock = clock
         # To look a counter up by its label costs more than to count.
         self._hit, self._miss = (metrics.cache_requests.labels(result) for result in ("hit", "miss"))
-        self._flights: dict[Slot, asyncio.Future[bytes]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._flights: dict[Slot, asyncio.Task[bytes]] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
 
     @property
     def under_way(self) -> int:
@@ -90,42 +90,33 @@ class Answers:
         (death,) = _DEATH.unpack_from(entry)
         return 0 < death - self._clock.now() <= LIFE_S
 
-    def _take_off(self, slot: Slot, make: Make) -> asyncio.Future[bytes]:
+    def _take_off(self, slot: Slot, make: Make) -> asyncio.Task[bytes]:
         """Begin a search that equal questions may join.
 
         Whoever joins has read the same generation: between that and the beginning of the search no write of the
         agent was finished. The search goes on when the one who began it has gone.
         """
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(_seen)
-        self._flights[slot] = answer
-        task = asyncio.create_task(self._fly(slot, make, answer))
-        self._tasks.add(task)
+        flight = asyncio.create_task(self._fly(slot, make))
+        self._flights[slot] = flight
 
-        def landed(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            answer.cancel()  # without effect once there is one
-
-        task.add_done_callback(landed)
-        return answer
-
-    async def _fly(self, slot: Slot, make: Make, answer: asyncio.Future[bytes]) -> None:
-        try:
-            made = await make()
-        except Exception as error:  # noqa: BLE001 (it belongs to those who wait)
-            answer.set_exception(error)
-            return
-        finally:
+        def landed(task: asyncio.Task[bytes]) -> None:
             del self._flights[slot]
+            if not task.cancelled():
+                task.exception()  # seen, even when nobody waits for it any more
+
+        flight.add_done_callback(landed)
+        return flight
+
+    async def _fly(self, slot: Slot, make: Make) -> bytes:
+        made = await make()
         # Nobody waits until it is kept.
-        answer.set_result(made.encoded)
+        keeping = asyncio.create_task(self._keep(slot, made))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+        return made.encoded
+
+    async def _keep(self, slot: Slot, made: Made) -> None:
         left = made.death - self._clock.now()
         if left > 0 and self._cache is not None:
             entry = _DEATH.pack(made.death) + made.encoded
             await self._cache.put(slot.agent, slot.key, entry, slot.generation, left)
-
-
-def _seen(answer: asyncio.Future[bytes]) -> None:
-    """Look at a failure, even when nobody waits for it any more."""
-    if not answer.cancelled():
-        answer.exception()

@@ -28,15 +28,22 @@ async def open_parts(data: Path, **overrides: Any) -> AsyncIterator[Runtime]:
 
 
 @contextlib.asynccontextmanager
-async def working(parts: WorkerParts) -> AsyncIterator[Worker]:
-    """A worker over these parts until the context ends: then it is stopped in order."""
-    worker = Worker(parts)
-    running = asyncio.create_task(worker.run())
+async def at_work(part: Worker | Indexer) -> AsyncIterator[None]:
+    """It runs until the context ends: then it is stopped in order."""
+    running = asyncio.create_task(part.run())
     try:
-        yield worker
+        yield
     finally:
-        worker.stop()
+        part.stop()
         await running
+
+
+@contextlib.asynccontextmanager
+async def working(parts: WorkerParts) -> AsyncIterator[Worker]:
+    """A worker over these parts, at work."""
+    worker = Worker(parts)
+    async with at_work(worker):
+        yield worker
 
 
 def pipeline_over(runtime: Runtime, store: VectorStore | None = None) -> Pipeline:

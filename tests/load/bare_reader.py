@@ -13,7 +13,7 @@ import gc
 import json
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import uvloop
 
@@ -42,10 +42,10 @@ class _Bare(asyncio.Protocol):
         self._known = known
         self._request = b""
         self._answering: asyncio.Task[None] | None = None
-        self._transport: asyncio.WriteTransport | None = None
+        self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.WriteTransport", transport)
+        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         self._request += data
@@ -54,18 +54,14 @@ class _Bare(asyncio.Protocol):
             return
         self._request = b""
         if body in self._known:
-            self._answer(_HIT)
+            self._transport.write(_HIT)
         else:
             self._answering = asyncio.create_task(self._embed(body))
 
     async def _embed(self, body: bytes) -> None:
         await self._embedder.embed([json.loads(body)["query"]], Priority.QUERY)
         self._known.add(body)
-        self._answer(_MISS)
-
-    def _answer(self, response: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(response)
+        self._transport.write(_MISS)
 
 
 async def _serve(port: int, data: Path) -> None:

@@ -18,7 +18,7 @@ from stream_workers.pipeline import Pipeline
 from stream_workers.runner import BatchLimits, Indexer
 from tests.load.distributed import cluster_settings
 from tests.load.system import sentences
-from tests.parts import put
+from tests.parts import at_work, put
 
 DEFAULT = BatchLimits()
 LIMITS = {
@@ -94,15 +94,13 @@ async def _full(parts: WorkerParts, limits: BatchLimits, seed: str) -> float:
 
 async def _thin(parts: WorkerParts, limits: BatchLimits, seed: str) -> float:
     """Seconds, at the median, from the log to what can be found, of one event at a time."""
-    indexer = _indexer(parts, limits)
-    running = asyncio.create_task(indexer.run())
     took: list[float] = []
     watermarks = parts.versions.current.watermarks
-    for n in range(TRICKLE):
-        began = time.perf_counter()
-        one = put(f"thin stream {seed} {n}", agent="npc:thin", event_id=f"{seed}:thin:{n}", at=time.time())
-        assert await watermarks.reached(await parts.log.append([events.encode(one)]), 30)
-        took.append(time.perf_counter() - began)
-    indexer.stop()
-    await running
+    async with at_work(_indexer(parts, limits)):
+        for n in range(TRICKLE):
+            began = time.perf_counter()
+            text = f"thin stream {seed} {n}"
+            one = put(text, agent="npc:thin", event_id=f"{seed}:thin:{n}", at=time.time())
+            assert await watermarks.reached(await parts.log.append([events.encode(one)]), 30)
+            took.append(time.perf_counter() - began)
     return statistics.median(took)

@@ -13,11 +13,10 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import httpx2
 
 from deploy.local.cluster import Cluster
 from deploy.local.process import Child, answers, free_port
+from deploy.local.services import ROOT
 from engram import events
 from engram.telemetry import set_up_logging
 from engram.wiring import GatewayParts, open_gateway
@@ -58,8 +58,8 @@ def measure_reads(data: Path, *, seconds: float = 10) -> dict[str, Any]:
         try:
             for child in (*cluster.engines, *cluster.services):
                 child.start()
-            with _other("tests.load.bare_reader", str(data)) as (_, port):
-                figures = asyncio.run(_measure(cluster, data, port, seconds))
+            with Other("bare_reader", cluster.directory, str(data)) as bare:
+                figures = asyncio.run(_measure(cluster, data, bare.port, seconds))
         finally:
             cluster.stop()
     return {"store": environment.get("ENGRAM_STORE__URL", "stand-in"), **figures}
@@ -160,6 +160,21 @@ class _Ingest:
         return count / (time.perf_counter() - began)
 
 
+class Other(Child):
+    """A service of this package that the query service is held against, beside a cluster."""
+
+    def __init__(self, module: str, directory: Path, argument: str) -> None:
+        super().__init__(module, directory, {**os.environ, "PYTHONPATH": str(ROOT)})
+        self.port = free_port()
+        self._argument = argument
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", f"tests.load.{self.name}", str(self.port), self._argument]
+
+    def ready(self) -> bool:
+        return answers(self.port)
+
+
 def _run(port: int, bodies: Sequence[bytes], *, rate: float | None = None, path: str = PATH) -> Seen:
     seen = Load(port, bodies, rate=rate, path=path).seen()
     failed = [state for state in seen.states if state not in {"hit", "miss", "429"}]
@@ -169,15 +184,15 @@ def _run(port: int, bodies: Sequence[bytes], *, rate: float | None = None, path:
 
 async def _both(cluster: Cluster, bare: int, asked: Asked, seconds: float) -> dict[str, Any]:
     """The query service's figures, and under `bare` those of the bare one, asked right after it."""
-    figures: dict[str, Any] = {}
-    for name, port in (("", cluster.queries[0].port), ("bare", bare)):
-        await asyncio.to_thread(_run, port, asked.warm())
-        phase = await asyncio.to_thread(_phase, cluster, port, asked, seconds)
-        figures |= {name: {key: phase[key] for key in _BARE}} if name else phase
-    return figures
+    whole, machine = [
+        await asyncio.to_thread(_phase, cluster, port, asked, seconds)
+        for port in (cluster.queries[0].port, bare)
+    ]
+    return whole | {"bare": {name: machine[name] for name in _BARE}}
 
 
 def _phase(cluster: Cluster, port: int, asked: Asked, seconds: float) -> dict[str, Any]:
+    _run(port, asked.warm())
     bodies = asked.some(int(RATE * seconds))
     with _cores([*cluster.engines, *cluster.services]) as cores:
         seen = _run(port, bodies, rate=RATE)
@@ -221,15 +236,15 @@ def cpu_s(pid: int) -> float:
 
 def _compare(cluster: Cluster) -> dict[str, Any]:
     """Look-ups per CPU second of the query service and of a FastAPI service, by turns over the same Redis."""
-    with _other("tests.load.fastapi_reader", cluster.redis.url) as (pid, port):
+    with Other("fastapi_reader", cluster.directory, cluster.redis.url) as other:
         query = cluster.queries[0]
         bodies = Asked(seed=2).warm()[:50]
-        _copy(cluster, query.port, port, bodies)
+        _copy(cluster, query.port, other.port, bodies)
         repeated = [bodies[n % len(bodies)] for n in range(BURST)]
         contenders: dict[str, Callable[[], float]] = {
             "engram": lambda: _per_cpu_s(query.pid, query.port, repeated),
-            "fastapi": lambda: _per_cpu_s(pid, port, repeated),
-            "fastapi_kept_bytes": lambda: _per_cpu_s(pid, port, repeated, path="/bytes"),
+            "fastapi": lambda: _per_cpu_s(other.pid, other.port, repeated),
+            "fastapi_kept_bytes": lambda: _per_cpu_s(other.pid, other.port, repeated, path="/bytes"),
         }
         rounds = []
         for number in range(ROUNDS + 1):
@@ -243,22 +258,6 @@ def _compare(cluster: Cluster) -> dict[str, Any]:
         "over_fastapi": statistics.median(r["engram"] / r["fastapi"] for r in rounds),
         "over_fastapi_kept_bytes": statistics.median(r["engram"] / r["fastapi_kept_bytes"] for r in rounds),
     }
-
-
-@contextmanager
-def _other(module: str, argument: str) -> Generator[tuple[int, int]]:
-    """The process id and the port of another service, until it has ended."""
-    port = free_port()
-    child = subprocess.Popen([sys.executable, "-m", module, str(port), argument])
-    try:
-        deadline = time.monotonic() + 60
-        while not answers(port):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield child.pid, port
-    finally:
-        child.terminate()
-        child.wait(10)
 
 
 def _per_cpu_s(pid: int, port: int, bodies: Sequence[bytes], *, path: str = PATH) -> float:
@@ -307,4 +306,4 @@ def _ratio(over: Sequence[Mapping[str, Any]], under: Sequence[Mapping[str, Any]]
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure_reads(Path(__file__).parents[2] / "data"), indent=2))
+    print(json.dumps(measure_reads(ROOT / "data"), indent=2))

@@ -18,8 +18,8 @@ from engram.memories import PageQuery, Scope
 from engram.ports import NewRecord
 from engram.wiring import Runtime
 from stream_workers.runner import BatchLimits, Indexer
+from tests.parts import at_work, open_parts, pipeline_over, put
 from tests.parts import letters as set_aside
-from tests.parts import open_parts, pipeline_over, put
 
 PARTITIONS = 6
 GROUP = "engram.test"
@@ -60,12 +60,8 @@ class Group:
                 limits=BatchLimits(records=20),
                 commit_interval_s=0.2,
             )
-            running = asyncio.create_task(indexer.run())
-            try:
+            async with at_work(indexer):
                 yield indexer
-            finally:
-                indexer.stop()
-                await running
 
     async def stored(self) -> int:
         return await self.runtime.store.count(PageQuery(Scope("default"), limit=1, now=0.0))

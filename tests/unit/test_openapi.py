@@ -43,7 +43,7 @@ from producers.tail import Tail
 from query_service import rest as reads
 from query_service.recall import Reading
 from stream_workers.worker import Worker
-from tests.parts import open_parts
+from tests.parts import at_work, open_parts
 
 AGENT = "npc:woodcutter-1"
 TEXT = "pine trees stand north of the lake"
@@ -133,13 +133,13 @@ async def serve(runner: asyncio.Runner, data: Path) -> AsyncGenerator[Up]:
     async with open_parts(data) as runtime:
         gateway, recall, worker = Gateway.over(runtime), Reading(runtime), Worker(runtime)
         app = embedded._application(runtime, gateway, recall, worker, Tail())
-        working = asyncio.create_task(worker.run())
         transport = httpx2.ASGITransport(app=app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
+        async with (
+            at_work(worker),
+            httpx2.AsyncClient(transport=transport, base_url="http://engram") as http,
+        ):
             found = (await http.get("/openapi.json")).json()
             yield Up(runner, http, app, found, schemathesis.openapi.from_dict(deepcopy(found)))
-        worker.stop()
-        await working
 
 
 # --- what is answered ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from engram.ports import NewRecord
 from engram.wiring import Runtime
 from stream_workers.patience import Broken, Patience, Rejects
 from stream_workers.runner import GROUP, BatchLimits, Indexer
-from tests.parts import Faulty, indexer_over, open_parts, put, texts
+from tests.parts import Faulty, at_work, indexer_over, open_parts, put, texts
 from tests.parts import letters as set_aside
 
 
@@ -170,15 +170,11 @@ async def test_an_outage_is_over_with_the_next_call_that_succeeds() -> None:
 
 
 async def test_the_watermark_rises_with_finished_work_only(tmp_path: Path) -> None:
-    async with open_parts(tmp_path) as runtime:
-        worker = indexer(runtime)
-        running = asyncio.create_task(worker.run())
+    async with open_parts(tmp_path) as runtime, at_work(indexer(runtime)):
         end = await fill(runtime, 9)
         assert await runtime.watermarks.reached(end, 10)
         assert len(await texts(runtime)) == 9
         assert await runtime.watermarks.reached({0: end[0] + 1}, 0) is False
-        worker.stop()
-        await running
 
 
 async def test_offsets_are_committed_behind_a_flush(tmp_path: Path) -> None:
@@ -192,9 +188,7 @@ async def test_offsets_are_committed_behind_a_flush(tmp_path: Path) -> None:
 
 async def test_what_was_stored_before_an_erasure_was_heard_of_goes_when_it_is(tmp_path: Path) -> None:
     """A worker whose ledger lags stores what it should not: nobody reads the erasure's own record for it."""
-    async with open_parts(tmp_path) as runtime:
-        worker = indexer(runtime)
-        running = asyncio.create_task(worker.run())
+    async with open_parts(tmp_path) as runtime, at_work(indexer(runtime)):
         end = await fill(runtime, 3)
         assert await runtime.watermarks.reached(end, 10)
         now = runtime.clock.now()
@@ -206,5 +200,3 @@ async def test_what_was_stored_before_an_erasure_was_heard_of_goes_when_it_is(tm
         async with asyncio.timeout(10):
             while await texts(runtime):
                 await asyncio.sleep(0.05)
-        worker.stop()
-        await running
