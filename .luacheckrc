@@ -11,8 +11,8 @@ read_globals = {
 	table = {fields = {"copy"}},
 }
 
-files["producers/luanti/engram/init.lua"] = {globals = {"engram"}}
-files["producers/luanti/examples/engram_woodcutter"] = {read_globals = {"engram"}}
-files["tests/luanti/driver"] = {read_globals = {"engram", "default"}, globals = {"core"}}
+files["producers/luanti/lorestream/init.lua"] = {globals = {"lorestream"}}
+files["producers/luanti/examples/lorestream_woodcutter"] = {read_globals = {"lorestream"}}
+files["tests/luanti/driver"] = {read_globals = {"lorestream", "default"}, globals = {"core"}}
 files["tests/luanti/stopwatch"] = {globals = {"core", "stopwatch"}}
 files["tests/luanti/specs"] = {std = "+busted"}

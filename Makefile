@@ -1,4 +1,4 @@
-# Everything from a clean checkout. Settings come from the environment (ENGRAM_*), the port also as PORT=9000.
+# Everything from a clean checkout. Settings come from the environment (LORESTREAM_*), the port also as PORT=9000.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,15 +9,15 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
-ENGRAM_DATA_DIR ?= $(CURDIR)/data
-export ENGRAM_DATA_DIR
+LORESTREAM_DATA_DIR ?= $(CURDIR)/data
+export LORESTREAM_DATA_DIR
 export UV_NO_PROGRESS ?= 1
 export UV_LINK_MODE ?= copy
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 READY := $(VENV)/.ready
-SOURCES := engram producers stream_workers query_service deploy tests
+SOURCES := lorestream producers stream_workers query_service deploy tests
 
 # One requirements file into the environment: uv is quick, and pip stands in where uv reaches no index.
 # Both refuse whatever is not locked by its hash.
@@ -28,12 +28,12 @@ define install
 endef
 
 .PHONY: up
-up: model ## run Engram here, data in ./data: make up PORT=9000
-	@exec engram up $(if $(PORT),--port $(PORT))
+up: model ## run Lorestream here, data in ./data: make up PORT=9000
+	@exec lorestream up $(if $(PORT),--port $(PORT))
 
 .PHONY: cluster
 cluster: engines base model kafka ## the distributed shape here: Kafka, Redis, nginx, 2 gateways, 2 workers, a query service
-	@exec python -m deploy.local.cluster $(ENGRAM_DATA_DIR)/cluster $(if $(PORT),--port $(PORT)) $(CLUSTER_ARGS)
+	@exec python -m deploy.local.cluster $(LORESTREAM_DATA_DIR)/cluster $(if $(PORT),--port $(PORT)) $(CLUSTER_ARGS)
 
 # More processes than cores, since tests wait for processes of their own; files in the order of tests/conftest.py.
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -58,7 +58,7 @@ format: dev ## put every Python file into shape
 
 .PHONY: bench
 bench: dev torch model ## measure every promised figure: a table, and bench.json
-	@python -m tests.load.bench --data $(ENGRAM_DATA_DIR) $(BENCH_ARGS)
+	@python -m tests.load.bench --data $(LORESTREAM_DATA_DIR) $(BENCH_ARGS)
 
 .PHONY: soak
 soak: debian dev torch model kafka ## the long tests
@@ -67,10 +67,10 @@ soak: debian dev torch model kafka ## the long tests
 # Exit code 3 says that something has to be installed first: sentence-transformers, with torch's gigabytes.
 .PHONY: model
 model: $(READY)/base ## prepare the embedding model, once
-	@engram model prepare >/dev/null || { \
+	@lorestream model prepare >/dev/null || { \
 	  code=$$?; [ $$code -eq 3 ] || exit $$code; \
 	  echo "the model must be exported once: installing torch for that (some gigabytes)" >&2; \
-	  $(MAKE) torch && engram model prepare >/dev/null; }
+	  $(MAKE) torch && lorestream model prepare >/dev/null; }
 
 .PHONY: base dev torch
 base: $(READY)/base ## the environment that serves
@@ -156,7 +156,7 @@ requirements: $(READY)/build ## lock the dependencies anew: make requirements UP
 
 .PHONY: proto
 proto: dev ## the gRPC code from memory.proto
-	@python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. engram/grpc/memory.proto
+	@python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. lorestream/grpc/memory.proto
 
 .PHONY: clean
 clean: ## remove what was built here; data stays

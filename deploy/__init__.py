@@ -1,1 +1,1 @@
-"""What runs Engram: images, compose file, nginx, and the same on one machine without Docker."""
+"""What runs Lorestream: images, compose file, nginx, and the same on one machine without Docker."""

@@ -10,7 +10,7 @@ if [ ! -s "$keys/player_key" ]; then
   mv "$keys/player_key.part" "$keys/player_key"
 fi
 if [ ! -s "$keys/api_key" ]; then
-  engram keys create --file "$keys/keys.json" --tenant default --label "made at the first start" \
+  lorestream keys create --file "$keys/keys.json" --tenant default --label "made at the first start" \
     --scope ingest --scope query --scope erase --scope admin > "$keys/api_key.part"
   mv "$keys/api_key.part" "$keys/api_key"
 fi

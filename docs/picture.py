@@ -39,7 +39,7 @@ def main() -> None:
     path, command = sys.argv[1], sys.argv[2:]
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(f"$ {' '.join(command)}\n" + shown_by(command)))
-    picture = console.export_svg(title="engram")
+    picture = console.export_svg(title="lorestream")
     # Rich asks a font server for its font: the reader's own will do.
     Path(path).write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL), encoding="utf-8")
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
-from engram.errors import Unavailable
-from engram.ports import Clock, EventLog, NewRecord
+from lorestream.errors import Unavailable
+from lorestream.ports import Clock, EventLog, NewRecord
 
 APPEND_TIMEOUT_S = 1.8
 """Callers are promised their 503 within 2 s."""

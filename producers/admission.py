@@ -15,18 +15,18 @@ from typing import Annotated, Any, TypeAlias, cast
 import msgspec
 from msgspec import Meta
 
-from engram import identity
-from engram.errors import EventTooLarge, InvalidEvent, InvalidRequest
-from engram.events import Put
-from engram.http.call import MAX_AGENT_ID_CHARS, Refused, fault
-from engram.identity import Pseudonyms
+from lorestream import identity
+from lorestream.errors import EventTooLarge, InvalidEvent, InvalidRequest
+from lorestream.events import Put
+from lorestream.http.call import MAX_AGENT_ID_CHARS, Refused, fault
+from lorestream.identity import Pseudonyms
 
 MAX_EVENT_BYTES = 16 * 1024
 MAX_DEPTH = 32
 """Levels of objects and lists in `data` and `metadata`, themselves included."""
 MAX_AHEAD_S = 300.0
 """A `time` further in the future is a wrong clock, and becomes the acceptance."""
-RESERVED_TYPES = "engram."
+RESERVED_TYPES = "lorestream."
 
 _INT64 = range(-(2**63), 2**63)
 

@@ -14,16 +14,16 @@ from functools import partial
 
 import msgspec
 
-from engram import audit, events, opaque
-from engram.errors import InvalidRequest
-from engram.http.access import Grant
-from engram.http.call import Call, Refused
-from engram.http.openapi import OLDER
-from engram.http.operations import Operation
-from engram.http.reply import Reply, reply
-from engram.identity import Pseudonyms
-from engram.memories import SubjectKind
-from engram.ports import ErasureLedger, EventLog, Watermarks
+from lorestream import audit, events, opaque
+from lorestream.errors import InvalidRequest
+from lorestream.http.access import Grant
+from lorestream.http.call import Call, Refused
+from lorestream.http.openapi import OLDER
+from lorestream.http.operations import Operation
+from lorestream.http.reply import Reply, reply
+from lorestream.identity import Pseudonyms
+from lorestream.memories import SubjectKind
+from lorestream.ports import ErasureLedger, EventLog, Watermarks
 from producers import examples
 from producers.acceptance import APPEND_TIMEOUT_S, Acceptance, within
 from producers.wire import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engram.http.openapi import Example
+from lorestream.http.openapi import Example
 
 _AGENT = "npc:woodcutter-1"
 _MEMORY = "5f0c1f0e-6d0a-5d0b-9b59-0c7f6a1d2e3f"

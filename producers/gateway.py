@@ -11,18 +11,18 @@ from typing import Self
 
 import msgspec
 
-from engram import events, opaque
-from engram.errors import InvalidEvent, Overloaded, RateLimited, Unavailable
-from engram.http.access import Grant, Principal
-from engram.http.call import Call, Headers
-from engram.http.limits import NO_LIMITS, Limits
-from engram.http.openapi import OLDER
-from engram.http.operations import Operation
-from engram.http.reply import Reply, reply
-from engram.identity import Pseudonyms
-from engram.ports import Clock, ErasureLedger, EventLog, NewRecord, Watermarks
-from engram.telemetry import Metrics
-from engram.wiring import GatewayParts
+from lorestream import events, opaque
+from lorestream.errors import InvalidEvent, Overloaded, RateLimited, Unavailable
+from lorestream.http.access import Grant, Principal
+from lorestream.http.call import Call, Headers
+from lorestream.http.limits import NO_LIMITS, Limits
+from lorestream.http.openapi import OLDER
+from lorestream.http.operations import Operation
+from lorestream.http.reply import Reply, reply
+from lorestream.identity import Pseudonyms
+from lorestream.ports import Clock, ErasureLedger, EventLog, NewRecord, Watermarks
+from lorestream.telemetry import Metrics
+from lorestream.wiring import GatewayParts
 from producers import examples
 from producers.acceptance import Acceptance
 from producers.admission import Admission, Event, read

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engram.errors import InvalidRequest
-from engram.http.access import Principal
-from engram.http.call import MAX_AGENT_ID_CHARS
-from engram.http.limits import NO_LIMITS, Limits
+from lorestream.errors import InvalidRequest
+from lorestream.http.access import Principal
+from lorestream.http.call import MAX_AGENT_ID_CHARS
+from lorestream.http.limits import NO_LIMITS, Limits
 from producers.admission import Event
 from producers.gateway import Gateway
 
 
 class Writes:
-    """PutMemory and DeleteMemory, as `engram.grpc.server.Handlers` takes them."""
+    """PutMemory and DeleteMemory, as `lorestream.grpc.server.Handlers` takes them."""
 
     def __init__(self, gateway: Gateway, limits: Limits = NO_LIMITS) -> None:
         self._gateway = gateway

@@ -19,7 +19,7 @@ import orjson
 from producers import simulation_life as life
 
 FLUSH_S = 0.5
-"""How long the Luanti mod gathers events (`engram.flush_interval`)."""
+"""How long the Luanti mod gathers events (`lorestream.flush_interval`)."""
 MAX_BATCH = 199
 """The most events that the Luanti mod sends in one request."""
 RESENT_WITHIN_S = 5.0

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import httpx2
 
-from engram.errors import EngramError
+from lorestream.errors import LorestreamError
 from producers.simulation import Batch, Gathering, Plan, events
 from producers.simulator_account import Account
 from producers.simulator_server import GameServer, Pace
@@ -92,7 +92,7 @@ class Simulator:
                 group.create_task(self._make())
                 for server, queue in zip(self._servers, self._queues, strict=True):
                     group.create_task(_serve(server, queue))
-        except* EngramError as errors:
+        except* LorestreamError as errors:
             raise errors.exceptions[0] from None
 
     async def _watch(self) -> None:

@@ -7,10 +7,10 @@ from typing import BinaryIO
 import msgspec
 import orjson
 
-from engram import opaque
-from engram.answers import Reject
-from engram.errors import InvalidToken
-from engram.narrate import narrate
+from lorestream import opaque
+from lorestream.answers import Reject
+from lorestream.errors import InvalidToken
+from lorestream.narrate import narrate
 from producers.simulation import Batch, Happening, server_name
 from producers.simulation_figures import EventFigures, Latencies, RequestFigures, count
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import httpx2
 import msgspec
 
-from engram import opaque
+from lorestream import opaque
 from producers import simulation_life as life
 from producers.simulation import Plan, Popularity
 from producers.simulation_figures import Indexed, Latencies, QueryFigures, count
@@ -112,4 +112,4 @@ async def _search(http: httpx2.AsyncClient, url: str, body: bytes) -> _Answer:
     try:
         return msgspec.json.decode(answer.content, type=_Answer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _Failed("not_engram") from error
+        raise _Failed("not_lorestream") from error

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import httpx2
 import msgspec
 
-from engram.answers import refusal
+from lorestream.answers import refusal
 from producers.simulation import Batch, Plan, server_name
 from producers.simulator_account import Account, Receipt
 
@@ -142,7 +142,7 @@ def _judge(answer: httpx2.Response, url: str) -> Receipt | _Refusal | _Failure:
         try:
             return msgspec.json.decode(answer.content, type=Receipt)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return _Failure("not_engram", elsewhere=True)
+            return _Failure("not_lorestream", elsewhere=True)
     error = refusal(status, answer.content, url)
     if status in _SETUP:
         raise error

@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from engram.http.call import Refused, decode
+from lorestream.http.call import Refused, decode
 from producers.admission import Event
 
 MAX_EVENTS = 1000

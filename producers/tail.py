@@ -1,4 +1,4 @@
-"""The memories as they become findable, one JSON line each: what `engram tail` shows."""
+"""The memories as they become findable, one JSON line each: what `lorestream tail` shows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 from starlette.responses import StreamingResponse
 
-from engram.http.access import Grant
-from engram.http.call import Call
-from engram.http.operations import Operation
-from engram.memories import Memory
+from lorestream.http.access import Grant
+from lorestream.http.call import Call
+from lorestream.http.operations import Operation
+from lorestream.memories import Memory
 
 QUEUE = 1000
 """Lines that a slow reader may lag behind; then the oldest are left out."""

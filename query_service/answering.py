@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from engram.memories import AgentKey
-    from engram.ports import Cache, Clock
-    from engram.telemetry import Metrics
+    from lorestream.memories import AgentKey
+    from lorestream.ports import Cache, Clock
+    from lorestream.telemetry import Metrics
 
 LIFE_S = 60.0
 """How long an answer lives at most."""

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from query_service.wire import ContextMemories, FoundMemory, GotMemory, StoredMemory
 
 if TYPE_CHECKING:
-    from engram.memories import Memory
+    from lorestream.memories import Memory
     from query_service.context import Excerpt
     from query_service.questions import ContextQuestion, Named, Question
     from query_service.ranking import Ranked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engram.memories import (
+from lorestream.memories import (
     EVERYTHING,
     And,
     Condition,
@@ -18,7 +18,7 @@ from engram.memories import (
     Position,
     Scope,
 )
-from engram.opaque import cursor
+from lorestream.opaque import cursor
 from query_service.wire import AgentTotal, SummaryAnswer
 
 if TYPE_CHECKING:

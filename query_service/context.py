@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engram.memories import Memory
+    from lorestream.memories import Memory
     from query_service.ranking import Ranked
 
 

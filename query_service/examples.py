@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engram.http.openapi import Example
+from lorestream.http.openapi import Example
 
 _AGENT = "npc:woodcutter-1"
 _QUERY = "where did I find pine trees"

@@ -1,4 +1,4 @@
-"""Filters as callers write them, in JSON, read into `engram.memories.Filter`.
+"""Filters as callers write them, in JSON, read into `lorestream.memories.Filter`.
 
     {"type": "dig", "tick": {"gte": 100, "lt": 200}, "OR": [{"node": "default:tree"}, {"zone": ["north", "west"]}]}
 
@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from engram.errors import InvalidFilter
-from engram.memories import EVERYTHING, And, Condition, Field, Filter, Not, Op, Or, Scalar
+from lorestream.errors import InvalidFilter
+from lorestream.memories import EVERYTHING, And, Condition, Field, Filter, Not, Op, Or, Scalar
 
 MAX_CONDITIONS = 32
 MAX_DEPTH = 4

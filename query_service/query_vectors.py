@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
-from engram.errors import Overloaded
-from engram.ports import Priority
+from lorestream.errors import Overloaded
+from lorestream.ports import Priority
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from engram.ports import Embedder
+    from lorestream.ports import Embedder
 
 EMBEDDING_S = 3.0
 """How long a query waits for its vector. An endpoint that fails is given up after 2 s, which is an outage.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from engram.errors import InvalidRequest
-from engram.http.access import Grant, Principal
-from engram.http.call import Refused, fault
-from engram.memories import AgentKey, Blend, Filter, Scope
-from engram.opaque import parse_token
+from lorestream.errors import InvalidRequest
+from lorestream.http.access import Grant, Principal
+from lorestream.http.call import Refused, fault
+from lorestream.memories import AgentKey, Blend, Filter, Scope
+from lorestream.opaque import parse_token
 from query_service.filters import parse_filter
 from query_service.ranking import Sphere, blend_of
 from query_service.wire import (
@@ -29,7 +29,7 @@ from query_service.wire import (
 )
 
 if TYPE_CHECKING:
-    from engram.identity import Pseudonyms
+    from lorestream.identity import Pseudonyms
 
 DEFAULT_WAIT_S = 0.5
 

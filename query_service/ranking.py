@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engram.memories import And, Blend, Condition, Field, Filter, Hit, Op
+from lorestream.memories import And, Blend, Condition, Field, Filter, Hit, Op
 
 if TYPE_CHECKING:
-    from engram.memories import Memory
+    from lorestream.memories import Memory
     from query_service.wire import Near, Weights
 
 POOL = 1000

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from engram.errors import InvalidRequest, Overloaded
-from engram.memories import Hit, Memory, PageQuery, Position, Scope
+from lorestream.errors import InvalidRequest, Overloaded
+from lorestream.memories import Hit, Memory, PageQuery, Position, Scope
 from query_service.answering import LIFE_S, Answers, CacheState, LookedUp, Made, Make
 from query_service.context import Excerpt, excerpt
 from query_service.query_vectors import Vector, vectors_of
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from prometheus_client import Histogram
 
-    from engram.http.access import Principal
-    from engram.identity import Pseudonyms
-    from engram.ports import Cache, Clock, Embedder, ErasureLedger, VectorStore, Watermarks
-    from engram.telemetry import Metrics
-    from engram.wiring import QueryParts
+    from lorestream.http.access import Principal
+    from lorestream.identity import Pseudonyms
+    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, VectorStore, Watermarks
+    from lorestream.telemetry import Metrics
+    from lorestream.wiring import QueryParts
     from query_service.questions import ContextQuestion, Question
 
 MAX_SEARCHES = 512

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from engram.memories import And, Filter, Hit, KeywordQuery, Memory, VectorQuery
+from lorestream.memories import And, Filter, Hit, KeywordQuery, Memory, VectorQuery
 from query_service.ranking import POOL, Ranked, blended
 
 if TYPE_CHECKING:
-    from engram.ports import VectorStore
+    from lorestream.ports import VectorStore
     from query_service.questions import Question
 
 _GROWTH = 4

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import UNSET
 
-from engram.errors import InvalidRequest
-from engram.http.access import Grant
-from engram.http.call import Call, Refused, decode, refusal
-from engram.http.limits import NO_LIMITS, Limits
-from engram.http.openapi import OLDER
-from engram.http.operations import Operation
-from engram.http.reply import Reply, reply, reply_encoded
-from engram.memories import And, Condition, Field, Filter, Op
-from engram.opaque import parse_cursor
+from lorestream.errors import InvalidRequest
+from lorestream.http.access import Grant
+from lorestream.http.call import Call, Refused, decode, refusal
+from lorestream.http.limits import NO_LIMITS, Limits
+from lorestream.http.openapi import OLDER
+from lorestream.http.operations import Operation
+from lorestream.http.reply import Reply, reply, reply_encoded
+from lorestream.memories import And, Condition, Field, Filter, Op
+from lorestream.opaque import parse_cursor
 from query_service import browse, examples
 from query_service.answers import encode_context, encode_found, encode_got, stored
 from query_service.questions import (
@@ -56,7 +56,7 @@ from query_service.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from engram.http.access import Principal
+    from lorestream.http.access import Principal
     from query_service.recall import Recall
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ KNOWN_BYTES = 512
 
 
 def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list[Operation]:
-    """What the query service offers, for `engram.http.operations.application`."""
+    """What the query service offers, for `lorestream.http.operations.application`."""
     routes = _Routes(recall, limits)
     read = partial(Operation, needs=Grant.QUERY, params=NoParams, topic="Reads")
     agent = "/v1/agents/{agent_id}"

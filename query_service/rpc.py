@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engram.grpc.server import Found
-from engram.http.access import Principal
-from engram.http.limits import NO_LIMITS, Limits
+from lorestream.grpc.server import Found
+from lorestream.http.access import Principal
+from lorestream.http.limits import NO_LIMITS, Limits
 from query_service.recall import Recall
 
 
 class Reads:
-    """GetMemory, as `engram.grpc.server.Handlers` takes it."""
+    """GetMemory, as `lorestream.grpc.server.Handlers` takes it."""
 
     def __init__(self, recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> None:
         self._recall = recall

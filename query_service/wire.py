@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from engram.http.answers import ErrorBody
-from engram.http.call import MAX_AGENT_ID_CHARS
+from lorestream.http.answers import ErrorBody
+from lorestream.http.call import MAX_AGENT_ID_CHARS
 
 MAX_SEARCHES = 64
 MAX_AGENTS = 64

@@ -1,4 +1,4 @@
-"""Which collection is searched: `engram alias list|swap|rollback`, and `engram drop`."""
+"""Which collection is searched: `lorestream alias list|swap|rollback`, and `lorestream drop`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from engram.care import Outcome, Remark, Reports, Row, Task
-from engram.catalogue import REPLACED_LIVES_S, Collection
-from engram.errors import InvalidRequest, Refusal
-from engram.wiring import Version, WorkerParts
+from lorestream.care import Outcome, Remark, Reports, Row, Task
+from lorestream.catalogue import REPLACED_LIVES_S, Collection
+from lorestream.errors import InvalidRequest, Refusal
+from lorestream.wiring import Version, WorkerParts
 from stream_workers.judgement import behind
 
-_log = structlog.get_logger("engram.care")
+_log = structlog.get_logger("lorestream.care")
 
 LEVEL_S = 5.0
 FOLLOWED_S = 3.0
@@ -120,7 +120,7 @@ class Alias:
         if to.active:
             raise Refusal(f"{to.name} is searched already")
         if not to.whole:
-            raise Refusal(f"{to.name} is not whole: `engram replay --to {to.name}` goes on with it")
+            raise Refusal(f"{to.name} is not whole: `lorestream replay --to {to.name}` goes on with it")
         before = versions.current.name
         if missing := await turn(self.parts, await versions.version(to)):
             raise Refusal(

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from engram.catalogue import REPLACED_LIVES_S, Collection
-from engram.errors import EngramError
-from engram.wiring import WorkerParts
+from lorestream.catalogue import REPLACED_LIVES_S, Collection
+from lorestream.errors import LorestreamError
+from lorestream.wiring import WorkerParts
 from stream_workers.alias import collect, remove, turn
 from stream_workers.inheritance import Inheritance
 from stream_workers.judgement import behind
 
-_log = structlog.get_logger("engram.compaction")
+_log = structlog.get_logger("lorestream.compaction")
 
 RUN = "compacted"
 """What the runs of its collections begin with."""
@@ -68,7 +68,7 @@ class Compaction:
                 if await self.is_due():
                     await self.compact()
                     await asyncio.sleep(self.rest_s)
-            except EngramError as error:
+            except LorestreamError as error:
                 _log.warning("compaction postponed", error=str(error))
 
     async def is_due(self) -> bool:
@@ -89,7 +89,7 @@ class Compaction:
         if not self._told:
             self._told = True
             _log.warning(
-                "compaction waits until there is one collection: `engram drop` those that nobody needs",
+                "compaction waits until there is one collection: `lorestream drop` those that nobody needs",
                 collections=len(listed),
                 dead=dead.points,
                 erased=dead.erased,

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engram.memories import Memory
-from engram.ports import Embedder, Priority, VectorStore
+from lorestream.memories import Memory
+from lorestream.ports import Embedder, Priority, VectorStore
 from stream_workers.pace import Pace
 
 

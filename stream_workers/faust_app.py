@@ -1,6 +1,6 @@
 """The workers' Faust app: the shell in which the indexer lives.
 
-    engram worker                              what most people want
+    lorestream worker                              what most people want
     faust -A stream_workers.faust_app worker   the same, for those at home in Faust
 
 Faust starts and stops the service, and takes the process down when it crashes. It has no agents and consumes
@@ -18,10 +18,10 @@ import faust
 from faust.app.base import BootStrategy
 from mode import Service
 
-from engram import settings as configuration
-from engram.settings import Settings
-from engram.telemetry import set_up_logging
-from engram.wiring import WorkerParts, open_worker
+from lorestream import settings as configuration
+from lorestream.settings import Settings
+from lorestream.telemetry import set_up_logging
+from lorestream.wiring import WorkerParts, open_worker
 from stream_workers.worker import Worker
 
 
@@ -96,5 +96,5 @@ class Indexing(Service):
             raise self._error
 
 
-app = Shell("engram")
+app = Shell("lorestream")
 app.service(Indexing)

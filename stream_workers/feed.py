@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from engram.memories import Memory
-from engram.wiring import Version, WorkerParts
+from lorestream.memories import Memory
+from lorestream.wiring import Version, WorkerParts
 from stream_workers.pace import Pace
 from stream_workers.pipeline import Pipeline
 from stream_workers.runner import Indexer

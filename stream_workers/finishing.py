@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from engram.errors import Unavailable
-from engram.memories import AgentKey
-from engram.ports import Cache
+from lorestream.errors import Unavailable
+from lorestream.memories import AgentKey
+from lorestream.ports import Cache
 
-_log = structlog.get_logger("engram.indexer")
+_log = structlog.get_logger("lorestream.indexer")
 
 ANSWER_LIFE_S = 65.0
 """No answer is used longer than 60 s after its search began; the rest is for clocks that differ."""

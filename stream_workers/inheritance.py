@@ -7,10 +7,10 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from engram.care import Progress, Report
-from engram.memories import Memory
-from engram.ports import Tombstone, VectorStore
-from engram.wiring import Version, WorkerParts
+from lorestream.care import Progress, Report
+from lorestream.memories import Memory
+from lorestream.ports import Tombstone, VectorStore
+from lorestream.wiring import Version, WorkerParts
 from stream_workers.embedding import embedded
 from stream_workers.pace import Pace
 

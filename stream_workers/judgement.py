@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engram.memories import Memory, Scope, VectorQuery
-from engram.ports import Priority
-from engram.wiring import Version, WorkerParts
+from lorestream.memories import Memory, Scope, VectorQuery
+from lorestream.ports import Priority
+from lorestream.wiring import Version, WorkerParts
 
 GOLDEN = 50
 """Memories whose own texts are asked as questions."""

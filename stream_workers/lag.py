@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from engram.errors import Unavailable
-from engram.ports import Clock, Record, Subscription
-from engram.telemetry import Metrics
+from lorestream.errors import Unavailable
+from lorestream.ports import Clock, Record, Subscription
+from lorestream.telemetry import Metrics
 from stream_workers.offsets import Offsets
 from stream_workers.patience import Broken, Patience
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from engram.ports import Record
+from lorestream.ports import Record
 
 
 @dataclass(slots=True, eq=False)

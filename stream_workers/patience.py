@@ -8,19 +8,19 @@ from typing import TypeVar
 import stamina
 import structlog
 
-from engram.errors import EngramError, InvalidRequest, Misconfigured, Unavailable
-from engram.letters import counted
-from engram.ports import DeadLetter, EventLog
-from engram.telemetry import Metrics
+from lorestream.errors import InvalidRequest, LorestreamError, Misconfigured, Unavailable
+from lorestream.letters import counted
+from lorestream.ports import DeadLetter, EventLog
+from lorestream.telemetry import Metrics
 
-_log = structlog.get_logger("engram.indexer")
+_log = structlog.get_logger("lorestream.indexer")
 
 MAX_PAUSE_S = 5.0
 
 T = TypeVar("T")
 
 
-class Broken(EngramError):
+class Broken(LorestreamError):
     """Going on would do harm, or nothing goes on: the process has to be looked at, or started anew."""
 
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engram import audit, events
-from engram.errors import InvalidEvent
-from engram.memories import AgentKey, Erasure, Memory, SubjectKind
-from engram.narrate import narrate
-from engram.ports import (
+from lorestream import audit, events
+from lorestream.errors import InvalidEvent
+from lorestream.memories import AgentKey, Erasure, Memory, SubjectKind
+from lorestream.narrate import narrate
+from lorestream.ports import (
     Clock,
     DeadLetter,
     Embedder,
@@ -28,7 +28,7 @@ from engram.ports import (
     Tombstone,
     VectorStore,
 )
-from engram.telemetry import Metrics
+from lorestream.telemetry import Metrics
 from stream_workers import embedding
 from stream_workers.pace import Pace
 

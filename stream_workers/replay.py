@@ -1,4 +1,4 @@
-"""`engram replay`: another collection, filled from the log while the present one goes on answering.
+"""`lorestream replay`: another collection, filled from the log while the present one goes on answering.
 
 The workers fill it: they feed every collection that is listed, this one at a slower pace, because nobody searches
 it. The task makes it, copies what is older than the log, watches, and looks at the end whether it is as good as
@@ -15,10 +15,10 @@ from typing import Annotated
 
 import msgspec
 
-from engram.care import Outcome, Progress, Remark, Report, Reports, Task
-from engram.catalogue import Collection, Model
-from engram.errors import InvalidRequest, Refusal
-from engram.wiring import Version, WorkerParts
+from lorestream.care import Outcome, Progress, Remark, Report, Reports, Task
+from lorestream.catalogue import Collection, Model
+from lorestream.errors import InvalidRequest, Refusal
+from lorestream.wiring import Version, WorkerParts
 from stream_workers.alias import collect
 from stream_workers.inheritance import Inheritance
 from stream_workers.judgement import judge
@@ -36,7 +36,7 @@ class ReplayArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to: Name
     since: float | None = None
     model: str | None = None
-    """Its name as in ENGRAM_EMBEDDER__MODEL; None = the one of the settings."""
+    """Its name as in LORESTREAM_EMBEDDER__MODEL; None = the one of the settings."""
     dim: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
 
 
@@ -169,6 +169,6 @@ def _may_go_on(collection: Collection) -> None:
         raise Refusal(f"{collection.name} is searched at present: choose another name to fill")
     if collection.whole:
         raise Refusal(
-            f"{collection.name} holds everything already: `engram alias swap {collection.name}`, or"
-            f" `engram drop {collection.name}` first"
+            f"{collection.name} holds everything already: `lorestream alias swap {collection.name}`, or"
+            f" `lorestream drop {collection.name}` first"
         )

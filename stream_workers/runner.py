@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from engram.errors import Unavailable
-from engram.memories import Memory
-from engram.ports import Cache, DeadLetter, EventLog, Record, Subscription, Watermarks
+from lorestream.errors import Unavailable
+from lorestream.memories import Memory
+from lorestream.ports import Cache, DeadLetter, EventLog, Record, Subscription, Watermarks
 from stream_workers.finishing import Finishing, together
 from stream_workers.lag import Lag
 from stream_workers.offsets import Delivery
@@ -24,7 +24,7 @@ from stream_workers.patience import Broken, Patience, Rejects
 from stream_workers.pipeline import Applied, Batch, Pipeline
 from stream_workers.share import COMMIT_INTERVAL_S, Share
 
-_log = structlog.get_logger("engram.indexer")
+_log = structlog.get_logger("lorestream.indexer")
 
 GROUP = "indexer"
 POLL_S = 0.5

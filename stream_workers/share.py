@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping
 
 import structlog
 
-from engram.errors import Unavailable
-from engram.ports import Subscription, Watermarks
+from lorestream.errors import Unavailable
+from lorestream.ports import Subscription, Watermarks
 from stream_workers.offsets import Offsets
 from stream_workers.pipeline import Pipeline
 
-_log = structlog.get_logger("engram.indexer")
+_log = structlog.get_logger("lorestream.indexer")
 
 COMMIT_INTERVAL_S = 5.0
 """A flush of Edge stops everything for a tenth of a second, so it is rare; Qdrant's own default is the same."""

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from engram.errors import Unavailable
-from engram.memories import AgentKey
-from engram.ports import Cache, Clock, VectorStore
+from lorestream.errors import Unavailable
+from lorestream.memories import AgentKey
+from lorestream.ports import Cache, Clock, VectorStore
 
-_log = structlog.get_logger("engram.sweeper")
+_log = structlog.get_logger("lorestream.sweeper")
 
 STEP = 500
 """Memories removed at a stretch: queries go on in between."""

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import structlog
 
-from engram.errors import EngramError
-from engram.memories import Memory
-from engram.wiring import WorkerParts
+from lorestream.errors import LorestreamError
+from lorestream.memories import Memory
+from lorestream.wiring import WorkerParts
 from stream_workers.feed import Feed
 from stream_workers.runner import Indexer
 
-_log = structlog.get_logger("engram.worker")
+_log = structlog.get_logger("lorestream.worker")
 
 LOOK_S = 0.5
 """How often it looks which collections there are."""
@@ -109,7 +109,7 @@ class Worker:
                 continue
             try:
                 version = await versions.version(one)
-            except EngramError as error:
+            except LorestreamError as error:
                 self._leave_alone(name, error)
                 continue
             _log.info("fed as well", collection=name, group=version.group)

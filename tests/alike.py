@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from deploy.local.cluster import Cluster
-from engram import settings
-from engram.memories import Memory
-from engram.ports import Tombstone, VectorStore
-from engram.wiring import WorkerParts, open_worker
+from lorestream import settings
+from lorestream.memories import Memory
+from lorestream.ports import Tombstone, VectorStore
+from lorestream.wiring import WorkerParts, open_worker
 from stream_workers.judgement import behind
 from tests.fold import differences, fold, stored
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engram.http import keys
-from engram.http.access import Access, Grant, Unauthenticated
+from lorestream.http import keys
+from lorestream.http.access import Access, Grant, Unauthenticated
 
 SOON_S = 0.02
 """How often the tests' services look at their key file."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from typer.testing import CliRunner
 
-from engram.cli.app import app
-from engram.errors import EngramError
+from lorestream.cli.app import app
+from lorestream.errors import LorestreamError
 
 
 @dataclass
@@ -19,11 +19,11 @@ class Ended:
     stderr: bytes
 
 
-def engram(*arguments: str, environment: Mapping[str, str], code: int = 0, stdin: bytes = b"") -> Ended:
-    """Run `engram ARGUMENTS`, which has to end with `code`, in our environment and the one given."""
+def lorestream(*arguments: str, environment: Mapping[str, str], code: int = 0, stdin: bytes = b"") -> Ended:
+    """Run `lorestream ARGUMENTS`, which has to end with `code`, in our environment and the one given."""
     ended = CliRunner().invoke(app, arguments, input=stdin, env=environment)
     stderr = ended.stderr_bytes or b""
-    if isinstance(ended.exception, EngramError):  # main() prints it in one line
+    if isinstance(ended.exception, LorestreamError):  # main() prints it in one line
         stderr += str(ended.exception).encode()
     assert ended.exit_code == code, (ended.output, ended.exception)
     return Ended(ended.stdout_bytes, stderr)

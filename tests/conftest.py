@@ -12,11 +12,11 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from engram.telemetry import set_up_logging
-from tests.processes import EngramProcess, running
+from lorestream.telemetry import set_up_logging
+from tests.processes import LorestreamProcess, running
 
 pytest_plugins = ["tests.brokers", "tests.qdrant_stand_in.fixtures"]
-HASH = {"ENGRAM_EMBEDDER__KIND": "hash"}
+HASH = {"LORESTREAM_EMBEDDER__KIND": "hash"}
 IN_MEMORY = Path("/dev/shm")
 ROOM = 2 * 2**30
 """In bytes: more than twice what three processes take at most."""
@@ -30,9 +30,9 @@ def pytest_configure() -> None:
     """
     set_up_logging("json", "warning")
     settings.register_profile(
-        "engram", settings.get_profile(settings.get_current_profile_name()), deadline=None
+        "lorestream", settings.get_profile(settings.get_current_profile_name()), deadline=None
     )
-    settings.load_profile("engram")
+    settings.load_profile("lorestream")
     # A broker of ours lives for seconds: the better of Java's two compilers only takes CPU time from its start.
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
     _temporary_files_in_memory()
@@ -45,7 +45,7 @@ def _temporary_files_in_memory() -> None:
     """
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
-        tempfile.tempdir = tempfile.mkdtemp(prefix="engram-tests-", dir=IN_MEMORY)
+        tempfile.tempdir = tempfile.mkdtemp(prefix="lorestream-tests-", dir=IN_MEMORY)
 
 
 def pytest_unconfigure() -> None:
@@ -77,13 +77,13 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
-def engram_hash(tmp_path: Path) -> Iterator[EngramProcess]:
-    """A real `engram up` with the hash embedder, on an empty data directory."""
-    with running(tmp_path / "engram", HASH) as process:
+def lorestream_hash(tmp_path: Path) -> Iterator[LorestreamProcess]:
+    """A real `lorestream up` with the hash embedder, on an empty data directory."""
+    with running(tmp_path / "lorestream", HASH) as process:
         yield process
 
 
 @pytest.fixture
-def engram_url(engram_hash: EngramProcess) -> str:
-    """The base URL of a real engram on an empty data directory."""
-    return engram_hash.url
+def lorestream_url(lorestream_hash: LorestreamProcess) -> str:
+    """The base URL of a real lorestream on an empty data directory."""
+    return lorestream_hash.url

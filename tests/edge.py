@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx2
 
-from engram import events
-from engram.http.operations import application
-from engram.ports import Clock, ErasureLedger, EventLog, Record
-from engram.wiring import Runtime
+from lorestream import events
+from lorestream.http.operations import application
+from lorestream.ports import Clock, ErasureLedger, EventLog, Record
+from lorestream.wiring import Runtime
 from producers.gateway import Gateway, operations
 from tests.parts import indexer_over, open_parts
 
@@ -68,9 +68,9 @@ class Edge:
             self.working = None
 
     def count(self, result: str, reason: str = "") -> float:
-        """Of engram_ingest_events_total."""
+        """Of lorestream_ingest_events_total."""
         labels = {"result": result, "reason": reason}
-        return self.runtime.metrics.registry.get_sample_value("engram_ingest_events_total", labels) or 0.0
+        return self.runtime.metrics.registry.get_sample_value("lorestream_ingest_events_total", labels) or 0.0
 
 
 @contextlib.asynccontextmanager
@@ -98,7 +98,7 @@ async def open_edge(
         )
         app = application("gateway", operations(gateway), metrics=runtime.metrics)
         transport = httpx2.ASGITransport(app=app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as http:
             edge = Edge(runtime, gateway, http)
             try:
                 yield edge

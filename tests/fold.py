@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from engram import events
-from engram.memories import Erasure, Memory, PageQuery, Scope
-from engram.ports import EventLog, Record, VectorStore
+from lorestream import events
+from lorestream.memories import Erasure, Memory, PageQuery, Scope
+from lorestream.ports import EventLog, Record, VectorStore
 
 MEGABYTE = 2**20
 PAGE = 1000

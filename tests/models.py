@@ -12,9 +12,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
-from engram.adapters import model_preparation
-from engram.adapters.model_files import NETWORK, TOKENIZER, ModelFiles
-from engram.adapters.openvino_embedder import _runtime
+from lorestream.adapters import model_preparation
+from lorestream.adapters.model_files import NETWORK, TOKENIZER, ModelFiles
+from lorestream.adapters.openvino_embedder import _runtime
 
 REAL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TINY_WORDS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "oak", "iron", "gold", "water")
@@ -22,8 +22,8 @@ TINY_DIM = 8
 
 
 def models_dir() -> Path:
-    """The data directory whose `models` the tests use: ENGRAM_TEST_MODELS, or `data` of the checkout."""
-    return Path(os.environ.get("ENGRAM_TEST_MODELS") or Path(__file__).parents[1] / "data")
+    """The data directory whose `models` the tests use: LORESTREAM_TEST_MODELS, or `data` of the checkout."""
+    return Path(os.environ.get("LORESTREAM_TEST_MODELS") or Path(__file__).parents[1] / "data")
 
 
 def real_model() -> ModelFiles:

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from engram import events, settings
-from engram.events import Put
-from engram.identity import memory_id
-from engram.memories import AgentKey, Memory, PageQuery, Scope
-from engram.ports import EventLog, NewRecord, Record, StoredLetter, VectorStore
-from engram.wiring import Runtime, WorkerParts, open_runtime
+from lorestream import events, settings
+from lorestream.events import Put
+from lorestream.identity import memory_id
+from lorestream.memories import AgentKey, Memory, PageQuery, Scope
+from lorestream.ports import EventLog, NewRecord, Record, StoredLetter, VectorStore
+from lorestream.wiring import Runtime, WorkerParts, open_runtime
 from stream_workers.pipeline import Pipeline
 from stream_workers.runner import Indexer
 from stream_workers.worker import Worker

@@ -1,4 +1,4 @@
-"""A real `engram up` as a child process, for the tests that look at it from outside."""
+"""A real `lorestream up` as a child process, for the tests that look at it from outside."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ START_S = 60
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """The environment without anything that would configure an engram."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ENGRAM_")}
+    """The environment without anything that would configure a lorestream."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LORESTREAM_")}
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}
 
 
-class EngramProcess:
-    """`engram up` on one data directory; may be killed and started again."""
+class LorestreamProcess:
+    """`lorestream up` on one data directory; may be killed and started again."""
 
     def __init__(self, data: Path, environment: Mapping[str, str], *, port: int | None = None) -> None:
         self.data = data
         self.port = port or free_port()
         self.grpc_port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log_path = data / "engram.log"
+        self.log_path = data / "lorestream.log"
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -42,7 +42,7 @@ class EngramProcess:
         command = [
             sys.executable,
             "-m",
-            "engram.cli",
+            "lorestream.cli",
             "up",
             "--data",
             str(self.data),
@@ -61,7 +61,7 @@ class EngramProcess:
                     if client.get(f"{self.url}/ready").status_code == 200:
                         return
                 time.sleep(0.05)
-        raise AssertionError(f"engram did not get ready:\n{self.output()}")
+        raise AssertionError(f"lorestream did not get ready:\n{self.output()}")
 
     def output(self) -> str:
         """Everything that it has printed and logged so far."""
@@ -95,9 +95,9 @@ class EngramProcess:
 @contextlib.contextmanager
 def running(
     data: Path, environment: Mapping[str, str], *options: str, port: int | None = None
-) -> Generator[EngramProcess]:
-    """A ready engram that is gone at the end, however the test ended."""
-    process = EngramProcess(data, environment, port=port)
+) -> Generator[LorestreamProcess]:
+    """A ready lorestream that is gone at the end, however the test ended."""
+    process = LorestreamProcess(data, environment, port=port)
     process.start(*options)
     try:
         yield process

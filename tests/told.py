@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from engram.client import AsyncMemoryClient
+from lorestream.client import AsyncMemoryClient
 
 ACCEPTED = {"accepted": 1, "rejected": [], "ids": ["m1"], "token": "t", "retry_after_ms": 0}
 HANG_UP, SILENCE, SLOW = 0, 1, 2

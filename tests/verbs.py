@@ -16,7 +16,7 @@ from tests.processes import clean_environment
 def begun(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
     """A verb with the settings of the services, in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "engram.cli", *arguments, "--json"],
+        [sys.executable, "-m", "lorestream.cli", *arguments, "--json"],
         env=clean_environment(**_settings(cluster)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -37,4 +37,4 @@ def run(cluster: Cluster, *arguments: str, code: int = 0) -> Any:
 
 def _settings(cluster: Cluster) -> Mapping[str, str]:
     environment = cluster.workers[0].environment
-    return {name: value for name, value in environment.items() if name.startswith("ENGRAM_")}
+    return {name: value for name, value in environment.items() if name.startswith("LORESTREAM_")}

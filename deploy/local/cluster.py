@@ -1,6 +1,6 @@
 """The whole distributed shape on one machine: `make cluster`, and what tests and benchmarks play with.
 
-Kafka, Redis and nginx are the real ones. The store is the Qdrant server that ENGRAM_STORE__URL names, else the
+Kafka, Redis and nginx are the real ones. The store is the Qdrant server that LORESTREAM_STORE__URL names, else the
 stand-in, which is no Qdrant.
 """
 
@@ -33,7 +33,7 @@ RESTART_S = 1.0
 class Cluster:
     """Every process, each to be stopped, killed and frozen on its own (see Child). Nothing runs before `start`.
 
-    `settings` are the services' ENGRAM_* variables, beside the addresses that are set here; with ENGRAM_STORE__URL
+    `settings` are the services' LORESTREAM_* variables, beside the addresses that are set here; with LORESTREAM_STORE__URL
     among them there is no stand-in (`store` is None). No others of our own environment reach the services. One
     service's may be changed in its `environment` until it starts. What the engines keep lies in `directory`.
     """
@@ -53,21 +53,23 @@ class Cluster:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         given = dict(settings or {})
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("ENGRAM_")}
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("LORESTREAM_")}
         self.kafka = KafkaBroker(directory / "kafka")
         self.redis = RedisServer(directory / "redis")
-        self.store = None if "ENGRAM_STORE__URL" in given else StandIn(directory / "store", {**ours, **given})
+        self.store = (
+            None if "LORESTREAM_STORE__URL" in given else StandIn(directory / "store", {**ours, **given})
+        )
         self._environment = {
             **ours,
             "PYTHONUNBUFFERED": "1",
-            "ENGRAM_LOG__BOOTSTRAP": self.kafka.bootstrap,
-            "ENGRAM_CACHE__URL": self.redis.url,
-            "ENGRAM_PLAYER_KEY_FILE": str(_player_key(directory)),
+            "LORESTREAM_LOG__BOOTSTRAP": self.kafka.bootstrap,
+            "LORESTREAM_CACHE__URL": self.redis.url,
+            "LORESTREAM_PLAYER_KEY_FILE": str(_player_key(directory)),
             **given,
         }
         if self.store is not None:
-            self._environment["ENGRAM_STORE__URL"] = self.store.url
-            self._environment["ENGRAM_STORE__GRPC_PORT"] = str(self.store.grpc_port)
+            self._environment["LORESTREAM_STORE__URL"] = self.store.url
+            self._environment["LORESTREAM_STORE__GRPC_PORT"] = str(self.store.grpc_port)
         self.gateways = [self._service("gateway", number) for number in range(gateways)]
         self.workers = [self._service("worker", number) for number in range(workers)]
         self.queries = [self._service("query", number) for number in range(queries)]
@@ -88,7 +90,7 @@ class Cluster:
 
     @property
     def services(self) -> list[Service]:
-        """Engram's own processes."""
+        """Lorestream's own processes."""
         return [*self.gateways, *self.workers, *self.queries]
 
     def start(self) -> Self:
@@ -158,7 +160,7 @@ def _player_key(directory: Path) -> Path:
 def main() -> int:
     """Run a cluster until SIGINT, SIGTERM or SIGHUP; a process that ends by itself is started again."""
     options = _options()
-    settings = {name: value for name, value in os.environ.items() if name.startswith("ENGRAM_")}
+    settings = {name: value for name, value in os.environ.items() if name.startswith("LORESTREAM_")}
     cluster = Cluster(
         options.directory,
         gateways=options.gateways,
@@ -203,13 +205,13 @@ def _options() -> argparse.Namespace:
 
 
 def _describe(cluster: Cluster, seconds: float) -> None:
-    store = os.environ.get("ENGRAM_STORE__URL") if cluster.store is None else cluster.store.url
+    store = os.environ.get("LORESTREAM_STORE__URL") if cluster.store is None else cluster.store.url
     lines = [
         f"ready after {seconds:.0f} s",
         f"  {'HTTP':14}{cluster.url}  (docs at {cluster.url}/docs)",
         f"  {'gRPC':14}{cluster.grpc_address}",
         f"  {'store':14}{store}"
-        + ("  (a stand-in: set ENGRAM_STORE__URL to use a Qdrant server)" if cluster.store else ""),
+        + ("  (a stand-in: set LORESTREAM_STORE__URL to use a Qdrant server)" if cluster.store else ""),
         f"  {'Kafka':14}{cluster.kafka.bootstrap}",
         f"  {'Redis':14}{cluster.redis.url}",
         *(f"  {each.name:14}{each.url}  process {each.pid}" for each in cluster.services),

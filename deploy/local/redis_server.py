@@ -1,4 +1,4 @@
-"""Redis as Engram wants it: a cache without persistence that evicts what was used least recently."""
+"""Redis as Lorestream wants it: a cache without persistence that evicts what was used least recently."""
 
 from __future__ import annotations
 

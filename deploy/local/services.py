@@ -1,4 +1,4 @@
-"""Engram's own processes of the distributed shape, and what stands for Qdrant where there is none."""
+"""Lorestream's own processes of the distributed shape, and what stands for Qdrant where there is none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Service(Child):
-    """`engram gateway`, `engram worker` or `engram query`, with its settings in `environment`."""
+    """`lorestream gateway`, `lorestream worker` or `lorestream query`, with its settings in `environment`."""
 
     ready_s = 120.0
 
@@ -35,7 +35,7 @@ class Service(Child):
 
     def command(self) -> Sequence[str]:
         """The verb."""
-        return [sys.executable, "-m", "engram.cli", *self._arguments]
+        return [sys.executable, "-m", "lorestream.cli", *self._arguments]
 
     def ready(self) -> bool:
         """Whether it can do its job, as it says itself."""

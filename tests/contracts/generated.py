@@ -4,7 +4,7 @@ import math
 
 from hypothesis import strategies as st
 
-from engram.memories import And, Condition, Field, Not, Op, Or
+from lorestream.memories import And, Condition, Field, Not, Op, Or
 
 NEAR = [
     0,

@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from engram.memories import And, Condition, Not, Op, Or
+from lorestream.memories import And, Condition, Not, Op, Or
 
 _ABSENT = object()
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engram.memories import EVERYTHING, Memory, PageQuery, Scope, VectorQuery
+from lorestream.memories import EVERYTHING, Memory, PageQuery, Scope, VectorQuery
 
 START = 1_700_000_000.0
 NOW = 1_800_000_000.0

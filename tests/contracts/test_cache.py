@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.adapters.local_cache import LocalCache
-from engram.adapters.redis_cache import RedisCache
-from engram.adapters.redis_client import RedisClient
-from engram.memories import AgentKey
-from engram.ports import Cache
+from lorestream.adapters.local_cache import LocalCache
+from lorestream.adapters.redis_cache import RedisCache
+from lorestream.adapters.redis_client import RedisClient
+from lorestream.memories import AgentKey
+from lorestream.ports import Cache
 
 WOODCUTTER = AgentKey("default", "npc:woodcutter")
 SMITH = AgentKey("default", "npc:smith")

@@ -7,10 +7,10 @@ import uuid
 
 import pytest
 
-from engram.adapters import edge_shard, server_collection
-from engram.adapters.edge_catalogue import EdgeCatalogue
-from engram.catalogue import Model
-from engram.errors import ModelMismatch, Refusal
+from lorestream.adapters import edge_shard, server_collection
+from lorestream.adapters.edge_catalogue import EdgeCatalogue
+from lorestream.catalogue import Model
+from lorestream.errors import ModelMismatch, Refusal
 from tests.contracts.stored import everything, memory, put
 
 MODEL = Model("hash", 4)

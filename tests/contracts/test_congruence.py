@@ -11,7 +11,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram.memories import (
+from lorestream.memories import (
     EVERYTHING,
     Blend,
     Erasure,
@@ -22,7 +22,7 @@ from engram.memories import (
     SubjectKind,
     VectorQuery,
 )
-from engram.ports import Tombstone
+from lorestream.ports import Tombstone
 from tests.contracts.conftest import open_store
 from tests.contracts.generated import filters, memories
 

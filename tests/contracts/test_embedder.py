@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from engram.adapters.embedding_queue import CHUNK_TEXTS, QueuedEmbedder
-from engram.adapters.hash_embedder import HashEmbedder
-from engram.adapters.http_embedder import HttpEmbedder
-from engram.adapters.openvino_embedder import OpenVinoEmbedder
-from engram.adapters.torch_embedder import TorchEmbedder
-from engram.errors import Overloaded, Unavailable
-from engram.ports import Embedder, Priority
+from lorestream.adapters.embedding_queue import CHUNK_TEXTS, QueuedEmbedder
+from lorestream.adapters.hash_embedder import HashEmbedder
+from lorestream.adapters.http_embedder import HttpEmbedder
+from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.adapters.torch_embedder import TorchEmbedder
+from lorestream.errors import Overloaded, Unavailable
+from lorestream.ports import Embedder, Priority
 from tests.embedding_server import KEY, MODEL, EmbeddingServer
 from tests.models import REAL_MODEL, real_model
 from tests.sentences import game_sentences
@@ -265,8 +265,8 @@ def test_serving_loads_no_torch_and_greets_nobody():
     program = """
 import asyncio, sys
 from pathlib import Path
-from engram.adapters import model_files
-from engram.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.adapters import model_files
+from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
 
 async def main():
     async with OpenVinoEmbedder.open(Path(sys.argv[1])) as embedder:

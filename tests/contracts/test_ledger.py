@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram.adapters.kafka_connection import KafkaConnection
-from engram.adapters.kafka_ledger import KafkaErasureLedger
-from engram.adapters.sqlite_database import Database
-from engram.adapters.sqlite_ledger import SqliteErasureLedger
-from engram.memories import Erasure, Memory, SubjectKind
-from engram.ports import ErasureLedger, ErasureState
+from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.adapters.kafka_ledger import KafkaErasureLedger
+from lorestream.adapters.sqlite_database import Database
+from lorestream.adapters.sqlite_ledger import SqliteErasureLedger
+from lorestream.memories import Erasure, Memory, SubjectKind
+from lorestream.ports import ErasureLedger, ErasureState
 
 Opener = Callable[[], AbstractAsyncContextManager[ErasureLedger]]
 """Opens the ledger; opened again after it was closed, it is the same ledger."""

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from engram import letters
-from engram.adapters.kafka_connection import KafkaConnection
-from engram.adapters.kafka_log import KafkaLog
-from engram.adapters.sqlite_database import Database
-from engram.adapters.sqlite_log import SqliteLog
-from engram.ports import DeadLetter, EventLog, NewRecord, Record, Settlement, Subscription
+from lorestream import letters
+from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.adapters.kafka_log import KafkaLog
+from lorestream.adapters.sqlite_database import Database
+from lorestream.adapters.sqlite_log import SqliteLog
+from lorestream.ports import DeadLetter, EventLog, NewRecord, Record, Settlement, Subscription
 
 Opener = Callable[[], AbstractAsyncContextManager[EventLog]]
 """Opens the log; opened again after it was closed, it is the same log."""

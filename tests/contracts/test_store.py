@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram.errors import InvalidEvent, ModelMismatch
-from engram.memories import AgentKey, Condition, Erasure, Field, Memory, Op, PageQuery, Scope, SubjectKind
-from engram.ports import Tombstone
+from lorestream.errors import InvalidEvent, ModelMismatch
+from lorestream.memories import AgentKey, Condition, Erasure, Field, Memory, Op, PageQuery, Scope, SubjectKind
+from lorestream.ports import Tombstone
 from tests.contracts.stored import EAST, NOW, START, everything, memory, names, nearest, put, vectors
 
 WHOLE = Memory(

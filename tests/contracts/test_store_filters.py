@@ -8,7 +8,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram.memories import Condition, Field, Memory, Not, Op, PageQuery, Scope, VectorQuery
+from lorestream.memories import Condition, Field, Memory, Not, Op, PageQuery, Scope, VectorQuery
 from tests.contracts.conftest import open_store
 from tests.contracts.generated import NEAR, WORDS, filters, memories
 from tests.contracts.reference_filters import reference

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram.ports import Tombstone
+from lorestream.ports import Tombstone
 from tests.contracts.stored import EAST, START, memory, put
 
 NORTH = (0.0, 1.0, 0.0, 0.0)

@@ -7,8 +7,8 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engram.memories import AgentKey
-from engram.ports import Tombstone
+from lorestream.memories import AgentKey
+from lorestream.ports import Tombstone
 from tests.contracts.conftest import open_store
 from tests.contracts.stored import NOW, START, memory, names, put
 

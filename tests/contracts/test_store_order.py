@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram.memories import Condition, Field, Op, Or
+from lorestream.memories import Condition, Field, Op, Or
 from tests.contracts.stored import EAST, NOW, START, everything, memory, nearest, put, vectors
 
 TIMES = [0.0, 5.0, 5.1, math.nextafter(5.1, 6), START, math.nextafter(START, 0), START + 1, -3.5]

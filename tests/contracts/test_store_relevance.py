@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram.memories import Blend, Condition, Erasure, Field, KeywordQuery, Op, Scope, SubjectKind
-from engram.ports import Tombstone
+from lorestream.memories import Blend, Condition, Erasure, Field, KeywordQuery, Op, Scope, SubjectKind
+from lorestream.ports import Tombstone
 from tests.contracts.stored import NOW, START, memory, nearest, put
 
 TRAILS = {

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from engram.memories import Erasure, SubjectKind
-from engram.ports import Tombstone
+from lorestream.memories import Erasure, SubjectKind
+from lorestream.ports import Tombstone
 from tests.contracts.stored import NOW, START, memory, put
 from tests.contracts.test_store import WHOLE
 

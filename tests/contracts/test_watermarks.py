@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from engram.adapters.kafka_connection import KafkaConnection
-from engram.adapters.kafka_log import KafkaLog
-from engram.adapters.kafka_watermarks import KafkaWatermarks
-from engram.adapters.local_watermarks import LocalWatermarks
-from engram.adapters.redis_client import RedisClient
-from engram.adapters.redis_watermarks import RedisWatermarks
-from engram.ports import Watermarks
+from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.adapters.kafka_log import KafkaLog
+from lorestream.adapters.kafka_watermarks import KafkaWatermarks
+from lorestream.adapters.local_watermarks import LocalWatermarks
+from lorestream.adapters.redis_client import RedisClient
+from lorestream.adapters.redis_watermarks import RedisWatermarks
+from lorestream.ports import Watermarks
 from tests.contracts.test_log import Listener, StoppedClock
 
 PATIENCE_S = 30.0

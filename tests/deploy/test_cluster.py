@@ -20,17 +20,17 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.process import answers, free_port
-from engram.adapters.kafka_connection import KafkaConnection
-from engram.adapters.kafka_log import KafkaLog
-from engram.grpc import memory_pb2, memory_pb2_grpc
-from engram.ports import NewRecord
-from engram.wiring import SystemClock
+from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.adapters.kafka_log import KafkaLog
+from lorestream.grpc import memory_pb2, memory_pb2_grpc
+from lorestream.ports import NewRecord
+from lorestream.wiring import SystemClock
 from tests.brokers import missing_is_skipped
-from tests.command_line import engram
+from tests.command_line import lorestream
 from tests.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
-HASH = {"ENGRAM_EMBEDDER__KIND": "hash"}
+HASH = {"LORESTREAM_EMBEDDER__KIND": "hash"}
 
 
 @contextlib.contextmanager
@@ -117,8 +117,8 @@ async def append(cluster: Cluster, *records: NewRecord) -> None:
     connection = KafkaConnection(cluster.kafka.bootstrap)
     async with KafkaLog.open(
         connection,
-        topic="engram.events",
-        dlq_topic="engram.events.dlq",
+        topic="lorestream.events",
+        dlq_topic="lorestream.events.dlq",
         retention_s=30 * 86_400,
         clock=SystemClock(),
     ) as log:
@@ -129,48 +129,48 @@ def test_dead_letters_are_cared_for_by_the_verb_itself(cluster):
     environment = cluster.workers[0].environment
 
     def letters() -> list[tuple[int, str]]:
-        answer = json.loads(engram("dlq", "ls", "--json", environment=environment).stdout)
+        answer = json.loads(lorestream("dlq", "ls", "--json", environment=environment).stdout)
         return [(one["attempts"], one["reason"]) for one in answer["letters"]]
 
     asyncio.run(append(cluster, NewRecord(b'["default","npc:broken"]', b"rubbish", {"schema": b"1"})))
     wait_until(lambda: letters() == [(1, "undecodable")])
-    assert b"1 tried again" in engram("dlq", "retry", "--all", "--yes", environment=environment).stdout
+    assert b"1 tried again" in lorestream("dlq", "retry", "--all", "--yes", environment=environment).stdout
     wait_until(lambda: letters() == [(2, "undecodable")])
-    engram("dlq", "drop", "--all", "--yes", environment=environment)
+    lorestream("dlq", "drop", "--all", "--yes", environment=environment)
     assert letters() == []
 
 
 def test_memories_go_out_and_in_by_the_verb_itself(cluster, tmp_path):
     environment, path = cluster.workers[0].environment, str(tmp_path / "out.jsonl")
     put(cluster, "npc:out", "pine trees stand north of the lake")
-    engram("export", path, "--agent", "npc:out", environment=environment)
+    lorestream("export", path, "--agent", "npc:out", environment=environment)
     with Path(path).open("a") as file:
         file.write(Path(path).read_text().splitlines()[1].replace("npc:out", "npc:in") + "\n")
 
-    answer = engram("import", path, "--json", environment=environment)
+    answer = lorestream("import", path, "--json", environment=environment)
     assert json.loads(answer.stdout) | {"imported": 1, "present": 1} == json.loads(answer.stdout)
     assert texts(cluster, "npc:in") == texts(cluster, "npc:out")
-    assert b"0 memories imported" in engram("import", path, environment=environment).stdout
+    assert b"0 memories imported" in lorestream("import", path, environment=environment).stdout
 
     httpx2.delete(f"{cluster.url}/v1/agents/npc:in", timeout=10).raise_for_status()
     wait_until(lambda: texts(cluster, "npc:in") == [])
-    answer = engram("import", path, "--json", environment=environment)
+    answer = lorestream("import", path, "--json", environment=environment)
     assert json.loads(answer.stdout) | {"imported": 0, "erased": 1, "present": 1} == json.loads(answer.stdout)
     assert texts(cluster, "npc:in") == []
 
 
 def test_a_named_store_is_used_instead_of_the_stand_in(tmp_path):
-    cluster = Cluster(tmp_path, settings={"ENGRAM_STORE__URL": "http://qdrant:6333"})
+    cluster = Cluster(tmp_path, settings={"LORESTREAM_STORE__URL": "http://qdrant:6333"})
     assert cluster.store is None
     for service in cluster.services:
-        assert service.environment["ENGRAM_STORE__URL"] == "http://qdrant:6333"
-        assert "ENGRAM_STORE__GRPC_PORT" not in service.environment
+        assert service.environment["LORESTREAM_STORE__URL"] == "http://qdrant:6333"
+        assert "LORESTREAM_STORE__GRPC_PORT" not in service.environment
 
 
 def test_our_own_environment_does_not_configure_the_services(tmp_path, monkeypatch):
-    monkeypatch.setenv("ENGRAM_TTL_DAYS", "3")
+    monkeypatch.setenv("LORESTREAM_TTL_DAYS", "3")
     cluster = Cluster(tmp_path, settings=HASH)
-    assert all("ENGRAM_TTL_DAYS" not in each.environment for each in cluster.services)
+    assert all("LORESTREAM_TTL_DAYS" not in each.environment for each in cluster.services)
 
 
 def test_make_cluster_runs_until_a_signal_and_leaves_behind_what_the_engines_keep(tmp_path):

@@ -13,25 +13,27 @@ import pytest
 import yaml
 
 from deploy.local.kafka import HERE as KAFKA
-from engram.aliases import ALIASES, SECRETS
-from engram.settings import Settings, load
+from lorestream.aliases import ALIASES, SECRETS
+from lorestream.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
-ENGRAM = {name: service for name, service in SERVICES.items() if service["image"].startswith("engram:")}
-SERVING = {name: ENGRAM[name] for name in ("gateway", "worker", "query")}
-CLIENT = {"ENGRAM_URL", "ENGRAM_QUERY_URL", "ENGRAM_API_KEY", "ENGRAM_API_KEY_FILE"}
-"""What the verbs that call an engram read."""
+LORESTREAM = {
+    name: service for name, service in SERVICES.items() if service["image"].startswith("lorestream:")
+}
+SERVING = {name: LORESTREAM[name] for name in ("gateway", "worker", "query")}
+CLIENT = {"LORESTREAM_URL", "LORESTREAM_QUERY_URL", "LORESTREAM_API_KEY", "LORESTREAM_API_KEY_FILE"}
+"""What the verbs that call a lorestream read."""
 
 
 def known(name: str) -> bool:
     """Whether settings, their aliases or the client's verbs read this variable."""
     if name in CLIENT or name in ALIASES or name.removesuffix("_FILE") in SECRETS:
         return True
-    if not name.startswith("ENGRAM_"):
+    if not name.startswith("LORESTREAM_"):
         return False
-    part, _, field = name.removeprefix("ENGRAM_").lower().partition("__")
+    part, _, field = name.removeprefix("LORESTREAM_").lower().partition("__")
     found = Settings.model_fields.get(part)
     if found is None or not field:
         return found is not None
@@ -108,17 +110,17 @@ def test_workers_can_be_scaled():
     assert "ports" not in SERVICES["worker"]
 
 
-@pytest.mark.parametrize("name", ENGRAM)
-def test_every_setting_is_one_that_engram_reads(name):
-    unknown = [variable for variable in ENGRAM[name].get("environment", {}) if not known(variable)]
+@pytest.mark.parametrize("name", LORESTREAM)
+def test_every_setting_is_one_that_lorestream_reads(name):
+    unknown = [variable for variable in LORESTREAM[name].get("environment", {}) if not known(variable)]
     assert not unknown
 
 
 def test_an_unknown_setting_would_be_noticed():
-    assert known("ENGRAM_LOG__BOOTSTRAP")
-    assert known("ENGRAM_LOG__SASL_PASSWORD_FILE")
-    assert not known("ENGRAM_LOG__BOOTSTRAPS")
-    assert not known("ENGRAM_LOGS")
+    assert known("LORESTREAM_LOG__BOOTSTRAP")
+    assert known("LORESTREAM_LOG__SASL_PASSWORD_FILE")
+    assert not known("LORESTREAM_LOG__BOOTSTRAPS")
+    assert not known("LORESTREAM_LOGS")
     assert not known("KAFKA_BOOTSTRAP")
 
 
@@ -128,8 +130,8 @@ def test_what_a_user_may_set_is_a_setting(variable):
 
 
 @pytest.mark.parametrize("name", SERVING)
-def test_the_settings_make_a_distributed_engram(name, monkeypatch, tmp_path):
-    for variable in [each for each in os.environ if each.startswith("ENGRAM_")]:
+def test_the_settings_make_a_distributed_lorestream(name, monkeypatch, tmp_path):
+    for variable in [each for each in os.environ if each.startswith("LORESTREAM_")]:
         monkeypatch.delenv(variable)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "player_key").write_text("k1:x\n")
@@ -143,7 +145,7 @@ def test_the_settings_make_a_distributed_engram(name, monkeypatch, tmp_path):
     assert settings.api_keys_file == Path("/keys/keys.json")
 
 
-@pytest.mark.parametrize("name", ENGRAM)
+@pytest.mark.parametrize("name", LORESTREAM)
 def test_every_verb_takes_its_options(name):
     """The command line is run here, with --help behind it."""
     verb = SERVICES[name]["command"]
@@ -151,7 +153,7 @@ def test_every_verb_takes_its_options(name):
         assert words(SERVICES[name]) == ["make-keys", "/keys"]
         return
     known_here = subprocess.run(
-        [sys.executable, "-m", "engram.cli", *verb, "--help"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "lorestream.cli", *verb, "--help"], capture_output=True, text=True, check=False
     )
     assert known_here.returncode == 0, known_here.stderr
     for option in verb:
@@ -205,7 +207,7 @@ def test_the_image_that_serves_has_no_torch():
     assert [stage.split()[2] for stage in with_torch] == ["model"]
     last = stages[-1]
     assert "--from=packages /opt/venv" in last
-    assert "--from=model /opt/engram" in last
+    assert "--from=model /opt/lorestream" in last
     assert "--from=model /opt/venv" not in last
     assert "\nUSER 10001:10001\n" in last
     assert "torch==" not in (ROOT / "requirements/base.txt").read_text()
@@ -213,7 +215,7 @@ def test_the_image_that_serves_has_no_torch():
 
 def test_the_image_is_of_the_version_that_this_is():
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
-    assert {service["image"] for service in ENGRAM.values()} == {f"engram:{version[1]}"}
+    assert {service["image"] for service in LORESTREAM.values()} == {f"lorestream:{version[1]}"}
 
 
 def test_keys_are_made_once(tmp_path):

@@ -20,9 +20,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from deploy.local.nginx import Nginx
 from deploy.local.process import free_port
-from engram.grpc import memory_pb2, memory_pb2_grpc
-from engram.grpc.server import Handlers, serving
-from engram.http.elsewhere import READS, WRITES
+from lorestream.grpc import memory_pb2, memory_pb2_grpc
+from lorestream.grpc.server import Handlers, serving
+from lorestream.http.elsewhere import READS, WRITES
 from tests.brokers import running
 
 MIB = 2**20
@@ -191,7 +191,7 @@ def test_a_body_a_little_too_large_is_the_gateways_to_refuse(door):
     assert call(door, "POST", "/v1/events", bytes(MIB + 1))[2]["bytes"] == MIB + 1
 
 
-def test_a_body_far_too_large_is_refused_in_engrams_words(door):
+def test_a_body_far_too_large_is_refused_in_lorestreams_words(door):
     status, _, said = call(door, "POST", "/v1/events", bytes(2 * MIB))
     assert (status, said["error"]["code"]) == (413, "too_large")
 
@@ -203,7 +203,7 @@ def test_a_long_query_string_passes(door):
     assert (status, said["error"]["code"]) == (414, "too_large")
 
 
-def test_what_is_no_http_is_refused_in_engrams_words(door):
+def test_what_is_no_http_is_refused_in_lorestreams_words(door):
     with socket.create_connection(("127.0.0.1", door.nginx.port), timeout=5) as connection:
         connection.sendall(b"GET /v1/agents/%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         answer = connection.makefile("rb").read()
@@ -224,7 +224,7 @@ def test_connections_to_the_services_are_kept(door):
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/events"), ("GET", "/v1/agents")])
-def test_nobody_there_is_an_outage_in_engrams_words(tmp_path: Path, method, path):
+def test_nobody_there_is_an_outage_in_lorestreams_words(tmp_path: Path, method, path):
     nginx = Nginx(tmp_path, gateways=[(free_port(), free_port())], queries=[(free_port(), free_port())])
     with running(nginx):
         status, headers, said = call(SimpleNamespace(nginx=nginx), method, path, **{"X-Request-Id": "mine"})
@@ -262,7 +262,7 @@ def test_the_door_is_open_soon_after_all_gateways_are_back(tmp_path: Path):
 
 @pytest.fixture
 async def stub(tmp_path: Path):
-    """A channel to nginx over real gRPC servers of Engram, the one with writes and the other with reads."""
+    """A channel to nginx over real gRPC servers of Lorestream, the one with writes and the other with reads."""
 
     async def put(principal, agent_id, text, metadata, ttl_s) -> str:
         return f"put {agent_id}"

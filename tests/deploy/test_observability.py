@@ -7,28 +7,28 @@ import re
 
 import yaml
 
-from engram.telemetry import Metrics
+from lorestream.telemetry import Metrics
 from tests.deploy.test_compose import ROOT, SERVING
 
 CONTRACT = {
-    "engram_ingest_events_total",
-    "engram_event_visible_seconds",
-    "engram_stage_duration_seconds",
-    "engram_batch_size",
-    "engram_embed_texts_total",
-    "engram_consumer_lag_records",
-    "engram_consumer_lag_seconds",
-    "engram_dlq_records_total",
-    "engram_query_duration_seconds",
-    "engram_cache_requests_total",
-    "engram_rebalances_total",
-    "engram_build_info",
+    "lorestream_ingest_events_total",
+    "lorestream_event_visible_seconds",
+    "lorestream_stage_duration_seconds",
+    "lorestream_batch_size",
+    "lorestream_embed_texts_total",
+    "lorestream_consumer_lag_records",
+    "lorestream_consumer_lag_seconds",
+    "lorestream_dlq_records_total",
+    "lorestream_query_duration_seconds",
+    "lorestream_cache_requests_total",
+    "lorestream_rebalances_total",
+    "lorestream_build_info",
 }
 
 
 def named(expressions: list[str]) -> set[str]:
     """The metrics of ours in these queries."""
-    return {name for each in expressions for name in re.findall(r"\bengram_\w+", each)}
+    return {name for each in expressions for name in re.findall(r"\blorestream_\w+", each)}
 
 
 def exposed() -> set[str]:
@@ -40,7 +40,7 @@ def exposed() -> set[str]:
 
 
 def dashboard() -> list[str]:
-    panels = json.loads((ROOT / "deploy/grafana/dashboards/engram.json").read_text())["panels"]
+    panels = json.loads((ROOT / "deploy/grafana/dashboards/lorestream.json").read_text())["panels"]
     return [target["expr"] for panel in panels for target in panel["targets"]]
 
 
@@ -64,16 +64,16 @@ def test_the_alerts_are_those_that_were_promised():
     assert (
         severities.items()
         >= {
-            "EngramDown": "critical",
-            "EngramLagHighAndRising": "warning",
-            "EngramNoProgress": "critical",
-            "EngramQuerySlow": "warning",
-            "EngramQueryTooSlow": "critical",
+            "LorestreamDown": "critical",
+            "LorestreamLagHighAndRising": "warning",
+            "LorestreamNoProgress": "critical",
+            "LorestreamQuerySlow": "warning",
+            "LorestreamQueryTooSlow": "critical",
         }.items()
     )
-    assert alerts()["EngramDown"]["for"] == "1m"
-    assert "> 0.010" in alerts()["EngramQuerySlow"]["expr"]
-    assert "> 0.020" in alerts()["EngramQueryTooSlow"]["expr"]
+    assert alerts()["LorestreamDown"]["for"] == "1m"
+    assert "> 0.010" in alerts()["LorestreamQuerySlow"]["expr"]
+    assert "> 0.020" in alerts()["LorestreamQueryTooSlow"]["expr"]
 
 
 def test_prometheus_asks_the_services_where_they_answer():

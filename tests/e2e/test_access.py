@@ -1,4 +1,4 @@
-"""A real engram with keys: two tenants that never see each other, rotation while it serves, the verbs with a key."""
+"""A real lorestream with keys: two tenants that never see each other, rotation while it serves, the verbs with a key."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram.grpc import memory_pb2 as pb
-from engram.grpc import memory_pb2_grpc
-from engram.http import keys
-from engram.http.access import Grant
+from lorestream.grpc import memory_pb2 as pb
+from lorestream.grpc import memory_pb2_grpc
+from lorestream.http import keys
+from lorestream.http.access import Grant
 from tests.api_keys import bearer, key_id
 from tests.conftest import HASH
-from tests.processes import EngramProcess, clean_environment, free_port, running
+from tests.processes import LorestreamProcess, clean_environment, free_port, running
 
 CANARY = "the canary of tenant A sings of gold"
 BUSY = {503, grpc.StatusCode.UNAVAILABLE}
@@ -36,7 +36,7 @@ BUSY = {503, grpc.StatusCode.UNAVAILABLE}
 
 @dataclass
 class Tenant:
-    """One tenant's way to the engram."""
+    """One tenant's way to the lorestream."""
 
     http: httpx2.Client
     rpc: memory_pb2_grpc.MemoryServiceStub
@@ -67,15 +67,15 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engram(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Iterator[EngramProcess]:
+def lorestream(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Iterator[LorestreamProcess]:
     """One process for all, reachable from everywhere, with a file that has no key in it yet."""
-    environment = {**HASH, "ENGRAM_API_KEYS_FILE": str(key_file)}
-    with running(tmp_path_factory.mktemp("engram"), environment, "--host", "0.0.0.0") as process:
+    environment = {**HASH, "LORESTREAM_API_KEYS_FILE": str(key_file)}
+    with running(tmp_path_factory.mktemp("lorestream"), environment, "--host", "0.0.0.0") as process:
         yield process
 
 
-def valid(engram: EngramProcess, authorization: str) -> bool:
-    answer = httpx2.get(f"{engram.url}/v1/agents", headers={"Authorization": authorization})
+def valid(lorestream: LorestreamProcess, authorization: str) -> bool:
+    answer = httpx2.get(f"{lorestream.url}/v1/agents", headers={"Authorization": authorization})
     return answer.status_code != 401
 
 
@@ -87,40 +87,40 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def entered(engram: EngramProcess, key_file: Path, name: str) -> Iterator[Tenant]:
+def entered(lorestream: LorestreamProcess, key_file: Path, name: str) -> Iterator[Tenant]:
     authorization = bearer(key_file, tenant=name)
-    until(lambda: valid(engram, authorization))
+    until(lambda: valid(lorestream, authorization))
     headers = {"Authorization": authorization}
     with (
-        httpx2.Client(base_url=engram.url, headers=headers, timeout=20) as http,
-        grpc.insecure_channel(f"127.0.0.1:{engram.grpc_port}") as channel,
+        httpx2.Client(base_url=lorestream.url, headers=headers, timeout=20) as http,
+        grpc.insecure_channel(f"127.0.0.1:{lorestream.grpc_port}") as channel,
     ):
         yield Tenant(http, memory_pb2_grpc.MemoryServiceStub(channel), authorization)
 
 
 @pytest.fixture(scope="module")
-def a(engram: EngramProcess, key_file: Path) -> Iterator[Tenant]:
-    with entered(engram, key_file, "a") as tenant:
+def a(lorestream: LorestreamProcess, key_file: Path) -> Iterator[Tenant]:
+    with entered(lorestream, key_file, "a") as tenant:
         yield tenant
 
 
 @pytest.fixture(scope="module")
-def b(engram: EngramProcess, key_file: Path) -> Iterator[Tenant]:
-    with entered(engram, key_file, "b") as tenant:
+def b(lorestream: LorestreamProcess, key_file: Path) -> Iterator[Tenant]:
+    with entered(lorestream, key_file, "b") as tenant:
         yield tenant
 
 
-def test_without_a_key_nobody_gets_in(engram: EngramProcess, a: Tenant) -> None:
+def test_without_a_key_nobody_gets_in(lorestream: LorestreamProcess, a: Tenant) -> None:
     a.remember({"agent_id": "npc:open", "text": CANARY})
-    assert httpx2.get(f"{engram.url}/v1/agents").status_code == 401
-    assert httpx2.post(f"{engram.url}/v1/events", json={"events": []}).status_code == 401
-    with grpc.insecure_channel(f"127.0.0.1:{engram.grpc_port}") as channel:
+    assert httpx2.get(f"{lorestream.url}/v1/agents").status_code == 401
+    assert httpx2.post(f"{lorestream.url}/v1/events", json={"events": []}).status_code == 401
+    with grpc.insecure_channel(f"127.0.0.1:{lorestream.grpc_port}") as channel:
         stub = memory_pb2_grpc.MemoryServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
             stub.GetMemory(pb.GetMemoryRequest(agent_id="npc:open", query_text=CANARY), timeout=5)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     for path in ("/", "/health", "/ready", "/metrics", "/docs", "/openapi.json"):
-        answer = httpx2.get(engram.url + path)
+        answer = httpx2.get(lorestream.url + path)
         assert answer.status_code == 200, path
         assert "npc:" not in answer.text.replace("npc:woodcutter-1", ""), path
         assert "scope=row>Memories" not in answer.text, "the page tells what tenants have"
@@ -275,10 +275,12 @@ def test_no_filter_reaches_another_tenant(
 # --- keys that change ------------------------------------------------------------------------------------------
 
 
-async def test_keys_are_rotated_under_load_without_a_refusal(engram: EngramProcess, key_file: Path) -> None:
+async def test_keys_are_rotated_under_load_without_a_refusal(
+    lorestream: LorestreamProcess, key_file: Path
+) -> None:
     """Whoever follows the recipe (make the new one, hand it out, revoke the old one) loses no call."""
     current = bearer(key_file, tenant="rotated")
-    await asyncio.to_thread(until, lambda: valid(engram, current))
+    await asyncio.to_thread(until, lambda: valid(lorestream, current))
     codes: list[object] = []
     under_way: dict[int, str] = {}
     rotated = asyncio.Event()
@@ -297,56 +299,60 @@ async def test_keys_are_rotated_under_load_without_a_refusal(engram: EngramProce
                 codes.append(error.code())
 
     async with (
-        httpx2.AsyncClient(base_url=engram.url) as http,
-        grpc.aio.insecure_channel(f"127.0.0.1:{engram.grpc_port}") as channel,
+        httpx2.AsyncClient(base_url=lorestream.url) as http,
+        grpc.aio.insecure_channel(f"127.0.0.1:{lorestream.grpc_port}") as channel,
     ):
         stub = memory_pb2_grpc.MemoryServiceStub(channel)
         calling = [asyncio.create_task(calls(number, http, stub)) for number in range(4)]
         for _ in range(3):
             old = current
             fresh = f"Bearer {keys.rotate(key_file, key_id(old)).credential}"
-            await asyncio.to_thread(until, lambda fresh=fresh: valid(engram, fresh))
+            await asyncio.to_thread(until, lambda fresh=fresh: valid(lorestream, fresh))
             current = fresh
             while old in under_way.values():
                 await asyncio.sleep(0.01)
             keys.revoke(key_file, key_id(old))
-            await asyncio.to_thread(until, lambda old=old: not valid(engram, old))
+            await asyncio.to_thread(until, lambda old=old: not valid(lorestream, old))
         rotated.set()
         await asyncio.gather(*calling)
     assert len(codes) > 100
     assert set(codes) - BUSY == {202, grpc.StatusCode.OK}
 
 
-def test_a_revoked_key_sees_no_more_of_a_stream(engram: EngramProcess, key_file: Path, a: Tenant) -> None:
+def test_a_revoked_key_sees_no_more_of_a_stream(
+    lorestream: LorestreamProcess, key_file: Path, a: Tenant
+) -> None:
     sent = bearer(key_file, Grant.ADMIN, tenant="a")
-    until(lambda: valid(engram, sent))
-    with httpx2.stream("GET", f"{engram.url}/v1/admin/tail", headers={"Authorization": sent}) as answer:
+    until(lambda: valid(lorestream, sent))
+    with httpx2.stream("GET", f"{lorestream.url}/v1/admin/tail", headers={"Authorization": sent}) as answer:
         lines = answer.iter_lines()
         assert next(lines) == ""
         keys.revoke(key_file, key_id(sent))
-        until(lambda: not valid(engram, sent))
+        until(lambda: not valid(lorestream, sent))
         a.remember({"agent_id": "npc:after", "text": CANARY})
         assert [line for line in lines if line.strip()] == []
 
 
-def test_a_broken_file_leaves_the_keys_as_they_are(engram: EngramProcess, key_file: Path, a: Tenant) -> None:
+def test_a_broken_file_leaves_the_keys_as_they_are(
+    lorestream: LorestreamProcess, key_file: Path, a: Tenant
+) -> None:
     good = key_file.read_bytes()
     try:
         draft = key_file.with_name("draft")
         draft.write_bytes(good[:100])
         draft.rename(key_file)  # at once: a file that is written in place is seen half
-        until(lambda: "the key file is broken" in engram.output())
+        until(lambda: "the key file is broken" in lorestream.output())
         assert a.http.get("/v1/agents").status_code == 200
     finally:
         key_file.write_bytes(good)
     fresh = bearer(key_file)
-    until(lambda: valid(engram, fresh))
-    assert engram.output().count("the key file is broken") == 1
+    until(lambda: valid(lorestream, fresh))
+    assert lorestream.output().count("the key file is broken") == 1
 
 
-def test_no_secret_is_logged(engram: EngramProcess, a: Tenant) -> None:
+def test_no_secret_is_logged(lorestream: LorestreamProcess, a: Tenant) -> None:
     secret = a.authorization.partition(".")[2]
-    assert secret not in engram.output()
+    assert secret not in lorestream.output()
 
 
 # --- garbage ---------------------------------------------------------------------------------------------------
@@ -356,10 +362,10 @@ def test_no_secret_is_logged(engram: EngramProcess, a: Tenant) -> None:
     "value", [b"Bearer " + b"x" * 2**20, b"Bearer \xff\xfe.\x80", b"\x01\x02", b"Bearer a.b, Bearer c.d"]
 )
 def test_a_header_of_garbage_is_refused_and_harms_nothing(
-    engram: EngramProcess, a: Tenant, value: bytes
+    lorestream: LorestreamProcess, a: Tenant, value: bytes
 ) -> None:
     request = b"GET /v1/agents HTTP/1.1\r\nHost: x\r\nAuthorization: %b\r\nConnection: close\r\n\r\n" % value
-    with socket.create_connection(("127.0.0.1", engram.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", lorestream.port), timeout=10) as connection:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(request)
         answer = b""
@@ -380,8 +386,8 @@ def test_a_start_without_a_good_file_is_refused_in_one_line(tmp_path: Path, cont
         path.write_text(content)
     ports = ["--port", str(free_port()), "--grpc-port", str(free_port())]
     ended = subprocess.run(
-        [sys.executable, "-m", "engram.cli", "up", "--data", str(tmp_path / "data"), *ports],
-        env=clean_environment(**HASH, ENGRAM_API_KEYS_FILE=str(path), ENGRAM_LOG_LEVEL="error"),
+        [sys.executable, "-m", "lorestream.cli", "up", "--data", str(tmp_path / "data"), *ports],
+        env=clean_environment(**HASH, LORESTREAM_API_KEYS_FILE=str(path), LORESTREAM_LOG_LEVEL="error"),
         capture_output=True,
         text=True,
         timeout=60,
@@ -392,11 +398,15 @@ def test_a_start_without_a_good_file_is_refused_in_one_line(tmp_path: Path, cont
     assert str(path) in line
 
 
-def verb(engram: EngramProcess, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def verb(
+    lorestream: LorestreamProcess, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "engram.cli", *arguments],
-        env=clean_environment(ENGRAM_URL=engram.url, ENGRAM_DATA_DIR=str(engram.data), **HASH, **environment),
-        cwd=engram.data,
+        [sys.executable, "-m", "lorestream.cli", *arguments],
+        env=clean_environment(
+            LORESTREAM_URL=lorestream.url, LORESTREAM_DATA_DIR=str(lorestream.data), **HASH, **environment
+        ),
+        cwd=lorestream.data,
         capture_output=True,
         text=True,
         timeout=60,
@@ -405,30 +415,32 @@ def verb(engram: EngramProcess, *arguments: str, **environment: str) -> subproce
 
 
 def test_the_verbs_send_the_key_of_the_environment(
-    engram: EngramProcess, a: Tenant, b: Tenant, tmp_path: Path
+    lorestream: LorestreamProcess, a: Tenant, b: Tenant, tmp_path: Path
 ) -> None:
     credential = a.authorization.removeprefix("Bearer ")
     path = tmp_path / "key"
     path.write_text(credential + "\n")
-    with_key, with_file = {"ENGRAM_API_KEY": credential}, {"ENGRAM_API_KEY_FILE": str(path)}
-    assert verb(engram, "put", "npc:verb", CANARY, **with_key).returncode == 0
-    assert CANARY in verb(engram, "search", "npc:verb", CANARY, **with_key).stdout
-    assert CANARY in verb(engram, "recent", "npc:verb", **with_file).stdout
-    assert "npc:verb" in verb(engram, "agents", "-n", "1000", **with_key).stdout
-    seen = json.loads(verb(engram, "doctor", "--wait", "5", "--json", **with_key).stdout)["checks"]
+    with_key, with_file = {"LORESTREAM_API_KEY": credential}, {"LORESTREAM_API_KEY_FILE": str(path)}
+    assert verb(lorestream, "put", "npc:verb", CANARY, **with_key).returncode == 0
+    assert CANARY in verb(lorestream, "search", "npc:verb", CANARY, **with_key).stdout
+    assert CANARY in verb(lorestream, "recent", "npc:verb", **with_file).stdout
+    assert "npc:verb" in verb(lorestream, "agents", "-n", "1000", **with_key).stdout
+    seen = json.loads(verb(lorestream, "doctor", "--wait", "5", "--json", **with_key).stdout)["checks"]
     assert {check["name"]: check["verdict"] for check in seen}["canary"] == "ok"
-    assert verb(engram, "erase", "--agent", "npc:verb", "--yes", **with_key).returncode == 0
-    assert CANARY not in verb(engram, "recent", "npc:verb", **with_file).stdout
-    other = verb(engram, "agents", "-n", "1000", ENGRAM_API_KEY=b.authorization.removeprefix("Bearer "))
+    assert verb(lorestream, "erase", "--agent", "npc:verb", "--yes", **with_key).returncode == 0
+    assert CANARY not in verb(lorestream, "recent", "npc:verb", **with_file).stdout
+    other = verb(
+        lorestream, "agents", "-n", "1000", LORESTREAM_API_KEY=b.authorization.removeprefix("Bearer ")
+    )
     assert "npc:verb" not in other.stdout
     for key in (None, "nobody.nothing", "schl\u00fcssel"):
-        answer = verb(engram, "agents", **({} if key is None else {"ENGRAM_API_KEY": key}))
+        answer = verb(lorestream, "agents", **({} if key is None else {"LORESTREAM_API_KEY": key}))
         assert answer.returncode == 1
-        assert answer.stderr.startswith("engram: ")
+        assert answer.stderr.startswith("lorestream: ")
         assert answer.stderr.count("\n") == 1
 
 
-def test_the_tail_sends_the_key_too(engram: EngramProcess, a: Tenant) -> None:
+def test_the_tail_sends_the_key_too(lorestream: LorestreamProcess, a: Tenant) -> None:
     stop = threading.Event()
 
     def write() -> None:
@@ -439,7 +451,7 @@ def test_the_tail_sends_the_key_too(engram: EngramProcess, a: Tenant) -> None:
     writing.start()
     try:
         credential = a.authorization.removeprefix("Bearer ")
-        answer = verb(engram, "tail", "-n", "1", "--json", ENGRAM_API_KEY=credential)
+        answer = verb(lorestream, "tail", "-n", "1", "--json", LORESTREAM_API_KEY=credential)
     finally:
         stop.set()
         writing.join()

@@ -1,4 +1,4 @@
-"""Care of the data of a running engram, from the command line."""
+"""Care of the data of a running lorestream, from the command line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import httpx2
 import pytest
 import zstandard
 
-from engram.adapters.sqlite_database import Database
-from engram.adapters.sqlite_log import SqliteLog
-from engram.ports import NewRecord
-from engram.wiring import SystemClock
+from lorestream.adapters.sqlite_database import Database
+from lorestream.adapters.sqlite_log import SqliteLog
+from lorestream.ports import NewRecord
+from lorestream.wiring import SystemClock
 from tests import command_line
 from tests.command_line import Ended
 from tests.conftest import HASH
-from tests.processes import EngramProcess, clean_environment, running
+from tests.processes import LorestreamProcess, clean_environment, running
 
 PATIENCE_S = 60
 
@@ -30,20 +30,22 @@ Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def engram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a verb on the engram at `url`."""
+def lorestream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a verb on the lorestream at `url`."""
     for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, url: str = "", **options: Any) -> Ended:
-        return command_line.engram(*arguments, environment={"ENGRAM_URL": url, "COLUMNS": "200"}, **options)
+        return command_line.lorestream(
+            *arguments, environment={"LORESTREAM_URL": url, "COLUMNS": "200"}, **options
+        )
 
     return run
 
 
 async def fill_log(data: Path, *records: NewRecord) -> None:
-    """What some stranger has written into the log of an engram that does not run."""
+    """What some stranger has written into the log of a lorestream that does not run."""
     async with (
         Database.open(data / "log.sqlite3") as database,
         SqliteLog.open(database, retention_s=86_400, max_bytes=0, clock=SystemClock()) as log,
@@ -52,14 +54,14 @@ async def fill_log(data: Path, *records: NewRecord) -> None:
 
 
 @pytest.fixture
-def with_letters(tmp_path: Path) -> Iterator[EngramProcess]:
-    """An engram that finds two records in its log that it cannot process."""
+def with_letters(tmp_path: Path) -> Iterator[LorestreamProcess]:
+    """A lorestream that finds two records in its log that it cannot process."""
     key = b'["default","npc:smith"]'
     rubbish = NewRecord(key, b"\xff rubbish", {"schema": b"1"})
     strange = NewRecord(key, b'{"op":"put"}', {"schema": b"99"})
-    (tmp_path / "engram").mkdir()
-    asyncio.run(fill_log(tmp_path / "engram", rubbish, strange))
-    with running(tmp_path / "engram", HASH) as process:
+    (tmp_path / "lorestream").mkdir()
+    asyncio.run(fill_log(tmp_path / "lorestream", rubbish, strange))
+    with running(tmp_path / "lorestream", HASH) as process:
         yield process
 
 
@@ -70,24 +72,24 @@ def until(look: Callable[[], Any], wanted: object) -> None:
         time.sleep(0.2)
 
 
-def test_dead_letters(with_letters: EngramProcess, engram: Run) -> None:
+def test_dead_letters(with_letters: LorestreamProcess, lorestream: Run) -> None:
     url = with_letters.url
 
     def letters() -> list[dict[str, Any]]:
-        answer = json.loads(engram("dlq", "ls", "--json", url=url).stdout)
+        answer = json.loads(lorestream("dlq", "ls", "--json", url=url).stdout)
         assert answer["total"] == len(answer["letters"])
         return answer["letters"]
 
     until(lambda: [one["id"] for one in letters()], ["0-1", "0-0"])
-    table = engram("dlq", "ls", "--reason", "undecodable", url=url).stdout.decode()
+    table = lorestream("dlq", "ls", "--reason", "undecodable", url=url).stdout.decode()
     assert "0-0" in table
     assert "0-1" not in table
-    assert "\\xff rubbish" in engram("dlq", "show", "0-0", url=url).stdout.decode()
-    assert json.loads(engram("dlq", "show", "0-1", "--json", url=url).stdout)["value"] == {"op": "put"}
+    assert "\\xff rubbish" in lorestream("dlq", "show", "0-0", url=url).stdout.decode()
+    assert json.loads(lorestream("dlq", "show", "0-1", "--json", url=url).stdout)["value"] == {"op": "put"}
 
-    assert b"1 tried again" in engram("dlq", "retry", "0-0", url=url).stdout
+    assert b"1 tried again" in lorestream("dlq", "retry", "0-0", url=url).stdout
     until(lambda: sorted((one["id"], one["attempts"]) for one in letters()), [("0-1", 1), ("0-2", 2)])
-    parked = engram("dlq", "retry", "--all", "--max-attempts", "2", "--yes", "--json", url=url)
+    parked = lorestream("dlq", "retry", "--all", "--max-attempts", "2", "--yes", "--json", url=url)
     assert json.loads(parked.stdout) | {"missing": 0} == {
         "retried": 1,
         "parked": 1,
@@ -97,13 +99,13 @@ def test_dead_letters(with_letters: EngramProcess, engram: Run) -> None:
     }
     until(lambda: sorted((one["id"], one["attempts"]) for one in letters()), [("0-2", 2), ("0-3", 2)])
 
-    assert b"2 would be dropped" in engram("dlq", "drop", "--all", "--dry-run", url=url).stdout
-    engram("dlq", "drop", "--all", url=url, code=2)
-    assert b"no such dead letter: 9-9" in engram("dlq", "drop", "9-9", "--yes", url=url, code=1).stderr
-    assert b"2 dropped" in engram("dlq", "drop", "--all", "--yes", url=url).stdout
+    assert b"2 would be dropped" in lorestream("dlq", "drop", "--all", "--dry-run", url=url).stdout
+    lorestream("dlq", "drop", "--all", url=url, code=2)
+    assert b"no such dead letter: 9-9" in lorestream("dlq", "drop", "9-9", "--yes", url=url, code=1).stderr
+    assert b"2 dropped" in lorestream("dlq", "drop", "--all", "--yes", url=url).stdout
     assert letters() == []
-    assert b"no dead letter 0-3" in engram("dlq", "show", "0-3", url=url, code=1).stderr
-    assert b"looks like" in engram("dlq", "show", "x", url=url, code=1).stderr
+    assert b"no dead letter 0-3" in lorestream("dlq", "show", "0-3", url=url, code=1).stderr
+    assert b"looks like" in lorestream("dlq", "show", "x", url=url, code=1).stderr
     with httpx2.Client() as http:
         assert http.post(f"{url}/v1/admin/dlq-retry", json={"every": True, "reson": "x"}).status_code == 400
 
@@ -114,40 +116,40 @@ def put(url: str, agent: str, *texts: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def test_export_and_import(tmp_path: Path, engram: Run) -> None:
+def test_export_and_import(tmp_path: Path, lorestream: Run) -> None:
     first, second = tmp_path / "first.jsonl.zst", tmp_path / "second.jsonl"
     with running(tmp_path / "one", HASH) as one:
         put(one.url, "npc:smith", *(f"sword {number}" for number in range(700)))
         put(one.url, "player:bob", "met the smith")
-        assert b"701 memories" in engram("export", str(first), url=one.url).stderr
-        assert b"--force" in engram("export", str(first), url=one.url, code=1).stderr
-        engram("export", "bob.jsonl", "--agent", "player:bob", url=one.url)
+        assert b"701 memories" in lorestream("export", str(first), url=one.url).stderr
+        assert b"--force" in lorestream("export", str(first), url=one.url, code=1).stderr
+        lorestream("export", "bob.jsonl", "--agent", "player:bob", url=one.url)
     only_bob = (tmp_path / "bob.jsonl").read_text().splitlines()
-    assert json.loads(only_bob[0]) == {"format": "engram.memories", "version": 1}
+    assert json.loads(only_bob[0]) == {"format": "lorestream.memories", "version": 1}
     assert [json.loads(line)["text"] for line in only_bob[1:]] == ["met the smith"]
     assert "player:bob" not in only_bob[1]
 
     with running(tmp_path / "two", HASH) as two:
-        assert engram("import", str(first), url=two.url).stdout == b"701 memories imported\n"
-        engram("export", str(second), url=two.url)
+        assert lorestream("import", str(first), url=two.url).stdout == b"701 memories imported\n"
+        lorestream("export", str(second), url=two.url)
         assert (
             zstandard.ZstdDecompressor().decompressobj().decompress(first.read_bytes()) == second.read_bytes()
         )
-        again = json.loads(engram("import", "-", "--json", url=two.url, stdin=first.read_bytes()).stdout)
+        again = json.loads(lorestream("import", "-", "--json", url=two.url, stdin=first.read_bytes()).stdout)
         assert (again["imported"], again["present"]) == (0, 701)
 
-        engram("erase", "--agent", "npc:smith", "--yes", url=two.url)
-        back = json.loads(engram("import", str(second), "--json", url=two.url).stdout)
+        lorestream("erase", "--agent", "npc:smith", "--yes", url=two.url)
+        back = json.loads(lorestream("import", str(second), "--json", url=two.url).stdout)
         assert (back["imported"], back["erased"], back["present"]) == (0, 700, 1)
-        packed = engram("export", "-", url=two.url).stdout
+        packed = lorestream("export", "-", url=two.url).stdout
         assert len(zstandard.ZstdDecompressor().decompressobj().decompress(packed).splitlines()) == 2
 
 
 def test_what_cannot_be_imported_changes_nothing(
-    tmp_path: Path, engram: Run, engram_hash: EngramProcess
+    tmp_path: Path, lorestream: Run, lorestream_hash: LorestreamProcess
 ) -> None:
-    url, path = engram_hash.url, tmp_path / "m.jsonl"
-    head = '{"format": "engram.memories", "version": 1}\n'
+    url, path = lorestream_hash.url, tmp_path / "m.jsonl"
+    head = '{"format": "lorestream.memories", "version": 1}\n'
     good = {
         "id": "m",
         "tenant": "default",
@@ -159,20 +161,20 @@ def test_what_cannot_be_imported_changes_nothing(
 
     def refused(content: bytes, *options: str) -> str:
         path.write_bytes(content)
-        ended = engram("import", str(path), *options, url=url, code=1)
+        ended = lorestream("import", str(path), *options, url=url, code=1)
         assert httpx2.get(f"{url}/v1/agents/npc:a/memories").json()["total"] == 0
         return ended.stderr.decode()
 
     text = f"{head}{json.dumps(good)}\nrubbish\n"
-    assert "no export of Engram" in refused(b"rubbish")
-    assert "no export of Engram" in refused(b"")
-    assert "version 7" in refused(b'{"format": "engram.memories", "version": 7}\n')
+    assert "no export of Lorestream" in refused(b"rubbish")
+    assert "no export of Lorestream" in refused(b"")
+    assert "version 7" in refused(b'{"format": "lorestream.memories", "version": 7}\n')
     assert "damaged" in refused(zstandard.compress(text.encode())[:-3])
     assert "line 3" in refused(text.encode(), "--strict")
     assert "accepted_at" in refused((head + json.dumps(good | {"accepted_at": 9e9})).encode())
 
     path.write_text(text)
-    ended = engram("import", str(path), url=url, code=1)
+    ended = lorestream("import", str(path), url=url, code=1)
     assert ended.stdout.startswith(b"1 memories imported; skipped: 1 bad lines")
     assert ended.stderr.decode().startswith("line 3: ")
     assert httpx2.get(f"{url}/v1/agents/npc:a/memories").json()["total"] == 1

@@ -1,4 +1,4 @@
-"""Both clients, and LangGraph's store over them, against a real `engram up`."""
+"""Both clients, and LangGraph's store over them, against a real `lorestream up`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engram.client import AsyncMemoryClient, BadRequest, MemoryClient, NotFound, Rejected
+from lorestream.client import AsyncMemoryClient, BadRequest, MemoryClient, NotFound, Rejected
 from tests.conftest import HASH
 from tests.processes import running
 from tests.told import Awaited
@@ -20,8 +20,8 @@ from tests.told import Awaited
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One engram for all: each test has agents of its own."""
-    with running(tmp_path_factory.mktemp("engram"), HASH) as process:
+    """One lorestream for all: each test has agents of its own."""
+    with running(tmp_path_factory.mktemp("lorestream"), HASH) as process:
         yield process.url
 
 
@@ -107,16 +107,16 @@ async def test_many_tasks_write_and_read_what_they_wrote(url, agent):
 def store(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
     """A store of which the plain methods go one way or the other."""
     pytest.importorskip("langgraph.store.base")
-    from engram.langgraph import EngramStore  # noqa: PLC0415 (an extra)
+    from lorestream.langgraph import LorestreamStore  # noqa: PLC0415 (an extra)
 
     if request.param == "batch":
         with MemoryClient(url) as memories:
-            yield EngramStore(memories)
+            yield LorestreamStore(memories)
         return
     with asyncio.Runner() as loop:
         memories = AsyncMemoryClient(url)
 
-        class OverTasks(EngramStore):
+        class OverTasks(LorestreamStore):
             def batch(self, ops):
                 return loop.run(self.abatch(ops))
 
@@ -267,7 +267,7 @@ def test_memories_of_a_game_are_items_too(store, agent, url):
     with MemoryClient(url) as memories:
         memory_id = memories.add(agent, "a stranger", event={"data": {"n": 1}}, wait_s=10).ids[0]
     [found] = store.search((agent,), query="a stranger", filter={"n": 1})
-    assert (found.key, found.value) == (f"engram:{memory_id}", {"text": "a stranger", "n": 1})
+    assert (found.key, found.value) == (f"lorestream:{memory_id}", {"text": "a stranger", "n": 1})
     assert store.get((agent,), found.key).value == found.value
     store.delete((agent,), found.key)
     assert store.get((agent,), found.key) is None
@@ -335,10 +335,10 @@ def test_it_does_what_langgraphs_own_store_does(store, root):
 
 async def test_puts_of_one_key_that_meet_leave_one_of_them(url, root):
     pytest.importorskip("langgraph.store.base")
-    from engram.langgraph import EngramStore  # noqa: PLC0415 (an extra)
+    from lorestream.langgraph import LorestreamStore  # noqa: PLC0415 (an extra)
 
     async with AsyncMemoryClient(url) as memories:
-        store = EngramStore(asynchronous=memories)
+        store = LorestreamStore(asynchronous=memories)
         await asyncio.gather(*(store.aput((root,), "key", {"n": number}) for number in range(10)))
         kept = await store.aget((root,), "key")
         assert [item.value for item in await store.asearch((root,))] == [kept.value]

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.conftest import HASH
-from tests.processes import EngramProcess, running
+from tests.processes import LorestreamProcess, running
 
 AGENTS = 7
 ROUNDS = 4
@@ -81,7 +81,7 @@ def _settle(url: str) -> None:
 def test_every_accepted_event_survives_kill_9_exactly_once(tmp_path: Path) -> None:
     seed = 20_261_121
     chance = random.Random(seed)
-    process = EngramProcess(tmp_path / "data", HASH)
+    process = LorestreamProcess(tmp_path / "data", HASH)
     accepted: dict[int, str] = {}
     try:
         for round_number in range(ROUNDS):
@@ -114,7 +114,7 @@ def test_every_accepted_event_survives_kill_9_exactly_once(tmp_path: Path) -> No
 
 
 def test_accepted_before_a_kill_is_there_without_sending_again(tmp_path: Path) -> None:
-    process = EngramProcess(tmp_path / "data", HASH)
+    process = LorestreamProcess(tmp_path / "data", HASH)
     try:
         process.start()
         producer = Producer(process.url, 0, 300)
@@ -148,7 +148,7 @@ def test_two_hundred_kills(tmp_path: Path) -> None:
     """The long form: as many rounds of dying and coming back as a bad year has, at most 30,000 events in all."""
     seed = 20_261_122
     chance = random.Random(seed)
-    process = EngramProcess(tmp_path / "data", HASH)
+    process = LorestreamProcess(tmp_path / "data", HASH)
     accepted: dict[int, str] = {}
     rounds, each = 200, 150
     try:

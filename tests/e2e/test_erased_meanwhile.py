@@ -14,10 +14,10 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.redis_server import RedisServer
-from engram.care import Progress, Remark
-from engram.http.operations import application
-from engram.memories import Memory, PageQuery, Scope
-from engram.wiring import Runtime, Version
+from lorestream.care import Progress, Remark
+from lorestream.http.operations import application
+from lorestream.memories import Memory, PageQuery, Scope
+from lorestream.wiring import Runtime, Version
 from producers import gateway as writes
 from producers.gateway import Gateway
 from query_service import rest as reads
@@ -157,14 +157,14 @@ class LateWriter:
 
 @contextlib.asynccontextmanager
 async def embedded(data: Path, redis: RedisServer) -> AsyncIterator[tuple[Runtime, httpx2.AsyncClient]]:
-    """What `engram up` serves, over a Redis."""
+    """What `lorestream up` serves, over a Redis."""
     cache = {"kind": "redis", "url": redis.url}
     async with open_parts(data, store={"kind": "edge"}, cache=cache) as runtime:
         operations = [*writes.operations(Gateway.over(runtime)), *reads.operations(Reading(runtime))]
-        transport = httpx2.ASGITransport(app=application("engram", operations, metrics=runtime.metrics))
+        transport = httpx2.ASGITransport(app=application("lorestream", operations, metrics=runtime.metrics))
         async with (
             working(runtime),
-            httpx2.AsyncClient(transport=transport, base_url="http://engram") as http,
+            httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as http,
         ):
             yield runtime, http
 
@@ -215,9 +215,9 @@ async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
 
 SESSION_S = 6
 DISTRIBUTED = {
-    "ENGRAM_EMBEDDER__KIND": "hash",
-    "ENGRAM_LOG__SESSION_TIMEOUT_S": str(SESSION_S),
-    "ENGRAM_LOG__PARTITIONS": "4",
+    "LORESTREAM_EMBEDDER__KIND": "hash",
+    "LORESTREAM_LOG__SESSION_TIMEOUT_S": str(SESSION_S),
+    "LORESTREAM_LOG__PARTITIONS": "4",
 }
 
 
@@ -246,11 +246,11 @@ async def erased_while_a_worker_sleeps(cluster: Cluster, http: httpx2.AsyncClien
             watch.erased += SPIES
             await watch.looks_once_more()
         finally:
-            before = metric(cluster.workers[1].url, "engram_rebalances_total")
+            before = metric(cluster.workers[1].url, "lorestream_rebalances_total")
             sleeper.resume()
         # It writes what it had in hand, hears of it, and is given work again.
         async with asyncio.timeout(PATIENCE_S):
-            while metric(cluster.workers[1].url, "engram_rebalances_total") == before:
+            while metric(cluster.workers[1].url, "lorestream_rebalances_total") == before:
                 await asyncio.sleep(0.1)
         outcome = await asyncio.to_thread(ended, replay)
         assert (outcome["gate"], outcome["reasons"]) == ("passed", [])

@@ -34,15 +34,15 @@ SESSION_S = 6
 TAKE_OVER_S = 6.0
 """A rebalance, and the batches themselves, on a busy machine."""
 HASH = {
-    "ENGRAM_EMBEDDER__KIND": "hash",
-    "ENGRAM_LOG__SESSION_TIMEOUT_S": str(SESSION_S),
-    "ENGRAM_LOG__PARTITIONS": "6",
+    "LORESTREAM_EMBEDDER__KIND": "hash",
+    "LORESTREAM_LOG__SESSION_TIMEOUT_S": str(SESSION_S),
+    "LORESTREAM_LOG__PARTITIONS": "6",
 }
 
 
 @dataclass
 class Load:
-    """`engram simulate` against the gateways, started; what it accepted lies in its ledger."""
+    """`lorestream simulate` against the gateways, started; what it accepted lies in its ledger."""
 
     process: subprocess.Popen[str]
     ledger: Path
@@ -72,7 +72,7 @@ class Stage:
         number = len(self._loads)
         ledger = self._directory / f"ledger-{number}.jsonl"
         urls = [part for gateway in self.cluster.gateways for part in ("--url", gateway.url)]
-        command = [sys.executable, "-m", "engram.cli", "simulate", *urls, "--query-url", self.cluster.url]
+        command = [sys.executable, "-m", "lorestream.cli", "simulate", *urls, "--query-url", self.cluster.url]
         command += ["--servers", str(servers), "--agents", str(agents), "--rate", str(rate)]
         command += ["--seconds", str(seconds), "--seed", str(number), "--resend", "0.05", "--drain", "60"]
         command += ["--wait-indexed", "90", "--ledger", str(ledger), "--json"]
@@ -115,7 +115,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         cluster = Cluster(directory, settings=HASH)
         to_redis = stack.enter_context(Proxy(cluster.redis.port))
         for worker in cluster.workers:
-            worker.environment["ENGRAM_CACHE__URL"] = f"redis://127.0.0.1:{to_redis.port}/0"
+            worker.environment["LORESTREAM_CACHE__URL"] = f"redis://127.0.0.1:{to_redis.port}/0"
         stack.enter_context(cluster)
         yield Stage(cluster, to_redis, directory)
 
@@ -179,7 +179,7 @@ def test_a_third_worker_that_comes_and_goes(stage: Stage) -> None:
     time.sleep(1)
     third = stage.cluster.add_worker()
     time.sleep(3)
-    assert metric(third.url, "engram_rebalances_total") >= 1
+    assert metric(third.url, "lorestream_rebalances_total") >= 1
     assert third.stop() == 0
     stage.cluster.workers.remove(third)
     load.finish()

@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from deploy.local.redis_server import RedisServer
-from engram.identity import agent_key
-from engram.ports import NewRecord
+from lorestream.identity import agent_key
+from lorestream.ports import NewRecord
 from tests.conftest import HASH
 from tests.parts import open_parts
 from tests.processes import running
@@ -97,7 +97,7 @@ def erase(http: httpx2.Client, path: str) -> None:
 
 
 async def logged(data: Path) -> bytes:
-    """The records of an engram that does not run."""
+    """The records of a lorestream that does not run."""
     async with open_parts(data, **KEEPS) as runtime:
         return b"\0".join(one.value for one in await runtime.log.read("reader", limit=10_000, wait_s=0))
 
@@ -111,16 +111,16 @@ async def append_a_broken_record(data: Path, canaries: Canaries) -> None:
 
 @pytest.mark.timeout(600)
 async def test_no_byte_in_redis_no_reader_but_the_log(tmp_path: Path, own_redis: RedisServer) -> None:
-    canaries, data = Canaries(), tmp_path / "engram"
+    canaries, data = Canaries(), tmp_path / "lorestream"
     with redis.Redis.from_url(own_redis.url) as raw:  # as if everything took long
         raw.config_set("slowlog-log-slower-than", 0)
         raw.config_set("slowlog-max-len", 100_000)
     await append_a_broken_record(data, canaries)
     settings = {
         **HASH,
-        "ENGRAM_PLAYER_KEY": "k1:test",
-        "ENGRAM_CACHE__KIND": "redis",
-        "ENGRAM_CACHE__URL": own_redis.url,
+        "LORESTREAM_PLAYER_KEY": "k1:test",
+        "LORESTREAM_CACHE__KIND": "redis",
+        "LORESTREAM_CACHE__URL": own_redis.url,
     }
     with running(data, settings) as process, httpx2.Client(base_url=process.url, timeout=PATIENCE_S) as http:
         body = {"server": "s", "events": canaries.events()}

@@ -1,4 +1,4 @@
-"""memory.MemoryService of a running engram, asked with nothing but what reflection and the .proto say."""
+"""memory.MemoryService of a running lorestream, asked with nothing but what reflection and the .proto say."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from engram.grpc import memory_pb2 as pb
-from engram.grpc import memory_pb2_grpc
+from lorestream.grpc import memory_pb2 as pb
+from lorestream.grpc import memory_pb2_grpc
 from tests.conftest import HASH
-from tests.processes import EngramProcess, running
+from tests.processes import LorestreamProcess, running
 
 Stub = memory_pb2_grpc.MemoryServiceStub
 
 
 @pytest.fixture(scope="module")
-def engram_hash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngramProcess]:
+def lorestream_hash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LorestreamProcess]:
     """One process for all: every test has agents of its own, or changes nothing."""
-    with running(tmp_path_factory.mktemp("engram"), HASH) as process:
+    with running(tmp_path_factory.mktemp("lorestream"), HASH) as process:
         yield process
 
 
 @pytest.fixture
-def channel(engram_hash: EngramProcess) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(f"127.0.0.1:{engram_hash.grpc_port}") as opened:
+def channel(lorestream_hash: LorestreamProcess) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(f"127.0.0.1:{lorestream_hash.grpc_port}") as opened:
         yield opened
 
 
@@ -45,14 +45,14 @@ def settle(url: str) -> None:
     assert answer.status_code == 200
 
 
-def test_put_get_delete(stub: Stub, engram_hash: EngramProcess) -> None:
+def test_put_get_delete(stub: Stub, lorestream_hash: LorestreamProcess) -> None:
     put = stub.PutMemory(
         pb.PutMemoryRequest(agent_id="npc:a", text="pines in the north", metadata_json='{"tree": "pine"}'),
         timeout=5,
     )
     assert put.success
     stub.PutMemory(pb.PutMemoryRequest(agent_id="npc:a", text="something else"), timeout=5)
-    settle(engram_hash.url)
+    settle(lorestream_hash.url)
     request = pb.GetMemoryRequest(
         agent_id="npc:a", query_text="pines in the north", filters_json='{"tree": "pine"}'
     )
@@ -62,21 +62,23 @@ def test_put_get_delete(stub: Stub, engram_hash: EngramProcess) -> None:
     assert memory.score == pytest.approx(1)
     assert memory.timestamp == int(memory.time)
     assert stub.DeleteMemory(pb.DeleteMemoryRequest(agent_id="npc:a"), timeout=5).success
-    settle(engram_hash.url)
+    settle(lorestream_hash.url)
     assert list(stub.GetMemory(request, timeout=5).memories) == []
 
 
-def test_ttl_0_is_for_ever_and_an_absent_one_the_default(stub: Stub, engram_hash: EngramProcess) -> None:
+def test_ttl_0_is_for_ever_and_an_absent_one_the_default(
+    stub: Stub, lorestream_hash: LorestreamProcess
+) -> None:
     ids = {
         ttl: stub.PutMemory(
             pb.PutMemoryRequest(agent_id="npc:ttl", text=f"ttl {ttl}", ttl_seconds=ttl), timeout=5
         ).id
         for ttl in (None, 0, 90)
     }
-    settle(engram_hash.url)
+    settle(lorestream_hash.url)
     lives: dict[int | None, float | None] = {}
     for ttl, memory_id in ids.items():
-        memory = httpx2.get(f"{engram_hash.url}/v1/memories/{memory_id}?agent_id=npc:ttl").json()
+        memory = httpx2.get(f"{lorestream_hash.url}/v1/memories/{memory_id}?agent_id=npc:ttl").json()
         lives[ttl] = memory["expires_at"] and round(memory["expires_at"] - memory["accepted_at"])
     assert lives == {None: 30 * 86_400, 0: None, 90: 90}
 

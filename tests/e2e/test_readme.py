@@ -1,7 +1,7 @@
-"""Every example of the README that is marked runnable, run as it stands against a real engram and its real model.
+"""Every example of the README that is marked runnable, run as it stands against a real lorestream and its real model.
 
 `<!-- runnable -->` stands before such a block, `<!-- prints -->` before what the block above it prints, where
-… stands for anything. Blocks run in their order, in one engram. The only thing changed is the address, and each
+… stands for anything. Blocks run in their order, in one lorestream. The only thing changed is the address, and each
 shell has the environment activated as the README says. What is not marked names targets of make, which are there.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from engram.client import MemoryClient
+from lorestream.client import MemoryClient
 from tests.luanti.conftest import need
 from tests.luanti.server import SERVER_NAMES, RealServer, wait_until
 from tests.models import models_dir, real_model
@@ -30,7 +30,7 @@ README = ROOT / "README.md"
 ADDRESS = "http://127.0.0.1:8080"
 START = "make up\n"
 ACTIVATE = ". .venv/bin/activate\n"
-INSTALL_MOD = "engram mod install "
+INSTALL_MOD = "lorestream mod install "
 _BLOCK = re.compile(r"<!-- (runnable|prints) -->\n```(\w+)\n(.*?)```\n", re.DOTALL)
 _SHELL = re.compile(r"(?:^|(?<!<!-- runnable -->)\n)```sh\n(.*?)```\n", re.DOTALL)
 
@@ -58,10 +58,10 @@ def examples() -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def engram_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One engram with the real model for the whole README."""
-    model = {"ENGRAM_EMBEDDER__MODEL": str(real_model().directory)}
-    with running(tmp_path_factory.mktemp("engram"), model) as process:
+def lorestream_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One lorestream with the real model for the whole README."""
+    model = {"LORESTREAM_EMBEDDER__MODEL": str(real_model().directory)}
+    with running(tmp_path_factory.mktemp("lorestream"), model) as process:
         yield process.url
 
 
@@ -76,20 +76,22 @@ def test_every_way_of_use_has_an_example_and_every_mark_is_understood():
     [example for example in examples() if example.language != "lua" and example.code != START],
     ids=lambda example: f"{example.language}-{example.number}",
 )
-def test_examples_run_and_print_what_they_say(example: Example, engram_url: str, tmp_path: Path):
+def test_examples_run_and_print_what_they_say(example: Example, lorestream_url: str, tmp_path: Path):
     (tmp_path / ".venv").symlink_to(sys.prefix)
     world = tmp_path / ".minetest" / "worlds" / "MYWORLD"
     world.mkdir(parents=True)
     (world / "world.mt").write_text("gameid = minetest_game\n")
     (tmp_path / ".minetest" / "minetest.conf").touch()
-    code = example.code.replace(ADDRESS, engram_url)
+    code = example.code.replace(ADDRESS, lorestream_url)
     if example.language == "sh":
         command = ["bash", "-euo", "pipefail", "-c", ACTIVATE + code]
     else:
         command = [sys.executable, "-W", "error", "-c", code]
     answer = subprocess.run(
         command,
-        env=clean_environment(ENGRAM_URL=engram_url, COLUMNS="200", HOME=str(tmp_path), PATH="/usr/bin:/bin"),
+        env=clean_environment(
+            LORESTREAM_URL=lorestream_url, COLUMNS="200", HOME=str(tmp_path), PATH="/usr/bin:/bin"
+        ),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -100,8 +102,8 @@ def test_examples_run_and_print_what_they_say(example: Example, engram_url: str,
     wanted = ".*".join(re.escape(part) for part in example.prints.split("…"))
     assert re.search(wanted, answer.stdout, re.DOTALL), answer.stdout
     if example.code.startswith(INSTALL_MOD):
-        assert "\n    secure.http_mods = engram\n" in answer.stdout
-        assert (world / "worldmods" / "engram" / "init.lua").is_file()
+        assert "\n    secure.http_mods = lorestream\n" in answer.stdout
+        assert (world / "worldmods" / "lorestream" / "init.lua").is_file()
 
 
 def test_the_start_of_the_readme_starts_and_ctrl_c_stops_it(tmp_path: Path):
@@ -115,7 +117,7 @@ def test_the_start_of_the_readme_starts_and_ctrl_c_stops_it(tmp_path: Path):
     with output.open("wb") as log:
         make = subprocess.Popen(
             [*_make(START), f"PORT={port}"],
-            env=clean_environment(ENGRAM_DATA_DIR=str(data), ENGRAM_GRPC_PORT=str(free_port())),
+            env=clean_environment(LORESTREAM_DATA_DIR=str(data), LORESTREAM_GRPC_PORT=str(free_port())),
             cwd=ROOT,
             stdout=log,
             stderr=log,
@@ -127,7 +129,7 @@ def test_the_start_of_the_readme_starts_and_ctrl_c_stops_it(tmp_path: Path):
         page = subprocess.run(
             ["curl", "-fsS", f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=False
         )
-        assert "Engram" in page.stdout, page.stderr
+        assert "Lorestream" in page.stdout, page.stderr
         assert (data / "log.sqlite3").is_file()
         os.killpg(make.pid, signal.SIGINT)
         make.wait(30)
@@ -165,7 +167,7 @@ def test_what_is_not_run_names_targets_of_make():
         planned = subprocess.run(
             [*_make(line), "--dry-run"],
             # Recipes that call make run even so: that of the model finds it prepared.
-            env=clean_environment(ENGRAM_DATA_DIR=str(models_dir())),
+            env=clean_environment(LORESTREAM_DATA_DIR=str(models_dir())),
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -176,17 +178,17 @@ def test_what_is_not_run_names_targets_of_make():
 
 
 @pytest.mark.luanti
-def test_the_mod_of_the_readme_asks_in_a_real_server(engram_url: str, tmp_path: Path):
+def test_the_mod_of_the_readme_asks_in_a_real_server(lorestream_url: str, tmp_path: Path):
     need(SERVER_NAMES)
     (code,) = (example.code for example in examples() if example.language == "lua")
     mod = tmp_path / "bakery"
     mod.mkdir()
-    (mod / "mod.conf").write_text("name = bakery\ndepends = engram\n")
+    (mod / "mod.conf").write_text("name = bakery\ndepends = lorestream\n")
     (mod / "init.lua").write_text(code)
-    server = RealServer(tmp_path / "server", engram_url, mods=(mod,))
+    server = RealServer(tmp_path / "server", lorestream_url, mods=(mod,))
     try:
         server.start()
-        with MemoryClient(engram_url) as memories:
+        with MemoryClient(lorestream_url) as memories:
             wait_until(lambda: memories.recent("npc:baker").total == 1, what="the baker's memory")
         heard = server.lua(
             "core.chat_send_player = function(_, text) done(text) end "

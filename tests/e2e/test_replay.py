@@ -16,18 +16,18 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from engram import settings
-from engram.adapters.edge_catalogue import EdgeCatalogue
-from engram.catalogue import Model
-from engram.cli.app import app
-from engram.errors import EngramError
-from engram.wiring import open_runtime
+from lorestream import settings
+from lorestream.adapters.edge_catalogue import EdgeCatalogue
+from lorestream.catalogue import Model
+from lorestream.cli.app import app
+from lorestream.errors import LorestreamError
+from lorestream.wiring import open_runtime
 from tests.alike import compare
 from tests.conftest import HASH
 from tests.freshness import Freshness
 from tests.live import PATIENCE_S, Asking, LiveQueries, LiveWrites, ask_all, event, play, send
 from tests.parts import working
-from tests.processes import EngramProcess, clean_environment, running
+from tests.processes import LorestreamProcess, clean_environment, running
 
 FIRST = "agent_memories"
 OTHER_DIM = 96
@@ -36,15 +36,15 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def engram(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `engram ARGUMENTS` in this process, which has to end with `code`; returns what it printed."""
+def lorestream(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `lorestream ARGUMENTS` in this process, which has to end with `code`; returns what it printed."""
     for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
 
     def run(*arguments: str, url: str, code: int = 0) -> str:
-        ended = CliRunner().invoke(app, arguments, env={"ENGRAM_URL": url})
+        ended = CliRunner().invoke(app, arguments, env={"LORESTREAM_URL": url})
         assert ended.exit_code == code, (ended.output, ended.exception)
-        said = str(ended.exception) if isinstance(ended.exception, EngramError) else ""
+        said = str(ended.exception) if isinstance(ended.exception, LorestreamError) else ""
         return ended.stdout + said + (ended.stderr if code else "")
 
     return run
@@ -62,7 +62,7 @@ def reports(url: str, task: str, **arguments: object) -> Iterator[dict[str, Any]
                 yield json.loads(line)
 
 
-def killed_while_replaying(process: EngramProcess, to: str, told: int, **arguments: object) -> None:
+def killed_while_replaying(process: LorestreamProcess, to: str, told: int, **arguments: object) -> None:
     """Kill it when the replay has told so many things, and start it again."""
     with contextlib.suppress(httpx2.TransportError):
         for number, report in enumerate(reports(process.url, "replay", to=to, **arguments), start=1):
@@ -92,7 +92,7 @@ def turned_under_queries(url: str, turn: Callable[[str], None], count: int) -> N
 
 
 async def compared(data: Path, names: Sequence[str]) -> int:
-    """Open what a stopped engram has left, let its workers come to the end of the log, and compare."""
+    """Open what a stopped lorestream has left, let its workers come to the end of the log, and compare."""
     chosen = settings.load(data_dir=data, embedder={"kind": "hash"})
     async with open_runtime(chosen) as runtime, working(runtime):
         return await compare(runtime, names)
@@ -105,8 +105,8 @@ async def compared(data: Path, names: Sequence[str]) -> int:
         pytest.param(200_000, False, marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
     ],
 )
-def test_built_anew_under_load(tmp_path: Path, engram: Run, count: int, at_once: bool) -> None:
-    data = tmp_path / "engram"
+def test_built_anew_under_load(tmp_path: Path, lorestream: Run, count: int, at_once: bool) -> None:
+    data = tmp_path / "lorestream"
     with running(data, HASH) as process:
         url = process.url
 
@@ -127,20 +127,20 @@ def test_built_anew_under_load(tmp_path: Path, engram: Run, count: int, at_once:
             resumed = time.monotonic()
             with ThreadPoolExecutor(1) as pool:  # two at once do each other no harm
                 same = pool.submit(replay_same) if at_once else None
-                outcome = json.loads(engram("replay", "--to", "other", "--json", url=url))
+                outcome = json.loads(lorestream("replay", "--to", "other", "--json", url=url))
                 ended = time.monotonic()
             second = same.result() if same else replay_same()
             assert (outcome["gate"], outcome["reasons"]) == ("passed", [])
             assert (outcome["model"], outcome["behind"]) == (f"hash-v1-{OTHER_DIM}", 0)
             assert (second["gate"], second["recall_at_10"]) == ("passed", 1.0)
             turned_under_queries(url, turn, 1000)
-            engram("alias", "swap", "other", url=url)
-            engram("alias", "rollback", url=url)
+            lorestream("alias", "swap", "other", url=url)
+            lorestream("alias", "rollback", url=url)
         assert live.wrong == []
         assert fresh.stale == []
         assert fresh.finished > 10
         assert writes.accepted > 0
-        listed = json.loads(engram("alias", "list", "--json", url=url))["collections"]
+        listed = json.loads(lorestream("alias", "list", "--json", url=url))["collections"]
         states = [(one["name"], one["searched"], one["whole"]) for one in listed]
         assert states == [(FIRST, True, True), ("other", False, True), ("same", False, True)]
         process.stop()
@@ -156,28 +156,28 @@ def test_built_anew_under_load(tmp_path: Path, engram: Run, count: int, at_once:
 
 
 async def leave_one_half(data: Path) -> None:
-    """A collection whose replay was broken off, in the directory of an engram that does not run."""
+    """A collection whose replay was broken off, in the directory of a lorestream that does not run."""
     catalogue = EdgeCatalogue(data / "store", FIRST)
     await catalogue.first(Model("hash-v1-384", 384))
     await catalogue.make("half", Model("hash-v1-384", 384, "hash"), "run")
     await catalogue.close_all()
 
 
-def test_what_would_do_harm_is_refused_and_changes_nothing(tmp_path: Path, engram: Run) -> None:
-    asyncio.run(leave_one_half(tmp_path / "engram"))
-    with running(tmp_path / "engram", HASH) as process:
+def test_what_would_do_harm_is_refused_and_changes_nothing(tmp_path: Path, lorestream: Run) -> None:
+    asyncio.run(leave_one_half(tmp_path / "lorestream"))
+    with running(tmp_path / "lorestream", HASH) as process:
         url = process.url
         with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
             send(client, [event(number) | {"ttl": 0} for number in range(480)], wait=True)
         answers = ask_all(url)
 
         def collections() -> list[tuple[str, bool, bool, int]]:
-            listed = json.loads(engram("alias", "list", "--json", url=url))["collections"]
+            listed = json.loads(lorestream("alias", "list", "--json", url=url))["collections"]
             return [(one["name"], one["searched"], one["whole"], one["memories"]) for one in listed]
 
         def refused(*arguments: str, code: int = 1) -> str:
             before = [one[:3] for one in collections()]
-            said = engram(*arguments, url=url, code=code)
+            said = lorestream(*arguments, url=url, code=code)
             assert [one[:3] for one in collections()] == before
             return said
 
@@ -189,23 +189,23 @@ def test_what_would_do_harm_is_refused_and_changes_nothing(tmp_path: Path, engra
         assert "dim" in refused("replay", "--to", "x", "--dim", "0", code=2)
         assert f"there is no collection x: there are {FIRST}, half" in refused("alias", "swap", "x")
         assert "is searched already" in refused("alias", "swap", FIRST)
-        assert "not whole: `engram replay --to half`" in refused("alias", "swap", "half")
+        assert "not whole: `lorestream replay --to half`" in refused("alias", "swap", "half")
         assert "0 collections could be meant" in refused("alias", "swap")
         assert "nothing to go back to" in refused("alias", "rollback")
         assert "is searched" in refused("drop", FIRST, "--yes")
         assert "there is no collection x" in refused("drop", "x", "--yes")
         refused("drop", "half", code=2)  # nobody said yes
-        engram("drop", "half", "--dry-run", url=url)
-        engram("drop", "half", "--yes", url=url)
+        lorestream("drop", "half", "--dry-run", url=url)
+        lorestream("drop", "half", "--yes", url=url)
         assert collections() == [(FIRST, True, True, 480)]
 
-        assert '"passed"' in engram("replay", "--to", "half", "--json", url=url)  # the name is free
+        assert '"passed"' in lorestream("replay", "--to", "half", "--json", url=url)  # the name is free
         assert "holds everything already" in refused("replay", "--to", "half")
-        engram("alias", "swap", url=url)
+        lorestream("alias", "swap", url=url)
         assert "searches may still be under way" in refused("drop", FIRST, "--yes")
         assert ask_all(url) == answers
-        engram("cache", "clear", url=url)
-        engram("alias", "rollback", url=url)
+        lorestream("cache", "clear", url=url)
+        lorestream("alias", "rollback", url=url)
         assert ask_all(url) == answers
         assert sorted(collections()) == [(FIRST, True, True, 480), ("half", False, True, 480)]
 

@@ -16,7 +16,7 @@ from tests.freshness import Freshness
 from tests.live import AGENTS, PATIENCE_S, Asking, LiveWrites, ask_all, event, send
 from tests.verbs import begun, ended, run
 
-HASH = {"ENGRAM_EMBEDDER__KIND": "hash", "ENGRAM_LOG__PARTITIONS": "4"}
+HASH = {"LORESTREAM_EMBEDDER__KIND": "hash", "LORESTREAM_LOG__PARTITIONS": "4"}
 EVENTS = 2000
 LATE_ERASED = AGENTS[2]
 

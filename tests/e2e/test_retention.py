@@ -1,4 +1,4 @@
-"""What time and number take away from a real `engram up`."""
+"""What time and number take away from a real `lorestream up`."""
 
 from __future__ import annotations
 
@@ -9,53 +9,55 @@ from typing import Any
 import httpx2
 
 from tests.conftest import HASH
-from tests.processes import EngramProcess, running
+from tests.processes import LorestreamProcess, running
 
-SWEPT_OFTEN = {**HASH, "ENGRAM_SWEEP_INTERVAL_S": "0.1"}
+SWEPT_OFTEN = {**HASH, "LORESTREAM_SWEEP_INTERVAL_S": "0.1"}
 
 
-def send(engram: EngramProcess, first: int, count: int, **fields: Any) -> None:
+def send(lorestream: LorestreamProcess, first: int, count: int, **fields: Any) -> None:
     events = [
         {"agent_id": "npc:a", "text": f"{n}", "time": 1_760_000_000.0 + n, **fields}
         for n in range(first, first + count)
     ]
     answer = httpx2.post(
-        f"{engram.url}/v1/events?wait=indexed&timeout_ms=60000", json={"events": events}, timeout=70
+        f"{lorestream.url}/v1/events?wait=indexed&timeout_ms=60000", json={"events": events}, timeout=70
     )
     assert answer.json()["indexed"]
 
 
-def kept(engram: EngramProcess) -> list[str]:
-    return [one["text"] for one in httpx2.get(f"{engram.url}/v1/agents/npc:a/memories").json()["memories"]]
+def kept(lorestream: LorestreamProcess) -> list[str]:
+    return [
+        one["text"] for one in httpx2.get(f"{lorestream.url}/v1/agents/npc:a/memories").json()["memories"]
+    ]
 
 
-def found(engram: EngramProcess) -> set[str]:
+def found(lorestream: LorestreamProcess) -> set[str]:
     asked = {"agent_id": "npc:a", "query": "which number", "k": 100}
-    answer = httpx2.post(f"{engram.url}/v1/memories/search", json=asked)
+    answer = httpx2.post(f"{lorestream.url}/v1/memories/search", json=asked)
     return {one["text"] for one in answer.json()["memories"]}
 
 
 def test_the_newest_of_an_agent_stay_and_no_cache_knows_the_others(tmp_path: Path) -> None:
-    with running(tmp_path / "data", SWEPT_OFTEN | {"MAX_STORED_MESSAGES": "3"}) as engram:
+    with running(tmp_path / "data", SWEPT_OFTEN | {"MAX_STORED_MESSAGES": "3"}) as lorestream:
         for first in (0, 10):
-            send(engram, first, 10)
+            send(lorestream, first, 10)
             deadline = time.monotonic() + 60
             newest = [str(first + n) for n in (9, 8, 7)]
             # Asked all the while, so that each answer is cached before the next sweep.
-            while kept(engram) != newest or found(engram) != set(newest):
+            while kept(lorestream) != newest or found(lorestream) != set(newest):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
 
 
 def test_what_has_expired_is_gone_at_once_and_swept_later(tmp_path: Path) -> None:
-    with running(tmp_path / "data", SWEPT_OFTEN) as engram:
-        send(engram, 0, 3, ttl=2)
-        send(engram, 3, 2)
+    with running(tmp_path / "data", SWEPT_OFTEN) as lorestream:
+        send(lorestream, 0, 3, ttl=2)
+        send(lorestream, 3, 2)
         deadline = time.monotonic() + 60
-        while found(engram) != {"3", "4"}:
+        while found(lorestream) != {"3", "4"}:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert kept(engram) == ["4", "3"]
-        while '"memories": 3' not in engram.output():
+        assert kept(lorestream) == ["4", "3"]
+        while '"memories": 3' not in lorestream.output():
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -40,11 +40,11 @@ def delete(url: str, memory_id: str) -> None:
 
 
 def test_ids_outlast_a_new_first_key(tmp_path: Path) -> None:
-    with running(tmp_path, {**HASH, "ENGRAM_PLAYER_KEY": "k1:old"}) as process:
+    with running(tmp_path, {**HASH, "LORESTREAM_PLAYER_KEY": "k1:old"}) as process:
         before = send(process.url, "kept", "deleted", "to delete")
         delete(process.url, before["deleted"])
         process.stop()
-    with running(tmp_path, {**HASH, "ENGRAM_PLAYER_KEY": "k2:new,k1:old"}) as process:
+    with running(tmp_path, {**HASH, "LORESTREAM_PLAYER_KEY": "k2:new,k1:old"}) as process:
         assert send(process.url, "kept", "deleted", "to delete") == before
         assert texts(process.url) == ["event kept", "event to delete"]
         after = send(process.url, "later")

@@ -17,7 +17,7 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.services import Service
-from engram.grpc import memory_pb2, memory_pb2_grpc
+from lorestream.grpc import memory_pb2, memory_pb2_grpc
 from tests.brokers import missing_is_skipped
 from tests.processes import clean_environment
 
@@ -29,7 +29,9 @@ PATIENCE_S = 60.0
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One of each, and a worker only where a test runs one."""
     directory = tmp_path_factory.mktemp("services")
-    made = Cluster(directory, gateways=1, workers=1, queries=1, settings={"ENGRAM_EMBEDDER__KIND": "hash"})
+    made = Cluster(
+        directory, gateways=1, workers=1, queries=1, settings={"LORESTREAM_EMBEDDER__KIND": "hash"}
+    )
     with missing_is_skipped():
         for stage in (made.engines, [*made.gateways, *made.queries]):
             for each in [one.spawn() for one in stage]:
@@ -62,7 +64,7 @@ def found(cluster: Cluster, agent: str) -> list[str]:
 def run(cluster: Cluster, *command: str) -> subprocess.CompletedProcess[str]:
     environment = cluster.workers[0].environment
     return subprocess.run(
-        [sys.executable, "-m", "engram.cli", *command],
+        [sys.executable, "-m", "lorestream.cli", *command],
         env=environment,
         capture_output=True,
         text=True,
@@ -100,7 +102,7 @@ def test_those_at_home_in_faust_start_the_same_worker(cluster: Cluster) -> None:
         said, _ = worker.communicate(timeout=PATIENCE_S)
     assert worker.returncode == 0, said
     assert found(cluster, "npc:faust") == ["still here"]
-    assert not (cluster.directory / "engram-data").exists()
+    assert not (cluster.directory / "lorestream-data").exists()
 
 
 def test_each_service_sends_callers_of_the_other_away_by_name(cluster: Cluster) -> None:
@@ -123,20 +125,20 @@ def test_each_service_sends_callers_of_the_other_away_by_name(cluster: Cluster) 
 
 @pytest.mark.parametrize(
     ("arguments", "instead"),
-    [(["tail"], "`engram recent AGENT`"), (["dlq", "ls"], "ENGRAM_LOG__BOOTSTRAP=")],
+    [(["tail"], "`lorestream recent AGENT`"), (["dlq", "ls"], "LORESTREAM_LOG__BOOTSTRAP=")],
     ids=["tail", "care"],
 )
 def test_a_verb_that_no_service_serves_says_what_to_do(
     cluster: Cluster, tmp_path: Path, arguments: list[str], instead: str
 ) -> None:
     url = cluster.gateways[0].url
-    environment = clean_environment(ENGRAM_URL=url, ENGRAM_DATA_DIR=str(tmp_path))
-    command = [sys.executable, "-m", "engram.cli", *arguments]
+    environment = clean_environment(LORESTREAM_URL=url, LORESTREAM_DATA_DIR=str(tmp_path))
+    command = [sys.executable, "-m", "lorestream.cli", *arguments]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"engram: the service at {url} ")
+    assert done.stderr.startswith(f"lorestream: the service at {url} ")
     assert instead in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -166,11 +168,11 @@ def test_the_worker_says_how_it_is_doing(cluster: Cluster) -> None:
         assert search(cluster, "npc:told", after=token, wait_ms=30_000)["fresh"] is True
         metrics = httpx2.get(f"{worker.url}/metrics", timeout=5).text
         for name in (
-            "engram_event_visible_seconds_count",
-            'engram_stage_duration_seconds_count{stage="upsert"}',
-            "engram_batch_size_count",
-            "engram_consumer_lag_records",
-            "engram_rebalances_total",
+            "lorestream_event_visible_seconds_count",
+            'lorestream_stage_duration_seconds_count{stage="upsert"}',
+            "lorestream_batch_size_count",
+            "lorestream_consumer_lag_records",
+            "lorestream_rebalances_total",
         ):
             assert f"\n{name} " in metrics
         priorities = [os.getpriority(os.PRIO_PROCESS, each.pid) for each in (worker, cluster.queries[0])]
@@ -189,29 +191,33 @@ def test_the_doctor_looks_at_every_server(cluster: Cluster) -> None:
     assert verdicts["redis"] in {"ok", "warning"}
 
     away = dict(cluster.workers[0].environment)
-    away |= {"ENGRAM_LOG__BOOTSTRAP": "127.0.0.1:1", "ENGRAM_STORE__URL": "http://127.0.0.1:1"}
-    away |= {"ENGRAM_STORE__GRPC_PORT": "1", "ENGRAM_CACHE__URL": "redis://127.0.0.1:1/0"}
-    away.pop("ENGRAM_PLAYER_KEY_FILE")
-    command = [sys.executable, "-m", "engram.cli", "doctor", "--json"]
+    away |= {"LORESTREAM_LOG__BOOTSTRAP": "127.0.0.1:1", "LORESTREAM_STORE__URL": "http://127.0.0.1:1"}
+    away |= {"LORESTREAM_STORE__GRPC_PORT": "1", "LORESTREAM_CACHE__URL": "redis://127.0.0.1:1/0"}
+    away.pop("LORESTREAM_PLAYER_KEY_FILE")
+    command = [sys.executable, "-m", "lorestream.cli", "doctor", "--json"]
     done = subprocess.run(command, env=away, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 3
     failed = {
         check["name"]: check for check in json.loads(done.stdout)["checks"] if check["verdict"] == "failed"
     }
     assert {"kafka", "qdrant", "redis", "player key"} <= set(failed)
-    assert "ENGRAM_LOG__BOOTSTRAP" in failed["kafka"]["fix"]
+    assert "LORESTREAM_LOG__BOOTSTRAP" in failed["kafka"]["fix"]
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"ENGRAM_LOG__RETENTION_DAYS": "7"}, "retention.ms"),
-        ({"ENGRAM_EMBEDDER__DIM": "128"}, "filled by"),
+        ({"LORESTREAM_LOG__RETENTION_DAYS": "7"}, "retention.ms"),
+        ({"LORESTREAM_EMBEDDER__DIM": "128"}, "filled by"),
         (
-            {"ENGRAM_STORE__KIND": "edge", "ENGRAM_STORE__URL": None, "ENGRAM_STORE__GRPC_PORT": None},
-            "ENGRAM_STORE__URL",
+            {
+                "LORESTREAM_STORE__KIND": "edge",
+                "LORESTREAM_STORE__URL": None,
+                "LORESTREAM_STORE__GRPC_PORT": None,
+            },
+            "LORESTREAM_STORE__URL",
         ),
-        ({"ENGRAM_CACHE__KIND": "local", "ENGRAM_CACHE__URL": None}, "ENGRAM_CACHE__URL"),
+        ({"LORESTREAM_CACHE__KIND": "local", "LORESTREAM_CACHE__URL": None}, "LORESTREAM_CACHE__URL"),
     ],
 )
 def test_what_does_not_fit_is_refused_at_start_in_one_line(
@@ -222,13 +228,13 @@ def test_what_does_not_fit_is_refused_at_start_in_one_line(
         environment.pop(name, None)
         if value is not None:
             environment[name] = value
-    command = [sys.executable, "-m", "engram.cli", "worker", "--metrics-port", "0"]
+    command = [sys.executable, "-m", "lorestream.cli", "worker", "--metrics-port", "0"]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("engram: ")
+    assert last.startswith("lorestream: ")
     assert said in last
     assert "Traceback" not in done.stderr
 
@@ -245,9 +251,9 @@ def test_with_a_key_file_both_services_know_their_callers(cluster: Cluster, tmp_
     assert made.returncode == 0, made.stderr
     key = made.stdout.strip()
     query = Service("query-keys", tmp_path, cluster.queries[0].environment, "query")
-    query.environment["ENGRAM_API_KEYS_FILE"] = file
+    query.environment["LORESTREAM_API_KEYS_FILE"] = file
     gateway = Service("gateway-keys", tmp_path, cluster.gateways[0].environment, "gateway")
-    gateway.environment["ENGRAM_API_KEYS_FILE"] = file
+    gateway.environment["LORESTREAM_API_KEYS_FILE"] = file
     with query, gateway:
         asked = {"agent_id": "npc:burst", "query": "one"}
         for headers, status in (({}, 401), ({"Authorization": f"Bearer {key}"}, 200)):

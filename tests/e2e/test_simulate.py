@@ -1,4 +1,4 @@
-"""`engram simulate` as a user runs it: against a real engram, one that dies meanwhile, and none at all."""
+"""`lorestream simulate` as a user runs it: against a real lorestream, one that dies meanwhile, and none at all."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 import httpx2
 import pytest
 
-from engram.identity import memory_id
+from lorestream.identity import memory_id
 from producers.simulation import Plan, events
 from tests.conftest import HASH
-from tests.processes import EngramProcess, clean_environment, free_port, running
+from tests.processes import LorestreamProcess, clean_environment, free_port, running
 
 SMALL = ("--servers", "3", "--agents", "20", "--rate", "200", "--seconds", "2")
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "engram.cli", "simulate", *arguments]
+    return [sys.executable, "-m", "lorestream.cli", "simulate", *arguments]
 
 
 def simulate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -38,9 +38,9 @@ def simulate(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(scope="module")
-def engram_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One real engram for the tests that kill nothing; each has a seed of its own."""
-    with running(tmp_path_factory.mktemp("engram"), HASH) as process:
+def lorestream_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One real lorestream for the tests that kill nothing; each has a seed of its own."""
+    with running(tmp_path_factory.mktemp("lorestream"), HASH) as process:
         yield process.url
 
 
@@ -76,9 +76,9 @@ def lines(ledger: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ledger.read_text().splitlines()]
 
 
-def test_the_store_holds_exactly_the_ledger_although_engram_was_killed_twice(tmp_path: Path) -> None:
+def test_the_store_holds_exactly_the_ledger_although_lorestream_was_killed_twice(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
-    process = EngramProcess(tmp_path / "data", HASH)
+    process = LorestreamProcess(tmp_path / "data", HASH)
     process.start()
     shape = ("--servers", "5", "--agents", "40", "--rate", "400", "--seconds", "12", "--seed", "11")
     faults = ("--resend", "0.05", "--moves", "0.02", "--drain", "60", "--wait-indexed", "60")
@@ -117,9 +117,9 @@ def test_the_store_holds_exactly_the_ledger_although_engram_was_killed_twice(tmp
         assert one["memory_id"] == memory_id("default", one["server"], one["agent_id"], one["id"])
 
 
-def test_the_json_report_names_every_figure(engram_url: str) -> None:
+def test_the_json_report_names_every_figure(lorestream_url: str) -> None:
     options = ("--seed", "1", "--queries", "20", "--resend", "0.05", "--wait-indexed", "30", "--json")
-    answer = simulate(*SMALL, *options, ENGRAM_URL=engram_url)
+    answer = simulate(*SMALL, *options, LORESTREAM_URL=lorestream_url)
     assert (answer.returncode, answer.stderr) == (0, "")
     report = json.loads(answer.stdout)
     assert set(report) == {
@@ -158,28 +158,28 @@ def test_the_json_report_names_every_figure(engram_url: str) -> None:
     assert report["backlog"]["left"] == 0
 
 
-def test_people_get_a_table(engram_url: str) -> None:
-    answer = simulate(*SMALL, "--seed", "2", "--wait-indexed", "30", "--url", engram_url)
+def test_people_get_a_table(lorestream_url: str) -> None:
+    answer = simulate(*SMALL, "--seed", "2", "--wait-indexed", "30", "--url", lorestream_url)
     assert answer.returncode == 0
     for words in ("400 events, 200.0/s", "all findable", "p999", "flush wait"):
         assert words in answer.stdout
     assert answer.stderr == ""
 
 
-def test_the_same_load_again_doubles_nothing(engram_url: str, tmp_path: Path) -> None:
+def test_the_same_load_again_doubles_nothing(lorestream_url: str, tmp_path: Path) -> None:
     ledgers = [tmp_path / "first", tmp_path / "second"]
     for ledger in ledgers:
         options = ("--seed", "3", "--wait-indexed", "30", "--ledger", str(ledger))
-        assert simulate(*SMALL, *options, "--url", engram_url).returncode == 0
+        assert simulate(*SMALL, *options, "--url", lorestream_url).returncode == 0
     first, second = (sorted(one["memory_id"] for one in lines(ledger)) for ledger in ledgers)
     assert first == second
-    ids = [memory for _, memory, _ in stored(engram_url)]
+    ids = [memory for _, memory, _ in stored(lorestream_url)]
     assert len(ids) == len(set(ids))
     assert set(first) <= set(ids)
 
 
 def test_lost_events_end_with_1_unless_loss_is_allowed(tmp_path: Path) -> None:
-    gone = EngramProcess(tmp_path / "data", HASH)
+    gone = LorestreamProcess(tmp_path / "data", HASH)
     for allowed, code in (((), 1), (("--allow-loss",), 0)):
         gone.start()
         ledger = tmp_path / f"ledger-{code}"
@@ -195,11 +195,11 @@ def test_lost_events_end_with_1_unless_loss_is_allowed(tmp_path: Path) -> None:
         assert report["complete"] is False
 
 
-def test_ctrl_c_ends_with_the_figures_so_far(engram_url: str, tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_the_figures_so_far(lorestream_url: str, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     shape = ("--rate", "200", "--seconds", "600", "--seed", "4", "--ledger", str(ledger))
     load = subprocess.Popen(
-        command("--url", engram_url, *shape, "--json", "--allow-loss"),
+        command("--url", lorestream_url, *shape, "--json", "--allow-loss"),
         env=clean_environment(),
         stdout=subprocess.PIPE,
         text=True,
@@ -213,15 +213,15 @@ def test_ctrl_c_ends_with_the_figures_so_far(engram_url: str, tmp_path: Path) ->
     assert 0 < report["events"]["accepted"] <= report["events"]["scheduled"] < 12_000
 
 
-def test_without_an_engram_one_line_says_what_to_do() -> None:
+def test_without_an_lorestream_one_line_says_what_to_do() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     answer = simulate(*SMALL, "--url", url)
     assert (answer.returncode, answer.stdout) == (1, "")
-    assert answer.stderr == f"engram: no engram at {url}: start one with `engram up`\n"
+    assert answer.stderr == f"lorestream: no lorestream at {url}: start one with `lorestream up`\n"
 
 
 def test_a_dry_run_says_what_would_be_sent_and_sends_nothing() -> None:
-    answer = simulate(*SMALL, "--dry-run", "--json", ENGRAM_URL=f"http://127.0.0.1:{free_port()}")
+    answer = simulate(*SMALL, "--dry-run", "--json", LORESTREAM_URL=f"http://127.0.0.1:{free_port()}")
     assert answer.returncode == 0
     told = json.loads(answer.stdout)
     assert told["events"] == sum(server["events"] for server in told["servers"]) == 400
@@ -249,14 +249,14 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in answer.stderr
 
 
-def test_a_ledger_that_cannot_be_written_is_said_at_once(engram_url: str, tmp_path: Path) -> None:
-    answer = simulate(*SMALL, "--url", engram_url, "--ledger", str(tmp_path / "no" / "file"))
+def test_a_ledger_that_cannot_be_written_is_said_at_once(lorestream_url: str, tmp_path: Path) -> None:
+    answer = simulate(*SMALL, "--url", lorestream_url, "--ledger", str(tmp_path / "no" / "file"))
     assert answer.returncode == 1
-    assert answer.stderr.startswith("engram: --ledger: cannot write")
+    assert answer.stderr.startswith("lorestream: --ledger: cannot write")
     assert "Traceback" not in answer.stderr
 
 
 def test_help_teaches_with_examples() -> None:
     answer = simulate("--help")
     assert answer.returncode == 0
-    assert answer.stdout.count(" engram simulate --") >= 4
+    assert answer.stdout.count(" lorestream simulate --") >= 4

@@ -1,4 +1,4 @@
-"""`engram snapshot` and `engram restore` around a real `engram up`."""
+"""`lorestream snapshot` and `lorestream restore` around a real `lorestream up`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import Any
 import httpx2
 
 from tests.conftest import HASH
-from tests.processes import EngramProcess, clean_environment, running
+from tests.processes import LorestreamProcess, clean_environment, running
 
 NAMES = [f"npc:{n}" for n in range(5)]
 
 
 def verb(*words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     ended = subprocess.run(
-        [sys.executable, "-m", "engram.cli", *words],
+        [sys.executable, "-m", "lorestream.cli", *words],
         env=clean_environment(**{**HASH, **environment}),
         capture_output=True,
         text=True,
@@ -33,8 +33,8 @@ def verb(*words: str, code: int = 0, **environment: str) -> subprocess.Completed
     return ended
 
 
-def snapshot(engram: EngramProcess, *options: str) -> dict[str, Any]:
-    return json.loads(verb("snapshot", "--json", "--url", engram.url, *options).stdout)
+def snapshot(lorestream: LorestreamProcess, *options: str) -> dict[str, Any]:
+    return json.loads(verb("snapshot", "--json", "--url", lorestream.url, *options).stdout)
 
 
 def refusal(*words: str, **environment: str) -> str:
@@ -44,7 +44,7 @@ def refusal(*words: str, **environment: str) -> str:
     return line
 
 
-def send(engram: EngramProcess, first: int, count: int, *, wait: bool = True) -> list[str]:
+def send(lorestream: LorestreamProcess, first: int, count: int, *, wait: bool = True) -> list[str]:
     events = [
         {
             "id": f"e{n}",
@@ -57,16 +57,16 @@ def send(engram: EngramProcess, first: int, count: int, *, wait: bool = True) ->
         for n in range(first, first + count)
     ]
     query = "?wait=indexed&timeout_ms=60000" if wait else ""
-    answer = httpx2.post(f"{engram.url}/v1/events{query}", json={"events": events}, timeout=70)
+    answer = httpx2.post(f"{lorestream.url}/v1/events{query}", json={"events": events}, timeout=70)
     assert answer.status_code in {200, 202}, answer.text
     assert not wait or answer.json()["indexed"]
     return answer.json()["ids"]
 
 
-def questions(engram: EngramProcess) -> list[Any]:
+def questions(lorestream: LorestreamProcess) -> list[Any]:
     """The same queries, and all that can be read: without what time changes."""
     answers: list[Any] = []
-    with httpx2.Client(base_url=engram.url, timeout=60) as client:
+    with httpx2.Client(base_url=lorestream.url, timeout=60) as client:
         for name in NAMES:
             for asked in (
                 {"query": "event number 7 near the mill", "k": 10},
@@ -85,24 +85,24 @@ def questions(engram: EngramProcess) -> list[Any]:
     return answers
 
 
-def indexed(engram: EngramProcess) -> None:
+def indexed(lorestream: LorestreamProcess) -> None:
     """Everything in its log can be found: a write behind all others is."""
     event = {"agent_id": "last", "text": "last"}
     answer = httpx2.post(
-        f"{engram.url}/v1/events?wait=indexed&timeout_ms=60000", json={"events": [event]}, timeout=70
+        f"{lorestream.url}/v1/events?wait=indexed&timeout_ms=60000", json={"events": [event]}, timeout=70
     )
     assert answer.json()["indexed"]
 
 
-def total(engram: EngramProcess, name: str) -> int:
-    return httpx2.get(f"{engram.url}/v1/agents/{name}/memories").json()["total"]
+def total(lorestream: LorestreamProcess, name: str) -> int:
+    return httpx2.get(f"{lorestream.url}/v1/agents/{name}/memories").json()["total"]
 
 
-def every_text(engram: EngramProcess, name: str) -> list[str]:
+def every_text(lorestream: LorestreamProcess, name: str) -> list[str]:
     texts: list[str] = []
     params: dict[str, Any] = {"limit": 1000}
     while True:
-        page = httpx2.get(f"{engram.url}/v1/agents/{name}/memories", params=params).json()
+        page = httpx2.get(f"{lorestream.url}/v1/agents/{name}/memories", params=params).json()
         texts += [memory["text"] for memory in page["memories"]]
         if not page.get("next_cursor"):
             return texts
@@ -117,15 +117,15 @@ def contents(directory: Path) -> Mapping[str, bytes | None]:
 
 
 def test_what_is_restored_answers_the_same_without_the_old_files(tmp_path: Path) -> None:
-    with running(tmp_path / "old", HASH) as engram:
-        ids = send(engram, 0, 60)
-        httpx2.delete(f"{engram.url}/v1/memories/{ids[1]}", params={"agent_id": NAMES[1]})
-        erased = httpx2.delete(f"{engram.url}/v1/agents/{NAMES[4]}").json()["erasure_id"]
-        indexed(engram)
-        expected = questions(engram)
-        taken = snapshot(engram)
-        send(engram, 60, 10)
-        engram.kill()
+    with running(tmp_path / "old", HASH) as lorestream:
+        ids = send(lorestream, 0, 60)
+        httpx2.delete(f"{lorestream.url}/v1/memories/{ids[1]}", params={"agent_id": NAMES[1]})
+        erased = httpx2.delete(f"{lorestream.url}/v1/agents/{NAMES[4]}").json()["erasure_id"]
+        indexed(lorestream)
+        expected = questions(lorestream)
+        taken = snapshot(lorestream)
+        send(lorestream, 60, 10)
+        lorestream.kill()
     lying = Path(taken["snapshot"])
     assert lying.parent == tmp_path / "old" / "snapshots"
     shutil.move(lying, tmp_path / "kept")
@@ -133,19 +133,19 @@ def test_what_is_restored_answers_the_same_without_the_old_files(tmp_path: Path)
 
     ended = verb("restore", str(tmp_path / "kept"), "--data", str(tmp_path / "new"))
     assert ended.stdout.strip() == str(tmp_path / "new")
-    with running(tmp_path / "new", HASH) as engram:
-        assert questions(engram) == expected
+    with running(tmp_path / "new", HASH) as lorestream:
+        assert questions(lorestream) == expected
         # The same ids make no second memory, what was deleted stays deleted, and the erasure is known.
-        send(engram, 0, 60)
-        assert total(engram, NAMES[0]) == 12
-        assert total(engram, NAMES[1]) == 11
-        assert httpx2.get(f"{engram.url}/v1/erasures/{erased}").json()["state"] == "done"
+        send(lorestream, 0, 60)
+        assert total(lorestream, NAMES[0]) == 12
+        assert total(lorestream, NAMES[1]) == 11
+        assert httpx2.get(f"{lorestream.url}/v1/erasures/{erased}").json()["state"] == "done"
 
 
 def test_a_snapshot_taken_under_writes_and_reads(tmp_path: Path) -> None:
     """All that was accepted before it was asked for is in it, and nothing half."""
-    with running(tmp_path / "old", HASH) as engram:
-        send(engram, 0, 50)
+    with running(tmp_path / "old", HASH) as lorestream:
+        send(lorestream, 0, 50)
         enough = threading.Event()
         wrong: list[object] = []
 
@@ -167,14 +167,16 @@ def test_a_snapshot_taken_under_writes_and_reads(tmp_path: Path) -> None:
 
         def ask(_: int) -> None:
             answer = httpx2.post(
-                f"{engram.url}/v1/memories/search", json={"agent_id": NAMES[0], "query": "mill"}, timeout=60
+                f"{lorestream.url}/v1/memories/search",
+                json={"agent_id": NAMES[0], "query": "mill"},
+                timeout=60,
             )
             assert answer.status_code == 200
             assert len(answer.json()["memories"]) == 5
 
-        threads = [busy(lambda n: send(engram, 1000 + 20 * n, 20, wait=False)), busy(ask)]
+        threads = [busy(lambda n: send(lorestream, 1000 + 20 * n, 20, wait=False)), busy(ask)]
         try:
-            taken = [snapshot(engram, "--to", str(tmp_path / f"kept{n}")) for n in range(3)]
+            taken = [snapshot(lorestream, "--to", str(tmp_path / f"kept{n}")) for n in range(3)]
         finally:
             enough.set()
             for thread in threads:
@@ -182,9 +184,9 @@ def test_a_snapshot_taken_under_writes_and_reads(tmp_path: Path) -> None:
         assert wrong == []
     second = taken[1]
     verb("restore", second["snapshot"], "--data", str(tmp_path / "new"))
-    with running(tmp_path / "new", HASH) as engram:
-        indexed(engram)
-        numbers = sorted(int(text.split()[2]) for name in NAMES for text in every_text(engram, name))
+    with running(tmp_path / "new", HASH) as lorestream:
+        indexed(lorestream)
+        numbers = sorted(int(text.split()[2]) for name in NAMES for text in every_text(lorestream, name))
     assert numbers[:50] == list(range(50))
     # Behind them a beginning of what was sent, without a gap.
     later = numbers[50:]
@@ -194,15 +196,15 @@ def test_a_snapshot_taken_under_writes_and_reads(tmp_path: Path) -> None:
 
 def test_what_cannot_be_restored_leaves_everything_as_it_was(tmp_path: Path) -> None:
     kept, data = tmp_path / "kept", tmp_path / "new"
-    with running(tmp_path / "old", HASH) as engram:
-        send(engram, 0, 5)
-        snapshot(engram, "--to", str(kept))
-        ended = verb("snapshot", "--url", engram.url, "--to", str(kept), code=1)
+    with running(tmp_path / "old", HASH) as lorestream:
+        send(lorestream, 0, 5)
+        snapshot(lorestream, "--to", str(kept))
+        ended = verb("snapshot", "--url", lorestream.url, "--to", str(kept), code=1)
         assert "there already" in ended.stderr
-        before = contents(engram.data / "store")
-        line = refusal(str(kept), "--data", str(engram.data))
+        before = contents(lorestream.data / "store")
+        line = refusal(str(kept), "--data", str(lorestream.data))
         assert "not empty" in line or "in use" in line
-        assert contents(engram.data / "store") == before
+        assert contents(lorestream.data / "store") == before
     log = (kept / "log.sqlite3").read_bytes()
     (kept / "log.sqlite3").write_bytes(log[:-1])
     assert "damaged" in refusal(str(kept), "--data", str(data))
@@ -213,14 +215,14 @@ def test_what_cannot_be_restored_leaves_everything_as_it_was(tmp_path: Path) -> 
 
 
 def test_what_was_forgotten_since_is_forgotten_again(tmp_path: Path) -> None:
-    with running(tmp_path / "old", HASH) as engram:
-        ids = send(engram, 0, 30)
-        snapshot(engram, "--to", str(tmp_path / "kept"))
-        httpx2.delete(f"{engram.url}/v1/memories/{ids[2]}", params={"agent_id": NAMES[2]})
-        erased = httpx2.delete(f"{engram.url}/v1/players/Wilhelmina").json()["erasure_id"]
-        indexed(engram)
-        expected = questions(engram)
-        engram.kill()  # what is in its write-ahead log counts
+    with running(tmp_path / "old", HASH) as lorestream:
+        ids = send(lorestream, 0, 30)
+        snapshot(lorestream, "--to", str(tmp_path / "kept"))
+        httpx2.delete(f"{lorestream.url}/v1/memories/{ids[2]}", params={"agent_id": NAMES[2]})
+        erased = httpx2.delete(f"{lorestream.url}/v1/players/Wilhelmina").json()["erasure_id"]
+        indexed(lorestream)
+        expected = questions(lorestream)
+        lorestream.kill()  # what is in its write-ahead log counts
     new = str(tmp_path / "new")
     line = refusal(str(tmp_path / "kept"), "--data", new, "--ledger-from", str(tmp_path))
     assert "--ledger-from" in line
@@ -228,22 +230,22 @@ def test_what_was_forgotten_since_is_forgotten_again(tmp_path: Path) -> None:
         "restore", str(tmp_path / "kept"), "--data", new, "--ledger-from", str(tmp_path / "old"), "--json"
     )
     assert json.loads(outcome.stdout)["forgotten"] == 2
-    with running(tmp_path / "new", HASH) as engram:
-        assert questions(engram) == expected
-        send(engram, 2, 1)  # what was deleted stays so; what was erased may have a new life
-        assert questions(engram) == expected
-        assert httpx2.get(f"{engram.url}/v1/erasures/{erased}").json()["state"] == "done"
+    with running(tmp_path / "new", HASH) as lorestream:
+        assert questions(lorestream) == expected
+        send(lorestream, 2, 1)  # what was deleted stays so; what was erased may have a new life
+        assert questions(lorestream) == expected
+        assert httpx2.get(f"{lorestream.url}/v1/erasures/{erased}").json()["state"] == "done"
 
 
 def test_snapshots_are_taken_by_themselves_and_the_newest_stay(tmp_path: Path) -> None:
-    regularly = {"ENGRAM_SNAPSHOT__EVERY_HOURS": "0.0003", "ENGRAM_SNAPSHOT__KEEP": "2"}
-    regularly["ENGRAM_SNAPSHOT__DIR"] = str(tmp_path / "kept")
-    with running(tmp_path / "data", HASH | regularly) as engram:
-        send(engram, 0, 5)
+    regularly = {"LORESTREAM_SNAPSHOT__EVERY_HOURS": "0.0003", "LORESTREAM_SNAPSHOT__KEEP": "2"}
+    regularly["LORESTREAM_SNAPSHOT__DIR"] = str(tmp_path / "kept")
+    with running(tmp_path / "data", HASH | regularly) as lorestream:
+        send(lorestream, 0, 5)
         deadline = time.monotonic() + 60
-        while '"removed": 1' not in engram.output():
-            assert engram.alive
+        while '"removed": 1' not in lorestream.output():
+            assert lorestream.alive
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        engram.stop()
+        lorestream.stop()
     assert len(list((tmp_path / "kept").glob("[0-9]*"))) <= 3

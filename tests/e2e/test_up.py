@@ -1,4 +1,4 @@
-"""`engram up` from outside: what it prints, what it refuses, each refusal one line that says what to do."""
+"""`lorestream up` from outside: what it prints, what it refuses, each refusal one line that says what to do."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 from tests.conftest import HASH
 from tests.models import real_model
-from tests.processes import EngramProcess, clean_environment, free_port, running
+from tests.processes import LorestreamProcess, clean_environment, free_port, running
 
 
 def refused(*options: str, **environment: str) -> str:
-    """Run `engram up` that must not come up; return its one line."""
+    """Run `lorestream up` that must not come up; return its one line."""
     ended = subprocess.run(
-        [sys.executable, "-m", "engram.cli", "up", *options],
-        env=clean_environment(**{**HASH, "ENGRAM_LOG_LEVEL": "error", **environment}),
+        [sys.executable, "-m", "lorestream.cli", "up", *options],
+        env=clean_environment(**{**HASH, "LORESTREAM_LOG_LEVEL": "error", **environment}),
         capture_output=True,
         text=True,
         timeout=60,
@@ -35,14 +35,14 @@ def ports() -> list[str]:
     return ["--port", str(free_port()), "--grpc-port", str(free_port())]
 
 
-def test_it_prints_where_everything_is(engram_hash: EngramProcess) -> None:
-    output = engram_hash.output()
+def test_it_prints_where_everything_is(lorestream_hash: LorestreamProcess) -> None:
+    output = lorestream_hash.output()
     for expected in (
-        engram_hash.url,
-        str(engram_hash.data),
+        lorestream_hash.url,
+        str(lorestream_hash.data),
         "/docs",
         "/metrics",
-        "engram demo",
+        "lorestream demo",
         "hash-v1-384",
     ):
         assert expected in output
@@ -59,9 +59,9 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         assert "--grpc-port" in line
 
 
-def test_a_data_directory_in_use(engram_hash: EngramProcess) -> None:
-    line = refused("--data", str(engram_hash.data), *ports())
-    assert f"in use by process {engram_hash.pid}" in line
+def test_a_data_directory_in_use(lorestream_hash: LorestreamProcess) -> None:
+    line = refused("--data", str(lorestream_hash.data), *ports())
+    assert f"in use by process {lorestream_hash.pid}" in line
     assert "--data" in line
 
 
@@ -71,21 +71,21 @@ def test_a_data_directory_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_missing_model(tmp_path: Path) -> None:
-    line = refused("--data", str(tmp_path), *ports(), ENGRAM_EMBEDDER__KIND="openvino")
-    assert "engram model prepare" in line
+    line = refused("--data", str(tmp_path), *ports(), LORESTREAM_EMBEDDER__KIND="openvino")
+    assert "lorestream model prepare" in line
 
 
 def test_a_collection_of_another_model(tmp_path: Path) -> None:
     with running(tmp_path, HASH) as process:
         process.stop()
-    line = refused("--data", str(tmp_path), *ports(), ENGRAM_EMBEDDER__DIM="64")
+    line = refused("--data", str(tmp_path), *ports(), LORESTREAM_EMBEDDER__DIM="64")
     assert "hash-v1-384" in line
     assert "--data" in line
 
 
 def test_a_dimension_that_the_model_does_not_have(tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to(real_model().directory.parent)
-    line = refused("--data", str(tmp_path), *ports(), ENGRAM_EMBEDDER__KIND="auto", EMBEDDING_DIM="768")
+    line = refused("--data", str(tmp_path), *ports(), LORESTREAM_EMBEDDER__KIND="auto", EMBEDDING_DIM="768")
     assert "EMBEDDING_DIM" in line
     assert "384" in line
 
@@ -96,11 +96,11 @@ def test_without_keys_only_loopback_is_served(tmp_path: Path, host: str) -> None
 
 
 def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
-    assert "ENGRAM_TTL_DAYS" in refused("--data", str(tmp_path), *ports(), ENGRAM_TTL_DAYS="soon")
+    assert "LORESTREAM_TTL_DAYS" in refused("--data", str(tmp_path), *ports(), LORESTREAM_TTL_DAYS="soon")
 
 
 def test_memory_says_that_it_forgets_and_does(tmp_path: Path) -> None:
-    forgetful = {**HASH, "ENGRAM_STORE__KIND": "memory"}
+    forgetful = {**HASH, "LORESTREAM_STORE__KIND": "memory"}
     event = {"events": [{"agent_id": "npc:a", "text": "soon forgotten"}]}
     with running(tmp_path, forgetful) as process:
         assert "forget everything at exit" in process.output()
@@ -110,8 +110,8 @@ def test_memory_says_that_it_forgets_and_does(tmp_path: Path) -> None:
         assert httpx2.get(f"{process.url}/v1/agents/npc:a/memories").json()["total"] == 0
 
 
-def test_the_pages_for_people_and_for_machines(engram_hash: EngramProcess) -> None:
-    with httpx2.Client(base_url=engram_hash.url) as client:
+def test_the_pages_for_people_and_for_machines(lorestream_hash: LorestreamProcess) -> None:
+    with httpx2.Client(base_url=lorestream_hash.url) as client:
         home = client.get("/")
         assert home.headers["content-type"].startswith("text/html")
         for link in ("/docs", "/metrics", "/openapi.json"):
@@ -122,24 +122,24 @@ def test_the_pages_for_people_and_for_machines(engram_hash: EngramProcess) -> No
         assert client.get("/ready").json()["checks"] == {"indexer": "ok"}
         assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
         for name in (
-            "engram_ingest_events_total",
-            "engram_event_visible_seconds",
-            "engram_stage_duration_seconds",
-            "engram_batch_size",
-            "engram_embed_texts_total",
-            "engram_consumer_lag_records",
-            "engram_consumer_lag_seconds",
-            "engram_dlq_records_total",
-            "engram_query_duration_seconds",
-            "engram_cache_requests_total",
-            "engram_rebalances_total",
-            "engram_build_info",
+            "lorestream_ingest_events_total",
+            "lorestream_event_visible_seconds",
+            "lorestream_stage_duration_seconds",
+            "lorestream_batch_size",
+            "lorestream_embed_texts_total",
+            "lorestream_consumer_lag_records",
+            "lorestream_consumer_lag_seconds",
+            "lorestream_dlq_records_total",
+            "lorestream_query_duration_seconds",
+            "lorestream_cache_requests_total",
+            "lorestream_rebalances_total",
+            "lorestream_build_info",
         ):
             assert f"# TYPE {name.removesuffix('_total')}" in client.get("/metrics").text
 
 
-def test_nothing_redirects_and_what_is_not_there_is_json(engram_hash: EngramProcess) -> None:
-    with httpx2.Client(base_url=engram_hash.url) as client:
+def test_nothing_redirects_and_what_is_not_there_is_json(lorestream_hash: LorestreamProcess) -> None:
+    with httpx2.Client(base_url=lorestream_hash.url) as client:
         for path in ("/v1/events/", "/nothing", "/v1/agents/a/memories/"):
             answer = client.get(path)
             assert answer.status_code in {404, 405}
@@ -149,12 +149,12 @@ def test_nothing_redirects_and_what_is_not_there_is_json(engram_hash: EngramProc
 
 
 def test_limits_are_kept(tmp_path: Path) -> None:
-    limits = {"ENGRAM_LIMITS__AGENT_QUERIES_PER_S": "0.1", "ENGRAM_LIMITS__EVENTS_PER_S": "0.1"}
+    limits = {"LORESTREAM_LIMITS__AGENT_QUERIES_PER_S": "0.1", "LORESTREAM_LIMITS__EVENTS_PER_S": "0.1"}
     asked = {"agent_id": "npc:asks-a-lot", "query": "again?"}
     event = {"events": [{"agent_id": "npc:a", "text": "again"}]}
-    with running(tmp_path / "engram", HASH | limits) as engram:
+    with running(tmp_path / "lorestream", HASH | limits) as lorestream:
         for path, body in (("/v1/memories/search", asked), ("/v1/events", event)):
-            first, second = (httpx2.post(f"{engram.url}{path}", json=body) for _ in range(2))
+            first, second = (httpx2.post(f"{lorestream.url}{path}", json=body) for _ in range(2))
             assert first.status_code in {200, 202}
             assert second.status_code == 429
             assert second.json()["error"]["code"] == "rate_limited"

@@ -17,9 +17,9 @@ from typing import Any
 
 import uvloop
 
-from engram.adapters import model_files
-from engram.adapters.openvino_embedder import OpenVinoEmbedder
-from engram.ports import Embedder, Priority
+from lorestream.adapters import model_files
+from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.ports import Embedder, Priority
 from tests.load.system import MODEL
 
 _SPACE = b" " * 1500

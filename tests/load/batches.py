@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.cluster import Cluster
-from engram import events
-from engram.telemetry import set_up_logging
-from engram.wiring import WorkerParts, open_worker
+from lorestream import events
+from lorestream.telemetry import set_up_logging
+from lorestream.wiring import WorkerParts, open_worker
 from stream_workers.pipeline import Pipeline
 from stream_workers.runner import BatchLimits, Indexer
 from tests.load.distributed import cluster_settings
@@ -40,7 +40,7 @@ def measure_batches(data: Path) -> dict[str, Any]:
     """For each limit: CPU time an event of a full log, and how long one of a thin stream takes until it is found."""
     set_up_logging("json", "warning")
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"ENGRAM_DATA_DIR": str(data)}
+        settings = {"LORESTREAM_DATA_DIR": str(data)}
         cluster = Cluster(Path(folder), workers=0, queries=0, gateways=0, settings=settings)
         try:
             for engine in cluster.engines:

@@ -1,4 +1,4 @@
-"""`make bench`: every figure that Engram promises, measured here, as a table and as JSON.
+"""`make bench`: every figure that Lorestream promises, measured here, as a table and as JSON.
 
 A benchmark and not a test: it fails only when it cannot measure. Ratios are taken within one run.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from engram.adapters.openvino_embedder import cpu_flags, precision
+from lorestream.adapters.openvino_embedder import cpu_flags, precision
 from tests.load.batches import measure_batches
 from tests.load.distributed import measure_distributed, measure_limit
 from tests.load.embedding import measure_embedding

@@ -19,11 +19,11 @@ from typing import Any
 import uvloop
 
 from deploy.local.redis_server import RedisServer
-from engram.adapters.local_cache import LocalCache
-from engram.adapters.redis_cache import RedisCache
-from engram.adapters.redis_client import RedisClient
-from engram.errors import Unavailable
-from engram.memories import AgentKey
+from lorestream.adapters.local_cache import LocalCache
+from lorestream.adapters.redis_cache import RedisCache
+from lorestream.adapters.redis_client import RedisClient
+from lorestream.errors import Unavailable
+from lorestream.memories import AgentKey
 
 ANSWER_BYTES = (2_000, 16_000, 100_000)
 AGENTS = [AgentKey("default", f"npc:{number}") for number in range(256)]
@@ -35,7 +35,7 @@ async def measure_cache(*, calls: int = 3000, side_by_side: int = 16) -> dict[st
     """Microseconds: the median and the 99th percentile of a call, and CPU time of this process."""
     figures: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="engram-load-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorestream-load-")))
         server = stack.enter_context(RedisServer(folder, maxmemory="256mb"))
         # On a busy machine the deadline of 80 ms would end the run; it is looked at on its own below.
         async with RedisClient.open(server.url, prefix="load", ask_s=5, tell_s=5) as client:

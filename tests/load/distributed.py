@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.cluster import Cluster
-from engram import events, settings
-from engram.adapters import model_files
-from engram.adapters.openvino_embedder import OpenVinoEmbedder
-from engram.settings import Settings
-from engram.telemetry import set_up_logging
-from engram.wiring import WorkerParts, open_gateway, open_worker
+from lorestream import events, settings
+from lorestream.adapters import model_files
+from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.settings import Settings
+from lorestream.telemetry import set_up_logging
+from lorestream.wiring import WorkerParts, open_gateway, open_worker
 from stream_workers.worker import Worker
 from tests.fold import differences, fold, level, stored
 from tests.load.gateway import drive
@@ -45,8 +45,8 @@ def measure_distributed(data: Path, *, seconds: float = 20) -> dict[str, Any]:
     """Gateway and worker alone in this process; then all of it under the load that the embedder allows."""
     set_up_logging("json", "warning")
     with tempfile.TemporaryDirectory() as folder:
-        given = {name: value for name, value in os.environ.items() if name.startswith("ENGRAM_STORE__")}
-        environment = {"ENGRAM_DATA_DIR": str(data), "ENGRAM_EMBEDDER__THREADS": "1", **given}
+        given = {name: value for name, value in os.environ.items() if name.startswith("LORESTREAM_STORE__")}
+        environment = {"LORESTREAM_DATA_DIR": str(data), "LORESTREAM_EMBEDDER__THREADS": "1", **given}
         cluster = Cluster(Path(folder), workers=0, queries=0, gateways=0, settings=environment)
         for engine in cluster.engines:
             engine.start()
@@ -55,7 +55,7 @@ def measure_distributed(data: Path, *, seconds: float = 20) -> dict[str, Any]:
         finally:
             cluster.stop()
     together = _loaded(environment, data, SHARE * alone["bare_embedder_texts_per_s"], seconds)
-    return {"store": environment.get("ENGRAM_STORE__URL", "stand-in"), **alone, **together}
+    return {"store": environment.get("LORESTREAM_STORE__URL", "stand-in"), **alone, **together}
 
 
 def measure_limit(data: Path, *, seconds: float = 20) -> dict[str, Any]:
@@ -64,8 +64,8 @@ def measure_limit(data: Path, *, seconds: float = 20) -> dict[str, Any]:
     What keeps up is findable `SETTLED_S` after the last event. Nothing may be lost at any rate, also beyond that.
     """
     set_up_logging("json", "warning")
-    given = {name: value for name, value in os.environ.items() if name.startswith("ENGRAM_STORE__")}
-    environment = {"ENGRAM_DATA_DIR": str(data), "ENGRAM_EMBEDDER__THREADS": "1", **given}
+    given = {name: value for name, value in os.environ.items() if name.startswith("LORESTREAM_STORE__")}
+    environment = {"LORESTREAM_DATA_DIR": str(data), "LORESTREAM_EMBEDDER__THREADS": "1", **given}
     wall_s, _ = asyncio.run(_bare(data, sentences(EVENTS, seed=1)))
     bare = EVENTS / wall_s
     tried: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def _loaded(environment: Mapping[str, str], data: Path, rate: float, seconds: fl
         return found | asyncio.run(_compare(cluster, data, accepted))
 
 
-def cluster_settings(cluster: Cluster, data: Path, topic: str = "engram.events") -> Settings:
+def cluster_settings(cluster: Cluster, data: Path, topic: str = "lorestream.events") -> Settings:
     store = {"url": cluster.store.url, "grpc_port": cluster.store.grpc_port} if cluster.store else {}
     return settings.load(
         data_dir=data,
@@ -145,7 +145,7 @@ async def _bare(data: Path, texts: Sequence[str]) -> tuple[float, float]:
 
 def _together(cluster: Cluster, folder: Path, rate: float, seconds: float) -> dict[str, Any]:
     urls = [part for gateway in cluster.gateways for part in ("--url", gateway.url)]
-    command = [sys.executable, "-m", "engram.cli", "simulate", *urls, "--query-url", cluster.url]
+    command = [sys.executable, "-m", "lorestream.cli", "simulate", *urls, "--query-url", cluster.url]
     command += ["--servers", "10", "--agents", "1000", "--rate", f"{rate:.0f}", "--seconds", str(seconds)]
     command += [
         "--queries",

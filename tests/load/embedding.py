@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from engram.adapters.model_preparation import find_source
-from engram.adapters.openvino_embedder import OpenVinoEmbedder, cpu_flags, precision
-from engram.ports import Priority
+from lorestream.adapters.model_preparation import find_source
+from lorestream.adapters.openvino_embedder import OpenVinoEmbedder, cpu_flags, precision
+from lorestream.ports import Priority
 from tests.models import REAL_MODEL, real_model
 from tests.sentences import game_sentences
 from tests.vectors import cosines, neighbours_kept

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engram import settings
-from engram.http.operations import application
-from engram.telemetry import set_up_logging
-from engram.wiring import GatewayParts, open_runtime
+from lorestream import settings
+from lorestream.http.operations import application
+from lorestream.telemetry import set_up_logging
+from lorestream.wiring import GatewayParts, open_runtime
 from producers.gateway import Gateway, operations
 
 BATCH = 200

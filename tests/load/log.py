@@ -22,14 +22,14 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 
 from deploy.local.kafka import KafkaBroker
-from engram import events
-from engram.adapters import kafka_producer, kafka_topics
-from engram.adapters.kafka_appender import KafkaAppender
-from engram.adapters.kafka_connection import KafkaConnection
-from engram.adapters.kafka_log import KafkaLog
-from engram.events import Put
-from engram.identity import memory_id
-from engram.ports import NewRecord, RebalanceListener
+from lorestream import events
+from lorestream.adapters import kafka_producer, kafka_topics
+from lorestream.adapters.kafka_appender import KafkaAppender
+from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.adapters.kafka_log import KafkaLog
+from lorestream.events import Put
+from lorestream.identity import memory_id
+from lorestream.ports import NewRecord, RebalanceListener
 
 BATCH = 200
 AGENTS = 1000
@@ -174,7 +174,10 @@ def _broker(bootstrap: str | None):
     if bootstrap is not None:
         yield bootstrap
         return
-    with tempfile.TemporaryDirectory(prefix="engram-bench-") as folder, KafkaBroker(Path(folder)) as broker:
+    with (
+        tempfile.TemporaryDirectory(prefix="lorestream-bench-") as folder,
+        KafkaBroker(Path(folder)) as broker,
+    ):
         yield broker.bootstrap
 
 

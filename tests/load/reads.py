@@ -1,6 +1,6 @@
 """The reads of the distributed shape, asked over HTTP at a fixed rate: quiet, and while a worker ingests all it can.
 
-Real: `engram query`, `engram worker`, Kafka, Redis, the model. The store is a stand-in unless ENGRAM_STORE__URL names
+Real: `lorestream query`, `lorestream worker`, Kafka, Redis, the model. The store is a stand-in unless LORESTREAM_STORE__URL names
 one. Everything shares this machine's cores, the load generator too, so CPU time stands beside each latency, and the
 promises about load and about FastAPI are ratios within one run. In turn with the query service a bare one is asked
 the same way, which does nothing but embed: what that one takes is the machine's part.
@@ -26,9 +26,9 @@ import httpx2
 from deploy.local.cluster import Cluster
 from deploy.local.process import Child, answers, free_port
 from deploy.local.services import ROOT
-from engram import events
-from engram.telemetry import set_up_logging
-from engram.wiring import GatewayParts, open_gateway
+from lorestream import events
+from lorestream.telemetry import set_up_logging
+from lorestream.wiring import GatewayParts, open_gateway
 from tests.load.distributed import cluster_settings
 from tests.load.fastapi_reader import Search, field_of, name_of
 from tests.load.http_load import PATH, Load, Seen, percentile
@@ -52,8 +52,8 @@ def measure_reads(data: Path, *, seconds: float = 10) -> dict[str, Any]:
     """Latencies in milliseconds from when a request was due, by what the answer says of the cache."""
     set_up_logging("json", "warning")
     with tempfile.TemporaryDirectory() as folder:
-        given = {name: value for name, value in os.environ.items() if name.startswith("ENGRAM_STORE__")}
-        environment = {"ENGRAM_DATA_DIR": str(data), "ENGRAM_EMBEDDER__THREADS": "1", **given}
+        given = {name: value for name, value in os.environ.items() if name.startswith("LORESTREAM_STORE__")}
+        environment = {"LORESTREAM_DATA_DIR": str(data), "LORESTREAM_EMBEDDER__THREADS": "1", **given}
         cluster = Cluster(Path(folder), workers=1, gateways=0, settings=environment)
         try:
             for child in (*cluster.engines, *cluster.services):
@@ -62,7 +62,7 @@ def measure_reads(data: Path, *, seconds: float = 10) -> dict[str, Any]:
                 figures = asyncio.run(_measure(cluster, data, bare.port, seconds))
         finally:
             cluster.stop()
-    return {"store": environment.get("ENGRAM_STORE__URL", "stand-in"), **figures}
+    return {"store": environment.get("LORESTREAM_STORE__URL", "stand-in"), **figures}
 
 
 async def _measure(cluster: Cluster, data: Path, bare: int, seconds: float) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def _compare(cluster: Cluster) -> dict[str, Any]:
         _copy(cluster, query.port, other.port, bodies)
         repeated = [bodies[n % len(bodies)] for n in range(BURST)]
         contenders: dict[str, Callable[[], float]] = {
-            "engram": lambda: _per_cpu_s(query.pid, query.port, repeated),
+            "lorestream": lambda: _per_cpu_s(query.pid, query.port, repeated),
             "fastapi": lambda: _per_cpu_s(other.pid, other.port, repeated),
             "fastapi_kept_bytes": lambda: _per_cpu_s(other.pid, other.port, repeated, path="/bytes"),
         }
@@ -255,8 +255,10 @@ def _compare(cluster: Cluster) -> dict[str, Any]:
         "look_ups_per_cpu_s": {
             name: round(statistics.median(r[name] for r in rounds)) for name in contenders
         },
-        "over_fastapi": statistics.median(r["engram"] / r["fastapi"] for r in rounds),
-        "over_fastapi_kept_bytes": statistics.median(r["engram"] / r["fastapi_kept_bytes"] for r in rounds),
+        "over_fastapi": statistics.median(r["lorestream"] / r["fastapi"] for r in rounds),
+        "over_fastapi_kept_bytes": statistics.median(
+            r["lorestream"] / r["fastapi_kept_bytes"] for r in rounds
+        ),
     }
 
 

@@ -4,7 +4,7 @@
     python -m tests.load.store server [MEMORIES [AGENTS]]
 
 Vectors are random: exact search takes the same time over any. The shard lies in the temporary directory. The second
-form holds the adapter of a server against Edge in this process: the server that ENGRAM_TEST_QDRANT_URL names, else
+form holds the adapter of a server against Edge in this process: the server that LORESTREAM_TEST_QDRANT_URL names, else
 the stand-in, whose engine is Edge too, so that what it takes longer is the wire, the adapter and the stand-in.
 """
 
@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from engram.adapters.qdrant_edge import EdgeStore
-from engram.memories import Condition, Field, Memory, Op, PageQuery, Scope, VectorQuery
-from engram.ports import VectorStore
+from lorestream.adapters.qdrant_edge import EdgeStore
+from lorestream.memories import Condition, Field, Memory, Op, PageQuery, Scope, VectorQuery
+from lorestream.ports import VectorStore
 from tests.qdrant_stand_in.fixtures import Qdrant, at
 from tests.qdrant_stand_in.process import StandIn
 
@@ -40,16 +40,19 @@ _NODES = ("default:tree", "default:stone", "default:pine_tree", "default:coal_or
 
 def measure_store(memories: int = 100_000, agents: int = 200) -> dict[str, float]:
     """Fill a store and ask it; times in milliseconds, sizes in bytes, see the keys."""
-    with tempfile.TemporaryDirectory(prefix="engram-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="lorestream-bench-") as directory:
         return asyncio.run(_measure(Path(directory) / "store", memories, agents))
 
 
 def measure_server(memories: int = 20_000, agents: int = 50) -> dict[str, Any]:
     """The same questions to a server and to Edge in turns: figures of both, and how many times Edge's those are."""
-    with tempfile.TemporaryDirectory(prefix="engram-bench-") as directory, contextlib.ExitStack() as stack:
-        if url := os.environ.get("ENGRAM_TEST_QDRANT_URL"):
-            port = int(os.environ.get("ENGRAM_TEST_QDRANT_GRPC_PORT", "6334"))
-            server = Qdrant(url, port, os.environ.get("ENGRAM_TEST_QDRANT_API_KEY"))
+    with (
+        tempfile.TemporaryDirectory(prefix="lorestream-bench-") as directory,
+        contextlib.ExitStack() as stack,
+    ):
+        if url := os.environ.get("LORESTREAM_TEST_QDRANT_URL"):
+            port = int(os.environ.get("LORESTREAM_TEST_QDRANT_GRPC_PORT", "6334"))
+            server = Qdrant(url, port, os.environ.get("LORESTREAM_TEST_QDRANT_API_KEY"))
         else:
             server = at(stack.enter_context(StandIn(Path(directory))))
         figures = asyncio.run(_compare(server, memories, agents))

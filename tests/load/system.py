@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx2
 
-from engram.adapters import model_files
-from engram.adapters.openvino_embedder import OpenVinoEmbedder
-from tests.processes import EngramProcess
+from lorestream.adapters import model_files
+from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from tests.processes import LorestreamProcess
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 BATCH = 200
@@ -72,12 +72,12 @@ def sentences(count: int, seed: int) -> list[str]:
 
 
 def measure_system(data: Path, *, events: int = 6000, rate: int = 100, seconds: int = 10) -> dict[str, Any]:
-    """Start `engram up` on an empty place with the models of `data`, load it, and read off its figures."""
+    """Start `lorestream up` on an empty place with the models of `data`, load it, and read off its figures."""
     with tempfile.TemporaryDirectory() as place:
         home = Path(place) / "data"
         home.mkdir()
         (home / "models").symlink_to((data / "models").resolve())
-        process = EngramProcess(home, {})
+        process = LorestreamProcess(home, {})
         started = time.perf_counter()
         process.start()
         ready_s = time.perf_counter() - started
@@ -150,7 +150,7 @@ def _freshness(client: httpx2.Client, rate: int, seconds: int) -> dict[str, floa
 
 def _buckets(client: httpx2.Client) -> dict[float, float]:
     text = client.get("/metrics").text
-    found = re.findall(r'engram_event_visible_seconds_bucket{le="([^"]+)"} (\S+)', text)
+    found = re.findall(r'lorestream_event_visible_seconds_bucket{le="([^"]+)"} (\S+)', text)
     return {float(bound): float(count) for bound, count in found}
 
 

@@ -27,10 +27,10 @@ core.register_globalstep(function(dtime)
                 said("Measured", "I found a pine forest north of the river, number " .. n)
             end
         elseif kind == 1 then
-            engram.emit("trade", "npc:trader-" .. n %% 50, {gave = "default:wood", got = "default:coal_lump",
+            lorestream.emit("trade", "npc:trader-" .. n %% 50, {gave = "default:wood", got = "default:coal_lump",
                 count = n %% 9, pos = pos, outcome = "success"})
         elseif kind == 2 then
-            engram.put("npc:miner-" .. n %% 50, "I dug coal deep below the hill, seam " .. n,
+            lorestream.put("npc:miner-" .. n %% 50, "I dug coal deep below the hill, seam " .. n,
                 {resource = "coal", outcome = "success", pos = pos})
         else
             for _, dug in ipairs(core.registered_on_dignodes) do
@@ -48,9 +48,9 @@ _LIMIT = 20_000
 _FILL = """
 for n = 1, %d do
     if n %% 3 == 0 then
-        engram.emit(n %% 2 == 0 and "dig" or "craft", "npc:miner-" .. n %% 50, {node = "default:stone", count = n %% 9})
+        lorestream.emit(n %% 2 == 0 and "dig" or "craft", "npc:miner-" .. n %% 50, {node = "default:stone", count = n %% 9})
     else
-        engram.put("npc:miner-" .. n %% 50, "I dug coal deep below the hill, seam " .. n, {resource = "coal"})
+        lorestream.put("npc:miner-" .. n %% 50, "I dug coal deep below the hill, seam " .. n, {resource = "coal"})
     end
 end
 collectgarbage()
@@ -74,9 +74,9 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
             gateway.url,
             game=game,
             settings={
-                "engram.fold_interval": "2",
-                "engram.flush_interval": "0.5",
-                "engram.spool_limit": str(_LIMIT),
+                "lorestream.fold_interval": "2",
+                "lorestream.flush_interval": "0.5",
+                "lorestream.spool_limit": str(_LIMIT),
                 "secure.trusted_mods": "stopwatch",
             },
             mods=(HERE / "stopwatch",),
@@ -87,7 +87,7 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
             client.start()
             _play(server, events, rate)
             _settle(server)
-            status = server.lua("return engram.status()")
+            status = server.lua("return lorestream.status()")
             well = server.lua("return stopwatch.take()")
             gateway.mode = "500"
             _play(server, events // 2, rate)
@@ -100,7 +100,7 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
             gateway.mode = "ok"
             _settle(server)
             full = server.lua("return stopwatch.take()")
-            dropped = server.lua("return engram.status().dropped")
+            dropped = server.lua("return lorestream.status().dropped")
         finally:
             server.stop()
             client.stop()
@@ -120,7 +120,7 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
 
 
 def _play(server: RealServer, events: int, rate: int) -> None:
-    count = "return engram.status().capture.count"
+    count = "return lorestream.status().capture.count"
     wanted = server.lua(count) + events
     server.lua(_LOAD % (events, rate))
     # Each question costs the server a step of file work.
@@ -128,7 +128,7 @@ def _play(server: RealServer, events: int, rate: int) -> None:
 
 
 def _settle(server: RealServer) -> None:
-    left = "local s = engram.status(); return s.spooled + s.folding"
+    left = "local s = lorestream.status(); return s.spooled + s.folding"
     wait_until(lambda: server.lua(left) == 0, what="the flush", seconds=300, every=0.5)
 
 

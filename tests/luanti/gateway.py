@@ -13,7 +13,7 @@ from typing import Any, Self
 
 
 class RecordingGateway:
-    """Answers like Engram's gateway on a port of its own, which stays the same over `down` and `up`.
+    """Answers like Lorestream's gateway on a port of its own, which stays the same over `down` and `up`.
 
     `mode`: `ok`; `500`, `429`, `401`, `400` (that status, nothing taken); `slow` (takes the events, answers only
     after `delay` seconds); `lost` (takes the events, and answers 500: what a crash after the write looks like);

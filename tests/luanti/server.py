@@ -114,19 +114,19 @@ class RealServer(Process):
             "creative_mode": "false",
             "default_privs": "interact, shout, server",
             "debug_log_level": "action",
-            "engram.url": url,
-            "engram.server": "test-1",
-            "engram.fold_interval": "0.3",
-            "engram.flush_interval": "0.1",
-            "engram.recall_rate": "50",
-            **({"secure.http_mods": "engram"} if http else {}),
+            "lorestream.url": url,
+            "lorestream.server": "test-1",
+            "lorestream.fold_interval": "0.3",
+            "lorestream.flush_interval": "0.1",
+            "lorestream.recall_rate": "50",
+            **({"secure.http_mods": "lorestream"} if http else {}),
             **(settings or {}),
         }
         self._make_world(mods)
 
     def _make_world(self, mods: tuple[Path, ...]) -> None:
         worldmods = self.world / "worldmods"
-        for mod in (PRODUCERS / "engram", HERE / "driver", *mods):
+        for mod in (PRODUCERS / "lorestream", HERE / "driver", *mods):
             shutil.copytree(mod, worldmods / mod.name, dirs_exist_ok=True)
         (self.world / "driver").mkdir(exist_ok=True)
         (self.world / "world.mt").write_text(
@@ -189,7 +189,7 @@ class RealServer(Process):
     def spooled(self) -> list[dict[str, Any]]:
         """The events in its spool files that are not marked as done, in order."""
         segments: dict[tuple[str, int], list[dict[str, Any]]] = {}
-        for path in (self.world / "engram_spool").glob("*.ndjson"):
+        for path in (self.world / "lorestream_spool").glob("*.ndjson"):
             with contextlib.suppress(FileNotFoundError):  # acknowledged meanwhile
                 *_, number, waiting = re.split(r"^#(\d*)\n", "#0\n" + path.read_text(), flags=re.MULTILINE)
                 run = path.stem.rpartition("-")[0]

@@ -118,13 +118,11 @@ def test_opting_out_ends_capture(
     new_server: Callable[..., RealServer],
     join: Callable[[RealServer, str], Any],
 ) -> None:
-    """After /engram optout nothing of the player is sent; /engram forget erases the past, after what it erases."""
+    """After /lorestream optout nothing of the player is sent; /lorestream forget erases the past, after what it erases."""
     server = new_server(gateway.url).start()
     join(server, NAME)
     wait_until(lambda: gateway.events("join"), what="the join")
-    command = (
-        'local ok, text = core.registered_chatcommands.engram.func("Walter_77", "{}"); return {{ok, text}}'
-    )
+    command = 'local ok, text = core.registered_chatcommands.lorestream.func("Walter_77", "{}"); return {{ok, text}}'
     assert server.lua(command.format("optout"))[0] is True
     server.lua(DEEDS)
     assert server.lua(command.format("forget"))[0] is True

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.luanti.gateway import RecordingGateway
     from tests.luanti.server import RealServer
 
-EMIT = 'for i = %d, %d do assert(engram.emit("trade", "npc:trader", {n = i})) end; return engram.status().captured'
+EMIT = 'for i = %d, %d do assert(lorestream.emit("trade", "npc:trader", {n = i})) end; return lorestream.status().captured'
 
 
 def numbers(gateway: RecordingGateway) -> list[int]:
@@ -29,7 +29,7 @@ def emit(server: RealServer, first: int, last: int) -> None:
 
 def idle(server: RealServer) -> bool:
     """Whether the spool is empty."""
-    return server.lua("return engram.status().spooled") == 0
+    return server.lua("return lorestream.status().spooled") == 0
 
 
 def test_gateway_down_for_a_while(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
@@ -39,14 +39,14 @@ def test_gateway_down_for_a_while(gateway: RecordingGateway, new_server: Callabl
     wait_until(lambda: idle(server), what="the first flush")
     gateway.down()
     emit(server, 11, 700)
-    wait_until(lambda: server.lua("return engram.status().failures") >= 2, what="failures")
-    assert server.lua("return engram.status().spooled") == 690
+    wait_until(lambda: server.lua("return lorestream.status().failures") >= 2, what="failures")
+    assert server.lua("return lorestream.status().spooled") == 690
     gateway.up()
     wait_until(lambda: idle(server), what="the backlog", seconds=30)
     assert numbers(gateway) == list(range(1, 701))
     assert all(len(body["events"]) <= 200 for body in gateway.bodies("/v1/events"))
     assert server.stop() == 0
-    assert list((server.world / "engram_spool").iterdir()) == []
+    assert list((server.world / "lorestream_spool").iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", ["500", "429", "401", "lost"])
@@ -57,13 +57,13 @@ def test_answers_that_keep_events(
     server = new_server(gateway.url).start()
     gateway.mode = mode
     emit(server, 1, 50)
-    wait_until(lambda: server.lua("return engram.status().failures") >= 2, what="failures")
-    assert server.lua("return engram.status().spooled") == 50
+    wait_until(lambda: server.lua("return lorestream.status().failures") >= 2, what="failures")
+    assert server.lua("return lorestream.status().spooled") == 50
     gateway.mode = "ok"
     wait_until(lambda: idle(server), what="the flush", seconds=30)
     assert numbers(gateway) == list(range(1, 51))
     if mode == "401":
-        assert "set engram.api_key = " in server.log_text()
+        assert "set lorestream.api_key = " in server.log_text()
     if mode == "lost":
         assert len(gateway.raw_events()) > 50
 
@@ -108,11 +108,11 @@ def test_killed_server(gateway: RecordingGateway, new_server: Callable[..., Real
 
 def test_final_flush(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
     """A shutdown before the flush interval sends what is there and leaves no file."""
-    server = new_server(gateway.url, settings={"engram.flush_interval": "60"}).start()
+    server = new_server(gateway.url, settings={"lorestream.flush_interval": "60"}).start()
     emit(server, 1, 20)
     assert server.stop() == 0
     assert numbers(gateway) == list(range(1, 21))
-    assert list((server.world / "engram_spool").iterdir()) == []
+    assert list((server.world / "lorestream_spool").iterdir()) == []
 
 
 def test_rejects_cost_only_themselves(
@@ -121,13 +121,15 @@ def test_rejects_cost_only_themselves(
     """A rejected event is dropped and logged once; one that is too large is refused when it is emitted."""
     gateway.mode = "reject"
     server = new_server(gateway.url).start()
-    server.lua('for _ = 1, 3 do engram.emit("bad", "npc:x", {n = 1}) end; return true')
+    server.lua('for _ = 1, 3 do lorestream.emit("bad", "npc:x", {n = 1}) end; return true')
     emit(server, 1, 5)
-    large = server.lua('local id, why = engram.put("npc:x", ("x"):rep(20000)); return {id or "none", why}')
+    large = server.lua(
+        'local id, why = lorestream.put("npc:x", ("x"):rep(20000)); return {id or "none", why}'
+    )
     assert large[0] == "none"
     assert "16384" in large[1]
     wait_until(lambda: idle(server), what="the flush")
-    status = server.lua("return engram.status()")
+    status = server.lua("return lorestream.status()")
     assert status["rejected"] == 3
     assert status["refused"] == 1
     assert server.log_text().count("it is bad") == 1
@@ -139,12 +141,12 @@ def test_full_spool_drops_the_least_valuable(
 ) -> None:
     """Digs go before trades, and the next batch says how many."""
     gateway.down()
-    server = new_server(gateway.url, settings={"engram.spool_limit": "1000"}).start()
+    server = new_server(gateway.url, settings={"lorestream.spool_limit": "1000"}).start()
     server.lua(
-        'for i = 1, 800 do engram.emit("dig", "npc:d", {n = i}); engram.emit("trade", "npc:t", {n = i}) end return 1'
+        'for i = 1, 800 do lorestream.emit("dig", "npc:d", {n = i}); lorestream.emit("trade", "npc:t", {n = i}) end return 1'
     )
-    wait_until(lambda: server.lua("return engram.status().spooled") <= 1000, what="room")
-    dropped = server.lua("return engram.status().dropped")
+    wait_until(lambda: server.lua("return lorestream.status().spooled") <= 1000, what="room")
+    dropped = server.lua("return lorestream.status().dropped")
     assert dropped >= 600
     gateway.up()
     wait_until(lambda: idle(server) and gateway.events("spool_dropped"), what="the report", seconds=30)
@@ -158,13 +160,15 @@ def test_full_spool_drops_the_least_valuable(
 def test_without_http(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
     """A server that does not allow HTTP runs, says which line is missing, and keeps the events."""
     server = new_server(gateway.url, http=False, game="devtest").start()
-    assert "secure.http_mods = engram" in server.log_text()
+    assert "secure.http_mods = lorestream" in server.log_text()
     emit(server, 1, 30)
-    answer = server.lua('engram.get("npc:x", "what", 5, nil, function(m, e) done({count = #m, why = e}) end)')
+    answer = server.lua(
+        'lorestream.get("npc:x", "what", 5, nil, function(m, e) done({count = #m, why = e}) end)'
+    )
     assert answer == {"count": 0, "why": "no_http"}
     assert server.stop() == 0
     assert len(server.spooled()) == 30
-    server.configure({"secure.http_mods": "engram"})
+    server.configure({"secure.http_mods": "lorestream"})
     server.start()
     wait_until(lambda: idle(server), what="the replay")
     assert numbers(gateway) == list(range(1, 31))

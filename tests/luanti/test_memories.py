@@ -1,4 +1,4 @@
-"""The whole way: what a real server sends to a running Engram can be found, and the woodcutter uses it."""
+"""The whole way: what a real server sends to a running Lorestream can be found, and the woodcutter uses it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ return true
 
 
 def call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One request to the running Engram: GET, or POST with a body."""
+    """One request to the running Lorestream: GET, or POST with a body."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as response:
@@ -45,20 +45,21 @@ def memories_of(base: str, agent_id: str) -> list[dict[str, Any]]:
 
 
 def test_deeds_become_memories(
-    engram_url: str, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
+    lorestream_url: str, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
 ) -> None:
     """A player's deeds are found by agent and by meaning, in the server and outside, and erased on request."""
-    server = new_server(engram_url).start()
+    server = new_server(lorestream_url).start()
     join(server, NAME)
     server.lua(DEEDS)
     agent = f"player:{NAME}"
     wait_until(
         lambda: (
-            {"join", "dig", "chat", "damage"} <= {memory["type"] for memory in memories_of(engram_url, agent)}
+            {"join", "dig", "chat", "damage"}
+            <= {memory["type"] for memory in memories_of(lorestream_url, agent)}
         ),
         what="the memories",
     )
-    found = {memory["type"]: memory for memory in memories_of(engram_url, agent)}
+    found = {memory["type"]: memory for memory in memories_of(lorestream_url, agent)}
     assert found["dig"]["text"] == "a player dug 3 pine tree"
     assert found["dig"]["metadata"] == {"node": "default:pine_tree", "count": 3}
     assert found["dig"]["pos"] == {"x": 2, "y": 1, "z": 0}
@@ -70,26 +71,26 @@ def test_deeds_become_memories(
         assert NAME not in json.dumps({**memory, "agent_id": ""})
         assert memory["agent_id"] == agent
     search = {"agent_id": agent, "query": "a player said: the old mine is flooded", "k": 1}
-    assert call(f"{engram_url}/v1/memories/search", search)["memories"][0]["type"] == "chat"
+    assert call(f"{lorestream_url}/v1/memories/search", search)["memories"][0]["type"] == "chat"
     inside = server.lua(
-        'engram.get("player:Wanda_5", "a player dug 3 pine tree", 1, {type = "dig", count = {gte = 3}}, '
+        'lorestream.get("player:Wanda_5", "a player dug 3 pine tree", 1, {type = "dig", count = {gte = 3}}, '
         "function(memories, err) done(err or memories[1].text) end)"
     )
     assert inside == "a player dug 3 pine tree"
-    server.lua('core.registered_chatcommands.engram.func("Wanda_5", "forget") return true')
-    wait_until(lambda: not memories_of(engram_url, agent), what="the erasure")
+    server.lua('core.registered_chatcommands.lorestream.func("Wanda_5", "forget") return true')
+    wait_until(lambda: not memories_of(lorestream_url, agent), what="the erasure")
 
 
 def test_woodcutter_goes_back(
-    engram_url: str, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
+    lorestream_url: str, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
 ) -> None:
     """First by sight; then, out of sight, to where he remembers a tree; and he learns that it is gone."""
-    mod = PRODUCERS / "examples" / "engram_woodcutter"
-    server = new_server(engram_url, mods=(mod,), settings={"engram_woodcutter.rest": "2"}).start()
+    mod = PRODUCERS / "examples" / "lorestream_woodcutter"
+    server = new_server(lorestream_url, mods=(mod,), settings={"lorestream_woodcutter.rest": "2"}).start()
     join(server, NAME)
     server.lua(
         'core.set_node({x = 3, y = 1, z = 3}, {name = "default:tree"})'
-        'core.add_entity({x = -3, y = 1, z = -3}, "engram_woodcutter:woodcutter", "npc:woodcutter-1") return true'
+        'core.add_entity({x = -3, y = 1, z = -3}, "lorestream_woodcutter:woodcutter", "npc:woodcutter-1") return true'
     )
 
     def thought(words: str) -> Callable[[], bool]:
@@ -97,15 +98,15 @@ def test_woodcutter_goes_back(
 
     wait_until(thought("I remember no tree: I see a tree: going to (3,1,3)"), what="the first plan")
     wait_until(thought("cut default:tree at (3,1,3)"), what="the first cut")
-    wait_until(lambda: memories_of(engram_url, WOODCUTTER), what="his memory")
+    wait_until(lambda: memories_of(lorestream_url, WOODCUTTER), what="his memory")
     wait_until(
         thought("I remember 1 visits and go back to where a tree was: going to (3,1,3)"),
         what="the second plan",
     )
     wait_until(thought("no tree at (3,1,3)"), what="his lesson")
-    outcomes = [memory["metadata"]["outcome"] for memory in memories_of(engram_url, WOODCUTTER)]
+    outcomes = [memory["metadata"]["outcome"] for memory in memories_of(lorestream_url, WOODCUTTER)]
     assert outcomes[-1] == "success"
     wait_until(
-        lambda: memories_of(engram_url, WOODCUTTER)[0]["metadata"]["outcome"] == "failure",
+        lambda: memories_of(lorestream_url, WOODCUTTER)[0]["metadata"]["outcome"] == "failure",
         what="the lesson's memory",
     )

@@ -1,4 +1,4 @@
-"""engram.get, recall, context and forget inside a real server: one callback each, in time, whatever happens."""
+"""lorestream.get, recall, context and forget inside a real server: one callback each, in time, whatever happens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ASK = """
 local began, calls = core.get_us_time(), 0
-engram.get("npc:a", "trees", 3, {type = "dig"}, function(memories, err)
+lorestream.get("npc:a", "trees", 3, {type = "dig"}, function(memories, err)
     calls = calls + 1
     local took = (core.get_us_time() - began) / 1e6
     core.after(0.5, function() done({count = #memories, why = err or "", took = took, calls = calls}) end)
@@ -28,17 +28,19 @@ def test_answers(gateway: RecordingGateway, new_server: Callable[..., RealServer
     gateway.memories = [
         {"id": "1", "text": "I dug a tree", "score": 0.8, "metadata": {"node": "default:tree"}}
     ]
-    server = new_server(gateway.url, settings={"engram.api_key": "k1.secret"}).start()
+    server = new_server(gateway.url, settings={"lorestream.api_key": "k1.secret"}).start()
     answer = server.lua(ASK)
     assert (answer["count"], answer["why"], answer["calls"]) == (1, "", 1)
     (asked,) = gateway.bodies("/v1/memories/search")
     assert asked == {"agent_id": "npc:a", "query": "trees", "k": 3, "filters": {"type": "dig"}}
     assert gateway.headers[-1]["Authorization"] == "Bearer k1.secret"
-    text = server.lua('engram.context("npc: ä/1", {query = "rain"}, function(c, e) done({c.text, e}) end)')
+    text = server.lua(
+        'lorestream.context("npc: ä/1", {query = "rain"}, function(c, e) done({c.text, e}) end)'
+    )
     assert text == ["it rained"]
     assert gateway.bodies("/v1/agents/npc%3A%20%C3%A4%2F1/context") == [{"query": "rain"}]
     opts = '{query = "trees", near = {x = 1, radius = 5}, min_score = 0.2, filters = {}}'
-    server.lua(f'engram.recall("npc:a", {opts}, function(m) done(#m) end)')
+    server.lua(f'lorestream.recall("npc:a", {opts}, function(m) done(#m) end)')
     assert gateway.bodies("/v1/memories/search")[-1] == {
         "agent_id": "npc:a",
         "query": "trees",
@@ -54,8 +56,8 @@ def test_put_and_forget_keep_their_order(
     server = new_server(gateway.url).start()
     gateway.down()
     server.lua(
-        'engram.put("npc:a", "I found \\27(c@#f00)iron", {pos = {x = 1, y = 2, z = 3}, player = "Ann", hot = 1/0}, 60)'
-        'engram.forget("npc:a") engram.emit("rest", "npc:a") return true'
+        'lorestream.put("npc:a", "I found \\27(c@#f00)iron", {pos = {x = 1, y = 2, z = 3}, player = "Ann", hot = 1/0}, 60)'
+        'lorestream.forget("npc:a") lorestream.emit("rest", "npc:a") return true'
     )
     gateway.up()
     wait_until(lambda: gateway.events("rest"), what="the last event", seconds=30)
@@ -72,7 +74,7 @@ def test_failures_give_an_empty_table_in_time(
 ) -> None:
     """A slow, broken, unreachable or overrun service: exactly one callback, {} and a reason."""
     server = new_server(
-        gateway.url, settings={"engram.recall_rate": "0.01", "engram.recall_burst": "3"}
+        gateway.url, settings={"lorestream.recall_rate": "0.01", "lorestream.recall_burst": "3"}
     ).start()
     gateway.mode = "500"
     assert server.lua(ASK)["why"] == "told_so"
@@ -85,7 +87,7 @@ def test_failures_give_an_empty_table_in_time(
     assert server.lua(ASK)["why"] == "unreachable"
     limited = server.lua(ASK)
     assert (limited["why"], limited["calls"]) == ("rate_limited", 1)
-    invalid = server.lua('engram.get(nil, "x", 1, nil, function(m, e) done({#m, e}) end)')
+    invalid = server.lua('lorestream.get(nil, "x", 1, nil, function(m, e) done({#m, e}) end)')
     assert invalid == [0, "invalid: agent_id must be a string"]
 
 
@@ -94,11 +96,11 @@ def test_woodcutter_lives_without_a_memory(
 ) -> None:
     """With the service down he looks around as if he had none, and what he does is remembered later."""
     gateway.down()
-    server = new_server(gateway.url, mods=(PRODUCERS / "examples" / "engram_woodcutter",)).start()
+    server = new_server(gateway.url, mods=(PRODUCERS / "examples" / "lorestream_woodcutter",)).start()
     join(server, "Wanda_5")
     server.lua(
         'core.set_node({x = 3, y = 1, z = 3}, {name = "default:tree"})'
-        'core.add_entity({x = -3, y = 1, z = -3}, "engram_woodcutter:woodcutter", "npc:woodcutter-7") return true'
+        'core.add_entity({x = -3, y = 1, z = -3}, "lorestream_woodcutter:woodcutter", "npc:woodcutter-7") return true'
     )
     said = "npc:woodcutter-7: my memory does not answer (unreachable): I see a tree: going to (3,1,3)"
     wait_until(lambda: said in server.log_text(), what="his plan")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MOD = ROOT / "producers" / "luanti" / "engram"
+MOD = ROOT / "producers" / "luanti" / "lorestream"
 
 
 def run(program: str, package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -51,6 +51,6 @@ def test_settings_are_documented() -> None:
     assert captured
     read |= {f"capture.{kind}" for kind in re.findall(r'"([a-z]+)"', captured[1])}
     documented = set(
-        re.findall(r"^engram\.([a-z_.]+) ", (MOD / "settingtypes.txt").read_text(), re.MULTILINE)
+        re.findall(r"^lorestream\.([a-z_.]+) ", (MOD / "settingtypes.txt").read_text(), re.MULTILINE)
     )
     assert read == documented

@@ -1,6 +1,6 @@
-"""A Qdrant server for tests: the one that ENGRAM_TEST_QDRANT_URL names, else the stand-in.
+"""A Qdrant server for tests: the one that LORESTREAM_TEST_QDRANT_URL names, else the stand-in.
 
-ENGRAM_TEST_QDRANT_GRPC_PORT (6334) and ENGRAM_TEST_QDRANT_API_KEY belong to it. On a server that others use, tests
+LORESTREAM_TEST_QDRANT_GRPC_PORT (6334) and LORESTREAM_TEST_QDRANT_API_KEY belong to it. On a server that others use, tests
 make collections of names of their own, and drop them.
 """
 
@@ -20,9 +20,9 @@ import pytest
 from tests.qdrant_stand_in.process import StandIn
 
 if TYPE_CHECKING:
-    from engram.adapters.qdrant_server import QdrantServerStore
-    from engram.adapters.server_catalogue import ServerCatalogue
-    from engram.adapters.server_connection import Connection
+    from lorestream.adapters.qdrant_server import QdrantServerStore
+    from lorestream.adapters.server_catalogue import ServerCatalogue
+    from lorestream.adapters.server_connection import Connection
 
 TIMEOUT_S = 30.0
 """The machines that run tests may be busy."""
@@ -39,7 +39,7 @@ class Qdrant:
     @contextlib.asynccontextmanager
     async def store(self, **how: Any) -> AsyncIterator[QdrantServerStore]:
         """A store in a collection of its own, dropped at the end unless it was named."""
-        from engram.adapters.qdrant_server import QdrantServerStore  # noqa: PLC0415 (takes a second)
+        from lorestream.adapters.qdrant_server import QdrantServerStore  # noqa: PLC0415 (takes a second)
 
         alias = how.pop("collection", None)
         options = {"model_id": "hash", "dim": 4, "timeout_s": TIMEOUT_S, "api_key": self.api_key} | how
@@ -56,8 +56,8 @@ class Qdrant:
     @contextlib.asynccontextmanager
     async def catalogue(self, alias: str) -> AsyncIterator[ServerCatalogue]:
         """The collections of one alias."""
-        from engram.adapters.server_catalogue import ServerCatalogue  # noqa: PLC0415 (takes a second)
-        from engram.adapters.server_collection import Shape  # noqa: PLC0415
+        from lorestream.adapters.server_catalogue import ServerCatalogue  # noqa: PLC0415 (takes a second)
+        from lorestream.adapters.server_collection import Shape  # noqa: PLC0415
 
         async with ServerCatalogue.open_on(
             self.url,
@@ -81,7 +81,7 @@ class Qdrant:
 
     def connection(self) -> contextlib.AbstractAsyncContextManager[Connection]:
         """The bare wire."""
-        from engram.adapters.server_connection import Connection  # noqa: PLC0415 (takes a second)
+        from lorestream.adapters.server_connection import Connection  # noqa: PLC0415 (takes a second)
 
         return Connection.open(self.url, grpc_port=self.grpc_port, api_key=self.api_key, timeout_s=TIMEOUT_S)
 
@@ -94,9 +94,9 @@ def at(stand_in: StandIn) -> Qdrant:
 @pytest.fixture(scope="session")
 def qdrant() -> Iterator[Qdrant]:
     """A server for the whole session. Nobody stops it: the next test wants it too."""
-    if url := os.environ.get("ENGRAM_TEST_QDRANT_URL"):
-        port = int(os.environ.get("ENGRAM_TEST_QDRANT_GRPC_PORT", "6334"))
-        yield Qdrant(url, port, os.environ.get("ENGRAM_TEST_QDRANT_API_KEY"))
+    if url := os.environ.get("LORESTREAM_TEST_QDRANT_URL"):
+        port = int(os.environ.get("LORESTREAM_TEST_QDRANT_GRPC_PORT", "6334"))
+        yield Qdrant(url, port, os.environ.get("LORESTREAM_TEST_QDRANT_API_KEY"))
         return
     with tempfile.TemporaryDirectory(prefix="qdrant-") as folder, StandIn(Path(folder)) as stand_in:
         yield at(stand_in)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from engram.memories import Memory
-from engram.narrate import narrate
-from engram.ports import Priority
-from engram.wiring import Runtime
+from lorestream.memories import Memory
+from lorestream.narrate import narrate
+from lorestream.ports import Priority
+from lorestream.wiring import Runtime
 from producers import village
 
 _FIRST_SEED = 1000

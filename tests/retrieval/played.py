@@ -11,12 +11,12 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from engram.adapters.memory_filters import holds
-from engram.http.access import ANYONE
-from engram.http.operations import application
-from engram.memories import Memory, PageQuery
-from engram.ports import Priority
-from engram.wiring import Runtime
+from lorestream.adapters.memory_filters import holds
+from lorestream.http.access import ANYONE
+from lorestream.http.operations import application
+from lorestream.memories import Memory, PageQuery
+from lorestream.ports import Priority
+from lorestream.wiring import Runtime
 from producers import gateway, village
 from query_service.questions import search_question
 from query_service.wire import Near, Search

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx2
 
-from engram.events import Envelope
-from engram.http.operations import application
-from engram.wiring import Runtime
+from lorestream.events import Envelope
+from lorestream.http.operations import application
+from lorestream.wiring import Runtime
 from query_service.recall import Recall
 from query_service.rest import operations
 from stream_workers.finishing import Finishing
@@ -95,5 +95,5 @@ async def over(runtime: Runtime, **other: Any) -> AsyncIterator[Reader]:
     recall = Recall(**{**parts, **other})
     app = application("query", operations(lambda: recall), metrics=runtime.metrics)
     transport = httpx2.ASGITransport(app=app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as client:
         yield Reader(runtime, recall, clock, client)

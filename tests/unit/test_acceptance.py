@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from engram.errors import Unavailable
-from engram.ports import NewRecord
+from lorestream.errors import Unavailable
+from lorestream.ports import NewRecord
 from producers import acceptance
 from producers.acceptance import Acceptance
 from tests.edge import SetClock

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from engram.client import MemoryClient
-from engram.errors import Misconfigured
-from engram.http import keys, verification
-from engram.http.access import ANYONE, KEYLESS, Grant, Principal, Unauthenticated, require_loopback
-from engram.http.verification import ApiKeys
+from lorestream.client import MemoryClient
+from lorestream.errors import Misconfigured
+from lorestream.http import keys, verification
+from lorestream.http.access import ANYONE, KEYLESS, Grant, Principal, Unauthenticated, require_loopback
+from lorestream.http.verification import ApiKeys
 from tests.api_keys import SOON_S, ShiftedClock, bearer, key_id, lets_in, until
 
 
@@ -275,5 +275,5 @@ def test_without_keys_everybody_here_may_do_everything():
     for host in ("127.0.0.1", "::1", "localhost", "127.1.2.3"):
         require_loopback(host)
     for host in ("0.0.0.0", "::", "10.0.0.1", "example.org"):
-        with pytest.raises(Misconfigured, match="ENGRAM_API_KEYS_FILE"):
+        with pytest.raises(Misconfigured, match="LORESTREAM_API_KEYS_FILE"):
             require_loopback(host)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from engram.adapters.local_watermarks import LocalWatermarks
-from engram.errors import Misconfigured, Unavailable
-from engram.wiring import active
-from engram.wiring.active import ActiveWatermarks
+from lorestream.adapters.local_watermarks import LocalWatermarks
+from lorestream.errors import Misconfigured, Unavailable
+from lorestream.wiring import active
+from lorestream.wiring.active import ActiveWatermarks
 
 
 class Store:

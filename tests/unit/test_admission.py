@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from engram.errors import EventTooLarge, InvalidEvent
-from engram.http.call import Refused
-from engram.identity import Pseudonyms, memory_id
+from lorestream.errors import EventTooLarge, InvalidEvent
+from lorestream.http.call import Refused
+from lorestream.identity import Pseudonyms, memory_id
 from producers.admission import MAX_DEPTH, MAX_EVENT_BYTES, Admission, read
 
 NOW = 1_760_000_000.0
@@ -44,7 +44,7 @@ def nested(levels: int) -> Any:
         ({"text": None}, "text"),
         ({"text": ""}, "text"),
         ({"type": "t" * 65}, "type"),
-        ({"type": "engram.erase"}, "type"),
+        ({"type": "lorestream.erase"}, "type"),
         ({"id": "i" * 257}, "id"),
         ({"id": 7}, "id"),
         ({"data": [1]}, "data"),

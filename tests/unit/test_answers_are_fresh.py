@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from deploy.local.redis_server import RedisServer
-from engram.identity import memory_id
-from engram.wiring import Runtime
+from lorestream.identity import memory_id
+from lorestream.wiring import Runtime
 from tests.parts import open_parts
 from tests.retrieval.reader import Reader, over
 

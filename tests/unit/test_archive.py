@@ -10,9 +10,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.care.lines import MAX_LINE_BYTES
-from engram.cli import archive
-from engram.errors import EngramError, Refusal
+from lorestream.care.lines import MAX_LINE_BYTES
+from lorestream.cli import archive
+from lorestream.errors import LorestreamError, Refusal
 
 LINES = [b'{"n": %d}' % number for number in range(20_000)]
 
@@ -56,9 +56,9 @@ def test_an_export_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None
     def break_off() -> None:
         with archive.writing(str(path), force=True) as write:
             write(b"half")
-            raise EngramError("broken")
+            raise LorestreamError("broken")
 
-    with pytest.raises(EngramError, match="broken"):
+    with pytest.raises(LorestreamError, match="broken"):
         break_off()
     assert read(path) == LINES
     assert [one.name for one in tmp_path.iterdir()] == ["m"]
@@ -66,11 +66,11 @@ def test_an_export_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None
 
 def test_a_place_that_cannot_be_written_or_read(tmp_path: Path) -> None:
     with (
-        pytest.raises(EngramError, match="cannot be written"),
+        pytest.raises(LorestreamError, match="cannot be written"),
         archive.writing(f"{tmp_path}/x/m", force=False),
     ):
         pass
-    with pytest.raises(EngramError, match="cannot be read"), archive.reading(f"{tmp_path}/m"):
+    with pytest.raises(LorestreamError, match="cannot be read"), archive.reading(f"{tmp_path}/m"):
         pass
 
 

@@ -11,10 +11,10 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from engram.grpc.server import Handlers
-from engram.http.access import ANYONE, Grant, Principal
-from engram.http.operations import application
-from engram.http.verification import ApiKeys
+from lorestream.grpc.server import Handlers
+from lorestream.http.access import ANYONE, Grant, Principal
+from lorestream.http.operations import application
+from lorestream.http.verification import ApiKeys
 from producers.gateway import operations
 from producers.rpc import Writes
 from tests.api_keys import ShiftedClock, bearer, key_id
@@ -32,7 +32,7 @@ def told() -> Iterator[Told]:
 
         def lines() -> list[dict[str, Any]]:
             assert PLAYER not in json.dumps(captured)
-            taken = [line for line in captured if line.pop("logger", None) == "engram.audit"]
+            taken = [line for line in captured if line.pop("logger", None) == "lorestream.audit"]
             assert all(line.pop("log_level") == "info" for line in taken)
             captured.clear()
             return taken
@@ -47,7 +47,9 @@ async def test_what_is_erased_is_asked_for_and_done(tmp_path: Path, told: Told) 
         app = application("gateway", operations(edge.gateway), metrics=edge.runtime.metrics, access=access)
         transport = httpx2.ASGITransport(app=app)
         headers = {"Authorization": key}
-        async with httpx2.AsyncClient(transport=transport, base_url="http://engram", headers=headers) as http:
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://lorestream", headers=headers
+        ) as http:
             asked = [
                 ("player", await http.delete(f"/v1/players/{PLAYER}")),
                 ("agent", await http.post("/v1/erasures", json={"agent_id": f"player:{PLAYER}"})),

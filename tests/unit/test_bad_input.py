@@ -13,16 +13,16 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.process import free_port
-from engram.errors import Unavailable
-from engram.grpc import memory_pb2 as pb
-from engram.grpc import memory_pb2_grpc
-from engram.grpc.server import Handlers, serving
-from engram.wiring import Runtime
+from lorestream.errors import Unavailable
+from lorestream.grpc import memory_pb2 as pb
+from lorestream.grpc import memory_pb2_grpc
+from lorestream.grpc.server import Handlers, serving
+from lorestream.wiring import Runtime
 from query_service.rpc import Reads
 from tests.parts import Faulty, open_parts
 from tests.retrieval.reader import Reader, over
 
-# No test here writes anything, so that one engram serves them all.
+# No test here writes anything, so that one lorestream serves them all.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SEARCH, BATCH, GET, CONTEXT = (
@@ -131,7 +131,7 @@ def wrongs(path: str) -> list[tuple[dict[str, Any], str, str]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runtime]:
-    async with open_parts(tmp_path_factory.mktemp("engram")) as opened:
+    async with open_parts(tmp_path_factory.mktemp("lorestream")) as opened:
         yield opened
 
 

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from engram.identity import memory_id
-from engram.wiring import Runtime
+from lorestream.identity import memory_id
+from lorestream.wiring import Runtime
 from tests.parts import open_parts, put
 from tests.retrieval.reader import NOW, Reader, over
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from engram.cli import checks, configuration, luanti, terminal
-from engram.cli.checks import Verdict
+from lorestream.cli import checks, configuration, luanti, terminal
+from lorestream.cli.checks import Verdict
 from producers import village
 from tests import command_line
 from tests.processes import clean_environment, free_port, running
@@ -26,13 +26,13 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def engram(tmp_path: Path) -> Run:
-    """Runs `engram ARGUMENTS` away from the checkout, with a data directory of its own."""
+def lorestream(tmp_path: Path) -> Run:
+    """Runs `lorestream ARGUMENTS` away from the checkout, with a data directory of its own."""
 
     def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        settings = {"ENGRAM_DATA_DIR": str(tmp_path / "data"), "HOME": str(tmp_path), "COLUMNS": "200"}
+        settings = {"LORESTREAM_DATA_DIR": str(tmp_path / "data"), "HOME": str(tmp_path), "COLUMNS": "200"}
         return subprocess.run(
-            [sys.executable, "-m", "engram.cli", *arguments],
+            [sys.executable, "-m", "lorestream.cli", *arguments],
             env=clean_environment(**{**settings, **environment}),
             cwd=tmp_path,
             input=stdin,
@@ -46,9 +46,9 @@ def engram(tmp_path: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def engram_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One real engram for all of these tests; each has its own agent."""
-    with running(tmp_path_factory.mktemp("engram"), {"ENGRAM_EMBEDDER__KIND": "hash"}) as process:
+def lorestream_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One real lorestream for all of these tests; each has its own agent."""
+    with running(tmp_path_factory.mktemp("lorestream"), {"LORESTREAM_EMBEDDER__KIND": "hash"}) as process:
         yield process.url
 
 
@@ -78,8 +78,8 @@ NESTED = [
 
 @pytest.mark.parametrize("verb", [*([verb] for verb in VERBS), *NESTED], ids=" ".join)
 def test_every_verb_explains_itself_with_an_example(verb: list[str]):
-    said = command_line.engram(*verb, "--help", environment={"COLUMNS": "200"}).stdout.decode()
-    assert f" engram {' '.join(verb)}" in said.partition("Usage:")[2].partition("\n")[2]
+    said = command_line.lorestream(*verb, "--help", environment={"COLUMNS": "200"}).stdout.decode()
+    assert f" lorestream {' '.join(verb)}" in said.partition("Usage:")[2].partition("\n")[2]
 
 
 def test_help_needs_no_service_and_no_adapter():
@@ -93,7 +93,7 @@ def test_help_needs_no_service_and_no_adapter():
         "grpc",
         "prometheus_client",
     ]
-    look = f"import sys, engram.cli.app; print([name for name in {heavy} if name in sys.modules])"
+    look = f"import sys, lorestream.cli.app; print([name for name in {heavy} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
 
@@ -116,7 +116,7 @@ def test_help_needs_no_service_and_no_adapter():
     ids=" ".join,
 )
 def test_wrong_usage_ends_with_2(arguments: list[str]):
-    answer = command_line.engram(*arguments, environment=clean_environment(), code=2)
+    answer = command_line.lorestream(*arguments, environment=clean_environment(), code=2)
     assert answer.stdout == b""
     assert answer.stderr
     assert b"Traceback" not in answer.stderr
@@ -136,74 +136,80 @@ def test_wrong_usage_ends_with_2(arguments: list[str]):
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_without_an_engram_one_line_says_what_to_do(engram: Run, arguments: list[str]):
+def test_without_an_lorestream_one_line_says_what_to_do(lorestream: Run, arguments: list[str]):
     url = f"http://127.0.0.1:{free_port()}"
-    answer = engram(*arguments, ENGRAM_URL=url)
+    answer = lorestream(*arguments, LORESTREAM_URL=url)
     assert (answer.returncode, answer.stdout) == (1, "")
-    assert answer.stderr == f"engram: no engram at {url}: start one with `engram up`\n"
+    assert answer.stderr == f"lorestream: no lorestream at {url}: start one with `lorestream up`\n"
 
 
 def test_what_is_not_utf8_is_wrong_usage(tmp_path: Path):
-    command = [sys.executable.encode(), b"-m", b"engram.cli", b"put", b"a", b"\xff"]
+    command = [sys.executable.encode(), b"-m", b"lorestream.cli", b"put", b"a", b"\xff"]
     answer = subprocess.run(command, env=clean_environment(), cwd=tmp_path, capture_output=True, check=False)
-    assert (answer.returncode, answer.stderr) == (2, b"engram: what you typed is not UTF-8\n")
+    assert (answer.returncode, answer.stderr) == (2, b"lorestream: what you typed is not UTF-8\n")
 
 
-# --- with an engram ------------------------------------------------------------------------------------------
+# --- with a lorestream ------------------------------------------------------------------------------------------
 
 
-def test_put_search_recent_agents_erase(engram: Run, engram_url: str, agent: str):
-    at = {"ENGRAM_URL": engram_url}
-    put = engram(
+def test_put_search_recent_agents_erase(lorestream: Run, lorestream_url: str, agent: str):
+    at = {"LORESTREAM_URL": lorestream_url}
+    put = lorestream(
         "put", agent, "pine trees stand north", "--type", "note", "--metadata", '{"n": 1}', "--json", **at
     )
     written = json.loads(put.stdout)
     assert written["indexed"] is True
 
-    found = json.loads(engram("search", agent, "pine trees", "--filters", '{"n": 1}', "--json", **at).stdout)
+    found = json.loads(
+        lorestream("search", agent, "pine trees", "--filters", '{"n": 1}', "--json", **at).stdout
+    )
     assert [memory["id"] for memory in found["memories"]] == [written["id"]]
-    assert "pine trees stand north" in engram("search", agent, "pine trees", **at).stdout
-    none = engram("search", agent, "pine trees", "--filters", '{"n": 2}', **at)
+    assert "pine trees stand north" in lorestream("search", agent, "pine trees", **at).stdout
+    none = lorestream("search", agent, "pine trees", "--filters", '{"n": 2}', **at)
     assert (none.returncode, none.stdout) == (0, "")
 
-    page = json.loads(engram("recent", agent, "--json", **at).stdout)
+    page = json.loads(lorestream("recent", agent, "--json", **at).stdout)
     assert page["total"] == 1
     assert page["memories"][0]["metadata"] == {"n": 1}
-    listed = json.loads(engram("agents", "-n", "1000", "--json", **at).stdout)["agents"]
+    listed = json.loads(lorestream("agents", "-n", "1000", "--json", **at).stdout)["agents"]
     assert {"agent_id": agent, "total": 1} in listed
 
-    assert engram("erase", "--agent", agent, **at).returncode == 2
-    looked = json.loads(engram("erase", "--agent", agent, "--dry-run", "--json", **at).stdout)
+    assert lorestream("erase", "--agent", agent, **at).returncode == 2
+    looked = json.loads(lorestream("erase", "--agent", agent, "--dry-run", "--json", **at).stdout)
     assert (looked["dry_run"], looked["memories"]) == (True, 1)
-    assert json.loads(engram("recent", agent, "--json", **at).stdout)["total"] == 1
-    assert engram("erase", "--agent", agent, "--yes", **at).returncode == 0
-    assert json.loads(engram("recent", agent, "--json", **at).stdout)["total"] == 0
+    assert json.loads(lorestream("recent", agent, "--json", **at).stdout)["total"] == 1
+    assert lorestream("erase", "--agent", agent, "--yes", **at).returncode == 0
+    assert json.loads(lorestream("recent", agent, "--json", **at).stdout)["total"] == 0
 
 
-def test_the_same_id_again_makes_no_second_memory(engram: Run, engram_url: str, agent: str):
+def test_the_same_id_again_makes_no_second_memory(lorestream: Run, lorestream_url: str, agent: str):
     for text in ("first", "second"):
-        assert engram("put", agent, text, "--id", "mine", ENGRAM_URL=engram_url).returncode == 0
-    page = json.loads(engram("recent", agent, "--json", ENGRAM_URL=engram_url).stdout)
+        assert lorestream("put", agent, text, "--id", "mine", LORESTREAM_URL=lorestream_url).returncode == 0
+    page = json.loads(lorestream("recent", agent, "--json", LORESTREAM_URL=lorestream_url).stdout)
     assert [memory["text"] for memory in page["memories"]] == ["first"]
 
 
-def test_put_reads_its_text_from_stdin(engram: Run, engram_url: str, agent: str):
-    engram("put", agent, "-", stdin="two\nlines\n", ENGRAM_URL=engram_url)
-    page = json.loads(engram("recent", agent, "--json", ENGRAM_URL=engram_url).stdout)
+def test_put_reads_its_text_from_stdin(lorestream: Run, lorestream_url: str, agent: str):
+    lorestream("put", agent, "-", stdin="two\nlines\n", LORESTREAM_URL=lorestream_url)
+    page = json.loads(lorestream("recent", agent, "--json", LORESTREAM_URL=lorestream_url).stdout)
     assert page["memories"][0]["text"] == "two\nlines"
 
 
-def test_erasing_a_player(engram: Run, engram_url: str, agent: str):
-    engram("put", agent, "met somebody", "--player", "Ann", ENGRAM_URL=engram_url)
-    assert engram("erase", "--player", "Ann", "--yes", ENGRAM_URL=engram_url).returncode == 0
-    assert json.loads(engram("recent", agent, "--json", ENGRAM_URL=engram_url).stdout)["total"] == 0
+def test_erasing_a_player(lorestream: Run, lorestream_url: str, agent: str):
+    lorestream("put", agent, "met somebody", "--player", "Ann", LORESTREAM_URL=lorestream_url)
+    assert lorestream("erase", "--player", "Ann", "--yes", LORESTREAM_URL=lorestream_url).returncode == 0
+    assert (
+        json.loads(lorestream("recent", agent, "--json", LORESTREAM_URL=lorestream_url).stdout)["total"] == 0
+    )
 
 
-def test_refusals_are_one_line_with_the_code(engram: Run, engram_url: str, agent: str):
-    answer = engram("search", agent, "q", "--filters", '{"n": {"nearly": 1}}', ENGRAM_URL=engram_url)
+def test_refusals_are_one_line_with_the_code(lorestream: Run, lorestream_url: str, agent: str):
+    answer = lorestream(
+        "search", agent, "q", "--filters", '{"n": {"nearly": 1}}', LORESTREAM_URL=lorestream_url
+    )
     assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (1, "", 1)
     assert "(invalid_filter)" in answer.stderr
-    rejected = engram("put", agent, "", ENGRAM_URL=engram_url)
+    rejected = lorestream("put", agent, "", LORESTREAM_URL=lorestream_url)
     assert (rejected.returncode, rejected.stderr.count("\n")) == (1, 1)
 
 
@@ -212,9 +218,11 @@ HOSTILE = "red \x1b[31m bell \x07 csi \x9b31m title \x1b]0;x\x07"
 
 @pytest.mark.parametrize("verb", ["search", "recent"])
 @pytest.mark.parametrize("as_json", [False, True])
-def test_no_memory_steers_a_terminal(engram_url: str, engram: Run, agent: str, verb: str, as_json: bool):
-    engram("put", agent, HOSTILE, ENGRAM_URL=engram_url)
-    environment = clean_environment(ENGRAM_URL=engram_url, NO_COLOR="1", TERM="xterm")
+def test_no_memory_steers_a_terminal(
+    lorestream_url: str, lorestream: Run, agent: str, verb: str, as_json: bool
+):
+    lorestream("put", agent, HOSTILE, LORESTREAM_URL=lorestream_url)
+    environment = clean_environment(LORESTREAM_URL=lorestream_url, NO_COLOR="1", TERM="xterm")
     arguments = [verb, agent, *(["red"] if verb == "search" else []), *(["--json"] if as_json else [])]
     seen = at_a_terminal(arguments, environment)
     assert b"bell" in seen
@@ -226,7 +234,7 @@ def test_no_memory_steers_a_terminal(engram_url: str, engram: Run, agent: str, v
 def at_a_terminal(arguments: list[str], environment: Mapping[str, str]) -> bytes:
     """What a terminal would be sent."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "engram.cli", *arguments]
+    command = [sys.executable, "-m", "lorestream.cli", *arguments]
     with subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL):
         os.close(theirs)
         seen = b""
@@ -240,16 +248,16 @@ def at_a_terminal(arguments: list[str], environment: Mapping[str, str]) -> bytes
     return seen
 
 
-def test_tail_prints_one_object_a_line(engram: Run, engram_url: str, agent: str):
-    command = [sys.executable, "-m", "engram.cli", "tail", "-n", "2", "--agent", agent, "--json"]
-    environment = clean_environment(ENGRAM_URL=engram_url)
+def test_tail_prints_one_object_a_line(lorestream: Run, lorestream_url: str, agent: str):
+    command = [sys.executable, "-m", "lorestream.cli", "tail", "-n", "2", "--agent", agent, "--json"]
+    environment = clean_environment(LORESTREAM_URL=lorestream_url)
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as tail:
         shown: list[str] = []
         number = 0
         while tail.poll() is None:  # it listens from some moment on: write until it has seen enough
             for each, text in (("b", "not asked for"), (agent, f"text {number}")):
                 event = {"server": "s", "events": [{"agent_id": each, "text": text}]}
-                httpx2.post(f"{engram_url}/v1/events", json=event, timeout=60).raise_for_status()
+                httpx2.post(f"{lorestream_url}/v1/events", json=event, timeout=60).raise_for_status()
             number += 1
             time.sleep(0.05)
         assert tail.stdout is not None
@@ -259,14 +267,16 @@ def test_tail_prints_one_object_a_line(engram: Run, engram_url: str, agent: str)
     assert int(second["text"].split()[1]) == int(first["text"].split()[1]) + 1
 
 
-def test_demo_plays_and_asks(engram: Run, engram_url: str):
-    answer = engram("demo", "--questions", "3", "--json", ENGRAM_URL=engram_url)
+def test_demo_plays_and_asks(lorestream: Run, lorestream_url: str):
+    answer = lorestream("demo", "--questions", "3", "--json", LORESTREAM_URL=lorestream_url)
     assert answer.returncode == 0, answer.stderr
     told = json.loads(answer.stdout)
     assert told["played"]["accepted"] == told["played"]["events"] > 300
     assert [len(one["memories"]) for one in told["answers"]] == [3, 3, 3]
-    engram("demo", "--questions", "0", ENGRAM_URL=engram_url)
-    listed = json.loads(engram("agents", "-n", "1000", "--json", ENGRAM_URL=engram_url).stdout)["agents"]
+    lorestream("demo", "--questions", "0", LORESTREAM_URL=lorestream_url)
+    listed = json.loads(lorestream("agents", "-n", "1000", "--json", LORESTREAM_URL=lorestream_url).stdout)[
+        "agents"
+    ]
     villagers = {event["agent_id"] for event in village.events(1)}
     assert sum(a["total"] for a in listed if a["agent_id"] in villagers) == told["played"]["events"]
 
@@ -278,34 +288,39 @@ def by_name(answer: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str
     return {check["name"]: check for check in json.loads(answer.stdout)["checks"]}
 
 
-def test_doctor_finds_a_running_engram_well(engram: Run, engram_url: str):
-    answer = engram("doctor", "--json", ENGRAM_URL=engram_url, ENGRAM_EMBEDDER__KIND="hash")
+def test_doctor_finds_a_running_lorestream_well(lorestream: Run, lorestream_url: str):
+    answer = lorestream("doctor", "--json", LORESTREAM_URL=lorestream_url, LORESTREAM_EMBEDDER__KIND="hash")
     assert answer.returncode == 0, answer.stdout
     found = by_name(answer)
-    assert found["engram"]["verdict"] == found["canary"]["verdict"] == "ok"
+    assert found["lorestream"]["verdict"] == found["canary"]["verdict"] == "ok"
 
 
-def test_doctor_says_what_is_missing(engram: Run):
+def test_doctor_says_what_is_missing(lorestream: Run):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        answer = engram(
-            "doctor", "--json", ENGRAM_GRPC_PORT=str(port), ENGRAM_URL=f"http://127.0.0.1:{free_port()}"
+        answer = lorestream(
+            "doctor",
+            "--json",
+            LORESTREAM_GRPC_PORT=str(port),
+            LORESTREAM_URL=f"http://127.0.0.1:{free_port()}",
         )
     assert answer.returncode == 3
     found = by_name(answer)
     assert found["model"]["verdict"] == "failed"
-    assert str(found["model"]["fix"]).startswith("engram model prepare")
+    assert str(found["model"]["fix"]).startswith("lorestream model prepare")
     assert f"(process {os.getpid()})" in found["grpc port"]["evidence"]
-    assert found["engram"]["verdict"] == "skipped"
+    assert found["lorestream"]["verdict"] == "skipped"
 
 
-def test_doctor_waiting_in_vain_is_unhealthy(engram: Run):
+def test_doctor_waiting_in_vain_is_unhealthy(lorestream: Run):
     url = f"http://127.0.0.1:{free_port()}"
-    answer = engram("doctor", "--wait", "0.1", "--json", ENGRAM_URL=url, ENGRAM_EMBEDDER__KIND="hash")
+    answer = lorestream(
+        "doctor", "--wait", "0.1", "--json", LORESTREAM_URL=url, LORESTREAM_EMBEDDER__KIND="hash"
+    )
     assert answer.returncode == 3
-    assert by_name(answer)["engram"]["verdict"] == "failed"
+    assert by_name(answer)["lorestream"]["verdict"] == "failed"
 
 
 def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path):
@@ -323,98 +338,98 @@ def test_looking_at_a_data_directory_leaves_nothing(tmp_path: Path):
 # --- settings ------------------------------------------------------------------------------------------------
 
 
-def test_config_show_names_origins_and_hides_secrets(engram: Run, tmp_path: Path):
-    (tmp_path / ".env").write_text("ENGRAM_LOG_LEVEL=debug\nENGRAM_TTL_DAYS=1\n")
-    answer = engram(
+def test_config_show_names_origins_and_hides_secrets(lorestream: Run, tmp_path: Path):
+    (tmp_path / ".env").write_text("LORESTREAM_LOG_LEVEL=debug\nLORESTREAM_TTL_DAYS=1\n")
+    answer = lorestream(
         "config",
         "show",
         "--json",
-        ENGRAM_LOG__RETENTION_DAYS="7",
-        ENGRAM_CACHE='{"max_entries": 5}',
+        LORESTREAM_LOG__RETENTION_DAYS="7",
+        LORESTREAM_CACHE='{"max_entries": 5}',
         MEMORY_TTL_DAYS="3",
-        ENGRAM_PLAYER_KEY="k1:very-secret",
-        ENGRAM_API_KEY="id.very-secret",
+        LORESTREAM_PLAYER_KEY="k1:very-secret",
+        LORESTREAM_API_KEY="id.very-secret",
     )
     assert answer.returncode == 0, answer.stderr
     assert "very-secret" not in answer.stdout
     shown = {one["name"]: (one["value"], one["origin"]) for one in json.loads(answer.stdout)["settings"]}
-    assert shown["ENGRAM_LOG__RETENTION_DAYS"] == (7, "environment ENGRAM_LOG__RETENTION_DAYS")
-    assert shown["ENGRAM_CACHE__MAX_ENTRIES"] == (5, "environment ENGRAM_CACHE")
-    assert shown["ENGRAM_CACHE__KIND"] == ("local", "default")
-    assert shown["ENGRAM_TTL_DAYS"] == (3, "alias MEMORY_TTL_DAYS")
-    assert shown["ENGRAM_LOG_LEVEL"] == ("debug", ".env")
-    assert shown["ENGRAM_PLAYER_KEY"] == (configuration.HIDDEN, "environment ENGRAM_PLAYER_KEY")
-    assert shown["ENGRAM_API_KEY"] == (configuration.HIDDEN, "environment ENGRAM_API_KEY")
-    assert shown["ENGRAM_HTTP_PORT"] == (8080, "default")
+    assert shown["LORESTREAM_LOG__RETENTION_DAYS"] == (7, "environment LORESTREAM_LOG__RETENTION_DAYS")
+    assert shown["LORESTREAM_CACHE__MAX_ENTRIES"] == (5, "environment LORESTREAM_CACHE")
+    assert shown["LORESTREAM_CACHE__KIND"] == ("local", "default")
+    assert shown["LORESTREAM_TTL_DAYS"] == (3, "alias MEMORY_TTL_DAYS")
+    assert shown["LORESTREAM_LOG_LEVEL"] == ("debug", ".env")
+    assert shown["LORESTREAM_PLAYER_KEY"] == (configuration.HIDDEN, "environment LORESTREAM_PLAYER_KEY")
+    assert shown["LORESTREAM_API_KEY"] == (configuration.HIDDEN, "environment LORESTREAM_API_KEY")
+    assert shown["LORESTREAM_HTTP_PORT"] == (8080, "default")
 
 
-def test_a_wrong_setting_is_one_line(engram: Run):
-    answer = engram("config", "show", ENGRAM_HTTP_PORT="many")
+def test_a_wrong_setting_is_one_line(lorestream: Run):
+    answer = lorestream("config", "show", LORESTREAM_HTTP_PORT="many")
     assert (answer.returncode, answer.stderr.count("\n")) == (1, 1)
-    assert "ENGRAM_HTTP_PORT" in answer.stderr
+    assert "LORESTREAM_HTTP_PORT" in answer.stderr
 
 
 # --- the Luanti mod ------------------------------------------------------------------------------------------
 
 
-def test_the_mod_is_installed_and_updated(engram: Run, world: Path):
+def test_the_mod_is_installed_and_updated(lorestream: Run, world: Path):
     conf = world.parent.parent / "minetest.conf"
     conf.write_text("# secure.http_mods = nothing\nsecure.http_mods = irc, maps\n")
-    first = json.loads(engram("mod", "install", str(world), "--json").stdout)
-    assert first["line"] == "secure.http_mods = irc, maps, engram"
+    first = json.loads(lorestream("mod", "install", str(world), "--json").stdout)
+    assert first["line"] == "secure.http_mods = irc, maps, lorestream"
     assert (first["updated"], first["configuration"]) == (False, str(conf))
-    target = world / "worldmods" / "engram"
+    target = world / "worldmods" / "lorestream"
     (target / "init.lua").write_text("-- an older one\n")
     (target / "gone.lua").touch()
 
-    conf.write_text("secure.http_mods = irc,engram\n")
-    second = json.loads(engram("mod", "install", str(world), "--json").stdout)
+    conf.write_text("secure.http_mods = irc,lorestream\n")
+    second = json.loads(lorestream("mod", "install", str(world), "--json").stdout)
     assert (second["updated"], second["line"]) == (True, None)
     assert not (target / "gone.lua").exists()
     assert [check.verdict for check in luanti.checks(world, None)] == [Verdict.OK] * 3
     assert sorted(path.name for path in world.iterdir()) == ["world.mt", "worldmods"]
 
 
-def test_the_mod_is_put_into_worlds_only(engram: Run, tmp_path: Path):
-    answer = engram("mod", "install", str(tmp_path))
+def test_the_mod_is_put_into_worlds_only(lorestream: Run, tmp_path: Path):
+    answer = lorestream("mod", "install", str(tmp_path))
     assert answer.returncode == 1
     assert "world.mt" in answer.stderr
     assert not (tmp_path / "worldmods").exists()
 
 
 @pytest.mark.parametrize("link", [False, True], ids=["another mod", "a link"])
-def test_what_is_not_ours_is_replaced_by_force_only(engram: Run, world: Path, tmp_path: Path, link: bool):
-    target = world / "worldmods" / "engram"
+def test_what_is_not_ours_is_replaced_by_force_only(lorestream: Run, world: Path, tmp_path: Path, link: bool):
+    target = world / "worldmods" / "lorestream"
     theirs = tmp_path / "theirs" if link else target
     theirs.mkdir(parents=True)
     (theirs / "mod.conf").write_text("name = another\n")
     if link:
         target.parent.mkdir()
         target.symlink_to(theirs)
-    assert engram("mod", "install", str(world)).returncode == 1
+    assert lorestream("mod", "install", str(world)).returncode == 1
     assert (target / "mod.conf").read_text() == "name = another\n"
-    assert engram("mod", "install", str(world), "--force").returncode == 0
+    assert lorestream("mod", "install", str(world), "--force").returncode == 0
     assert not target.is_symlink()
     assert (target / "init.lua").is_file()
     assert (tmp_path / "theirs").exists() == link
 
 
-def test_the_world_is_checked(engram: Run, world: Path):
+def test_the_world_is_checked(lorestream: Run, world: Path):
     conf = world.parent.parent / "minetest.conf"
-    conf.write_text("secure.http_mods = engram\n")
+    conf.write_text("secure.http_mods = lorestream\n")
     assert {check.name for check in luanti.checks(world, None) if check.verdict is Verdict.FAILED} == {
         "luanti mod"
     }
-    engram("mod", "install", str(world))
+    lorestream("mod", "install", str(world))
     conf.write_text("name = me\n")
-    (world / "world.mt").write_text("load_mod_engram = false\n")
+    (world / "world.mt").write_text("load_mod_lorestream = false\n")
     failed = {
         check.name: check.fix for check in luanti.checks(world, None) if check.verdict is Verdict.FAILED
     }
-    assert failed["luanti http"] == "put in: secure.http_mods = engram"
-    assert "load_mod_engram = true" in str(failed["luanti load_mod"])
-    conf.write_text("secure.trusted_mods = engram\n")
-    (world / "world.mt").write_text("load_mod_engram = true\n")
+    assert failed["luanti http"] == "put in: secure.http_mods = lorestream"
+    assert "load_mod_lorestream = true" in str(failed["luanti load_mod"])
+    conf.write_text("secure.trusted_mods = lorestream\n")
+    (world / "world.mt").write_text("load_mod_lorestream = true\n")
     assert all(check.verdict is Verdict.OK for check in luanti.checks(world, None))
 
 

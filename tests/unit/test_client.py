@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engram.client import (
+from lorestream.client import (
     ApiError,
     AsyncMemoryClient,
     BadRequest,
@@ -24,7 +24,7 @@ from engram.client import (
     Unreachable,
     WrongService,
 )
-from engram.errors import Misconfigured
+from lorestream.errors import Misconfigured
 from tests.processes import free_port
 from tests.told import ACCEPTED, HANG_UP, SILENCE, SLOW, Awaited, ids, refused, told
 
@@ -139,19 +139,19 @@ def test_a_refused_connection_says_what_to_do(connect):
     url = f"http://127.0.0.1:{free_port()}"
     with (
         connect(url, patience_s=0) as client,
-        pytest.raises(Unreachable, match=f"no engram at {url}: start one with `engram up`"),
+        pytest.raises(Unreachable, match=f"no lorestream at {url}: start one with `lorestream up`"),
     ):
         client.check()
 
 
-def test_another_service_is_not_taken_for_an_engram(connect):
+def test_another_service_is_not_taken_for_an_lorestream(connect):
     with told((200, b"<html>hello</html>")) as server, connect(server.url) as client:
-        with pytest.raises(Unreachable, match="not an engram"):
+        with pytest.raises(Unreachable, match="not a lorestream"):
             client.check()
-        with pytest.raises(Unreachable, match="not an engram"):
+        with pytest.raises(Unreachable, match="not a lorestream"):
             client.ready()
         asked = len(server.requests)
-        with pytest.raises(Unreachable, match="not an engram"):
+        with pytest.raises(Unreachable, match="not a lorestream"):
             client.search("a", "q")
         assert len(server.requests) == asked + 1
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engram.client import AsyncMemoryClient, Context, Erasure, MemoryClient, Readiness, calls
+from lorestream.client import AsyncMemoryClient, Context, Erasure, MemoryClient, Readiness, calls
 from tests.told import ACCEPTED, Awaited, ids, told
 
 

@@ -1,4 +1,4 @@
-"""What LangGraph's store makes of namespaces, values and filters, and what it refuses before it asks Engram."""
+"""What LangGraph's store makes of namespaces, values and filters, and what it refuses before it asks Lorestream."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 base = pytest.importorskip("langgraph.store.base")
 
-from engram.client import AsyncMemoryClient, Forbidden, MemoryClient  # noqa: E402
-from engram.errors import Misconfigured, Unavailable  # noqa: E402
-from engram.langgraph import EngramStore, items  # noqa: E402
+from lorestream.client import AsyncMemoryClient, Forbidden, MemoryClient  # noqa: E402
+from lorestream.errors import Misconfigured, Unavailable  # noqa: E402
+from lorestream.langgraph import LorestreamStore, items  # noqa: E402
 from tests.told import ACCEPTED, refused, told  # noqa: E402
 
 LABELS = st.lists(
@@ -35,7 +35,7 @@ def test_what_is_no_namespace_is_refused(namespace):
             base.PutOp(namespace, "k", None),
         ):
             with pytest.raises(base.InvalidNamespaceError):
-                EngramStore(memories).batch([op])
+                LorestreamStore(memories).batch([op])
     assert server.requests == []
 
 
@@ -43,7 +43,7 @@ def test_what_is_no_namespace_is_refused(namespace):
 def test_agents_that_are_no_namespace_are_not_listed(agent_id):
     totals = {"agents": [{"agent_id": agent_id, "total": 1}, {"agent_id": "a.b", "total": 1}]}
     with told((200, totals)) as server, MemoryClient(server.url) as memories:
-        assert EngramStore(memories).list_namespaces() == [("a", "b")]
+        assert LorestreamStore(memories).list_namespaces() == [("a", "b")]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_agents_that_are_no_namespace_are_not_listed(agent_id):
         ({"a": {"$eq": 1}, "b": {"$ne": 2}}, {"metadata.a": {"eq": 1}, "metadata.b": {"ne": 2}}),
     ],
 )
-def test_filters_are_those_of_engram(given, asked):
+def test_filters_are_those_of_lorestream(given, asked):
     assert items.conditions(given, indexed=False) == asked
 
 
@@ -74,7 +74,7 @@ def test_filters_are_those_of_engram(given, asked):
         {"a": {"$eq": [1]}},
     ],
 )
-def test_filters_that_engram_does_not_have_are_named(wanted):
+def test_filters_that_lorestream_does_not_have_are_named(wanted):
     with pytest.raises(ValueError, match=r"^metadata\."):
         items.conditions(wanted, indexed=False)
 
@@ -105,15 +105,15 @@ def test_a_ttl_is_in_minutes_and_none_is_for_ever(minutes, seconds):
     "op",
     [
         base.PutOp(("n",), "k", {items.OWN: 1}),
-        base.PutOp(("n",), "engram:1", {"a": 1}),
+        base.PutOp(("n",), "lorestream:1", {"a": 1}),
         base.PutOp(("n",), "k", {"a": 1}, ttl=0),
         base.SearchOp(("n",), query="q", limit=100, offset=1),
         base.SearchOp(("n",), filter={"a": None}),
     ],
 )
-def test_what_engram_does_not_have_is_refused_before_anything_is_written(op):
+def test_what_lorestream_does_not_have_is_refused_before_anything_is_written(op):
     with told(NOTHING) as server, MemoryClient(server.url) as memories:
-        store = EngramStore(memories, below=False)
+        store = LorestreamStore(memories, below=False)
         with pytest.raises(ValueError, match=r"."):
             store.batch([base.PutOp(("n",), "other", {"a": 1}), op])
     assert server.requests == []
@@ -121,38 +121,41 @@ def test_what_engram_does_not_have_is_refused_before_anything_is_written(op):
 
 def test_reading_cannot_refresh_a_ttl():
     with pytest.raises(ValueError, match="refresh"):
-        EngramStore(ttl={"refresh_on_read": True, "default_ttl": 5})
+        LorestreamStore(ttl={"refresh_on_read": True, "default_ttl": 5})
 
 
 def test_a_default_ttl_is_used():
     with told(NOTHING, (200, {**ACCEPTED, "indexed": True})) as server, MemoryClient(server.url) as memories:
-        EngramStore(memories, ttl={"refresh_on_read": False, "default_ttl": 5}).put(("n",), "k", {"a": 1})
+        LorestreamStore(memories, ttl={"refresh_on_read": False, "default_ttl": 5}).put(("n",), "k", {"a": 1})
     assert server.requests[1]["body"]["events"][0]["ttl"] == 300
 
 
 async def test_a_client_that_is_missing_is_named():
     with pytest.raises(Misconfigured, match="no MemoryClient"):
-        EngramStore(asynchronous=AsyncMemoryClient()).get(("n",), "k")
+        LorestreamStore(asynchronous=AsyncMemoryClient()).get(("n",), "k")
     with MemoryClient() as memories, pytest.raises(Misconfigured, match="no AsyncMemoryClient"):
-        await EngramStore(memories).aget(("n",), "k")
+        await LorestreamStore(memories).aget(("n",), "k")
 
 
 def test_a_key_without_admin_searches_namespaces_themselves():
     with told((403, refused("forbidden"))) as server, MemoryClient(server.url) as memories:
         with pytest.raises(Forbidden):
-            EngramStore(memories).search(("n",))
+            LorestreamStore(memories).search(("n",))
         with pytest.raises(ValueError, match="below=True"):
-            EngramStore(memories, below=False).search(())
+            LorestreamStore(memories, below=False).search(())
     page = {"memories": [], "total": 0, "next_cursor": None}
     with told((200, page)) as server, MemoryClient(server.url) as memories:
-        assert EngramStore(memories, below=False).search(("n", "m")) == []
+        assert LorestreamStore(memories, below=False).search(("n", "m")) == []
     assert [request["path"] for request in server.requests] == ["/v1/agents/n%2Em/memories?limit=10"]
 
 
 def test_more_namespaces_than_can_be_listed_are_an_error():
     totals = {"agents": [{"agent_id": f"a.{number}", "total": 1} for number in range(1000)]}
     with told((200, totals)) as server, MemoryClient(server.url) as memories:
-        for call in (EngramStore(memories).list_namespaces, lambda: EngramStore(memories).search(("a",))):
+        for call in (
+            LorestreamStore(memories).list_namespaces,
+            lambda: LorestreamStore(memories).search(("a",)),
+        ):
             with pytest.raises(ValueError, match="1000"):
                 call()
 
@@ -175,7 +178,7 @@ def test_many_namespaces_are_searched_in_several_requests():
         told((200, totals), (200, found(1)), (200, found(2))) as server,
         MemoryClient(server.url) as memories,
     ):
-        best = EngramStore(memories).search(("a",), query="q", limit=1)
+        best = LorestreamStore(memories).search(("a",), query="q", limit=1)
     assert [item.namespace for item in best] == [("a", "2")]
     asked = [agent for request in server.requests[1:] for agent in request["body"]["agent_ids"]]
     assert sorted(asked) == sorted(["a", *(f"a.{number}" for number in range(100))])
@@ -198,11 +201,11 @@ def test_the_newest_version_counts_while_an_older_one_is_there():
 
     page = {"memories": [version(1), version(3), version(2)], "total": 3, "next_cursor": None}
     with told((200, page)) as server, MemoryClient(server.url) as memories:
-        [item] = EngramStore(memories, below=False).search(("n",))
+        [item] = LorestreamStore(memories, below=False).search(("n",))
     assert item.value == {"n": 3}
     best = {"memories": [{**version(number), "score": 1 / number} for number in (1, 2, 3)]}
     with told((200, best)) as server, MemoryClient(server.url) as memories:
-        [found] = EngramStore(memories, below=False).search(("n",), query="q")
+        [found] = LorestreamStore(memories, below=False).search(("n",), query="q")
     assert (found.value, found.score) == ({"n": 3}, 1 / 3)
     assert item.created_at.timestamp() == 0.5
 
@@ -213,5 +216,5 @@ def test_a_write_that_is_not_seen_in_time_is_no_silent_success():
         MemoryClient(server.url) as memories,
         pytest.raises(Unavailable, match=r"durable.* 0\.5 s"),
     ):
-        EngramStore(memories, wait_s=0.5).put(("n",), "k", {"a": 1})
+        LorestreamStore(memories, wait_s=0.5).put(("n",), "k", {"a": 1})
     assert server.requests[1]["path"] == "/v1/events?wait=indexed&timeout_ms=500"

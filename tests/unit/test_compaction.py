@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from engram import events
-from engram.events import Erase
-from engram.ports import Dead
-from engram.wiring import Runtime
+from lorestream import events
+from lorestream.events import Erase
+from lorestream.ports import Dead
+from lorestream.wiring import Runtime
 from stream_workers import alias
 from stream_workers.compaction import Compaction
 from tests.parts import open_parts, put, texts, working
@@ -24,7 +24,7 @@ EDGE = {"store": {"kind": "edge"}}
 
 
 @contextlib.asynccontextmanager
-async def engram(data: Path) -> AsyncIterator[tuple[Runtime, Compaction]]:
+async def lorestream(data: Path) -> AsyncIterator[tuple[Runtime, Compaction]]:
     async with open_parts(data, **EDGE) as runtime, working(runtime):
         yield runtime, Compaction(runtime, replaced_lives_s=0.0, fewest_dead=10)
 
@@ -47,7 +47,7 @@ def holding(data: Path, text: str) -> list[Path]:
 
 
 async def test_an_erasure_asks_for_it_and_no_byte_stays(tmp_path: Path) -> None:
-    async with engram(tmp_path) as (runtime, compaction):
+    async with lorestream(tmp_path) as (runtime, compaction):
         await write(runtime, put("the secret lies under the oak", agent="spy"), put("nothing to hide"))
         assert not await compaction.is_due()
         await runtime.store.flush()
@@ -63,7 +63,7 @@ async def test_an_erasure_asks_for_it_and_no_byte_stays(tmp_path: Path) -> None:
 
 
 async def test_no_byte_of_an_erased_player_stays_wherever_it_was_told(tmp_path: Path) -> None:
-    async with engram(tmp_path) as (runtime, compaction):
+    async with lorestream(tmp_path) as (runtime, compaction):
         await write(
             runtime,
             put("met under the oak", agent="npc:smith", event_id="1", player="k1:mata"),
@@ -84,7 +84,7 @@ async def test_no_byte_of_an_erased_player_stays_wherever_it_was_told(tmp_path: 
 async def test_it_waits_as_long_as_there_is_another_collection_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with engram(tmp_path) as (runtime, compaction):
+    async with lorestream(tmp_path) as (runtime, compaction):
         await write(runtime, put("the secret lies under the oak", agent="spy"), put("nothing to hide"))
         model = runtime.versions.current.collection.model
         await runtime.versions.catalogue.make("other", replace(model, kind="hash", name="hash"), "run")
@@ -106,7 +106,7 @@ async def test_it_waits_as_long_as_there_is_another_collection_and_says_so_once(
 
 
 async def test_the_dead_that_outgrow_half_of_the_living_ask_for_it(tmp_path: Path) -> None:
-    async with engram(tmp_path) as (runtime, compaction):
+    async with lorestream(tmp_path) as (runtime, compaction):
         await write(runtime, *(put(f"m{n}", event_id=f"{n}") for n in range(40)))
         deletes = [
             events.Delete("default", "a", put(event_id=f"{n}").memory_id, time.time()) for n in range(15)
@@ -124,7 +124,7 @@ async def test_the_dead_that_outgrow_half_of_the_living_ask_for_it(tmp_path: Pat
 
 
 async def test_what_is_written_meanwhile_is_there_after_it_and_after_a_restart(tmp_path: Path) -> None:
-    async with engram(tmp_path) as (runtime, compaction):
+    async with lorestream(tmp_path) as (runtime, compaction):
         await write(runtime, *(put(f"before {n}", event_id=f"b{n}") for n in range(300)))
         compacting = asyncio.create_task(compaction.compact())
         number = 0
@@ -138,7 +138,7 @@ async def test_what_is_written_meanwhile_is_there_after_it_and_after_a_restart(t
         )
         assert await texts(runtime) == expected
         name = runtime.versions.current.name
-    async with engram(tmp_path) as (runtime, compaction):
+    async with lorestream(tmp_path) as (runtime, compaction):
         assert runtime.versions.current.name == name
         assert await texts(runtime) == expected
         await compaction.compact()
@@ -147,7 +147,7 @@ async def test_what_is_written_meanwhile_is_there_after_it_and_after_a_restart(t
 
 @pytest.mark.parametrize("moment", ["copying", "replaced"])
 async def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, moment: str) -> None:
-    async with engram(tmp_path) as (runtime, compaction):
+    async with lorestream(tmp_path) as (runtime, compaction):
         await write(runtime, *(put(f"m{n}", event_id=f"{n}") for n in range(10)))
         compaction.replaced_lives_s = 3600.0 if moment == "replaced" else 0.0
         compacting = asyncio.create_task(compaction.compact())
@@ -159,7 +159,7 @@ async def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, mo
         compacting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await compacting
-    async with engram(tmp_path) as (runtime, compaction):
+    async with lorestream(tmp_path) as (runtime, compaction):
         assert len(await texts(runtime)) == 10
         await compaction.clear_away()
         assert len(await runtime.versions.refresh()) == 1

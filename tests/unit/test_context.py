@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram.adapters.openvino_embedder import OpenVinoEmbedder
-from engram.errors import Overloaded, Unavailable
-from engram.memories import Memory
-from engram.opaque import token
-from engram.wiring import Runtime
+from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.errors import Overloaded, Unavailable
+from lorestream.memories import Memory
+from lorestream.opaque import token
+from lorestream.wiring import Runtime
 from query_service.context import excerpt
 from query_service.ranking import Ranked
 from tests.models import real_model
@@ -185,7 +185,7 @@ async def test_a_context_may_wait_for_a_write(reader: Reader) -> None:
 async def test_contexts_are_timed_by_their_name(reader: Reader) -> None:
     await context(reader)
     value = reader.runtime.metrics.registry.get_sample_value
-    assert value("engram_query_duration_seconds_count", {"api": "context", "cache": "miss"}) == 1
+    assert value("lorestream_query_duration_seconds_count", {"api": "context", "cache": "miss"}) == 1
 
 
 @pytest.mark.parametrize(

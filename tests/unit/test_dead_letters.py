@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from engram import events
-from engram.care import Outcome, Report, Row
-from engram.care.letters import DeadLetters, Forgetting
-from engram.errors import InvalidRequest, Refusal
-from engram.events import Delete
-from engram.memories import Erasure, SubjectKind
-from engram.ports import DeadLetter, EventLog, NewRecord, Record, Tombstone
-from engram.wiring import Runtime
+from lorestream import events
+from lorestream.care import Outcome, Report, Row
+from lorestream.care.letters import DeadLetters, Forgetting
+from lorestream.errors import InvalidRequest, Refusal
+from lorestream.events import Delete
+from lorestream.memories import Erasure, SubjectKind
+from lorestream.ports import DeadLetter, EventLog, NewRecord, Record, Tombstone
+from lorestream.wiring import Runtime
 from stream_workers.runner import Indexer
 from tests.contracts.test_log import kafka as kafka_log
 from tests.edge import SetClock
@@ -232,7 +232,7 @@ async def test_what_was_deleted_by_its_id_is_hidden(desk: Desk) -> None:
     assert await desk.letters.forget() == 1
 
 
-async def test_the_sweeper_of_an_engram_removes_them(tmp_path: Path) -> None:
+async def test_the_sweeper_of_an_lorestream_removes_them(tmp_path: Path) -> None:
     async with open_desk(tmp_path) as desk:
         await desk.aside(rubbish(1))
         await desk.runtime.ledger.add(Erasure("e", "default", SubjectKind.AGENT, ("a",), 2000.0))

@@ -9,17 +9,17 @@ import sys
 
 import pytest
 
-from engram.adapters.edge_shard import make_elsewhere
-from engram.adapters.qdrant_edge import EdgeStore
-from engram.errors import Misconfigured, ModelMismatch, Unavailable
-from engram.ports import Tombstone
+from lorestream.adapters.edge_shard import make_elsewhere
+from lorestream.adapters.qdrant_edge import EdgeStore
+from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
+from lorestream.ports import Tombstone
 from tests.contracts.stored import NOW, START, memory, names, nearest, put
 
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from engram.adapters.qdrant_edge import EdgeStore
-from engram.ports import Tombstone
+from lorestream.adapters.qdrant_edge import EdgeStore
+from lorestream.ports import Tombstone
 from tests.contracts.stored import memory, put, START
 
 async def main():
@@ -141,7 +141,7 @@ async def test_another_model_is_refused(path):
 async def test_one_process_at_a_time(path, child):
     process = child()
     assert process.stdout.readline() == "open\n"
-    with pytest.raises(Misconfigured, match=r"in use by another engram.*--data") as refused:
+    with pytest.raises(Misconfigured, match=r"in use by another lorestream.*--data") as refused:
         open_store(path)
     assert "\n" not in str(refused.value)
     process.send_signal(signal.SIGKILL)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engram.adapters.embedding_cache import CachedVector, VectorCache, text_key
+from lorestream.adapters.embedding_cache import CachedVector, VectorCache, text_key
 
 
 def entry(number: float) -> CachedVector:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from engram.adapters.embedding_queue import CHUNK_CHARACTERS, CHUNK_TEXTS, NICE, QueuedEmbedder
-from engram.errors import Overloaded, Unavailable
-from engram.ports import Embeddings, Priority
+from lorestream.adapters.embedding_queue import CHUNK_CHARACTERS, CHUNK_TEXTS, NICE, QueuedEmbedder
+from lorestream.errors import Overloaded, Unavailable
+from lorestream.ports import Embeddings, Priority
 
 
 class Gate:

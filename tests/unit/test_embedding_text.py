@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.adapters.embedding_text import beginning, plain
+from lorestream.adapters.embedding_text import beginning, plain
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from engram import events, opaque
-from engram.errors import Unavailable
+from lorestream import events, opaque
+from lorestream.errors import Unavailable
 from producers import erasures
 from tests.edge import Edge, SetClock, open_edge
 from tests.parts import Faulty, open_parts, texts

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from engram import events
-from engram.errors import InvalidEvent
-from engram.events import Delete, Envelope, Erase, Put
-from engram.memories import SubjectKind
-from engram.ports import Record
+from lorestream import events
+from lorestream.errors import InvalidEvent
+from lorestream.events import Delete, Envelope, Erase, Put
+from lorestream.memories import SubjectKind
+from lorestream.ports import Record
 from tests.parts import put, records
 
 FULL = put(

@@ -1,4 +1,4 @@
-"""Memories out of one engram and into another, over the real parts."""
+"""Memories out of one lorestream and into another, over the real parts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram import events
-from engram.care import Outcome, Row, Task
-from engram.care.exports import Exports
-from engram.care.imports import Imports
-from engram.care.lines import FORMAT, MAX_LINE_BYTES, Line, read_header, read_line
-from engram.errors import InvalidRequest
-from engram.memories import Erasure, Memory, SubjectKind
-from engram.ports import Tombstone
-from engram.wiring import Runtime
+from lorestream import events
+from lorestream.care import Outcome, Row, Task
+from lorestream.care.exports import Exports
+from lorestream.care.imports import Imports
+from lorestream.care.lines import FORMAT, MAX_LINE_BYTES, Line, read_header, read_line
+from lorestream.errors import InvalidRequest
+from lorestream.memories import Erasure, Memory, SubjectKind
+from lorestream.ports import Tombstone
+from lorestream.wiring import Runtime
 from stream_workers.runner import GROUP
 from tests.contracts.generated import memories as generated
 from tests.parts import indexer_over, open_parts, texts
@@ -166,7 +166,7 @@ async def test_agents_and_tenants_are_chosen_by_their_plain_names(tmp_path: Path
 
         keyless = Exports(lambda: runtime.store, runtime.ledger, runtime.clock, None).tasks()[0]
         assert len((await run(keyless, agents=[bob]))[0]) == 1
-        with pytest.raises(InvalidRequest, match="ENGRAM_PLAYER_KEY"):
+        with pytest.raises(InvalidRequest, match="LORESTREAM_PLAYER_KEY"):
             await run(keyless, agents=["player:bob"])
 
 
@@ -224,7 +224,7 @@ async def test_what_is_imported_tells_nothing_of_a_delay(tmp_path: Path) -> None
     """The headline is the time from acceptance until a memory can be found; these were accepted long ago."""
     async with open_parts(tmp_path) as runtime:
         assert await import_(runtime, [GOOD]) == {"imported": 1}
-        count = partial(runtime.metrics.registry.get_sample_value, "engram_event_visible_seconds_count")
+        count = partial(runtime.metrics.registry.get_sample_value, "lorestream_event_visible_seconds_count")
         assert count() == 0
         await runtime.log.append([events.encode(put_event("from a gateway"))])
         await indexer_over(runtime).run(burst=True)
@@ -293,8 +293,8 @@ def test_what_is_no_export(text: bytes) -> None:
 
 def test_another_version_of_the_format() -> None:
     with pytest.raises(InvalidRequest, match="version 2"):
-        read_header(b'{"format": "engram.memories", "version": 2}')
-    read_header(b'{"format": "engram.memories", "version": 1, "exported_by": "somebody"}')
+        read_header(b'{"format": "lorestream.memories", "version": 2}')
+    read_header(b'{"format": "lorestream.memories", "version": 1, "exported_by": "somebody"}')
 
 
 async def test_acceptance_goes_on_in_the_present_after_an_import(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ async def test_acceptance_goes_on_in_the_present_after_an_import(tmp_path: Path)
 async def test_nobody_waits_for_workers_that_stand_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engram.care.imports.STALLED_S", 0.0)
+    monkeypatch.setattr("lorestream.care.imports.STALLED_S", 0.0)
     async with open_parts(tmp_path) as runtime:
         put, wait = imports(runtime).tasks()
         _, counts = await run(put, lines=[[2, json.dumps(GOOD)]])

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.adapters.memory_filters import holds
-from engram.errors import InvalidFilter
-from engram.memories import And, Condition, Field, Memory, Not, Op, Or
+from lorestream.adapters.memory_filters import holds
+from lorestream.errors import InvalidFilter
+from lorestream.memories import And, Condition, Field, Memory, Not, Op, Or
 from query_service.filters import MAX_CONDITIONS, MAX_OBJECTS, MAX_VALUES, parse_filter
 
 DIG = Field(("metadata", "node"))

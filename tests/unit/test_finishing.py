@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from engram.adapters.local_cache import LocalCache
-from engram.errors import Unavailable
-from engram.memories import AgentKey
+from lorestream.adapters.local_cache import LocalCache
+from lorestream.errors import Unavailable
+from lorestream.memories import AgentKey
 from stream_workers.finishing import Finishing, together
 from tests.parts import Faulty
 

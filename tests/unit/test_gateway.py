@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import zstandard
 
-from engram import opaque
-from engram.errors import Overloaded, Unavailable
-from engram.identity import memory_id
+from lorestream import opaque
+from lorestream.errors import Overloaded, Unavailable
+from lorestream.identity import memory_id
 from tests.edge import SetClock, open_edge
 from tests.parts import Faulty, open_parts, texts
 

@@ -33,7 +33,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "agent_id": st.sampled_from(["a", "player:Bob", "x:player:", ""]) | TEXT,
     "id": TEXT,
     "text": TEXT,
-    "type": st.sampled_from(["dig", "chat", "engram.x"]) | TEXT,
+    "type": st.sampled_from(["dig", "chat", "lorestream.x"]) | TEXT,
     "data": st.dictionaries(TEXT, JSON, max_size=3),
     "metadata": st.dictionaries(TEXT, JSON, max_size=3),
     "player": TEXT,

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from deploy.local.kafka import KafkaBroker
-from engram import events
-from engram.adapters.kafka_connection import KafkaConnection
-from engram.adapters.kafka_consumer import Membership
-from engram.adapters.kafka_log import KafkaLog
-from engram.memories import PageQuery, Scope
-from engram.ports import NewRecord
-from engram.wiring import Runtime
+from lorestream import events
+from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.adapters.kafka_consumer import Membership
+from lorestream.adapters.kafka_log import KafkaLog
+from lorestream.memories import PageQuery, Scope
+from lorestream.ports import NewRecord
+from lorestream.wiring import Runtime
 from stream_workers.runner import BatchLimits, Indexer
 from tests.parts import at_work, open_parts, pipeline_over, put
 from tests.parts import letters as set_aside
 
 PARTITIONS = 6
-GROUP = "engram.test"
+GROUP = "lorestream.test"
 PATIENCE_S = 60.0
 
 

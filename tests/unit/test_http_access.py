@@ -12,15 +12,15 @@ import httpx2
 import pytest
 from starlette.responses import StreamingResponse
 
-from engram.http import elsewhere, keys, verification
-from engram.http.access import Grant
-from engram.http.call import Call
-from engram.http.home import Fact, home
-from engram.http.operations import Operation, application
-from engram.http.reply import reply
-from engram.http.verification import ApiKeys
-from engram.telemetry import Metrics
-from engram.wiring import Runtime
+from lorestream.http import elsewhere, keys, verification
+from lorestream.http.access import Grant
+from lorestream.http.call import Call
+from lorestream.http.home import Fact, home
+from lorestream.http.operations import Operation, application
+from lorestream.http.reply import reply
+from lorestream.http.verification import ApiKeys
+from lorestream.telemetry import Metrics
+from lorestream.wiring import Runtime
 from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.tail import Tail
@@ -112,14 +112,14 @@ async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncItera
             return [Fact("Memories", "12")]
 
         app = application(
-            "engram",
+            "lorestream",
             offered,
             metrics=runtime.metrics,
             access=access,
-            pages=[home("Engram", facts, needs_keys=access.needs_keys)],
+            pages=[home("Lorestream", facts, needs_keys=access.needs_keys)],
         )
         transport = httpx2.ASGITransport(app=app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as http:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as http:
             yield Service(runtime, offered, access, http)
 
 
@@ -206,7 +206,7 @@ async def test_the_document_names_the_keys_and_their_scopes(service: Service):
         assert document["paths"][path][method.lower()]["security"] == [{name: [scope]}]
     page = (await service.http.get("/docs")).text
     assert page.count("key with the scope <code>admin</code>") == 1
-    assert "export ENGRAM_API_KEY" in (await service.http.get("/")).text
+    assert "export LORESTREAM_API_KEY" in (await service.http.get("/")).text
 
 
 async def test_without_keys_the_document_names_none():

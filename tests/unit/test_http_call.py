@@ -11,9 +11,9 @@ import msgspec
 import pytest
 import zstandard
 
-from engram.errors import InvalidFilter, InvalidRequest, Overloaded, Unavailable
-from engram.http.access import ANYONE
-from engram.http.call import MAX_BODY_BYTES, Call, Refused, decode, inflate, refusal, request_id
+from lorestream.errors import InvalidFilter, InvalidRequest, Overloaded, Unavailable
+from lorestream.http.access import ANYONE
+from lorestream.http.call import MAX_BODY_BYTES, Call, Refused, decode, inflate, refusal, request_id
 
 BODY = b'{"a": 1}' * 100
 

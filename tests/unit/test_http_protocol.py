@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import uvicorn
 
-from engram.http.access import Grant
-from engram.http.call import Call
-from engram.http.operations import Operation, application
-from engram.http.protocol import MAX_HEAD_BYTES, BoundedProtocol
-from engram.http.reply import reply
-from engram.telemetry import Metrics
+from lorestream.http.access import Grant
+from lorestream.http.call import Call
+from lorestream.http.operations import Operation, application
+from lorestream.http.protocol import MAX_HEAD_BYTES, BoundedProtocol
+from lorestream.http.reply import reply
+from lorestream.telemetry import Metrics
 
 
 async def echo(call: Call) -> Any:

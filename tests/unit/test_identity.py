@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.errors import Misconfigured
-from engram.identity import MEMORY_NAMESPACE, PlayerKey, Pseudonyms, agent_key, memory_id
+from lorestream.errors import Misconfigured
+from lorestream.identity import MEMORY_NAMESPACE, PlayerKey, Pseudonyms, agent_key, memory_id
 
 TWO = Pseudonyms.parse("new:one, old:two")
 NAMES = st.text(min_size=1, max_size=20)
@@ -73,7 +73,7 @@ def test_names_may_hold_anything(tenant: str, name: str) -> None:
     "text", ["", " ", ",", "one,two", "k:", ":x", "k1:a,k1:b", "k 1:a", "ä:b", f"{'k' * 33}:a"]
 )
 def test_wrong_keys_are_refused_and_not_shown(text: str) -> None:
-    with pytest.raises(Misconfigured, match="ENGRAM_PLAYER_KEY"):
+    with pytest.raises(Misconfigured, match="LORESTREAM_PLAYER_KEY"):
         Pseudonyms.parse(text)
 
 

@@ -23,12 +23,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.local.process import free_port
-from engram.grpc import memory_pb2 as pb
-from engram.grpc import memory_pb2_grpc
-from engram.grpc.server import Handlers, serving
-from engram.http.operations import application
-from engram.http.verification import ApiKeys
-from engram.identity import memory_id
+from lorestream.grpc import memory_pb2 as pb
+from lorestream.grpc import memory_pb2_grpc
+from lorestream.grpc.server import Handlers, serving
+from lorestream.http.operations import application
+from lorestream.http.verification import ApiKeys
+from lorestream.identity import memory_id
 from query_service.recall import Recall
 from query_service.rest import operations
 from query_service.rpc import Reads
@@ -108,7 +108,7 @@ class Tenant:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tenants(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sequence[Tenant]]:
-    folder = tmp_path_factory.mktemp("engram")
+    folder = tmp_path_factory.mktemp("lorestream")
     key_file = folder / "keys.json"
     key_file.write_bytes(b'{"version": 1, "keys": []}')
     keys = {name: bearer(key_file, tenant=name) for name in TENANTS}
@@ -121,7 +121,9 @@ async def tenants(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seq
                 Tenant(
                     name,
                     httpx2.AsyncClient(
-                        transport=transport, base_url="http://engram", headers={"Authorization": keys[name]}
+                        transport=transport,
+                        base_url="http://lorestream",
+                        headers={"Authorization": keys[name]},
                     ),
                     memory_pb2_grpc.MemoryServiceStub(channel),
                     keys[name],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engram.adapters.kafka_buffers import Buffers, Partition
-from engram.ports import Record
+from lorestream.adapters.kafka_buffers import Buffers, Partition
+from lorestream.ports import Record
 
 PLENTY = 10**9
 

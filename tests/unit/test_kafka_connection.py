@@ -12,8 +12,8 @@ from aiokafka import errors as kafka_errors
 from structlog.testing import capture_logs
 
 from deploy.local.kafka import KafkaBroker
-from engram.adapters.kafka_connection import KafkaConnection
-from engram.errors import Misconfigured, Unavailable
+from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.errors import Misconfigured, Unavailable
 from tests.brokers import running
 from tests.contracts.test_log import kafka as opener_of
 from tests.contracts.test_log import read_all, record, values
@@ -39,7 +39,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaBro
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     settings = {
         f"{listener}.sasl.enabled.mechanisms": "PLAIN",
-        f"{listener}.plain.sasl.jaas.config": f'{login} username="broker" password="b" user_broker="b" user_engram="s3cret";',
+        f"{listener}.plain.sasl.jaas.config": f'{login} username="broker" password="b" user_broker="b" user_lorestream="s3cret";',
         f"{listener}.ssl.keystore.type": "PEM",
         f"{listener}.ssl.keystore.location": str(chain),
         f"{listener}.ssl.truststore.type": "PEM",
@@ -57,7 +57,7 @@ def connection(secured: tuple[KafkaBroker, Path]) -> KafkaConnection:
         broker.bootstrap,
         security_protocol="SASL_SSL",
         sasl_mechanism="PLAIN",
-        sasl_username="engram",
+        sasl_username="lorestream",
         sasl_password="s3cret",
         ssl_cafile=str(cert),
     )
@@ -125,8 +125,8 @@ async def test_one_broker_of_several_suffices(kafka: KafkaBroker) -> None:
         (kafka_errors.KafkaTimeoutError(), Unavailable),
         (TimeoutError(), Unavailable),
         (ConnectionResetError(), Unavailable),
-        (kafka_errors.TopicAuthorizationFailedError("engram.events"), Misconfigured),
-        (kafka_errors.GroupAuthorizationFailedError("engram"), Misconfigured),
+        (kafka_errors.TopicAuthorizationFailedError("lorestream.events"), Misconfigured),
+        (kafka_errors.GroupAuthorizationFailedError("lorestream"), Misconfigured),
         (kafka_errors.ClusterAuthorizationFailedError(), Misconfigured),
         (kafka_errors.UnknownTopicOrPartitionError(), Misconfigured),
     ],
@@ -142,7 +142,7 @@ def test_errors_are_an_outage_or_somebodys_to_mend(error: Exception, becomes: ty
 def test_while_serving_somebodys_to_mend_is_an_outage_until_then() -> None:
     connection = KafkaConnection("127.0.0.1:1")
     with capture_logs() as lines, pytest.raises(Unavailable, match="ACLs"), connection.serving("commit"):
-        raise kafka_errors.GroupAuthorizationFailedError("engram")
+        raise kafka_errors.GroupAuthorizationFailedError("lorestream")
     assert [line["log_level"] for line in lines] == ["error"]
 
 

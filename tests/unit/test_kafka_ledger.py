@@ -11,12 +11,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy.local.kafka import KafkaBroker
-from engram.adapters.kafka_connection import KafkaConnection
-from engram.adapters.kafka_erasures import Entry, decoded, key_of
-from engram.adapters.kafka_ledger import KafkaErasureLedger
-from engram.errors import Misconfigured
-from engram.memories import Erasure, Memory, SubjectKind
-from engram.ports import ErasureState
+from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.adapters.kafka_erasures import Entry, decoded, key_of
+from lorestream.adapters.kafka_ledger import KafkaErasureLedger
+from lorestream.errors import Misconfigured
+from lorestream.memories import Erasure, Memory, SubjectKind
+from lorestream.ports import ErasureState
 
 PATIENCE_S = 30.0
 NEWER = Erasure("newer", "default", SubjectKind.AGENT, ("npc:smith", "npc:baker"), 100.0)

@@ -12,10 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from structlog.testing import capture_logs
 
 from deploy.local.kafka import KafkaBroker
-from engram.adapters.kafka_log import KafkaLog
-from engram.adapters.kafka_topics import MAX_RECORD_BYTES
-from engram.errors import EventTooLarge, Overloaded
-from engram.ports import DeadLetter, NewRecord, Record
+from lorestream.adapters.kafka_log import KafkaLog
+from lorestream.adapters.kafka_topics import MAX_RECORD_BYTES
+from lorestream.errors import EventTooLarge, Overloaded
+from lorestream.ports import DeadLetter, NewRecord, Record
 from tests.contracts.test_log import (
     Opener,
     behind,
@@ -159,9 +159,9 @@ async def test_letters_tell_connects_tools_why_they_lie_there(
     assert headers["__connect.errors.partition"] == str(broken.partition).encode()
     assert headers["__connect.errors.offset"] == b"0"
     assert headers["__connect.errors.exception.message"] == b"no JSON at byte 0"
-    assert headers["engram.reason"] == b"undecodable"
-    assert headers["engram.attempt"] == b"3"
-    assert float(headers["engram.first_failure_at"]) == 1_760_000_000
+    assert headers["lorestream.reason"] == b"undecodable"
+    assert headers["lorestream.attempt"] == b"3"
+    assert float(headers["lorestream.first_failure_at"]) == 1_760_000_000
 
 
 async def test_the_largest_record_makes_a_letter_too(log: KafkaLog) -> None:

@@ -14,11 +14,11 @@ import structlog
 from aiokafka import TopicPartition
 
 from deploy.local.kafka import KafkaBroker
-from engram.adapters.kafka_consumer import Membership
-from engram.adapters.kafka_log import KafkaLog
-from engram.adapters.kafka_subscription import KafkaSubscription
-from engram.errors import Misconfigured, Unavailable
-from engram.ports import NewRecord, Record
+from lorestream.adapters.kafka_consumer import Membership
+from lorestream.adapters.kafka_log import KafkaLog
+from lorestream.adapters.kafka_subscription import KafkaSubscription
+from lorestream.errors import Misconfigured, Unavailable
+from lorestream.ports import NewRecord, Record
 from tests.contracts.test_log import MEGABYTE, PATIENCE_S, behind, record, take, values
 from tests.contracts.test_log import kafka as opener_of
 
@@ -246,7 +246,7 @@ async def test_two_workers_of_one_name_are_told_of(log: KafkaLog) -> None:
     holder, neighbour = Member(), Member()
 
     def told() -> list[MutableMapping[str, Any]]:
-        return [entry for entry in said if "ENGRAM_LOG__MEMBER" in entry["event"]]
+        return [entry for entry in said if "LORESTREAM_LOG__MEMBER" in entry["event"]]
 
     with structlog.testing.capture_logs() as said:
         async with joined(log, holder, one) as member, joined(log, neighbour, other):

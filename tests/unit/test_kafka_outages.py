@@ -13,17 +13,17 @@ from aiokafka import TopicPartition
 
 from deploy.local.kafka import KafkaBroker
 from deploy.local.process import free_port
-from engram.adapters import kafka_appender, kafka_subscription, kafka_topics
-from engram.adapters.kafka_appender import KafkaAppender
-from engram.adapters.kafka_connection import KafkaConnection
-from engram.adapters.kafka_consumer import Membership
-from engram.adapters.kafka_ledger import KafkaErasureLedger
-from engram.adapters.kafka_log import KafkaLog
-from engram.adapters.kafka_subscription import KafkaSubscription
-from engram.adapters.kafka_watermarks import KafkaWatermarks
-from engram.errors import Overloaded, Unavailable
-from engram.memories import Erasure, Memory, SubjectKind
-from engram.ports import NewRecord
+from lorestream.adapters import kafka_appender, kafka_subscription, kafka_topics
+from lorestream.adapters.kafka_appender import KafkaAppender
+from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.adapters.kafka_consumer import Membership
+from lorestream.adapters.kafka_ledger import KafkaErasureLedger
+from lorestream.adapters.kafka_log import KafkaLog
+from lorestream.adapters.kafka_subscription import KafkaSubscription
+from lorestream.adapters.kafka_watermarks import KafkaWatermarks
+from lorestream.errors import Overloaded, Unavailable
+from lorestream.memories import Erasure, Memory, SubjectKind
+from lorestream.ports import NewRecord
 from tests.brokers import running
 from tests.contracts.test_log import MEGABYTE, PATIENCE_S, Listener, behind, record, take, values
 from tests.contracts.test_log import kafka as opener_of

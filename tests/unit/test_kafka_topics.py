@@ -11,10 +11,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from deploy.local.kafka import KafkaBroker
-from engram.adapters import kafka_topics
-from engram.adapters.kafka_connection import KafkaConnection
-from engram.adapters.kafka_topics import ensure
-from engram.errors import Misconfigured
+from lorestream.adapters import kafka_topics
+from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.adapters.kafka_topics import ensure
+from lorestream.errors import Misconfigured
 
 DAY_S = 86_400.0
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from engram.errors import Misconfigured
-from engram.http import keys
-from engram.http.access import Grant
-from engram.http.keys import NewKey
+from lorestream.errors import Misconfigured
+from lorestream.http import keys
+from lorestream.http.access import Grant
+from lorestream.http.keys import NewKey
 from tests.processes import clean_environment
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -217,7 +217,7 @@ def test_a_broken_file_is_one_line_that_names_what_is_wrong(path: Path, content:
 
 
 def test_a_file_that_is_none_is_misconfigured(tmp_path: Path, path: Path):
-    with pytest.raises(Misconfigured, match="engram keys create"):
+    with pytest.raises(Misconfigured, match="lorestream keys create"):
         keys.read(path)
     with pytest.raises(Misconfigured, match="cannot be read"):
         keys.read(tmp_path)
@@ -232,15 +232,15 @@ def test_a_file_that_is_none_is_misconfigured(tmp_path: Path, path: Path):
 
 
 @pytest.fixture
-def engram(tmp_path: Path, path: Path) -> Run:
-    """Runs `engram keys ARGUMENTS` on the key file."""
+def lorestream(tmp_path: Path, path: Path) -> Run:
+    """Runs `lorestream keys ARGUMENTS` on the key file."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         settings = {"HOME": str(tmp_path), "COLUMNS": "200"}
         if "--file" not in arguments:
-            settings["ENGRAM_API_KEYS_FILE"] = str(path)
+            settings["LORESTREAM_API_KEYS_FILE"] = str(path)
         return subprocess.run(
-            [sys.executable, "-m", "engram.cli", "keys", *arguments],
+            [sys.executable, "-m", "lorestream.cli", "keys", *arguments],
             env=clean_environment(**settings),
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
@@ -254,32 +254,34 @@ def engram(tmp_path: Path, path: Path) -> Run:
 
 
 @pytest.mark.parametrize("verb", ["create", "rotate", "revoke", "list"])
-def test_every_verb_explains_itself_with_an_example(engram: Run, verb: str):
-    answer = engram(verb, "--help")
+def test_every_verb_explains_itself_with_an_example(lorestream: Run, verb: str):
+    answer = lorestream(verb, "--help")
     assert answer.returncode == 0
-    assert f" engram keys {verb}" in answer.stdout.partition("Usage:")[2].partition("\n")[2]
+    assert f" lorestream keys {verb}" in answer.stdout.partition("Usage:")[2].partition("\n")[2]
 
 
-def test_from_create_to_revoke(engram: Run, path: Path):
-    created = engram("create", "--tenant", "a", "--scope", "query", "--scope", "ingest", "--label", "shop")
+def test_from_create_to_revoke(lorestream: Run, path: Path):
+    created = lorestream(
+        "create", "--tenant", "a", "--scope", "query", "--scope", "ingest", "--label", "shop"
+    )
     assert created.returncode == 0, created.stderr
     assert created.stdout.count("\n") == 1, "something that is not the key stands on stdout"
     key_id, dot, secret = created.stdout.strip().partition(".")
     assert dot
     assert hashlib.sha256(secret.encode()).hexdigest() == listed(path)[0].sha256
 
-    rotated = json.loads(engram("rotate", key_id, "--expires", "7", "--json").stdout)
+    rotated = json.loads(lorestream("rotate", key_id, "--expires", "7", "--json").stdout)
     assert rotated["key"].startswith(rotated["id"] + ".")
     assert (rotated["tenant"], rotated["scopes"], rotated["label"]) == ("a", ["ingest", "query"], "shop")
 
-    looked = engram("revoke", key_id, "--dry-run")
+    looked = lorestream("revoke", key_id, "--dry-run")
     assert (looked.returncode, listed(path)[0].revoked) == (0, None)
     assert key_id in looked.stdout
-    revoked = json.loads(engram("revoke", key_id, "--yes", "--json").stdout)
+    revoked = json.loads(lorestream("revoke", key_id, "--yes", "--json").stdout)
     assert (revoked["id"], revoked["state"], revoked["dry_run"]) == (key_id, "revoked", False)
-    assert engram("revoke", key_id, "--yes").stdout == f"{key_id} was revoked already\n"
+    assert lorestream("revoke", key_id, "--yes").stdout == f"{key_id} was revoked already\n"
 
-    table, as_json = engram("list").stdout, engram("list", "--json").stdout
+    table, as_json = lorestream("list").stdout, lorestream("list", "--json").stdout
     assert [(key["id"], key["state"]) for key in json.loads(as_json)["keys"]] == [
         (key_id, "revoked"),
         (rotated["id"], "live"),
@@ -290,20 +292,20 @@ def test_from_create_to_revoke(engram: Run, path: Path):
             assert hidden not in shown
 
 
-def test_after_a_leak_the_old_key_goes_at_once(engram: Run, path: Path):
+def test_after_a_leak_the_old_key_goes_at_once(lorestream: Run, path: Path):
     old = made(path).key
-    assert engram("rotate", old.id, "--revoke-old").returncode == 2, "nobody was asked"
+    assert lorestream("rotate", old.id, "--revoke-old").returncode == 2, "nobody was asked"
     assert [key.revoked for key in listed(path)] == [None]
-    answer = engram("rotate", old.id, "--revoke-old", "--yes")
+    answer = lorestream("rotate", old.id, "--revoke-old", "--yes")
     assert answer.returncode == 0, answer.stderr
     assert [key.revoked is None for key in listed(path)] == [False, True]
 
 
-def test_another_file_may_be_named(engram: Run, tmp_path: Path, path: Path):
+def test_another_file_may_be_named(lorestream: Run, tmp_path: Path, path: Path):
     other = tmp_path / "other.json"
-    answer = engram("create", "--tenant", "a", "--scope", "query", "--file", "other.json")
+    answer = lorestream("create", "--tenant", "a", "--scope", "query", "--file", "other.json")
     assert answer.returncode == 0
-    assert f"ENGRAM_API_KEYS_FILE={other}" in answer.stderr
+    assert f"LORESTREAM_API_KEYS_FILE={other}" in answer.stderr
     assert len(listed(other)) == 1
     assert not path.exists()
 
@@ -322,15 +324,15 @@ def test_another_file_may_be_named(engram: Run, tmp_path: Path, path: Path):
     ],
     ids=str,
 )
-def test_what_is_wrong_ends_with_its_code(engram: Run, arguments: list[str], code: int, path: Path):
-    answer = engram(*arguments)
+def test_what_is_wrong_ends_with_its_code(lorestream: Run, arguments: list[str], code: int, path: Path):
+    answer = lorestream(*arguments)
     assert (answer.returncode, answer.stdout) == (code, "")
     assert "Traceback" not in answer.stderr
     assert not path.exists()
 
 
 def test_without_a_file_its_name_is_asked_for(tmp_path: Path):
-    command = [sys.executable, "-m", "engram.cli", "keys", "list"]
+    command = [sys.executable, "-m", "lorestream.cli", "keys", "list"]
     answer = subprocess.run(
         command, env=clean_environment(), cwd=tmp_path, capture_output=True, text=True, check=False
     )

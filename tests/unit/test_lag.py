@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from engram.errors import Unavailable
-from engram.ports import Record
-from engram.telemetry import Metrics
+from lorestream.errors import Unavailable
+from lorestream.ports import Record
+from lorestream.telemetry import Metrics
 from stream_workers import lag
 from stream_workers.lag import Lag
 from stream_workers.offsets import Offsets
@@ -73,11 +73,11 @@ async def test_it_counts_what_is_not_finished_in_its_own_partitions(subject: Sub
 async def test_the_gauges_say_how_many_and_how_old(subject: Subject) -> None:
     await subject.lag.report(subject.member, [Record(1, n, b"", b"", {}, 990.0 + n) for n in (3, 4)])
     value = subject.metrics.registry.get_sample_value
-    assert value("engram_consumer_lag_records") == 4
-    assert value("engram_consumer_lag_seconds") == 7
+    assert value("lorestream_consumer_lag_records") == 4
+    assert value("lorestream_consumer_lag_seconds") == 7
     subject.member.ends = {0: 10, 1: 10}
     await subject.lag.report(subject.member, [])
-    assert value("engram_consumer_lag_records") == value("engram_consumer_lag_seconds") == 0
+    assert value("lorestream_consumer_lag_records") == value("lorestream_consumer_lag_seconds") == 0
 
 
 async def test_work_and_no_progress_ends_the_worker(subject: Subject) -> None:

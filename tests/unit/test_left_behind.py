@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from engram import events
-from engram.catalogue import REPLACED_LIVES_S, Model
-from engram.errors import Refusal
-from engram.wiring import Runtime
+from lorestream import events
+from lorestream.catalogue import REPLACED_LIVES_S, Model
+from lorestream.errors import Refusal
+from lorestream.wiring import Runtime
 from stream_workers.alias import Alias, DropArguments, NoArguments
 from stream_workers.compaction import Compaction
 from stream_workers.replay import Replay, ReplayArguments
@@ -27,7 +27,7 @@ SAME = Model("hash-v1-384", 384, "hash", "hash")
 
 
 @contextlib.asynccontextmanager
-async def engram(data: Path) -> AsyncGenerator[Runtime]:
+async def lorestream(data: Path) -> AsyncGenerator[Runtime]:
     async with open_parts(data, **EDGE) as runtime, working(runtime):
         yield runtime
 
@@ -75,7 +75,7 @@ async def last(reports: object) -> object:
 async def test_the_next_verb_deletes_what_a_drop_has_left_once_nobody_uses_it(
     tmp_path: Path, verb: str
 ) -> None:
-    async with engram(tmp_path) as runtime:
+    async with lorestream(tmp_path) as runtime:
         await write(runtime, "stays")
         await drop_broken_off(runtime)
         there = directories(tmp_path)
@@ -103,12 +103,12 @@ async def test_the_next_verb_deletes_what_a_drop_has_left_once_nobody_uses_it(
 
 
 async def test_what_a_killed_process_has_left_goes_after_the_next_start(tmp_path: Path) -> None:
-    async with engram(tmp_path) as runtime:
+    async with lorestream(tmp_path) as runtime:
         await write(runtime, "stays")
         await drop_broken_off(runtime)
         stranger = tmp_path / "store" / "stranger"
         stranger.mkdir()
-    async with engram(tmp_path) as runtime:
+    async with lorestream(tmp_path) as runtime:
         assert "spare" in directories(tmp_path)
         await Compaction(runtime).clear_away()
         assert directories(tmp_path) == ["agent_memories", "stranger"]
@@ -116,7 +116,7 @@ async def test_what_a_killed_process_has_left_goes_after_the_next_start(tmp_path
 
 
 async def test_consumers_of_no_collection_hold_the_log_back_no_longer(tmp_path: Path) -> None:
-    async with engram(tmp_path) as runtime:
+    async with lorestream(tmp_path) as runtime:
         await write(runtime, "stays")
         await spare(runtime)
         # A process that was killed between this and the making of the collection.
@@ -127,7 +127,7 @@ async def test_consumers_of_no_collection_hold_the_log_back_no_longer(tmp_path: 
         await compaction.clear_away()
         assert "indexer.never.made" not in await runtime.log.groups()
         kept = {runtime.versions.group_of(one) for one in runtime.versions.listed}
-    async with engram(tmp_path) as runtime:  # at its end every feed has committed
+    async with lorestream(tmp_path) as runtime:  # at its end every feed has committed
         compaction = Compaction(runtime)
         await compaction.clear_away()
         await compaction.clear_away()

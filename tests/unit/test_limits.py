@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from deploy.local.redis_server import RedisServer
-from engram.adapters.redis_buckets import RedisBuckets
-from engram.adapters.redis_client import RedisClient
-from engram.errors import RateLimited
-from engram.grpc import memory_pb2 as pb
-from engram.grpc import memory_pb2_grpc
-from engram.grpc.server import Handlers, serving
-from engram.http.access import ANYONE, Grant, Principal
-from engram.http.limits import Buckets, Draw, Limits, LocalBuckets
-from engram.http.operations import application
-from engram.http.verification import ApiKeys
-from engram.wiring import Runtime
+from lorestream.adapters.redis_buckets import RedisBuckets
+from lorestream.adapters.redis_client import RedisClient
+from lorestream.errors import RateLimited
+from lorestream.grpc import memory_pb2 as pb
+from lorestream.grpc import memory_pb2_grpc
+from lorestream.grpc.server import Handlers, serving
+from lorestream.http.access import ANYONE, Grant, Principal
+from lorestream.http.limits import Buckets, Draw, Limits, LocalBuckets
+from lorestream.http.operations import application
+from lorestream.http.verification import ApiKeys
+from lorestream.wiring import Runtime
 from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.rpc import Writes
@@ -227,7 +227,7 @@ async def test_what_is_no_number_in_redis_is_no_error(own_redis: RedisServer) ->
         limits = Limits(queries_per_s=SLOW, shared=RedisBuckets(client))
         assert await passes(limits, KEY)
         with Redis.from_url(own_redis.url) as raw:
-            (name,) = raw.keys("engram:l:*")
+            (name,) = raw.keys("lorestream:l:*")
             raw.delete(name)
             raw.lpush(name, "somebody else's")
         assert [await passes(limits, KEY) for _ in range(2)] == [True, False]
@@ -249,9 +249,9 @@ async def service(runtime: Runtime, limits: Limits, **options: Any) -> AsyncIter
         *writes.operations(Gateway.over(runtime), limits),
         *reads.operations(Reading(runtime), limits),
     ]
-    app = application("engram", operations, metrics=runtime.metrics, **options)
+    app = application("lorestream", operations, metrics=runtime.metrics, **options)
     transport = httpx2.ASGITransport(app=app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://engram") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as client:
         yield client
 
 
@@ -310,11 +310,11 @@ async def test_over_the_limit_nothing_is_looked_for(runtime: Runtime) -> None:
     async with service(runtime, Limits(queries_per_s=SLOW)) as client:
         await client.post("/v1/memories/search", json=SEARCH)
         value = runtime.metrics.registry.get_sample_value
-        counted = value("engram_cache_requests_total", {"result": "miss"})
+        counted = value("lorestream_cache_requests_total", {"result": "miss"})
         assert counted
         assert refused(await client.post("/v1/memories/search", json={**SEARCH, "query": "y"}))
-        assert value("engram_cache_requests_total", {"result": "miss"}) == counted
-        assert not value("engram_cache_requests_total", {"result": "hit"})
+        assert value("lorestream_cache_requests_total", {"result": "miss"}) == counted
+        assert not value("lorestream_cache_requests_total", {"result": "hit"})
 
 
 async def test_several_names_of_one_player_are_one_agent(runtime: Runtime) -> None:
@@ -337,7 +337,7 @@ async def test_events_count_one_by_one_and_nothing_of_a_refused_request_is_accep
         assert refused(await client.post("/memory/put", json={"agent_id": "a", "text": "x"}))
         value = runtime.metrics.registry.get_sample_value
         labels = {"result": "refused", "reason": "rate_limited"}
-        assert value("engram_ingest_events_total", labels) == 3
+        assert value("lorestream_ingest_events_total", labels) == 3
         assert not refused(await client.post("/v1/memories/search", json=SEARCH)), "events are no queries"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.adapters.local_cache import ENTRY_OVERHEAD_BYTES, LocalCache
-from engram.memories import AgentKey
+from lorestream.adapters.local_cache import ENTRY_OVERHEAD_BYTES, LocalCache
+from lorestream.memories import AgentKey
 
 
 def agent(number: int) -> AgentKey:

@@ -1,6 +1,6 @@
 """What is special to the watermarks of one process."""
 
-from engram.adapters.local_watermarks import LocalWatermarks
+from lorestream.adapters.local_watermarks import LocalWatermarks
 
 
 async def test_the_positions_can_be_seen_but_not_changed_from_outside() -> None:

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given, settings
 
-from engram.adapters.memory_filters import holds
-from engram.errors import InvalidFilter
-from engram.memories import Condition, Field, Memory, Op
+from lorestream.adapters.memory_filters import holds
+from lorestream.errors import InvalidFilter
+from lorestream.memories import Condition, Field, Memory, Op
 from tests.contracts.generated import filters, memories
 from tests.contracts.reference_filters import reference
 from tests.contracts.stored import memory

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from engram.adapters import model_files
-from engram.adapters.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS
-from engram.errors import Misconfigured, ModelMissing
+from lorestream.adapters import model_files
+from lorestream.adapters.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS
+from lorestream.errors import Misconfigured, ModelMissing
 
 MINILM = {"name": "sentence-transformers/all-MiniLM-L6-v2", "revision": "r1", "dim": 384, "max_tokens": 256}
 
@@ -39,9 +39,9 @@ def test_a_name_that_begins_like_another_is_not_taken_for_it(tmp_path: Path):
 
 
 def test_a_missing_model_says_what_to_run(tmp_path: Path):
-    with pytest.raises(ModelMissing, match="run `engram model prepare`"):
+    with pytest.raises(ModelMissing, match="run `lorestream model prepare`"):
         model_files.find("all-MiniLM-L6-v2", tmp_path)
-    with pytest.raises(ModelMissing, match="run `engram model prepare`"):
+    with pytest.raises(ModelMissing, match="run `lorestream model prepare`"):
         model_files.read(tmp_path)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from engram.adapters import model_files, model_preparation
-from engram.adapters.openvino_embedder import OpenVinoEmbedder
-from engram.errors import Misconfigured, ModelMissing
+from lorestream.adapters import model_files, model_preparation
+from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.errors import Misconfigured, ModelMissing
 from tests.models import write_tiny_model
 
 COMMIT = "c0ffee" * 6 + "abcd"
@@ -172,7 +172,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
 )
 def test_what_has_to_be_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: list[str]):
     without(monkeypatch, *absent)
-    with pytest.raises(ModelMissing, match=r"run `pip install 'engram\[torch\]'` or `make model`"):
+    with pytest.raises(ModelMissing, match=r"run `pip install 'lorestream\[torch\]'` or `make model`"):
         model_preparation.prepare("all-MiniLM-L6-v2", tmp_path, report=print, hub=NOWHERE)
     assert list(tmp_path.glob("models/*")) == []
 

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from engram.ports import Record
+from lorestream.ports import Record
 from stream_workers.offsets import Delivery, Offsets
 
 PARTITIONS = (0, 1, 2)

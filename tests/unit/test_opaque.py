@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram import opaque
-from engram.errors import InvalidCursor, InvalidToken
+from lorestream import opaque
+from lorestream.errors import InvalidCursor, InvalidToken
 
 POSITIONS = st.dictionaries(st.integers(0, 1000), st.integers(0, 2**63 - 1), max_size=40)
 TIMES = st.floats(allow_nan=False, allow_infinity=False)

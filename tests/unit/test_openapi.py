@@ -30,13 +30,13 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.schemas import APIOperation, BaseSchema
 from starlette.routing import Route
 
-from engram.cli import embedded
-from engram.errors import EngramError, InvalidFilter, Overloaded, RateLimited, Unavailable
-from engram.http.access import Forbidden, Unauthenticated
-from engram.http.call import MAX_BODY_BYTES, Refused, refusal
-from engram.http.docs import render
-from engram.http.elsewhere import READS
-from engram.http.openapi import document
+from lorestream.cli import embedded
+from lorestream.errors import InvalidFilter, LorestreamError, Overloaded, RateLimited, Unavailable
+from lorestream.http.access import Forbidden, Unauthenticated
+from lorestream.http.call import MAX_BODY_BYTES, Refused, refusal
+from lorestream.http.docs import render
+from lorestream.http.elsewhere import READS
+from lorestream.http.openapi import document
 from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.tail import Tail
@@ -79,7 +79,7 @@ FILTERS = [
 
 @dataclass
 class Up:
-    """What `engram up` serves, in this process; it works while it is asked."""
+    """What `lorestream up` serves, in this process; it works while it is asked."""
 
     runner: asyncio.Runner
     http: httpx2.AsyncClient
@@ -91,7 +91,7 @@ class Up:
         return self.runner.run(self.http.request(method, path, **options))
 
     def ask(self, case: Case) -> httpx2.Response:
-        sent = requests.Request(**case.as_transport_kwargs(base_url="http://engram")).prepare()
+        sent = requests.Request(**case.as_transport_kwargs(base_url="http://lorestream")).prepare()
         return self.request(
             str(sent.method), str(sent.url), headers=dict(sent.headers), content=sent.body or b""
         )
@@ -136,7 +136,7 @@ async def serve(runner: asyncio.Runner, data: Path) -> AsyncGenerator[Up]:
         transport = httpx2.ASGITransport(app=app)
         async with (
             at_work(worker),
-            httpx2.AsyncClient(transport=transport, base_url="http://engram") as http,
+            httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as http,
         ):
             found = (await http.get("/openapi.json")).json()
             yield Up(runner, http, app, found, schemathesis.openapi.from_dict(deepcopy(found)))
@@ -269,7 +269,7 @@ def test_a_body_too_large_or_packed_in_an_unknown_way_is_documented(up: Up) -> N
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_errors_are_as_documented(error: EngramError, name: str) -> None:
+def test_errors_are_as_documented(error: LorestreamError, name: str) -> None:
     found = json.loads(document("x", [], needs_keys=True))
     answer = refusal(error, "r")
     response = found["components"]["responses"][name]
@@ -384,7 +384,9 @@ def test_the_page_needs_nothing_from_anywhere_else(up: Up) -> None:
     page = answer.text
     assert re.findall(r"(?:src|href)\s*=\s*['\"]?([^'\"\s>]+)", page)
     assert all(link[0] in "/#" for link in re.findall(r"(?:src|href)\s*=\s*['\"]?([^'\"\s>]+)", page))
-    assert "//" not in page.replace("export ENGRAM_URL=http://engram\n", "").replace("http://engram<", "<")
+    assert "//" not in page.replace("export LORESTREAM_URL=http://lorestream\n", "").replace(
+        "http://lorestream<", "<"
+    )
     assert not re.search(r"<script|<img|<iframe|@import|url\(", page)
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
@@ -403,7 +405,7 @@ def test_the_page_shows_every_operation_with_a_line_to_try(up: Up) -> None:
 def test_the_page_believes_no_address_that_is_none(up: Up) -> None:
     page = up.request("GET", "/docs", headers={"Host": "x'><script>alert(1)</script>"}).text
     assert "alert" not in page
-    assert "export ENGRAM_URL=http://127.0.0.1:8080" in page
-    assert "ENGRAM_URL=https://engram.example:8443" in render(
-        document("x", []), "https://engram.example:8443"
+    assert "export LORESTREAM_URL=http://127.0.0.1:8080" in page
+    assert "LORESTREAM_URL=https://lorestream.example:8443" in render(
+        document("x", []), "https://lorestream.example:8443"
     )

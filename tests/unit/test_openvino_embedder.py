@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engram.adapters import model_preparation
-from engram.adapters.model_files import NETWORK, TOKENIZER
-from engram.adapters.openvino_embedder import OpenVinoEmbedder, cpu_flags, precision
-from engram.errors import Misconfigured, ModelMissing
+from lorestream.adapters import model_preparation
+from lorestream.adapters.model_files import NETWORK, TOKENIZER
+from lorestream.adapters.openvino_embedder import OpenVinoEmbedder, cpu_flags, precision
+from lorestream.errors import Misconfigured, ModelMissing
 from tests.models import TINY_DIM, write_tiny_model
 
 

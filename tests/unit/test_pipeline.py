@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from engram import events
-from engram.errors import InvalidEvent
-from engram.events import Delete, Erase
-from engram.identity import memory_id
-from engram.memories import AgentKey, Memory
-from engram.ports import NewRecord
-from engram.wiring import Runtime
+from lorestream import events
+from lorestream.errors import InvalidEvent
+from lorestream.events import Delete, Erase
+from lorestream.identity import memory_id
+from lorestream.memories import AgentKey, Memory
+from lorestream.ports import NewRecord
+from lorestream.wiring import Runtime
 from stream_workers.pipeline import Applied
 from tests.parts import AGENT, Faulty, everything, open_parts, pipeline_over, put, records, texts
 

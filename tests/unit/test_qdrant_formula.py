@@ -6,7 +6,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.adapters.qdrant_formula import (
+from lorestream.adapters.qdrant_formula import (
     SLACK,
     Halving,
     Key,
@@ -17,8 +17,8 @@ from engram.adapters.qdrant_formula import (
     Sum,
     formula,
 )
-from engram.adapters.qdrant_payload import ticks
-from engram.memories import Blend
+from lorestream.adapters.qdrant_payload import ticks
+from lorestream.memories import Blend
 from tests.contracts.stored import NOW, memory
 
 

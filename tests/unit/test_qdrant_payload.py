@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from engram.adapters.qdrant_payload import (
+from lorestream.adapters.qdrant_payload import (
     agent_keyword,
     agent_of,
     entry,
@@ -17,8 +17,8 @@ from engram.adapters.qdrant_payload import (
     ticks,
     tombstone,
 )
-from engram.errors import InvalidEvent
-from engram.ports import Tombstone
+from lorestream.errors import InvalidEvent
+from lorestream.ports import Tombstone
 from tests.contracts.generated import memories
 from tests.contracts.stored import memory as make
 

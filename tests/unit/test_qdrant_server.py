@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from qdrant_client import grpc as wire
 
-from engram.adapters.qdrant_payload import NUMBERS, SCHEMA_VERSION
-from engram.adapters.server_collection import About, physical_name
-from engram.errors import InvalidEvent, Misconfigured, ModelMismatch, Unavailable
+from lorestream.adapters.qdrant_payload import NUMBERS, SCHEMA_VERSION
+from lorestream.adapters.server_collection import About, physical_name
+from lorestream.errors import InvalidEvent, Misconfigured, ModelMismatch, Unavailable
 from tests.contracts.stored import START, everything, memory, names, nearest, put
 
 
@@ -102,7 +102,7 @@ async def test_a_collection_that_has_the_name_of_the_alias(qdrant, alias):
             pass
     other = f"{alias}-2"
     await change_alias(qdrant, other, alias)
-    with pytest.raises(Misconfigured, match="not made by engram"):
+    with pytest.raises(Misconfigured, match="not made by lorestream"):
         async with qdrant.store(collection=other):
             pass
 

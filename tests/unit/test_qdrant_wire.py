@@ -12,11 +12,11 @@ import pytest
 from qdrant_client import grpc as wire
 
 from deploy.local.process import free_port
-from engram.adapters.qdrant_conditions import Substring
-from engram.adapters.server_filters import server_filter, substring_match
-from engram.errors import InvalidEvent, Misconfigured, Unavailable
-from engram.memories import Condition, Field, Not, Op
-from engram.ports import Tombstone
+from lorestream.adapters.qdrant_conditions import Substring
+from lorestream.adapters.server_filters import server_filter, substring_match
+from lorestream.errors import InvalidEvent, Misconfigured, Unavailable
+from lorestream.memories import Condition, Field, Not, Op
+from lorestream.ports import Tombstone
 from tests.contracts.stored import NOW, START, everything, memory, names, nearest, put
 from tests.qdrant_stand_in.catalogue import Catalogue
 from tests.qdrant_stand_in.fixtures import Qdrant, at
@@ -32,17 +32,17 @@ async def test_an_api_key(tmp_path):
             await put(store, memory("m"))
             assert await names(store) == ["m"]
         for key in (None, "wrong"):
-            with pytest.raises(Misconfigured, match="ENGRAM_STORE__API_KEY"):
+            with pytest.raises(Misconfigured, match="LORESTREAM_STORE__API_KEY"):
                 async with Qdrant(stand_in.url, stand_in.grpc_port, key).store():
                     pass
-    with pytest.raises(Misconfigured, match="ENGRAM_STORE__API_KEY"):
+    with pytest.raises(Misconfigured, match="LORESTREAM_STORE__API_KEY"):
         async with Qdrant("http://127.0.0.1", 1, "a\nb").store():
             pass
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:6333", "ftp://127.0.0.1", "http://", "http://[::1"])
 async def test_what_is_no_address(url):
-    with pytest.raises(Misconfigured, match="ENGRAM_STORE__URL"):
+    with pytest.raises(Misconfigured, match="LORESTREAM_STORE__URL"):
         async with Qdrant(url, 6334).store():
             pass
 
@@ -188,7 +188,7 @@ async def test_what_each_status_becomes(tmp_path):
         for name in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
             service.faults = itertools.repeat(Refused(grpc.StatusCode[name], "said so"))
             for call in calls.values():
-                with pytest.raises(Unavailable, match="ENGRAM_STORE__API_KEY"):
+                with pytest.raises(Unavailable, match="LORESTREAM_STORE__API_KEY"):
                     await call()
         service.faults = itertools.repeat(Refused(grpc.StatusCode.INVALID_ARGUMENT, "said so"))
         with pytest.raises(InvalidEvent, match="said so"):

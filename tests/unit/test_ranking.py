@@ -7,8 +7,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.adapters.memory_filters import holds
-from engram.memories import Hit, Memory
+from lorestream.adapters.memory_filters import holds
+from lorestream.memories import Hit, Memory
 from query_service.ranking import Sphere, blend_of, blended, in_order
 from query_service.wire import Near, Weights
 

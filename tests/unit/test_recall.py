@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from engram.errors import InvalidRequest, Overloaded, Unavailable
-from engram.http.access import ANYONE, Grant, Principal
-from engram.http.call import Refused
-from engram.memories import Erasure, SubjectKind
-from engram.wiring import Runtime
+from lorestream.errors import InvalidRequest, Overloaded, Unavailable
+from lorestream.http.access import ANYONE, Grant, Principal
+from lorestream.http.call import Refused
+from lorestream.memories import Erasure, SubjectKind
+from lorestream.wiring import Runtime
 from query_service import query_vectors, recall
 from query_service.questions import search_question
 from query_service.wire import Search
@@ -40,7 +40,9 @@ async def reader(runtime: Runtime) -> AsyncIterator[Reader]:
 def counted(reader: Reader, result: str) -> float:
     """How often the look-ups in the cache came out like that."""
     return (
-        reader.runtime.metrics.registry.get_sample_value("engram_cache_requests_total", {"result": result})
+        reader.runtime.metrics.registry.get_sample_value(
+            "lorestream_cache_requests_total", {"result": result}
+        )
         or 0
     )
 
@@ -479,5 +481,5 @@ async def test_answers_are_timed_by_route_and_cache(reader: Reader) -> None:
     await reader.get("/v1/agents")
     value = reader.runtime.metrics.registry.get_sample_value
     for api, cache in (("search", "miss"), ("search", "hit"), ("agents", "off")):
-        assert value("engram_query_duration_seconds_count", {"api": api, "cache": cache}) == 1
+        assert value("lorestream_query_duration_seconds_count", {"api": api, "cache": cache}) == 1
     assert reader.recall.answers.under_way == 0

@@ -13,10 +13,10 @@ import pytest
 from redis import Redis
 
 from deploy.local.redis_server import RedisServer
-from engram.adapters.redis_cache import RedisCache
-from engram.adapters.redis_client import ASK_S, REST_S, TELL_S, RedisClient
-from engram.errors import Unavailable
-from engram.memories import AgentKey
+from lorestream.adapters.redis_cache import RedisCache
+from lorestream.adapters.redis_client import ASK_S, REST_S, TELL_S, RedisClient
+from lorestream.errors import Unavailable
+from lorestream.memories import AgentKey
 
 AGENT = AgentKey("default", "npc:woodcutter")
 SLACK_S = 3.0

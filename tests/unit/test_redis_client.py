@@ -13,17 +13,17 @@ from redis import Redis
 
 from deploy.local.process import free_port
 from deploy.local.redis_server import RedisServer
-from engram.adapters.redis_cache import RedisCache
-from engram.adapters.redis_client import CircuitBreaker, RedisClient
-from engram.errors import Misconfigured, Unavailable
-from engram.memories import AgentKey
+from lorestream.adapters.redis_cache import RedisCache
+from lorestream.adapters.redis_client import CircuitBreaker, RedisClient
+from lorestream.errors import Misconfigured, Unavailable
+from lorestream.memories import AgentKey
 from tests.brokers import running
 
 AGENT = AgentKey("default", "npc:woodcutter")
 
 
 async def refusal(url: str) -> str:
-    with pytest.raises(Misconfigured, match="ENGRAM_CACHE__URL") as caught:
+    with pytest.raises(Misconfigured, match="LORESTREAM_CACHE__URL") as caught:
         async with RedisClient.open(url, prefix="t"):
             pass
     return str(caught.value)
@@ -69,7 +69,7 @@ async def test_rights_to_our_own_keys_and_commands_are_enough(own_redis: RedisSe
     with Redis.from_url(own_redis.url) as raw:
         commands = "hmget hgetall evalsha eval hsetnx hget hset hdel hkeys hlen hexists pexpire unlink scan"
         raw.acl_setuser(
-            "engram",
+            "lorestream",
             enabled=True,
             passwords=["+pw"],
             keys=["t:*"],
@@ -78,7 +78,7 @@ async def test_rights_to_our_own_keys_and_commands_are_enough(own_redis: RedisSe
         raw.acl_setuser("nobody", enabled=True, passwords=["+pw"])
     address = own_redis.url.removeprefix("redis://")
     assert "rights" in await refusal(f"redis://nobody:pw@{address}")
-    async with RedisClient.open(f"redis://engram:pw@{address}", prefix="t") as client:
+    async with RedisClient.open(f"redis://lorestream:pw@{address}", prefix="t") as client:
         cache = RedisCache(client)
         _, generation = await cache.get(AGENT, b"where")
         await cache.put(AGENT, b"where", b"by the river", generation, 60)

@@ -13,10 +13,10 @@ import pytest
 from redis import Redis
 
 from deploy.local.redis_server import RedisServer
-from engram.adapters import redis_watermarks
-from engram.adapters.redis_client import RedisClient
-from engram.adapters.redis_watermarks import LOOK_AT_COMMITS_S, LOOK_ONCE_S, REPUBLISH_S, RedisWatermarks
-from engram.errors import Unavailable
+from lorestream.adapters import redis_watermarks
+from lorestream.adapters.redis_client import RedisClient
+from lorestream.adapters.redis_watermarks import LOOK_AT_COMMITS_S, LOOK_ONCE_S, REPUBLISH_S, RedisWatermarks
+from lorestream.errors import Unavailable
 
 SLACK_S = 2.0
 PATIENCE_S = 30.0

@@ -11,21 +11,21 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram.errors import Unavailable
-from engram.wiring import Runtime
+from lorestream.errors import Unavailable
+from lorestream.wiring import Runtime
 from tests.parts import Faulty, open_parts
 from tests.retrieval.reader import Reader, over
 
 SEARCH = "/v1/memories/search"
 
 
-# No test here writes anything, so that one engram serves them all.
+# No test here writes anything, so that one lorestream serves them all.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def runtime(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runtime]:
-    async with open_parts(tmp_path_factory.mktemp("engram")) as opened:
+    async with open_parts(tmp_path_factory.mktemp("lorestream")) as opened:
         yield opened
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.memories import Erasure, Hit, Memory, SubjectKind
+from lorestream.memories import Erasure, Hit, Memory, SubjectKind
 from query_service.relevant import fused
 from tests.retrieval.reader import NOW, Reader, open_reader
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engram import events
-from engram.care import Remark
-from engram.catalogue import Model
-from engram.errors import InvalidRequest, Refusal
-from engram.memories import Erasure, Memory, SubjectKind
-from engram.ports import Tombstone, VectorStore
-from engram.wiring import Runtime, Version
+from lorestream import events
+from lorestream.care import Remark
+from lorestream.catalogue import Model
+from lorestream.errors import InvalidRequest, Refusal
+from lorestream.memories import Erasure, Memory, SubjectKind
+from lorestream.ports import Tombstone, VectorStore
+from lorestream.wiring import Runtime, Version
 from stream_workers import inheritance, judgement
 from stream_workers.inheritance import Inheritance
 from stream_workers.judgement import Verdict, judge

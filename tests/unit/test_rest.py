@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engram.identity import memory_id
-from engram.opaque import token
-from engram.wiring import Runtime
+from lorestream.identity import memory_id
+from lorestream.opaque import token
+from lorestream.wiring import Runtime
 from tests.parts import open_parts, put
 from tests.retrieval.reader import NOW, Reader, over
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import stamina
 
-from engram import events
-from engram.errors import Misconfigured, Unavailable
-from engram.memories import Erasure, SubjectKind
-from engram.ports import NewRecord
-from engram.wiring import Runtime
+from lorestream import events
+from lorestream.errors import Misconfigured, Unavailable
+from lorestream.memories import Erasure, SubjectKind
+from lorestream.ports import NewRecord
+from lorestream.wiring import Runtime
 from stream_workers.patience import Broken, Patience, Rejects
 from stream_workers.runner import GROUP, BatchLimits, Indexer
 from tests.parts import Faulty, at_work, indexer_over, open_parts, put, texts

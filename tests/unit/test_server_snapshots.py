@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from deploy.local.process import free_port
-from engram import settings
-from engram.adapters.server_snapshots import Rest
-from engram.care import Outcome, Remark, Report, manifests
-from engram.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
-from engram.events import encode
-from engram.memories import PageQuery, Scope
-from engram.settings import Settings
-from engram.wiring import WorkerParts, open_worker, restores
-from engram.wiring.snapshots import snapshots_over
+from lorestream import settings
+from lorestream.adapters.server_snapshots import Rest
+from lorestream.care import Outcome, Remark, Report, manifests
+from lorestream.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
+from lorestream.events import encode
+from lorestream.memories import PageQuery, Scope
+from lorestream.settings import Settings
+from lorestream.wiring import WorkerParts, open_worker, restores
+from lorestream.wiring.snapshots import snapshots_over
 from stream_workers.worker import Worker
 from tests.parts import put
 from tests.qdrant_stand_in.catalogue import Catalogue
@@ -113,7 +113,9 @@ async def test_a_server_that_lost_the_collection_gets_it_back(place: Place) -> N
         assert await parts.log.committed(parts.group) == manifest.offsets
         await fill(parts, 30, 5)
         assert await texts(parts) == [f"text {n}" for n in range(35)]
-        assert parts.metrics.registry.get_sample_value("engram_embed_texts_total", {"source": "model"}) == 5
+        assert (
+            parts.metrics.registry.get_sample_value("lorestream_embed_texts_total", {"source": "model"}) == 5
+        )
         await place.qdrant.drop(parts.versions.current.name)
 
 
@@ -125,7 +127,7 @@ async def test_beside_a_collection_that_is_searched_it_waits_for_a_swap(place: P
         outcome, reports = await place.restore(snapshot)
         assert not outcome["searched"]
         [remark] = [one.text for one in reports if isinstance(one, Remark)]
-        assert "engram alias swap" in remark
+        assert "lorestream alias swap" in remark
         assert await place.collections() == {present, outcome["collection"]}
         assert parts.versions.current.name == present
         await place.qdrant.drop(*await place.collections())

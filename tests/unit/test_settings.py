@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from engram import settings
-from engram.backends import QdrantStore, RedisCache
-from engram.errors import Misconfigured
+from lorestream import settings
+from lorestream.backends import QdrantStore, RedisCache
+from lorestream.errors import Misconfigured
 
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
-        if name.startswith("ENGRAM_") or name in settings.ALIASES:
+        if name.startswith("LORESTREAM_") or name in settings.ALIASES:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
@@ -28,8 +28,8 @@ def test_with_nothing_set_everything_is_embedded() -> None:
 
 
 def test_a_nested_setting_needs_no_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ENGRAM_LOG__RETENTION_DAYS", "2.5")
-    monkeypatch.setenv("ENGRAM_TTL_DAYS", "0")
+    monkeypatch.setenv("LORESTREAM_LOG__RETENTION_DAYS", "2.5")
+    monkeypatch.setenv("LORESTREAM_TTL_DAYS", "0")
     chosen = settings.load()
     assert chosen.log.retention_days == 2.5
     assert chosen.ttl_s is None
@@ -48,15 +48,15 @@ def test_the_names_of_older_documents_are_read(monkeypatch: pytest.MonkeyPatch) 
 
 def test_our_own_name_wins_over_an_alias_and_an_option_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_PORT", "9000")
-    monkeypatch.setenv("ENGRAM_HTTP_PORT", "9002")
+    monkeypatch.setenv("LORESTREAM_HTTP_PORT", "9002")
     assert settings.load().http_port == 9002
     assert settings.load(http_port=9003).http_port == 9003
     assert settings.load(http_port=None).http_port == 9002
 
 
 def test_a_dotenv_file_is_read_below_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("ENGRAM_TTL_DAYS=3\nENGRAM_HTTP_PORT=9004\nUNRELATED=1\n")
-    monkeypatch.setenv("ENGRAM_TTL_DAYS", "4")
+    (tmp_path / ".env").write_text("LORESTREAM_TTL_DAYS=3\nLORESTREAM_HTTP_PORT=9004\nUNRELATED=1\n")
+    monkeypatch.setenv("LORESTREAM_TTL_DAYS", "4")
     chosen = settings.load()
     assert (chosen.ttl_days, chosen.http_port) == (4, 9004)
 
@@ -65,26 +65,26 @@ def test_a_secret_may_come_as_a_file_and_is_never_shown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "key").write_text("k7:very-secret\n")
-    monkeypatch.setenv("ENGRAM_PLAYER_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("LORESTREAM_PLAYER_KEY_FILE", str(tmp_path / "key"))
     chosen = settings.load()
     assert chosen.player_key is not None
     assert chosen.player_key.get_secret_value() == "k7:very-secret"
     assert "very-secret" not in repr(chosen) + str(chosen.model_dump())
-    monkeypatch.setenv("ENGRAM_PLAYER_KEY_FILE", str(tmp_path / "nowhere"))
-    with pytest.raises(Misconfigured, match="ENGRAM_PLAYER_KEY_FILE"):
+    monkeypatch.setenv("LORESTREAM_PLAYER_KEY_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(Misconfigured, match="LORESTREAM_PLAYER_KEY_FILE"):
         settings.load()
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ENGRAM_LOG__KIND", "papyrus"),
-        ("ENGRAM_LOG__RETENTION_DAYS", "-1"),
-        ("ENGRAM_LOG__NO_SUCH_SETTING", "1"),
-        ("ENGRAM_STORE__KIND", "cloud nine"),
-        ("ENGRAM_EMBEDDER__DIM", "many"),
-        ("ENGRAM_HTTP_PORT", "70000"),
-        ("ENGRAM_TTL_DAYS", "nan"),
+        ("LORESTREAM_LOG__KIND", "papyrus"),
+        ("LORESTREAM_LOG__RETENTION_DAYS", "-1"),
+        ("LORESTREAM_LOG__NO_SUCH_SETTING", "1"),
+        ("LORESTREAM_STORE__KIND", "cloud nine"),
+        ("LORESTREAM_EMBEDDER__DIM", "many"),
+        ("LORESTREAM_HTTP_PORT", "70000"),
+        ("LORESTREAM_TTL_DAYS", "nan"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_the_variable(
@@ -97,8 +97,8 @@ def test_what_is_wrong_is_one_line_that_names_the_variable(
     assert "\n" not in str(caught.value)
 
 
-KAFKA = {"ENGRAM_LOG__BOOTSTRAP": "127.0.0.1:9092", "ENGRAM_STORE__URL": "http://127.0.0.1:6333"}
-LOGIN = {"ENGRAM_LOG__SECURITY_PROTOCOL": "SASL_SSL"}
+KAFKA = {"LORESTREAM_LOG__BOOTSTRAP": "127.0.0.1:9092", "LORESTREAM_STORE__URL": "http://127.0.0.1:6333"}
+LOGIN = {"LORESTREAM_LOG__SECURITY_PROTOCOL": "SASL_SSL"}
 
 
 def give(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
@@ -110,8 +110,8 @@ def test_an_address_chooses_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     give(
         monkeypatch,
         **KAFKA,
-        ENGRAM_CACHE__URL="redis://127.0.0.1/0",
-        ENGRAM_EMBEDDER__URL="http://127.0.0.1:1",
+        LORESTREAM_CACHE__URL="redis://127.0.0.1/0",
+        LORESTREAM_EMBEDDER__URL="http://127.0.0.1:1",
     )
     chosen = settings.load()
     kinds = (chosen.log.kind, chosen.store.kind, chosen.cache.kind, chosen.embedder.kind)
@@ -126,16 +126,20 @@ def test_with_kafka_there_is_no_cache_unless_one_is_named(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ENGRAM_STORE__KIND", "edge"), ("ENGRAM_STORE__KIND", "memory"), ("ENGRAM_CACHE__KIND", "local")],
+    [
+        ("LORESTREAM_STORE__KIND", "edge"),
+        ("LORESTREAM_STORE__KIND", "memory"),
+        ("LORESTREAM_CACHE__KIND", "local"),
+    ],
 )
 def test_what_serves_one_process_is_refused_beside_kafka(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     give(monkeypatch, **KAFKA)
-    if name.startswith("ENGRAM_STORE"):
-        monkeypatch.delenv("ENGRAM_STORE__URL")
+    if name.startswith("LORESTREAM_STORE"):
+        monkeypatch.delenv("LORESTREAM_STORE__URL")
     monkeypatch.setenv(name, value)
-    with pytest.raises(Misconfigured, match=rf"^{name}: .*ENGRAM_(STORE|CACHE)__URL="):
+    with pytest.raises(Misconfigured, match=rf"^{name}: .*LORESTREAM_(STORE|CACHE)__URL="):
         settings.load()
 
 
@@ -163,7 +167,7 @@ def test_a_kind_that_is_given_wins_over_an_address_of_older_documents(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     give(monkeypatch, QDRANT_HOST="qdrant", REDIS_URL="redis://redis/0", QDRANT_COLLECTION="mine")
-    give(monkeypatch, ENGRAM_STORE__KIND="edge", ENGRAM_CACHE__KIND="local")
+    give(monkeypatch, LORESTREAM_STORE__KIND="edge", LORESTREAM_CACHE__KIND="local")
     chosen = settings.load()
     assert (chosen.store.kind, chosen.cache.kind, chosen.store.collection) == ("edge", "local", "mine")
 
@@ -177,10 +181,10 @@ def test_a_key_or_a_port_alone_is_no_address(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("variable", "kind", "secret"),
     [
-        ("ENGRAM_STORE__API_KEY", {"ENGRAM_STORE__URL": "http://q"}, "store.api_key"),
-        ("ENGRAM_CACHE__URL", {}, "cache.url"),
-        ("ENGRAM_LOG__SASL_PASSWORD", KAFKA | LOGIN, "log.sasl_password"),
-        ("ENGRAM_EMBEDDER__API_KEY", {}, "embedder.api_key"),
+        ("LORESTREAM_STORE__API_KEY", {"LORESTREAM_STORE__URL": "http://q"}, "store.api_key"),
+        ("LORESTREAM_CACHE__URL", {}, "cache.url"),
+        ("LORESTREAM_LOG__SASL_PASSWORD", KAFKA | LOGIN, "log.sasl_password"),
+        ("LORESTREAM_EMBEDDER__API_KEY", {}, "embedder.api_key"),
     ],
 )
 def test_every_secret_may_lie_in_a_file(
@@ -197,7 +201,7 @@ def test_every_secret_may_lie_in_a_file(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"SASL_USERNAME": "engram"}, "login"),
+        ({"SASL_USERNAME": "lorestream"}, "login"),
         ({"SASL_PASSWORD": "secret", "SECURITY_PROTOCOL": "SSL"}, "login"),
         ({"SSL_CAFILE": "/ca.pem"}, "TLS"),
         ({"SSL_KEYFILE": "/key.pem", "SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, "TLS"),
@@ -206,38 +210,40 @@ def test_every_secret_may_lie_in_a_file(
 def test_a_login_or_a_certificate_that_nobody_asks_for_is_refused(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
 ) -> None:
-    servers = KAFKA | {"ENGRAM_STORE__URL": "http://qdrant:6333"}
-    for name, value in (servers | {f"ENGRAM_LOG__{name}": value for name, value in given.items()}).items():
+    servers = KAFKA | {"LORESTREAM_STORE__URL": "http://qdrant:6333"}
+    for name, value in (
+        servers | {f"LORESTREAM_LOG__{name}": value for name, value in given.items()}
+    ).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured, match=f"SECURITY_PROTOCOL.*{said}") as refused:
         settings.load()
     assert "secret" not in str(refused.value)
-    monkeypatch.setenv("ENGRAM_LOG__SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("LORESTREAM_LOG__SECURITY_PROTOCOL", "SASL_SSL")
     settings.load()
 
 
 @pytest.mark.parametrize(
     ("name", "value", "named"),
     [
-        ("ENGRAM_STORE__URL", "qdrant:6333", "ENGRAM_STORE__URL"),
-        ("ENGRAM_STORE__URL", "https://user:key@qdrant:6333", "ENGRAM_STORE__URL"),
-        ("ENGRAM_LOG__PARTITIONS", "0", "ENGRAM_LOG__PARTITIONS"),
-        ("ENGRAM_LOG__BOOTSTRAP", "", "ENGRAM_LOG__BOOTSTRAP"),
-        ("ENGRAM_CACHE__PREFIX", "a b", "ENGRAM_CACHE__PREFIX"),
+        ("LORESTREAM_STORE__URL", "qdrant:6333", "LORESTREAM_STORE__URL"),
+        ("LORESTREAM_STORE__URL", "https://user:key@qdrant:6333", "LORESTREAM_STORE__URL"),
+        ("LORESTREAM_LOG__PARTITIONS", "0", "LORESTREAM_LOG__PARTITIONS"),
+        ("LORESTREAM_LOG__BOOTSTRAP", "", "LORESTREAM_LOG__BOOTSTRAP"),
+        ("LORESTREAM_CACHE__PREFIX", "a b", "LORESTREAM_CACHE__PREFIX"),
     ],
 )
 def test_what_is_wrong_in_a_servers_settings_is_named_too(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, named: str
 ) -> None:
-    give(monkeypatch, **KAFKA, ENGRAM_LOG__KIND="kafka", ENGRAM_CACHE__URL="redis://127.0.0.1/0")
+    give(monkeypatch, **KAFKA, LORESTREAM_LOG__KIND="kafka", LORESTREAM_CACHE__URL="redis://127.0.0.1/0")
     monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured, match=rf"^{named}: "):
         settings.load()
 
 
 def test_a_kind_without_its_address_says_which_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ENGRAM_STORE__KIND", "qdrant")
-    with pytest.raises(Misconfigured, match=r"^ENGRAM_STORE__URL: Field required"):
+    monkeypatch.setenv("LORESTREAM_STORE__KIND", "qdrant")
+    with pytest.raises(Misconfigured, match=r"^LORESTREAM_STORE__URL: Field required"):
         settings.load()
 
 
@@ -245,8 +251,8 @@ def test_how_many_memories_of_each_agent_stay(monkeypatch: pytest.MonkeyPatch) -
     assert settings.load().keep_per_agent == 0
     monkeypatch.setenv("MAX_STORED_MESSAGES", "200")
     assert settings.load().keep_per_agent == 200
-    monkeypatch.setenv("ENGRAM_KEEP_PER_AGENT", "300")
+    monkeypatch.setenv("LORESTREAM_KEEP_PER_AGENT", "300")
     assert settings.load().keep_per_agent == 300
-    monkeypatch.setenv("ENGRAM_KEEP_PER_AGENT", "-1")
-    with pytest.raises(Misconfigured, match="ENGRAM_KEEP_PER_AGENT"):
+    monkeypatch.setenv("LORESTREAM_KEEP_PER_AGENT", "-1")
+    with pytest.raises(Misconfigured, match="LORESTREAM_KEEP_PER_AGENT"):
         settings.load()

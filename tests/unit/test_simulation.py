@@ -9,7 +9,7 @@ from itertools import islice
 import orjson
 import pytest
 
-from engram.narrate import narrate
+from lorestream.narrate import narrate
 from producers.admission import read
 from producers.simulation import MAX_BATCH, Plan, batches, events, server_name
 from producers.simulation_figures import Latencies

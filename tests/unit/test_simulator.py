@@ -17,8 +17,8 @@ import httpx2
 import orjson
 import pytest
 
-from engram import opaque
-from engram.answers import ApiError
+from lorestream import opaque
+from lorestream.answers import ApiError
 from producers.simulation import Plan, events
 from producers.simulator import Simulator
 from producers.simulator_readers import Readers, findable
@@ -176,7 +176,7 @@ async def test_a_slow_gateway_slows_no_event_down_and_shows_in_latencies_from_th
         (outage(429), "http_429"),
         ((502, b"<html>"), "http_502"),
         ((HANG_UP, None), "cut"),
-        ((200, {"hello": "world"}), "not_engram"),
+        ((200, {"hello": "world"}), "not_lorestream"),
     ],
 )
 async def test_what_may_be_tried_again_comes_with_the_same_ids_in_the_same_order(

@@ -12,21 +12,21 @@ from typing import Any
 
 import pytest
 
-from engram import settings
-from engram.adapters import sqlite_forgotten
-from engram.adapters.qdrant_edge import EdgeStore
-from engram.adapters.sqlite_copy import PinnedDatabase
-from engram.adapters.sqlite_database import Database
-from engram.adapters.sqlite_log import SqliteLog
-from engram.care import Outcome, Progress, files, manifests
-from engram.care.manifests import Manifest
-from engram.care.snapshots import Copied, Schedule, Snapshots
-from engram.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
-from engram.events import Put, decode, encode
-from engram.memories import AgentKey, Erasure, SubjectKind
-from engram.ports import NewRecord
-from engram.wiring import Runtime, restores
-from engram.wiring.snapshots import snapshots_over
+from lorestream import settings
+from lorestream.adapters import sqlite_forgotten
+from lorestream.adapters.qdrant_edge import EdgeStore
+from lorestream.adapters.sqlite_copy import PinnedDatabase
+from lorestream.adapters.sqlite_database import Database
+from lorestream.adapters.sqlite_log import SqliteLog
+from lorestream.care import Outcome, Progress, files, manifests
+from lorestream.care.manifests import Manifest
+from lorestream.care.snapshots import Copied, Schedule, Snapshots
+from lorestream.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
+from lorestream.events import Put, decode, encode
+from lorestream.memories import AgentKey, Erasure, SubjectKind
+from lorestream.ports import NewRecord
+from lorestream.wiring import Runtime, restores
+from lorestream.wiring.snapshots import snapshots_over
 from tests.contracts.stored import EAST, START, memory, names, nearest, put, vectors
 from tests.edge import SetClock
 from tests.parts import indexer_over, open_parts
@@ -363,7 +363,7 @@ def test_a_file_keeps_its_holes(tmp_path: Path) -> None:
 def test_a_manifest_that_leads_outside_is_refused(tmp_path: Path) -> None:
     for name in ("/etc/passwd", "../x", "a/../../x"):
         manifest = Manifest(
-            engram="0",
+            lorestream="0",
             created=0.0,
             collection="c",
             model_id="m",

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from engram.adapters.sqlite_database import Database
-from engram.errors import Misconfigured, Unavailable
+from lorestream.adapters.sqlite_database import Database
+from lorestream.errors import Misconfigured, Unavailable
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -65,7 +65,7 @@ def largest_file(size: int) -> Generator[None]:
 
 
 async def test_every_commit_is_synced_to_the_disk(tmp_path: Path) -> None:
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         pragmas = [
             await database.write(
                 lambda connection, name=name: connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -77,10 +77,10 @@ async def test_every_commit_is_synced_to_the_disk(tmp_path: Path) -> None:
 
 
 async def test_nobody_else_on_this_machine_can_read_it(tmp_path: Path) -> None:
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
         found = modes(tmp_path)
-    assert set(found) == {"engram.db", "engram.db-wal", "engram.db-shm", "engram.db.lock"}
+    assert set(found) == {"lorestream.db", "lorestream.db-wal", "lorestream.db-shm", "lorestream.db.lock"}
     assert set(found.values()) == {0o600}
 
 
@@ -89,7 +89,7 @@ async def test_a_job_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         keep(b"half")(connection)
         connection.execute("INSERT INTO nowhere VALUES (1)")
 
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
         with pytest.raises(Unavailable, match="nowhere"):
             await database.write(half)
@@ -100,7 +100,7 @@ async def test_a_job_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 async def test_a_full_database_takes_no_more_until_there_is_room(tmp_path: Path) -> None:
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
         await database.write(keep(b"before"))
         (pages,) = await database.write(lambda connection: connection.execute("PRAGMA page_count").fetchone())
@@ -117,27 +117,27 @@ async def test_a_full_database_takes_no_more_until_there_is_room(tmp_path: Path)
 
 
 async def test_it_goes_on_after_an_io_error(tmp_path: Path) -> None:
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
         await database.write(keep(b"before"))
-        with largest_file((tmp_path / "engram.db-wal").stat().st_size + 5000):
+        with largest_file((tmp_path / "lorestream.db-wal").stat().st_size + 5000):
             for _ in range(2):
                 with pytest.raises(Unavailable, match="I/O"):
                     await database.write(keep(b"x" * 100_000))
             assert await database.read(kept) == [b"before"]
         await database.write(keep(b"after"))
 
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         assert await database.read(kept) == [b"before", b"after"]
 
 
 async def test_a_lock_of_another_program_is_an_outage_until_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engram.adapters.sqlite_database.BUSY_TIMEOUT_S", 0.05)
-    async with Database.open(tmp_path / "engram.db") as database:
+    monkeypatch.setattr("lorestream.adapters.sqlite_database.BUSY_TIMEOUT_S", 0.05)
+    async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
-        backup = sqlite3.connect(tmp_path / "engram.db", isolation_level=None)
+        backup = sqlite3.connect(tmp_path / "lorestream.db", isolation_level=None)
         backup.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="locked"):
             await database.write(keep(b"during"))
@@ -148,7 +148,7 @@ async def test_a_lock_of_another_program_is_an_outage_until_it_is_gone(
 
 
 async def test_a_closed_database_takes_nothing(tmp_path: Path) -> None:
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
     with pytest.raises(Unavailable, match="closed"):
         await database.write(keep(b"late"))
@@ -157,7 +157,7 @@ async def test_a_closed_database_takes_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_write_is_still_written(tmp_path: Path) -> None:
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
         writing = asyncio.ensure_future(database.write(keep(b"kept")))
         await asyncio.sleep(0)
@@ -169,7 +169,7 @@ async def test_a_cancelled_write_is_still_written(tmp_path: Path) -> None:
 
 
 async def test_a_read_that_fails_leaves_the_reader_usable(tmp_path: Path) -> None:
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
         with pytest.raises(Unavailable, match="readonly"):
             await database.read(keep(b"by the back door"))
@@ -177,7 +177,7 @@ async def test_a_read_that_fails_leaves_the_reader_usable(tmp_path: Path) -> Non
 
 
 async def test_deleted_rows_give_their_space_back(tmp_path: Path) -> None:
-    path = tmp_path / "engram.db"
+    path = tmp_path / "lorestream.db"
     async with Database.open(path) as database:
         await database.write(create)
         for _ in range(20):
@@ -192,12 +192,12 @@ async def test_deleted_rows_give_their_space_back(tmp_path: Path) -> None:
 
 
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "engram.db"
+    path = tmp_path / "lorestream.db"
     script = f"""
 import asyncio
 from pathlib import Path
-from engram.adapters.sqlite_database import Database
-from engram.errors import Misconfigured
+from lorestream.adapters.sqlite_database import Database
+from lorestream.errors import Misconfigured
 
 async def main():
     async with Database.open(Path({str(path)!r})):
@@ -214,7 +214,7 @@ except Misconfigured as error:
 
 
 async def test_what_is_no_database_is_refused_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "engram.db"
+    path = tmp_path / "lorestream.db"
     path.write_bytes(b"not at all a database" * 100)
     with pytest.raises(Misconfigured, match="not a database") as refused:
         async with Database.open(path):
@@ -224,7 +224,7 @@ async def test_what_is_no_database_is_refused_in_one_line(tmp_path: Path) -> Non
 
 
 async def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "engram.db"
+    path = tmp_path / "lorestream.db"
     newer = sqlite3.connect(path)
     newer.execute("PRAGMA user_version=99")
     newer.close()
@@ -236,9 +236,9 @@ async def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
 async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Misconfigured, match="choose another folder"):
-        async with Database.open(tmp_path / "file" / "data" / "engram.db"):
+        async with Database.open(tmp_path / "file" / "data" / "lorestream.db"):
             pass
-    (tmp_path / "engram.db").mkdir()
+    (tmp_path / "lorestream.db").mkdir()
     with pytest.raises(Misconfigured, match="choose another folder"):
-        async with Database.open(tmp_path / "engram.db"):
+        async with Database.open(tmp_path / "lorestream.db"):
             pass

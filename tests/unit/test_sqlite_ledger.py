@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from engram.adapters.sqlite_database import Database
-from engram.adapters.sqlite_ledger import STATE_RETENTION_S, SqliteErasureLedger
-from engram.adapters.sqlite_log import SqliteLog
-from engram.memories import Erasure, Memory, SubjectKind
-from engram.ports import NewRecord
+from lorestream.adapters.sqlite_database import Database
+from lorestream.adapters.sqlite_ledger import STATE_RETENTION_S, SqliteErasureLedger
+from lorestream.adapters.sqlite_log import SqliteLog
+from lorestream.memories import Erasure, Memory, SubjectKind
+from lorestream.ports import NewRecord
 
 
 class SetClock:
@@ -32,7 +32,7 @@ def memory(accepted_at: float) -> Memory:
 
 async def test_it_outlives_the_records_of_the_log_in_the_same_file(tmp_path: Path) -> None:
     clock = SetClock()
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         ledger = await SqliteErasureLedger.open(database, clock=clock)
         async with SqliteLog.open(database, retention_s=60, max_bytes=0, clock=clock) as log:
             await asyncio.gather(
@@ -41,7 +41,7 @@ async def test_it_outlives_the_records_of_the_log_in_the_same_file(tmp_path: Pat
             )
             clock.time += 61
             assert await log.trim() == 9
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         ledger = await SqliteErasureLedger.open(database, clock=clock)
         assert ledger.covers(memory(clock.now() - 61))
         assert await ledger.state("e") is not None
@@ -52,7 +52,7 @@ async def test_ids_of_finished_erasures_are_kept_for_a_year_and_what_they_cover_
 ) -> None:
     clock = SetClock()
     begun = clock.now()
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         ledger = await SqliteErasureLedger.open(database, clock=clock)
         await ledger.add(erasure("done", begun))
         await ledger.add(erasure("running", begun))
@@ -67,7 +67,7 @@ async def test_ids_of_finished_erasures_are_kept_for_a_year_and_what_they_cover_
 
 
 async def test_an_erasure_counts_even_if_its_caller_has_gone(tmp_path: Path) -> None:
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         ledger = await SqliteErasureLedger.open(database, clock=SetClock())
         adding = asyncio.ensure_future(ledger.add(erasure("e", 100.0)))
         await asyncio.sleep(0)

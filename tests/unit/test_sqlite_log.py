@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from engram.adapters.sqlite_database import Database
-from engram.adapters.sqlite_log import DEAD_LETTER_RETENTION_S, SqliteLog
-from engram.errors import Overloaded, Unavailable
-from engram.ports import DeadLetter, NewRecord
+from lorestream.adapters.sqlite_database import Database
+from lorestream.adapters.sqlite_log import DEAD_LETTER_RETENTION_S, SqliteLog
+from lorestream.errors import Overloaded, Unavailable
+from lorestream.ports import DeadLetter, NewRecord
 from tests.parts import letters as set_aside
 
 DAY_S = 86_400.0
@@ -41,7 +41,7 @@ def clock() -> SetClock:
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncGenerator[Database]:
-    async with Database.open(tmp_path / "engram.db") as database:
+    async with Database.open(tmp_path / "lorestream.db") as database:
         yield database
 
 
@@ -176,7 +176,7 @@ async def test_a_full_queue_refuses_and_writes_nothing_of_it(database: Database,
 async def test_a_hanging_disk_is_an_outage_within_the_time_that_callers_are_promised(
     database: Database, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engram.adapters.sqlite_log.WRITE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("lorestream.adapters.sqlite_log.WRITE_TIMEOUT_S", 0.05)
     stall = Stall(database)
     with pytest.raises(Unavailable, match="took no write"):
         await log.append(records(0))
@@ -307,7 +307,7 @@ async def test_what_a_group_has_not_finished_stays(database: Database, clock: Se
 
 
 async def test_a_long_past_goes_in_steps_and_gives_its_space_back(tmp_path: Path, clock: SetClock) -> None:
-    async with Database.open(tmp_path / "engram.db") as database, opened(database, clock) as log:
+    async with Database.open(tmp_path / "lorestream.db") as database, opened(database, clock) as log:
         for at in range(40):
             await log.append(records(*range(at * 100, at * 100 + 100), size=4_000))
         clock.time += 31 * DAY_S
@@ -344,9 +344,9 @@ async def test_dead_letters_stay_for_their_own_time(log: SqliteLog, clock: SetCl
 APPENDER = """
 import asyncio, itertools, sys, time
 from pathlib import Path
-from engram.adapters.sqlite_database import Database
-from engram.adapters.sqlite_log import SqliteLog
-from engram.ports import NewRecord
+from lorestream.adapters.sqlite_database import Database
+from lorestream.adapters.sqlite_log import SqliteLog
+from lorestream.ports import NewRecord
 
 class SystemClock:
     now = staticmethod(time.time)
@@ -379,7 +379,7 @@ def kill_while_appending(path: Path, life: int, acknowledgements: int) -> list[t
 
 
 async def test_all_that_was_acknowledged_is_there_once_after_a_kill(tmp_path: Path, clock: SetClock) -> None:
-    path = tmp_path / "engram.db"
+    path = tmp_path / "lorestream.db"
     chance = random.Random(7)
     acknowledged: list[tuple[str, int]] = []
     for life in range(5):

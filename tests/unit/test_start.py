@@ -19,14 +19,14 @@ pytestmark = pytest.mark.alone
 def test_a_stop_during_the_start_is_heeded(verb: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as broker:
         settings = {
-            "ENGRAM_LOG__BOOTSTRAP": f"127.0.0.1:{broker.getsockname()[1]}",
-            "ENGRAM_STORE__URL": "http://127.0.0.1:1",
-            "ENGRAM_PLAYER_KEY": "k1:test",
-            "ENGRAM_EMBEDDER__KIND": "hash",
+            "LORESTREAM_LOG__BOOTSTRAP": f"127.0.0.1:{broker.getsockname()[1]}",
+            "LORESTREAM_STORE__URL": "http://127.0.0.1:1",
+            "LORESTREAM_PLAYER_KEY": "k1:test",
+            "LORESTREAM_EMBEDDER__KIND": "hash",
         }
         ports = ["--metrics-port", "0"] if verb == "worker" else ["--port", "0", "--grpc-port", "0"]
         starting = subprocess.Popen(
-            [sys.executable, "-m", "engram.cli", verb, *ports],
+            [sys.executable, "-m", "lorestream.cli", verb, *ports],
             env=clean_environment() | settings,
             stderr=subprocess.PIPE,
             text=True,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.errors import InvalidRequest
-from engram.http.call import Refused
+from lorestream.errors import InvalidRequest
+from lorestream.http.call import Refused
 from producers.submission import _cut, _take_apart_by_hand, take_apart
 
 JSON = st.recursive(

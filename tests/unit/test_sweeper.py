@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from engram.errors import Unavailable
-from engram.events import encode
-from engram.memories import AgentKey, PageQuery, Scope
-from engram.ports import Tombstone
-from engram.wiring import Runtime
+from lorestream.errors import Unavailable
+from lorestream.events import encode
+from lorestream.memories import AgentKey, PageQuery, Scope
+from lorestream.ports import Tombstone
+from lorestream.wiring import Runtime
 from stream_workers.sweeper import STEP, Sweeper
 from tests.parts import Faulty, open_parts, pipeline_over, put, records, texts, working
 

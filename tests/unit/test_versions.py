@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from engram import events
-from engram.catalogue import Model
-from engram.errors import InvalidRequest, Refusal, Unavailable
-from engram.ports import Embeddings, Priority
-from engram.wiring import Runtime, Version
+from lorestream import events
+from lorestream.catalogue import Model
+from lorestream.errors import InvalidRequest, Refusal, Unavailable
+from lorestream.ports import Embeddings, Priority
+from lorestream.wiring import Runtime, Version
 from query_service.recall import Reading
 from stream_workers import alias
 from stream_workers.alias import Alias, DropArguments, NoArguments, SwapArguments, turn
@@ -28,7 +28,7 @@ PATIENCE_S = 60
 
 
 @contextlib.asynccontextmanager
-async def engram(data: Path) -> AsyncIterator[tuple[Runtime, Worker]]:
+async def lorestream(data: Path) -> AsyncIterator[tuple[Runtime, Worker]]:
     async with open_parts(data, **EDGE) as runtime, working(runtime) as worker:
         yield runtime, worker
 
@@ -79,7 +79,7 @@ async def test_a_swap_is_followed_by_those_who_did_not_make_it(tmp_path: Path) -
 
 
 async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path: Path) -> None:
-    async with engram(tmp_path) as (runtime, _worker):
+    async with lorestream(tmp_path) as (runtime, _worker):
         first = runtime.versions.current
         strange = Model("of-another-kind", 96, "hash", "hash")  # loads, and is not what filled it
         await runtime.versions.catalogue.make("strange", strange, "run")
@@ -93,7 +93,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path:
 
 
 async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_path: Path) -> None:
-    async with engram(tmp_path) as (runtime, _worker):
+    async with lorestream(tmp_path) as (runtime, _worker):
         assert await runtime.watermarks.reached(await write(runtime, *range(20)), PATIENCE_S)
         other = await another(runtime)
         end = await write(runtime, *range(20, 25))
@@ -108,7 +108,7 @@ async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_
 
 @pytest.mark.parametrize("kind", ["hash", None])  # None: filled by the model of settings that were changed
 async def test_one_that_cannot_be_fed_stops_no_other(tmp_path: Path, kind: str | None) -> None:
-    async with engram(tmp_path) as (runtime, worker):
+    async with lorestream(tmp_path) as (runtime, worker):
         await runtime.versions.catalogue.make("strange", Model("of-another-kind", 96, kind), "run")
         other = await another(runtime)
         end = await write(runtime, 1)

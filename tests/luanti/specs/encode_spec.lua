@@ -20,7 +20,7 @@ describe("encode.event", function()
 	it("refuses what the gateway would reject", function()
 		for _, wrong in ipairs({
 			{agent_id = ""}, {agent_id = 5}, {agent_id = ("x"):rep(257)},
-			{type = "engram.x"}, {type = ""}, {type = ("x"):rep(65)}, {type = 7},
+			{type = "lorestream.x"}, {type = ""}, {type = ("x"):rep(65)}, {type = 7},
 			{text = ("x"):rep(16 * 1024)},
 		}) do
 			local line, why = encode.event(core, event(wrong))

@@ -100,7 +100,7 @@ function fake.http()
 end
 
 function fake.load(name, ...)
-	return assert(loadfile("producers/luanti/engram/" .. name .. ".lua"))(...)
+	return assert(loadfile("producers/luanti/lorestream/" .. name .. ".lua"))(...)
 end
 
 function fake.spool()

@@ -132,8 +132,8 @@ describe("sender", function()
 			now = now + 100e6
 			assert.are.equal(2, spool.count)
 		end
-		assert.is_truthy(warned[1]:find("engram.api_key", 1, true))
-		assert.is_truthy(warned[#warned]:find("engram.url", 1, true))
+		assert.is_truthy(warned[1]:find("lorestream.api_key", 1, true))
+		assert.is_truthy(warned[#warned]:find("lorestream.url", 1, true))
 		local before = #warned
 		round(405)
 		now = now + 100e6

@@ -1,4 +1,4 @@
--- Measures every server step of the mod engram by two clocks: wall time, and the CPU time of the server's thread. What
+-- Measures every server step of the mod lorestream by two clocks: wall time, and the CPU time of the server's thread. What
 -- the second does not see is the scheduler's. After each step as much CPU time goes into a bare loop of Lua: how long
 -- that takes by the wall is the machine's noise.
 
@@ -121,7 +121,7 @@ core.register_on_mods_loaded(function()
 	turns_per_us = 1e7 / cpu
 	for i, step in ipairs(core.registered_globalsteps) do
 		local origin = core.callback_origins[step]
-		if origin and origin.mod == "engram" then
+		if origin and origin.mod == "lorestream" then
 			split_all(step)
 			core.registered_globalsteps[i] = watched(step)
 			core.callback_origins[core.registered_globalsteps[i]] = origin

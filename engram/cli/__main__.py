@@ -1,5 +1,0 @@
-"""`python -m engram.cli`."""
-
-from engram.cli import main
-
-main()

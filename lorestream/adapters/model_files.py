@@ -1,0 +1,173 @@
+"""A prepared model on disk: `<data dir>/models/<name>--<revision>/` with the network, the tokenizer, a manifest.
+
+Serving needs nothing else: no torch, no hub, no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+from lorestream.errors import Misconfigured, ModelMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NETWORK: Final = "openvino_model.xml"
+WEIGHTS: Final = "openvino_model.bin"
+TOKENIZER: Final = "tokenizer.json"
+MANIFEST: Final = "lorestream-model.json"
+
+_OTHER_NAMES = {"all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
+_MODULES = {"Transformer", "Pooling", "Normalize"}
+_POOLING: Mapping[str, Literal["mean", "cls"]] = {
+    "mean": "mean",
+    "cls": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+}
+_FINGERPRINTED = ("*.json", "1_Pooling/*.json", "*.safetensors", "*.bin", "openvino/*.bin", "openvino/*.xml")
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the manifest says: everything that one has to know of a model beside its weights."""
+
+    name: str
+    revision: str
+    """The hub's commit, the version of a weights package, or a digest of a local directory."""
+    dim: int
+    max_tokens: int
+    """Word pieces a text may have, special ones counted."""
+    pooling: Literal["mean", "cls"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A prepared model: where it lies and what it is."""
+
+    directory: Path
+    manifest: Manifest
+
+    @property
+    def model_id(self) -> str:
+        """Equal for equal vectors, whatever computes them; the precision is not in it (cosine over 0.9999)."""
+        return model_id(self.manifest.name, self.manifest.revision, self.manifest.pooling)
+
+
+def model_id(name: str, revision: str, pooling: str) -> str:
+    """The name of a vector space."""
+    return f"{name}@{revision}/{pooling}"
+
+
+def canonical_name(model: str) -> str:
+    """The name under which the hub knows the model."""
+    return _OTHER_NAMES.get(model, model)
+
+
+def local_directory(model: str) -> Path | None:
+    """The directory that the setting names, if it names one that holds a model."""
+    directory = Path(model).expanduser()
+    holds_one = any((directory / name).is_file() for name in (MANIFEST, "modules.json", "config.json"))
+    return directory.resolve() if holds_one else None
+
+
+def prepared_directory(data_dir: Path, name: str, revision: str) -> Path:
+    """Where the model lies, or will."""
+    return data_dir / "models" / f"{_slug(name)}--{_slug(revision)}"
+
+
+def find(model: str, data_dir: Path) -> ModelFiles:
+    """The prepared model of that name, the newest if there are several. Raises ModelMissing."""
+    directory = local_directory(model)
+    if directory is None:
+        name = canonical_name(model)
+        candidates = (data_dir / "models").glob(f"{_slug(name)}--*/{MANIFEST}")
+        found = sorted(candidates, key=lambda path: (path.stat().st_mtime, path), reverse=True)
+        for files in (read(path.parent) for path in found):
+            if files.manifest.name == name:
+                return files
+    elif (directory / MANIFEST).is_file():
+        return read(directory)
+    else:
+        prepared = prepared_directory(data_dir, directory.name, fingerprint(directory))
+        if (prepared / MANIFEST).is_file():
+            return read(prepared)
+    raise ModelMissing(f"the model {model} is not prepared in {data_dir}: run `lorestream model prepare`")
+
+
+def read(directory: Path) -> ModelFiles:
+    """A prepared model by its directory. Raises ModelMissing, and Misconfigured when files are damaged."""
+    try:
+        manifest = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise ModelMissing(f"no prepared model lies in {directory}: run `lorestream model prepare`") from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise Misconfigured(
+            f"{directory / MANIFEST} cannot be read ({error}): {_again(directory)}"
+        ) from error
+    for name in (NETWORK, WEIGHTS, TOKENIZER):
+        if not (directory / name).is_file():
+            raise Misconfigured(f"{directory / name} is gone: {_again(directory)}")
+    return ModelFiles(directory, manifest)
+
+
+def describe(directory: Path, name: str, revision: str) -> Manifest:
+    """What sentence-transformers' own files in a directory say. Raises Misconfigured for what we cannot run."""
+    modules = _json(directory / "modules.json") or []
+    kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
+    if foreign := sorted(set(kinds) - _MODULES):
+        raise Misconfigured(f"{name} has parts that only `torch` can run: {', '.join(foreign)}")
+    config = _json(directory / "config.json") or {}
+    asked = _json(directory / "sentence_bert_config.json") or {}
+    tokenizer = _json(directory / "tokenizer_config.json") or {}
+    limits = [config.get("max_position_embeddings"), tokenizer.get("model_max_length")]
+    max_tokens = asked.get("max_seq_length") or min((n for n in limits if n), default=0)
+    dim = config.get("hidden_size") or config.get("dim")
+    if not dim or not max_tokens:
+        raise Misconfigured(f"{directory} does not say the size of {name}: is it a text embedding model?")
+    paths = [str(m["path"]) for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling"]
+    pooling = _pooling(_json(directory / paths[0] / "config.json") or {}, name) if paths else "mean"
+    return Manifest(name=name, revision=revision, dim=int(dim), max_tokens=int(max_tokens), pooling=pooling)
+
+
+def fingerprint(directory: Path) -> str:
+    """The revision of a local directory: 12 hex digits of a SHA-256 over configuration and weights."""
+    digest = hashlib.sha256()
+    paths = {path for pattern in _FINGERPRINTED for path in directory.glob(pattern)}
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            digest.update(f"{path.relative_to(directory)}\0".encode())
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def _pooling(config: Mapping[str, Any], name: str) -> Literal["mean", "cls"]:
+    """The one way in which token vectors become one vector; old files name it by flags, new ones by a word."""
+    named = config.get("pooling_mode")
+    flags = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    modes = [named] if isinstance(named, str) else flags
+    if len(modes) != 1 or modes[0] not in _POOLING:
+        raise Misconfigured(f"{name} pools by {modes}: only mean and cls run without `torch`")
+    return _POOLING[modes[0]]
+
+
+def _json(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
+    try:
+        return msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise Misconfigured(f"{path} cannot be read: {error}") from error
+
+
+def _slug(text: str) -> str:
+    return "--".join(re.sub(r"[^A-Za-z0-9._-]", "-", part) for part in text.split("/"))
+
+
+def _again(directory: Path) -> str:
+    return f"remove {directory} and run `lorestream model prepare`"

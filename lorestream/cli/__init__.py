@@ -1,0 +1,27 @@
+"""The command line: `lorestream VERB`. Exit codes: 0 done, 1 a fault, 2 wrong usage, 3 unhealthy."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and end the process."""
+    from lorestream.cli.app import app  # noqa: PLC0415
+    from lorestream.errors import LorestreamError  # noqa: PLC0415
+
+    try:
+        for argument in sys.argv:
+            argument.encode()
+    except UnicodeEncodeError:
+        sys.exit(_complain("what you typed is not UTF-8", 2))
+    try:
+        app(prog_name="lorestream")
+    except LorestreamError as error:
+        sys.exit(_complain(str(error), 1))
+
+
+def _complain(message: str, code: int) -> int:
+    """One line, whatever a server put into its message."""
+    from lorestream.telemetry import printable  # noqa: PLC0415
+
+    sys.stderr.write(f"lorestream: {printable(' '.join(message.split()))}\n")
+    return code

@@ -1,0 +1,5 @@
+"""`python -m lorestream.cli`."""
+
+from lorestream.cli import main
+
+main()

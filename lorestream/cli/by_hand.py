@@ -1,0 +1,179 @@
+"""Writing, asking and erasing by hand: `put`, `search`, `recent`, `agents`, `tail`, `erase`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import stamina.instrumentation
+
+from lorestream.cli import terminal
+from lorestream.client import ApiError, Event, FoundMemory, MemoryClient, NotFound
+from lorestream.errors import Misconfigured
+
+PATIENCE_S = 10.0
+"""A person waits no longer for a server that says 429 or 503."""
+ERASED_WITHIN_S = 10.0
+
+
+def client(url: str, query_url: str | None = None) -> MemoryClient:
+    """A client with the key of the environment."""
+    stamina.instrumentation.set_on_retry_hooks([])  # its own log lines would stand between the data
+    return MemoryClient(url, query_url=query_url, api_key=api_key(), patience_s=PATIENCE_S)
+
+
+def connect(url: str, query_url: str | None = None) -> MemoryClient:
+    """A client of the lorestream at that address. Raises Unreachable at once where there is none."""
+    made = client(url, query_url)
+    made.check()
+    return made
+
+
+def api_key() -> str | None:
+    """The key of the environment. Raises Misconfigured."""
+    if key := os.environ.get("LORESTREAM_API_KEY"):
+        return key.strip()
+    if (path := os.environ.get("LORESTREAM_API_KEY_FILE")) is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"LORESTREAM_API_KEY_FILE: cannot read {path}: {error}") from error
+
+
+def put(url: str, agent_id: str, text: str, event: Event, *, wait_s: float, as_json: bool) -> None:
+    """Write one memory and print its id."""
+    if text == "-":
+        text = sys.stdin.read().rstrip("\n")
+    with connect(url) as memories:
+        receipt = memories.add(agent_id, text, event=event, wait_s=wait_s or None)
+    if as_json:
+        terminal.emit({"id": receipt.ids[0], "indexed": receipt.indexed, "token": receipt.token})
+        return
+    terminal.say(str(receipt.ids[0]))
+    if not receipt.indexed:
+        terminal.remark("accepted and durable; it can be found in a moment")
+
+
+def search(url: str, agent_id: str, query: str, k: int, options: Mapping[str, Any], *, as_json: bool) -> None:
+    """Ask and print the best memories."""
+    with connect(url) as memories:
+        answer = memories.search(agent_id, query, k, **options)
+    if as_json:
+        terminal.emit(answer)
+        return
+    rows = [
+        ("-" if m.score is None else f"{m.score:.3f}", terminal.when(m.timestamp), m.type or "-", m.text)
+        for m in answer.memories
+    ]
+    if rows:
+        terminal.table({"score": "right", "when": "", "type": "", "text": ""}, rows)
+    terminal.remark(
+        f"{_count(len(rows), 'memory', 'memories')} in {answer.took_ms:.1f} ms, cache {answer.cache}"
+    )
+
+
+def recent(url: str, agent_id: str, limit: int, kind: str | None, *, as_json: bool) -> None:
+    """Print the newest memories of an agent."""
+    with connect(url) as memories:
+        page = memories.recent(agent_id, limit, type=kind or None)
+    if as_json:
+        terminal.emit(page)
+        return
+    _chronicle(page.memories)
+    terminal.remark(f"{len(page.memories)} of {_count(page.total, 'memory', 'memories')}")
+
+
+def _chronicle(memories: Sequence[FoundMemory]) -> None:
+    rows = [(terminal.when(m.timestamp), m.type or "-", m.text) for m in memories]
+    if rows:
+        terminal.table({"when": "", "type": "", "text": ""}, rows)
+
+
+def agents(url: str, limit: int, *, as_json: bool) -> None:
+    """Print the agents with the most memories."""
+    with connect(url) as memories:
+        totals = memories.agents(limit)
+    if as_json:
+        terminal.emit({"agents": totals})
+        return
+    if totals:
+        terminal.table({"memories": "right", "agent": ""}, [(f"{a.total:,}", a.agent_id) for a in totals])
+    terminal.remark(_count(len(totals), "agent", "agents"))
+
+
+def tail(url: str, stop_after: int | None, agent_id: str | None, *, as_json: bool) -> None:
+    """Print memories as they become findable, until Ctrl-C."""
+    shown = 0
+    with connect(url) as memories:
+        try:
+            for line in memories.tail():
+                if agent_id is not None and line.get("agent_id") != agent_id:
+                    continue
+                if as_json:
+                    terminal.emit(line, pretty=False)
+                else:
+                    _tail_line(line)
+                shown += 1
+                if shown == stop_after:
+                    return
+        except NotFound as error:
+            raise Misconfigured(
+                f"the service at {url} has nothing to watch: memories are shown as they become findable only where"
+                " gateway and worker are one process, `lorestream up`; ask for the newest with `lorestream recent AGENT`"
+            ) from error
+        except KeyboardInterrupt:
+            return
+
+
+def _tail_line(line: Mapping[str, Any]) -> None:
+    text = " ".join(str(line.get("text", "")).split())
+    moment = terminal.when(float(line.get("timestamp", 0)))
+    terminal.say(f"{moment}  {line.get('agent_id')}  {line.get('type') or '-'}  {text}")
+    sys.stdout.flush()
+
+
+def erase(
+    url: str, *, agent_id: str | None, player: str | None, yes: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Erase an agent's memories or a player's, and wait until nothing shows them."""
+    with connect(url) as memories:
+        if agent_id is not None:
+            total = _total(memories, agent_id)
+            what = f"{_count(total, 'memory', 'memories')} of agent {agent_id}"
+        else:
+            total = None
+            what = f"every memory about player {player}, of any agent, and the agents named after them"
+        if dry_run:
+            if as_json:
+                terminal.emit({"dry_run": True, "agent_id": agent_id, "player": player, "memories": total})
+            else:
+                terminal.say(f"would erase {what}; nothing was changed")
+            return
+        terminal.confirm(f"Erase {what}? This cannot be undone.", yes=yes)
+        erasure = memories.forget(agent_id) if agent_id is not None else memories.forget_player(str(player))
+        deadline = time.monotonic() + ERASED_WITHIN_S
+        while not (done := memories.erasure_done(erasure)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    if as_json:
+        terminal.emit({"erasure_id": erasure.erasure_id, "state": "done" if done else "running"})
+    else:
+        terminal.say(f"{'erased' if done else 'accepted, still at it:'} {what}")
+
+
+def _total(memories: MemoryClient, agent_id: str) -> int | None:
+    """How many memories an agent has; None where this key may not read."""
+    try:
+        return memories.recent(agent_id, 1).total
+    except ApiError as error:
+        if error.status in {401, 403, 404}:
+            return None
+        raise
+
+
+def _count(number: int | None, one: str, many: str) -> str:
+    return f"every {one}" if number is None else f"{number:,} {one if number == 1 else many}"

@@ -1,0 +1,290 @@
+"""Every call that a client can make: what is sent, and how the answer to it is read. Nothing here sends.
+
+The functions are the methods of both clients: their parameters, their errors and their documentation.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from lorestream.answers import (
+    Agents,
+    AgentTotal,
+    Context,
+    Document,
+    Erasure,
+    ErasureState,
+    Event,
+    FoundMemory,
+    Health,
+    Mode,
+    Near,
+    Order,
+    Page,
+    Readiness,
+    Receipt,
+    Rejected,
+    SearchAnswer,
+    Weights,
+)
+
+UNAVAILABLE = 503
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T_co]):
+    """One request, which may be sent more than once: sending it twice does what sending it once does.
+
+    `read` turns the body of a success into the answer; `also` is a status that counts as one. `wait_s` is how
+    long the server was asked to wait before it answers.
+    """
+
+    read: Callable[[bytes], T_co]
+    method: str
+    path: str
+    content: bytes | None = None
+    params: Mapping[str, str] = field(default_factory=dict[str, str])
+    wait_s: float = 0.0
+    to_writer: bool = False
+    patient: bool = True
+    also: int | None = None
+
+
+# --- writes ----------------------------------------------------------------------------------------------
+
+
+def add(
+    agent_id: str,
+    text: str,
+    *,
+    event: Event | None = None,
+    server: str | None = None,
+    wait_s: float | None = None,
+) -> Call[Receipt]:
+    """Remember one text; `event` holds whatever else belongs to it.
+
+    `wait_s`: wait until it can be found, at most so long; `Receipt.indexed` tells whether it can.
+    Raises Rejected when it can never become a memory.
+    """
+    batch = add_batch([{**(event or {}), "agent_id": agent_id, "text": text}], server=server, wait_s=wait_s)
+
+    def read(body: bytes) -> Receipt:
+        receipt = batch.read(body)
+        for reject in receipt.rejected:
+            raise Rejected(reject.message, status=202, code=reject.code)
+        return receipt
+
+    return replace(batch, read=read)
+
+
+def add_batch(
+    events: Sequence[Event], *, server: str | None = None, wait_s: float | None = None
+) -> Call[Receipt]:
+    """Remember at most 1,000 events (1 MiB) in one request; look at `Receipt.rejected` afterwards.
+
+    Events without an id get one here, so that trying again makes no second memory.
+    """
+    named = [event if event.get("id") else {**event, "id": uuid.uuid4().hex} for event in events]
+    waiting = {} if wait_s is None else {"wait": "indexed", "timeout_ms": _ms(wait_s)}
+    return _write(
+        Receipt, "/v1/events", _given(events=named, server=server), params=waiting, wait_s=wait_s or 0.0
+    )
+
+
+def delete(memory_id: str, agent_id: str) -> Call[Erasure]:
+    """Delete one memory. Its id stays deleted, whatever arrives later."""
+    return _write(Erasure, "/v1/erasures", {"memory_id": memory_id, "agent_id": agent_id})
+
+
+def forget(agent_id: str) -> Call[Erasure]:
+    """Erase every memory that the agent has so far."""
+    return _write(Erasure, "/v1/erasures", {"agent_id": agent_id})
+
+
+def forget_player(player: str) -> Call[Erasure]:
+    """Erase every memory about the player so far, of any agent, and the agents named after it."""
+    return _write(Erasure, "/v1/erasures", {"player": player})
+
+
+def erasure_done(erasure: Erasure) -> Call[bool]:
+    """Whether nothing shows any more what the erasure takes. Raises NotFound."""
+    state = _decoder(ErasureState)
+    path = f"/v1/erasures/{_part(erasure.erasure_id)}"
+    return Call(lambda body: state(body).state == "done", "GET", path, to_writer=True)
+
+
+# --- reads -----------------------------------------------------------------------------------------------
+
+
+def search(
+    agent_id: str | Sequence[str],
+    query: str | None = None,
+    k: int = 5,
+    *,
+    filters: Mapping[str, Any] | None = None,
+    near: Near | None = None,
+    mode: Mode | None = None,
+    weights: Weights | None = None,
+    min_score: float | None = None,
+    explain: bool | None = None,
+    after: str | None = None,
+    wait_s: float | None = None,
+) -> Call[SearchAnswer]:
+    """The k memories of one agent, or of several (at most 64), that answer the query best.
+
+    Without a query: the newest that pass, or the best by the weights that remain. `after` is the token of a
+    write that must be in the answer, waited for at most `wait_s` (0.5); `SearchAnswer.fresh` tells whether it is.
+    """
+    body = _given(
+        query=query,
+        k=k,
+        filters=filters,
+        near=near,
+        mode=mode,
+        weights=weights,
+        min_score=min_score,
+        explain=explain,
+        after=after,
+        wait_ms=None if wait_s is None else _ms(wait_s),
+    )
+    body["agent_id" if isinstance(agent_id, str) else "agent_ids"] = agent_id
+    return Call(
+        _decoder(SearchAnswer), "POST", "/v1/memories/search", msgspec.json.encode(body), wait_s=wait_s or 0.0
+    )
+
+
+def context(
+    agent_id: str,
+    query: str | None = None,
+    *,
+    recent: int | None = None,
+    relevant: int | None = None,
+    token_budget: int | None = None,
+    filters: Mapping[str, Any] | None = None,
+    after: str | None = None,
+    wait_s: float | None = None,
+) -> Call[Context]:
+    """What the agent should have in mind for `query`: memories that answer it, then new ones, within a budget.
+
+    At most `relevant` (5) and `recent` (10) of them, and `token_budget` (1,000) tokens in all. Without a query:
+    new ones alone. `filters`, `after` and `wait_s` are those of a search.
+    """
+    body = _given(
+        query=query,
+        recent=recent,
+        relevant=relevant,
+        token_budget=token_budget,
+        filters=filters,
+        after=after,
+        wait_ms=None if wait_s is None else _ms(wait_s),
+    )
+    path = f"/v1/agents/{_part(agent_id)}/context"
+    return Call(_decoder(Context), "POST", path, msgspec.json.encode(body), wait_s=wait_s or 0.0)
+
+
+def get(memory_id: str, agent_id: str) -> Call[FoundMemory]:
+    """One memory. Raises NotFound."""
+    path = f"/v1/memories/{_part(memory_id)}"
+    return Call(_decoder(FoundMemory), "GET", path, params={"agent_id": agent_id})
+
+
+def recent(
+    agent_id: str,
+    limit: int = 20,
+    *,
+    cursor: str | None = None,
+    order: Order | None = None,
+    type: str | None = None,  # noqa: A002 (the parameter's name in the contract)
+    tick_from: float | None = None,
+    tick_to: float | None = None,
+    since: float | None = None,
+    until: float | None = None,
+    filters: Mapping[str, Any] | None = None,
+) -> Call[Page]:
+    """The newest memories, `limit` (at most 1,000) of them; order "oldest" begins at the other end.
+
+    `cursor` is the `next_cursor` of the page before. Bounds are inclusive, times are Unix seconds.
+    """
+    params = _given(
+        limit=limit,
+        cursor=cursor or None,
+        order=order,
+        type=type,
+        tick_from=tick_from,
+        tick_to=tick_to,
+        since=since,
+        until=until,
+        filters=None if filters is None else msgspec.json.encode(filters).decode(),
+    )
+    return Call(_decoder(Page), "GET", f"/v1/agents/{_part(agent_id)}/memories", params=_texts(params))
+
+
+def agents(limit: int = 100) -> Call[list[AgentTotal]]:
+    """The agents with the most memories, at most 1,000 of them. Needs the scope admin where there are keys."""
+    decode = _decoder(Agents)
+    return Call(lambda body: decode(body).agents, "GET", "/v1/agents", params={"limit": str(limit)})
+
+
+# --- the system ------------------------------------------------------------------------------------------
+
+
+def check() -> Call[Health]:
+    """Raise Unreachable when no Lorestream answers at `url`, at once and without trying again."""
+    return Call(_decoder(Health), "GET", "/health", to_writer=True, patient=False)
+
+
+def ready() -> Call[Readiness]:
+    """Whether the Lorestream at `url` can do its job. Raises Unreachable, without trying again."""
+    return Call(_decoder(Readiness), "GET", "/ready", to_writer=True, patient=False, also=UNAVAILABLE)
+
+
+def version() -> Call[str]:
+    """The version of the Lorestream at `url`."""
+    decode = _decoder(Document)
+    return Call(lambda body: decode(body).info.version, "GET", "/openapi.json", to_writer=True)
+
+
+def _write(
+    kind: type[T], path: str, body: object, *, params: Mapping[str, Any] | None = None, wait_s: float = 0.0
+) -> Call[T]:
+    return Call(
+        _decoder(kind),
+        "POST",
+        path,
+        msgspec.json.encode(body),
+        params=_texts(params or {}),
+        wait_s=wait_s,
+        to_writer=True,
+    )
+
+
+def _decoder(kind: type[T]) -> Callable[[bytes], T]:
+    return msgspec.json.Decoder(kind).decode
+
+
+def _given(**fields: object) -> dict[str, Any]:
+    """Those that the caller gave."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _texts(params: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in params.items()}
+
+
+def _ms(seconds: float) -> int:
+    return math.ceil(seconds * 1000)
+
+
+def _part(text: str) -> str:
+    """One part of a path; dots too, because `..` would leave the path."""
+    return quote(text, safe="").replace(".", "%2E")

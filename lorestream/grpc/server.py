@@ -1,0 +1,256 @@
+"""memory.MemoryService over grpc.aio, with health and reflection, for whichever of its calls a service has."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+import msgspec
+import structlog
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
+from lorestream.grpc import memory_pb2, memory_pb2_grpc
+from lorestream.http.access import KEYLESS, Access, Forbidden, Grant, Principal, Unauthenticated, only
+from lorestream.memories import Memory
+
+_log = structlog.get_logger("lorestream.grpc")
+
+SERVICE = memory_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
+MAX_MESSAGE_BYTES = 2**20
+GRACE_S = 1.0
+_NEEDS = {"PutMemory": Grant.INGEST, "GetMemory": Grant.QUERY, "DeleteMemory": Grant.ERASE}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A memory that answers GetMemory, with the agent id as the caller named it."""
+
+    agent_id: str
+    memory: Memory
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What this process answers. A call without a handler is UNIMPLEMENTED and names `elsewhere`.
+
+    `put(principal, agent_id, text, metadata, ttl_s)` returns the memory's id; `ttl_s` None is the default.
+    `get(principal, agent_id, query, k, filters)` returns the best first.
+    """
+
+    put: Callable[[Principal, str, str, Mapping[str, Any] | None, float | None], Awaitable[str]] | None = None
+    get: Callable[[Principal, str, str, int, Mapping[str, Any] | None], Awaitable[Sequence[Found]]] | None = (
+        None
+    )
+    delete: Callable[[Principal, str], Awaitable[None]] | None = None
+    elsewhere: str = ""
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    handlers: Handlers, host: str, port: int, *, access: Access = KEYLESS
+) -> AsyncGenerator[int]:
+    """Serve until the context ends; yields the port. Raises Misconfigured when it cannot be had.
+
+    The calls are for callers that `access` lets in; health and reflection are open.
+    """
+    door = _Door(access)
+    server = grpc.aio.server(
+        interceptors=(_Unreadable(door),),
+        options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
+    )
+    memory_pb2_grpc.add_MemoryServiceServicer_to_server(_Servicer(handlers, door), server)
+    states = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(states, server)
+    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    in_use = f"gRPC port {port} on {host} is in use: stop what holds it, or choose another with --grpc-port"
+    if not _is_free(host, port):  # gRPC would say so as well, but first in a line of its own
+        raise Misconfigured(in_use)
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise Misconfigured(in_use) from error
+    await server.start()
+    for name in ("", SERVICE):
+        await states.set(name, health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield bound
+    finally:
+        await states.enter_graceful_shutdown()
+        await server.stop(GRACE_S)
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+class _Door:
+    """Lets callers in, by the key in the metadata `authorization`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def enter(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
+        """The caller of one of MemoryService's methods; ends the call of one who may not."""
+        metadata = context.invocation_metadata() or ()
+        sent = [value for name, value in metadata if name == "authorization"]
+        try:
+            principal = self._access.principal(only([_text(value) for value in sent]))
+            principal.require(_NEEDS[method])
+        except Unauthenticated as error:
+            await _abort(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
+        except Forbidden as error:
+            await _abort(context, grpc.StatusCode.PERMISSION_DENIED, str(error))
+        return principal
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
+class _Unreadable(grpc.aio.ServerInterceptor):
+    """Answers bytes that are no message with INVALID_ARGUMENT, where gRPC itself would say UNKNOWN."""
+
+    def __init__(self, door: _Door) -> None:
+        self._door = door
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        parse, answer = handler.request_deserializer, handler.unary_unary
+        if parse is None or answer is None:
+            return handler
+        service, _, method = handler_call_details.method.removeprefix("/").partition("/")
+
+        def parsed(data: bytes) -> object:
+            try:
+                return parse(data)
+            except DecodeError:
+                return None
+
+        async def call(request: object, context: Any) -> object:  # noqa: ANN401 (grpc and grpc.aio differ)
+            if request is None:
+                if service == SERVICE:  # who may not call it is told nothing else
+                    await self._door.enter(method, context)
+                await _abort(
+                    context, grpc.StatusCode.INVALID_ARGUMENT, "the request is not a message of this call"
+                )
+            return await answer(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(call, parsed, handler.response_serializer)
+
+
+class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
+    """Translates between messages and handlers; errors become status codes."""
+
+    def __init__(self, handlers: Handlers, door: _Door) -> None:
+        self._handlers = handlers
+        self._door = door
+
+    async def PutMemory(  # noqa: N802 (gRPC names it)
+        self, request: memory_pb2.PutMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> memory_pb2.PutMemoryResponse:
+        put = await self._offered(self._handlers.put, context)
+        principal = await self._door.enter("PutMemory", context)
+        ttl = float(request.ttl_seconds) if request.HasField("ttl_seconds") else None
+
+        async def call() -> str:
+            metadata = _object(request.metadata_json, "metadata_json")
+            return await put(principal, request.agent_id, request.text, metadata, ttl)
+
+        return memory_pb2.PutMemoryResponse(success=True, id=await _translated(call, context))
+
+    async def GetMemory(  # noqa: N802
+        self, request: memory_pb2.GetMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> memory_pb2.GetMemoryResponse:
+        get = await self._offered(self._handlers.get, context)
+        principal = await self._door.enter("GetMemory", context)
+
+        async def call() -> Sequence[Found]:
+            filters = _object(request.filters_json, "filters_json")
+            return await get(principal, request.agent_id, request.query_text, request.k or 5, filters)
+
+        found = await _translated(call, context)
+        return memory_pb2.GetMemoryResponse(memories=[_message(each) for each in found])
+
+    async def DeleteMemory(  # noqa: N802
+        self, request: memory_pb2.DeleteMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> memory_pb2.DeleteMemoryResponse:
+        delete = await self._offered(self._handlers.delete, context)
+        principal = await self._door.enter("DeleteMemory", context)
+        await _translated(lambda: delete(principal, request.agent_id), context)
+        return memory_pb2.DeleteMemoryResponse(success=True)
+
+    async def _offered(self, handler: T | None, context: grpc.aio.ServicerContext[Any, Any]) -> T:
+        if handler is None:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,
+                f"this service does not answer it: ask {self._handlers.elsewhere}",
+            )
+        assert handler is not None
+        return handler
+
+
+def _object(text: str, field: str) -> Mapping[str, Any] | None:
+    if not text:
+        return None
+    try:
+        value = msgspec.json.decode(text, type=dict[str, Any] | None)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"{field} is not a JSON object: {error}", path=field) from error
+    return value
+
+
+def _message(found: Found) -> memory_pb2.Memory:
+    memory = found.memory
+    return memory_pb2.Memory(
+        agent_id=found.agent_id,
+        text=memory.text,
+        metadata=msgspec.json.encode(memory.metadata).decode(),
+        timestamp=int(memory.timestamp // 1),
+        score=found.score,
+        id=memory.id,
+        type=memory.type or "",
+        time=memory.timestamp,
+    )
+
+
+async def _translated(call: Callable[[], Awaitable[T]], context: grpc.aio.ServicerContext[Any, Any]) -> T:
+    """Await the call; what goes wrong ends the RPC with the status that stands for it."""
+    try:
+        return await call()
+    except InvalidRequest as error:
+        return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, error.message)
+    except Overloaded as error:
+        return await _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
+    except Unavailable as error:
+        _log.warning("unavailable", error=error.message)
+        return await _abort(context, grpc.StatusCode.UNAVAILABLE, error.message)
+
+
+async def _abort(
+    context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, message: str
+) -> NoReturn:
+    await context.abort(code, message)
+    raise AssertionError("abort does not return")

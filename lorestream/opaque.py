@@ -1,0 +1,100 @@
+"""Opaque strings that callers hand back: tokens of writes, receipts of deletions, cursors of pages.
+
+Base64 of a JSON value behind a checksum, so that a string that was never handed out is told apart from one
+that was. They are not secrets: whoever holds one learns nothing but positions.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from lorestream.errors import InvalidCursor, InvalidToken
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lorestream.memories import Position
+
+_MAX_LENGTH = 4096
+_MAX_OFFSET = 2**63 - 1
+
+
+def token(positions: Mapping[int, int]) -> str:
+    """The token of a write: the highest offset of every partition that it touched."""
+    return _seal("w1", sorted(positions.items()))
+
+
+def parse_token(text: str) -> dict[int, int]:
+    """The offsets behind a token. Raises InvalidToken."""
+    match _open("w1", text):
+        case [*pairs] if all(_is_pair(pair) for pair in pairs):
+            return dict(pairs)
+        case _:
+            raise InvalidToken("this is not the token of a write", path="after")
+
+
+def cursor(position: Position) -> str:
+    """The cursor that goes on behind a memory."""
+    return _seal("c1", position)
+
+
+def parse_cursor(text: str) -> Position:
+    """The position behind a cursor. Raises InvalidCursor."""
+    match _open("c1", text):
+        case [int() | float() as timestamp, int() | float() as accepted_at, str() as memory_id] if (
+            math.isfinite(timestamp) and math.isfinite(accepted_at)
+        ):
+            return (float(timestamp), float(accepted_at), memory_id)
+        case _:
+            raise InvalidCursor("this is not the cursor of a page", path="cursor")
+
+
+def receipt(tenant: str, accepted_at: float, positions: Mapping[int, int]) -> str:
+    """The id of a single deletion: who asked for it, when (Unix seconds), and where it stands in the log."""
+    return _seal("d1", [tenant, accepted_at, sorted(positions.items())])
+
+
+def parse_receipt(text: str) -> tuple[str, float, dict[int, int]] | None:
+    """What stands in a receipt: tenant, acceptance, offsets. None for any other string."""
+    match _open("d1", text):
+        case [str() as tenant, int() | float() as accepted_at, [*pairs]] if math.isfinite(
+            accepted_at
+        ) and all(_is_pair(pair) for pair in pairs):
+            return tenant, float(accepted_at), dict(pairs)
+        case _:
+            return None
+
+
+def _is_pair(value: object) -> bool:
+    match value:
+        case [int() as partition, int() as offset]:
+            return partition >= 0 and 0 <= offset <= _MAX_OFFSET
+        case _:
+            return False
+
+
+def _seal(kind: str, value: object) -> str:
+    body = orjson.dumps(value)
+    checksum = zlib.crc32(body, zlib.crc32(kind.encode())).to_bytes(4, "big")
+    return f"{kind}.{base64.urlsafe_b64encode(checksum + body).rstrip(b'=').decode()}"
+
+
+def _open(kind: str, text: str) -> Any:  # noqa: ANN401 (the callers match its shape)
+    """The sealed value, or None."""
+    prefix, dot, rest = text.partition(".")
+    if prefix != kind or not dot or len(text) > _MAX_LENGTH:
+        return None
+    try:
+        raw = base64.b64decode(rest + "=" * (-len(rest) % 4), altchars=b"-_", validate=True)
+        checksum, body = raw[:4], raw[4:]
+        if zlib.crc32(body, zlib.crc32(kind.encode())).to_bytes(4, "big") != checksum:
+            return None
+        return orjson.loads(body)
+    except (binascii.Error, ValueError):
+        return None

@@ -1,0 +1,129 @@
+"""What Lorestream tells about itself: every metric name in one place, and how log lines look.
+
+Seconds and bytes; no label holds an agent or a player. Metrics live in a registry of their own, made at
+start and handed on, so that two systems in one process do not share figures.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from lorestream import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+VISIBLE_BUCKETS = (*LATENCY_BUCKETS, 30.0, 60.0, 300.0)
+SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """All metrics of a process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        self.ingest_events = counter(
+            "lorestream_ingest_events",
+            "Events that reached the gateway, by what became of them",
+            "result",
+            "reason",
+        )
+        self.event_visible = histogram(
+            "lorestream_event_visible_seconds",
+            "From acceptance until the memory can be found",
+            VISIBLE_BUCKETS,
+        )
+        self.stage_duration = histogram(
+            "lorestream_stage_duration_seconds",
+            "Time in each stage of the pipeline",
+            LATENCY_BUCKETS,
+            "stage",
+        )
+        self.batch_size = histogram("lorestream_batch_size", "Records in a micro-batch", SIZE_BUCKETS)
+        self.embed_texts = counter(
+            "lorestream_embed_texts", "Texts embedded, by where the vector came from", "source"
+        )
+        self.consumer_lag_records = gauge(
+            "lorestream_consumer_lag_records", "Records behind the end of the log"
+        )
+        self.consumer_lag_seconds = gauge(
+            "lorestream_consumer_lag_seconds", "Age of the oldest record that is not finished"
+        )
+        self.dlq_records = counter("lorestream_dlq_records", "Records set aside as dead letters", "reason")
+        self.query_duration = histogram(
+            "lorestream_query_duration_seconds", "Time to answer a read", LATENCY_BUCKETS, "api", "cache"
+        )
+        self.cache_requests = counter("lorestream_cache_requests", "Look-ups in the answer cache", "result")
+        self.rebalances = counter("lorestream_rebalances", "Times that partitions changed hands")
+        self.http_requests = counter("lorestream_http_requests", "HTTP requests answered", "route", "code")
+        self.build_info = gauge(
+            "lorestream_build_info", "1, with what is running as labels", "version", "python"
+        )
+        self.build_info.labels(__version__, platform.python_version()).set(1)
+        ProcessCollector(registry=self.registry)
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+
+def set_up_logging(style: Literal["auto", "json", "console"], level: str) -> None:
+    """Log lines go to stderr: for people at a terminal, as JSON elsewhere."""
+    console = style == "console" or (style == "auto" and sys.stderr.isatty())
+    # Plain tracebacks: rich ones take a tenth of a second each, on the event loop.
+    colours = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = colours if console else structlog.processors.JSONRenderer()
+    # It complains ten times a second of what the adapters say once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if console else [structlog.processors.format_exc_info]),
+            _printable if console else _unchanged,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def printable(text: str) -> str:
+    """The text without control characters: what came from a game must not steer a terminal."""
+    return "".join(
+        char if char.isprintable() or char in " \n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
+
+
+def _printable(
+    _logger: object, _name: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _unchanged(
+    _logger: object, _name: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    return event

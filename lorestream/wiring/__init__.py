@@ -1,0 +1,268 @@
+"""The composition root: from settings to running parts, each adapter imported where it is chosen.
+
+Everything opened here is closed in the opposite order when the context ends. All openers raise Misconfigured
+with one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from lorestream.backends import KafkaLog, QdrantStore
+from lorestream.care.letters import DeadLetters, Forgetting
+from lorestream.errors import Misconfigured
+from lorestream.settings import Settings
+from lorestream.telemetry import Metrics
+from lorestream.wiring import backends, home
+from lorestream.wiring.active import ActiveWatermarks
+from lorestream.wiring.parts import (
+    GatewayParts,
+    Parts,
+    QueryParts,
+    Runtime,
+    StoreParts,
+    SystemClock,
+    WorkerParts,
+)
+from lorestream.wiring.versions import CurrentWatermarks, Version, Versions
+
+if TYPE_CHECKING:
+    from lorestream.adapters.redis_client import RedisClient
+    from lorestream.catalogue import Model
+    from lorestream.ports import Embedder, Watermarks
+
+__all__ = [
+    "GatewayParts",
+    "Parts",
+    "QueryParts",
+    "Runtime",
+    "SystemClock",
+    "Version",
+    "Versions",
+    "WorkerParts",
+    "open_gateway",
+    "open_query",
+    "open_runtime",
+    "open_worker",
+]
+
+_log = structlog.get_logger("lorestream")
+
+AnyParts = TypeVar("AnyParts", bound=Parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What is opened first, whatever comes after."""
+
+    settings: Settings
+    clock: SystemClock
+    metrics: Metrics
+    stack: contextlib.AsyncExitStack
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
+    """Every part that the settings ask for, in this process."""
+    async with _ground(settings) as ground:
+        stack = ground.stack
+        state = directory = home.writable(settings.data_dir)
+        if settings.store.kind == "memory":
+            state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorestream-")))
+        elif not settings.distributed:
+            stack.enter_context(home.only_process(directory))
+        log, redis, versions = await _index(ground, state)
+        forgetting = Forgetting(
+            DeadLetters(log.events, log.ledger, lambda: versions.current.store), ground.clock
+        )
+
+        async def trim() -> int:
+            return await forgetting() + (await log.trim() if log.trim else 0)
+
+        yield _announced(
+            Runtime(
+                settings=settings,
+                log=log.events,
+                ledger=log.ledger,
+                versions=versions,
+                cache=backends.new_cache(settings, redis),
+                watermarks=CurrentWatermarks(versions),
+                pseudonyms=backends.pseudonyms(settings, directory),
+                access=await backends.open_access(settings, ground.clock, stack),
+                limits=backends.new_limits(settings, redis),
+                metrics=ground.metrics,
+                clock=ground.clock,
+                trim=None if settings.distributed else trim,
+                last_accepted_at=log.last_accepted_at,
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
+    """The parts of a gateway of the distributed shape: it neither embeds nor searches."""
+    _require_distributed(settings, "gateway")
+    async with _ground(settings) as ground:
+        pseudonyms = backends.pseudonyms(settings)
+        log = await backends.open_log(settings, settings.data_dir, ground.clock, ground.stack)
+        redis = await backends.open_redis(settings, ground.stack)
+        yield _announced(
+            GatewayParts(
+                settings=settings,
+                log=log.events,
+                ledger=log.ledger,
+                watermarks=await _active_watermarks(ground, log, redis),
+                pseudonyms=pseudonyms,
+                access=await backends.open_access(settings, ground.clock, ground.stack),
+                limits=backends.new_limits(settings, redis),
+                metrics=ground.metrics,
+                clock=ground.clock,
+                last_accepted_at=log.last_accepted_at,
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
+    """The parts of a stream worker of the distributed shape."""
+    _require_distributed(settings, "worker")
+    async with _ground(settings) as ground:
+        log, redis, versions = await _index(ground, settings.data_dir)
+        yield _announced(
+            WorkerParts(
+                settings=settings,
+                log=log.events,
+                ledger=log.ledger,
+                versions=versions,
+                cache=backends.new_cache(settings, redis),
+                watermarks=CurrentWatermarks(versions),
+                metrics=ground.metrics,
+                clock=ground.clock,
+                trim=log.trim,
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
+    """The parts of a query service of the distributed shape."""
+    _require_distributed(settings, "query")
+    async with _ground(settings) as ground:
+        pseudonyms = backends.pseudonyms(settings)
+        log, redis, versions = await _index(ground, settings.data_dir)
+        yield _announced(
+            QueryParts(
+                settings=settings,
+                log=log.events,
+                ledger=log.ledger,
+                versions=versions,
+                cache=backends.new_cache(settings, redis),
+                watermarks=CurrentWatermarks(versions),
+                pseudonyms=pseudonyms,
+                access=await backends.open_access(settings, ground.clock, ground.stack),
+                limits=backends.new_limits(settings, redis),
+                metrics=ground.metrics,
+                clock=ground.clock,
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def _ground(settings: Settings) -> AsyncGenerator[_Ground]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield _Ground(settings, SystemClock(), Metrics(), stack)
+
+
+async def _index(ground: _Ground, state: Path) -> tuple[backends.OpenLog, RedisClient | None, Versions]:
+    """What whoever embeds has open: the log, the cache's server, the collections."""
+    embedder = await _embedder(ground)
+    log = await backends.open_log(ground.settings, state, ground.clock, ground.stack)
+    redis = await backends.open_redis(ground.settings, ground.stack)
+    return log, redis, await _versions(ground, state, embedder, log, redis)
+
+
+async def _embedder(ground: _Ground) -> Embedder:
+    chosen = ground.settings.embedder
+    embedder = await backends.open_embedder(chosen, ground.settings.data_dir, ground.metrics, ground.stack)
+    if chosen.dim not in {None, embedder.dim}:
+        raise Misconfigured(
+            f"EMBEDDING_DIM is {chosen.dim}, but {embedder.model_id} has {embedder.dim}:"
+            f" set it to {embedder.dim} or leave it out"
+        )
+    return embedder
+
+
+async def _versions(
+    ground: _Ground, state: Path, embedder: Embedder, log: backends.OpenLog, redis: RedisClient | None
+) -> Versions:
+    """The collections, that which is searched open."""
+    settings, stack = ground.settings, ground.stack
+
+    async def load(model: Model) -> Embedder:
+        chosen = settings.embedder.model_copy(
+            update={"kind": model.kind, "model": model.name, "dim": model.dim or None}
+        )
+        return await backends.open_embedder(chosen, settings.data_dir, ground.metrics, stack)
+
+    async def watch(group: str) -> Watermarks:
+        return await backends.open_watermarks(settings, log, group, redis, stack)
+
+    return await stack.enter_async_context(
+        Versions.open(
+            await backends.open_catalogue(settings, state, stack),
+            embedder,
+            load=load,
+            watch=watch,
+            group_of=lambda one: backends.group_of(settings.log, one.name, one.run),
+        )
+    )
+
+
+async def _active_watermarks(ground: _Ground, log: backends.OpenLog, redis: RedisClient | None) -> Watermarks:
+    settings, stack = ground.settings, ground.stack
+    assert isinstance(settings.store, QdrantStore), "the settings see to it"
+    assert isinstance(settings.log, KafkaLog), "the settings see to it"
+
+    searched = await backends.searched_collections(settings.store, stack)
+
+    async def groups() -> list[str]:
+        return [backends.group_of(settings.log, *one) for one in await searched()]
+
+    async def of_group(name: str) -> Watermarks:
+        return await backends.open_watermarks(settings, log, name, redis, stack)
+
+    return ActiveWatermarks(groups, of_group)
+
+
+def _require_distributed(settings: Settings, service: str) -> None:
+    if not settings.distributed:
+        raise Misconfigured(
+            f"lorestream {service} is one of several processes that share a Kafka log: set"
+            " LORESTREAM_LOG__BOOTSTRAP=HOST:9092, or run everything in one process with `lorestream up`"
+        )
+
+
+def _announced(parts: AnyParts) -> AnyParts:
+    """One line that names the mode of each part."""
+    settings = parts.settings
+    forgets = settings.store.kind == "memory"
+    modes = {"log": "memory" if forgets else settings.log.kind}
+    if isinstance(parts, StoreParts):
+        modes |= {
+            "store": settings.store.kind,
+            "cache": settings.cache.kind,
+            "embedder": parts.embedder.model_id,
+        }
+    if isinstance(parts, GatewayParts | QueryParts):
+        modes["keys"] = str(settings.api_keys_file) if settings.api_keys_file else "none"
+    _log.info("open", **modes, data=str(settings.data_dir))
+    if forgets:
+        _log.warning("the log and the store forget everything at exit: LORESTREAM_STORE__KIND=edge keeps it")
+    return parts

@@ -1,0 +1,91 @@
+"""What snapshots are taken of, by the settings of a process."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lorestream.backends import QdrantStore
+from lorestream.care.snapshots import Snapshots
+from lorestream.errors import Misconfigured, Refusal
+from lorestream.wiring import backends
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from lorestream.adapters.server_connection import Connection
+    from lorestream.adapters.server_snapshots import Rest
+    from lorestream.care.snapshots import Source
+    from lorestream.wiring.parts import WorkerParts
+
+HOUR_S = 3600.0
+
+
+def snapshots_over(parts: WorkerParts) -> Snapshots:
+    """The snapshots of what these parts hold."""
+    settings = parts.settings
+    return Snapshots(
+        _source(parts),
+        settings.snapshot_dir.absolute(),
+        parts.clock,
+        every_s=settings.snapshot.every_hours * HOUR_S,
+        keep=settings.snapshot.keep,
+    )
+
+
+def connected(chosen: QdrantStore) -> AbstractAsyncContextManager[Connection]:
+    """A connection to that server."""
+    from lorestream.adapters.server_connection import Connection  # noqa: PLC0415
+
+    return Connection.open(
+        chosen.url,
+        grpc_port=chosen.grpc_port,
+        api_key=chosen.api_key.get_secret_value() if chosen.api_key is not None else None,
+        timeout_s=chosen.timeout_s,
+    )
+
+
+def rest(chosen: QdrantStore) -> Rest:
+    """Its REST interface."""
+    from lorestream.adapters.server_snapshots import Rest  # noqa: PLC0415
+
+    return Rest(
+        chosen.url.rstrip("/"), chosen.api_key.get_secret_value() if chosen.api_key is not None else None
+    )
+
+
+def _source(parts: WorkerParts) -> Source:
+    settings = parts.settings
+    if isinstance(settings.store, QdrantStore):
+        from lorestream.adapters.server_snapshots import ServerCopy  # noqa: PLC0415
+
+        connect = partial(connected, settings.store)
+
+        def searched() -> tuple[str, str]:
+            if not settings.distributed:
+                raise Misconfigured(
+                    "with the embedded log, snapshots are of an edge store: take Qdrant's own of the collection, and"
+                    " copy the data directory of the stopped lorestream"
+                )
+            return parts.versions.current.name, parts.group
+
+        return ServerCopy(connect, rest(settings.store), searched, parts.log)
+
+    from lorestream.adapters.embedded_copy import LOG, PLAYER_KEY, EmbeddedCopy  # noqa: PLC0415
+    from lorestream.adapters.qdrant_edge import EdgeStore  # noqa: PLC0415
+
+    def active() -> tuple[EdgeStore, str, str]:
+        store = parts.store
+        if settings.store.kind == "memory" or not isinstance(store, EdgeStore):
+            raise Refusal(
+                "LORESTREAM_STORE__KIND=memory forgets at exit: with edge there is something to keep"
+            )
+        return store, parts.versions.current.name, parts.group
+
+    return EmbeddedCopy(
+        active,
+        parts.log,
+        settings.data_dir / LOG,
+        player_key=None if settings.player_key is not None else settings.data_dir / PLAYER_KEY,
+        group=backends.INDEXER,
+    )

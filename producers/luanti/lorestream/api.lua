@@ -1,0 +1,166 @@
+-- What other mods call: the global table `lorestream`. See api.md.
+
+return function(parts)
+	local core, encode, recorder = parts.core, parts.encode, parts.recorder
+	local spool, questions, sender = parts.spool, parts.questions, parts.sender
+
+	local lorestream = {timeout = questions.timeout}
+
+	-- pos and player belong to the event itself: only there can they be asked for by place, and only there is a
+	-- player's name replaced.
+	local function lift(event, data)
+		if data == nil then
+			return nil
+		elseif type(data) ~= "table" then
+			return "must be a table"
+		end
+		local copy, why = encode.data(core, data)
+		if not copy then
+			return why
+		end
+		local pos = encode.position(data.pos)
+		if pos then
+			event.pos, copy.pos = pos, nil
+		end
+		if type(data.player) == "string" and data.player ~= "" then
+			event.player, copy.player = data.player, nil
+		end
+		return nil, next(copy) ~= nil and copy or nil
+	end
+
+	local function refuse(what, why)
+		recorder.log("error", ("%s is refused: %s"):format(what, why))
+		recorder.refused = recorder.refused + 1
+		return nil, why
+	end
+
+	local function measured(fn)
+		return function(...)
+			local began = core.get_us_time()
+			local first, second = fn(...)
+			recorder.profile:add(core.get_us_time() - began)
+			return first, second
+		end
+	end
+
+	lorestream.put = measured(function(agent_id, text, metadata, ttl)
+		if type(text) ~= "string" or text == "" then
+			return refuse("lorestream.put", "text must be a string that is not empty")
+		end
+		if ttl ~= nil and (type(ttl) ~= "number" or not (ttl >= 0 and ttl < math.huge)) then
+			return refuse("lorestream.put", "ttl must be a number of seconds, 0 or more")
+		end
+		local event = {agent_id = agent_id, text = encode.clean(core, text), ttl = ttl and math.floor(ttl)}
+		local why, kept = lift(event, metadata)
+		if why then
+			return refuse("lorestream.put", "metadata: " .. why)
+		end
+		event.metadata = kept
+		return recorder:write(event)
+	end)
+
+	lorestream.emit = measured(function(kind, agent_id, data)
+		if type(kind) ~= "string" then
+			return refuse("lorestream.emit", "type must be a string")
+		end
+		local event = {agent_id = agent_id, type = kind}
+		local why, kept = lift(event, data)
+		if why then
+			return refuse("lorestream.emit", "data: " .. why)
+		end
+		event.data = kept
+		return recorder:write(event)
+	end)
+
+	local function memories_of(answer)
+		-- parse_json leaves nulls out, but an empty list is a table.
+		return type(answer.memories) == "table" and answer.memories or nil
+	end
+
+	local function encoded(body)
+		local copy, why = encode.data(core, body)
+		if not copy then
+			return nil, why
+		end
+		-- An empty table would be written as null.
+		return next(copy) and core.write_json(copy) or "{}"
+	end
+
+	local function ask(agent_id, path, body, pick, callback)
+		assert(type(callback) == "function", "lorestream: the callback must be a function")
+		if type(agent_id) ~= "string" or agent_id == "" then
+			return questions:ask("", path, nil, "agent_id must be a string", pick, callback)
+		end
+		local json, why = encoded(body)
+		return questions:ask(agent_id, path, json, why, pick, callback)
+	end
+
+	function lorestream.recall(agent_id, opts, callback)
+		local body = {}
+		for key, value in pairs(opts or {}) do
+			body[key] = value
+		end
+		body.agent_id = agent_id
+		-- An empty table would be written as null.
+		if type(body.filters) == "table" and next(body.filters) == nil then
+			body.filters = nil
+		end
+		ask(agent_id, "/v1/memories/search", body, memories_of, callback)
+	end
+
+	function lorestream.get(agent_id, query, k, filters, callback)
+		lorestream.recall(agent_id, {query = query, k = k or 5, filters = filters}, callback)
+	end
+
+	function lorestream.context(agent_id, opts, callback)
+		local path = "/v1/agents/" .. encode.percent(tostring(agent_id)) .. "/context"
+		local function pick(answer)
+			return type(answer.text) == "string" and answer or nil
+		end
+		ask(agent_id, path, opts or {}, pick, callback)
+	end
+
+	-- Spools an erasure; whom names the agent or the player.
+	local function erase(whom)
+		local line = core.write_json(whom):gsub("\n$", "")
+		recorder.folds:close_all()
+		spool:put_erasure(line)
+	end
+
+	function lorestream.forget(agent_id)
+		if type(agent_id) ~= "string" or agent_id == "" then
+			return refuse("lorestream.forget", "agent_id must be a string that is not empty")
+		end
+		erase({agent_id = agent_id})
+		return true
+	end
+
+	function lorestream.status()
+		return {
+			http = sender ~= nil,
+			url = parts.url,
+			query_url = questions.url,
+			server = parts.server,
+			boot = recorder.boot,
+			spooled = spool.count,
+			on_disk = spool.unsaved == 0,
+			folding = recorder.folds.count,
+			captured = recorder.sequence - recorder.refused,
+			refused = recorder.refused,
+			dropped = spool.dropped_total,
+			sent = sender and sender.sent or 0,
+			rejected = sender and sender.rejected + sender.refused or 0,
+			connected = sender ~= nil and sender.connected == true and sender.failures == 0,
+			failures = sender and sender.failures or 0,
+			last_error = sender and sender.last_error or nil,
+			asked = questions.asked,
+			unanswered = questions.failed,
+			capture = recorder.profile:summary(),
+			step = parts.step_profile:summary(),
+		}
+	end
+
+	return lorestream, function(name)
+		erase({player = name})
+	end
+end

@@ -1,0 +1,263 @@
+-- HTTP access, settings, and how the parts are put together.
+
+-- The engine gives it only here, while this file loads, and only to mods that secure.http_mods names; it must stay
+-- in a local. Builds without curl lack the function.
+local http = core.request_http_api and core.request_http_api()
+
+local path = core.get_modpath(core.get_current_modname())
+local function part(name, ...)
+	return assert(loadfile(path .. "/" .. name .. ".lua"))(...)
+end
+
+local HTTP_LINE = "secure.http_mods = lorestream"
+local CAPTURED = {"chat", "dig", "place", "craft", "punch", "damage", "death", "join", "leave", "kill"}
+-- Finished folds are written while a step has cost less than this; the rest waits for the next step.
+local FOLD_BUDGET_US = 300
+-- The spool is tended in a step that has cost no more than this, or else in every second.
+local TEND_BUDGET_US = 100
+local TEND_EVERY = 2
+-- Own work beyond this in one step is worth a warning, at most once a minute.
+local SLOW_STEP_US = 10000
+
+local function log(level, text)
+	core.log(level, "[lorestream] " .. text)
+end
+
+-- The engine does not apply the defaults of settingtypes.txt.
+local function setting(name, default)
+	local value = core.settings:get("lorestream." .. name)
+	return value ~= nil and value ~= "" and value or default
+end
+
+local function number(name, default, least)
+	local text = setting(name, default)
+	local value = tonumber(text)
+	if not value or value ~= value or value < least then
+		log("error", ("lorestream.%s = %s is not a number of at least %s: using %s"):format(name, text, least, default))
+		return default
+	end
+	return value
+end
+
+local function base_url(name, default)
+	return (setting(name, default):gsub("/+$", ""))
+end
+
+local function random_boot()
+	local source = SecureRandom and SecureRandom()
+	if source then
+		return (source:next_bytes(8):gsub(".", function(byte)
+			return ("%02x"):format(byte:byte())
+		end))
+	end
+	return ("%08x%08x"):format(os.time() % 2 ^ 32, core.get_us_time() % 2 ^ 32)
+end
+
+local encode = part("encode")
+local world = core.get_worldpath()
+local micros = core.get_us_time
+local url = base_url("url", "http://127.0.0.1:8080")
+local server = setting("server", world:match("([^/\\]+)[/\\]*$") or "luanti")
+local api_key = setting("api_key", "")
+local storage = core.get_mod_storage()
+local Profile = part("profile")
+local step_profile = Profile.new()
+
+-- Read-only worlds leave the spool in memory.
+local spool_dir = world .. "/lorestream_spool"
+core.mkdir(spool_dir)
+
+local boot = random_boot()
+local Segment = part("segment")
+local Upkeep = part("upkeep", Segment, part("thinning", Segment))
+local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkeep).new({
+	dir = spool_dir,
+	boot = boot,
+	started = os.time(),
+	limit = number("spool_limit", 100000, 1),
+	list = function(dir)
+		return core.get_dir_list(dir, false)
+	end,
+	log = log,
+})
+
+local optouts = {}
+local function is_captured(name)
+	if optouts[name] == nil then
+		optouts[name] = storage:get_string("optout:" .. name) ~= ""
+	end
+	return not optouts[name]
+end
+
+local recorder = part("recorder").new({
+	core = core,
+	encode = encode,
+	spool = spool,
+	clock = part("clock").new(os.time, micros),
+	fold = part("fold"),
+	profile = Profile.new(),
+	boot = boot,
+	fold_interval = number("fold_interval", 2, 0),
+	log = log,
+	is_captured = is_captured,
+})
+
+local function tell(name, text)
+	if core.check_player_privs(name, {server = true}) then
+		core.chat_send_player(name, "[lorestream] " .. text)
+	end
+end
+
+local notice
+local function warn_admins(text)
+	notice = text
+	for _, player in ipairs(core.get_connected_players()) do
+		tell(player:get_player_name(), text)
+	end
+end
+
+local function acknowledged()
+	notice = nil
+	local drops = spool:take_drops()
+	if not drops then
+		return
+	end
+	recorder.sequence = recorder.sequence + 1
+	local line = encode.event(core, {
+		id = boot .. ":" .. recorder.sequence,
+		agent_id = "server:" .. server,
+		type = "spool_dropped",
+		data = drops,
+		time = recorder.clock:stamp(),
+		tick = recorder:tick(),
+	})
+	spool:put_first(line, micros())
+	log("warning", drops.count .. " events were dropped while the gateway could not be reached")
+end
+
+local sender
+if http then
+	sender = part("sender").new({
+		spool = spool,
+		http = http,
+		url = url,
+		server = server,
+		api_key = api_key,
+		flush_interval = number("flush_interval", 0.5, 0),
+		micros = micros,
+		parse = core.parse_json,
+		quote = function(text)
+			return (core.write_json(text):gsub("\n$", ""))
+		end,
+		random = math.random,
+		log = log,
+		warn = warn_admins,
+		on_ack = acknowledged,
+	})
+else
+	notice = "No HTTP: add lorestream to this line of the server's configuration and restart: " .. HTTP_LINE ..
+		" (events are kept in the world's folder until then)"
+	log("error", notice)
+end
+
+local questions = part("questions").new({
+	http = http,
+	url = base_url("query_url", url),
+	api_key = api_key,
+	timeout = number("timeout", 2, 0.2),
+	rate = number("recall_rate", 5, 0.01),
+	burst = number("recall_burst", 10, 1),
+	micros = micros,
+	parse = core.parse_json,
+	log = log,
+})
+
+local forget_player
+lorestream, forget_player = part("api")({
+	core = core,
+	encode = encode,
+	recorder = recorder,
+	spool = spool,
+	sender = sender,
+	questions = questions,
+	step_profile = step_profile,
+	url = url,
+	server = server,
+})
+
+local wanted = {}
+for _, kind in ipairs(CAPTURED) do
+	wanted[kind] = core.settings:get_bool("lorestream.capture." .. kind, true)
+end
+local players = part("capture/players")(recorder, wanted)
+part("capture/nodes")(recorder, wanted)
+part("capture/entities")(recorder, wanted)
+
+part("commands")({
+	core = core,
+	lorestream = lorestream,
+	forget_player = forget_player,
+	set_optout = function(name, out)
+		if out then
+			recorder.folds:close_agent("player:" .. name)
+		end
+		optouts[name] = out
+		storage:set_string("optout:" .. name, out and "1" or "")
+	end,
+})
+
+core.register_on_joinplayer(function(player)
+	if notice then
+		tell(player:get_player_name(), notice)
+	end
+end)
+
+local last_warning_us = 0
+local steps_untended = 0
+
+local function tend(now_us)
+	steps_untended = 0
+	spool:tend(now_us)
+end
+
+core.register_globalstep(function()
+	local began = micros()
+	recorder.clock:now_ms()
+	steps_untended = steps_untended + 1
+	if spool:awaits_file() and steps_untended > 1 then
+		-- It may take a millisecond: this step does nothing else, and the next one all the rest.
+		tend(began)
+	else
+		local busy = sender and sender:step(began)
+		recorder.folds:step(began, function()
+			return micros() - began < FOLD_BUDGET_US
+		end)
+		local light = micros() - began < TEND_BUDGET_US
+		if not busy and not spool:awaits_file() and (light or steps_untended >= TEND_EVERY) then
+			tend(began)
+		end
+	end
+	local own_us = micros() - began
+	questions:step(began)
+	step_profile:add(own_us)
+	if own_us > SLOW_STEP_US and began - last_warning_us > 60e6 then
+		last_warning_us = began
+		log("warning", ("own work took %.1f ms in one step"):format(own_us / 1000))
+	end
+end)
+
+core.register_on_shutdown(function()
+	players.leave_all()
+	recorder.folds:close_all()
+	if sender then
+		sender:finish()
+	end
+	spool:close()
+	questions:close()
+end)
+
+local replayed = spool:load()
+if sender then
+	sender:greet()
+end
+log("action", ("boot %s: server %s, gateway %s, %d events from earlier runs"):format(boot, server, url, replayed))
