@@ -18,7 +18,7 @@ from msgspec import Meta
 from lorestream import identity
 from lorestream.errors import EventTooLarge, InvalidEvent, InvalidRequest
 from lorestream.events import Put
-from lorestream.http.call import MAX_AGENT_ID_CHARS, Refused, fault
+from lorestream.http.request import MAX_AGENT_ID_CHARS, Refused, fault
 from lorestream.identity import Pseudonyms
 
 MAX_EVENT_BYTES = 16 * 1024

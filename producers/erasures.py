@@ -14,19 +14,19 @@ from functools import partial
 
 import msgspec
 
-from lorestream import audit, events, opaque
+from lorestream import audit, events, tokens
+from lorestream.access.principals import Grant
 from lorestream.errors import InvalidRequest
-from lorestream.http.access import Grant
-from lorestream.http.call import Call, Refused
+from lorestream.http.application import Operation
 from lorestream.http.openapi import OLDER
-from lorestream.http.operations import Operation
-from lorestream.http.reply import Reply, reply
+from lorestream.http.request import Call, Refused
+from lorestream.http.response import Reply, reply
 from lorestream.identity import Pseudonyms
 from lorestream.memories import SubjectKind
-from lorestream.ports import ErasureLedger, EventLog, Watermarks
+from lorestream.ports import ErasureLedger, EventLog, WatermarkReader
 from producers import examples
-from producers.acceptance import APPEND_TIMEOUT_S, Acceptance, within
-from producers.wire import (
+from producers.log_writer import APPEND_TIMEOUT_S, Acceptance, within
+from producers.schemas import (
     AgentPlace,
     ErasurePlace,
     ErasureProgress,
@@ -59,7 +59,7 @@ class Erasures:
 
     log: EventLog
     ledger: ErasureLedger
-    watermarks: Watermarks
+    watermarks: WatermarkReader
     pseudonyms: Pseudonyms
     acceptance: Acceptance
 
@@ -73,9 +73,9 @@ class Erasures:
         positions = await self.acceptance.append(
             [events.encode(events.Delete(tenant, agent, found or "", accepted_at)) for agent in agents]
         )
-        receipt = opaque.receipt(tenant, accepted_at, positions)
+        receipt = tokens.receipt(tenant, accepted_at, positions)
         audit.memory_deleted(erasure_id=receipt, memory_id=found or "", tenant=tenant, by=by)
-        return ErasureReceipt(receipt, opaque.token(positions))
+        return ErasureReceipt(receipt, tokens.token(positions))
 
     async def erase_agent(self, tenant: str, agent_id: str, *, by: str = "") -> ErasureReceipt:
         """Forget everything of an agent that was accepted until now."""
@@ -87,7 +87,7 @@ class Erasures:
 
     async def progress(self, tenant: str, erasure_id: str) -> ErasureProgress | None:
         """How far it has come; None for what this tenant never asked for. Raises Unavailable."""
-        if (receipt := opaque.parse_receipt(erasure_id)) is not None:
+        if (receipt := tokens.parse_receipt(erasure_id)) is not None:
             owner, accepted_at, positions = receipt
             done = await self.watermarks.reached(positions, 0)
         elif (state := await self.ledger.state(erasure_id)) is not None:
@@ -114,7 +114,7 @@ class Erasures:
             audit.erasure_asked(erasure_id=erase.erasure_id, kind=kind.value, tenant=tenant, by=by)
             # Behind the log: whoever is told the id finds it, and the indexer adds what a crash leaves out here.
             await self.ledger.add(erase.erasure())
-        return ErasureReceipt(erase.erasure_id, opaque.token(positions))
+        return ErasureReceipt(erase.erasure_id, tokens.token(positions))
 
     # --- HTTP ----------------------------------------------------------------------------------------
 

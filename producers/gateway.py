@@ -11,24 +11,24 @@ from typing import Self
 
 import msgspec
 
-from lorestream import events, opaque
+from lorestream import events, tokens
+from lorestream.access.principals import Grant, Principal
+from lorestream.access.rate_limits import NO_LIMITS, Limits
 from lorestream.errors import InvalidEvent, Overloaded, RateLimited, Unavailable
-from lorestream.http.access import Grant, Principal
-from lorestream.http.call import Call, Headers
-from lorestream.http.limits import NO_LIMITS, Limits
+from lorestream.http.application import Operation
 from lorestream.http.openapi import OLDER
-from lorestream.http.operations import Operation
-from lorestream.http.reply import Reply, reply
+from lorestream.http.request import Call, Headers
+from lorestream.http.response import Reply, reply
 from lorestream.identity import Pseudonyms
-from lorestream.ports import Clock, ErasureLedger, EventLog, NewRecord, Watermarks
+from lorestream.ports import Clock, ErasureLedger, EventLog, NewRecord, WatermarkReader
 from lorestream.telemetry import Metrics
 from lorestream.wiring import GatewayParts
 from producers import examples
-from producers.acceptance import Acceptance
 from producers.admission import Admission, Event, read
 from producers.erasures import Erasures
-from producers.submission import DEFAULT_SERVER, Events, take_apart
-from producers.wire import MAX_WAIT_MS, Accepted, Reject, Remembered, Sentence, Wait
+from producers.event_batch import DEFAULT_SERVER, Events, take_apart
+from producers.log_writer import Acceptance
+from producers.schemas import MAX_WAIT_MS, Accepted, Reject, Remembered, Sentence, Wait
 
 _TURN = 100
 """Events that are read before others get their turn on the loop."""
@@ -56,7 +56,7 @@ class Gateway:
     """
 
     log: EventLog
-    watermarks: Watermarks
+    watermarks: WatermarkReader
     ledger: ErasureLedger
     pseudonyms: Pseudonyms
     metrics: Metrics
@@ -188,7 +188,7 @@ def operations(gateway: Gateway, limits: Limits = NO_LIMITS) -> list[Operation]:
             accepted=len(ingested.ids) - len(ingested.rejected),
             rejected=ingested.rejected,
             ids=ingested.ids,
-            token=opaque.token(ingested.positions),
+            token=tokens.token(ingested.positions),
         )
         if wait is not None:
             answer.indexed = await gateway.indexed(ingested.positions, wait)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lorestream.access.principals import Principal
+from lorestream.access.rate_limits import NO_LIMITS, Limits
 from lorestream.errors import InvalidRequest
-from lorestream.http.access import Principal
-from lorestream.http.call import MAX_AGENT_ID_CHARS
-from lorestream.http.limits import NO_LIMITS, Limits
+from lorestream.http.request import MAX_AGENT_ID_CHARS
 from producers.admission import Event
 from producers.gateway import Gateway
 

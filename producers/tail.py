@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 from starlette.responses import StreamingResponse
 
-from lorestream.http.access import Grant
-from lorestream.http.call import Call
-from lorestream.http.operations import Operation
+from lorestream.access.principals import Grant
+from lorestream.http.application import Operation
+from lorestream.http.request import Call
 from lorestream.memories import Memory
 
 QUEUE = 1000

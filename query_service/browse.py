@@ -18,13 +18,13 @@ from lorestream.memories import (
     Position,
     Scope,
 )
-from lorestream.opaque import cursor
-from query_service.wire import AgentTotal, SummaryAnswer
+from lorestream.tokens import cursor
+from query_service.schemas import AgentTotal, SummaryAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from query_service.questions import Named
+    from query_service.queries import Named
     from query_service.recall import Recall
 
 MAX_TYPES = 200

@@ -12,7 +12,7 @@ from lorestream.memories import And, Blend, Condition, Field, Filter, Hit, Op
 
 if TYPE_CHECKING:
     from lorestream.memories import Memory
-    from query_service.wire import Near, Weights
+    from query_service.schemas import Near, Weights
 
 POOL = 1000
 """How many of the most relevant memories (without a query: of the newest) weights can rank."""

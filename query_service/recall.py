@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from lorestream.errors import InvalidRequest, Overloaded
 from lorestream.memories import Hit, Memory, PageQuery, Position, Scope
-from query_service.answering import LIFE_S, Answers, CacheState, LookedUp, Made, Make
+from query_service.answer_cache import LIFE_S, Answers, CacheState, LookedUp, Made, Make
 from query_service.context import Excerpt, excerpt
-from query_service.query_vectors import Vector, vectors_of
-from query_service.questions import get_arguments, get_question
+from query_service.queries import get_arguments, get_question
+from query_service.query_embedding import Vector, vectors_of
 from query_service.ranking import POOL, Ranked, blended, in_order
-from query_service.relevant import Relevant, wide
+from query_service.retrieval import Relevant, wide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from prometheus_client import Histogram
 
-    from lorestream.http.access import Principal
+    from lorestream.access.principals import Principal
     from lorestream.identity import Pseudonyms
-    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, VectorStore, Watermarks
+    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, VectorStore, WatermarkReader
     from lorestream.telemetry import Metrics
     from lorestream.wiring import QueryParts
-    from query_service.questions import ContextQuestion, Question
+    from query_service.queries import ContextQuestion, Question
 
 MAX_SEARCHES = 512
 """Searches under way in one process. What is beyond that is refused at once: it would be answered too late."""
@@ -69,7 +69,7 @@ class Recall:
     store: VectorStore
     embedder: Embedder
     cache: Cache | None
-    watermarks: Watermarks
+    watermarks: WatermarkReader
     ledger: ErasureLedger
     pseudonyms: Pseudonyms
     metrics: Metrics

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import UNSET
 
+from lorestream.access.principals import Grant
+from lorestream.access.rate_limits import NO_LIMITS, Limits
 from lorestream.errors import InvalidRequest
-from lorestream.http.access import Grant
-from lorestream.http.call import Call, Refused, decode, refusal
-from lorestream.http.limits import NO_LIMITS, Limits
+from lorestream.http.application import Operation
 from lorestream.http.openapi import OLDER
-from lorestream.http.operations import Operation
-from lorestream.http.reply import Reply, reply, reply_encoded
+from lorestream.http.request import Call, Refused, decode, refusal
+from lorestream.http.response import Reply, reply, reply_encoded
 from lorestream.memories import And, Condition, Field, Filter, Op
-from lorestream.opaque import parse_cursor
+from lorestream.tokens import parse_cursor
 from query_service import browse, examples
-from query_service.answers import encode_context, encode_found, encode_got, stored
-from query_service.questions import (
+from query_service.encoding import encode_context, encode_found, encode_got, stored
+from query_service.queries import (
     Named,
     Question,
     context_question,
@@ -31,7 +31,7 @@ from query_service.questions import (
     search_question,
 )
 from query_service.recall import Answer
-from query_service.wire import (
+from query_service.schemas import (
     AgentPlace,
     AgentsAnswer,
     AgentsParams,
@@ -56,7 +56,7 @@ from query_service.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from lorestream.http.access import Principal
+    from lorestream.access.principals import Principal
     from query_service.recall import Recall
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ KNOWN_BYTES = 512
 
 
 def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list[Operation]:
-    """What the query service offers, for `lorestream.http.operations.application`."""
+    """What the query service offers, for `lorestream.http.application.application`."""
     routes = _Routes(recall, limits)
     read = partial(Operation, needs=Grant.QUERY, params=NoParams, topic="Reads")
     agent = "/v1/agents/{agent_id}"

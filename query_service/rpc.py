@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lorestream.access.principals import Principal
+from lorestream.access.rate_limits import NO_LIMITS, Limits
 from lorestream.grpc.server import Found
-from lorestream.http.access import Principal
-from lorestream.http.limits import NO_LIMITS, Limits
 from query_service.recall import Recall
 
 

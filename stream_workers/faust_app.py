@@ -18,8 +18,7 @@ import faust
 from faust.app.base import BootStrategy
 from mode import Service
 
-from lorestream import settings as configuration
-from lorestream.settings import Settings
+from lorestream.settings import Settings, load_settings
 from lorestream.telemetry import set_up_logging
 from lorestream.wiring import WorkerParts, open_worker
 from stream_workers.worker import Worker
@@ -66,7 +65,7 @@ class Indexing(Service):
     async def on_start(self) -> None:
         """Open the parts, and begin. Raises Misconfigured."""
         if self._settings is None:
-            self._settings = configuration.load()
+            self._settings = load_settings()
             set_up_logging(self._settings.log_format, self._settings.log_level)
         parts = await self.add_async_context(open_worker(self._settings))
         self._worker = Worker(parts)

@@ -11,8 +11,8 @@ import structlog
 from lorestream.errors import LorestreamError
 from lorestream.memories import Memory
 from lorestream.wiring import WorkerParts
-from stream_workers.feed import Feed
-from stream_workers.runner import Indexer
+from stream_workers.collection_feed import Feed
+from stream_workers.indexing.indexer import Indexer
 
 _log = structlog.get_logger("lorestream.worker")
 

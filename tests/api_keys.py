@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lorestream.http import keys
-from lorestream.http.access import Access, Grant, Unauthenticated
+from lorestream.access import key_file
+from lorestream.access.principals import Access, Grant, Unauthenticated
 
 SOON_S = 0.02
 """How often the tests' services look at their key file."""
@@ -27,7 +27,7 @@ class ShiftedClock:
 
 def bearer(path: Path, *scopes: Grant, **fields: Any) -> str:
     """The Authorization of a new key; it may do everything unless told otherwise."""
-    made = keys.create(path, **{"tenant": "default", "scopes": scopes or tuple(Grant), **fields})
+    made = key_file.create(path, **{"tenant": "default", "scopes": scopes or tuple(Grant), **fields})
     return f"Bearer {made.credential}"
 
 

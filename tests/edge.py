@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 
 from lorestream import events
-from lorestream.http.operations import application
+from lorestream.http.application import application
 from lorestream.ports import Clock, ErasureLedger, EventLog, Record
 from lorestream.wiring import Runtime
 from producers.gateway import Gateway, operations

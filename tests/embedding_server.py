@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from deploy.local.process import free_port
-from lorestream.adapters.hash_embedder import HashEmbedder
+from lorestream.adapters.embedders.hash import HashEmbedder
 
 KEY = "sk-right"
 MODEL = "test/hash-384"

@@ -12,9 +12,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
-from lorestream.adapters import model_preparation
-from lorestream.adapters.model_files import NETWORK, TOKENIZER, ModelFiles
-from lorestream.adapters.openvino_embedder import _runtime
+from lorestream.adapters.embedders import model_preparation
+from lorestream.adapters.embedders.model_files import NETWORK, TOKENIZER, ModelFiles
+from lorestream.adapters.embedders.openvino import _runtime
 
 REAL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TINY_WORDS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "oak", "iron", "gold", "water")

@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from lorestream import events, settings
+from lorestream import events
 from lorestream.events import Put
 from lorestream.identity import memory_id
 from lorestream.memories import AgentKey, Memory, PageQuery, Scope
 from lorestream.ports import EventLog, NewRecord, Record, StoredLetter, VectorStore
+from lorestream.settings import load_settings
 from lorestream.wiring import Runtime, WorkerParts, open_runtime
-from stream_workers.pipeline import Pipeline
-from stream_workers.runner import Indexer
+from stream_workers.indexing.indexer import Indexer
+from stream_workers.indexing.pipeline import Pipeline
 from stream_workers.worker import Worker
 
 
@@ -23,7 +24,7 @@ from stream_workers.worker import Worker
 async def open_parts(data: Path, **overrides: Any) -> AsyncIterator[Runtime]:
     """A runtime with the hash embedder; `store={"kind": "memory"}` unless told otherwise."""
     chosen = {"store": {"kind": "memory"}, "embedder": {"kind": "hash"}, "player_key": "k1:test"} | overrides
-    async with open_runtime(settings.load(data_dir=data, **chosen)) as runtime:
+    async with open_runtime(load_settings(data_dir=data, **chosen)) as runtime:
         yield runtime
 
 

@@ -12,9 +12,13 @@ from typing import Annotated
 
 import typer
 
-from lorestream.cli import collections, exports, keys, letters, memories, options, serve, snapshots
+from lorestream.cli import options
+from lorestream.cli.admin import collections, dead_letters, exports, snapshots
+from lorestream.cli.keys import commands as keys
+from lorestream.cli.memories import commands as memories
 from lorestream.cli.options import LOCAL, AsJson, DataDir, QueryUrl
-from lorestream.cli.simulation import simulate
+from lorestream.cli.serve import commands as serve
+from lorestream.cli.simulate.command import simulate
 
 app = typer.Typer(
     name="lorestream",
@@ -74,9 +78,9 @@ def demo(
     lorestream up        (in another terminal)
     lorestream demo
     """
-    from lorestream.cli import demonstration
+    from lorestream.cli.memories import demo
 
-    demonstration.play(url, query_url, seed=seed, questions=questions, as_json=as_json)
+    demo.play(url, query_url, seed=seed, questions=questions, as_json=as_json)
 
 
 # --- care ----------------------------------------------------------------------------------------------------
@@ -110,10 +114,10 @@ def doctor(
     lorestream doctor --wait 30 --no-canary
     lorestream doctor --world ~/.minetest/worlds/home
     """
-    from lorestream.cli import diagnosis
+    from lorestream.cli.doctor import report
 
-    healthy = diagnosis.run(
-        diagnosis.Subject(url=url, data_dir=data, world=world, conf=conf),
+    healthy = report.run(
+        report.Subject(url=url, data_dir=data, world=world, conf=conf),
         wait_s=wait,
         canary=canary,
         as_json=as_json,
@@ -130,9 +134,9 @@ def config_show(as_json: AsJson = False) -> None:
     lorestream config show
     LORESTREAM_TTL_DAYS=7 lorestream config show --json
     """
-    from lorestream.cli import configuration
+    from lorestream.cli.setup import settings
 
-    configuration.show(as_json=as_json)
+    settings.show(as_json=as_json)
 
 
 @model_verbs.command("prepare")
@@ -147,7 +151,7 @@ def model_prepare(
     lorestream model prepare
     lorestream model prepare --model BAAI/bge-small-en-v1.5
     """
-    from lorestream.cli import models
+    from lorestream.cli.setup import model as models
 
     if not models.prepare(model, data, as_json=as_json):
         raise typer.Exit(3)
@@ -170,7 +174,7 @@ def mod_install(
     \b
     lorestream mod install ~/.minetest/worlds/home
     """
-    from lorestream.cli import luanti
+    from lorestream.cli.setup import luanti
 
     luanti.install(world, conf, force=force, as_json=as_json)
 
@@ -183,7 +187,7 @@ app.add_typer(collections.alias, name="alias", rich_help_panel=CARE)
 app.add_typer(collections.cache, name="cache", rich_help_panel=CARE)
 app.command("export", rich_help_panel=CARE)(exports.export)
 app.command("import", rich_help_panel=CARE)(exports.import_)
-app.add_typer(letters.app, name="dlq", rich_help_panel=CARE)
+app.add_typer(dead_letters.app, name="dlq", rich_help_panel=CARE)
 app.add_typer(keys.app, name="keys", rich_help_panel=CARE)
 app.add_typer(model_verbs, name="model", rich_help_panel=CARE)
 app.add_typer(config_verbs, name="config", rich_help_panel=CARE)

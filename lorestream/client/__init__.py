@@ -9,11 +9,13 @@
         context = await memories.context("npc:woodcutter-1", "somebody asks for wood", token_budget=500)
 
 The methods, with their parameters, are the functions of `lorestream.client.calls`; what they return and what can go
-wrong is in `lorestream.answers`. 429, 503 and broken connections are tried again, with the same event ids, until
+wrong is in `lorestream.client.models`. 429, 503 and broken connections are tried again, with the same event ids, until
 `patience_s` has passed: an event that is sent twice becomes one memory.
 """
 
-from lorestream.answers import (
+from lorestream.client.blocking import MemoryClient
+from lorestream.client.endpoint import DEFAULT_URL
+from lorestream.client.models import (
     AgentTotal,
     ApiError,
     BadRequest,
@@ -38,8 +40,6 @@ from lorestream.answers import (
     Weights,
     WrongService,
 )
-from lorestream.client.blocking import MemoryClient
-from lorestream.client.endpoint import DEFAULT_URL
 from lorestream.client.nonblocking import AsyncMemoryClient
 
 __all__ = [

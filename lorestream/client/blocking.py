@@ -9,10 +9,10 @@ import httpx2
 import msgspec
 import stamina
 
-from lorestream.answers import refusal
 from lorestream.client import calls
 from lorestream.client.calls import Call
 from lorestream.client.endpoint import Endpoint, as_method
+from lorestream.client.models import refusal
 
 SILENCE_S = 60.0
 """A stream that says nothing for so long is dead: a Lorestream sends an empty line every 10 s."""
@@ -78,7 +78,7 @@ class MemoryClient(Endpoint[httpx2.Client]):
             yield msgspec.json.decode(line, type=dict[str, Any])
 
     def reports(self, path: str, arguments: Mapping[str, Any]) -> Generator[str]:
-        """The reports of a task of care (see `lorestream.care`), one JSON text each."""
+        """The reports of a task of care (see `lorestream.admin`), one JSON text each."""
         request = self._http.build_request("POST", self.url + path, json=arguments, timeout=SILENCE_S)
         yield from self._lines(request)
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from lorestream.answers import (
+from lorestream.client.models import (
     Agents,
     AgentTotal,
     Context,

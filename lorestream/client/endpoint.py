@@ -15,8 +15,8 @@ import httpx2
 import msgspec
 
 from lorestream import __version__
-from lorestream.answers import ApiError, Unreachable, refusal
 from lorestream.client.calls import Call
+from lorestream.client.models import ApiError, Unreachable, refusal
 from lorestream.errors import LorestreamError, Misconfigured
 
 DEFAULT_URL = "http://127.0.0.1:8080"

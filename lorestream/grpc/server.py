@@ -15,9 +15,9 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from lorestream.access.principals import KEYLESS, Access, Forbidden, Grant, Principal, Unauthenticated, only
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
-from lorestream.http.access import KEYLESS, Access, Forbidden, Grant, Principal, Unauthenticated, only
 from lorestream.memories import Memory
 
 _log = structlog.get_logger("lorestream.grpc")

@@ -11,10 +11,10 @@ import msgspec
 import orjson
 
 from lorestream import __version__
-from lorestream.http.answers import ErrorAnswer
+from lorestream.http.errors import ErrorAnswer
 
 if TYPE_CHECKING:
-    from lorestream.http.operations import Operation
+    from lorestream.http.application import Operation
 
 OLDER = "Under older names"
 SERVICE = "The service itself"

@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from lorestream.http.call import Refused, new_request_id, refusal
+from lorestream.http.request import Refused, new_request_id, refusal
 
 MAX_HEAD_BYTES = 64 * 2**10
 """Of a request's line and headers, to within the size of one read of the socket (256 KiB with uvloop)."""

@@ -14,7 +14,7 @@ from langgraph.store.base import (
     get_text_at_path,
 )
 
-from lorestream.answers import Event, FoundMemory
+from lorestream.client.models import Event, FoundMemory
 
 MAX_AGENT_ID_CHARS = 256
 TYPE = "langgraph"

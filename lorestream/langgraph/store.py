@@ -19,7 +19,9 @@ from langgraph.store.base import (
     TTLConfig,
 )
 
-from lorestream.answers import (
+from lorestream.client import AsyncMemoryClient, MemoryClient, calls
+from lorestream.client.calls import Call
+from lorestream.client.models import (
     AgentTotal,
     Erasure,
     Event,
@@ -30,8 +32,6 @@ from lorestream.answers import (
     Rejected,
     SearchAnswer,
 )
-from lorestream.client import AsyncMemoryClient, MemoryClient, calls
-from lorestream.client.calls import Call
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.langgraph.items import (
     FOREIGN,

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from lorestream.backends import KafkaLog, QdrantStore
-from lorestream.care.letters import DeadLetters, Forgetting
+from lorestream.admin.dead_letters import DeadLetters, Forgetting
+from lorestream.collections.open_collections import Version, Versions
+from lorestream.collections.watermarks import ActiveWatermarks, CurrentWatermarks
 from lorestream.errors import Misconfigured
 from lorestream.settings import Settings
+from lorestream.settings.backends import KafkaLog, QdrantStore
 from lorestream.telemetry import Metrics
-from lorestream.wiring import backends, home
-from lorestream.wiring.active import ActiveWatermarks
+from lorestream.wiring import data_directory, openers
 from lorestream.wiring.parts import (
     GatewayParts,
     Parts,
@@ -31,12 +32,11 @@ from lorestream.wiring.parts import (
     SystemClock,
     WorkerParts,
 )
-from lorestream.wiring.versions import CurrentWatermarks, Version, Versions
 
 if TYPE_CHECKING:
-    from lorestream.adapters.redis_client import RedisClient
-    from lorestream.catalogue import Model
-    from lorestream.ports import Embedder, Watermarks
+    from lorestream.adapters.redis.client import RedisClient
+    from lorestream.collections.catalogue import Model
+    from lorestream.ports import Embedder, WatermarkReader, Watermarks
 
 __all__ = [
     "GatewayParts",
@@ -73,11 +73,11 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     """Every part that the settings ask for, in this process."""
     async with _ground(settings) as ground:
         stack = ground.stack
-        state = directory = home.writable(settings.data_dir)
+        state = directory = data_directory.writable(settings.data_dir)
         if settings.store.kind == "memory":
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorestream-")))
         elif not settings.distributed:
-            stack.enter_context(home.only_process(directory))
+            stack.enter_context(data_directory.only_process(directory))
         log, redis, versions = await _index(ground, state)
         forgetting = Forgetting(
             DeadLetters(log.events, log.ledger, lambda: versions.current.store), ground.clock
@@ -92,11 +92,11 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 log=log.events,
                 ledger=log.ledger,
                 versions=versions,
-                cache=backends.new_cache(settings, redis),
+                cache=openers.new_cache(settings, redis),
                 watermarks=CurrentWatermarks(versions),
-                pseudonyms=backends.pseudonyms(settings, directory),
-                access=await backends.open_access(settings, ground.clock, stack),
-                limits=backends.new_limits(settings, redis),
+                pseudonyms=openers.pseudonyms(settings, directory),
+                access=await openers.open_access(settings, ground.clock, stack),
+                limits=openers.new_limits(settings, redis),
                 metrics=ground.metrics,
                 clock=ground.clock,
                 trim=None if settings.distributed else trim,
@@ -110,9 +110,9 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
     """The parts of a gateway of the distributed shape: it neither embeds nor searches."""
     _require_distributed(settings, "gateway")
     async with _ground(settings) as ground:
-        pseudonyms = backends.pseudonyms(settings)
-        log = await backends.open_log(settings, settings.data_dir, ground.clock, ground.stack)
-        redis = await backends.open_redis(settings, ground.stack)
+        pseudonyms = openers.pseudonyms(settings)
+        log = await openers.open_log(settings, settings.data_dir, ground.clock, ground.stack)
+        redis = await openers.open_redis(settings, ground.stack)
         yield _announced(
             GatewayParts(
                 settings=settings,
@@ -120,8 +120,8 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
                 ledger=log.ledger,
                 watermarks=await _active_watermarks(ground, log, redis),
                 pseudonyms=pseudonyms,
-                access=await backends.open_access(settings, ground.clock, ground.stack),
-                limits=backends.new_limits(settings, redis),
+                access=await openers.open_access(settings, ground.clock, ground.stack),
+                limits=openers.new_limits(settings, redis),
                 metrics=ground.metrics,
                 clock=ground.clock,
                 last_accepted_at=log.last_accepted_at,
@@ -141,7 +141,7 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
                 log=log.events,
                 ledger=log.ledger,
                 versions=versions,
-                cache=backends.new_cache(settings, redis),
+                cache=openers.new_cache(settings, redis),
                 watermarks=CurrentWatermarks(versions),
                 metrics=ground.metrics,
                 clock=ground.clock,
@@ -155,7 +155,7 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
     """The parts of a query service of the distributed shape."""
     _require_distributed(settings, "query")
     async with _ground(settings) as ground:
-        pseudonyms = backends.pseudonyms(settings)
+        pseudonyms = openers.pseudonyms(settings)
         log, redis, versions = await _index(ground, settings.data_dir)
         yield _announced(
             QueryParts(
@@ -163,11 +163,11 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
                 log=log.events,
                 ledger=log.ledger,
                 versions=versions,
-                cache=backends.new_cache(settings, redis),
+                cache=openers.new_cache(settings, redis),
                 watermarks=CurrentWatermarks(versions),
                 pseudonyms=pseudonyms,
-                access=await backends.open_access(settings, ground.clock, ground.stack),
-                limits=backends.new_limits(settings, redis),
+                access=await openers.open_access(settings, ground.clock, ground.stack),
+                limits=openers.new_limits(settings, redis),
                 metrics=ground.metrics,
                 clock=ground.clock,
             )
@@ -180,17 +180,17 @@ async def _ground(settings: Settings) -> AsyncGenerator[_Ground]:
         yield _Ground(settings, SystemClock(), Metrics(), stack)
 
 
-async def _index(ground: _Ground, state: Path) -> tuple[backends.OpenLog, RedisClient | None, Versions]:
+async def _index(ground: _Ground, state: Path) -> tuple[openers.OpenLog, RedisClient | None, Versions]:
     """What whoever embeds has open: the log, the cache's server, the collections."""
     embedder = await _embedder(ground)
-    log = await backends.open_log(ground.settings, state, ground.clock, ground.stack)
-    redis = await backends.open_redis(ground.settings, ground.stack)
+    log = await openers.open_log(ground.settings, state, ground.clock, ground.stack)
+    redis = await openers.open_redis(ground.settings, ground.stack)
     return log, redis, await _versions(ground, state, embedder, log, redis)
 
 
 async def _embedder(ground: _Ground) -> Embedder:
     chosen = ground.settings.embedder
-    embedder = await backends.open_embedder(chosen, ground.settings.data_dir, ground.metrics, ground.stack)
+    embedder = await openers.open_embedder(chosen, ground.settings.data_dir, ground.metrics, ground.stack)
     if chosen.dim not in {None, embedder.dim}:
         raise Misconfigured(
             f"EMBEDDING_DIM is {chosen.dim}, but {embedder.model_id} has {embedder.dim}:"
@@ -200,7 +200,7 @@ async def _embedder(ground: _Ground) -> Embedder:
 
 
 async def _versions(
-    ground: _Ground, state: Path, embedder: Embedder, log: backends.OpenLog, redis: RedisClient | None
+    ground: _Ground, state: Path, embedder: Embedder, log: openers.OpenLog, redis: RedisClient | None
 ) -> Versions:
     """The collections, that which is searched open."""
     settings, stack = ground.settings, ground.stack
@@ -209,34 +209,36 @@ async def _versions(
         chosen = settings.embedder.model_copy(
             update={"kind": model.kind, "model": model.name, "dim": model.dim or None}
         )
-        return await backends.open_embedder(chosen, settings.data_dir, ground.metrics, stack)
+        return await openers.open_embedder(chosen, settings.data_dir, ground.metrics, stack)
 
     async def watch(group: str) -> Watermarks:
-        return await backends.open_watermarks(settings, log, group, redis, stack)
+        return await openers.open_watermarks(settings, log, group, redis, stack)
 
     return await stack.enter_async_context(
         Versions.open(
-            await backends.open_catalogue(settings, state, stack),
+            await openers.open_catalogue(settings, state, stack),
             embedder,
             load=load,
             watch=watch,
-            group_of=lambda one: backends.group_of(settings.log, one.name, one.run),
+            group_of=lambda one: openers.group_of(settings.log, one.name, one.run),
         )
     )
 
 
-async def _active_watermarks(ground: _Ground, log: backends.OpenLog, redis: RedisClient | None) -> Watermarks:
+async def _active_watermarks(
+    ground: _Ground, log: openers.OpenLog, redis: RedisClient | None
+) -> WatermarkReader:
     settings, stack = ground.settings, ground.stack
     assert isinstance(settings.store, QdrantStore), "the settings see to it"
     assert isinstance(settings.log, KafkaLog), "the settings see to it"
 
-    searched = await backends.searched_collections(settings.store, stack)
+    searched = await openers.searched_collections(settings.store, stack)
 
     async def groups() -> list[str]:
-        return [backends.group_of(settings.log, *one) for one in await searched()]
+        return [openers.group_of(settings.log, *one) for one in await searched()]
 
-    async def of_group(name: str) -> Watermarks:
-        return await backends.open_watermarks(settings, log, name, redis, stack)
+    async def of_group(name: str) -> WatermarkReader:
+        return await openers.open_watermarks(settings, log, name, redis, stack)
 
     return ActiveWatermarks(groups, of_group)
 

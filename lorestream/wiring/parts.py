@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lorestream.http.access import Access
-    from lorestream.http.limits import Limits
+    from lorestream.access.principals import Access
+    from lorestream.access.rate_limits import Limits
+    from lorestream.collections.open_collections import Versions
     from lorestream.identity import Pseudonyms
-    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, VectorStore, Watermarks
+    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, VectorStore, WatermarkReader
     from lorestream.settings import Settings
     from lorestream.telemetry import Metrics
-    from lorestream.wiring.versions import Versions
 
 
 class SystemClock:
@@ -32,7 +32,7 @@ class Parts:
     settings: Settings
     log: EventLog
     ledger: ErasureLedger
-    watermarks: Watermarks
+    watermarks: WatermarkReader
     metrics: Metrics
     clock: Clock
 

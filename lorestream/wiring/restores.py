@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorestream.backends import QdrantStore
-from lorestream.care import Outcome, Progress, Remark, Report, files, manifests
+from lorestream.admin import Outcome, Progress, Remark, Report, snapshot_files, snapshot_manifest
 from lorestream.errors import Refusal, Unavailable
+from lorestream.settings.backends import QdrantStore
 from lorestream.telemetry import Metrics
-from lorestream.wiring import backends, home
+from lorestream.wiring import data_directory, openers
 from lorestream.wiring.parts import SystemClock
 from lorestream.wiring.snapshots import connected, rest
 
 if TYPE_CHECKING:
-    from lorestream.adapters.embedded_restore import Target
-    from lorestream.care.manifests import Manifest
+    from lorestream.adapters.embedded.restore import Target
+    from lorestream.admin.snapshot_manifest import Manifest
     from lorestream.ports import EventLog
     from lorestream.settings import Settings
 
@@ -32,7 +32,7 @@ _JOIN_S = 120.0
 
 async def check(settings: Settings, snapshot: Path) -> AsyncGenerator[Report]:
     """Look whether a snapshot can be restored with these settings. Raises Refusal, Misconfigured, Unavailable."""
-    manifest = manifests.read(snapshot)
+    manifest = snapshot_manifest.read(snapshot)
     if isinstance(settings.store, QdrantStore):
         await _check_for_server(settings, manifest)
     else:
@@ -47,7 +47,7 @@ async def restore(settings: Settings, snapshot: Path, *, ledger_from: Path | Non
 
     Raises Refusal and Misconfigured with nothing changed, and Unavailable.
     """
-    manifest = manifests.read(snapshot)
+    manifest = snapshot_manifest.read(snapshot)
     if isinstance(settings.store, QdrantStore):
         reports = _on_server(settings, settings.store, snapshot, manifest, ledger_from)
     else:
@@ -60,17 +60,17 @@ async def restore(settings: Settings, snapshot: Path, *, ledger_from: Path | Non
 async def _embedded(
     settings: Settings, snapshot: Path, manifest: Manifest, ledger_from: Path | None
 ) -> AsyncGenerator[Report]:
-    from lorestream.adapters import embedded_restore  # noqa: PLC0415
+    from lorestream.adapters.embedded import restore  # noqa: PLC0415
 
     target = await _checked_target(settings, snapshot, manifest)
     async for progress in _verify(snapshot, manifest):
         yield progress
     merged = 0
     # From here on something is written, if only the lock.
-    with home.only_process(home.writable(target.home), restoring=True):
-        embedded_restore.check(snapshot, manifest, target)
-        old = None if ledger_from is None else ledger_from / embedded_restore.LOG
-        async for report in embedded_restore.restore(snapshot, manifest, target, old, SystemClock()):
+    with data_directory.only_process(data_directory.writable(target.home), restoring=True):
+        restore.check(snapshot, manifest, target)
+        old = None if ledger_from is None else ledger_from / restore.LOG
+        async for report in restore.restore(snapshot, manifest, target, old, SystemClock()):
             merged = report.done if report.doing == "forgetting" else merged
             yield report
     if warning := _about_names(settings, manifest):
@@ -82,7 +82,7 @@ async def _on_server(
     settings: Settings, store: QdrantStore, snapshot: Path, manifest: Manifest, ledger_from: Path | None
 ) -> AsyncGenerator[Report]:
     """The services hold the present ledger, and read the log on from where the snapshot was."""
-    from lorestream.adapters import server_snapshots  # noqa: PLC0415
+    from lorestream.adapters.qdrant.server import snapshots  # noqa: PLC0415
 
     if not settings.distributed or ledger_from is not None:
         raise Refusal(
@@ -96,16 +96,16 @@ async def _on_server(
         manifest.collection.partition(_RESTORED)[0] + _RESTORED + time.strftime("%Y%m%d%H%M%S", time.gmtime())
     )
     async with contextlib.AsyncExitStack() as stack:
-        log = await backends.open_log(settings, settings.data_dir, SystemClock(), stack)
+        log = await openers.open_log(settings, settings.data_dir, SystemClock(), stack)
         connection = await stack.enter_async_context(connected(store))
         await connection.version()
         yield Progress("restoring", 0, manifest.bytes, "bytes")
-        await rest(store).recover(snapshot / server_snapshots.FILE, name)
+        await rest(store).recover(snapshot / snapshots.FILE, name)
         yield Progress("restoring", manifest.bytes, manifest.bytes, "bytes")
-        about = await server_snapshots.about(connection, name)
-        await begin_at(log.events, backends.group_of(settings.log, name, about.run), manifest.offsets)
+        about = await snapshots.about(connection, name)
+        await begin_at(log.events, openers.group_of(settings.log, name, about.run), manifest.offsets)
         # Only now: whoever finds it begins to feed it.
-        active = await server_snapshots.introduce(connection, store.collection, name)
+        active = await snapshots.introduce(connection, store.collection, name)
     if active is not None:
         yield Remark(
             f"{store.collection} still stands for {active}: once {name} has caught up, `lorestream alias swap {name}` turns to it"
@@ -117,30 +117,30 @@ async def _on_server(
 
 
 async def _check_for_server(settings: Settings, manifest: Manifest) -> None:
-    from lorestream.adapters import server_snapshots  # noqa: PLC0415
+    from lorestream.adapters.qdrant.server import snapshots  # noqa: PLC0415
 
     model_id, dim = await _model(settings)
-    server_snapshots.check(manifest, model_id=model_id, dim=dim)
+    snapshots.check(manifest, model_id=model_id, dim=dim)
 
 
 async def _checked_target(settings: Settings, snapshot: Path, manifest: Manifest) -> Target:
-    from lorestream.adapters import embedded_restore  # noqa: PLC0415
+    from lorestream.adapters.embedded import restore  # noqa: PLC0415
 
     if settings.store.kind == "memory":
         raise Refusal("LORESTREAM_STORE__KIND=memory forgets at exit: restore with edge")
     model_id, dim = await _model(settings)
     directory = settings.data_dir
-    target = embedded_restore.Target(
-        directory, directory / home.RESTORING, settings.store.collection, model_id, dim
+    target = restore.Target(
+        directory, directory / data_directory.RESTORING, settings.store.collection, model_id, dim
     )
-    embedded_restore.check(snapshot, manifest, target)
+    restore.check(snapshot, manifest, target)
     return target
 
 
 async def _model(settings: Settings) -> tuple[str, int]:
     """The configured one. It names itself: for this it has to be there."""
     async with contextlib.AsyncExitStack() as stack:
-        embedder = await backends.open_embedder(settings.embedder, settings.data_dir, Metrics(), stack)
+        embedder = await openers.open_embedder(settings.embedder, settings.data_dir, Metrics(), stack)
         return embedder.model_id, embedder.dim
 
 
@@ -182,7 +182,7 @@ def _told(snapshot: Path, manifest: Manifest) -> dict[str, object]:
         "created": manifest.created,
         "lorestream": manifest.lorestream,
         "model_id": manifest.model_id,
-        "bytes": files.taken_by(snapshot),
+        "bytes": snapshot_files.taken_by(snapshot),
     }
 
 
@@ -194,9 +194,11 @@ async def _verify(snapshot: Path, manifest: Manifest) -> AsyncGenerator[Progress
         seen += more
 
     verifying = asyncio.create_task(
-        files.in_thread(lambda stopped: manifests.verify(snapshot, manifest.files, stopped, count))
+        snapshot_files.in_thread(
+            lambda stopped: snapshot_manifest.verify(snapshot, manifest.files, stopped, count)
+        )
     )
-    async with contextlib.aclosing(files.beats(verifying)) as beats:
+    async with contextlib.aclosing(snapshot_files.beats(verifying)) as beats:
         async for _ in beats:
             yield Progress("checking", seen, manifest.bytes, "bytes")
     verifying.result()

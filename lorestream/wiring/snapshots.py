@@ -5,17 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lorestream.backends import QdrantStore
-from lorestream.care.snapshots import Snapshots
+from lorestream.admin.snapshots import Snapshots
 from lorestream.errors import Misconfigured, Refusal
-from lorestream.wiring import backends
+from lorestream.settings.backends import QdrantStore
+from lorestream.wiring import openers
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from lorestream.adapters.server_connection import Connection
-    from lorestream.adapters.server_snapshots import Rest
-    from lorestream.care.snapshots import Source
+    from lorestream.adapters.qdrant.server.connection import Connection
+    from lorestream.adapters.qdrant.server.snapshots import Rest
+    from lorestream.admin.snapshots import Source
     from lorestream.wiring.parts import WorkerParts
 
 HOUR_S = 3600.0
@@ -35,7 +35,7 @@ def snapshots_over(parts: WorkerParts) -> Snapshots:
 
 def connected(chosen: QdrantStore) -> AbstractAsyncContextManager[Connection]:
     """A connection to that server."""
-    from lorestream.adapters.server_connection import Connection  # noqa: PLC0415
+    from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415
 
     return Connection.open(
         chosen.url,
@@ -47,7 +47,7 @@ def connected(chosen: QdrantStore) -> AbstractAsyncContextManager[Connection]:
 
 def rest(chosen: QdrantStore) -> Rest:
     """Its REST interface."""
-    from lorestream.adapters.server_snapshots import Rest  # noqa: PLC0415
+    from lorestream.adapters.qdrant.server.snapshots import Rest  # noqa: PLC0415
 
     return Rest(
         chosen.url.rstrip("/"), chosen.api_key.get_secret_value() if chosen.api_key is not None else None
@@ -57,7 +57,7 @@ def rest(chosen: QdrantStore) -> Rest:
 def _source(parts: WorkerParts) -> Source:
     settings = parts.settings
     if isinstance(settings.store, QdrantStore):
-        from lorestream.adapters.server_snapshots import ServerCopy  # noqa: PLC0415
+        from lorestream.adapters.qdrant.server.snapshots import ServerCopy  # noqa: PLC0415
 
         connect = partial(connected, settings.store)
 
@@ -71,8 +71,8 @@ def _source(parts: WorkerParts) -> Source:
 
         return ServerCopy(connect, rest(settings.store), searched, parts.log)
 
-    from lorestream.adapters.embedded_copy import LOG, PLAYER_KEY, EmbeddedCopy  # noqa: PLC0415
-    from lorestream.adapters.qdrant_edge import EdgeStore  # noqa: PLC0415
+    from lorestream.adapters.embedded.snapshot import LOG, PLAYER_KEY, EmbeddedCopy  # noqa: PLC0415
+    from lorestream.adapters.qdrant.edge.store import EdgeStore  # noqa: PLC0415
 
     def active() -> tuple[EdgeStore, str, str]:
         store = parts.store
@@ -87,5 +87,5 @@ def _source(parts: WorkerParts) -> Source:
         parts.log,
         settings.data_dir / LOG,
         player_key=None if settings.player_key is not None else settings.data_dir / PLAYER_KEY,
-        group=backends.INDEXER,
+        group=openers.INDEXER,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lorestream.adapters.qdrant_edge import EdgeStore
+from lorestream.adapters.qdrant.edge.store import EdgeStore
 
 STORES = ["edge", "memory", "server"]
 

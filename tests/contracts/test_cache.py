@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.adapters.local_cache import LocalCache
-from lorestream.adapters.redis_cache import RedisCache
-from lorestream.adapters.redis_client import RedisClient
+from lorestream.adapters.in_process.cache import LocalCache
+from lorestream.adapters.redis.cache import RedisCache
+from lorestream.adapters.redis.client import RedisClient
 from lorestream.memories import AgentKey
 from lorestream.ports import Cache
 

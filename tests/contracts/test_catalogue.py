@@ -7,9 +7,10 @@ import uuid
 
 import pytest
 
-from lorestream.adapters import edge_shard, server_collection
-from lorestream.adapters.edge_catalogue import EdgeCatalogue
-from lorestream.catalogue import Model
+from lorestream.adapters.qdrant.edge import shard
+from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue
+from lorestream.adapters.qdrant.server import collection
+from lorestream.collections.catalogue import Model
 from lorestream.errors import ModelMismatch, Refusal
 from tests.contracts.stored import everything, memory, put
 
@@ -210,8 +211,8 @@ async def test_one_whose_making_was_broken_off_is_neither_listed_nor_lost(catalo
 
     began = time.time()
     with monkeypatch.context() as patched:
-        patched.setattr(server_collection, "make_collection", killed)
-        patched.setattr(edge_shard, "make_elsewhere", killed)
+        patched.setattr(collection, "make_collection", killed)
+        patched.setattr(shard, "make_elsewhere", killed)
         with pytest.raises(asyncio.CancelledError):
             await catalogue.make("second", OTHER, "run1")
     assert set(await listed(catalogue)) == {first.name}

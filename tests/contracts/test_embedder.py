@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from lorestream.adapters.embedding_queue import CHUNK_TEXTS, QueuedEmbedder
-from lorestream.adapters.hash_embedder import HashEmbedder
-from lorestream.adapters.http_embedder import HttpEmbedder
-from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
-from lorestream.adapters.torch_embedder import TorchEmbedder
+from lorestream.adapters.embedders.hash import HashEmbedder
+from lorestream.adapters.embedders.http import HttpEmbedder
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
+from lorestream.adapters.embedders.queue import CHUNK_TEXTS, QueuedEmbedder
+from lorestream.adapters.embedders.torch import TorchEmbedder
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports import Embedder, Priority
 from tests.embedding_server import KEY, MODEL, EmbeddingServer
@@ -266,7 +266,7 @@ def test_serving_loads_no_torch_and_greets_nobody():
 import asyncio, sys
 from pathlib import Path
 from lorestream.adapters import model_files
-from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
 
 async def main():
     async with OpenVinoEmbedder.open(Path(sys.argv[1])) as embedder:

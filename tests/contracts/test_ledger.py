@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorestream.adapters.kafka_connection import KafkaConnection
-from lorestream.adapters.kafka_ledger import KafkaErasureLedger
-from lorestream.adapters.sqlite_database import Database
-from lorestream.adapters.sqlite_ledger import SqliteErasureLedger
+from lorestream.adapters.kafka.connection import KafkaConnection
+from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger
+from lorestream.adapters.sqlite.database import Database
+from lorestream.adapters.sqlite.erasure_ledger import SqliteErasureLedger
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import ErasureLedger, ErasureState
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from lorestream import letters
-from lorestream.adapters.kafka_connection import KafkaConnection
-from lorestream.adapters.kafka_log import KafkaLog
-from lorestream.adapters.sqlite_database import Database
-from lorestream.adapters.sqlite_log import SqliteLog
+from lorestream import retry_headers
+from lorestream.adapters.kafka.connection import KafkaConnection
+from lorestream.adapters.kafka.log import KafkaLog
+from lorestream.adapters.sqlite.database import Database
+from lorestream.adapters.sqlite.log import SqliteLog
 from lorestream.ports import DeadLetter, EventLog, NewRecord, Record, Settlement, Subscription
 
 Opener = Callable[[], AbstractAsyncContextManager[EventLog]]
@@ -409,14 +409,14 @@ async def test_a_letter_is_tried_again_as_it_was_and_counts_on(log: EventLog) ->
     [broken] = await read_all(log, "indexer", 1)
     await log.dead_letter([DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=2)])
     [stored] = [each async for each in log.dead_letters()]
-    await log.append([letters.again(stored)])
+    await log.append([retry_headers.again(stored)])
     await log.settle([stored.place], Settlement.RETRIED)
 
     retried = (await read_all(log, "indexer", 2))[1]
     assert (retried.key, retried.value) == (broken.key, broken.value)
     assert dict(broken.headers).items() <= dict(retried.headers).items()
-    assert letters.first_appended_at(retried) == broken.appended_at
-    once_more = letters.counted(DeadLetter(retried, "undecodable", "still none"))
+    assert retry_headers.first_appended_at(retried) == broken.appended_at
+    once_more = retry_headers.counted(DeadLetter(retried, "undecodable", "still none"))
     assert once_more.attempts == 3
 
     await log.dead_letter([once_more])

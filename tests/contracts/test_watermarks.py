@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from lorestream.adapters.kafka_connection import KafkaConnection
-from lorestream.adapters.kafka_log import KafkaLog
-from lorestream.adapters.kafka_watermarks import KafkaWatermarks
-from lorestream.adapters.local_watermarks import LocalWatermarks
-from lorestream.adapters.redis_client import RedisClient
-from lorestream.adapters.redis_watermarks import RedisWatermarks
+from lorestream.adapters.in_process.watermarks import LocalWatermarks
+from lorestream.adapters.kafka.connection import KafkaConnection
+from lorestream.adapters.kafka.log import KafkaLog
+from lorestream.adapters.kafka.watermarks import KafkaWatermarks
+from lorestream.adapters.redis.client import RedisClient
+from lorestream.adapters.redis.watermarks import RedisWatermarks
 from lorestream.ports import Watermarks
 from tests.contracts.test_log import Listener, StoppedClock
 

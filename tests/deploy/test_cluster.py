@@ -20,8 +20,8 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.process import answers, free_port
-from lorestream.adapters.kafka_connection import KafkaConnection
-from lorestream.adapters.kafka_log import KafkaLog
+from lorestream.adapters.kafka.connection import KafkaConnection
+from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
 from lorestream.ports import NewRecord
 from lorestream.wiring import SystemClock

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from deploy.local.kafka import HERE as KAFKA
-from lorestream.aliases import ALIASES, SECRETS
-from lorestream.settings import Settings, load
+from lorestream.settings import Settings, load_settings
+from lorestream.settings.aliases import ALIASES, SECRETS
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -138,7 +138,7 @@ def test_the_settings_make_a_distributed_lorestream(name, monkeypatch, tmp_path)
     for variable, value in SERVING[name]["environment"].items():
         by_default = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(value))
         monkeypatch.setenv(variable, by_default.replace("/keys/player_key", str(tmp_path / "player_key")))
-    settings = load()
+    settings = load_settings()
     assert (settings.log.kind, settings.store.kind, settings.cache.kind) == ("kafka", "qdrant", "redis")
     assert settings.log.bootstrap == "kafka:9092"
     assert settings.player_key is not None

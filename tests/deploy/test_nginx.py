@@ -22,7 +22,7 @@ from deploy.local.nginx import Nginx
 from deploy.local.process import free_port
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
 from lorestream.grpc.server import Handlers, serving
-from lorestream.http.elsewhere import READS, WRITES
+from lorestream.http.other_service import READS, WRITES
 from tests.brokers import running
 
 MIB = 2**20

@@ -21,10 +21,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lorestream.access import key_file as keys
+from lorestream.access.principals import Grant
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
-from lorestream.http import keys
-from lorestream.http.access import Grant
 from tests.api_keys import bearer, key_id
 from tests.conftest import HASH
 from tests.processes import LorestreamProcess, clean_environment, free_port, running

@@ -14,8 +14,8 @@ import httpx2
 import pytest
 import zstandard
 
-from lorestream.adapters.sqlite_database import Database
-from lorestream.adapters.sqlite_log import SqliteLog
+from lorestream.adapters.sqlite.database import Database
+from lorestream.adapters.sqlite.log import SqliteLog
 from lorestream.ports import NewRecord
 from lorestream.wiring import SystemClock
 from tests import command_line

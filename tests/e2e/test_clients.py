@@ -15,7 +15,7 @@ import pytest
 from lorestream.client import AsyncMemoryClient, BadRequest, MemoryClient, NotFound, Rejected
 from tests.conftest import HASH
 from tests.processes import running
-from tests.told import Awaited
+from tests.scripted_server import Awaited
 
 
 @pytest.fixture(scope="module")

@@ -14,21 +14,21 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.redis_server import RedisServer
-from lorestream.care import Progress, Remark
-from lorestream.http.operations import application
+from lorestream.admin import Progress, Remark
+from lorestream.http.application import application
 from lorestream.memories import Memory, PageQuery, Scope
 from lorestream.wiring import Runtime, Version
 from producers import gateway as writes
 from producers.gateway import Gateway
 from query_service import rest as reads
 from query_service.recall import Reading
-from stream_workers.alias import Alias, NoArguments, SwapArguments
-from stream_workers.replay import Replay, ReplayArguments
-from tests.alike import compared
+from stream_workers.rebuild.alias_swap import Alias, NoArguments, SwapArguments
+from stream_workers.rebuild.replay import Replay, ReplayArguments
+from tests.admin_verbs import begun, ended, run
 from tests.brokers import missing_is_skipped
+from tests.collection_compare import compared
 from tests.parts import open_parts, working
 from tests.processes import metric
-from tests.verbs import begun, ended, run
 
 PATIENCE_S = 120
 SPIES = [f"npc:spy-{number}" for number in range(4)]

@@ -21,12 +21,12 @@ import httpx2
 import pytest
 
 from deploy.local.cluster import Cluster
-from tests.alike import opened
 from tests.brokers import missing_is_skipped
-from tests.fold import differences, fold, level, stored
-from tests.freshness import Freshness
+from tests.collection_compare import opened
+from tests.log_fold import differences, fold, level, stored
 from tests.processes import clean_environment, metric
 from tests.proxy import Proxy
+from tests.staleness_probe import Freshness
 
 pytestmark = pytest.mark.alone
 

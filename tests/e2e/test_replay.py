@@ -16,18 +16,18 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from lorestream import settings
-from lorestream.adapters.edge_catalogue import EdgeCatalogue
-from lorestream.catalogue import Model
+from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue
 from lorestream.cli.app import app
+from lorestream.collections.catalogue import Model
 from lorestream.errors import LorestreamError
+from lorestream.settings import load_settings
 from lorestream.wiring import open_runtime
-from tests.alike import compare
+from tests.collection_compare import compare
 from tests.conftest import HASH
-from tests.freshness import Freshness
-from tests.live import PATIENCE_S, Asking, LiveQueries, LiveWrites, ask_all, event, play, send
+from tests.live_game import PATIENCE_S, Asking, LiveQueries, LiveWrites, ask_all, event, play, send
 from tests.parts import working
 from tests.processes import LorestreamProcess, clean_environment, running
+from tests.staleness_probe import Freshness
 
 FIRST = "agent_memories"
 OTHER_DIM = 96
@@ -93,7 +93,7 @@ def turned_under_queries(url: str, turn: Callable[[str], None], count: int) -> N
 
 async def compared(data: Path, names: Sequence[str]) -> int:
     """Open what a stopped lorestream has left, let its workers come to the end of the log, and compare."""
-    chosen = settings.load(data_dir=data, embedder={"kind": "hash"})
+    chosen = load_settings(data_dir=data, embedder={"kind": "hash"})
     async with open_runtime(chosen) as runtime, working(runtime):
         return await compare(runtime, names)
 

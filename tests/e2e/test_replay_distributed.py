@@ -10,11 +10,11 @@ import httpx2
 import pytest
 
 from deploy.local.cluster import Cluster
-from tests.alike import compared
+from tests.admin_verbs import begun, ended, run
 from tests.brokers import missing_is_skipped
-from tests.freshness import Freshness
-from tests.live import AGENTS, PATIENCE_S, Asking, LiveWrites, ask_all, event, send
-from tests.verbs import begun, ended, run
+from tests.collection_compare import compared
+from tests.live_game import AGENTS, PATIENCE_S, Asking, LiveWrites, ask_all, event, send
+from tests.staleness_probe import Freshness
 
 HASH = {"LORESTREAM_EMBEDDER__KIND": "hash", "LORESTREAM_LOG__PARTITIONS": "4"}
 EVENTS = 2000

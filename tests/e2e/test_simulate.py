@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from lorestream.identity import memory_id
-from producers.simulation import Plan, events
+from producers.simulator.plan import Plan, events
 from tests.conftest import HASH
 from tests.processes import LorestreamProcess, clean_environment, free_port, running
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import uvloop
 
-from lorestream.adapters import model_files
-from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.adapters.embedders import model_files
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
 from lorestream.ports import Embedder, Priority
 from tests.load.system import MODEL
 

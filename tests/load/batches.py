@@ -14,8 +14,8 @@ from deploy.local.cluster import Cluster
 from lorestream import events
 from lorestream.telemetry import set_up_logging
 from lorestream.wiring import WorkerParts, open_worker
-from stream_workers.pipeline import Pipeline
-from stream_workers.runner import BatchLimits, Indexer
+from stream_workers.indexing.indexer import BatchLimits, Indexer
+from stream_workers.indexing.pipeline import Pipeline
 from tests.load.distributed import cluster_settings
 from tests.load.system import sentences
 from tests.parts import at_work, put

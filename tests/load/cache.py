@@ -19,9 +19,9 @@ from typing import Any
 import uvloop
 
 from deploy.local.redis_server import RedisServer
-from lorestream.adapters.local_cache import LocalCache
-from lorestream.adapters.redis_cache import RedisCache
-from lorestream.adapters.redis_client import RedisClient
+from lorestream.adapters.in_process.cache import LocalCache
+from lorestream.adapters.redis.cache import RedisCache
+from lorestream.adapters.redis.client import RedisClient
 from lorestream.errors import Unavailable
 from lorestream.memories import AgentKey
 

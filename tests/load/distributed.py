@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.cluster import Cluster
-from lorestream import events, settings
-from lorestream.adapters import model_files
-from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
-from lorestream.settings import Settings
+from lorestream import events
+from lorestream.adapters.embedders import model_files
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
+from lorestream.settings import Settings, load_settings
 from lorestream.telemetry import set_up_logging
 from lorestream.wiring import WorkerParts, open_gateway, open_worker
 from stream_workers.worker import Worker
-from tests.fold import differences, fold, level, stored
 from tests.load.gateway import drive
 from tests.load.system import MODEL, sentences
+from tests.log_fold import differences, fold, level, stored
 from tests.parts import put
 from tests.processes import clean_environment
 
@@ -95,7 +95,7 @@ def _loaded(environment: Mapping[str, str], data: Path, rate: float, seconds: fl
 
 def cluster_settings(cluster: Cluster, data: Path, topic: str = "lorestream.events") -> Settings:
     store = {"url": cluster.store.url, "grpc_port": cluster.store.grpc_port} if cluster.store else {}
-    return settings.load(
+    return load_settings(
         data_dir=data,
         log={"bootstrap": cluster.kafka.bootstrap, "topic": topic},
         **({"store": store} if store else {}),

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lorestream import settings
-from lorestream.http.operations import application
+from lorestream.http.application import application
+from lorestream.settings import load_settings
 from lorestream.telemetry import set_up_logging
 from lorestream.wiring import GatewayParts, open_runtime
 from producers.gateway import Gateway, operations
@@ -33,7 +33,7 @@ def measure_gateway() -> dict[str, Any]:
 
 async def _measure(folder: Path) -> dict[str, Any]:
     chosen = {"embedder": {"kind": "hash"}, "store": {"kind": "memory"}, "player_key": "k1:bench"}
-    async with open_runtime(settings.load(data_dir=folder, **chosen)) as runtime:
+    async with open_runtime(load_settings(data_dir=folder, **chosen)) as runtime:
         return await drive(runtime)
 
 

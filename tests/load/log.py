@@ -23,10 +23,11 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.local.kafka import KafkaBroker
 from lorestream import events
-from lorestream.adapters import kafka_producer, kafka_topics
-from lorestream.adapters.kafka_appender import KafkaAppender
-from lorestream.adapters.kafka_connection import KafkaConnection
-from lorestream.adapters.kafka_log import KafkaLog
+from lorestream.adapters.kafka import producer as kafka_producer
+from lorestream.adapters.kafka import topics
+from lorestream.adapters.kafka.appender import KafkaAppender
+from lorestream.adapters.kafka.connection import KafkaConnection
+from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.events import Put
 from lorestream.identity import memory_id
 from lorestream.ports import NewRecord, RebalanceListener
@@ -56,9 +57,7 @@ async def measure(bootstrap: str) -> dict[str, dict[str, float]]:
     """Of each way: records per second of wall and of CPU time, and how long an append takes in milliseconds."""
     connection = KafkaConnection(bootstrap)
     topic = f"bench.{uuid.uuid4().hex[:8]}"
-    await kafka_topics.ensure(
-        connection, [kafka_topics.events(topic, partitions=PARTITIONS, retention_s=86_400)]
-    )
+    await topics.ensure(connection, [topics.events(topic, partitions=PARTITIONS, retention_s=86_400)])
     figures: dict[str, dict[str, float]] = {}
     for compression in ("zstd", "lz4", None):
         name = compression or "uncompressed"

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from lorestream.adapters.qdrant_edge import EdgeStore
+from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.memories import Condition, Field, Memory, Op, PageQuery, Scope, VectorQuery
 from lorestream.ports import VectorStore
 from tests.qdrant_stand_in.fixtures import Qdrant, at

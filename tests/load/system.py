@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx2
 
-from lorestream.adapters import model_files
-from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.adapters.embedders import model_files
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
 from tests.processes import LorestreamProcess
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -20,9 +20,9 @@ import pytest
 from tests.qdrant_stand_in.process import StandIn
 
 if TYPE_CHECKING:
-    from lorestream.adapters.qdrant_server import QdrantServerStore
-    from lorestream.adapters.server_catalogue import ServerCatalogue
-    from lorestream.adapters.server_connection import Connection
+    from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue
+    from lorestream.adapters.qdrant.server.connection import Connection
+    from lorestream.adapters.qdrant.server.store import QdrantServerStore
 
 TIMEOUT_S = 30.0
 """The machines that run tests may be busy."""
@@ -39,7 +39,7 @@ class Qdrant:
     @contextlib.asynccontextmanager
     async def store(self, **how: Any) -> AsyncIterator[QdrantServerStore]:
         """A store in a collection of its own, dropped at the end unless it was named."""
-        from lorestream.adapters.qdrant_server import QdrantServerStore  # noqa: PLC0415 (takes a second)
+        from lorestream.adapters.qdrant.server.store import QdrantServerStore  # noqa: PLC0415 (takes a second)
 
         alias = how.pop("collection", None)
         options = {"model_id": "hash", "dim": 4, "timeout_s": TIMEOUT_S, "api_key": self.api_key} | how
@@ -56,8 +56,8 @@ class Qdrant:
     @contextlib.asynccontextmanager
     async def catalogue(self, alias: str) -> AsyncIterator[ServerCatalogue]:
         """The collections of one alias."""
-        from lorestream.adapters.server_catalogue import ServerCatalogue  # noqa: PLC0415 (takes a second)
-        from lorestream.adapters.server_collection import Shape  # noqa: PLC0415
+        from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415 (takes a second)
+        from lorestream.adapters.qdrant.server.collection import Shape  # noqa: PLC0415
 
         async with ServerCatalogue.open_on(
             self.url,
@@ -81,7 +81,7 @@ class Qdrant:
 
     def connection(self) -> contextlib.AbstractAsyncContextManager[Connection]:
         """The bare wire."""
-        from lorestream.adapters.server_connection import Connection  # noqa: PLC0415 (takes a second)
+        from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415 (takes a second)
 
         return Connection.open(self.url, grpc_port=self.grpc_port, api_key=self.api_key, timeout_s=TIMEOUT_S)
 

@@ -12,7 +12,7 @@ from lorestream.memories import Memory
 from lorestream.narrate import narrate
 from lorestream.ports import Priority
 from lorestream.wiring import Runtime
-from producers import village
+from producers.demo import village
 
 _FIRST_SEED = 1000
 _WORK = {"craft", "pickup", "eat", "drop"}

@@ -11,15 +11,16 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from lorestream.adapters.memory_filters import holds
-from lorestream.http.access import ANYONE
-from lorestream.http.operations import application
+from lorestream.access.principals import ANYONE
+from lorestream.adapters.qdrant.exact_filter import holds
+from lorestream.http.application import application
 from lorestream.memories import Memory, PageQuery
 from lorestream.ports import Priority
 from lorestream.wiring import Runtime
-from producers import gateway, village
-from query_service.questions import search_question
-from query_service.wire import Near, Search
+from producers import gateway
+from producers.demo import village
+from query_service.queries import search_question
+from query_service.schemas import Near, Search
 from tests.models import real_model
 from tests.parts import indexer_over, open_parts
 from tests.retrieval.crowd import add_crowd

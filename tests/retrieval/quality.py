@@ -18,8 +18,8 @@ from typing import Any
 
 import structlog
 
-from producers import village
-from producers.village import Kind, Question
+from producers.demo import village
+from producers.demo.village import Kind, Question
 from tests.retrieval.played import SEED, Played, play
 
 LATEST = {"relevance": 1, "recency": 0.3, "half_life_s": 21_600}

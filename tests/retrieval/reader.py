@@ -12,11 +12,11 @@ from typing import Any
 import httpx2
 
 from lorestream.events import Envelope
-from lorestream.http.operations import application
+from lorestream.http.application import application
 from lorestream.wiring import Runtime
 from query_service.recall import Recall
 from query_service.rest import operations
-from stream_workers.finishing import Finishing
+from stream_workers.indexing.cache_invalidation import Finishing
 from tests.parts import open_parts, pipeline_over, put, records
 
 NOW = 2_000_000_000.0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from producers.village import Kind, Question
+from producers.demo.village import Kind, Question
 from tests.retrieval.played import Played, play
 from tests.retrieval.quality import LATEST, Figures, markdown, measure
 

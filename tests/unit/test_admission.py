@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lorestream.errors import EventTooLarge, InvalidEvent
-from lorestream.http.call import Refused
+from lorestream.http.request import Refused
 from lorestream.identity import Pseudonyms, memory_id
 from producers.admission import MAX_DEPTH, MAX_EVENT_BYTES, Admission, read
 

@@ -11,10 +11,10 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
+from lorestream.access.api_keys import ApiKeys
+from lorestream.access.principals import ANYONE, Grant, Principal
 from lorestream.grpc.server import Handlers
-from lorestream.http.access import ANYONE, Grant, Principal
-from lorestream.http.operations import application
-from lorestream.http.verification import ApiKeys
+from lorestream.http.application import application
 from producers.gateway import operations
 from producers.rpc import Writes
 from tests.api_keys import ShiftedClock, bearer, key_id

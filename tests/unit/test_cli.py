@@ -16,9 +16,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from lorestream.cli import checks, configuration, luanti, terminal
-from lorestream.cli.checks import Verdict
-from producers import village
+from lorestream.cli import terminal
+from lorestream.cli.doctor import checks
+from lorestream.cli.doctor.checks import Verdict
+from lorestream.cli.setup import luanti
+from lorestream.cli.setup import settings as configuration
+from producers.demo import village
 from tests import command_line
 from tests.processes import clean_environment, free_port, running
 

@@ -26,7 +26,7 @@ from lorestream.client import (
 )
 from lorestream.errors import Misconfigured
 from tests.processes import free_port
-from tests.told import ACCEPTED, HANG_UP, SILENCE, SLOW, Awaited, ids, refused, told
+from tests.scripted_server import ACCEPTED, HANG_UP, SILENCE, SLOW, Awaited, ids, refused, told
 
 
 @pytest.fixture(params=[MemoryClient, Awaited], ids=["threads", "tasks"])

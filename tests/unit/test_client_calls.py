@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lorestream.client import AsyncMemoryClient, Context, Erasure, MemoryClient, Readiness, calls
-from tests.told import ACCEPTED, Awaited, ids, told
+from tests.scripted_server import ACCEPTED, Awaited, ids, told
 
 
 @pytest.fixture(params=[MemoryClient, Awaited], ids=["threads", "tasks"])

@@ -13,7 +13,7 @@ base = pytest.importorskip("langgraph.store.base")
 from lorestream.client import AsyncMemoryClient, Forbidden, MemoryClient  # noqa: E402
 from lorestream.errors import Misconfigured, Unavailable  # noqa: E402
 from lorestream.langgraph import LorestreamStore, items  # noqa: E402
-from tests.told import ACCEPTED, refused, told  # noqa: E402
+from tests.scripted_server import ACCEPTED, refused, told  # noqa: E402
 
 LABELS = st.lists(
     st.text(min_size=1, max_size=8).filter(lambda text: "." not in text), min_size=1, max_size=5

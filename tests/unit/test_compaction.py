@@ -16,8 +16,8 @@ from lorestream import events
 from lorestream.events import Erase
 from lorestream.ports import Dead
 from lorestream.wiring import Runtime
-from stream_workers import alias
-from stream_workers.compaction import Compaction
+from stream_workers.rebuild import alias_swap
+from stream_workers.rebuild.compaction import Compaction
 from tests.parts import open_parts, put, texts, working
 
 EDGE = {"store": {"kind": "edge"}}
@@ -98,8 +98,8 @@ async def test_it_waits_as_long_as_there_is_another_collection_and_says_so_once(
             for _ in range(3):
                 assert not await compaction.is_due()
         assert [one["collections"] for one in logs if "compaction waits" in one["event"]] == [2]
-        monkeypatch.setattr(alias, "FOLLOWED_S", 0.0)
-        await alias.remove(runtime, other)
+        monkeypatch.setattr(alias_swap, "FOLLOWED_S", 0.0)
+        await alias_swap.remove(runtime, other)
         assert await compaction.is_due()
         await compaction.compact()
         assert not holding(tmp_path, "under the oak")

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.memories import Memory
-from lorestream.opaque import token
+from lorestream.tokens import token
 from lorestream.wiring import Runtime
 from query_service.context import excerpt
 from query_service.ranking import Ranked

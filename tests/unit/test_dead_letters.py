@@ -12,14 +12,14 @@ import msgspec
 import pytest
 
 from lorestream import events
-from lorestream.care import Outcome, Report, Row
-from lorestream.care.letters import DeadLetters, Forgetting
+from lorestream.admin import Outcome, Report, Row
+from lorestream.admin.dead_letters import DeadLetters, Forgetting
 from lorestream.errors import InvalidRequest, Refusal
 from lorestream.events import Delete
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.ports import DeadLetter, EventLog, NewRecord, Record, Tombstone
 from lorestream.wiring import Runtime
-from stream_workers.runner import Indexer
+from stream_workers.indexing.indexer import Indexer
 from tests.contracts.test_log import kafka as kafka_log
 from tests.edge import SetClock
 from tests.parts import letters as set_aside

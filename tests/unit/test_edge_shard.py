@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from lorestream.adapters.edge_shard import make_elsewhere
-from lorestream.adapters.qdrant_edge import EdgeStore
+from lorestream.adapters.qdrant.edge.shard import make_elsewhere
+from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 from lorestream.ports import Tombstone
 from tests.contracts.stored import NOW, START, memory, names, nearest, put
@@ -18,7 +18,7 @@ from tests.contracts.stored import NOW, START, memory, names, nearest, put
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from lorestream.adapters.qdrant_edge import EdgeStore
+from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.ports import Tombstone
 from tests.contracts.stored import memory, put, START
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from lorestream import events, opaque
+from lorestream import events, tokens
 from lorestream.errors import Unavailable
 from producers import erasures
 from tests.edge import Edge, SetClock, open_edge
@@ -81,7 +81,7 @@ async def test_what_goes_and_what_stays(
             assert answer.status_code == 202, answer.text
             assert set(answer.json()) == {"erasure_id", "token"}
             await edge.index()
-            assert await edge.runtime.watermarks.reached(opaque.parse_token(answer.json()["token"]), 0)
+            assert await edge.runtime.watermarks.reached(tokens.parse_token(answer.json()["token"]), 0)
             assert (await progress(edge, answer.json()["erasure_id"]))["state"] == "done"
             assert await texts(edge.runtime) == left.split()
         await edge.send({"agent_id": "a", "text": "a new life", "player": "Bob"})

@@ -16,15 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorestream import events
-from lorestream.care import Outcome, Row, Task
-from lorestream.care.exports import Exports
-from lorestream.care.imports import Imports
-from lorestream.care.lines import FORMAT, MAX_LINE_BYTES, Line, read_header, read_line
+from lorestream.admin import Outcome, Row, Task
+from lorestream.admin.export_format import FORMAT, MAX_LINE_BYTES, Line, read_header, read_line
+from lorestream.admin.exports import Exports
+from lorestream.admin.imports import Imports
 from lorestream.errors import InvalidRequest
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import Tombstone
 from lorestream.wiring import Runtime
-from stream_workers.runner import GROUP
+from stream_workers.indexing.indexer import GROUP
 from tests.contracts.generated import memories as generated
 from tests.parts import indexer_over, open_parts, texts
 from tests.parts import put as put_event
@@ -312,7 +312,7 @@ async def test_acceptance_goes_on_in_the_present_after_an_import(tmp_path: Path)
 async def test_nobody_waits_for_workers_that_stand_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorestream.care.imports.STALLED_S", 0.0)
+    monkeypatch.setattr("lorestream.admin.imports.STALLED_S", 0.0)
     async with open_parts(tmp_path) as runtime:
         put, wait = imports(runtime).tasks()
         _, counts = await run(put, lines=[[2, json.dumps(GOOD)]])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from lorestream import opaque
+from lorestream import tokens
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.identity import memory_id
 from tests.edge import SetClock, open_edge
@@ -50,7 +50,7 @@ async def test_a_bad_event_does_not_cost_its_neighbours(tmp_path: Path) -> None:
         assert [put.text for put in logged] == ["one", "two"]
         assert answer["ids"] == [logged[0].memory_id, None, None, logged[1].memory_id, None]
         assert logged[0].memory_id == memory_id("default", "default", "a", "1")
-        assert opaque.parse_token(answer["token"]) == {0: 1}
+        assert tokens.parse_token(answer["token"]) == {0: 1}
         assert (edge.count("accepted"), edge.count("rejected", "invalid_event")) == (2, 2)
         assert edge.count("rejected", "event_too_large") == 1
 
@@ -144,7 +144,7 @@ async def test_all_rejected_is_still_an_answer(tmp_path: Path) -> None:
         answer = await edge.send({}, {"agent_id": "a"})
         assert (answer["accepted"], answer["ids"]) == (0, [None, None])
         assert await edge.records() == []
-        assert await edge.runtime.watermarks.reached(opaque.parse_token(answer["token"]), 0)
+        assert await edge.runtime.watermarks.reached(tokens.parse_token(answer["token"]), 0)
 
 
 async def test_nothing_sent_is_nothing_accepted(tmp_path: Path) -> None:

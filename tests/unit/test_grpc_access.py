@@ -11,11 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
+from lorestream.access.api_keys import ApiKeys
+from lorestream.access.principals import Grant, Principal
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
 from lorestream.grpc.server import Handlers, serving
-from lorestream.http.access import Grant, Principal
-from lorestream.http.verification import ApiKeys
 from tests.api_keys import SOON_S, ShiftedClock, bearer, lets_in, until
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lorestream.adapters.hash_embedder import HashEmbedder
+from lorestream.adapters.embedders.hash import HashEmbedder
 
 
 async def test_a_text_has_its_vector_on_every_machine():

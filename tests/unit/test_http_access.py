@@ -12,13 +12,14 @@ import httpx2
 import pytest
 from starlette.responses import StreamingResponse
 
-from lorestream.http import elsewhere, keys, verification
-from lorestream.http.access import Grant
-from lorestream.http.call import Call
-from lorestream.http.home import Fact, home
-from lorestream.http.operations import Operation, application
-from lorestream.http.reply import reply
-from lorestream.http.verification import ApiKeys
+from lorestream.access import api_keys, key_file
+from lorestream.access.api_keys import ApiKeys
+from lorestream.access.principals import Grant
+from lorestream.http import other_service
+from lorestream.http.application import Operation, application
+from lorestream.http.request import Call
+from lorestream.http.response import reply
+from lorestream.http.status_page import Fact, home
 from lorestream.telemetry import Metrics
 from lorestream.wiring import Runtime
 from producers import gateway as writes
@@ -161,7 +162,7 @@ async def test_every_route_refuses_who_has_no_key(service: Service, authorizatio
             assert answer.status_code == 401, operation
             assert answer.headers["www-authenticate"] == "Bearer"
             assert error_of(answer)["code"] == "unauthorized"
-            expected = verification.MISSING if authorization is None else verification.INVALID
+            expected = api_keys.MISSING if authorization is None else api_keys.INVALID
             assert error_of(answer)["message"] == expected
             assert await service.runtime.log.end() == before
 
@@ -263,7 +264,7 @@ async def test_an_answer_without_end_ends_with_its_key(path: Path, clock: Shifte
             answering = asyncio.create_task(http.get("/echo", headers={"Authorization": sent}))
             await asyncio.sleep(0.1)
             assert not answering.done()
-            keys.revoke(path, key_id(sent))
+            key_file.revoke(path, key_id(sent))
             answer = await asyncio.wait_for(answering, 5)
             assert answer.status_code == 200
             assert closed.is_set()
@@ -287,7 +288,7 @@ async def test_nothing_of_a_stream_follows_a_revocation(path: Path, clock: Shift
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as http:
         answering = asyncio.create_task(http.get("/echo", headers={"Authorization": sent}))
         await asyncio.sleep(0.05)
-        keys.revoke(path, key_id(sent))
+        key_file.revoke(path, key_id(sent))
         access._look()
         more.set()
         assert (await answering).text == "first "
@@ -301,7 +302,7 @@ async def test_each_service_names_the_other(tmp_path: Path, path: Path, clock: S
     async with open_parts(tmp_path / "data") as runtime:
         access = ApiKeys(path, clock)
         write, read = writes.operations(Gateway.over(runtime)), reads.operations(Reading(runtime))
-        for own, others, there in ((write, read, elsewhere.READS), (read, write, elsewhere.WRITES)):
+        for own, others, there in ((write, read, other_service.READS), (read, write, other_service.WRITES)):
             assert {(each.method, each.path) for each in others} <= set(there.routes)
             app = application("x", own, metrics=runtime.metrics, access=access, elsewhere=there)
             transport = httpx2.ASGITransport(app=app)

@@ -14,8 +14,8 @@ import pytest
 from starlette.responses import Response
 
 from deploy.local.process import free_port
-from lorestream.adapters.hash_embedder import HashEmbedder
-from lorestream.adapters.http_embedder import HttpEmbedder
+from lorestream.adapters.embedders.hash import HashEmbedder
+from lorestream.adapters.embedders.http import HttpEmbedder
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
 from lorestream.ports import Priority
 from tests.embedding_server import KEY, MODEL, EmbeddingServer, Rows, body, refusal
@@ -90,7 +90,7 @@ async def test_a_server_that_refuses_any_text_is_refused(server: EmbeddingServer
 
 
 async def test_a_server_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorestream.adapters.http_embedder.PATIENCE_S", QUICK)
+    monkeypatch.setattr("lorestream.adapters.embedders.http.PATIENCE_S", QUICK)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
         async with HttpEmbedder.open(url=f"http://127.0.0.1:{free_port()}", model=MODEL):
             pass

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import uvicorn
 
-from lorestream.http.access import Grant
-from lorestream.http.call import Call
-from lorestream.http.operations import Operation, application
+from lorestream.access.principals import Grant
+from lorestream.http.application import Operation, application
 from lorestream.http.protocol import MAX_HEAD_BYTES, BoundedProtocol
-from lorestream.http.reply import reply
+from lorestream.http.request import Call
+from lorestream.http.response import reply
 from lorestream.telemetry import Metrics
 
 

@@ -23,11 +23,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.local.process import free_port
+from lorestream.access.api_keys import ApiKeys
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
 from lorestream.grpc.server import Handlers, serving
-from lorestream.http.operations import application
-from lorestream.http.verification import ApiKeys
+from lorestream.http.application import application
 from lorestream.identity import memory_id
 from query_service.recall import Recall
 from query_service.rest import operations

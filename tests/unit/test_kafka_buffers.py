@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorestream.adapters.kafka_buffers import Buffers, Partition
+from lorestream.adapters.kafka.buffers import Buffers, Partition
 from lorestream.ports import Record
 
 PLENTY = 10**9

@@ -12,7 +12,7 @@ from aiokafka import errors as kafka_errors
 from structlog.testing import capture_logs
 
 from deploy.local.kafka import KafkaBroker
-from lorestream.adapters.kafka_connection import KafkaConnection
+from lorestream.adapters.kafka.connection import KafkaConnection
 from lorestream.errors import Misconfigured, Unavailable
 from tests.brokers import running
 from tests.contracts.test_log import kafka as opener_of

@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from structlog.testing import capture_logs
 
 from deploy.local.kafka import KafkaBroker
-from lorestream.adapters.kafka_log import KafkaLog
-from lorestream.adapters.kafka_topics import MAX_RECORD_BYTES
+from lorestream.adapters.kafka.log import KafkaLog
+from lorestream.adapters.kafka.topics import MAX_RECORD_BYTES
 from lorestream.errors import EventTooLarge, Overloaded
 from lorestream.ports import DeadLetter, NewRecord, Record
 from tests.contracts.test_log import (

@@ -14,9 +14,9 @@ import structlog
 from aiokafka import TopicPartition
 
 from deploy.local.kafka import KafkaBroker
-from lorestream.adapters.kafka_consumer import Membership
-from lorestream.adapters.kafka_log import KafkaLog
-from lorestream.adapters.kafka_subscription import KafkaSubscription
+from lorestream.adapters.kafka.consumer import Membership
+from lorestream.adapters.kafka.log import KafkaLog
+from lorestream.adapters.kafka.subscription import KafkaSubscription
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import NewRecord, Record
 from tests.contracts.test_log import MEGABYTE, PATIENCE_S, behind, record, take, values

@@ -13,14 +13,15 @@ from aiokafka import TopicPartition
 
 from deploy.local.kafka import KafkaBroker
 from deploy.local.process import free_port
-from lorestream.adapters import kafka_appender, kafka_subscription, kafka_topics
-from lorestream.adapters.kafka_appender import KafkaAppender
-from lorestream.adapters.kafka_connection import KafkaConnection
-from lorestream.adapters.kafka_consumer import Membership
-from lorestream.adapters.kafka_ledger import KafkaErasureLedger
-from lorestream.adapters.kafka_log import KafkaLog
-from lorestream.adapters.kafka_subscription import KafkaSubscription
-from lorestream.adapters.kafka_watermarks import KafkaWatermarks
+from lorestream.adapters.kafka import appender as kafka_appender
+from lorestream.adapters.kafka import subscription, topics
+from lorestream.adapters.kafka.appender import KafkaAppender
+from lorestream.adapters.kafka.connection import KafkaConnection
+from lorestream.adapters.kafka.consumer import Membership
+from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger
+from lorestream.adapters.kafka.log import KafkaLog
+from lorestream.adapters.kafka.subscription import KafkaSubscription
+from lorestream.adapters.kafka.watermarks import KafkaWatermarks
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import NewRecord
@@ -64,7 +65,7 @@ async def _serving(broker: KafkaBroker) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with contextlib.suppress(Unavailable):
-                await kafka_topics.ensure(KafkaConnection(broker.bootstrap), [])
+                await topics.ensure(KafkaConnection(broker.bootstrap), [])
                 return
             await asyncio.sleep(0.1)
 
@@ -211,7 +212,7 @@ async def test_a_producer_without_any_answer_is_replaced(
 ) -> None:
     monkeypatch.setattr(kafka_appender, "RENEW_AFTER_S", 1.0)
     connection = KafkaConnection(broker.bootstrap)
-    await kafka_topics.ensure(connection, [kafka_topics.erasures(unique)])
+    await topics.ensure(connection, [topics.erasures(unique)])
     async with KafkaAppender.open(connection, unique, max_record_bytes=10_000) as appender:
         await appender.append([record("before")])
         producer = appender._producer
@@ -230,7 +231,7 @@ async def test_a_producer_without_any_answer_is_replaced(
 async def test_one_who_closes_is_not_kept_by_a_frozen_broker(
     broker: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_subscription, "STOP_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(subscription, "STOP_TIMEOUT_S", 1.0)
     async with contextlib.AsyncExitStack() as stack:
         log = await stack.enter_async_context(opener_of(broker.bootstrap, unique)())
         member = await stack.enter_async_context(log.subscribe(unique, Listener()))

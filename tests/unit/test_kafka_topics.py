@@ -11,9 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from deploy.local.kafka import KafkaBroker
-from lorestream.adapters import kafka_topics
-from lorestream.adapters.kafka_connection import KafkaConnection
-from lorestream.adapters.kafka_topics import ensure
+from lorestream.adapters.kafka import topics
+from lorestream.adapters.kafka.connection import KafkaConnection
+from lorestream.adapters.kafka.topics import ensure
 from lorestream.errors import Misconfigured
 
 DAY_S = 86_400.0
@@ -58,10 +58,10 @@ async def made(admin: AIOKafkaAdminClient, name: str, partitions: int = 1, **set
 async def test_missing_topics_are_made_with_their_settings(
     connection: KafkaConnection, admin: AIOKafkaAdminClient, unique: str
 ) -> None:
-    log = kafka_topics.events(f"{unique}.events", partitions=5, retention_s=30 * DAY_S)
+    log = topics.events(f"{unique}.events", partitions=5, retention_s=30 * DAY_S)
     letters, erasures = (
-        kafka_topics.dead_letters(f"{unique}.dlq"),
-        kafka_topics.erasures(f"{unique}.erasures"),
+        topics.dead_letters(f"{unique}.dlq"),
+        topics.erasures(f"{unique}.erasures"),
     )
     await ensure(connection, [log, letters, erasures])
 
@@ -77,15 +77,15 @@ async def test_missing_topics_are_made_with_their_settings(
 
 
 async def test_several_processes_may_start_at_once(connection: KafkaConnection, unique: str) -> None:
-    wanted = [kafka_topics.erasures(unique), kafka_topics.dead_letters(f"{unique}.dlq")]
+    wanted = [topics.erasures(unique), topics.dead_letters(f"{unique}.dlq")]
     await asyncio.gather(*(ensure(connection, wanted) for _ in range(5)))
 
 
 async def test_a_topic_keeps_the_partitions_that_it_has(
     connection: KafkaConnection, admin: AIOKafkaAdminClient, unique: str
 ) -> None:
-    await ensure(connection, [kafka_topics.events(unique, partitions=2, retention_s=DAY_S)])
-    await ensure(connection, [kafka_topics.events(unique, partitions=7, retention_s=DAY_S)])
+    await ensure(connection, [topics.events(unique, partitions=2, retention_s=DAY_S)])
+    await ensure(connection, [topics.events(unique, partitions=7, retention_s=DAY_S)])
     assert await partitions(admin, unique) == 2
 
 
@@ -106,7 +106,7 @@ async def test_a_topic_that_keeps_something_else_is_refused_with_what_to_type(
 ) -> None:
     await made(admin, unique, **found)
     with pytest.raises(Misconfigured) as refused:
-        await ensure(connection, [kafka_topics.events(unique, partitions=1, retention_s=DAY_S)])
+        await ensure(connection, [topics.events(unique, partitions=1, retention_s=DAY_S)])
     message = str(refused.value)
     assert unique in message
     assert complaint in message
@@ -120,9 +120,9 @@ async def test_a_topic_that_takes_more_is_taken(
     connection: KafkaConnection, admin: AIOKafkaAdminClient, unique: str
 ) -> None:
     await made(admin, unique, retention_ms="86400000", max_message_bytes="5000000")
-    await ensure(connection, [kafka_topics.events(unique, partitions=1, retention_s=DAY_S)])
+    await ensure(connection, [topics.events(unique, partitions=1, retention_s=DAY_S)])
 
 
 async def test_more_replicas_than_brokers_are_refused(connection: KafkaConnection, unique: str) -> None:
     with pytest.raises(Misconfigured, match=f"{unique}.*[Rr]eplication factor"):
-        await ensure(connection, [kafka_topics.erasures(unique)], replication=3)
+        await ensure(connection, [topics.erasures(unique)], replication=3)

@@ -11,10 +11,10 @@ import pytest
 from lorestream.errors import Unavailable
 from lorestream.ports import Record
 from lorestream.telemetry import Metrics
-from stream_workers import lag
-from stream_workers.lag import Lag
-from stream_workers.offsets import Offsets
-from stream_workers.patience import Broken, Patience
+from stream_workers.indexing import lag
+from stream_workers.indexing.lag import Lag
+from stream_workers.indexing.offsets import Offsets
+from stream_workers.indexing.retry import Broken, Patience
 
 
 @dataclass

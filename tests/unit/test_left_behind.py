@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from lorestream import events
-from lorestream.catalogue import REPLACED_LIVES_S, Model
+from lorestream.collections.catalogue import REPLACED_LIVES_S, Model
 from lorestream.errors import Refusal
 from lorestream.wiring import Runtime
-from stream_workers.alias import Alias, DropArguments, NoArguments
-from stream_workers.compaction import Compaction
-from stream_workers.replay import Replay, ReplayArguments
+from stream_workers.rebuild.alias_swap import Alias, DropArguments, NoArguments
+from stream_workers.rebuild.compaction import Compaction
+from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.parts import open_parts, put, texts, working
 from tests.retrieval.reader import SetClock
 

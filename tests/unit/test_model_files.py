@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lorestream.adapters import model_files
-from lorestream.adapters.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS
+from lorestream.adapters.embedders import model_files
+from lorestream.adapters.embedders.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS
 from lorestream.errors import Misconfigured, ModelMissing
 
 MINILM = {"name": "sentence-transformers/all-MiniLM-L6-v2", "revision": "r1", "dim": 384, "max_tokens": 256}

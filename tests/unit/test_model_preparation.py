@@ -14,8 +14,8 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from lorestream.adapters import model_files, model_preparation
-from lorestream.adapters.openvino_embedder import OpenVinoEmbedder
+from lorestream.adapters.embedders import model_files, model_preparation
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
 from lorestream.errors import Misconfigured, ModelMissing
 from tests.models import write_tiny_model
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from lorestream.ports import Record
-from stream_workers.offsets import Delivery, Offsets
+from stream_workers.indexing.offsets import Delivery, Offsets
 
 PARTITIONS = (0, 1, 2)
 

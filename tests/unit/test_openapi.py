@@ -30,13 +30,13 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.schemas import APIOperation, BaseSchema
 from starlette.routing import Route
 
-from lorestream.cli import embedded
+from lorestream.access.principals import Forbidden, Unauthenticated
+from lorestream.cli.serve import embedded
 from lorestream.errors import InvalidFilter, LorestreamError, Overloaded, RateLimited, Unavailable
-from lorestream.http.access import Forbidden, Unauthenticated
-from lorestream.http.call import MAX_BODY_BYTES, Refused, refusal
-from lorestream.http.docs import render
-from lorestream.http.elsewhere import READS
+from lorestream.http.docs_page import render
 from lorestream.http.openapi import document
+from lorestream.http.other_service import READS
+from lorestream.http.request import MAX_BODY_BYTES, Refused, refusal
 from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.tail import Tail

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorestream.adapters import model_preparation
-from lorestream.adapters.model_files import NETWORK, TOKENIZER
-from lorestream.adapters.openvino_embedder import OpenVinoEmbedder, cpu_flags, precision
+from lorestream.adapters.embedders import model_preparation
+from lorestream.adapters.embedders.model_files import NETWORK, TOKENIZER
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder, cpu_flags, precision
 from lorestream.errors import Misconfigured, ModelMissing
 from tests.models import TINY_DIM, write_tiny_model
 

@@ -19,7 +19,7 @@ from lorestream.identity import memory_id
 from lorestream.memories import AgentKey, Memory
 from lorestream.ports import NewRecord
 from lorestream.wiring import Runtime
-from stream_workers.pipeline import Applied
+from stream_workers.indexing.pipeline import Applied
 from tests.parts import AGENT, Faulty, everything, open_parts, pipeline_over, put, records, texts
 
 DELETED = b'{"op":"delete","tenant":"t","agent_id":"a","memory_id":"m","accepted_at":1}'

@@ -6,7 +6,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.adapters.qdrant_formula import (
+from lorestream.adapters.qdrant.formula import (
     SLACK,
     Halving,
     Key,
@@ -17,7 +17,7 @@ from lorestream.adapters.qdrant_formula import (
     Sum,
     formula,
 )
-from lorestream.adapters.qdrant_payload import ticks
+from lorestream.adapters.qdrant.payload import ticks
 from lorestream.memories import Blend
 from tests.contracts.stored import NOW, memory
 

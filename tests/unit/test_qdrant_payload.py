@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from lorestream.adapters.qdrant_payload import (
+from lorestream.adapters.qdrant.payload import (
     agent_keyword,
     agent_of,
     entry,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from qdrant_client import grpc as wire
 
-from lorestream.adapters.qdrant_payload import NUMBERS, SCHEMA_VERSION
-from lorestream.adapters.server_collection import About, physical_name
+from lorestream.adapters.qdrant.payload import NUMBERS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.server.collection import About, physical_name
 from lorestream.errors import InvalidEvent, Misconfigured, ModelMismatch, Unavailable
 from tests.contracts.stored import START, everything, memory, names, nearest, put
 

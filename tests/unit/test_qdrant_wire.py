@@ -12,8 +12,8 @@ import pytest
 from qdrant_client import grpc as wire
 
 from deploy.local.process import free_port
-from lorestream.adapters.qdrant_conditions import Substring
-from lorestream.adapters.server_filters import server_filter, substring_match
+from lorestream.adapters.qdrant.conditions import Substring
+from lorestream.adapters.qdrant.server.filters import server_filter, substring_match
 from lorestream.errors import InvalidEvent, Misconfigured, Unavailable
 from lorestream.memories import Condition, Field, Not, Op
 from lorestream.ports import Tombstone

@@ -7,10 +7,10 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.adapters.memory_filters import holds
+from lorestream.adapters.qdrant.exact_filter import holds
 from lorestream.memories import Hit, Memory
 from query_service.ranking import Sphere, blend_of, blended, in_order
-from query_service.wire import Near, Weights
+from query_service.schemas import Near, Weights
 
 _number = st.floats(allow_nan=False, allow_infinity=False)
 _weight = st.none() | st.floats(min_value=0, allow_infinity=False)

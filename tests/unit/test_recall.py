@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from lorestream.access.principals import ANYONE, Grant, Principal
 from lorestream.errors import InvalidRequest, Overloaded, Unavailable
-from lorestream.http.access import ANYONE, Grant, Principal
-from lorestream.http.call import Refused
+from lorestream.http.request import Refused
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.wiring import Runtime
-from query_service import query_vectors, recall
-from query_service.questions import search_question
-from query_service.wire import Search
+from query_service import query_embedding, recall
+from query_service.queries import search_question
+from query_service.schemas import Search
 from tests.parts import Faulty, open_parts, put
 from tests.retrieval.reader import NOW, Reader, over
 
@@ -325,7 +325,7 @@ class Stuck:
 async def test_no_query_waits_for_its_vector_without_end(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query_vectors, "EMBEDDING_S", 0.05)
+    monkeypatch.setattr(query_embedding, "EMBEDDING_S", 0.05)
     stuck = Stuck(runtime)
     async with over(runtime, embedder=stuck) as reader:
         search = {"agent_id": "a", "query": "one"}

@@ -13,8 +13,8 @@ import pytest
 from redis import Redis
 
 from deploy.local.redis_server import RedisServer
-from lorestream.adapters.redis_cache import RedisCache
-from lorestream.adapters.redis_client import ASK_S, REST_S, TELL_S, RedisClient
+from lorestream.adapters.redis.cache import RedisCache
+from lorestream.adapters.redis.client import ASK_S, REST_S, TELL_S, RedisClient
 from lorestream.errors import Unavailable
 from lorestream.memories import AgentKey
 

@@ -13,8 +13,8 @@ from redis import Redis
 
 from deploy.local.process import free_port
 from deploy.local.redis_server import RedisServer
-from lorestream.adapters.redis_cache import RedisCache
-from lorestream.adapters.redis_client import CircuitBreaker, RedisClient
+from lorestream.adapters.redis.cache import RedisCache
+from lorestream.adapters.redis.client import CircuitBreaker, RedisClient
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.memories import AgentKey
 from tests.brokers import running

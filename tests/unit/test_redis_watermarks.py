@@ -13,9 +13,9 @@ import pytest
 from redis import Redis
 
 from deploy.local.redis_server import RedisServer
-from lorestream.adapters import redis_watermarks
-from lorestream.adapters.redis_client import RedisClient
-from lorestream.adapters.redis_watermarks import LOOK_AT_COMMITS_S, LOOK_ONCE_S, REPUBLISH_S, RedisWatermarks
+from lorestream.adapters.redis import watermarks
+from lorestream.adapters.redis.client import RedisClient
+from lorestream.adapters.redis.watermarks import LOOK_AT_COMMITS_S, LOOK_ONCE_S, REPUBLISH_S, RedisWatermarks
 from lorestream.errors import Unavailable
 
 SLACK_S = 2.0
@@ -105,9 +105,9 @@ async def test_many_who_wait_ask_once(join: Join, own_redis: RedisServer, broker
         await asyncio.sleep(0.5)
         await worker.publish({0: 5})
         assert all(await asyncio.gather(*waiting))
-        assert 5 <= raw.info("commandstats")["cmdstat_hgetall"]["calls"] <= 0.7 / redis_watermarks.LOOK_S
+        assert 5 <= raw.info("commandstats")["cmdstat_hgetall"]["calls"] <= 0.7 / watermarks.LOOK_S
         assert broker.asked <= 2 + 0.7 / LOOK_AT_COMMITS_S
-        await asyncio.sleep(2 * redis_watermarks.LOOK_S)
+        await asyncio.sleep(2 * watermarks.LOOK_S)
         before = raw.info("commandstats")["cmdstat_hgetall"]["calls"]
         await asyncio.sleep(0.2)
         assert raw.info("commandstats")["cmdstat_hgetall"]["calls"] == before  # nobody waits, nobody asks

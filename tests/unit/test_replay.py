@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from lorestream import events
-from lorestream.care import Remark
-from lorestream.catalogue import Model
+from lorestream.admin import Remark
+from lorestream.collections.catalogue import Model
 from lorestream.errors import InvalidRequest, Refusal
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import Tombstone, VectorStore
 from lorestream.wiring import Runtime, Version
-from stream_workers import inheritance, judgement
-from stream_workers.inheritance import Inheritance
-from stream_workers.judgement import Verdict, judge
-from stream_workers.pace import PIECE, Pace
-from stream_workers.replay import Replay, ReplayArguments
+from stream_workers.indexing.throttle import PIECE, Pace
+from stream_workers.rebuild import carry_over, quality_gate
+from stream_workers.rebuild.carry_over import Inheritance
+from stream_workers.rebuild.quality_gate import Verdict, judge
+from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.parts import open_parts, put
 
 SAME = Model("hash-v1-384", 384, "hash", "hash")
@@ -32,8 +32,8 @@ OTHER = Model("hash-v1-96", 96, "hash", "hash")
 @pytest.fixture
 async def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Runtime]:
     """Parts that nobody feeds: what lies in a collection is what the test has put there."""
-    monkeypatch.setattr(judgement, "LEVEL_S", 0.05)
-    monkeypatch.setattr(judgement, "COUNT_PAUSE_S", 0.01)
+    monkeypatch.setattr(quality_gate, "LEVEL_S", 0.05)
+    monkeypatch.setattr(quality_gate, "COUNT_PAUSE_S", 0.01)
     async with open_parts(tmp_path, store={"kind": "edge"}) as parts:
         yield parts
 
@@ -135,7 +135,7 @@ async def test_the_first_content_stays_and_so_does_a_deletion(runtime: Runtime) 
 async def test_an_erasure_in_the_middle_takes_what_was_copied_and_what_was_not(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inheritance, "PAGE", 8)
+    monkeypatch.setattr(carry_over, "PAGE", 8)
     current, new = runtime.versions.current, await heir(runtime)
     await insert(current, [memory(n, agent=["gone", "stays"][n % 2]) for n in range(40)])
     erasure = Erasure("x", "default", SubjectKind.AGENT, ("gone",), 2000.0)

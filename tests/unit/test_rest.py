@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorestream.identity import memory_id
-from lorestream.opaque import token
+from lorestream.tokens import token
 from lorestream.wiring import Runtime
 from tests.parts import open_parts, put
 from tests.retrieval.reader import NOW, Reader, over

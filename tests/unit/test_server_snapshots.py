@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from deploy.local.process import free_port
-from lorestream import settings
-from lorestream.adapters.server_snapshots import Rest
-from lorestream.care import Outcome, Remark, Report, manifests
+from lorestream.adapters.qdrant.server.snapshots import Rest
+from lorestream.admin import Outcome, Remark, Report, snapshot_manifest
 from lorestream.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
 from lorestream.events import encode
 from lorestream.memories import PageQuery, Scope
-from lorestream.settings import Settings
+from lorestream.settings import Settings, load_settings
 from lorestream.wiring import WorkerParts, open_worker, restores
 from lorestream.wiring.snapshots import snapshots_over
 from stream_workers.worker import Worker
@@ -30,7 +29,7 @@ from tests.qdrant_stand_in.serving import serve_rest
 class Place:
     """Where the servers are, for one test."""
 
-    settings: Settings
+    load: Settings
     qdrant: Any
     alias: str
 
@@ -53,7 +52,7 @@ class Place:
 @pytest.fixture
 def place(kafka: Any, qdrant: Any, unique: str, tmp_path: Path) -> Place:
     store = {"kind": "qdrant", "url": qdrant.url, "grpc_port": qdrant.grpc_port, "collection": unique}
-    loaded = settings.load(
+    loaded = load_settings(
         data_dir=tmp_path / "data",
         log={
             "kind": "kafka",
@@ -98,7 +97,7 @@ async def test_a_server_that_lost_the_collection_gets_it_back(place: Place) -> N
     async with place.parts() as parts:
         await fill(parts, 0, 30)
         snapshot = await take(parts)
-        manifest = manifests.read(snapshot)
+        manifest = snapshot_manifest.read(snapshot)
         assert sum(manifest.offsets.values()) == 30
         assert sorted(manifest.files) == ["collection.snapshot"]
         lost = parts.versions.current.name
@@ -149,7 +148,7 @@ async def test_what_cannot_be_restored_adds_nothing(place: Place) -> None:
     )
     with pytest.raises(ModelMismatch, match="8 dimensions"):
         await Place(other, place.qdrant, place.alias).restore(snapshot)
-    embedded = settings.load(data_dir=place.settings.data_dir / "new", embedder={"kind": "hash", "dim": 8})
+    embedded = load_settings(data_dir=place.settings.data_dir / "new", embedder={"kind": "hash", "dim": 8})
     with pytest.raises(Refusal, match="not of an embedded"):
         [_ async for _ in restores.restore(embedded, snapshot, ledger_from=None)]
     assert not embedded.data_dir.exists()

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from lorestream import settings
-from lorestream.backends import QdrantStore, RedisCache
 from lorestream.errors import Misconfigured
+from lorestream.settings import ALIASES, load_settings
+from lorestream.settings.backends import QdrantStore, RedisCache
 
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
-        if name.startswith("LORESTREAM_") or name in settings.ALIASES:
+        if name.startswith("LORESTREAM_") or name in ALIASES:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 
 def test_with_nothing_set_everything_is_embedded() -> None:
-    chosen = settings.load()
+    chosen = load_settings()
     assert (chosen.log.kind, chosen.store.kind, chosen.cache.kind) == ("embedded", "edge", "local")
     assert (chosen.embedder.kind, chosen.ttl_s, chosen.log.retention_days) == ("auto", 30 * 86_400, 30)
     assert (chosen.http_port, chosen.grpc_port) == (8080, 50051)
@@ -30,7 +30,7 @@ def test_with_nothing_set_everything_is_embedded() -> None:
 def test_a_nested_setting_needs_no_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORESTREAM_LOG__RETENTION_DAYS", "2.5")
     monkeypatch.setenv("LORESTREAM_TTL_DAYS", "0")
-    chosen = settings.load()
+    chosen = load_settings()
     assert chosen.log.retention_days == 2.5
     assert chosen.ttl_s is None
 
@@ -41,7 +41,7 @@ def test_the_names_of_older_documents_are_read(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("MEMORY_TTL_DAYS", "7")
     monkeypatch.setenv("FLASK_PORT", "9000")
     monkeypatch.setenv("GRPC_PORT", "9001")
-    chosen = settings.load()
+    chosen = load_settings()
     assert (chosen.embedder.model, chosen.embedder.dim) == ("my/model", 768)
     assert (chosen.ttl_days, chosen.http_port, chosen.grpc_port) == (7, 9000, 9001)
 
@@ -49,15 +49,15 @@ def test_the_names_of_older_documents_are_read(monkeypatch: pytest.MonkeyPatch) 
 def test_our_own_name_wins_over_an_alias_and_an_option_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_PORT", "9000")
     monkeypatch.setenv("LORESTREAM_HTTP_PORT", "9002")
-    assert settings.load().http_port == 9002
-    assert settings.load(http_port=9003).http_port == 9003
-    assert settings.load(http_port=None).http_port == 9002
+    assert load_settings().http_port == 9002
+    assert load_settings(http_port=9003).http_port == 9003
+    assert load_settings(http_port=None).http_port == 9002
 
 
 def test_a_dotenv_file_is_read_below_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("LORESTREAM_TTL_DAYS=3\nLORESTREAM_HTTP_PORT=9004\nUNRELATED=1\n")
     monkeypatch.setenv("LORESTREAM_TTL_DAYS", "4")
-    chosen = settings.load()
+    chosen = load_settings()
     assert (chosen.ttl_days, chosen.http_port) == (4, 9004)
 
 
@@ -66,13 +66,13 @@ def test_a_secret_may_come_as_a_file_and_is_never_shown(
 ) -> None:
     (tmp_path / "key").write_text("k7:very-secret\n")
     monkeypatch.setenv("LORESTREAM_PLAYER_KEY_FILE", str(tmp_path / "key"))
-    chosen = settings.load()
+    chosen = load_settings()
     assert chosen.player_key is not None
     assert chosen.player_key.get_secret_value() == "k7:very-secret"
     assert "very-secret" not in repr(chosen) + str(chosen.model_dump())
     monkeypatch.setenv("LORESTREAM_PLAYER_KEY_FILE", str(tmp_path / "nowhere"))
     with pytest.raises(Misconfigured, match="LORESTREAM_PLAYER_KEY_FILE"):
-        settings.load()
+        load_settings()
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_what_is_wrong_is_one_line_that_names_the_variable(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured) as caught:
-        settings.load()
+        load_settings()
     assert str(caught.value).startswith(name)
     assert "\n" not in str(caught.value)
 
@@ -113,7 +113,7 @@ def test_an_address_chooses_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
         LORESTREAM_CACHE__URL="redis://127.0.0.1/0",
         LORESTREAM_EMBEDDER__URL="http://127.0.0.1:1",
     )
-    chosen = settings.load()
+    chosen = load_settings()
     kinds = (chosen.log.kind, chosen.store.kind, chosen.cache.kind, chosen.embedder.kind)
     assert kinds == ("kafka", "qdrant", "redis", "http")
     assert chosen.distributed
@@ -121,7 +121,7 @@ def test_an_address_chooses_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_with_kafka_there_is_no_cache_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, **KAFKA)
-    assert settings.load().cache.kind == "off"
+    assert load_settings().cache.kind == "off"
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,13 @@ def test_what_serves_one_process_is_refused_beside_kafka(
         monkeypatch.delenv("LORESTREAM_STORE__URL")
     monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured, match=rf"^{name}: .*LORESTREAM_(STORE|CACHE)__URL="):
-        settings.load()
+        load_settings()
 
 
 def test_the_addresses_of_older_documents_choose_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, QDRANT_HOST="qdrant", QDRANT_PORT="7333", QDRANT_API_KEY="open sesame")
     give(monkeypatch, REDIS_HOST="redis", REDIS_DB="2", REDIS_PASSWORD="p@ss/word", REDIS_PREFIX="game")
-    chosen = settings.load()
+    chosen = load_settings()
     assert isinstance(chosen.store, QdrantStore)
     assert isinstance(chosen.cache, RedisCache)
     assert chosen.store.url == "http://qdrant:7333"
@@ -158,7 +158,7 @@ def test_the_addresses_of_older_documents_choose_the_kind(monkeypatch: pytest.Mo
     assert "p%40ss" not in repr(chosen)
 
     give(monkeypatch, QDRANT_URL="https://cloud.example:6333", REDIS_URL="redis://other/1")
-    chosen = settings.load()
+    chosen = load_settings()
     assert chosen.store.url == "https://cloud.example:6333"  # type: ignore[union-attr]
     assert chosen.cache.url.get_secret_value() == "redis://other/1"  # type: ignore[union-attr]
 
@@ -168,13 +168,13 @@ def test_a_kind_that_is_given_wins_over_an_address_of_older_documents(
 ) -> None:
     give(monkeypatch, QDRANT_HOST="qdrant", REDIS_URL="redis://redis/0", QDRANT_COLLECTION="mine")
     give(monkeypatch, LORESTREAM_STORE__KIND="edge", LORESTREAM_CACHE__KIND="local")
-    chosen = settings.load()
+    chosen = load_settings()
     assert (chosen.store.kind, chosen.cache.kind, chosen.store.collection) == ("edge", "local", "mine")
 
 
 def test_a_key_or_a_port_alone_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, QDRANT_API_KEY="x", QDRANT_PORT="1", REDIS_PASSWORD="y", REDIS_PREFIX="z")
-    chosen = settings.load()
+    chosen = load_settings()
     assert (chosen.store.kind, chosen.cache.kind) == ("edge", "local")
 
 
@@ -192,7 +192,7 @@ def test_every_secret_may_lie_in_a_file(
 ) -> None:
     (tmp_path / "secret").write_text("redis://hidden\n")
     give(monkeypatch, **kind, **{f"{variable}_FILE": str(tmp_path / "secret")})
-    value: object = settings.load()
+    value: object = load_settings()
     for part in secret.split("."):
         value = getattr(value, part)
     assert value.get_secret_value() == "redis://hidden"  # type: ignore[attr-defined]
@@ -216,10 +216,10 @@ def test_a_login_or_a_certificate_that_nobody_asks_for_is_refused(
     ).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured, match=f"SECURITY_PROTOCOL.*{said}") as refused:
-        settings.load()
+        load_settings()
     assert "secret" not in str(refused.value)
     monkeypatch.setenv("LORESTREAM_LOG__SECURITY_PROTOCOL", "SASL_SSL")
-    settings.load()
+    load_settings()
 
 
 @pytest.mark.parametrize(
@@ -238,21 +238,21 @@ def test_what_is_wrong_in_a_servers_settings_is_named_too(
     give(monkeypatch, **KAFKA, LORESTREAM_LOG__KIND="kafka", LORESTREAM_CACHE__URL="redis://127.0.0.1/0")
     monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured, match=rf"^{named}: "):
-        settings.load()
+        load_settings()
 
 
 def test_a_kind_without_its_address_says_which_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORESTREAM_STORE__KIND", "qdrant")
     with pytest.raises(Misconfigured, match=r"^LORESTREAM_STORE__URL: Field required"):
-        settings.load()
+        load_settings()
 
 
 def test_how_many_memories_of_each_agent_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings.load().keep_per_agent == 0
+    assert load_settings().keep_per_agent == 0
     monkeypatch.setenv("MAX_STORED_MESSAGES", "200")
-    assert settings.load().keep_per_agent == 200
+    assert load_settings().keep_per_agent == 200
     monkeypatch.setenv("LORESTREAM_KEEP_PER_AGENT", "300")
-    assert settings.load().keep_per_agent == 300
+    assert load_settings().keep_per_agent == 300
     monkeypatch.setenv("LORESTREAM_KEEP_PER_AGENT", "-1")
     with pytest.raises(Misconfigured, match="LORESTREAM_KEEP_PER_AGENT"):
-        settings.load()
+        load_settings()

@@ -17,11 +17,11 @@ import httpx2
 import orjson
 import pytest
 
-from lorestream import opaque
-from lorestream.answers import ApiError
-from producers.simulation import Plan, events
-from producers.simulator import Simulator
-from producers.simulator_readers import Readers, findable
+from lorestream import tokens
+from lorestream.client.models import ApiError
+from producers.simulator.plan import Plan, events
+from producers.simulator.readers import Readers, findable
+from producers.simulator.simulator import Simulator
 from tests.processes import free_port
 
 PLAN = Plan(servers=2, agents=10, rate=100, seconds=1, seed=3)
@@ -66,7 +66,7 @@ def accepted(body: dict[str, Any]) -> dict[str, Any]:
         "accepted": len(ids),
         "rejected": [],
         "ids": ids,
-        "token": opaque.token({0: len(ids)}),
+        "token": tokens.token({0: len(ids)}),
         "retry_after_ms": 0,
     }
 
@@ -345,7 +345,7 @@ async def test_findable_waits_for_the_highest_offset_of_every_partition() -> Non
             indexed = await findable(http, gateway.url, {0: 7, 3: 9}, within_s=20)
     assert indexed.findable
     assert len(gateway.bodies) == 3
-    assert {body["after"] for body in gateway.bodies} == {opaque.token({0: 7, 3: 9})}
+    assert {body["after"] for body in gateway.bodies} == {tokens.token({0: 7, 3: 9})}
 
 
 async def test_findable_says_when_the_time_is_over() -> None:

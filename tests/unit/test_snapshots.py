@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from lorestream import settings
-from lorestream.adapters import sqlite_forgotten
-from lorestream.adapters.qdrant_edge import EdgeStore
-from lorestream.adapters.sqlite_copy import PinnedDatabase
-from lorestream.adapters.sqlite_database import Database
-from lorestream.adapters.sqlite_log import SqliteLog
-from lorestream.care import Outcome, Progress, files, manifests
-from lorestream.care.manifests import Manifest
-from lorestream.care.snapshots import Copied, Schedule, Snapshots
+from lorestream.adapters.qdrant.edge.store import EdgeStore
+from lorestream.adapters.sqlite import ledger_merge
+from lorestream.adapters.sqlite.database import Database
+from lorestream.adapters.sqlite.log import SqliteLog
+from lorestream.adapters.sqlite.pinned_copy import PinnedDatabase
+from lorestream.admin import Outcome, Progress, snapshot_files, snapshot_manifest
+from lorestream.admin.snapshot_manifest import Manifest
+from lorestream.admin.snapshots import Copied, Schedule, Snapshots
 from lorestream.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
 from lorestream.events import Put, decode, encode
 from lorestream.memories import AgentKey, Erasure, SubjectKind
 from lorestream.ports import NewRecord
+from lorestream.settings import load_settings
 from lorestream.wiring import Runtime, restores
 from lorestream.wiring.snapshots import snapshots_over
 from tests.contracts.stored import EAST, START, memory, names, nearest, put, vectors
@@ -89,7 +89,7 @@ async def test_what_the_copy_has_committed_lies_in_its_store(tmp_path: Path) -> 
             await asyncio.wait({working})
     committed: list[int] = []
     for snapshot in taken:
-        manifest = manifests.read(snapshot)
+        manifest = snapshot_manifest.read(snapshot)
         async with Database.open(snapshot / "log.sqlite3") as database, log_in(database) as opened:
             offset = (await opened.committed("indexer")).get(0, 0)
             records = await opened.read("test", limit=1000, wait_s=0)
@@ -170,7 +170,7 @@ async def test_a_full_disk_leaves_nothing_of_a_snapshot_or_of_a_restore(tmp_path
         await append(runtime, 300, 1)
         await indexer_over(runtime).run(burst=True)
         snapshot = await take(runtime, tmp_path / "kept")
-    target = settings.load(data_dir=tmp_path / "new", embedder={"kind": "hash"}, player_key="k1:test")
+    target = load_settings(data_dir=tmp_path / "new", embedder={"kind": "hash"}, player_key="k1:test")
     (tmp_path / "new" / "models").mkdir(parents=True)
     with no_file_beyond(50_000), pytest.raises(Refusal, match="nothing was restored"):
         [_ async for _ in restores.restore(target, snapshot, ledger_from=None)]
@@ -204,7 +204,7 @@ async def test_a_restore_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
         await indexer_over(runtime).run(burst=True)
         snapshot = await take(runtime, tmp_path / "kept")
     new = tmp_path / "new"
-    target = settings.load(data_dir=new, embedder={"kind": "hash"}, player_key="k1:test")
+    target = load_settings(data_dir=new, embedder={"kind": "hash"}, player_key="k1:test")
     for left in ("restoring", "restoring/store", "store"):  # one entry is in its place, the others are not
         (new / left).mkdir(parents=True)
     (new / "store" / "half").touch()
@@ -240,7 +240,7 @@ async def test_a_snapshot_that_is_damaged_or_does_not_fit_is_refused(tmp_path: P
 
     async def refused(kind: type[Exception], said: str, **overrides: Any) -> None:
         embedder = {"kind": "hash"} | overrides
-        target = settings.load(data_dir=new, embedder=embedder, player_key="k1:test")
+        target = load_settings(data_dir=new, embedder=embedder, player_key="k1:test")
         before = digests(new)
         for restoring in (restores.check(target, kept), restores.restore(target, kept, ledger_from=None)):
             with pytest.raises(kind, match=said):
@@ -309,7 +309,10 @@ async def test_the_newest_are_kept_and_what_is_none_is_left_alone(tmp_path: Path
     async for _ in snapshots.take(tmp_path / "apart"):
         pass
     assert sorted(path.name for path in kept.iterdir()) == ["20251009T115320Z", "20251009T125320Z", "photos"]
-    assert [manifest.created for _, manifest in manifests.taken(kept)] == [clock.time, clock.time - 3600]
+    assert [manifest.created for _, manifest in snapshot_manifest.taken(kept)] == [
+        clock.time,
+        clock.time - 3600,
+    ]
     assert (tmp_path / "apart" / "manifest.json").is_file()
 
 
@@ -323,7 +326,7 @@ async def test_one_is_taken_when_it_is_due_and_a_failure_is_tried_again(tmp_path
 
     async def until(count: int) -> None:
         async with asyncio.timeout(60):
-            while len(manifests.taken(tmp_path)) != count:
+            while len(snapshot_manifest.taken(tmp_path)) != count:
                 await asyncio.sleep(0.005)
 
     try:
@@ -331,7 +334,7 @@ async def test_one_is_taken_when_it_is_due_and_a_failure_is_tried_again(tmp_path
         turn = True
         for _ in range(20):
             await asyncio.sleep(0.005)
-        assert manifests.taken(tmp_path) == []
+        assert snapshot_manifest.taken(tmp_path) == []
         source.fail = None
         await until(1)
         clock.time += 1  # until then none is due
@@ -349,14 +352,14 @@ def test_a_file_keeps_its_holes(tmp_path: Path) -> None:
         file.seek(50_000_000)
         file.write(b"middle")
         file.truncate(90_000_000)
-    files.copy(source, tmp_path / "copy", files.Stopped())
+    snapshot_files.copy(source, tmp_path / "copy", snapshot_files.Stopped())
     assert (tmp_path / "copy").stat().st_size == 90_000_000
     assert (tmp_path / "copy").stat().st_blocks * 512 < 10_000_000
-    seal = files.seal(source, files.Stopped(), lambda _: None)
-    assert files.seal(tmp_path / "copy", files.Stopped(), lambda _: None) == seal
+    seal = snapshot_files.seal(source, snapshot_files.Stopped(), lambda _: None)
+    assert snapshot_files.seal(tmp_path / "copy", snapshot_files.Stopped(), lambda _: None) == seal
     for empty in (b"", b"x"):
         (tmp_path / "small").write_bytes(empty)
-        files.copy(tmp_path / "small", tmp_path / f"small{len(empty)}", files.Stopped())
+        snapshot_files.copy(tmp_path / "small", tmp_path / f"small{len(empty)}", snapshot_files.Stopped())
         assert (tmp_path / f"small{len(empty)}").read_bytes() == empty
 
 
@@ -372,12 +375,12 @@ def test_a_manifest_that_leads_outside_is_refused(tmp_path: Path) -> None:
             offsets={},
             player_key="file",
             store="edge",
-            files={name: files.Seal(0, "")},
+            files={name: snapshot_files.Seal(0, "")},
         )
         (tmp_path / "manifest.json").unlink(missing_ok=True)
-        manifests.write(tmp_path, manifest)
+        snapshot_manifest.write(tmp_path, manifest)
         with pytest.raises(Refusal, match="outside"):
-            manifests.read(tmp_path)
+            snapshot_manifest.read(tmp_path)
 
 
 # --- what was forgotten since ----------------------------------------------------------------------------------
@@ -394,9 +397,9 @@ async def test_the_ledger_is_taken_over_even_where_the_log_has_forgotten(tmp_pat
         unit = (1.0, *(0.0 for _ in range(dim - 1)))
         few = [memory("m"), memory("kept", agent_id="b"), memory("later", accepted_at=START + 2)]
         await new.store.insert(few, vectors(unit, len(few)))
-        forgotten = sqlite_forgotten.read(tmp_path / "old" / "log.sqlite3")
-        present = sqlite_forgotten.read(tmp_path / "new" / "log.sqlite3")
-        assert await sqlite_forgotten.merge(forgotten, present, new.log, new.ledger, new.store) == 1
+        forgotten = ledger_merge.read(tmp_path / "old" / "log.sqlite3")
+        present = ledger_merge.read(tmp_path / "new" / "log.sqlite3")
+        assert await ledger_merge.merge(forgotten, present, new.log, new.ledger, new.store) == 1
         left = [await new.store.get("default", one.agent_id, one.id, now=now) for one in few]
         assert [one is not None for one in left] == [False, True, True]
         assert new.ledger.covers(few[0])
@@ -404,5 +407,5 @@ async def test_the_ledger_is_taken_over_even_where_the_log_has_forgotten(tmp_pat
         assert state is not None
         assert state.done
         # What is known already is taken over once.
-        present = sqlite_forgotten.read(tmp_path / "new" / "log.sqlite3")
-        assert await sqlite_forgotten.merge(forgotten, present, new.log, new.ledger, new.store) == 0
+        present = ledger_merge.read(tmp_path / "new" / "log.sqlite3")
+        assert await ledger_merge.merge(forgotten, present, new.log, new.ledger, new.store) == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lorestream.adapters.sqlite_database import Database
+from lorestream.adapters.sqlite.database import Database
 from lorestream.errors import Misconfigured, Unavailable
 
 
@@ -134,7 +134,7 @@ async def test_it_goes_on_after_an_io_error(tmp_path: Path) -> None:
 async def test_a_lock_of_another_program_is_an_outage_until_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorestream.adapters.sqlite_database.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("lorestream.adapters.sqlite.database.BUSY_TIMEOUT_S", 0.05)
     async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
         backup = sqlite3.connect(tmp_path / "lorestream.db", isolation_level=None)
@@ -196,7 +196,7 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     script = f"""
 import asyncio
 from pathlib import Path
-from lorestream.adapters.sqlite_database import Database
+from lorestream.adapters.sqlite.database import Database
 from lorestream.errors import Misconfigured
 
 async def main():

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from lorestream.adapters.sqlite_database import Database
-from lorestream.adapters.sqlite_log import DEAD_LETTER_RETENTION_S, SqliteLog
+from lorestream.adapters.sqlite.database import Database
+from lorestream.adapters.sqlite.log import DEAD_LETTER_RETENTION_S, SqliteLog
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports import DeadLetter, NewRecord
 from tests.parts import letters as set_aside
@@ -176,7 +176,7 @@ async def test_a_full_queue_refuses_and_writes_nothing_of_it(database: Database,
 async def test_a_hanging_disk_is_an_outage_within_the_time_that_callers_are_promised(
     database: Database, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorestream.adapters.sqlite_log.WRITE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("lorestream.adapters.sqlite.log.WRITE_TIMEOUT_S", 0.05)
     stall = Stall(database)
     with pytest.raises(Unavailable, match="took no write"):
         await log.append(records(0))
@@ -344,8 +344,8 @@ async def test_dead_letters_stay_for_their_own_time(log: SqliteLog, clock: SetCl
 APPENDER = """
 import asyncio, itertools, sys, time
 from pathlib import Path
-from lorestream.adapters.sqlite_database import Database
-from lorestream.adapters.sqlite_log import SqliteLog
+from lorestream.adapters.sqlite.database import Database
+from lorestream.adapters.sqlite.log import SqliteLog
 from lorestream.ports import NewRecord
 
 class SystemClock:

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from producers import village
-from producers.village import Kind
+from producers.demo import village
+from producers.demo.village import Kind
 
 SEEDS = [1, 2, 99]
 

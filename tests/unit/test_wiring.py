@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lorestream import events, settings
+from lorestream import events
 from lorestream.errors import Misconfigured, ModelMismatch, ModelMissing
+from lorestream.settings import load_settings
 from lorestream.wiring import open_gateway, open_query, open_worker
 from tests.parts import open_parts, pipeline_over, put, records, texts
 
@@ -63,7 +64,7 @@ async def test_a_key_file_that_is_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("open_service", [open_gateway, open_worker, open_query])
 async def test_a_service_of_its_own_needs_a_shared_log(tmp_path: Path, open_service: Any) -> None:
     with pytest.raises(Misconfigured, match=r"LORESTREAM_LOG__BOOTSTRAP=.*lorestream up"):
-        async with open_service(settings.load(data_dir=tmp_path)):
+        async with open_service(load_settings(data_dir=tmp_path)):
             pass
 
 
@@ -72,7 +73,7 @@ async def test_what_sees_players_names_needs_the_key_that_all_share(
     tmp_path: Path, open_service: Any
 ) -> None:
     shared = {"bootstrap": "127.0.0.1:1"}, {"url": "http://127.0.0.1:1"}
-    chosen = settings.load(data_dir=tmp_path, log=shared[0], store=shared[1])
+    chosen = load_settings(data_dir=tmp_path, log=shared[0], store=shared[1])
     with pytest.raises(Misconfigured, match="LORESTREAM_PLAYER_KEY"):
         async with open_service(chosen):
             pass

@@ -1,0 +1,1 @@
+"""Who calls, what a key may do, and how often."""

@@ -1,0 +1,266 @@
+"""The API key file: which keys there are, and the changes that `lorestream keys` makes to it.
+
+    {"version": 1,
+     "keys": [{"id": "6f0c2d41a9e7", "sha256": "(64 hexadecimal digits)", "tenant": "default",
+               "scopes": ["ingest", "query"], "created": "2026-01-31T12:00:00Z",
+               "label": "the survival server", "expires": "2027-01-31T12:00:00Z", "revoked": null}]}
+
+A caller sends `ID.SECRET`; the file holds the SHA-256 of the secret alone. That needs neither salt nor a slow
+hash: a secret is 256 random bits, which nobody guesses. What this version does not know is refused rather than
+ignored, because it may be a restriction. `label`, `expires` and `revoked` may be missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import tempfile
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from lorestream.access.principals import Grant
+from lorestream.errors import Misconfigured
+
+VERSION = 1
+MAX_BYTES = 16 * 2**20
+SECRET_BYTES = 32
+
+Tenant: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{1,64}\Z")]
+Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+Stamp: TypeAlias = tuple[int, ...]
+"""Differs between any two states of a file that is written by replacing it."""
+
+
+class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One key. `sha256`: that of its secret, in lower-case hexadecimal."""
+
+    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    tenant: Tenant
+    scopes: Annotated[tuple[Grant, ...], msgspec.Meta(min_length=1)]
+    created: Moment
+    label: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    expires: Moment | None = None
+    revoked: Moment | None = None
+
+    def state(self, now: datetime) -> Literal["live", "expired", "revoked"]:
+        """Whether it opens anything."""
+        if self.revoked is not None:
+            return "revoked"
+        return "expired" if self.expires is not None and self.expires <= now else "live"
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    keys: tuple[ApiKey, ...]
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key with its secret, which stands nowhere else."""
+
+    key: ApiKey
+    secret: str = field(repr=False)
+
+    @property
+    def credential(self) -> str:
+        """What the caller sends: `ID.SECRET`."""
+        return f"{self.key.id}.{self.secret}"
+
+
+# --- reading -------------------------------------------------------------------------------------------------
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes whenever the file does. Raises OSError."""
+    return _stamp(path.stat())
+
+
+def read(path: Path) -> tuple[Stamp, tuple[ApiKey, ...]]:
+    """The keys and the stamp of what was read. Raises Misconfigured."""
+    try:
+        with path.open("rb") as file:
+            read_at = _stamp(os.fstat(file.fileno()))
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise Misconfigured(
+            f"there is no key file {path}: `lorestream keys create --file {path} --tenant default --scope ingest"
+            " --scope query` makes one"
+        ) from error
+    except OSError as error:
+        raise Misconfigured(f"the key file {path} cannot be read: {error.strerror or error}") from error
+    if len(raw) > MAX_BYTES:
+        raise Misconfigured(f"the key file {path} is larger than {MAX_BYTES} bytes")
+    try:
+        return read_at, _decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise Misconfigured(f"{path} is not a key file: {error}") from error
+
+
+def _decode(raw: bytes) -> tuple[ApiKey, ...]:
+    """Raises ValueError and msgspec's errors, which name a field and never its value."""
+    version = msgspec.json.decode(raw, type=_Version).version
+    if version != VERSION:
+        raise ValueError(f"it has version {version}, and this lorestream reads version {VERSION}")
+    keys = msgspec.json.decode(raw, type=_File).keys
+    for key_id, times in Counter(key.id for key in keys).items():
+        if times > 1:
+            raise ValueError(f"it has {times} keys {key_id}")
+    return keys
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    # The time of the change besides the modification's: a file that is copied over may bring the latter along.
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+# --- changes -------------------------------------------------------------------------------------------------
+
+
+def create(
+    path: Path,
+    *,
+    tenant: str,
+    scopes: Iterable[Grant],
+    label: str | None = None,
+    life: timedelta | None = None,
+) -> NewKey:
+    """Add a key, and make the file where there is none. `life` None: without end. Raises Misconfigured."""
+    with _locked(path):
+        keys = read(path)[1] if path.exists() else ()
+        made = _new_key(keys, tenant, scopes, label, life)
+        _write(path, (*keys, made.key))
+    return made
+
+
+def rotate(path: Path, key_id: str, *, life: timedelta | None = None, revoke_old: bool = False) -> NewKey:
+    """Add a key like that one; both are valid, unless the old one is revoked in the same write.
+
+    `life` None: as long as the old one was given. Raises Misconfigured, also for a key that is revoked.
+    """
+    with _locked(path):
+        keys = read(path)[1]
+        old = _find(path, keys, key_id)
+        if old.revoked is not None:
+            raise Misconfigured(
+                f"the key {key_id} is revoked: make another one with `lorestream keys create`"
+            )
+        if life is None and old.expires is not None:
+            life = old.expires - old.created
+        made = _new_key(keys, old.tenant, old.scopes, old.label, life)
+        kept = _revoked(keys, old) if revoke_old else keys
+        _write(path, (*kept, made.key))
+    return made
+
+
+def revoke(path: Path, key_id: str) -> ApiKey:
+    """Close a key for good; one that is closed stays as it is. Raises Misconfigured."""
+    with _locked(path):
+        keys = read(path)[1]
+        old = _find(path, keys, key_id)
+        if old.revoked is None:
+            keys = _revoked(keys, old)
+            _write(path, keys)
+    return _find(path, keys, key_id)
+
+
+def find(path: Path, key_id: str) -> ApiKey:
+    """The key of that id. Raises Misconfigured."""
+    return _find(path, read(path)[1], key_id)
+
+
+def _find(path: Path, keys: Sequence[ApiKey], key_id: str) -> ApiKey:
+    found = next((key for key in keys if key.id == key_id), None)
+    if found is None:
+        raise Misconfigured(f"{path} has no key {key_id}: `lorestream keys list` shows those that it has")
+    return found
+
+
+def _new_key(
+    keys: Sequence[ApiKey], tenant: str, scopes: Iterable[Grant], label: str | None, life: timedelta | None
+) -> NewKey:
+    taken = {key.id for key in keys}
+    key_id = next(made for made in iter(lambda: secrets.token_hex(6), None) if made not in taken)
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    now = datetime.now(UTC).replace(microsecond=0)
+    wanted = set(scopes)
+    key = ApiKey(
+        id=key_id,
+        sha256=hashlib.sha256(secret.encode()).hexdigest(),
+        tenant=tenant,
+        scopes=tuple(grant for grant in Grant if grant in wanted),
+        created=now,
+        label=label,
+        expires=None if life is None else now + life,
+    )
+    return NewKey(key, secret)
+
+
+def _revoked(keys: Sequence[ApiKey], old: ApiKey) -> tuple[ApiKey, ...]:
+    now = datetime.now(UTC).replace(microsecond=0)
+    return tuple(msgspec.structs.replace(key, revoked=now) if key is old else key for key in keys)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Generator[None]:
+    """Keep other writers out, those of other processes too; readers need no lock."""
+    try:
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _write(path: Path, keys: Sequence[ApiKey]) -> None:
+    """Replace the file as a whole, durably: a reader sees the old one or the new one."""
+    path = path.resolve()  # a link goes on pointing there
+    raw = msgspec.json.format(msgspec.json.encode(_File(VERSION, _checked(keys))), indent=2) + b"\n"
+    try:
+        draft, name = tempfile.mkstemp(
+            prefix=f".{path.name}.", dir=path.parent
+        )  # readable for its owner only
+        try:
+            with open(draft, "wb") as file:  # noqa: PTH123 (a descriptor)
+                file.write(raw)
+                file.flush()
+                os.fsync(draft)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _checked(keys: Sequence[ApiKey]) -> tuple[ApiKey, ...]:
+    """What is written must be readable again. Raises Misconfigured."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(keys), tuple[ApiKey, ...])
+    except msgspec.ValidationError as error:
+        raise Misconfigured(f"this is no key: {error}") from error
+
+
+def _unwritable(path: Path, error: OSError) -> Misconfigured:
+    return Misconfigured(f"the key file {path} cannot be written: {error.strerror or error}")

@@ -1,0 +1,1 @@
+"""Snapshot and restore of the embedded shape: SQLite log, Edge store, player key."""

@@ -1,0 +1,1 @@
+"""The embedder port: OpenVINO, torch, HTTP endpoints, hash; and the preparation of models."""

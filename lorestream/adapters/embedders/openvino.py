@@ -1,0 +1,167 @@
+"""A prepared model in OpenVINO on this machine's processor: no torch, no network, half a second to start."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from lorestream.adapters.embedders import model_files
+from lorestream.adapters.embedders.model_files import NETWORK, TOKENIZER, ModelFiles
+from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
+from lorestream.adapters.embedders.text import beginning
+from lorestream.errors import Misconfigured, Unavailable
+from lorestream.ports import Embeddings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+_CPU_FLAGS = Path("/proc/cpuinfo")
+
+
+def cpu_flags(cpuinfo: Path = _CPU_FLAGS) -> frozenset[str]:
+    """The processor's features as Linux names them; empty elsewhere."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+
+
+def precision(flags: Collection[str]) -> Literal["bf16", "f32"]:
+    """bf16 only where the processor multiplies it.
+
+    OpenVINO would emulate it elsewhere, and names BF16 among its capabilities all the same. Measured against
+    fp32 at one thread: 2.5 to 3 times the texts per second with AMX (Xeon), 1.65 times with AVX-512 (Zen 5);
+    cosine 0.9999 to fp32 on both.
+    """
+    return "bf16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "f32"
+
+
+def _runtime() -> Any:  # noqa: ANN401 (openvino has no types for what we use)
+    """The openvino module. Imported as it comes, it sends a greeting to a statistics service."""
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import openvino  # noqa: PLC0415
+    finally:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+    return openvino
+
+
+class _OpenVinoEncoder:
+    def __init__(self, files: ModelFiles, *, threads: int, device: str) -> None:
+        self.model_id = files.model_id
+        self.dim = files.manifest.dim
+        self._max_tokens = files.manifest.max_tokens
+        self._pooling = files.manifest.pooling
+        self._tokenizer = _load_tokenizer(files.directory / TOKENIZER)
+        self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        openvino = _runtime()
+        try:
+            network = openvino.Core().read_model(files.directory / NETWORK)
+            # What else the network computes, a pooler of its own say, is left out of the work.
+            network = openvino.Model(
+                [network.output("last_hidden_state")], network.get_parameters(), "embedder"
+            )
+            compiled = openvino.Core().compile_model(network, device, _hints(device, threads))
+            self._request = compiled.create_infer_request()
+        except RuntimeError as error:
+            raise Misconfigured(f"{files.directory} does not load on {device}: {_brief(error)}") from error
+        self._inputs = {name for port in compiled.inputs for name in port.get_names()}
+        if not self._inputs <= _INPUTS:
+            raise Misconfigured(
+                f"{self.model_id} wants inputs that texts do not have: {sorted(self._inputs)}"
+            )
+
+    def encode(self, texts: Sequence[str]) -> Embeddings:
+        tokens, truncated = zip(*map(self._tokens, texts), strict=True)
+        mask = np.zeros((len(tokens), max(map(len, tokens))), np.int64)
+        ids = np.zeros_like(mask)
+        for row, numbers in enumerate(tokens):
+            ids[row, : len(numbers)] = numbers
+            mask[row, : len(numbers)] = 1
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
+        try:
+            self._request.infer({name: inputs[name] for name in self._inputs}, share_inputs=True)
+            hidden: NDArray[np.float32] = self._request.get_output_tensor(0).data
+        except RuntimeError as error:
+            raise Unavailable(f"{self.model_id} failed: {_brief(error)}") from error
+        if self._pooling == "cls":
+            vectors = hidden[:, 0].astype(np.float32)
+        else:
+            # The mean; what it would divide by goes away with the length.
+            vectors = np.einsum("ntd,nt->nd", hidden, mask.astype(np.float32))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return Embeddings(vectors, truncated)
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _tokens(self, text: str) -> tuple[Sequence[int], bool]:
+        """Ids with the special ones, at most `max_tokens`, and whether that is less than the text has."""
+        text, cut = beginning(text, self._max_tokens)
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        room = self._max_tokens - self._special
+        cut = cut or len(encoding.ids) > room
+        encoding.truncate(room)
+        return self._tokenizer.post_process(encoding).ids, cut
+
+
+def _load_tokenizer(path: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise Misconfigured(f"{path} is no tokenizer: {_brief(error)}") from error
+    # The file may ask for padding and truncation to lengths that are not the model's (128 in all-MiniLM-L6-v2's).
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _hints(device: str, threads: int) -> dict[str, object]:
+    hints: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY"}
+    if device.startswith("CPU"):
+        hints |= {
+            "INFERENCE_PRECISION_HINT": precision(cpu_flags()),
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # Pinned threads of several processes meet on the same cores, beside idle ones.
+            "ENABLE_CPU_PINNING": False,
+        }
+    return hints
+
+
+def _brief(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__
+
+
+class OpenVinoEmbedder(QueuedEmbedder):
+    """`lorestream.ports.Embedder` over a prepared model."""
+
+    @classmethod
+    def open(
+        cls,
+        model_dir: Path,
+        *,
+        threads: int = 0,
+        device: str = "CPU",
+        queue_texts: int = 4096,
+        cache_entries: int = 20_000,
+        on_texts: OnTexts | None = None,
+    ) -> OpenVinoEmbedder:
+        """Load the model; blocks for half a second. `threads` 0 takes all cores.
+
+        Raises ModelMissing, and Misconfigured for damaged files or an unknown device.
+        """
+        encoder = _OpenVinoEncoder(model_files.read(model_dir), threads=threads, device=device.upper())
+        return cls(encoder, queue_texts=queue_texts, cache_entries=cache_entries, on_texts=on_texts)

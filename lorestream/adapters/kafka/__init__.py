@@ -1,0 +1,1 @@
+"""The event log, the erasure ledger and the watermarks on Kafka."""

@@ -1,0 +1,249 @@
+"""Qdrant Edge as an engine: Qdrant in this process, exact search without a graph.
+
+Edge's binding holds the interpreter's lock, so a thread would bring nothing: its calls are made on the
+event loop, in steps of a few milliseconds between which others get their turn. `optimize()` stops every
+thread for seconds and is never called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import qdrant_edge as edge
+
+from lorestream.adapters.qdrant.conditions import Clause
+from lorestream.adapters.qdrant.edge.filters import edge_filter
+from lorestream.adapters.qdrant.edge.shard import VECTOR, WORDS, translated
+from lorestream.adapters.qdrant.engine import Near, Payload, Traits, Words
+from lorestream.adapters.qdrant.formula import (
+    Halving,
+    Key,
+    Magnitude,
+    Negative,
+    Number,
+    Product,
+    Sum,
+    Term,
+)
+from lorestream.adapters.qdrant.payload import READ
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_TRAITS = Traits(in_process=True, step=256, spare=1, substrings=True)
+_WRITE_STEP = 64  # points written at once: about 3 ms
+_EXACT = edge.SearchParams(exact=True)
+_MODES = {True: edge.UpdateMode.InsertOnly, False: edge.UpdateMode.Upsert}
+
+
+class EdgeEngine:
+    """An Engine over one shard, which stays its owner's to close."""
+
+    traits = _TRAITS
+
+    def __init__(self, shard: edge.EdgeShard) -> None:
+        self._shard = shard
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self.removed = 0
+        """Memories that were removed or replaced since it was opened: the shard never gives their space back."""
+
+    def hold(self) -> None:
+        """Let no write begin until `go_on`. None is under way either: each step is one call on the event loop."""
+        self._writable.clear()
+
+    def go_on(self) -> None:
+        """Let writes begin again, those that wait first."""
+        self._writable.set()
+
+    def point(
+        self, id_: str, payload: Mapping[str, Any], vector: NDArray[np.float32] | None, words: Words | None
+    ) -> edge.Point:
+        """A point in Edge's type."""
+        vectors: dict[str, Any] = {} if vector is None else {VECTOR: vector.tolist()}
+        if words is not None:
+            vectors[WORDS] = _sparse(words)
+        return edge.Point(id_, vectors, dict(payload))
+
+    async def upsert(self, points: Sequence[edge.Point], *, insert_only: bool) -> None:
+        """Write points, in steps."""
+        for start in range(0, len(points), _WRITE_STEP):
+            step = list(points[start : start + _WRITE_STEP])
+            await self._writable.wait()
+            replaced = 0 if insert_only else self._memories_among([one.id for one in step])
+            with translated():
+                self._shard.update(edge.UpdateOperation.upsert_points(step, update_mode=_MODES[insert_only]))
+            self.removed += replaced
+            await asyncio.sleep(0)
+
+    def _memories_among(self, ids: Sequence[Any]) -> int:
+        """How many lie there as something that takes space: a tombstone takes next to none."""
+        with translated():
+            records = self._shard.retrieve(list(ids), with_payload=READ, with_vector=False)
+        return sum("body" in (record.payload or {}) for record in records)
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Remove points, at once."""
+        await self._writable.wait()
+        removed = self._memories_among(ids)
+        with translated():
+            self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
+        self.removed += removed
+
+    async def flush(self) -> None:
+        """Make everything so far survive a power cut."""
+        await self._writable.wait()
+        with translated():
+            self._shard.flush()
+
+    async def nearest(self, must: Sequence[Clause], near: Near) -> Sequence[tuple[Payload, float]]:
+        """(payload, score), the nearest first."""
+        request = edge.QueryRequest(
+            near.limit,
+            query=_nearest(near),
+            filter=edge_filter(*must),
+            score_threshold=near.threshold,
+            with_payload=READ,
+            params=_EXACT,
+        )
+        with translated():
+            points = self._shard.query(request)
+        return [(point.payload or {}, point.score) for point in points]
+
+    async def scores(self, must: Sequence[Clause], near: Near, *, beyond: int) -> Sequence[float]:
+        """The scores of `near.limit` more, behind the nearest `beyond`."""
+        request = edge.QueryRequest(
+            near.limit,
+            offset=beyond,
+            query=_nearest(near),
+            filter=edge_filter(*must),
+            score_threshold=near.threshold,
+            params=_EXACT,
+        )
+        with translated():
+            return [point.score for point in self._shard.query(request)]
+
+    async def rescored(
+        self, must: Sequence[Clause], near: Near, formula: Term, *, limit: int
+    ) -> Sequence[tuple[Payload, Sequence[float], float]]:
+        """(payload, vector, value of the formula) of those near, the highest first."""
+        request = edge.QueryRequest(
+            limit,
+            prefetches=[_prefetch(near, edge_filter(*must))],
+            query=edge.Formula(_expression(formula)),
+            with_payload=READ,
+            with_vector=[VECTOR],
+        )
+        with translated():
+            points = self._shard.query(request)
+        return [(point.payload or {}, cast("Any", point.vector)[VECTOR], point.score) for point in points]
+
+    async def ordered(
+        self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: Near | None = None
+    ) -> Sequence[Payload]:
+        """The first by the key `t`; with `near`, only of those."""
+        filter_ = edge_filter(*must)
+        order = edge.OrderBy("t", edge.Direction.Asc if oldest_first else edge.Direction.Desc)
+        if near is None:
+            request = edge.QueryRequest(limit, query=order, filter=filter_, with_payload=READ)
+        else:
+            prefetches = [_prefetch(near, filter_)]
+            request = edge.QueryRequest(limit, prefetches=prefetches, query=order, with_payload=READ)
+        with translated():
+            points = self._shard.query(request)
+        return [point.payload or {} for point in points]
+
+    async def scroll(
+        self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True
+    ) -> tuple[Sequence[tuple[str, Payload]], str | None]:
+        """(id, payload) in the order of ids, and where to go on."""
+        request = edge.ScrollRequest(
+            offset=after, limit=limit, filter=edge_filter(*must), with_payload=READ if with_payload else False
+        )
+        with translated():
+            records, offset = self._shard.scroll(request)
+        found = [(str(record.id), record.payload or {}) for record in records]
+        return found, None if offset is None else str(offset)
+
+    async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
+        """The payloads of those points that there are, in steps."""
+        found: dict[str, Payload] = {}
+        for start in range(0, len(ids), _TRAITS.step):
+            with translated():
+                records = self._shard.retrieve(
+                    list(ids[start : start + _TRAITS.step]), with_payload=READ, with_vector=False
+                )
+            found |= {str(record.id): record.payload or {} for record in records}
+            if len(ids) > _TRAITS.step:
+                await asyncio.sleep(0)
+        return found
+
+    async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:
+        """(payload, vector) of those points that have one, in steps."""
+        found: dict[str, tuple[Payload, Sequence[float]]] = {}
+        for start in range(0, len(ids), _WRITE_STEP):
+            with translated():
+                records = self._shard.retrieve(
+                    list(ids[start : start + _WRITE_STEP]), with_payload=READ, with_vector=[VECTOR]
+                )
+            for record in records:
+                vectors = cast("Any", record.vector) or {}
+                if VECTOR in vectors:
+                    found[str(record.id)] = (record.payload or {}, vectors[VECTOR])
+            await asyncio.sleep(0)
+        return found
+
+    async def count(self, must: Sequence[Clause]) -> int:
+        """How many."""
+        with translated():
+            return self._shard.count(edge.CountRequest(filter=edge_filter(*must)))
+
+    async def agents(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
+        """(value of the key `agent`, how many points have it)."""
+        with translated():
+            most = max(1, self._shard.info().points_count)
+            request = edge.FacetRequest("agent", most, exact=True, filter=edge_filter(*must))
+            hits = self._shard.facet(request).hits
+        return [(str(hit.value), hit.count) for hit in hits]
+
+
+def _nearest(near: Near) -> edge.Query:
+    if isinstance(near.to, Words):
+        return edge.Query.Nearest(_sparse(near.to), WORDS)
+    return edge.Query.Nearest(list(near.to), VECTOR)
+
+
+def _sparse(words: Words) -> edge.SparseVector:
+    return edge.SparseVector(list(words.indices), list(words.values))
+
+
+def _prefetch(near: Near, filter_: edge.Filter) -> edge.Prefetch:
+    return edge.Prefetch(
+        near.limit,
+        query=_nearest(near),
+        params=_EXACT,
+        filter=filter_,
+        score_threshold=near.threshold,
+    )
+
+
+def _expression(term: Term) -> edge.Expression:  # noqa: PLR0911 (one for each kind)
+    match term:
+        case Number(value):
+            return edge.Expression.Constant(value)
+        case Key(name):
+            return edge.Expression.Variable(name)
+        case Sum(terms):
+            return edge.Expression.Sum([_expression(one) for one in terms])
+        case Product(terms):
+            return edge.Expression.Mult([_expression(one) for one in terms])
+        case Negative(inner):
+            return edge.Expression.Neg(_expression(inner))
+        case Magnitude(inner):
+            return edge.Expression.Abs(_expression(inner))
+        case Halving(inner):
+            half = _expression(inner)
+            return edge.Expression.Decay(edge.DecayKind.Exp, half, None, 0.5, 1.0)

@@ -1,0 +1,1 @@
+"""A Qdrant server or Qdrant Cloud, over gRPC."""

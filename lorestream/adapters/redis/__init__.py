@@ -1,0 +1,1 @@
+"""The answer cache, the watermarks and the rate limits on Redis."""

@@ -1,0 +1,1 @@
+"""Verbs for operators: dlq, replay, alias, drop, cache, export, import, snapshot, restore."""

@@ -1,0 +1,135 @@
+"""`lorestream snapshot` and `lorestream restore`."""
+
+# ruff: noqa: D301, FBT002, PLC0415 (signatures are what users type; help must be instant)
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lorestream.cli import options
+from lorestream.cli.options import LOCAL, AsJson
+
+if TYPE_CHECKING:
+    from lorestream.settings import Settings
+
+_UNITS = ("bytes", "KB", "MB", "GB")
+
+
+def snapshot(
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A new directory for it, on the machine of that lorestream."
+            " Default: one named by the time, in LORESTREAM_SNAPSHOT__DIR.",
+        ),
+    ] = None,
+    url: Annotated[str, options.url("The lorestream to copy.")] = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """Take a snapshot of a running lorestream, while it goes on working.
+
+    Memories, log, erasures and the position in the log, so that `lorestream restore` brings back all that was accepted
+    until then. It lies there whole or not at all.
+
+    \b
+    lorestream snapshot
+    lorestream snapshot --to /backup/lorestream-monday
+    """
+    from lorestream.cli import terminal
+    from lorestream.cli.admin.runner import carry_out
+
+    outcome = carry_out("snapshot", {"to": None if to is None else str(to.absolute())}, url=url)
+    if as_json:
+        terminal.emit(outcome)
+        return
+    terminal.say(outcome["snapshot"])
+    removed = f", {outcome['removed']} older ones removed" if outcome["removed"] else ""
+    terminal.remark(f"{_size(outcome['bytes'])} in {outcome['took_s']:.1f} s{removed}")
+
+
+def restore(
+    taken: Annotated[Path, typer.Argument(metavar="SNAPSHOT", help="The directory of a snapshot.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="An empty data directory. Default: LORESTREAM_DATA_DIR.")
+    ] = None,
+    ledger_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA_DIR",
+            help="The old data directory, if it is still there: what was erased or deleted since is forgotten again.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, options.dry_run("Only check the snapshot.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a snapshot into an empty data directory; no lorestream may run in it.
+
+    The snapshot's checksums and its model are checked before anything is written. `lorestream up` then goes on from
+    there: what the snapshot's log holds beyond its memories is indexed first.
+
+    \b
+    lorestream restore /backup/lorestream-monday --data ./data
+    lorestream restore /backup/lorestream-monday --data ./new --ledger-from ./data
+    """
+    from lorestream.cli import terminal
+    from lorestream.settings import load_settings
+
+    settings = load_settings(data_dir=data)
+    outcome = _run(settings, taken, ledger_from, dry_run=dry_run)
+    if as_json:
+        terminal.emit(outcome)
+    elif dry_run:
+        terminal.say(f"{taken} is whole: {_size(outcome['bytes'])}, {outcome['model_id']}")
+    else:
+        terminal.say(outcome["data"])
+        next_ = "" if settings.distributed else f"; next: lorestream up --data {outcome['data']}"
+        forgotten = f", {outcome['forgotten']} deletions and erasures taken over" if ledger_from else ""
+        terminal.remark(f"{_size(outcome['bytes'])}{forgotten}{next_}")
+
+
+def _run(settings: Settings, taken: Path, ledger_from: Path | None, *, dry_run: bool) -> dict[str, Any]:
+    import uvloop
+
+    from lorestream.admin import Outcome, Progress, Remark, Row
+    from lorestream.cli import terminal
+    from lorestream.cli.admin.runner import Display
+    from lorestream.telemetry import set_up_logging
+    from lorestream.wiring import restores
+
+    set_up_logging(settings.log_format, "warning")
+
+    async def run() -> dict[str, Any]:
+        reports = (
+            restores.check(settings, taken)
+            if dry_run
+            else restores.restore(settings, taken, ledger_from=ledger_from)
+        )
+        outcome: dict[str, Any] = {}
+        with Display() as display:
+            async with contextlib.aclosing(reports):
+                async for report in reports:
+                    match report:
+                        case Progress():
+                            display.show(report)
+                        case Remark():
+                            terminal.remark(report.text)
+                        case Outcome():
+                            outcome = report.value
+                        case Row():
+                            pass
+        return outcome
+
+    return uvloop.run(run())
+
+
+def _size(count: float) -> str:
+    for unit in _UNITS[:-1]:
+        if count < 1000:  # noqa: PLR2004
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} {_UNITS[-1]}"

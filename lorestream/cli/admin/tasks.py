@@ -1,0 +1,48 @@
+"""Every task of care, on the parts of a process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from lorestream.admin import Tasks, tasks
+from lorestream.admin.cache import clearing
+from lorestream.admin.dead_letters import DeadLetters
+from lorestream.admin.exports import Exports
+from lorestream.admin.imports import Imports
+from lorestream.identity import Pseudonyms
+from lorestream.settings import Settings
+from lorestream.wiring import Runtime, WorkerParts, open_worker, openers
+from lorestream.wiring.snapshots import snapshots_over
+from stream_workers.rebuild.alias_swap import Alias
+from stream_workers.rebuild.replay import Replay
+
+
+def tasks_over(parts: WorkerParts) -> Tasks:
+    """The tasks that these parts can do."""
+    log, ledger, clock = parts.log, parts.ledger, parts.clock
+    exports = Exports(lambda: parts.store, ledger, clock, _pseudonyms(parts))
+    imports = Imports(log, ledger, lambda: parts.store, parts.watermarks, lambda: parts.group, clock)
+    return tasks(
+        *DeadLetters(log, ledger, lambda: parts.store).tasks(),
+        *exports.tasks(),
+        *imports.tasks(),
+        snapshots_over(parts).task(),
+        Replay(parts).task(),
+        *Alias(parts).tasks(),
+        clearing(parts.cache),
+    )
+
+
+def _pseudonyms(parts: WorkerParts) -> Pseudonyms | None:
+    """None in a process that has no keys for player names and needs none for most of its tasks."""
+    if isinstance(parts, Runtime):
+        return parts.pseudonyms
+    return openers.pseudonyms(parts.settings) if parts.settings.player_key else None
+
+
+@contextlib.asynccontextmanager
+async def open_tasks(settings: Settings) -> AsyncGenerator[Tasks]:
+    """The tasks in this process, for the distributed shape."""
+    async with open_worker(settings) as parts:
+        yield tasks_over(parts)

@@ -1,0 +1,1 @@
+"""`lorestream doctor`: checks, each with a verdict, its evidence and the fix."""

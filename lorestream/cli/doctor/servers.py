@@ -1,0 +1,125 @@
+"""What `lorestream doctor` looks at on the servers of the distributed shape."""
+
+# ruff: noqa: PLC0415 (help must be instant)
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+
+from lorestream.cli.doctor.checks import Check, Verdict
+from lorestream.errors import LorestreamError, Misconfigured, Unavailable
+from lorestream.settings import Settings
+from lorestream.settings.backends import KafkaLog, QdrantStore, RedisCache
+
+WITHIN_S = 5.0
+
+
+def checks(settings: Settings) -> Sequence[Check]:
+    """One check for each server that the settings name."""
+    return asyncio.run(_checks(settings))
+
+
+async def _checks(settings: Settings) -> list[Check]:
+    found: list[Check] = []
+    if isinstance(log := settings.log, KafkaLog):
+        found.append(
+            await _within("kafka", lambda: _kafka(log), "start the broker, or set LORESTREAM_LOG__BOOTSTRAP")
+        )
+        found.append(_player_key(settings))
+    if isinstance(store := settings.store, QdrantStore):
+        found.append(
+            await _within("qdrant", lambda: _qdrant(store), "start Qdrant, or set LORESTREAM_STORE__URL")
+        )
+    if isinstance(cache := settings.cache, RedisCache):
+        found.append(
+            await _within("redis", lambda: _redis(cache), "start Redis, or set LORESTREAM_CACHE__URL")
+        )
+    return found
+
+
+async def _within(name: str, look: Callable[[], Awaitable[Check]], mend: str) -> Check:
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            return await look()
+    except TimeoutError:
+        return Check(name, Verdict.FAILED, f"no answer within {WITHIN_S:.0f} s", mend)
+    except Unavailable as error:
+        return Check(name, Verdict.FAILED, error.message, mend)
+    except (LorestreamError, Misconfigured) as error:
+        return Check(name, Verdict.FAILED, str(error), "do what it says")
+
+
+async def _kafka(chosen: KafkaLog) -> Check:
+    from lorestream.adapters.kafka.topics import partitions_of
+    from lorestream.wiring.openers import kafka_connection
+
+    names = (chosen.topic, chosen.erasures_topic, chosen.dlq_topic)
+    there = await partitions_of(kafka_connection(chosen))
+    missing = [name for name in names if name not in there]
+    evidence = f"{chosen.bootstrap} answers; {chosen.topic} has {there.get(chosen.topic, 0)} partitions"
+    if missing:
+        return Check(
+            "kafka",
+            Verdict.WARNING,
+            f"{chosen.bootstrap} answers; {', '.join(missing)} not made yet",
+            "the first gateway, worker or query service makes them",
+        )
+    return Check("kafka", Verdict.OK, evidence)
+
+
+async def _redis(chosen: RedisCache) -> Check:
+    from lorestream.adapters.redis.client import RedisClient
+
+    async with RedisClient.open(chosen.url.get_secret_value(), prefix=chosen.prefix) as redis:
+        await redis.tell("PING")
+        try:
+            found = {
+                name: (await redis.tell("CONFIG", "GET", name))[1].decode()
+                for name in ("save", "appendonly", "maxmemory-policy", "maxmemory")
+            }
+        except Unavailable:  # CONFIG is often taken away from clients
+            return Check("redis", Verdict.WARNING, "answers, but does not tell its configuration", _REDIS)
+    evidence = ", ".join(f"{name} {value or '-'}" for name, value in found.items())
+    if found["save"] or found["appendonly"] == "yes":
+        return Check(
+            "redis",
+            Verdict.FAILED,
+            f"{evidence}: after a restart old answers would come back as if they were new",
+            "redis-cli CONFIG SET save '' and CONFIG SET appendonly no, and in its configuration file",
+        )
+    if found["maxmemory-policy"] != "allkeys-lru" or found["maxmemory"] == "0":
+        return Check("redis", Verdict.WARNING, evidence, _REDIS)
+    return Check("redis", Verdict.OK, evidence)
+
+
+_REDIS = "it should have: save '', appendonly no, a maxmemory, maxmemory-policy allkeys-lru"
+
+
+async def _qdrant(chosen: QdrantStore) -> Check:
+    from lorestream.wiring.openers import searched_collections
+
+    async with contextlib.AsyncExitStack() as stack:
+        searched = await (await searched_collections(chosen, stack))()
+    if not searched:
+        return Check(
+            "qdrant",
+            Verdict.WARNING,
+            f"{chosen.url} answers; {chosen.collection} is not made yet",
+            "the first worker or query service makes it",
+        )
+    return Check(
+        "qdrant", Verdict.OK, f"{chosen.url} answers; {chosen.collection} stands for {searched[0][0]}"
+    )
+
+
+def _player_key(settings: Settings) -> Check:
+    if settings.player_key is None:
+        return Check(
+            "player key",
+            Verdict.FAILED,
+            "none: gateways and query services will not start",
+            "LORESTREAM_PLAYER_KEY=k1:$(openssl rand -hex 32), the same for all, or LORESTREAM_PLAYER_KEY_FILE",
+        )
+    return Check("player key", Verdict.OK, "given")

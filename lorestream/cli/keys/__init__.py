@@ -1,0 +1,1 @@
+"""`lorestream keys`: the API key file."""

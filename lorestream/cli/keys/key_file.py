@@ -1,0 +1,150 @@
+"""What `lorestream keys` does. A secret is printed once, when its key is made, and stands nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import typer
+
+from lorestream.access import key_file
+from lorestream.access.key_file import ApiKey, NewKey
+from lorestream.access.principals import Grant
+from lorestream.cli import terminal
+from lorestream.settings import load_settings
+
+
+def create(
+    file: Path | None,
+    *,
+    tenant: str,
+    scopes: Sequence[Grant],
+    label: str | None,
+    expires_days: int | None,
+    as_json: bool,
+) -> None:
+    """Add a key and print it."""
+    path = _path(file)
+    found = path.exists()
+    made = key_file.create(
+        path,
+        tenant=tenant,
+        scopes=scopes,
+        label=label,
+        life=_life(expires_days),
+    )
+    if not found:
+        terminal.remark(f"made {path}: set LORESTREAM_API_KEYS_FILE={path.absolute()} where Lorestream runs")
+    _hand_over(made, as_json=as_json)
+
+
+def rotate(
+    file: Path | None,
+    key_id: str,
+    *,
+    expires_days: int | None,
+    revoke_old: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Add a key like another one and print it."""
+    path = _path(file)
+    if revoke_old:
+        old = _told(key_file.find(path, key_id))
+        terminal.confirm(f"Revoke the key {old} at once? Whoever still sends it gets 401.", yes=yes)
+    made = key_file.rotate(path, key_id, life=_life(expires_days), revoke_old=revoke_old)
+    if revoke_old:
+        terminal.remark(f"{key_id} is revoked")
+    else:
+        terminal.remark(
+            f"{key_id} is valid too; once nobody sends it any more: lorestream keys revoke {key_id} --yes"
+        )
+    _hand_over(made, as_json=as_json)
+
+
+def revoke(file: Path | None, key_id: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Close a key for good."""
+    path = _path(file)
+    key = key_file.find(path, key_id)
+    was_revoked = key.revoked is not None
+    if not was_revoked and not dry_run:
+        terminal.confirm(f"Revoke the key {_told(key)}? Whoever still sends it gets 401.", yes=yes)
+        key = key_file.revoke(path, key_id)
+    if as_json:
+        terminal.emit({"dry_run": dry_run, **_shown(key)})
+    elif was_revoked:
+        terminal.say(f"{key_id} was revoked already")
+    elif dry_run:
+        terminal.say(f"would revoke {_told(key)}; nothing was changed")
+    else:
+        terminal.say(f"revoked {_told(key)}; running services follow within a second or two")
+
+
+def show(file: Path | None, *, as_json: bool) -> None:
+    """Print the keys, never a secret or a hash."""
+    path = _path(file)
+    _, found = key_file.read(path)
+    if as_json:
+        terminal.emit({"file": str(path), "keys": [_shown(key) for key in found]})
+        return
+    rows = [
+        (
+            key.id,
+            key.state(datetime.now(UTC)),
+            key.tenant,
+            " ".join(key.scopes),
+            _day(key.created),
+            _day(key.expires),
+            key.label or "-",
+        )
+        for key in found
+    ]
+    if rows:
+        names = ("id", "state", "tenant", "scopes", "created", "expires", "label")
+        terminal.table(dict.fromkeys(names, ""), rows)
+    terminal.remark(f"{len(rows)} key{'' if len(rows) == 1 else 's'} in {path}")
+
+
+def _path(file: Path | None) -> Path:
+    chosen = file or load_settings().api_keys_file
+    if chosen is None:
+        raise typer.BadParameter("name the key file: --file, or LORESTREAM_API_KEYS_FILE")
+    return chosen
+
+
+def _life(days: int | None) -> timedelta | None:
+    return None if days is None else timedelta(days=days)
+
+
+def _hand_over(made: NewKey, *, as_json: bool) -> None:
+    if as_json:
+        terminal.emit({"key": made.credential, **_shown(made.key)})
+        return
+    terminal.say(made.credential)
+    terminal.remark(
+        "keep it now: nothing shows it again. It is sent as LORESTREAM_API_KEY, or lorestream.api_key"
+    )
+
+
+def _shown(key: ApiKey) -> dict[str, object]:
+    """Everything but the hash: it helps nobody, and looks like a secret."""
+    return {
+        "id": key.id,
+        "state": key.state(datetime.now(UTC)),
+        "tenant": key.tenant,
+        "scopes": list(key.scopes),
+        "label": key.label,
+        "created": key.created,
+        "expires": key.expires,
+        "revoked": key.revoked,
+    }
+
+
+def _told(key: ApiKey) -> str:
+    label = "" if key.label is None else f" ({key.label})"
+    return f"{key.id}{label} of tenant {key.tenant}"
+
+
+def _day(moment: datetime | None) -> str:
+    return "-" if moment is None else moment.astimezone(UTC).date().isoformat()

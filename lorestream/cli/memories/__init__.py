@@ -1,0 +1,1 @@
+"""Verbs on memories: put, search, recent, agents, tail, erase, demo."""

@@ -1,0 +1,129 @@
+"""`lorestream demo`: a village is played into a running lorestream, then its people are asked."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from rich.table import Table
+from rich.text import Text
+
+from lorestream.cli import terminal
+from lorestream.cli.memories import calls
+from lorestream.client import DEFAULT_URL
+from lorestream.errors import Unavailable
+from lorestream.telemetry import printable
+from producers.demo import village
+
+if TYPE_CHECKING:
+    from lorestream.client import Event, FoundMemory, MemoryClient
+
+SERVER = "village"
+BATCH = 50
+INDEXED_WITHIN_S = 60.0
+SHOWN = 3
+
+_MARKS = {True: Text("found", "green"), False: Text("missed", "red"), None: Text("-", "dim")}
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What became of the events, and how long it took until all could be found."""
+
+    events: int
+    accepted: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A question and the memories that came back; `took_ms` is the whole round trip.
+
+    `found`: whether one of them is the answer; None for a question that has none.
+    """
+
+    kind: str
+    agent_id: str
+    query: str
+    where: Mapping[str, Any]
+    memories: Sequence[FoundMemory]
+    found: bool | None
+    took_ms: float
+    server_ms: float
+
+
+def play(url: str, query_url: str | None, *, seed: int, questions: int, as_json: bool) -> None:
+    """Play, ask, print. Raises Unreachable where no lorestream runs, Unavailable when it falls too far behind."""
+    with calls.connect(url, query_url) as memories:
+        played, ids = _play(memories, [cast("Event", event) for event in village.events(seed)])
+        answers = [_ask(memories, question, ids) for question in village.questions(seed)[:questions]]
+    if as_json:
+        terminal.emit({"seed": seed, "played": played, "answers": answers})
+        return
+    terminal.show(_table(answers))
+    found = [answer.found for answer in answers if answer.found is not None]
+    terminal.say(
+        f"{played.accepted:,} of {played.events:,} events became memories in {played.seconds:.1f} s, each durable"
+        f" before it was answered. {sum(found)} of {len(found)} answers are among the best {SHOWN}."
+    )
+    if answers:
+        own = "" if url == DEFAULT_URL else f" --url {url}"
+        terminal.say(f'Ask on: lorestream search {answers[0].agent_id} "{answers[0].query}"{own}')
+
+
+def _play(memories: MemoryClient, events: Sequence[Event]) -> tuple[Played, dict[str, str]]:
+    """Also returns which memory each event became."""
+    started, ids = time.perf_counter(), dict[str, str]()
+    with terminal.progress() as bar:
+        task = bar.add_task("a day in the village", total=len(events))
+        for start in range(0, len(events), BATCH):
+            batch = events[start : start + BATCH]
+            receipt = memories.add_batch(batch, server=SERVER, wait_s=INDEXED_WITHIN_S)
+            if not receipt.indexed:
+                raise Unavailable(
+                    f"its memories were not findable within {INDEXED_WITHIN_S:.0f} s: see `lorestream doctor`"
+                )
+            ids |= {
+                event["id"]: memory_id
+                for event, memory_id in zip(batch, receipt.ids, strict=True)
+                if "id" in event and memory_id is not None
+            }
+            bar.advance(task, len(batch))
+    return Played(len(events), len(ids), time.perf_counter() - started), ids
+
+
+def _ask(memories: MemoryClient, question: village.Question, ids: Mapping[str, str]) -> Answer:
+    started = time.perf_counter()
+    answer = memories.search(question.agent_id, question.query, SHOWN, **question.where)
+    took_ms = (time.perf_counter() - started) * 1000
+    gold = {ids.get(event_id) for event_id in question.gold}
+    found = any(memory.id in gold for memory in answer.memories) if question.gold else None
+    return Answer(
+        question.kind.value,
+        question.agent_id,
+        question.query,
+        question.where,
+        answer.memories,
+        found,
+        took_ms,
+        answer.took_ms,
+    )
+
+
+def _table(answers: Sequence[Answer]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    table.add_column("asked", overflow="fold", ratio=2)
+    table.add_column("remembered", overflow="fold", ratio=3)
+    table.add_column("", no_wrap=True)
+    table.add_column("ms", justify="right", no_wrap=True)
+    for answer in answers:
+        asked = Text.assemble((answer.agent_id, "bold"), (f"  {answer.kind}", "dim"), "\n", answer.query)
+        if answer.where:
+            asked.append(f"\n{json.dumps(answer.where)}", "dim")
+        best = [Text.assemble((f"{m.score or 0:.2f}  ", "cyan"), printable(m.text)) for m in answer.memories]
+        remembered = Text("\n").join(best) if best else Text("nothing", "dim")
+        table.add_row(asked, remembered, _MARKS[answer.found], f"{answer.took_ms:.1f}")
+    return table

@@ -1,0 +1,1 @@
+"""Verbs that serve: up, gateway, worker, query."""

@@ -1,0 +1,125 @@
+"""The services of the distributed shape, one a process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Awaitable, Callable
+
+from lorestream.admin.snapshots import Schedule
+from lorestream.errors import Unavailable
+from lorestream.grpc.server import Handlers
+from lorestream.grpc.server import serving as grpc_serving
+from lorestream.http import server
+from lorestream.http.application import Check, application
+from lorestream.http.other_service import READS, WRITES
+from lorestream.settings import Settings
+from lorestream.wiring import GatewayParts, QueryParts, open_gateway, open_query
+from lorestream.wiring.snapshots import snapshots_over
+from producers import gateway as writes
+from producers.gateway import Gateway
+from producers.rpc import Writes
+from query_service import rest as reads
+from query_service.recall import Reading
+from query_service.rpc import Reads
+
+_NO_MEMORY = str(uuid.UUID(int=0))
+
+
+async def run_gateway(settings: Settings, host: str, listener: socket.socket, grpc_port: int) -> None:
+    """Take writes until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
+    async with contextlib.AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(open_gateway(settings))
+        gateway = Gateway.over(parts)
+        app = application(
+            "gateway",
+            writes.operations(gateway, parts.limits),
+            metrics=parts.metrics,
+            checks=[Check("log", lambda: _problem(parts.log.end))],
+            access=parts.access,
+            elsewhere=READS,
+        )
+        rpc = Writes(gateway, parts.limits)
+        handlers = Handlers(put=rpc.put, delete=rpc.delete, elsewhere="the query service")
+        bound = await stack.enter_async_context(grpc_serving(handlers, host, grpc_port, access=parts.access))
+        await server.run(app, listener, started=lambda: _say("gateway", parts, listener, bound))
+
+
+async def run_query(settings: Settings, host: str, listener: socket.socket, grpc_port: int) -> None:
+    """Answer reads until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
+    async with contextlib.AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(open_query(settings))
+        recall = Reading(parts)
+
+        async def look() -> object:
+            return await parts.store.get("default", "", _NO_MEMORY, now=parts.clock.now())
+
+        app = application(
+            "query",
+            reads.operations(recall, parts.limits),
+            metrics=parts.metrics,
+            checks=[Check("store", lambda: _problem(look))],
+            access=parts.access,
+            elsewhere=WRITES,
+        )
+        handlers = Handlers(get=Reads(recall, parts.limits).get, elsewhere="the gateway")
+        bound = await stack.enter_async_context(grpc_serving(handlers, host, grpc_port, access=parts.access))
+        await server.run(app, listener, started=lambda: _say("query service", parts, listener, bound))
+
+
+async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool) -> None:
+    """Feed the store until SIGINT or SIGTERM, or, with `burst`, until the log is drained."""
+    from stream_workers.faust_app import Indexing, Shell  # noqa: PLC0415 (a second that the others' starts save)
+
+    shell, indexing = Shell("lorestream"), Indexing(settings=settings, burst=burst)
+    await shell.start()
+    try:
+        await shell.add_runtime_dependency(indexing)
+
+        async def problem() -> str | None:
+            return indexing.worker.indexer.problem
+
+        app = application("worker", [], metrics=indexing.parts.metrics, checks=[Check("indexer", problem)])
+        address, port = server.address(listener)
+        snapshots = Schedule(snapshots_over(indexing.parts), lambda: 0 in indexing.worker.indexer.partitions)
+
+        def stop() -> None:
+            snapshots.stop()
+            indexing.worker.stop()
+
+        await server.run(
+            app,
+            listener,
+            work=[indexing.ended(), *snapshots.work()],
+            stop=stop,
+            started=lambda: _line(
+                f"Lorestream worker {os.getpid()}, metrics at http://{address}:{port}/metrics"
+            ),
+        )
+    finally:
+        await shell.stop()
+
+
+async def _problem(call: Callable[[], Awaitable[object]]) -> str | None:
+    try:
+        await call()
+    except Unavailable as error:
+        return error.message
+    return None
+
+
+def _say(service: str, parts: GatewayParts | QueryParts, listener: socket.socket, grpc_port: int) -> None:
+    address, port = server.address(listener)
+    keys = "callers need a key" if parts.access.needs_keys else "no keys"
+    _line(
+        f"Lorestream {service} {os.getpid()} at http://{address}:{port} and gRPC {address}:{grpc_port}, {keys};"
+        f" docs at http://{address}:{port}/docs"
+    )
+
+
+def _line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,130 @@
+"""The embedded shape: gateway, worker and query service over one runtime, behind one port each for HTTP and gRPC."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp
+
+from lorestream.admin.snapshots import Schedule
+from lorestream.cli.admin.tasks import tasks_over
+from lorestream.grpc.server import Handlers
+from lorestream.grpc.server import serving as grpc_serving
+from lorestream.http import admin_routes, server
+from lorestream.http.application import Check, application
+from lorestream.http.status_page import Fact, home
+from lorestream.memories import PageQuery, Scope
+from lorestream.settings import Settings
+from lorestream.wiring import Runtime, open_runtime
+from lorestream.wiring.snapshots import snapshots_over
+from producers import gateway as writes
+from producers.gateway import Gateway
+from producers.rpc import Writes
+from producers.tail import Tail
+from query_service import rest as reads
+from query_service.recall import Reading
+from query_service.rpc import Reads
+from stream_workers.indexing.indexer import Indexer
+from stream_workers.rebuild.compaction import Compaction
+from stream_workers.worker import Worker
+
+DEFAULT_PORT = 8080
+
+
+async def run(settings: Settings, host: str, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
+    async with contextlib.AsyncExitStack() as stack:
+        runtime = await stack.enter_async_context(open_runtime(settings))
+        tail = Tail()
+        gateway, recall = Gateway.over(runtime), Reading(runtime)
+        worker, compaction = Worker(runtime, on_indexed=tail.publish), Compaction(runtime)
+        app = _application(runtime, gateway, recall, worker, tail)
+        rpc = Writes(gateway, runtime.limits)
+        handlers = Handlers(put=rpc.put, get=Reads(recall, runtime.limits).get, delete=rpc.delete)
+        grpc_port = await stack.enter_async_context(
+            grpc_serving(handlers, host, settings.grpc_port, access=runtime.access)
+        )
+        snapshots = Schedule(snapshots_over(runtime))
+
+        def stop() -> None:
+            tail.close()
+            snapshots.stop()
+            worker.stop()
+            compaction.stop()
+
+        await server.run(
+            app,
+            listener,
+            work=[worker.run(), compaction.run(), *snapshots.work()],
+            stop=stop,
+            started=lambda: _banner(settings, listener, grpc_port),
+        )
+
+
+def _application(runtime: Runtime, gateway: Gateway, recall: Reading, worker: Worker, tail: Tail) -> ASGIApp:
+    async def indexer_problem() -> str | None:
+        return worker.indexer.problem
+
+    async def facts() -> Sequence[Fact]:
+        return await _facts(runtime, worker.indexer)
+
+    return application(
+        "lorestream",
+        [
+            *writes.operations(gateway, runtime.limits),
+            *reads.operations(recall, runtime.limits),
+            *tail.operations(),
+            *admin_routes.operations(tasks_over(runtime)),
+        ],
+        metrics=runtime.metrics,
+        checks=[Check("indexer", indexer_problem)],
+        pages=[home("Lorestream", facts, needs_keys=runtime.access.needs_keys)],
+        access=runtime.access,
+    )
+
+
+async def _facts(runtime: Runtime, indexer: Indexer) -> list[Fact]:
+    settings = runtime.settings
+    ends, committed = await runtime.log.end(), await runtime.log.committed(runtime.group)
+    behind = sum(end - committed.get(partition, 0) for partition, end in ends.items())
+    return [
+        Fact("State", indexer.problem or "ready", well=indexer.problem is None),
+        # The page is open: with keys, what tenants have is not for everybody.
+        *([] if runtime.access.needs_keys else [await _memories(runtime)]),
+        Fact("Log", f"{settings.log.kind}, {sum(ends.values()):,} records, {behind:,} not yet committed"),
+        Fact("Store", settings.store.kind),
+        Fact("Cache", settings.cache.kind),
+        Fact("Embedder", f"{runtime.embedder.model_id}, {runtime.embedder.dim} dimensions"),
+        Fact("Data", str(settings.data_dir.resolve())),
+    ]
+
+
+async def _memories(runtime: Runtime) -> Fact:
+    everyone, now = Scope("default"), runtime.clock.now()
+    memories = await runtime.store.count(PageQuery(everyone, limit=1, now=now))
+    agents = len(await runtime.store.agents(everyone, limit=1000, now=now))
+    return Fact("Memories", f"{memories:,} of {agents:,} agents" + (" and more" if agents == 1000 else ""))  # noqa: PLR2004
+
+
+def _banner(settings: Settings, listener: socket.socket, grpc_port: int) -> None:
+    address, port = server.address(listener)
+    url = f"http://{address}:{port}"
+    flag = "" if port == DEFAULT_PORT else f" --url {url}"
+    lines = [
+        f"Lorestream is up at {url}  (process {os.getpid()}, Ctrl-C stops it)",
+        f"  page      {url}/",
+        f"  docs      {url}/docs",
+        f"  metrics   {url}/metrics",
+        f"  gRPC      {address}:{grpc_port}",
+        f"  data      {settings.data_dir.resolve()}",
+        "Next:",
+        f"  lorestream demo{flag}",
+        f'  lorestream put npc:woodcutter-1 "pine trees stand north of the lake"{flag}',
+        f'  lorestream search npc:woodcutter-1 "where are trees"{flag}',
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""Verbs that set up: model prepare, mod install, config show."""

@@ -1,0 +1,38 @@
+"""`lorestream model prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lorestream.adapters.embedders import model_files, model_preparation
+from lorestream.cli import terminal
+from lorestream.errors import ModelMissing
+from lorestream.settings import load_settings
+
+
+def prepare(model: str | None, data_dir: Path | None, *, as_json: bool) -> bool:
+    """Make the model ready; False when something has to be installed first, which was said."""
+    settings = load_settings(data_dir=data_dir)
+    if model is None and settings.embedder.kind == "hash":
+        terminal.remark("the hash embedder needs no model")
+        return True
+    name = model or settings.embedder.model
+    try:
+        files = model_preparation.prepare(name, settings.data_dir, report=terminal.remark)
+    except ModelMissing as missing:
+        terminal.remark(f"lorestream: {missing}")
+        return False
+    if as_json:
+        terminal.emit(_described(files))
+    else:
+        terminal.say(f"{files.manifest.name}, {files.manifest.dim} dimensions, in {files.directory}")
+    return True
+
+
+def _described(files: model_files.ModelFiles) -> dict[str, object]:
+    return {
+        "model": files.manifest.name,
+        "model_id": files.model_id,
+        "dim": files.manifest.dim,
+        "directory": str(files.directory),
+    }

@@ -1,0 +1,104 @@
+"""`lorestream config show`: every setting and where its value comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+from pydantic import SecretStr
+from pydantic_settings import DotEnvSettingsSource
+
+from lorestream.cli import options, terminal
+from lorestream.settings import ALIASES, Settings, load_settings
+
+_CLIENT = {"LORESTREAM_URL": options.LOCAL, "LORESTREAM_QUERY_URL": None, "LORESTREAM_API_KEY": None}
+_SECRETS = {"LORESTREAM_API_KEY"}
+HIDDEN = "(hidden)"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting in force. `origin`: default, environment NAME, alias NAME, or .env."""
+
+    name: str
+    value: str | float | bool | None
+    origin: str
+
+
+def show(*, as_json: bool) -> None:
+    """Print the settings in force."""
+    found = [*effective(os.environ), *_client(os.environ)]
+    if as_json:
+        terminal.emit({"settings": found})
+        return
+    rows = [(s.name, "-" if s.value is None else str(s.value), s.origin) for s in found]
+    terminal.table({"setting": "", "value": "", "from": ""}, rows)
+
+
+def effective(environ: Mapping[str, str]) -> list[Setting]:
+    """The settings of this process. Raises Misconfigured when one is wrong."""
+    loaded = load_settings()
+    from_file = {name.upper(): text or "" for name, text in DotEnvSettingsSource(Settings).env_vars.items()}
+    given = {name.upper(): text for name, text in environ.items()}
+    return [
+        Setting(_name(path), _plain(value), _origin(path, given, from_file))
+        for path, value in _leaves(loaded.model_dump(), ())
+    ]
+
+
+def _leaves(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, part in value.items():
+        if isinstance(part, Mapping):
+            yield from _leaves(cast("Mapping[str, Any]", part), (*path, name))
+        else:
+            yield (*path, name), part
+
+
+def _origin(path: tuple[str, ...], given: Mapping[str, str], from_file: Mapping[str, str]) -> str:
+    if (name := _holder(path, given)) is not None:
+        return f"environment {name}"
+    for alias, target in ALIASES.items():
+        if target == path and alias in given:
+            return f"alias {alias}"
+    if (name := f"{_name(path)}_FILE") in given:
+        return f"environment {name}"
+    return ".env" if _holder(path, from_file) is not None else "default"
+
+
+def _holder(path: tuple[str, ...], given: Mapping[str, str]) -> str | None:
+    """The variable that sets it: its own, or that of a part as one JSON object."""
+    if _name(path) in given:
+        return _name(path)
+    for length in range(len(path) - 1, 0, -1):
+        try:
+            part: Any = msgspec.json.decode(given.get(_name(path[:length]), "null"))
+        except msgspec.DecodeError:
+            continue
+        for key in path[length:]:
+            part = cast("Mapping[str, Any]", part).get(key) if isinstance(part, Mapping) else None
+        if part is not None:
+            return _name(path[:length])
+    return None
+
+
+def _client(environ: Mapping[str, str]) -> Iterator[Setting]:
+    for name, default in _CLIENT.items():
+        if name in environ:
+            yield Setting(name, HIDDEN if name in _SECRETS else environ[name], f"environment {name}")
+        elif name in _SECRETS and f"{name}_FILE" in environ:
+            yield Setting(name, HIDDEN, f"environment {name}_FILE")
+        else:
+            yield Setting(name, default, "default")
+
+
+def _name(path: tuple[str, ...]) -> str:
+    return "LORESTREAM_" + "__".join(path).upper()
+
+
+def _plain(value: object) -> str | float | bool | None:
+    if isinstance(value, SecretStr):
+        return HIDDEN
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

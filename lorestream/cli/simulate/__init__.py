@@ -1,0 +1,1 @@
+"""`lorestream simulate`: the load of many game servers."""

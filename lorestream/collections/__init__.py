@@ -1,0 +1,1 @@
+"""The collections of a store: which there are, which is searched, how far each has been fed."""

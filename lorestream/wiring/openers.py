@@ -1,0 +1,325 @@
+"""One opener a port: from the settings of a backend to its adapter."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorestream.errors import InvalidEvent, Misconfigured
+from lorestream.identity import Pseudonyms
+from lorestream.settings import DAY_S, Settings
+from lorestream.settings.backends import EmbeddedLog, EmbedderSettings, KafkaLog, QdrantStore, RedisCache
+from lorestream.wiring import data_directory
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from lorestream.access.principals import Access
+    from lorestream.access.rate_limits import Limits
+    from lorestream.adapters.kafka.connection import KafkaConnection
+    from lorestream.adapters.redis.client import RedisClient
+    from lorestream.collections.catalogue import Catalogue
+    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, Watermarks
+    from lorestream.telemetry import Metrics
+
+INDEXER = "indexer"
+"""The group that feeds the embedded store."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """A log with what belongs to it."""
+
+    events: EventLog
+    ledger: ErasureLedger
+    trim: Callable[[], Awaitable[int]] | None
+    last_accepted_at: float = 0.0
+    life: str = ""
+    """Another one, and offsets begin anew: what was noted of the old ones means nothing."""
+
+
+async def open_embedder(
+    chosen: EmbedderSettings, directory: Path, metrics: Metrics, stack: contextlib.AsyncExitStack
+) -> Embedder:
+    """The model, loaded."""
+
+    def count(source: str, texts: int) -> None:
+        metrics.embed_texts.labels(source).inc(texts)
+
+    match chosen.kind:
+        case "auto" | "openvino":
+            from lorestream.adapters.embedders import model_files  # noqa: PLC0415
+            from lorestream.adapters.embedders.openvino import OpenVinoEmbedder  # noqa: PLC0415
+
+            model = model_files.find(chosen.model, directory)
+            embedder = OpenVinoEmbedder.open(
+                model.directory, threads=chosen.threads, device=chosen.device or "CPU", on_texts=count
+            )
+            return await stack.enter_async_context(embedder)
+        case "torch":
+            from lorestream.adapters.embedders.torch import TorchEmbedder  # noqa: PLC0415
+
+            torch = TorchEmbedder.open(
+                chosen.model, device=chosen.device, threads=chosen.threads, on_texts=count
+            )
+            return await stack.enter_async_context(torch)
+        case "http":
+            from lorestream.adapters.embedders.http import HttpEmbedder  # noqa: PLC0415
+
+            if chosen.url is None:
+                raise Misconfigured("LORESTREAM_EMBEDDER__URL: where is the server of /v1/embeddings?")
+            remote = HttpEmbedder.open(
+                url=chosen.url,
+                model=chosen.model,
+                api_key=_secret(chosen.api_key),
+                dim=chosen.dim,
+                on_texts=count,
+            )
+            return await stack.enter_async_context(remote)
+        case "hash":
+            from lorestream.adapters.embedders.hash import HashEmbedder  # noqa: PLC0415
+
+            return await stack.enter_async_context(HashEmbedder(chosen.dim or 384, on_texts=count))
+
+
+async def open_log(
+    settings: Settings, state: Path, clock: Clock, stack: contextlib.AsyncExitStack
+) -> OpenLog:
+    """The log and the ledger of erasures."""
+    match settings.log:
+        case EmbeddedLog() as embedded:
+            return await _open_embedded_log(embedded, state, clock, stack)
+        case KafkaLog() as kafka:
+            return await _open_kafka_log(kafka, clock, stack)
+
+
+async def _open_embedded_log(
+    chosen: EmbeddedLog, state: Path, clock: Clock, stack: contextlib.AsyncExitStack
+) -> OpenLog:
+    from lorestream import events  # noqa: PLC0415
+    from lorestream.adapters.sqlite.database import Database  # noqa: PLC0415
+    from lorestream.adapters.sqlite.erasure_ledger import SqliteErasureLedger  # noqa: PLC0415
+    from lorestream.adapters.sqlite.log import SqliteLog  # noqa: PLC0415
+
+    database = await stack.enter_async_context(Database.open(state / "log.sqlite3"))
+    ledger = await SqliteErasureLedger.open(database, clock=clock)
+    log = await stack.enter_async_context(
+        SqliteLog.open(
+            database, retention_s=chosen.retention_days * DAY_S, max_bytes=chosen.max_bytes, clock=clock
+        )
+    )
+    last = await log.last()
+    floor = 0.0
+    if last is not None:
+        # What was imported was accepted long before, and what was tried again may be unreadable.
+        floor = last.appended_at
+        with contextlib.suppress(InvalidEvent):
+            floor = max(floor, events.decode(last).accepted_at)
+
+    async def trim() -> int:
+        return await log.trim() + await ledger.trim()
+
+    return OpenLog(log, ledger, trim, floor)
+
+
+def kafka_connection(chosen: KafkaLog) -> KafkaConnection:
+    """How to reach the brokers."""
+    from lorestream.adapters.kafka.connection import KafkaConnection  # noqa: PLC0415
+
+    return KafkaConnection(
+        bootstrap=chosen.bootstrap,
+        security_protocol=chosen.security_protocol,
+        sasl_mechanism=chosen.sasl_mechanism,
+        sasl_username=chosen.sasl_username,
+        sasl_password=_secret(chosen.sasl_password),
+        ssl_cafile=chosen.ssl_cafile,
+        ssl_certfile=chosen.ssl_certfile,
+        ssl_keyfile=chosen.ssl_keyfile,
+    )
+
+
+async def _open_kafka_log(chosen: KafkaLog, clock: Clock, stack: contextlib.AsyncExitStack) -> OpenLog:
+    from lorestream.adapters.kafka.consumer import Membership  # noqa: PLC0415
+    from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger  # noqa: PLC0415
+    from lorestream.adapters.kafka.log import KafkaLog as Log  # noqa: PLC0415
+    from lorestream.adapters.kafka.topics import cluster_id  # noqa: PLC0415
+
+    connection = kafka_connection(chosen)
+    log = await stack.enter_async_context(
+        Log.open(
+            connection,
+            topic=chosen.topic,
+            dlq_topic=chosen.dlq_topic,
+            retention_s=chosen.retention_days * DAY_S,
+            clock=clock,
+            partitions=chosen.partitions,
+            replication=chosen.replication,
+            membership=Membership(session_timeout_s=chosen.session_timeout_s, static_member=chosen.member),
+        )
+    )
+    ledger = await stack.enter_async_context(
+        KafkaErasureLedger.open(connection, topic=chosen.erasures_topic, replication=chosen.replication)
+    )
+    life = f"{await cluster_id(connection)}/{chosen.topic}"
+    return OpenLog(log, ledger, trim=None, life=life)
+
+
+async def open_catalogue(settings: Settings, state: Path, stack: contextlib.AsyncExitStack) -> Catalogue:
+    """The collections of the store."""
+    chosen = settings.store
+    if isinstance(chosen, QdrantStore):
+        from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415
+        from lorestream.adapters.qdrant.server.collection import Shape  # noqa: PLC0415
+
+        shape = Shape(
+            chosen.shards,
+            chosen.replication,
+            chosen.write_consistency,
+            chosen.on_disk_payload,
+            chosen.quantization == "scalar",
+        )
+        return await stack.enter_async_context(
+            ServerCatalogue.open_on(
+                chosen.url,
+                alias=chosen.collection,
+                grpc_port=chosen.grpc_port,
+                api_key=_secret(chosen.api_key),
+                timeout_s=chosen.timeout_s,
+                shape=shape,
+            )
+        )
+    from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue  # noqa: PLC0415
+
+    catalogue = EdgeCatalogue(state / "store", chosen.collection)
+    stack.push_async_callback(catalogue.close_all)
+    return catalogue
+
+
+async def searched_collections(
+    chosen: QdrantStore, stack: contextlib.AsyncExitStack
+) -> Callable[[], Awaitable[Sequence[tuple[str, str]]]]:
+    """Asks which collection stands behind the alias: its name and run, nothing while there is none.
+
+    Behind it, while the alias turns, the others that count. Asking raises Unavailable, and Misconfigured.
+    """
+    from lorestream.adapters.qdrant.server.collection import aliases, find_collection, marked  # noqa: PLC0415
+    from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415
+
+    connection = await stack.enter_async_context(
+        Connection.open(
+            chosen.url,
+            grpc_port=chosen.grpc_port,
+            api_key=_secret(chosen.api_key),
+            timeout_s=chosen.timeout_s,
+        )
+    )
+
+    async def ask() -> Sequence[tuple[str, str]]:
+        there = await aliases(connection)
+        searched = there.get(chosen.collection)
+        if searched is None:
+            return []
+        names = dict.fromkeys([searched, *marked(there, chosen.collection, "turning").values()])
+        found = [await find_collection(connection, chosen.collection, name) for name in names]
+        return [(one.name, one.about.run) for one in found]
+
+    return ask
+
+
+async def open_redis(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisClient | None:
+    """The connection that cache and watermarks share, None where no Redis is wanted."""
+    chosen = settings.cache
+    if not isinstance(chosen, RedisCache):
+        return None
+    from lorestream.adapters.redis.client import RedisClient  # noqa: PLC0415
+
+    return await stack.enter_async_context(
+        RedisClient.open(chosen.url.get_secret_value(), prefix=chosen.prefix)
+    )
+
+
+def new_cache(settings: Settings, redis: RedisClient | None) -> Cache | None:
+    """The cache of answers, None where none is wanted."""
+    chosen = settings.cache
+    if redis is not None:
+        from lorestream.adapters.redis.cache import RedisCache as Shared  # noqa: PLC0415
+
+        return Shared(redis)
+    if isinstance(chosen, RedisCache) or chosen.kind == "off":
+        return None
+    from lorestream.adapters.in_process.cache import LocalCache  # noqa: PLC0415
+
+    return LocalCache(max_entries=chosen.max_entries, max_bytes=chosen.max_bytes)
+
+
+def new_limits(settings: Settings, redis: RedisClient | None) -> Limits:
+    """How much callers may ask for: shared by all services where there is a Redis."""
+    from lorestream.access.rate_limits import Limits  # noqa: PLC0415
+
+    shared = None
+    if redis is not None:
+        from lorestream.adapters.redis.token_buckets import RedisBuckets  # noqa: PLC0415
+
+        shared = RedisBuckets(redis)
+    return Limits(**settings.limits.model_dump(), shared=shared)
+
+
+async def open_watermarks(
+    settings: Settings, log: OpenLog, group: str, redis: RedisClient | None, stack: contextlib.AsyncExitStack
+) -> Watermarks:
+    """How far that group has come: published in Redis where there is one, else as the log knows it."""
+    if not settings.distributed:
+        from lorestream.adapters.in_process.watermarks import LocalWatermarks  # noqa: PLC0415
+
+        return LocalWatermarks()
+    if redis is not None:
+        from lorestream.adapters.redis.watermarks import RedisWatermarks  # noqa: PLC0415
+
+        return await stack.enter_async_context(
+            RedisWatermarks.open(
+                redis, group=group, identity=log.life, committed=lambda: log.events.committed(group)
+            )
+        )
+    from lorestream.adapters.kafka.watermarks import KafkaWatermarks  # noqa: PLC0415
+
+    return KafkaWatermarks(log.events, group=group)
+
+
+async def open_access(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Access:
+    """Who may do what: by the keys of a file, or everybody on this machine."""
+    from lorestream.access.principals import KEYLESS  # noqa: PLC0415
+
+    if settings.api_keys_file is None:
+        return KEYLESS
+    from lorestream.access.api_keys import ApiKeys  # noqa: PLC0415
+
+    return await stack.enter_async_context(ApiKeys.open(settings.api_keys_file, clock))
+
+
+def pseudonyms(settings: Settings, directory: Path | None = None) -> Pseudonyms:
+    """The keys for player names from the settings, else the data directory's own where one is given."""
+    if settings.player_key is not None:
+        return Pseudonyms.parse(settings.player_key.get_secret_value())
+    if directory is None or settings.distributed:
+        raise Misconfigured(
+            "LORESTREAM_PLAYER_KEY: all gateways and query services need the same key for player names: set it to"
+            " k1:SECRET, such as k1:$(openssl rand -hex 32), or LORESTREAM_PLAYER_KEY_FILE to a file that holds it"
+        )
+    return Pseudonyms.parse(data_directory.own_player_key(directory))
+
+
+def group_of(log: EmbeddedLog | KafkaLog, collection: str, run: str) -> str:
+    """The consumers that feed a collection: every collection has its own, so that each can be level.
+
+    `run` is that of the replay that made it, so that a name which is used again begins anew.
+    """
+    if isinstance(log, EmbeddedLog):
+        return f"{INDEXER}.{collection}.{run}" if run else INDEXER
+    return ".".join([log.group_prefix, collection, *([run] if run else [])])
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value is not None else None

@@ -1,0 +1,1 @@
+"""The simulated load: many game servers and thousands of agents, open loop."""

@@ -1,0 +1,85 @@
+"""What feeds one collection: an indexer, and the sweeper where it is this process's turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from lorestream.memories import Memory
+from lorestream.wiring import Version, WorkerParts
+from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S
+from stream_workers.indexing.indexer import Indexer
+from stream_workers.indexing.pipeline import Pipeline
+from stream_workers.indexing.throttle import Pace
+from stream_workers.sweeper import Sweeper
+
+SHARED_COMMIT_INTERVAL_S = 0.25
+"""On a server every write is durable at once, and a commit is all that others hear of this worker's progress."""
+
+_SWEEPERS_PARTITION = 0
+"""Of several workers, the one that reads this partition sweeps."""
+
+
+class Feed:
+    """Feeds one collection, with whatever the log has for it."""
+
+    def __init__(
+        self,
+        parts: WorkerParts,
+        version: Version,
+        *,
+        on_indexed: Callable[[Sequence[Memory]], None] | None = None,
+    ) -> None:
+        self.version = version
+        self._versions = parts.versions
+        shared = parts.settings.distributed
+        pipeline = Pipeline(
+            version.store,
+            version.embedder,
+            parts.ledger,
+            parts.clock,
+            parts.metrics,
+            searched=self.counts,
+            pace=Pace(hurried=self.counts),
+            donor=lambda: None if (donor := parts.versions.kindred(version)) is None else donor.store,
+        )
+        self.indexer = Indexer(
+            parts.log,
+            pipeline,
+            version.watermarks,
+            cache=parts.cache,
+            group=version.group,
+            commit_interval_s=SHARED_COMMIT_INTERVAL_S if shared else COMMIT_INTERVAL_S,
+            on_indexed=on_indexed,
+        )
+        self._sweeper = Sweeper(
+            version.store,
+            parts.clock,
+            tombstone_life_s=2 * parts.log.retention_s,
+            interval_s=parts.settings.sweep_interval_s,
+            keep_per_agent=parts.settings.keep_per_agent,
+            cache=parts.cache,
+            trim_log=parts.trim,
+            wanted=lambda: _SWEEPERS_PARTITION in self.indexer.partitions,
+        )
+
+    def searched(self) -> bool:
+        """Whether queries are answered from it."""
+        return self._versions.current is self.version
+
+    def counts(self) -> bool:
+        """Whether a write has to be in it to be finished."""
+        return self.searched() or self._versions.turning(self.version)
+
+    async def run(self, *, burst: bool = False) -> None:
+        """Work until `stop`, or, with `burst`, until the log is drained. Raises Broken."""
+        sweeping = asyncio.create_task(self._sweeper.run())
+        try:
+            await self.indexer.run(burst=burst)
+        finally:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Finish the batch in hand and end `run`."""
+        self.indexer.stop()

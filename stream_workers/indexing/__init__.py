@@ -1,0 +1,1 @@
+"""From the log to findable memories: read, prepare, apply, invalidate caches, commit."""

@@ -1,0 +1,1 @@
+"""Building a collection anew from the log: replay, quality gate, alias swap, compaction."""

@@ -1,0 +1,192 @@
+"""Which collection is searched: `lorestream alias list|swap|rollback`, and `lorestream drop`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from lorestream.admin import Outcome, Remark, Reports, Row, Task
+from lorestream.collections.catalogue import REPLACED_LIVES_S, Collection
+from lorestream.errors import InvalidRequest, Refusal
+from lorestream.wiring import Version, WorkerParts
+from stream_workers.rebuild.quality_gate import behind
+
+_log = structlog.get_logger("lorestream.admin")
+
+LEVEL_S = 5.0
+FOLLOWED_S = 3.0
+"""By then every process has heard of a change: they look twice a second."""
+CLOSED_S = 15.0
+
+
+class NoArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing."""
+
+
+class SwapArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`to`: the collection that is to be searched; None = the only other one that is whole."""
+
+    to: str | None = None
+
+
+class DropArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The collection that nobody needs any more."""
+
+    name: str
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """The tasks, over the parts of a worker."""
+
+    parts: WorkerParts
+
+    def tasks(self) -> Sequence[Task]:
+        """As the frame of care wants them."""
+        return (
+            Task("alias-list", NoArguments, self.list_),
+            Task("alias-swap", SwapArguments, self.swap),
+            Task("alias-rollback", NoArguments, self.rollback),
+            Task("drop", DropArguments, self.drop),
+        )
+
+    async def list_(self, _asked: NoArguments) -> Reports:
+        """Every collection, the one that is searched first. Raises Unavailable."""
+        await collect(self.parts)
+        listed = await self.parts.versions.refresh()
+        for one in listed:
+            row = {
+                "name": one.name,
+                "searched": one.active,
+                "whole": one.whole,
+                "model": one.model.model_id,
+                "dim": one.model.dim,
+                "replaced_at": one.replaced_at,
+            }
+            # Without its model, which may not be there.
+            store = await self.parts.versions.catalogue.open(one.name)
+            row["memories"] = await store.size(now=self.parts.clock.now())
+            yield Row(row)
+        yield Outcome({"collections": len(listed)})
+
+    async def swap(self, asked: SwapArguments) -> Reports:
+        """Search another collection from now on. Raises Refusal, Unavailable."""
+        listed = await self.parts.versions.refresh()
+        others = [one for one in listed if not one.active and one.whole and one.replaced_at is None]
+        if asked.to is not None:
+            one = _named(listed, asked.to)
+        elif len(others) == 1:
+            [one] = others
+        else:
+            raise InvalidRequest(f"{len(others)} collections could be meant: name one", path="to")
+        yield await self._turned(one)
+
+    async def rollback(self, _asked: NoArguments) -> Reports:
+        """Search the collection again that was searched before. Raises Refusal, Unavailable."""
+        listed = await self.parts.versions.refresh()
+        before = next((one for one in listed if one.replaced_at is not None), None)
+        if before is None:
+            raise Refusal("there is nothing to go back to: no collection was replaced, or it was dropped")
+        yield await self._turned(before)
+
+    async def drop(self, asked: DropArguments) -> Reports:
+        """Remove a collection and all that lies in it. Raises Refusal, Unavailable."""
+        versions = self.parts.versions
+        await collect(self.parts)
+        if asked.name in await versions.catalogue.withdrawn():
+            raise Refusal(f"{asked.name} is being dropped or made: look again in some minutes")
+        one = _named(await versions.refresh(), asked.name)
+        if one.active:
+            raise Refusal(f"{one.name} is searched: swap to another collection first")
+        age = REPLACED_LIVES_S if one.replaced_at is None else self.parts.clock.now() - one.replaced_at
+        if age < REPLACED_LIVES_S:
+            raise Refusal(
+                f"{one.name} was searched until {age:.0f} s ago, and searches may still be under way in it:"
+                f" try again in {REPLACED_LIVES_S - age:.0f} s"
+            )
+        if not asked.dry_run:
+            yield Remark(f"{one.name} is no longer fed")
+            await remove(self.parts, one)
+        yield Outcome({"dropped": one.name, "dry_run": asked.dry_run})
+
+    async def _turned(self, to: Collection) -> Outcome:
+        versions = self.parts.versions
+        if to.active:
+            raise Refusal(f"{to.name} is searched already")
+        if not to.whole:
+            raise Refusal(f"{to.name} is not whole: `lorestream replay --to {to.name}` goes on with it")
+        before = versions.current.name
+        if missing := await turn(self.parts, await versions.version(to)):
+            raise Refusal(
+                f"{to.name} is {missing:,} records behind the log: wait until it is level, or look whether the"
+                " workers feed it"
+            )
+        return Outcome({"searched": to.name, "before": before})
+
+
+async def turn(parts: WorkerParts, to: Version) -> int:
+    """Search a collection from now on, if it is level; else its arrears, in records. Raises Unavailable.
+
+    No answer is older than a finished write: from a moment before until a moment after, a write is finished when
+    it is in both collections, and what was finished earlier is in the log, with which the new one is level.
+    """
+    versions, before = parts.versions, parts.versions.current
+    try:
+        await versions.catalogue.announce([before.name, to.name])
+        await _followed(parts)
+        await behind(parts, before, LEVEL_S)  # so that what it is at counts as done while it still counts
+        missing = await behind(parts, to, LEVEL_S)
+        if not missing:
+            await versions.catalogue.swap(to.name, parts.clock.now())
+            await _followed(parts)
+    finally:
+        await versions.catalogue.announce([])
+        await versions.refresh()
+    return missing
+
+
+async def _followed(parts: WorkerParts) -> None:
+    """Every process knows what the catalogue says."""
+    await parts.versions.refresh()
+    if parts.settings.distributed:
+        await asyncio.sleep(FOLLOWED_S)
+
+
+async def remove(parts: WorkerParts, one: Collection) -> None:
+    """Have a collection closed everywhere, and delete it. Raises Unavailable."""
+    versions = parts.versions
+    await versions.catalogue.withdraw(one.name, parts.clock.now())
+    await versions.refresh()
+    await asyncio.sleep(FOLLOWED_S)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSED_S):
+            # In this process a worker may still be finishing a batch of it.
+            while not parts.settings.distributed and versions.is_open(one.name):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+    await versions.close(one.name)
+    await versions.catalogue.delete(one.name)
+    await parts.log.forget(versions.group_of(one))
+
+
+async def collect(parts: WorkerParts) -> None:
+    """Delete what a drop or a replay that was broken off has left, once nobody can use it. Raises Unavailable."""
+    versions, now = parts.versions, parts.clock.now()
+    for name, at in (await versions.catalogue.withdrawn()).items():
+        if now - at >= REPLACED_LIVES_S:
+            _log.info("what was left of a collection is deleted", collection=name)
+            await versions.close(name)
+            await versions.catalogue.delete(name)
+
+
+def _named(listed: Sequence[Collection], name: str) -> Collection:
+    for one in listed:
+        if one.name == name:
+            return one
+    there = ", ".join(one.name for one in listed)
+    raise InvalidRequest(f"there is no collection {name}: there are {there}", path="name")

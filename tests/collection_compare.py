@@ -1,0 +1,80 @@
+"""What lies in the collections of a deployment: each is to be what the log comes to, and all are to be equal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+
+from deploy.local.cluster import Cluster
+from lorestream.memories import Memory
+from lorestream.ports import Tombstone, VectorStore
+from lorestream.settings import load_settings
+from lorestream.wiring import WorkerParts, open_worker
+from stream_workers.rebuild.quality_gate import behind
+from tests.log_fold import differences, fold, stored
+
+PATIENCE_S = 120
+
+
+@contextlib.asynccontextmanager
+async def opened(cluster: Cluster, partitions: int) -> AsyncIterator[WorkerParts]:
+    """The parts of a worker that looks at what lies in a cluster with the hash embedder."""
+    assert cluster.store is not None
+    chosen = load_settings(
+        log={"bootstrap": cluster.kafka.bootstrap, "partitions": partitions},
+        store={"url": cluster.store.url, "grpc_port": cluster.store.grpc_port},
+        cache={"kind": "off"},
+        embedder={"kind": "hash"},
+    )
+    async with open_worker(chosen) as parts:
+        yield parts
+
+
+async def compared(cluster: Cluster, names: Sequence[str]) -> int:
+    """`compare` for a cluster of four partitions."""
+    async with opened(cluster, 4) as parts:
+        return await compare(parts, names, tombstones=0)
+
+
+async def contents(store: VectorStore, now: float) -> dict[tuple[str, str], Memory | Tombstone]:
+    """All that lies there and has not expired."""
+    found: dict[tuple[str, str], Memory | Tombstone] = {}
+    after: str | None = None
+    while True:
+        page, after = await store.scan(after, 1000)
+        for one in page:
+            if isinstance(one, Tombstone):
+                found[one.agent_id, one.memory_id] = one
+            elif one.expires_at is None or one.expires_at > now:
+                found[one.agent_id, one.id] = one
+        if after is None:
+            return found
+
+
+async def compare(parts: WorkerParts, names: Sequence[str], *, tombstones: int = 60) -> int:
+    """All are what the log comes to, level, and equal to each other; returns how many memories they hold."""
+    versions = parts.versions
+    listed = {one.name: one for one in await versions.refresh()}
+    opened = [await versions.version(listed[name]) for name in names]
+    for version in opened:
+        assert await behind(parts, version, PATIENCE_S) == 0
+    now = parts.clock.now()
+    truth = await fold(parts.log, f"fold-{time.monotonic_ns()}")
+    assert differences(truth, await stored(opened[0].store, now), {}, now) == []
+    first = await contents(opened[0].store, now)
+    memories = [one for one in first.values() if isinstance(one, Memory)]
+    assert sum(isinstance(one, Tombstone) for one in first.values()) >= tombstones
+    for version in opened[1:]:
+        found = await contents(version.store, now)
+        assert found.keys() == first.keys(), version.name
+        assert [one for one in first if found[one] != first[one]] == [], version.name
+        if version.embedder.model_id != opened[0].embedder.model_id:
+            continue
+        there, here = await opened[0].store.known(memories), await version.store.known(memories)
+        pairs = [(a[0], b[0]) for a, b in zip(there, here, strict=True) if a is not None and b is not None]
+        assert len(pairs) == len(memories)
+        assert max(np.abs(a - b).max() for a, b in pairs) < 1e-3
+    return len(memories)

@@ -1,0 +1,128 @@
+"""A write is finished when the cache was told, or when no answer from before can be in use any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from lorestream.adapters.in_process.cache import LocalCache
+from lorestream.errors import Unavailable
+from lorestream.memories import AgentKey
+from stream_workers.indexing.cache_invalidation import Finishing, together
+from tests.parts import Faulty
+
+A, B = AgentKey("default", "a"), AgentKey("default", "b")
+
+
+class Switch:
+    """A cache that can be cut off, and a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.cut_off = False
+        self.now = 1000.0
+        self.real = LocalCache()
+        self.cache = Faulty(self.real, invalidate=self._fail, clear=self._fail)
+
+    def _fail(self, *_: object) -> None:
+        if self.cut_off:
+            raise Unavailable("no route to the cache")
+
+    async def answer(self, agent: AgentKey, *, keep: bool) -> bytes | None:
+        found, generation = await self.real.get(agent, b"question")
+        if keep:
+            await self.real.put(agent, b"question", b"answer", generation, 60)
+        return found
+
+
+@pytest.fixture
+def switch() -> Switch:
+    return Switch()
+
+
+@pytest.fixture
+async def finishing(switch: Switch) -> AsyncIterator[Finishing]:
+    made = Finishing(switch.cache, answer_life_s=60, monotonic=lambda: switch.now)  # type: ignore[arg-type]
+    running = asyncio.create_task(made.run())
+    yield made
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+def into(finished: list[str], name: str) -> Callable[[], Awaitable[None]]:
+    async def finish() -> None:
+        finished.append(name)
+
+    return finish
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_with_a_cache_in_reach_it_is_finished_at_once(finishing: Finishing, switch: Switch) -> None:
+    await switch.answer(A, keep=True)
+    finished: list[str] = []
+    await finishing.add(frozenset([A]), into(finished, "one"))
+    assert finished == ["one"]
+    assert await switch.answer(A, keep=False) is None
+
+
+async def test_nobody_in_particular_means_everybody(finishing: Finishing, switch: Switch) -> None:
+    await switch.answer(A, keep=True)
+    await switch.answer(B, keep=True)
+    await finishing.add(None, into([], "all"))
+    assert await switch.answer(A, keep=False) is None
+    assert await switch.answer(B, keep=False) is None
+
+
+async def test_a_cut_off_cache_holds_up_what_is_finished_not_what_is_added(
+    finishing: Finishing, switch: Switch
+) -> None:
+    await switch.answer(B, keep=True)
+    finished: list[str] = []
+    switch.cut_off = True
+    await finishing.add(frozenset([A]), into(finished, "one"))
+    await finishing.add(frozenset([B]), into(finished, "two"))
+    await finishing.add(frozenset(), into(finished, "three"))
+    await asyncio.sleep(0.3)
+    assert finished == []
+    assert finishing.waiting == 3
+
+    switch.cut_off = False
+    await until(lambda: finishing.waiting == 0)
+    assert finished == ["one", "two", "three"]
+    assert await switch.answer(B, keep=False) is None
+
+
+async def test_what_has_outlived_every_answer_is_finished_without_the_cache(
+    finishing: Finishing, switch: Switch
+) -> None:
+    finished: list[str] = []
+    switch.cut_off = True
+    await finishing.add(frozenset([A]), into(finished, "one"))
+    switch.now += 59
+    await finishing.add(frozenset([A]), into(finished, "two"))
+    await asyncio.sleep(0.6)
+    assert finished == []
+
+    switch.now += 2
+    await until(lambda: finished == ["one"])
+    await asyncio.sleep(0.3)
+    assert finished == ["one"]
+    assert finishing.waiting == 1
+
+
+async def test_without_a_cache_nothing_waits() -> None:
+    finished: list[str] = []
+    await Finishing(None).add(None, into(finished, "one"))
+    assert finished == ["one"]
+
+
+def test_anybody_swallows_the_rest() -> None:
+    assert together([frozenset([A]), frozenset([B])]) == frozenset([A, B])
+    assert together([frozenset([A]), None]) is None
+    assert together([]) == frozenset()

@@ -1,0 +1,90 @@
+"""The watermarks of the active collection: who waits for them waits for his own time, whatever the store does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from lorestream.adapters.in_process.watermarks import LocalWatermarks
+from lorestream.collections import watermarks
+from lorestream.collections.watermarks import ActiveWatermarks
+from lorestream.errors import Misconfigured, Unavailable
+
+
+class Store:
+    """Says which collection is active, as a test wants it."""
+
+    def __init__(self) -> None:
+        self.names = ["one"]
+        self.fails: Exception | None = None
+        self.hangs = False
+        self.asked = 0
+        self.groups: dict[str, LocalWatermarks] = {}
+
+    async def active(self) -> list[str]:
+        self.asked += 1
+        await asyncio.sleep(3600 if self.hangs else 0)
+        if self.fails is not None:
+            raise self.fails
+        return self.names
+
+    async def of_group(self, name: str) -> LocalWatermarks:
+        await asyncio.sleep(0)
+        assert name not in self.groups, "opened twice"
+        marks = self.groups[name] = LocalWatermarks()
+        await marks.publish({0: 10})
+        return marks
+
+    def marks(self) -> ActiveWatermarks:
+        return ActiveWatermarks(self.active, self.of_group)
+
+
+async def test_the_store_is_asked_once_however_many_wait() -> None:
+    store = Store()
+    marks = store.marks()
+    assert await asyncio.gather(*(marks.reached({0: 9}, 1.0) for _ in range(20))) == [True] * 20
+    assert store.asked == 1
+
+
+async def test_a_store_that_hangs_costs_no_more_than_the_time_to_wait() -> None:
+    store = Store()
+    store.hangs = True
+    marks = store.marks()
+    started = time.monotonic()
+    assert not any(await asyncio.gather(*(marks.reached({0: 9}, 0.3) for _ in range(5))))
+    assert time.monotonic() - started < 1
+
+
+async def test_a_store_that_fails_leaves_the_group_that_is_known(monkeypatch) -> None:
+    monkeypatch.setattr(watermarks, "_KNOWN_S", 0.0)
+    store = Store()
+    marks = store.marks()
+    assert await marks.reached({0: 9}, 0)
+    for fault in (Unavailable("away"), Misconfigured("another key")):
+        store.fails = fault
+        assert await marks.reached({0: 9}, 0)
+        assert not await marks.reached({0: 10}, 0)
+
+
+async def test_another_collection_has_a_group_of_its_own(monkeypatch) -> None:
+    monkeypatch.setattr(watermarks, "_KNOWN_S", 0.0)
+    store = Store()
+    marks = store.marks()
+    store.names = []
+    assert not await marks.reached({0: 9}, 0.05)
+    for names in (["one"], ["two"], ["one"]):
+        store.names = names
+        assert await marks.reached({0: 9}, 0.05)
+    assert set(store.groups) == {"one", "two"}
+
+
+async def test_while_the_alias_turns_a_write_is_finished_in_both(monkeypatch) -> None:
+    monkeypatch.setattr(watermarks, "_KNOWN_S", 0.0)
+    store = Store()
+    store.names = ["one", "two"]
+    marks = store.marks()
+    assert await marks.reached({0: 9}, 0.05)
+    await store.groups["one"].publish({0: 11})
+    assert not await marks.reached({0: 10}, 0.05)
+    await store.groups["two"].publish({0: 11})
+    assert await marks.reached({0: 10}, 0.05)

@@ -1,0 +1,223 @@
+"""The queue before the model, with an encoder whose chunks can be held and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from lorestream.adapters.embedders.queue import CHUNK_CHARACTERS, CHUNK_TEXTS, NICE, QueuedEmbedder
+from lorestream.errors import Overloaded, Unavailable
+from lorestream.ports import Embeddings, Priority
+
+
+class Gate:
+    """An encoder of two components that works only while its gate is open and remembers its chunks."""
+
+    model_id = "gate"
+    dim = 2
+
+    def __init__(self) -> None:
+        self.chunks: list[list[str]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Event()
+        self.answer: Callable[[Sequence[str]], np.ndarray] = lambda texts: np.array(
+            [[np.cos(len(text)), np.sin(len(text))] for text in texts], np.float32
+        )
+
+    def encode(self, texts: Sequence[str]) -> Embeddings:
+        self.chunks.append(list(texts))
+        self.entered.set()
+        assert self.open.wait(30)
+        return Embeddings(self.answer(texts), [False] * len(texts))
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.open.set()
+
+
+async def hold(embedder: QueuedEmbedder, gate: Gate) -> asyncio.Task[Embeddings]:
+    """Shut the model in the middle of a chunk."""
+    gate.open.clear()
+    gate.entered.clear()
+    task = asyncio.create_task(embedder.embed(["held"]))
+    await asyncio.to_thread(gate.entered.wait, 30)
+    gate.chunks.clear()
+    return task
+
+
+async def test_queries_that_wait_together_go_together(gate: Gate):
+    async with QueuedEmbedder(gate) as embedder:
+        held = await hold(embedder, gate)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(embedder.embed([f"ingest {i:03}" for i in range(CHUNK_TEXTS + 2)]))
+            for i in range(3):
+                group.create_task(embedder.embed([f"query {i}"], Priority.QUERY))
+            await asyncio.sleep(0)
+            gate.open.set()
+        await held
+    assert gate.chunks[0] == ["query 0", "query 1", "query 2"]
+    assert [len(chunk) for chunk in gate.chunks[1:]] == [CHUNK_TEXTS, 2]
+
+
+async def test_a_query_waits_for_one_chunk_at_most(gate: Gate):
+    async with QueuedEmbedder(gate) as embedder:
+        gate.open.clear()
+        ingest = asyncio.create_task(embedder.embed([f"ingest {i:03}" for i in range(3 * CHUNK_TEXTS)]))
+        await asyncio.to_thread(gate.entered.wait, 30)
+        query = asyncio.create_task(embedder.embed(["query"], Priority.QUERY))
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(query, ingest)
+    assert gate.chunks[1] == ["query"]
+
+
+async def test_chunks_hold_texts_of_like_length(gate: Gate):
+    lengths = [1, 900, 3, 700, CHUNK_CHARACTERS + 5, 2, 1000]
+    async with QueuedEmbedder(gate) as embedder:
+        made = await embedder.embed(["x" * n for n in lengths])
+    assert [[len(text) for text in chunk] for chunk in gate.chunks] == [
+        [1, 2, 3],
+        [700, 900],
+        [1000],
+        [CHUNK_CHARACTERS + 5],
+    ]
+    np.testing.assert_allclose(made.vectors[:, 0], np.cos(lengths), atol=1e-6)
+
+
+async def test_a_text_that_arrives_while_its_twin_is_embedded_is_not_embedded_again(gate: Gate):
+    async with QueuedEmbedder(gate) as embedder:
+        held = await hold(embedder, gate)
+        twin = asyncio.create_task(embedder.embed(["held"]))
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(held, twin)
+    assert gate.chunks == []
+
+
+async def test_the_event_loop_runs_while_the_model_works(gate: Gate):
+    async with QueuedEmbedder(gate) as embedder:
+        held = await hold(embedder, gate)
+        await asyncio.sleep(0)
+        assert not held.done()
+        gate.open.set()
+        await held
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda texts: 1 / 0, ZeroDivisionError),
+        (lambda texts: np.full((len(texts), 2), np.nan, np.float32), Unavailable),
+        (lambda texts: np.ones((len(texts), 3), np.float32), Unavailable),
+        (lambda texts: np.ones((len(texts) + 1, 2), np.float32), Unavailable),
+    ],
+)
+async def test_a_failing_model_fails_its_callers_and_works_again(
+    gate: Gate, answer: Callable, error: type[Exception]
+):
+    async with QueuedEmbedder(gate, queue_texts=50) as embedder:
+        works, gate.answer = gate.answer, answer
+        with pytest.raises(error):
+            await embedder.embed([f"text {i:03}" for i in range(50)])
+        with pytest.raises(error):
+            await embedder.embed(["a query"], Priority.QUERY)
+        gate.answer = works
+        assert (await embedder.embed([f"text {i:03}" for i in range(50)])).vectors.shape == (50, 2)
+
+
+async def test_one_callers_failure_leaves_the_others(gate: Gate):
+    works = gate.answer
+    gate.answer = lambda texts: works(texts) if "bad" not in texts else 1 / 0
+    async with QueuedEmbedder(gate) as embedder:
+        held = await hold(embedder, gate)
+        bad = asyncio.create_task(embedder.embed(["bad"], Priority.QUERY))
+        good = asyncio.create_task(embedder.embed(["good"]))
+        await asyncio.sleep(0)
+        gate.open.set()
+        with pytest.raises(ZeroDivisionError):
+            await bad
+        assert (await good).vectors.shape == (1, 2)
+        await held
+
+
+async def test_a_caller_may_leave_while_the_model_works_on_its_text(gate: Gate):
+    async with QueuedEmbedder(gate) as embedder:
+        held = await hold(embedder, gate)
+        held.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await held
+        gate.open.set()
+        assert (await embedder.embed(["held", "next"])).vectors.shape == (2, 2)
+    assert gate.chunks == [["next"]]  # what nobody waited for any more was kept
+
+
+async def test_a_refused_call_leaves_nothing_behind(gate: Gate):
+    async with QueuedEmbedder(gate, queue_texts=2) as embedder:
+        held = await hold(embedder, gate)
+        first = asyncio.create_task(embedder.embed(["1"]))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded) as refusal:
+            await embedder.embed(["22", "333"])
+        assert refusal.value.retryable
+        second = asyncio.create_task(embedder.embed(["4444"]))
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(held, first, second)
+    assert gate.chunks == [["1", "4444"]]
+
+
+async def test_a_call_larger_than_the_queue_is_taken_when_nothing_waits(gate: Gate):
+    async with QueuedEmbedder(gate, queue_texts=2) as embedder:
+        assert (await embedder.embed(["1", "22", "333"])).vectors.shape == (3, 2)
+
+
+async def test_stopping_the_feeder_from_outside_ends_its_callers(gate: Gate):
+    async with QueuedEmbedder(gate) as embedder:
+        held = await hold(embedder, gate)
+        waiting = asyncio.create_task(embedder.embed(["waiting"]))
+        await asyncio.sleep(0)
+        assert embedder._feeding is not None
+        embedder._feeding.cancel()
+        for task in (held, waiting):
+            with pytest.raises(Unavailable):
+                await task
+        gate.open.set()
+        assert (await embedder.embed(["after"])).vectors.shape == (1, 2)
+
+
+def test_one_embedder_serves_one_event_loop_after_another(gate: Gate):
+    embedder = QueuedEmbedder(gate)
+    for text in ("first", "second"):
+        assert asyncio.run(embedder.embed([text])).vectors.shape == (1, 2)
+    asyncio.run(embedder.close())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness of their own elsewhere")
+async def test_the_model_comes_behind_the_event_loop(gate: Gate):
+    def priority(thread: int = 0) -> int:
+        return os.getpriority(os.PRIO_PROCESS, thread)
+
+    before, seen = priority(), list[int]()
+
+    def answer(texts: Sequence[str]) -> np.ndarray:
+        seen.append(priority(threading.get_native_id()))
+        return np.ones((len(texts), 2), np.float32)
+
+    gate.answer = answer
+    async with QueuedEmbedder(gate) as embedder:
+        await embedder.embed(["a"])
+    assert seen == [max(before, NICE)]
+    assert priority() == before

@@ -1,0 +1,43 @@
+"""What a model gets to read of a text."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorestream.adapters.embedders.text import beginning, plain
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("an oak by the mill", "an oak by the mill"),
+        ("\x1b(c@#ff0000)red\x1b(c@#ffffff) flower", "red flower"),
+        (r"x" + "\x1b(T@mod)" + "Oak" + "\x1bE", "xOak"),
+        ("a\x1b(b@\\)still inside)b", "ab"),
+        ("kept\x1b(never closed", "kept"),
+        ("ends in\x1b", "ends in"),
+        ("a\x00b\x07c\x7fd\x9fe", "abcde"),
+        ("tab\tand\nlines\r\n", "tab\tand\nlines\r\n"),
+        ("half \ud83d of one", "half \ufffd of one"),
+        ("Ärger 😀 и мир", "Ärger 😀 и мир"),
+    ],
+)
+def test_plain(text: str, wanted: str):
+    assert plain(text) == wanted
+
+
+@given(st.text(st.characters()))
+def test_plain_text_can_be_encoded_and_has_nothing_to_drop(text: str):
+    once = plain(text)
+    once.encode()
+    assert plain(once) == once
+    assert "\x1b" not in once
+
+
+@pytest.mark.parametrize("length", [0, 639, 640])
+def test_a_short_text_is_not_cut(length: int):
+    assert beginning("x" * length, 10) == ("x" * length, False)
+
+
+def test_a_long_text_is_cut():
+    assert beginning("x" * 641, 10) == ("x" * 640, True)

@@ -1,0 +1,129 @@
+"""Files of exports: what is written is read again, and what is damaged is told from what is whole."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorestream.admin.export_format import MAX_LINE_BYTES
+from lorestream.cli.admin import export_file
+from lorestream.errors import LorestreamError, Refusal
+
+LINES = [b'{"n": %d}' % number for number in range(20_000)]
+
+
+def written(path: Path, lines: list[bytes] = LINES) -> Path:
+    with export_file.writing(str(path), force=False) as write:
+        for line in lines:
+            write(line + b"\n")
+    return path
+
+
+def read(path: Path) -> list[bytes]:
+    with export_file.reading(str(path)) as file:
+        once = list(export_file.lines(file))
+        assert list(export_file.lines(file)) == once
+    assert [number for number, _ in once] == sorted({number for number, _ in once})
+    return [line for _, line in once]
+
+
+@pytest.mark.parametrize("name", ["m.jsonl.zst", "m", "m.jsonl"])
+def test_what_is_written_is_read_again(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name)
+    assert read(path) == LINES
+    assert (path.read_bytes()[:1] == b"{") == (name == "m.jsonl")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_that_exists_is_replaced_only_by_force(tmp_path: Path) -> None:
+    path = written(tmp_path / "m")
+    with pytest.raises(Refusal, match="--force"), export_file.writing(str(path), force=False):
+        pass
+    with export_file.writing(str(path), force=True) as write:
+        write(b"new\n")
+    assert read(path) == [b"new"]
+
+
+def test_an_export_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
+    path = written(tmp_path / "m")
+
+    def break_off() -> None:
+        with export_file.writing(str(path), force=True) as write:
+            write(b"half")
+            raise LorestreamError("broken")
+
+    with pytest.raises(LorestreamError, match="broken"):
+        break_off()
+    assert read(path) == LINES
+    assert [one.name for one in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_place_that_cannot_be_written_or_read(tmp_path: Path) -> None:
+    with (
+        pytest.raises(LorestreamError, match="cannot be written"),
+        export_file.writing(f"{tmp_path}/x/m", force=False),
+    ):
+        pass
+    with pytest.raises(LorestreamError, match="cannot be read"), export_file.reading(f"{tmp_path}/m"):
+        pass
+
+
+@pytest.mark.parametrize("cut", [1, 100, 2000])
+def test_packed_data_that_breaks_off(tmp_path: Path, cut: int) -> None:
+    path = written(tmp_path / "m")
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(Refusal, match="damaged"):
+        read(path)
+
+
+def test_packed_data_of_which_a_byte_is_another(tmp_path: Path) -> None:
+    """Some bytes of a header may change and mean the same; nothing is ever read that was not written."""
+    path = written(tmp_path / "m")
+    whole, refused = bytearray(path.read_bytes()), 0
+    for at in range(5, len(whole), len(whole) // 20):
+        broken = whole.copy()
+        broken[at] ^= 0x10
+        path.write_bytes(broken)
+        try:
+            assert read(path) == LINES
+        except Refusal as error:
+            refused += "damaged" in str(error)
+    assert refused > 10
+
+
+def test_rubbish_behind_packed_data(tmp_path: Path) -> None:
+    path = written(tmp_path / "m")
+    path.write_bytes(path.read_bytes() + b"rubbish")
+    with pytest.raises(Refusal, match="damaged"):
+        read(path)
+
+
+def test_files_put_together_are_one(tmp_path: Path) -> None:
+    packed = zstandard.compress(b"a\nb") + zstandard.compress(b"c\n") + zstandard.compress(b"d")
+    (tmp_path / "m").write_bytes(packed)
+    assert read(tmp_path / "m") == [b"a", b"bc", b"d"]
+
+
+def test_a_line_without_an_end_is_not_held_in_memory() -> None:
+    for content in (b"x" * 3_000_000, zstandard.compress(b"x" * 3_000_000)):
+        [(number, line)] = export_file.lines(io.BytesIO(content + b""))
+        assert (number, line) == (1, b"x" * (MAX_LINE_BYTES + 1))
+
+
+@given(st.lists(st.binary(max_size=5)), st.integers(1, 7))
+def test_numbers_are_those_of_an_editor(parts: list[bytes], step: int) -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(step, size or step))
+
+    content = b"\n".join(parts)
+    if content.startswith(b"\x28"):
+        return
+    expected = [(n, line) for n, line in enumerate(content.split(b"\n"), 1) if line.strip()]
+    assert list(export_file.lines(Slow(content))) == expected

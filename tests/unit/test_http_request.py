@@ -1,0 +1,178 @@
+"""Bodies inflated within limits, errors in the contract's words."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import msgspec
+import pytest
+import zstandard
+
+from lorestream.access.principals import ANYONE
+from lorestream.errors import InvalidFilter, InvalidRequest, Overloaded, Unavailable
+from lorestream.http.request import MAX_BODY_BYTES, Call, Refused, decode, inflate, refusal, request_id
+
+BODY = b'{"a": 1}' * 100
+
+
+class Shape(msgspec.Struct, forbid_unknown_fields=True):
+    a: int
+    b: list[str] = []
+
+
+def call(path: dict[str, str]) -> Call:
+    scope = {"type": "http", "headers": [], "path_params": path, "query_string": b""}
+
+    async def receive() -> Any:
+        raise AssertionError("nothing is read")
+
+    return Call(scope, receive, {}, ANYONE, "r")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "raw"),
+    [
+        ("", BODY),
+        ("identity", BODY),
+        ("gzip", gzip.compress(BODY, mtime=0)),
+        ("X-GZIP", gzip.compress(BODY, mtime=0)),
+        ("gzip", gzip.compress(BODY[:50], mtime=0) + gzip.compress(BODY[50:], mtime=0)),
+        ("zstd", zstandard.compress(BODY)),
+        ("zstd", zstandard.compress(BODY[:50]) + zstandard.compress(BODY[50:])),
+        ("gzip, zstd", zstandard.compress(gzip.compress(BODY, mtime=0))),
+    ],
+)
+def test_bodies_are_unpacked(encoding: str, raw: bytes) -> None:
+    assert inflate(raw, encoding) == BODY
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_a_body_is_unpacked_up_to_its_limit_and_no_further(pack: object) -> None:
+    assert callable(pack)
+    encoding = "gzip" if pack is gzip.compress else "zstd"
+    assert len(inflate(pack(bytes(MAX_BODY_BYTES)), encoding)) == MAX_BODY_BYTES
+    for size in (MAX_BODY_BYTES + 1, 2**28):
+        with pytest.raises(Refused) as caught:
+            inflate(pack(bytes(size)), encoding)
+        assert (caught.value.status, caught.value.code) == (413, "too_large")
+
+
+def test_a_bomb_in_many_pieces_or_layers_is_a_bomb() -> None:
+    piece = gzip.compress(bytes(2**16))
+    for raw, encoding in ((piece * 17, "gzip"), (gzip.compress(gzip.compress(bytes(2**28))), "gzip, gzip")):
+        with pytest.raises(Refused) as caught:
+            inflate(raw, encoding)
+        assert caught.value.status == 413
+
+
+@pytest.mark.parametrize(
+    ("encoding", "raw"),
+    [
+        ("gzip", b"rubbish"),
+        ("gzip", gzip.compress(BODY, mtime=0)[:-1]),
+        ("gzip", gzip.compress(BODY, mtime=0)[:20]),
+        ("gzip", gzip.compress(BODY, mtime=0) + b"rubbish"),
+        ("gzip", zlib.compress(BODY)),
+        ("zstd", b"rubbish"),
+        ("zstd", gzip.compress(BODY, mtime=0)),
+    ],
+)
+def test_what_is_not_packed_as_it_says_is_refused(encoding: str, raw: bytes) -> None:
+    with pytest.raises(InvalidRequest, match=f"not {encoding}"):
+        inflate(raw, encoding)
+
+
+def test_no_body_is_made_of_thousands_of_wrappings() -> None:
+    with pytest.raises(InvalidRequest, match="too many members"):
+        inflate(gzip.compress(b"", mtime=0) * 2000, "gzip")
+    with pytest.raises(Refused) as caught:
+        inflate(gzip.compress(gzip.compress(gzip.compress(BODY, mtime=0))), "gzip, gzip, gzip")
+    assert caught.value.status == 415
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, br", "?"])
+def test_other_encodings_are_not_supported(encoding: str) -> None:
+    with pytest.raises(Refused) as caught:
+        inflate(gzip.compress(BODY, mtime=0), encoding)
+    assert caught.value.status == 415
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        (b"{}", None),
+        (b"[]", None),
+        (b'{"a": "1"}', "a"),
+        (b'{"a": 1, "b": null}', "b"),
+        (b'{"a": 1, "b": ["x", 3]}', "b[1]"),
+        (b'{"a": 1, "c": 3}', "c"),
+    ],
+)
+def test_the_field_at_fault_is_named(raw: bytes, path: str | None) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        decode(raw, Shape)
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b'{"a": NaN}', b'{"a": 1, "b": ["\xff"]}', b'{"a": 1, "x": ' + b"[" * 10**5]
+)
+def test_what_is_no_json_is_refused(raw: bytes) -> None:
+    with pytest.raises((Refused, InvalidRequest)) as caught:
+        decode(raw, msgspec.Raw if raw == b"{" else Shape)
+    status = json.loads(bytes(refusal(caught.value, "r").body))["error"]["code"]
+    assert status in {"invalid_json", "invalid_request"}
+
+
+def test_an_error_has_the_contracts_shape() -> None:
+    answer = refusal(InvalidFilter("no such operator", path="filters.x"), "r1")
+    assert answer.status == 400
+    assert json.loads(bytes(answer.body)) == {
+        "error": {
+            "code": "invalid_filter",
+            "message": "no such operator",
+            "details": {"path": "filters.x"},
+            "request_id": "r1",
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (Unavailable("x", retry_after_ms=1500), 503, "unavailable"),
+        (Overloaded("x", retry_after_ms=1500), 429, "overloaded"),
+    ],
+)
+def test_an_outage_says_when_to_try_again_where_a_mod_can_see_it(
+    error: Unavailable, status: int, code: str
+) -> None:
+    answer = refusal(error, "r1")
+    body = json.loads(bytes(answer.body))
+    assert (answer.status, body["error"]["code"]) == (status, code)
+    assert body["retry_after_ms"] == body["error"]["retry_after_ms"] == 1500
+    assert dict(answer.headers)[b"retry-after"] == b"2"
+
+
+def test_a_fault_of_ours_tells_nothing_of_itself() -> None:
+    answer = refusal(RuntimeError("secret"), "r1")
+    assert answer.status == 500
+    assert b"secret" not in bytes(answer.body)
+
+
+def test_a_part_of_the_path_is_percent_decoded_once() -> None:
+    assert call({"name": "a%2Fb%2520%C3%A4"}).path("name") == "a/b%20ä"
+    with pytest.raises(InvalidRequest) as caught:
+        call({"name": "%FF"}).path("name")
+    assert caught.value.path == "name"
+
+
+def test_a_sane_request_id_is_kept_and_another_replaced() -> None:
+    assert request_id({b"x-request-id": b"abc-1.2_3"}) == "abc-1.2_3"
+    for given in ("", "a b", "x" * 65, "ä", "a\n"):
+        made = request_id({b"x-request-id": given.encode("latin-1")})
+        assert made != given
+        assert len(made) == 32

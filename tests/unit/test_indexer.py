@@ -1,0 +1,202 @@
+"""The loop around the pipeline: nothing is lost in an outage, nothing is committed before it is finished."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import stamina
+
+from lorestream import events
+from lorestream.errors import Misconfigured, Unavailable
+from lorestream.memories import Erasure, SubjectKind
+from lorestream.ports import NewRecord
+from lorestream.wiring import Runtime
+from stream_workers.indexing.indexer import GROUP, BatchLimits, Indexer
+from stream_workers.indexing.retry import Broken, Patience, Rejects
+from tests.parts import Faulty, at_work, indexer_over, open_parts, put, texts
+from tests.parts import letters as set_aside
+
+
+def indexer(runtime: Runtime, *, store: object = None, batch: int = 4) -> Indexer:
+    return indexer_over(runtime, store, limits=BatchLimits(records=batch, age_s=0))  # type: ignore[arg-type]
+
+
+async def fill(runtime: Runtime, count: int, first: int = 0) -> dict[int, int]:
+    puts = [put(f"event {n:03}", event_id=str(n), at=1000.0 + n) for n in range(first, first + count)]
+    return await runtime.log.append([events.encode(each) for each in puts])
+
+
+def failing(times: int) -> Callable[..., None]:
+    left = iter(range(times))
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        if next(left, None) is not None:
+            raise Unavailable("the store is away")
+
+    return fail
+
+
+async def test_burst_drains_the_log_commits_and_ends(tmp_path: Path) -> None:
+    async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
+        await fill(runtime, 21)
+        worker = indexer(runtime)
+        await worker.run(burst=True)
+        assert await texts(runtime) == [f"event {n:03}" for n in range(21)]
+        assert await runtime.log.committed(GROUP) == {0: 21}
+    async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
+        await fill(runtime, 2, first=21)
+        again = indexer(runtime)
+        await again.run(burst=True)
+        assert await runtime.log.committed(GROUP) == {0: 23}
+        assert len(await texts(runtime)) == 23
+
+
+async def test_an_outage_of_the_store_is_waited_out(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 10)
+        store = Faulty(runtime.store, insert=failing(3))
+        with stamina.set_testing(False):
+            await indexer(runtime, store=store).run(burst=True)
+        assert store.calls.count("insert") > 3
+        assert len(await texts(runtime)) == 10
+        assert await set_aside(runtime.log) == []  # type: ignore[attr-defined]
+
+
+async def test_while_the_store_is_away_it_says_so_and_commits_nothing(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        end = await fill(runtime, 3)
+        worker = indexer(runtime, store=Faulty(runtime.store, insert=failing(10**9)))
+        running = asyncio.create_task(worker.run())
+        while worker.problem != "store: the store is away":
+            await asyncio.sleep(0.01)
+        assert await runtime.watermarks.reached(end, 0) is False
+        worker.stop()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert await runtime.log.committed(GROUP) == {}
+
+
+async def test_a_record_that_cannot_be_processed_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 2)
+        await runtime.log.append([NewRecord(b"key", b"rubbish", {"schema": b"1"})])
+        await fill(runtime, 2, first=2)
+        await indexer(runtime).run(burst=True)
+        [letter] = await set_aside(runtime.log)
+        assert letter.letter.record.value == b"rubbish"
+        assert letter.letter.reason == "undecodable"
+        assert len(await texts(runtime)) == 4
+        assert await runtime.log.committed(GROUP) == {0: 5}
+
+
+async def test_an_unexpected_error_costs_the_record_that_causes_it_and_no_other(tmp_path: Path) -> None:
+    def crash(memories: list[object], _vectors: object) -> None:
+        if any("005" in memory.text for memory in memories):  # type: ignore[attr-defined]
+            raise RuntimeError("a defect")
+
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 12)
+        await indexer(runtime, store=Faulty(runtime.store, insert=crash)).run(burst=True)
+        [letter] = await set_aside(runtime.log)
+        assert letter.letter.reason == "unprocessable"
+        assert len(await texts(runtime)) == 11
+
+
+async def test_what_is_set_up_wrongly_is_no_records_fault(tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise Misconfigured("the store wants another key")
+
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 1)
+        with pytest.raises(Broken, match="another key"):
+            await indexer(runtime, store=Faulty(runtime.store, insert=refuse)).run()
+        assert await set_aside(runtime.log) == []
+        assert await runtime.log.committed(GROUP) == {}
+        await indexer(runtime).run(burst=True)
+        assert await texts(runtime) == ["event 000"]
+
+
+async def test_a_revocation_that_is_cut_off_gives_the_partitions_away_all_the_same(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 1)
+        worker = indexer(runtime, store=Faulty(runtime.store, insert=failing(10**9)))
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(10):
+            while not worker._offsets.busy({0}):
+                await asyncio.sleep(0.01)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await worker.revoked([0])
+        assert worker.partitions == frozenset()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_when_nearly_everything_fails_it_stops_instead_of_emptying_the_log(tmp_path: Path) -> None:
+    def crash(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 100)
+        worker = indexer(runtime, store=Faulty(runtime.store, insert=crash))
+        with pytest.raises(Broken):
+            await worker.run()
+        assert worker.problem is not None
+        aside = await set_aside(runtime.log)
+        assert len(aside) < Rejects.MAX_CONSECUTIVE_FAULTS
+
+
+async def test_an_outage_is_over_with_the_next_call_that_succeeds() -> None:
+    patiently = Patience()
+    patiently.problem = None
+    outcomes = iter([Unavailable("away"), ValueError("a defect")])
+
+    async def fail() -> None:
+        raise next(outcomes)
+
+    async def work() -> None:
+        pass
+
+    with pytest.raises(ValueError, match="defect"):
+        await patiently("embedder", fail)
+    await patiently("log", work)
+    assert patiently.problem == "embedder: away"
+    await patiently("embedder", work)
+    assert patiently.problem is None
+
+
+async def test_the_watermark_rises_with_finished_work_only(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime, at_work(indexer(runtime)):
+        end = await fill(runtime, 9)
+        assert await runtime.watermarks.reached(end, 10)
+        assert len(await texts(runtime)) == 9
+        assert await runtime.watermarks.reached({0: end[0] + 1}, 0) is False
+
+
+async def test_offsets_are_committed_behind_a_flush(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 3)
+        worker = indexer(runtime, store=Faulty(runtime.store, flush=failing(10**9)))
+        await worker.run(burst=True)
+        assert await runtime.log.committed(GROUP) == {}
+        assert len(await texts(runtime)) == 3
+
+
+async def test_what_was_stored_before_an_erasure_was_heard_of_goes_when_it_is(tmp_path: Path) -> None:
+    """A worker whose ledger lags stores what it should not: nobody reads the erasure's own record for it."""
+    async with open_parts(tmp_path) as runtime, at_work(indexer(runtime)):
+        end = await fill(runtime, 3)
+        assert await runtime.watermarks.reached(end, 10)
+        now = runtime.clock.now()
+        late = events.encode(put("late", event_id="late", at=now - 10))
+        assert await runtime.watermarks.reached(await runtime.log.append([late]), 10)
+
+        await runtime.ledger.add(Erasure("e", "default", SubjectKind.AGENT, ("a",), now))
+
+        async with asyncio.timeout(10):
+            while await texts(runtime):
+                await asyncio.sleep(0.05)

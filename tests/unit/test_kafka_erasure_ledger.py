@@ -1,0 +1,183 @@
+"""What is special to the ledger in Kafka: several who write, what compaction keeps, what others put there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from deploy.local.kafka import KafkaBroker
+from lorestream.adapters.kafka.connection import KafkaConnection
+from lorestream.adapters.kafka.erasure_entry import Entry, decoded, key_of
+from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger
+from lorestream.errors import Misconfigured
+from lorestream.memories import Erasure, Memory, SubjectKind
+from lorestream.ports import ErasureState
+
+PATIENCE_S = 30.0
+NEWER = Erasure("newer", "default", SubjectKind.AGENT, ("npc:smith", "npc:baker"), 100.0)
+OLDER = replace(NEWER, id="older", accepted_at=90.0)
+SMITH = key_of("default", "agent", "npc:smith")
+
+
+class Ledgers:
+    """Several on one topic, and what stands there."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self.bootstrap = bootstrap
+        self.topic = topic
+
+    def open(self):
+        return KafkaErasureLedger.open(KafkaConnection(self.bootstrap), topic=self.topic)
+
+    async def kept(self) -> dict[bytes, Entry | None]:
+        """Of each key the last record: what compaction keeps."""
+        place = TopicPartition(self.topic, 0)
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
+        consumer.assign([place])
+        kept: dict[bytes, Entry | None] = {}
+        async with consumer:
+            [end] = (await consumer.end_offsets([place])).values()
+            while await consumer.position(place) < end:
+                for records in (await consumer.getmany(timeout_ms=100)).values():
+                    kept |= {record.key or b"": decoded(record.value) for record in records}
+        return kept
+
+    async def raw(self, key: bytes, value: bytes) -> None:
+        """What a gateway wrote that had not seen what we have."""
+        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
+            await producer.send_and_wait(self.topic, value, key)
+
+
+@pytest.fixture
+async def ledgers(kafka: KafkaBroker, unique: str) -> Ledgers:
+    return Ledgers(kafka.bootstrap, unique)
+
+
+@pytest.fixture
+async def ledger(ledgers: Ledgers) -> AsyncGenerator[KafkaErasureLedger]:
+    async with ledgers.open() as ledger:
+        yield ledger
+
+
+async def eventually_covers(ledger: KafkaErasureLedger, memory: Memory) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not ledger.covers(memory):
+            await asyncio.sleep(0.01)
+
+
+def memory(accepted_at: float) -> Memory:
+    return Memory("m", "default", "npc:smith", "", 0.0, accepted_at)
+
+
+async def test_the_keys_are_those_of_the_contract(ledger: KafkaErasureLedger, ledgers: Ledgers) -> None:
+    await ledger.add(NEWER)
+    entry = Entry.of(NEWER)
+    assert await ledgers.kept() == {
+        b'["default","agent","npc:smith"]': entry,
+        b'["default","agent","npc:baker"]': entry,
+        b'["default","state","newer"]': entry,
+    }
+    await ledger.mark_done("newer")
+    assert set((await ledgers.kept()).values()) == {entry.finished()}
+
+
+async def test_what_is_known_is_not_written_again(ledger: KafkaErasureLedger) -> None:
+    await ledger.add(NEWER)
+    end = ledger._next
+    await ledger.add(NEWER)
+    await ledger.mark_done("unknown")
+    assert ledger._next == end
+    await ledger.add(OLDER)
+    assert ledger._next == end + 1, "an older one has its state, and takes nothing"
+
+
+async def test_everybody_follows_what_one_adds(ledger: KafkaErasureLedger, ledgers: Ledgers) -> None:
+    async with ledgers.open() as other:
+        await ledger.add(NEWER)
+        await eventually_covers(other, memory(100.0))
+        await other.mark_done("newer")
+        async with asyncio.timeout(PATIENCE_S):
+            while await ledger.state("newer") != ErasureState(NEWER, done=True):
+                await asyncio.sleep(0.01)
+
+
+async def test_whoever_is_told_an_id_finds_it_at_every_gateway(
+    ledger: KafkaErasureLedger, ledgers: Ledgers
+) -> None:
+    async with ledgers.open() as other:
+        for number in range(100):
+            erasure = replace(NEWER, id=str(number), accepted_at=100.0 + number)
+            await ledger.add(erasure)
+            assert await other.state(erasure.id) == ErasureState(erasure, done=False)
+        assert await other.state("unheard of") is None
+
+
+async def test_a_topic_that_has_no_one_order_is_refused(ledgers: Ledgers) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=ledgers.bootstrap)
+    await admin.start()
+    how = {"cleanup.policy": "compact", "retention.ms": "-1"}
+    await admin.create_topics([NewTopic(ledgers.topic, 3, 1, None, how)])
+    await admin.close()
+    with pytest.raises(Misconfigured, match=r"3 partitions.*ERASURES_TOPIC"):
+        async with ledgers.open():
+            pass
+
+
+async def test_of_two_written_at_once_the_newer_stays(ledger: KafkaErasureLedger, ledgers: Ledgers) -> None:
+    async with ledgers.open() as other:
+        for number in range(10):
+            newer, older = (
+                replace(each, id=f"{each.id}{number}", subjects=(f"npc:{number}",)) for each in (NEWER, OLDER)
+            )
+            await asyncio.gather(ledger.add(newer), other.add(older))
+    kept = await ledgers.kept()
+    for number in range(10):
+        entry = kept[key_of("default", "agent", f"npc:{number}")]
+        assert entry is not None
+        assert entry.id == f"newer{number}"
+
+
+async def test_an_older_one_at_the_end_of_a_key_is_mended_by_whoever_comes(
+    ledger: KafkaErasureLedger, ledgers: Ledgers
+) -> None:
+    await ledger.add(NEWER)
+    await ledgers.raw(SMITH, Entry.of(OLDER).encoded())
+    assert (await ledgers.kept())[SMITH] == Entry.of(OLDER)
+    async with ledgers.open() as late:
+        assert late.covers(memory(100.0))
+    assert (await ledgers.kept())[SMITH] == Entry.of(NEWER)
+
+    await ledgers.raw(SMITH, Entry.of(OLDER).encoded())
+    async with asyncio.timeout(PATIENCE_S):
+        while not ledger._outdated:
+            await asyncio.sleep(0.01)
+    assert ledger.covers(memory(100.0))
+    await ledger.add(NEWER)
+    assert (await ledgers.kept())[SMITH] == Entry.of(NEWER)
+
+
+async def test_what_is_done_stays_done_when_a_late_one_says_otherwise(
+    ledger: KafkaErasureLedger, ledgers: Ledgers
+) -> None:
+    await ledger.add(NEWER)
+    await ledger.mark_done("newer")
+    await ledgers.raw(key_of("default", "state", "newer"), Entry.of(NEWER).encoded())
+    async with ledgers.open() as late:
+        assert await late.state("newer") == ErasureState(NEWER, done=True)
+    assert (await ledgers.kept())[key_of("default", "state", "newer")] == Entry.of(NEWER).finished()
+
+
+async def test_what_is_no_erasure_is_passed_over(ledger: KafkaErasureLedger, ledgers: Ledgers) -> None:
+    await ledgers.raw(b"key", b"no JSON")
+    await ledgers.raw(SMITH, b'{"id": 5}')
+    await ledgers.raw(SMITH, Entry.of(NEWER).encoded().replace(b'"agent"', b'"village"'))
+    await ledger.add(NEWER)
+    assert ledger.covers(memory(100.0))
+    async with ledgers.open() as late:
+        assert late.covers(memory(100.0))
+        assert not late.covers(memory(101.0))

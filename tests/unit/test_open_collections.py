@@ -1,0 +1,245 @@
+"""Several collections in one process: all are fed, one is searched, and what counts as finished follows the alias."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorestream import events
+from lorestream.collections.catalogue import Model
+from lorestream.errors import InvalidRequest, Refusal, Unavailable
+from lorestream.ports import Embeddings, Priority
+from lorestream.wiring import Runtime, Version
+from query_service.recall import Reading
+from stream_workers.rebuild import alias_swap
+from stream_workers.rebuild.alias_swap import Alias, DropArguments, NoArguments, SwapArguments, turn
+from stream_workers.worker import Worker
+from tests.parts import open_parts, put, working
+
+EDGE = {"store": {"kind": "edge"}}
+OTHER = Model("hash-v1-96", 96, "hash", "hash")
+SAME = Model("hash-v1-384", 384, "hash", "hash")
+PATIENCE_S = 60
+
+
+@contextlib.asynccontextmanager
+async def lorestream(data: Path) -> AsyncIterator[tuple[Runtime, Worker]]:
+    async with open_parts(data, **EDGE) as runtime, working(runtime) as worker:
+        yield runtime, worker
+
+
+async def until(look: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not look():
+            await asyncio.sleep(0.02)
+
+
+async def another(runtime: Runtime, name: str = "other", model: Model = OTHER, run: str = "run") -> Version:
+    """One more collection, listed and open."""
+    await runtime.versions.catalogue.make(name, model, run)
+    return await opened(runtime, name)
+
+
+async def opened(runtime: Runtime, name: str) -> Version:
+    listed = {one.name: one for one in await runtime.versions.refresh()}
+    return await runtime.versions.version(listed[name])
+
+
+async def write(runtime: Runtime, *numbers: int) -> dict[int, int]:
+    return await runtime.log.append([events.encode(put(f"m{n}", event_id=f"{n}")) for n in numbers])
+
+
+async def size(runtime: Runtime, version: Version) -> int:
+    return await version.store.size(now=runtime.clock.now())
+
+
+async def last(reports: Any) -> dict[str, Any]:
+    """The outcome of a task."""
+    return [report async for report in reports][-1].value
+
+
+async def test_a_swap_is_followed_by_those_who_did_not_make_it(tmp_path: Path) -> None:
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        reading, first = Reading(runtime), runtime.versions.current
+        before = reading()
+        other = await another(runtime)
+        await runtime.versions.catalogue.swap("other", 1.0)
+        await until(lambda: runtime.versions.current is other)
+        assert (runtime.store, runtime.embedder.dim, runtime.group) == (other.store, 96, other.group)
+        after = reading()
+        assert (after.store, after.embedder) == (other.store, other.embedder)
+        # Who has begun before ends where he began.
+        assert (before.store, before.embedder) == (first.store, first.embedder)
+        assert before.collection != after.collection
+
+
+async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path: Path) -> None:
+    async with lorestream(tmp_path) as (runtime, _worker):
+        first = runtime.versions.current
+        strange = Model("of-another-kind", 96, "hash", "hash")  # loads, and is not what filled it
+        await runtime.versions.catalogue.make("strange", strange, "run")
+        await runtime.versions.catalogue.swap("strange", 1.0)
+        await until(lambda: any(one.name == "strange" and one.active for one in runtime.versions.listed))
+        with pytest.raises(Exception, match="prepare that one"):
+            await runtime.versions.refresh()
+        assert runtime.versions.current is first
+        assert await runtime.watermarks.reached(await write(runtime, 1), PATIENCE_S)
+        assert await size(runtime, first) == 1
+
+
+async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_path: Path) -> None:
+    async with lorestream(tmp_path) as (runtime, _worker):
+        assert await runtime.watermarks.reached(await write(runtime, *range(20)), PATIENCE_S)
+        other = await another(runtime)
+        end = await write(runtime, *range(20, 25))
+        assert await other.watermarks.reached(end, PATIENCE_S)
+        assert await runtime.watermarks.reached(end, PATIENCE_S)
+        assert await size(runtime, other) == await size(runtime, runtime.versions.current) == 25
+        await runtime.versions.catalogue.withdraw("other", 1.0)
+        await runtime.versions.refresh()
+        await until(lambda: not runtime.versions.is_open("other"))
+        assert await runtime.watermarks.reached(await write(runtime, 25), PATIENCE_S)
+
+
+@pytest.mark.parametrize("kind", ["hash", None])  # None: filled by the model of settings that were changed
+async def test_one_that_cannot_be_fed_stops_no_other(tmp_path: Path, kind: str | None) -> None:
+    async with lorestream(tmp_path) as (runtime, worker):
+        await runtime.versions.catalogue.make("strange", Model("of-another-kind", 96, kind), "run")
+        other = await another(runtime)
+        end = await write(runtime, 1)
+        assert await other.watermarks.reached(end, PATIENCE_S)
+        assert await runtime.watermarks.reached(end, PATIENCE_S)
+        assert worker.indexer.problem is None
+        assert not runtime.versions.is_open("strange")
+
+
+async def test_a_write_is_finished_in_both_while_the_alias_turns(tmp_path: Path) -> None:
+    """Nobody feeds here: the test says how far each collection is."""
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        versions, first, other = runtime.versions, runtime.versions.current, await another(runtime)
+        await first.watermarks.publish({0: 5})
+        assert await runtime.watermarks.reached({0: 4}, 0)
+        await versions.catalogue.announce([first.name, "other"])
+        await versions.refresh()
+        assert not await runtime.watermarks.reached({0: 4}, 0.01)
+        await other.watermarks.publish({0: 5})
+        assert await runtime.watermarks.reached({0: 4}, 0)
+
+        # Who was waiting already when the turn was announced waits for both, too.
+        await versions.catalogue.announce([])
+        await versions.refresh()
+        waiting = asyncio.create_task(runtime.watermarks.reached({0: 5}, PATIENCE_S))
+        await asyncio.sleep(0)
+        await versions.catalogue.announce([first.name, "other"])
+        await versions.refresh()
+        await first.watermarks.publish({0: 6})
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        await other.watermarks.publish({0: 6})
+        assert await waiting
+
+
+async def test_a_turn_waits_for_what_was_finished_and_leaves_nothing_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alias_swap, "LEVEL_S", 0.1)
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        versions, first, other = runtime.versions, runtime.versions.current, await another(runtime)
+        await write(runtime, 1, 2, 3)
+        await first.watermarks.publish({0: 3})
+        assert await turn(runtime, other) == 3
+        assert versions.current is first
+        assert not any(one.turning for one in versions.listed)
+        monkeypatch.setattr(alias_swap, "LEVEL_S", PATIENCE_S)
+        turning = asyncio.create_task(turn(runtime, other))
+        await until(lambda: any(one.turning for one in versions.listed))
+        await other.watermarks.publish({0: 3})
+        assert await turning == 0
+        assert versions.current is other
+        assert not any(one.turning for one in await versions.refresh())
+
+
+async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alias_swap, "LEVEL_S", 0.1)
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        tasks, first, other = Alias(runtime), runtime.versions.current, await another(runtime)
+        await write(runtime, 1, 2)
+        await first.watermarks.publish({0: 2})
+        with pytest.raises(Refusal, match="not whole"):
+            await last(tasks.swap(SwapArguments("other")))
+        await runtime.versions.catalogue.complete("other")
+        with pytest.raises(Refusal, match="2 records behind the log"):
+            await last(tasks.swap(SwapArguments()))
+        with pytest.raises(Refusal, match="nothing to go back to"):
+            await last(tasks.rollback(NoArguments()))
+        with pytest.raises(Refusal, match="swap to another"):
+            await last(tasks.drop(DropArguments(first.name)))
+        with pytest.raises(InvalidRequest, match="no collection x"):
+            await last(tasks.drop(DropArguments("x")))
+        assert runtime.versions.current is first
+
+        await other.watermarks.publish({0: 2})
+        assert await last(tasks.swap(SwapArguments())) == {"searched": "other", "before": first.name}
+        with pytest.raises(Refusal, match="try again in"):
+            await last(tasks.drop(DropArguments(first.name)))
+        assert await last(tasks.rollback(NoArguments())) == {"searched": first.name, "before": "other"}
+        rows = [report.value async for report in tasks.list_(NoArguments())][:-1]
+        assert [(row["name"], row["searched"], row["replaced_at"] is None) for row in rows] == [
+            (first.name, True, True),
+            ("other", False, False),
+        ]
+
+
+class Counting:
+    """A real embedder, and what it was asked for."""
+
+    def __init__(self, embedder: Any, *, fails: bool = False) -> None:
+        self._embedder = embedder
+        self.fails = fails
+        self.texts: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._embedder, name)
+
+    async def embed(self, texts: list[str], priority: Priority = Priority.INGEST) -> Embeddings:
+        if self.fails and texts:
+            raise Unavailable("the model is away")
+        self.texts += texts
+        return await self._embedder.embed(texts, priority)
+
+
+async def test_what_the_same_model_has_embedded_is_not_embedded_again(tmp_path: Path) -> None:
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        counting = runtime.versions._embedders[SAME.model_id] = Counting(runtime.versions.own)
+        first = runtime.versions.current
+        await write(runtime, *range(30))
+        async with working(runtime):
+            assert await first.watermarks.reached({0: 29}, PATIENCE_S)
+            other = await another(runtime, model=SAME)
+            assert other.embedder is counting
+            assert await other.watermarks.reached({0: 29}, PATIENCE_S)
+            assert await size(runtime, other) == 30
+            assert counting.texts == []
+
+
+async def test_one_whose_model_is_away_waits_alone(tmp_path: Path) -> None:
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        other = await another(runtime)
+        away = Counting(other.embedder, fails=True)
+        runtime.versions._embedders[OTHER.model_id] = away
+        await runtime.versions.close("other")
+        other = await opened(runtime, "other")
+        async with working(runtime):
+            assert await runtime.watermarks.reached(await write(runtime, 1), PATIENCE_S)
+            assert not await other.watermarks.reached({0: 0}, 0)
+            away.fails = False
+            assert await other.watermarks.reached({0: 0}, PATIENCE_S)
+            assert await size(runtime, other) == 1

@@ -1,0 +1,165 @@
+"""Searches by words and by both, through the service: fused ranks, weights, places, what stays hidden."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorestream.memories import Erasure, Hit, Memory, SubjectKind
+from query_service.retrieval import fused
+from tests.retrieval.reader import NOW, Reader, open_reader
+
+
+@pytest.fixture
+async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
+    async with open_reader(tmp_path) as opened:
+        yield opened
+
+
+def hit(name: str, relevance: float = 0.5) -> Hit:
+    return Hit(Memory(name, "t", "a", "text", timestamp=0.0, accepted_at=0.0), relevance)
+
+
+def details(memory: dict[str, Any]) -> dict[str, float]:
+    return memory["score_details"]
+
+
+def test_the_first_of_both_lists_has_1_and_the_first_of_one_a_half() -> None:
+    [both] = fused([hit("m")], [hit("m", 7.0)])
+    assert (both.score, both.details) == (1.0, {"dense": 0.5, "keyword": 0.5})
+    [one] = fused([hit("m")], [])
+    assert (one.score, one.details) == (0.5, {"dense": 0.5, "keyword": 0.0})
+    assert fused([], []) == []
+
+
+def test_equals_share_a_rank_and_the_next_has_its_place() -> None:
+    found = fused(
+        [hit("a", 0.9), hit("b", 0.8)], [hit("c", 7.0), hit("b", 7.0), hit("a", 7.0), hit("d", 3.0)]
+    )
+    details = {one.memory.id: one.details for one in found}
+    assert details == {
+        "a": {"dense": 0.5, "keyword": 0.5},
+        "b": {"dense": 61 / 62 / 2, "keyword": 0.5},
+        "c": {"dense": 0.0, "keyword": 0.5},
+        "d": {"dense": 0.0, "keyword": 61 / 64 / 2},
+    }
+
+
+ranking = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 4)), unique_by=lambda one: one[0])
+"""Names and relevances, with equals among them."""
+
+
+@given(ranking, ranking)
+def test_fused_ranks_add_up_and_lie_between_0_and_1(
+    dense: list[tuple[str, int]], keyword: list[tuple[str, int]]
+) -> None:
+    lists = [sorted(one, key=lambda pair: -pair[1]) for one in (dense, keyword)]
+    found = fused(*([hit(*pair) for pair in one] for one in lists))
+    assert {one.memory.id for one in found} == {name for name, _ in (*dense, *keyword)}
+    assert len(found) == len({one.memory.id for one in found})
+    for one in found:
+        assert 0 < one.score <= 1
+        assert one.score == float(sum(map(Fraction, one.details.values())))
+
+
+async def test_each_mode_answers_in_its_own_way(reader: Reader) -> None:
+    for text in ("oak tree", "the weather is fine", "old oak"):
+        await reader.remember(text)
+    assert await reader.texts("weather", mode="keyword") == ["the weather is fine"]
+    assert len(await reader.texts("weather", mode="dense")) == 3
+    [first, *others] = (await reader.search("weather", mode="hybrid", explain=True))["memories"]
+    assert (first["text"], len(others)) == ("the weather is fine", 2)
+    assert details(first)["keyword"] == 0.5
+    assert all(details(one)["keyword"] == 0 for one in others)
+
+
+async def test_words_explain_their_score_and_min_score_is_held_against_it(reader: Reader) -> None:
+    for text in ("oak oak oak", "oak and elm", "elm"):
+        await reader.remember(text)
+    found = (await reader.search("oak", mode="keyword", explain=True))["memories"]
+    assert [one["text"] for one in found] == ["oak oak oak", "oak and elm"]
+    assert [details(one) for one in found] == [{"relevance": one["score"]} for one in found]
+    least = found[0]["score"]
+    assert await reader.texts("oak", mode="keyword", min_score=least) == ["oak oak oak"]
+    assert await reader.texts("oak and elm", mode="hybrid", min_score=1) == ["oak and elm"]
+
+
+async def test_a_blend_of_fused_ranks_adds_up(reader: Reader) -> None:
+    await reader.remember("oak tree", at=NOW - 10_000, importance=1)
+    await reader.remember("oak", at=NOW, importance=9)
+    weights = {"relevance": 1, "recency": 3, "importance": 1, "half_life_s": 5000}
+    found = (await reader.search("oak tree", mode="hybrid", weights=weights, explain=True))["memories"]
+    assert [one["text"] for one in found] == ["oak", "oak tree"]
+    assert details(found[1]) == {"relevance": 1.0, "recency": 0.25, "importance": 0.1}
+    for one in found:
+        parts = details(one)
+        mean = (parts["relevance"] + 3 * parts["recency"] + parts["importance"]) / 5
+        assert one["score"] == pytest.approx(mean, abs=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["keyword", "hybrid", "dense"])
+async def test_a_place_is_a_sphere_in_every_mode(reader: Reader, mode: str) -> None:
+    for n in range(30):
+        await reader.remember(f"oak {n}", pos={"x": float(n), "y": float(n), "z": 0.0})
+    near = {"x": 0, "y": 0, "radius": 7.1}  # the box holds 8, the sphere 6
+    found = await reader.texts("oak", mode=mode, near=near, k=20)
+    assert set(found) == {f"oak {n}" for n in range(6)}
+    blend = {} if mode == "keyword" else {"weights": {"recency": 1}}
+    assert len(await reader.texts("oak", mode=mode, near=near, k=5, **blend)) == 5
+    assert len(await reader.texts("oak", mode=mode, near=near, k=8, **blend)) == 6
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"mode": "keyword"},
+        {"mode": "hybrid"},
+        {"mode": "dense"},
+        {"mode": "hybrid", "weights": {"recency": 1}},
+        {"mode": "dense", "weights": {"recency": 1}},
+    ],
+)
+async def test_what_is_erased_and_not_yet_gone_takes_no_place(reader: Reader, how: dict[str, Any]) -> None:
+    for n in range(20):
+        await reader.remember(f"oak {n}", at=NOW - n)
+    erasure = Erasure("e", "default", SubjectKind.AGENT, ("a",), NOW - 10)
+    await reader.runtime.ledger.add(erasure)
+    assert set(await reader.texts("oak", k=12, **how)) == {f"oak {n}" for n in range(10)}
+    assert len(await reader.texts("oak", k=9, **how)) == 9
+
+
+async def test_no_vector_is_made_for_words(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    await reader.remember("oak")
+
+    async def embed(*_: object, **__: object) -> None:
+        raise AssertionError("nobody needs it")
+
+    monkeypatch.setattr(type(reader.recall.embedder), "embed", embed)
+    assert await reader.texts("oak", mode="keyword") == ["oak"]
+    body = {"searches": [{"agent_id": "a", "query": "oak tree", "mode": "keyword"}]}
+    [answer] = (await reader.post("/v1/memories/search/batch", body)).json()["results"]
+    assert len(answer["memories"]) == 1
+
+
+async def test_weights_in_the_engine_are_those_of_the_service(reader: Reader) -> None:
+    for n in range(40):
+        await reader.remember(f"oak {n % 7}", event_id=f"e{n}", at=NOW - 40 * n, importance=n % 11)
+    weights = {"relevance": 1, "recency": 2, "importance": 0.5, "half_life_s": 600}
+    whole = {"x": 0, "radius": 1e9}  # a sphere is ranked in the service
+    for n in range(40):
+        await reader.remember(
+            f"elm {n % 7}", event_id=f"p{n}", at=NOW - 39 * n, importance=n % 10, pos={"x": 1.0}
+        )
+    only = {"filters": {"pos.x": {"exists": True}}}
+    in_engine = (await reader.search("elm 3", weights=weights, k=10, explain=True, **only))["memories"]
+    in_service = (await reader.search("elm 3", weights=weights, k=10, explain=True, near=whole))["memories"]
+    assert [one["id"] for one in in_engine] == [one["id"] for one in in_service]
+    for one, other in zip(in_engine, in_service, strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-6)
+        assert details(one) == pytest.approx(details(other), abs=1e-6)

@@ -1,0 +1,88 @@
+"""Tokens, receipts and cursors: what was handed out comes back, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorestream import tokens
+from lorestream.errors import InvalidCursor, InvalidToken
+
+POSITIONS = st.dictionaries(st.integers(0, 1000), st.integers(0, 2**63 - 1), max_size=40)
+TIMES = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(POSITIONS)
+def test_a_token_names_every_partition(positions: dict[int, int]) -> None:
+    assert tokens.parse_token(tokens.token(positions)) == positions
+
+
+@given(st.text(), TIMES, POSITIONS)
+def test_a_receipt_says_who_when_and_where(tenant: str, at: float, positions: dict[int, int]) -> None:
+    assert tokens.parse_receipt(tokens.receipt(tenant, at, positions)) == (tenant, at, positions)
+
+
+@given(TIMES, TIMES, st.text())
+def test_a_cursor_holds_a_position(timestamp: float, accepted_at: float, memory_id: str) -> None:
+    position = (timestamp, accepted_at, memory_id)
+    assert tokens.parse_cursor(tokens.cursor(position)) == position
+
+
+@given(st.text() | st.text("w1c1d.AB=_-", max_size=30))
+def test_other_strings_are_refused(text: str) -> None:
+    with pytest.raises(InvalidToken):
+        tokens.parse_token(text)
+    with pytest.raises(InvalidCursor):
+        tokens.parse_cursor(text)
+    assert tokens.parse_receipt(text) is None
+
+
+@given(POSITIONS, st.data())
+def test_a_changed_character_is_noticed(positions: dict[int, int], data: st.DataObject) -> None:
+    token = tokens.token(positions)
+    place = data.draw(st.integers(3, len(token) - 2))
+    other = data.draw(st.sampled_from("ABCxyz019-_").filter(lambda each: each != token[place]))
+    with pytest.raises(InvalidToken):
+        tokens.parse_token(token[:place] + other + token[place + 1 :])
+
+
+def test_one_kind_is_not_taken_for_another() -> None:
+    token, cursor, receipt = (
+        tokens.token({0: 1}),
+        tokens.cursor((1.0, 1.0, "x")),
+        tokens.receipt("t", 1.0, {}),
+    )
+    for text in (cursor, receipt, "w1" + cursor[2:], "w1" + receipt[2:]):
+        with pytest.raises(InvalidToken):
+            tokens.parse_token(text)
+    for text in (token, receipt, "c1" + token[2:]):
+        with pytest.raises(InvalidCursor):
+            tokens.parse_cursor(text)
+    for text in (token, cursor, "d1" + token[2:]):
+        assert tokens.parse_receipt(text) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 3, {}, [3], [[1]], [[1, 2, 3]], [[1, "2"]], [[-1, 2]], [[1, -2]], [[1, 2**63]], [[1.5, 2]]],
+)
+def test_a_sealed_value_of_another_shape_is_no_token(value: object) -> None:
+    with pytest.raises(InvalidToken):
+        tokens.parse_token(tokens._seal("w1", value))
+    assert tokens.parse_receipt(tokens._seal("d1", ["t", 1.0, value])) is None
+
+
+@pytest.mark.parametrize("value", [None, [], [1.0, 1.0], [1.0, 1.0, 3], ["1", 1.0, "x"], [None, 1.0, "x"]])
+def test_a_sealed_value_of_another_shape_is_no_cursor(value: object) -> None:
+    with pytest.raises(InvalidCursor):
+        tokens.parse_cursor(tokens._seal("c1", value))
+
+
+def test_a_token_is_fit_for_a_url_and_for_json() -> None:
+    token = tokens.token({partition: 2**40 + partition for partition in range(64)})
+    assert json.dumps(token) == f'"{token}"'
+    assert set(token) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+    assert tokens.parse_token(token)[63] == 2**40 + 63
