@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lorestream.ports import NewRecord
 
 if TYPE_CHECKING:
-    from lorestream.ports import DeadLetter, Record, StoredLetter
+    from lorestream.ports import DeadLetter, Record, StoredDeadLetter
 
 PREFIX = "lorestream.retry."
 ATTEMPTS = f"{PREFIX}attempts"
@@ -24,7 +24,7 @@ FIRST_APPENDED_AT = f"{PREFIX}first_appended_at"
 """Unix seconds."""
 
 
-def again(stored: StoredLetter) -> NewRecord:
+def again(stored: StoredDeadLetter) -> NewRecord:
     """The record of a letter, to be appended anew."""
     letter = stored.letter
     headers = {

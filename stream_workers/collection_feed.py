@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from lorestream.memories import Memory
-from lorestream.wiring import Version, WorkerParts
+from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S
 from stream_workers.indexing.indexer import Indexer
 from stream_workers.indexing.pipeline import Pipeline
@@ -26,7 +26,7 @@ class Feed:
     def __init__(
         self,
         parts: WorkerParts,
-        version: Version,
+        version: OpenCollection,
         *,
         on_indexed: Callable[[Sequence[Memory]], None] | None = None,
     ) -> None:

@@ -82,7 +82,7 @@ class Sweeper:
         if not self._keep:
             return 0
         removed, now = 0, self._clock.now()
-        for agent in await self._store.crowded(keep=self._keep):
+        for agent in await self._store.agents_above(keep=self._keep):
             self._untold.add(agent)  # before: a step that breaks off may have taken some
             gone = step = await self._store.trim(agent, keep=self._keep, limit=STEP, now=now)
             while step == STEP:

@@ -73,7 +73,10 @@ async def compare(parts: WorkerParts, names: Sequence[str], *, tombstones: int =
         assert [one for one in first if found[one] != first[one]] == [], version.name
         if version.embedder.model_id != opened[0].embedder.model_id:
             continue
-        there, here = await opened[0].store.known(memories), await version.store.known(memories)
+        there, here = (
+            await opened[0].store.reusable_vectors(memories),
+            await version.store.reusable_vectors(memories),
+        )
         pairs = [(a[0], b[0]) for a, b in zip(there, here, strict=True) if a is not None and b is not None]
         assert len(pairs) == len(memories)
         assert max(np.abs(a - b).max() for a, b in pairs) < 1e-3

@@ -12,7 +12,7 @@ from lorestream import events
 from lorestream.events import Put
 from lorestream.identity import memory_id
 from lorestream.memories import AgentKey, Memory, PageQuery, Scope
-from lorestream.ports import EventLog, NewRecord, Record, StoredLetter, VectorStore
+from lorestream.ports import EventLog, NewRecord, Record, StoredDeadLetter, VectorStore
 from lorestream.settings import load_settings
 from lorestream.wiring import Runtime, WorkerParts, open_runtime
 from stream_workers.indexing.indexer import Indexer
@@ -61,7 +61,7 @@ def pipeline_over(runtime: Runtime, store: VectorStore | None = None) -> Pipelin
 def indexer_over(runtime: Runtime, store: VectorStore | None = None, **options: Any) -> Indexer:
     """The indexer on these parts, with another store where one is given."""
     options = {"cache": runtime.cache} | options
-    return Indexer(runtime.log, pipeline_over(runtime, store), runtime.watermarks, **options)
+    return Indexer(runtime.log, pipeline_over(runtime, store), runtime.versions.current.watermarks, **options)
 
 
 def put(
@@ -98,7 +98,7 @@ async def texts(runtime: Runtime, *agents: str, tenant: str = "default") -> list
     return sorted(memory.text for memory in await everything(runtime, *agents, tenant=tenant))
 
 
-async def letters(log: EventLog) -> list[StoredLetter]:
+async def letters(log: EventLog) -> list[StoredDeadLetter]:
     """The dead letters that are not settled, the earliest first."""
     return [letter async for letter in log.dead_letters()]
 

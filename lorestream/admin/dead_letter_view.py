@@ -10,7 +10,7 @@ import msgspec
 from lorestream import events, identity
 from lorestream.errors import InvalidRequest
 from lorestream.memories import Memory
-from lorestream.ports import Place, Record, StoredLetter
+from lorestream.ports import Place, Record, StoredDeadLetter
 from lorestream.retry_headers import first_appended_at
 
 SHOWN_BYTES = 64 * 1024
@@ -53,7 +53,7 @@ def memory_of(record: Record) -> Memory | None:
     return Memory("", tenant, agent_id, "", came, came, agent_player=identity.player_name(agent_id))
 
 
-def line(stored: StoredLetter) -> dict[str, Any]:
+def line(stored: StoredDeadLetter) -> dict[str, Any]:
     """A letter in a list: what can be told of it in a word."""
     letter = stored.letter
     value = _json(letter.record.value)
@@ -72,7 +72,7 @@ def line(stored: StoredLetter) -> dict[str, Any]:
     }
 
 
-def whole(stored: StoredLetter) -> dict[str, Any]:
+def whole(stored: StoredDeadLetter) -> dict[str, Any]:
     """All of a letter: decoded where it can be, raw bytes escaped else."""
     record = stored.letter.record
     value = _json(record.value)

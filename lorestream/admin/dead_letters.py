@@ -14,7 +14,15 @@ from lorestream.admin import Outcome, Progress, Reports, Row, Task
 from lorestream.admin.dead_letter_view import letter_id, line, memory_of, place_of, whole
 from lorestream.errors import EventTooLarge, InvalidRequest, Refusal
 from lorestream.memories import Memory
-from lorestream.ports import Clock, ErasureLedger, EventLog, Settlement, StoredLetter, Tombstone, VectorStore
+from lorestream.ports import (
+    Clock,
+    ErasureLedger,
+    EventLog,
+    Resolution,
+    StoredDeadLetter,
+    Tombstone,
+    VectorStore,
+)
 from lorestream.retry_headers import again
 
 MAX_ATTEMPTS = 5
@@ -79,7 +87,7 @@ class DeadLetters:
 
     async def ls(self, wanted: ListLetters) -> Reports:
         """The newest letters, the latest first."""
-        newest: deque[StoredLetter] = deque(maxlen=wanted.limit)
+        newest: deque[StoredDeadLetter] = deque(maxlen=wanted.limit)
         total = 0
         async with aclosing(self._visible(_chosen((), wanted.reason))) as steps:
             async for letters in steps:
@@ -132,7 +140,9 @@ class DeadLetters:
             async for letters in steps:
                 found |= {letter_id(letter.place) for letter in letters}
                 if not wanted.dry_run:
-                    await self.log.settle([letter.place for letter in letters], Settlement.DROPPED)
+                    await self.log.resolve_dead_letters(
+                        [letter.place for letter in letters], Resolution.DROPPED
+                    )
                 dropped += len(letters)
                 yield Progress("dropping", dropped, unit="letters")
         missing = [one for one in wanted.ids if one not in found]
@@ -145,13 +155,17 @@ class DeadLetters:
             async for letters in steps:
                 covered = await self._covered(letters)
                 if covered:
-                    await self.log.settle([letter.place for letter in covered], Settlement.ERASED)
+                    await self.log.resolve_dead_letters(
+                        [letter.place for letter in covered], Resolution.ERASED
+                    )
                     gone += len(covered)
         return gone
 
     # --- which ------------------------------------------------------------------------------------------------
 
-    async def _visible(self, chosen: Callable[[StoredLetter], bool]) -> AsyncGenerator[list[StoredLetter]]:
+    async def _visible(
+        self, chosen: Callable[[StoredDeadLetter], bool]
+    ) -> AsyncGenerator[list[StoredDeadLetter]]:
         """Those that are chosen and that nothing takes, some at a time, the earliest first."""
         async with aclosing(self._steps()) as steps:
             async for letters in steps:
@@ -161,8 +175,8 @@ class DeadLetters:
                 if shown:
                     yield shown
 
-    async def _steps(self) -> AsyncGenerator[list[StoredLetter]]:
-        step: list[StoredLetter] = []
+    async def _steps(self) -> AsyncGenerator[list[StoredDeadLetter]]:
+        step: list[StoredDeadLetter] = []
         async with aclosing(self.log.dead_letters()) as letters:
             async for letter in letters:
                 step.append(letter)
@@ -172,10 +186,10 @@ class DeadLetters:
         if step:
             yield step
 
-    async def _covered(self, letters: Sequence[StoredLetter]) -> list[StoredLetter]:
+    async def _covered(self, letters: Sequence[StoredDeadLetter]) -> list[StoredDeadLetter]:
         """Those whose memory an erasure takes, or whose memory was deleted by its id."""
-        found: list[StoredLetter] = []
-        puts: list[tuple[StoredLetter, Memory]] = []
+        found: list[StoredDeadLetter] = []
+        puts: list[tuple[StoredDeadLetter, Memory]] = []
         for letter in letters:
             memory = memory_of(letter.letter.record)
             if memory is None:
@@ -184,12 +198,12 @@ class DeadLetters:
                 found.append(letter)
             elif memory.id:
                 puts.append((letter, memory))
-        entries = await self.store().entries([memory for _, memory in puts]) if puts else ()
+        entries = await self.store().lookup([memory for _, memory in puts]) if puts else ()
         return found + [
             letter for (letter, _), entry in zip(puts, entries, strict=True) if isinstance(entry, Tombstone)
         ]
 
-    async def _send(self, letters: Sequence[StoredLetter]) -> Sequence[StoredLetter]:
+    async def _send(self, letters: Sequence[StoredDeadLetter]) -> Sequence[StoredDeadLetter]:
         """Append and settle; returns those that the log took. Raises Unavailable."""
         if not letters:
             return ()
@@ -200,7 +214,7 @@ class DeadLetters:
                 return ()
             middle = len(letters) // 2
             return [*await self._send(letters[:middle]), *await self._send(letters[middle:])]
-        await self.log.settle([letter.place for letter in letters], Settlement.RETRIED)
+        await self.log.resolve_dead_letters([letter.place for letter in letters], Resolution.RETRIED)
         return letters
 
 
@@ -209,11 +223,11 @@ def _check(wanted: RetryLetters | DropLetters) -> None:
         raise InvalidRequest("name the letters, or take every one (of a reason)")
 
 
-def _chosen(ids: Sequence[str], reason: str | None) -> Callable[[StoredLetter], bool]:
+def _chosen(ids: Sequence[str], reason: str | None) -> Callable[[StoredDeadLetter], bool]:
     """Raises InvalidRequest for what is no id."""
     places = {place_of(one) for one in ids}
 
-    def chosen(letter: StoredLetter) -> bool:
+    def chosen(letter: StoredDeadLetter) -> bool:
         return (not places or letter.place in places) and reason in {None, letter.letter.reason}
 
     return chosen
@@ -230,7 +244,7 @@ class Forgetting:
 
     async def __call__(self) -> int:
         """At once after an erasure, else every `FORGET_EVERY_S`; returns how many went. Raises Unavailable."""
-        news, now = self._letters.ledger.learned(self._learned), self._clock.now()
+        news, now = self._letters.ledger.added_since(self._learned), self._clock.now()
         if not news and now < self._due_at:
             return 0
         gone = await self._letters.forget()

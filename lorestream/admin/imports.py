@@ -85,7 +85,7 @@ class Imports:
                 yield Row({"line": number, "reason": error.message})
             if len(good) % _LINES_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        entries = await self.store().entries([line.put().memory(line.text) for _, line in good])
+        entries = await self.store().lookup([line.put().memory(line.text) for _, line in good])
         records: list[NewRecord] = []
         for (number, line), entry in zip(good, entries, strict=True):
             record = _imported(line)

@@ -67,7 +67,7 @@ class Catalogue(Protocol):
         """Give up what `open` has opened, if it is open."""
         ...
 
-    async def complete(self, name: str) -> None:
+    async def mark_complete(self, name: str) -> None:
         """Note that it holds all that it should."""
         ...
 
@@ -79,7 +79,7 @@ class Catalogue(Protocol):
         """Turn the alias to it, in one step; `at`, Unix seconds, is when the other one was replaced."""
         ...
 
-    async def withdraw(self, name: str, at: float) -> None:
+    async def mark_deleted(self, name: str, at: float) -> None:
         """List it no more, so that everybody closes it; `at`, Unix seconds, stays noted until it is deleted."""
         ...
 

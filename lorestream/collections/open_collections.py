@@ -24,7 +24,7 @@ FOLLOW_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Version:
+class OpenCollection:
     """One collection, open: a question is embedded by and searched in one of them."""
 
     collection: Collection
@@ -40,7 +40,7 @@ class Version:
         return self.collection.name
 
 
-class Versions:
+class OpenCollections:
     """All that are open, and the one that is searched."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Versions:
     ) -> None:
         """Use `open`."""
         self.catalogue = catalogue
-        self.current: Version
+        self.current: OpenCollection
         """The one that is searched. Whoever begins with it ends with it."""
         self.listed: Sequence[Collection]
         """All collections, as they were a moment ago, the one that is searched first."""
@@ -62,7 +62,7 @@ class Versions:
         """The consumers that feed a collection."""
         self._load = load
         self._watch = watch
-        self._open: dict[str, Version] = {}
+        self._open: dict[str, OpenCollection] = {}
         self.own = embedder
         """The model of the settings, whatever fills the collection that is searched."""
         self._embedders = {embedder.model_id: embedder}
@@ -97,7 +97,7 @@ class Versions:
             for name in list(self._open):
                 await self.catalogue.close(name)
 
-    async def version(self, collection: Collection) -> Version:
+    async def version(self, collection: Collection) -> OpenCollection:
         """A collection, opened when it is not yet. Raises Unavailable, Misconfigured."""
         async with self._opening:
             found = self._open.get(collection.name)
@@ -115,7 +115,7 @@ class Versions:
         """Whether this process has it open."""
         return name in self._open
 
-    def kindred(self, version: Version) -> Version | None:
+    def kindred(self, version: OpenCollection) -> OpenCollection | None:
         """Another one, whole, that the same model has filled."""
         return next(
             (
@@ -129,11 +129,11 @@ class Versions:
             None,
         )
 
-    def turning(self, version: Version) -> bool:
+    def turning(self, version: OpenCollection) -> bool:
         """Whether the alias is about to turn from it or to it."""
         return any(one.turning and one.name == version.name for one in self.listed)
 
-    def answering(self) -> list[Version]:
+    def answering(self) -> list[OpenCollection]:
         """Those in which a write has to be finished: the one that is searched, and those that the alias turns between."""
         turning = [self._open[one.name] for one in self.listed if one.turning and one.name in self._open]
         return [self.current, *(one for one in turning if one is not self.current)]
@@ -173,10 +173,10 @@ class Versions:
             self.current = version
         return self.listed
 
-    async def _opened(self, collection: Collection) -> Version:
+    async def _opened(self, collection: Collection) -> OpenCollection:
         embedder, group = await self.model(collection.model), self.group_of(collection)
         store = await self.catalogue.open(collection.name)
-        return Version(collection, store, embedder, group, await self._watch(group))
+        return OpenCollection(collection, store, embedder, group, await self._watch(group))
 
     async def _follow(self) -> None:
         while True:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lorestream.errors import LorestreamError
 
 if TYPE_CHECKING:
-    from lorestream.collections.open_collections import Version, Versions
+    from lorestream.collections.open_collections import OpenCollection, OpenCollections
     from lorestream.ports import WatermarkReader
 
 _KNOWN_S = 1.0
@@ -75,13 +75,13 @@ class ActiveWatermarks:
 class CurrentWatermarks:
     """The watermarks of the collection that is searched at the moment, and of that which will be in the next."""
 
-    def __init__(self, versions: Versions) -> None:
+    def __init__(self, versions: OpenCollections) -> None:
         self._versions = versions
 
     async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        reached: set[Version] = set()
+        reached: set[OpenCollection] = set()
         # While it waits for one, the alias may begin to turn.
         while missing := [one for one in self._versions.answering() if one not in reached]:
             for version in missing:

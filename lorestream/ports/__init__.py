@@ -25,17 +25,23 @@ from lorestream.ports.log import (
     Place,
     RebalanceListener,
     Record,
-    Settlement,
-    StoredLetter,
+    Resolution,
+    StoredDeadLetter,
     Subscription,
 )
-from lorestream.ports.store import Dead, MemoryReader, MemoryWriter, StoreMaintenance, Tombstone, VectorStore
+from lorestream.ports.store import (
+    MemoryReader,
+    MemoryWriter,
+    Reclaimable,
+    StoreMaintenance,
+    Tombstone,
+    VectorStore,
+)
 from lorestream.ports.watermarks import WatermarkPublisher, WatermarkReader, Watermarks
 
 __all__ = [
     "Cache",
     "Clock",
-    "Dead",
     "DeadLetter",
     "Embedder",
     "Embeddings",
@@ -48,10 +54,11 @@ __all__ = [
     "Place",
     "Priority",
     "RebalanceListener",
+    "Reclaimable",
     "Record",
-    "Settlement",
+    "Resolution",
     "StoreMaintenance",
-    "StoredLetter",
+    "StoredDeadLetter",
     "Subscription",
     "Tombstone",
     "VectorStore",

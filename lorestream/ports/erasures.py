@@ -32,7 +32,7 @@ class ErasureLedger(Protocol):
         """Whether any erasure takes this memory. In memory; never blocks."""
         ...
 
-    def learned(self, since: int) -> Sequence[Erasure]:
+    def added_since(self, since: int) -> Sequence[Erasure]:
         """Erasures that this process has come to know of, in that order, without the first `since`.
 
         Each once; of those from before it was opened, perhaps some. In memory; never blocks.

@@ -43,7 +43,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredLetter:
+class StoredDeadLetter:
     """A dead letter and the Unix time at which it was first set aside."""
 
     letter: DeadLetter
@@ -59,7 +59,7 @@ Place: TypeAlias = "tuple[int, int]"
 """(partition, offset) of a record."""
 
 
-class Settlement(StrEnum):
+class Resolution(StrEnum):
     """What became of a dead letter."""
 
     RETRIED = "retried"
@@ -136,18 +136,18 @@ class EventLog(Protocol):
         """The offset that the next record of each partition will get. Raises Unavailable."""
         ...
 
-    async def since(self, at: float) -> Mapping[int, tuple[int, float]]:
+    async def offsets_for_time(self, at: float) -> Mapping[int, tuple[int, float]]:
         """The first record of each partition that was appended at or after `at`: its offset, and when it was.
 
         Unix seconds. A partition without such a record is left out; since 0 the log begins. Raises Unavailable.
         """
         ...
 
-    async def begin(self, group: str, positions: Mapping[int, int]) -> None:
+    async def set_group_offsets(self, group: str, positions: Mapping[int, int]) -> None:
         """Let a group that nobody is a member of begin at these offsets. Raises Unavailable."""
         ...
 
-    async def forget(self, group: str) -> None:
+    async def delete_group(self, group: str) -> None:
         """Nobody will be a member of the group again: it holds nothing back any more. Raises Unavailable."""
         ...
 
@@ -159,13 +159,13 @@ class EventLog(Protocol):
         """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
         ...
 
-    def dead_letters(self) -> AsyncGenerator[StoredLetter]:
+    def dead_letters(self) -> AsyncGenerator[StoredDeadLetter]:
         """The records set aside and not settled, each once, the earliest first; none that comes later.
 
         Raises Unavailable.
         """
         ...
 
-    async def settle(self, places: Collection[Place], how: Settlement) -> None:
+    async def resolve_dead_letters(self, places: Collection[Place], how: Resolution) -> None:
         """Hide the letters of these records, there or not, for as long as letters are kept. Raises Unavailable."""
         ...

@@ -33,7 +33,7 @@ class Tombstone:
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class Reclaimable:
     """What lies in the files of a store and can be found no more; a store that gives space back itself has none."""
 
     points: int = 0
@@ -82,7 +82,7 @@ class MemoryWriter(Protocol):
         """
         ...
 
-    async def bury(self, tombstones: Sequence[Tombstone]) -> None:
+    async def put_tombstones(self, tombstones: Sequence[Tombstone]) -> None:
         """Replace each memory, there or not, by a tombstone that keeps nothing but the id."""
         ...
 
@@ -90,14 +90,16 @@ class MemoryWriter(Protocol):
         """Remove every memory that the erasure covers; tombstones stay. Returns the agents that lost some."""
         ...
 
-    async def known(self, memories: Sequence[Memory]) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
+    async def reusable_vectors(
+        self, memories: Sequence[Memory]
+    ) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
         """The vector (dim,) of each memory that lies there with the same text, and whether it was truncated for it.
 
         None for the others.
         """
         ...
 
-    async def entries(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
+    async def lookup(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
         """What lies in the place of each: a memory of its id (expired ones too), its tombstone, or nothing."""
         ...
 
@@ -116,7 +118,7 @@ class StoreMaintenance(Protocol):
         """Remove at most `limit` expired memories and overaged tombstones; return how many went."""
         ...
 
-    async def crowded(self, *, keep: int) -> Sequence[AgentKey]:
+    async def agents_above(self, *, keep: int) -> Sequence[AgentKey]:
         """The agents of all tenants with more than `keep` memories, the largest first; perhaps some with fewer."""
         ...
 
@@ -138,7 +140,7 @@ class StoreMaintenance(Protocol):
         """
         ...
 
-    async def dead(self) -> Dead:
+    async def reclaimable(self) -> Reclaimable:
         """What was removed and still takes space."""
         ...
 

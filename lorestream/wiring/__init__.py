@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from lorestream.admin.dead_letters import DeadLetters, Forgetting
-from lorestream.collections.open_collections import Version, Versions
+from lorestream.collections.open_collections import OpenCollection, OpenCollections
 from lorestream.collections.watermarks import ActiveWatermarks, CurrentWatermarks
 from lorestream.errors import Misconfigured
 from lorestream.settings import Settings
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GatewayParts",
+    "OpenCollection",
+    "OpenCollections",
     "Parts",
     "QueryParts",
     "Runtime",
     "SystemClock",
-    "Version",
-    "Versions",
     "WorkerParts",
     "open_gateway",
     "open_query",
@@ -180,7 +180,7 @@ async def _ground(settings: Settings) -> AsyncGenerator[_Ground]:
         yield _Ground(settings, SystemClock(), Metrics(), stack)
 
 
-async def _index(ground: _Ground, state: Path) -> tuple[openers.OpenLog, RedisClient | None, Versions]:
+async def _index(ground: _Ground, state: Path) -> tuple[openers.OpenLog, RedisClient | None, OpenCollections]:
     """What whoever embeds has open: the log, the cache's server, the collections."""
     embedder = await _embedder(ground)
     log = await openers.open_log(ground.settings, state, ground.clock, ground.stack)
@@ -201,7 +201,7 @@ async def _embedder(ground: _Ground) -> Embedder:
 
 async def _versions(
     ground: _Ground, state: Path, embedder: Embedder, log: openers.OpenLog, redis: RedisClient | None
-) -> Versions:
+) -> OpenCollections:
     """The collections, that which is searched open."""
     settings, stack = ground.settings, ground.stack
 
@@ -215,7 +215,7 @@ async def _versions(
         return await openers.open_watermarks(settings, log, group, redis, stack)
 
     return await stack.enter_async_context(
-        Versions.open(
+        OpenCollections.open(
             await openers.open_catalogue(settings, state, stack),
             embedder,
             load=load,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lorestream.access.principals import Access
     from lorestream.access.rate_limits import Limits
-    from lorestream.collections.open_collections import Versions
+    from lorestream.collections.open_collections import OpenCollections
     from lorestream.identity import Pseudonyms
     from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, VectorStore, WatermarkReader
     from lorestream.settings import Settings
@@ -52,7 +52,7 @@ class GatewayParts(Parts):
 class StoreParts(Parts):
     """What those have who speak to the store. `versions` holds all collections; the rest is of the searched one."""
 
-    versions: Versions
+    versions: OpenCollections
     cache: Cache | None
 
     @property

@@ -250,7 +250,7 @@ class Indexer:
         Between two batches, so that none of its writes is on the way. Whoever processes the erasure's own record
         has taken all that was there by then.
         """
-        news = self._pipeline.ledger.learned(self._learned)
+        news = self._pipeline.ledger.added_since(self._learned)
         self._learned += len(news)
         for erasure in news:
             if erasure.accepted_at > self._pipeline.clock.now() - LATE_S:

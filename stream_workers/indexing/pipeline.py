@@ -128,7 +128,7 @@ class Pipeline:
                 refused.update(await self._insert(batch, rows))
 
             await self.pace.in_pieces(kept, insert)
-            await self.store.bury(batch.tombstones)
+            await self.store.put_tombstones(batch.tombstones)
         inserted = [batch.memories[row] for row in kept if row not in refused]
         letters = [
             DeadLetter(batch.origins[row], "refused_by_store", error) for row, error in refused.items()

@@ -48,7 +48,7 @@ async def _known(
     known: list[tuple[NDArray[np.float32], bool] | None] = []
 
     async def look(piece: Sequence[Memory]) -> None:
-        known.extend(await donor.known(piece))
+        known.extend(await donor.reusable_vectors(piece))
 
     await pace.in_pieces(memories, look)
     return known

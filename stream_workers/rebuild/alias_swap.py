@@ -13,7 +13,7 @@ import structlog
 from lorestream.admin import Outcome, Remark, Reports, Row, Task
 from lorestream.collections.catalogue import REPLACED_LIVES_S, Collection
 from lorestream.errors import InvalidRequest, Refusal
-from lorestream.wiring import Version, WorkerParts
+from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.quality_gate import behind
 
 _log = structlog.get_logger("lorestream.admin")
@@ -130,7 +130,7 @@ class Alias:
         return Outcome({"searched": to.name, "before": before})
 
 
-async def turn(parts: WorkerParts, to: Version) -> int:
+async def turn(parts: WorkerParts, to: OpenCollection) -> int:
     """Search a collection from now on, if it is level; else its arrears, in records. Raises Unavailable.
 
     No answer is older than a finished write: from a moment before until a moment after, a write is finished when
@@ -161,7 +161,7 @@ async def _followed(parts: WorkerParts) -> None:
 async def remove(parts: WorkerParts, one: Collection) -> None:
     """Have a collection closed everywhere, and delete it. Raises Unavailable."""
     versions = parts.versions
-    await versions.catalogue.withdraw(one.name, parts.clock.now())
+    await versions.catalogue.mark_deleted(one.name, parts.clock.now())
     await versions.refresh()
     await asyncio.sleep(FOLLOWED_S)
     with contextlib.suppress(TimeoutError):
@@ -171,7 +171,7 @@ async def remove(parts: WorkerParts, one: Collection) -> None:
                 await asyncio.sleep(0.1)
     await versions.close(one.name)
     await versions.catalogue.delete(one.name)
-    await parts.log.forget(versions.group_of(one))
+    await parts.log.delete_group(versions.group_of(one))
 
 
 async def collect(parts: WorkerParts) -> None:

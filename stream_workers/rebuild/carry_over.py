@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from lorestream.admin import Progress, Report
 from lorestream.memories import Memory
 from lorestream.ports import Tombstone, VectorStore
-from lorestream.wiring import Version, WorkerParts
+from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.indexing.throttle import Pace
 from stream_workers.indexing.vectors import embedded
 
@@ -25,7 +25,7 @@ class Inheritance:
     """
 
     parts: WorkerParts
-    heir: Version
+    heir: OpenCollection
     everything: bool = False
     """Also what the log could tell again: it is only moved."""
     copied: int = 0
@@ -36,7 +36,7 @@ class Inheritance:
         """Page by page through the collection that is searched. Raises Unavailable, Misconfigured."""
         source, seen = self.parts.versions.current.store, 0
         older = math.inf if self.everything else await self._beginning()
-        asked_for = len(self.parts.ledger.learned(0))
+        asked_for = len(self.parts.ledger.added_since(0))
         after: str | None = None
         taken = False
         total = await source.size(now=self.parts.clock.now())
@@ -50,14 +50,14 @@ class Inheritance:
             if after is None:
                 break
         # What was erased meanwhile may have been copied a moment later.
-        for erasure in self.parts.ledger.learned(asked_for):
+        for erasure in self.parts.ledger.added_since(asked_for):
             await self.heir.store.erase(erasure)
         if taken:  # no record of the log would bring it back
             await self.heir.store.flush()
 
     async def _beginning(self) -> float:
         """When the log begins, in Unix seconds: of several partitions, the last one to begin."""
-        return max((at for _, at in (await self.parts.log.since(0)).values()), default=math.inf)
+        return max((at for _, at in (await self.parts.log.offsets_for_time(0)).values()), default=math.inf)
 
     async def _take_over(self, source: VectorStore, page: Sequence[Memory | Tombstone], older: float) -> bool:
         """Whether anything of the page is to be in the new collection and not in the log."""
@@ -74,12 +74,12 @@ class Inheritance:
         taken = bool(memories or tombstones)
         # What was copied before a replay was broken off needs no model once more.
         if memories:
-            there = await self.heir.store.entries(memories)
+            there = await self.heir.store.lookup(memories)
             memories = [memory for memory, one in zip(memories, there, strict=True) if one is None]
         if memories:
             await self._insert(source, memories)
         self.copied += len(memories)
-        await self._pace.in_pieces(tombstones, self.heir.store.bury)
+        await self._pace.in_pieces(tombstones, self.heir.store.put_tombstones)
         return taken
 
     async def _insert(self, source: VectorStore, memories: Sequence[Memory]) -> None:

@@ -78,7 +78,7 @@ class Compaction:
         """
         listed = await self.parts.versions.refresh()
         store = self.parts.versions.current.store
-        dead = await store.dead()
+        dead = await store.reclaimable()
         if not dead.erased:
             living = await store.size(now=self.parts.clock.now())
             if dead.points < self.fewest_dead or dead.points <= DEAD_SHARE * living:
@@ -104,10 +104,10 @@ class Compaction:
         run = f"{RUN}-{secrets.token_hex(4)}"
         alias = self.parts.settings.store.collection
         new = Collection(f"{alias}-{run}", old.collection.model, run, whole=False)
-        dead = await old.store.dead()
+        dead = await old.store.reclaimable()
         _log.info("compaction begins", collection=old.name, dead=dead.points, erased=dead.erased)
         # Before it is listed: from then on a worker reads for it.
-        await log.begin(versions.group_of(new), await self._position(old.group))
+        await log.set_group_offsets(versions.group_of(new), await self._position(old.group))
         await versions.catalogue.make(new.name, new.model, run)
         version = await versions.version(new)
         await versions.refresh()
@@ -117,7 +117,7 @@ class Compaction:
                 pass
         while await behind(self.parts, version, LEVEL_S):
             pass
-        await versions.catalogue.complete(new.name)
+        await versions.catalogue.mark_complete(new.name)
         while await turn(self.parts, version):
             pass
         await asyncio.sleep(self.replaced_lives_s)
@@ -150,10 +150,12 @@ class Compaction:
         known = {self.parts.versions.group_of(one) for one in listed}
         unknown = set(await self.parts.log.groups()) - known
         for group in unknown & self._unknown:
-            await self.parts.log.forget(group)
+            await self.parts.log.delete_group(group)
         self._unknown = unknown
 
     async def _position(self, group: str) -> dict[int, int]:
         """Where the group has committed; the log's beginning where it never has."""
-        beginning = {number: offset for number, (offset, _) in (await self.parts.log.since(0)).items()}
+        beginning = {
+            number: offset for number, (offset, _) in (await self.parts.log.offsets_for_time(0)).items()
+        }
         return {**beginning, **await self.parts.log.committed(group)}

@@ -9,7 +9,7 @@ from typing import Any
 
 from lorestream.memories import Memory, Scope, VectorQuery
 from lorestream.ports import Priority
-from lorestream.wiring import Version, WorkerParts
+from lorestream.wiring import OpenCollection, WorkerParts
 
 GOLDEN = 50
 """Memories whose own texts are asked as questions."""
@@ -56,10 +56,10 @@ class Verdict:
         }
 
 
-async def behind(parts: WorkerParts, version: Version, timeout_s: float) -> int:
+async def behind(parts: WorkerParts, version: OpenCollection, timeout_s: float) -> int:
     """Records that are in the log now and not in the collection when the time is over. Raises Unavailable."""
     end = await parts.log.end()
-    beginning = {number: offset for number, (offset, _) in (await parts.log.since(0)).items()}
+    beginning = {number: offset for number, (offset, _) in (await parts.log.offsets_for_time(0)).items()}
     last = {number: offset - 1 for number, offset in end.items() if number in beginning}
     if await version.watermarks.reached(last, timeout_s):
         return 0
@@ -68,7 +68,7 @@ async def behind(parts: WorkerParts, version: Version, timeout_s: float) -> int:
     return max(1, missing)
 
 
-async def judge(parts: WorkerParts, version: Version, *, complete: bool) -> Verdict:
+async def judge(parts: WorkerParts, version: OpenCollection, *, complete: bool) -> Verdict:
     """Compare it with the collection that is searched. `complete`: it should hold all that the other one holds."""
     reasons: list[str] = []
     missing = await behind(parts, version, LEVEL_S)
@@ -86,7 +86,7 @@ async def judge(parts: WorkerParts, version: Version, *, complete: bool) -> Verd
     return Verdict(missing, memories, before, recall, found, tuple(reasons))
 
 
-async def _counted(parts: WorkerParts, version: Version) -> tuple[int, int]:
+async def _counted(parts: WorkerParts, version: OpenCollection) -> tuple[int, int]:
     """Both counts, where events still come in again and again until the new collection is level."""
     memories = before = 0
     for _ in range(COUNTS):
@@ -99,7 +99,7 @@ async def _counted(parts: WorkerParts, version: Version) -> tuple[int, int]:
     return memories, before
 
 
-async def _compared(parts: WorkerParts, version: Version) -> tuple[float, float]:
+async def _compared(parts: WorkerParts, version: OpenCollection) -> tuple[float, float]:
     """(share of the nearest that are the same, share of questions that find their own memory); 1 without memories."""
     golden = await _golden(parts)
     if not golden:
@@ -134,7 +134,7 @@ async def _golden(parts: WorkerParts) -> list[Memory]:
 
 
 async def _nearest(
-    parts: WorkerParts, version: Version, golden: Sequence[Memory], texts: Sequence[str]
+    parts: WorkerParts, version: OpenCollection, golden: Sequence[Memory], texts: Sequence[str]
 ) -> list[dict[str, str]]:
     """For each the nearest of its agent: their texts, by their ids."""
     vectors = (await version.embedder.embed(texts, Priority.INGEST)).vectors

@@ -18,7 +18,7 @@ import msgspec
 from lorestream.admin import Outcome, Progress, Remark, Report, Reports, Task
 from lorestream.collections.catalogue import Collection, Model
 from lorestream.errors import InvalidRequest, Refusal
-from lorestream.wiring import Version, WorkerParts
+from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.alias_swap import collect
 from stream_workers.rebuild.carry_over import Inheritance
 from stream_workers.rebuild.quality_gate import judge
@@ -74,7 +74,7 @@ class Replay:
             copied = inheritance.copied
         verdict = await judge(self.parts, version, complete=asked.since is None)
         if verdict.passed:
-            await self.parts.versions.catalogue.complete(collection.name)
+            await self.parts.versions.catalogue.mark_complete(collection.name)
         yield Outcome(
             {
                 "collection": collection.name,
@@ -96,14 +96,14 @@ class Replay:
         collection = Collection(asked.to, model, secrets.token_hex(4), whole=False)
         remark = f"{asked.to} is filled from the beginning of the log, by {model.model_id}"
         if asked.since is not None:
-            first = await log.since(asked.since)
+            first = await log.offsets_for_time(asked.since)
             if (left_out := await self._left_out(asked.since, first)) is None:
                 raise InvalidRequest(
                     "the log begins later than that: leave --from out, and what is older is copied",
                     path="from",
                 )
             # Where a partition has nothing since then, its group begins at its end.
-            await log.begin(
+            await log.set_group_offsets(
                 versions.group_of(collection),
                 {**await log.end(), **{number: offset for number, (offset, _) in first.items()}},
             )
@@ -114,16 +114,16 @@ class Replay:
 
     async def _left_out(self, since: float, first: Mapping[int, tuple[int, float]]) -> int | None:
         """How many records of the log are older; None when all of it is younger."""
-        beginning, end = await self.parts.log.since(0), await self.parts.log.end()
+        beginning, end = await self.parts.log.offsets_for_time(0), await self.parts.log.end()
         if beginning and since < min(at for _, at in beginning.values()):
             return None
         positions = {number: first[number][0] if number in first else end[number] for number in beginning}
         return sum(positions[number] - offset for number, (offset, _) in beginning.items())
 
-    async def _filled(self, version: Version, barrier: Mapping[int, int]) -> AsyncGenerator[Report]:
+    async def _filled(self, version: OpenCollection, barrier: Mapping[int, int]) -> AsyncGenerator[Report]:
         """Wait until everything in front of the barrier is in the collection."""
         log, group = self.parts.log, version.group
-        beginning = {number: offset for number, (offset, _) in (await log.since(0)).items()}
+        beginning = {number: offset for number, (offset, _) in (await log.offsets_for_time(0)).items()}
         start = {**beginning, **await log.committed(group)}
         wanted = {number: end for number, end in barrier.items() if end > start.get(number, end)}
         total = sum(end - start[number] for number, end in wanted.items())
@@ -147,7 +147,9 @@ class Replay:
             )
         yield Progress("replaying the log", total, total, "records", 0.0)
 
-    async def _reached(self, version: Version, start: Mapping[int, int], wanted: Mapping[int, int]) -> int:
+    async def _reached(
+        self, version: OpenCollection, start: Mapping[int, int], wanted: Mapping[int, int]
+    ) -> int:
         """How many records of those that are wanted are in the collection."""
         committed = await self.parts.log.committed(version.group)
         reached = 0

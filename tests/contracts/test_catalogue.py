@@ -42,7 +42,7 @@ async def opener(request, tmp_path, qdrant):
     if request.param == "server":
         async with opened() as catalogue:
             for one in await catalogue.listed():
-                await catalogue.withdraw(one.name, LONG_AGO)
+                await catalogue.mark_deleted(one.name, LONG_AGO)
             for name in await catalogue.withdrawn():
                 await catalogue.delete(name)
 
@@ -101,7 +101,7 @@ async def test_a_name_is_given_once(catalogue):
 async def test_a_swap_there_and_back(catalogue, opener):
     first = await catalogue.first(MODEL)
     await catalogue.make("second", OTHER, "run1")
-    await catalogue.complete("second")
+    await catalogue.mark_complete("second")
     assert (await listed(catalogue))["second"].whole
     await catalogue.swap("second", LONG_AGO)
     found = await catalogue.listed()
@@ -146,7 +146,7 @@ async def test_a_name_that_comes_back_is_another_collection_for_those_who_only_l
         await catalogue.first(MODEL)
         await catalogue.make("second", MODEL, "run1")
         assert (await listed(onlooker))["second"].run == "run1"
-        await catalogue.withdraw("second", LONG_AGO)
+        await catalogue.mark_deleted("second", LONG_AGO)
         assert "second" not in await listed(onlooker)
         await catalogue.delete("second")
         await catalogue.make("second", OTHER, "run2")
@@ -158,7 +158,7 @@ async def test_what_is_dropped_is_gone_and_its_name_free(catalogue):
     await catalogue.first(MODEL)
     await catalogue.make("second", OTHER, "run1")
     await put(await catalogue.open("second"), memory("m"), vector=(1.0,) * 8)
-    await catalogue.withdraw("second", LONG_AGO)
+    await catalogue.mark_deleted("second", LONG_AGO)
     assert "second" not in await listed(catalogue)
     await catalogue.close("second")
     await catalogue.delete("second")
@@ -172,7 +172,7 @@ async def test_what_is_withdrawn_stays_noted_until_it_is_deleted(catalogue, open
     first = await catalogue.first(MODEL)
     await catalogue.make("second", OTHER, "run1")
     assert await catalogue.withdrawn() == {}
-    await catalogue.withdraw("second", LONG_AGO)
+    await catalogue.mark_deleted("second", LONG_AGO)
     assert await catalogue.withdrawn() == {"second": LONG_AGO}
     with pytest.raises(Refusal, match="second is just being"):
         await catalogue.make("second", OTHER, "run2")

@@ -155,7 +155,7 @@ async def _call(store, tenant, name, given_):
             matrix = np.array([row for _, row in given_], np.float32)
             return await store.insert(made, matrix / np.linalg.norm(matrix, axis=1, keepdims=True))
         case "bury", list():
-            return await store.bury([Tombstone(tenant, *one) for one in given_])
+            return await store.put_tombstones([Tombstone(tenant, *one) for one in given_])
         case "erase", (kind, subjects, moment):
             return set(await store.erase(Erasure("e", tenant, kind, tuple(subjects), moment)))
         case "sweep", (expired, buried, limit):

@@ -207,12 +207,12 @@ async def covers_exactly_what_one_covers(
 
 
 async def test_what_has_been_learned_is_told_once_and_in_order(ledger: ErasureLedger) -> None:
-    known = len(ledger.learned(0))
+    known = len(ledger.added_since(0))
     first, second = (Erasure(f"e{n}", "default", SubjectKind.AGENT, (f"npc:{n}",), 100.0 + n) for n in (1, 2))
     await ledger.add(first)
     await ledger.add(second)
     await ledger.add(first)
     await ledger.mark_done("e1")
-    assert list(ledger.learned(known)) == [first, second]
-    assert list(ledger.learned(known + 1)) == [second]
-    assert list(ledger.learned(known + 2)) == []
+    assert list(ledger.added_since(known)) == [first, second]
+    assert list(ledger.added_since(known + 1)) == [second]
+    assert list(ledger.added_since(known + 2)) == []

@@ -16,7 +16,7 @@ from lorestream.adapters.kafka.connection import KafkaConnection
 from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.adapters.sqlite.database import Database
 from lorestream.adapters.sqlite.log import SqliteLog
-from lorestream.ports import DeadLetter, EventLog, NewRecord, Record, Settlement, Subscription
+from lorestream.ports import DeadLetter, EventLog, NewRecord, Record, Resolution, Subscription
 
 Opener = Callable[[], AbstractAsyncContextManager[EventLog]]
 """Opens the log; opened again after it was closed, it is the same log."""
@@ -379,7 +379,7 @@ async def test_what_is_set_aside_later_is_not_walked_over(log: EventLog) -> None
     walked: list[Record] = []
     async for stored in log.dead_letters():
         walked.append(stored.letter.record)
-        await log.settle([stored.place], Settlement.RETRIED)
+        await log.resolve_dead_letters([stored.place], Resolution.RETRIED)
         await log.dead_letter([DeadLetter(others.pop(), "undecodable", "")])
     assert walked == [first, second]
     assert len(await set_aside(log)) == 2
@@ -390,11 +390,11 @@ async def test_a_settled_letter_is_hidden_for_good(opener: Opener) -> None:
         await log.append([record(str(number)) for number in range(4)])
         broken = [DeadLetter(each, "undecodable", "") for each in await read_all(log, "indexer", 4)]
         await log.dead_letter(broken[:3])
-        await log.settle([], Settlement.DROPPED)
-        await log.settle([(99, 99)], Settlement.DROPPED)
+        await log.resolve_dead_letters([], Resolution.DROPPED)
+        await log.resolve_dead_letters([(99, 99)], Resolution.DROPPED)
         [one, two] = [(each.record.partition, each.record.offset) for each in broken[:2]]
-        await log.settle([one, two], Settlement.DROPPED)
-        await log.settle([two], Settlement.RETRIED)
+        await log.resolve_dead_letters([one, two], Resolution.DROPPED)
+        await log.resolve_dead_letters([two], Resolution.RETRIED)
         assert await set_aside(log) == [broken[2]]
 
     async with opener() as log:
@@ -410,7 +410,7 @@ async def test_a_letter_is_tried_again_as_it_was_and_counts_on(log: EventLog) ->
     await log.dead_letter([DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=2)])
     [stored] = [each async for each in log.dead_letters()]
     await log.append([retry_headers.again(stored)])
-    await log.settle([stored.place], Settlement.RETRIED)
+    await log.resolve_dead_letters([stored.place], Resolution.RETRIED)
 
     retried = (await read_all(log, "indexer", 2))[1]
     assert (retried.key, retried.value) == (broken.key, broken.value)
@@ -432,19 +432,19 @@ async def test_the_retention_can_be_asked_for(log: EventLog) -> None:
 
 
 async def test_the_first_record_since_a_time(log):
-    assert await log.since(0) == {}
+    assert await log.offsets_for_time(0) == {}
     await log.append([record("a"), record("b")])
-    [(partition, (offset, appended_at))] = (await log.since(0)).items()
+    [(partition, (offset, appended_at))] = (await log.offsets_for_time(0)).items()
     assert offset == 0
-    assert await log.since(appended_at) == {partition: (offset, appended_at)}
-    assert await log.since(appended_at + 3600) == {}
+    assert await log.offsets_for_time(appended_at) == {partition: (offset, appended_at)}
+    assert await log.offsets_for_time(appended_at + 3600) == {}
 
 
 async def test_a_group_begins_where_it_is_told(log):
     await log.append([record(f"{n}") for n in range(10)])
-    [(partition, _)] = (await log.since(0)).items()
-    await log.begin("later", {partition: 7})
+    [(partition, _)] = (await log.offsets_for_time(0)).items()
+    await log.set_group_offsets("later", {partition: 7})
     assert (await log.committed("later"))[partition] == 7
     assert [one.value for one in await read_all(log, "later", 3)] == [b"7", b"8", b"9"]
     assert len(await read_all(log, "other", 10)) == 10
-    await log.forget("later")
+    await log.delete_group("later")

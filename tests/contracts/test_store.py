@@ -83,7 +83,7 @@ async def test_puts_a_delete_and_an_erasure_end_alike_in_any_order(store, kind):
             if step == "put":
                 await put(store, memory(agent_id=agent, player=player))
             elif step == "bury":
-                await store.bury([Tombstone("default", agent, "m", START)])
+                await store.put_tombstones([Tombstone("default", agent, "m", START)])
             else:
                 await store.erase(Erasure("e", "default", kind, (subject,), START))
         assert await names(store, agent) == [], order
@@ -92,8 +92,8 @@ async def test_puts_a_delete_and_an_erasure_end_alike_in_any_order(store, kind):
 async def test_a_tombstone_takes_nothing_else(store):
     same_id = [memory(), memory(agent_id="b"), memory(tenant="other")]
     await put(store, *same_id, memory("n"))
-    await store.bury([Tombstone("default", "a", "m", START)] * 2)
-    await store.bury([Tombstone("default", "a", "never there", START)])
+    await store.put_tombstones([Tombstone("default", "a", "m", START)] * 2)
+    await store.put_tombstones([Tombstone("default", "a", "never there", START)])
     assert await names(store) == ["n"]
     assert await names(store, "b") == ["m"]
     assert await names(store, tenant="other") == ["m"]
@@ -178,7 +178,7 @@ async def test_what_has_expired_is_not_shown(store):
 
 async def test_the_sweeper_takes_what_is_over_and_no_more_than_asked(store):
     await put(store, *(memory(f"m{n:03}", expires_at=START + n) for n in range(700)))
-    await store.bury([Tombstone("default", "a", f"t{n}", START + n) for n in range(5)])
+    await store.put_tombstones([Tombstone("default", "a", f"t{n}", START + n) for n in range(5)])
     limits = {"expired_before": START + 599, "tombstones_before": START + 3}
     assert await store.sweep(**limits, limit=10) == 10
     assert len(await names(store, now=START - 1)) == 690
@@ -220,7 +220,7 @@ async def test_erasing_a_player_takes_him_out_of_every_agent(store):
         memory("later", agent_id="npc2", player="k1:x", accepted_at=START + 1),
         memory("elsewhere", agent_id="npc", player="k1:x", tenant="other"),
     )
-    await store.bury([Tombstone("default", "npc", "gone", START)])
+    await store.put_tombstones([Tombstone("default", "npc", "gone", START)])
     lost = await store.erase(Erasure("e", "default", SubjectKind.PLAYER, ("k1:x", "k2:x"), START))
     assert {key.agent_id for key in lost} == {"npc", "player:k1:x", "s:player:k2:x"}
     assert await names(store, None) == ["later", "by another"]
@@ -298,7 +298,7 @@ async def test_vectors_have_to_fit(store):
 
 async def test_nothing_in_nothing_out(store):
     await put(store)
-    await store.bury([])
+    await store.put_tombstones([])
     assert await names(store) == []
     assert await store.erase(Erasure("e", "default", SubjectKind.PLAYER, (), START)) == set()
     assert await store.sweep(expired_before=NOW, tombstones_before=NOW, limit=10) == 0

@@ -15,7 +15,7 @@ async def test_the_vector_of_a_memory_that_lies_there_with_the_same_text(store):
     await put(store, east)
     await put(store, north, vector=NORTH)
     other_text = replace(east, text="something else")
-    found = await store.known([north, memory("never"), east, other_text])
+    found = await store.reusable_vectors([north, memory("never"), east, other_text])
     assert [one and (tuple(np.round(one[0], 5)), one[1]) for one in found] == [
         (NORTH, True),
         None,
@@ -26,8 +26,8 @@ async def test_the_vector_of_a_memory_that_lies_there_with_the_same_text(store):
 
 async def test_neither_tombstones_nor_other_agents_give_a_vector(store):
     await put(store, memory("gone"), memory("there"))
-    await store.bury([Tombstone("default", "a", "gone", START)])
-    found = await store.known(
+    await store.put_tombstones([Tombstone("default", "a", "gone", START)])
+    found = await store.reusable_vectors(
         [memory("gone"), memory("there", agent_id="b"), memory("there", tenant="other")]
     )
     assert found == [None, None, None]
@@ -36,5 +36,5 @@ async def test_neither_tombstones_nor_other_agents_give_a_vector(store):
 async def test_many_at_once_and_none(store):
     kept = [memory(f"m{n}") for n in range(300)]
     await put(store, *kept)
-    assert [one is not None for one in await store.known(kept)] == [True] * 300
-    assert await store.known([]) == []
+    assert [one is not None for one in await store.reusable_vectors(kept)] == [True] * 300
+    assert await store.reusable_vectors([]) == []

@@ -24,9 +24,9 @@ async def test_only_agents_with_more_are_crowded(store):
     await put(store, *(memory(f"b{n}", agent_id="b") for n in range(2)))
     await put(store, *(memory(f"o{n}", tenant="other") for n in range(4)))
     other = AgentKey("other", "a")
-    assert list(await store.crowded(keep=2)) == [other, A]
-    assert list(await store.crowded(keep=3)) == [other]
-    assert list(await store.crowded(keep=4)) == []
+    assert list(await store.agents_above(keep=2)) == [other, A]
+    assert list(await store.agents_above(keep=3)) == [other]
+    assert list(await store.agents_above(keep=4)) == []
 
 
 async def test_the_newest_stay_of_that_agent_alone(store):
@@ -68,7 +68,7 @@ async def test_what_has_expired_counts_for_nothing_and_tombstones_stay(store):
         *(memory(f"gone{n}", timestamp=START + 10 + n, expires_at=NOW) for n in range(3)),
         *(memory(f"a{n}", timestamp=START + n) for n in range(2)),
     )
-    await store.bury([Tombstone("default", "a", "buried", START)])
+    await store.put_tombstones([Tombstone("default", "a", "buried", START)])
     assert await trim(store, keep=2) == 0
     assert await names(store) == ["a1", "a0"]
     await put(store, memory("buried", timestamp=START + 99))

@@ -95,7 +95,7 @@ async def test_scope_filter_and_end_hold_for_words_too(store):
 
 async def test_what_is_deleted_is_not_found_by_its_words(store):
     await put(store, memory("kept", text="oak"), memory("gone", text="oak"), memory("b", agent_id="b"))
-    await store.bury([Tombstone("default", "a", "gone", NOW)])
+    await store.put_tombstones([Tombstone("default", "a", "gone", NOW)])
     assert await found(store, "oak") == ["kept"]
     await store.erase(Erasure("e", "default", SubjectKind.AGENT, ("a",), NOW))
     assert await found(store, "oak") == []

@@ -40,7 +40,7 @@ async def test_memories_of_every_tenant_expired_ones_and_tombstones_as_they_were
     kept = [WHOLE, lasting, memory("m", tenant="other"), memory("past", expires_at=NOW - 1)]
     await put(store, *kept, memory("gone"))
     graves = [Tombstone("default", "a", "gone", START + 0.1), Tombstone("other", "ä\x00", "never", 2e9)]
-    await store.bury(graves)
+    await store.put_tombstones(graves)
     found = await everything(store)
     assert sorted(found, key=identity) == sorted([*kept, *graves], key=identity)
 
@@ -48,7 +48,7 @@ async def test_memories_of_every_tenant_expired_ones_and_tombstones_as_they_were
 @pytest.mark.parametrize("limit", [1, 7, 10_000])
 async def test_every_page_size_shows_everything_once(store, limit):
     await put(store, *(memory(f"m{n}", agent_id=f"a{n % 3}") for n in range(30)))
-    await store.bury([Tombstone("default", "a", f"t{n}", START) for n in range(5)])
+    await store.put_tombstones([Tombstone("default", "a", f"t{n}", START) for n in range(5)])
     found = [identity(one) for one in await everything(store, limit)]
     assert len(found) == len(set(found)) == 35
     assert found == [identity(one) for one in await everything(store)]
@@ -74,7 +74,7 @@ async def test_what_is_written_in_between_repeats_and_hides_nothing(store):
         if turn == 2:
             await store.erase(Erasure("e", "default", SubjectKind.AGENT, ("goes",), START))
         await put(store, *(memory(f"new{turn}-{n}", agent_id="comes") for n in range(2)))
-        await store.bury([Tombstone("default", "stays", f"m{turn}", START)])
+        await store.put_tombstones([Tombstone("default", "stays", f"m{turn}", START)])
     assert len(seen) == len(set(seen))
     assert {one for one in seen if one[1] == "stays"} == {("default", "stays", f"m{n}") for n in range(20)}
 
@@ -84,13 +84,13 @@ async def test_what_lies_in_the_place_of_each(store):
     past = memory("past", expires_at=NOW - 1)
     await put(store, memory("m"), lasting, past)
     grave = Tombstone("default", "a", "gone", START)
-    await store.bury([grave])
+    await store.put_tombstones([grave])
     asked = [memory("gone"), lasting, memory("m", text="another"), memory("m", tenant="other"), past]
-    assert await store.entries(asked) == [grave, lasting, memory("m"), None, past]
-    assert await store.entries([]) == []
+    assert await store.lookup(asked) == [grave, lasting, memory("m"), None, past]
+    assert await store.lookup([]) == []
 
 
 async def test_many_places_at_once(store):
     many = [memory(f"m{n}") for n in range(600)]
     await put(store, *many[::2])
-    assert await store.entries(many) == [one if n % 2 == 0 else None for n, one in enumerate(many)]
+    assert await store.lookup(many) == [one if n % 2 == 0 else None for n, one in enumerate(many)]

@@ -17,7 +17,7 @@ from deploy.local.redis_server import RedisServer
 from lorestream.admin import Progress, Remark
 from lorestream.http.application import application
 from lorestream.memories import Memory, PageQuery, Scope
-from lorestream.wiring import Runtime, Version
+from lorestream.wiring import OpenCollection, Runtime
 from producers import gateway as writes
 from producers.gateway import Gateway
 from query_service import rest as reads
@@ -147,10 +147,10 @@ class LateWriter:
     async def learn(self) -> None:
         """What every worker does about its own late writes, once it hears of an erasure."""
         for version in await self._versions():
-            for erasure in self._runtime.ledger.learned(0):
+            for erasure in self._runtime.ledger.added_since(0):
                 await version.store.erase(erasure)
 
-    async def _versions(self) -> list[Version]:
+    async def _versions(self) -> list[OpenCollection]:
         versions = self._runtime.versions
         return [await versions.version(one) for one in await versions.refresh()]
 

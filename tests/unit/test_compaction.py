@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from lorestream import events
 from lorestream.events import Erase
-from lorestream.ports import Dead
+from lorestream.ports import Reclaimable
 from lorestream.wiring import Runtime
 from stream_workers.rebuild import alias_swap
 from stream_workers.rebuild.compaction import Compaction
@@ -118,7 +118,7 @@ async def test_the_dead_that_outgrow_half_of_the_living_ask_for_it(tmp_path: Pat
         while not await runtime.log.committed(runtime.group):
             await asyncio.sleep(0.05)
         await compaction.compact()
-        assert await runtime.store.dead() == Dead(0, erased=False)
+        assert await runtime.store.reclaimable() == Reclaimable(0, erased=False)
         await write(runtime, put("m3", event_id="3"))
         assert len(await texts(runtime)) == 25  # their tombstones moved along
 

@@ -50,7 +50,7 @@ class Desk:
 
     async def index(self) -> None:
         pipeline = pipeline_over(self.runtime)
-        await Indexer(self.log, pipeline, self.runtime.watermarks, cache=None).run(burst=True)
+        await Indexer(self.log, pipeline, self.runtime.versions.current.watermarks, cache=None).run(burst=True)
 
 
 @contextlib.asynccontextmanager
@@ -227,7 +227,7 @@ async def test_an_undecodable_letter_that_was_tried_again_is_as_old_as_at_first(
 async def test_what_was_deleted_by_its_id_is_hidden(desk: Desk) -> None:
     await desk.aside(good(1), good(2, event_id="e2"))
     deleted = put("a text")
-    await desk.runtime.store.bury([Tombstone("default", "a", deleted.memory_id, 2000.0)])
+    await desk.runtime.store.put_tombstones([Tombstone("default", "a", deleted.memory_id, 2000.0)])
     assert await desk.ids() == ["0-2"]
     assert await desk.letters.forget() == 1
 

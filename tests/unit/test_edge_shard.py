@@ -27,7 +27,7 @@ async def main():
     print("open", flush=True)
     for n in range(int(sys.argv[2])):
         await put(store, *(memory(f"m{n}.{i}", timestamp=START + n) for i in range(10)))
-        await store.bury([Tombstone("default", "a", f"m{n}.0", START)])
+        await store.put_tombstones([Tombstone("default", "a", f"m{n}.0", START)])
         print(n, flush=True)
     sys.stdin.read()
 
@@ -64,7 +64,7 @@ def child(path):
 async def test_what_was_flushed_is_there_after_a_restart(path):
     async with open_store(path) as store:
         await put(store, memory("m"), memory("gone"))
-        await store.bury([Tombstone("default", "a", "gone", START)])
+        await store.put_tombstones([Tombstone("default", "a", "gone", START)])
         await store.flush()
     async with open_store(path) as store:
         assert await names(store) == ["m"]

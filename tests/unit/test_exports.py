@@ -181,7 +181,7 @@ async def test_what_has_expired_was_deleted_or_erased_is_left_out(tmp_path: Path
             memory("erased", "npc:gone"),
             memory("new life", "npc:gone", accepted_at=2001.0),
         )
-        await runtime.store.bury([Tombstone("default", "npc:smith", "deleted", 2000.0)])
+        await runtime.store.put_tombstones([Tombstone("default", "npc:smith", "deleted", 2000.0)])
         assert sorted(row["id"] for row in await export(runtime)) == ["new life", "stays"]
 
 
@@ -198,13 +198,13 @@ async def test_an_import_brings_nothing_back_that_was_taken(tmp_path: Path) -> N
             memory("stays"),
         )
         rows = await export(runtime)
-        await runtime.store.bury(
+        await runtime.store.put_tombstones(
             [
                 Tombstone("default", "npc:smith", "deleted", 2000.0),
                 Tombstone("default", f"player:{HASHED[1]}", "m", 2000.0),
             ]
         )
-        await runtime.store.bury([Tombstone("default", "npc:smith", "swept", 1.0)])
+        await runtime.store.put_tombstones([Tombstone("default", "npc:smith", "swept", 1.0)])
         await runtime.store.sweep(expired_before=NOW, tombstones_before=2.0, limit=10)
         for number, (kind, subject) in enumerate(
             [(SubjectKind.AGENT, "npc:gone"), (SubjectKind.PLAYER, HASHED[1])]

@@ -54,7 +54,7 @@ class Group:
             indexer = Indexer(
                 log,
                 pipeline_over(self.runtime),
-                self.runtime.watermarks,
+                self.runtime.versions.current.watermarks,
                 cache=self.runtime.cache,
                 group=GROUP,
                 limits=BatchLimits(records=20),

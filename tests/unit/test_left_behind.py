@@ -120,7 +120,7 @@ async def test_consumers_of_no_collection_hold_the_log_back_no_longer(tmp_path: 
         await write(runtime, "stays")
         await spare(runtime)
         # A process that was killed between this and the making of the collection.
-        await runtime.log.begin("indexer.never.made", {0: 0})
+        await runtime.log.set_group_offsets("indexer.never.made", {0: 0})
         compaction = Compaction(runtime)
         await compaction.clear_away()
         assert "indexer.never.made" in await runtime.log.groups()  # it may be made at this moment

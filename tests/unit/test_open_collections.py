@@ -14,7 +14,7 @@ from lorestream import events
 from lorestream.collections.catalogue import Model
 from lorestream.errors import InvalidRequest, Refusal, Unavailable
 from lorestream.ports import Embeddings, Priority
-from lorestream.wiring import Runtime, Version
+from lorestream.wiring import OpenCollection, Runtime
 from query_service.recall import Reading
 from stream_workers.rebuild import alias_swap
 from stream_workers.rebuild.alias_swap import Alias, DropArguments, NoArguments, SwapArguments, turn
@@ -39,13 +39,15 @@ async def until(look: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def another(runtime: Runtime, name: str = "other", model: Model = OTHER, run: str = "run") -> Version:
+async def another(
+    runtime: Runtime, name: str = "other", model: Model = OTHER, run: str = "run"
+) -> OpenCollection:
     """One more collection, listed and open."""
     await runtime.versions.catalogue.make(name, model, run)
     return await opened(runtime, name)
 
 
-async def opened(runtime: Runtime, name: str) -> Version:
+async def opened(runtime: Runtime, name: str) -> OpenCollection:
     listed = {one.name: one for one in await runtime.versions.refresh()}
     return await runtime.versions.version(listed[name])
 
@@ -54,7 +56,7 @@ async def write(runtime: Runtime, *numbers: int) -> dict[int, int]:
     return await runtime.log.append([events.encode(put(f"m{n}", event_id=f"{n}")) for n in numbers])
 
 
-async def size(runtime: Runtime, version: Version) -> int:
+async def size(runtime: Runtime, version: OpenCollection) -> int:
     return await version.store.size(now=runtime.clock.now())
 
 
@@ -100,7 +102,7 @@ async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_
         assert await other.watermarks.reached(end, PATIENCE_S)
         assert await runtime.watermarks.reached(end, PATIENCE_S)
         assert await size(runtime, other) == await size(runtime, runtime.versions.current) == 25
-        await runtime.versions.catalogue.withdraw("other", 1.0)
+        await runtime.versions.catalogue.mark_deleted("other", 1.0)
         await runtime.versions.refresh()
         await until(lambda: not runtime.versions.is_open("other"))
         assert await runtime.watermarks.reached(await write(runtime, 25), PATIENCE_S)
@@ -175,7 +177,7 @@ async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
         await first.watermarks.publish({0: 2})
         with pytest.raises(Refusal, match="not whole"):
             await last(tasks.swap(SwapArguments("other")))
-        await runtime.versions.catalogue.complete("other")
+        await runtime.versions.catalogue.mark_complete("other")
         with pytest.raises(Refusal, match="2 records behind the log"):
             await last(tasks.swap(SwapArguments()))
         with pytest.raises(Refusal, match="nothing to go back to"):

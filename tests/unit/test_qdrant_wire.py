@@ -68,7 +68,7 @@ async def test_a_server_that_hangs_costs_a_deadline(own_qdrant):
         own_qdrant.pause()
         for call in (
             lambda: put(store, memory("n")),
-            lambda: store.bury([Tombstone("default", "a", "m", START)]),
+            lambda: store.put_tombstones([Tombstone("default", "a", "m", START)]),
             lambda: store.search(nearest(1)),
             lambda: store.page(everything()),
             lambda: store.get("default", "a", "m", now=NOW),
@@ -85,7 +85,7 @@ async def test_a_server_that_is_away_and_comes_back(own_qdrant):
     """Killed, so that nothing was flushed: what was answered is there all the same."""
     async with at(own_qdrant).store(collection="c") as store:
         await put(store, memory("m"), memory("gone"))
-        await store.bury([Tombstone("default", "a", "gone", START)])
+        await store.put_tombstones([Tombstone("default", "a", "gone", START)])
         own_qdrant.kill()
         for _ in range(3):
             with pytest.raises(Unavailable):

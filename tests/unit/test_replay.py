@@ -17,7 +17,7 @@ from lorestream.collections.catalogue import Model
 from lorestream.errors import InvalidRequest, Refusal
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import Tombstone, VectorStore
-from lorestream.wiring import Runtime, Version
+from lorestream.wiring import OpenCollection, Runtime
 from stream_workers.indexing.throttle import PIECE, Pace
 from stream_workers.rebuild import carry_over, quality_gate
 from stream_workers.rebuild.carry_over import Inheritance
@@ -38,7 +38,7 @@ async def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield parts
 
 
-async def heir(runtime: Runtime, model: Model = SAME) -> Version:
+async def heir(runtime: Runtime, model: Model = SAME) -> OpenCollection:
     await runtime.versions.catalogue.make("heir", model, "run")
     listed = {one.name: one for one in await runtime.versions.refresh()}
     return await runtime.versions.version(listed["heir"])
@@ -48,7 +48,7 @@ def memory(number: int, text: str | None = None, **fields: Any) -> Memory:
     return put(event_id=f"{number}", **fields).memory(text or f"memory {number}")
 
 
-async def insert(version: Version, memories: Sequence[Memory], *, texts: Sequence[str] = ()) -> None:
+async def insert(version: OpenCollection, memories: Sequence[Memory], *, texts: Sequence[str] = ()) -> None:
     """With the vectors of other texts where those are given."""
     made = await version.embedder.embed(texts or [one.text for one in memories])
     await version.store.insert(memories, made.vectors)
@@ -64,7 +64,7 @@ async def contents(store: VectorStore) -> dict[str, str | None]:
     }
 
 
-async def copied(runtime: Runtime, to: Version, *, everything: bool = False) -> int:
+async def copied(runtime: Runtime, to: OpenCollection, *, everything: bool = False) -> int:
     inherited = Inheritance(runtime, to, everything=everything)
     async for _ in inherited.copy():
         pass
@@ -86,7 +86,7 @@ class Counting:
         return await self._embedder.embed(texts, *args)
 
 
-async def counted(runtime: Runtime, model: Model) -> tuple[Version, Counting]:
+async def counted(runtime: Runtime, model: Model) -> tuple[OpenCollection, Counting]:
     """A collection whose embedder counts."""
     await heir(runtime, model)
     await runtime.versions.close("heir")
@@ -104,7 +104,7 @@ async def test_what_lives_and_every_tombstone_is_taken_over(runtime: Runtime) ->
     living, ended, erased = memory(1), memory(2, expires_at=1.0), memory(3, agent="gone")
     await insert(current, [living, ended, erased])
     buried = Tombstone("default", "a", memory(4).id, 5.0)
-    await current.store.bury([buried])
+    await current.store.put_tombstones([buried])
     await runtime.ledger.add(Erasure("x", "default", SubjectKind.AGENT, ("gone",), 2000.0))
     assert await copied(runtime, new) == 1
     assert await contents(new.store) == {living.id: "memory 1", buried.memory_id: None}
@@ -127,7 +127,7 @@ async def test_the_first_content_stays_and_so_does_a_deletion(runtime: Runtime) 
     current, new = runtime.versions.current, await heir(runtime)
     await insert(current, [memory(1, "as it was narrated then"), memory(2)])
     await insert(new, [memory(1, "as it is narrated now")])
-    await new.store.bury([Tombstone("default", "a", memory(2).id, 5.0)])
+    await new.store.put_tombstones([Tombstone("default", "a", memory(2).id, 5.0)])
     assert await copied(runtime, new) == 0
     assert await contents(new.store) == {memory(1).id: "as it is narrated now", memory(2).id: None}
 
@@ -157,8 +157,8 @@ async def test_known_vectors_are_taken_over_as_they_are(runtime: Runtime) -> Non
     counting.texts.clear()
     assert await copied(runtime, new) == 20
     assert counting.texts == []
-    there = await runtime.store.known(memories)
-    here = await new.store.known(memories)
+    there = await runtime.store.reusable_vectors(memories)
+    here = await new.store.reusable_vectors(memories)
     assert all(np.allclose(a[0], b[0], atol=1e-6) for a, b in zip(there, here, strict=True) if a and b)
     assert None not in here
 
@@ -176,7 +176,7 @@ async def test_another_model_embeds_each_text_once_however_often_it_is_begun(run
 # --- the gate --------------------------------------------------------------------------------------------------
 
 
-async def verdict(runtime: Runtime, new: Version, *, complete: bool = True) -> Verdict:
+async def verdict(runtime: Runtime, new: OpenCollection, *, complete: bool = True) -> Verdict:
     return await judge(runtime, new, complete=complete)
 
 
@@ -247,7 +247,7 @@ async def test_what_is_told_again_and_again_is_found_by_any_of_its_kind(runtime:
 
 async def test_golden_questions_are_sought_past_pages_without_living_memories(runtime: Runtime) -> None:
     current, new = runtime.versions.current, await heir(runtime)
-    await current.store.bury([Tombstone("default", "a", memory(n).id, 5.0) for n in range(1000)])
+    await current.store.put_tombstones([Tombstone("default", "a", memory(n).id, 5.0) for n in range(1000)])
     lonely = memory(1000, agent="b")
     await insert(current, [lonely])
     await insert(new, [lonely, memory(1001, agent="b")], texts=["wrong", "memory 1000"])
@@ -262,7 +262,7 @@ async def test_golden_questions_are_sought_past_pages_without_living_memories(ru
 async def test_what_a_replay_may_not_fill(runtime: Runtime) -> None:
     replay, searched = Replay(runtime), runtime.versions.current.name
     await heir(runtime)
-    await runtime.versions.catalogue.complete("heir")
+    await runtime.versions.catalogue.mark_complete("heir")
     for name, reason in ((searched, "searched at present"), ("heir", "holds everything already")):
         with pytest.raises(Refusal, match=reason):
             await anext(replay.run(ReplayArguments(name)))

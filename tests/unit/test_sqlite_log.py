@@ -297,7 +297,7 @@ async def test_what_a_group_has_not_finished_stays(database: Database, clock: Se
 
         await log.commit("slow", {0: 5})
         assert set(await log.groups()) == {"fast", "slow"}
-        await log.forget("slow")
+        await log.delete_group("slow")
         assert set(await log.groups()) == {"fast"}
         assert await log.committed("slow") == {}
         assert await log.trim() == 6

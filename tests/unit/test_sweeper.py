@@ -28,7 +28,7 @@ async def test_expired_memories_and_overaged_tombstones_go(tmp_path: Path) -> No
         pipeline = pipeline_over(runtime)
         doomed = [put(f"{n}", event_id=f"{n}", expires_at=now + 50) for n in range(STEP + 7)]
         await pipeline.apply(await pipeline.prepare(records(put("stays", event_id="stays"), *doomed)))
-        await runtime.store.bury(
+        await runtime.store.put_tombstones(
             [Tombstone("default", "a", "00000000-0000-0000-0000-000000000001", now - 100)]
         )
         clock = StoppedClock(now)

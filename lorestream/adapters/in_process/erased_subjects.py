@@ -39,7 +39,7 @@ class ErasedSubjects:
             or self._takes(memory, SubjectKind.PLAYER, memory.agent_player)
         )
 
-    def learned(self, since: int) -> Sequence[Erasure]:
+    def added_since(self, since: int) -> Sequence[Erasure]:
         """Those that were added, each once, in that order, without the first `since`."""
         return list(islice(self._learned.values(), since, None)) if len(self._learned) > since else ()
 

@@ -18,7 +18,7 @@ from lorestream import retry_headers
 from lorestream.adapters.kafka import topics
 from lorestream.adapters.kafka.connection import let_end
 from lorestream.adapters.kafka.offsets import KafkaOffsets
-from lorestream.ports import DeadLetter, NewRecord, Record, StoredLetter
+from lorestream.ports import DeadLetter, NewRecord, Record, StoredDeadLetter
 from lorestream.retry_headers import first_failed_at
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from lorestream.adapters.kafka.connection import KafkaConnection
-    from lorestream.ports import Place, Settlement
+    from lorestream.ports import Place, Resolution
 
 _CONNECT = "__connect.errors."
 _OURS = "lorestream."
@@ -74,7 +74,7 @@ def to_record(topic: str, letter: DeadLetter, failed_at: float) -> NewRecord:
     return NewRecord(key, value, headers)
 
 
-def settled(topic: str, place: Place, how: Settlement, settled_at: float) -> NewRecord:
+def settled(topic: str, place: Place, how: Resolution, settled_at: float) -> NewRecord:
     """What says that the letter of a record of `topic` is done with, since `settled_at`, Unix seconds."""
     partition, offset = place
     why = {
@@ -88,7 +88,9 @@ def settled(topic: str, place: Place, how: Settlement, settled_at: float) -> New
     return NewRecord(key, b"", {name: text.encode() for name, text in why.items()})
 
 
-async def unsettled(connection: KafkaConnection, dlq_topic: str, topic: str) -> AsyncGenerator[StoredLetter]:
+async def unsettled(
+    connection: KafkaConnection, dlq_topic: str, topic: str
+) -> AsyncGenerator[StoredDeadLetter]:
     """The letters of `topic` that are not done with, the earliest first, each once. Raises Unavailable.
 
     The topic is read twice, since only its end says which letters are done with: of all of them no more than
@@ -161,7 +163,7 @@ def _place(headers: Mapping[str, bytes | None], topic: str) -> Place | None:
         return None
 
 
-def _to_letter(record: ConsumerRecord[bytes | None, bytes | None]) -> StoredLetter | None:
+def _to_letter(record: ConsumerRecord[bytes | None, bytes | None]) -> StoredDeadLetter | None:
     """The letter, or None for what somebody else has put there."""
     headers = {name: value or b"" for name, value in record.headers}
     own = {name: value for name, value in headers.items() if not _about_the_letter(name)}
@@ -179,7 +181,7 @@ def _to_letter(record: ConsumerRecord[bytes | None, bytes | None]) -> StoredLett
             _text(headers, f"{_CONNECT}exception.message"),
             int(headers[f"{_OURS}attempt"]),
         )
-        return StoredLetter(letter, float(headers[f"{_OURS}first_failure_at"]))
+        return StoredDeadLetter(letter, float(headers[f"{_OURS}first_failure_at"]))
     except (KeyError, ValueError):
         return None
 

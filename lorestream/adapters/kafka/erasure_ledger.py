@@ -108,9 +108,9 @@ class KafkaErasureLedger:
         """Whether any erasure takes this memory."""
         return self._erased.covers(memory)
 
-    def learned(self, since: int) -> Sequence[Erasure]:
+    def added_since(self, since: int) -> Sequence[Erasure]:
         """The erasures that have come here, in that order, without the first `since`."""
-        return self._erased.learned(since)
+        return self._erased.added_since(since)
 
     async def mark_done(self, erasure_id: str) -> None:
         """Note, durably, that what it takes has gone. Raises Unavailable."""

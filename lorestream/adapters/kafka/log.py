@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         NewRecord,
         Place,
         RebalanceListener,
-        Settlement,
-        StoredLetter,
+        Resolution,
+        StoredDeadLetter,
     )
 
 REMEMBERED_LETTERS = 10_000
@@ -135,16 +135,16 @@ class KafkaLog:
         """The offset that the next record of each partition will get. Raises Unavailable."""
         return await self._offsets.end()
 
-    async def since(self, at: float) -> Mapping[int, tuple[int, float]]:
+    async def offsets_for_time(self, at: float) -> Mapping[int, tuple[int, float]]:
         """The first record of each partition from the Unix time `at` on: its offset, and its time."""
-        return await self._offsets.since(at)
+        return await self._offsets.offsets_for_time(at)
 
-    async def begin(self, group: str, positions: Mapping[int, int]) -> None:
+    async def set_group_offsets(self, group: str, positions: Mapping[int, int]) -> None:
         """Let a group that nobody is a member of begin at these offsets. Raises Unavailable."""
         await commit_alone(self._connection, self._topic, group, positions)
         self._offsets.forget(group)
 
-    async def forget(self, group: str) -> None:
+    async def delete_group(self, group: str) -> None:
         """Nothing: Kafka forgets a group without members by itself, and its retention waits for nobody."""
 
     async def groups(self) -> Collection[str]:
@@ -168,11 +168,11 @@ class KafkaLog:
         while len(self._set_aside) > REMEMBERED_LETTERS:
             del self._set_aside[next(iter(self._set_aside))]
 
-    def dead_letters(self) -> AsyncGenerator[StoredLetter]:
+    def dead_letters(self) -> AsyncGenerator[StoredDeadLetter]:
         """The records set aside and not settled, each once, the earliest first. Raises Unavailable."""
         return dead_letters.unsettled(self._connection, self._dlq_topic, self._topic)
 
-    async def settle(self, places: Collection[Place], how: Settlement) -> None:
+    async def resolve_dead_letters(self, places: Collection[Place], how: Resolution) -> None:
         """Say, durably, that these letters are done with: no letter can be removed by itself. Raises Unavailable."""
         now = self._clock.now()
         await self._letters.append([dead_letters.settled(self._topic, place, how, now) for place in places])

@@ -65,7 +65,7 @@ class KafkaOffsets:
         """The oldest offset that is still there. Raises Unavailable."""
         return await self._patiently("tell offsets", lambda: self._list(EARLIEST))
 
-    async def since(self, at: float) -> dict[int, tuple[int, float]]:
+    async def offsets_for_time(self, at: float) -> dict[int, tuple[int, float]]:
         """The first record of each partition from the Unix time `at` on: offset and time. Raises Unavailable."""
         asked = max(0, round(at * 1000))
         found = await self._patiently("tell offsets", lambda: self._look_up(asked))

@@ -135,7 +135,7 @@ class QdrantReader:
         records, following = await self._engine.scroll((), limit=min(limit, self._traits.step), after=after)
         return [entry(payload) for _, payload in records], following
 
-    async def entries(self, points: Sequence[str]) -> Sequence[Memory | Tombstone | None]:
+    async def lookup(self, points: Sequence[str]) -> Sequence[Memory | Tombstone | None]:
         """What lies at each point."""
         stored = await self._engine.retrieve(points)
         return [entry(stored[point]) if point in stored else None for point in points]

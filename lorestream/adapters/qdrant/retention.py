@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lorestream.adapters.qdrant.reader import QdrantReader
 
 
-async def crowded(engine: Engine[Any], *, keep: int) -> Sequence[AgentKey]:
+async def agents_above(engine: Engine[Any], *, keep: int) -> Sequence[AgentKey]:
     """The agents of all tenants with more than `keep` points, the largest first.
 
     Without any condition the index itself is counted; what has expired and is still there counts too.

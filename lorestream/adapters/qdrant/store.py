@@ -15,7 +15,7 @@ from lorestream.adapters.qdrant.payload import memory, payload, point_id, ticks,
 from lorestream.adapters.qdrant.reader import QdrantReader
 from lorestream.errors import InvalidEvent, ModelMismatch
 from lorestream.memories import AgentKey, Scope, SubjectKind, VectorQuery
-from lorestream.ports import Dead
+from lorestream.ports import Reclaimable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class QdrantStore(Generic[P]):
                 await asyncio.sleep(0)
         await self._engine.upsert(points, insert_only=True)
 
-    async def bury(self, tombstones: Sequence[Tombstone]) -> None:
+    async def put_tombstones(self, tombstones: Sequence[Tombstone]) -> None:
         """Put a tombstone, without text and vector, in the place of each."""
         last = {point_id(one.tenant, one.agent_id, one.memory_id): one for one in tombstones}
         points = [self._engine.point(point, tombstone(one), None, None) for point, one in last.items()]
@@ -85,23 +85,25 @@ class QdrantStore(Generic[P]):
                 await asyncio.sleep(0)
         return removed
 
-    async def crowded(self, *, keep: int) -> Sequence[AgentKey]:
+    async def agents_above(self, *, keep: int) -> Sequence[AgentKey]:
         """The agents of all tenants that may have more than `keep` memories, the largest first."""
-        return await retention.crowded(self._engine, keep=keep)
+        return await retention.agents_above(self._engine, keep=keep)
 
     async def trim(self, agent: AgentKey, *, keep: int, limit: int, now: float) -> int:
         """Remove at most `limit` of the agent's oldest memories beyond its newest `keep`; return how many went."""
         return await retention.trim(self._engine, self._reader, agent, keep=keep, limit=limit, now=now)
 
-    async def dead(self) -> Dead:
+    async def reclaimable(self) -> Reclaimable:
         """Nothing: the engine gives space back itself."""
-        return Dead()
+        return Reclaimable()
 
     async def size(self, *, now: float) -> int:
         """How many memories of all tenants there are that have not expired."""
         return await self._engine.count([Group(must_not=(expired(now), Range("deleted", gte=0)))])
 
-    async def known(self, memories: Sequence[Memory]) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
+    async def reusable_vectors(
+        self, memories: Sequence[Memory]
+    ) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
         """The vector of each memory that lies there with the same text, and whether it was truncated for it."""
         ids = [point_id(one.tenant, one.lasting_agent or one.agent_id, one.id) for one in memories]
         found = await self._engine.vectors(ids)
@@ -141,9 +143,9 @@ class QdrantStore(Generic[P]):
         """All that lies in the store, in the order of its points; the cursor is the id of the next."""
         return await self._reader.scan(after, limit)
 
-    async def entries(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
+    async def lookup(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
         """What lies in the place of each memory."""
-        return await self._reader.entries(
+        return await self._reader.lookup(
             [point_id(one.tenant, one.lasting_agent or one.agent_id, one.id) for one in memories]
         )
 

@@ -71,7 +71,7 @@ async def merge(
         await log.append([NewRecord(record.key, record.value, record.headers) for record in step])
     deletions, erasures = _decoded(news)
     for start in range(0, len(deletions), _STEP):
-        await store.bury([one.tombstone() for one in deletions[start : start + _STEP]])
+        await store.put_tombstones([one.tombstone() for one in deletions[start : start + _STEP]])
     # What the log has forgotten by now stands in the ledger alone.
     erasures |= {id_: one for id_, one in old.erasures.items() if id_ not in present.erasures}
     for erasure in [*erasures.values(), *_newer(old, present, erasures.values())]:

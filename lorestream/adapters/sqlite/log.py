@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         Place,
         RebalanceListener,
         Record,
-        Settlement,
-        StoredLetter,
+        Resolution,
+        StoredDeadLetter,
     )
 
 DEAD_LETTER_RETENTION_S = 14 * 86_400.0
@@ -207,17 +207,17 @@ class SqliteLog:
         """The newest record that is still there. Raises Unavailable."""
         return await self._database.read(segments.last)
 
-    async def since(self, at: float) -> Mapping[int, tuple[int, float]]:
+    async def offsets_for_time(self, at: float) -> Mapping[int, tuple[int, float]]:
         """The first record from the Unix time `at` on: its offset, and its time. Raises Unavailable."""
         found = await self._database.read(partial(segments.since, at=at))
         return {} if found is None else {PARTITION: (found.offset, found.appended_at)}
 
-    async def begin(self, group: str, positions: Mapping[int, int]) -> None:
+    async def set_group_offsets(self, group: str, positions: Mapping[int, int]) -> None:
         """Let a group that nobody is a member of begin at these offsets. Raises Unavailable."""
         self._positions.pop(group, None)
         await self.commit(group, positions)
 
-    async def forget(self, group: str) -> None:
+    async def delete_group(self, group: str) -> None:
         """Drop the group's commit, so that it holds back no trim any more. Raises Unavailable."""
 
         def delete(connection: sqlite3.Connection) -> None:
@@ -238,7 +238,7 @@ class SqliteLog:
                 partial(segments.set_aside, letters=letters, failed_at=self._clock.now())
             )
 
-    async def dead_letters(self) -> AsyncGenerator[StoredLetter]:
+    async def dead_letters(self) -> AsyncGenerator[StoredDeadLetter]:
         """The records set aside and not settled, the earliest first. Raises Unavailable."""
         upto, after = await self._database.read(segments.last_letter), 0
         while page := await self._database.read(
@@ -247,10 +247,10 @@ class SqliteLog:
             for after, letter in page:  # noqa: B007 (the page's last one)
                 yield letter
 
-    async def settle(self, places: Collection[Place], how: Settlement) -> None:
+    async def resolve_dead_letters(self, places: Collection[Place], how: Resolution) -> None:
         """Remove the letters of these records, and let none of them come back. Raises Unavailable."""
         if await self._database.write(
-            partial(segments.settle, places=places, how=how, settled_at=self._clock.now())
+            partial(segments.resolve_dead_letters, places=places, how=how, settled_at=self._clock.now())
         ):
             await self._database.compact()
 

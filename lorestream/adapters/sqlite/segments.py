@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lorestream.ports import DeadLetter, Record, StoredLetter
+from lorestream.ports import DeadLetter, Record, StoredDeadLetter
 from lorestream.retry_headers import first_failed_at
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Mapping, Sequence
 
-    from lorestream.ports import Place, Settlement
+    from lorestream.ports import Place, Resolution
 
 PARTITION = 0
 """The only one."""
@@ -205,22 +205,22 @@ def last_letter(connection: sqlite3.Connection) -> int:
 
 def dead_letters(
     connection: sqlite3.Connection, after: int, upto: int, limit: int
-) -> list[tuple[int, StoredLetter]]:
+) -> list[tuple[int, StoredDeadLetter]]:
     """At most `limit` letters behind the number `after` up to `upto`, each with its number, in their order."""
     rows = connection.execute(
         "SELECT rowid, partition, offset, key, value, headers, appended_at, reason, error, attempts, failed_at"
         " FROM dead_letters WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?",
         (after, upto, limit),
     )
-    found: list[tuple[int, StoredLetter]] = []
+    found: list[tuple[int, StoredDeadLetter]] = []
     for number, partition, offset, key, value, headers, appended_at, *why, failed_at in rows.fetchall():
         record = Record(partition, offset, key, value, _headers.decode(headers), appended_at)
-        found.append((number, StoredLetter(DeadLetter(record, *why), first_failed_at(record, failed_at))))
+        found.append((number, StoredDeadLetter(DeadLetter(record, *why), first_failed_at(record, failed_at))))
     return found
 
 
-def settle(
-    connection: sqlite3.Connection, places: Collection[Place], how: Settlement, settled_at: float
+def resolve_dead_letters(
+    connection: sqlite3.Connection, places: Collection[Place], how: Resolution, settled_at: float
 ) -> int:
     """Delete the letters of these places and note that they are done with; return how many went."""
     connection.executemany(

@@ -122,7 +122,7 @@ class EdgeCatalogue:
         for name in list(self._open):
             await self.close(name)
 
-    async def complete(self, name: str) -> None:
+    async def mark_complete(self, name: str) -> None:
         """Note that it holds all that it should."""
         self._known.collections[name].whole = True
         self._keep()
@@ -141,7 +141,7 @@ class EdgeCatalogue:
         kept.active = name
         self._keep()
 
-    async def withdraw(self, name: str, at: float) -> None:
+    async def mark_deleted(self, name: str, at: float) -> None:
         """List it no more."""
         if self._known.collections.pop(name, None) is not None:
             self._known.withdrawn[name] = at

@@ -18,7 +18,7 @@ from lorestream.adapters.qdrant.edge.engine import EdgeEngine
 from lorestream.adapters.qdrant.edge.shard import Lock, open_shard, translated, write
 from lorestream.adapters.qdrant.store import QdrantStore
 from lorestream.errors import Unavailable
-from lorestream.ports import Dead
+from lorestream.ports import Reclaimable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -85,9 +85,9 @@ class EdgeStore(QdrantStore[edge.Point]):
         self._erased = self._erased or bool(lost)
         return lost
 
-    async def dead(self) -> Dead:
+    async def reclaimable(self) -> Reclaimable:
         """What was removed and still takes space."""
-        return Dead(self._before.points + self._edge.removed, self._erased)
+        return Reclaimable(self._before.points + self._edge.removed, self._erased)
 
     async def flush(self) -> None:
         """Make everything so far survive a power cut."""
@@ -95,7 +95,7 @@ class EdgeStore(QdrantStore[edge.Point]):
             # The engine's own flush stops every thread: most of what the disk has to do is done before it.
             await asyncio.to_thread(_write_out, self._directory)
         await super().flush()
-        if (dead := await self.dead()) != self._noted and not self._temporary:
+        if (dead := await self.reclaimable()) != self._noted and not self._temporary:
             write(self._directory / _DEAD, msgspec.json.encode(dead))
             self._noted = dead
 
@@ -135,7 +135,7 @@ def _write_out(directory: Path) -> None:
                     os.close(handle)
 
 
-def _read_dead(path: Path) -> Dead:
+def _read_dead(path: Path) -> Reclaimable:
     with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode(path.read_bytes(), type=Dead)
-    return Dead()
+        return msgspec.json.decode(path.read_bytes(), type=Reclaimable)
+    return Reclaimable()

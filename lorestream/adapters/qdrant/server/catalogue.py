@@ -113,7 +113,7 @@ class ServerCatalogue:
         """Forget it: the connection is shared."""
         self._found.pop(name, None)
 
-    async def complete(self, name: str) -> None:
+    async def mark_complete(self, name: str) -> None:
         """Note that it holds all that it should."""
         await collections.change(self._connection, set_={self._marker("whole", name): name})
 
@@ -134,7 +134,7 @@ class ServerCatalogue:
             set_ |= {self._marker("replaced", f"{at:.3f}"): before, self._marker("fed", before): before}
         await collections.change(self._connection, remove=[*outdated, self._alias], set_=set_)
 
-    async def withdraw(self, name: str, at: float) -> None:
+    async def mark_deleted(self, name: str, at: float) -> None:
         """Replace all markers of it by the one that says so."""
         aliases = await collections.aliases(self._connection)
         marks = [
