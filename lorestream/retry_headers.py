@@ -24,23 +24,23 @@ FIRST_APPENDED_AT = f"{PREFIX}first_appended_at"
 """Unix seconds."""
 
 
-def again(stored: StoredDeadLetter) -> NewRecord:
+def retry_record(stored: StoredDeadLetter) -> NewRecord:
     """The record of a letter, to be appended anew."""
-    letter = stored.letter
+    dead_letter = stored.dead_letter
     headers = {
-        **letter.record.headers,
-        ATTEMPTS: str(letter.attempts).encode(),
+        **dead_letter.record.headers,
+        ATTEMPTS: str(dead_letter.attempts).encode(),
         FIRST_FAILED_AT: repr(stored.failed_at).encode(),
-        FIRST_APPENDED_AT: repr(first_appended_at(letter.record)).encode(),
+        FIRST_APPENDED_AT: repr(first_appended_at(dead_letter.record)).encode(),
     }
-    return NewRecord(letter.record.key, letter.record.value, headers)
+    return NewRecord(dead_letter.record.key, dead_letter.record.value, headers)
 
 
-def counted(letter: DeadLetter) -> DeadLetter:
+def with_attempts(dead_letter: DeadLetter) -> DeadLetter:
     """The letter, with the attempts that its record went through before."""
-    text = letter.record.headers.get(ATTEMPTS, b"")
+    text = dead_letter.record.headers.get(ATTEMPTS, b"")
     before = int(text) if text.isdigit() and len(text) < 10 else 0  # noqa: PLR2004 (anybody may write headers)
-    return replace(letter, attempts=before + 1)
+    return replace(dead_letter, attempts=before + 1)
 
 
 def first_failed_at(record: Record, now: float) -> float:

@@ -98,9 +98,9 @@ async def texts(runtime: Runtime, *agents: str, tenant: str = "default") -> list
     return sorted(memory.text for memory in await everything(runtime, *agents, tenant=tenant))
 
 
-async def letters(log: EventLog) -> list[StoredDeadLetter]:
+async def read_dead_letters(log: EventLog) -> list[StoredDeadLetter]:
     """The dead letters that are not settled, the earliest first."""
-    return [letter async for letter in log.dead_letters()]
+    return [dead_letter async for dead_letter in log.dead_letters()]
 
 
 class Faulty:

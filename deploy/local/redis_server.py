@@ -52,9 +52,9 @@ class RedisServer(Child):
 
     def ready(self) -> bool:
         """Whether it answers a PING, be it by asking for the password."""
-        return self.ask("PING").startswith((b"+PONG", b"-NOAUTH"))
+        return self.send_command("PING").startswith((b"+PONG", b"-NOAUTH"))
 
-    def ask(self, command: str) -> bytes:
+    def send_command(self, command: str) -> bytes:
         """The first line of Redis's answer to an inline command; empty when it cannot be reached."""
         with (
             contextlib.suppress(OSError),

@@ -10,7 +10,7 @@ import msgspec
 from lorestream import events, identity
 from lorestream.errors import InvalidRequest
 from lorestream.memories import Memory
-from lorestream.ports import Place, Record, StoredDeadLetter
+from lorestream.ports import Record, RecordId, StoredDeadLetter
 from lorestream.retry_headers import first_appended_at
 
 SHOWN_BYTES = 64 * 1024
@@ -21,7 +21,7 @@ _envelopes = msgspec.json.Decoder(events.Put | events.Delete | events.Erase)
 _keys = msgspec.json.Decoder(tuple[str, str])
 
 
-def place_of(text: str) -> Place:
+def parse_dead_letter_id(text: str) -> RecordId:
     """The place of the letter that `text` names. Raises InvalidRequest."""
     match = _ID.fullmatch(text)
     if match is None:
@@ -29,9 +29,9 @@ def place_of(text: str) -> Place:
     return int(match[1]), int(match[2])
 
 
-def letter_id(place: Place) -> str:
+def dead_letter_id(record_id: RecordId) -> str:
     """What people call the letter of a place: partition and offset."""
-    return f"{place[0]}-{place[1]}"
+    return f"{record_id[0]}-{record_id[1]}"
 
 
 def memory_of(record: Record) -> Memory | None:
@@ -55,26 +55,28 @@ def memory_of(record: Record) -> Memory | None:
 
 def line(stored: StoredDeadLetter) -> dict[str, Any]:
     """A letter in a list: what can be told of it in a word."""
-    letter = stored.letter
-    value = _json(letter.record.value)
+    dead_letter = stored.dead_letter
+    value = _json(dead_letter.record.value)
     fields: dict[str, Any] = value if isinstance(value, dict) else {}
-    memory = memory_of(letter.record)
+    memory = memory_of(dead_letter.record)
     return {
-        "id": letter_id(stored.place),
+        "id": dead_letter_id(stored.record_id),
         "failed_at": stored.failed_at,
-        "reason": letter.reason,
-        "op": fields.get("op") or letter.record.headers.get("kind", b"").decode(errors="replace") or None,
+        "reason": dead_letter.reason,
+        "op": fields.get("op")
+        or dead_letter.record.headers.get("kind", b"").decode(errors="replace")
+        or None,
         "type": fields.get("type"),
         "tenant": memory.tenant if memory else fields.get("tenant"),
         "agent_id": memory.agent_id if memory else fields.get("agent_id"),
-        "attempts": letter.attempts,
-        "error": letter.error,
+        "attempts": dead_letter.attempts,
+        "error": dead_letter.error,
     }
 
 
 def whole(stored: StoredDeadLetter) -> dict[str, Any]:
     """All of a letter: decoded where it can be, raw bytes escaped else."""
-    record = stored.letter.record
+    record = stored.dead_letter.record
     value = _json(record.value)
     shown = {"value": value} if value is not None else {"raw": _escaped(record.value[:SHOWN_BYTES])}
     return {

@@ -46,16 +46,16 @@ class DeadLetter:
 class StoredDeadLetter:
     """A dead letter and the Unix time at which it was first set aside."""
 
-    letter: DeadLetter
+    dead_letter: DeadLetter
     failed_at: float
 
     @property
-    def place(self) -> Place:
+    def record_id(self) -> RecordId:
         """Where its record stands in the log: what the letter is known by."""
-        return (self.letter.record.partition, self.letter.record.offset)
+        return (self.dead_letter.record.partition, self.dead_letter.record.offset)
 
 
-Place: TypeAlias = "tuple[int, int]"
+RecordId: TypeAlias = "tuple[int, int]"
 """(partition, offset) of a record."""
 
 
@@ -155,7 +155,7 @@ class EventLog(Protocol):
         """The groups whose positions hold records back from their retention; none where it waits for nobody."""
         ...
 
-    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+    async def append_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
         ...
 
@@ -166,6 +166,6 @@ class EventLog(Protocol):
         """
         ...
 
-    async def resolve_dead_letters(self, places: Collection[Place], how: Resolution) -> None:
+    async def resolve_dead_letters(self, record_ids: Collection[RecordId], resolution: Resolution) -> None:
         """Hide the letters of these records, there or not, for as long as letters are kept. Raises Unavailable."""
         ...

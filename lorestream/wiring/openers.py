@@ -142,7 +142,7 @@ def kafka_connection(chosen: KafkaLog) -> KafkaConnection:
 
 
 async def _open_kafka_log(chosen: KafkaLog, clock: Clock, stack: contextlib.AsyncExitStack) -> OpenLog:
-    from lorestream.adapters.kafka.consumer import Membership  # noqa: PLC0415
+    from lorestream.adapters.kafka.consumer import ConsumerConfig  # noqa: PLC0415
     from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger  # noqa: PLC0415
     from lorestream.adapters.kafka.log import KafkaLog as Log  # noqa: PLC0415
     from lorestream.adapters.kafka.topics import cluster_id  # noqa: PLC0415
@@ -157,7 +157,9 @@ async def _open_kafka_log(chosen: KafkaLog, clock: Clock, stack: contextlib.Asyn
             clock=clock,
             partitions=chosen.partitions,
             replication=chosen.replication,
-            membership=Membership(session_timeout_s=chosen.session_timeout_s, static_member=chosen.member),
+            membership=ConsumerConfig(
+                session_timeout_s=chosen.session_timeout_s, static_member=chosen.member
+            ),
         )
     )
     ledger = await stack.enter_async_context(
@@ -261,9 +263,9 @@ def new_limits(settings: Settings, redis: RedisClient | None) -> Limits:
 
     shared = None
     if redis is not None:
-        from lorestream.adapters.redis.token_buckets import RedisBuckets  # noqa: PLC0415
+        from lorestream.adapters.redis.token_buckets import RedisTokenBuckets  # noqa: PLC0415
 
-        shared = RedisBuckets(redis)
+        shared = RedisTokenBuckets(redis)
     return Limits(**settings.limits.model_dump(), shared=shared)
 
 

@@ -216,17 +216,17 @@ class Indexer:
 
     async def _one_by_one(self, records: Sequence[Record]) -> Batch:
         """Find the records that no batch can be made of, and set them aside."""
-        letters: list[DeadLetter] = []
+        dead_letters: list[DeadLetter] = []
         good: list[Record] = []
         for record in records:
             try:
                 await self._patiently("embedder", lambda record=record: self._pipeline.prepare([record]))
             except Exception as error:
                 self._rejects.count(error)
-                letters.append(DeadLetter(record, "unprocessable", repr(error)))
+                dead_letters.append(DeadLetter(record, "unprocessable", repr(error)))
             else:
                 good.append(record)
-        await self._rejects.set_aside(letters)
+        await self._rejects.set_aside(dead_letters)
         batch = await self._patiently("embedder", lambda: self._pipeline.prepare(good))
         return replace(batch, records=records)
 
@@ -273,7 +273,7 @@ class Indexer:
                 for applied in await self._apply(await self._one_by_one([record]))
             ]
         self._rejects.progress(len(applied.memories))
-        await self._rejects.set_aside(applied.letters)
+        await self._rejects.set_aside(applied.dead_letters)
         if self._on_indexed is not None:
             self._on_indexed(applied.memories)
         return [applied]

@@ -44,7 +44,7 @@ class Batch:
     vectors: NDArray[np.float32]
     tombstones: Sequence[Tombstone]
     erasures: Sequence[Erasure]
-    letters: Sequence[DeadLetter]
+    dead_letters: Sequence[DeadLetter]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Applied:
     memories: Sequence[Memory]
     acceptances: Sequence[float]
     """When those of them were accepted that came straight from a gateway: the others tell nothing of a delay."""
-    letters: Sequence[DeadLetter]
+    dead_letters: Sequence[DeadLetter]
     erasures: Sequence[Erasure]
     touched: frozenset[AgentKey] | None
     """Whose memories changed: answers about them are out of date. None: about anybody.
@@ -85,12 +85,12 @@ class Pipeline:
         memories: dict[tuple[str, str, str], tuple[Memory, Record]] = {}
         tombstones: list[Tombstone] = []
         erasures: list[Erasure] = []
-        letters: list[DeadLetter] = []
+        dead_letters: list[DeadLetter] = []
         for record in records:
             try:
                 envelope = events.decode(record)
             except events.Unreadable as error:
-                letters.append(DeadLetter(record, error.reason, error.message))
+                dead_letters.append(DeadLetter(record, error.reason, error.message))
                 continue
             match envelope:
                 case events.Put():
@@ -112,7 +112,7 @@ class Pipeline:
             vectors=vectors,
             tombstones=tombstones,
             erasures=erasures,
-            letters=letters,
+            dead_letters=dead_letters,
         )
 
     async def apply(self, batch: Batch) -> Applied:
@@ -130,7 +130,7 @@ class Pipeline:
             await self.pace.in_pieces(kept, insert)
             await self.store.put_tombstones(batch.tombstones)
         inserted = [batch.memories[row] for row in kept if row not in refused]
-        letters = [
+        dead_letters = [
             DeadLetter(batch.origins[row], "refused_by_store", error) for row, error in refused.items()
         ]
         acceptances = [
@@ -138,7 +138,9 @@ class Pipeline:
             for row in kept
             if row not in refused and events.is_direct(batch.origins[row])
         ]
-        return Applied(inserted, acceptances, [*batch.letters, *letters], batch.erasures, _touched(batch))
+        return Applied(
+            inserted, acceptances, [*batch.dead_letters, *dead_letters], batch.erasures, _touched(batch)
+        )
 
     async def conclude(self, applied: Applied) -> None:
         """Note what is done for good, once no answer from before is in use any more. Raises Unavailable."""

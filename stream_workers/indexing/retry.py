@@ -10,7 +10,7 @@ import structlog
 
 from lorestream.errors import InvalidRequest, LorestreamError, Misconfigured, Unavailable
 from lorestream.ports import DeadLetter, EventLog
-from lorestream.retry_headers import counted
+from lorestream.retry_headers import with_attempts
 from lorestream.telemetry import Metrics
 
 _log = structlog.get_logger("lorestream.indexer")
@@ -55,20 +55,20 @@ class Rejects:
     """What cannot be processed: set aside, and counted, because a worker that fails everything must stop."""
 
     MAX_CONSECUTIVE_FAULTS = 20
-    MAX_CONSECUTIVE_LETTERS = 1000
+    MAX_CONSECUTIVE_DEAD_LETTERS = 1000
 
     def __init__(self, log: EventLog, metrics: Metrics, patience: Patience) -> None:
         self._event_log = log
         self._metrics = metrics
         self._patience = patience
         self._faults = 0
-        self._letters = 0
+        self._dead_letters = 0
 
     def progress(self, memories: int) -> None:
         """A batch went through, and brought so many memories."""
         self._faults = 0
         if memories:
-            self._letters = 0
+            self._dead_letters = 0
 
     def count(self, error: Exception) -> None:
         """Errors that are nobody's word about a record: a few are bad records, a row of them is a bad worker.
@@ -84,18 +84,18 @@ class Rejects:
         if self._faults >= self.MAX_CONSECUTIVE_FAULTS:
             raise Broken(f"{self._faults} records in a row failed, the last with {error!r}") from error
 
-    async def set_aside(self, letters: Sequence[DeadLetter]) -> None:
+    async def set_aside(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Make them dead letters, durably. Raises Broken when nothing else comes any more."""
-        if not letters:
+        if not dead_letters:
             return
-        letters = [counted(letter) for letter in letters]
-        await self._patience("log", lambda: self._event_log.dead_letter(letters))
-        for letter in letters:
-            self._metrics.dlq_records.labels(letter.reason).inc()
-            place = {"partition": letter.record.partition, "offset": letter.record.offset}
-            _log.warning("dead letter", reason=letter.reason, error=letter.error, **place)
-        self._letters += len(letters)
-        if self._letters >= self.MAX_CONSECUTIVE_LETTERS:
+        dead_letters = [with_attempts(dead_letter) for dead_letter in dead_letters]
+        await self._patience("log", lambda: self._event_log.append_dead_letters(dead_letters))
+        for dead_letter in dead_letters:
+            self._metrics.dlq_records.labels(dead_letter.reason).inc()
+            position = {"partition": dead_letter.record.partition, "offset": dead_letter.record.offset}
+            _log.warning("dead letter", reason=dead_letter.reason, error=dead_letter.error, **position)
+        self._dead_letters += len(dead_letters)
+        if self._dead_letters >= self.MAX_CONSECUTIVE_DEAD_LETTERS:
             raise Broken(
-                f"{self._letters} records in a row became dead letters, the last: {letters[-1].error}"
+                f"{self._dead_letters} records in a row became dead letters, the last: {dead_letters[-1].error}"
             )

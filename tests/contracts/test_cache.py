@@ -52,8 +52,8 @@ def redis(url: str) -> Open:
         async with RedisClient.open(url, prefix=prefix) as one, RedisClient.open(url, prefix=prefix) as two:
 
             async def lose() -> None:
-                for key in await one.tell("KEYS", f"{prefix}:*"):
-                    await one.tell("DEL", key)
+                for key in await one.command("KEYS", f"{prefix}:*"):
+                    await one.command("DEL", key)
 
             yield Deployment([RedisCache(one), RedisCache(two)], lose)
 

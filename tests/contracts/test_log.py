@@ -134,9 +134,9 @@ def values(records: list[Record]) -> list[bytes]:
     return [each.value for each in records]
 
 
-async def set_aside(log: EventLog) -> list[DeadLetter]:
+async def read_dead_letters(log: EventLog) -> list[DeadLetter]:
     """The dead letters, the earliest first."""
-    return [each.letter async for each in log.dead_letters()]
+    return [each.dead_letter async for each in log.dead_letters()]
 
 
 def behind(records: list[Record]) -> dict[int, int]:
@@ -350,16 +350,16 @@ async def test_a_dead_letter_is_kept_raw_and_once(opener: Opener) -> None:
     async with opener() as log:
         await log.append([NewRecord(b"agent", b"\xff broken", {"schema": b"9"}), record("fine")])
         broken, fine = await read_all(log, "indexer", 2)
-        letter = DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=3)
-        await log.dead_letter([])
-        assert await set_aside(log) == []
-        await log.dead_letter([letter, letter])
-        await log.dead_letter([DeadLetter(broken, "another", "reason")])
-        assert await set_aside(log) == [letter]
+        dead_letter = DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=3)
+        await log.append_dead_letters([])
+        assert await read_dead_letters(log) == []
+        await log.append_dead_letters([dead_letter, dead_letter])
+        await log.append_dead_letters([DeadLetter(broken, "another", "reason")])
+        assert await read_dead_letters(log) == [dead_letter]
 
     async with opener() as log:
-        await log.dead_letter([letter, DeadLetter(fine, "too_large", "17 KiB")])
-        assert sorted(each.reason for each in await set_aside(log)) == ["too_large", "undecodable"]
+        await log.append_dead_letters([dead_letter, DeadLetter(fine, "too_large", "17 KiB")])
+        assert sorted(each.reason for each in await read_dead_letters(log)) == ["too_large", "undecodable"]
 
 
 async def test_letters_come_in_the_order_in_which_they_were_set_aside(log: EventLog) -> None:
@@ -367,61 +367,63 @@ async def test_letters_come_in_the_order_in_which_they_were_set_aside(log: Event
     records = await read_all(log, "indexer", 150)
     found = [DeadLetter(each, "undecodable", "no JSON") for each in reversed(records)]
     for start in range(0, 150, 50):
-        await log.dead_letter(found[start : start + 50])
-    assert await set_aside(log) == found
+        await log.append_dead_letters(found[start : start + 50])
+    assert await read_dead_letters(log) == found
 
 
 async def test_what_is_set_aside_later_is_not_walked_over(log: EventLog) -> None:
     """Who tries each letter again would go round for ever."""
     await log.append([record(str(number)) for number in range(6)])
     first, second, *others = await read_all(log, "indexer", 6)
-    await log.dead_letter([DeadLetter(first, "undecodable", ""), DeadLetter(second, "undecodable", "")])
+    await log.append_dead_letters(
+        [DeadLetter(first, "undecodable", ""), DeadLetter(second, "undecodable", "")]
+    )
     walked: list[Record] = []
     async for stored in log.dead_letters():
-        walked.append(stored.letter.record)
-        await log.resolve_dead_letters([stored.place], Resolution.RETRIED)
-        await log.dead_letter([DeadLetter(others.pop(), "undecodable", "")])
+        walked.append(stored.dead_letter.record)
+        await log.resolve_dead_letters([stored.record_id], Resolution.RETRIED)
+        await log.append_dead_letters([DeadLetter(others.pop(), "undecodable", "")])
     assert walked == [first, second]
-    assert len(await set_aside(log)) == 2
+    assert len(await read_dead_letters(log)) == 2
 
 
 async def test_a_settled_letter_is_hidden_for_good(opener: Opener) -> None:
     async with opener() as log:
         await log.append([record(str(number)) for number in range(4)])
         broken = [DeadLetter(each, "undecodable", "") for each in await read_all(log, "indexer", 4)]
-        await log.dead_letter(broken[:3])
+        await log.append_dead_letters(broken[:3])
         await log.resolve_dead_letters([], Resolution.DROPPED)
         await log.resolve_dead_letters([(99, 99)], Resolution.DROPPED)
         [one, two] = [(each.record.partition, each.record.offset) for each in broken[:2]]
         await log.resolve_dead_letters([one, two], Resolution.DROPPED)
         await log.resolve_dead_letters([two], Resolution.RETRIED)
-        assert await set_aside(log) == [broken[2]]
+        assert await read_dead_letters(log) == [broken[2]]
 
     async with opener() as log:
-        assert await set_aside(log) == [broken[2]]
+        assert await read_dead_letters(log) == [broken[2]]
         # Another reader of the same record, such as a replay, brings it back no more.
-        await log.dead_letter([broken[0], broken[3]])
-        assert await set_aside(log) == broken[2:]
+        await log.append_dead_letters([broken[0], broken[3]])
+        assert await read_dead_letters(log) == broken[2:]
 
 
 async def test_a_letter_is_tried_again_as_it_was_and_counts_on(log: EventLog) -> None:
     await log.append([NewRecord(b"agent", b"\xff broken", {"schema": b"9", "kind": b"put"})])
     [broken] = await read_all(log, "indexer", 1)
-    await log.dead_letter([DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=2)])
+    await log.append_dead_letters([DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=2)])
     [stored] = [each async for each in log.dead_letters()]
-    await log.append([retry_headers.again(stored)])
-    await log.resolve_dead_letters([stored.place], Resolution.RETRIED)
+    await log.append([retry_headers.retry_record(stored)])
+    await log.resolve_dead_letters([stored.record_id], Resolution.RETRIED)
 
     retried = (await read_all(log, "indexer", 2))[1]
     assert (retried.key, retried.value) == (broken.key, broken.value)
     assert dict(broken.headers).items() <= dict(retried.headers).items()
     assert retry_headers.first_appended_at(retried) == broken.appended_at
-    once_more = retry_headers.counted(DeadLetter(retried, "undecodable", "still none"))
+    once_more = retry_headers.with_attempts(DeadLetter(retried, "undecodable", "still none"))
     assert once_more.attempts == 3
 
-    await log.dead_letter([once_more])
+    await log.append_dead_letters([once_more])
     [back] = [each async for each in log.dead_letters()]
-    assert (back.letter, back.failed_at) == (once_more, stored.failed_at)
+    assert (back.dead_letter, back.failed_at) == (once_more, stored.failed_at)
 
 
 async def test_the_retention_can_be_asked_for(log: EventLog) -> None:

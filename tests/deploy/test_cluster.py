@@ -128,16 +128,16 @@ async def append(cluster: Cluster, *records: NewRecord) -> None:
 def test_dead_letters_are_cared_for_by_the_verb_itself(cluster):
     environment = cluster.workers[0].environment
 
-    def letters() -> list[tuple[int, str]]:
+    def dead_letters() -> list[tuple[int, str]]:
         answer = json.loads(lorestream("dlq", "ls", "--json", environment=environment).stdout)
         return [(one["attempts"], one["reason"]) for one in answer["letters"]]
 
     asyncio.run(append(cluster, NewRecord(b'["default","npc:broken"]', b"rubbish", {"schema": b"1"})))
-    wait_until(lambda: letters() == [(1, "undecodable")])
+    wait_until(lambda: dead_letters() == [(1, "undecodable")])
     assert b"1 tried again" in lorestream("dlq", "retry", "--all", "--yes", environment=environment).stdout
-    wait_until(lambda: letters() == [(2, "undecodable")])
+    wait_until(lambda: dead_letters() == [(2, "undecodable")])
     lorestream("dlq", "drop", "--all", "--yes", environment=environment)
-    assert letters() == []
+    assert dead_letters() == []
 
 
 def test_memories_go_out_and_in_by_the_verb_itself(cluster, tmp_path):

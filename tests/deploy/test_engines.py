@@ -84,16 +84,16 @@ async def test_redis_forgets_at_its_end_and_evicts(own_redis):
 
 
 async def test_redis_with_a_password_lets_nobody_else_in(tmp_path: Path, redis_server):
-    assert redis_server.ask("PING") == b"+PONG\r\n"
+    assert redis_server.send_command("PING") == b"+PONG\r\n"
     with RedisServer(tmp_path, password="sesame") as server:
-        assert server.ask("PING") == b"+PONG\r\n"
+        assert server.send_command("PING") == b"+PONG\r\n"
         server.password = None
-        assert server.ask("PING").startswith(b"-NOAUTH")
+        assert server.send_command("PING").startswith(b"-NOAUTH")
 
 
 def test_a_frozen_redis_does_not_answer(own_redis):
     own_redis.pause()
-    assert own_redis.ask("PING") == b""
+    assert own_redis.send_command("PING") == b""
     own_redis.resume()
     own_redis.wait_ready()
 

@@ -54,7 +54,7 @@ async def fill_log(data: Path, *records: NewRecord) -> None:
 
 
 @pytest.fixture
-def with_letters(tmp_path: Path) -> Iterator[LorestreamProcess]:
+def with_dead_letters(tmp_path: Path) -> Iterator[LorestreamProcess]:
     """A lorestream that finds two records in its log that it cannot process."""
     key = b'["default","npc:smith"]'
     rubbish = NewRecord(key, b"\xff rubbish", {"schema": b"1"})
@@ -72,15 +72,15 @@ def until(look: Callable[[], Any], wanted: object) -> None:
         time.sleep(0.2)
 
 
-def test_dead_letters(with_letters: LorestreamProcess, lorestream: Run) -> None:
-    url = with_letters.url
+def test_dead_letters(with_dead_letters: LorestreamProcess, lorestream: Run) -> None:
+    url = with_dead_letters.url
 
-    def letters() -> list[dict[str, Any]]:
+    def dead_letters() -> list[dict[str, Any]]:
         answer = json.loads(lorestream("dlq", "ls", "--json", url=url).stdout)
         assert answer["total"] == len(answer["letters"])
         return answer["letters"]
 
-    until(lambda: [one["id"] for one in letters()], ["0-1", "0-0"])
+    until(lambda: [one["id"] for one in dead_letters()], ["0-1", "0-0"])
     table = lorestream("dlq", "ls", "--reason", "undecodable", url=url).stdout.decode()
     assert "0-0" in table
     assert "0-1" not in table
@@ -88,7 +88,7 @@ def test_dead_letters(with_letters: LorestreamProcess, lorestream: Run) -> None:
     assert json.loads(lorestream("dlq", "show", "0-1", "--json", url=url).stdout)["value"] == {"op": "put"}
 
     assert b"1 tried again" in lorestream("dlq", "retry", "0-0", url=url).stdout
-    until(lambda: sorted((one["id"], one["attempts"]) for one in letters()), [("0-1", 1), ("0-2", 2)])
+    until(lambda: sorted((one["id"], one["attempts"]) for one in dead_letters()), [("0-1", 1), ("0-2", 2)])
     parked = lorestream("dlq", "retry", "--all", "--max-attempts", "2", "--yes", "--json", url=url)
     assert json.loads(parked.stdout) | {"missing": 0} == {
         "retried": 1,
@@ -97,13 +97,13 @@ def test_dead_letters(with_letters: LorestreamProcess, lorestream: Run) -> None:
         "missing": 0,
         "dry_run": False,
     }
-    until(lambda: sorted((one["id"], one["attempts"]) for one in letters()), [("0-2", 2), ("0-3", 2)])
+    until(lambda: sorted((one["id"], one["attempts"]) for one in dead_letters()), [("0-2", 2), ("0-3", 2)])
 
     assert b"2 would be dropped" in lorestream("dlq", "drop", "--all", "--dry-run", url=url).stdout
     lorestream("dlq", "drop", "--all", url=url, code=2)
     assert b"no such dead letter: 9-9" in lorestream("dlq", "drop", "9-9", "--yes", url=url, code=1).stderr
     assert b"2 dropped" in lorestream("dlq", "drop", "--all", "--yes", url=url).stdout
-    assert letters() == []
+    assert dead_letters() == []
     assert b"no dead letter 0-3" in lorestream("dlq", "show", "0-3", url=url, code=1).stderr
     assert b"looks like" in lorestream("dlq", "show", "x", url=url, code=1).stderr
     with httpx2.Client() as http:

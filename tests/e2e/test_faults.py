@@ -214,7 +214,7 @@ def test_redis_emptied_killed_and_frozen(stage: Stage) -> None:
         load = stage.play(rate=200, seconds=12)
         for _ in range(5):
             time.sleep(0.4)
-            redis.ask("FLUSHALL")
+            redis.send_command("FLUSHALL")
         redis.kill()
         time.sleep(2)
         redis.start()

@@ -28,7 +28,7 @@ class Canaries:
     """Words that stand nowhere else. `agent` and `player`: what is to be forgotten; `stays`: what is not."""
 
     def __init__(self) -> None:
-        self.agent, self.player, self.letter, self.stays = (secrets.token_hex(8) for _ in range(4))
+        self.agent, self.player, self.dead_letter, self.stays = (secrets.token_hex(8) for _ in range(4))
 
     def events(self) -> list[dict[str, Any]]:
         def event(agent: str, word: str, number: int, **more: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class Canaries:
         ]
 
     def forgotten_in(self, content: bytes) -> list[str]:
-        return [word for word in (self.agent, self.player, self.letter) if word.encode() in content]
+        return [word for word in (self.agent, self.player, self.dead_letter) if word.encode() in content]
 
 
 def everything_in(server: RedisServer) -> bytes:
@@ -105,7 +105,7 @@ async def logged(data: Path) -> bytes:
 async def append_a_broken_record(data: Path, canaries: Canaries) -> None:
     """One that no producer sends: it becomes a dead letter of the agent."""
     async with open_parts(data, **KEEPS) as runtime:
-        value = b"\xff no JSON " + canaries.letter.encode()
+        value = b"\xff no JSON " + canaries.dead_letter.encode()
         await runtime.log.append([NewRecord(agent_key("default", AGENT), value, {"schema": b"1"})])
 
 

@@ -38,7 +38,9 @@ async def measure_cache(*, calls: int = 3000, side_by_side: int = 16) -> dict[st
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorestream-load-")))
         server = stack.enter_context(RedisServer(folder, maxmemory="256mb"))
         # On a busy machine the deadline of 80 ms would end the run; it is looked at on its own below.
-        async with RedisClient.open(server.url, prefix="load", ask_s=5, tell_s=5) as client:
+        async with RedisClient.open(
+            server.url, prefix="load", try_timeout_s=5, command_timeout_s=5
+        ) as client:
             cache = RedisCache(client)
             for size in ANSWER_BYTES:
                 figures[f"hit_{size}_bytes"] = await _hits(cache, client, size, calls, side_by_side)
@@ -74,7 +76,7 @@ async def _hits(
     async def validated() -> None:
         """The in-process cache that could be: a dictionary, and Redis asked for the generation alone."""
         _, generation = await local.get(agent, key)
-        (current,) = await client.ask("HMGET", name, "g")
+        (current,) = await client.try_command("HMGET", name, "g")
         assert current != generation
 
     async def at_once() -> None:

@@ -22,8 +22,7 @@ from lorestream.wiring import Runtime
 from stream_workers.indexing.indexer import Indexer
 from tests.contracts.test_log import kafka as kafka_log
 from tests.edge import SetClock
-from tests.parts import letters as set_aside
-from tests.parts import open_parts, pipeline_over, put, texts
+from tests.parts import open_parts, pipeline_over, put, read_dead_letters, texts
 
 
 @dataclass
@@ -32,11 +31,11 @@ class Desk:
 
     runtime: Runtime
     log: EventLog
-    letters: DeadLetters
+    dead_letters: DeadLetters
 
     async def run(self, name: str, **arguments: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The rows and the outcome of a task, with arguments as they come over the wire."""
-        [task] = [task for task in self.letters.tasks() if task.name == name]
+        [task] = [task for task in self.dead_letters.tasks() if task.name == name]
         reports: list[Report] = [report async for report in task.run(msgspec.convert(arguments, task.wants))]
         outcome = reports[-1]
         assert isinstance(outcome, Outcome)
@@ -46,11 +45,13 @@ class Desk:
         return [row["id"] for row in (await self.run("dlq-ls", **arguments))[0]]
 
     async def aside(self, *records: Record, reason: str = "undecodable", attempts: int = 1) -> None:
-        await self.log.dead_letter([DeadLetter(one, reason, "no JSON", attempts) for one in records])
+        await self.log.append_dead_letters([DeadLetter(one, reason, "no JSON", attempts) for one in records])
 
     async def index(self) -> None:
         pipeline = pipeline_over(self.runtime)
-        await Indexer(self.log, pipeline, self.runtime.versions.current.watermarks, cache=None).run(burst=True)
+        await Indexer(self.log, pipeline, self.runtime.versions.current.watermarks, cache=None).run(
+            burst=True
+        )
 
 
 @contextlib.asynccontextmanager
@@ -146,9 +147,9 @@ async def test_a_retry_goes_through_the_same_workers_until_it_is_parked(whole: D
     await desk.log.append([events.encode(put("kept", event_id="e2"))])
     await desk.index()
     await desk.log.append([events.encode(put("failed for a while", event_id="e3"))])
-    [stored] = await set_aside(desk.log)
+    [stored] = await read_dead_letters(desk.log)
     last = {partition: end - 1 for partition, end in (await desk.log.end()).items()}
-    partition = stored.letter.record.partition
+    partition = stored.dead_letter.record.partition
     third = events.encode(put("failed for a while", event_id="e3"))
     await desk.aside(Record(partition, last[partition], third.key, third.value, third.headers, 1000.0))
     assert len(await desk.ids()) == 2
@@ -202,9 +203,9 @@ async def test_what_an_erasure_takes_is_hidden_and_then_removed(desk: Desk) -> N
     with pytest.raises(Refusal):
         await desk.run("dlq-show", id="0-2")
 
-    forgetting = Forgetting(desk.letters, clock := SetClock())
+    forgetting = Forgetting(desk.dead_letters, clock := SetClock())
     assert await forgetting() == 4
-    assert [f"0-{one.letter.record.offset}" for one in await set_aside(desk.log)] == left[::-1]
+    assert [f"0-{one.dead_letter.record.offset}" for one in await read_dead_letters(desk.log)] == left[::-1]
 
     # Then only when another erasure came, or an hour has passed.
     await desk.aside(good(11))
@@ -229,7 +230,7 @@ async def test_what_was_deleted_by_its_id_is_hidden(desk: Desk) -> None:
     deleted = put("a text")
     await desk.runtime.store.put_tombstones([Tombstone("default", "a", deleted.memory_id, 2000.0)])
     assert await desk.ids() == ["0-2"]
-    assert await desk.letters.forget() == 1
+    assert await desk.dead_letters.forget() == 1
 
 
 async def test_the_sweeper_of_an_lorestream_removes_them(tmp_path: Path) -> None:
@@ -238,4 +239,4 @@ async def test_the_sweeper_of_an_lorestream_removes_them(tmp_path: Path) -> None
         await desk.runtime.ledger.add(Erasure("e", "default", SubjectKind.AGENT, ("a",), 2000.0))
         assert desk.runtime.trim is not None
         await desk.runtime.trim()
-        assert await set_aside(desk.log) == []
+        assert await read_dead_letters(desk.log) == []

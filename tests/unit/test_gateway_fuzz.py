@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.edge import Edge, open_edge
-from tests.parts import letters as set_aside
+from tests.parts import read_dead_letters
 
 QUICK = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
@@ -71,7 +71,7 @@ def running_edge(data: Path) -> Iterator[tuple[asyncio.Runner, Edge]]:
             yield runner, edge
             # Everything that got in is something that the worker can work with.
             runner.run(edge.index())
-            assert runner.run(set_aside(edge.runtime.log)) == []
+            assert runner.run(read_dead_letters(edge.runtime.log)) == []
         finally:
             runner.run(opened.__aexit__(None, None, None))
 

@@ -16,8 +16,7 @@ from lorestream.ports import NewRecord
 from lorestream.wiring import Runtime
 from stream_workers.indexing.indexer import GROUP, BatchLimits, Indexer
 from stream_workers.indexing.retry import Broken, Patience, Rejects
-from tests.parts import Faulty, at_work, indexer_over, open_parts, put, texts
-from tests.parts import letters as set_aside
+from tests.parts import Faulty, at_work, indexer_over, open_parts, put, read_dead_letters, texts
 
 
 def indexer(runtime: Runtime, *, store: object = None, batch: int = 4) -> Indexer:
@@ -62,7 +61,7 @@ async def test_an_outage_of_the_store_is_waited_out(tmp_path: Path) -> None:
             await indexer(runtime, store=store).run(burst=True)
         assert store.calls.count("insert") > 3
         assert len(await texts(runtime)) == 10
-        assert await set_aside(runtime.log) == []  # type: ignore[attr-defined]
+        assert await read_dead_letters(runtime.log) == []  # type: ignore[attr-defined]
 
 
 async def test_while_the_store_is_away_it_says_so_and_commits_nothing(tmp_path: Path) -> None:
@@ -86,9 +85,9 @@ async def test_a_record_that_cannot_be_processed_is_set_aside_and_the_rest_goes_
         await runtime.log.append([NewRecord(b"key", b"rubbish", {"schema": b"1"})])
         await fill(runtime, 2, first=2)
         await indexer(runtime).run(burst=True)
-        [letter] = await set_aside(runtime.log)
-        assert letter.letter.record.value == b"rubbish"
-        assert letter.letter.reason == "undecodable"
+        [stored] = await read_dead_letters(runtime.log)
+        assert stored.dead_letter.record.value == b"rubbish"
+        assert stored.dead_letter.reason == "undecodable"
         assert len(await texts(runtime)) == 4
         assert await runtime.log.committed(GROUP) == {0: 5}
 
@@ -101,8 +100,8 @@ async def test_an_unexpected_error_costs_the_record_that_causes_it_and_no_other(
     async with open_parts(tmp_path) as runtime:
         await fill(runtime, 12)
         await indexer(runtime, store=Faulty(runtime.store, insert=crash)).run(burst=True)
-        [letter] = await set_aside(runtime.log)
-        assert letter.letter.reason == "unprocessable"
+        [stored] = await read_dead_letters(runtime.log)
+        assert stored.dead_letter.reason == "unprocessable"
         assert len(await texts(runtime)) == 11
 
 
@@ -114,7 +113,7 @@ async def test_what_is_set_up_wrongly_is_no_records_fault(tmp_path: Path) -> Non
         await fill(runtime, 1)
         with pytest.raises(Broken, match="another key"):
             await indexer(runtime, store=Faulty(runtime.store, insert=refuse)).run()
-        assert await set_aside(runtime.log) == []
+        assert await read_dead_letters(runtime.log) == []
         assert await runtime.log.committed(GROUP) == {}
         await indexer(runtime).run(burst=True)
         assert await texts(runtime) == ["event 000"]
@@ -146,7 +145,7 @@ async def test_when_nearly_everything_fails_it_stops_instead_of_emptying_the_log
         with pytest.raises(Broken):
             await worker.run()
         assert worker.problem is not None
-        aside = await set_aside(runtime.log)
+        aside = await read_dead_letters(runtime.log)
         assert len(aside) < Rejects.MAX_CONSECUTIVE_FAULTS
 
 

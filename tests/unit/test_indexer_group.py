@@ -12,14 +12,13 @@ import pytest
 from deploy.local.kafka import KafkaBroker
 from lorestream import events
 from lorestream.adapters.kafka.connection import KafkaConnection
-from lorestream.adapters.kafka.consumer import Membership
+from lorestream.adapters.kafka.consumer import ConsumerConfig
 from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.memories import PageQuery, Scope
 from lorestream.ports import NewRecord
 from lorestream.wiring import Runtime
 from stream_workers.indexing.indexer import BatchLimits, Indexer
-from tests.parts import at_work, open_parts, pipeline_over, put
-from tests.parts import letters as set_aside
+from tests.parts import at_work, open_parts, pipeline_over, put, read_dead_letters
 
 PARTITIONS = 6
 GROUP = "lorestream.test"
@@ -43,7 +42,7 @@ class Group:
             retention_s=86_400,
             clock=self.runtime.clock,
             partitions=PARTITIONS,
-            membership=Membership(session_timeout_s=6),
+            membership=ConsumerConfig(session_timeout_s=6),
         ) as log:
             yield log
 
@@ -126,9 +125,9 @@ async def test_bad_records_become_dead_letters_and_their_partitions_go_on(group:
         await log.append([*good[:10], *bad.values(), *good[10:]])
         async with group.member():
             await finished(group, log)
-        letters = [stored.letter for stored in await set_aside(log)]
+        dead_letters = [stored.dead_letter for stored in await read_dead_letters(log)]
     assert await group.stored() == 30
-    assert {letter.reason for letter in letters} == set(bad)
-    for letter in letters:
-        record = bad[letter.reason]
-        assert (letter.record.key, letter.record.value) == (record.key, record.value)
+    assert {dead_letter.reason for dead_letter in dead_letters} == set(bad)
+    for dead_letter in dead_letters:
+        record = bad[dead_letter.reason]
+        assert (dead_letter.record.key, dead_letter.record.value) == (record.key, record.value)

@@ -20,8 +20,8 @@ from tests.contracts.test_log import (
     Opener,
     behind,
     read_all,
+    read_dead_letters,
     record,
-    set_aside,
     subscribed,
     take,
     values,
@@ -141,15 +141,15 @@ async def test_letters_tell_connects_tools_why_they_lie_there(
 ) -> None:
     await log.append([NewRecord(b"key", b"\xff", {"schema": b"9", "tenant": b"default"})])
     [broken] = await read_all(log, "indexer", 1)
-    await log.dead_letter([DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=3)])
+    await log.append_dead_letters([DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=3)])
 
     topic = TopicPartition(f"{unique}.events.dlq", 0)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
     consumer.assign([topic])
     async with consumer:
-        letter = await consumer.getone()
-    headers = dict(letter.headers)
-    assert (letter.key, letter.value, headers["schema"], headers["tenant"]) == (
+        dead_letter = await consumer.getone()
+    headers = dict(dead_letter.headers)
+    assert (dead_letter.key, dead_letter.value, headers["schema"], headers["tenant"]) == (
         b"key",
         b"\xff",
         b"9",
@@ -166,9 +166,9 @@ async def test_letters_tell_connects_tools_why_they_lie_there(
 
 async def test_the_largest_record_makes_a_letter_too(log: KafkaLog) -> None:
     huge = Record(0, 7, os.urandom(1000), os.urandom(MAX_RECORD_BYTES), {"h": os.urandom(1000)}, 5.5)
-    letter = DeadLetter(huge, "too_large", "é" * 9_000)
-    await log.dead_letter([letter])
-    assert await set_aside(log) == [letter]
+    dead_letter = DeadLetter(huge, "too_large", "é" * 9_000)
+    await log.append_dead_letters([dead_letter])
+    assert await read_dead_letters(log) == [dead_letter]
 
 
 async def test_a_record_that_was_inflated_past_every_limit_makes_a_letter_of_its_beginning(
@@ -176,8 +176,8 @@ async def test_a_record_that_was_inflated_past_every_limit_makes_a_letter_of_its
 ) -> None:
     headers = {f"h{number}": b"x" * 100_000 for number in range(30)}
     monster = Record(0, 7, b"k" * 3_000_000, b" " * 5_000_000, headers, 5.5)
-    await log.dead_letter([DeadLetter(monster, "too_large", "5,000,000 bytes")])
-    [stored] = await set_aside(log)
+    await log.append_dead_letters([DeadLetter(monster, "too_large", "5,000,000 bytes")])
+    [stored] = await read_dead_letters(log)
     assert (stored.reason, stored.record.offset) == ("too_large", 7)
     assert stored.record.value == b" " * MAX_RECORD_BYTES
     assert stored.record.key == b"k" * 65_536
@@ -186,16 +186,18 @@ async def test_a_record_that_was_inflated_past_every_limit_makes_a_letter_of_its
 async def test_letters_of_two_processes_are_shown_once_and_the_earliest_first(
     log: KafkaLog, opener: Opener, stranger: AIOKafkaProducer, unique: str
 ) -> None:
-    letters = [
+    dead_letters = [
         DeadLetter(Record(1, offset, b"k", b"v", {}, 0.0), "undecodable", f"error {offset}")
         for offset in range(5)
     ]
     await stranger.send_and_wait(f"{unique}.events.dlq", b"no letter of ours")
-    await log.dead_letter(letters[:3])
+    await log.append_dead_letters(dead_letters[:3])
     async with opener() as other:
-        await other.dead_letter([DeadLetter(letters[2].record, "another", "reason"), *letters[3:]])
-        await other.dead_letter([letters[0]])
-    assert await set_aside(log) == letters
+        await other.append_dead_letters(
+            [DeadLetter(dead_letters[2].record, "another", "reason"), *dead_letters[3:]]
+        )
+        await other.append_dead_letters([dead_letters[0]])
+    assert await read_dead_letters(log) == dead_letters
 
 
 async def test_a_group_whose_next_records_are_gone_goes_on_at_the_oldest_and_says_so(

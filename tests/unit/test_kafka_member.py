@@ -14,7 +14,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from deploy.local.kafka import KafkaBroker
-from lorestream.adapters.kafka.consumer import Membership
+from lorestream.adapters.kafka.consumer import ConsumerConfig
 from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.adapters.kafka.subscription import KafkaSubscription
 from lorestream.errors import Misconfigured, Unavailable
@@ -22,7 +22,7 @@ from lorestream.ports import NewRecord, Record
 from tests.contracts.test_log import MEGABYTE, PATIENCE_S, behind, record, take, values
 from tests.contracts.test_log import kafka as opener_of
 
-QUICK = Membership(session_timeout_s=3, revoke_timeout_s=1)
+QUICK = ConsumerConfig(session_timeout_s=3, revoke_timeout_s=1)
 
 
 class Member:
@@ -58,7 +58,7 @@ def group_of(log: KafkaLog) -> str:
     return log._topic
 
 
-def joined(log: KafkaLog, listener: Member, membership: Membership = QUICK):
+def joined(log: KafkaLog, listener: Member, membership: ConsumerConfig = QUICK):
     log._membership = membership
     return log.subscribe(group_of(log), listener)
 
@@ -187,7 +187,7 @@ async def test_nothing_is_committed_of_partitions_that_have_gone(log: KafkaLog) 
             assert await log.committed(group_of(log)) == await log.end()
 
 
-IMPATIENT = Membership(
+IMPATIENT = ConsumerConfig(
     session_timeout_s=3, max_poll_interval_s=0.5, buffer_records=10, buffer_bytes=2000, stuck_after_s=2
 )
 
@@ -230,7 +230,7 @@ async def test_a_member_without_partitions_waits(log: KafkaLog) -> None:
 async def test_a_static_member_that_comes_back_soon_disturbs_nobody(log: KafkaLog) -> None:
     await log.append(spread(30))
     staying, first, again = Member(), Member(), Member()
-    static = Membership(session_timeout_s=6, static_member="worker-1")
+    static = ConsumerConfig(session_timeout_s=6, static_member="worker-1")
     async with joined(log, staying):
         async with joined(log, first, static):
             await eventually(lambda: bool(staying.owned) and len(staying.told) == 3)
@@ -262,7 +262,7 @@ async def test_two_workers_of_one_name_are_told_of(log: KafkaLog) -> None:
     assert {(entry["log_level"], entry["member"]) for entry in told()} == {("error", "worker-1")}
 
 
-STUCK = Membership(session_timeout_s=3, stuck_after_s=1)
+STUCK = ConsumerConfig(session_timeout_s=3, stuck_after_s=1)
 
 
 @pytest.mark.parametrize("log", [STUCK], indirect=True)
@@ -292,7 +292,7 @@ async def test_a_quiet_consumer_is_left_alone(log: KafkaLog) -> None:
 
 async def test_a_session_that_the_broker_does_not_allow_is_told(log: KafkaLog) -> None:
     with pytest.raises(Misconfigured, match="session_timeout_s"):
-        async with joined(log, Member(), Membership(session_timeout_s=0.3)):
+        async with joined(log, Member(), ConsumerConfig(session_timeout_s=0.3)):
             pass
 
 

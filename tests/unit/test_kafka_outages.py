@@ -17,7 +17,7 @@ from lorestream.adapters.kafka import appender as kafka_appender
 from lorestream.adapters.kafka import subscription, topics
 from lorestream.adapters.kafka.appender import KafkaAppender
 from lorestream.adapters.kafka.connection import KafkaConnection
-from lorestream.adapters.kafka.consumer import Membership
+from lorestream.adapters.kafka.consumer import ConsumerConfig
 from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger
 from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.adapters.kafka.subscription import KafkaSubscription
@@ -72,7 +72,7 @@ async def _serving(broker: KafkaBroker) -> None:
 
 @pytest.fixture
 async def log(broker: KafkaBroker, unique: str) -> AsyncGenerator[KafkaLog]:
-    membership = Membership(session_timeout_s=6, stuck_after_s=5)
+    membership = ConsumerConfig(session_timeout_s=6, stuck_after_s=5)
     async with opener_of(broker.bootstrap, unique, membership=membership)() as log:
         assert isinstance(log, KafkaLog)
         yield log

@@ -59,21 +59,23 @@ async def test_missing_topics_are_made_with_their_settings(
     connection: KafkaConnection, admin: AIOKafkaAdminClient, unique: str
 ) -> None:
     log = topics.events(f"{unique}.events", partitions=5, retention_s=30 * DAY_S)
-    letters, erasures = (
+    dead_letters, erasures = (
         topics.dead_letters(f"{unique}.dlq"),
         topics.erasures(f"{unique}.erasures"),
     )
-    await ensure(connection, [log, letters, erasures])
+    await ensure(connection, [log, dead_letters, erasures])
 
     assert await partitions(admin, log.name) == 5
     assert await partitions(admin, erasures.name) == 1
     kept = await configs(admin, log.name)
     assert (kept["cleanup.policy"], kept["retention.ms"]) == ("delete", "2592000000")
     assert kept["message.timestamp.type"] == "LogAppendTime"
-    assert (await configs(admin, letters.name))["retention.ms"] == "1209600000"
+    assert (await configs(admin, dead_letters.name))["retention.ms"] == "1209600000"
     kept = await configs(admin, erasures.name)
     assert (kept["cleanup.policy"], kept["retention.ms"]) == ("compact", "-1")
-    assert int((await configs(admin, letters.name))["max.message.bytes"]) > int(kept["max.message.bytes"])
+    assert int((await configs(admin, dead_letters.name))["max.message.bytes"]) > int(
+        kept["max.message.bytes"]
+    )
 
 
 async def test_several_processes_may_start_at_once(connection: KafkaConnection, unique: str) -> None:

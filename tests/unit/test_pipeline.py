@@ -160,9 +160,9 @@ async def test_what_cannot_be_decoded_is_set_aside_and_the_rest_goes_on(
     runtime: Runtime, value: bytes, headers: dict[str, bytes], reason: str
 ) -> None:
     applied = await apply(runtime, put("good"), NewRecord(b"k", value, headers), put("better", event_id="e2"))
-    [letter] = applied.letters
-    assert (letter.record.offset, letter.record.value, letter.reason) == (1, value, reason)
-    assert letter.error
+    [dead_letter] = applied.dead_letters
+    assert (dead_letter.record.offset, dead_letter.record.value, dead_letter.reason) == (1, value, reason)
+    assert dead_letter.error
     assert await texts(runtime) == ["better", "good"]
 
 
@@ -173,8 +173,8 @@ async def test_what_the_store_refuses_is_found_by_halving(runtime: Runtime) -> N
 
     arrived = [put(f"{'bad' if n in {3, 11} else 'good'} {n:02}", event_id=str(n)) for n in range(16)]
     applied = await apply(runtime, *arrived, store=Faulty(runtime.store, insert=refuse))
-    assert {letter.record.offset for letter in applied.letters} == {3, 11}
-    assert {letter.reason for letter in applied.letters} == {"refused_by_store"}
+    assert {dead_letter.record.offset for dead_letter in applied.dead_letters} == {3, 11}
+    assert {dead_letter.reason for dead_letter in applied.dead_letters} == {"refused_by_store"}
     assert len(applied.memories) == 14
     assert await texts(runtime) == sorted(f"good {n:02}" for n in range(16) if n not in {3, 11})
 

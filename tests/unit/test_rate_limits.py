@@ -20,7 +20,7 @@ from lorestream.access.api_keys import ApiKeys
 from lorestream.access.principals import ANYONE, Grant, Principal
 from lorestream.access.rate_limits import Buckets, Draw, Limits, LocalBuckets
 from lorestream.adapters.redis.client import RedisClient
-from lorestream.adapters.redis.token_buckets import RedisBuckets
+from lorestream.adapters.redis.token_buckets import RedisTokenBuckets
 from lorestream.errors import RateLimited
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
@@ -51,8 +51,8 @@ async def buckets(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[
             return
         server: RedisServer = request.getfixturevalue("redis_server")
         # A machine with other things to do may take its time; no deadline is tested here.
-        opened = RedisClient.open(server.url, prefix=unique, ask_s=10)
-        yield RedisBuckets(await stack.enter_async_context(opened))
+        opened = RedisClient.open(server.url, prefix=unique, try_timeout_s=10)
+        yield RedisTokenBuckets(await stack.enter_async_context(opened))
 
 
 async def test_a_bucket_gives_its_burst_at_once_and_then_what_comes_in(buckets: Buckets) -> None:
@@ -145,7 +145,7 @@ async def test_full_buckets_are_forgotten(unique: str, own_redis: RedisServer) -
     assert len(local._full_at) < 2048
     with Redis.from_url(own_redis.url) as raw:
         async with RedisClient.open(own_redis.url, prefix=unique) as client:
-            await RedisBuckets(client).take([Draw("a", 10.0, burst=20, amount=3)])
+            await RedisTokenBuckets(client).take([Draw("a", 10.0, burst=20, amount=3)])
             (name,) = raw.keys(f"{unique}:*")
             assert 0 < raw.pttl(name) <= 301
 
@@ -206,25 +206,25 @@ async def test_nothing_is_limited_unless_it_was_asked_for() -> None:
 
 async def test_processes_share_what_is_in_redis(own_redis: RedisServer) -> None:
     async with (
-        RedisClient.open(own_redis.url, ask_s=10) as one,
-        RedisClient.open(own_redis.url, ask_s=10) as two,
+        RedisClient.open(own_redis.url, try_timeout_s=10) as one,
+        RedisClient.open(own_redis.url, try_timeout_s=10) as two,
     ):
-        first = Limits(queries_per_s=SLOW, shared=RedisBuckets(one))
-        second = Limits(queries_per_s=SLOW, shared=RedisBuckets(two))
+        first = Limits(queries_per_s=SLOW, shared=RedisTokenBuckets(one))
+        second = Limits(queries_per_s=SLOW, shared=RedisTokenBuckets(two))
         assert await passes(first, KEY)
         assert not await passes(second, KEY)
 
 
 async def test_without_redis_each_process_limits_by_itself(own_redis: RedisServer) -> None:
     async with RedisClient.open(own_redis.url) as client:
-        limits = Limits(queries_per_s=SLOW, burst_s=2000, shared=RedisBuckets(client))
+        limits = Limits(queries_per_s=SLOW, burst_s=2000, shared=RedisTokenBuckets(client))
         own_redis.kill()
         assert [await passes(limits, KEY) for _ in range(4)] == [True, True, False, False]
 
 
 async def test_what_is_no_number_in_redis_is_no_error(own_redis: RedisServer) -> None:
-    async with RedisClient.open(own_redis.url, ask_s=10) as client:
-        limits = Limits(queries_per_s=SLOW, shared=RedisBuckets(client))
+    async with RedisClient.open(own_redis.url, try_timeout_s=10) as client:
+        limits = Limits(queries_per_s=SLOW, shared=RedisTokenBuckets(client))
         assert await passes(limits, KEY)
         with Redis.from_url(own_redis.url) as raw:
             (name,) = raw.keys("lorestream:l:*")

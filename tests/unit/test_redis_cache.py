@@ -14,7 +14,7 @@ from redis import Redis
 
 from deploy.local.redis_server import RedisServer
 from lorestream.adapters.redis.cache import RedisCache
-from lorestream.adapters.redis.client import ASK_S, REST_S, TELL_S, RedisClient
+from lorestream.adapters.redis.client import BREAKER_OPEN_S, COMMAND_TIMEOUT_S, TRY_TIMEOUT_S, RedisClient
 from lorestream.errors import Unavailable
 from lorestream.memories import AgentKey
 
@@ -118,7 +118,7 @@ async def test_a_generation_nobody_used_goes_by_itself(cache: RedisCache, raw: R
 
 
 async def test_there_are_so_many_connections_at_most(own_redis: RedisServer, raw: Redis) -> None:
-    async with RedisClient.open(own_redis.url, max_connections=3, ask_s=10) as client:
+    async with RedisClient.open(own_redis.url, max_connections=3, try_timeout_s=10) as client:
         cache = RedisCache(client)
         generations = await asyncio.gather(*(cache.get(AGENT, b"%d" % n) for n in range(200)))
         assert len({generation for _, generation in generations}) == 1
@@ -156,7 +156,7 @@ async def test_a_frozen_redis_costs_one_query_a_moment_and_the_next_ones_nothing
     own_redis.pause()
     began = time.perf_counter()
     first = await asyncio.gather(*(cache.get(AGENT, b"where") for _ in range(100)))
-    assert time.perf_counter() - began < ASK_S + SLACK_S
+    assert time.perf_counter() - began < TRY_TIMEOUT_S + SLACK_S
     began = time.perf_counter()
     rest = [await cache.get(AGENT, b"where") for _ in range(100)]
     await cache.put(AGENT, b"where", b"too late", generation, 60)
@@ -168,14 +168,16 @@ async def test_a_frozen_redis_costs_one_query_a_moment_and_the_next_ones_nothing
     began = time.perf_counter()
     with pytest.raises(Unavailable):
         await cache.invalidate([AGENT])
-    assert TELL_S <= time.perf_counter() - began < TELL_S + SLACK_S
+    assert COMMAND_TIMEOUT_S <= time.perf_counter() - began < COMMAND_TIMEOUT_S + SLACK_S
     with pytest.raises(Unavailable):
         await cache.clear()
 
-    await asyncio.sleep(REST_S)
+    await asyncio.sleep(BREAKER_OPEN_S)
     began = time.perf_counter()
     assert {(await cache.get(AGENT, b"where"))[0] for _ in range(100)} == {None}
-    assert ASK_S <= time.perf_counter() - began < ASK_S + SLACK_S  # one tries, the others don't
+    assert (
+        TRY_TIMEOUT_S <= time.perf_counter() - began < TRY_TIMEOUT_S + SLACK_S
+    )  # one tries, the others don't
 
     own_redis.resume()
     await back(cache)
@@ -362,7 +364,7 @@ async def test_no_answer_is_older_than_a_finished_write_whatever_happens(
     """Readers and writers on clients of their own, a Redis that evicts all the time, and trouble on top."""
     dice = random.Random(seed)
     world = World()
-    rest = {"prefix": "t", "rest_s": 0.05}
+    rest = {"prefix": "t", "breaker_open_s": 0.05}
     async with contextlib.AsyncExitStack() as stack:
         caches = [
             RedisCache(await stack.enter_async_context(RedisClient.open(own_redis.url, **rest)))

@@ -41,7 +41,7 @@ async def test_a_wrong_or_missing_password_is_refused(tmp_path: Path) -> None:
         assert "password" in await refusal(server.url.replace("right", "wrong"))
         assert "password" in await refusal(server.url.replace(":right@", ""))
         async with RedisClient.open(server.url, prefix="t") as client:
-            assert await client.ask("PING")
+            assert await client.try_command("PING")
 
 
 async def test_what_is_no_redis_is_refused() -> None:
@@ -89,14 +89,14 @@ async def test_rights_to_our_own_keys_and_commands_are_enough(own_redis: RedisSe
 
 async def test_one_that_is_away_may_come_later(own_redis: RedisServer) -> None:
     own_redis.stop()
-    async with RedisClient.open(own_redis.url, prefix="t", rest_s=0.05) as client:
+    async with RedisClient.open(own_redis.url, prefix="t", breaker_open_s=0.05) as client:
         with pytest.raises(Unavailable):
-            await client.ask("PING")
+            await client.try_command("PING")
         with pytest.raises(Unavailable):
-            await client.tell("PING")
+            await client.command("PING")
         own_redis.start()
         await asyncio.sleep(0.1)
-        assert await client.ask("PING")
+        assert await client.try_command("PING")
 
 
 async def test_one_that_is_frozen_holds_up_a_start_for_a_moment_only(own_redis: RedisServer) -> None:
@@ -109,27 +109,27 @@ async def test_one_that_is_frozen_holds_up_a_start_for_a_moment_only(own_redis: 
 async def test_a_host_that_is_none_is_an_outage() -> None:
     async with RedisClient.open(f"redis://127.0.0.1:{free_port()}") as client:
         with pytest.raises(Unavailable):
-            await client.ask("PING")
+            await client.try_command("PING")
 
 
 async def test_a_process_that_was_held_up_itself_does_not_blame_redis(own_redis: RedisServer) -> None:
-    async with RedisClient.open(own_redis.url, prefix="t", ask_s=0.05, rest_s=3600) as client:
-        calls = [asyncio.ensure_future(client.ask("PING")) for _ in range(5)]
+    async with RedisClient.open(own_redis.url, prefix="t", try_timeout_s=0.05, breaker_open_s=3600) as client:
+        calls = [asyncio.ensure_future(client.try_command("PING")) for _ in range(5)]
         await asyncio.sleep(0)
         time.sleep(0.3)  # noqa: ASYNC251 (that is the fault)
         await asyncio.gather(*calls, return_exceptions=True)
-        assert await client.ask("PING")
+        assert await client.try_command("PING")
 
 
 async def test_one_that_stops_is_not_asked_again(own_redis: RedisServer) -> None:
-    async with RedisClient.open(own_redis.url, prefix="t", rest_s=3600) as client:
+    async with RedisClient.open(own_redis.url, prefix="t", breaker_open_s=3600) as client:
         own_redis.pause()
         with pytest.raises(Unavailable, match="80 ms"):
-            await client.ask("PING")
+            await client.try_command("PING")
         own_redis.resume()
         with pytest.raises(Unavailable, match="a moment ago"):
-            await client.ask("PING")
-        assert await client.tell("PING")
+            await client.try_command("PING")
+        assert await client.command("PING")
 
 
 def test_the_breaker_lets_one_try_after_a_rest() -> None:
@@ -190,16 +190,22 @@ async def test_over_tls_only_who_shows_the_right_certificate_is_asked(tmp_path: 
 
     with running(Encrypted(tmp_path / "redis")):
         url = f"rediss://127.0.0.1:{port}/0"
-        async with RedisClient.open(f"{url}?ssl_ca_certs={certificate}", prefix="t", ask_s=5) as client:
-            assert await client.ask("HGETALL", "t:nothing") == []
-        async with RedisClient.open(url, prefix="t", ask_s=5) as client:
+        async with RedisClient.open(
+            f"{url}?ssl_ca_certs={certificate}", prefix="t", try_timeout_s=5
+        ) as client:
+            assert await client.try_command("HGETALL", "t:nothing") == []
+        async with RedisClient.open(url, prefix="t", try_timeout_s=5) as client:
             with pytest.raises(Unavailable):
-                await client.ask("HGETALL", "t:nothing")
+                await client.try_command("HGETALL", "t:nothing")
 
 
 async def test_one_that_says_no_answers_the_next_all_the_same(own_redis: RedisServer) -> None:
-    async with RedisClient.open(own_redis.url, prefix="t", ask_s=5) as client:
-        calls = [client.ask("HGETALL", "t:x"), client.ask("NONSENSE"), client.ask("HMGET", "t:x", "g")]
+    async with RedisClient.open(own_redis.url, prefix="t", try_timeout_s=5) as client:
+        calls = [
+            client.try_command("HGETALL", "t:x"),
+            client.try_command("NONSENSE"),
+            client.try_command("HMGET", "t:x", "g"),
+        ]
         first, refused, last = await asyncio.gather(*calls, return_exceptions=True)
         assert (first, last) == ([], [None])
         assert isinstance(refused, Unavailable)

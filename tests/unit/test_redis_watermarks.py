@@ -15,7 +15,12 @@ from redis import Redis
 from deploy.local.redis_server import RedisServer
 from lorestream.adapters.redis import watermarks
 from lorestream.adapters.redis.client import RedisClient
-from lorestream.adapters.redis.watermarks import LOOK_AT_COMMITS_S, LOOK_ONCE_S, REPUBLISH_S, RedisWatermarks
+from lorestream.adapters.redis.watermarks import (
+    COMMITS_POLL_INTERVAL_S,
+    IMMEDIATE_TIMEOUT_S,
+    REPUBLISH_INTERVAL_S,
+    RedisWatermarks,
+)
 from lorestream.errors import Unavailable
 
 SLACK_S = 2.0
@@ -54,7 +59,9 @@ async def join(own_redis: RedisServer, broker: Broker) -> AsyncIterator[Join]:
     async with AsyncExitStack() as stack:
 
         async def joined(group: str = "g", identity: str = "t") -> RedisWatermarks:
-            client = await stack.enter_async_context(RedisClient.open(own_redis.url, prefix="t", rest_s=0.2))
+            client = await stack.enter_async_context(
+                RedisClient.open(own_redis.url, prefix="t", breaker_open_s=0.2)
+            )
             marks = RedisWatermarks.open(client, group=group, identity=identity, committed=broker.committed)
             return await stack.enter_async_context(marks)
 
@@ -105,9 +112,9 @@ async def test_many_who_wait_ask_once(join: Join, own_redis: RedisServer, broker
         await asyncio.sleep(0.5)
         await worker.publish({0: 5})
         assert all(await asyncio.gather(*waiting))
-        assert 5 <= raw.info("commandstats")["cmdstat_hgetall"]["calls"] <= 0.7 / watermarks.LOOK_S
-        assert broker.asked <= 2 + 0.7 / LOOK_AT_COMMITS_S
-        await asyncio.sleep(2 * watermarks.LOOK_S)
+        assert 5 <= raw.info("commandstats")["cmdstat_hgetall"]["calls"] <= 0.7 / watermarks.POLL_INTERVAL_S
+        assert broker.asked <= 2 + 0.7 / COMMITS_POLL_INTERVAL_S
+        await asyncio.sleep(2 * watermarks.POLL_INTERVAL_S)
         before = raw.info("commandstats")["cmdstat_hgetall"]["calls"]
         await asyncio.sleep(0.2)
         assert raw.info("commandstats")["cmdstat_hgetall"]["calls"] == before  # nobody waits, nobody asks
@@ -123,7 +130,7 @@ async def test_marks_that_redis_lost_come_back(join: Join, own_redis: RedisServe
         assert not await (await join()).reached({0: 4}, 0)
         began = time.perf_counter()
         assert await reached(await join(), {0: 4, 1: 7})
-        assert time.perf_counter() - began < REPUBLISH_S + SLACK_S
+        assert time.perf_counter() - began < REPUBLISH_INTERVAL_S + SLACK_S
     own_redis.kill()
     own_redis.start()
     assert await reached(await join(), {0: 4, 1: 7})
@@ -177,7 +184,7 @@ async def test_without_redis_commits_count_and_nothing_is_raised(
     broker.commits = {0: 5}
     began = time.perf_counter()
     assert await waiting
-    assert time.perf_counter() - began < LOOK_AT_COMMITS_S + SLACK_S
+    assert time.perf_counter() - began < COMMITS_POLL_INTERVAL_S + SLACK_S
 
     broker.away = True
     assert not await query.reached({0: 5}, 0.05)
@@ -192,7 +199,7 @@ async def test_when_nobody_answers_an_answer_comes_in_time(
     for timeout_s in (0.0, 0.5):
         began = time.perf_counter()
         assert not await query.reached({0: 0}, timeout_s)
-        assert time.perf_counter() - began < max(timeout_s, LOOK_ONCE_S) + SLACK_S
+        assert time.perf_counter() - began < max(timeout_s, IMMEDIATE_TIMEOUT_S) + SLACK_S
 
 
 async def test_redis_answers_while_the_broker_hangs(join: Join, broker: Broker) -> None:

@@ -20,7 +20,7 @@ from lorestream.adapters.sqlite.database import Database
 from lorestream.adapters.sqlite.log import DEAD_LETTER_RETENTION_S, SqliteLog
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports import DeadLetter, NewRecord
-from tests.parts import letters as set_aside
+from tests.parts import read_dead_letters
 
 DAY_S = 86_400.0
 PATIENCE_S = 30.0
@@ -323,20 +323,20 @@ async def test_dead_letters_stay_for_their_own_time(log: SqliteLog, clock: SetCl
     first_failure = clock.now()
     await log.append([NewRecord(b"key", b"\xff", {"schema": b"9"})])
     (broken,) = await log.read("indexer", limit=1, wait_s=0)
-    await log.dead_letter([DeadLetter(broken, "undecodable", "bad byte")])
+    await log.append_dead_letters([DeadLetter(broken, "undecodable", "bad byte")])
     clock.time += 60
-    await log.dead_letter([DeadLetter(broken, "undecodable", "bad byte", attempts=2)])
+    await log.append_dead_letters([DeadLetter(broken, "undecodable", "bad byte", attempts=2)])
 
-    (kept,) = await set_aside(log)
+    (kept,) = await read_dead_letters(log)
     assert kept.failed_at == first_failure
-    assert kept.letter == DeadLetter(broken, "undecodable", "bad byte", attempts=1)
+    assert kept.dead_letter == DeadLetter(broken, "undecodable", "bad byte", attempts=1)
 
     clock.time = first_failure + DEAD_LETTER_RETENTION_S
     await log.trim()
-    assert len(await set_aside(log)) == 1
+    assert len(await read_dead_letters(log)) == 1
     clock.time += 1
     await log.trim()
-    assert await set_aside(log) == []
+    assert await read_dead_letters(log) == []
 
 
 # --- sudden death ----------------------------------------------------------------------------------------

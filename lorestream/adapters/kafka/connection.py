@@ -159,7 +159,7 @@ class KafkaConnection:
             ) from error
 
 
-async def let_end(ending: Awaitable[object]) -> None:
+async def close_within_timeout(ending: Awaitable[object]) -> None:
     """Wait for a client to close, but not for long: a broker that hangs must hang nobody else."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CALL_TIMEOUT_S):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
-from lorestream.adapters.kafka.connection import START_TIMEOUT_S, let_end
+from lorestream.adapters.kafka.connection import START_TIMEOUT_S, close_within_timeout
 from lorestream.ports import Record
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from lorestream.adapters.kafka.connection import KafkaConnection
-    from lorestream.adapters.kafka.duplicate_member import Namesake
+    from lorestream.adapters.kafka.duplicate_member import DuplicateMemberDetector
 
 FETCH_BYTES = 1024 * 1024
 """Of one partition in one answer; a larger record comes alone."""
@@ -27,7 +27,7 @@ FETCH_WAIT_MS = 250
 
 
 @dataclass(frozen=True, slots=True)
-class Membership:
+class ConsumerConfig:
     """How a member stands in its group. Times in seconds."""
 
     session_timeout_s: float = 30.0
@@ -44,7 +44,7 @@ class Membership:
     """Of each partition; exceeded by one poll at most."""
 
 
-def new_consumer(connection: KafkaConnection, group: str, membership: Membership) -> AIOKafkaConsumer:
+def new_consumer(connection: KafkaConnection, group: str, membership: ConsumerConfig) -> AIOKafkaConsumer:
     """A consumer that commits nothing of itself, not started."""
     session_ms = round(membership.session_timeout_s * 1000)
     arguments = connection.arguments()
@@ -67,7 +67,7 @@ def new_consumer(connection: KafkaConnection, group: str, membership: Membership
     )
 
 
-async def commit_alone(
+async def commit_for_empty_group(
     connection: KafkaConnection, topic: str, group: str, positions: Mapping[int, int]
 ) -> None:
     """Commit for a group without members. Raises Unavailable, also where it has some, and Misconfigured."""
@@ -80,17 +80,17 @@ async def commit_alone(
                 consumer.assign(list(at))
                 await consumer.commit(at)
         finally:
-            await let_end(consumer.stop())
+            await close_within_timeout(consumer.stop())
 
 
-class Rebalances(ConsumerRebalanceListener):
+class RebalanceCallbacks(ConsumerRebalanceListener):
     """What the group tells one consumer. aiokafka awaits what this returns, although it types it as None."""
 
     def __init__(
         self,
         assigned: Callable[[Collection[TopicPartition]], Awaitable[None]],
         revoked: Callable[[], Awaitable[None]],
-        namesake: Namesake | None,
+        namesake: DuplicateMemberDetector | None,
     ) -> None:
         self._assigned = assigned
         self._revoked = revoked

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("lorestream.kafka")
 
 
-class Namesake:
+class DuplicateMemberDetector:
     """Watches one consumer that has a lasting name (group.instance.id).
 
     Who joins with a name that is taken replaces its holder, and the group goes on in the same generation. aiokafka

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from lorestream.adapters.in_process.erased_subjects import ErasedSubjects
 from lorestream.adapters.kafka import topics
 from lorestream.adapters.kafka.appender import KafkaAppender
-from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, let_end
+from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, close_within_timeout
 from lorestream.adapters.kafka.erasure_entry import Entry, decoded, key_of, merged
 from lorestream.adapters.kafka.offsets import KafkaOffsets
 from lorestream.errors import LorestreamError, Misconfigured, Unavailable
@@ -206,7 +206,7 @@ class KafkaErasureLedger:
                         awaited = (await self._offsets.end())[PARTITION]
                     look_at = loop.time() + LOOK_S
         finally:
-            await let_end(consumer.stop())
+            await close_within_timeout(consumer.stop())
 
     def _apply(self, records: Iterable[ConsumerRecord[bytes | None, bytes | None]]) -> None:
         for record in records:

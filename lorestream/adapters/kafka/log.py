@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
-from lorestream.adapters.kafka import dead_letters, topics
+from lorestream.adapters.kafka import dead_letter_records, topics
 from lorestream.adapters.kafka.appender import KafkaAppender
-from lorestream.adapters.kafka.consumer import Membership, commit_alone
+from lorestream.adapters.kafka.consumer import ConsumerConfig, commit_for_empty_group
 from lorestream.adapters.kafka.offsets import KafkaOffsets
 from lorestream.adapters.kafka.subscription import KafkaSubscription
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
         Clock,
         DeadLetter,
         NewRecord,
-        Place,
         RebalanceListener,
+        RecordId,
         Resolution,
         StoredDeadLetter,
     )
 
-REMEMBERED_LETTERS = 10_000
+REMEMBERED_DEAD_LETTERS = 10_000
 
 
 class KafkaLog:
@@ -38,24 +38,24 @@ class KafkaLog:
         connection: KafkaConnection,
         *,
         events: KafkaAppender,
-        letters: KafkaAppender,
+        dead_letters: KafkaAppender,
         offsets: KafkaOffsets,
         topic: str,
         dlq_topic: str,
         retention_s: float,
-        membership: Membership,
+        membership: ConsumerConfig,
         clock: Clock,
     ) -> None:
         self._connection = connection
         self._events = events
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._offsets = offsets
         self._topic = topic
         self._dlq_topic = dlq_topic
         self._retention_s = retention_s
         self._membership = membership
         self._clock = clock
-        self._set_aside: dict[tuple[int, int], None] = {}
+        self._written: dict[tuple[int, int], None] = {}
 
     @classmethod
     @asynccontextmanager
@@ -69,7 +69,7 @@ class KafkaLog:
         clock: Clock,
         partitions: int = 12,
         replication: int = 0,
-        membership: Membership | None = None,
+        membership: ConsumerConfig | None = None,
     ) -> AsyncGenerator[Self]:
         """The log in these topics, which are created when they are missing.
 
@@ -81,20 +81,24 @@ class KafkaLog:
             topics.dead_letters(dlq_topic),
         )
         await topics.ensure(connection, wanted, replication=replication)
-        events, letters = (
+        events, dead_letters = (
             KafkaAppender.open(connection, each.name, max_record_bytes=int(each.configs["max.message.bytes"]))
             for each in wanted
         )
-        async with events as events, letters as letters, KafkaOffsets.open(connection, topic) as offsets:
+        async with (
+            events as events,
+            dead_letters as dead_letters,
+            KafkaOffsets.open(connection, topic) as offsets,
+        ):
             yield cls(
                 connection,
                 events=events,
-                letters=letters,
+                dead_letters=dead_letters,
                 offsets=offsets,
                 topic=topic,
                 dlq_topic=dlq_topic,
                 retention_s=retention_s,
-                membership=membership or Membership(),
+                membership=membership or ConsumerConfig(),
                 clock=clock,
             )
 
@@ -141,7 +145,7 @@ class KafkaLog:
 
     async def set_group_offsets(self, group: str, positions: Mapping[int, int]) -> None:
         """Let a group that nobody is a member of begin at these offsets. Raises Unavailable."""
-        await commit_alone(self._connection, self._topic, group, positions)
+        await commit_for_empty_group(self._connection, self._topic, group, positions)
         self._offsets.forget(group)
 
     async def delete_group(self, group: str) -> None:
@@ -151,7 +155,7 @@ class KafkaLog:
         """None: see `forget`."""
         return ()
 
-    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+    async def append_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Set records aside durably, raw, with the reason. Raises Unavailable.
 
         Idempotent per partition and offset, as far as this process remembers: a letter that another one has
@@ -159,20 +163,25 @@ class KafkaLog:
         """
         now = self._clock.now()
         new = {
-            place: dead_letters.to_record(self._topic, letter, now)
-            for letter in reversed(letters)
-            if (place := (letter.record.partition, letter.record.offset)) not in self._set_aside
+            record_id: dead_letter_records.encode(self._topic, dead_letter, now)
+            for dead_letter in reversed(dead_letters)
+            if (record_id := (dead_letter.record.partition, dead_letter.record.offset)) not in self._written
         }
-        await self._letters.append(list(reversed(new.values())))
-        self._set_aside.update(dict.fromkeys(new))
-        while len(self._set_aside) > REMEMBERED_LETTERS:
-            del self._set_aside[next(iter(self._set_aside))]
+        await self._dead_letters.append(list(reversed(new.values())))
+        self._written.update(dict.fromkeys(new))
+        while len(self._written) > REMEMBERED_DEAD_LETTERS:
+            del self._written[next(iter(self._written))]
 
     def dead_letters(self) -> AsyncGenerator[StoredDeadLetter]:
         """The records set aside and not settled, each once, the earliest first. Raises Unavailable."""
-        return dead_letters.unsettled(self._connection, self._dlq_topic, self._topic)
+        return dead_letter_records.read_unresolved(self._connection, self._dlq_topic, self._topic)
 
-    async def resolve_dead_letters(self, places: Collection[Place], how: Resolution) -> None:
+    async def resolve_dead_letters(self, record_ids: Collection[RecordId], resolution: Resolution) -> None:
         """Say, durably, that these letters are done with: no letter can be removed by itself. Raises Unavailable."""
         now = self._clock.now()
-        await self._letters.append([dead_letters.settled(self._topic, place, how, now) for place in places])
+        await self._dead_letters.append(
+            [
+                dead_letter_records.encode_resolution(self._topic, record_id, resolution, now)
+                for record_id in record_ids
+            ]
+        )

@@ -13,7 +13,7 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, START_TIMEOUT_S, let_end
+from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, START_TIMEOUT_S, close_within_timeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -55,7 +55,7 @@ class KafkaOffsets:
         try:
             yield cls(connection, client, topic)
         finally:
-            await let_end(client.close())
+            await close_within_timeout(client.close())
 
     async def end(self) -> dict[int, int]:
         """The offset that the next record of each partition will get. Raises Unavailable."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
-from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, START_TIMEOUT_S, let_end
+from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, START_TIMEOUT_S, close_within_timeout
 from lorestream.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -84,4 +84,4 @@ async def _let_go(producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             await producer._sender.close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     producer._message_accumulator.fail_all(kafka.ProducerClosed())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    await let_end(producer.stop())
+    await close_within_timeout(producer.stop())

@@ -18,8 +18,8 @@ from aiokafka import errors as kafka
 
 from lorestream.adapters.kafka.buffers import Buffers, Partition
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S
-from lorestream.adapters.kafka.consumer import Rebalances, as_record, new_consumer
-from lorestream.adapters.kafka.duplicate_member import Namesake
+from lorestream.adapters.kafka.consumer import RebalanceCallbacks, as_record, new_consumer
+from lorestream.adapters.kafka.duplicate_member import DuplicateMemberDetector
 from lorestream.adapters.kafka.watchdog import Stuck, watch
 from lorestream.errors import LorestreamError, Unavailable
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from lorestream.adapters.kafka.connection import KafkaConnection
-    from lorestream.adapters.kafka.consumer import Membership
+    from lorestream.adapters.kafka.consumer import ConsumerConfig
     from lorestream.adapters.kafka.offsets import KafkaOffsets
     from lorestream.ports import RebalanceListener, Record
 
@@ -55,7 +55,7 @@ class KafkaSubscription:
         *,
         topic: str,
         group: str,
-        membership: Membership,
+        membership: ConsumerConfig,
     ) -> None:
         self._connection = connection
         self._offsets = offsets
@@ -84,7 +84,7 @@ class KafkaSubscription:
         *,
         topic: str,
         group: str,
-        membership: Membership,
+        membership: ConsumerConfig,
     ) -> AsyncGenerator[Self]:
         """A member, once the group has given it its first partitions. Raises Unavailable and Misconfigured."""
         self = cls(connection, offsets, listener, topic=topic, group=group, membership=membership)
@@ -232,10 +232,10 @@ class KafkaSubscription:
         await self._connection.check()
         consumer = self._consumer = new_consumer(self._connection, self._group, self._membership)
         name = self._membership.static_member
-        rebalances = Rebalances(
+        rebalances = RebalanceCallbacks(
             lambda assigned: self._assigned(consumer, assigned),
             lambda: self._revoked(consumer),
-            Namesake(consumer, name) if name is not None else None,
+            DuplicateMemberDetector(consumer, name) if name is not None else None,
         )
         consumer.subscribe([self._topic], listener=rebalances)
         tasks = [

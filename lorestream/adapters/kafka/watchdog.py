@@ -10,7 +10,7 @@ from lorestream.errors import LorestreamError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lorestream.adapters.kafka.consumer import Membership
+    from lorestream.adapters.kafka.consumer import ConsumerConfig
     from lorestream.adapters.kafka.offsets import KafkaOffsets
 
 
@@ -19,7 +19,7 @@ class Stuck(Exception):
 
 
 async def watch(
-    standing: Callable[[], Mapping[int, int] | None], offsets: KafkaOffsets, membership: Membership
+    standing: Callable[[], Mapping[int, int] | None], offsets: KafkaOffsets, membership: ConsumerConfig
 ) -> None:
     """Raises Stuck for one that has no partitions, or does not bring the records that wait for it.
 

@@ -85,10 +85,10 @@ class RedisCache:
         """The answer, or None, and the generation to hand to `put`: one that nothing matches in an outage."""
         name = self._name(agent)
         try:
-            generation, entry = await self._redis.ask("HMGET", name, _GENERATION, _field(key))
+            generation, entry = await self._redis.try_command("HMGET", name, _GENERATION, _field(key))
             if generation is None:
                 mine = secrets.token_bytes(GENERATION_BYTES)
-                return None, await self._redis.run(_BEGIN, name, mine, _ms(LIFE_S))
+                return None, await self._redis.try_script(_BEGIN, name, mine, _ms(LIFE_S))
         except Unavailable:
             return None, secrets.token_bytes(GENERATION_BYTES)
         if entry is None or len(entry) < _HEAD.size:
@@ -103,7 +103,7 @@ class RedisCache:
             return
         entry = _HEAD.pack(generation, self._now() + min(ttl_s, LIFE_S)) + answer
         with contextlib.suppress(Unavailable):
-            await self._redis.run(
+            await self._redis.try_script(
                 _KEEP, self._name(agent), generation, _field(key), entry, self._max_entries, _ms(LIFE_S)
             )
 
@@ -111,7 +111,7 @@ class RedisCache:
         """Take each agent's generation and answers away. Raises Unavailable; then some may be gone."""
         names = [self._name(agent) for agent in agents]
         for first in range(0, len(names), _KEYS_PER_COMMAND):
-            await self._redis.tell("UNLINK", *names[first : first + _KEYS_PER_COMMAND])
+            await self._redis.command("UNLINK", *names[first : first + _KEYS_PER_COMMAND])
 
     async def clear(self) -> None:
         """Take all generations and answers of this prefix away. Raises Unavailable.
@@ -121,11 +121,11 @@ class RedisCache:
         """
         cursor = 0
         while True:
-            cursor, names = await self._redis.tell(
+            cursor, names = await self._redis.command(
                 "SCAN", cursor, "MATCH", f"{_literal(self._prefix)}*", "COUNT", _KEYS_PER_COMMAND
             )
             if names:
-                await self._redis.tell("UNLINK", *names)
+                await self._redis.command("UNLINK", *names)
             if not cursor:
                 return
 

@@ -34,18 +34,18 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from lorestream.adapters.redis.connection import Argument, RedisLine
+from lorestream.adapters.redis.connection import Argument, MultiplexedConnection
 from lorestream.errors import Misconfigured, Unavailable
 
 _log = structlog.get_logger("lorestream.redis")
 
 SETTING = "LORESTREAM_CACHE__URL"
-ASK_S = 0.08
+TRY_TIMEOUT_S = 0.08
 """What a query may lose to a Redis that does not answer. One that does needs 0.1 ms on the same machine."""
-TELL_S = 0.25
-START_S = 2.0
+COMMAND_TIMEOUT_S = 0.25
+START_TIMEOUT_S = 2.0
 """How long a start waits for an answer before it goes on without."""
-REST_S = 1.0
+BREAKER_OPEN_S = 1.0
 """How long nobody asks a Redis that failed."""
 _WARN_EVERY_S = 60.0
 _HELD_UP_S = 0.05
@@ -66,42 +66,49 @@ class Script:
 class CircuitBreaker:
     """Closed while calls succeed. A failure opens it for `rest_s` seconds; then one call may try at a time."""
 
-    def __init__(self, rest_s: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._rest_s = rest_s
+    def __init__(self, breaker_open_s: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._breaker_open_s = breaker_open_s
         self._monotonic = monotonic
-        self._rests_until: float | None = None
+        self._open_until: float | None = None
 
     def admits(self) -> bool:
         """Whether to call now."""
-        if self._rests_until is None:
+        if self._open_until is None:
             return True
-        if self._monotonic() < self._rests_until:
+        if self._monotonic() < self._open_until:
             return False
         self.failure()  # until the trial has ended nobody else may
         return True
 
     def success(self) -> None:
         """A call succeeded."""
-        self._rests_until = None
+        self._open_until = None
 
     def failure(self) -> None:
         """A call failed."""
-        self._rests_until = self._monotonic() + self._rest_s
+        self._open_until = self._monotonic() + self._breaker_open_s
 
 
 class RedisClient:
     """Commands to one server; whatever goes wrong is Unavailable."""
 
     def __init__(
-        self, redis: Redis, line: RedisLine, *, prefix: str, ask_s: float, tell_s: float, rest_s: float
+        self,
+        redis: Redis,
+        line: MultiplexedConnection,
+        *,
+        prefix: str,
+        try_timeout_s: float,
+        command_timeout_s: float,
+        breaker_open_s: float,
     ) -> None:
         self.prefix = prefix
         """What all keys begin with, before a colon: others may use the same server."""
         self._redis = redis
         self._line = line
-        self._ask_s = ask_s
-        self._tell_s = tell_s
-        self._breaker = CircuitBreaker(rest_s)
+        self._try_timeout_s = try_timeout_s
+        self._command_timeout_s = command_timeout_s
+        self._breaker = CircuitBreaker(breaker_open_s)
         self._warned_at = -math.inf
 
     @classmethod
@@ -112,9 +119,9 @@ class RedisClient:
         *,
         prefix: str = "lorestream",
         max_connections: int = 32,
-        ask_s: float = ASK_S,
-        tell_s: float = TELL_S,
-        rest_s: float = REST_S,
+        try_timeout_s: float = TRY_TIMEOUT_S,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
+        breaker_open_s: float = BREAKER_OPEN_S,
     ) -> AsyncGenerator[RedisClient]:
         """`url`: redis://, rediss:// or unix://, with user, password and database where they are needed.
 
@@ -127,7 +134,7 @@ class RedisClient:
                 max_connections=max_connections,
                 timeout=None,  # deadlines are ours, over all of a call
                 socket_timeout=None,
-                socket_connect_timeout=START_S,
+                socket_connect_timeout=START_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),  # a connection may have gone while idle
                 protocol=2,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
@@ -136,8 +143,15 @@ class RedisClient:
             raise Misconfigured(
                 f"{SETTING} is no address of a Redis: one looks like redis://:password@host:6379/0"
             ) from None
-        line = RedisLine(pool, ask_s)
-        client = cls(Redis.from_pool(pool), line, prefix=prefix, ask_s=ask_s, tell_s=tell_s, rest_s=rest_s)
+        line = MultiplexedConnection(pool, try_timeout_s)
+        client = cls(
+            Redis.from_pool(pool),
+            line,
+            prefix=prefix,
+            try_timeout_s=try_timeout_s,
+            command_timeout_s=command_timeout_s,
+            breaker_open_s=breaker_open_s,
+        )
         try:
             await client._check()
             yield client
@@ -145,18 +159,18 @@ class RedisClient:
             await line.close()
             await client._redis.aclose()
 
-    async def ask(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
+    async def try_command(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
         """The answer to a command, within `ask_s`. Raises Unavailable, at once while the server rests."""
-        return await self._guarded(self._line.ask(*command))
+        return await self._guarded(self._line.command(*command))
 
-    async def run(self, script: Script, keys: str | Sequence[str], *args: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
+    async def try_script(self, script: Script, keys: str | Sequence[str], *args: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
         """What a script answers, otherwise as `ask`."""
         names = (keys,) if isinstance(keys, str) else tuple(keys)
         return await self._guarded(self._execute(script, names, args))
 
-    async def tell(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
+    async def command(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
         """The answer to a command, within `tell_s`, whatever happened before. Raises Unavailable."""
-        return await self._within(self._tell_s, self._command(*command))
+        return await self._within(self._command_timeout_s, self._command(*command))
 
     async def _command(self, *command: Argument) -> Any:  # noqa: ANN401
         answer: Any = await self._redis.execute_command(*command)
@@ -164,9 +178,9 @@ class RedisClient:
 
     async def _execute(self, script: Script, keys: tuple[str, ...], args: tuple[Argument, ...]) -> Any:  # noqa: ANN401
         try:
-            return await self._line.ask("EVALSHA", script.sha, len(keys), *keys, *args)
+            return await self._line.command("EVALSHA", script.sha, len(keys), *keys, *args)
         except NoScriptError:  # a Redis that was started anew
-            return await self._line.ask("EVAL", script.source, len(keys), *keys, *args)
+            return await self._line.command("EVAL", script.source, len(keys), *keys, *args)
 
     async def _guarded(self, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
         if not self._breaker.admits():
@@ -178,10 +192,10 @@ class RedisClient:
         except _FAILURES as cause:
             # What Redis refuses (it is full, it loads, a right is missing) costs no time to be told again; and
             # when this process itself was held up, the answer may lie there unread.
-            held_up = time.monotonic() - began > self._ask_s + _HELD_UP_S
+            held_up = time.monotonic() - began > self._try_timeout_s + _HELD_UP_S
             if not held_up and not isinstance(cause, ResponseError):
                 self._breaker.failure()
-            error = _unavailable(cause, self._ask_s)
+            error = _unavailable(cause, self._try_timeout_s)
             self._warn(error)
             raise error from cause
         self._breaker.success()
@@ -204,7 +218,7 @@ class RedisClient:
         """Refuse what no waiting mends: a password, a right, a program that is no Redis, a cluster's node."""
         try:
             await self._within(
-                START_S, self._command("UNLINK", f"{self.prefix}:check:1", f"{self.prefix}:check:2")
+                START_TIMEOUT_S, self._command("UNLINK", f"{self.prefix}:check:1", f"{self.prefix}:check:2")
             )
         except Unavailable as error:
             cause = error.__cause__

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Argument: TypeAlias = bytes | str | int | float
 
 
-class RedisLine:
+class MultiplexedConnection:
     """Made anew whenever it is lost. What an answer takes longer than `deadline_s` for is lost with the line.
 
     After that no answer on it can be in time, since they come in order. `pool` says where Redis is.
@@ -36,7 +36,7 @@ class RedisLine:
         self._line: _Line | None = None
         self._opening: asyncio.Task[_Line] | None = None
 
-    async def ask(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
+    async def command(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
         """The answer to a command. Raises TimeoutError, RedisError and OSError."""
         packed = pack_command(cast("Any", command))
         line = self._line

@@ -30,7 +30,7 @@ return {short, math.ceil(longest)}
 """Of each key: microseconds a token, tokens that it holds, tokens to draw -> which is short (0: none), and how long."""
 
 
-class RedisBuckets:
+class RedisTokenBuckets:
     """`lorestream.access.rate_limits.Buckets` in Redis: a number a bucket, which goes when the bucket is full."""
 
     def __init__(self, redis: RedisClient) -> None:
@@ -41,5 +41,5 @@ class RedisBuckets:
         """As `Buckets.take`, in one round trip. Raises Unavailable."""
         keys = [f"{self._prefix}{draw.name}" for draw in draws]
         numbers = [number for draw in draws for number in (1e6 / draw.per_s, draw.burst, draw.amount)]
-        short, wait_us = await self._redis.run(_TAKE, keys, *numbers)
+        short, wait_us = await self._redis.try_script(_TAKE, keys, *numbers)
         return Refusal(draws[short - 1], wait_us / 1e6) if short else None

@@ -16,12 +16,12 @@ from lorestream.adapters.in_process.watermarks import LocalWatermarks
 from lorestream.adapters.redis.client import RedisClient, Script
 from lorestream.errors import Unavailable
 
-REPUBLISH_S = 0.5
+REPUBLISH_INTERVAL_S = 0.5
 """So long marks are away after Redis has lost them."""
-LOOK_S = 0.02
+POLL_INTERVAL_S = 0.02
 """How often somebody who waits looks into Redis: one command, however many wait."""
-LOOK_AT_COMMITS_S = 0.2
-LOOK_ONCE_S = 0.25
+COMMITS_POLL_INTERVAL_S = 0.2
+IMMEDIATE_TIMEOUT_S = 0.25
 """How long it may take to answer those who do not wait."""
 
 _LIFE_MS = 10 * 60 * 1000
@@ -103,8 +103,8 @@ class RedisWatermarks:
             return await self._look_once(positions)
         self._waiting += 1
         try:
-            self._follow(self._look, LOOK_S)
-            self._follow(self._look_at_commits, LOOK_AT_COMMITS_S)
+            self._follow(self._look, POLL_INTERVAL_S)
+            self._follow(self._look_at_commits, COMMITS_POLL_INTERVAL_S)
             return await self._known.reached(positions, timeout_s)
         finally:
             self._waiting -= 1
@@ -113,7 +113,7 @@ class RedisWatermarks:
 
     async def _look_once(self, positions: Mapping[int, int]) -> bool:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_ONCE_S):
+            async with asyncio.timeout(IMMEDIATE_TIMEOUT_S):
                 await self._look()
                 if not await self._known.reached(positions, 0):
                     await self._look_at_commits()
@@ -133,7 +133,7 @@ class RedisWatermarks:
 
     async def _look(self) -> None:
         with contextlib.suppress(Unavailable):
-            marks: list[bytes] = await self._redis.ask("HGETALL", self._key)
+            marks: list[bytes] = await self._redis.try_command("HGETALL", self._key)
             pairs = zip(marks[::2], marks[1::2], strict=True)
             await self._known.publish({int(partition): int(offset) for partition, offset in pairs})
 
@@ -147,7 +147,7 @@ class RedisWatermarks:
         """Send what has changed at once, and everything from time to time, because Redis may forget it."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REPUBLISH_S):
+                async with asyncio.timeout(REPUBLISH_INTERVAL_S):
                     await self._changed.wait()
             self._changed.clear()
             await self._send()
@@ -156,4 +156,4 @@ class RedisWatermarks:
         if self._mine:
             marks = [number for mark in self._mine.items() for number in mark]
             with contextlib.suppress(Unavailable):
-                await self._redis.run(_RAISE, self._key, _LIFE_MS, *marks)
+                await self._redis.try_script(_RAISE, self._key, _LIFE_MS, *marks)

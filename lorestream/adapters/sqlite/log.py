@@ -27,9 +27,9 @@ if TYPE_CHECKING:
         Clock,
         DeadLetter,
         NewRecord,
-        Place,
         RebalanceListener,
         Record,
+        RecordId,
         Resolution,
         StoredDeadLetter,
     )
@@ -38,7 +38,7 @@ DEAD_LETTER_RETENTION_S = 14 * 86_400.0
 
 UNBOUNDED = sys.maxsize
 
-_LETTERS_AT_ONCE = 64
+_DEAD_LETTERS_PER_PAGE = 64
 
 WRITE_TIMEOUT_S = 1.8
 """How long an append or a commit waits for a disk that hangs: callers are promised an answer within 2 s."""
@@ -231,26 +231,31 @@ class SqliteLog:
         """The groups that have ever committed."""
         return list(self._committed)
 
-    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+    async def append_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
-        if letters:
+        if dead_letters:
             await self._database.write(
-                partial(segments.set_aside, letters=letters, failed_at=self._clock.now())
+                partial(segments.insert_dead_letters, dead_letters=dead_letters, failed_at=self._clock.now())
             )
 
     async def dead_letters(self) -> AsyncGenerator[StoredDeadLetter]:
         """The records set aside and not settled, the earliest first. Raises Unavailable."""
-        upto, after = await self._database.read(segments.last_letter), 0
+        upto, after = await self._database.read(segments.last_dead_letter), 0
         while page := await self._database.read(
-            partial(segments.dead_letters, after=after, upto=upto, limit=_LETTERS_AT_ONCE)
+            partial(segments.dead_letters, after=after, upto=upto, limit=_DEAD_LETTERS_PER_PAGE)
         ):
-            for after, letter in page:  # noqa: B007 (the page's last one)
-                yield letter
+            for after, dead_letter in page:  # noqa: B007 (the page's last one)
+                yield dead_letter
 
-    async def resolve_dead_letters(self, places: Collection[Place], how: Resolution) -> None:
+    async def resolve_dead_letters(self, record_ids: Collection[RecordId], resolution: Resolution) -> None:
         """Remove the letters of these records, and let none of them come back. Raises Unavailable."""
         if await self._database.write(
-            partial(segments.resolve_dead_letters, places=places, how=how, settled_at=self._clock.now())
+            partial(
+                segments.resolve_dead_letters,
+                record_ids=record_ids,
+                resolution=resolution,
+                settled_at=self._clock.now(),
+            )
         ):
             await self._database.compact()
 
@@ -271,10 +276,10 @@ class SqliteLog:
             )
             records, more = await self._database.write(step)
             gone += records
-        letters = await self._database.write(
+        dead_letters = await self._database.write(
             partial(segments.trim_dead_letters, before=now - DEAD_LETTER_RETENTION_S)
         )
-        if gone or letters:
+        if gone or dead_letters:
             await self._database.compact()
         return gone
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Mapping, Sequence
 
-    from lorestream.ports import Place, Resolution
+    from lorestream.ports import RecordId, Resolution
 
 PARTITION = 0
 """The only one."""
@@ -174,22 +174,24 @@ def trim(
     return records, True
 
 
-def set_aside(connection: sqlite3.Connection, letters: Sequence[DeadLetter], failed_at: float) -> None:
+def insert_dead_letters(
+    connection: sqlite3.Connection, dead_letters: Sequence[DeadLetter], failed_at: float
+) -> None:
     """Keep the letters; what is there already, or was settled, stays as it is."""
     rows = (
         (
-            letter.record.partition,
-            letter.record.offset,
+            dead_letter.record.partition,
+            dead_letter.record.offset,
             failed_at,
-            letter.reason,
-            letter.error,
-            letter.attempts,
-            letter.record.appended_at,
-            letter.record.key,
-            letter.record.value,
-            _encoder.encode(dict(letter.record.headers)),
+            dead_letter.reason,
+            dead_letter.error,
+            dead_letter.attempts,
+            dead_letter.record.appended_at,
+            dead_letter.record.key,
+            dead_letter.record.value,
+            _encoder.encode(dict(dead_letter.record.headers)),
         )
-        for letter in letters
+        for dead_letter in dead_letters
     )
     connection.executemany(
         "INSERT OR IGNORE INTO dead_letters SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 WHERE NOT EXISTS"
@@ -198,7 +200,7 @@ def set_aside(connection: sqlite3.Connection, letters: Sequence[DeadLetter], fai
     )
 
 
-def last_letter(connection: sqlite3.Connection) -> int:
+def last_dead_letter(connection: sqlite3.Connection) -> int:
     """The number of the letter that was set aside last, 0 when there is none."""
     return connection.execute("SELECT coalesce(max(rowid), 0) FROM dead_letters").fetchone()[0]
 
@@ -220,15 +222,18 @@ def dead_letters(
 
 
 def resolve_dead_letters(
-    connection: sqlite3.Connection, places: Collection[Place], how: Resolution, settled_at: float
+    connection: sqlite3.Connection,
+    record_ids: Collection[RecordId],
+    resolution: Resolution,
+    settled_at: float,
 ) -> int:
     """Delete the letters of these places and note that they are done with; return how many went."""
     connection.executemany(
         "INSERT OR IGNORE INTO settled_letters VALUES (?, ?, ?, ?)",
-        [(*place, settled_at, how.value) for place in places],
+        [(*record_id, settled_at, resolution.value) for record_id in record_ids],
     )
     delete = "DELETE FROM dead_letters WHERE partition = ? AND offset = ?"
-    return connection.executemany(delete, places).rowcount
+    return connection.executemany(delete, record_ids).rowcount
 
 
 def trim_dead_letters(connection: sqlite3.Connection, before: float) -> int:

@@ -58,7 +58,7 @@ def ls(
 
 @app.command()
 def show(
-    letter: Annotated[str, typer.Argument(metavar="ID", help="As `lorestream dlq ls` shows it.")],
+    dead_letter: Annotated[str, typer.Argument(metavar="ID", help="As `lorestream dlq ls` shows it.")],
     url: Url = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +71,7 @@ def show(
     from lorestream.cli.admin import runner
 
     rows: list[dict[str, Any]] = []
-    runner.carry_out("dlq-show", {"id": letter}, url=url, on_row=rows.append)
+    runner.carry_out("dlq-show", {"id": dead_letter}, url=url, on_row=rows.append)
     if as_json:
         terminal.emit(rows[0])
         return

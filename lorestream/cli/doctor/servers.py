@@ -73,10 +73,10 @@ async def _redis(chosen: RedisCache) -> Check:
     from lorestream.adapters.redis.client import RedisClient
 
     async with RedisClient.open(chosen.url.get_secret_value(), prefix=chosen.prefix) as redis:
-        await redis.tell("PING")
+        await redis.command("PING")
         try:
             found = {
-                name: (await redis.tell("CONFIG", "GET", name))[1].decode()
+                name: (await redis.command("CONFIG", "GET", name))[1].decode()
                 for name in ("save", "appendonly", "maxmemory-policy", "maxmemory")
             }
         except Unavailable:  # CONFIG is often taken away from clients

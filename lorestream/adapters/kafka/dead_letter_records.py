@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from lorestream import retry_headers
 from lorestream.adapters.kafka import topics
-from lorestream.adapters.kafka.connection import let_end
+from lorestream.adapters.kafka.connection import close_within_timeout
 from lorestream.adapters.kafka.offsets import KafkaOffsets
 from lorestream.ports import DeadLetter, NewRecord, Record, StoredDeadLetter
 from lorestream.retry_headers import first_failed_at
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from lorestream.adapters.kafka.connection import KafkaConnection
-    from lorestream.ports import Place, Resolution
+    from lorestream.ports import RecordId, Resolution
 
 _CONNECT = "__connect.errors."
 _OURS = "lorestream."
-_SETTLED = f"{_OURS}settled"
+_RESOLVED = f"{_OURS}settled"
 _MAX_ERROR_CHARS = 10_000
 _MAX_VALUE_BYTES = topics.MAX_RECORD_BYTES
 _MAX_KEY_BYTES = 64 * 1024
@@ -42,12 +42,12 @@ _SILENCE_S = 10.0
 _POLL_MS = 50
 
 
-def to_record(topic: str, letter: DeadLetter, failed_at: float) -> NewRecord:
+def encode(topic: str, dead_letter: DeadLetter, failed_at: float) -> NewRecord:
     """What is written for a record of `topic` that was set aside at `failed_at`, Unix seconds.
 
     Of what is too large for any letter the beginning is kept, and the header `lorestream.cut` says how large it was.
     """
-    record = letter.record
+    record = dead_letter.record
     key, value = record.key[:_MAX_KEY_BYTES], record.value[:_MAX_VALUE_BYTES]
     headers = record.headers
     if sum(len(name.encode()) + len(held) for name, held in headers.items()) > _MAX_HEADERS_BYTES:
@@ -60,10 +60,10 @@ def to_record(topic: str, letter: DeadLetter, failed_at: float) -> NewRecord:
         f"{_CONNECT}task.id": "0",
         f"{_CONNECT}stage": "TASK_PUT",
         f"{_CONNECT}class.name": "stream_workers.indexing.indexer.Indexer",
-        f"{_CONNECT}exception.class.name": letter.reason,
-        f"{_CONNECT}exception.message": letter.error[:_MAX_ERROR_CHARS],
-        f"{_OURS}reason": letter.reason,
-        f"{_OURS}attempt": str(letter.attempts),
+        f"{_CONNECT}exception.class.name": dead_letter.reason,
+        f"{_CONNECT}exception.message": dead_letter.error[:_MAX_ERROR_CHARS],
+        f"{_OURS}reason": dead_letter.reason,
+        f"{_OURS}attempt": str(dead_letter.attempts),
         f"{_OURS}first_failure_at": repr(first_failed_at(record, failed_at)),
         f"{_OURS}appended_at": repr(record.appended_at),
     }
@@ -74,21 +74,23 @@ def to_record(topic: str, letter: DeadLetter, failed_at: float) -> NewRecord:
     return NewRecord(key, value, headers)
 
 
-def settled(topic: str, place: Place, how: Resolution, settled_at: float) -> NewRecord:
-    """What says that the letter of a record of `topic` is done with, since `settled_at`, Unix seconds."""
-    partition, offset = place
+def encode_resolution(
+    topic: str, record_id: RecordId, resolution: Resolution, resolved_at: float
+) -> NewRecord:
+    """What says that the letter of a record of `topic` is done with, since `resolved_at`, Unix seconds."""
+    partition, offset = record_id
     why = {
         f"{_CONNECT}topic": topic,
         f"{_CONNECT}partition": str(partition),
         f"{_CONNECT}offset": str(offset),
-        _SETTLED: how.value,
-        f"{_SETTLED}_at": repr(settled_at),
+        _RESOLVED: resolution.value,
+        f"{_RESOLVED}_at": repr(resolved_at),
     }
     key = msgspec.json.encode([topic, partition, offset])
     return NewRecord(key, b"", {name: text.encode() for name, text in why.items()})
 
 
-async def unsettled(
+async def read_unresolved(
     connection: KafkaConnection, dlq_topic: str, topic: str
 ) -> AsyncGenerator[StoredDeadLetter]:
     """The letters of `topic` that are not done with, the earliest first, each once. Raises Unavailable.
@@ -98,28 +100,28 @@ async def unsettled(
     """
     async with KafkaOffsets.open(connection, dlq_topic) as offsets:
         begins, ends = await offsets.beginning(), await offsets.end()
-    first: dict[Place, Place] = {}
-    done: set[Place] = set()
-    async for record in _records(connection, dlq_topic, begins, ends):
+    first: dict[RecordId, RecordId] = {}
+    done: set[RecordId] = set()
+    async for record in _read_range(connection, dlq_topic, begins, ends):
         headers = dict(record.headers)
-        place = _place(headers, topic)
-        if place is not None and _SETTLED in headers:
-            done.add(place)
-        elif place is not None and _to_letter(record) is not None:
-            first.setdefault(place, (record.partition, record.offset))
-    wanted = {at: place for place, at in first.items() if place not in done}
+        record_id = _record_id_of(headers, topic)
+        if record_id is not None and _RESOLVED in headers:
+            done.add(record_id)
+        elif record_id is not None and _decode(record) is not None:
+            first.setdefault(record_id, (record.partition, record.offset))
+    wanted = {at: record_id for record_id, at in first.items() if record_id not in done}
     if not wanted:
         return
     begins = {
         partition: min((offset for at, offset in wanted if at == partition), default=ends[partition])
         for partition in begins
     }
-    async for record in _records(connection, dlq_topic, begins, ends):
-        if (record.partition, record.offset) in wanted and (letter := _to_letter(record)) is not None:
-            yield letter
+    async for record in _read_range(connection, dlq_topic, begins, ends):
+        if (record.partition, record.offset) in wanted and (dead_letter := _decode(record)) is not None:
+            yield dead_letter
 
 
-async def _records(
+async def _read_range(
     connection: KafkaConnection, topic: str, begins: Mapping[int, int], ends: Mapping[int, int]
 ) -> AsyncGenerator[ConsumerRecord[bytes | None, bytes | None]]:
     """What stands between these offsets of each partition."""
@@ -150,10 +152,10 @@ async def _records(
                         yield record
             unread = {each for each in unread if reached[each] < ends[each.partition]}
     finally:
-        await let_end(consumer.stop())
+        await close_within_timeout(consumer.stop())
 
 
-def _place(headers: Mapping[str, bytes | None], topic: str) -> Place | None:
+def _record_id_of(headers: Mapping[str, bytes | None], topic: str) -> RecordId | None:
     """The record of `topic` that a letter is about, None for what somebody else has put there."""
     try:
         if _text(headers, f"{_CONNECT}topic") != topic:
@@ -163,12 +165,12 @@ def _place(headers: Mapping[str, bytes | None], topic: str) -> Place | None:
         return None
 
 
-def _to_letter(record: ConsumerRecord[bytes | None, bytes | None]) -> StoredDeadLetter | None:
+def _decode(record: ConsumerRecord[bytes | None, bytes | None]) -> StoredDeadLetter | None:
     """The letter, or None for what somebody else has put there."""
     headers = {name: value or b"" for name, value in record.headers}
-    own = {name: value for name, value in headers.items() if not _about_the_letter(name)}
+    own = {name: value for name, value in headers.items() if not _is_own_header(name)}
     try:
-        letter = DeadLetter(
+        dead_letter = DeadLetter(
             Record(
                 int(headers[f"{_CONNECT}partition"]),
                 int(headers[f"{_CONNECT}offset"]),
@@ -181,12 +183,12 @@ def _to_letter(record: ConsumerRecord[bytes | None, bytes | None]) -> StoredDead
             _text(headers, f"{_CONNECT}exception.message"),
             int(headers[f"{_OURS}attempt"]),
         )
-        return StoredDeadLetter(letter, float(headers[f"{_OURS}first_failure_at"]))
+        return StoredDeadLetter(dead_letter, float(headers[f"{_OURS}first_failure_at"]))
     except (KeyError, ValueError):
         return None
 
 
-def _about_the_letter(name: str) -> bool:
+def _is_own_header(name: str) -> bool:
     return name.startswith((_CONNECT, _OURS)) and not name.startswith(retry_headers.PREFIX)
 
 
