@@ -14,7 +14,8 @@ from tokenizers.processors import TemplateProcessing
 
 from lorestream.adapters.embedders import model_preparation
 from lorestream.adapters.embedders.model_files import NETWORK, TOKENIZER, ModelFiles
-from lorestream.adapters.embedders.openvino import _runtime
+from lorestream.adapters.embedders.openvino import openvino_runtime
+from lorestream.settings import default_models_dir
 
 REAL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TINY_WORDS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "oak", "iron", "gold", "water")
@@ -22,8 +23,8 @@ TINY_DIM = 8
 
 
 def models_dir() -> Path:
-    """The data directory whose `models` the tests use: LORESTREAM_TEST_MODELS, or `data` of the checkout."""
-    return Path(os.environ.get("LORESTREAM_TEST_MODELS") or Path(__file__).parents[1] / "data")
+    """Where the tests' prepared models lie: LORESTREAM_MODELS_DIR, or that setting's default."""
+    return Path(os.environ.get("LORESTREAM_MODELS_DIR") or default_models_dir(os.environ))
 
 
 def real_model() -> ModelFiles:
@@ -33,7 +34,7 @@ def real_model() -> ModelFiles:
 
 def write_tiny_model(directory: Path, *, pooling: str = "mean", subfolder: str = "") -> None:
     """A model of eight words, each with a vector of its own, in the files of a hub repository."""
-    ov = _runtime()
+    ov = openvino_runtime()
     ids, mask = (
         ov.opset13.parameter([-1, -1], np.int64, name=name) for name in ("input_ids", "attention_mask")
     )

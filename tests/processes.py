@@ -19,8 +19,12 @@ START_S = 60
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """The environment without anything that would configure a lorestream."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LORESTREAM_")}
+    """The environment without any setting of Lorestream's, except where the prepared models lie."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("LORESTREAM_") or name == "LORESTREAM_MODELS_DIR"
+    }
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}
 
 

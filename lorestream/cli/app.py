@@ -142,7 +142,9 @@ def config_show(as_json: AsJson = False) -> None:
 @model_verbs.command("prepare")
 def model_prepare(
     model: Annotated[str | None, typer.Option(help="Its name on the hub, or a directory.")] = None,
-    data: DataDir = None,
+    models_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to put it. Default: LORESTREAM_MODELS_DIR.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fetch or export the embedding model, once. Ends with 3 when something must be installed first.
@@ -153,7 +155,7 @@ def model_prepare(
     """
     from lorestream.cli.setup import model as models
 
-    if not models.prepare(model, data, as_json=as_json):
+    if not models.prepare(model, models_dir, as_json=as_json):
         raise typer.Exit(3)
 
 

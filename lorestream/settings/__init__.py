@@ -9,6 +9,6 @@
 
 from lorestream.settings.aliases import ALIASES
 from lorestream.settings.backends import EmbedderSettings
-from lorestream.settings.load import DAY_S, Settings, load_settings
+from lorestream.settings.load import DAY_S, Settings, default_models_dir, load_settings
 
-__all__ = ["ALIASES", "DAY_S", "EmbedderSettings", "Settings", "load_settings"]
+__all__ = ["ALIASES", "DAY_S", "EmbedderSettings", "Settings", "default_models_dir", "load_settings"]

@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(default_factory=lambda: _default_data_dir(os.environ))
+    models_dir: Path = Field(default_factory=lambda: default_models_dir(os.environ))
+    """Where the prepared embedding models lie, shared by all data directories."""
     log: Annotated[EmbeddedLog | KafkaLog, Field(discriminator="kind")] = EmbeddedLog()
     store: Annotated[EdgeStore | QdrantStore, Field(discriminator="kind")] = EdgeStore()
     cache: Annotated[LocalCache | RedisCache, Field(discriminator="kind")] = LocalCache()
@@ -192,6 +194,12 @@ def _of_kind(part: object, kind: str) -> bool:
         else getattr(part, "kind", None)
     )
     return given == kind
+
+
+def default_models_dir(environ: Mapping[str, str]) -> Path:
+    """`lorestream/models` in the user's cache directory: XDG_CACHE_HOME, or ~/.cache."""
+    base = environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(base) / "lorestream" / "models"
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> Path:

@@ -190,7 +190,7 @@ async def _index(ground: _Ground, state: Path) -> tuple[openers.OpenLog, RedisCl
 
 async def _embedder(ground: _Ground) -> Embedder:
     chosen = ground.settings.embedder
-    embedder = await openers.open_embedder(chosen, ground.settings.data_dir, ground.metrics, ground.stack)
+    embedder = await openers.open_embedder(chosen, ground.settings.models_dir, ground.metrics, ground.stack)
     if chosen.dim not in {None, embedder.dim}:
         raise Misconfigured(
             f"EMBEDDING_DIM is {chosen.dim}, but {embedder.model_id} has {embedder.dim}:"
@@ -209,7 +209,7 @@ async def _versions(
         chosen = settings.embedder.model_copy(
             update={"kind": model.kind, "model": model.name, "dim": model.dim or None}
         )
-        return await openers.open_embedder(chosen, settings.data_dir, ground.metrics, stack)
+        return await openers.open_embedder(chosen, settings.models_dir, ground.metrics, stack)
 
     async def watch(group: str) -> Watermarks:
         return await openers.open_watermarks(settings, log, group, redis, stack)

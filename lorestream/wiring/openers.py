@@ -42,7 +42,7 @@ class OpenLog:
 
 
 async def open_embedder(
-    chosen: EmbedderSettings, directory: Path, metrics: Metrics, stack: contextlib.AsyncExitStack
+    chosen: EmbedderSettings, models_dir: Path, metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> Embedder:
     """The model, loaded."""
 
@@ -54,7 +54,7 @@ async def open_embedder(
             from lorestream.adapters.embedders import model_files  # noqa: PLC0415
             from lorestream.adapters.embedders.openvino import OpenVinoEmbedder  # noqa: PLC0415
 
-            model = model_files.find(chosen.model, directory)
+            model = model_files.find(chosen.model, models_dir)
             embedder = OpenVinoEmbedder.open(
                 model.directory, threads=chosen.threads, device=chosen.device or "CPU", on_texts=count
             )

@@ -140,7 +140,7 @@ async def _checked_target(settings: Settings, snapshot: Path, manifest: Manifest
 async def _model(settings: Settings) -> tuple[str, int]:
     """The configured one. It names itself: for this it has to be there."""
     async with contextlib.AsyncExitStack() as stack:
-        embedder = await openers.open_embedder(settings.embedder, settings.data_dir, Metrics(), stack)
+        embedder = await openers.open_embedder(settings.embedder, settings.models_dir, Metrics(), stack)
         return embedder.model_id, embedder.dim
 
 

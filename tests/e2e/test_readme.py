@@ -109,10 +109,8 @@ def test_examples_run_and_print_what_they_say(example: Example, lorestream_url: 
 def test_the_start_of_the_readme_starts_and_ctrl_c_stops_it(tmp_path: Path):
     assert {START, ACTIVATE} <= {example.code for example in examples()}
     assert any(example.code.startswith(INSTALL_MOD) for example in examples())
-    assert real_model().directory.is_relative_to(models_dir() / "models")
+    assert real_model().directory.is_relative_to(models_dir())
     data, port = tmp_path / "data", free_port()
-    data.mkdir()
-    (data / "models").symlink_to(models_dir() / "models")
     output = tmp_path / "output.txt"
     with output.open("wb") as log:
         make = subprocess.Popen(
@@ -167,7 +165,7 @@ def test_what_is_not_run_names_targets_of_make():
         planned = subprocess.run(
             [*_make(line), "--dry-run"],
             # Recipes that call make run even so: that of the model finds it prepared.
-            env=clean_environment(LORESTREAM_DATA_DIR=str(models_dir())),
+            env=clean_environment(),
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -3,7 +3,7 @@
 It reads requests and answers them, and embeds what it was not asked before. No cache, no store, no checks, no
 routes: whatever it needs beyond the model is the machine's, not a design's.
 
-Run: `python -m tests.load.bare_reader PORT DATA_DIR`.
+Run: `python -m tests.load.bare_reader PORT`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import asyncio
 import gc
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
 from lorestream.ports import Embedder, Priority
-from tests.load.system import MODEL
+from tests.models import real_model
 
 _SPACE = b" " * 1500
 """As long as the answers of a search are."""
@@ -64,9 +62,9 @@ class _Bare(asyncio.Protocol):
         self._transport.write(_MISS)
 
 
-async def _serve(port: int, data: Path) -> None:
+async def _serve(port: int) -> None:
     known: set[bytes] = set()
-    async with OpenVinoEmbedder.open(model_files.find(MODEL, data).directory, threads=1) as embedder:
+    async with OpenVinoEmbedder.open(real_model().directory, threads=1) as embedder:
         server = await asyncio.get_running_loop().create_server(
             lambda: _Bare(embedder, known), "127.0.0.1", port
         )
@@ -75,4 +73,4 @@ async def _serve(port: int, data: Path) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1]), Path(sys.argv[2])))
+    uvloop.run(_serve(int(sys.argv[1])))

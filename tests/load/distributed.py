@@ -20,15 +20,15 @@ from typing import Any
 
 from deploy.local.cluster import Cluster
 from lorestream import events
-from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
 from lorestream.settings import Settings, load_settings
 from lorestream.telemetry import set_up_logging
 from lorestream.wiring import WorkerParts, open_gateway, open_worker
 from stream_workers.worker import Worker
 from tests.load.gateway import drive
-from tests.load.system import MODEL, sentences
+from tests.load.system import sentences
 from tests.log_fold import differences, fold, level, stored
+from tests.models import real_model
 from tests.parts import put
 from tests.processes import clean_environment
 
@@ -134,7 +134,7 @@ async def _worked(parts: WorkerParts, texts: Sequence[str], number: int) -> tupl
 
 
 async def _bare(data: Path, texts: Sequence[str]) -> tuple[float, float]:
-    files = model_files.find(MODEL, data).directory
+    files = real_model().directory
     async with OpenVinoEmbedder.open(files, cache_entries=1, threads=1) as embedder:
         await embedder.embed(texts[:64])
         started, cpu = time.perf_counter(), time.process_time()

@@ -58,7 +58,7 @@ def measure_reads(data: Path, *, seconds: float = 10) -> dict[str, Any]:
         try:
             for child in (*cluster.engines, *cluster.services):
                 child.start()
-            with Other("bare_reader", cluster.directory, str(data)) as bare:
+            with Other("bare_reader", cluster.directory) as bare:
                 figures = asyncio.run(_measure(cluster, data, bare.port, seconds))
         finally:
             cluster.stop()

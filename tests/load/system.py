@@ -14,11 +14,10 @@ from typing import Any
 
 import httpx2
 
-from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
+from tests.models import real_model
 from tests.processes import LorestreamProcess
 
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 BATCH = 200
 _NOUNS = [
     "pine",
@@ -72,11 +71,10 @@ def sentences(count: int, seed: int) -> list[str]:
 
 
 def measure_system(data: Path, *, events: int = 6000, rate: int = 100, seconds: int = 10) -> dict[str, Any]:
-    """Start `lorestream up` on an empty place with the models of `data`, load it, and read off its figures."""
+    """Start `lorestream up` on an empty place load it, and read off its figures."""
     with tempfile.TemporaryDirectory() as place:
         home = Path(place) / "data"
         home.mkdir()
-        (home / "models").symlink_to((data / "models").resolve())
         process = LorestreamProcess(home, {})
         started = time.perf_counter()
         process.start()
@@ -120,7 +118,7 @@ def _post(client: httpx2.Client, texts: Sequence[str], agent: str) -> float:
 
 
 async def _bare(data: Path, texts: Sequence[str]) -> float:
-    async with OpenVinoEmbedder.open(model_files.find(MODEL, data).directory, cache_entries=1) as embedder:
+    async with OpenVinoEmbedder.open(real_model().directory, cache_entries=1) as embedder:
         await embedder.embed(texts[:64])
         started = time.perf_counter()
         for start in range(0, len(texts), 256):

@@ -76,7 +76,7 @@ async def play(data: Path, *, memories: int = 0, seed: int = SEED) -> AsyncItera
 
     The villagers have `memories` in all, if those of the day are fewer.
     """
-    (data / "models").symlink_to(real_model().directory.parent)
+    real_model()
     async with open_parts(data, embedder={"kind": "openvino"}) as runtime, over(runtime) as reader:
         start = runtime.clock.now() - village.DAY_S
         events, questions = village.events(seed, start), village.questions(seed, start)

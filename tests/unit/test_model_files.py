@@ -47,7 +47,7 @@ def test_a_missing_model_says_what_to_run(tmp_path: Path):
 
 def test_a_prepared_directory_may_be_named(tmp_path: Path):
     directory = put(tmp_path / "elsewhere")
-    assert model_files.find(str(directory), tmp_path / "data").directory == directory
+    assert model_files.find(str(directory), tmp_path / "models").directory == directory
 
 
 @pytest.mark.parametrize("name", [NETWORK, WEIGHTS, TOKENIZER])

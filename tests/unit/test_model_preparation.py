@@ -95,14 +95,14 @@ async def test_the_hubs_own_network_is_taken_without_its_weights(tmp_path: Path)
     weights.write_bytes(b"large")
     said: list[str] = []
     with hub_with(tmp_path / "repositories") as (hub, asked):
-        made = model_preparation.prepare("people/tiny", tmp_path / "data", report=said.append, hub=hub)
+        made = model_preparation.prepare("people/tiny", tmp_path / "models", report=said.append, hub=hub)
     assert made.model_id == f"people/tiny@{COMMIT}/mean"
     assert not [path for path in asked if "safetensors" in path]
     assert any("fetching people/tiny" in line for line in said)
     async with OpenVinoEmbedder.open(made.directory) as embedder:
         assert (await embedder.embed(["oak"])).vectors.shape == (1, 8)
-    assert model_files.find("people/tiny", tmp_path / "data") == made
-    assert [path.name for path in (tmp_path / "data" / "models").iterdir()] == [made.directory.name]
+    assert model_files.find("people/tiny", tmp_path / "models") == made
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [made.directory.name]
 
 
 def test_an_answer_that_is_not_the_hubs_counts_as_none(tmp_path: Path):
@@ -127,10 +127,10 @@ def test_what_is_prepared_is_not_asked_for_again(tmp_path: Path):
     write_tiny_model(tmp_path / "repositories" / "people" / "tiny")
     said: list[str] = []
     with hub_with(tmp_path / "repositories") as (hub, _):
-        made = model_preparation.prepare("people/tiny", tmp_path / "data", report=said.append, hub=hub)
+        made = model_preparation.prepare("people/tiny", tmp_path / "models", report=said.append, hub=hub)
     said.clear()
     assert (
-        model_preparation.prepare("people/tiny", tmp_path / "data", report=said.append, hub=NOWHERE) == made
+        model_preparation.prepare("people/tiny", tmp_path / "models", report=said.append, hub=NOWHERE) == made
     )
     assert said == []
 
@@ -138,8 +138,8 @@ def test_what_is_prepared_is_not_asked_for_again(tmp_path: Path):
 def test_what_was_fetched_once_is_prepared_without_the_hub(tmp_path: Path):
     write_tiny_model(tmp_path / "repositories" / "people" / "tiny", subfolder="openvino")
     with hub_with(tmp_path / "repositories") as (hub, _):
-        first = model_preparation.prepare("people/tiny", tmp_path / "data", report=print, hub=hub)
-    second = model_preparation.prepare("people/tiny", tmp_path / "other data", report=print, hub=NOWHERE)
+        first = model_preparation.prepare("people/tiny", tmp_path / "models", report=print, hub=hub)
+    second = model_preparation.prepare("people/tiny", tmp_path / "other models", report=print, hub=NOWHERE)
     assert second.model_id == first.model_id
 
 
@@ -174,18 +174,18 @@ def test_what_has_to_be_installed_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     without(monkeypatch, *absent)
     with pytest.raises(ModelMissing, match=r"run `pip install 'lorestream\[torch\]'` or `make model`"):
         model_preparation.prepare("all-MiniLM-L6-v2", tmp_path, report=print, hub=NOWHERE)
-    assert list(tmp_path.glob("models/*")) == []
+    assert list(tmp_path.glob("*")) == []
 
 
 def test_a_local_directory_is_known_by_its_content(tmp_path: Path):
     write_tiny_model(tmp_path / "mine")
-    made = model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "data", report=print, hub=NOWHERE)
+    made = model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "models", report=print, hub=NOWHERE)
     assert made.manifest.name == "mine"
-    assert model_files.find(str(tmp_path / "mine"), tmp_path / "data") == made
+    assert model_files.find(str(tmp_path / "mine"), tmp_path / "models") == made
     write_tiny_model(tmp_path / "mine", pooling="cls")
     with pytest.raises(ModelMissing):
-        model_files.find(str(tmp_path / "mine"), tmp_path / "data")
-    again = model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "data", report=print, hub=NOWHERE)
+        model_files.find(str(tmp_path / "mine"), tmp_path / "models")
+    again = model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "models", report=print, hub=NOWHERE)
     assert again.directory != made.directory
 
 
@@ -194,15 +194,15 @@ def test_a_failed_export_says_why_and_leaves_nothing(tmp_path: Path):
     write_tiny_model(tmp_path / "mine")
     (tmp_path / "mine" / "openvino_model.bin").unlink()  # so that it would have to be exported
     with pytest.raises(Misconfigured, match="mine cannot be exported: "):
-        model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "data", report=print, hub=NOWHERE)
-    assert list((tmp_path / "data" / "models").iterdir()) == []
+        model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "models", report=print, hub=NOWHERE)
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path):
     write_tiny_model(tmp_path / "mine")
-    (tmp_path / "data").write_text("a file")
+    (tmp_path / "models").write_text("a file")
     with pytest.raises(Misconfigured, match="cannot prepare"):
-        model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "data", report=print, hub=NOWHERE)
+        model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "models", report=print, hub=NOWHERE)
 
 
 def test_the_files_of_a_faster_process_stay(tmp_path: Path):

@@ -16,7 +16,7 @@ from tests.models import TINY_DIM, write_tiny_model
 
 def prepared(tmp_path: Path, **how: str) -> Path:
     write_tiny_model(tmp_path / "tiny", **how)
-    return model_preparation.prepare(str(tmp_path / "tiny"), tmp_path / "data", report=print).directory
+    return model_preparation.prepare(str(tmp_path / "tiny"), tmp_path / "models", report=print).directory
 
 
 async def test_the_mean_is_of_the_words_and_not_of_the_padding(tmp_path: Path):

@@ -171,10 +171,10 @@ async def test_a_full_disk_leaves_nothing_of_a_snapshot_or_of_a_restore(tmp_path
         await indexer_over(runtime).run(burst=True)
         snapshot = await take(runtime, tmp_path / "kept")
     target = load_settings(data_dir=tmp_path / "new", embedder={"kind": "hash"}, player_key="k1:test")
-    (tmp_path / "new" / "models").mkdir(parents=True)
+    (tmp_path / "new" / "snapshots").mkdir(parents=True)
     with no_file_beyond(50_000), pytest.raises(Refusal, match="nothing was restored"):
         [_ async for _ in restores.restore(target, snapshot, ledger_from=None)]
-    assert entries(target.data_dir) == {"models", "lock"}
+    assert entries(target.data_dir) == {"snapshots", "lock"}
     reports = [one async for one in restores.restore(target, snapshot, ledger_from=None)]
     assert isinstance(reports[-1], Outcome)
     async with open_parts(target.data_dir, store={"kind": "edge"}) as runtime:

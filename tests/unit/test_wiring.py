@@ -44,7 +44,7 @@ async def test_a_collection_refuses_another_model(tmp_path: Path) -> None:
 
 async def test_a_missing_model_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match="lorestream model prepare"):
-        async with open_parts(tmp_path, embedder={"kind": "auto"}):
+        async with open_parts(tmp_path, models_dir=tmp_path / "models", embedder={"kind": "auto"}):
             pass
 
 

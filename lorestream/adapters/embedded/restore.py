@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OURS = (PLAYER_KEY, LOG, STORE)
 """What a restore puts into the data directory, in this order."""
 
-_BESIDE = frozenset({"models", "snapshots", "lock"})
+_BESIDE = frozenset({"snapshots", "lock"})
 """What may lie in a data directory that is as good as empty."""
 _REMAINS = ("-wal", "-shm", ".lock")
 

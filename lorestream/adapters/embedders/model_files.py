@@ -1,4 +1,4 @@
-"""A prepared model on disk: `<data dir>/models/<name>--<revision>/` with the network, the tokenizer, a manifest.
+"""A prepared model on disk: `<models directory>/<name>--<revision>/` with the network, the tokenizer, a manifest.
 
 Serving needs nothing else: no torch, no hub, no network.
 """
@@ -76,17 +76,17 @@ def local_directory(model: str) -> Path | None:
     return directory.resolve() if holds_one else None
 
 
-def prepared_directory(data_dir: Path, name: str, revision: str) -> Path:
+def prepared_directory(models_dir: Path, name: str, revision: str) -> Path:
     """Where the model lies, or will."""
-    return data_dir / "models" / f"{_slug(name)}--{_slug(revision)}"
+    return models_dir / f"{_slug(name)}--{_slug(revision)}"
 
 
-def find(model: str, data_dir: Path) -> ModelFiles:
+def find(model: str, models_dir: Path) -> ModelFiles:
     """The prepared model of that name, the newest if there are several. Raises ModelMissing."""
     directory = local_directory(model)
     if directory is None:
         name = canonical_name(model)
-        candidates = (data_dir / "models").glob(f"{_slug(name)}--*/{MANIFEST}")
+        candidates = models_dir.glob(f"{_slug(name)}--*/{MANIFEST}")
         found = sorted(candidates, key=lambda path: (path.stat().st_mtime, path), reverse=True)
         for files in (read(path.parent) for path in found):
             if files.manifest.name == name:
@@ -94,10 +94,10 @@ def find(model: str, data_dir: Path) -> ModelFiles:
     elif (directory / MANIFEST).is_file():
         return read(directory)
     else:
-        prepared = prepared_directory(data_dir, directory.name, fingerprint(directory))
+        prepared = prepared_directory(models_dir, directory.name, fingerprint(directory))
         if (prepared / MANIFEST).is_file():
             return read(prepared)
-    raise ModelMissing(f"the model {model} is not prepared in {data_dir}: run `lorestream model prepare`")
+    raise ModelMissing(f"the model {model} is not prepared in {models_dir}: run `lorestream model prepare`")
 
 
 def read(directory: Path) -> ModelFiles:

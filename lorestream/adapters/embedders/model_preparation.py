@@ -50,19 +50,19 @@ class Source:
         return None
 
 
-def prepare(model: str, data_dir: Path, *, report: Report, hub: str | None = None) -> ModelFiles:
+def prepare(model: str, models_dir: Path, *, report: Report, hub: str | None = None) -> ModelFiles:
     """Make the model ready to be served, once; blocks for up to minutes.
 
     `hub` is another address of the hub. Raises ModelMissing where something has to be installed first, and
     Misconfigured for a model that cannot be served or a directory that cannot be written.
     """
     try:
-        return model_files.find(model, data_dir)
+        return model_files.find(model, models_dir)
     except ModelMissing:
         pass
     try:
         source = find_source(model, report=report, hub=hub, network_is_enough=True)
-        target = model_files.prepared_directory(data_dir, source.name, source.revision)
+        target = model_files.prepared_directory(models_dir, source.name, source.revision)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".preparing-") as directory:
             made = Path(directory) / "model"
@@ -70,7 +70,7 @@ def prepare(model: str, data_dir: Path, *, report: Report, hub: str | None = Non
             _fill(made, source, report)
             _put_in_place(made, target)
     except OSError as error:
-        raise Misconfigured(f"cannot prepare {model} in {data_dir}: {error}") from error
+        raise Misconfigured(f"cannot prepare {model} in {models_dir}: {error}") from error
     report(f"{source.name} is ready in {target}")
     return model_files.read(target)
 

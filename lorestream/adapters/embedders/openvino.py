@@ -43,7 +43,7 @@ def precision(flags: Collection[str]) -> Literal["bf16", "f32"]:
     return "bf16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "f32"
 
 
-def _runtime() -> Any:  # noqa: ANN401 (openvino has no types for what we use)
+def openvino_runtime() -> Any:  # noqa: ANN401 (openvino has no types for what we use)
     """The openvino module. Imported as it comes, it sends a greeting to a statistics service."""
     name = "openvino_telemetry"
     before = sys.modules.get(name)
@@ -66,7 +66,7 @@ class _OpenVinoEncoder:
         self._pooling = files.manifest.pooling
         self._tokenizer = _load_tokenizer(files.directory / TOKENIZER)
         self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        openvino = _runtime()
+        openvino = openvino_runtime()
         try:
             network = openvino.Core().read_model(files.directory / NETWORK)
             # What else the network computes, a pooler of its own say, is left out of the work.

@@ -142,7 +142,7 @@ def _listening(number: int) -> Iterator[str]:
                 yield fields[9]
 
 
-def model(chosen: EmbedderSettings, data_dir: Path) -> Check:
+def model(chosen: EmbedderSettings, models_dir: Path) -> Check:
     """Whether the embedding model can be served."""
     if chosen.kind == "hash":
         return Check(
@@ -151,15 +151,15 @@ def model(chosen: EmbedderSettings, data_dir: Path) -> Check:
     if chosen.kind == "torch":
         if importlib.util.find_spec("sentence_transformers") is None:
             return Check(
-                "model", Verdict.FAILED, "sentence-transformers is missing", "pip install 'lorestream[torch]'"
+                "model", Verdict.FAILED, "sentence-transformers is not installed", "pip install '.[torch]'"
             )
         return Check("model", Verdict.OK, f"{chosen.model} through sentence-transformers")
     from lorestream.adapters.embedders import model_files  # noqa: PLC0415
 
     try:
-        files = model_files.find(chosen.model, data_dir)
+        files = model_files.find(chosen.model, models_dir)
     except Misconfigured as error:
-        return Check("model", Verdict.FAILED, str(error), f"lorestream model prepare --data {data_dir}")
+        return Check("model", Verdict.FAILED, str(error), "lorestream model prepare")
     size = sum(path.stat().st_size for path in files.directory.iterdir())
     return Check("model", Verdict.OK, f"{files.model_id}, {size / 2**20:.0f} MiB in {files.directory}")
 

@@ -84,7 +84,7 @@ def _checks(
     yield checks.data_directory(settings.data_dir)
     yield checks.open_files()
     yield from servers.checks(settings)
-    yield checks.model(settings.embedder, settings.data_dir)
+    yield checks.model(settings.embedder, settings.models_dir)
     if settings.embedder.kind in {"auto", "openvino"}:
         yield checks.processor()
     if isinstance(readiness, Unreachable):

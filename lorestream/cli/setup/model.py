@@ -10,15 +10,15 @@ from lorestream.errors import ModelMissing
 from lorestream.settings import load_settings
 
 
-def prepare(model: str | None, data_dir: Path | None, *, as_json: bool) -> bool:
-    """Make the model ready; False when something has to be installed first, which was said."""
-    settings = load_settings(data_dir=data_dir)
+def prepare(model: str | None, models_dir: Path | None, *, as_json: bool) -> bool:
+    """Prepare the model. Returns False, after printing what to install, when a package is missing for that."""
+    settings = load_settings(models_dir=models_dir)
     if model is None and settings.embedder.kind == "hash":
         terminal.remark("the hash embedder needs no model")
         return True
     name = model or settings.embedder.model
     try:
-        files = model_preparation.prepare(name, settings.data_dir, report=terminal.remark)
+        files = model_preparation.prepare(name, settings.models_dir, report=terminal.remark)
     except ModelMissing as missing:
         terminal.remark(f"lorestream: {missing}")
         return False
