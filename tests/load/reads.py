@@ -163,13 +163,13 @@ class _Ingest:
 class Other(Child):
     """A service of this package that the query service is held against, beside a cluster."""
 
-    def __init__(self, module: str, directory: Path, argument: str) -> None:
+    def __init__(self, module: str, directory: Path, *arguments: str) -> None:
         super().__init__(module, directory, {**os.environ, "PYTHONPATH": str(ROOT)})
         self.port = free_port()
-        self._argument = argument
+        self._arguments = arguments
 
     def command(self) -> Sequence[str]:
-        return [sys.executable, "-m", f"tests.load.{self.name}", str(self.port), self._argument]
+        return [sys.executable, "-m", f"tests.load.{self.name}", str(self.port), *self._arguments]
 
     def ready(self) -> bool:
         return answers(self.port)

@@ -4,6 +4,7 @@ Loads a model through sentence-transformers and writes it for OpenVINO. In its o
 gigabyte then goes away with it and its chatter reaches nobody. It imports nothing of this project.
 """
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,22 @@ def export(weights: Path, target: Path) -> None:
     """Write openvino_model.xml, openvino_model.bin and tokenizer.json. Raises ValueError when they are wrong."""
     # Importing openvino sends a greeting to a statistics service unless this package is missing.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import openvino  # noqa: PLC0415
-    import torch  # noqa: PLC0415
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-
-    model: Any = SentenceTransformer(str(weights), device="cpu")
+    # Imported by name, because torch is not installed where the types are checked.
+    openvino: Any = importlib.import_module("openvino")
+    torch: Any = importlib.import_module("torch")
+    sentence_transformers: Any = importlib.import_module("sentence_transformers")
+    model = sentence_transformers.SentenceTransformer(str(weights), device="cpu")
     network, tokenizer = model[0].auto_model.eval(), model[0].tokenizer
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError("the model has no tokenizer.json")
     with torch.no_grad():
         example = dict(tokenizer(_TEXTS[:2], padding=True, return_tensors="pt"))
-        converted: Any = openvino.convert_model(network, example_input=example)
+        converted = openvino.convert_model(network, example_input=example)
         openvino.save_model(converted, target / "openvino_model.xml", compress_to_fp16=False)
         tokenizer.backend_tokenizer.save(str(target / "tokenizer.json"))
         inputs = dict(tokenizer(_TEXTS, padding=True, return_tensors="pt"))
         wanted = network(**inputs).last_hidden_state
-    written: Any = openvino.Core().compile_model(
+    written = openvino.Core().compile_model(
         target / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     made = written({name: value.numpy() for name, value in inputs.items()})["last_hidden_state"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Sequence
 from typing import Any
@@ -19,13 +20,13 @@ from lorestream.ports import Embeddings
 
 class _TorchEncoder:
     def __init__(self, source: Source, *, threads: int, device: str | None) -> None:
-        import torch  # noqa: PLC0415
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-
+        # Imported by name, because torch is not installed where the types are checked.
+        torch: Any = importlib.import_module("torch")
+        sentence_transformers: Any = importlib.import_module("sentence_transformers")
         if threads:
             torch.set_num_threads(threads)
         try:
-            self._model: Any = SentenceTransformer(
+            self._model: Any = sentence_transformers.SentenceTransformer(
                 str(source.directory), device=device, local_files_only=True
             )
         except (OSError, RuntimeError, ValueError) as error:
