@@ -48,7 +48,7 @@ class Memory:
     """What the store's own id is made of in place of `agent_id`."""
 
     @property
-    def order(self) -> Position:
+    def position(self) -> Position:
         """Where the memory stands in time: by timestamp, then acceptance, then id."""
         return (self.timestamp, self.accepted_at, self.id)
 
@@ -88,9 +88,9 @@ class Field:
     path: tuple[str, ...]
 
     @property
-    def own(self) -> bool:
-        """Whether this is one of the memory's own fields, not its metadata."""
-        return self.path[0] != "metadata"
+    def is_metadata(self) -> bool:
+        """True for a path in the metadata, False for one of the memory's own fields."""
+        return self.path[0] == "metadata"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ async def page(
     async for memory in recall.walk(query):
         memories.append(memory)
         if len(memories) > limit:
-            return Page(memories[:limit], cursor(memories[limit - 1].order), total)
+            return Page(memories[:limit], cursor(memories[limit - 1].position), total)
     return Page(memories, None, total)
 
 

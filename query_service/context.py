@@ -76,7 +76,7 @@ def _fitting(memories: Sequence[Memory], budget: int, count: Callable[[str], int
 def _text(memories: Sequence[Memory]) -> str:
     lines: list[str] = []
     last = ""
-    for memory in sorted(memories, key=lambda one: one.order):
+    for memory in sorted(memories, key=lambda one: one.position):
         date, line = _parts(memory)
         lines.append(line if date == last or not date else f"{date} {line}")
         last = date or last

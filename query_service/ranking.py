@@ -95,4 +95,4 @@ def blended(blend: Blend, hit: Hit, now: float) -> Ranked:
 
 def in_order(ranked: list[Ranked], k: int) -> list[Ranked]:
     """The best k: by score, ties by newer."""
-    return sorted(ranked, key=lambda one: (one.score, one.memory.order), reverse=True)[:k]
+    return sorted(ranked, key=lambda one: (one.score, one.memory.position), reverse=True)[:k]

@@ -276,10 +276,10 @@ class Recall:
                     yield memory
             if len(page) < query.limit:
                 return
-            after = page[-1].order
+            after = page[-1].position
 
 
-class Reading:
+class CurrentRecall:
     """The recall over the collection that is searched: a question ends in the one it began in."""
 
     def __init__(self, parts: QueryParts) -> None:

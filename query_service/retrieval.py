@@ -60,7 +60,7 @@ class Relevant:
         found = fused(dense, await self._best(self._words, depth))
         if blend is None:
             return found
-        best = sorted(found, key=lambda one: (one.score, one.memory.order), reverse=True)[:POOL]
+        best = sorted(found, key=lambda one: (one.score, one.memory.position), reverse=True)[:POOL]
         return [blended(blend, Hit(one.memory, one.score), self.now) for one in best]
 
     def _words(self, k: int) -> KeywordQuery:

@@ -89,7 +89,7 @@ async def stored(store: VectorStore, now: float, tenant: str = "default") -> lis
         found += page
         if len(page) < PAGE:
             return found
-        after = page[-1].order
+        after = page[-1].position
 
 
 def differences(truth: Fold, found: list[Memory], accepted: Mapping[str, str], now: float) -> list[str]:

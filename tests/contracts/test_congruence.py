@@ -181,7 +181,7 @@ async def _pages(store, query):
     seen = []
     while page := await store.page(query):
         seen.append(page)
-        query = dataclasses.replace(query, after=page[-1].order)
+        query = dataclasses.replace(query, after=page[-1].position)
     return seen, await store.count(query)
 
 

@@ -101,7 +101,7 @@ async def test_every_filter_over_generated_memories(store, stored, chosen):
 async def _compare(store, kept, condition):
     scope = Scope("default", (kept[0].agent_id,))
     expected = [memory for memory in kept if reference(condition, memory)]
-    expected.sort(key=lambda memory: memory.order, reverse=True)
+    expected.sort(key=lambda memory: memory.position, reverse=True)
     page = PageQuery(scope, len(kept) + 1, NOW, condition)
     assert await store.page(page) == expected
     assert await store.count(page) == len(expected)

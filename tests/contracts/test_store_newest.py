@@ -109,7 +109,7 @@ def test_any_crowd_in_any_steps(crowds):
                 while not gone or gone[-1]:
                     gone.append(await trim(store, AgentKey("default", f"{number}"), keep=keep, limit=limit))
                     assert gone[-1] <= limit
-                newest = sorted(crowd, key=lambda one: one.order, reverse=True)[:keep]
+                newest = sorted(crowd, key=lambda one: one.position, reverse=True)[:keep]
                 assert await names(store, f"{number}") == [one.id for one in newest]
                 assert sum(gone) == len(crowd) - len(newest)
 

@@ -23,7 +23,7 @@ async def pages(store, limit, *, between=None, **query):
         if not page:
             return seen
         seen += page
-        after = page[-1].order
+        after = page[-1].position
         if between is not None:
             await between(len(seen))
 
@@ -41,7 +41,7 @@ async def test_pages_hold_everything_once_and_in_order(store, moments, limit, ol
         for n, (time, accepted) in enumerate(moments)
     ]
     await put(store, *kept)
-    expected = sorted(kept, key=lambda one: one.order, reverse=not oldest_first)
+    expected = sorted(kept, key=lambda one: one.position, reverse=not oldest_first)
     assert await pages(store, limit, agent=agent, oldest_first=oldest_first) == expected
 
 
@@ -50,7 +50,7 @@ async def test_more_of_one_time_than_a_page_and_a_step_hold(store, oldest_first)
     kept = [memory(f"m{n:04}", accepted_at=START + n % 3) for n in range(1200)]
     await put(store, *kept, memory("old", timestamp=START - 1), memory("new", timestamp=START + 1))
     seen = await pages(store, 90, oldest_first=oldest_first)
-    assert [one.order for one in seen] == sorted((one.order for one in seen), reverse=not oldest_first)
+    assert [one.position for one in seen] == sorted((one.position for one in seen), reverse=not oldest_first)
     assert len({one.id for one in seen}) == len(seen) == 1202
 
 
@@ -63,7 +63,7 @@ async def test_writes_between_pages_neither_repeat_nor_hide_older_ones(store):
         await put(store, memory(f"same {seen}", timestamp=START + 4, accepted_at=START + 50))
 
     seen = await pages(store, 7, between=write)
-    assert [one for one in seen if one in kept] == sorted(kept, key=lambda one: one.order, reverse=True)
+    assert [one for one in seen if one in kept] == sorted(kept, key=lambda one: one.position, reverse=True)
     assert len({one.id for one in seen}) == len(seen)
 
 
@@ -101,7 +101,7 @@ async def test_equal_memories_come_newest_first_however_many(store, agent):
     await put(store, *equal, vector=(0.8, 0.6, 0, 0))
     await put(store, *nearer)
     await put(store, *farther, vector=(0, 1, 0, 0))
-    newest = sorted(equal, key=lambda one: one.order, reverse=True)
+    newest = sorted(equal, key=lambda one: one.position, reverse=True)
     for k in (1, 3, 4, 10, 300, 1000, 1503, 1505, 2000):
         hits = await store.search(nearest(k, agent=agent))
         assert [hit.memory for hit in hits] == [*nearer, *newest, *reversed(farther)][:k]

@@ -105,7 +105,7 @@ async def test_equal_texts_come_newest_first_however_many(store):
     equal = [memory(f"e{n:03}", text="dug some stone", timestamp=START + n % 250) for n in range(700)]
     better = [memory("better", text="stone upon stone", timestamp=START - 9)]
     await put(store, *equal, *better)
-    newest = sorted(equal, key=lambda one: one.order, reverse=True)
+    newest = sorted(equal, key=lambda one: one.position, reverse=True)
     for k in (1, 2, 5, 100, 690):
         hits = await store.search(words("stone", k=k))
         assert [hit.memory for hit in hits] == [*better, *newest][:k]
@@ -122,12 +122,12 @@ def best(rows, ones, query):
     """The ids of the best k by NumPy, and their scores."""
     row = np.array(query.vector) / np.linalg.norm(query.vector)
     cosines = rows.astype(float) @ row
-    nearest_first = sorted(range(len(ones)), key=lambda n: (cosines[n], ones[n].order), reverse=True)
+    nearest_first = sorted(range(len(ones)), key=lambda n: (cosines[n], ones[n].position), reverse=True)
     score = {
         n: query.blend.mean(query.blend.parts(ones[n], cosines[n], query.now))
         for n in nearest_first[: query.blend.pool]
     }
-    first = sorted(score, key=lambda n: (score[n], ones[n].order), reverse=True)[: query.k]
+    first = sorted(score, key=lambda n: (score[n], ones[n].position), reverse=True)[: query.k]
     return [ones[n].id for n in first], [score[n] for n in first]
 
 

@@ -21,7 +21,7 @@ from lorestream.wiring import OpenCollection, Runtime
 from producers import gateway as writes
 from producers.gateway import Gateway
 from query_service import rest as reads
-from query_service.recall import Reading
+from query_service.recall import CurrentRecall
 from stream_workers.rebuild.alias_swap import Alias, NoArguments, SwapArguments
 from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.admin_verbs import begun, ended, run
@@ -160,7 +160,7 @@ async def embedded(data: Path, redis: RedisServer) -> AsyncIterator[tuple[Runtim
     """What `lorestream up` serves, over a Redis."""
     cache = {"kind": "redis", "url": redis.url}
     async with open_parts(data, store={"kind": "edge"}, cache=cache) as runtime:
-        operations = [*writes.operations(Gateway.over(runtime)), *reads.operations(Reading(runtime))]
+        operations = [*writes.operations(Gateway.over(runtime)), *reads.operations(CurrentRecall(runtime))]
         transport = httpx2.ASGITransport(app=application("lorestream", operations, metrics=runtime.metrics))
         async with (
             working(runtime),

@@ -12,7 +12,7 @@ import httpx2
 import numpy as np
 
 from lorestream.access.principals import ANYONE
-from lorestream.adapters.qdrant.exact_filter import holds
+from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.http.application import application
 from lorestream.memories import Memory, PageQuery
 from lorestream.ports import Priority
@@ -58,7 +58,7 @@ class Played:
         )
         asked = search_question(search, ANYONE, runtime.pseudonyms)
         memories = await runtime.store.page(PageQuery(asked.agents.scope, 10_000, now))
-        fitting = [one for one in memories if holds(asked.filter, one) and _within(asked.sphere, one)]
+        fitting = [one for one in memories if matches(asked.filter, one) and _within(asked.sphere, one)]
         texts = [question.query, *(one.text for one in fitting)]
         vectors = (await runtime.embedder.embed(texts, Priority.INGEST)).vectors.astype(np.float64)
         cosines = vectors[1:] @ vectors[0]

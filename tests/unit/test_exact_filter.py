@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
-from lorestream.adapters.qdrant.exact_filter import holds
+from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.errors import InvalidFilter
 from lorestream.memories import Condition, Field, Memory, Op
 from tests.contracts.generated import filters, memories
@@ -15,7 +15,7 @@ from tests.contracts.stored import memory
 @settings(max_examples=1500)
 def test_holds_as_the_reference_does(fields, condition):
     one = memory(**fields)
-    assert holds(condition, one) is reference(condition, one)
+    assert matches(condition, one) is reference(condition, one)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_holds_as_the_reference_does(fields, condition):
     ],
 )
 def test_the_cases_that_the_contract_names(metadata, op, value, expected):
-    assert holds(Condition(Field(("metadata", "x")), op, value), memory(metadata=metadata)) is expected
+    assert matches(Condition(Field(("metadata", "x")), op, value), memory(metadata=metadata)) is expected
 
 
 def test_a_field_that_memories_do_not_have():
     with pytest.raises(InvalidFilter, match="text"):
-        holds(Condition(Field(("text",)), Op.EQ, "a"), Memory("m", "t", "a", "a", 0.0, 0.0))
+        matches(Condition(Field(("text",)), Op.EQ, "a"), Memory("m", "t", "a", "a", 0.0, 0.0))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.adapters.qdrant.exact_filter import holds
+from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.errors import InvalidFilter
 from lorestream.memories import And, Condition, Field, Memory, Not, Op, Or
 from query_service.filter_parser import MAX_CONDITIONS, MAX_OBJECTS, MAX_VALUES, parse_filter
@@ -30,7 +30,7 @@ def holds_for(value: object, **fields: object) -> bool:
         | {"accepted_at": 1.0}
         | fields
     )
-    return holds(parse(value), memory)
+    return matches(parse(value), memory)
 
 
 @pytest.mark.parametrize(
@@ -195,5 +195,5 @@ def test_whatever_is_sent_is_a_filter_or_refused_with_a_place(value: object) -> 
     except InvalidFilter as refused:
         path = refused.path or ""
     else:
-        assert holds(parsed, Memory("m", "t", "a", "x", 1.0, 1.0)) in (True, False)
+        assert matches(parsed, Memory("m", "t", "a", "x", 1.0, 1.0)) in (True, False)
     assert path.startswith("filters")

@@ -26,7 +26,7 @@ from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.tail import Tail
 from query_service import rest as reads
-from query_service.recall import Reading
+from query_service.recall import CurrentRecall
 from tests.api_keys import SOON_S, ShiftedClock, bearer, key_id, lets_in, until
 from tests.parts import open_parts
 
@@ -105,7 +105,7 @@ async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncItera
         tail.close()  # so that its answer ends
         offered = [
             *writes.operations(Gateway.over(runtime)),
-            *reads.operations(Reading(runtime)),
+            *reads.operations(CurrentRecall(runtime)),
             *tail.operations(),
         ]
 
@@ -301,7 +301,7 @@ async def test_each_service_names_the_other(tmp_path: Path, path: Path, clock: S
     sent = bearer(path)
     async with open_parts(tmp_path / "data") as runtime:
         access = ApiKeys(path, clock)
-        write, read = writes.operations(Gateway.over(runtime)), reads.operations(Reading(runtime))
+        write, read = writes.operations(Gateway.over(runtime)), reads.operations(CurrentRecall(runtime))
         for own, others, there in ((write, read, other_service.READS), (read, write, other_service.WRITES)):
             assert {(each.method, each.path) for each in others} <= set(there.routes)
             app = application("x", own, metrics=runtime.metrics, access=access, elsewhere=there)

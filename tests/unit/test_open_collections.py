@@ -15,7 +15,7 @@ from lorestream.collections.catalogue import Model
 from lorestream.errors import InvalidRequest, Refusal, Unavailable
 from lorestream.ports import Embeddings, Priority
 from lorestream.wiring import OpenCollection, Runtime
-from query_service.recall import Reading
+from query_service.recall import CurrentRecall
 from stream_workers.rebuild import alias_swap
 from stream_workers.rebuild.alias_swap import Alias, DropArguments, NoArguments, SwapArguments, turn
 from stream_workers.worker import Worker
@@ -67,7 +67,7 @@ async def last(reports: Any) -> dict[str, Any]:
 
 async def test_a_swap_is_followed_by_those_who_did_not_make_it(tmp_path: Path) -> None:
     async with open_parts(tmp_path, **EDGE) as runtime:
-        reading, first = Reading(runtime), runtime.versions.current
+        reading, first = CurrentRecall(runtime), runtime.versions.current
         before = reading()
         other = await another(runtime)
         await runtime.versions.catalogue.swap("other", 1.0)

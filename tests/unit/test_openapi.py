@@ -41,7 +41,7 @@ from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.tail import Tail
 from query_service import rest as reads
-from query_service.recall import Reading
+from query_service.recall import CurrentRecall
 from stream_workers.worker import Worker
 from tests.parts import at_work, open_parts
 
@@ -131,7 +131,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 async def serve(runner: asyncio.Runner, data: Path) -> AsyncGenerator[Up]:
     async with open_parts(data) as runtime:
-        gateway, recall, worker = Gateway.over(runtime), Reading(runtime), Worker(runtime)
+        gateway, recall, worker = Gateway.over(runtime), CurrentRecall(runtime), Worker(runtime)
         app = embedded._application(runtime, gateway, recall, worker, Tail())
         transport = httpx2.ASGITransport(app=app)
         async with (
@@ -341,7 +341,7 @@ def test_every_parameter_of_a_path_is_described(up: Up) -> None:
 
 async def test_with_keys_every_operation_says_what_it_needs(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
-        offered = [*writes.operations(Gateway.over(runtime)), *reads.operations(Reading(runtime))]
+        offered = [*writes.operations(Gateway.over(runtime)), *reads.operations(CurrentRecall(runtime))]
     found = json.loads(document("x", offered, needs_keys=True, other=f"the {READS.service} service"))
     schemathesis.openapi.from_dict(deepcopy(found)).validate()
     for methods in found["paths"].values():

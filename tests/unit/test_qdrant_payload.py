@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from lorestream.adapters.qdrant.payload import (
     agent_keyword,
-    agent_of,
-    entry,
-    fact,
-    memory,
-    payload,
+    decode_memory,
+    decode_point,
+    encode_memory,
+    encode_tombstone,
+    fact_hash,
+    parse_agent_keyword,
     point_id,
     ticks,
-    tombstone,
 )
 from lorestream.errors import InvalidEvent
 from lorestream.ports import Tombstone
@@ -27,7 +27,7 @@ times = st.floats(-1e12, 1e12)
 
 def test_ids_are_those_of_every_store_ever_filled():
     assert point_id("default", "a", "m") == "9b33e92f-9d21-5bb8-a025-c34d709adc29"
-    assert fact(("metadata", "x"), "oak") == 8621146836663377753
+    assert fact_hash(("metadata", "x"), "oak") == 8621146836663377753
 
 
 @given(
@@ -40,7 +40,7 @@ def test_no_two_memories_share_a_point(first, second):
     assert point_id(*first) != point_id(*second)
     if first[:2] != second[:2]:
         assert agent_keyword(*first[:2]) != agent_keyword(*second[:2])
-    assert agent_of(agent_keyword(*first[:2])) == tuple(first[:2])
+    assert parse_agent_keyword(agent_keyword(*first[:2])) == tuple(first[:2])
 
 
 @given(times, times)
@@ -60,15 +60,15 @@ def test_times_beyond_all_bounds():
 
 def test_facts_tell_types_and_places_apart_but_not_equal_numbers():
     path = ("metadata", "x")
-    assert fact(path, 3) == fact(path, 3.0)
-    assert fact(path, -0.0) == fact(path, 0)
-    assert fact(path, 2**53) == fact(path, float(2**53)) != fact(path, 2**53 + 1)
+    assert fact_hash(path, 3) == fact_hash(path, 3.0)
+    assert fact_hash(path, -0.0) == fact_hash(path, 0)
+    assert fact_hash(path, 2**53) == fact_hash(path, float(2**53)) != fact_hash(path, 2**53 + 1)
     others = [
-        fact(path, 1),
-        fact(path, "1"),
-        fact(path, True),  # noqa: FBT003
-        fact(path, 1, element=True),
-        fact(("metadata", "y"), 1),
+        fact_hash(path, 1),
+        fact_hash(path, "1"),
+        fact_hash(path, True),  # noqa: FBT003
+        fact_hash(path, 1, element=True),
+        fact_hash(("metadata", "y"), 1),
     ]
     assert len(set(others)) == len(others)
 
@@ -76,13 +76,13 @@ def test_facts_tell_types_and_places_apart_but_not_equal_numbers():
 @given(fields=memories)
 def test_a_memory_is_read_as_it_was_written(fields):
     one = make(**fields)
-    assert memory(payload(one)) == one
+    assert decode_memory(encode_memory(one)) == one
 
 
 def test_a_tombstone_keeps_nothing_but_the_id():
     one = Tombstone("default", "a", "m", 1.7e9)
-    assert tombstone(one) == {"deleted": ticks(1.7e9), "grave": '["default","a","m",1700000000.0]'}
-    assert entry(tombstone(one)) == one
+    assert encode_tombstone(one) == {"deleted": ticks(1.7e9), "grave": '["default","a","m",1700000000.0]'}
+    assert decode_point(encode_tombstone(one)) == one
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_a_tombstone_keeps_nothing_but_the_id():
 )
 def test_what_no_store_could_give_back(fields):
     with pytest.raises(InvalidEvent):
-        payload(make(**fields))
+        encode_memory(make(**fields))

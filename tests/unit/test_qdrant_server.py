@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from qdrant_client import grpc as wire
 
-from lorestream.adapters.qdrant.payload import NUMBERS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
 from lorestream.adapters.qdrant.server.collection import About, physical_name
 from lorestream.errors import InvalidEvent, Misconfigured, ModelMismatch, Unavailable
 from tests.contracts.stored import START, everything, memory, names, nearest, put
@@ -71,7 +71,7 @@ async def test_the_collection_is_made_as_it_was_asked_for(qdrant, alias):
     indexed = {key: wire.PayloadSchemaType.Name(one.data_type) for key, one in info.payload_schema.items()}
     keywords = ["agent", "tenant", "type", "server", "player", "agent_player"]
     whole = ["facts", "t", "expires", "deleted"]
-    expected = {"Keyword": keywords, "Integer": whole, "Float": NUMBERS}
+    expected = {"Keyword": keywords, "Integer": whole, "Float": FLOAT_INDEX_KEYS}
     assert indexed == {key: kind for kind, keys in expected.items() for key in keys}
     assert info.config.params.sparse_vectors_config.map["words"].modifier == wire.Modifier.Idf
 

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.adapters.qdrant.exact_filter import holds
+from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.memories import Hit, Memory
 from query_service.ranking import Sphere, blend_of, blended, in_order
 from query_service.schemas import Near, Weights
@@ -62,7 +62,7 @@ def test_half_of_the_recency_is_gone_after_the_half_life() -> None:
 def test_the_box_holds_all_that_the_sphere_holds(near: Near, pos: dict[str, float]) -> None:
     sphere, one = Sphere.of(near), memory(pos=pos)
     if sphere.holds(one):
-        assert holds(sphere.box, one)
+        assert matches(sphere.box, one)
 
 
 def test_a_sphere_ends_at_its_radius() -> None:

@@ -31,7 +31,7 @@ from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.rpc import Writes
 from query_service import rest as reads
-from query_service.recall import Reading
+from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 from tests.api_keys import ShiftedClock, bearer
 from tests.parts import open_parts
@@ -247,7 +247,7 @@ async def service(runtime: Runtime, limits: Limits, **options: Any) -> AsyncIter
     """Reads and writes behind these limits."""
     operations = [
         *writes.operations(Gateway.over(runtime), limits),
-        *reads.operations(Reading(runtime), limits),
+        *reads.operations(CurrentRecall(runtime), limits),
     ]
     app = application("lorestream", operations, metrics=runtime.metrics, **options)
     transport = httpx2.ASGITransport(app=app)
@@ -356,7 +356,7 @@ async def test_keys_are_told_apart(runtime: Runtime, tmp_path: Path) -> None:
 async def test_the_same_limits_hold_over_grpc(runtime: Runtime) -> None:
     limits = Limits(queries_per_s=SLOW, events_per_s=SLOW)
     handlers = Handlers(
-        put=Writes(Gateway.over(runtime), limits).put, get=Reads(Reading(runtime), limits).get
+        put=Writes(Gateway.over(runtime), limits).put, get=Reads(CurrentRecall(runtime), limits).get
     )
     async with (
         serving(handlers, "127.0.0.1", 0) as port,

@@ -1,32 +1,33 @@
-"""Texts as the sparse vectors of BM25, by Qdrant's own tokenizer.
+"""Texts as sparse BM25 vectors, by Qdrant's own tokenizer.
 
-A server can make them too, but only from its version and its defaults. Made here for both engines, the same text
-is the same vector in both. The other half of BM25, how rare a word is, is the engine's part of a search.
+A server can compute them too, but only newer versions do, with defaults of their own. Computed here, the same text
+has the same vector in both engines. The inverse document frequency, the other half of BM25, is applied by the engine
+at search time.
 """
 
 from __future__ import annotations
 
 import qdrant_edge as edge
 
-from lorestream.adapters.qdrant.engine import Words
+from lorestream.adapters.qdrant.engine import SparseVector
 
 _MODEL = edge.Bm25(edge.Bm25Config(language="english", stemmer=edge.DisabledStemmer(), b=0.0))
-"""English stopwords only; measured in docs/retrieval.md.
+"""English stop words, no stemmer, no length normalisation (b = 0); measured in docs/retrieval.md.
 
-Events are a sentence each: a longer one says more, so length counts for nothing (b = 0). Without a stemmer keyword
-finds the words themselves, such as names, and meaning is left to the other vector.
+An event is one sentence, and a longer one says more, so its length is not held against it. Without a stemmer the
+keyword mode finds exact words, such as names; the dense vector finds related words.
 """
 
 
-def document(text: str) -> Words | None:
-    """What is stored of a text, None where it has no word."""
-    return _words(_MODEL.embed_document(text))
+def embed_document(text: str) -> SparseVector | None:
+    """The vector that is stored for a text; None if the text has no words."""
+    return _sparse_vector(_MODEL.embed_document(text))
 
 
-def query(text: str) -> Words | None:
-    """What is looked for, None where the text has no word."""
-    return _words(_MODEL.embed_query(text))
+def embed_query(text: str) -> SparseVector | None:
+    """The vector that a query searches for; None if the query has no words."""
+    return _sparse_vector(_MODEL.embed_query(text))
 
 
-def _words(made: edge.SparseVector) -> Words | None:
-    return Words(made.indices, made.values) if made.indices else None
+def _sparse_vector(embedded: edge.SparseVector) -> SparseVector | None:
+    return SparseVector(embedded.indices, embedded.values) if embedded.indices else None

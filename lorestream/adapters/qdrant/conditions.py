@@ -1,7 +1,8 @@
-"""Filters as Qdrant's conditions over the payload of `qdrant_payload`, in no client's own types.
+"""Filters as Qdrant conditions over the payload described in `payload`, independent of any client library.
 
-Qdrant cannot answer every filter exactly (see `Bounds`); each becomes two conditions, one that meets at
-least what it should and one that meets at most that.
+Qdrant cannot evaluate every filter exactly: it rounds some numbers, and some metadata paths cannot be written.
+`translate_filter` therefore returns a condition for what Qdrant is sure of and bounds for the rest; the memories in
+between are checked in `exact_filter`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
-from lorestream.adapters.qdrant.payload import agent_keyword, fact, odd, ticks
+from lorestream.adapters.qdrant.payload import agent_keyword, fact_hash, inexact_number_hash, ticks
 from lorestream.errors import InvalidFilter
 from lorestream.memories import And, Condition, Not, Op, Or
 
@@ -29,7 +30,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Substring:
-    """A string at `key`, or an element of it, holds this one."""
+    """The string at `key`, or an element of it, contains `text`."""
 
     key: str
     text: str
@@ -37,7 +38,7 @@ class Substring:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A number at `key`, or an element of it, lies within the bounds."""
+    """The number at `key`, or an element of it, is within the bounds."""
 
     key: str
     gt: float | None = None
@@ -48,14 +49,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Empty:
-    """At `key` is nothing, null or []."""
+    """The value at `key` is missing, null or []."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All of `must`, none of `must_not` and, unless `should` is empty, one of `should`."""
+    """All of `must` hold, none of `must_not`, and at least one of `should` unless `should` is empty."""
 
     must: tuple[Clause, ...] = ()
     should: tuple[Clause, ...] = ()
@@ -69,33 +70,32 @@ NEVER = Group(must_not=(ALWAYS,))
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a filter comes to.
+class TranslatedFilter:
+    """A filter as Qdrant conditions.
 
-    Qdrant rounds some numbers and has no way to write some paths. `plain` meets what the filter holds for
-    wherever `doubt` is not met; there, the truth lies between `at_most` and `at_least`, and the memory
-    itself has to be looked at.
+    `plain` is exact for every memory that does not match `uncertain`. For the others: `superset` matches at least
+    the memories that the filter matches, `subset` at most those, and the memory itself has to be checked.
     """
 
     plain: Clause
-    at_least: Clause
-    at_most: Clause
-    doubt: Clause
+    superset: Clause
+    subset: Clause
+    uncertain: Clause
 
     @property
     def exact(self) -> bool:
-        """Whether there can be no doubt."""
-        return self.doubt is NEVER
+        """True if `plain` is exact for every memory."""
+        return self.uncertain is NEVER
 
 
-_UNASKABLE = Bounds(ALWAYS, ALWAYS, NEVER, ALWAYS)
-_KEYWORDS = frozenset({"type", "player", "server"})
-_NUMBERS = frozenset({"tick", "importance", "pos.x", "pos.y", "pos.z"})
-_RANGES = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
+_NOT_TRANSLATABLE = TranslatedFilter(plain=ALWAYS, superset=ALWAYS, subset=NEVER, uncertain=ALWAYS)
+_TEXT_FIELDS = frozenset({"type", "player", "server"})
+_NUMBER_FIELDS = frozenset({"tick", "importance", "pos.x", "pos.y", "pos.z"})
+_COMPARISONS = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
 
 
-def in_scope(scope: Scope) -> Clause:
-    """The memories of some agents, or of the whole tenant. Never a tombstone."""
+def scope_clause(scope: Scope) -> Clause:
+    """The memories of the scope's agents, or of its whole tenant. Never matches a tombstone."""
     if scope.agents is None:
         return Match("tenant", (scope.tenant,))
     if not scope.agents:
@@ -103,44 +103,47 @@ def in_scope(scope: Scope) -> Clause:
     return Match("agent", tuple(agent_keyword(scope.tenant, agent) for agent in scope.agents))
 
 
-def expired(now: float) -> Clause:
-    """What has come to its end."""
+def expired_clause(now: float) -> Clause:
+    """The memories whose `expires_at` is at or before `now` (Unix seconds)."""
     return Range("expires", lte=ticks(now))
 
 
-def bounds(condition: Filter, *, substrings: bool = True) -> Bounds:
-    """The two conditions of a filter. Raises InvalidFilter for a field that memories do not have.
+def translate_filter(filter_: Filter, *, exact_substrings: bool = True) -> TranslatedFilter:
+    """Translate a filter. Raises InvalidFilter for a field that memories do not have.
 
-    `substrings`: whether the engine has the condition `Substring`.
+    `exact_substrings`: the engine evaluates `Substring` exactly.
     """
-    match condition:
+    match filter_:
         case And():
-            parts = [bounds(part, substrings=substrings) for part in condition.parts]
+            parts = [translate_filter(part, exact_substrings=exact_substrings) for part in filter_.parts]
             return _joined(parts, every=True)
         case Or():
-            parts = [bounds(part, substrings=substrings) for part in condition.parts]
+            parts = [translate_filter(part, exact_substrings=exact_substrings) for part in filter_.parts]
             return _joined(parts, every=False)
         case Not():
-            part = bounds(condition.part, substrings=substrings)
-            plain, at_least, at_most = map(_not, (part.plain, part.at_most, part.at_least))
-            return Bounds(plain, at_least, at_most, part.doubt)
+            part = translate_filter(filter_.part, exact_substrings=exact_substrings)
+            # The complement of a subset is a superset of the complement, and the other way round.
+            plain, superset, subset = map(_not, (part.plain, part.subset, part.superset))
+            return TranslatedFilter(plain, superset, subset, part.uncertain)
         case Condition():
-            found = _condition(condition)
-            return _there(found.plain.key) if isinstance(found.plain, Substring) and not substrings else found
+            found = _condition(filter_)
+            if isinstance(found.plain, Substring) and not exact_substrings:
+                return _uncertain_where_present(found.plain.key)
+            return found
 
 
-def _joined(parts: list[Bounds], *, every: bool) -> Bounds:
+def _joined(parts: list[TranslatedFilter], *, every: bool) -> TranslatedFilter:
     join = _all if every else _any
-    return Bounds(
+    return TranslatedFilter(
         join(part.plain for part in parts),
-        join(part.at_least for part in parts),
-        join(part.at_most for part in parts),
-        _any(part.doubt for part in parts if not part.exact),
+        join(part.superset for part in parts),
+        join(part.subset for part in parts),
+        _any(part.uncertain for part in parts if not part.exact),
     )
 
 
-def _exact(clause: Clause) -> Bounds:
-    return Bounds(clause, clause, clause, NEVER)
+def _exact(clause: Clause) -> TranslatedFilter:
+    return TranslatedFilter(clause, clause, clause, NEVER)
 
 
 def _all(clauses: Iterable[Clause]) -> Clause:
@@ -156,45 +159,46 @@ def _not(clause: Clause) -> Clause:
     return Group(must_not=(clause,))
 
 
-def _condition(condition: Condition) -> Bounds:
+def _condition(condition: Condition) -> TranslatedFilter:
     path = condition.field.path
-    if not condition.field.own:
+    if condition.field.is_metadata:
         return _metadata(path, condition.op, condition.value)
     name = ".".join(path)
-    if name in _KEYWORDS:
-        return _exact(_keyword(name, condition.op, condition.value))
+    if name in _TEXT_FIELDS:
+        return _exact(_text(name, condition.op, condition.value))
     if name == "timestamp":
         return _timestamp(condition.op, condition.value)
-    if name in _NUMBERS:
+    if name in _NUMBER_FIELDS:
         return _number(name, condition.op, condition.value)
-    raise InvalidFilter(f"{name} is not a field of a memory", path=name)
+    raise InvalidFilter(f"memories have no field {name}", path=name)
 
 
-def _there(key: str) -> Bounds:
-    """Whatever is at `key` has to be looked at."""
-    there = Group(must_not=(Empty(key),))
-    return Bounds(there, there, NEVER, there)
+def _uncertain_where_present(key: str) -> TranslatedFilter:
+    present = Group(must_not=(Empty(key),))
+    return TranslatedFilter(plain=present, superset=present, subset=NEVER, uncertain=present)
 
 
-def _metadata(path: tuple[str, ...], op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:
+def _metadata(path: tuple[str, ...], op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter:
     if len(path) == 1 or any('"' in part or "\\" in part for part in path):
-        return _UNASKABLE
+        return _NOT_TRANSLATABLE
     key = ".".join(["metadata", *(f'"{part}"' for part in path[1:])])
     match op:
         case Op.EQ | Op.IN:
-            facts = tuple({fact(path, one) for one in _scalars(value)})
-            return _exact(Match("facts", facts) if facts else NEVER)
+            hashes = tuple({fact_hash(path, one) for one in _scalars(value)})
+            return _exact(Match("facts", hashes) if hashes else NEVER)
         case Op.CONTAINS if isinstance(value, str):
             return _exact(Substring(key, value))
         case Op.CONTAINS:
-            return _exact(Match("facts", tuple(fact(path, one, element=True) for one in _scalars(value))))
+            return _exact(
+                Match("facts", tuple(fact_hash(path, one, element=True) for one in _scalars(value)))
+            )
         case Op.EXISTS:
             return _exact(_exists(key, value))
         case Op.GT | Op.GTE | Op.LT | Op.LTE:
-            return _compared(path, key, op, value)
+            return _comparison(path, key, op, value)
 
 
-def _keyword(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Clause:
+def _text(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Clause:
     if op is Op.EXISTS:
         return _exists(key, value)
     if op in (Op.EQ, Op.IN):
@@ -205,21 +209,21 @@ def _keyword(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Clause:
     return NEVER
 
 
-def _number(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:
+def _number(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter:
     if op is Op.EXISTS:
         return _exact(_exists(key, value))
     if op is Op.CONTAINS:
         return _exact(NEVER)
-    if op in _RANGES:
-        return _compared((key,), key, op, value)
-    return _joined([_equal(key, one) for one in _scalars(value)], every=False)
+    if op in _COMPARISONS:
+        return _comparison((key,), key, op, value)
+    return _joined([_number_equality(key, one) for one in _scalars(value)], every=False)
 
 
-def _timestamp(op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:
-    """By ticks: only those that share the bound's own tick need a check."""
+def _timestamp(op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter:
+    """By ticks: only memories in the same tick as the bound are uncertain."""
     if op is Op.EXISTS:
         return _exact(ALWAYS if value else NEVER)
-    parts: list[Bounds] = []
+    parts: list[TranslatedFilter] = []
     for one in _scalars(value):
         if not _is_number(one) or op is Op.CONTAINS:
             continue
@@ -227,63 +231,69 @@ def _timestamp(op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:
         same = Range("t", gte=tick, lte=tick)
         match op:
             case Op.GT | Op.GTE:
-                least = Range("t", gte=tick)
-                parts.append(Bounds(least, least, Range("t", gt=tick), same))
+                superset = Range("t", gte=tick)
+                parts.append(TranslatedFilter(superset, superset, Range("t", gt=tick), same))
             case Op.LT | Op.LTE:
-                least = Range("t", lte=tick)
-                parts.append(Bounds(least, least, Range("t", lt=tick), same))
+                superset = Range("t", lte=tick)
+                parts.append(TranslatedFilter(superset, superset, Range("t", lt=tick), same))
             case _:
-                parts.append(Bounds(same, same, NEVER, same))
+                parts.append(TranslatedFilter(same, same, NEVER, same))
     return _joined(parts, every=False)
 
 
 def _clamped_ticks(value: float) -> int:
     try:
         return ticks(float(value))
-    except OverflowError:  # an integer past all floats
+    except OverflowError:  # an integer larger than any float
         return ticks(math.inf if value > 0 else -math.inf)
 
 
-def _equal(key: str, value: Scalar) -> Bounds:
+def _number_equality(key: str, value: Scalar) -> TranslatedFilter:
     if not _is_number(value):
         return _exact(NEVER)
-    margins = _margins(value)
-    if margins is None:
-        return _UNASKABLE
-    low, high = margins
-    near = Range(key, gte=low, lte=high)
+    interval = _rounding_interval(value)
+    if interval is None:
+        return _NOT_TRANSLATABLE
+    low, high = interval
+    around = Range(key, gte=low, lte=high)
     if float(value) != value:
-        return Bounds(near, near, NEVER, near)
+        return TranslatedFilter(plain=around, superset=around, subset=NEVER, uncertain=around)
     same = Range(key, gte=float(value), lte=float(value))
-    return _unless_odd((key,), same, near, NEVER)
+    return _uncertain_where_inexact((key,), plain=same, wide=around, narrow=NEVER)
 
 
-def _compared(path: tuple[str, ...], key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Bounds:
+def _comparison(
+    path: tuple[str, ...], key: str, op: Op, value: Scalar | tuple[Scalar, ...]
+) -> TranslatedFilter:
     if not _is_number(value):
         return _exact(NEVER)
-    margins = _margins(value)
-    if margins is None:
-        return _UNASKABLE
-    low, high = margins
+    interval = _rounding_interval(value)
+    if interval is None:
+        return _NOT_TRANSLATABLE
+    low, high = interval
     if op in (Op.GT, Op.GTE):
         wide, narrow = Range(key, gte=low), Range(key, gt=high)
     else:
         wide, narrow = Range(key, lte=high), Range(key, lt=low)
     if float(value) != value:
-        return Bounds(wide, wide, narrow, Range(key, gte=low, lte=high))
-    return _unless_odd(path, Range(key, **{op.value: float(value)}), wide, narrow)
+        around = Range(key, gte=low, lte=high)
+        return TranslatedFilter(plain=wide, superset=wide, subset=narrow, uncertain=around)
+    plain = Range(key, **{op.value: float(value)})
+    return _uncertain_where_inexact(path, plain=plain, wide=wide, narrow=narrow)
 
 
-def _unless_odd(path: tuple[str, ...], plain: Clause, wide: Clause, narrow: Clause) -> Bounds:
-    """`plain` is exact where Qdrant reads the number exactly; elsewhere the truth lies between two margins."""
-    doubt = Match("facts", (odd(path),))
-    at_least = _any((plain, _all((doubt, wide))))
-    at_most = _any((_all((plain, _not(doubt))), narrow))
-    return Bounds(plain, at_least, at_most, doubt)
+def _uncertain_where_inexact(
+    path: tuple[str, ...], *, plain: Clause, wide: Clause, narrow: Clause
+) -> TranslatedFilter:
+    """`plain` is exact where Qdrant parses the number exactly; elsewhere the result is between `narrow` and `wide`."""
+    uncertain = Match("facts", (inexact_number_hash(path),))
+    superset = _any((plain, _all((uncertain, wide))))
+    subset = _any((_all((plain, _not(uncertain))), narrow))
+    return TranslatedFilter(plain, superset, subset, uncertain)
 
 
-def _margins(value: float) -> tuple[float, float] | None:
-    """What surely contains every number that Qdrant may take for this one."""
+def _rounding_interval(value: float) -> tuple[float, float] | None:
+    """(low, high) around every number that Qdrant may parse this one as; None if there are no finite bounds."""
     try:
         number = float(value)
     except OverflowError:

@@ -1,4 +1,9 @@
-"""What `qdrant_store` asks of Qdrant, in the process or behind a socket: one collection of points."""
+"""The interface between the store and Qdrant: one collection of points, in this process or on a server.
+
+`edge.engine.EdgeEngine` and `server.engine.ServerEngine` implement it. Everything above it is the same for both.
+The module also holds the values that cross the interface: vectors, nearest-neighbour queries, and the terms of a
+scoring formula. None of them is a type of a client library.
+"""
 
 from __future__ import annotations
 
@@ -11,116 +16,188 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lorestream.adapters.qdrant.conditions import Clause
-    from lorestream.adapters.qdrant.formula import Term
 
 Payload: TypeAlias = Mapping[str, Any]
-"""The keys `qdrant_payload.READ` of a point, those of them that it has."""
+"""The keys `payload.READ_KEYS` of a point; keys that the point does not have are absent."""
 
 P = TypeVar("P")
+"""The engine's own type of a point."""
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class EngineTraits:
     """What is cheap for an engine, and what it cannot do."""
 
     in_process: bool
-    """A call costs no round trip, so one may precede another to spare it a condition."""
-    step: int
-    """Points read or removed at once where there are many: a few milliseconds."""
-    spare: int
-    """Hits asked for beyond those wanted: so many may be tied before it takes another call to tell."""
-    substrings: bool
-    """Whether `Substring` is met by exactly what it should be; otherwise by more."""
+    """A call costs no network round trip, so an extra call is worth it where it saves a condition."""
+    batch_size: int
+    """Points to read or remove in one call when there are many: the call takes a few milliseconds."""
+    tie_margin: int
+    """Hits to request beyond k. When more hits than that have the score of the k-th, another call is needed."""
+    exact_substrings: bool
+    """True if the engine's `Substring` matches exactly the right strings; otherwise it may match more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """A text as a sparse vector: a number for each of its words, and how much the word weighs in it."""
+class SparseVector:
+    """A text as a sparse BM25 vector: one index per distinct word, and the weight of the word in the text."""
 
     indices: Sequence[int]
     values: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
-    """The nearest, at most `limit`, whose score is above `threshold` (None: any), exactly.
+class NearestQuery:
+    """An exact search for at most `limit` points whose score is above `threshold` (None: no threshold).
 
-    The score is the cosine to a vector; of words the sum over those shared, each times its rarity (BM25).
+    For a dense `vector` the score is the cosine. For a sparse one it is BM25: the sum over the shared words, each
+    weighted by its inverse document frequency.
     """
 
-    to: Sequence[float] | Words
+    vector: Sequence[float] | SparseVector
     limit: int
     threshold: float | None
 
 
+# --- terms of a scoring formula ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A number; it has to be exact in 32 bits, because Qdrant's protocol transports it as float32."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The number at the payload key `name`; the name `$score` is the score of the nearest-neighbour search."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The sum of all terms, added in this order."""
+
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The product of all terms."""
+
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Negation:
+    """-term."""
+
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class AbsoluteValue:
+    """|term|."""
+
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class ExponentialDecay:
+    """0.5 ^ |term|."""
+
+    term: Term
+
+
+Term: TypeAlias = "Constant | Variable | Sum | Product | Negation | AbsoluteValue | ExponentialDecay"
+
+
 class Engine(Protocol[P]):
-    """Points that meet all of `must` wherever it is given. Every method raises Unavailable on an outage."""
+    """Calls to one collection. `must`: only points that meet all of these clauses count.
+
+    Every method raises Unavailable on an outage.
+    """
 
     @property
-    def traits(self) -> Traits:
-        """Fixed while it is open."""
+    def traits(self) -> EngineTraits:
+        """Constant while the engine is open."""
         ...
 
     def point(
-        self, id_: str, payload: Mapping[str, Any], vector: NDArray[np.float32] | None, words: Words | None
+        self,
+        id_: str,
+        payload: Mapping[str, Any],
+        vector: NDArray[np.float32] | None,
+        words: SparseVector | None,
     ) -> P:
-        """A point in the engine's own type. Raises TypeError or ValueError for what it cannot hold."""
+        """Build a point in the engine's own type. Raises TypeError or ValueError for values it cannot store."""
         ...
 
     async def upsert(self, points: Sequence[P], *, insert_only: bool) -> None:
-        """Write points of different ids; with `insert_only`, those that are there stay as they are.
+        """Write points with distinct ids; with `insert_only`, points that already exist are not changed.
 
-        Returns once readers see them. A part may have been written when it fails. Raises InvalidEvent when
-        it is a point's fault.
+        Returns once readers see the points. After a failure some of them may have been written. Raises
+        InvalidEvent when the engine rejects one of the points.
         """
         ...
 
     async def delete(self, ids: Sequence[str]) -> None:
-        """Remove points, there or not."""
+        """Remove points. Unknown ids are ignored."""
         ...
 
     async def flush(self) -> None:
-        """Make everything so far survive a power cut."""
+        """Make all writes so far survive a power cut."""
         ...
 
-    async def nearest(self, must: Sequence[Clause], near: Near) -> Sequence[tuple[Payload, float]]:
-        """(payload, score), the nearest first, ties in no order."""
+    async def nearest(self, must: Sequence[Clause], near: NearestQuery) -> Sequence[tuple[Payload, float]]:
+        """(payload, score) by falling score; the order among equal scores is undefined."""
         ...
 
-    async def scores(self, must: Sequence[Clause], near: Near, *, beyond: int) -> Sequence[float]:
-        """The scores of `near.limit` more, behind the nearest `beyond`."""
+    async def scores(self, must: Sequence[Clause], near: NearestQuery, *, offset: int) -> Sequence[float]:
+        """Only the scores of `nearest`, after skipping the first `offset` hits."""
         ...
 
-    async def rescored(
-        self, must: Sequence[Clause], near: Near, formula: Term, *, limit: int
+    async def rescore(
+        self, must: Sequence[Clause], near: NearestQuery, formula: Term, *, limit: int
     ) -> Sequence[tuple[Payload, Sequence[float], float]]:
-        """(payload, vector, value of the formula) of those near, the highest first, ties in no order."""
+        """Rank the hits of `near` by a formula: (payload, dense vector, value of the formula), highest first.
+
+        The order among equal values is undefined.
+        """
         ...
 
-    async def ordered(
-        self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: Near | None = None
+    async def ordered_by_time(
+        self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: NearestQuery | None = None
     ) -> Sequence[Payload]:
-        """The first by the key `t`, equal ones in no order; with `near`, only of those."""
+        """The first `limit` points by the payload key `t`; with `near`, only among its hits.
+
+        The order among equal values of `t` is undefined.
+        """
         ...
 
     async def scroll(
         self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True
     ) -> tuple[Sequence[tuple[str, Payload]], str | None]:
-        """(id, payload) in the order of ids, and where to go on, None at the end."""
+        """One page of (id, payload) by id, starting at the id `after`; and the id of the next page, None at the end.
+
+        With `with_payload` False the payloads are empty.
+        """
         ...
 
     async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
-        """The payloads of those points that there are."""
+        """The payloads of the points among `ids` that exist, by id."""
         ...
 
     async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:
-        """(payload, vector) of those points that have one."""
+        """(payload, dense vector) of the points among `ids` that have a vector, by id."""
         ...
 
     async def count(self, must: Sequence[Clause]) -> int:
-        """How many, exactly."""
+        """The exact number of points."""
         ...
 
-    async def agents(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
-        """(value of the key `agent`, how many points have it), exactly, in no order."""
+    async def agent_counts(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
+        """(value of the payload key `agent`, exact number of its points), in no defined order."""
         ...

@@ -1,7 +1,7 @@
-"""Filters held against a memory itself, for where an engine's answer is only nearly right.
+"""Filters evaluated on a memory itself, for the cases in which the engine's answer is only approximate.
 
-Engines compare numbers as 64-bit floats and cannot express every path; a store asks its engine for a
-little too much there, and lets `holds` decide.
+Engines compare numbers as 64-bit floats and cannot express every metadata path. In those cases the store asks the
+engine for a superset and lets `matches` decide.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ _COMPARE: Mapping[Op, Callable[[Any, Any], bool]] = {
     Op.LT: operator.lt,
     Op.LTE: operator.le,
 }
-_PLAIN = frozenset({"type", "tick", "timestamp", "importance", "player", "server"})
-_PLACE = {"pos.x": "x", "pos.y": "y", "pos.z": "z"}
+_ATTRIBUTES = frozenset({"type", "tick", "timestamp", "importance", "player", "server"})
+_COORDINATES = {"pos.x": "x", "pos.y": "y", "pos.z": "z"}
 
 
-def holds(condition: Filter, memory: Memory) -> bool:
-    """Whether a memory satisfies a filter, exactly as the contract words it."""
-    match condition:
+def matches(filter_: Filter, memory: Memory) -> bool:
+    """True if the memory satisfies the filter, exactly as the public contract defines it."""
+    match filter_:
         case And():
-            return all(holds(part, memory) for part in condition.parts)
+            return all(matches(part, memory) for part in filter_.parts)
         case Or():
-            return any(holds(part, memory) for part in condition.parts)
+            return any(matches(part, memory) for part in filter_.parts)
         case Not():
-            return not holds(condition.part, memory)
+            return not matches(filter_.part, memory)
         case Condition():
-            return _satisfies(_value(memory, condition.field.path), condition.op, condition.value)
+            return _satisfies(_value(memory, filter_.field.path), filter_.op, filter_.value)
 
 
 def _value(memory: Memory, path: tuple[str, ...]) -> object:
-    """The value at a path, None where there is none: no condition tells missing from null."""
+    """The value at a path; None if it is missing, because filters treat missing and null alike."""
     if path[0] == "metadata":
         value: object = memory.metadata
         for part in path[1:]:
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
     name = ".".join(path)
-    if name in _PLAIN:
+    if name in _ATTRIBUTES:
         return getattr(memory, name)
-    if name in _PLACE:
-        return None if memory.pos is None else memory.pos.get(_PLACE[name])
-    raise InvalidFilter(f"{name} is not a field of a memory", path=name)
+    if name in _COORDINATES:
+        return None if memory.pos is None else memory.pos.get(_COORDINATES[name])
+    raise InvalidFilter(f"memories have no field {name}", path=name)
 
 
 def _satisfies(value: object, op: Op, wanted: Scalar | tuple[Scalar, ...]) -> bool:
     if op is Op.EXISTS:
         return (value is not None and value != []) is wanted
     if isinstance(value, list):
-        return any(_compare(element, op, wanted, element=True) for element in value)
-    return _compare(value, op, wanted, element=False)
+        return any(_compare(element, op, wanted, in_list=True) for element in value)
+    return _compare(value, op, wanted, in_list=False)
 
 
-def _compare(value: object, op: Op, wanted: Scalar | tuple[Scalar, ...], *, element: bool) -> bool:
-    """One comparison with a scalar; what is no scalar, or one of another type, satisfies none."""
+def _compare(value: object, op: Op, wanted: Scalar | tuple[Scalar, ...], *, in_list: bool) -> bool:
+    """One comparison with a scalar; a value that is no scalar, or of another type, satisfies none."""
     match op:
         case Op.EQ:
             return _equal(value, wanted)
@@ -72,18 +72,18 @@ def _compare(value: object, op: Op, wanted: Scalar | tuple[Scalar, ...], *, elem
         case Op.CONTAINS:
             if isinstance(value, str) and isinstance(wanted, str):
                 return wanted in value
-            return element and _equal(value, wanted)
+            return in_list and _equal(value, wanted)
         case Op.GT | Op.GTE | Op.LT | Op.LTE:
-            return _number(value) and _number(wanted) and _COMPARE[op](value, wanted)
+            return _is_number(value) and _is_number(wanted) and _COMPARE[op](value, wanted)
         case Op.EXISTS:
-            raise AssertionError("answered before")
+            raise AssertionError("_satisfies handles exists")
 
 
-def _number(value: object) -> TypeGuard[int | float]:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _equal(value: object, wanted: object) -> bool:
-    if _number(value):
-        return _number(wanted) and value == wanted
+    if _is_number(value):
+        return _is_number(wanted) and value == wanted
     return type(value) is type(wanted) and isinstance(value, str | bool) and value == wanted

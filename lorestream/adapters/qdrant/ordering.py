@@ -1,4 +1,4 @@
-"""Reading in the order of memories from an engine that knows it only to the tick."""
+"""Reading memories in their total order (timestamp, acceptance, id) from an engine that orders only by tick."""
 
 from __future__ import annotations
 
@@ -16,62 +16,66 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where an order is read from."""
+class OrderedSource:
+    """The calls through which memories are read in order."""
 
-    first: Callable[..., Awaitable[Sequence[Memory]]]
-    """At most so many of those that meet some clauses, by the tick of their time: (limit, *clauses)."""
-    every: Callable[[Clause], AsyncIterator[Memory]]
-    """All that meet a clause, in no order."""
-    admits: Callable[[Memory], bool]
-    step: int
+    read_by_tick: Callable[..., Awaitable[Sequence[Memory]]]
+    """(limit, *clauses): at most `limit` memories that meet the clauses, ordered by the tick of their time."""
+    read_all: Callable[[Clause], AsyncIterator[Memory]]
+    """All memories that meet a clause, in no defined order."""
+    matches: Callable[[Memory], bool]
+    """False for a memory that the engine returned although the filter does not match it."""
+    batch_size: int
 
 
-async def in_order(source: Source, limit: int, after: Position | None, *, oldest_first: bool) -> list[Memory]:
-    """The next `limit` memories in their order, from a source that knows it only to the tick.
+async def read_in_order(
+    source: OrderedSource, limit: int, after: Position | None, *, oldest_first: bool
+) -> list[Memory]:
+    """The next `limit` memories in their total order, strictly after a position (None: from the start).
 
-    Those that share a tick come in no order, and not in the same one twice; so a tick at which a page
-    begins or ends is read whole.
+    The engine returns memories of the same tick in an undefined order that may differ between calls. So a tick in
+    which a page begins or ends is read completely and sorted here.
     """
     found: list[Memory] = []
     tick = None if after is None else ticks(after[0])
     while len(found) < limit:
         if tick is not None:
-            found += await _of_tick(source, tick, limit - len(found), after, oldest_first=oldest_first)
+            found += await _read_tick(source, tick, limit - len(found), after, oldest_first=oldest_first)
             after = None
             if len(found) >= limit:
                 break
         wanted = limit - len(found) + 1
-        beyond: tuple[Clause, ...] = ()
+        later: tuple[Clause, ...] = ()
         if tick is not None:
-            beyond = (Range("t", gt=tick) if oldest_first else Range("t", lt=tick),)
-        batch = whole = await source.first(wanted, *beyond)
+            later = (Range("t", gt=tick) if oldest_first else Range("t", lt=tick),)
+        batch = complete = await source.read_by_tick(wanted, *later)
         if len(batch) == wanted:
+            # The batch may end inside a tick: leave that tick to the next round.
             tick = ticks(batch[-1].timestamp)
-            whole = [one for one in batch if ticks(one.timestamp) != tick]
-        admitted = [one for one in whole if source.admits(one)]
-        found += sorted(admitted, key=lambda one: one.order, reverse=not oldest_first)
+            complete = [one for one in batch if ticks(one.timestamp) != tick]
+        matching = [one for one in complete if source.matches(one)]
+        found += sorted(matching, key=lambda one: one.position, reverse=not oldest_first)
         if len(batch) < wanted:
             break
         await asyncio.sleep(0)
     return found[:limit]
 
 
-async def _of_tick(
-    source: Source, tick: int, limit: int, after: Position | None, *, oldest_first: bool
+async def _read_tick(
+    source: OrderedSource, tick: int, limit: int, after: Position | None, *, oldest_first: bool
 ) -> list[Memory]:
     """The first `limit` memories of one tick, strictly after a position."""
     choose = heapq.nsmallest if oldest_first else heapq.nlargest
     best: list[Memory] = []
-    async for one in source.every(Range("t", gte=tick, lte=tick)):
-        if _follows(one, after, oldest_first=oldest_first) and source.admits(one):
+    async for one in source.read_all(Range("t", gte=tick, lte=tick)):
+        if _is_after(one, after, oldest_first=oldest_first) and source.matches(one):
             best.append(one)
-        if len(best) >= limit + source.step:
-            best = choose(limit, best, key=lambda one: one.order)
-    return choose(limit, best, key=lambda one: one.order)
+        if len(best) >= limit + source.batch_size:
+            best = choose(limit, best, key=lambda one: one.position)
+    return choose(limit, best, key=lambda one: one.position)
 
 
-def _follows(one: Memory, position: Position | None, *, oldest_first: bool) -> bool:
+def _is_after(one: Memory, position: Position | None, *, oldest_first: bool) -> bool:
     if position is None:
         return True
-    return one.order > position if oldest_first else one.order < position
+    return one.position > position if oldest_first else one.position < position

@@ -1,16 +1,17 @@
-"""A memory as a Qdrant point: its id, its payload, and back.
+"""A memory as a Qdrant point: its id, its payload, and the memory decoded from the payload.
 
-Two copies lie in a payload. `body` is the memory as JSON text and is what readers get: Qdrant parses a
-float with up to one unit in the last place of error and turns an integer past 64 bits into a float, so
-nothing that must come back exactly may lie there as a number. The other keys are there to be asked for:
+A payload holds the memory twice. `body` is the memory as JSON text, and readers get the memory decoded from it:
+Qdrant parses floats with an error of up to one unit in the last place and turns integers beyond 64 bits into
+floats, so a number that has to come back exactly cannot be stored as a number. The other keys exist for filters,
+order and facets:
 
-    agent         JSON array [tenant, agent_id]        facts     64-bit hashes, see `fact`
-    tenant        the tenant                           metadata  the event's own
+    agent         JSON array [tenant, agent_id]        facts     64-bit hashes for equality, see `fact_hash`
+    tenant        the tenant                           metadata  the event's own metadata
     t, expires    times in ticks, see `ticks`          type, server, player, agent_player
     text          the text                             tick, importance, pos
 
-A tombstone has the keys `deleted` (ticks) and `grave` (JSON text: whose it is and its exact time) and no
-other, hence no condition on agent or tenant meets one.
+A tombstone has only the keys `deleted` (ticks) and `grave` (JSON text: tenant, agent, memory id, exact time).
+Without `agent` and `tenant` it matches no condition on either of them.
 """
 
 from __future__ import annotations
@@ -35,22 +36,25 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 3
 POINT_NAMESPACE = uuid.UUID("c1a5a3c4-58c8-5a0e-9d3b-0a8f6b1d7e90")
-"""The UUIDv5 namespace of point ids. Changing it orphans every point."""
+"""The UUIDv5 namespace of point ids. It must never change: existing points could not be found any more."""
 
-READ = ["body", "text", "grave"]
-"""The keys that `memory` and `entry` need."""
+READ_KEYS = ["body", "text", "grave"]
+"""The payload keys that `decode_memory` and `decode_point` need."""
 
-NUMBERS = ["importance", "pos.x", "pos.y", "pos.z"]
-"""The keys with an index of floats: a box among 10,000 places takes 0.1 ms with it, and 15 ms without."""
+FLOAT_INDEX_KEYS = ["importance", "pos.x", "pos.y", "pos.z"]
+"""The payload keys with a float index: a box filter over 10,000 memories takes 0.1 ms with it, 15 ms without."""
 
-_MAX_DEPTH = 32  # as gateways have it; protobuf stops at 100 nested messages, and a level takes three
-TICKS_PER_S = 2**22  # a double between 2004 and 2038 is a whole number of them, below 2**53
+TICKS_PER_S = 2**22
+"""A double between 2004 and 2038, in seconds, is a whole number of ticks below 2**53."""
+
+_MAX_DEPTH = 32  # the gateway's limit too; protobuf allows 100 nested messages, and a JSON level takes three
 _MAX_TICKS = 2**62
-_EXACT = 2**53
+_MAX_EXACT_INTEGER = 2**53
+_MAX_EXACT_DIGITS = 15
 
 
 class _Body(msgspec.Struct, array_like=True):
-    """The memory without its text. Fields are only ever added, at the end and with a default."""
+    """The memory without its text. Fields may only be added at the end, with a default: stored bodies lack them."""
 
     id: str
     tenant: str
@@ -70,8 +74,8 @@ class _Body(msgspec.Struct, array_like=True):
     lasting_agent: str | None
 
 
-class _Grave(msgspec.Struct, array_like=True):
-    """What is known of a deleted memory."""
+class _TombstoneBody(msgspec.Struct, array_like=True):
+    """What is kept of a deleted memory."""
 
     tenant: str
     agent_id: str
@@ -81,7 +85,7 @@ class _Grave(msgspec.Struct, array_like=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Body)
-_graves = msgspec.json.Decoder(_Grave)
+_tombstone_decoder = msgspec.json.Decoder(_TombstoneBody)
 
 
 # --- identity ----------------------------------------------------------------------------------------------
@@ -89,25 +93,25 @@ _graves = msgspec.json.Decoder(_Grave)
 
 @lru_cache(maxsize=65_536)
 def agent_keyword(tenant: str, agent_id: str) -> str:
-    """The agent as one keyword: a JSON array, since no character is free to join the parts."""
+    """The payload key `agent`. A JSON array, because any separator may occur in the parts."""
     return agent_key(tenant, agent_id).decode()
 
 
-def agent_of(keyword: str) -> tuple[str, str]:
-    """The tenant and the agent id of an agent's keyword."""
+def parse_agent_keyword(keyword: str) -> tuple[str, str]:
+    """(tenant, agent_id) from the payload key `agent`."""
     tenant, agent_id = orjson.loads(keyword)
     return tenant, agent_id
 
 
 def point_id(tenant: str, agent_id: str, memory_id: str) -> str:
-    """UUIDv5 of [tenant, agent_id, memory_id]: an id guessed for another agent names another point."""
+    """UUIDv5 of [tenant, agent_id, memory_id]: the same memory id of another agent is another point."""
     return str(uuid.uuid5(POINT_NAMESPACE, orjson.dumps([tenant, agent_id, memory_id]).decode()))
 
 
 def ticks(seconds: float) -> int:
-    """A time as a whole number, rounded down: unlike a float, Qdrant keeps and compares it exactly.
+    """Unix seconds as an integer number of ticks, rounded down: Qdrant stores and compares integers exactly.
 
-    Times of this age never share a tick; those that do (before 2004) are told apart by their body.
+    From 2004 to 2038 different times have different ticks. Elsewhere they may share one; the exact time is in `body`.
     """
     if seconds >= _MAX_TICKS / TICKS_PER_S:
         return _MAX_TICKS
@@ -116,14 +120,14 @@ def ticks(seconds: float) -> int:
     return math.floor(seconds * TICKS_PER_S)
 
 
-# --- facts -------------------------------------------------------------------------------------------------
+# --- hashes for equality -----------------------------------------------------------------------------------
 
 
-def fact(path: Sequence[str], value: Scalar, *, element: bool = False) -> int:
-    """A scalar at a path of the metadata as a 64-bit hash, alike for numbers that are equal.
+def fact_hash(path: Sequence[str], value: Scalar, *, element: bool = False) -> int:
+    """A 64-bit hash of "the scalar `value` is at `path`"; equal numbers have equal hashes.
 
-    One index over these answers equality for every path there will ever be, where Qdrant would have to
-    read each payload (2 microseconds each). `element`: that the value is an element of a list.
+    One index over these hashes answers equality on any metadata path. Without it Qdrant reads every payload
+    (2 microseconds each). `element`: the value is an element of a list.
     """
     kind = "e" if element else "v"
     match value:
@@ -140,16 +144,16 @@ def fact(path: Sequence[str], value: Scalar, *, element: bool = False) -> int:
 
 
 @lru_cache(maxsize=4096)
-def odd(path: tuple[str, ...]) -> int:
-    """The fact that at a path lies a number that Qdrant may misread, and thus compare wrongly."""
+def inexact_number_hash(path: tuple[str, ...]) -> int:
+    """A 64-bit hash of "the number at `path` is one that Qdrant may parse inexactly, and so compare wrongly"."""
     digest = hashlib.blake2b(orjson.dumps([*path, "odd"]), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 def _facts(path: tuple[str, ...], value: object) -> Iterator[int]:
-    """What can be asked about a value by equality: objects are entered, lists one level deep."""
-    if isinstance(value, int | float | list) and _is_odd(value):
-        yield odd(path)
+    """The hashes of everything that equality can be tested on: nested objects, and lists one level deep."""
+    if isinstance(value, int | float | list) and _is_inexact(value):
+        yield inexact_number_hash(path)
     match value:
         case Mapping():
             for key, inner in value.items():
@@ -157,35 +161,35 @@ def _facts(path: tuple[str, ...], value: object) -> Iterator[int]:
         case list():
             for inner in value:
                 if isinstance(inner, str | int | float):
-                    yield fact(path, inner)
+                    yield fact_hash(path, inner)
                     if not isinstance(inner, str):
-                        yield fact(path, inner, element=True)
+                        yield fact_hash(path, inner, element=True)
         case str() | int() | float():
-            yield fact(path, value)
+            yield fact_hash(path, value)
         case _:
             pass
 
 
-def _is_odd(value: object) -> bool:
-    """Whether Qdrant's comparisons of this number, or of one in this list, may be off by rounding."""
+def _is_inexact(value: object) -> bool:
+    """True if Qdrant may round this number, or a number in this list, when it parses the payload."""
     match value:
         case int():
-            return abs(value) >= _EXACT
+            return abs(value) >= _MAX_EXACT_INTEGER
         case float():
-            # A decimal of up to 15 digits and a small exponent is parsed exactly.
+            # A decimal number of up to 15 digits without an exponent is parsed exactly.
             digits = repr(value)
-            return "e" in digits or len(digits.strip("-0").replace(".", "")) > 15  # noqa: PLR2004
+            return "e" in digits or len(digits.strip("-0").replace(".", "")) > _MAX_EXACT_DIGITS
         case list():
-            return any(map(_is_odd, value))
+            return any(map(_is_inexact, value))
         case _:
             return False
 
 
-# --- there and back ----------------------------------------------------------------------------------------
+# --- encoding and decoding ---------------------------------------------------------------------------------
 
 
-def payload(memory: Memory) -> dict[str, Any]:
-    """The payload of a memory. Raises InvalidEvent for one that the store could not give back."""
+def encode_memory(memory: Memory) -> dict[str, Any]:
+    """The payload of a memory. Raises InvalidEvent for a memory that would not come back unchanged."""
     _check(memory.metadata, "metadata", _MAX_DEPTH)
     for name in ("timestamp", "accepted_at", "expires_at", "tick", "importance", "pos"):
         _check(getattr(memory, name), name, 2)
@@ -200,7 +204,7 @@ def _payload(memory: Memory) -> dict[str, Any]:
     facts = set(_facts(("metadata",), memory.metadata))
     own = {"tick": memory.tick, "importance": memory.importance}
     own |= {f"pos.{axis}": value for axis, value in (memory.pos or {}).items()}
-    facts.update(odd((name,)) for name, value in own.items() if _is_odd(value))
+    facts.update(inexact_number_hash((name,)) for name, value in own.items() if _is_inexact(value))
     keys: dict[str, Any] = {
         "agent": agent_keyword(memory.tenant, memory.agent_id),
         "tenant": memory.tenant,
@@ -224,8 +228,8 @@ def _payload(memory: Memory) -> dict[str, Any]:
     return keys
 
 
-def memory(stored: Mapping[str, Any]) -> Memory:
-    """The memory of a payload that has at least the keys `READ`."""
+def decode_memory(stored: Mapping[str, Any]) -> Memory:
+    """The memory of a payload; of its keys only `READ_KEYS` are needed."""
     body = _decoder.decode(stored["body"])
     return Memory(
         body.id,
@@ -248,18 +252,18 @@ def memory(stored: Mapping[str, Any]) -> Memory:
     )
 
 
-def entry(stored: Mapping[str, Any]) -> Memory | Tombstone:
-    """What a payload that has at least the keys `READ` stands for."""
+def decode_point(stored: Mapping[str, Any]) -> Memory | Tombstone:
+    """The memory or tombstone of a payload; of its keys only `READ_KEYS` are needed."""
     if "grave" not in stored:
-        return memory(stored)
-    grave = _graves.decode(stored["grave"])
-    return Tombstone(grave.tenant, grave.agent_id, grave.memory_id, grave.deleted_at)
+        return decode_memory(stored)
+    body = _tombstone_decoder.decode(stored["grave"])
+    return Tombstone(body.tenant, body.agent_id, body.memory_id, body.deleted_at)
 
 
-def tombstone(one: Tombstone) -> dict[str, Any]:
+def encode_tombstone(tombstone: Tombstone) -> dict[str, Any]:
     """The payload of a tombstone."""
-    grave = _Grave(one.tenant, one.agent_id, one.memory_id, one.deleted_at)
-    return {"deleted": ticks(one.deleted_at), "grave": _encoder.encode(grave).decode()}
+    body = _TombstoneBody(tombstone.tenant, tombstone.agent_id, tombstone.memory_id, tombstone.deleted_at)
+    return {"deleted": ticks(tombstone.deleted_at), "grave": _encoder.encode(body).decode()}
 
 
 def _body(memory: Memory) -> str:
@@ -285,14 +289,14 @@ def _body(memory: Memory) -> str:
 
 
 def _check(value: object, path: str, depth: int) -> None:
-    """Refuse what JSON or the store would change or choke on."""
-    match value:  # in the order of how often it comes: every value of every memory passes here
+    """Raise InvalidEvent for a value that JSON or the store would change or reject. Recurses `depth` levels."""
+    match value:  # the most frequent types first: this runs for every value of every memory
         case str() | bool() | None:
             pass
         case float() | int():
             _check_number(value, path)
         case dict() | list() | Mapping() if depth == 0:
-            raise InvalidEvent(f"nested deeper than {_MAX_DEPTH}", path=path)
+            raise InvalidEvent(f"nested deeper than {_MAX_DEPTH} levels", path=path)
         case list():
             for inner in value:
                 _check(inner, path, depth - 1)
@@ -306,6 +310,6 @@ def _check(value: object, path: str, depth: int) -> None:
 def _check_number(value: float, path: str) -> None:
     if isinstance(value, int):
         if not -(2**63) <= value < 2**63:
-            raise InvalidEvent("an integer past 64 bits", path=path)
+            raise InvalidEvent("this integer does not fit in 64 bits", path=path)
     elif not math.isfinite(value):
-        raise InvalidEvent("a number that is not finite", path=path)
+        raise InvalidEvent("this number is not finite", path=path)

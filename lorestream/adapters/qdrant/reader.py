@@ -1,4 +1,4 @@
-"""Questions to a collection: nearest, in order, how many. The same over every engine."""
+"""Reads from one collection: searches, pages, counts, single memories. The same for every engine."""
 
 from __future__ import annotations
 
@@ -6,226 +6,244 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 
 from lorestream.adapters.qdrant import bm25
-from lorestream.adapters.qdrant.conditions import Clause, Group, bounds, expired, in_scope
-from lorestream.adapters.qdrant.engine import Engine
-from lorestream.adapters.qdrant.exact_filter import holds
-from lorestream.adapters.qdrant.ordering import Source, in_order
-from lorestream.adapters.qdrant.payload import agent_of, entry, memory
-from lorestream.adapters.qdrant.relevance import Measure, blended, by_blend
+from lorestream.adapters.qdrant.conditions import (
+    Clause,
+    Group,
+    expired_clause,
+    scope_clause,
+    translate_filter,
+)
+from lorestream.adapters.qdrant.engine import Engine, P
+from lorestream.adapters.qdrant.exact_filter import matches
+from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
+from lorestream.adapters.qdrant.payload import decode_memory, parse_agent_keyword, point_id
+from lorestream.adapters.qdrant.scoring import Similarity, rank_by_blend, search_by_blend
+from lorestream.errors import ModelMismatch
 from lorestream.memories import EVERYTHING, Hit, KeywordQuery
 
 if TYPE_CHECKING:
     from lorestream.memories import Filter, Memory, PageQuery, Scope, VectorQuery
-    from lorestream.ports import Tombstone
 
-_ALL = sys.maxsize
+_NO_LIMIT = sys.maxsize
+_LIMIT_GROWTH = 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """What a question is about: what the engine is asked for, and what it cannot answer exactly."""
+    """Which memories a query is about: the engine's conditions, and the filter that the engine leaves to check.
+
+    `unchecked` is EVERYTHING where the conditions are exact.
+    """
 
     clauses: tuple[Clause, ...]
     unchecked: Filter = EVERYTHING
 
-    def admits(self, found: Memory) -> bool:
-        """Whether the memory is meant, where the engine could not be sure."""
-        return self.unchecked is EVERYTHING or holds(self.unchecked, found)
+    def matches(self, memory: Memory) -> bool:
+        """Check a memory that the engine returned."""
+        return self.unchecked is EVERYTHING or matches(self.unchecked, memory)
 
 
-class QdrantReader:
-    """Answers from one collection. Every method raises Unavailable on an outage."""
+class QdrantReader(Generic[P]):
+    """A MemoryReader over an engine. `dim`: the number of components of the stored vectors."""
 
-    def __init__(self, engine: Engine[Any]) -> None:
+    def __init__(self, engine: Engine[P], *, dim: int) -> None:
         self._engine = engine
         self._traits = engine.traits
+        self._dim = dim
 
     async def search(self, query: VectorQuery | KeywordQuery) -> Sequence[Hit]:
-        """The k best, ties by newer, however many are tied."""
+        """The k best by cosine, blend or BM25, exactly; among equal ones the newer come first.
+
+        Raises ModelMismatch for a vector of another dimension.
+        """
+        if not isinstance(query, KeywordQuery) and len(query.vector) != self._dim:
+            raise ModelMismatch(
+                f"the query vector has {len(query.vector)} dimensions, the collection has {self._dim}"
+            )
         if query.k <= 0:
             return []
-        selection = await self._selection(query.scope, query.filter, query.now)
+        selection = await self._select(query.scope, query.filter, query.now)
         if isinstance(query, KeywordQuery):
-            words = bm25.query(query.text)
-            return [] if words is None else await self._best(selection, Measure(words, 0.0), query.k)
-        least = -1.0 if query.min_relevance is None else query.min_relevance
-        measure = Measure(np.asarray(query.vector, np.float32).tolist(), least)
+            words = bm25.embed_query(query.text)
+            return [] if words is None else await self._best(selection, Similarity(words, 0.0), query.k)
+        min_relevance = -1.0 if query.min_relevance is None else query.min_relevance
+        similarity = Similarity(np.asarray(query.vector, np.float32).tolist(), min_relevance)
         if query.blend is None:
-            return await self._best(selection, measure, query.k)
-        # What the engine is not sure of has to be looked at before it takes a place in the pool.
+            return await self._best(selection, similarity, query.k)
+        # Memories that still have to be checked must not take places in the engine's pool.
         if selection.unchecked is EVERYTHING:
-            hits = await blended(
-                self._engine, selection.clauses, measure, query.blend, k=query.k, now=query.now
+            hits = await search_by_blend(
+                self._engine, selection.clauses, similarity, query.blend, k=query.k, now=query.now
             )
             if hits is not None:
                 return hits
-        pool = await self._best(selection, measure, query.blend.pool)
-        return [hit for _, hit in by_blend(pool, query.blend, query.now)[: query.k]]
+        pool = await self._best(selection, similarity, query.blend.pool)
+        return [hit for _, hit in rank_by_blend(pool, query.blend, query.now)[: query.k]]
 
     async def page(self, query: PageQuery) -> Sequence[Memory]:
-        """The next of an order, as many as asked for."""
-        selection = await self._selection(query.scope, query.filter, query.now)
+        """At most `query.limit` memories in their order, strictly after `query.after`."""
+        selection = await self._select(query.scope, query.filter, query.now)
 
-        async def first(limit: int, *clauses: Clause) -> Sequence[Memory]:
+        async def read_by_tick(limit: int, *clauses: Clause) -> Sequence[Memory]:
             must = (*selection.clauses, *clauses)
-            found = await self._engine.ordered(must, limit=limit, oldest_first=query.oldest_first)
-            return [memory(payload) for payload in found]
+            found = await self._engine.ordered_by_time(must, limit=limit, oldest_first=query.oldest_first)
+            return [decode_memory(payload) for payload in found]
 
-        async def every(clause: Clause) -> AsyncIterator[Memory]:
-            async for _, found in self.scroll(*selection.clauses, clause):
-                yield found
+        async def read_all(clause: Clause) -> AsyncIterator[Memory]:
+            async for _, memory in self._scroll(*selection.clauses, clause):
+                yield memory
 
-        source = Source(first, every, selection.admits, self._traits.step)
-        return await in_order(source, query.limit, query.after, oldest_first=query.oldest_first)
+        source = OrderedSource(read_by_tick, read_all, selection.matches, self._traits.batch_size)
+        return await read_in_order(source, query.limit, query.after, oldest_first=query.oldest_first)
 
     async def count(self, query: PageQuery) -> int:
-        """How many; where the engine is in doubt, by looking at the memories."""
-        wanted = bounds(query.filter, substrings=self._traits.substrings)
+        """How many memories match, exactly; memories for which the engine is uncertain are read and checked."""
+        wanted = translate_filter(query.filter, exact_substrings=self._traits.exact_substrings)
         visible = await self._visible(query.scope, query.now)
         must = visible if query.filter == EVERYTHING else (*visible, wanted.plain)
         if wanted.exact:
             return await self._engine.count(must)
-        number = await self._engine.count((*must, Group(must_not=(wanted.doubt,))))
-        async for _, found in self.scroll(*visible, wanted.at_least, wanted.doubt):
-            number += holds(query.filter, found)
+        number = await self._engine.count((*must, Group(must_not=(wanted.uncertain,))))
+        async for _, memory in self._scroll(*visible, wanted.superset, wanted.uncertain):
+            number += matches(query.filter, memory)
         return number
 
-    async def get(self, point: str, *, now: float) -> Memory | None:
-        """The memory of a point; None for a tombstone, for what has expired, and for nothing."""
+    async def get(self, tenant: str, agent_id: str, memory_id: str, *, now: float) -> Memory | None:
+        """One memory of that agent; None if there is none, only a tombstone, or an expired memory."""
+        point = point_id(tenant, agent_id, memory_id)
         payload = (await self._engine.retrieve([point])).get(point, {})
         if "body" not in payload:
             return None
-        found = memory(payload)
-        return None if found.expires_at is not None and found.expires_at <= now else found
+        memory = decode_memory(payload)
+        return None if memory.expires_at is not None and memory.expires_at <= now else memory
 
     async def agents(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:
-        """The agents with the most memories, equal ones by id."""
+        """(agent_id, number of memories), the largest first, equal ones by id."""
         if limit <= 0:
             return []
         if self._traits.in_process:
-            # Without a filter the index itself is counted, in a seventh of the time that the tenant's
-            # condition takes; so what has expired, mostly nothing, is counted apart.
-            within = () if scope.agents is None else (in_scope(scope),)
-            counts = await self._per_agent(scope, *within)
-            for agent, count in (await self._per_agent(scope, *within, expired(now))).items():
+            # A facet without a filter is seven times as fast as one with the tenant's condition. So expired
+            # memories, of which there are few, are counted in a second call and subtracted.
+            within = () if scope.agents is None else (scope_clause(scope),)
+            counts = await self._count_per_agent(scope, *within)
+            for agent, count in (await self._count_per_agent(scope, *within, expired_clause(now))).items():
                 counts[agent] -= count
         else:
-            counts = await self._per_agent(scope, in_scope(scope), Group(must_not=(expired(now),)))
+            living = Group(must_not=(expired_clause(now),))
+            counts = await self._count_per_agent(scope, scope_clause(scope), living)
         ranked = sorted((-count, agent) for agent, count in counts.items() if count > 0)
         return [(agent, -count) for count, agent in ranked[:limit]]
 
-    async def scroll(self, *must: Clause) -> AsyncIterator[tuple[str, Memory]]:
-        """(point id, memory) of all that meet the clauses, in the order of the point ids."""
+    # --- conditions ----------------------------------------------------------------------------------------
+
+    async def _select(self, scope: Scope, filter_: Filter, now: float) -> _Selection:
+        visible = await self._visible(scope, now)
+        if filter_ == EVERYTHING:
+            return _Selection(visible)
+        wanted = translate_filter(filter_, exact_substrings=self._traits.exact_substrings)
+        if wanted.exact:
+            return _Selection((*visible, wanted.plain))
+        if self._traits.in_process and not await self._exists(*visible, wanted.uncertain):
+            return _Selection((*visible, wanted.plain))
+        return _Selection((*visible, wanted.superset), filter_)
+
+    async def _visible(self, scope: Scope, now: float) -> tuple[Clause, ...]:
+        """The conditions of scope and expiry; in process, expiry only if anything has expired.
+
+        A second condition costs Edge 0.17 microseconds a memory, more than comparing its vector; and between two
+        runs of the sweeper almost no memory is expired.
+        """
+        expired = expired_clause(now)
+        if self._traits.in_process and not await self._exists(expired):
+            return (scope_clause(scope),)
+        return (scope_clause(scope), Group(must_not=(expired,)))
+
+    async def _exists(self, *must: Clause) -> bool:
+        records, _ = await self._engine.scroll(must, limit=1, after=None, with_payload=False)
+        return bool(records)
+
+    async def _count_per_agent(self, scope: Scope, *must: Clause) -> dict[str, int]:
+        counts = await self._engine.agent_counts(must)
+        keyed = ((parse_agent_keyword(agent), count) for agent, count in counts)
+        return {agent: count for (tenant, agent), count in keyed if tenant == scope.tenant}
+
+    async def _scroll(self, *must: Clause) -> AsyncIterator[tuple[str, Memory]]:
+        """(point id, memory) of all memories that meet the clauses, by point id."""
         after: str | None = None
         while True:
-            records, after = await self._engine.scroll(must, limit=self._traits.step, after=after)
+            records, after = await self._engine.scroll(must, limit=self._traits.batch_size, after=after)
             for point, payload in records:
-                yield point, memory(payload)
+                yield point, decode_memory(payload)
             if after is None:
                 return
             await asyncio.sleep(0)
 
-    async def scan(self, after: str | None, limit: int) -> tuple[Sequence[Memory | Tombstone], str | None]:
-        """A page of everything, tombstones too, and the point id at which the next begins."""
-        records, following = await self._engine.scroll((), limit=min(limit, self._traits.step), after=after)
-        return [entry(payload) for _, payload in records], following
+    # --- the k most relevant -------------------------------------------------------------------------------
 
-    async def lookup(self, points: Sequence[str]) -> Sequence[Memory | Tombstone | None]:
-        """What lies at each point."""
-        stored = await self._engine.retrieve(points)
-        return [entry(stored[point]) if point in stored else None for point in points]
-
-    # --- what is asked of the engine -----------------------------------------------------------------------
-
-    async def _selection(self, scope: Scope, filter_: Filter, now: float) -> _Selection:
-        visible = await self._visible(scope, now)
-        if filter_ == EVERYTHING:
-            return _Selection(visible)
-        wanted = bounds(filter_, substrings=self._traits.substrings)
-        if wanted.exact:
-            return _Selection((*visible, wanted.plain))
-        if self._traits.in_process and not await self._any(*visible, wanted.doubt):
-            return _Selection((*visible, wanted.plain))
-        return _Selection((*visible, wanted.at_least), filter_)
-
-    async def _visible(self, scope: Scope, now: float) -> tuple[Clause, ...]:
-        """Scope and expiry; in the process, the latter only where anything has expired.
-
-        A condition beside the scope costs Edge 0.17 microseconds a memory, more than the comparison of its
-        vector; and between two rounds of the sweeper nearly nothing has expired.
-        """
-        gone = expired(now)
-        if self._traits.in_process and not await self._any(gone):
-            return (in_scope(scope),)
-        return (in_scope(scope), Group(must_not=(gone,)))
-
-    async def _any(self, *must: Clause) -> bool:
-        records, _ = await self._engine.scroll(must, limit=1, after=None, with_payload=False)
-        return bool(records)
-
-    async def _per_agent(self, scope: Scope, *must: Clause) -> dict[str, int]:
-        keyed = ((agent_of(agent), count) for agent, count in await self._engine.agents(must))
-        return {agent: count for (tenant, agent), count in keyed if tenant == scope.tenant}
-
-    async def _best(self, selection: _Selection, measure: Measure, k: int) -> Sequence[Hit]:
-        """The k most relevant."""
-        hits, whole = await self._nearest(selection, measure, k)
-        if whole or hits[-1].relevance < hits[k - 1].relevance:
+    async def _best(self, selection: _Selection, similarity: Similarity, k: int) -> Sequence[Hit]:
+        """The k most relevant, the most relevant first; among equal ones the newer come first."""
+        hits, complete = await self._nearest(selection, similarity, k)
+        if complete or hits[-1].relevance < hits[k - 1].relevance:
             return hits[:k]
-        # The k-th place is tied beyond what was read: of those tied, the newest.
-        least = hits[k - 1].relevance
-        above = [hit for hit in hits if hit.relevance > least]
-        tied = await self._newest_tied(selection, measure, least, k - len(above), above)
-        return [*above, *(Hit(found, least) for found in tied)]
+        # More memories than were read have the relevance of the k-th: find the newest of them.
+        relevance = hits[k - 1].relevance
+        above = [hit for hit in hits if hit.relevance > relevance]
+        tied = await self._newest_tied(selection, similarity, relevance, k - len(above), above)
+        return [*above, *(Hit(memory, relevance) for memory in tied)]
 
-    async def _nearest(self, selection: _Selection, measure: Measure, k: int) -> tuple[list[Hit], bool]:
-        """By relevance, ties by newer among those read, more than k; and whether no more of them would change it."""
-        limit = k + self._traits.spare
+    async def _nearest(self, selection: _Selection, similarity: Similarity, k: int) -> tuple[list[Hit], bool]:
+        """(hits, complete): more than k hits, sorted; `complete` if the engine has no more hits."""
+        limit = k + self._traits.tie_margin
         while True:
-            points = await self._engine.nearest(selection.clauses, measure.near(limit))
-            scored = [(payload, measure.relevance(score)) for payload, score in points]
+            points = await self._engine.nearest(selection.clauses, similarity.nearest(limit))
+            scored = [(payload, similarity.relevance(score)) for payload, score in points]
             if selection.unchecked is EVERYTHING and len(scored) > k:
-                # Behind the first that is below the k-th place nothing counts, and to read a memory costs time.
+                # Hits behind the first that is less relevant than the k-th cannot be returned: do not decode them.
                 least = scored[k - 1][1]
                 end = next((n for n, (_, relevance) in enumerate(scored) if relevance < least), len(scored))
                 del scored[end + 1 :]
             hits = [
                 hit
                 for payload, relevance in scored
-                if relevance >= measure.least
-                and selection.admits((hit := Hit(memory(payload), relevance)).memory)
+                if relevance >= similarity.min_relevance
+                and selection.matches((hit := Hit(decode_memory(payload), relevance)).memory)
             ]
-            whole = len(points) < limit
-            if whole or len(hits) > k:
-                hits.sort(key=lambda hit: (hit.relevance, hit.memory.order), reverse=True)
-                return hits, whole
-            limit *= 4
+            complete = len(points) < limit
+            if complete or len(hits) > k:
+                hits.sort(key=lambda hit: (hit.relevance, hit.memory.position), reverse=True)
+                return hits, complete
+            limit *= _LIMIT_GROWTH
 
     async def _newest_tied(
-        self, selection: _Selection, measure: Measure, least: float, limit: int, above: Collection[Hit]
+        self,
+        selection: _Selection,
+        similarity: Similarity,
+        relevance: float,
+        limit: int,
+        above: Collection[Hit],
     ) -> Sequence[Memory]:
-        """The newest of those whose relevance is `least`; `above` are all that are nearer."""
-        nearer = {(hit.memory.agent_id, hit.memory.id) for hit in above}
+        """The newest `limit` memories with exactly this relevance; `above` are all more relevant hits."""
+        excluded = {(hit.memory.agent_id, hit.memory.id) for hit in above}
 
-        async def first(wanted: int, *clauses: Clause) -> Sequence[Memory]:
+        async def read_by_tick(wanted: int, *clauses: Clause) -> Sequence[Memory]:
             must = (*selection.clauses, *clauses)
             candidates = await self._engine.count(must)
             if not candidates:
                 return []
-            near = replace(measure, least=least).near(candidates)
+            near = replace(similarity, min_relevance=relevance).nearest(candidates)
             limit = min(wanted, candidates)
-            found = await self._engine.ordered(must, limit=limit, oldest_first=False, near=near)
-            return [memory(payload) for payload in found]
+            found = await self._engine.ordered_by_time(must, limit=limit, oldest_first=False, near=near)
+            return [decode_memory(payload) for payload in found]
 
-        async def every(clause: Clause) -> AsyncIterator[Memory]:
-            for found in await first(_ALL, clause):
-                yield found
+        async def read_all(clause: Clause) -> AsyncIterator[Memory]:
+            for memory in await read_by_tick(_NO_LIMIT, clause):
+                yield memory
 
-        source = Source(first, every, selection.admits, self._traits.step)
-        reached = await in_order(source, limit + len(above), None, oldest_first=False)
-        return [found for found in reached if (found.agent_id, found.id) not in nearer][:limit]
+        source = OrderedSource(read_by_tick, read_all, selection.matches, self._traits.batch_size)
+        newest = await read_in_order(source, limit + len(above), None, oldest_first=False)
+        return [one for one in newest if (one.agent_id, one.id) not in excluded][:limit]

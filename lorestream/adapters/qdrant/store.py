@@ -1,191 +1,208 @@
-"""Memories as points of one Qdrant collection: a VectorStore, whatever engine keeps the points."""
+"""Writes to and maintenance of one collection; with the reads of `QdrantReader` a complete VectorStore."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorestream.adapters.qdrant import bm25, retention
-from lorestream.adapters.qdrant.conditions import Clause, Group, Match, Range, expired, in_scope
-from lorestream.adapters.qdrant.engine import Engine, P, Payload
-from lorestream.adapters.qdrant.payload import memory, payload, point_id, ticks, tombstone
+from lorestream.adapters.qdrant import bm25
+from lorestream.adapters.qdrant.conditions import Clause, Group, Match, Range, expired_clause, scope_clause
+from lorestream.adapters.qdrant.engine import P, Payload
+from lorestream.adapters.qdrant.payload import (
+    decode_memory,
+    decode_point,
+    encode_memory,
+    encode_tombstone,
+    parse_agent_keyword,
+    point_id,
+    ticks,
+)
 from lorestream.adapters.qdrant.reader import QdrantReader
 from lorestream.errors import InvalidEvent, ModelMismatch
-from lorestream.memories import AgentKey, Scope, SubjectKind, VectorQuery
+from lorestream.memories import AgentKey, PageQuery, Scope, SubjectKind
 from lorestream.ports import Reclaimable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lorestream.memories import Erasure, Hit, KeywordQuery, Memory, PageQuery
+    from lorestream.memories import Erasure, Memory
     from lorestream.ports import Tombstone
 
-_MADE_AT_ONCE = 64  # points made before others get their turn: about 3 ms
+_POINTS_PER_STEP = 64
+"""Points built before the event loop may run something else: about 3 ms."""
+_MAX_REASON_CHARS = 200
 
 
-class QdrantStore(Generic[P]):
+class QdrantStore(QdrantReader[P]):
     """A VectorStore over an engine."""
 
-    def __init__(self, engine: Engine[P], *, dim: int) -> None:
-        self._engine = engine
-        self._reader = QdrantReader(engine)
-        self._dim = dim
-
-    # --- writing -------------------------------------------------------------------------------------------
+    # --- MemoryWriter --------------------------------------------------------------------------------------
 
     async def insert(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
-        """Add memories that are not there. One that cannot be kept raises InvalidEvent, and none is added."""
+        """Add the memories that do not exist yet. InvalidEvent for one of them means that none was added."""
         self._check_vectors(memories, vectors)
         rows: dict[str, int] = {}
         for row, one in enumerate(memories):
-            rows.setdefault(point_id(one.tenant, one.lasting_agent or one.agent_id, one.id), row)
-        # Every point is made before the first is written, so that a refusal leaves nothing behind.
+            rows.setdefault(_point_of(one), row)
+        # All points are built before the first is written, so that a rejected one leaves nothing behind.
         points: list[P] = []
         for number, (point, row) in enumerate(rows.items(), start=1):
-            points.append(self._point(point, memories[row], vectors[row]))
-            if number % _MADE_AT_ONCE == 0:
+            points.append(self._build_point(point, memories[row], vectors[row]))
+            if number % _POINTS_PER_STEP == 0:
                 await asyncio.sleep(0)
         await self._engine.upsert(points, insert_only=True)
 
     async def put_tombstones(self, tombstones: Sequence[Tombstone]) -> None:
-        """Put a tombstone, without text and vector, in the place of each."""
+        """Replace each memory, whether it exists or not, by a tombstone without text and vector."""
         last = {point_id(one.tenant, one.agent_id, one.memory_id): one for one in tombstones}
-        points = [self._engine.point(point, tombstone(one), None, None) for point, one in last.items()]
+        points = [self._engine.point(point, encode_tombstone(one), None, None) for point, one in last.items()]
         await self._engine.upsert(points, insert_only=False)
 
     async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
-        """Remove what the erasure covers, in steps; interrupted, it is simply called again."""
-        lost: set[AgentKey] = set()
-        doomed: list[str] = []
-        async for point, found in self._reader.scroll(*_subjects(erasure)):
-            if not erasure.covers(found):
+        """Remove what the erasure covers, batch by batch. After an interruption, call it again."""
+        affected: set[AgentKey] = set()
+        batch: list[str] = []
+        async for point, memory in self._scroll(*_erasure_clauses(erasure)):
+            if not erasure.covers(memory):
                 continue
-            doomed.append(point)
-            lost.add(AgentKey(found.tenant, found.agent_id))
-            if len(doomed) == self._engine.traits.step:
-                await self._delete(doomed)
-                doomed = []
-        await self._delete(doomed)
-        return lost
+            batch.append(point)
+            affected.add(AgentKey(memory.tenant, memory.agent_id))
+            if len(batch) == self._traits.batch_size:
+                await self._delete(batch)
+                batch = []
+        await self._delete(batch)
+        return affected
+
+    async def reusable_vectors(
+        self, memories: Sequence[Memory]
+    ) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
+        """(vector, truncated) of each memory that is stored with the same text; None for the others."""
+        points = [_point_of(one) for one in memories]
+        stored = await self._engine.vectors(points)
+        return [
+            _reusable_vector(one, *stored[point]) if point in stored else None
+            for point, one in zip(points, memories, strict=True)
+        ]
+
+    async def lookup(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
+        """What is stored under the id of each memory."""
+        points = [_point_of(one) for one in memories]
+        stored = await self._engine.retrieve(points)
+        return [decode_point(stored[point]) if point in stored else None for point in points]
+
+    async def flush(self) -> None:
+        """Make all writes so far survive a power cut."""
+        await self._engine.flush()
+
+    # --- StoreMaintenance ----------------------------------------------------------------------------------
 
     async def sweep(self, *, expired_before: float, tombstones_before: float, limit: int) -> int:
-        """Remove expired memories first, then tombstones made before the given time."""
+        """Remove expired memories first, then tombstones older than the given time; return how many."""
         removed = 0
-        for clause in (expired(expired_before), Range("deleted", lt=ticks(tombstones_before))):
+        for clause in (expired_clause(expired_before), Range("deleted", lt=ticks(tombstones_before))):
             while removed < limit:
-                step = min(self._engine.traits.step, limit - removed)
-                records, _ = await self._engine.scroll([clause], limit=step, after=None, with_payload=False)
+                batch_size = min(self._traits.batch_size, limit - removed)
+                records, _ = await self._engine.scroll(
+                    [clause], limit=batch_size, after=None, with_payload=False
+                )
                 await self._delete([point for point, _ in records])
                 removed += len(records)
-                if len(records) < step:
+                if len(records) < batch_size:
                     break
                 await asyncio.sleep(0)
         return removed
 
     async def agents_above(self, *, keep: int) -> Sequence[AgentKey]:
-        """The agents of all tenants that may have more than `keep` memories, the largest first."""
-        return await retention.agents_above(self._engine, keep=keep)
+        """The agents of all tenants with more than `keep` points, the largest first.
+
+        Expired memories that are not swept yet count too: without a condition the facet reads only the index.
+        """
+        counts = await self._engine.agent_counts(())
+        above = sorted((-count, agent) for agent, count in counts if count > keep)
+        return [AgentKey(*parse_agent_keyword(agent)) for _, agent in above]
 
     async def trim(self, agent: AgentKey, *, keep: int, limit: int, now: float) -> int:
-        """Remove at most `limit` of the agent's oldest memories beyond its newest `keep`; return how many went."""
-        return await retention.trim(self._engine, self._reader, agent, keep=keep, limit=limit, now=now)
+        """Remove at most `limit` of the agent's oldest memories, none of its newest `keep`; return how many."""
+        scope = Scope(agent.tenant, (agent.agent_id,))
+        living: tuple[Clause, ...] = (scope_clause(scope), Group(must_not=(expired_clause(now),)))
+        excess = min(limit, await self._engine.count(living) - keep)
+        if excess <= 0:
+            return 0
+        oldest = await self.page(PageQuery(scope, excess, now, oldest_first=True))
+        if not oldest:
+            return 0
+        last = oldest[-1]
+        points = [
+            point
+            async for point, memory in self._scroll(*living, Range("t", lte=ticks(last.timestamp)))
+            if memory.position <= last.position
+        ]
+        for start in range(0, len(points), self._traits.batch_size):
+            await self._delete(points[start : start + self._traits.batch_size])
+            await asyncio.sleep(0)
+        return len(points)
+
+    async def scan(self, after: str | None, limit: int) -> tuple[Sequence[Memory | Tombstone], str | None]:
+        """A page of everything that is stored, by point id; the cursor is the point id of the next page."""
+        records, following = await self._engine.scroll(
+            (), limit=min(limit, self._traits.batch_size), after=after
+        )
+        return [decode_point(payload) for _, payload in records], following
 
     async def reclaimable(self) -> Reclaimable:
-        """Nothing: the engine gives space back itself."""
+        """Nothing: a server gives the space of removed points back by itself."""
         return Reclaimable()
 
     async def size(self, *, now: float) -> int:
         """How many memories of all tenants there are that have not expired."""
-        return await self._engine.count([Group(must_not=(expired(now), Range("deleted", gte=0)))])
-
-    async def reusable_vectors(
-        self, memories: Sequence[Memory]
-    ) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
-        """The vector of each memory that lies there with the same text, and whether it was truncated for it."""
-        ids = [point_id(one.tenant, one.lasting_agent or one.agent_id, one.id) for one in memories]
-        found = await self._engine.vectors(ids)
-        return [
-            _same(one, *found[id_]) if id_ in found else None for id_, one in zip(ids, memories, strict=True)
-        ]
-
-    async def flush(self) -> None:
-        """Make everything so far survive a power cut."""
-        await self._engine.flush()
-
-    # --- reading -------------------------------------------------------------------------------------------
-
-    async def search(self, query: VectorQuery | KeywordQuery) -> Sequence[Hit]:
-        """The k best by cosine, blend or BM25, exactly; ties by newer."""
-        if isinstance(query, VectorQuery) and len(query.vector) != self._dim:
-            raise ModelMismatch(f"a query of {len(query.vector)} dimensions in a store of {self._dim}")
-        return await self._reader.search(query)
-
-    async def page(self, query: PageQuery) -> Sequence[Memory]:
-        """In the order of memories, strictly after `query.after`."""
-        return await self._reader.page(query)
-
-    async def count(self, query: PageQuery) -> int:
-        """How many memories match, exactly."""
-        return await self._reader.count(query)
-
-    async def get(self, tenant: str, agent_id: str, memory_id: str, *, now: float) -> Memory | None:
-        """One memory of that agent, or None."""
-        return await self._reader.get(point_id(tenant, agent_id, memory_id), now=now)
-
-    async def agents(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:
-        """(agent_id, number of memories), the largest first, equal ones by id."""
-        return await self._reader.agents(scope, limit=limit, now=now)
-
-    async def scan(self, after: str | None, limit: int) -> tuple[Sequence[Memory | Tombstone], str | None]:
-        """All that lies in the store, in the order of its points; the cursor is the id of the next."""
-        return await self._reader.scan(after, limit)
-
-    async def lookup(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
-        """What lies in the place of each memory."""
-        return await self._reader.lookup(
-            [point_id(one.tenant, one.lasting_agent or one.agent_id, one.id) for one in memories]
-        )
+        return await self._engine.count([Group(must_not=(expired_clause(now), Range("deleted", gte=0)))])
 
     # --- points --------------------------------------------------------------------------------------------
 
-    def _point(self, point: str, one: Memory, vector: NDArray[np.float32]) -> P:
+    def _build_point(self, point: str, memory: Memory, vector: NDArray[np.float32]) -> P:
         try:
-            return self._engine.point(point, payload(one), vector, bm25.document(one.text))
+            words = bm25.embed_document(memory.text)
+            return self._engine.point(point, encode_memory(memory), vector, words)
         except (TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InvalidEvent(f"memory {one.id} cannot be stored: {reason}") from error
+            reason = " ".join(str(error).split())[:_MAX_REASON_CHARS]
+            raise InvalidEvent(f"memory {memory.id} cannot be stored: {reason}") from error
 
     async def _delete(self, points: Sequence[str]) -> None:
         if points:
             await self._engine.delete(points)
 
     def _check_vectors(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
-        if vectors.shape != (len(memories), self._dim):
-            message = (
-                f"vectors of shape {vectors.shape} for {len(memories)} memories of {self._dim} dimensions"
-            )
-            raise ModelMismatch(message)
+        expected = (len(memories), self._dim)
+        if vectors.shape != expected:
+            raise ModelMismatch(f"the vectors have the shape {vectors.shape}, expected is {expected}")
         broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if broken.size:
-            raise InvalidEvent(f"memory {memories[int(broken[0])].id}: its vector holds what is no number")
+            memory = memories[int(broken[0])]
+            raise InvalidEvent(f"memory {memory.id}: its vector has components that are not finite")
 
 
-def _same(
+def _point_of(memory: Memory) -> str:
+    """The id of the memory's point: made of `lasting_agent`, which stays when the player key is rotated."""
+    return point_id(memory.tenant, memory.lasting_agent or memory.agent_id, memory.id)
+
+
+def _reusable_vector(
     wanted: Memory, payload: Payload, vector: Sequence[float]
 ) -> tuple[NDArray[np.float32], bool] | None:
-    found = memory(payload) if "body" in payload else None
-    if found is None or found.text != wanted.text:
+    stored = decode_memory(payload) if "body" in payload else None
+    if stored is None or stored.text != wanted.text:
         return None
-    return np.asarray(vector, np.float32), found.truncated
+    return np.asarray(vector, np.float32), stored.truncated
 
 
-def _subjects(erasure: Erasure) -> tuple[Clause, ...]:
+def _erasure_clauses(erasure: Erasure) -> tuple[Clause, ...]:
+    """Conditions for a superset of what the erasure covers: its time of acceptance is checked on the memory."""
     if erasure.kind is SubjectKind.AGENT:
-        return (in_scope(Scope(erasure.tenant, erasure.subjects)),)
+        return (scope_clause(Scope(erasure.tenant, erasure.subjects)),)
     if not erasure.subjects:
-        return (in_scope(Scope(erasure.tenant, ())),)
+        return (scope_clause(Scope(erasure.tenant, ())),)
     players = (Match("player", erasure.subjects), Match("agent_player", erasure.subjects))
-    return (in_scope(Scope(erasure.tenant)), Group(should=players))
+    return (scope_clause(Scope(erasure.tenant)), Group(should=players))

@@ -23,7 +23,7 @@ from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.rpc import Writes
 from query_service import rest as reads
-from query_service.recall import Reading
+from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 
 _NO_MEMORY = str(uuid.UUID(int=0))
@@ -52,7 +52,7 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
     """Answer reads until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_query(settings))
-        recall = Reading(parts)
+        recall = CurrentRecall(parts)
 
         async def look() -> object:
             return await parts.store.get("default", "", _NO_MEMORY, now=parts.clock.now())

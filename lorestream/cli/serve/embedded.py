@@ -26,7 +26,7 @@ from producers.gateway import Gateway
 from producers.rpc import Writes
 from producers.tail import Tail
 from query_service import rest as reads
-from query_service.recall import Reading
+from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 from stream_workers.indexing.indexer import Indexer
 from stream_workers.rebuild.compaction import Compaction
@@ -40,7 +40,7 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
     async with contextlib.AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(settings))
         tail = Tail()
-        gateway, recall = Gateway.over(runtime), Reading(runtime)
+        gateway, recall = Gateway.over(runtime), CurrentRecall(runtime)
         worker, compaction = Worker(runtime, on_indexed=tail.publish), Compaction(runtime)
         app = _application(runtime, gateway, recall, worker, tail)
         rpc = Writes(gateway, runtime.limits)
@@ -65,7 +65,9 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         )
 
 
-def _application(runtime: Runtime, gateway: Gateway, recall: Reading, worker: Worker, tail: Tail) -> ASGIApp:
+def _application(
+    runtime: Runtime, gateway: Gateway, recall: CurrentRecall, worker: Worker, tail: Tail
+) -> ASGIApp:
     async def indexer_problem() -> str | None:
         return worker.indexer.problem
 

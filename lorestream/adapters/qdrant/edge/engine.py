@@ -16,24 +16,27 @@ import qdrant_edge as edge
 from lorestream.adapters.qdrant.conditions import Clause
 from lorestream.adapters.qdrant.edge.filters import edge_filter
 from lorestream.adapters.qdrant.edge.shard import VECTOR, WORDS, translated
-from lorestream.adapters.qdrant.engine import Near, Payload, Traits, Words
-from lorestream.adapters.qdrant.formula import (
-    Halving,
-    Key,
-    Magnitude,
-    Negative,
-    Number,
+from lorestream.adapters.qdrant.engine import (
+    AbsoluteValue,
+    Constant,
+    EngineTraits,
+    ExponentialDecay,
+    NearestQuery,
+    Negation,
+    Payload,
     Product,
+    SparseVector,
     Sum,
     Term,
+    Variable,
 )
-from lorestream.adapters.qdrant.payload import READ
+from lorestream.adapters.qdrant.payload import READ_KEYS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_TRAITS = Traits(in_process=True, step=256, spare=1, substrings=True)
+_TRAITS = EngineTraits(in_process=True, batch_size=256, tie_margin=1, exact_substrings=True)
 _WRITE_STEP = 64  # points written at once: about 3 ms
 _EXACT = edge.SearchParams(exact=True)
 _MODES = {True: edge.UpdateMode.InsertOnly, False: edge.UpdateMode.Upsert}
@@ -60,7 +63,11 @@ class EdgeEngine:
         self._writable.set()
 
     def point(
-        self, id_: str, payload: Mapping[str, Any], vector: NDArray[np.float32] | None, words: Words | None
+        self,
+        id_: str,
+        payload: Mapping[str, Any],
+        vector: NDArray[np.float32] | None,
+        words: SparseVector | None,
     ) -> edge.Point:
         """A point in Edge's type."""
         vectors: dict[str, Any] = {} if vector is None else {VECTOR: vector.tolist()}
@@ -82,7 +89,7 @@ class EdgeEngine:
     def _memories_among(self, ids: Sequence[Any]) -> int:
         """How many lie there as something that takes space: a tombstone takes next to none."""
         with translated():
-            records = self._shard.retrieve(list(ids), with_payload=READ, with_vector=False)
+            records = self._shard.retrieve(list(ids), with_payload=READ_KEYS, with_vector=False)
         return sum("body" in (record.payload or {}) for record in records)
 
     async def delete(self, ids: Sequence[str]) -> None:
@@ -99,25 +106,25 @@ class EdgeEngine:
         with translated():
             self._shard.flush()
 
-    async def nearest(self, must: Sequence[Clause], near: Near) -> Sequence[tuple[Payload, float]]:
+    async def nearest(self, must: Sequence[Clause], near: NearestQuery) -> Sequence[tuple[Payload, float]]:
         """(payload, score), the nearest first."""
         request = edge.QueryRequest(
             near.limit,
             query=_nearest(near),
             filter=edge_filter(*must),
             score_threshold=near.threshold,
-            with_payload=READ,
+            with_payload=READ_KEYS,
             params=_EXACT,
         )
         with translated():
             points = self._shard.query(request)
         return [(point.payload or {}, point.score) for point in points]
 
-    async def scores(self, must: Sequence[Clause], near: Near, *, beyond: int) -> Sequence[float]:
-        """The scores of `near.limit` more, behind the nearest `beyond`."""
+    async def scores(self, must: Sequence[Clause], near: NearestQuery, *, offset: int) -> Sequence[float]:
+        """The scores of `near.limit` more, behind the nearest `offset`."""
         request = edge.QueryRequest(
             near.limit,
-            offset=beyond,
+            offset=offset,
             query=_nearest(near),
             filter=edge_filter(*must),
             score_threshold=near.threshold,
@@ -126,32 +133,32 @@ class EdgeEngine:
         with translated():
             return [point.score for point in self._shard.query(request)]
 
-    async def rescored(
-        self, must: Sequence[Clause], near: Near, formula: Term, *, limit: int
+    async def rescore(
+        self, must: Sequence[Clause], near: NearestQuery, formula: Term, *, limit: int
     ) -> Sequence[tuple[Payload, Sequence[float], float]]:
         """(payload, vector, value of the formula) of those near, the highest first."""
         request = edge.QueryRequest(
             limit,
             prefetches=[_prefetch(near, edge_filter(*must))],
             query=edge.Formula(_expression(formula)),
-            with_payload=READ,
+            with_payload=READ_KEYS,
             with_vector=[VECTOR],
         )
         with translated():
             points = self._shard.query(request)
         return [(point.payload or {}, cast("Any", point.vector)[VECTOR], point.score) for point in points]
 
-    async def ordered(
-        self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: Near | None = None
+    async def ordered_by_time(
+        self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: NearestQuery | None = None
     ) -> Sequence[Payload]:
         """The first by the key `t`; with `near`, only of those."""
         filter_ = edge_filter(*must)
         order = edge.OrderBy("t", edge.Direction.Asc if oldest_first else edge.Direction.Desc)
         if near is None:
-            request = edge.QueryRequest(limit, query=order, filter=filter_, with_payload=READ)
+            request = edge.QueryRequest(limit, query=order, filter=filter_, with_payload=READ_KEYS)
         else:
             prefetches = [_prefetch(near, filter_)]
-            request = edge.QueryRequest(limit, prefetches=prefetches, query=order, with_payload=READ)
+            request = edge.QueryRequest(limit, prefetches=prefetches, query=order, with_payload=READ_KEYS)
         with translated():
             points = self._shard.query(request)
         return [point.payload or {} for point in points]
@@ -161,7 +168,10 @@ class EdgeEngine:
     ) -> tuple[Sequence[tuple[str, Payload]], str | None]:
         """(id, payload) in the order of ids, and where to go on."""
         request = edge.ScrollRequest(
-            offset=after, limit=limit, filter=edge_filter(*must), with_payload=READ if with_payload else False
+            offset=after,
+            limit=limit,
+            filter=edge_filter(*must),
+            with_payload=READ_KEYS if with_payload else False,
         )
         with translated():
             records, offset = self._shard.scroll(request)
@@ -171,13 +181,13 @@ class EdgeEngine:
     async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
         """The payloads of those points that there are, in steps."""
         found: dict[str, Payload] = {}
-        for start in range(0, len(ids), _TRAITS.step):
+        for start in range(0, len(ids), _TRAITS.batch_size):
             with translated():
                 records = self._shard.retrieve(
-                    list(ids[start : start + _TRAITS.step]), with_payload=READ, with_vector=False
+                    list(ids[start : start + _TRAITS.batch_size]), with_payload=READ_KEYS, with_vector=False
                 )
             found |= {str(record.id): record.payload or {} for record in records}
-            if len(ids) > _TRAITS.step:
+            if len(ids) > _TRAITS.batch_size:
                 await asyncio.sleep(0)
         return found
 
@@ -187,7 +197,7 @@ class EdgeEngine:
         for start in range(0, len(ids), _WRITE_STEP):
             with translated():
                 records = self._shard.retrieve(
-                    list(ids[start : start + _WRITE_STEP]), with_payload=READ, with_vector=[VECTOR]
+                    list(ids[start : start + _WRITE_STEP]), with_payload=READ_KEYS, with_vector=[VECTOR]
                 )
             for record in records:
                 vectors = cast("Any", record.vector) or {}
@@ -201,7 +211,7 @@ class EdgeEngine:
         with translated():
             return self._shard.count(edge.CountRequest(filter=edge_filter(*must)))
 
-    async def agents(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
+    async def agent_counts(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
         """(value of the key `agent`, how many points have it)."""
         with translated():
             most = max(1, self._shard.info().points_count)
@@ -210,17 +220,17 @@ class EdgeEngine:
         return [(str(hit.value), hit.count) for hit in hits]
 
 
-def _nearest(near: Near) -> edge.Query:
-    if isinstance(near.to, Words):
-        return edge.Query.Nearest(_sparse(near.to), WORDS)
-    return edge.Query.Nearest(list(near.to), VECTOR)
+def _nearest(near: NearestQuery) -> edge.Query:
+    if isinstance(near.vector, SparseVector):
+        return edge.Query.Nearest(_sparse(near.vector), WORDS)
+    return edge.Query.Nearest(list(near.vector), VECTOR)
 
 
-def _sparse(words: Words) -> edge.SparseVector:
+def _sparse(words: SparseVector) -> edge.SparseVector:
     return edge.SparseVector(list(words.indices), list(words.values))
 
 
-def _prefetch(near: Near, filter_: edge.Filter) -> edge.Prefetch:
+def _prefetch(near: NearestQuery, filter_: edge.Filter) -> edge.Prefetch:
     return edge.Prefetch(
         near.limit,
         query=_nearest(near),
@@ -232,18 +242,18 @@ def _prefetch(near: Near, filter_: edge.Filter) -> edge.Prefetch:
 
 def _expression(term: Term) -> edge.Expression:  # noqa: PLR0911 (one for each kind)
     match term:
-        case Number(value):
+        case Constant(value):
             return edge.Expression.Constant(value)
-        case Key(name):
+        case Variable(name):
             return edge.Expression.Variable(name)
         case Sum(terms):
             return edge.Expression.Sum([_expression(one) for one in terms])
         case Product(terms):
             return edge.Expression.Mult([_expression(one) for one in terms])
-        case Negative(inner):
+        case Negation(inner):
             return edge.Expression.Neg(_expression(inner))
-        case Magnitude(inner):
+        case AbsoluteValue(inner):
             return edge.Expression.Abs(_expression(inner))
-        case Halving(inner):
+        case ExponentialDecay(inner):
             half = _expression(inner)
             return edge.Expression.Decay(edge.DecayKind.Exp, half, None, 0.5, 1.0)

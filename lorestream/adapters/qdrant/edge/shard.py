@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import qdrant_edge as edge
 
-from lorestream.adapters.qdrant.payload import NUMBERS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _indexes() -> dict[str, edge.PayloadSchemaParams]:
         "t": edge.IntegerIndexParams(lookup=False, range=True),
         "expires": edge.IntegerIndexParams(lookup=False, range=True),
         "deleted": edge.IntegerIndexParams(lookup=False, range=True),
-        **{key: edge.FloatIndexParams() for key in NUMBERS},
+        **{key: edge.FloatIndexParams() for key in FLOAT_INDEX_KEYS},
     }
 
 

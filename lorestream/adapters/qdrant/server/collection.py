@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from qdrant_client import grpc as wire
 
-from lorestream.adapters.qdrant.payload import NUMBERS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
 from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch
 
 if TYPE_CHECKING:
@@ -240,7 +240,10 @@ def _indexes() -> Mapping[str, wire.PayloadIndexParams]:
         "t": integer(lookup=False),
         "expires": integer(lookup=False),
         "deleted": integer(lookup=False),
-        **{key: wire.PayloadIndexParams(float_index_params=wire.FloatIndexParams()) for key in NUMBERS},
+        **{
+            key: wire.PayloadIndexParams(float_index_params=wire.FloatIndexParams())
+            for key in FLOAT_INDEX_KEYS
+        },
     }
 
 

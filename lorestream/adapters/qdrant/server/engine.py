@@ -11,18 +11,21 @@ import structlog
 from qdrant_client import grpc as wire
 
 from lorestream.adapters.qdrant.conditions import Clause
-from lorestream.adapters.qdrant.engine import Near, Payload, Traits, Words
-from lorestream.adapters.qdrant.formula import (
-    Halving,
-    Key,
-    Magnitude,
-    Negative,
-    Number,
+from lorestream.adapters.qdrant.engine import (
+    AbsoluteValue,
+    Constant,
+    EngineTraits,
+    ExponentialDecay,
+    NearestQuery,
+    Negation,
+    Payload,
     Product,
+    SparseVector,
     Sum,
     Term,
+    Variable,
 )
-from lorestream.adapters.qdrant.payload import READ
+from lorestream.adapters.qdrant.payload import READ_KEYS
 from lorestream.adapters.qdrant.server import points as server_points
 from lorestream.adapters.qdrant.server.collection import VECTOR, WORDS
 from lorestream.adapters.qdrant.server.filters import server_filter
@@ -41,7 +44,7 @@ _BATCH = 128  # points in one upsert: from 64 to 256 it makes no difference, 32 
 _STREAMS = 4  # upserts under way at once: a server takes more of two to four than of one
 _MOST_AGENTS = 2**24
 _EXACT = wire.SearchParams(exact=True)
-_READ = wire.WithPayloadSelector(include=wire.PayloadIncludeSelector(fields=READ))
+_READ = wire.WithPayloadSelector(include=wire.PayloadIncludeSelector(fields=READ_KEYS))
 _VECTOR = wire.WithVectorsSelector(include=wire.VectorsSelector(names=[VECTOR]))
 _NOTHING = wire.WithPayloadSelector(enable=False)
 
@@ -56,7 +59,9 @@ class ServerEngine:
     def __init__(
         self, connection: Connection, collection: str, *, substring: str | None, replicated: bool
     ) -> None:
-        self.traits = Traits(in_process=False, step=500, spare=8, substrings=substring is not None)
+        self.traits = EngineTraits(
+            in_process=False, batch_size=500, tie_margin=8, exact_substrings=substring is not None
+        )
         self._connection = connection
         self._collection = collection
         self._substring = substring or ""
@@ -67,7 +72,11 @@ class ServerEngine:
     # --- writing -------------------------------------------------------------------------------------------
 
     def point(
-        self, id_: str, payload: Mapping[str, Any], vector: NDArray[np.float32] | None, words: Words | None
+        self,
+        id_: str,
+        payload: Mapping[str, Any],
+        vector: NDArray[np.float32] | None,
+        words: SparseVector | None,
     ) -> wire.PointStruct:
         """A point as a message."""
         return server_points.point(id_, payload, vector, words)
@@ -119,7 +128,7 @@ class ServerEngine:
 
     # --- reading -------------------------------------------------------------------------------------------
 
-    async def nearest(self, must: Sequence[Clause], near: Near) -> Sequence[tuple[Payload, float]]:
+    async def nearest(self, must: Sequence[Clause], near: NearestQuery) -> Sequence[tuple[Payload, float]]:
         """(payload, score), the nearest first."""
         request = wire.QueryPoints(
             collection_name=self._collection,
@@ -134,8 +143,8 @@ class ServerEngine:
         answer: Any = await self._call(self._connection.points.Query, request)
         return [(server_points.strings(one.payload), one.score) for one in answer.result]
 
-    async def scores(self, must: Sequence[Clause], near: Near, *, beyond: int) -> Sequence[float]:
-        """The scores of `near.limit` more, behind the nearest `beyond`."""
+    async def scores(self, must: Sequence[Clause], near: NearestQuery, *, offset: int) -> Sequence[float]:
+        """The scores of `near.limit` more, behind the nearest `offset`."""
         request = wire.QueryPoints(
             collection_name=self._collection,
             query=_nearest(near),
@@ -144,13 +153,13 @@ class ServerEngine:
             params=_EXACT,
             score_threshold=near.threshold,
             limit=near.limit,
-            offset=beyond,
+            offset=offset,
         )
         answer: Any = await self._call(self._connection.points.Query, request)
         return [one.score for one in answer.result]
 
-    async def rescored(
-        self, must: Sequence[Clause], near: Near, formula: Term, *, limit: int
+    async def rescore(
+        self, must: Sequence[Clause], near: NearestQuery, formula: Term, *, limit: int
     ) -> Sequence[tuple[Payload, Sequence[float], float]]:
         """(payload, vector, value of the formula) of those near, the highest first."""
         request = wire.QueryPoints(
@@ -167,8 +176,8 @@ class ServerEngine:
             for one in answer.result
         ]
 
-    async def ordered(
-        self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: Near | None = None
+    async def ordered_by_time(
+        self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: NearestQuery | None = None
     ) -> Sequence[Payload]:
         """The first by the key `t`; with `near`, only of those."""
         direction = wire.Direction.Asc if oldest_first else wire.Direction.Desc
@@ -231,7 +240,7 @@ class ServerEngine:
         answer: Any = await self._call(self._connection.points.Count, request)
         return answer.result.count
 
-    async def agents(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
+    async def agent_counts(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
         """(value of the key `agent`, how many points have it)."""
         request = wire.FacetCounts(
             collection_name=self._collection,
@@ -261,17 +270,17 @@ def _serving() -> Generator[None]:
         raise Unavailable(str(error)) from error
 
 
-def _nearest(near: Near) -> wire.Query:
-    if isinstance(near.to, Words):
-        return wire.Query(nearest=wire.VectorInput(sparse=server_points.sparse(near.to)))
-    return wire.Query(nearest=wire.VectorInput(dense=wire.DenseVector(data=near.to)))
+def _nearest(near: NearestQuery) -> wire.Query:
+    if isinstance(near.vector, SparseVector):
+        return wire.Query(nearest=wire.VectorInput(sparse=server_points.sparse(near.vector)))
+    return wire.Query(nearest=wire.VectorInput(dense=wire.DenseVector(data=near.vector)))
 
 
-def _using(near: Near) -> str:
-    return WORDS if isinstance(near.to, Words) else VECTOR
+def _using(near: NearestQuery) -> str:
+    return WORDS if isinstance(near.vector, SparseVector) else VECTOR
 
 
-def _prefetch(near: Near, filter_: wire.Filter) -> wire.PrefetchQuery:
+def _prefetch(near: NearestQuery, filter_: wire.Filter) -> wire.PrefetchQuery:
     return wire.PrefetchQuery(
         query=_nearest(near),
         using=_using(near),
@@ -284,18 +293,18 @@ def _prefetch(near: Near, filter_: wire.Filter) -> wire.PrefetchQuery:
 
 def _expression(term: Term) -> wire.Expression:  # noqa: PLR0911 (one for each kind)
     match term:
-        case Number(value):
+        case Constant(value):
             return wire.Expression(constant=value)
-        case Key(name):
+        case Variable(name):
             return wire.Expression(variable=name)
         case Sum(terms):
             return wire.Expression(sum=wire.SumExpression(sum=[_expression(one) for one in terms]))
         case Product(terms):
             return wire.Expression(mult=wire.MultExpression(mult=[_expression(one) for one in terms]))
-        case Negative(inner):
+        case Negation(inner):
             return wire.Expression(neg=_expression(inner))
-        case Magnitude(inner):
+        case AbsoluteValue(inner):
             return wire.Expression(abs=_expression(inner))
-        case Halving(inner):
+        case ExponentialDecay(inner):
             half = wire.DecayParamsExpression(x=_expression(inner), midpoint=0.5, scale=1.0)
             return wire.Expression(exp_decay=half)

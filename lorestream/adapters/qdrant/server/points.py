@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lorestream.adapters.qdrant.engine import Words
+    from lorestream.adapters.qdrant.engine import SparseVector
 
 _FLOAT_BYTES = 4
 _NO_VECTOR = wire.Vectors(vectors=wire.NamedVectors())
 
 
 def point(
-    id_: str, payload: Mapping[str, Any], vector: NDArray[np.float32] | None, words: Words | None
+    id_: str, payload: Mapping[str, Any], vector: NDArray[np.float32] | None, words: SparseVector | None
 ) -> wire.PointStruct:
     """A point; one without a vector says so, because the server refuses a point that says nothing.
 
@@ -40,7 +40,7 @@ def point(
     return made
 
 
-def sparse(words: Words) -> wire.SparseVector:
+def sparse(words: SparseVector) -> wire.SparseVector:
     """The vector of a text's words."""
     return wire.SparseVector(indices=words.indices, values=words.values)
 

@@ -6,18 +6,17 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.adapters.qdrant.formula import (
-    SLACK,
-    Halving,
-    Key,
-    Magnitude,
-    Negative,
-    Number,
+from lorestream.adapters.qdrant.engine import (
+    AbsoluteValue,
+    Constant,
+    ExponentialDecay,
+    Negation,
     Product,
     Sum,
-    formula,
+    Variable,
 )
 from lorestream.adapters.qdrant.payload import ticks
+from lorestream.adapters.qdrant.scoring import TOLERANCE, blend_formula
 from lorestream.memories import Blend
 from tests.contracts.stored import NOW, memory
 
@@ -25,19 +24,19 @@ from tests.contracts.stored import NOW, memory
 def value(term, keys):
     """What an engine makes of a term."""
     match term:
-        case Number(number):
+        case Constant(number):
             return struct.unpack("<f", struct.pack("<f", number))[0]
-        case Key(name):
+        case Variable(name):
             return keys[name]
         case Sum(terms):
             return sum(value(one, keys) for one in terms)
         case Product(terms):
             return math.prod(value(one, keys) for one in terms)
-        case Negative(inner):
+        case Negation(inner):
             return -value(inner, keys)
-        case Magnitude(inner):
+        case AbsoluteValue(inner):
             return abs(value(inner, keys))
-        case Halving(inner):
+        case ExponentialDecay(inner):
             return 0.5 ** abs(value(inner, keys))
 
 
@@ -59,4 +58,4 @@ def test_a_formula_is_the_blend(weights, half_life_s, age, importance, relevance
     exact = blend.mean(blend.parts(one, relevance, now))
     # A time is kept to 2 ** -22 seconds, which tells ages apart down to half-lives of some seconds.
     if half_life_s >= 1.0 or not 0 <= age < 1:
-        assert abs(value(formula(blend, now), keys) - exact) <= SLACK
+        assert abs(value(blend_formula(blend, now), keys) - exact) <= TOLERANCE
