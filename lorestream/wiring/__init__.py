@@ -19,7 +19,7 @@ from lorestream.admin.dead_letters import DeadLetters, Forgetting
 from lorestream.collections.open_collections import OpenCollection, OpenCollections
 from lorestream.collections.watermarks import ActiveWatermarks, CurrentWatermarks
 from lorestream.errors import Misconfigured
-from lorestream.settings import Settings
+from lorestream.settings import Settings, warn_of_unread
 from lorestream.settings.backends import KafkaLog, QdrantStore
 from lorestream.telemetry import Metrics
 from lorestream.wiring import data_directory, openers
@@ -265,6 +265,7 @@ def _announced(parts: AnyParts) -> AnyParts:
     if isinstance(parts, GatewayParts | QueryParts):
         modes["keys"] = str(settings.api_keys_file) if settings.api_keys_file else "none"
     _log.info("open", **modes, data=str(settings.data_dir))
+    warn_of_unread()
     if forgets:
         _log.warning("the log and the store forget everything at exit: LORESTREAM_STORE__KIND=edge keeps it")
     return parts

@@ -1,0 +1,60 @@
+"""Variables of the original documents without an effect: one warning names them and the page, never their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from lorestream.settings import ALIASES, load_settings, warn_of_unread
+from lorestream.settings.unread import PAGE, unread
+from lorestream.wiring import open_runtime
+
+
+def test_the_warning_names_the_variables_of_the_environment_and_of_dotenv_but_not_their_values(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / ".env").write_text("DB_PASSWORD=secret\nLORESTREAM_TTL_DAYS=3\n")
+    monkeypatch.setenv("MONGODB_URI", "mongodb://user:secret@host")
+    monkeypatch.setenv("MEMORY_TYPE", "mongodb")
+    with capture_logs() as lines:
+        warn_of_unread(tmp_path / ".env")
+    (line,) = lines
+    assert line["variables"] == ["DB_PASSWORD", "MEMORY_TYPE", "MONGODB_URI"]
+    assert (line["log_level"], PAGE in line["event"]) == ("warning", True)
+    assert "secret" not in str(line)
+
+
+def test_without_such_variables_nothing_is_logged(tmp_path: Path):
+    with capture_logs() as lines:
+        warn_of_unread(tmp_path / ".env")
+    assert lines == []
+
+
+def test_names_that_lorestream_reads_are_not_among_them():
+    assert unread([*ALIASES, "LORESTREAM_LOG__KIND", "PATH", "MY_DB_HOST"]) == []
+
+
+def test_the_page_exists_and_names_every_variable():
+    page = (Path(__file__).parents[2] / PAGE).read_text(encoding="utf-8")
+    for name in (
+        "DB_",
+        "MONGODB_",
+        "MEMORY_TYPE",
+        "MEMORY_NAMESPACE",
+        "MAX_RECENT_MESSAGES",
+        "CLEANUP_INTERVAL",
+    ):
+        assert name in page
+
+
+async def test_a_start_warns_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LORESTREAM_STORE__KIND", "memory")
+    monkeypatch.setenv("LORESTREAM_EMBEDDER__KIND", "hash")
+    monkeypatch.setenv("DB_HOST", "localhost")
+    with capture_logs() as lines:
+        async with open_runtime(load_settings(data_dir=tmp_path / "data")):
+            pass
+    assert [line["variables"] for line in lines if PAGE in line["event"]] == [["DB_HOST"]]
