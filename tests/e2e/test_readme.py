@@ -1,8 +1,9 @@
-"""Every example of the README that is marked runnable, run as it stands against a real lorestream and its real model.
+"""Every example of README.md and docs/python.md that is marked runnable, run unchanged against a real lorestream.
 
-`<!-- runnable -->` stands before such a block, `<!-- prints -->` before what the block above it prints, where
-… stands for anything. Blocks run in their order, in one lorestream. The only thing changed is the address, and each
-shell has the environment activated as the README says. What is not marked names targets of make, which are there.
+`<!-- runnable -->` stands before such a block, `<!-- prints -->` before the expected output of the block above it,
+in which … stands for any text. The blocks run in their order, against one lorestream with the real embedding model.
+Only the address is replaced. Each shell block runs in the activated environment. Shell blocks of the README that are
+not marked may contain only targets of make, and those are checked with `make --dry-run`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.processes import clean_environment, free_port, running
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+PAGES = (README, ROOT / "docs" / "python.md")
 ADDRESS = "http://127.0.0.1:8080"
 START = "make up\n"
 ACTIVATE = ". .venv/bin/activate\n"
@@ -39,7 +41,7 @@ pytestmark = pytest.mark.model
 
 @dataclass
 class Example:
-    """A block, and what it should print."""
+    """A marked block and its expected output (empty: any output)."""
 
     number: int
     language: str
@@ -48,8 +50,9 @@ class Example:
 
 
 def examples() -> list[Example]:
+    """All marked blocks in the order of the pages."""
     found: list[Example] = []
-    for mark, language, content in _BLOCK.findall(README.read_text(encoding="utf-8")):
+    for mark, language, content in _BLOCK.findall(_text()):
         if mark == "runnable":
             found.append(Example(len(found) + 1, language, content))
         else:
@@ -57,17 +60,21 @@ def examples() -> list[Example]:
     return found
 
 
+def _text() -> str:
+    return "".join(page.read_text(encoding="utf-8") for page in PAGES)
+
+
 @pytest.fixture(scope="module")
 def lorestream_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One lorestream with the real model for the whole README."""
+    """One running lorestream with the real model for all examples."""
     model = {"LORESTREAM_EMBEDDER__MODEL": str(real_model().directory)}
     with running(tmp_path_factory.mktemp("lorestream"), model) as process:
         yield process.url
 
 
-def test_every_way_of_use_has_an_example_and_every_mark_is_understood():
+def test_each_language_has_an_example_and_every_mark_belongs_to_a_block():
     assert {example.language for example in examples()} == {"sh", "python", "lua"}
-    marks = re.findall(r"<!-- (?:runnable|prints) -->", README.read_text(encoding="utf-8"))
+    marks = re.findall(r"<!-- (?:runnable|prints) -->", _text())
     assert len(marks) == len(examples()) + sum(bool(example.prints) for example in examples())
 
 
@@ -76,7 +83,7 @@ def test_every_way_of_use_has_an_example_and_every_mark_is_understood():
     [example for example in examples() if example.language != "lua" and example.code != START],
     ids=lambda example: f"{example.language}-{example.number}",
 )
-def test_examples_run_and_print_what_they_say(example: Example, lorestream_url: str, tmp_path: Path):
+def test_examples_run_and_print_the_expected_output(example: Example, lorestream_url: str, tmp_path: Path):
     (tmp_path / ".venv").symlink_to(sys.prefix)
     world = tmp_path / ".minetest" / "worlds" / "MYWORLD"
     world.mkdir(parents=True)
@@ -106,8 +113,9 @@ def test_examples_run_and_print_what_they_say(example: Example, lorestream_url: 
         assert (world / "worldmods" / "lorestream" / "init.lua").is_file()
 
 
-def test_the_start_of_the_readme_starts_and_ctrl_c_stops_it(tmp_path: Path):
-    assert {START, ACTIVATE} <= {example.code for example in examples()}
+def test_the_first_command_of_the_readme_starts_lorestream_and_ctrl_c_stops_it(tmp_path: Path):
+    assert examples()[0].code == START
+    assert examples()[1].code.startswith(ACTIVATE)
     assert any(example.code.startswith(INSTALL_MOD) for example in examples())
     assert real_model().directory.is_relative_to(models_dir())
     data, port = tmp_path / "data", free_port()
@@ -140,7 +148,7 @@ def test_the_start_of_the_readme_starts_and_ctrl_c_stops_it(tmp_path: Path):
 
 
 def _make(command: str) -> list[str]:
-    """A `make …` of the README in the environment of the tests, which is as it should be whatever its age."""
+    """The words of a `make …` command, run in the tests' own environment without reinstalling it."""
     words = command.split()
     return [*words, f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.ready/base"]
 
@@ -152,7 +160,7 @@ def _is_ready(port: int) -> bool:
         return False
 
 
-def test_what_is_not_run_names_targets_of_make():
+def test_shell_blocks_that_are_not_run_contain_only_targets_of_make():
     unmarked = [
         line for block in _SHELL.findall(README.read_text(encoding="utf-8")) for line in block.splitlines()
     ]
@@ -164,7 +172,7 @@ def test_what_is_not_run_names_targets_of_make():
         )
         planned = subprocess.run(
             [*_make(line), "--dry-run"],
-            # Recipes that call make run even so: that of the model finds it prepared.
+            # make runs recipes that call make even with --dry-run: the model's recipe finds it prepared.
             env=clean_environment(),
             cwd=ROOT,
             capture_output=True,
@@ -176,7 +184,7 @@ def test_what_is_not_run_names_targets_of_make():
 
 
 @pytest.mark.luanti
-def test_the_mod_of_the_readme_asks_in_a_real_server(lorestream_url: str, tmp_path: Path):
+def test_the_mod_of_the_readme_searches_from_a_real_luanti_server(lorestream_url: str, tmp_path: Path):
     need(SERVER_NAMES)
     (code,) = (example.code for example in examples() if example.language == "lua")
     mod = tmp_path / "bakery"

@@ -1,6 +1,6 @@
--- Measures every server step of the mod lorestream by two clocks: wall time, and the CPU time of the server's thread. What
--- the second does not see is the scheduler's. After each step as much CPU time goes into a bare loop of Lua: how long
--- that takes by the wall is the machine's noise.
+-- Measures every server step of the mod lorestream with two clocks: wall time, and CPU time of the server's thread,
+-- which excludes time spent waiting for the scheduler. After each step an empty Lua loop uses the same CPU time: its
+-- wall time shows the noise of the machine.
 
 local insecure = assert(core.request_insecure_environment(), "secure.trusted_mods = stopwatch")
 local ffi, debug = insecure.require("ffi"), insecure.debug
