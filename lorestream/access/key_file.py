@@ -1,23 +1,21 @@
-"""The API key file: which keys there are, and the changes that `lorestream keys` makes to it.
+"""The API key file: reading it, and the changes that `lorestream keys` makes to it.
 
     {"version": 1,
      "keys": [{"id": "6f0c2d41a9e7", "sha256": "(64 hexadecimal digits)", "tenant": "default",
                "scopes": ["ingest", "query"], "created": "2026-01-31T12:00:00Z",
                "label": "the survival server", "expires": "2027-01-31T12:00:00Z", "revoked": null}]}
 
-A caller sends `ID.SECRET`; the file holds the SHA-256 of the secret alone. That needs neither salt nor a slow
-hash: a secret is 256 random bits, which nobody guesses. What this version does not know is refused rather than
-ignored, because it may be a restriction. `label`, `expires` and `revoked` may be missing.
+A caller sends `ID.SECRET`; the file holds only the SHA-256 of the secret. No salt and no slow hash are needed,
+because a secret is 256 random bits and cannot be guessed. An unknown field is refused and not ignored, because it may
+be a restriction. `label`, `expires` and `revoked` may be missing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import secrets
-import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +25,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from lorestream import durable
 from lorestream.access.principals import Grant
 from lorestream.errors import Misconfigured
 
@@ -37,11 +36,11 @@ SECRET_BYTES = 32
 Tenant: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{1,64}\Z")]
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 Stamp: TypeAlias = tuple[int, ...]
-"""Differs between any two states of a file that is written by replacing it."""
+"""Identifies one state of the file: it changes whenever the file is replaced."""
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One key. `sha256`: that of its secret, in lower-case hexadecimal."""
+    """One key. `sha256`: the hash of its secret, 64 lower-case hexadecimal digits."""
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -53,7 +52,7 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     revoked: Moment | None = None
 
     def state(self, now: datetime) -> Literal["live", "expired", "revoked"]:
-        """Whether it opens anything."""
+        """Whether the key is accepted at the time `now`."""
         if self.revoked is not None:
             return "revoked"
         return "expired" if self.expires is not None and self.expires <= now else "live"
@@ -70,7 +69,7 @@ class _Version(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key with its secret, which stands nowhere else."""
+    """A new key with its secret, which is stored nowhere."""
 
     key: ApiKey
     secret: str = field(repr=False)
@@ -85,12 +84,12 @@ class NewKey:
 
 
 def stamp(path: Path) -> Stamp:
-    """What changes whenever the file does. Raises OSError."""
+    """The stamp of the file as it is now. Raises OSError."""
     return _stamp(path.stat())
 
 
 def read(path: Path) -> tuple[Stamp, tuple[ApiKey, ...]]:
-    """The keys and the stamp of what was read. Raises Misconfigured."""
+    """The stamp of the file, and its keys. Raises Misconfigured when it is missing, unreadable or invalid."""
     try:
         with path.open("rb") as file:
             read_at = _stamp(os.fstat(file.fileno()))
@@ -111,7 +110,7 @@ def read(path: Path) -> tuple[Stamp, tuple[ApiKey, ...]]:
 
 
 def _decode(raw: bytes) -> tuple[ApiKey, ...]:
-    """Raises ValueError and msgspec's errors, which name a field and never its value."""
+    """The keys of a file. Raises ValueError and msgspec's errors, which name a field and never its value."""
     version = msgspec.json.decode(raw, type=_Version).version
     if version != VERSION:
         raise ValueError(f"it has version {version}, and this lorestream reads version {VERSION}")
@@ -123,7 +122,7 @@ def _decode(raw: bytes) -> tuple[ApiKey, ...]:
 
 
 def _stamp(status: os.stat_result) -> Stamp:
-    # The time of the change besides the modification's: a file that is copied over may bring the latter along.
+    # st_ctime_ns as well: a file that is copied over this one may keep the modification time of its source.
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -138,7 +137,7 @@ def create(
     label: str | None = None,
     life: timedelta | None = None,
 ) -> NewKey:
-    """Add a key, and make the file where there is none. `life` None: without end. Raises Misconfigured."""
+    """Add a key, and create the file if it is missing. `life` None: the key never expires. Raises Misconfigured."""
     with _locked(path):
         keys = read(path)[1] if path.exists() else ()
         made = _new_key(keys, tenant, scopes, label, life)
@@ -147,9 +146,10 @@ def create(
 
 
 def rotate(path: Path, key_id: str, *, life: timedelta | None = None, revoke_old: bool = False) -> NewKey:
-    """Add a key like that one; both are valid, unless the old one is revoked in the same write.
+    """Add a key with the tenant, scopes and label of an old one.
 
-    `life` None: as long as the old one was given. Raises Misconfigured, also for a key that is revoked.
+    Both keys are valid, unless `revoke_old`: then the old one is revoked in the same write. `life` None: as long as
+    that of the old key. Raises Misconfigured, also when the old key is revoked.
     """
     with _locked(path):
         keys = read(path)[1]
@@ -167,7 +167,7 @@ def rotate(path: Path, key_id: str, *, life: timedelta | None = None, revoke_old
 
 
 def revoke(path: Path, key_id: str) -> ApiKey:
-    """Close a key for good; one that is closed stays as it is. Raises Misconfigured."""
+    """Revoke a key for ever. A revoked key is not changed. Raises Misconfigured."""
     with _locked(path):
         keys = read(path)[1]
         old = _find(path, keys, key_id)
@@ -178,7 +178,7 @@ def revoke(path: Path, key_id: str) -> ApiKey:
 
 
 def find(path: Path, key_id: str) -> ApiKey:
-    """The key of that id. Raises Misconfigured."""
+    """The key of that id. Raises Misconfigured when there is none."""
     return _find(path, read(path)[1], key_id)
 
 
@@ -216,46 +216,27 @@ def _revoked(keys: Sequence[ApiKey], old: ApiKey) -> tuple[ApiKey, ...]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Generator[None]:
-    """Keep other writers out, those of other processes too; readers need no lock."""
+    """Hold the lock that every writer of the file takes, waiting for it; readers need no lock."""
     try:
-        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = durable.ProcessLock(path.with_name(f"{path.name}.lock"), wait=True)
     except OSError as error:
         raise _unwritable(path, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock:
         yield
-    finally:
-        os.close(lock)
 
 
 def _write(path: Path, keys: Sequence[ApiKey]) -> None:
-    """Replace the file as a whole, durably: a reader sees the old one or the new one."""
-    path = path.resolve()  # a link goes on pointing there
+    """Replace the file as a whole, durably: a reader sees the old content or the new one."""
+    path = path.resolve()  # a symbolic link is kept, and the file that it points to is replaced
     raw = msgspec.json.format(msgspec.json.encode(_File(VERSION, _checked(keys))), indent=2) + b"\n"
     try:
-        draft, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", dir=path.parent
-        )  # readable for its owner only
-        try:
-            with open(draft, "wb") as file:  # noqa: PTH123 (a descriptor)
-                file.write(raw)
-                file.flush()
-                os.fsync(draft)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.write_file(path, raw)
     except OSError as error:
         raise _unwritable(path, error) from error
 
 
 def _checked(keys: Sequence[ApiKey]) -> tuple[ApiKey, ...]:
-    """What is written must be readable again. Raises Misconfigured."""
+    """The keys, checked as a reader checks them. Raises Misconfigured."""
     try:
         return msgspec.convert(msgspec.to_builtins(keys), tuple[ApiKey, ...])
     except msgspec.ValidationError as error:

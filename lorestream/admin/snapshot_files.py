@@ -18,6 +18,8 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
+from lorestream import durable
+
 _PIECE = 2**22
 
 T = TypeVar("T")
@@ -116,11 +118,11 @@ def seals(directory: Path, stopped: Stopped, done: Callable[[int], None]) -> dic
     sealed: dict[str, Seal] = {}
     for path in sorted(directory.rglob("*")):
         if path.is_dir():
-            sync(path)
+            durable.sync(path)
             continue
         sealed[path.relative_to(directory).as_posix()] = seal(path, stopped, done)
-        sync(path)
-    sync(directory)
+        durable.sync(path)
+    durable.sync(directory)
     return sealed
 
 
@@ -135,24 +137,6 @@ def seal(path: Path, stopped: Stopped, done: Callable[[int], None]) -> Seal:
             size += len(piece)
             done(len(piece))
     return Seal(size, digest.hexdigest())
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a small file, durably. Raises OSError."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync(path: Path) -> None:
-    """Make a file or the entries of a directory durable. Raises OSError."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def remove(directory: Path) -> None:

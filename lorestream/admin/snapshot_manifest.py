@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from lorestream import durable
 from lorestream.admin import snapshot_files
 from lorestream.admin.snapshot_files import Seal
 from lorestream.errors import Refusal
@@ -48,8 +49,7 @@ class _Version(msgspec.Struct):
 
 def write(directory: Path, manifest: Manifest) -> None:
     """The last step of a snapshot. Raises OSError."""
-    snapshot_files.write(directory / NAME, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-    snapshot_files.sync(directory)
+    durable.write_file(directory / NAME, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
 
 
 def read(directory: Path) -> Manifest:

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import msgspec
 import structlog
 
-from lorestream import __version__
+from lorestream import __version__, durable
 from lorestream.admin import (
     Outcome,
     Progress,
@@ -118,8 +118,7 @@ class Snapshots:
                 async for _ in beats:
                     yield Progress("copying", snapshot_files.taken_by(making), unit="bytes")
             manifest = filling.result()
-            making.rename(final)
-            snapshot_files.sync(final.parent)
+            durable.rename(making, final)
         except OSError as error:
             raise _unwritable(final, error) from error
         finally:
@@ -160,7 +159,7 @@ class Snapshots:
         for path, _ in snapshot_manifest.taken(self.directory)[self.keep :] if self.keep else ():
             try:
                 # Without its manifest it is no snapshot any more, however far the rest gets.
-                (path / snapshot_manifest.NAME).unlink()
+                durable.remove_file(path / snapshot_manifest.NAME)
                 await snapshot_files.in_thread(lambda _stopped, path=path: snapshot_files.remove(path))
                 removed += 1
             except OSError as error:

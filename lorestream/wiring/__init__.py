@@ -73,11 +73,11 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     """Every part that the settings ask for, in this process."""
     async with _ground(settings) as ground:
         stack = ground.stack
-        state = directory = data_directory.writable(settings.data_dir)
+        state = directory = data_directory.ensure_writable(settings.data_dir)
         if settings.store.kind == "memory":
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorestream-")))
         elif not settings.distributed:
-            stack.enter_context(data_directory.only_process(directory))
+            stack.enter_context(data_directory.exclusive_use(directory))
         log, redis, versions = await _index(ground, state)
         forgetting = Forgetting(
             DeadLetters(log.events, log.ledger, lambda: versions.current.store), ground.clock

@@ -1,69 +1,80 @@
-"""The data directory: written by one process at a time, and where the embedded player key lies."""
+"""The data directory of an embedded Lorestream: made, checked, locked, and its key for player names."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import secrets
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
+from lorestream import durable
 from lorestream.errors import Misconfigured
 
+RESTORING = "restoring"
+"""The directory in which a restore collects its files. While it exists, the data directory is incomplete."""
 
-def writable(home: Path) -> Path:
-    """The directory, made where it is missing. Raises Misconfigured when nothing can be written in it."""
+_LOCK = "lock"
+_PLAYER_KEY = "player.key"
+_FORMER_MODEL_MANIFESTS = "models/*/engram-model.json"
+"""Files that only the versions before the renaming wrote: today's manifests have another name."""
+
+
+def ensure_writable(directory: Path) -> Path:
+    """The directory, created where it is missing.
+
+    Raises Misconfigured when no file can be written in it, or when a version with the project's former name made it.
+    """
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
         raise Misconfigured(
-            f"the data directory {home} cannot be written ({error.strerror}): choose another with --data"
+            f"the data directory {directory} cannot be written ({error.strerror}): choose another with --data"
             " or LORESTREAM_DATA_DIR"
         ) from error
-    return home
-
-
-RESTORING = "restoring"
-"""What a restore has not yet put into its place. As long as it is there, the data directory is not whole."""
+    if any(directory.glob(_FORMER_MODEL_MANIFESTS)):
+        raise Misconfigured(
+            f"the data directory {directory} was made by Engram, as Lorestream was called before, and is not read:"
+            " choose another with --data or LORESTREAM_DATA_DIR, or move it away"
+        )
+    return directory
 
 
 @contextlib.contextmanager
-def only_process(home: Path, *, restoring: bool = False) -> Generator[None]:
-    """Hold the data directory for this process alone. Raises Misconfigured when another one has it.
+def exclusive_use(directory: Path, *, restoring: bool = False) -> Generator[None]:
+    """Lock the data directory for this process.
 
-    Only who is `restoring` it may have one that is not whole.
+    Raises Misconfigured when another process holds it, and, unless `restoring`, when a restore into it did not end.
     """
-    with (home / "lock").open("a+", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
+    try:
+        lock = durable.ProcessLock(directory / _LOCK)
+    except durable.LockHeld as error:
+        raise Misconfigured(
+            f"the data directory {directory} is in use by process {error.holder}:"
+            " stop that one, or choose another with --data"
+        ) from error
+    except OSError as error:
+        raise Misconfigured(
+            f"the data directory {directory} cannot be locked ({error.strerror}): choose another with --data"
+        ) from error
+    with lock:
+        if (directory / RESTORING).exists() and not restoring:
             raise Misconfigured(
-                f"the data directory {home} is in use by process {lock.read().strip() or 'unknown'}:"
-                " stop that one, or choose another with --data"
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        if (home / RESTORING).exists() and not restoring:
-            raise Misconfigured(
-                f"a restore into {home} was broken off: run `lorestream restore` again, it begins anew"
+                f"a restore into {directory} was broken off: run `lorestream restore` again, it begins anew"
             )
         yield
 
 
-def own_player_key(home: Path) -> str:
-    """The data directory's own key for player names, made at the first start."""
-    path = home / "player.key"
+def own_player_key(directory: Path) -> str:
+    """The data directory's own key for player names, `k1:` and 64 hexadecimal digits.
+
+    Created at the first start, and durable before it is returned: without it no pseudonym can be matched again.
+    Raises OSError.
+    """
+    path = directory / _PLAYER_KEY
     if not path.exists():
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(f"k1:{secrets.token_hex(32)}\n", encoding="ascii")
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)  # the first of two processes wins, and neither sees half a key
-        draft.unlink()
+        with contextlib.suppress(FileExistsError):  # another process was first, and its key counts
+            durable.create_file(path, f"k1:{secrets.token_hex(32)}\n".encode("ascii"))
     return path.read_text(encoding="ascii").strip()

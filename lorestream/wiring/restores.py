@@ -67,7 +67,7 @@ async def _embedded(
         yield progress
     merged = 0
     # From here on something is written, if only the lock.
-    with data_directory.only_process(data_directory.writable(target.home), restoring=True):
+    with data_directory.exclusive_use(data_directory.ensure_writable(target.home), restoring=True):
         restore.check(snapshot, manifest, target)
         old = None if ledger_from is None else ledger_from / restore.LOG
         async for report in restore.restore(snapshot, manifest, target, old, SystemClock()):

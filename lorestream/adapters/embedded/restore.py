@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorestream import durable
 from lorestream.adapters.embedded.snapshot import LOG, PLAYER_KEY, STORE
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.adapters.sqlite import ledger_merge
@@ -118,9 +119,9 @@ def _copy(snapshot: Path, manifest: Manifest, target: Target, stopped: snapshot_
     for name, seal in manifest.files.items():
         if snapshot_files.seal(_place(name, target), stopped, lambda _bytes: None) != seal:
             raise Refusal(f"nothing was restored: {name} has changed while it was copied, try again")
-        snapshot_files.sync(_place(name, target))
+        durable.sync(_place(name, target))
     for folder in (target.ready, *(path for path in target.ready.rglob("*") if path.is_dir())):
-        snapshot_files.sync(folder)
+        durable.sync(folder)
 
 
 def _place(name: str, target: Target) -> Path:
@@ -148,10 +149,8 @@ def _put_in_place(target: Target) -> None:
     for name in OURS:
         path = target.ready / name
         if path.exists():
-            path.rename(target.home / name)
-    snapshot_files.sync(target.home)
-    snapshot_files.remove(target.ready)
-    snapshot_files.sync(target.home)
+            durable.rename(path, target.home / name)
+    durable.remove_tree(target.ready)
 
 
 def _clear(target: Target) -> None:

@@ -8,7 +8,6 @@ SQLite's own locks would let it in.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from lorestream.durable import PRIVATE, LockHeld, ProcessLock
 from lorestream.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Database:
         Raises Misconfigured when it cannot be written, is no database of this version, or is in use by
         another process.
         """
-        with _lock(path):
+        with _locked(path):
             self = cls(path)
             try:
                 await asyncio.get_running_loop().run_in_executor(self._writing, self._prepare)
@@ -213,34 +213,26 @@ def _primary(error: sqlite3.Error) -> int:
 
 
 @contextmanager
-def _lock(path: Path) -> Generator[None]:
-    # Not on the database itself: closing any descriptor of it would drop SQLite's own POSIX locks.
+def _locked(path: Path) -> Generator[None]:
+    """Hold the lock beside the database, and create the database file, both readable by this user alone."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _own_file(path.with_name(f"{path.name}.lock"))
-    except OSError as error:
-        raise Misconfigured(
-            f"{path.parent} cannot be written ({error.strerror}): choose another folder"
-        ) from error
-    try:
-        _claim(descriptor, path)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _claim(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # SQLite gives the files beside it the database's own mode.
-        os.close(_own_file(path))
-    except BlockingIOError as error:
+        # Not on the database itself: closing any descriptor of it would release SQLite's own POSIX locks.
+        lock = ProcessLock(path.with_name(f"{path.name}.lock"))
+    except LockHeld as error:
         raise Misconfigured(
             f"{path} is in use by another process: stop it, or choose another folder"
         ) from error
     except OSError as error:
-        raise Misconfigured(f"{path} cannot be written ({error.strerror}): choose another folder") from error
-
-
-def _own_file(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        raise Misconfigured(
+            f"{path.parent} cannot be written ({error.strerror}): choose another folder"
+        ) from error
+    with lock:
+        try:
+            # SQLite gives the write-ahead log and its index the mode of the database.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE))
+        except OSError as error:
+            raise Misconfigured(
+                f"{path} cannot be written ({error.strerror}): choose another folder"
+            ) from error
+        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import IO
 import typer
 import zstandard
 
+from lorestream import durable
 from lorestream.admin.export_format import MAX_LINE_BYTES
 from lorestream.errors import LorestreamError, Refusal
 
@@ -36,21 +36,12 @@ def writing(name: str, *, force: bool) -> Generator[Callable[[bytes], object]]:
     path = Path(name)
     if path.exists() and not force:
         raise Refusal(f"{name} exists: name another file, or say --force")
-    partial = path.with_name(path.name + ".part")
     try:
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            with open(handle, "wb") as file:  # noqa: PTH123 (a descriptor)
-                with (
-                    contextlib.nullcontext(file.write) if path.suffix == ".jsonl" else _packed(file) as write
-                ):
-                    yield write
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with (
+            durable.replacing(path) as file,
+            contextlib.nullcontext(file.write) if path.suffix == ".jsonl" else _packed(file) as write,
+        ):
+            yield write
     except OSError as error:
         raise LorestreamError(f"{name} cannot be written: {error.strerror}") from error
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from lorestream import durable
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.collections.catalogue import Collection, Model
@@ -184,8 +185,7 @@ class EdgeCatalogue:
         return kept
 
     def _keep(self) -> None:
-        shard.write(self._file, msgspec.json.format(msgspec.json.encode(self._kept)))
-        shard.sync(self._directory)
+        durable.write_file(self._file, msgspec.json.format(msgspec.json.encode(self._kept)))
 
 
 def _open(path: Path, model: Model) -> EdgeStore:

@@ -11,8 +11,6 @@ A shard appears under its name only when it is whole, so that a kill at any mome
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import shutil
 import sys
 from contextlib import contextmanager
@@ -22,7 +20,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import qdrant_edge as edge
 
+from lorestream import durable
 from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
+from lorestream.durable import LockHeld, ProcessLock
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 
 if TYPE_CHECKING:
@@ -50,31 +50,16 @@ def translated() -> Generator[None]:
         raise Unavailable(f"Qdrant Edge: {_one_line(error)}") from error
 
 
-class Lock:
-    """The exclusive use of a directory; given up by `release` and by the death of the process."""
-
-    def __init__(self, directory: Path) -> None:
-        """Raises Misconfigured when another process (or another store of this one) has it."""
-        self._file = (directory / "lock").open("wb")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            message = (
-                f"{directory} is in use by another lorestream: stop that one, or start with another --data"
-            )
-            raise Misconfigured(message) from error
-
-    def release(self) -> None:
-        """Let others have it."""
-        self._file.close()
-
-
-def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeShard, Lock]:
+def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeShard, ProcessLock]:
     """Load the shard of a directory, or make one. Raises Misconfigured, ModelMismatch."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = Lock(directory)
+        lock = ProcessLock(directory / "lock")
+    except LockHeld as error:
+        raise Misconfigured(
+            f"{directory} is in use by another lorestream (process {error.holder}): stop that one, or start with"
+            " another --data"
+        ) from error
     except OSError as error:
         raise _unwritable(directory, error) from error
     try:
@@ -108,9 +93,8 @@ def _open_locked(directory: Path, about: About) -> edge.EdgeShard:
         if making.exists():
             shutil.rmtree(making)
         _make(making, about.dim)
-        write(label, msgspec.json.encode(about))
-        making.rename(final)
-        sync(directory)
+        durable.write_file(label, msgspec.json.encode(about))
+        durable.rename(making, final)
     _compare(directory, _read(label), about)
     try:
         return edge.EdgeShard.load(str(final))
@@ -180,25 +164,6 @@ def _read(label: Path) -> About:
     except (FileNotFoundError, msgspec.DecodeError) as error:
         message = f"{label} does not say what filled the store: move {label.parent} away and start again"
         raise Misconfigured(message) from error
-
-
-def write(path: Path, content: bytes) -> None:
-    """Replace a file, durably and whole."""
-    partial = path.with_suffix(".new")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-
-
-def sync(directory: Path) -> None:
-    """Make what was renamed in a directory survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unwritable(directory: Path, error: OSError) -> Misconfigured:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 import qdrant_edge as edge
 
+from lorestream import durable
 from lorestream.adapters.qdrant.edge.engine import EdgeEngine
-from lorestream.adapters.qdrant.edge.shard import Lock, open_shard, translated, write
+from lorestream.adapters.qdrant.edge.shard import open_shard, translated
 from lorestream.adapters.qdrant.store import QdrantStore
+from lorestream.durable import ProcessLock
 from lorestream.errors import Unavailable
 from lorestream.ports import Reclaimable
 
@@ -36,7 +38,7 @@ class EdgeStore(QdrantStore[edge.Point]):
     """
 
     def __init__(
-        self, shard: edge.EdgeShard, lock: Lock, directory: Path, *, dim: int, temporary: bool
+        self, shard: edge.EdgeShard, lock: ProcessLock, directory: Path, *, dim: int, temporary: bool
     ) -> None:
         """Use `open`."""
         engine = EdgeEngine(shard)
@@ -96,7 +98,7 @@ class EdgeStore(QdrantStore[edge.Point]):
             await asyncio.to_thread(_write_out, self._directory)
         await super().flush()
         if (dead := await self.reclaimable()) != self._noted and not self._temporary:
-            write(self._directory / _DEAD, msgspec.json.encode(dead))
+            durable.write_file(self._directory / _DEAD, msgspec.json.encode(dead))
             self._noted = dead
 
     async def __aenter__(self) -> Self:
