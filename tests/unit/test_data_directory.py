@@ -24,7 +24,9 @@ def former(directory: Path) -> Path:
 
 
 def test_a_directory_of_the_former_name_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match=r"as Lorestream was called before.*--data.*move it away") as refused:
+    with pytest.raises(
+        Misconfigured, match=r"as Lorestream was called before.*--data.*move it away"
+    ) as refused:
         data_directory.ensure_writable(former(tmp_path))
     assert "\n" not in str(refused.value)
     assert str(tmp_path) in str(refused.value)
