@@ -1,7 +1,30 @@
-"""What operators do to the data of a running Lorestream: dead letters, exports, replays.
+"""Tasks for operators: dead letters, exports and imports, snapshots, cache, and the frame that replay and alias use too.
 
-Each task is an async generator of reports: how far it is, remarks, rows of data, and at its end one Outcome. In
-the embedded shape `lorestream up` runs it and streams the reports, in the distributed shape the verb's own process.
+    __init__.py           AdminTask and the reports that a task yields
+    dead_letters.py       list, show, retry and drop dead letters; removes the erased ones
+    dead_letter_view.py   one dead letter as JSON, decoded as far as possible
+    exports.py            all memories, or those of some agents, as rows
+    imports.py            exported memories back into the log
+    export_format.py      one memory as one line of JSON, checked when it is read
+    cache.py              clears the answer cache
+    snapshots.py          takes snapshots, on request and by schedule
+    snapshot_manifest.py  the file that describes a snapshot
+    snapshot_files.py     the files of a snapshot: copies, checksums
+
+A task is an async generator of reports: progress, remarks, rows of data, and one Outcome at its end. In the embedded
+shape `lorestream up` runs it and streams the reports over HTTP; in the distributed shape the command line runs it in
+its own process.
+
+    tasks = tasks_over(parts)  # lorestream.cli.admin.tasks
+    task = tasks["dlq-ls"]
+    arguments = msgspec.convert({"limit": 10}, task.arguments)
+    async with aclosing(task.run(arguments)) as reports:
+        async for report in reports:
+            match report:
+                case Row(value):
+                    print(value["id"], value["reason"])
+                case Outcome(value):
+                    print(value["total"], "dead letters")
 """
 
 from __future__ import annotations
@@ -13,61 +36,67 @@ from typing import Any, TypeAlias
 import msgspec
 
 
+class NoArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The arguments of a task that takes none."""
+
+
 class Progress(msgspec.Struct, frozen=True, tag_field="report", tag="progress", omit_defaults=True):
-    """How far a task is: `done` of `total` `unit`; total None where nobody knows."""
+    """How far a task is: `done` of `total` in `unit`. `total` is None while it is unknown."""
 
     doing: str
+    """The current step, such as "copying": one progress bar for each."""
     done: int
     total: int | None = None
     unit: str = ""
+    """Plural noun, such as "records". Empty: no rate is shown."""
     left_s: float | None = None
-    """About how many seconds it will still take."""
+    """Estimated time to the end, in seconds."""
 
 
 class Remark(msgspec.Struct, frozen=True, tag_field="report", tag="remark"):
-    """Something that an operator should know, as one sentence."""
+    """One sentence for the operator: a warning or a note."""
 
     text: str
 
 
 class Row(msgspec.Struct, frozen=True, tag_field="report", tag="row"):
-    """One piece of the data that the task is about: a dead letter, a memory."""
+    """One item of the task's data: a dead letter, a memory, a collection."""
 
     value: dict[str, Any]
 
 
 class Outcome(msgspec.Struct, frozen=True, tag_field="report", tag="outcome"):
-    """How it ended: the last report of a task that was not broken off. Counts, names, durations in seconds."""
+    """The result of a task, always its last report: counts, names, durations in seconds."""
 
     value: dict[str, Any]
 
 
 class Failure(msgspec.Struct, frozen=True, tag_field="report", tag="failure"):
-    """What broke it off, for people; only in a stream of reports, where a generator would raise."""
+    """The error message of a task that failed. Only sent over HTTP; in process the generator raises instead."""
 
     message: str
 
 
 Report: TypeAlias = Progress | Remark | Row | Outcome
-Reports: TypeAlias = AsyncGenerator[Report]
+ReportStream: TypeAlias = AsyncGenerator[Report]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """One task of care: its name in routes and verbs, what it takes, and what runs it.
+class AdminTask:
+    """One operation for operators: its name in routes and verbs, the type of its arguments, and the function.
 
-    `run` raises LorestreamError: InvalidRequest for what it was asked wrongly, Refusal for what would do harm.
+    `run` raises LorestreamError: InvalidRequest for wrong arguments, Refusal for what would lose data.
     """
 
     name: str
-    wants: type[msgspec.Struct]
-    """The arguments, a struct that forbids unknown fields."""
-    run: Callable[[Any], Reports]
+    arguments: type[msgspec.Struct]
+    """Must forbid unknown fields."""
+    run: Callable[[Any], ReportStream]
 
 
-Tasks: TypeAlias = Mapping[str, Task]
+AdminTasks: TypeAlias = Mapping[str, AdminTask]
 
 
-def tasks(*each: Task) -> Tasks:
-    """By their names."""
-    return {task.name: task for task in each}
+def tasks_by_name(*tasks: AdminTask) -> AdminTasks:
+    """The tasks under their names."""
+    return {task.name: task for task in tasks}

@@ -1,23 +1,20 @@
-"""The answers that are kept: forgotten on demand."""
+"""The task that clears the answer cache."""
 
 from __future__ import annotations
 
-import msgspec
-
-from lorestream.admin import Outcome, Reports, Task
+from lorestream.admin import AdminTask, NoArguments, Outcome, ReportStream
 from lorestream.ports import Cache
 
 
-class ClearArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Nothing."""
+def cache_clear_task(cache: Cache | None) -> AdminTask:
+    """The task `cache-clear`: invalidates every cached answer. Its outcome is `{"cleared": false}` without a cache.
 
+    The task raises Unavailable when the cache cannot be reached.
+    """
 
-def clearing(cache: Cache | None) -> Task:
-    """The task that makes every kept answer void. Raises Unavailable."""
-
-    async def clear(_asked: ClearArguments) -> Reports:
+    async def clear(_arguments: NoArguments) -> ReportStream:
         if cache is not None:
             await cache.clear()
         yield Outcome({"cleared": cache is not None})
 
-    return Task("cache-clear", ClearArguments, clear)
+    return AdminTask("cache-clear", NoArguments, clear)

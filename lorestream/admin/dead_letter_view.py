@@ -1,4 +1,4 @@
-"""What stands in a dead letter, as far as it can be read."""
+"""A dead letter as JSON for operators, decoded as far as possible; and the ids by which operators name dead letters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lorestream.ports import Record, RecordId, StoredDeadLetter
 from lorestream.retry_headers import first_appended_at
 
 SHOWN_BYTES = 64 * 1024
-"""Of a value that cannot be decoded."""
+"""A value that is not JSON is shown up to this size."""
 
 _ID = re.compile(r"([0-9]{1,10})-([0-9]{1,19})")
 _envelopes = msgspec.json.Decoder(events.Put | events.Delete | events.Erase)
@@ -22,22 +22,25 @@ _keys = msgspec.json.Decoder(tuple[str, str])
 
 
 def parse_dead_letter_id(text: str) -> RecordId:
-    """The place of the letter that `text` names. Raises InvalidRequest."""
+    """The (partition, offset) that an id such as "3-1742" stands for. Raises InvalidRequest."""
     match = _ID.fullmatch(text)
     if match is None:
-        raise InvalidRequest(f"{text[:50]!r} is not the id of a dead letter: such a one looks like 3-1742")
+        raise InvalidRequest(
+            f"{text[:50]!r} is not the id of a dead letter: an id looks like 3-1742 (partition-offset)"
+        )
     return int(match[1]), int(match[2])
 
 
 def dead_letter_id(record_id: RecordId) -> str:
-    """What people call the letter of a place: partition and offset."""
+    """The id of the dead letter at (partition, offset), such as "3-1742"."""
     return f"{record_id[0]}-{record_id[1]}"
 
 
 def memory_of(record: Record) -> Memory | None:
-    """The memory that the record would have become; of what cannot be read, one of its key's agent without an id.
+    """The memory that the record would have become; decides whether an erasure or a deletion covers the record.
 
-    None where not even the key tells an agent, and for deletions: nothing takes those.
+    For a value that cannot be decoded: a memory without id and text of the agent in the record's key. None when the
+    key cannot be decoded either, and for deletes and erasures, which nothing covers.
     """
     try:
         envelope = _envelopes.decode(record.value)
@@ -49,12 +52,14 @@ def memory_of(record: Record) -> Memory | None:
         tenant, agent_id = _keys.decode(record.key)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    came = first_appended_at(record)
-    return Memory("", tenant, agent_id, "", came, came, agent_player=identity.player_name(agent_id))
+    appended_at = first_appended_at(record)
+    return Memory(
+        "", tenant, agent_id, "", appended_at, appended_at, agent_player=identity.player_name(agent_id)
+    )
 
 
-def line(stored: StoredDeadLetter) -> dict[str, Any]:
-    """A letter in a list: what can be told of it in a word."""
+def summary(stored: StoredDeadLetter) -> dict[str, Any]:
+    """The fields that a list of dead letters shows. Fields that cannot be decoded are None."""
     dead_letter = stored.dead_letter
     value = _json(dead_letter.record.value)
     fields: dict[str, Any] = value if isinstance(value, dict) else {}
@@ -74,13 +79,13 @@ def line(stored: StoredDeadLetter) -> dict[str, Any]:
     }
 
 
-def whole(stored: StoredDeadLetter) -> dict[str, Any]:
-    """All of a letter: decoded where it can be, raw bytes escaped else."""
+def details(stored: StoredDeadLetter) -> dict[str, Any]:
+    """The summary, key, headers and value. `value` is the decoded JSON; without valid JSON, `raw` has the escaped bytes."""
     record = stored.dead_letter.record
     value = _json(record.value)
     shown = {"value": value} if value is not None else {"raw": _escaped(record.value[:SHOWN_BYTES])}
     return {
-        **line(stored),
+        **summary(stored),
         "partition": record.partition,
         "offset": record.offset,
         "appended_at": record.appended_at,
@@ -91,7 +96,7 @@ def whole(stored: StoredDeadLetter) -> dict[str, Any]:
     }
 
 
-def _json(value: bytes) -> Any:  # noqa: ANN401 (whatever stands there)
+def _json(value: bytes) -> Any:  # noqa: ANN401 (any JSON value)
     try:
         return msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

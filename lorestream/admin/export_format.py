@@ -1,9 +1,9 @@
-"""A memory as a line of an export: JSON with everything that is needed to put it back.
+"""The file format of exports: JSON Lines, a header and then one memory on each line.
 
     {"format": "lorestream.memories", "version": 1}
     {"id": "…", "tenant": "default", "agent_id": "npc:smith", "text": "…", "timestamp": 1760000000.0, …}
 
-Vectors are not in it: whoever puts a memory back computes them anew, by whatever model it has.
+Vectors are not part of it: an import computes them again with the model of the target.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMAT = "lorestream.memories"
 VERSION = 1
 MAX_LINE_BYTES = MAX_VALUE_BYTES
 MAX_AHEAD_S = 300.0
-"""How far a clock may be ahead: what was accepted later than that was never accepted."""
+"""Tolerance for clocks that run ahead, in seconds: a later `accepted_at` is refused."""
 
 _MAX_DEPTH = 31
 _INT64 = range(-(2**63), 2**63)
@@ -31,7 +31,7 @@ _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The first line."""
+    """The first line of an export."""
 
     format: str
     version: int
@@ -40,8 +40,11 @@ class Header(msgspec.Struct, frozen=True):
 HEADER = Header(FORMAT, VERSION)
 
 
-class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Every other line. Names of players are pseudonyms here, as everywhere behind the gateway."""
+class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Every other line: all fields of one memory. Player names are pseudonyms, as everywhere behind the gateway.
+
+    Times are Unix seconds, `pos` is in nodes.
+    """
 
     id: _Name
     tenant: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,64}$")]
@@ -61,8 +64,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     lasting_agent: _Name | None = None
 
     @classmethod
-    def of(cls, memory: Memory) -> Self:
-        """The line of a memory."""
+    def from_memory(cls, memory: Memory) -> Self:
+        """All fields of `memory`."""
         return cls(
             id=memory.id,
             tenant=memory.tenant,
@@ -82,8 +85,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
             lasting_agent=memory.lasting_agent,
         )
 
-    def put(self) -> Put:
-        """The envelope that brings it back: the text that it was remembered by is its text from now on."""
+    def to_event(self) -> Put:
+        """The event that restores the memory, with the same id and times. Its text is stored as it is, not narrated again."""
         return Put(
             tenant=self.tenant,
             agent_id=self.agent_id,
@@ -105,25 +108,29 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
 
 _headers = msgspec.json.Decoder(Header)
-_lines = msgspec.json.Decoder(Line)
+_lines = msgspec.json.Decoder(ExportedMemory)
 
 
-def read_header(text: bytes) -> None:
-    """Look at a first line. Raises InvalidRequest for what is no export that this version reads."""
+def check_header(text: bytes) -> None:
+    """Check the first line. Raises InvalidRequest unless it is an export of a version that can be read."""
     try:
         header = _headers.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         header = Header("", 0)
     if header.format != FORMAT:
-        raise InvalidRequest(f'this is no export of Lorestream: its first line has no "format": "{FORMAT}"')
+        raise InvalidRequest(
+            f'this is not an export of Lorestream: its first line has no "format": "{FORMAT}"'
+        )
     if header.version != VERSION:
-        raise InvalidRequest(f"an export of version {header.version}; this lorestream reads {VERSION}")
+        raise InvalidRequest(
+            f"this export has format version {header.version}; this Lorestream reads version {VERSION} only"
+        )
 
 
-def read_line(text: bytes | str, now: float) -> Line:
-    """The memory of a line. Raises InvalidRequest with what is wrong about it; `now` in Unix seconds."""
+def parse_line(text: bytes | str, now: float) -> ExportedMemory:
+    """Decode and check a line; `now` in Unix seconds. Raises InvalidRequest that names the error."""
     if len(text) > MAX_LINE_BYTES:
-        raise InvalidRequest(f"longer than {MAX_LINE_BYTES} bytes")
+        raise InvalidRequest(f"the line is longer than {MAX_LINE_BYTES} bytes")
     try:
         line = _lines.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -131,34 +138,34 @@ def read_line(text: bytes | str, now: float) -> Line:
     for name in ("timestamp", "accepted_at", "expires_at", "tick", "importance"):
         value = getattr(line, name)
         if value is not None and not math.isfinite(value):
-            raise InvalidRequest(f"{name} is not finite")
+            raise InvalidRequest(f"{name} is not a finite number")
     for axis, value in (line.pos or {}).items():
         if axis not in {"x", "y", "z"} or not math.isfinite(value):
-            raise InvalidRequest("pos has x, y and z, each a finite number")
+            raise InvalidRequest("pos may only have x, y and z, each a finite number")
     if not 0 <= line.accepted_at <= now + MAX_AHEAD_S:
-        raise InvalidRequest(f"accepted_at {line.accepted_at} is not a time in the past")
+        raise InvalidRequest(f"accepted_at {line.accepted_at} is not a time in the past (Unix seconds)")
     _check_names(line)
     _check_metadata(line.metadata, _MAX_DEPTH)
     return line
 
 
-def _check_names(line: Line) -> None:
-    """Plain names of players must not come in by this way, and every form of an agent names one player."""
+def _check_names(line: ExportedMemory) -> None:
+    """Refuse plain player names, and fields that contradict each other about which player the agent belongs to."""
     name = identity.player_name(line.agent_id)
     for pseudonym in (name, line.player):
         if pseudonym is not None and not identity.is_pseudonym(pseudonym):
-            raise InvalidRequest("the name of a player stands where only a pseudonym may")
+            raise InvalidRequest("a plain player name where only a pseudonym is allowed")
     if line.agent_player != name:
-        raise InvalidRequest("agent_player is not the player that agent_id names")
+        raise InvalidRequest("agent_player is not the player in agent_id")
     if line.lasting_agent is not None:
         lasting = identity.player_name(line.lasting_agent)
         if name is None or lasting is None or not identity.is_pseudonym(lasting):
-            raise InvalidRequest("lasting_agent is no other form of agent_id")
+            raise InvalidRequest("lasting_agent is not another pseudonym of the player in agent_id")
 
 
 def _check_metadata(value: object, levels: int) -> None:
     if levels < 0:
-        raise InvalidRequest(f"metadata of more than {_MAX_DEPTH} levels")
+        raise InvalidRequest(f"metadata has more than {_MAX_DEPTH} levels")
     match value:
         case dict():
             for inner in cast("dict[str, object]", value).values():
@@ -169,8 +176,8 @@ def _check_metadata(value: object, levels: int) -> None:
         case bool():
             pass
         case int() if value not in _INT64:
-            raise InvalidRequest("metadata holds an integer beyond 64 bits")
+            raise InvalidRequest("metadata contains an integer that needs more than 64 bits")
         case float() if not math.isfinite(value):
-            raise InvalidRequest("metadata holds a number that is not finite")
+            raise InvalidRequest("metadata contains a number that is not finite")
         case _:
             pass

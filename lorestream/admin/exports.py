@@ -1,4 +1,4 @@
-"""All memories, or some agents', on their way out: what the store holds, page by page, as lines."""
+"""The task `export`: all memories, or those of some agents, read from the store page by page."""
 
 from __future__ import annotations
 
@@ -9,42 +9,45 @@ from dataclasses import dataclass
 import msgspec
 
 from lorestream import identity
-from lorestream.admin import Outcome, Progress, Reports, Row, Task
-from lorestream.admin.export_format import Line
+from lorestream.admin import AdminTask, Outcome, Progress, ReportStream, Row
+from lorestream.admin.export_format import ExportedMemory
 from lorestream.errors import InvalidRequest
 from lorestream.identity import Pseudonyms
 from lorestream.memories import Memory
 from lorestream.ports import Clock, ErasureLedger, Tombstone, VectorStore
 
 _PAGE = 500
-_ROWS_AT_ONCE = 16  # a few milliseconds: in the embedded shape queries wait behind them
+_YIELD_EVERY_ROWS = 16  # a few milliseconds of work: in the embedded shape, queries share this event loop
 
 
-class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose memories: these agents' (none named: all), of this tenant (none named: all)."""
+class ExportArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `export`: which agents (empty: all) and which tenant (None: all)."""
 
     agents: tuple[str, ...] = ()
     tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Exports:
-    """What can be exported. `pseudonyms`: None where this process has no keys for player names."""
+class Exporter:
+    """Exports memories. `pseudonyms` is None in a process without keys for player names."""
 
     store: Callable[[], VectorStore]
-    """The collection that is searched at the moment."""
+    """Returns the store of the active collection."""
     ledger: ErasureLedger
     clock: Clock
     pseudonyms: Pseudonyms | None
 
-    def tasks(self) -> Sequence[Task]:
-        """What operators ask for."""
-        return [Task("export", Export, self.export)]
+    def tasks(self) -> Sequence[AdminTask]:
+        """The task `export`."""
+        return [AdminTask("export", ExportArguments, self.export)]
 
-    async def export(self, wanted: Export) -> Reports:
-        """One row for each memory that is neither expired nor erased, in an order that never changes."""
-        chosen = self._chosen(wanted)
-        # The walk's cursor is this collection's own, even if another is searched before it ends.
+    async def export(self, arguments: ExportArguments) -> ReportStream:
+        """Yield one row for each memory that is neither expired nor erased, in a stable order.
+
+        Raises InvalidRequest, Unavailable.
+        """
+        chosen = self._selector(arguments)
+        # A scan cursor is only valid for its own collection: keep this store even if the alias is swapped meanwhile.
         store, after = self.store(), None
         memories = erased = expired = 0
         yield Progress("exporting", 0, unit="memories")
@@ -60,32 +63,32 @@ class Exports:
                     expired += 1
                 else:
                     memories += 1
-                    yield Row(msgspec.to_builtins(Line.of(memory)))
-                    if memories % _ROWS_AT_ONCE == 0:
+                    yield Row(msgspec.to_builtins(ExportedMemory.from_memory(memory)))
+                    if memories % _YIELD_EVERY_ROWS == 0:
                         await asyncio.sleep(0)
             yield Progress("exporting", memories, unit="memories")
             if after is None:
                 break
         yield Outcome({"memories": memories, "erased": erased, "expired": expired})
 
-    def _chosen(self, wanted: Export) -> Callable[[Memory], bool]:
-        """Raises InvalidRequest for a player's agent whose stored form cannot be known here."""
+    def _selector(self, arguments: ExportArguments) -> Callable[[Memory], bool]:
+        """A condition on memories. Raises InvalidRequest for a player's agent when this process has no keys for names."""
         forms: dict[str, Collection[str]] = {}
 
         def chosen(memory: Memory) -> bool:
-            if wanted.tenant not in {None, memory.tenant}:
+            if arguments.tenant not in {None, memory.tenant}:
                 return False
-            if not wanted.agents:
+            if not arguments.agents:
                 return True
             if memory.tenant not in forms:
-                forms[memory.tenant] = self._stored(memory.tenant, wanted.agents)
+                forms[memory.tenant] = self._stored_ids(memory.tenant, arguments.agents)
             return memory.agent_id in forms[memory.tenant]
 
-        self._stored(wanted.tenant or "default", wanted.agents)
+        self._stored_ids(arguments.tenant or "default", arguments.agents)
         return chosen
 
-    def _stored(self, tenant: str, agents: Sequence[str]) -> Collection[str]:
-        """Every form that the agents may have in the store."""
+    def _stored_ids(self, tenant: str, agents: Sequence[str]) -> Collection[str]:
+        """All ids under which the store may hold these agents: one for each player key."""
         found: set[str] = set()
         for agent in agents:
             name = identity.player_name(agent)
@@ -95,6 +98,7 @@ class Exports:
                 found.add(agent)
             else:
                 raise InvalidRequest(
-                    f"{agent} is named after a player: set LORESTREAM_PLAYER_KEY as the services have it"
+                    f"{agent} is named after a player, and stored under a pseudonym: set LORESTREAM_PLAYER_KEY to the key that"
+                    " the services have"
                 )
         return found

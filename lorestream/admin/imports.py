@@ -1,4 +1,8 @@
-"""Exported memories on their way back: every line an event in the log, which the workers index like any other."""
+"""The tasks `import` and `indexed`: exported memories back into the log.
+
+Every line becomes an event in the log, which the workers index like any other. The command line sends a file in
+batches, one `import` task for each, and waits with `indexed` at the end.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from typing import Annotated
 import msgspec
 
 from lorestream import events
-from lorestream.admin import Outcome, Progress, Reports, Row, Task
-from lorestream.admin.export_format import Line, read_line
+from lorestream.admin import AdminTask, Outcome, Progress, ReportStream, Row
+from lorestream.admin.export_format import ExportedMemory, parse_line
 from lorestream.errors import InvalidRequest
 from lorestream.events import MAX_VALUE_BYTES
 from lorestream.memories import Memory
@@ -27,114 +31,128 @@ from lorestream.ports import (
 )
 
 MAX_LINES = 1000
-STALLED_S = 60.0
-"""After so long without any progress of the workers nobody waits for them any more."""
-_LOOK_S = 1.0
-_LINES_AT_ONCE = 64  # about a millisecond: in the embedded shape queries wait behind them
+STALL_TIMEOUT_S = 60.0
+"""Waiting for the workers ends after so many seconds without progress."""
+_POLL_INTERVAL_S = 1.0
+_YIELD_EVERY_LINES = 64  # about a millisecond of work: in the embedded shape, queries share this event loop
 
 
-class Import(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Some lines of an export, each with its number in the file."""
+class ImportArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `import`: a batch of lines of an export, each with its number in the file."""
 
     lines: Annotated[tuple[tuple[int, str], ...], msgspec.Meta(max_length=MAX_LINES)]
     done: int = 0
-    """How many lines of the file came before, for its progress."""
+    """How many lines of the file were sent before, for the progress."""
     total: int | None = None
+    """How many lines the file has, for the progress."""
     behind: dict[int, int] = {}
-    """Offsets of earlier portions that the workers have to have come past: events of the present wait behind these."""
+    """Offsets of an earlier batch, by partition: wait until they are indexed before appending more.
+
+    This bounds the backlog of the import, because live events queue behind it in the log.
+    """
 
 
-class Indexed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Up to which offset of each partition the workers have to come."""
+class WaitArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `indexed`: wait until these offsets are indexed, by partition."""
 
     positions: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Imports:
-    """The way into a log. What lies in the store is looked up only to spare work: the worker decides."""
+class Importer:
+    """Imports memories into a log.
+
+    The lookup in the store only saves work and gives the counts: whether a memory is inserted is decided by the worker.
+    """
 
     log: EventLog
     ledger: ErasureLedger
     store: Callable[[], VectorStore]
-    """The collection that is searched at the moment."""
+    """Returns the store of the active collection."""
     watermarks: WatermarkReader
     group: Callable[[], str]
-    """The consumers that feed it."""
+    """Returns the consumer group that fills it."""
     clock: Clock
 
-    def tasks(self) -> Sequence[Task]:
-        """What an import is made of."""
-        return [Task("import", Import, self.put), Task("indexed", Indexed, self.wait)]
+    def tasks(self) -> Sequence[AdminTask]:
+        """The tasks `import` and `indexed`."""
+        return [
+            AdminTask("import", ImportArguments, self.put),
+            AdminTask("indexed", WaitArguments, self.wait),
+        ]
 
-    async def put(self, wanted: Import) -> Reports:
-        """Append what is missing and may come back. The outcome counts, and names the offsets."""
-        stalled, begun = False, time.monotonic()
-        while not stalled and not await self.watermarks.reached(wanted.behind, _LOOK_S):
-            stalled = time.monotonic() - begun > STALLED_S
-            yield Progress("importing", wanted.done, wanted.total, "lines")
+    async def put(self, arguments: ImportArguments) -> ReportStream:
+        """Append the memories that are missing, and neither expired, deleted nor erased.
+
+        Yields a row for each bad line. The outcome has a count for each result, the highest offset appended to each
+        partition, and whether the wait for `behind` timed out. Raises Unavailable.
+        """
+        stalled, started = False, time.monotonic()
+        while not stalled and not await self.watermarks.reached(arguments.behind, _POLL_INTERVAL_S):
+            stalled = time.monotonic() - started > STALL_TIMEOUT_S
+            yield Progress("importing", arguments.done, arguments.total, "lines")
         counts: dict[str, int] = dict.fromkeys(
             ("imported", "present", "deleted", "erased", "expired", "bad"), 0
         )
-        good: list[tuple[int, Line]] = []
-        for number, text in wanted.lines:
+        good: list[tuple[int, ExportedMemory]] = []
+        for number, text in arguments.lines:
             try:
-                good.append((number, read_line(text, self.clock.now())))
+                good.append((number, parse_line(text, self.clock.now())))
             except InvalidRequest as error:
                 counts["bad"] += 1
                 yield Row({"line": number, "reason": error.message})
-            if len(good) % _LINES_AT_ONCE == 0:
+            if len(good) % _YIELD_EVERY_LINES == 0:
                 await asyncio.sleep(0)
-        entries = await self.store().lookup([line.put().memory(line.text) for _, line in good])
+        entries = await self.store().lookup([line.to_event().memory(line.text) for _, line in good])
         records: list[NewRecord] = []
         for (number, line), entry in zip(good, entries, strict=True):
-            record = _imported(line)
-            verdict = self._verdict(line, entry)
-            if verdict == "imported" and len(record.value) > MAX_VALUE_BYTES:
-                verdict = "bad"
-                yield Row({"line": number, "reason": f"an event of more than {MAX_VALUE_BYTES} bytes"})
-            counts[verdict] += 1
-            if verdict == "imported":
+            record = _to_record(line)
+            result = self._result(line, entry)
+            if result == "imported" and len(record.value) > MAX_VALUE_BYTES:
+                result = "bad"
+                yield Row({"line": number, "reason": f"the event has more than {MAX_VALUE_BYTES} bytes"})
+            counts[result] += 1
+            if result == "imported":
                 records.append(record)
         appended = await self.log.append(records)
-        yield Progress("importing", wanted.done + len(wanted.lines), wanted.total, "lines")
+        yield Progress("importing", arguments.done + len(arguments.lines), arguments.total, "lines")
         positions = {str(partition): at for partition, at in appended.items()}
         yield Outcome({**counts, "positions": positions, "stalled": stalled})
 
-    def _verdict(self, line: Line, entry: Memory | Tombstone | None) -> str:
-        """What becomes of a line in whose place that lies."""
+    def _result(self, line: ExportedMemory, entry: Memory | Tombstone | None) -> str:
+        """The result for a line: the name of its count. `entry` is what the store has under its id."""
         if line.expires_at is not None and line.expires_at <= self.clock.now():
             return "expired"
-        if self.ledger.covers(line.put().memory(line.text)):
+        if self.ledger.covers(line.to_event().memory(line.text)):
             return "erased"
         if entry is not None:
             return "deleted" if isinstance(entry, Tombstone) else "present"
         return "imported"
 
-    async def wait(self, wanted: Indexed) -> Reports:
-        """Until the workers have come so far, or until they stand still."""
-        positions = wanted.positions
-        left = total = await self._left(positions)
-        moved = time.monotonic()
+    async def wait(self, arguments: WaitArguments) -> ReportStream:
+        """Wait until the offsets are indexed, or until there is no progress for `STALL_TIMEOUT_S`. Raises Unavailable."""
+        positions = arguments.positions
+        left = total = await self._remaining(positions)
+        progressed_at = time.monotonic()
         yield Progress("indexing", 0, total, "records")
-        while not await self.watermarks.reached(positions, _LOOK_S):
+        while not await self.watermarks.reached(positions, _POLL_INTERVAL_S):
             await asyncio.sleep(0)
-            before, left = left, await self._left(positions)
-            if left < before:
-                moved = time.monotonic()
-            elif time.monotonic() - moved > STALLED_S:
+            previous, left = left, await self._remaining(positions)
+            if left < previous:
+                progressed_at = time.monotonic()
+            elif time.monotonic() - progressed_at > STALL_TIMEOUT_S:
                 yield Outcome({"indexed": False, "left": left})
                 return
             yield Progress("indexing", total - left, total, "records")
         yield Progress("indexing", total, total, "records")
         yield Outcome({"indexed": True, "left": 0})
 
-    async def _left(self, positions: dict[int, int]) -> int:
-        """About how many records: those of others count as well."""
+    async def _remaining(self, positions: dict[int, int]) -> int:
+        """About how many records are not indexed yet; those of other writers count as well."""
         committed = await self.log.committed(self.group())
         return sum(max(0, at + 1 - committed.get(partition, 0)) for partition, at in positions.items())
 
 
-def _imported(line: Line) -> NewRecord:
-    record = events.encode(line.put())
+def _to_record(line: ExportedMemory) -> NewRecord:
+    record = events.encode(line.to_event())
     return replace(record, headers={**record.headers, events.IMPORTED: b"1"})

@@ -19,12 +19,12 @@ import structlog
 
 from lorestream import __version__, durable
 from lorestream.admin import (
+    AdminTask,
     Outcome,
     Progress,
     Remark,
     Report,
-    Reports,
-    Task,
+    ReportStream,
     snapshot_files,
     snapshot_manifest,
 )
@@ -82,16 +82,16 @@ class Snapshots:
     every_s: float = 0.0
     keep: int = 0
 
-    def task(self) -> Task:
+    def task(self) -> AdminTask:
         """`lorestream snapshot`."""
-        return Task("snapshot", Take, self._asked)
+        return AdminTask("snapshot", Take, self._asked)
 
     def due(self) -> bool:
         """Whether the newest is so old that it is time for another one."""
         there = snapshot_manifest.taken(self.directory)
         return not there or self.clock.now() >= there[0][1].created + self.every_s
 
-    async def _asked(self, arguments: Take) -> Reports:
+    async def _asked(self, arguments: Take) -> ReportStream:
         to = None if arguments.to is None else Path(arguments.to)
         if to is not None and not to.is_absolute():
             raise Refusal(f"{to} could be anywhere: give the whole path")

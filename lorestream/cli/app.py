@@ -13,11 +13,14 @@ from typing import Annotated
 import typer
 
 from lorestream.cli import options
-from lorestream.cli.admin import collections, dead_letters, exports, snapshots
-from lorestream.cli.keys import commands as keys
-from lorestream.cli.memories import commands as memories
+from lorestream.cli.admin.collections import alias, cache, drop, replay
+from lorestream.cli.admin.dead_letters import dlq
+from lorestream.cli.admin.exports import export, import_
+from lorestream.cli.admin.snapshots import restore, snapshot
+from lorestream.cli.keys.commands import keys
+from lorestream.cli.memories.commands import agents, erase, put, recent, search, tail
 from lorestream.cli.options import LOCAL, AsJson, DataDir, QueryUrl
-from lorestream.cli.serve import commands as serve
+from lorestream.cli.serve.commands import gateway, query, up, worker
 from lorestream.cli.simulate.command import simulate
 
 app = typer.Typer(
@@ -54,10 +57,10 @@ def lorestream(
     """What stands before every verb."""
 
 
-for verb in (serve.up, serve.gateway, serve.worker, serve.query):
+for verb in (up, gateway, worker, query):
     app.command(rich_help_panel="Run")(verb)
 app.command("simulate", rich_help_panel="Run")(simulate)
-for verb in (memories.put, memories.search, memories.recent, memories.agents, memories.tail, memories.erase):
+for verb in (put, search, recent, agents, tail, erase):
     app.command(rich_help_panel="By hand")(verb)
 
 
@@ -153,9 +156,9 @@ def model_prepare(
     lorestream model prepare
     lorestream model prepare --model BAAI/bge-small-en-v1.5
     """
-    from lorestream.cli.setup import model as models
+    from lorestream.cli.setup.model import prepare
 
-    if not models.prepare(model, models_dir, as_json=as_json):
+    if not prepare(model, models_dir, as_json=as_json):
         raise typer.Exit(3)
 
 
@@ -181,16 +184,16 @@ def mod_install(
     luanti.install(world, conf, force=force, as_json=as_json)
 
 
-for verb in (snapshots.snapshot, snapshots.restore):
+for verb in (snapshot, restore):
     app.command(rich_help_panel=CARE)(verb)
-for verb in (collections.replay, collections.drop):
+for verb in (replay, drop):
     app.command(rich_help_panel=CARE)(verb)
-app.add_typer(collections.alias, name="alias", rich_help_panel=CARE)
-app.add_typer(collections.cache, name="cache", rich_help_panel=CARE)
-app.command("export", rich_help_panel=CARE)(exports.export)
-app.command("import", rich_help_panel=CARE)(exports.import_)
-app.add_typer(dead_letters.app, name="dlq", rich_help_panel=CARE)
-app.add_typer(keys.app, name="keys", rich_help_panel=CARE)
+app.add_typer(alias, name="alias", rich_help_panel=CARE)
+app.add_typer(cache, name="cache", rich_help_panel=CARE)
+app.command("export", rich_help_panel=CARE)(export)
+app.command("import", rich_help_panel=CARE)(import_)
+app.add_typer(dlq, name="dlq", rich_help_panel=CARE)
+app.add_typer(keys, name="keys", rich_help_panel=CARE)
 app.add_typer(model_verbs, name="model", rich_help_panel=CARE)
 app.add_typer(config_verbs, name="config", rich_help_panel=CARE)
 app.add_typer(mod_verbs, name="mod", rich_help_panel=CARE)

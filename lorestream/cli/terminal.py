@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 WIDTH_OF_A_PIPE = 160
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """A line of data for people."""
     sys.stdout.write(printable(text) + "\n")
 
 
-def remark(text: str) -> None:
+def print_note(text: str) -> None:
     """A line beside the data."""
     sys.stderr.write(printable(text) + "\n")
 
 
-def emit(value: object, *, pretty: bool = True) -> None:
+def print_json(value: object, *, pretty: bool = True) -> None:
     """A value as JSON. At a terminal everything beyond ASCII is escaped, so that no text steers it."""
     plain = msgspec.to_builtins(value)
     text = json.dumps(plain, ensure_ascii=sys.stdout.isatty(), indent=2 if pretty else None)
@@ -38,12 +38,14 @@ def emit(value: object, *, pretty: bool = True) -> None:
     sys.stdout.flush()
 
 
-def show(table: RenderableType) -> None:
+def print_renderable(table: RenderableType) -> None:
     """A table or another renderable of Rich on stdout."""
     _console().print(table)
 
 
-def table(columns: Mapping[str, str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+def print_table(
+    columns: Mapping[str, str], rows: Sequence[Sequence[object]], title: str | None = None
+) -> None:
     """Print rows under columns; each column's value is its alignment. Texts may come from anywhere."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -53,10 +55,10 @@ def table(columns: Mapping[str, str], rows: Sequence[Sequence[object]], title: s
         made.add_column(name, justify="right" if align == "right" else "left", overflow="fold")
     for row in rows:
         made.add_row(*(Text(printable(str(cell))) for cell in row))
-    show(made)
+    print_renderable(made)
 
 
-def progress(*, notes: bool = False) -> Progress:
+def progress_bar(*, notes: bool = False) -> Progress:
     """A progress bar on stderr, silent where stderr is no terminal. `notes`: each task has a field `note`."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
@@ -68,7 +70,7 @@ def progress(*, notes: bool = False) -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
-def when(timestamp: float) -> str:
+def local_time(timestamp: float) -> str:
     """Local time; the date only where it isn't today."""
     try:
         moment = time.localtime(timestamp)

@@ -11,7 +11,7 @@ import structlog
 from starlette.responses import StreamingResponse
 
 from lorestream.access.principals import Grant
-from lorestream.admin import Failure, Outcome, Report, Reports, Task, Tasks
+from lorestream.admin import AdminTask, AdminTasks, Failure, Outcome, Report, ReportStream
 from lorestream.errors import LorestreamError
 from lorestream.http.application import Operation
 from lorestream.http.request import Call
@@ -23,14 +23,14 @@ _log = structlog.get_logger("lorestream.admin")
 _encoder = msgspec.json.Encoder()
 
 
-def operations(tasks: Tasks) -> list[Operation]:
+def operations(tasks: AdminTasks) -> list[Operation]:
     """A route for each task."""
     return [_operation(task) for task in tasks.values()]
 
 
-def _operation(task: Task) -> Operation:
+def _operation(task: AdminTask) -> Operation:
     async def handler(call: Call) -> StreamingResponse:
-        arguments = await call.json(task.wants)
+        arguments = await call.json(task.arguments)
         reports = task.run(arguments)
         # What is refused is refused with its own status, before the answer begins.
         first = await anext(reports, None)
@@ -44,12 +44,12 @@ def _operation(task: Task) -> Operation:
         f"Task of care: {task.name}",
         Grant.ADMIN,
         Outcome,
-        body=task.wants,
+        body=task.arguments,
         hidden=True,
     )
 
 
-async def _lines(task: Task, first: Report | None, reports: Reports) -> AsyncIterator[bytes]:
+async def _lines(task: AdminTask, first: Report | None, reports: ReportStream) -> AsyncIterator[bytes]:
     async with contextlib.aclosing(reports):
         try:
             if first is not None:
@@ -64,7 +64,7 @@ async def _lines(task: Task, first: Report | None, reports: Reports) -> AsyncIte
             yield _line(Failure("an error of ours; the log of that lorestream has it"))
 
 
-async def _with_pauses(reports: Reports) -> AsyncIterator[Report | None]:
+async def _with_pauses(reports: ReportStream) -> AsyncIterator[Report | None]:
     """The reports, and None whenever none has come for a while: whoever reads knows then that it goes on."""
     coming: asyncio.Future[Report] | None = None
     try:

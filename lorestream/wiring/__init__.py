@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from lorestream.admin.dead_letters import DeadLetters, Forgetting
+from lorestream.admin.dead_letters import DeadLetterCleanup, DeadLetters
 from lorestream.collections.open_collections import OpenCollection, OpenCollections
 from lorestream.collections.watermarks import ActiveWatermarks, CurrentWatermarks
 from lorestream.errors import Misconfigured
@@ -79,12 +79,12 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         elif not settings.distributed:
             stack.enter_context(data_directory.exclusive_use(directory))
         log, redis, versions = await _index(ground, state)
-        forgetting = Forgetting(
+        cleanup = DeadLetterCleanup(
             DeadLetters(log.events, log.ledger, lambda: versions.current.store), ground.clock
         )
 
         async def trim() -> int:
-            return await forgetting() + (await log.trim() if log.trim else 0)
+            return await cleanup() + (await log.trim() if log.trim else 0)
 
         yield _announced(
             Runtime(

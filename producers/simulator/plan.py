@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import orjson
 
-from producers.simulator import game_life as life
+from producers.simulator import game_life
 
 FLUSH_S = 0.5
 """How long the Luanti mod gathers events (`lorestream.flush_interval`)."""
@@ -105,7 +105,7 @@ def events(plan: Plan) -> Iterator[Happening]:
     popularity = Popularity(plan.agents, plan.zipf)
     homes = [agent % plan.servers for agent in range(plan.agents)]
     chance.shuffle(homes)
-    names = [life.agent_name(agent) for agent in range(plan.agents)]
+    names = [game_life.agent_name(agent) for agent in range(plan.agents)]
     prefix = plan.name
     again: list[Happening] = []
     for number in range(plan.events):
@@ -122,7 +122,7 @@ def events(plan: Plan) -> Iterator[Happening]:
             "tick": float(int(at * TICKS_PER_S)),
             "time": round(plan.start + at, 3),
             "importance": int(chance.random() * 10),
-            **life.happening(chance),
+            **game_life.happening(chance),
         }
         one = Happening(at, homes[agent], orjson.dumps(event))
         if chance.random() < plan.resend:
@@ -134,7 +134,7 @@ def events(plan: Plan) -> Iterator[Happening]:
 
 
 def _place(chance: random.Random) -> dict[str, float]:
-    x, z = (round((chance.random() - 0.5) * 2 * life.REACH, 1) for _ in range(2))
+    x, z = (round((chance.random() - 0.5) * 2 * game_life.REACH, 1) for _ in range(2))
     return {"x": x, "y": float(int(chance.random() * 80) - 30), "z": z}
 
 

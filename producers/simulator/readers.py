@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from lorestream import tokens
-from producers.simulator import game_life as life
+from producers.simulator import game_life
 from producers.simulator.game_server import Pace
 from producers.simulator.plan import Plan, Popularity
 from producers.simulator.report import Indexed, Latencies, QueryFigures, count
@@ -59,10 +59,10 @@ class Readers:
     def _search(self, chance: random.Random, agent: int, number: int) -> bytes:
         if chance.random() < self._repeat:
             known = random.Random(f"{agent}:{chance.randrange(KNOWN_QUESTIONS)}")  # noqa: S311 (see above)
-            query = life.question(known)
+            query = game_life.question(known)
         else:
-            query = f"{life.question(chance)} ({number})"
-        return msgspec.json.encode({"agent_id": life.agent_name(agent), "query": query, "k": 5})
+            query = f"{game_life.question(chance)} ({number})"
+        return msgspec.json.encode({"agent_id": game_life.agent_name(agent), "query": query, "k": 5})
 
     async def _ask(self, body: bytes, moment: float) -> None:
         self.figures.asked += 1
@@ -82,7 +82,7 @@ async def findable(
     """Wait until the log is processed past these offsets. `seconds`: how long that took."""
     began = time.monotonic()
     left = within_s
-    agent = life.agent_name(0)
+    agent = game_life.agent_name(0)
     token = tokens.token(positions)
     while left > 0:
         wait_ms = min(left, _WAIT_S / 2) * 1000

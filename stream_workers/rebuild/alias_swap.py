@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from lorestream.admin import Outcome, Remark, Reports, Row, Task
+from lorestream.admin import AdminTask, NoArguments, Outcome, Remark, ReportStream, Row
 from lorestream.collections.catalogue import REPLACED_LIVES_S, Collection
 from lorestream.errors import InvalidRequest, Refusal
 from lorestream.wiring import OpenCollection, WorkerParts
@@ -22,10 +22,6 @@ LEVEL_S = 5.0
 FOLLOWED_S = 3.0
 """By then every process has heard of a change: they look twice a second."""
 CLOSED_S = 15.0
-
-
-class NoArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Nothing."""
 
 
 class SwapArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,16 +43,16 @@ class Alias:
 
     parts: WorkerParts
 
-    def tasks(self) -> Sequence[Task]:
+    def tasks(self) -> Sequence[AdminTask]:
         """As the frame of care wants them."""
         return (
-            Task("alias-list", NoArguments, self.list_),
-            Task("alias-swap", SwapArguments, self.swap),
-            Task("alias-rollback", NoArguments, self.rollback),
-            Task("drop", DropArguments, self.drop),
+            AdminTask("alias-list", NoArguments, self.list_),
+            AdminTask("alias-swap", SwapArguments, self.swap),
+            AdminTask("alias-rollback", NoArguments, self.rollback),
+            AdminTask("drop", DropArguments, self.drop),
         )
 
-    async def list_(self, _asked: NoArguments) -> Reports:
+    async def list_(self, _asked: NoArguments) -> ReportStream:
         """Every collection, the one that is searched first. Raises Unavailable."""
         await collect(self.parts)
         listed = await self.parts.versions.refresh()
@@ -75,7 +71,7 @@ class Alias:
             yield Row(row)
         yield Outcome({"collections": len(listed)})
 
-    async def swap(self, asked: SwapArguments) -> Reports:
+    async def swap(self, asked: SwapArguments) -> ReportStream:
         """Search another collection from now on. Raises Refusal, Unavailable."""
         listed = await self.parts.versions.refresh()
         others = [one for one in listed if not one.active and one.whole and one.replaced_at is None]
@@ -87,7 +83,7 @@ class Alias:
             raise InvalidRequest(f"{len(others)} collections could be meant: name one", path="to")
         yield await self._turned(one)
 
-    async def rollback(self, _asked: NoArguments) -> Reports:
+    async def rollback(self, _asked: NoArguments) -> ReportStream:
         """Search the collection again that was searched before. Raises Refusal, Unavailable."""
         listed = await self.parts.versions.refresh()
         before = next((one for one in listed if one.replaced_at is not None), None)
@@ -95,7 +91,7 @@ class Alias:
             raise Refusal("there is nothing to go back to: no collection was replaced, or it was dropped")
         yield await self._turned(before)
 
-    async def drop(self, asked: DropArguments) -> Reports:
+    async def drop(self, asked: DropArguments) -> ReportStream:
         """Remove a collection and all that lies in it. Raises Refusal, Unavailable."""
         versions = self.parts.versions
         await collect(self.parts)

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from lorestream.admin import Outcome, Progress, Remark, Report, Reports, Task
+from lorestream.admin import AdminTask, Outcome, Progress, Remark, Report, ReportStream
 from lorestream.collections.catalogue import Collection, Model
 from lorestream.errors import InvalidRequest, Refusal
 from lorestream.wiring import OpenCollection, WorkerParts
@@ -46,11 +46,11 @@ class Replay:
 
     parts: WorkerParts
 
-    def task(self) -> Task:
+    def task(self) -> AdminTask:
         """As the frame of care wants it."""
-        return Task("replay", ReplayArguments, self.run)
+        return AdminTask("replay", ReplayArguments, self.run)
 
-    async def run(self, asked: ReplayArguments) -> Reports:
+    async def run(self, asked: ReplayArguments) -> ReportStream:
         """Fill a collection. Raises Refusal, InvalidRequest, Unavailable, Misconfigured."""
         began = time.monotonic()
         await collect(self.parts)

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lorestream.access import key_file as keys
+from lorestream.access.key_file import revoke, rotate
 from lorestream.access.principals import Grant
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
@@ -306,12 +306,12 @@ async def test_keys_are_rotated_under_load_without_a_refusal(
         calling = [asyncio.create_task(calls(number, http, stub)) for number in range(4)]
         for _ in range(3):
             old = current
-            fresh = f"Bearer {keys.rotate(key_file, key_id(old)).credential}"
+            fresh = f"Bearer {rotate(key_file, key_id(old)).credential}"
             await asyncio.to_thread(until, lambda fresh=fresh: valid(lorestream, fresh))
             current = fresh
             while old in under_way.values():
                 await asyncio.sleep(0.01)
-            keys.revoke(key_file, key_id(old))
+            revoke(key_file, key_id(old))
             await asyncio.to_thread(until, lambda old=old: not valid(lorestream, old))
         rotated.set()
         await asyncio.gather(*calling)
@@ -327,7 +327,7 @@ def test_a_revoked_key_sees_no_more_of_a_stream(
     with httpx2.stream("GET", f"{lorestream.url}/v1/admin/tail", headers={"Authorization": sent}) as answer:
         lines = answer.iter_lines()
         assert next(lines) == ""
-        keys.revoke(key_file, key_id(sent))
+        revoke(key_file, key_id(sent))
         until(lambda: not valid(lorestream, sent))
         a.remember({"agent_id": "npc:after", "text": CANARY})
         assert [line for line in lines if line.strip()] == []

@@ -14,7 +14,7 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.redis_server import RedisServer
-from lorestream.admin import Progress, Remark
+from lorestream.admin import NoArguments, Progress, Remark
 from lorestream.http.application import application
 from lorestream.memories import Memory, PageQuery, Scope
 from lorestream.wiring import OpenCollection, Runtime
@@ -22,7 +22,7 @@ from producers import gateway as writes
 from producers.gateway import Gateway
 from query_service import rest as reads
 from query_service.recall import CurrentRecall
-from stream_workers.rebuild.alias_swap import Alias, NoArguments, SwapArguments
+from stream_workers.rebuild.alias_swap import Alias, SwapArguments
 from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.admin_verbs import begun, ended, run
 from tests.brokers import missing_is_skipped

@@ -23,8 +23,7 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.local.kafka import KafkaBroker
 from lorestream import events
-from lorestream.adapters.kafka import producer as kafka_producer
-from lorestream.adapters.kafka import topics
+from lorestream.adapters.kafka import producer, topics
 from lorestream.adapters.kafka.appender import KafkaAppender
 from lorestream.adapters.kafka.connection import KafkaConnection
 from lorestream.adapters.kafka.log import KafkaLog
@@ -74,12 +73,12 @@ async def measure(bootstrap: str) -> dict[str, dict[str, float]]:
 
 @asynccontextmanager
 async def _own(connection: KafkaConnection, topic: str, compression: str | None) -> AsyncGenerator[Append]:
-    usual, kafka_producer.COMPRESSION = kafka_producer.COMPRESSION, compression
+    usual, producer.COMPRESSION = producer.COMPRESSION, compression
     try:
         async with KafkaAppender.open(connection, topic, max_record_bytes=2**20) as appender:
             yield appender.append
     finally:
-        kafka_producer.COMPRESSION = usual
+        producer.COMPRESSION = usual
 
 
 @asynccontextmanager
@@ -87,7 +86,7 @@ async def _library(
     connection: KafkaConnection, topic: str, compression: str | None
 ) -> AsyncGenerator[Append]:
     """Record by record, as aiokafka's users do it; lingering, since nothing else gathers."""
-    producer = AIOKafkaProducer(
+    client = AIOKafkaProducer(
         **connection.arguments(),
         acks="all",
         enable_idempotence=True,
@@ -98,12 +97,12 @@ async def _library(
 
     async def append(records: Sequence[NewRecord]) -> None:
         sent = [
-            await producer.send(topic, each.value, each.key, headers=list(each.headers.items()))
+            await client.send(topic, each.value, each.key, headers=list(each.headers.items()))
             for each in records
         ]
         await asyncio.gather(*sent)
 
-    async with producer:
+    async with client:
         yield append
 
 

@@ -20,7 +20,7 @@ from lorestream.cli import terminal
 from lorestream.cli.doctor import checks
 from lorestream.cli.doctor.checks import Verdict
 from lorestream.cli.setup import luanti
-from lorestream.cli.setup import settings as configuration
+from lorestream.cli.setup.settings import HIDDEN
 from producers.demo import village
 from tests import command_line
 from tests.processes import clean_environment, free_port, running
@@ -361,8 +361,8 @@ def test_config_show_names_origins_and_hides_secrets(lorestream: Run, tmp_path: 
     assert shown["LORESTREAM_CACHE__KIND"] == ("local", "default")
     assert shown["LORESTREAM_TTL_DAYS"] == (3, "alias MEMORY_TTL_DAYS")
     assert shown["LORESTREAM_LOG_LEVEL"] == ("debug", ".env")
-    assert shown["LORESTREAM_PLAYER_KEY"] == (configuration.HIDDEN, "environment LORESTREAM_PLAYER_KEY")
-    assert shown["LORESTREAM_API_KEY"] == (configuration.HIDDEN, "environment LORESTREAM_API_KEY")
+    assert shown["LORESTREAM_PLAYER_KEY"] == (HIDDEN, "environment LORESTREAM_PLAYER_KEY")
+    assert shown["LORESTREAM_API_KEY"] == (HIDDEN, "environment LORESTREAM_API_KEY")
     assert shown["LORESTREAM_HTTP_PORT"] == (8080, "default")
 
 
@@ -438,4 +438,4 @@ def test_the_world_is_checked(lorestream: Run, world: Path):
 
 @pytest.mark.parametrize("timestamp", [-1e30, 0.0, 1.8e9, 1e30, float("inf"), float("nan")])
 def test_every_time_can_be_shown(timestamp: float):
-    assert terminal.when(timestamp)
+    assert terminal.local_time(timestamp)

@@ -13,7 +13,7 @@ import pytest
 
 from lorestream import events
 from lorestream.admin import Outcome, Report, Row
-from lorestream.admin.dead_letters import DeadLetters, Forgetting
+from lorestream.admin.dead_letters import DeadLetterCleanup, DeadLetters
 from lorestream.errors import InvalidRequest, Refusal
 from lorestream.events import Delete
 from lorestream.memories import Erasure, SubjectKind
@@ -36,7 +36,9 @@ class Desk:
     async def run(self, name: str, **arguments: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The rows and the outcome of a task, with arguments as they come over the wire."""
         [task] = [task for task in self.dead_letters.tasks() if task.name == name]
-        reports: list[Report] = [report async for report in task.run(msgspec.convert(arguments, task.wants))]
+        reports: list[Report] = [
+            report async for report in task.run(msgspec.convert(arguments, task.arguments))
+        ]
         outcome = reports[-1]
         assert isinstance(outcome, Outcome)
         return [report.value for report in reports if isinstance(report, Row)], outcome.value
@@ -203,17 +205,17 @@ async def test_what_an_erasure_takes_is_hidden_and_then_removed(desk: Desk) -> N
     with pytest.raises(Refusal):
         await desk.run("dlq-show", id="0-2")
 
-    forgetting = Forgetting(desk.dead_letters, clock := SetClock())
-    assert await forgetting() == 4
+    cleanup = DeadLetterCleanup(desk.dead_letters, clock := SetClock())
+    assert await cleanup() == 4
     assert [f"0-{one.dead_letter.record.offset}" for one in await read_dead_letters(desk.log)] == left[::-1]
 
     # Then only when another erasure came, or an hour has passed.
     await desk.aside(good(11))
-    assert await forgetting() == 0
+    assert await cleanup() == 0
     clock.time += 3600
-    assert await forgetting() == 1
+    assert await cleanup() == 1
     await desk.runtime.ledger.add(Erasure("e9", "default", SubjectKind.AGENT, ("c",), 2000.0))
-    assert await forgetting() == 1
+    assert await cleanup() == 1
 
 
 async def test_an_undecodable_letter_that_was_tried_again_is_as_old_as_at_first(desk: Desk) -> None:
@@ -230,7 +232,7 @@ async def test_what_was_deleted_by_its_id_is_hidden(desk: Desk) -> None:
     deleted = put("a text")
     await desk.runtime.store.put_tombstones([Tombstone("default", "a", deleted.memory_id, 2000.0)])
     assert await desk.ids() == ["0-2"]
-    assert await desk.dead_letters.forget() == 1
+    assert await desk.dead_letters.remove_erased() == 1
 
 
 async def test_the_sweeper_of_an_lorestream_removes_them(tmp_path: Path) -> None:

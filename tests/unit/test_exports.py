@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorestream import events
-from lorestream.admin import Outcome, Row, Task
-from lorestream.admin.export_format import FORMAT, MAX_LINE_BYTES, Line, read_header, read_line
-from lorestream.admin.exports import Exports
-from lorestream.admin.imports import Imports
+from lorestream.admin import AdminTask, Outcome, Row
+from lorestream.admin.export_format import FORMAT, MAX_LINE_BYTES, ExportedMemory, check_header, parse_line
+from lorestream.admin.exports import Exporter
+from lorestream.admin.imports import Importer
 from lorestream.errors import InvalidRequest
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import Tombstone
@@ -36,9 +36,9 @@ AGENTS = ["npc:smith", 'a"],["b', "木", f"player:{HASHED[0]}", f"guild:player:{
 Rows = list[dict[str, Any]]
 
 
-async def run(task: Task, **arguments: Any) -> tuple[Rows, dict[str, Any]]:
+async def run(task: AdminTask, **arguments: Any) -> tuple[Rows, dict[str, Any]]:
     """The rows and the outcome of a task, with arguments as they come over the wire."""
-    wanted = msgspec.json.decode(msgspec.json.encode(arguments), type=task.wants)
+    wanted = msgspec.json.decode(msgspec.json.encode(arguments), type=task.arguments)
     reports = [report async for report in task.run(wanted)]
     outcome = reports[-1]
     assert isinstance(outcome, Outcome)
@@ -46,14 +46,14 @@ async def run(task: Task, **arguments: Any) -> tuple[Rows, dict[str, Any]]:
 
 
 async def export(runtime: Runtime, **arguments: Any) -> Rows:
-    exports = Exports(lambda: runtime.store, runtime.ledger, runtime.clock, runtime.pseudonyms)
+    exports = Exporter(lambda: runtime.store, runtime.ledger, runtime.clock, runtime.pseudonyms)
     rows, outcome = await run(exports.tasks()[0], **arguments)
     assert outcome["memories"] == len(rows)
     return rows
 
 
-def imports(runtime: Runtime) -> Imports:
-    return Imports(
+def imports(runtime: Runtime) -> Importer:
+    return Importer(
         runtime.log,
         runtime.ledger,
         lambda: runtime.store,
@@ -164,7 +164,7 @@ async def test_agents_and_tenants_are_chosen_by_their_plain_names(tmp_path: Path
         assert await ids(agents=[bob]) == ["2"]
         assert await ids(agents=["nobody"]) == []
 
-        keyless = Exports(lambda: runtime.store, runtime.ledger, runtime.clock, None).tasks()[0]
+        keyless = Exporter(lambda: runtime.store, runtime.ledger, runtime.clock, None).tasks()[0]
         assert len((await run(keyless, agents=[bob]))[0]) == 1
         with pytest.raises(InvalidRequest, match="LORESTREAM_PLAYER_KEY"):
             await run(keyless, agents=["player:bob"])
@@ -231,7 +231,7 @@ async def test_what_is_imported_tells_nothing_of_a_delay(tmp_path: Path) -> None
         assert count() == 1
 
 
-GOOD = msgspec.to_builtins(Line.of(memory()))
+GOOD = msgspec.to_builtins(ExportedMemory.from_memory(memory()))
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_bad_lines_say_what_is_wrong(wrong: object, reason: str) -> None:
     if text == '{"timestamp": 1e400}':
         text = json.dumps(GOOD).replace("1000.0", "1e400")
     with pytest.raises(InvalidRequest, match=reason):
-        read_line(text, NOW)
-    assert read_line(json.dumps(GOOD), NOW) == Line.of(memory())
+        parse_line(text, NOW)
+    assert parse_line(json.dumps(GOOD), NOW) == ExportedMemory.from_memory(memory())
 
 
 async def test_bad_lines_cost_their_neighbours_nothing(tmp_path: Path) -> None:
@@ -279,22 +279,22 @@ async def test_bad_lines_cost_their_neighbours_nothing(tmp_path: Path) -> None:
         rows, _ = await run(imports(runtime).tasks()[0], lines=[[7, "rubbish"]])
         assert rows[0]["line"] == 7
         # Each line may be read, and the event that it makes may still be too large for the log.
-        room = MAX_LINE_BYTES - len(msgspec.json.encode(Line.of(memory("huge", text=""))))
-        line = msgspec.json.encode(Line.of(memory("huge", text="x" * room))).decode()
-        assert read_line(line, NOW).text == "x" * room
+        room = MAX_LINE_BYTES - len(msgspec.json.encode(ExportedMemory.from_memory(memory("huge", text=""))))
+        line = msgspec.json.encode(ExportedMemory.from_memory(memory("huge", text="x" * room))).decode()
+        assert parse_line(line, NOW).text == "x" * room
         assert await import_(runtime, [line]) == {"bad": 1}
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff", b'{"format": "other", "version": 1}'])
 def test_what_is_no_export(text: bytes) -> None:
     with pytest.raises(InvalidRequest, match=FORMAT):
-        read_header(text)
+        check_header(text)
 
 
 def test_another_version_of_the_format() -> None:
     with pytest.raises(InvalidRequest, match="version 2"):
-        read_header(b'{"format": "lorestream.memories", "version": 2}')
-    read_header(b'{"format": "lorestream.memories", "version": 1, "exported_by": "somebody"}')
+        check_header(b'{"format": "lorestream.memories", "version": 2}')
+    check_header(b'{"format": "lorestream.memories", "version": 1, "exported_by": "somebody"}')
 
 
 async def test_acceptance_goes_on_in_the_present_after_an_import(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ async def test_acceptance_goes_on_in_the_present_after_an_import(tmp_path: Path)
 async def test_nobody_waits_for_workers_that_stand_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorestream.admin.imports.STALLED_S", 0.0)
+    monkeypatch.setattr("lorestream.admin.imports.STALL_TIMEOUT_S", 0.0)
     async with open_parts(tmp_path) as runtime:
         put, wait = imports(runtime).tasks()
         _, counts = await run(put, lines=[[2, json.dumps(GOOD)]])

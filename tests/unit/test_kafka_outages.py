@@ -13,7 +13,6 @@ from aiokafka import TopicPartition
 
 from deploy.local.kafka import KafkaBroker
 from deploy.local.process import free_port
-from lorestream.adapters.kafka import appender as kafka_appender
 from lorestream.adapters.kafka import subscription, topics
 from lorestream.adapters.kafka.appender import KafkaAppender
 from lorestream.adapters.kafka.connection import KafkaConnection
@@ -210,7 +209,7 @@ async def test_a_producer_that_the_broker_refuses_is_replaced(log: KafkaLog) -> 
 async def test_a_producer_without_any_answer_is_replaced(
     broker: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_appender, "RENEW_AFTER_S", 1.0)
+    monkeypatch.setattr("lorestream.adapters.kafka.appender.RENEW_AFTER_S", 1.0)
     connection = KafkaConnection(broker.bootstrap)
     await topics.ensure(connection, [topics.erasures(unique)])
     async with KafkaAppender.open(connection, unique, max_record_bytes=10_000) as appender:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from lorestream import events
+from lorestream.admin import NoArguments
 from lorestream.collections.catalogue import REPLACED_LIVES_S, Model
 from lorestream.errors import Refusal
 from lorestream.wiring import Runtime
-from stream_workers.rebuild.alias_swap import Alias, DropArguments, NoArguments
+from stream_workers.rebuild.alias_swap import Alias, DropArguments
 from stream_workers.rebuild.compaction import Compaction
 from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.parts import open_parts, put, texts, working

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from lorestream import events
+from lorestream.admin import NoArguments
 from lorestream.collections.catalogue import Model
 from lorestream.errors import InvalidRequest, Refusal, Unavailable
 from lorestream.ports import Embeddings, Priority
 from lorestream.wiring import OpenCollection, Runtime
 from query_service.recall import CurrentRecall
 from stream_workers.rebuild import alias_swap
-from stream_workers.rebuild.alias_swap import Alias, DropArguments, NoArguments, SwapArguments, turn
+from stream_workers.rebuild.alias_swap import Alias, DropArguments, SwapArguments, turn
 from stream_workers.worker import Worker
 from tests.parts import open_parts, put, working
 

@@ -227,7 +227,7 @@ async def test_a_place_that_is_taken_or_cannot_be_written(tmp_path: Path) -> Non
         with pytest.raises(Refusal, match=said):
             [_ async for _ in snapshots.take(tmp_path / to)]
     with pytest.raises(Refusal, match="whole path"):
-        [_ async for _ in snapshots.task().run(snapshots.task().wants(to="somewhere"))]
+        [_ async for _ in snapshots.task().run(snapshots.task().arguments(to="somewhere"))]
     assert entries(tmp_path) == {"taken", "file"}
 
 

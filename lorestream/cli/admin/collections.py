@@ -45,7 +45,7 @@ def replay(
     arguments = {"to": to, "since": _seconds(since), "model": model, "dim": dim}
     outcome = runner.carry_out("replay", arguments, url=url)
     if as_json:
-        terminal.emit(outcome)
+        terminal.print_json(outcome)
     else:
         _tell_replay(outcome)
     if outcome["gate"] != "passed":
@@ -65,9 +65,9 @@ def list_(url: Url = LOCAL, as_json: AsJson = False) -> None:
     rows: list[dict[str, Any]] = []
     runner.carry_out("alias-list", {}, url=url, on_row=rows.append)
     if as_json:
-        terminal.emit({"collections": rows})
+        terminal.print_json({"collections": rows})
         return
-    terminal.table(
+    terminal.print_table(
         {"collection": "", "state": "", "memories": "right", "model": "", "dim": "right"},
         [_cells(row) for row in rows],
     )
@@ -123,9 +123,9 @@ def drop(
         terminal.confirm(f"Remove the collection {collection} for good?", yes=yes)
     outcome = runner.carry_out("drop", {"name": collection, "dry_run": dry_run}, url=url)
     if as_json:
-        terminal.emit(outcome)
+        terminal.print_json(outcome)
     else:
-        terminal.remark(f"{collection} {'would be' if dry_run else 'was'} removed")
+        terminal.print_note(f"{collection} {'would be' if dry_run else 'was'} removed")
 
 
 @cache.command()
@@ -140,9 +140,9 @@ def clear(url: Url = LOCAL, as_json: AsJson = False) -> None:
 
     outcome = runner.carry_out("cache-clear", {}, url=url)
     if as_json:
-        terminal.emit(outcome)
+        terminal.print_json(outcome)
     else:
-        terminal.remark("cleared" if outcome["cleared"] else "there is no cache")
+        terminal.print_note("cleared" if outcome["cleared"] else "there is no cache")
 
 
 def _turn(task: str, arguments: dict[str, Any], url: str, *, as_json: bool) -> None:
@@ -151,9 +151,9 @@ def _turn(task: str, arguments: dict[str, Any], url: str, *, as_json: bool) -> N
 
     outcome = runner.carry_out(task, arguments, url=url)
     if as_json:
-        terminal.emit(outcome)
+        terminal.print_json(outcome)
     else:
-        terminal.remark(f"{outcome['searched']} is searched now, before it was {outcome['before']}")
+        terminal.print_note(f"{outcome['searched']} is searched now, before it was {outcome['before']}")
 
 
 def _seconds(text: str) -> float | None:
@@ -201,8 +201,8 @@ def _tell_replay(outcome: dict[str, Any]) -> None:
         ("found themselves", f"{outcome['found_itself']:.1%}"),
         ("took", f"{outcome['seconds']:,} s"),
     ]
-    terminal.table({"": "", " ": ""}, rows)
+    terminal.print_table({"": "", " ": ""}, rows)
     if outcome["gate"] == "passed":
-        terminal.remark(f"ready: lorestream alias swap {outcome['collection']}")
+        terminal.print_note(f"ready: lorestream alias swap {outcome['collection']}")
     for reason in outcome["reasons"]:
-        terminal.remark(f"not good enough: {reason}")
+        terminal.print_note(f"not good enough: {reason}")

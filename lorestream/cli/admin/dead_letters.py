@@ -11,7 +11,7 @@ import typer
 from lorestream.cli import options
 from lorestream.cli.options import LOCAL, AsJson, DryRun, Yes
 
-app = typer.Typer(no_args_is_help=True, help="Dead letters: records that cannot be processed.")
+dlq = typer.Typer(no_args_is_help=True, help="Dead letters: records that cannot be processed.")
 
 Url = Annotated[str, options.url("The lorestream whose letters these are.")]
 Ids = Annotated[
@@ -21,7 +21,7 @@ Every = Annotated[bool, typer.Option("--all", help="Every letter.")]
 Reason = Annotated[str | None, typer.Option(help="Only those of this reason, such as undecodable.")]
 
 
-@app.command()
+@dlq.command()
 def ls(
     limit: Annotated[int, typer.Option("-n", "--limit", help="How many.", min=1, max=10_000)] = 50,
     reason: Reason = None,
@@ -40,7 +40,7 @@ def ls(
     rows: list[dict[str, Any]] = []
     outcome = runner.carry_out("dlq-ls", {"limit": limit, "reason": reason}, url=url, on_row=rows.append)
     if as_json:
-        terminal.emit({"letters": rows, "total": outcome["total"]})
+        terminal.print_json({"letters": rows, "total": outcome["total"]})
         return
     if rows:
         columns = {
@@ -52,11 +52,11 @@ def ls(
             "agent": "",
             "error": "",
         }
-        terminal.table(columns, [_cells(row) for row in rows])
-    terminal.remark(f"{len(rows):,} of {outcome['total']:,} dead letters")
+        terminal.print_table(columns, [_cells(row) for row in rows])
+    terminal.print_note(f"{len(rows):,} of {outcome['total']:,} dead letters")
 
 
-@app.command()
+@dlq.command()
 def show(
     dead_letter: Annotated[str, typer.Argument(metavar="ID", help="As `lorestream dlq ls` shows it.")],
     url: Url = LOCAL,
@@ -73,21 +73,21 @@ def show(
     rows: list[dict[str, Any]] = []
     runner.carry_out("dlq-show", {"id": dead_letter}, url=url, on_row=rows.append)
     if as_json:
-        terminal.emit(rows[0])
+        terminal.print_json(rows[0])
         return
     for name in ("id", "reason", "error", "attempts", "partition", "offset", "bytes", "key"):
-        terminal.say(f"{name:13}{rows[0][name]}")
+        terminal.print_line(f"{name:13}{rows[0][name]}")
     for name in ("failed_at", "appended_at"):
-        terminal.say(f"{name:13}{terminal.when(rows[0][name])}")
+        terminal.print_line(f"{name:13}{terminal.local_time(rows[0][name])}")
     for name, value in rows[0]["headers"].items():
-        terminal.say(f"header       {name}: {value}")
+        terminal.print_line(f"header       {name}: {value}")
     if "value" in rows[0]:
-        terminal.emit(rows[0]["value"])
+        terminal.print_json(rows[0]["value"])
     else:
-        terminal.say(rows[0]["raw"])
+        terminal.print_line(rows[0]["raw"])
 
 
-@app.command()
+@dlq.command()
 def retry(
     ids: Ids = None,
     every: Every = False,
@@ -118,20 +118,20 @@ def retry(
         terminal.confirm(f"Try {ready:,} dead letters again?", yes=yes)
     outcome = runner.carry_out("dlq-retry", wanted | {"dry_run": dry_run}, url=url)
     if as_json:
-        terminal.emit(outcome)
+        terminal.print_json(outcome)
     else:
         verb = "would be tried" if dry_run else "tried"
-        terminal.say(f"{outcome['retried']:,} {verb} again")
+        terminal.print_line(f"{outcome['retried']:,} {verb} again")
         if outcome["parked"]:
-            terminal.remark(
+            terminal.print_note(
                 f"{outcome['parked']:,} parked after {max_attempts} attempts: --force tries them too"
             )
         if outcome["too_large"]:
-            terminal.remark(f"{outcome['too_large']:,} are larger than the log takes")
+            terminal.print_note(f"{outcome['too_large']:,} are larger than the log takes")
     _missing(outcome["missing"])
 
 
-@app.command()
+@dlq.command()
 def drop(
     ids: Ids = None,
     every: Every = False,
@@ -156,9 +156,9 @@ def drop(
         terminal.confirm(f"Drop {found:,} dead letters? This cannot be undone.", yes=yes)
     outcome = runner.carry_out("dlq-drop", wanted | {"dry_run": dry_run}, url=url)
     if as_json:
-        terminal.emit(outcome)
+        terminal.print_json(outcome)
     else:
-        terminal.say(f"{outcome['dropped']:,} {'would be ' if dry_run else ''}dropped")
+        terminal.print_line(f"{outcome['dropped']:,} {'would be ' if dry_run else ''}dropped")
     _missing(outcome["missing"])
 
 
@@ -174,7 +174,7 @@ def _missing(ids: list[str]) -> None:
     from lorestream.cli import terminal
 
     if ids:
-        terminal.remark(f"no such dead letter: {', '.join(ids)}")
+        terminal.print_note(f"no such dead letter: {', '.join(ids)}")
         raise typer.Exit(1)
 
 
@@ -186,4 +186,12 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if row["tenant"] not in {None, "default"}:
         agent = f"{row['tenant']}/{agent}"
     error = " ".join(row["error"].split())[:120]
-    return row["id"], terminal.when(row["failed_at"]), row["reason"], str(row["attempts"]), what, agent, error
+    return (
+        row["id"],
+        terminal.local_time(row["failed_at"]),
+        row["reason"],
+        str(row["attempts"]),
+        what,
+        agent,
+        error,
+    )

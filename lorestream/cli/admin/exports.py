@@ -64,9 +64,9 @@ def export(
     left_out = [f"{outcome[name]:,} {name}" for name in ("erased", "expired") if outcome[name]]
     note = f"; left out: {', '.join(left_out)}" if left_out else ""
     if as_json and file != export_file.STANDARD:
-        terminal.emit({"file": file, **outcome})
+        terminal.print_json({"file": file, **outcome})
     else:
-        terminal.remark(f"{outcome['memories']:,} memories in {'stdout' if file == '-' else file}{note}")
+        terminal.print_note(f"{outcome['memories']:,} memories in {'stdout' if file == '-' else file}{note}")
 
 
 def import_(
@@ -101,11 +101,11 @@ def import_(
                 positions[int(partition)] = max(offset, positions.get(int(partition), -1))
             ahead.append(dict(positions))
             if outcome.get("stalled"):
-                terminal.remark("no worker gets on: what is imported is found when one does")
+                terminal.print_note("no worker gets on: what is imported is found when one does")
                 counts["stalled"] = 1
             counts.update({name: outcome[name] for name in ("imported", *_SKIPPED) if name in outcome})
             if outcome.get("indexed") is False:
-                terminal.remark(f"about {outcome['left']:,} records still wait for a worker")
+                terminal.print_note(f"about {outcome['left']:,} records still wait for a worker")
 
         def calls() -> Iterator[tuple[str, dict[str, Any]]]:
             done = 0
@@ -119,11 +119,11 @@ def import_(
         runner.carry_out_each(calls(), url=url, on_row=_bad_line, on_outcome=take)
     counts["bad"] += len(bad)
     if as_json:
-        terminal.emit({name: counts[name] for name in ("imported", *_SKIPPED)})
+        terminal.print_json({name: counts[name] for name in ("imported", *_SKIPPED)})
     else:
         skipped = [f"{counts[name]:,} {words}" for name, words in _SKIPPED.items() if counts[name]]
         note = f"; skipped: {', '.join(skipped)}" if skipped else ""
-        terminal.say(f"{counts['imported']:,} memories imported{note}")
+        terminal.print_line(f"{counts['imported']:,} memories imported{note}")
     if counts["bad"]:
         raise typer.Exit(1)
 
@@ -135,16 +135,16 @@ def _survey(file: IO[bytes], *, strict: bool) -> tuple[int, frozenset[int]]:
     """
     import time
 
-    from lorestream.admin.export_format import read_header, read_line
+    from lorestream.admin.export_format import check_header, parse_line
     from lorestream.cli.admin import export_file
     from lorestream.errors import InvalidRequest, Refusal
 
     each = export_file.lines(file)
-    read_header(next(each, (0, b""))[1])
+    check_header(next(each, (0, b""))[1])
     good, bad, now = 0, set[int](), time.time()
     for number, text in each:
         try:
-            read_line(text, now)
+            parse_line(text, now)
             good += 1
         except InvalidRequest as error:
             if strict:
@@ -178,4 +178,4 @@ def _batches(file: IO[bytes], bad: frozenset[int]) -> Iterator[list[tuple[int, s
 def _bad_line(row: dict[str, Any]) -> None:
     from lorestream.cli import terminal
 
-    terminal.remark(f"line {row['line']}: {row['reason']}")
+    terminal.print_note(f"line {row['line']}: {row['reason']}")

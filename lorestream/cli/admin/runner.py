@@ -14,7 +14,7 @@ import msgspec
 
 from lorestream.admin import Failure, Outcome, Progress, Remark, Report, Row
 from lorestream.cli import terminal
-from lorestream.cli.memories import calls as by_hand
+from lorestream.cli.memories.calls import connect
 from lorestream.client import NotFound
 from lorestream.errors import LorestreamError, Misconfigured, Unavailable
 from lorestream.settings import load_settings
@@ -48,7 +48,7 @@ def carry_out_each(calls: Iterable[Call], *, url: str, on_row: OnRow, on_outcome
                 case Progress():
                     display.show(report)
                 case Remark():
-                    terminal.remark(report.text)
+                    terminal.print_note(report.text)
                 case Row():
                     on_row(report.value)
                 case Outcome():
@@ -65,7 +65,7 @@ def carry_out_each(calls: Iterable[Call], *, url: str, on_row: OnRow, on_outcome
 def _run_elsewhere(url: str, calls: Iterable[Call], take: Callable[[Report | Failure], None]) -> None:
     from lorestream.http.admin_routes import PREFIX
 
-    with by_hand.connect(url) as client:
+    with connect(url) as client:
         for name, arguments in calls:
             ended = False
             with contextlib.closing(client.reports(PREFIX + name, arguments)) as lines:
@@ -101,7 +101,7 @@ def _run_here(settings: Settings, calls: Iterable[Call], take: Callable[[Report]
         async with open_tasks(settings) as tasks:
             for name, arguments in calls:
                 task = tasks[name]
-                reports: AsyncGenerator[Report] = task.run(msgspec.convert(arguments, task.wants))
+                reports: AsyncGenerator[Report] = task.run(msgspec.convert(arguments, task.arguments))
                 async with contextlib.aclosing(reports):
                     async for report in reports:
                         take(report)
@@ -113,7 +113,7 @@ class Display:
     """Progress bars on stderr, one for each thing that is done."""
 
     def __init__(self) -> None:
-        self._bars = terminal.progress(notes=True)
+        self._bars = terminal.progress_bar(notes=True)
         self._ids: dict[str, tuple[TaskID, float]] = {}
 
     def show(self, report: Progress) -> None:

@@ -45,11 +45,11 @@ def snapshot(
 
     outcome = carry_out("snapshot", {"to": None if to is None else str(to.absolute())}, url=url)
     if as_json:
-        terminal.emit(outcome)
+        terminal.print_json(outcome)
         return
-    terminal.say(outcome["snapshot"])
+    terminal.print_line(outcome["snapshot"])
     removed = f", {outcome['removed']} older ones removed" if outcome["removed"] else ""
-    terminal.remark(f"{_size(outcome['bytes'])} in {outcome['took_s']:.1f} s{removed}")
+    terminal.print_note(f"{_size(outcome['bytes'])} in {outcome['took_s']:.1f} s{removed}")
 
 
 def restore(
@@ -82,14 +82,14 @@ def restore(
     settings = load_settings(data_dir=data)
     outcome = _run(settings, taken, ledger_from, dry_run=dry_run)
     if as_json:
-        terminal.emit(outcome)
+        terminal.print_json(outcome)
     elif dry_run:
-        terminal.say(f"{taken} is whole: {_size(outcome['bytes'])}, {outcome['model_id']}")
+        terminal.print_line(f"{taken} is whole: {_size(outcome['bytes'])}, {outcome['model_id']}")
     else:
-        terminal.say(outcome["data"])
+        terminal.print_line(outcome["data"])
         next_ = "" if settings.distributed else f"; next: lorestream up --data {outcome['data']}"
         forgotten = f", {outcome['forgotten']} deletions and erasures taken over" if ledger_from else ""
-        terminal.remark(f"{_size(outcome['bytes'])}{forgotten}{next_}")
+        terminal.print_note(f"{_size(outcome['bytes'])}{forgotten}{next_}")
 
 
 def _run(settings: Settings, taken: Path, ledger_from: Path | None, *, dry_run: bool) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _run(settings: Settings, taken: Path, ledger_from: Path | None, *, dry_run: 
                         case Progress():
                             display.show(report)
                         case Remark():
-                            terminal.remark(report.text)
+                            terminal.print_note(report.text)
                         case Outcome():
                             outcome = report.value
                         case Row():

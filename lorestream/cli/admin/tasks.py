@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from lorestream.admin import Tasks, tasks
-from lorestream.admin.cache import clearing
+from lorestream.admin import AdminTasks, tasks_by_name
+from lorestream.admin.cache import cache_clear_task
 from lorestream.admin.dead_letters import DeadLetters
-from lorestream.admin.exports import Exports
-from lorestream.admin.imports import Imports
+from lorestream.admin.exports import Exporter
+from lorestream.admin.imports import Importer
 from lorestream.identity import Pseudonyms
 from lorestream.settings import Settings
 from lorestream.wiring import Runtime, WorkerParts, open_worker, openers
@@ -18,19 +18,19 @@ from stream_workers.rebuild.alias_swap import Alias
 from stream_workers.rebuild.replay import Replay
 
 
-def tasks_over(parts: WorkerParts) -> Tasks:
+def tasks_over(parts: WorkerParts) -> AdminTasks:
     """The tasks that these parts can do."""
     log, ledger, clock = parts.log, parts.ledger, parts.clock
-    exports = Exports(lambda: parts.store, ledger, clock, _pseudonyms(parts))
-    imports = Imports(log, ledger, lambda: parts.store, parts.watermarks, lambda: parts.group, clock)
-    return tasks(
+    exports = Exporter(lambda: parts.store, ledger, clock, _pseudonyms(parts))
+    imports = Importer(log, ledger, lambda: parts.store, parts.watermarks, lambda: parts.group, clock)
+    return tasks_by_name(
         *DeadLetters(log, ledger, lambda: parts.store).tasks(),
         *exports.tasks(),
         *imports.tasks(),
         snapshots_over(parts).task(),
         Replay(parts).task(),
         *Alias(parts).tasks(),
-        clearing(parts.cache),
+        cache_clear_task(parts.cache),
     )
 
 
@@ -42,7 +42,7 @@ def _pseudonyms(parts: WorkerParts) -> Pseudonyms | None:
 
 
 @contextlib.asynccontextmanager
-async def open_tasks(settings: Settings) -> AsyncGenerator[Tasks]:
+async def open_tasks(settings: Settings) -> AsyncGenerator[AdminTasks]:
     """The tasks in this process, for the distributed shape."""
     async with open_worker(settings) as parts:
         yield tasks_over(parts)

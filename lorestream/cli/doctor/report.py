@@ -46,11 +46,11 @@ def run(subject: Subject, *, wait_s: float | None, canary: bool, as_json: bool) 
         found = list(_checks(subject, settings, client, readiness, needed=wait_s is not None, canary=canary))
     healthy = all(check.verdict is not Verdict.FAILED for check in found)
     if as_json:
-        terminal.emit({"healthy": healthy, "checks": found})
+        terminal.print_json({"healthy": healthy, "checks": found})
         return healthy
     rows = [(_MARKS[check.verdict], check.name, _told(check)) for check in found]
-    terminal.table({"": "", "check": "", "what was seen": ""}, rows)
-    terminal.remark("all is well" if healthy else "something needs mending, see FAILED")
+    terminal.print_table({"": "", "check": "", "what was seen": ""}, rows)
+    terminal.print_note("all is well" if healthy else "something needs mending, see FAILED")
     return healthy
 
 

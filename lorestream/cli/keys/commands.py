@@ -14,7 +14,7 @@ from lorestream.access.principals import Grant
 from lorestream.cli import options
 from lorestream.cli.options import AsJson, Yes
 
-app = typer.Typer(
+keys = typer.Typer(
     no_args_is_help=True,
     help=(
         "The API keys: who may call, for which tenant, to do what.\n\n"
@@ -40,7 +40,7 @@ def _tenant(name: str) -> str:
     return name
 
 
-@app.command()
+@keys.command()
 def create(
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose memories it reaches.", callback=_tenant)],
     scope: Annotated[
@@ -69,7 +69,7 @@ def create(
     key_file.create(file, tenant=tenant, scopes=scope, label=label, expires_days=expires, as_json=as_json)
 
 
-@app.command()
+@keys.command()
 def rotate(
     key_id: KeyId,
     expires: Days = None,
@@ -94,7 +94,7 @@ def rotate(
     key_file.rotate(file, key_id, expires_days=expires, revoke_old=revoke_old, yes=yes, as_json=as_json)
 
 
-@app.command()
+@keys.command()
 def revoke(
     key_id: KeyId,
     yes: Yes = False,
@@ -113,7 +113,7 @@ def revoke(
     key_file.revoke(file, key_id, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
-@app.command("list")
+@keys.command("list")
 def list_keys(file: KeyFile = None, as_json: AsJson = False) -> None:
     """List the keys: what they may do, until when. No secrets, for nothing has them.
 

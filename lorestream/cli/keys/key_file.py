@@ -35,7 +35,9 @@ def create(
         life=_life(expires_days),
     )
     if not found:
-        terminal.remark(f"made {path}: set LORESTREAM_API_KEYS_FILE={path.absolute()} where Lorestream runs")
+        terminal.print_note(
+            f"made {path}: set LORESTREAM_API_KEYS_FILE={path.absolute()} where Lorestream runs"
+        )
     _hand_over(made, as_json=as_json)
 
 
@@ -55,9 +57,9 @@ def rotate(
         terminal.confirm(f"Revoke the key {old} at once? Whoever still sends it gets 401.", yes=yes)
     made = key_file.rotate(path, key_id, life=_life(expires_days), revoke_old=revoke_old)
     if revoke_old:
-        terminal.remark(f"{key_id} is revoked")
+        terminal.print_note(f"{key_id} is revoked")
     else:
-        terminal.remark(
+        terminal.print_note(
             f"{key_id} is valid too; once nobody sends it any more: lorestream keys revoke {key_id} --yes"
         )
     _hand_over(made, as_json=as_json)
@@ -72,13 +74,13 @@ def revoke(file: Path | None, key_id: str, *, yes: bool, dry_run: bool, as_json:
         terminal.confirm(f"Revoke the key {_told(key)}? Whoever still sends it gets 401.", yes=yes)
         key = key_file.revoke(path, key_id)
     if as_json:
-        terminal.emit({"dry_run": dry_run, **_shown(key)})
+        terminal.print_json({"dry_run": dry_run, **_shown(key)})
     elif was_revoked:
-        terminal.say(f"{key_id} was revoked already")
+        terminal.print_line(f"{key_id} was revoked already")
     elif dry_run:
-        terminal.say(f"would revoke {_told(key)}; nothing was changed")
+        terminal.print_line(f"would revoke {_told(key)}; nothing was changed")
     else:
-        terminal.say(f"revoked {_told(key)}; running services follow within a second or two")
+        terminal.print_line(f"revoked {_told(key)}; running services follow within a second or two")
 
 
 def show(file: Path | None, *, as_json: bool) -> None:
@@ -86,7 +88,7 @@ def show(file: Path | None, *, as_json: bool) -> None:
     path = _path(file)
     _, found = key_file.read(path)
     if as_json:
-        terminal.emit({"file": str(path), "keys": [_shown(key) for key in found]})
+        terminal.print_json({"file": str(path), "keys": [_shown(key) for key in found]})
         return
     rows = [
         (
@@ -102,8 +104,8 @@ def show(file: Path | None, *, as_json: bool) -> None:
     ]
     if rows:
         names = ("id", "state", "tenant", "scopes", "created", "expires", "label")
-        terminal.table(dict.fromkeys(names, ""), rows)
-    terminal.remark(f"{len(rows)} key{'' if len(rows) == 1 else 's'} in {path}")
+        terminal.print_table(dict.fromkeys(names, ""), rows)
+    terminal.print_note(f"{len(rows)} key{'' if len(rows) == 1 else 's'} in {path}")
 
 
 def _path(file: Path | None) -> Path:
@@ -119,10 +121,10 @@ def _life(days: int | None) -> timedelta | None:
 
 def _hand_over(made: NewKey, *, as_json: bool) -> None:
     if as_json:
-        terminal.emit({"key": made.credential, **_shown(made.key)})
+        terminal.print_json({"key": made.credential, **_shown(made.key)})
         return
-    terminal.say(made.credential)
-    terminal.remark(
+    terminal.print_line(made.credential)
+    terminal.print_note(
         "keep it now: nothing shows it again. It is sent as LORESTREAM_API_KEY, or lorestream.api_key"
     )
 

@@ -52,11 +52,11 @@ def put(url: str, agent_id: str, text: str, event: Event, *, wait_s: float, as_j
     with connect(url) as memories:
         receipt = memories.add(agent_id, text, event=event, wait_s=wait_s or None)
     if as_json:
-        terminal.emit({"id": receipt.ids[0], "indexed": receipt.indexed, "token": receipt.token})
+        terminal.print_json({"id": receipt.ids[0], "indexed": receipt.indexed, "token": receipt.token})
         return
-    terminal.say(str(receipt.ids[0]))
+    terminal.print_line(str(receipt.ids[0]))
     if not receipt.indexed:
-        terminal.remark("accepted and durable; it can be found in a moment")
+        terminal.print_note("accepted and durable; it can be found in a moment")
 
 
 def search(url: str, agent_id: str, query: str, k: int, options: Mapping[str, Any], *, as_json: bool) -> None:
@@ -64,15 +64,20 @@ def search(url: str, agent_id: str, query: str, k: int, options: Mapping[str, An
     with connect(url) as memories:
         answer = memories.search(agent_id, query, k, **options)
     if as_json:
-        terminal.emit(answer)
+        terminal.print_json(answer)
         return
     rows = [
-        ("-" if m.score is None else f"{m.score:.3f}", terminal.when(m.timestamp), m.type or "-", m.text)
+        (
+            "-" if m.score is None else f"{m.score:.3f}",
+            terminal.local_time(m.timestamp),
+            m.type or "-",
+            m.text,
+        )
         for m in answer.memories
     ]
     if rows:
-        terminal.table({"score": "right", "when": "", "type": "", "text": ""}, rows)
-    terminal.remark(
+        terminal.print_table({"score": "right", "when": "", "type": "", "text": ""}, rows)
+    terminal.print_note(
         f"{_count(len(rows), 'memory', 'memories')} in {answer.took_ms:.1f} ms, cache {answer.cache}"
     )
 
@@ -82,16 +87,16 @@ def recent(url: str, agent_id: str, limit: int, kind: str | None, *, as_json: bo
     with connect(url) as memories:
         page = memories.recent(agent_id, limit, type=kind or None)
     if as_json:
-        terminal.emit(page)
+        terminal.print_json(page)
         return
     _chronicle(page.memories)
-    terminal.remark(f"{len(page.memories)} of {_count(page.total, 'memory', 'memories')}")
+    terminal.print_note(f"{len(page.memories)} of {_count(page.total, 'memory', 'memories')}")
 
 
 def _chronicle(memories: Sequence[FoundMemory]) -> None:
-    rows = [(terminal.when(m.timestamp), m.type or "-", m.text) for m in memories]
+    rows = [(terminal.local_time(m.timestamp), m.type or "-", m.text) for m in memories]
     if rows:
-        terminal.table({"when": "", "type": "", "text": ""}, rows)
+        terminal.print_table({"when": "", "type": "", "text": ""}, rows)
 
 
 def agents(url: str, limit: int, *, as_json: bool) -> None:
@@ -99,11 +104,13 @@ def agents(url: str, limit: int, *, as_json: bool) -> None:
     with connect(url) as memories:
         totals = memories.agents(limit)
     if as_json:
-        terminal.emit({"agents": totals})
+        terminal.print_json({"agents": totals})
         return
     if totals:
-        terminal.table({"memories": "right", "agent": ""}, [(f"{a.total:,}", a.agent_id) for a in totals])
-    terminal.remark(_count(len(totals), "agent", "agents"))
+        terminal.print_table(
+            {"memories": "right", "agent": ""}, [(f"{a.total:,}", a.agent_id) for a in totals]
+        )
+    terminal.print_note(_count(len(totals), "agent", "agents"))
 
 
 def tail(url: str, stop_after: int | None, agent_id: str | None, *, as_json: bool) -> None:
@@ -115,7 +122,7 @@ def tail(url: str, stop_after: int | None, agent_id: str | None, *, as_json: boo
                 if agent_id is not None and line.get("agent_id") != agent_id:
                     continue
                 if as_json:
-                    terminal.emit(line, pretty=False)
+                    terminal.print_json(line, pretty=False)
                 else:
                     _tail_line(line)
                 shown += 1
@@ -132,8 +139,8 @@ def tail(url: str, stop_after: int | None, agent_id: str | None, *, as_json: boo
 
 def _tail_line(line: Mapping[str, Any]) -> None:
     text = " ".join(str(line.get("text", "")).split())
-    moment = terminal.when(float(line.get("timestamp", 0)))
-    terminal.say(f"{moment}  {line.get('agent_id')}  {line.get('type') or '-'}  {text}")
+    moment = terminal.local_time(float(line.get("timestamp", 0)))
+    terminal.print_line(f"{moment}  {line.get('agent_id')}  {line.get('type') or '-'}  {text}")
     sys.stdout.flush()
 
 
@@ -150,9 +157,11 @@ def erase(
             what = f"every memory about player {player}, of any agent, and the agents named after them"
         if dry_run:
             if as_json:
-                terminal.emit({"dry_run": True, "agent_id": agent_id, "player": player, "memories": total})
+                terminal.print_json(
+                    {"dry_run": True, "agent_id": agent_id, "player": player, "memories": total}
+                )
             else:
-                terminal.say(f"would erase {what}; nothing was changed")
+                terminal.print_line(f"would erase {what}; nothing was changed")
             return
         terminal.confirm(f"Erase {what}? This cannot be undone.", yes=yes)
         erasure = memories.forget(agent_id) if agent_id is not None else memories.forget_player(str(player))
@@ -160,9 +169,9 @@ def erase(
         while not (done := memories.erasure_done(erasure)) and time.monotonic() < deadline:
             time.sleep(0.05)
     if as_json:
-        terminal.emit({"erasure_id": erasure.erasure_id, "state": "done" if done else "running"})
+        terminal.print_json({"erasure_id": erasure.erasure_id, "state": "done" if done else "running"})
     else:
-        terminal.say(f"{'erased' if done else 'accepted, still at it:'} {what}")
+        terminal.print_line(f"{'erased' if done else 'accepted, still at it:'} {what}")
 
 
 def _total(memories: MemoryClient, agent_id: str) -> int | None:

@@ -61,23 +61,23 @@ def play(url: str, query_url: str | None, *, seed: int, questions: int, as_json:
         played, ids = _play(memories, [cast("Event", event) for event in village.events(seed)])
         answers = [_ask(memories, question, ids) for question in village.questions(seed)[:questions]]
     if as_json:
-        terminal.emit({"seed": seed, "played": played, "answers": answers})
+        terminal.print_json({"seed": seed, "played": played, "answers": answers})
         return
-    terminal.show(_table(answers))
+    terminal.print_renderable(_table(answers))
     found = [answer.found for answer in answers if answer.found is not None]
-    terminal.say(
+    terminal.print_line(
         f"{played.accepted:,} of {played.events:,} events became memories in {played.seconds:.1f} s, each durable"
         f" before it was answered. {sum(found)} of {len(found)} answers are among the best {SHOWN}."
     )
     if answers:
         own = "" if url == DEFAULT_URL else f" --url {url}"
-        terminal.say(f'Ask on: lorestream search {answers[0].agent_id} "{answers[0].query}"{own}')
+        terminal.print_line(f'Ask on: lorestream search {answers[0].agent_id} "{answers[0].query}"{own}')
 
 
 def _play(memories: MemoryClient, events: Sequence[Event]) -> tuple[Played, dict[str, str]]:
     """Also returns which memory each event became."""
     started, ids = time.perf_counter(), dict[str, str]()
-    with terminal.progress() as bar:
+    with terminal.progress_bar() as bar:
         task = bar.add_task("a day in the village", total=len(events))
         for start in range(0, len(events), BATCH):
             batch = events[start : start + BATCH]

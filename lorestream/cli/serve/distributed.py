@@ -11,18 +11,17 @@ from collections.abc import Awaitable, Callable
 
 from lorestream.admin.snapshots import Schedule
 from lorestream.errors import Unavailable
-from lorestream.grpc.server import Handlers
-from lorestream.grpc.server import serving as grpc_serving
+from lorestream.grpc.server import Handlers, serving
 from lorestream.http import server
 from lorestream.http.application import Check, application
 from lorestream.http.other_service import READS, WRITES
 from lorestream.settings import Settings
 from lorestream.wiring import GatewayParts, QueryParts, open_gateway, open_query
 from lorestream.wiring.snapshots import snapshots_over
-from producers import gateway as writes
+from producers import gateway
 from producers.gateway import Gateway
 from producers.rpc import Writes
-from query_service import rest as reads
+from query_service import rest
 from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 
@@ -33,18 +32,18 @@ async def run_gateway(settings: Settings, host: str, listener: socket.socket, gr
     """Take writes until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_gateway(settings))
-        gateway = Gateway.over(parts)
+        writer = Gateway.over(parts)
         app = application(
             "gateway",
-            writes.operations(gateway, parts.limits),
+            gateway.operations(writer, parts.limits),
             metrics=parts.metrics,
             checks=[Check("log", lambda: _problem(parts.log.end))],
             access=parts.access,
             elsewhere=READS,
         )
-        rpc = Writes(gateway, parts.limits)
+        rpc = Writes(writer, parts.limits)
         handlers = Handlers(put=rpc.put, delete=rpc.delete, elsewhere="the query service")
-        bound = await stack.enter_async_context(grpc_serving(handlers, host, grpc_port, access=parts.access))
+        bound = await stack.enter_async_context(serving(handlers, host, grpc_port, access=parts.access))
         await server.run(app, listener, started=lambda: _say("gateway", parts, listener, bound))
 
 
@@ -59,14 +58,14 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
 
         app = application(
             "query",
-            reads.operations(recall, parts.limits),
+            rest.operations(recall, parts.limits),
             metrics=parts.metrics,
             checks=[Check("store", lambda: _problem(look))],
             access=parts.access,
             elsewhere=WRITES,
         )
         handlers = Handlers(get=Reads(recall, parts.limits).get, elsewhere="the gateway")
-        bound = await stack.enter_async_context(grpc_serving(handlers, host, grpc_port, access=parts.access))
+        bound = await stack.enter_async_context(serving(handlers, host, grpc_port, access=parts.access))
         await server.run(app, listener, started=lambda: _say("query service", parts, listener, bound))
 
 

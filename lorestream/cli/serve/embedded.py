@@ -12,8 +12,7 @@ from starlette.types import ASGIApp
 
 from lorestream.admin.snapshots import Schedule
 from lorestream.cli.admin.tasks import tasks_over
-from lorestream.grpc.server import Handlers
-from lorestream.grpc.server import serving as grpc_serving
+from lorestream.grpc.server import Handlers, serving
 from lorestream.http import admin_routes, server
 from lorestream.http.application import Check, application
 from lorestream.http.status_page import Fact, home
@@ -21,11 +20,11 @@ from lorestream.memories import PageQuery, Scope
 from lorestream.settings import Settings
 from lorestream.wiring import Runtime, open_runtime
 from lorestream.wiring.snapshots import snapshots_over
-from producers import gateway as writes
+from producers import gateway
 from producers.gateway import Gateway
 from producers.rpc import Writes
 from producers.tail import Tail
-from query_service import rest as reads
+from query_service import rest
 from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 from stream_workers.indexing.indexer import Indexer
@@ -40,13 +39,13 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
     async with contextlib.AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(settings))
         tail = Tail()
-        gateway, recall = Gateway.over(runtime), CurrentRecall(runtime)
+        writer, recall = Gateway.over(runtime), CurrentRecall(runtime)
         worker, compaction = Worker(runtime, on_indexed=tail.publish), Compaction(runtime)
-        app = _application(runtime, gateway, recall, worker, tail)
-        rpc = Writes(gateway, runtime.limits)
+        app = _application(runtime, writer, recall, worker, tail)
+        rpc = Writes(writer, runtime.limits)
         handlers = Handlers(put=rpc.put, get=Reads(recall, runtime.limits).get, delete=rpc.delete)
         grpc_port = await stack.enter_async_context(
-            grpc_serving(handlers, host, settings.grpc_port, access=runtime.access)
+            serving(handlers, host, settings.grpc_port, access=runtime.access)
         )
         snapshots = Schedule(snapshots_over(runtime))
 
@@ -66,7 +65,7 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
 
 
 def _application(
-    runtime: Runtime, gateway: Gateway, recall: CurrentRecall, worker: Worker, tail: Tail
+    runtime: Runtime, writer: Gateway, recall: CurrentRecall, worker: Worker, tail: Tail
 ) -> ASGIApp:
     async def indexer_problem() -> str | None:
         return worker.indexer.problem
@@ -77,8 +76,8 @@ def _application(
     return application(
         "lorestream",
         [
-            *writes.operations(gateway, runtime.limits),
-            *reads.operations(recall, runtime.limits),
+            *gateway.operations(writer, runtime.limits),
+            *rest.operations(recall, runtime.limits),
             *tail.operations(),
             *admin_routes.operations(tasks_over(runtime)),
         ],

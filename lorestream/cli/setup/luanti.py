@@ -36,7 +36,7 @@ def _report(target: Path, file: Path | None, *, updated: bool, as_json: bool) ->
     allowed = _allowed(file)
     needed = None if MOD in allowed else f"{PERMISSION} = {', '.join([*_listed(file), MOD])}"
     if as_json:
-        terminal.emit(
+        terminal.print_json(
             {
                 "path": str(target),
                 "updated": updated,
@@ -45,13 +45,15 @@ def _report(target: Path, file: Path | None, *, updated: bool, as_json: bool) ->
             }
         )
         return
-    terminal.say(f"{'updated' if updated else 'installed'} {target}")
+    terminal.print_line(f"{'updated' if updated else 'installed'} {target}")
     if needed is None:
-        terminal.say(f"{file} lets the mod use HTTP already; restart the server")
+        terminal.print_line(f"{file} lets the mod use HTTP already; restart the server")
     else:
         where = file or "the server's minetest.conf (luanti.conf in newer releases)"
         instead = " in place of the line that is there" if _listed(file) else ""
-        terminal.say(f"now put this line into {where}{instead}, and restart the server:\n\n    {needed}\n")
+        terminal.print_line(
+            f"now put this line into {where}{instead}, and restart the server:\n\n    {needed}\n"
+        )
 
 
 def checks(world: Path, conf: Path | None) -> Iterator[Check]:

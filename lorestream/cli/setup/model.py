@@ -14,18 +14,18 @@ def prepare(model: str | None, models_dir: Path | None, *, as_json: bool) -> boo
     """Prepare the model. Returns False, after printing what to install, when a package is missing for that."""
     settings = load_settings(models_dir=models_dir)
     if model is None and settings.embedder.kind == "hash":
-        terminal.remark("the hash embedder needs no model")
+        terminal.print_note("the hash embedder needs no model")
         return True
     name = model or settings.embedder.model
     try:
-        files = model_preparation.prepare(name, settings.models_dir, report=terminal.remark)
+        files = model_preparation.prepare(name, settings.models_dir, report=terminal.print_note)
     except ModelMissing as missing:
-        terminal.remark(f"lorestream: {missing}")
+        terminal.print_note(f"lorestream: {missing}")
         return False
     if as_json:
-        terminal.emit(_described(files))
+        terminal.print_json(_described(files))
     else:
-        terminal.say(f"{files.manifest.name}, {files.manifest.dim} dimensions, in {files.directory}")
+        terminal.print_line(f"{files.manifest.name}, {files.manifest.dim} dimensions, in {files.directory}")
     return True
 
 

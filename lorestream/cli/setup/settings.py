@@ -32,10 +32,10 @@ def show(*, as_json: bool) -> None:
     """Print the settings in force."""
     found = [*effective(os.environ), *_client(os.environ)]
     if as_json:
-        terminal.emit({"settings": found})
+        terminal.print_json({"settings": found})
         return
     rows = [(s.name, "-" if s.value is None else str(s.value), s.origin) for s in found]
-    terminal.table({"setting": "", "value": "", "from": ""}, rows)
+    terminal.print_table({"setting": "", "value": "", "from": ""}, rows)
 
 
 def effective(environ: Mapping[str, str]) -> list[Setting]:

@@ -135,7 +135,7 @@ def _stopped_by_ctrl_c(simulator: Simulator) -> Generator[None]:
 
 
 async def _progress(simulator: Simulator) -> None:
-    with terminal.progress() as bar:
+    with terminal.progress_bar() as bar:
         if bar.disable:
             return
         task = bar.add_task("", total=simulator.plan.events)
@@ -192,7 +192,7 @@ def _per_second(number: int, plan: Plan, last: float) -> float:
 def show(report: Report, *, as_json: bool) -> None:
     """Print what a run found out."""
     if as_json:
-        terminal.emit(report)
+        terminal.print_json(report)
         return
     sent, events = report.requests, report.events
     rows: list[tuple[str, str]] = [
@@ -213,15 +213,15 @@ def show(report: Report, *, as_json: bool) -> None:
     if report.indexed is not None:
         verdict = "all findable" if report.indexed.findable else "NOT all findable"
         rows.append(("findable", f"{verdict} {report.indexed.seconds:.2f} s after the end"))
-    terminal.table({"load": "left", "": "left"}, rows)
+    terminal.print_table({"load": "left", "": "left"}, rows)
     columns = ("p50", "p90", "p99", "p999", "max")
     lines = [
         (name.replace("_", " "), *(f"{figures[column]:,.1f}" for column in columns))
         for name, figures in report.latency_ms.items()
     ]
-    terminal.table({"latency, ms": "left", **dict.fromkeys(columns, "right")}, lines)
+    terminal.print_table({"latency, ms": "left", **dict.fromkeys(columns, "right")}, lines)
     if report.lost:
-        terminal.remark(f"{report.lost:,} events were not accepted")
+        terminal.print_note(f"{report.lost:,} events were not accepted")
 
 
 def _kinds(kinds: dict[str, int]) -> str:
@@ -259,15 +259,15 @@ def describe(plan: Plan, *, as_json: bool) -> None:
         "bytes_per_event": round(size / max(1, plan.events + resent)),
     }
     if as_json:
-        terminal.emit({"plan": asdict(plan), **total, "servers": servers, "first": first})
+        terminal.print_json({"plan": asdict(plan), **total, "servers": servers, "first": first})
         return
     rows = [
         (one["server"], *(f"{one[name]:,}" for name in ("events", "agents", "requests"))) for one in servers
     ]
-    terminal.table({"server": "left", "events": "right", "agents": "right", "requests": "right"}, rows)
+    terminal.print_table({"server": "left", "events": "right", "agents": "right", "requests": "right"}, rows)
     for one in first:
-        terminal.say(f"{one['at']:8.3f} s  {one['server']}  {orjson.dumps(one['event']).decode()}")
-    terminal.say(
+        terminal.print_line(f"{one['at']:8.3f} s  {one['server']}  {orjson.dumps(one['event']).decode()}")
+    terminal.print_line(
         f"{total['events']:,} events and {resent:,} again, in {total['requests']:,} requests,"
         f" {total['bytes_per_event']:,} bytes an event; nothing was sent"
     )

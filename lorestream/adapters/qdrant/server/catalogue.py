@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Self
 
-from lorestream.adapters.qdrant.server import collection as collections
+from lorestream.adapters.qdrant.server import collection
 from lorestream.adapters.qdrant.server.collection import About, Found, Shape
 from lorestream.adapters.qdrant.server.connection import Connection
 from lorestream.adapters.qdrant.server.filters import substring_match
@@ -58,13 +58,13 @@ class ServerCatalogue:
     async def first(self, model: Model) -> Collection:
         """The collection behind the alias; both are made where there is no alias."""
         about = About(model.model_id, model.dim)
-        found = await collections.first_collection(self._connection, self._alias, about, self._shape)
+        found = await collection.first_collection(self._connection, self._alias, about, self._shape)
         self._found[found.name] = found
         return next(one for one in await self.listed() if one.active)
 
     async def listed(self) -> Sequence[Collection]:
         """All of them, the one that is searched first."""
-        aliases = await collections.aliases(self._connection)
+        aliases = await collection.aliases(self._connection)
         active = aliases.get(self._alias)
         fed = self._marked(aliases, "fed")
         replaced = {name: float(at) for at, name in self._marked(aliases, "replaced").items()}
@@ -94,16 +94,16 @@ class ServerCatalogue:
         """Make an empty collection, and have it fed. Raises Refusal for a name that is taken."""
         if name in await self.withdrawn():
             raise Refusal(f"{name} is just being made or dropped: try again in some minutes")
-        taken = {*await collections.names(self._connection), *await collections.aliases(self._connection)}
+        taken = {*await collection.names(self._connection), *await collection.aliases(self._connection)}
         if name in taken:
             raise Refusal(f"there is a {name} on the server already: choose another name, or drop it first")
         about = About(model.model_id, model.dim, kind=model.kind or "", model=model.name or "", run=run)
         # Whatever dies before it is fed leaves one that is deleted some day.
         unfed = self._withdrawal(name, time.time() + MAKING_S)
-        await collections.create_collection(self._connection, name, about, self._shape)
-        await collections.change(self._connection, set_={unfed: name})
-        await collections.make_collection(self._connection, name, about, self._shape)
-        await collections.change(self._connection, remove=[unfed], set_={self._marker("fed", name): name})
+        await collection.create_collection(self._connection, name, about, self._shape)
+        await collection.change(self._connection, set_={unfed: name})
+        await collection.make_collection(self._connection, name, about, self._shape)
+        await collection.change(self._connection, remove=[unfed], set_={self._marker("fed", name): name})
 
     async def open(self, name: str) -> QdrantServerStore:
         """The store of one of them."""
@@ -115,58 +115,58 @@ class ServerCatalogue:
 
     async def mark_complete(self, name: str) -> None:
         """Note that it holds all that it should."""
-        await collections.change(self._connection, set_={self._marker("whole", name): name})
+        await collection.change(self._connection, set_={self._marker("whole", name): name})
 
     async def announce(self, names: Sequence[str]) -> None:
         """Note between which the alias is about to turn."""
-        marked = self._marked(await collections.aliases(self._connection), "turning")
+        marked = self._marked(await collection.aliases(self._connection), "turning")
         outdated = [self._marker("turning", name) for name in marked]
         if outdated or names:
             set_ = {self._marker("turning", name): name for name in names}
-            await collections.change(self._connection, remove=outdated, set_=set_)
+            await collection.change(self._connection, remove=outdated, set_=set_)
 
     async def swap(self, name: str, at: float) -> None:
         """Turn the alias to it, and note which one it replaced."""
-        aliases = await collections.aliases(self._connection)
+        aliases = await collection.aliases(self._connection)
         outdated = [self._marker("replaced", one) for one in self._marked(aliases, "replaced")]
         set_ = {self._alias: name, self._marker("fed", name): name}
         if (before := aliases.get(self._alias)) is not None:
             set_ |= {self._marker("replaced", f"{at:.3f}"): before, self._marker("fed", before): before}
-        await collections.change(self._connection, remove=[*outdated, self._alias], set_=set_)
+        await collection.change(self._connection, remove=[*outdated, self._alias], set_=set_)
 
     async def mark_deleted(self, name: str, at: float) -> None:
         """Replace all markers of it by the one that says so."""
-        aliases = await collections.aliases(self._connection)
+        aliases = await collection.aliases(self._connection)
         marks = [
             alias
             for alias, target in aliases.items()
             if target == name and alias.startswith(f"{self._alias}.")
         ]
         if marks:
-            await collections.change(self._connection, remove=marks, set_={self._withdrawal(name, at): name})
+            await collection.change(self._connection, remove=marks, set_={self._withdrawal(name, at): name})
 
     async def withdrawn(self) -> Mapping[str, float]:
         """What the marks say is to go."""
-        marks = self._marked(await collections.aliases(self._connection), "withdrawn")
+        marks = self._marked(await collection.aliases(self._connection), "withdrawn")
         return {name: float(rest.partition(".")[0]) for rest, name in marks.items()}
 
     async def delete(self, name: str) -> None:
         """Remove it from the server."""
         await self.close(name)
         if name in await self.withdrawn():
-            await collections.delete_collection(self._connection, name)
+            await collection.delete_collection(self._connection, name)
 
     async def _find(self, name: str) -> Found:
         """What does not change of a collection is asked for once."""
         if name not in self._found:
-            self._found[name] = await collections.find_collection(self._connection, self._alias, name)
+            self._found[name] = await collection.find_collection(self._connection, self._alias, name)
         return self._found[name]
 
     def _marker(self, kind: str, of: str) -> str:
-        return collections.marker(self._alias, kind, of)
+        return collection.marker(self._alias, kind, of)
 
     def _withdrawal(self, name: str, at: float) -> str:
         return self._marker("withdrawn", f"{at:.0f}.{name}")
 
     def _marked(self, aliases: Mapping[str, str], kind: str) -> dict[str, str]:
-        return collections.marked(aliases, self._alias, kind)
+        return collection.marked(aliases, self._alias, kind)

@@ -26,9 +26,9 @@ from lorestream.adapters.qdrant.engine import (
     Variable,
 )
 from lorestream.adapters.qdrant.payload import READ_KEYS
-from lorestream.adapters.qdrant.server import points as server_points
 from lorestream.adapters.qdrant.server.collection import VECTOR, WORDS
 from lorestream.adapters.qdrant.server.filters import server_filter
+from lorestream.adapters.qdrant.server.points import point, sparse, strings
 from lorestream.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class ServerEngine:
         words: SparseVector | None,
     ) -> wire.PointStruct:
         """A point as a message."""
-        return server_points.point(id_, payload, vector, words)
+        return point(id_, payload, vector, words)
 
     async def upsert(self, points: Sequence[wire.PointStruct], *, insert_only: bool) -> None:
         """Write points, some batches at a time."""
@@ -141,7 +141,7 @@ class ServerEngine:
             with_payload=_READ,
         )
         answer: Any = await self._call(self._connection.points.Query, request)
-        return [(server_points.strings(one.payload), one.score) for one in answer.result]
+        return [(strings(one.payload), one.score) for one in answer.result]
 
     async def scores(self, must: Sequence[Clause], near: NearestQuery, *, offset: int) -> Sequence[float]:
         """The scores of `near.limit` more, behind the nearest `offset`."""
@@ -172,7 +172,7 @@ class ServerEngine:
         )
         answer: Any = await self._call(self._connection.points.Query, request)
         return [
-            (server_points.strings(one.payload), one.vectors.vectors.vectors[VECTOR].dense.data, one.score)
+            (strings(one.payload), one.vectors.vectors.vectors[VECTOR].dense.data, one.score)
             for one in answer.result
         ]
 
@@ -191,7 +191,7 @@ class ServerEngine:
         else:
             request.prefetch.append(_prefetch(near, filter_))
         answer: Any = await self._call(self._connection.points.Query, request)
-        return [server_points.strings(one.payload) for one in answer.result]
+        return [strings(one.payload) for one in answer.result]
 
     async def scroll(
         self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True
@@ -205,7 +205,7 @@ class ServerEngine:
             with_payload=_READ if with_payload else _NOTHING,
         )
         answer: Any = await self._call(self._connection.points.Scroll, request)
-        found = [(one.id.uuid, server_points.strings(one.payload)) for one in answer.result]
+        found = [(one.id.uuid, strings(one.payload)) for one in answer.result]
         return found, answer.next_page_offset.uuid or None
 
     async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
@@ -214,7 +214,7 @@ class ServerEngine:
             collection_name=self._collection, ids=[wire.PointId(uuid=id_) for id_ in ids], with_payload=_READ
         )
         answer: Any = await self._call(self._connection.points.Get, request)
-        return {one.id.uuid: server_points.strings(one.payload) for one in answer.result}
+        return {one.id.uuid: strings(one.payload) for one in answer.result}
 
     async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:
         """(payload, vector) of those points that have one."""
@@ -227,7 +227,7 @@ class ServerEngine:
         answer: Any = await self._call(self._connection.points.Get, request)
         return {
             one.id.uuid: (
-                server_points.strings(one.payload),
+                strings(one.payload),
                 one.vectors.vectors.vectors[VECTOR].dense.data,
             )
             for one in answer.result
@@ -272,7 +272,7 @@ def _serving() -> Generator[None]:
 
 def _nearest(near: NearestQuery) -> wire.Query:
     if isinstance(near.vector, SparseVector):
-        return wire.Query(nearest=wire.VectorInput(sparse=server_points.sparse(near.vector)))
+        return wire.Query(nearest=wire.VectorInput(sparse=sparse(near.vector)))
     return wire.Query(nearest=wire.VectorInput(dense=wire.DenseVector(data=near.vector)))
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 from qdrant_client import grpc as wire
 
-from lorestream.adapters.qdrant.server import collection as collections
+from lorestream.adapters.qdrant.server.collection import About, behind, change, find_collection
 from lorestream.adapters.qdrant.server.connection import Connection
 from lorestream.admin.snapshots import Copied
 from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch, Refusal, Unavailable
@@ -125,9 +125,9 @@ def check(manifest: Manifest, *, model_id: str, dim: int) -> None:
         )
 
 
-async def about(connection: Connection, collection: str) -> collections.About:
+async def about(connection: Connection, collection: str) -> About:
     """Who fills a collection. Raises Unavailable, and Misconfigured when lorestream has not made it."""
-    return (await collections.find_collection(connection, collection, collection)).about
+    return (await find_collection(connection, collection, collection)).about
 
 
 async def introduce(connection: Connection, alias: str, collection: str) -> str | None:
@@ -135,11 +135,11 @@ async def introduce(connection: Connection, alias: str, collection: str) -> str 
 
     See `server_catalogue` for the aliases.
     """
-    active = await collections.behind(connection, alias)
+    active = await behind(connection, alias)
     marks = {f"{alias}.fed.{collection}": collection, f"{alias}.whole.{collection}": collection}
     if active is None:
         marks[alias] = collection
-    await collections.change(connection, set_=marks)
+    await change(connection, set_=marks)
     return active
 
 
