@@ -83,17 +83,17 @@ class Recall:
     @classmethod
     def over(cls, parts: QueryParts) -> Self:
         """On the parts of a process, and the collection that is searched at the moment."""
-        version = parts.versions.current
+        current = parts.collections.current
         return cls(
-            store=version.store,
-            embedder=version.embedder,
+            store=current.store,
+            embedder=current.embedder,
             cache=parts.cache,
-            watermarks=version.watermarks,
+            watermarks=current.watermarks,
             ledger=parts.ledger,
             pseudonyms=parts.pseudonyms,
             metrics=parts.metrics,
             clock=parts.clock,
-            collection=f"{version.name} {version.collection.run}",
+            collection=f"{current.name} {current.collection.run}",
         )
 
     def __post_init__(self) -> None:
@@ -284,13 +284,13 @@ class CurrentRecall:
 
     def __init__(self, parts: QueryParts) -> None:
         self._parts = parts
-        self._version = parts.versions.current
+        self._current = parts.collections.current
         self._recall = Recall.over(parts)
 
     def __call__(self) -> Recall:
         """That of this moment."""
-        if self._parts.versions.current is not self._version:
-            self._version = self._parts.versions.current
+        if self._parts.collections.current is not self._current:
+            self._current = self._parts.collections.current
             self._recall = Recall.over(self._parts)
         return self._recall
 

@@ -26,34 +26,36 @@ class Feed:
     def __init__(
         self,
         parts: WorkerParts,
-        version: OpenCollection,
+        collection: OpenCollection,
         *,
         on_indexed: Callable[[Sequence[Memory]], None] | None = None,
     ) -> None:
-        self.version = version
-        self._versions = parts.versions
+        self.collection = collection
+        self._collections = parts.collections
         shared = parts.settings.distributed
         pipeline = Pipeline(
-            version.store,
-            version.embedder,
+            collection.store,
+            collection.embedder,
             parts.ledger,
             parts.clock,
             parts.metrics,
             searched=self.counts,
             pace=Pace(hurried=self.counts),
-            donor=lambda: None if (donor := parts.versions.kindred(version)) is None else donor.store,
+            donor=lambda: (
+                None if (donor := parts.collections.same_model(collection)) is None else donor.store
+            ),
         )
         self.indexer = Indexer(
             parts.log,
             pipeline,
-            version.watermarks,
+            collection.watermarks,
             cache=parts.cache,
-            group=version.group,
+            group=collection.group,
             commit_interval_s=SHARED_COMMIT_INTERVAL_S if shared else COMMIT_INTERVAL_S,
             on_indexed=on_indexed,
         )
         self._sweeper = Sweeper(
-            version.store,
+            collection.store,
             parts.clock,
             tombstone_life_s=2 * parts.log.retention_s,
             interval_s=parts.settings.sweep_interval_s,
@@ -65,11 +67,11 @@ class Feed:
 
     def searched(self) -> bool:
         """Whether queries are answered from it."""
-        return self._versions.current is self.version
+        return self._collections.current is self.collection
 
     def counts(self) -> bool:
         """Whether a write has to be in it to be finished."""
-        return self.searched() or self._versions.turning(self.version)
+        return self.searched() or self._collections.is_switching(self.collection)
 
     async def run(self, *, burst: bool = False) -> None:
         """Work until `stop`, or, with `burst`, until the log is drained. Raises Broken."""

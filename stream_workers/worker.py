@@ -41,7 +41,7 @@ class Worker:
     @property
     def indexer(self) -> Indexer:
         """That of the collection which is searched, once it is fed; until then the first one's."""
-        running = self._feeds.get(self.parts.versions.current.name)
+        running = self._feeds.get(self.parts.collections.current.name)
         return (self._first if running is None else running[0]).indexer
 
     async def run(self, *, burst: bool = False) -> None:
@@ -68,10 +68,10 @@ class Worker:
     # --- which collections -------------------------------------------------------------------------------------
 
     def _feed_of_searched(self) -> Feed:
-        return Feed(self.parts, self.parts.versions.current, on_indexed=self._on_indexed)
+        return Feed(self.parts, self.parts.collections.current, on_indexed=self._on_indexed)
 
     def _start(self, feed: Feed) -> None:
-        self._feeds[feed.version.name] = feed, asyncio.create_task(feed.run())
+        self._feeds[feed.collection.name] = feed, asyncio.create_task(feed.run())
 
     async def _follow(self) -> None:
         """Feed what is listed, until the feed of what is searched ends. Raises what has ended it."""
@@ -91,29 +91,29 @@ class Worker:
             await self._follow_the_list()
 
     async def _follow_the_list(self) -> None:
-        versions = self.parts.versions
-        listed = {one.name: one for one in versions.listed}
+        collections = self.parts.collections
+        listed = {one.name: one for one in collections.listed}
         for name, (feed, task) in list(self._feeds.items()):
             one = listed.get(name)
-            if (one is None or one.run != feed.version.collection.run) and not feed.searched():
+            if (one is None or one.run != feed.collection.collection.run) and not feed.searched():
                 feed.stop()
                 await asyncio.wait([task], timeout=self.STOP_S)
                 task.cancel()  # of a store that has gone it would wait for ever
                 await asyncio.gather(task, return_exceptions=True)
                 del self._feeds[name]
-                await versions.close(name)
+                await collections.close(name)
                 _log.info("no longer fed", collection=name)
         now = asyncio.get_running_loop().time()
         for name, one in listed.items():
             if name in self._feeds or self._not_before.get(name, 0.0) > now:
                 continue
             try:
-                version = await versions.version(one)
+                opened = await collections.ensure_open(one)
             except LorestreamError as error:
                 self._leave_alone(name, error)
                 continue
-            _log.info("fed as well", collection=name, group=version.group)
-            self._start(Feed(self.parts, version))
+            _log.info("fed as well", collection=name, group=opened.group)
+            self._start(Feed(self.parts, opened))
 
     def _leave_alone(self, name: str, error: BaseException | None) -> None:
         """One that is not searched fails alone: the others go on."""

@@ -56,26 +56,26 @@ async def contents(store: VectorStore, now: float) -> dict[tuple[str, str], Memo
 
 async def compare(parts: WorkerParts, names: Sequence[str], *, tombstones: int = 60) -> int:
     """All are what the log comes to, level, and equal to each other; returns how many memories they hold."""
-    versions = parts.versions
-    listed = {one.name: one for one in await versions.refresh()}
-    opened = [await versions.version(listed[name]) for name in names]
-    for version in opened:
-        assert await behind(parts, version, PATIENCE_S) == 0
+    collections = parts.collections
+    listed = {one.name: one for one in await collections.refresh()}
+    opened = [await collections.ensure_open(listed[name]) for name in names]
+    for collection in opened:
+        assert await behind(parts, collection, PATIENCE_S) == 0
     now = parts.clock.now()
     truth = await fold(parts.log, f"fold-{time.monotonic_ns()}")
     assert differences(truth, await stored(opened[0].store, now), {}, now) == []
     first = await contents(opened[0].store, now)
     memories = [one for one in first.values() if isinstance(one, Memory)]
     assert sum(isinstance(one, Tombstone) for one in first.values()) >= tombstones
-    for version in opened[1:]:
-        found = await contents(version.store, now)
-        assert found.keys() == first.keys(), version.name
-        assert [one for one in first if found[one] != first[one]] == [], version.name
-        if version.embedder.model_id != opened[0].embedder.model_id:
+    for collection in opened[1:]:
+        found = await contents(collection.store, now)
+        assert found.keys() == first.keys(), collection.name
+        assert [one for one in first if found[one] != first[one]] == [], collection.name
+        if collection.embedder.model_id != opened[0].embedder.model_id:
             continue
         there, here = (
             await opened[0].store.reusable_vectors(memories),
-            await version.store.reusable_vectors(memories),
+            await collection.store.reusable_vectors(memories),
         )
         pairs = [(a[0], b[0]) for a, b in zip(there, here, strict=True) if a is not None and b is not None]
         assert len(pairs) == len(memories)

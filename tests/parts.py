@@ -61,7 +61,9 @@ def pipeline_over(runtime: Runtime, store: VectorStore | None = None) -> Pipelin
 def indexer_over(runtime: Runtime, store: VectorStore | None = None, **options: Any) -> Indexer:
     """The indexer on these parts, with another store where one is given."""
     options = {"cache": runtime.cache} | options
-    return Indexer(runtime.log, pipeline_over(runtime, store), runtime.versions.current.watermarks, **options)
+    return Indexer(
+        runtime.log, pipeline_over(runtime, store), runtime.collections.current.watermarks, **options
+    )
 
 
 def put(

@@ -36,26 +36,26 @@ class Collection:
     run: str = ""
     active: bool = False
     """It is the one that is searched."""
-    whole: bool = True
+    complete: bool = True
     """It holds all that it should; otherwise a replay is still filling it, or was broken off."""
     replaced_at: float | None = None
     """Unix seconds, of the one that was searched before: a rollback goes back to it."""
-    turning: bool = False
+    switching: bool = False
     """The alias is about to turn from it or to it: a write is finished only when it is finished in it as well."""
 
 
 class Catalogue(Protocol):
     """Which collections there are. Every method raises Unavailable on an outage, and Misconfigured."""
 
-    async def first(self, model: Model) -> Collection:
+    async def ensure_active(self, model: Model) -> Collection:
         """The collection that is searched; where there is none, one for this model is made."""
         ...
 
-    async def listed(self) -> Sequence[Collection]:
+    async def list_all(self) -> Sequence[Collection]:
         """All of them, the one that is searched first, then by name."""
         ...
 
-    async def make(self, name: str, model: Model, run: str) -> None:
+    async def create(self, name: str, model: Model, run: str) -> None:
         """Note an empty collection, to be filled from now on. Raises Refusal for a name that is taken."""
         ...
 
@@ -71,7 +71,7 @@ class Catalogue(Protocol):
         """Note that it holds all that it should."""
         ...
 
-    async def announce(self, names: Sequence[str]) -> None:
+    async def announce_switch(self, names: Sequence[str]) -> None:
         """Note that the alias is about to turn between these, and between no others; none = it has turned."""
         ...
 
@@ -83,7 +83,7 @@ class Catalogue(Protocol):
         """List it no more, so that everybody closes it; `at`, Unix seconds, stays noted until it is deleted."""
         ...
 
-    async def withdrawn(self) -> Mapping[str, float]:
+    async def pending_deletions(self) -> Mapping[str, float]:
         """What was withdrawn and not yet deleted, with its time: a drop is under way, or was broken off.
 
         One that is still in the making stands there, too, with a time to come.

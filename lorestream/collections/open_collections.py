@@ -63,7 +63,7 @@ class OpenCollections:
         self._load = load
         self._watch = watch
         self._open: dict[str, OpenCollection] = {}
-        self.own = embedder
+        self.default_embedder = embedder
         """The model of the settings, whatever fills the collection that is searched."""
         self._embedders = {embedder.model_id: embedder}
         self._opening = asyncio.Lock()
@@ -86,9 +86,11 @@ class OpenCollections:
         Misconfigured and Unavailable.
         """
         self = cls(catalogue, embedder, load=load, watch=watch, group_of=group_of)
-        self.current = await self.version(await catalogue.first(Model(embedder.model_id, embedder.dim)))
+        self.current = await self.ensure_open(
+            await catalogue.ensure_active(Model(embedder.model_id, embedder.dim))
+        )
         self.listed = (self.current.collection,)
-        following = asyncio.create_task(self._follow(), name="lorestream-versions")
+        following = asyncio.create_task(self._follow(), name="lorestream-collections")
         try:
             yield self
         finally:
@@ -97,7 +99,7 @@ class OpenCollections:
             for name in list(self._open):
                 await self.catalogue.close(name)
 
-    async def version(self, collection: Collection) -> OpenCollection:
+    async def ensure_open(self, collection: Collection) -> OpenCollection:
         """A collection, opened when it is not yet. Raises Unavailable, Misconfigured."""
         async with self._opening:
             found = self._open.get(collection.name)
@@ -115,28 +117,28 @@ class OpenCollections:
         """Whether this process has it open."""
         return name in self._open
 
-    def kindred(self, version: OpenCollection) -> OpenCollection | None:
+    def same_model(self, opened: OpenCollection) -> OpenCollection | None:
         """Another one, whole, that the same model has filled."""
         return next(
             (
                 self._open[one.name]
                 for one in self.listed
-                if one.whole
-                and one.name != version.name
+                if one.complete
+                and one.name != opened.name
                 and one.name in self._open
-                and one.model.model_id == version.collection.model.model_id
+                and one.model.model_id == opened.collection.model.model_id
             ),
             None,
         )
 
-    def turning(self, version: OpenCollection) -> bool:
+    def is_switching(self, opened: OpenCollection) -> bool:
         """Whether the alias is about to turn from it or to it."""
-        return any(one.turning and one.name == version.name for one in self.listed)
+        return any(one.switching and one.name == opened.name for one in self.listed)
 
-    def answering(self) -> list[OpenCollection]:
+    def serving(self) -> list[OpenCollection]:
         """Those in which a write has to be finished: the one that is searched, and those that the alias turns between."""
-        turning = [self._open[one.name] for one in self.listed if one.turning and one.name in self._open]
-        return [self.current, *(one for one in turning if one is not self.current)]
+        switching = [self._open[one.name] for one in self.listed if one.switching and one.name in self._open]
+        return [self.current, *(one for one in switching if one is not self.current)]
 
     async def model(self, wanted: Model) -> Embedder:
         """The embedder of a model, loaded once. Raises Misconfigured."""
@@ -155,22 +157,22 @@ class OpenCollections:
             self._embedders[wanted.model_id] = embedder
         return self._embedders[wanted.model_id]
 
-    async def choose(self, model: Model) -> Embedder:
+    async def load_embedder(self, model: Model) -> Embedder:
         """The embedder for a model of which only `kind`, `name` and perhaps `dim` are known. Raises Misconfigured."""
         embedder = await self._load(model)
         return self._embedders.setdefault(embedder.model_id, embedder)
 
     async def refresh(self) -> Sequence[Collection]:
         """Ask what there is, and search what the alias says. Raises Unavailable, Misconfigured."""
-        self.listed = await self.catalogue.listed()
+        self.listed = await self.catalogue.list_all()
         active = next((one for one in self.listed if one.active), None)
         if active is not None and (active.name, active.run) != (
             self.current.name,
             self.current.collection.run,
         ):
-            version = await self.version(active)
+            opened = await self.ensure_open(active)
             _log.info("another collection is searched", collection=active.name, before=self.current.name)
-            self.current = version
+            self.current = opened
         return self.listed
 
     async def _opened(self, collection: Collection) -> OpenCollection:

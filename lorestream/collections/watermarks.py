@@ -75,17 +75,17 @@ class ActiveWatermarks:
 class CurrentWatermarks:
     """The watermarks of the collection that is searched at the moment, and of that which will be in the next."""
 
-    def __init__(self, versions: OpenCollections) -> None:
-        self._versions = versions
+    def __init__(self, collections: OpenCollections) -> None:
+        self._collections = collections
 
     async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         reached: set[OpenCollection] = set()
         # While it waits for one, the alias may begin to turn.
-        while missing := [one for one in self._versions.answering() if one not in reached]:
-            for version in missing:
-                if not await version.watermarks.reached(positions, max(0.0, deadline - time.monotonic())):
+        while missing := [one for one in self._collections.serving() if one not in reached]:
+            for opened in missing:
+                if not await opened.watermarks.reached(positions, max(0.0, deadline - time.monotonic())):
                     return False
-                reached.add(version)
+                reached.add(opened)
         return True

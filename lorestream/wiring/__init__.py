@@ -78,9 +78,9 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorestream-")))
         elif not settings.distributed:
             stack.enter_context(data_directory.exclusive_use(directory))
-        log, redis, versions = await _index(ground, state)
+        log, redis, collections = await _index(ground, state)
         cleanup = DeadLetterCleanup(
-            DeadLetters(log.events, log.ledger, lambda: versions.current.store), ground.clock
+            DeadLetters(log.events, log.ledger, lambda: collections.current.store), ground.clock
         )
 
         async def trim() -> int:
@@ -91,9 +91,9 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 settings=settings,
                 log=log.events,
                 ledger=log.ledger,
-                versions=versions,
+                collections=collections,
                 cache=openers.new_cache(settings, redis),
-                watermarks=CurrentWatermarks(versions),
+                watermarks=CurrentWatermarks(collections),
                 pseudonyms=openers.pseudonyms(settings, directory),
                 access=await openers.open_access(settings, ground.clock, stack),
                 limits=openers.new_limits(settings, redis),
@@ -134,15 +134,15 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
     """The parts of a stream worker of the distributed shape."""
     _require_distributed(settings, "worker")
     async with _ground(settings) as ground:
-        log, redis, versions = await _index(ground, settings.data_dir)
+        log, redis, collections = await _index(ground, settings.data_dir)
         yield _announced(
             WorkerParts(
                 settings=settings,
                 log=log.events,
                 ledger=log.ledger,
-                versions=versions,
+                collections=collections,
                 cache=openers.new_cache(settings, redis),
-                watermarks=CurrentWatermarks(versions),
+                watermarks=CurrentWatermarks(collections),
                 metrics=ground.metrics,
                 clock=ground.clock,
                 trim=log.trim,
@@ -156,15 +156,15 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
     _require_distributed(settings, "query")
     async with _ground(settings) as ground:
         pseudonyms = openers.pseudonyms(settings)
-        log, redis, versions = await _index(ground, settings.data_dir)
+        log, redis, collections = await _index(ground, settings.data_dir)
         yield _announced(
             QueryParts(
                 settings=settings,
                 log=log.events,
                 ledger=log.ledger,
-                versions=versions,
+                collections=collections,
                 cache=openers.new_cache(settings, redis),
-                watermarks=CurrentWatermarks(versions),
+                watermarks=CurrentWatermarks(collections),
                 pseudonyms=pseudonyms,
                 access=await openers.open_access(settings, ground.clock, ground.stack),
                 limits=openers.new_limits(settings, redis),
@@ -185,7 +185,7 @@ async def _index(ground: _Ground, state: Path) -> tuple[openers.OpenLog, RedisCl
     embedder = await _embedder(ground)
     log = await openers.open_log(ground.settings, state, ground.clock, ground.stack)
     redis = await openers.open_redis(ground.settings, ground.stack)
-    return log, redis, await _versions(ground, state, embedder, log, redis)
+    return log, redis, await _open_collections(ground, state, embedder, log, redis)
 
 
 async def _embedder(ground: _Ground) -> Embedder:
@@ -199,7 +199,7 @@ async def _embedder(ground: _Ground) -> Embedder:
     return embedder
 
 
-async def _versions(
+async def _open_collections(
     ground: _Ground, state: Path, embedder: Embedder, log: openers.OpenLog, redis: RedisClient | None
 ) -> OpenCollections:
     """The collections, that which is searched open."""

@@ -224,7 +224,7 @@ async def searched_collections(
         searched = there.get(chosen.collection)
         if searched is None:
             return []
-        names = dict.fromkeys([searched, *marked(there, chosen.collection, "turning").values()])
+        names = dict.fromkeys([searched, *marked(there, chosen.collection, "switching").values()])
         found = [await find_collection(connection, chosen.collection, name) for name in names]
         return [(one.name, one.about.run) for one in found]
 

@@ -50,25 +50,25 @@ class GatewayParts(Parts):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreParts(Parts):
-    """What those have who speak to the store. `versions` holds all collections; the rest is of the searched one."""
+    """What those have who speak to the store. `collections` holds all collections; the rest is of the searched one."""
 
-    versions: OpenCollections
+    collections: OpenCollections
     cache: Cache | None
 
     @property
     def store(self) -> VectorStore:
         """The collection that is searched at the moment."""
-        return self.versions.current.store
+        return self.collections.current.store
 
     @property
     def embedder(self) -> Embedder:
         """The model that fills it."""
-        return self.versions.current.embedder
+        return self.collections.current.embedder
 
     @property
     def group(self) -> str:
         """The consumers that feed it."""
-        return self.versions.current.group
+        return self.collections.current.group
 
 
 @dataclass(frozen=True, kw_only=True)

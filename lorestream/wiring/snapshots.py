@@ -67,7 +67,7 @@ def _source(parts: WorkerParts) -> Source:
                     "with the embedded log, snapshots are of an edge store: take Qdrant's own of the collection, and"
                     " copy the data directory of the stopped lorestream"
                 )
-            return parts.versions.current.name, parts.group
+            return parts.collections.current.name, parts.group
 
         return ServerCopy(connect, rest(settings.store), searched, parts.log)
 
@@ -80,7 +80,7 @@ def _source(parts: WorkerParts) -> Source:
             raise Refusal(
                 "LORESTREAM_STORE__KIND=memory forgets at exit: with edge there is something to keep"
             )
-        return store, parts.versions.current.name, parts.group
+        return store, parts.collections.current.name, parts.group
 
     return EmbeddedCopy(
         active,

@@ -54,27 +54,27 @@ class Alias:
 
     async def list_(self, _asked: NoArguments) -> ReportStream:
         """Every collection, the one that is searched first. Raises Unavailable."""
-        await collect(self.parts)
-        listed = await self.parts.versions.refresh()
+        await collect_garbage(self.parts)
+        listed = await self.parts.collections.refresh()
         for one in listed:
             row = {
                 "name": one.name,
                 "searched": one.active,
-                "whole": one.whole,
+                "whole": one.complete,
                 "model": one.model.model_id,
                 "dim": one.model.dim,
                 "replaced_at": one.replaced_at,
             }
             # Without its model, which may not be there.
-            store = await self.parts.versions.catalogue.open(one.name)
+            store = await self.parts.collections.catalogue.open(one.name)
             row["memories"] = await store.size(now=self.parts.clock.now())
             yield Row(row)
         yield Outcome({"collections": len(listed)})
 
     async def swap(self, asked: SwapArguments) -> ReportStream:
         """Search another collection from now on. Raises Refusal, Unavailable."""
-        listed = await self.parts.versions.refresh()
-        others = [one for one in listed if not one.active and one.whole and one.replaced_at is None]
+        listed = await self.parts.collections.refresh()
+        others = [one for one in listed if not one.active and one.complete and one.replaced_at is None]
         if asked.to is not None:
             one = _named(listed, asked.to)
         elif len(others) == 1:
@@ -85,7 +85,7 @@ class Alias:
 
     async def rollback(self, _asked: NoArguments) -> ReportStream:
         """Search the collection again that was searched before. Raises Refusal, Unavailable."""
-        listed = await self.parts.versions.refresh()
+        listed = await self.parts.collections.refresh()
         before = next((one for one in listed if one.replaced_at is not None), None)
         if before is None:
             raise Refusal("there is nothing to go back to: no collection was replaced, or it was dropped")
@@ -93,11 +93,11 @@ class Alias:
 
     async def drop(self, asked: DropArguments) -> ReportStream:
         """Remove a collection and all that lies in it. Raises Refusal, Unavailable."""
-        versions = self.parts.versions
-        await collect(self.parts)
-        if asked.name in await versions.catalogue.withdrawn():
+        collections = self.parts.collections
+        await collect_garbage(self.parts)
+        if asked.name in await collections.catalogue.pending_deletions():
             raise Refusal(f"{asked.name} is being dropped or made: look again in some minutes")
-        one = _named(await versions.refresh(), asked.name)
+        one = _named(await collections.refresh(), asked.name)
         if one.active:
             raise Refusal(f"{one.name} is searched: swap to another collection first")
         age = REPLACED_LIVES_S if one.replaced_at is None else self.parts.clock.now() - one.replaced_at
@@ -108,17 +108,17 @@ class Alias:
             )
         if not asked.dry_run:
             yield Remark(f"{one.name} is no longer fed")
-            await remove(self.parts, one)
+            await drop_collection(self.parts, one)
         yield Outcome({"dropped": one.name, "dry_run": asked.dry_run})
 
     async def _turned(self, to: Collection) -> Outcome:
-        versions = self.parts.versions
+        collections = self.parts.collections
         if to.active:
             raise Refusal(f"{to.name} is searched already")
-        if not to.whole:
+        if not to.complete:
             raise Refusal(f"{to.name} is not whole: `lorestream replay --to {to.name}` goes on with it")
-        before = versions.current.name
-        if missing := await turn(self.parts, await versions.version(to)):
+        before = collections.current.name
+        if missing := await switch_alias(self.parts, await collections.ensure_open(to)):
             raise Refusal(
                 f"{to.name} is {missing:,} records behind the log: wait until it is level, or look whether the"
                 " workers feed it"
@@ -126,58 +126,58 @@ class Alias:
         return Outcome({"searched": to.name, "before": before})
 
 
-async def turn(parts: WorkerParts, to: OpenCollection) -> int:
+async def switch_alias(parts: WorkerParts, to: OpenCollection) -> int:
     """Search a collection from now on, if it is level; else its arrears, in records. Raises Unavailable.
 
     No answer is older than a finished write: from a moment before until a moment after, a write is finished when
     it is in both collections, and what was finished earlier is in the log, with which the new one is level.
     """
-    versions, before = parts.versions, parts.versions.current
+    collections, before = parts.collections, parts.collections.current
     try:
-        await versions.catalogue.announce([before.name, to.name])
-        await _followed(parts)
+        await collections.catalogue.announce_switch([before.name, to.name])
+        await wait_until_seen(parts)
         await behind(parts, before, LEVEL_S)  # so that what it is at counts as done while it still counts
         missing = await behind(parts, to, LEVEL_S)
         if not missing:
-            await versions.catalogue.swap(to.name, parts.clock.now())
-            await _followed(parts)
+            await collections.catalogue.swap(to.name, parts.clock.now())
+            await wait_until_seen(parts)
     finally:
-        await versions.catalogue.announce([])
-        await versions.refresh()
+        await collections.catalogue.announce_switch([])
+        await collections.refresh()
     return missing
 
 
-async def _followed(parts: WorkerParts) -> None:
+async def wait_until_seen(parts: WorkerParts) -> None:
     """Every process knows what the catalogue says."""
-    await parts.versions.refresh()
+    await parts.collections.refresh()
     if parts.settings.distributed:
         await asyncio.sleep(FOLLOWED_S)
 
 
-async def remove(parts: WorkerParts, one: Collection) -> None:
+async def drop_collection(parts: WorkerParts, one: Collection) -> None:
     """Have a collection closed everywhere, and delete it. Raises Unavailable."""
-    versions = parts.versions
-    await versions.catalogue.mark_deleted(one.name, parts.clock.now())
-    await versions.refresh()
+    collections = parts.collections
+    await collections.catalogue.mark_deleted(one.name, parts.clock.now())
+    await collections.refresh()
     await asyncio.sleep(FOLLOWED_S)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CLOSED_S):
             # In this process a worker may still be finishing a batch of it.
-            while not parts.settings.distributed and versions.is_open(one.name):  # noqa: ASYNC110
+            while not parts.settings.distributed and collections.is_open(one.name):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-    await versions.close(one.name)
-    await versions.catalogue.delete(one.name)
-    await parts.log.delete_group(versions.group_of(one))
+    await collections.close(one.name)
+    await collections.catalogue.delete(one.name)
+    await parts.log.delete_group(collections.group_of(one))
 
 
-async def collect(parts: WorkerParts) -> None:
+async def collect_garbage(parts: WorkerParts) -> None:
     """Delete what a drop or a replay that was broken off has left, once nobody can use it. Raises Unavailable."""
-    versions, now = parts.versions, parts.clock.now()
-    for name, at in (await versions.catalogue.withdrawn()).items():
+    collections, now = parts.collections, parts.clock.now()
+    for name, at in (await collections.catalogue.pending_deletions()).items():
         if now - at >= REPLACED_LIVES_S:
             _log.info("what was left of a collection is deleted", collection=name)
-            await versions.close(name)
-            await versions.catalogue.delete(name)
+            await collections.close(name)
+            await collections.catalogue.delete(name)
 
 
 def _named(listed: Sequence[Collection], name: str) -> Collection:

@@ -18,7 +18,7 @@ PAGE = 32
 
 
 @dataclass(slots=True)
-class Inheritance:
+class CarryOver:
     """Copies into a collection that nobody searches yet. Doing it twice, or again from the start, does no harm.
 
     It comes behind the log: the first content of an id stays, so that what the log knows is told by the log.
@@ -34,7 +34,7 @@ class Inheritance:
 
     async def copy(self) -> AsyncGenerator[Report]:
         """Page by page through the collection that is searched. Raises Unavailable, Misconfigured."""
-        source, seen = self.parts.versions.current.store, 0
+        source, seen = self.parts.collections.current.store, 0
         older = math.inf if self.everything else await self._beginning()
         asked_for = len(self.parts.ledger.added_since(0))
         after: str | None = None
@@ -84,7 +84,7 @@ class Inheritance:
 
     async def _insert(self, source: VectorStore, memories: Sequence[Memory]) -> None:
         embedder = self.heir.embedder
-        same = embedder.model_id == self.parts.versions.current.embedder.model_id
+        same = embedder.model_id == self.parts.collections.current.embedder.model_id
         marked, vectors = await embedded(memories, embedder, source if same else None, self._pace)
 
         async def insert(rows: Sequence[int]) -> None:

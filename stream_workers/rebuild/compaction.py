@@ -18,8 +18,8 @@ import structlog
 from lorestream.collections.catalogue import REPLACED_LIVES_S, Collection
 from lorestream.errors import LorestreamError
 from lorestream.wiring import WorkerParts
-from stream_workers.rebuild.alias_swap import collect, remove, turn
-from stream_workers.rebuild.carry_over import Inheritance
+from stream_workers.rebuild.alias_swap import collect_garbage, drop_collection, switch_alias
+from stream_workers.rebuild.carry_over import CarryOver
 from stream_workers.rebuild.quality_gate import behind
 
 _log = structlog.get_logger("lorestream.compaction")
@@ -76,8 +76,8 @@ class Compaction:
 
         Not as long as there is another collection: somebody is at a replay, and may want to roll back to it.
         """
-        listed = await self.parts.versions.refresh()
-        store = self.parts.versions.current.store
+        listed = await self.parts.collections.refresh()
+        store = self.parts.collections.current.store
         dead = await store.reclaimable()
         if not dead.erased:
             living = await store.size(now=self.parts.clock.now())
@@ -99,29 +99,29 @@ class Compaction:
     async def compact(self) -> None:
         """Move what lives, search the new collection, and remove the old one. Raises Unavailable."""
         began = time.monotonic()
-        versions, log = self.parts.versions, self.parts.log
-        old = versions.current
+        collections, log = self.parts.collections, self.parts.log
+        old = collections.current
         run = f"{RUN}-{secrets.token_hex(4)}"
         alias = self.parts.settings.store.collection
-        new = Collection(f"{alias}-{run}", old.collection.model, run, whole=False)
+        new = Collection(f"{alias}-{run}", old.collection.model, run, complete=False)
         dead = await old.store.reclaimable()
         _log.info("compaction begins", collection=old.name, dead=dead.points, erased=dead.erased)
         # Before it is listed: from then on a worker reads for it.
-        await log.set_group_offsets(versions.group_of(new), await self._position(old.group))
-        await versions.catalogue.make(new.name, new.model, run)
-        version = await versions.version(new)
-        await versions.refresh()
-        inheritance = Inheritance(self.parts, version, everything=True)
+        await log.set_group_offsets(collections.group_of(new), await self._position(old.group))
+        await collections.catalogue.create(new.name, new.model, run)
+        target = await collections.ensure_open(new)
+        await collections.refresh()
+        inheritance = CarryOver(self.parts, target, everything=True)
         async with contextlib.aclosing(inheritance.copy()) as reports:
             async for _ in reports:
                 pass
-        while await behind(self.parts, version, LEVEL_S):
+        while await behind(self.parts, target, LEVEL_S):
             pass
-        await versions.catalogue.mark_complete(new.name)
-        while await turn(self.parts, version):
+        await collections.catalogue.mark_complete(new.name)
+        while await switch_alias(self.parts, target):
             pass
         await asyncio.sleep(self.replaced_lives_s)
-        await remove(self.parts, old.collection)
+        await drop_collection(self.parts, old.collection)
         _log.info(
             "compacted",
             collection=new.name,
@@ -131,23 +131,23 @@ class Compaction:
 
     async def clear_away(self) -> None:
         """Remove what an earlier process has left of one: half filled, or replaced and not yet removed."""
-        await collect(self.parts)
-        listed = await self.parts.versions.refresh()
+        await collect_garbage(self.parts)
+        listed = await self.parts.collections.refresh()
         compacted = listed[0].run.startswith(RUN)
         for one in listed[1:]:
-            half = one.run.startswith(RUN) and not one.whole
+            half = one.run.startswith(RUN) and not one.complete
             age = None if one.replaced_at is None else self.parts.clock.now() - one.replaced_at
             replaced = compacted and age is not None and age >= self.replaced_lives_s
             if half or replaced:
-                await remove(self.parts, one)
-        await self._forget_groups(await self.parts.versions.refresh())
+                await drop_collection(self.parts, one)
+        await self._forget_groups(await self.parts.collections.refresh())
 
     async def _forget_groups(self, listed: Sequence[Collection]) -> None:
         """Those of collections that are no more, or never came to be, would hold the log back for ever.
 
         One that is unknown for the first time may be that of a collection which is just being made.
         """
-        known = {self.parts.versions.group_of(one) for one in listed}
+        known = {self.parts.collections.group_of(one) for one in listed}
         unknown = set(await self.parts.log.groups()) - known
         for group in unknown & self._unknown:
             await self.parts.log.delete_group(group)

@@ -19,9 +19,9 @@ from lorestream.admin import AdminTask, Outcome, Progress, Remark, Report, Repor
 from lorestream.collections.catalogue import Collection, Model
 from lorestream.errors import InvalidRequest, Refusal
 from lorestream.wiring import OpenCollection, WorkerParts
-from stream_workers.rebuild.alias_swap import collect
-from stream_workers.rebuild.carry_over import Inheritance
-from stream_workers.rebuild.quality_gate import judge
+from stream_workers.rebuild.alias_swap import collect_garbage
+from stream_workers.rebuild.carry_over import CarryOver
+from stream_workers.rebuild.quality_gate import evaluate
 
 LOOK_S = 0.5
 UNFED_S = 30.0
@@ -53,8 +53,8 @@ class Replay:
     async def run(self, asked: ReplayArguments) -> ReportStream:
         """Fill a collection. Raises Refusal, InvalidRequest, Unavailable, Misconfigured."""
         began = time.monotonic()
-        await collect(self.parts)
-        listed = {one.name: one for one in await self.parts.versions.refresh()}
+        await collect_garbage(self.parts)
+        listed = {one.name: one for one in await self.parts.collections.refresh()}
         barrier = await self.parts.log.end()
         collection = listed.get(asked.to)
         if collection is None:
@@ -63,18 +63,18 @@ class Replay:
         else:
             _may_go_on(collection)
             yield Remark(f"{asked.to} is there already, filled by {collection.model.model_id}: going on")
-        version = await self.parts.versions.version(collection)
-        async for report in self._filled(version, barrier):
+        target = await self.parts.collections.ensure_open(collection)
+        async for report in self._filled(target, barrier):
             yield report
         copied = 0
         if asked.since is None:
-            inheritance = Inheritance(self.parts, version)
+            inheritance = CarryOver(self.parts, target)
             async for report in inheritance.copy():
                 yield report
             copied = inheritance.copied
-        verdict = await judge(self.parts, version, complete=asked.since is None)
+        verdict = await evaluate(self.parts, target, complete=asked.since is None)
         if verdict.passed:
-            await self.parts.versions.catalogue.mark_complete(collection.name)
+            await self.parts.collections.catalogue.mark_complete(collection.name)
         yield Outcome(
             {
                 "collection": collection.name,
@@ -87,13 +87,13 @@ class Replay:
 
     async def _made(self, asked: ReplayArguments) -> tuple[Collection, str]:
         """An empty collection that the workers will find, and what there is to say of it."""
-        versions, log = self.parts.versions, self.parts.log
+        collections, log = self.parts.collections, self.parts.log
         chosen = self.parts.settings.embedder
         known = asked.model is None and asked.dim is None
         wanted = Model("", asked.dim or 0, chosen.kind, asked.model or chosen.model)
-        embedder = versions.own if known else await versions.choose(wanted)
+        embedder = collections.default_embedder if known else await collections.load_embedder(wanted)
         model = Model(embedder.model_id, embedder.dim, wanted.kind, wanted.name)
-        collection = Collection(asked.to, model, secrets.token_hex(4), whole=False)
+        collection = Collection(asked.to, model, secrets.token_hex(4), complete=False)
         remark = f"{asked.to} is filled from the beginning of the log, by {model.model_id}"
         if asked.since is not None:
             first = await log.offsets_for_time(asked.since)
@@ -104,12 +104,12 @@ class Replay:
                 )
             # Where a partition has nothing since then, its group begins at its end.
             await log.set_group_offsets(
-                versions.group_of(collection),
+                collections.group_of(collection),
                 {**await log.end(), **{number: offset for number, (offset, _) in first.items()}},
             )
             remark += f"; {left_out:,} records from before that time are left out, and all that is older than the log"
-        await versions.catalogue.make(collection.name, model, collection.run)
-        await versions.refresh()
+        await collections.catalogue.create(collection.name, model, collection.run)
+        await collections.refresh()
         return collection, remark
 
     async def _left_out(self, since: float, first: Mapping[int, tuple[int, float]]) -> int | None:
@@ -120,9 +120,9 @@ class Replay:
         positions = {number: first[number][0] if number in first else end[number] for number in beginning}
         return sum(positions[number] - offset for number, (offset, _) in beginning.items())
 
-    async def _filled(self, version: OpenCollection, barrier: Mapping[int, int]) -> AsyncGenerator[Report]:
+    async def _filled(self, target: OpenCollection, barrier: Mapping[int, int]) -> AsyncGenerator[Report]:
         """Wait until everything in front of the barrier is in the collection."""
-        log, group = self.parts.log, version.group
+        log, group = self.parts.log, target.group
         beginning = {number: offset for number, (offset, _) in (await log.offsets_for_time(0)).items()}
         start = {**beginning, **await log.committed(group)}
         wanted = {number: end for number, end in barrier.items() if end > start.get(number, end)}
@@ -130,16 +130,16 @@ class Replay:
         last = {number: end - 1 for number, end in wanted.items()}
         done, began, moved, told = 0, time.monotonic(), time.monotonic(), False
         yield Progress("replaying the log", 0, total, "records")
-        while not await version.watermarks.reached(last, LOOK_S):
+        while not await target.watermarks.reached(last, LOOK_S):
             now = time.monotonic()
-            reached = await self._reached(version, start, wanted)
+            reached = await self._reached(target, start, wanted)
             if reached > done:
                 done, moved = reached, now
             elif now - moved > UNFED_S and not told:
                 told = True
                 yield Remark(
                     f"nothing has moved for {UNFED_S:.0f} s: does a worker run, and has it the model"
-                    f" {version.collection.model.name}? Its log says so"
+                    f" {target.collection.model.name}? Its log says so"
                 )
             rate = done / (now - began)
             yield Progress(
@@ -148,17 +148,17 @@ class Replay:
         yield Progress("replaying the log", total, total, "records", 0.0)
 
     async def _reached(
-        self, version: OpenCollection, start: Mapping[int, int], wanted: Mapping[int, int]
+        self, target: OpenCollection, start: Mapping[int, int], wanted: Mapping[int, int]
     ) -> int:
         """How many records of those that are wanted are in the collection."""
-        committed = await self.parts.log.committed(version.group)
+        committed = await self.parts.log.committed(target.group)
         reached = 0
         for number, end in wanted.items():
             low = min(committed.get(number, start[number]), end)
             high = low if self.parts.settings.distributed else end  # commits are frequent there
             while low < high:
                 middle = (low + high + 1) // 2
-                if await version.watermarks.reached({number: middle - 1}, 0):
+                if await target.watermarks.reached({number: middle - 1}, 0):
                     low = middle
                 else:
                     high = middle - 1
@@ -169,7 +169,7 @@ class Replay:
 def _may_go_on(collection: Collection) -> None:
     if collection.active:
         raise Refusal(f"{collection.name} is searched at present: choose another name to fill")
-    if collection.whole:
+    if collection.complete:
         raise Refusal(
             f"{collection.name} holds everything already: `lorestream alias swap {collection.name}`, or"
             f" `lorestream drop {collection.name}` first"

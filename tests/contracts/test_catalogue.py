@@ -41,9 +41,9 @@ async def opener(request, tmp_path, qdrant):
     yield opened
     if request.param == "server":
         async with opened() as catalogue:
-            for one in await catalogue.listed():
+            for one in await catalogue.list_all():
                 await catalogue.mark_deleted(one.name, LONG_AGO)
-            for name in await catalogue.withdrawn():
+            for name in await catalogue.pending_deletions():
                 await catalogue.delete(name)
 
 
@@ -54,57 +54,57 @@ async def catalogue(opener):
 
 
 async def listed(catalogue):
-    return {one.name: one for one in await catalogue.listed()}
+    return {one.name: one for one in await catalogue.list_all()}
 
 
 async def test_the_first_is_made_once_and_searched(catalogue, opener):
-    first = await catalogue.first(MODEL)
-    assert (first.active, first.whole, first.run, first.model) == (True, True, "", MODEL)
-    assert await catalogue.listed() == [first]
+    first = await catalogue.ensure_active(MODEL)
+    assert (first.active, first.complete, first.run, first.model) == (True, True, "", MODEL)
+    assert await catalogue.list_all() == [first]
     await catalogue.close(first.name)
     async with opener() as again:
-        assert await again.first(MODEL) == first
+        assert await again.ensure_active(MODEL) == first
 
 
 async def test_another_model_is_refused_where_none_is_known_to_fill_it(catalogue, opener):
-    first = await catalogue.first(MODEL)
+    first = await catalogue.ensure_active(MODEL)
     await catalogue.close(first.name)
     async with opener() as again:
         with pytest.raises(ModelMismatch, match="hash-8"):
-            await again.first(Model("hash-8", 8))
+            await again.ensure_active(Model("hash-8", 8))
 
 
 async def test_another_collection_is_made_and_filled_beside_the_first(catalogue, opener):
-    first = await catalogue.first(MODEL)
-    await catalogue.make("second", OTHER, "run1")
+    first = await catalogue.ensure_active(MODEL)
+    await catalogue.create("second", OTHER, "run1")
     made = (await listed(catalogue))["second"]
-    assert (made.active, made.whole, made.run, made.model) == (False, False, "run1", OTHER)
+    assert (made.active, made.complete, made.run, made.model) == (False, False, "run1", OTHER)
     store = await catalogue.open("second")
     await put(store, memory("m"), vector=(1.0,) * 8)
     assert await (await catalogue.open(first.name)).count(everything()) == 0
     for name in (first.name, "second"):
         await catalogue.close(name)
     async with opener() as again:
-        await again.first(MODEL)
+        await again.ensure_active(MODEL)
         assert (await listed(again))["second"] == made
         assert await (await again.open("second")).count(everything()) == 1
 
 
 async def test_a_name_is_given_once(catalogue):
-    first = await catalogue.first(MODEL)
-    await catalogue.make("second", OTHER, "run1")
+    first = await catalogue.ensure_active(MODEL)
+    await catalogue.create("second", OTHER, "run1")
     for taken in ("second", first.name):
         with pytest.raises(Refusal, match="already"):
-            await catalogue.make(taken, OTHER, "run2")
+            await catalogue.create(taken, OTHER, "run2")
 
 
 async def test_a_swap_there_and_back(catalogue, opener):
-    first = await catalogue.first(MODEL)
-    await catalogue.make("second", OTHER, "run1")
+    first = await catalogue.ensure_active(MODEL)
+    await catalogue.create("second", OTHER, "run1")
     await catalogue.mark_complete("second")
-    assert (await listed(catalogue))["second"].whole
+    assert (await listed(catalogue))["second"].complete
     await catalogue.swap("second", LONG_AGO)
-    found = await catalogue.listed()
+    found = await catalogue.list_all()
     assert [(one.name, one.active, one.replaced_at) for one in found] == [
         ("second", True, None),
         (first.name, False, LONG_AGO),
@@ -112,10 +112,10 @@ async def test_a_swap_there_and_back(catalogue, opener):
     for name in (first.name, "second"):
         await catalogue.close(name)
     async with opener() as again:
-        active = await again.first(MODEL)  # what fills it says how to load it: nobody is refused
+        active = await again.ensure_active(MODEL)  # what fills it says how to load it: nobody is refused
         assert (active.name, active.model) == ("second", OTHER)
         await again.swap(first.name, LONG_AGO + 1)
-        found = await again.listed()
+        found = await again.list_all()
         assert [(one.name, one.replaced_at) for one in found] == [
             (first.name, None),
             ("second", LONG_AGO + 1),
@@ -123,76 +123,76 @@ async def test_a_swap_there_and_back(catalogue, opener):
 
 
 async def test_a_turn_is_announced_and_taken_back(catalogue):
-    first = await catalogue.first(MODEL)
-    await catalogue.make("second", OTHER, "run1")
+    first = await catalogue.ensure_active(MODEL)
+    await catalogue.create("second", OTHER, "run1")
 
-    async def turning():
-        return {one.name for one in await catalogue.listed() if one.turning}
+    async def switching():
+        return {one.name for one in await catalogue.list_all() if one.switching}
 
-    assert await turning() == set()
-    await catalogue.announce([first.name, "second"])
-    assert await turning() == {first.name, "second"}
+    assert await switching() == set()
+    await catalogue.announce_switch([first.name, "second"])
+    assert await switching() == {first.name, "second"}
     await catalogue.swap("second", LONG_AGO)
-    assert await turning() == {first.name, "second"}
-    await catalogue.announce(["second"])
-    assert await turning() == {"second"}
-    await catalogue.announce([])
-    assert await turning() == set()
+    assert await switching() == {first.name, "second"}
+    await catalogue.announce_switch(["second"])
+    assert await switching() == {"second"}
+    await catalogue.announce_switch([])
+    assert await switching() == set()
 
 
 @pytest.mark.parametrize("opener", ["server"], indirect=True)  # a directory belongs to one process
 async def test_a_name_that_comes_back_is_another_collection_for_those_who_only_look(catalogue, opener):
     async with opener() as onlooker:
-        await catalogue.first(MODEL)
-        await catalogue.make("second", MODEL, "run1")
+        await catalogue.ensure_active(MODEL)
+        await catalogue.create("second", MODEL, "run1")
         assert (await listed(onlooker))["second"].run == "run1"
         await catalogue.mark_deleted("second", LONG_AGO)
         assert "second" not in await listed(onlooker)
         await catalogue.delete("second")
-        await catalogue.make("second", OTHER, "run2")
+        await catalogue.create("second", OTHER, "run2")
         second = (await listed(onlooker))["second"]
         assert (second.run, second.model) == ("run2", OTHER)
 
 
 async def test_what_is_dropped_is_gone_and_its_name_free(catalogue):
-    await catalogue.first(MODEL)
-    await catalogue.make("second", OTHER, "run1")
+    await catalogue.ensure_active(MODEL)
+    await catalogue.create("second", OTHER, "run1")
     await put(await catalogue.open("second"), memory("m"), vector=(1.0,) * 8)
     await catalogue.mark_deleted("second", LONG_AGO)
     assert "second" not in await listed(catalogue)
     await catalogue.close("second")
     await catalogue.delete("second")
-    assert await catalogue.withdrawn() == {}
-    await catalogue.make("second", OTHER, "run2")
+    assert await catalogue.pending_deletions() == {}
+    await catalogue.create("second", OTHER, "run2")
     assert (await listed(catalogue))["second"].run == "run2"
     assert await (await catalogue.open("second")).count(everything()) == 0
 
 
 async def test_what_is_withdrawn_stays_noted_until_it_is_deleted(catalogue, opener):
-    first = await catalogue.first(MODEL)
-    await catalogue.make("second", OTHER, "run1")
-    assert await catalogue.withdrawn() == {}
+    first = await catalogue.ensure_active(MODEL)
+    await catalogue.create("second", OTHER, "run1")
+    assert await catalogue.pending_deletions() == {}
     await catalogue.mark_deleted("second", LONG_AGO)
-    assert await catalogue.withdrawn() == {"second": LONG_AGO}
+    assert await catalogue.pending_deletions() == {"second": LONG_AGO}
     with pytest.raises(Refusal, match="second is just being"):
-        await catalogue.make("second", OTHER, "run2")
+        await catalogue.create("second", OTHER, "run2")
     for name in (first.name, "second"):
         await catalogue.close(name)
     async with opener() as again:  # the process that was at it is no more
-        await again.first(MODEL)
+        await again.ensure_active(MODEL)
         assert set(await listed(again)) == {first.name}
-        [(name, at)] = (await again.withdrawn()).items()
+        [(name, at)] = (await again.pending_deletions()).items()
         assert name == "second"
         assert at <= LONG_AGO
         await again.delete("second")
-        assert await again.withdrawn() == {}
-        await again.make("second", OTHER, "run2")
+        assert await again.pending_deletions() == {}
+        await again.create("second", OTHER, "run2")
         assert set(await listed(again)) == {first.name, "second"}
 
 
 async def test_only_what_is_withdrawn_is_deleted(catalogue):
-    first = await catalogue.first(MODEL)
-    await catalogue.make("second", OTHER, "run1")
+    first = await catalogue.ensure_active(MODEL)
+    await catalogue.create("second", OTHER, "run1")
     await put(await catalogue.open("second"), memory("m"), vector=(1.0,) * 8)
     for name in (first.name, "second", "third"):
         await catalogue.delete(name)
@@ -201,12 +201,12 @@ async def test_only_what_is_withdrawn_is_deleted(catalogue):
 
 
 async def test_one_whose_making_was_broken_off_is_neither_listed_nor_lost(catalogue, monkeypatch):
-    first = await catalogue.first(MODEL)
+    first = await catalogue.ensure_active(MODEL)
 
     seen = []
 
     async def killed(*_, **__):
-        seen.append(await catalogue.withdrawn())
+        seen.append(await catalogue.pending_deletions())
         raise asyncio.CancelledError
 
     began = time.time()
@@ -214,12 +214,12 @@ async def test_one_whose_making_was_broken_off_is_neither_listed_nor_lost(catalo
         patched.setattr(collection, "make_collection", killed)
         patched.setattr(shard, "make_elsewhere", killed)
         with pytest.raises(asyncio.CancelledError):
-            await catalogue.make("second", OTHER, "run1")
+            await catalogue.create("second", OTHER, "run1")
     assert set(await listed(catalogue)) == {first.name}
-    assert set(await catalogue.withdrawn()) == {"second"}
+    assert set(await catalogue.pending_deletions()) == {"second"}
     assert seen[0]["second"] > began + 60  # nobody takes it away from one who is still making it
     with pytest.raises(Refusal, match="second is just being"):
-        await catalogue.make("second", OTHER, "run2")
+        await catalogue.create("second", OTHER, "run2")
     await catalogue.delete("second")
-    await catalogue.make("second", OTHER, "run2")
+    await catalogue.create("second", OTHER, "run2")
     assert (await listed(catalogue))["second"].run == "run2"

@@ -140,19 +140,19 @@ class LateWriter:
         self._memories = memories
 
     async def write(self) -> None:
-        for version in await self._versions():
-            made = await version.embedder.embed([one.text for one in self._memories])
-            await version.store.insert(self._memories, made.vectors)
+        for collection in await self._collections():
+            made = await collection.embedder.embed([one.text for one in self._memories])
+            await collection.store.insert(self._memories, made.vectors)
 
     async def learn(self) -> None:
         """What every worker does about its own late writes, once it hears of an erasure."""
-        for version in await self._versions():
+        for collection in await self._collections():
             for erasure in self._runtime.ledger.added_since(0):
-                await version.store.erase(erasure)
+                await collection.store.erase(erasure)
 
-    async def _versions(self) -> list[OpenCollection]:
-        versions = self._runtime.versions
-        return [await versions.version(one) for one in await versions.refresh()]
+    async def _collections(self) -> list[OpenCollection]:
+        collections = self._runtime.collections
+        return [await collections.ensure_open(one) for one in await collections.refresh()]
 
 
 @contextlib.asynccontextmanager
@@ -199,7 +199,7 @@ async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
             await late.write()
             async for _ in Alias(runtime).swap(SwapArguments("other")):
                 pass
-            assert runtime.versions.current.name == "other"
+            assert runtime.collections.current.name == "other"
             await watch.looks_once_more()
             await late.write()
             async for _ in Alias(runtime).rollback(NoArguments()):

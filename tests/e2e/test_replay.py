@@ -158,8 +158,8 @@ def test_built_anew_under_load(tmp_path: Path, lorestream: Run, count: int, at_o
 async def leave_one_half(data: Path) -> None:
     """A collection whose replay was broken off, in the directory of a lorestream that does not run."""
     catalogue = EdgeCatalogue(data / "store", FIRST)
-    await catalogue.first(Model("hash-v1-384", 384))
-    await catalogue.make("half", Model("hash-v1-384", 384, "hash"), "run")
+    await catalogue.ensure_active(Model("hash-v1-384", 384))
+    await catalogue.create("half", Model("hash-v1-384", 384, "hash"), "run")
     await catalogue.close_all()
 
 

@@ -72,9 +72,9 @@ async def _measured(cluster: Cluster, data: Path) -> dict[str, Any]:
 
 def _indexer(parts: WorkerParts, limits: BatchLimits) -> Indexer:
     pipeline = Pipeline(parts.store, parts.embedder, parts.ledger, parts.clock, parts.metrics)
-    version = parts.versions.current
+    collection = parts.collections.current
     return Indexer(
-        parts.log, pipeline, version.watermarks, cache=parts.cache, group=parts.group, limits=limits
+        parts.log, pipeline, collection.watermarks, cache=parts.cache, group=parts.group, limits=limits
     )
 
 
@@ -95,7 +95,7 @@ async def _full(parts: WorkerParts, limits: BatchLimits, seed: str) -> float:
 async def _thin(parts: WorkerParts, limits: BatchLimits, seed: str) -> float:
     """Seconds, at the median, from the log to what can be found, of one event at a time."""
     took: list[float] = []
-    watermarks = parts.versions.current.watermarks
+    watermarks = parts.collections.current.watermarks
     async with at_work(_indexer(parts, limits)):
         for n in range(TRICKLE):
             began = time.perf_counter()

@@ -59,7 +59,7 @@ async def test_an_erasure_asks_for_it_and_no_byte_stays(tmp_path: Path) -> None:
         assert not holding(tmp_path, "under the oak")
         assert holding(tmp_path, "nothing to hide")
         assert not await compaction.is_due()
-        assert len(runtime.versions.listed) == 1
+        assert len(runtime.collections.listed) == 1
 
 
 async def test_no_byte_of_an_erased_player_stays_wherever_it_was_told(tmp_path: Path) -> None:
@@ -86,15 +86,15 @@ async def test_it_waits_as_long_as_there_is_another_collection_and_says_so_once(
 ) -> None:
     async with lorestream(tmp_path) as (runtime, compaction):
         await write(runtime, put("the secret lies under the oak", agent="spy"), put("nothing to hide"))
-        model = runtime.versions.current.collection.model
-        await runtime.versions.catalogue.make("other", replace(model, kind="hash", name="hash"), "run")
-        [_, other] = await runtime.versions.refresh()
-        fed = await runtime.versions.version(other)
+        model = runtime.collections.current.collection.model
+        await runtime.collections.catalogue.create("other", replace(model, kind="hash", name="hash"), "run")
+        [_, other] = await runtime.collections.refresh()
+        fed = await runtime.collections.ensure_open(other)
         assert not await compaction.is_due()
         with capture_logs() as logs:
             last = await runtime.log.append([events.encode(erase("spy", 2000.0))])
-            for version in (runtime.versions.current, fed):
-                assert await version.watermarks.reached(last, 60)
+            for collection in (runtime.collections.current, fed):
+                assert await collection.watermarks.reached(last, 60)
             for _ in range(3):
                 assert not await compaction.is_due()
         assert [one["collections"] for one in logs if "compaction waits" in one["event"]] == [2]
@@ -137,9 +137,9 @@ async def test_what_is_written_meanwhile_is_there_after_it_and_after_a_restart(t
             [f"before {n}" for n in range(300)] + [f"meanwhile {n}" for n in range(number)] + ["after"]
         )
         assert await texts(runtime) == expected
-        name = runtime.versions.current.name
+        name = runtime.collections.current.name
     async with lorestream(tmp_path) as (runtime, compaction):
-        assert runtime.versions.current.name == name
+        assert runtime.collections.current.name == name
         assert await texts(runtime) == expected
         await compaction.compact()
         assert await texts(runtime) == expected
@@ -151,8 +151,8 @@ async def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, mo
         await write(runtime, *(put(f"m{n}", event_id=f"{n}") for n in range(10)))
         compaction.replaced_lives_s = 3600.0 if moment == "replaced" else 0.0
         compacting = asyncio.create_task(compaction.compact())
-        while len(runtime.versions.listed) < 2 or (
-            moment == "replaced" and runtime.versions.listed[1].replaced_at is None
+        while len(runtime.collections.listed) < 2 or (
+            moment == "replaced" and runtime.collections.listed[1].replaced_at is None
         ):
             assert not compacting.done()
             await asyncio.sleep(0)
@@ -162,9 +162,9 @@ async def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, mo
     async with lorestream(tmp_path) as (runtime, compaction):
         assert len(await texts(runtime)) == 10
         await compaction.clear_away()
-        assert len(await runtime.versions.refresh()) == 1
+        assert len(await runtime.collections.refresh()) == 1
         assert [path.name for path in (tmp_path / "store").iterdir() if path.is_dir()] == [
-            runtime.versions.current.name
+            runtime.collections.current.name
         ]
         await write(runtime, put("one more", event_id="more"))
         assert len(await texts(runtime)) == 11

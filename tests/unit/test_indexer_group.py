@@ -53,7 +53,7 @@ class Group:
             indexer = Indexer(
                 log,
                 pipeline_over(self.runtime),
-                self.runtime.versions.current.watermarks,
+                self.runtime.collections.current.watermarks,
                 cache=self.runtime.cache,
                 group=GROUP,
                 limits=BatchLimits(records=20),

@@ -49,18 +49,20 @@ def directories(data: Path) -> list[str]:
 
 async def spare(runtime: Runtime) -> None:
     """A second collection, open and fed."""
-    await runtime.versions.catalogue.make("spare", SAME, secrets.token_hex(4))
-    [version] = [
-        await runtime.versions.version(one) for one in await runtime.versions.refresh() if one.name == "spare"
+    await runtime.collections.catalogue.create("spare", SAME, secrets.token_hex(4))
+    [collection] = [
+        await runtime.collections.ensure_open(one)
+        for one in await runtime.collections.refresh()
+        if one.name == "spare"
     ]
-    assert await version.watermarks.reached({0: 0}, 60)
+    assert await collection.watermarks.reached({0: 0}, 60)
 
 
 async def drop_broken_off(runtime: Runtime) -> None:
     """Who asked for it goes away before anything is deleted."""
     await spare(runtime)
     dropping = asyncio.create_task(last(Alias(runtime).drop(DropArguments("spare"))))
-    while not await runtime.versions.catalogue.withdrawn():
+    while not await runtime.collections.catalogue.pending_deletions():
         assert not dropping.done()
         await asyncio.sleep(0)
     dropping.cancel()
@@ -86,7 +88,7 @@ async def test_the_next_verb_deletes_what_a_drop_has_left_once_nobody_uses_it(
         await last(Alias(runtime).list_(NoArguments()))
         assert directories(tmp_path) == there  # it may still be in use
         async with asyncio.timeout(60):
-            while runtime.versions.is_open("spare"):
+            while runtime.collections.is_open("spare"):
                 await asyncio.sleep(0.05)
         match verb:
             case "drop":
@@ -127,7 +129,7 @@ async def test_consumers_of_no_collection_hold_the_log_back_no_longer(tmp_path: 
         assert "indexer.never.made" in await runtime.log.groups()  # it may be made at this moment
         await compaction.clear_away()
         assert "indexer.never.made" not in await runtime.log.groups()
-        kept = {runtime.versions.group_of(one) for one in runtime.versions.listed}
+        kept = {runtime.collections.group_of(one) for one in runtime.collections.listed}
     async with lorestream(tmp_path) as runtime:  # at its end every feed has committed
         compaction = Compaction(runtime)
         await compaction.clear_away()

@@ -18,7 +18,7 @@ from lorestream.ports import Embeddings, Priority
 from lorestream.wiring import OpenCollection, Runtime
 from query_service.recall import CurrentRecall
 from stream_workers.rebuild import alias_swap
-from stream_workers.rebuild.alias_swap import Alias, DropArguments, SwapArguments, turn
+from stream_workers.rebuild.alias_swap import Alias, DropArguments, SwapArguments, switch_alias
 from stream_workers.worker import Worker
 from tests.parts import open_parts, put, working
 
@@ -44,21 +44,21 @@ async def another(
     runtime: Runtime, name: str = "other", model: Model = OTHER, run: str = "run"
 ) -> OpenCollection:
     """One more collection, listed and open."""
-    await runtime.versions.catalogue.make(name, model, run)
+    await runtime.collections.catalogue.create(name, model, run)
     return await opened(runtime, name)
 
 
 async def opened(runtime: Runtime, name: str) -> OpenCollection:
-    listed = {one.name: one for one in await runtime.versions.refresh()}
-    return await runtime.versions.version(listed[name])
+    listed = {one.name: one for one in await runtime.collections.refresh()}
+    return await runtime.collections.ensure_open(listed[name])
 
 
 async def write(runtime: Runtime, *numbers: int) -> dict[int, int]:
     return await runtime.log.append([events.encode(put(f"m{n}", event_id=f"{n}")) for n in numbers])
 
 
-async def size(runtime: Runtime, version: OpenCollection) -> int:
-    return await version.store.size(now=runtime.clock.now())
+async def size(runtime: Runtime, collection: OpenCollection) -> int:
+    return await collection.store.size(now=runtime.clock.now())
 
 
 async def last(reports: Any) -> dict[str, Any]:
@@ -68,11 +68,11 @@ async def last(reports: Any) -> dict[str, Any]:
 
 async def test_a_swap_is_followed_by_those_who_did_not_make_it(tmp_path: Path) -> None:
     async with open_parts(tmp_path, **EDGE) as runtime:
-        reading, first = CurrentRecall(runtime), runtime.versions.current
+        reading, first = CurrentRecall(runtime), runtime.collections.current
         before = reading()
         other = await another(runtime)
-        await runtime.versions.catalogue.swap("other", 1.0)
-        await until(lambda: runtime.versions.current is other)
+        await runtime.collections.catalogue.swap("other", 1.0)
+        await until(lambda: runtime.collections.current is other)
         assert (runtime.store, runtime.embedder.dim, runtime.group) == (other.store, 96, other.group)
         after = reading()
         assert (after.store, after.embedder) == (other.store, other.embedder)
@@ -83,14 +83,14 @@ async def test_a_swap_is_followed_by_those_who_did_not_make_it(tmp_path: Path) -
 
 async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path: Path) -> None:
     async with lorestream(tmp_path) as (runtime, _worker):
-        first = runtime.versions.current
+        first = runtime.collections.current
         strange = Model("of-another-kind", 96, "hash", "hash")  # loads, and is not what filled it
-        await runtime.versions.catalogue.make("strange", strange, "run")
-        await runtime.versions.catalogue.swap("strange", 1.0)
-        await until(lambda: any(one.name == "strange" and one.active for one in runtime.versions.listed))
+        await runtime.collections.catalogue.create("strange", strange, "run")
+        await runtime.collections.catalogue.swap("strange", 1.0)
+        await until(lambda: any(one.name == "strange" and one.active for one in runtime.collections.listed))
         with pytest.raises(Exception, match="prepare that one"):
-            await runtime.versions.refresh()
-        assert runtime.versions.current is first
+            await runtime.collections.refresh()
+        assert runtime.collections.current is first
         assert await runtime.watermarks.reached(await write(runtime, 1), PATIENCE_S)
         assert await size(runtime, first) == 1
 
@@ -102,44 +102,44 @@ async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_
         end = await write(runtime, *range(20, 25))
         assert await other.watermarks.reached(end, PATIENCE_S)
         assert await runtime.watermarks.reached(end, PATIENCE_S)
-        assert await size(runtime, other) == await size(runtime, runtime.versions.current) == 25
-        await runtime.versions.catalogue.mark_deleted("other", 1.0)
-        await runtime.versions.refresh()
-        await until(lambda: not runtime.versions.is_open("other"))
+        assert await size(runtime, other) == await size(runtime, runtime.collections.current) == 25
+        await runtime.collections.catalogue.mark_deleted("other", 1.0)
+        await runtime.collections.refresh()
+        await until(lambda: not runtime.collections.is_open("other"))
         assert await runtime.watermarks.reached(await write(runtime, 25), PATIENCE_S)
 
 
 @pytest.mark.parametrize("kind", ["hash", None])  # None: filled by the model of settings that were changed
 async def test_one_that_cannot_be_fed_stops_no_other(tmp_path: Path, kind: str | None) -> None:
     async with lorestream(tmp_path) as (runtime, worker):
-        await runtime.versions.catalogue.make("strange", Model("of-another-kind", 96, kind), "run")
+        await runtime.collections.catalogue.create("strange", Model("of-another-kind", 96, kind), "run")
         other = await another(runtime)
         end = await write(runtime, 1)
         assert await other.watermarks.reached(end, PATIENCE_S)
         assert await runtime.watermarks.reached(end, PATIENCE_S)
         assert worker.indexer.problem is None
-        assert not runtime.versions.is_open("strange")
+        assert not runtime.collections.is_open("strange")
 
 
 async def test_a_write_is_finished_in_both_while_the_alias_turns(tmp_path: Path) -> None:
     """Nobody feeds here: the test says how far each collection is."""
     async with open_parts(tmp_path, **EDGE) as runtime:
-        versions, first, other = runtime.versions, runtime.versions.current, await another(runtime)
+        collections, first, other = runtime.collections, runtime.collections.current, await another(runtime)
         await first.watermarks.publish({0: 5})
         assert await runtime.watermarks.reached({0: 4}, 0)
-        await versions.catalogue.announce([first.name, "other"])
-        await versions.refresh()
+        await collections.catalogue.announce_switch([first.name, "other"])
+        await collections.refresh()
         assert not await runtime.watermarks.reached({0: 4}, 0.01)
         await other.watermarks.publish({0: 5})
         assert await runtime.watermarks.reached({0: 4}, 0)
 
         # Who was waiting already when the turn was announced waits for both, too.
-        await versions.catalogue.announce([])
-        await versions.refresh()
+        await collections.catalogue.announce_switch([])
+        await collections.refresh()
         waiting = asyncio.create_task(runtime.watermarks.reached({0: 5}, PATIENCE_S))
         await asyncio.sleep(0)
-        await versions.catalogue.announce([first.name, "other"])
-        await versions.refresh()
+        await collections.catalogue.announce_switch([first.name, "other"])
+        await collections.refresh()
         await first.watermarks.publish({0: 6})
         for _ in range(10):
             await asyncio.sleep(0)
@@ -153,19 +153,19 @@ async def test_a_turn_waits_for_what_was_finished_and_leaves_nothing_announced(
 ) -> None:
     monkeypatch.setattr(alias_swap, "LEVEL_S", 0.1)
     async with open_parts(tmp_path, **EDGE) as runtime:
-        versions, first, other = runtime.versions, runtime.versions.current, await another(runtime)
+        collections, first, other = runtime.collections, runtime.collections.current, await another(runtime)
         await write(runtime, 1, 2, 3)
         await first.watermarks.publish({0: 3})
-        assert await turn(runtime, other) == 3
-        assert versions.current is first
-        assert not any(one.turning for one in versions.listed)
+        assert await switch_alias(runtime, other) == 3
+        assert collections.current is first
+        assert not any(one.switching for one in collections.listed)
         monkeypatch.setattr(alias_swap, "LEVEL_S", PATIENCE_S)
-        turning = asyncio.create_task(turn(runtime, other))
-        await until(lambda: any(one.turning for one in versions.listed))
+        switching = asyncio.create_task(switch_alias(runtime, other))
+        await until(lambda: any(one.switching for one in collections.listed))
         await other.watermarks.publish({0: 3})
-        assert await turning == 0
-        assert versions.current is other
-        assert not any(one.turning for one in await versions.refresh())
+        assert await switching == 0
+        assert collections.current is other
+        assert not any(one.switching for one in await collections.refresh())
 
 
 async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
@@ -173,12 +173,12 @@ async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
 ) -> None:
     monkeypatch.setattr(alias_swap, "LEVEL_S", 0.1)
     async with open_parts(tmp_path, **EDGE) as runtime:
-        tasks, first, other = Alias(runtime), runtime.versions.current, await another(runtime)
+        tasks, first, other = Alias(runtime), runtime.collections.current, await another(runtime)
         await write(runtime, 1, 2)
         await first.watermarks.publish({0: 2})
         with pytest.raises(Refusal, match="not whole"):
             await last(tasks.swap(SwapArguments("other")))
-        await runtime.versions.catalogue.mark_complete("other")
+        await runtime.collections.catalogue.mark_complete("other")
         with pytest.raises(Refusal, match="2 records behind the log"):
             await last(tasks.swap(SwapArguments()))
         with pytest.raises(Refusal, match="nothing to go back to"):
@@ -187,7 +187,7 @@ async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
             await last(tasks.drop(DropArguments(first.name)))
         with pytest.raises(InvalidRequest, match="no collection x"):
             await last(tasks.drop(DropArguments("x")))
-        assert runtime.versions.current is first
+        assert runtime.collections.current is first
 
         await other.watermarks.publish({0: 2})
         assert await last(tasks.swap(SwapArguments())) == {"searched": "other", "before": first.name}
@@ -221,8 +221,10 @@ class Counting:
 
 async def test_what_the_same_model_has_embedded_is_not_embedded_again(tmp_path: Path) -> None:
     async with open_parts(tmp_path, **EDGE) as runtime:
-        counting = runtime.versions._embedders[SAME.model_id] = Counting(runtime.versions.own)
-        first = runtime.versions.current
+        counting = runtime.collections._embedders[SAME.model_id] = Counting(
+            runtime.collections.default_embedder
+        )
+        first = runtime.collections.current
         await write(runtime, *range(30))
         async with working(runtime):
             assert await first.watermarks.reached({0: 29}, PATIENCE_S)
@@ -237,8 +239,8 @@ async def test_one_whose_model_is_away_waits_alone(tmp_path: Path) -> None:
     async with open_parts(tmp_path, **EDGE) as runtime:
         other = await another(runtime)
         away = Counting(other.embedder, fails=True)
-        runtime.versions._embedders[OTHER.model_id] = away
-        await runtime.versions.close("other")
+        runtime.collections._embedders[OTHER.model_id] = away
+        await runtime.collections.close("other")
         other = await opened(runtime, "other")
         async with working(runtime):
             assert await runtime.watermarks.reached(await write(runtime, 1), PATIENCE_S)

@@ -20,8 +20,8 @@ from lorestream.ports import Tombstone, VectorStore
 from lorestream.wiring import OpenCollection, Runtime
 from stream_workers.indexing.throttle import PIECE, Pace
 from stream_workers.rebuild import carry_over, quality_gate
-from stream_workers.rebuild.carry_over import Inheritance
-from stream_workers.rebuild.quality_gate import Verdict, judge
+from stream_workers.rebuild.carry_over import CarryOver
+from stream_workers.rebuild.quality_gate import GateResult, evaluate
 from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.parts import open_parts, put
 
@@ -39,19 +39,21 @@ async def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 async def heir(runtime: Runtime, model: Model = SAME) -> OpenCollection:
-    await runtime.versions.catalogue.make("heir", model, "run")
-    listed = {one.name: one for one in await runtime.versions.refresh()}
-    return await runtime.versions.version(listed["heir"])
+    await runtime.collections.catalogue.create("heir", model, "run")
+    listed = {one.name: one for one in await runtime.collections.refresh()}
+    return await runtime.collections.ensure_open(listed["heir"])
 
 
 def memory(number: int, text: str | None = None, **fields: Any) -> Memory:
     return put(event_id=f"{number}", **fields).memory(text or f"memory {number}")
 
 
-async def insert(version: OpenCollection, memories: Sequence[Memory], *, texts: Sequence[str] = ()) -> None:
+async def insert(
+    collection: OpenCollection, memories: Sequence[Memory], *, texts: Sequence[str] = ()
+) -> None:
     """With the vectors of other texts where those are given."""
-    made = await version.embedder.embed(texts or [one.text for one in memories])
-    await version.store.insert(memories, made.vectors)
+    made = await collection.embedder.embed(texts or [one.text for one in memories])
+    await collection.store.insert(memories, made.vectors)
 
 
 async def contents(store: VectorStore) -> dict[str, str | None]:
@@ -65,7 +67,7 @@ async def contents(store: VectorStore) -> dict[str, str | None]:
 
 
 async def copied(runtime: Runtime, to: OpenCollection, *, everything: bool = False) -> int:
-    inherited = Inheritance(runtime, to, everything=everything)
+    inherited = CarryOver(runtime, to, everything=everything)
     async for _ in inherited.copy():
         pass
     return inherited.copied
@@ -89,18 +91,18 @@ class Counting:
 async def counted(runtime: Runtime, model: Model) -> tuple[OpenCollection, Counting]:
     """A collection whose embedder counts."""
     await heir(runtime, model)
-    await runtime.versions.close("heir")
-    counting = Counting(runtime.versions._embedders[model.model_id])
-    runtime.versions._embedders[model.model_id] = counting
-    listed = {one.name: one for one in runtime.versions.listed}
-    return await runtime.versions.version(listed["heir"]), counting
+    await runtime.collections.close("heir")
+    counting = Counting(runtime.collections._embedders[model.model_id])
+    runtime.collections._embedders[model.model_id] = counting
+    listed = {one.name: one for one in runtime.collections.listed}
+    return await runtime.collections.ensure_open(listed["heir"]), counting
 
 
 # --- what is taken over ----------------------------------------------------------------------------------------
 
 
 async def test_what_lives_and_every_tombstone_is_taken_over(runtime: Runtime) -> None:
-    current, new = runtime.versions.current, await heir(runtime)
+    current, new = runtime.collections.current, await heir(runtime)
     living, ended, erased = memory(1), memory(2, expires_at=1.0), memory(3, agent="gone")
     await insert(current, [living, ended, erased])
     buried = Tombstone("default", "a", memory(4).id, 5.0)
@@ -113,7 +115,7 @@ async def test_what_lives_and_every_tombstone_is_taken_over(runtime: Runtime) ->
 
 
 async def test_what_the_log_knows_is_told_by_the_log(runtime: Runtime) -> None:
-    current, new = runtime.versions.current, await heir(runtime)
+    current, new = runtime.collections.current, await heir(runtime)
     await runtime.log.append([events.encode(put("begins", event_id="0"))])
     old, young = memory(1, at=1000.0), memory(2, at=time.time() + 3600)
     await insert(current, [old, young])
@@ -124,7 +126,7 @@ async def test_what_the_log_knows_is_told_by_the_log(runtime: Runtime) -> None:
 
 
 async def test_the_first_content_stays_and_so_does_a_deletion(runtime: Runtime) -> None:
-    current, new = runtime.versions.current, await heir(runtime)
+    current, new = runtime.collections.current, await heir(runtime)
     await insert(current, [memory(1, "as it was narrated then"), memory(2)])
     await insert(new, [memory(1, "as it is narrated now")])
     await new.store.put_tombstones([Tombstone("default", "a", memory(2).id, 5.0)])
@@ -136,11 +138,11 @@ async def test_an_erasure_in_the_middle_takes_what_was_copied_and_what_was_not(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(carry_over, "PAGE", 8)
-    current, new = runtime.versions.current, await heir(runtime)
+    current, new = runtime.collections.current, await heir(runtime)
     await insert(current, [memory(n, agent=["gone", "stays"][n % 2]) for n in range(40)])
     erasure = Erasure("x", "default", SubjectKind.AGENT, ("gone",), 2000.0)
     pages = 0
-    async for _ in Inheritance(runtime, new).copy():
+    async for _ in CarryOver(runtime, new).copy():
         pages += 1
         if pages == 2:
             texts = (await contents(new.store)).values()
@@ -153,7 +155,7 @@ async def test_an_erasure_in_the_middle_takes_what_was_copied_and_what_was_not(
 async def test_known_vectors_are_taken_over_as_they_are(runtime: Runtime) -> None:
     new, counting = await counted(runtime, SAME)
     memories = [memory(n) for n in range(20)]
-    await insert(runtime.versions.current, memories, texts=[f"another {n}" for n in range(20)])
+    await insert(runtime.collections.current, memories, texts=[f"another {n}" for n in range(20)])
     counting.texts.clear()
     assert await copied(runtime, new) == 20
     assert counting.texts == []
@@ -165,7 +167,7 @@ async def test_known_vectors_are_taken_over_as_they_are(runtime: Runtime) -> Non
 
 async def test_another_model_embeds_each_text_once_however_often_it_is_begun(runtime: Runtime) -> None:
     new, counting = await counted(runtime, OTHER)
-    await insert(runtime.versions.current, [memory(n) for n in range(20)])
+    await insert(runtime.collections.current, [memory(n) for n in range(20)])
     assert await copied(runtime, new) == 20
     assert sorted(counting.texts) == sorted(f"memory {n}" for n in range(20))
     counting.texts.clear()
@@ -176,15 +178,15 @@ async def test_another_model_embeds_each_text_once_however_often_it_is_begun(run
 # --- the gate --------------------------------------------------------------------------------------------------
 
 
-async def verdict(runtime: Runtime, new: OpenCollection, *, complete: bool = True) -> Verdict:
-    return await judge(runtime, new, complete=complete)
+async def verdict(runtime: Runtime, new: OpenCollection, *, complete: bool = True) -> GateResult:
+    return await evaluate(runtime, new, complete=complete)
 
 
 async def test_two_equal_ones_pass(runtime: Runtime) -> None:
-    current, new = runtime.versions.current, await heir(runtime)
+    current, new = runtime.collections.current, await heir(runtime)
     memories = [memory(n) for n in range(60)]
-    for version in (current, new):
-        await insert(version, memories)
+    for collection in (current, new):
+        await insert(collection, memories)
     found = await verdict(runtime, new)
     assert found.passed
     assert found.figures() == {
@@ -211,7 +213,7 @@ async def test_one_that_is_behind_fails(runtime: Runtime) -> None:
 
 
 async def test_one_that_has_fewer_fails_unless_it_was_to_have_fewer(runtime: Runtime) -> None:
-    current, new = runtime.versions.current, await heir(runtime)
+    current, new = runtime.collections.current, await heir(runtime)
     await insert(current, [memory(n, agent=f"a{n}") for n in range(60)])
     await insert(new, [memory(n, agent=f"a{n}") for n in range(58)])
     found = await verdict(runtime, new)
@@ -220,7 +222,7 @@ async def test_one_that_has_fewer_fails_unless_it_was_to_have_fewer(runtime: Run
 
 
 async def test_one_that_finds_others_than_the_same_model_found_fails(runtime: Runtime) -> None:
-    current, new = runtime.versions.current, await heir(runtime)
+    current, new = runtime.collections.current, await heir(runtime)
     memories = [memory(n) for n in range(60)]
     await insert(current, memories)
     await insert(new, memories, texts=[f"another {n}" for n in range(60)])
@@ -229,7 +231,7 @@ async def test_one_that_finds_others_than_the_same_model_found_fails(runtime: Ru
 
 
 async def test_another_model_has_to_find_what_was_asked_about(runtime: Runtime) -> None:
-    current, new = runtime.versions.current, await heir(runtime, OTHER)
+    current, new = runtime.collections.current, await heir(runtime, OTHER)
     memories = [memory(n) for n in range(60)]
     await insert(current, memories)
     await insert(new, memories, texts=[f"another {n}" for n in range(60)])
@@ -238,15 +240,15 @@ async def test_another_model_has_to_find_what_was_asked_about(runtime: Runtime) 
 
 
 async def test_what_is_told_again_and_again_is_found_by_any_of_its_kind(runtime: Runtime) -> None:
-    current, new = runtime.versions.current, await heir(runtime, OTHER)
+    current, new = runtime.collections.current, await heir(runtime, OTHER)
     memories = [memory(n, "a player dug a tree") for n in range(60)]
-    for version in (current, new):
-        await insert(version, memories)
+    for collection in (current, new):
+        await insert(collection, memories)
     assert (await verdict(runtime, new)).found_itself == 1.0
 
 
 async def test_golden_questions_are_sought_past_pages_without_living_memories(runtime: Runtime) -> None:
-    current, new = runtime.versions.current, await heir(runtime)
+    current, new = runtime.collections.current, await heir(runtime)
     await current.store.put_tombstones([Tombstone("default", "a", memory(n).id, 5.0) for n in range(1000)])
     lonely = memory(1000, agent="b")
     await insert(current, [lonely])
@@ -260,16 +262,16 @@ async def test_golden_questions_are_sought_past_pages_without_living_memories(ru
 
 
 async def test_what_a_replay_may_not_fill(runtime: Runtime) -> None:
-    replay, searched = Replay(runtime), runtime.versions.current.name
+    replay, searched = Replay(runtime), runtime.collections.current.name
     await heir(runtime)
-    await runtime.versions.catalogue.mark_complete("heir")
+    await runtime.collections.catalogue.mark_complete("heir")
     for name, reason in ((searched, "searched at present"), ("heir", "holds everything already")):
         with pytest.raises(Refusal, match=reason):
             await anext(replay.run(ReplayArguments(name)))
     await runtime.log.append([events.encode(put("begins", event_id="0"))])
     with pytest.raises(InvalidRequest, match="the log begins later"):
         await anext(replay.run(ReplayArguments("new", since=1.0)))
-    assert [one.name for one in await runtime.versions.refresh()] == [searched, "heir"]
+    assert [one.name for one in await runtime.collections.refresh()] == [searched, "heir"]
 
 
 async def test_from_a_time_on_says_what_it_leaves_out(runtime: Runtime) -> None:
@@ -279,8 +281,8 @@ async def test_from_a_time_on_says_what_it_leaves_out(runtime: Runtime) -> None:
     told = await anext(Replay(runtime).run(ReplayArguments("new", since=since)))
     assert isinstance(told, Remark)
     assert "4 records from before that time are left out" in told.text
-    listed = {one.name: one for one in runtime.versions.listed}
-    committed = await runtime.log.committed(runtime.versions.group_of(listed["new"]))
+    listed = {one.name: one for one in runtime.collections.listed}
+    committed = await runtime.log.committed(runtime.collections.group_of(listed["new"]))
     assert committed == {number: offset + 1 for number, offset in end.items()}
 
 

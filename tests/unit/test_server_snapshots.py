@@ -40,7 +40,7 @@ class Place:
 
     async def collections(self) -> set[str]:
         async with self.qdrant.catalogue(self.alias) as catalogue:
-            return {one.name for one in await catalogue.listed()}
+            return {one.name for one in await catalogue.list_all()}
 
     async def restore(self, snapshot: Path, **how: Any) -> tuple[dict[str, Any], list[Report]]:
         reports = [one async for one in restores.restore(self.settings, snapshot, ledger_from=None, **how)]
@@ -100,13 +100,13 @@ async def test_a_server_that_lost_the_collection_gets_it_back(place: Place) -> N
         manifest = snapshot_manifest.read(snapshot)
         assert sum(manifest.offsets.values()) == 30
         assert sorted(manifest.files) == ["collection.snapshot"]
-        lost = parts.versions.current.name
+        lost = parts.collections.current.name
     await place.qdrant.drop(lost)
     outcome, reports = await place.restore(snapshot)
     assert outcome["searched"]
     assert not [one for one in reports if isinstance(one, Remark)]
     async with place.parts() as parts:
-        assert parts.versions.current.name == outcome["collection"] != lost
+        assert parts.collections.current.name == outcome["collection"] != lost
         assert await texts(parts) == [f"text {n}" for n in range(30)]
         # Its group goes on where the snapshot was, and does nothing twice.
         assert await parts.log.committed(parts.group) == manifest.offsets
@@ -115,20 +115,20 @@ async def test_a_server_that_lost_the_collection_gets_it_back(place: Place) -> N
         assert (
             parts.metrics.registry.get_sample_value("lorestream_embed_texts_total", {"source": "model"}) == 5
         )
-        await place.qdrant.drop(parts.versions.current.name)
+        await place.qdrant.drop(parts.collections.current.name)
 
 
 async def test_beside_a_collection_that_is_searched_it_waits_for_a_swap(place: Place) -> None:
     async with place.parts() as parts:
         await fill(parts, 0, 10)
         snapshot = await take(parts)
-        present = parts.versions.current.name
+        present = parts.collections.current.name
         outcome, reports = await place.restore(snapshot)
         assert not outcome["searched"]
         [remark] = [one.text for one in reports if isinstance(one, Remark)]
         assert "lorestream alias swap" in remark
         assert await place.collections() == {present, outcome["collection"]}
-        assert parts.versions.current.name == present
+        assert parts.collections.current.name == present
         await place.qdrant.drop(*await place.collections())
 
 

@@ -29,7 +29,7 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     kind: str | None = None
     model: str | None = None
     run: str = ""
-    whole: bool = True
+    complete: bool = True
     replaced_at: float | None = None
 
 
@@ -38,7 +38,7 @@ class _Kept(msgspec.Struct):
 
     active: str
     collections: dict[str, _Entry]
-    withdrawn: dict[str, float] = {}
+    pending_deletions: dict[str, float] = {}
     """Names of directories that are to go, and the Unix time since when."""
 
 
@@ -51,17 +51,17 @@ class EdgeCatalogue:
         self._alias = alias
         self._file = directory / f"{alias}.json"
         self._open: dict[str, EdgeStore] = {}
-        self._turning: frozenset[str] = frozenset()
+        self._switching: frozenset[str] = frozenset()
         self._kept = self._read()
 
-    async def first(self, model: Model) -> Collection:
+    async def ensure_active(self, model: Model) -> Collection:
         """The collection that is searched; where there is none, one for this model."""
         if self._kept is None:
             # Opening it makes it where it is missing, and refuses another model: the file comes after that.
             self._open[self._alias] = _open(self._directory / self._alias, model)
             entry = _Entry(model.model_id, model.dim, model.kind, model.name)
             self._kept = _Kept(self._alias, {self._alias: entry})
-        active = (await self.listed())[0]
+        active = (await self.list_all())[0]
         if active.model.kind is None and active.model.model_id != model.model_id:
             raise ModelMismatch(
                 f"{self._directory / active.name} was filled by {active.model.model_id}, not by {model.model_id}:"
@@ -69,7 +69,7 @@ class EdgeCatalogue:
             )
         return active
 
-    async def listed(self) -> Sequence[Collection]:
+    async def list_all(self) -> Sequence[Collection]:
         """All of them, the one that is searched first."""
         kept = self._known
         found = [
@@ -78,32 +78,34 @@ class EdgeCatalogue:
                 Model(one.model_id, one.dim, one.kind, one.model),
                 one.run,
                 active=name == kept.active,
-                whole=one.whole,
+                complete=one.complete,
                 replaced_at=one.replaced_at,
-                turning=name in self._turning,
+                switching=name in self._switching,
             )
             for name, one in kept.collections.items()
         ]
         return sorted(found, key=lambda one: (not one.active, one.name))
 
-    async def make(self, name: str, model: Model, run: str) -> None:
+    async def create(self, name: str, model: Model, run: str) -> None:
         """Note an empty collection. Raises Refusal for a name that is taken."""
         if name in self._known.collections:
             raise Refusal(f"there is a collection {name} already: choose another name, or drop it first")
         kept = self._known
-        if name in kept.withdrawn:
+        if name in kept.pending_deletions:
             raise Refusal(f"{name} is just being made or dropped: try again in some minutes")
         if (self._directory / name).exists():
             raise Refusal(f"there is a {self._directory / name} already: choose another name, or remove it")
-        kept.withdrawn[name] = math.inf  # what a killed process leaves of it goes at the next start
+        kept.pending_deletions[name] = math.inf  # what a killed process leaves of it goes at the next start
         try:
             self._keep()
             await shard.make_elsewhere(self._directory / name, model_id=model.model_id, dim=model.dim)
         except BaseException:
-            kept.withdrawn[name] = 0.0
+            kept.pending_deletions[name] = 0.0
             raise
-        del kept.withdrawn[name]
-        kept.collections[name] = _Entry(model.model_id, model.dim, model.kind, model.name, run, whole=False)
+        del kept.pending_deletions[name]
+        kept.collections[name] = _Entry(
+            model.model_id, model.dim, model.kind, model.name, run, complete=False
+        )
         self._keep()
 
     async def open(self, name: str) -> EdgeStore:
@@ -125,12 +127,12 @@ class EdgeCatalogue:
 
     async def mark_complete(self, name: str) -> None:
         """Note that it holds all that it should."""
-        self._known.collections[name].whole = True
+        self._known.collections[name].complete = True
         self._keep()
 
-    async def announce(self, names: Sequence[str]) -> None:
+    async def announce_switch(self, names: Sequence[str]) -> None:
         """Note between which the alias is about to turn."""
-        self._turning = frozenset(names)
+        self._switching = frozenset(names)
 
     async def swap(self, name: str, at: float) -> None:
         """Search this one from now on."""
@@ -145,16 +147,16 @@ class EdgeCatalogue:
     async def mark_deleted(self, name: str, at: float) -> None:
         """List it no more."""
         if self._known.collections.pop(name, None) is not None:
-            self._known.withdrawn[name] = at
+            self._known.pending_deletions[name] = at
             self._keep()
 
-    async def withdrawn(self) -> Mapping[str, float]:
+    async def pending_deletions(self) -> Mapping[str, float]:
         """What the file says is to go."""
-        return dict(self._known.withdrawn)
+        return dict(self._known.pending_deletions)
 
     async def delete(self, name: str) -> None:
         """Remove its directory."""
-        if name not in self._known.withdrawn:
+        if name not in self._known.pending_deletions:
             return
         await self.close(name)
         try:
@@ -163,7 +165,7 @@ class EdgeCatalogue:
             pass
         except OSError as error:
             raise Unavailable(f"{self._directory / name} cannot be removed ({error.strerror})") from error
-        del self._known.withdrawn[name]
+        del self._known.pending_deletions[name]
         self._keep()
 
     @property
@@ -181,7 +183,7 @@ class EdgeCatalogue:
                 f"{self._file} cannot be read ({error}): restore it from a snapshot"
             ) from error
         # The process that was at it is no more, and nobody else has them open.
-        kept.withdrawn = dict.fromkeys(kept.withdrawn, 0.0)
+        kept.pending_deletions = dict.fromkeys(kept.pending_deletions, 0.0)
         return kept
 
     def _keep(self) -> None:

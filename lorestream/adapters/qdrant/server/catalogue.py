@@ -1,11 +1,11 @@
 """The collections of one alias on a Qdrant server. Everything that is noted of them stands in aliases.
 
-    ALIAS                     the collection that is searched
-    ALIAS.fed.NAME            NAME belongs to it too, and is to be fed
-    ALIAS.whole.NAME          NAME holds all that it should
-    ALIAS.replaced.SECONDS    the one that was searched before, and the Unix time at which it was replaced
-    ALIAS.turning.NAME        the alias is about to turn from NAME or to it
-    ALIAS.withdrawn.SECONDS.NAME    NAME belongs to it no more since that Unix time, and is to be deleted
+    ALIAS                           the collection that is searched
+    ALIAS.fed.NAME                  NAME belongs to this alias too, and workers feed it
+    ALIAS.complete.NAME             NAME holds all that it should
+    ALIAS.replaced.SECONDS          the collection searched before, and the Unix time at which it was replaced
+    ALIAS.switching.NAME            the alias is about to be switched from NAME or to it
+    ALIAS.deleted.SECONDS.NAME      NAME was marked deleted at that Unix time, and is to be removed
 
 So one call tells everything, and one changes it in a single step that all processes see.
 """
@@ -55,21 +55,21 @@ class ServerCatalogue:
             substring = substring_match(await connection.version())
             yield cls(connection, alias, shape, substring=substring)
 
-    async def first(self, model: Model) -> Collection:
+    async def ensure_active(self, model: Model) -> Collection:
         """The collection behind the alias; both are made where there is no alias."""
         about = About(model.model_id, model.dim)
         found = await collection.first_collection(self._connection, self._alias, about, self._shape)
         self._found[found.name] = found
-        return next(one for one in await self.listed() if one.active)
+        return next(one for one in await self.list_all() if one.active)
 
-    async def listed(self) -> Sequence[Collection]:
+    async def list_all(self) -> Sequence[Collection]:
         """All of them, the one that is searched first."""
         aliases = await collection.aliases(self._connection)
         active = aliases.get(self._alias)
         fed = self._marked(aliases, "fed")
         replaced = {name: float(at) for at, name in self._marked(aliases, "replaced").items()}
-        whole = self._marked(aliases, "whole").values()
-        turning = self._marked(aliases, "turning").values()
+        complete = self._marked(aliases, "complete").values()
+        switching = self._marked(aliases, "switching").values()
         names = {*fed.values(), *replaced, *([active] if active else [])}
         # A name that is not listed may come back with another model.
         self._found = {name: found for name, found in self._found.items() if name in names}
@@ -83,23 +83,23 @@ class ServerCatalogue:
                     model,
                     about.run,
                     active=name == active,
-                    whole=not about.run or name in whole,
+                    complete=not about.run or name in complete,
                     replaced_at=replaced.get(name),
-                    turning=name in turning,
+                    switching=name in switching,
                 )
             )
         return listed
 
-    async def make(self, name: str, model: Model, run: str) -> None:
+    async def create(self, name: str, model: Model, run: str) -> None:
         """Make an empty collection, and have it fed. Raises Refusal for a name that is taken."""
-        if name in await self.withdrawn():
+        if name in await self.pending_deletions():
             raise Refusal(f"{name} is just being made or dropped: try again in some minutes")
         taken = {*await collection.names(self._connection), *await collection.aliases(self._connection)}
         if name in taken:
             raise Refusal(f"there is a {name} on the server already: choose another name, or drop it first")
         about = About(model.model_id, model.dim, kind=model.kind or "", model=model.name or "", run=run)
         # Whatever dies before it is fed leaves one that is deleted some day.
-        unfed = self._withdrawal(name, time.time() + MAKING_S)
+        unfed = self._deletion_marker(name, time.time() + MAKING_S)
         await collection.create_collection(self._connection, name, about, self._shape)
         await collection.change(self._connection, set_={unfed: name})
         await collection.make_collection(self._connection, name, about, self._shape)
@@ -115,14 +115,14 @@ class ServerCatalogue:
 
     async def mark_complete(self, name: str) -> None:
         """Note that it holds all that it should."""
-        await collection.change(self._connection, set_={self._marker("whole", name): name})
+        await collection.change(self._connection, set_={self._marker("complete", name): name})
 
-    async def announce(self, names: Sequence[str]) -> None:
+    async def announce_switch(self, names: Sequence[str]) -> None:
         """Note between which the alias is about to turn."""
-        marked = self._marked(await collection.aliases(self._connection), "turning")
-        outdated = [self._marker("turning", name) for name in marked]
+        marked = self._marked(await collection.aliases(self._connection), "switching")
+        outdated = [self._marker("switching", name) for name in marked]
         if outdated or names:
-            set_ = {self._marker("turning", name): name for name in names}
+            set_ = {self._marker("switching", name): name for name in names}
             await collection.change(self._connection, remove=outdated, set_=set_)
 
     async def swap(self, name: str, at: float) -> None:
@@ -143,17 +143,19 @@ class ServerCatalogue:
             if target == name and alias.startswith(f"{self._alias}.")
         ]
         if marks:
-            await collection.change(self._connection, remove=marks, set_={self._withdrawal(name, at): name})
+            await collection.change(
+                self._connection, remove=marks, set_={self._deletion_marker(name, at): name}
+            )
 
-    async def withdrawn(self) -> Mapping[str, float]:
+    async def pending_deletions(self) -> Mapping[str, float]:
         """What the marks say is to go."""
-        marks = self._marked(await collection.aliases(self._connection), "withdrawn")
+        marks = self._marked(await collection.aliases(self._connection), "deleted")
         return {name: float(rest.partition(".")[0]) for rest, name in marks.items()}
 
     async def delete(self, name: str) -> None:
         """Remove it from the server."""
         await self.close(name)
-        if name in await self.withdrawn():
+        if name in await self.pending_deletions():
             await collection.delete_collection(self._connection, name)
 
     async def _find(self, name: str) -> Found:
@@ -165,8 +167,8 @@ class ServerCatalogue:
     def _marker(self, kind: str, of: str) -> str:
         return collection.marker(self._alias, kind, of)
 
-    def _withdrawal(self, name: str, at: float) -> str:
-        return self._marker("withdrawn", f"{at:.0f}.{name}")
+    def _deletion_marker(self, name: str, at: float) -> str:
+        return self._marker("deleted", f"{at:.0f}.{name}")
 
     def _marked(self, aliases: Mapping[str, str], kind: str) -> dict[str, str]:
         return collection.marked(aliases, self._alias, kind)

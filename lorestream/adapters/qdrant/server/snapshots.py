@@ -136,7 +136,7 @@ async def introduce(connection: Connection, alias: str, collection: str) -> str 
     See `server_catalogue` for the aliases.
     """
     active = await behind(connection, alias)
-    marks = {f"{alias}.fed.{collection}": collection, f"{alias}.whole.{collection}": collection}
+    marks = {f"{alias}.fed.{collection}": collection, f"{alias}.complete.{collection}": collection}
     if active is None:
         marks[alias] = collection
     await change(connection, set_=marks)
