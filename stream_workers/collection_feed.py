@@ -48,7 +48,7 @@ class Feed:
         self.indexer = Indexer(
             parts.log,
             pipeline,
-            collection.watermarks,
+            collection.publisher,
             cache=parts.cache,
             group=collection.group,
             commit_interval_s=SHARED_COMMIT_INTERVAL_S if shared else COMMIT_INTERVAL_S,

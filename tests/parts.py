@@ -62,7 +62,7 @@ def indexer_over(runtime: Runtime, store: VectorStore | None = None, **options: 
     """The indexer on these parts, with another store where one is given."""
     options = {"cache": runtime.cache} | options
     return Indexer(
-        runtime.log, pipeline_over(runtime, store), runtime.collections.current.watermarks, **options
+        runtime.log, pipeline_over(runtime, store), runtime.collections.current.publisher, **options
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import structlog
 
@@ -15,12 +15,20 @@ from lorestream.errors import LorestreamError, Misconfigured
 
 if TYPE_CHECKING:
     from lorestream.collections.catalogue import Catalogue, Collection
-    from lorestream.ports import Embedder, VectorStore, Watermarks
+    from lorestream.ports import Embedder, VectorStore, WatermarkPublisher, WatermarkReader
 
 _log = structlog.get_logger("lorestream")
 
 FOLLOW_S = 0.5
 """How often it is asked what the alias says."""
+
+
+class GroupWatermarks(NamedTuple):
+    """The watermarks of one consumer group, for those who wait and for the indexer that makes progress."""
+
+    reader: WatermarkReader
+    publisher: WatermarkPublisher | None
+    """None where the committed offsets are the watermarks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +40,9 @@ class OpenCollection:
     embedder: Embedder
     group: str
     """The consumers that feed it."""
-    watermarks: Watermarks
+    watermarks: WatermarkReader
+    publisher: WatermarkPublisher | None
+    """Where the indexer publishes its progress; None where the committed offsets are the watermarks."""
 
     @property
     def name(self) -> str:
@@ -49,7 +59,7 @@ class OpenCollections:
         embedder: Embedder,
         *,
         load: Callable[[Model], Awaitable[Embedder]],
-        watch: Callable[[str], Awaitable[Watermarks]],
+        watch: Callable[[str], Awaitable[GroupWatermarks]],
         group_of: Callable[[Collection], str],
     ) -> None:
         """Use `open`."""
@@ -77,7 +87,7 @@ class OpenCollections:
         embedder: Embedder,
         *,
         load: Callable[[Model], Awaitable[Embedder]],
-        watch: Callable[[str], Awaitable[Watermarks]],
+        watch: Callable[[str], Awaitable[GroupWatermarks]],
         group_of: Callable[[Collection], str],
     ) -> AsyncGenerator[Self]:
         """The collection that is searched, made for the model of `embedder` where there is none.
@@ -178,7 +188,8 @@ class OpenCollections:
     async def _opened(self, collection: Collection) -> OpenCollection:
         embedder, group = await self.model(collection.model), self.group_of(collection)
         store = await self.catalogue.open(collection.name)
-        return OpenCollection(collection, store, embedder, group, await self._watch(group))
+        watermarks = await self._watch(group)
+        return OpenCollection(collection, store, embedder, group, watermarks.reader, watermarks.publisher)
 
     async def _follow(self) -> None:
         while True:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from lorestream.admin.dead_letters import DeadLetterCleanup, DeadLetters
-from lorestream.collections.open_collections import OpenCollection, OpenCollections
+from lorestream.collections.open_collections import GroupWatermarks, OpenCollection, OpenCollections
 from lorestream.collections.watermarks import ActiveWatermarks, CurrentWatermarks
 from lorestream.errors import Misconfigured
 from lorestream.settings import Settings, warn_of_unread
@@ -36,7 +36,7 @@ from lorestream.wiring.parts import (
 if TYPE_CHECKING:
     from lorestream.adapters.redis.client import RedisClient
     from lorestream.collections.catalogue import Model
-    from lorestream.ports import Embedder, WatermarkReader, Watermarks
+    from lorestream.ports import Embedder, WatermarkReader
 
 __all__ = [
     "GatewayParts",
@@ -211,7 +211,7 @@ async def _open_collections(
         )
         return await openers.open_embedder(chosen, settings.models_dir, ground.metrics, stack)
 
-    async def watch(group: str) -> Watermarks:
+    async def watch(group: str) -> GroupWatermarks:
         return await openers.open_watermarks(settings, log, group, redis, stack)
 
     return await stack.enter_async_context(
@@ -238,7 +238,7 @@ async def _active_watermarks(
         return [openers.group_of(settings.log, *one) for one in await searched()]
 
     async def of_group(name: str) -> WatermarkReader:
-        return await openers.open_watermarks(settings, log, name, redis, stack)
+        return (await openers.open_watermarks(settings, log, name, redis, stack)).reader
 
     return ActiveWatermarks(groups, of_group)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorestream.collections.open_collections import GroupWatermarks
 from lorestream.errors import InvalidEvent, Misconfigured
 from lorestream.identity import Pseudonyms
 from lorestream.settings import DAY_S, Settings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lorestream.adapters.kafka.connection import KafkaConnection
     from lorestream.adapters.redis.client import RedisClient
     from lorestream.collections.catalogue import Catalogue
-    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, Watermarks
+    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog
     from lorestream.telemetry import Metrics
 
 INDEXER = "indexer"
@@ -271,23 +272,25 @@ def new_limits(settings: Settings, redis: RedisClient | None) -> Limits:
 
 async def open_watermarks(
     settings: Settings, log: OpenLog, group: str, redis: RedisClient | None, stack: contextlib.AsyncExitStack
-) -> Watermarks:
-    """How far that group has come: published in Redis where there is one, else as the log knows it."""
+) -> GroupWatermarks:
+    """The watermarks of a consumer group: published in Redis where there is one, else the committed offsets."""
     if not settings.distributed:
         from lorestream.adapters.in_process.watermarks import LocalWatermarks  # noqa: PLC0415
 
-        return LocalWatermarks()
+        local = LocalWatermarks()
+        return GroupWatermarks(local, local)
     if redis is not None:
         from lorestream.adapters.redis.watermarks import RedisWatermarks  # noqa: PLC0415
 
-        return await stack.enter_async_context(
+        shared = await stack.enter_async_context(
             RedisWatermarks.open(
                 redis, group=group, identity=log.life, committed=lambda: log.events.committed(group)
             )
         )
+        return GroupWatermarks(shared, shared)
     from lorestream.adapters.kafka.watermarks import KafkaWatermarks  # noqa: PLC0415
 
-    return KafkaWatermarks(log.events, group=group)
+    return GroupWatermarks(KafkaWatermarks(log.events, group=group), None)
 
 
 async def open_access(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Access:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 import structlog
 
 from lorestream.errors import Unavailable
-from lorestream.ports import Subscription, Watermarks
+from lorestream.ports import Subscription, WatermarkPublisher
 from stream_workers.indexing.offsets import Offsets
 from stream_workers.indexing.pipeline import Pipeline
 
@@ -29,14 +29,16 @@ DRAIN_S = 5.0
 class Share:
     """The partitions that are a worker's own at present."""
 
-    def __init__(self, pipeline: Pipeline, watermarks: Watermarks, commit_interval_s: float) -> None:
+    def __init__(
+        self, pipeline: Pipeline, publisher: WatermarkPublisher | None, commit_interval_s: float
+    ) -> None:
         self.offsets = Offsets()
         self.member: Subscription | None = None
         """Through whom is committed what is given back; None where nothing of it can be any more."""
         self.begun = asyncio.Event()
         """Set once it was given partitions."""
         self._pipeline = pipeline
-        self._watermarks = watermarks
+        self._publisher = publisher
         self._commit_interval_s = commit_interval_s
         self._committed: dict[int, int] = {}
 
@@ -68,8 +70,9 @@ class Share:
 
     async def publish(self) -> None:
         """Tell what is finished."""
-        with contextlib.suppress(Unavailable):  # whoever waits for it looks at the commits as well
-            await self._watermarks.publish(self.offsets.positions())
+        if self._publisher is not None:
+            with contextlib.suppress(Unavailable):  # whoever waits for it looks at the commits as well
+                await self._publisher.publish(self.offsets.positions())
 
     async def commit(self, member: Subscription) -> None:
         """Make the store durable, then the offsets that stand for it. Raises Unavailable."""

@@ -16,7 +16,7 @@ import structlog
 
 from lorestream.errors import Unavailable
 from lorestream.memories import Memory
-from lorestream.ports import Cache, DeadLetter, EventLog, Record, Subscription, Watermarks
+from lorestream.ports import Cache, DeadLetter, EventLog, Record, Subscription, WatermarkPublisher
 from stream_workers.indexing.cache_invalidation import Finishing, together
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S, Share
 from stream_workers.indexing.lag import Lag
@@ -64,7 +64,7 @@ class Indexer:
         self,
         log: EventLog,
         pipeline: Pipeline,
-        watermarks: Watermarks,
+        publisher: WatermarkPublisher | None,
         *,
         cache: Cache | None,
         group: str = GROUP,
@@ -80,7 +80,7 @@ class Indexer:
         self._limits = limits or BatchLimits()
         self._stuck_s = stuck_s
         self._on_indexed = on_indexed
-        self._share = Share(pipeline, watermarks, commit_interval_s)
+        self._share = Share(pipeline, publisher, commit_interval_s)
         self._offsets = self._share.offsets
         self._finishing = Finishing(cache)
         self._patiently = Patience()

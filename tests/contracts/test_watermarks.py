@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,10 +15,24 @@ from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.adapters.kafka.watermarks import KafkaWatermarks
 from lorestream.adapters.redis.client import RedisClient
 from lorestream.adapters.redis.watermarks import RedisWatermarks
-from lorestream.ports import Watermarks
+from lorestream.ports import Subscription, Watermarks
 from tests.contracts.test_log import Listener, StoppedClock
 
 PATIENCE_S = 30.0
+
+
+@dataclass
+class CommittedOffsets:
+    """Both sides of the watermarks on Kafka: a member of the group publishes by committing."""
+
+    reader: KafkaWatermarks
+    member: Subscription
+
+    async def publish(self, positions: Mapping[int, int]) -> None:
+        await self.member.commit(positions)
+
+    async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
+        return await self.reader.reached(positions, timeout_s)
 
 
 @asynccontextmanager
@@ -34,9 +49,7 @@ async def kafka_watermarks(bootstrap: str, prefix: str) -> AsyncGenerator[Waterm
         ) as log,
         log.subscribe("indexer", Listener()) as member,
     ):
-        watermarks = KafkaWatermarks(log, group="indexer")
-        watermarks.publish = member.commit  # type: ignore[method-assign]
-        yield watermarks
+        yield CommittedOffsets(KafkaWatermarks(log, group="indexer"), member)
 
 
 @asynccontextmanager

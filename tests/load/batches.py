@@ -74,7 +74,7 @@ def _indexer(parts: WorkerParts, limits: BatchLimits) -> Indexer:
     pipeline = Pipeline(parts.store, parts.embedder, parts.ledger, parts.clock, parts.metrics)
     collection = parts.collections.current
     return Indexer(
-        parts.log, pipeline, collection.watermarks, cache=parts.cache, group=parts.group, limits=limits
+        parts.log, pipeline, collection.publisher, cache=parts.cache, group=parts.group, limits=limits
     )
 
 

@@ -178,7 +178,7 @@ async def test_a_context_is_kept_until_a_write_is_finished_or_something_in_it_ex
 
 async def test_a_context_may_wait_for_a_write(reader: Reader) -> None:
     assert (await context(reader, after=token({0: 7}), wait_ms=0))["fresh"] is False
-    await reader.runtime.collections.current.watermarks.publish({0: 8})
+    await reader.runtime.collections.current.publisher.publish({0: 8})
     assert (await context(reader, after=token({0: 7}), wait_ms=0))["fresh"] is True
 
 

@@ -51,7 +51,7 @@ class Desk:
 
     async def index(self) -> None:
         pipeline = pipeline_over(self.runtime)
-        await Indexer(self.log, pipeline, self.runtime.collections.current.watermarks, cache=None).run(
+        await Indexer(self.log, pipeline, self.runtime.collections.current.publisher, cache=None).run(
             burst=True
         )
 

@@ -53,7 +53,7 @@ class Group:
             indexer = Indexer(
                 log,
                 pipeline_over(self.runtime),
-                self.runtime.collections.current.watermarks,
+                self.runtime.collections.current.publisher,
                 cache=self.runtime.cache,
                 group=GROUP,
                 limits=BatchLimits(records=20),

@@ -125,12 +125,12 @@ async def test_a_write_is_finished_in_both_while_the_alias_turns(tmp_path: Path)
     """Nobody feeds here: the test says how far each collection is."""
     async with open_parts(tmp_path, **EDGE) as runtime:
         collections, first, other = runtime.collections, runtime.collections.current, await another(runtime)
-        await first.watermarks.publish({0: 5})
+        await first.publisher.publish({0: 5})
         assert await runtime.watermarks.reached({0: 4}, 0)
         await collections.catalogue.announce_switch([first.name, "other"])
         await collections.refresh()
         assert not await runtime.watermarks.reached({0: 4}, 0.01)
-        await other.watermarks.publish({0: 5})
+        await other.publisher.publish({0: 5})
         assert await runtime.watermarks.reached({0: 4}, 0)
 
         # Who was waiting already when the turn was announced waits for both, too.
@@ -140,11 +140,11 @@ async def test_a_write_is_finished_in_both_while_the_alias_turns(tmp_path: Path)
         await asyncio.sleep(0)
         await collections.catalogue.announce_switch([first.name, "other"])
         await collections.refresh()
-        await first.watermarks.publish({0: 6})
+        await first.publisher.publish({0: 6})
         for _ in range(10):
             await asyncio.sleep(0)
         assert not waiting.done()
-        await other.watermarks.publish({0: 6})
+        await other.publisher.publish({0: 6})
         assert await waiting
 
 
@@ -155,14 +155,14 @@ async def test_a_turn_waits_for_what_was_finished_and_leaves_nothing_announced(
     async with open_parts(tmp_path, **EDGE) as runtime:
         collections, first, other = runtime.collections, runtime.collections.current, await another(runtime)
         await write(runtime, 1, 2, 3)
-        await first.watermarks.publish({0: 3})
+        await first.publisher.publish({0: 3})
         assert await switch_alias(runtime, other) == 3
         assert collections.current is first
         assert not any(one.switching for one in collections.listed)
         monkeypatch.setattr(alias_swap, "LEVEL_S", PATIENCE_S)
         switching = asyncio.create_task(switch_alias(runtime, other))
         await until(lambda: any(one.switching for one in collections.listed))
-        await other.watermarks.publish({0: 3})
+        await other.publisher.publish({0: 3})
         assert await switching == 0
         assert collections.current is other
         assert not any(one.switching for one in await collections.refresh())
@@ -175,7 +175,7 @@ async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
     async with open_parts(tmp_path, **EDGE) as runtime:
         tasks, first, other = Alias(runtime), runtime.collections.current, await another(runtime)
         await write(runtime, 1, 2)
-        await first.watermarks.publish({0: 2})
+        await first.publisher.publish({0: 2})
         with pytest.raises(Refusal, match="not whole"):
             await last(tasks.swap(SwapArguments("other")))
         await runtime.collections.catalogue.mark_complete("other")
@@ -189,7 +189,7 @@ async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
             await last(tasks.drop(DropArguments("x")))
         assert runtime.collections.current is first
 
-        await other.watermarks.publish({0: 2})
+        await other.publisher.publish({0: 2})
         assert await last(tasks.swap(SwapArguments())) == {"searched": "other", "before": first.name}
         with pytest.raises(Refusal, match="try again in"):
             await last(tasks.drop(DropArguments(first.name)))

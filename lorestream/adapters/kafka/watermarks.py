@@ -1,4 +1,7 @@
-"""Watermarks that are the group's commits at the broker: nothing to publish, and the broker is asked how far."""
+"""The watermarks of a consumer group, read from the offsets that it has committed at the broker.
+
+Nothing is published: the commit itself is the watermark. So this is a WatermarkReader only.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,6 @@ class KafkaWatermarks:
         self._commits = commits
         self._group = group
         self._finished: dict[int, int] = {}
-
-    async def publish(self, positions: Mapping[int, int]) -> None:
-        """Nothing: the commit says it."""
 
     async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is committed, waiting at most `timeout_s`.
