@@ -208,7 +208,7 @@ async def test_one_that_is_behind_fails(runtime: Runtime) -> None:
     await runtime.log.append([events.encode(put("m", event_id="0")), events.encode(put("n", event_id="1"))])
     found = await verdict(runtime, new)
     assert (found.behind, found.reasons) == (2, ("it is 2 records behind the log",))
-    await new.watermarks.publish({0: 2})
+    await new.publisher.publish({0: 2})
     assert (await verdict(runtime, new)).passed
 
 

@@ -285,7 +285,7 @@ async def test_a_score_is_what_its_parts_add_up_to_whatever_is_asked(  # noqa: P
 
 async def test_after_says_whether_the_write_was_processed(reader: Reader) -> None:
     assert (await reader.search("x", after=token({0: 7}), wait_ms=0))["fresh"] is False
-    await reader.runtime.watermarks.publish({0: 8})
+    await reader.runtime.collections.current.publisher.publish({0: 8})
     assert (await reader.search("x", after=token({0: 7}), wait_ms=0))["fresh"] is True
 
 
