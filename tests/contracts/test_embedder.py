@@ -17,8 +17,10 @@ from lorestream.adapters.embedders.queue import CHUNK_TEXTS, QueuedEmbedder
 from lorestream.adapters.embedders.torch import TorchEmbedder
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports import Embedder, Priority
+from tests import reference_vectors
 from tests.embedding_server import KEY, MODEL, EmbeddingServer
 from tests.models import REAL_MODEL, real_model
+from tests.reference_vectors import UNUSUAL_TEXTS
 from tests.sentences import game_sentences
 from tests.vectors import cosines, neighbours_kept
 
@@ -26,26 +28,6 @@ NewEmbedder = Callable[..., QueuedEmbedder | HttpEmbedder]
 
 # torch and transformers warn about their own insides.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-WEIRD = [
-    "",
-    " \t\r\n ",
-    "\0",
-    "\x1b",
-    "\x1b(c@#ff0000)red\x1b(c@#ffffff)",
-    "\x1b(never closed",
-    "\x1b(b@\\",
-    "\x1bE",
-    "😀🧙‍♀️👨‍👩‍👧‍👦",
-    "lone \ud800 and \udfff surrogates",
-    "مرحبا بالعالم",
-    "e\u0301\u0323" * 50,
-    "\u200b\ufeff\u202e",
-    "x" * 100_000,
-    "a b " * 25_000,
-    "🪓" * 100_000,
-    "\n" * 100_000,
-]
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +46,7 @@ def embedding_server() -> Iterator[EmbeddingServer]:
         "hash",
         "http",
         pytest.param("openvino", marks=pytest.mark.model),
-        pytest.param("torch", marks=pytest.mark.model),
+        pytest.param("torch", marks=[pytest.mark.model, pytest.mark.soak]),
     ]
 )
 def new_embedder(request: pytest.FixtureRequest, opened: dict[str, QueuedEmbedder]) -> NewEmbedder:
@@ -151,11 +133,11 @@ async def test_a_text_beyond_the_limit_is_embedded_by_its_beginning(embedder: Em
 
 
 async def test_any_string_has_a_vector(embedder: Embedder):
-    made = await embedder.embed(WEIRD)
+    made = await embedder.embed(UNUSUAL_TEXTS)
     np.testing.assert_allclose(np.linalg.norm(made.vectors, axis=1), 1, atol=1e-5)
-    assert made.truncated[WEIRD.index("a b " * 25_000)] != isinstance(embedder, HttpEmbedder)
+    assert made.truncated[UNUSUAL_TEXTS.index("a b " * 25_000)] != isinstance(embedder, HttpEmbedder)
     assert not made.truncated[0]
-    for text in WEIRD:
+    for text in UNUSUAL_TEXTS:
         assert embedder.count_tokens(text) >= 0
 
 
@@ -248,16 +230,25 @@ async def test_says_where_vectors_came_from(new_embedder: NewEmbedder):
 
 
 @pytest.mark.model
-async def test_openvino_keeps_the_reference():
-    texts = game_sentences(400, seed=5)
-    torch, openvino = _open("torch"), _open("openvino")
-    async with torch, openvino:
-        wanted, made = await torch.embed([*texts, *WEIRD]), await openvino.embed([*texts, *WEIRD])
-        assert openvino.model_id == torch.model_id
-        assert made.truncated == wanted.truncated
-        assert [openvino.count_tokens(text) for text in texts] == [torch.count_tokens(text) for text in texts]
-    assert cosines(wanted.vectors, made.vectors).min() >= 0.999
-    assert neighbours_kept(wanted.vectors[:400], made.vectors[:400]) >= 0.98
+async def test_openvino_computes_the_reference_vectors():
+    reference = reference_vectors.load()
+    async with _open("openvino") as openvino:
+        embeddings = await openvino.embed(reference.texts)
+        tokens = [openvino.count_tokens(text) for text in reference.texts]
+    assert openvino.model_id == reference.model_id
+    assert list(embeddings.truncated) == reference.truncated
+    assert tokens == reference.tokens
+    assert cosines(reference.vectors, embeddings.vectors).min() >= 0.999
+    assert neighbours_kept(reference.vectors[:400], embeddings.vectors[:400]) >= 0.98
+
+
+@pytest.mark.model
+@pytest.mark.soak
+async def test_torch_computes_the_reference_vectors():
+    recorded, computed = reference_vectors.load(), await reference_vectors.compute()
+    assert computed.model_id == recorded.model_id
+    assert (computed.truncated, computed.tokens) == (recorded.truncated, recorded.tokens)
+    assert cosines(recorded.vectors, computed.vectors).min() >= 0.99999
 
 
 @pytest.mark.model
@@ -265,7 +256,7 @@ def test_serving_loads_no_torch_and_greets_nobody():
     program = """
 import asyncio, sys
 from pathlib import Path
-from lorestream.adapters import model_files
+from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
 
 async def main():
@@ -273,7 +264,7 @@ async def main():
         await embedder.embed(["hello"])
 
 asyncio.run(main())
-print([name for name in ("torch", "sentence_transformers", "huggingface_hub", "openvino_telemetry") if name in sys.modules])
+print([name for name in ("torch", "sentence_transformers", "safetensors", "huggingface_hub", "openvino_telemetry") if name in sys.modules])
 """
     command = [sys.executable, "-W", "error", "-c", program, str(real_model().directory)]
     said = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -184,13 +184,13 @@ async def test_a_call_larger_than_the_queue_is_taken_when_nothing_waits(gate: Ga
         assert (await embedder.embed(["1", "22", "333"])).vectors.shape == (3, 2)
 
 
-async def test_stopping_the_feeder_from_outside_ends_its_callers(gate: Gate):
+async def test_stopping_the_dispatcher_from_outside_ends_its_callers(gate: Gate):
     async with QueuedEmbedder(gate) as embedder:
         held = await hold(embedder, gate)
         waiting = asyncio.create_task(embedder.embed(["waiting"]))
         await asyncio.sleep(0)
-        assert embedder._feeding is not None
-        embedder._feeding.cancel()
+        assert embedder._dispatcher is not None
+        embedder._dispatcher.cancel()
         for task in (held, waiting):
             with pytest.raises(Unavailable):
                 await task

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.adapters.embedders.text import beginning, plain
+from lorestream.adapters.embedders.text import cut_to_fit, plain
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_plain_text_can_be_encoded_and_has_nothing_to_drop(text: str):
 
 @pytest.mark.parametrize("length", [0, 639, 640])
 def test_a_short_text_is_not_cut(length: int):
-    assert beginning("x" * length, 10) == ("x" * length, False)
+    assert cut_to_fit("x" * length, 10) == ("x" * length, False)
 
 
 def test_a_long_text_is_cut():
-    assert beginning("x" * 641, 10) == ("x" * 640, True)
+    assert cut_to_fit("x" * 641, 10) == ("x" * 640, True)

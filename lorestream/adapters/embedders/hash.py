@@ -1,4 +1,4 @@
-"""Vectors without meaning, for tests: the same text has the same vector on every machine."""
+"""Vectors computed from hashes, for tests: equal texts have equal vectors on every machine; there is no meaning."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _MAX_WORDS = 254
 
 
 class _HashEncoder:
+    """`queue.Encoder` over SHAKE-128 of the words."""
+
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.model_id = f"hash-v1-{dim}"
@@ -26,7 +28,7 @@ class _HashEncoder:
             truncated[row] = len(words) > _MAX_WORDS
             digest = shake_128(" ".join(words[:_MAX_WORDS]).encode()).digest(self.dim)
             vectors[row] = np.frombuffer(digest, np.uint8)
-        # No component is 0 then, so that no vector has the length 0.
+        # Centred between two integers, so that no component is 0 and no vector has the length 0.
         vectors -= 127.5
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return Embeddings(vectors, truncated)
@@ -36,7 +38,7 @@ class _HashEncoder:
 
 
 class HashEmbedder(QueuedEmbedder):
-    """`lorestream.ports.Embedder` of hashes: words separated by blanks, 254 of them at most."""
+    """`lorestream.ports.Embedder` over hashes. A token is a word between blanks; the first 254 are read."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class HashEmbedder(QueuedEmbedder):
         cache_entries: int = 20_000,
         on_texts: OnTexts | None = None,
     ) -> None:
+        """`dim`: components of a vector; the rest as in `QueuedEmbedder`."""
         super().__init__(
             _HashEncoder(dim), queue_texts=queue_texts, cache_entries=cache_entries, on_texts=on_texts
         )

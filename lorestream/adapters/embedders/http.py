@@ -1,7 +1,7 @@
-"""Vectors from a server of OpenAI's `/v1/embeddings`, several requests at a time.
+"""An embedder over a server of OpenAI's `/v1/embeddings`: batches, concurrent requests, single flight, cache.
 
-Queries have connections of their own, so that they never stand behind the ingest. A text that is on its way for
-one caller is not sent again for another, and a request that nobody waits for any more is given up.
+Queries and ingest have separate connections, so that a query does not wait for the ingest. A text that is already
+requested is not requested again (single flight), and a request that no caller waits for any more is cancelled.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_TEXTS = 32
-"""Of one request: as many as Text Embeddings Inference takes unless told otherwise."""
+"""Texts in a request, at most: the default limit of Text Embeddings Inference."""
 MAX_CHARACTERS = 64_000
-"""Of one request of several texts: far below the 300,000 tokens that OpenAI takes."""
-PATIENCE_S: Mapping[Priority, float] = {Priority.QUERY: 2.0, Priority.INGEST: 20.0}
-"""How long a failed request is tried again; who asks again afterwards does so on their own account."""
+"""Characters in a request of several texts, at most: far below OpenAI's limit of 300,000 tokens."""
+RETRY_TIMEOUT_S: Mapping[Priority, float] = {Priority.QUERY: 2.0, Priority.INGEST: 20.0}
+"""For how many seconds a failed request is retried before the caller gets the error."""
 
 _BLANK = "."
-"""Sent for a text of nothing but blanks: OpenAI refuses it."""
+"""Sent instead of a text of blanks only, which OpenAI refuses."""
 _TOKENS_PER_WORD = 4 / 3
 _BYTES_PER_TOKEN = 4
 
@@ -42,8 +42,8 @@ _Vectors: TypeAlias = "dict[bytes, NDArray[np.float32]]"
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
-    """A request under way, or waiting for its turn."""
+class _PendingRequest:
+    """A request that is running or waits for a free slot. `callers`: how many calls wait for it."""
 
     keys: Sequence[bytes]
     priority: Priority
@@ -52,11 +52,7 @@ class _Flight:
 
 
 class HttpEmbedder:
-    """`lorestream.ports.Embedder` over HTTP.
-
-    `queue_texts` bounds the distinct texts under way, for each priority; a call that is larger than that is
-    taken while nothing else is. `cache_entries` bounds the vectors kept.
-    """
+    """`lorestream.ports.Embedder` over HTTP."""
 
     def __init__(
         self,
@@ -68,23 +64,29 @@ class HttpEmbedder:
         max_texts: int = MAX_TEXTS,
         parallel: int = 4,
         timeout_s: float = 10.0,
-        patience_s: Mapping[Priority, float] = PATIENCE_S,
+        retry_timeout_s: Mapping[Priority, float] = RETRY_TIMEOUT_S,
         queue_texts: int = 4096,
         cache_entries: int = 20_000,
         on_texts: OnTexts | None = None,
     ) -> None:
-        """`parallel`: requests at a time, of each priority; `timeout_s`: for one of them. Raises Misconfigured."""
+        """`url`: as in `open`. `dim`: components of the server's vectors. `max_texts`: of one request.
+
+        `parallel`: how many requests run at a time, for each priority. `timeout_s`: of one request.
+        `retry_timeout_s`: for how long a failed one is retried. `queue_texts`: how many distinct texts may be pending
+        for each priority; when none is pending, a call of any size is accepted. `cache_entries`: how many vectors are
+        cached. `on_texts`: counts texts for the metrics. Raises Misconfigured when `url` is no HTTP address.
+        """
         self._endpoint = EmbeddingsEndpoint(
             url, model, api_key=api_key, connections=parallel * len(Priority), timeout_s=timeout_s
         )
         self.dim = dim
         self._max_texts = max_texts
-        self._patience_s = patience_s
+        self._retry_timeout_s = retry_timeout_s
         self._queue_texts = queue_texts
         self._cache = VectorCache(cache_entries)
         self._on_texts: OnTexts = on_texts or (lambda source, count: None)  # noqa: ARG005
-        self._turns = {priority: asyncio.Semaphore(parallel) for priority in Priority}
-        self._flights: dict[tuple[Priority, bytes], _Flight] = {}
+        self._slots = {priority: asyncio.Semaphore(parallel) for priority in Priority}
+        self._pending: dict[tuple[Priority, bytes], _PendingRequest] = {}
         self._closed = False
 
     @classmethod
@@ -103,14 +105,15 @@ class HttpEmbedder:
         cache_entries: int = 20_000,
         on_texts: OnTexts | None = None,
     ) -> AsyncGenerator[HttpEmbedder]:
-        """`url`: with or without /v1, or the whole of …/embeddings. One text is embedded to learn the dimension.
+        """Open an embedder, after a request that reads the dimension of the server's vectors.
 
-        Raises Misconfigured when the server refuses the key or the model, or has another dimension than `dim`,
-        and Unavailable when it does not answer.
+        `url`: with or without /v1, or the complete address that ends with /embeddings. `dim`: refuse another
+        dimension. The rest as in the constructor. Raises Misconfigured when the server refuses the key or the model,
+        or has another dimension, and Unavailable when it does not answer.
         """
         probe = EmbeddingsEndpoint(url, model, api_key=api_key, connections=1, timeout_s=timeout_s)
         try:
-            found = (await probe.vectors(["."], patience_s=PATIENCE_S[Priority.INGEST])).shape[1]
+            found = (await probe.vectors(["."], retry_timeout_s=RETRY_TIMEOUT_S[Priority.INGEST])).shape[1]
         except InvalidRequest as error:
             raise Misconfigured(f"{SETTING}: {error.message}") from error
         finally:
@@ -137,21 +140,22 @@ class HttpEmbedder:
 
     @property
     def model_id(self) -> str:
-        """Where the model is served, its name there, and the dimension: a server says no more about it."""
+        """Host, model name and dimension: a server gives no revision of its model."""
         return f"http:{self._endpoint.host}/{self._endpoint.model}@{self.dim}"
 
     def count_tokens(self, text: str) -> int:
-        """An estimate, since a server shows no tokenizer: four thirds of the words, or a quarter of the bytes.
+        """An estimate, because the server's tokenizer is unknown: the larger of 4/3 of the words and 1/4 of the bytes.
 
-        The larger of both; so English prose is estimated some 10 % too long rather than too short.
+        It is about 10 % too high for English prose.
         """
         text = plain(text)
         return round(max(len(text.split()) * _TOKENS_PER_WORD, len(text.encode()) / _BYTES_PER_TOKEN))
 
     async def embed(self, texts: Sequence[str], priority: Priority = Priority.INGEST) -> Embeddings:
-        """One row per text, in order. `truncated` is always false: a server does not say.
+        """One row per text, in order. `truncated` is always false, because a server does not report it.
 
-        Raises Overloaded, Unavailable, and InvalidRequest when the server refuses one of the texts.
+        Raises Overloaded when too many texts are pending, Unavailable when the server fails, and InvalidRequest when
+        it refuses one of the texts.
         """
         if self._closed:
             raise Unavailable("the embedder is closed")
@@ -164,26 +168,26 @@ class HttpEmbedder:
                 found[key] = entry.vector
             else:
                 missing[key] = text
-        new = [(key, text) for key, text in missing.items() if (priority, key) not in self._flights]
+        new = [(key, text) for key, text in missing.items() if (priority, key) not in self._pending]
         self._admit(len(new), priority)
         for batch in self._batches(new):
-            self._take_off(dict(batch), priority)
+            self._start(dict(batch), priority)
         if len(texts) > len(new):
             self._on_texts("cache", len(texts) - len(new))
-        found |= await self._land({self._flights[priority, key] for key in missing})
+        found |= await self._results({self._pending[priority, key] for key in missing})
         vectors = np.empty((len(texts), self.dim), np.float32)
         for row, key in enumerate(keys):
             vectors[row] = found[key]
         return Embeddings(vectors, [False] * len(texts))
 
     async def close(self) -> None:
-        """Refuse what is under way with Unavailable. Twice is once."""
+        """Cancel the pending requests; their callers get Unavailable. Idempotent."""
         self._closed = True
-        flights = set(self._flights.values())
-        for flight in flights:
-            self._give_up(flight)
-        if flights:
-            await asyncio.wait([flight.task for flight in flights])
+        requests = set(self._pending.values())
+        for request in requests:
+            self._cancel(request)
+        if requests:
+            await asyncio.wait([request.task for request in requests])
         await self._endpoint.close()
 
     async def __aenter__(self) -> Self:
@@ -194,12 +198,12 @@ class HttpEmbedder:
     ) -> None:
         await self.close()
 
-    # --- flights -------------------------------------------------------------------------------------------
+    # --- single flight: at most one pending request for a text, of each priority -----------------------------
 
     def _admit(self, count: int, priority: Priority) -> None:
-        under_way = sum(of == priority for of, _ in self._flights)
-        if count and under_way and under_way + count > self._queue_texts:
-            raise Overloaded(f"{under_way} texts wait for the embedder already")
+        pending = sum(of == priority for of, _ in self._pending)
+        if count and pending and pending + count > self._queue_texts:
+            raise Overloaded(f"the queue of the embedder is full: {pending} texts are pending")
 
     def _batches(self, texts: Iterable[tuple[bytes, str]]) -> Iterable[list[tuple[bytes, str]]]:
         batch: list[tuple[bytes, str]] = []
@@ -213,55 +217,56 @@ class HttpEmbedder:
         if batch:
             yield batch
 
-    def _take_off(self, batch: Mapping[bytes, str], priority: Priority) -> None:
-        task = asyncio.create_task(self._fly(batch, priority), name="lorestream-embedder")
-        flight = _Flight(list(batch), priority, task)
-        self._flights |= {(priority, key): flight for key in batch}
+    def _start(self, batch: Mapping[bytes, str], priority: Priority) -> None:
+        task = asyncio.create_task(self._run(batch, priority), name="lorestream-embedder")
+        request = _PendingRequest(list(batch), priority, task)
+        self._pending |= {(priority, key): request for key in batch}
 
-        def landed(task: asyncio.Task[_Vectors]) -> None:
-            self._forget(flight)
+        def on_done(task: asyncio.Task[_Vectors]) -> None:
+            self._remove(request)
             if not task.cancelled():
-                task.exception()  # seen, even when nobody waits for it any more
+                task.exception()  # marked as retrieved, for when no caller waits any more
 
-        task.add_done_callback(landed)
+        task.add_done_callback(on_done)
 
-    async def _land(self, flights: Iterable[_Flight]) -> _Vectors:
-        """What the flights bring, once all have ended. One that everybody has left is given up."""
+    async def _results(self, requests: Iterable[_PendingRequest]) -> _Vectors:
+        """The vectors of these requests, once all have ended. Requests without another caller are cancelled then."""
         found: _Vectors = {}
-        flights = list(flights)
-        for flight in flights:
-            flight.callers += 1
+        requests = list(requests)
+        for request in requests:
+            request.callers += 1
         try:
-            if flights:
-                await asyncio.wait([flight.task for flight in flights])
+            if requests:
+                await asyncio.wait([request.task for request in requests])
         finally:
-            for flight in flights:
-                flight.callers -= 1
-                if not flight.callers:
-                    self._give_up(flight)
-        for flight in flights:
-            if flight.task.cancelled():
+            for request in requests:
+                request.callers -= 1
+                if not request.callers:
+                    self._cancel(request)
+        for request in requests:
+            if request.task.cancelled():
                 raise Unavailable("the embedder is closed")
-            found |= flight.task.result()
+            found |= request.task.result()
         return found
 
-    def _give_up(self, flight: _Flight) -> None:
-        flight.task.cancel()
-        self._forget(flight)
+    def _cancel(self, request: _PendingRequest) -> None:
+        request.task.cancel()
+        self._remove(request)
 
-    def _forget(self, flight: _Flight) -> None:
-        for key in flight.keys:
-            if self._flights.get((flight.priority, key)) is flight:
-                del self._flights[flight.priority, key]
+    def _remove(self, request: _PendingRequest) -> None:
+        for key in request.keys:
+            if self._pending.get((request.priority, key)) is request:
+                del self._pending[request.priority, key]
 
-    async def _fly(self, batch: Mapping[bytes, str], priority: Priority) -> _Vectors:
-        async with self._turns[priority]:
+    async def _run(self, batch: Mapping[bytes, str], priority: Priority) -> _Vectors:
+        async with self._slots[priority]:
             return await self._fetch(list(batch.items()), priority)
 
     async def _fetch(self, batch: Sequence[tuple[bytes, str]], priority: Priority) -> _Vectors:
-        """Ask for the vectors; of a batch that is refused, for each half, because one text may be to blame.
+        """Request the vectors of a batch. When the server refuses it, request each half separately.
 
-        Or there are too many for this server. What the good half brings is kept even if the other fails.
+        One text may be the reason, or the size of the batch. The vectors of one half are cached even if the other
+        half fails.
         """
         try:
             vectors = await self._vectors([text for _, text in batch], priority)
@@ -286,10 +291,10 @@ class HttpEmbedder:
         return found
 
     async def _vectors(self, texts: Sequence[str], priority: Priority) -> NDArray[np.float32]:
-        asked = [text if text.strip() else _BLANK for text in texts]
+        sent = [text if text.strip() else _BLANK for text in texts]
         try:
-            vectors = await self._endpoint.vectors(asked, patience_s=self._patience_s[priority])
-        except Misconfigured as error:  # it was right at the start: somebody is at work on the server
+            vectors = await self._endpoint.vectors(sent, retry_timeout_s=self._retry_timeout_s[priority])
+        except Misconfigured as error:  # the settings were right at the start, so the server has changed
             raise Unavailable(str(error)) from error
         if vectors.shape[1] != self.dim:
             raise Unavailable(f"{self.model_id} sent vectors of {vectors.shape[1]} components")

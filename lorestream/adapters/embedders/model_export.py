@@ -1,7 +1,7 @@
-"""Run as a program of its own: `python -P model_export.py <weights directory> <target directory>`.
+"""Converts a model to OpenVINO through sentence-transformers: `python -P model_export.py WEIGHTS_DIR TARGET_DIR`.
 
-Loads a model through sentence-transformers and writes it for OpenVINO. In its own process, because torch's
-gigabyte then goes away with it and its chatter reaches nobody. It imports nothing of this project.
+A program of its own, run by `model_preparation`: the memory that torch takes (about 1 GB) is freed when it ends,
+and what torch prints does not reach the user. It imports nothing of this project.
 """
 
 import importlib
@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 _TEXTS = ["The old bridge by the mill has fallen into the river.", "Oak.", "Who took my torches?"]
-"""The network is traced on the first two, so that there is padding, and checked on all three."""
+"""The network is traced on the first two, so that the trace contains padding, and checked on all three."""
 _TOLERANCE = 1e-3
-"""Of the largest component: what fp32 loses by another order of additions is a hundredth of that."""
+"""Of the largest component. In float32 a different order of additions makes a hundredth of that."""
 
 
 def export(weights: Path, target: Path) -> None:
-    """Write openvino_model.xml, openvino_model.bin and tokenizer.json. Raises ValueError when they are wrong."""
-    # Importing openvino sends a greeting to a statistics service unless this package is missing.
+    """Write openvino_model.xml, openvino_model.bin and tokenizer.json of the model in `weights` into `target`.
+
+    Raises ValueError when the model has no fast tokenizer, or when the written network computes other values than
+    the original.
+    """
+    # With this package importable, importing openvino sends usage statistics.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     # Imported by name, because torch is not installed where the types are checked.
     openvino: Any = importlib.import_module("openvino")
@@ -33,15 +37,15 @@ def export(weights: Path, target: Path) -> None:
         openvino.save_model(converted, target / "openvino_model.xml", compress_to_fp16=False)
         tokenizer.backend_tokenizer.save(str(target / "tokenizer.json"))
         inputs = dict(tokenizer(_TEXTS, padding=True, return_tensors="pt"))
-        wanted = network(**inputs).last_hidden_state
-    written = openvino.Core().compile_model(
+        expected = network(**inputs).last_hidden_state
+    compiled = openvino.Core().compile_model(
         target / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
-    made = written({name: value.numpy() for name, value in inputs.items()})["last_hidden_state"]
-    seen = inputs["attention_mask"].bool()
-    worst = (torch.from_numpy(made) - wanted)[seen].abs().max() / wanted[seen].abs().max()
-    if not worst < _TOLERANCE:
-        raise ValueError(f"the exported model differs from the original by {worst:.2g}")
+    actual = compiled({name: value.numpy() for name, value in inputs.items()})["last_hidden_state"]
+    tokens = inputs["attention_mask"].bool()
+    difference = (torch.from_numpy(actual) - expected)[tokens].abs().max() / expected[tokens].abs().max()
+    if not difference < _TOLERANCE:
+        raise ValueError(f"the exported model differs from the original by {difference:.2g}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A prepared model on disk: `<models directory>/<name>--<revision>/` with the network, the tokenizer, a manifest.
+"""A prepared model on disk: `<models directory>/<name>--<revision>/` with network, weights, tokenizer and manifest.
 
-Serving needs nothing else: no torch, no hub, no network.
+Serving a prepared model needs neither torch nor the hub nor a network connection.
 """
 
 from __future__ import annotations
@@ -35,54 +35,60 @@ _FINGERPRINTED = ("*.json", "1_Pooling/*.json", "*.safetensors", "*.bin", "openv
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the manifest says: everything that one has to know of a model beside its weights."""
+    """The content of the manifest: what the embedder needs to know about a model beside its weights."""
 
     name: str
     revision: str
     """The hub's commit, the version of a weights package, or a digest of a local directory."""
     dim: int
     max_tokens: int
-    """Word pieces a text may have, special ones counted."""
+    """How many tokens of a text the model reads, special tokens included."""
     pooling: Literal["mean", "cls"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A prepared model: where it lies and what it is."""
+    """A prepared model: its directory and its manifest."""
 
     directory: Path
     manifest: Manifest
 
     @property
     def model_id(self) -> str:
-        """Equal for equal vectors, whatever computes them; the precision is not in it (cosine over 0.9999)."""
+        """Equal for models whose vectors can be compared.
+
+        The precision of the arithmetic is not part of it: bf16 and float32 vectors have a cosine above 0.9999.
+        """
         return model_id(self.manifest.name, self.manifest.revision, self.manifest.pooling)
 
 
 def model_id(name: str, revision: str, pooling: str) -> str:
-    """The name of a vector space."""
+    """The identifier of a vector space: vectors can be compared only within one."""
     return f"{name}@{revision}/{pooling}"
 
 
 def canonical_name(model: str) -> str:
-    """The name under which the hub knows the model."""
+    """The model's name on the hub, for a short name that is commonly used."""
     return _OTHER_NAMES.get(model, model)
 
 
 def local_directory(model: str) -> Path | None:
-    """The directory that the setting names, if it names one that holds a model."""
+    """The directory, when `model` is the path of one that holds a model, else None."""
     directory = Path(model).expanduser()
     holds_one = any((directory / name).is_file() for name in (MANIFEST, "modules.json", "config.json"))
     return directory.resolve() if holds_one else None
 
 
 def prepared_directory(models_dir: Path, name: str, revision: str) -> Path:
-    """Where the model lies, or will."""
+    """The directory of a prepared model; it need not exist."""
     return models_dir / f"{_slug(name)}--{_slug(revision)}"
 
 
 def find(model: str, models_dir: Path) -> ModelFiles:
-    """The prepared model of that name, the newest if there are several. Raises ModelMissing."""
+    """The prepared model of that name or directory, the newest of several.
+
+    Raises ModelMissing when there is none, Misconfigured when its files are damaged.
+    """
     directory = local_directory(model)
     if directory is None:
         name = canonical_name(model)
@@ -101,42 +107,52 @@ def find(model: str, models_dir: Path) -> ModelFiles:
 
 
 def read(directory: Path) -> ModelFiles:
-    """A prepared model by its directory. Raises ModelMissing, and Misconfigured when files are damaged."""
+    """Read the prepared model in a directory. Raises ModelMissing, and Misconfigured when its files are damaged."""
     try:
         manifest = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError:
-        raise ModelMissing(f"no prepared model lies in {directory}: run `lorestream model prepare`") from None
+        raise ModelMissing(
+            f"there is no prepared model in {directory}: run `lorestream model prepare`"
+        ) from None
     except (OSError, msgspec.DecodeError) as error:
         raise Misconfigured(
-            f"{directory / MANIFEST} cannot be read ({error}): {_again(directory)}"
+            f"{directory / MANIFEST} cannot be read ({error}): {_remedy(directory)}"
         ) from error
     for name in (NETWORK, WEIGHTS, TOKENIZER):
         if not (directory / name).is_file():
-            raise Misconfigured(f"{directory / name} is gone: {_again(directory)}")
+            raise Misconfigured(f"{directory / name} is missing: {_remedy(directory)}")
     return ModelFiles(directory, manifest)
 
 
 def describe(directory: Path, name: str, revision: str) -> Manifest:
-    """What sentence-transformers' own files in a directory say. Raises Misconfigured for what we cannot run."""
+    """The manifest of a model, from its files in the format of sentence-transformers.
+
+    Raises Misconfigured when the size cannot be read, or when the model has a module or a pooling mode that
+    OpenVinoEmbedder does not compute.
+    """
     modules = _json(directory / "modules.json") or []
     kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
-    if foreign := sorted(set(kinds) - _MODULES):
-        raise Misconfigured(f"{name} has parts that only `torch` can run: {', '.join(foreign)}")
+    if unsupported := sorted(set(kinds) - _MODULES):
+        raise Misconfigured(
+            f"{name} has modules that only LORESTREAM_EMBEDDER__KIND=torch computes: {', '.join(unsupported)}"
+        )
     config = _json(directory / "config.json") or {}
-    asked = _json(directory / "sentence_bert_config.json") or {}
+    sentence_bert = _json(directory / "sentence_bert_config.json") or {}
     tokenizer = _json(directory / "tokenizer_config.json") or {}
     limits = [config.get("max_position_embeddings"), tokenizer.get("model_max_length")]
-    max_tokens = asked.get("max_seq_length") or min((n for n in limits if n), default=0)
+    max_tokens = sentence_bert.get("max_seq_length") or min((n for n in limits if n), default=0)
     dim = config.get("hidden_size") or config.get("dim")
     if not dim or not max_tokens:
-        raise Misconfigured(f"{directory} does not say the size of {name}: is it a text embedding model?")
+        raise Misconfigured(
+            f"{directory} names no hidden size or no token limit for {name}: is it a text embedding model?"
+        )
     paths = [str(m["path"]) for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling"]
     pooling = _pooling(_json(directory / paths[0] / "config.json") or {}, name) if paths else "mean"
     return Manifest(name=name, revision=revision, dim=int(dim), max_tokens=int(max_tokens), pooling=pooling)
 
 
 def fingerprint(directory: Path) -> str:
-    """The revision of a local directory: 12 hex digits of a SHA-256 over configuration and weights."""
+    """The revision of a local model: 12 hex digits of a SHA-256 over its configuration and weights."""
     digest = hashlib.sha256()
     paths = {path for pattern in _FINGERPRINTED for path in directory.glob(pattern)}
     for path in sorted(paths):
@@ -147,12 +163,14 @@ def fingerprint(directory: Path) -> str:
 
 
 def _pooling(config: Mapping[str, Any], name: str) -> Literal["mean", "cls"]:
-    """The one way in which token vectors become one vector; old files name it by flags, new ones by a word."""
+    """How token vectors become one vector. Older files have a flag per mode, newer ones the name of one mode."""
     named = config.get("pooling_mode")
     flags = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     modes = [named] if isinstance(named, str) else flags
     if len(modes) != 1 or modes[0] not in _POOLING:
-        raise Misconfigured(f"{name} pools by {modes}: only mean and cls run without `torch`")
+        raise Misconfigured(
+            f"{name} has the pooling modes {modes}: only mean and cls work without LORESTREAM_EMBEDDER__KIND=torch"
+        )
     return _POOLING[modes[0]]
 
 
@@ -169,5 +187,5 @@ def _slug(text: str) -> str:
     return "--".join(re.sub(r"[^A-Za-z0-9._-]", "-", part) for part in text.split("/"))
 
 
-def _again(directory: Path) -> str:
+def _remedy(directory: Path) -> str:
     return f"remove {directory} and run `lorestream model prepare`"

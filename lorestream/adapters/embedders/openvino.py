@@ -1,4 +1,4 @@
-"""A prepared model in OpenVINO on this machine's processor: no torch, no network, half a second to start."""
+"""Serves a prepared model in OpenVINO on this machine's processor. Loading takes half a second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.model_files import NETWORK, TOKENIZER, ModelFiles
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
-from lorestream.adapters.embedders.text import beginning
+from lorestream.adapters.embedders.text import cut_to_fit
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import Embeddings
 
@@ -25,7 +25,7 @@ _CPU_FLAGS = Path("/proc/cpuinfo")
 
 
 def cpu_flags(cpuinfo: Path = _CPU_FLAGS) -> frozenset[str]:
-    """The processor's features as Linux names them; empty elsewhere."""
+    """The processor's feature flags as Linux names them; empty on other systems."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
@@ -34,27 +34,27 @@ def cpu_flags(cpuinfo: Path = _CPU_FLAGS) -> frozenset[str]:
 
 
 def precision(flags: Collection[str]) -> Literal["bf16", "f32"]:
-    """bf16 only where the processor multiplies it.
+    """The precision to compute in: bf16 only where the processor has instructions for it.
 
-    OpenVINO would emulate it elsewhere, and names BF16 among its capabilities all the same. Measured against
-    fp32 at one thread: 2.5 to 3 times the texts per second with AMX (Xeon), 1.65 times with AVX-512 (Zen 5);
-    cosine 0.9999 to fp32 on both.
+    On other processors OpenVINO emulates bf16, although it lists BF16 among the capabilities. Measured against
+    float32 on one thread: 2.5 to 3 times the texts per second with AMX (Xeon), 1.65 times with AVX-512 (Zen 5);
+    the cosine to float32 is 0.9999 on both.
     """
     return "bf16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "f32"
 
 
 def openvino_runtime() -> Any:  # noqa: ANN401 (openvino has no types for what we use)
-    """The openvino module. Imported as it comes, it sends a greeting to a statistics service."""
+    """Import the module openvino without its telemetry, which would send usage statistics."""
     name = "openvino_telemetry"
-    before = sys.modules.get(name)
+    previous = sys.modules.get(name)
     sys.modules[name] = None  # type: ignore[assignment]
     try:
         import openvino  # noqa: PLC0415
     finally:
-        if before is None:
+        if previous is None:
             del sys.modules[name]
         else:
-            sys.modules[name] = before
+            sys.modules[name] = previous
     return openvino
 
 
@@ -69,7 +69,7 @@ class _OpenVinoEncoder:
         openvino = openvino_runtime()
         try:
             network = openvino.Core().read_model(files.directory / NETWORK)
-            # What else the network computes, a pooler of its own say, is left out of the work.
+            # Other outputs, such as those of a pooler, are not computed.
             network = openvino.Model(
                 [network.output("last_hidden_state")], network.get_parameters(), "embedder"
             )
@@ -80,7 +80,7 @@ class _OpenVinoEncoder:
         self._inputs = {name for port in compiled.inputs for name in port.get_names()}
         if not self._inputs <= _INPUTS:
             raise Misconfigured(
-                f"{self.model_id} wants inputs that texts do not have: {sorted(self._inputs)}"
+                f"{self.model_id} needs inputs that a text does not have: {sorted(self._inputs)}"
             )
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
@@ -99,7 +99,7 @@ class _OpenVinoEncoder:
         if self._pooling == "cls":
             vectors = hidden[:, 0].astype(np.float32)
         else:
-            # The mean; what it would divide by goes away with the length.
+            # The mean over the tokens, without the division: the vector is scaled to length 1 below.
             vectors = np.einsum("ntd,nt->nd", hidden, mask.astype(np.float32))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return Embeddings(vectors, truncated)
@@ -108,8 +108,8 @@ class _OpenVinoEncoder:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _tokens(self, text: str) -> tuple[Sequence[int], bool]:
-        """Ids with the special ones, at most `max_tokens`, and whether that is less than the text has."""
-        text, cut = beginning(text, self._max_tokens)
+        """At most `max_tokens` token ids, special tokens included, and whether the text has more of them."""
+        text, cut = cut_to_fit(text, self._max_tokens)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         room = self._max_tokens - self._special
         cut = cut or len(encoding.ids) > room
@@ -121,8 +121,8 @@ def _load_tokenizer(path: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
-        raise Misconfigured(f"{path} is no tokenizer: {_brief(error)}") from error
-    # The file may ask for padding and truncation to lengths that are not the model's (128 in all-MiniLM-L6-v2's).
+        raise Misconfigured(f"{path} cannot be loaded as a tokenizer: {_brief(error)}") from error
+    # The file may set padding and truncation to other lengths than the model's (128 in that of all-MiniLM-L6-v2).
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -135,7 +135,7 @@ def _hints(device: str, threads: int) -> dict[str, object]:
             "INFERENCE_PRECISION_HINT": precision(cpu_flags()),
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            # Pinned threads of several processes meet on the same cores, beside idle ones.
+            # With pinning, the threads of several processes share the same cores while others are idle.
             "ENABLE_CPU_PINNING": False,
         }
     return hints
@@ -159,9 +159,10 @@ class OpenVinoEmbedder(QueuedEmbedder):
         cache_entries: int = 20_000,
         on_texts: OnTexts | None = None,
     ) -> OpenVinoEmbedder:
-        """Load the model; blocks for half a second. `threads` 0 takes all cores.
+        """Load the prepared model in `model_dir`. Blocks for half a second.
 
-        Raises ModelMissing, and Misconfigured for damaged files or an unknown device.
+        `threads`: 0 = as many as cores. `device`: as OpenVINO names it. The rest as in `QueuedEmbedder`. Raises
+        ModelMissing, and Misconfigured for damaged files or an unknown device.
         """
         encoder = _OpenVinoEncoder(model_files.read(model_dir), threads=threads, device=device.upper())
         return cls(encoder, queue_texts=queue_texts, cache_entries=cache_entries, on_texts=on_texts)

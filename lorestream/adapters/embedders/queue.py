@@ -1,7 +1,7 @@
-"""The embedder around any model: a bounded queue before one worker thread, and a cache before both.
+"""An embedder over any local model: a vector cache, then a bounded queue, then one worker thread.
 
-The queue belongs to the event loop and the model to the thread; a chunk of texts goes over, vectors come back.
-Between two chunks a query overtakes everything that the ingest has waiting, so it waits for one chunk at most.
+The event loop owns the queue, the thread owns the model. The thread gets a chunk of texts at a time. The next chunk
+is taken from the queries as long as there are any, so a query waits for at most one chunk of the ingest.
 """
 
 from __future__ import annotations
@@ -32,21 +32,20 @@ if TYPE_CHECKING:
 
 
 CHUNK_TEXTS = 16
-"""16 texts keep 97 % of the speed of 32 and take half of the time that a query may have to wait for them."""
+"""Texts in a chunk, at most. 16 have 97 % of the throughput of 32, and half the time that a query waits for them."""
 CHUNK_CHARACTERS = 2048
-"""Of a chunk, padding included: some 500 tokens, so that long texts go in smaller chunks."""
-
+"""Characters in a chunk, at most, padding included: about 500 tokens. Long texts go in smaller chunks."""
 
 NICE = 10
-"""Where cores are scarce, the model comes behind what is short: the event loop, a game server on the same machine.
+"""The niceness of the worker thread: the event loop and a game server on the same machine get the cores first.
 
-Measured on two cores with 500 look-ups a second, 100 of them through the model: of the answers from the cache, the
-median was 20 % and the 99th percentile 25 % shorter, of the others the 99th percentile 18 %.
+Measured on two cores with 500 searches a second, 100 of them through the model: for answers from the cache the median
+fell by 20 % and the 99th percentile by 25 %, for the others the 99th percentile fell by 18 %.
 """
 
 
 class Encoder(Protocol):
-    """A model as the worker thread sees it: blocking, one call at a time."""
+    """A model: blocking, one call of `encode` at a time."""
 
     @property
     def model_id(self) -> str:
@@ -68,11 +67,13 @@ class Encoder(Protocol):
 
 
 OnTexts = Callable[[Literal["model", "cache"], int], None]
-"""Told how many texts got their vectors, and where from."""
+"""Called with the source of vectors and the number of texts that got theirs from it."""
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
+    """One call of `embed`. `missing`: how many distinct texts have no vector yet."""
+
     vectors: NDArray[np.float32]
     truncated: list[bool]
     missing: int
@@ -80,7 +81,9 @@ class _Call:
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class _QueuedText:
+    """A text in the queue. `rows`: the rows of the call that it belongs to."""
+
     key: bytes
     text: str
     call: _Call
@@ -96,11 +99,7 @@ class _Waiting:
 
 
 class QueuedEmbedder:
-    """`lorestream.ports.Embedder` over an encoder.
-
-    `queue_texts` bounds the distinct texts that wait, for each priority; a call that is larger than that is
-    taken while nothing else waits. `cache_entries` bounds the vectors kept.
-    """
+    """`lorestream.ports.Embedder` over an encoder, with a queue and a cache."""
 
     def __init__(
         self,
@@ -110,33 +109,40 @@ class QueuedEmbedder:
         cache_entries: int = 20_000,
         on_texts: OnTexts | None = None,
     ) -> None:
+        """`queue_texts`: how many distinct texts may be queued for each priority; an empty queue takes any call.
+
+        `cache_entries`: how many vectors are cached. `on_texts`: counts texts for the metrics.
+        """
         self._encoder = encoder
         self._queue_texts = queue_texts
         self._cache = VectorCache(cache_entries)
         self._on_texts: OnTexts = on_texts or (lambda source, count: None)  # noqa: ARG005
-        self._waiting: Mapping[Priority, deque[_Waiting]] = {p: deque() for p in sorted(Priority)}
+        self._queues: Mapping[Priority, deque[_QueuedText]] = {p: deque() for p in sorted(Priority)}
         self._thread = ThreadPoolExecutor(
-            max_workers=1, thread_name_prefix="lorestream-embedder", initializer=_stand_back
+            max_workers=1, thread_name_prefix="lorestream-embedder", initializer=_lower_priority
         )
-        self._feeding: asyncio.Task[None] | None = None
+        self._dispatcher: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
     def model_id(self) -> str:
-        """Name, revision and pooling of the model."""
+        """As in `lorestream.ports.Embedder`."""
         return self._encoder.model_id
 
     @property
     def dim(self) -> int:
-        """Components of a vector."""
+        """As in `lorestream.ports.Embedder`."""
         return self._encoder.dim
 
     def count_tokens(self, text: str) -> int:
-        """Word pieces of the text, without special tokens."""
+        """Tokens of the text, without special tokens."""
         return self._encoder.count_tokens(plain(text))
 
     async def embed(self, texts: Sequence[str], priority: Priority = Priority.INGEST) -> Embeddings:
-        """One row per text, in order. Raises Overloaded, and Unavailable when the model fails or is closed."""
+        """One row per text, in order.
+
+        Raises Overloaded when the queue is full, and Unavailable when the model fails or the embedder is closed.
+        """
         if self._closed:
             raise Unavailable("the embedder is closed")
         call = _Call(
@@ -145,25 +151,25 @@ class QueuedEmbedder:
             missing=0,
             done=asyncio.get_running_loop().create_future(),
         )
-        wanted = self._look_up(texts, call)
-        if wanted:
-            self._enqueue(wanted, priority)
-        if len(texts) > len(wanted):
-            self._on_texts("cache", len(texts) - len(wanted))
-        if wanted:
+        missing = self._look_up(texts, call)
+        if missing:
+            self._enqueue(missing, priority)
+        if len(texts) > len(missing):
+            self._on_texts("cache", len(texts) - len(missing))
+        if missing:
             try:
                 await call.done
             finally:
                 if call.missing:
-                    self._forget(call)
+                    self._remove(call)
         return Embeddings(call.vectors, call.truncated)
 
     async def close(self) -> None:
-        """Refuse what waits with Unavailable and let the chunk in work finish. Twice is once."""
+        """Fail the queued texts with Unavailable and wait for the chunk that is being encoded. Idempotent."""
         self._closed = True
-        self._fail(self._drain(), Unavailable("the embedder is closed"))
-        if self._feeding is not None and not self._feeding.done():
-            await asyncio.wait([self._feeding])
+        self._fail(self._clear_queues(), Unavailable("the embedder is closed"))
+        if self._dispatcher is not None and not self._dispatcher.done():
+            await asyncio.wait([self._dispatcher])
         self._thread.shutdown()
 
     async def __aenter__(self) -> Self:
@@ -174,58 +180,59 @@ class QueuedEmbedder:
     ) -> None:
         await self.close()
 
-    def _look_up(self, texts: Sequence[str], call: _Call) -> list[_Waiting]:
+    def _look_up(self, texts: Sequence[str], call: _Call) -> list[_QueuedText]:
         """Fill the rows that are cached; return the other distinct texts, the shortest first."""
-        wanted: dict[bytes, _Waiting] = {}
+        missing: dict[bytes, _QueuedText] = {}
         for row, text in enumerate(map(plain, texts)):
             key = text_key(text)
-            if key in wanted:
-                wanted[key].rows.append(row)
+            if key in missing:
+                missing[key].rows.append(row)
             elif (entry := self._cache.get(key)) is not None:
                 call.vectors[row] = entry.vector
                 call.truncated[row] = entry.truncated
             else:
-                wanted[key] = _Waiting(key, text, call, [row])
-        call.missing = len(wanted)
-        # Neighbours of like length leave little padding in a chunk: a third less work on mixed batches.
-        return sorted(wanted.values(), key=lambda item: len(item.text))
+                missing[key] = _QueuedText(key, text, call, [row])
+        call.missing = len(missing)
+        # Texts of similar length need little padding in a chunk: a third less work for mixed batches.
+        return sorted(missing.values(), key=lambda item: len(item.text))
 
-    def _enqueue(self, wanted: Sequence[_Waiting], priority: Priority) -> None:
-        queue = self._waiting[priority]
-        if queue and len(queue) + len(wanted) > self._queue_texts:
-            raise Overloaded(f"{len(queue)} texts wait for the embedder already")
-        queue.extend(wanted)
-        if self._feeding is None or self._feeding.done():
-            self._feeding = asyncio.create_task(self._feed(), name="lorestream-embedder")
+    def _enqueue(self, texts: Sequence[_QueuedText], priority: Priority) -> None:
+        queue = self._queues[priority]
+        if queue and len(queue) + len(texts) > self._queue_texts:
+            raise Overloaded(f"the queue of the embedder is full: it holds {len(queue)} texts")
+        queue.extend(texts)
+        if self._dispatcher is None or self._dispatcher.done():
+            self._dispatcher = asyncio.create_task(self._dispatch(), name="lorestream-embedder")
 
-    async def _feed(self) -> None:
-        """Hand chunk after chunk to the thread until nothing waits; whatever ends this early, no caller hangs."""
+    async def _dispatch(self) -> None:
+        """Give chunk after chunk to the thread until the queues are empty. However it ends, every caller is answered."""
         loop = asyncio.get_running_loop()
-        chunk: dict[bytes, list[_Waiting]] = {}
+        chunk: dict[bytes, list[_QueuedText]] = {}
         try:
             while chunk := self._next_chunk():
                 texts = [items[0].text for items in chunk.values()]
-                work = loop.run_in_executor(self._thread, self._encode, texts)
-                await asyncio.wait([work])
-                error = work.exception()
+                encoding = loop.run_in_executor(self._thread, self._encode, texts)
+                await asyncio.wait([encoding])
+                error = encoding.exception()
                 if error is None:
-                    self._deliver(chunk, work.result())
+                    self._deliver(chunk, encoding.result())
                 else:
                     self._fail(chain.from_iterable(chunk.values()), error)
         finally:
-            left = [*chain.from_iterable(chunk.values()), *self._drain()]
-            self._fail(left, Unavailable("the embedder was stopped"))
+            unanswered = [*chain.from_iterable(chunk.values()), *self._clear_queues()]
+            self._fail(unanswered, Unavailable("the embedder was stopped"))
 
     def _encode(self, texts: Sequence[str]) -> Embeddings:
-        made = self._encoder.encode(texts)
-        if made.vectors.shape != (len(texts), self.dim) or not np.isfinite(made.vectors).all():
-            raise Unavailable(f"{self.model_id} gave no vectors for {len(texts)} texts")
-        return made
+        embeddings = self._encoder.encode(texts)
+        vectors = embeddings.vectors
+        if vectors.shape != (len(texts), self.dim) or not np.isfinite(vectors).all():
+            raise Unavailable(f"{self.model_id} returned no valid vectors for {len(texts)} texts")
+        return embeddings
 
-    def _next_chunk(self) -> dict[bytes, list[_Waiting]]:
-        """What the model gets next, by text: of queries if any waits, else of the ingest, or nothing."""
-        for queue in self._waiting.values():
-            chunk: dict[bytes, list[_Waiting]] = {}
+    def _next_chunk(self) -> dict[bytes, list[_QueuedText]]:
+        """Take the next chunk off the queues, by cache key: of the queries if there are any, else of the ingest."""
+        for queue in self._queues.values():
+            chunk: dict[bytes, list[_QueuedText]] = {}
             longest = 0
             while queue and len(chunk) < CHUNK_TEXTS:
                 longest = max(longest, len(queue[0].text))
@@ -243,35 +250,38 @@ class QueuedEmbedder:
                 return chunk
         return {}
 
-    def _deliver(self, chunk: Mapping[bytes, Sequence[_Waiting]], made: Embeddings) -> None:
+    def _deliver(self, chunk: Mapping[bytes, Sequence[_QueuedText]], embeddings: Embeddings) -> None:
         self._on_texts("model", len(chunk))
-        for (key, items), vector, truncated in zip(chunk.items(), made.vectors, made.truncated, strict=True):
+        for (key, items), vector, truncated in zip(
+            chunk.items(), embeddings.vectors, embeddings.truncated, strict=True
+        ):
             entry = CachedVector(vector.astype(np.float32, copy=True), truncated)
             self._cache.put(key, entry)
             for item in items:
                 item.fill(entry)
 
-    def _fail(self, items: Iterable[_Waiting], error: BaseException) -> None:
+    def _fail(self, items: Iterable[_QueuedText], error: BaseException) -> None:
         for call in {id(item.call): item.call for item in items}.values():
             if not call.done.done():
                 call.done.set_exception(error)
 
-    def _drain(self) -> list[_Waiting]:
-        items = [item for queue in self._waiting.values() for item in queue]
-        for queue in self._waiting.values():
+    def _clear_queues(self) -> list[_QueuedText]:
+        items = [item for queue in self._queues.values() for item in queue]
+        for queue in self._queues.values():
             queue.clear()
         return items
 
-    def _forget(self, call: _Call) -> None:
-        """Free the places of a call that failed or whose caller has gone."""
-        for queue in self._waiting.values():
+    def _remove(self, call: _Call) -> None:
+        """Remove the queued texts of a call that failed or was cancelled."""
+        for queue in self._queues.values():
             kept = [item for item in queue if item.call is not call]
             queue.clear()
             queue.extend(kept)
 
 
-def _stand_back() -> None:
-    if sys.platform == "linux":  # where a thread has a niceness of its own
+def _lower_priority() -> None:
+    """Give the calling thread the niceness NICE, unless it has a higher one. Only on Linux, where threads have one."""
+    if sys.platform == "linux":
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))

@@ -1,4 +1,7 @@
-"""sentence-transformers: any of its models, on a GPU where there is one, and the reference of the tests."""
+"""sentence-transformers: serves any of its models, on a GPU where there is one.
+
+This module is named after the backend; the library itself is imported by name, where it is needed.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,17 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lorestream.adapters.embedders.model_files import model_id
-from lorestream.adapters.embedders.model_preparation import Source, find_source
+from lorestream.adapters.embedders.model_preparation import INSTALL_TORCH, ModelSource, find_source
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
-from lorestream.adapters.embedders.text import beginning
+from lorestream.adapters.embedders.text import cut_to_fit
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import Embeddings
 
 
 class _TorchEncoder:
-    def __init__(self, source: Source, *, threads: int, device: str | None) -> None:
+    """`queue.Encoder` over a SentenceTransformer."""
+
+    def __init__(self, source: ModelSource, *, threads: int, device: str | None) -> None:
         # Imported by name, because torch is not installed where the types are checked.
         torch: Any = importlib.import_module("torch")
         sentence_transformers: Any = importlib.import_module("sentence_transformers")
@@ -32,7 +37,7 @@ class _TorchEncoder:
         except (OSError, RuntimeError, ValueError) as error:
             raise Misconfigured(f"{source.name} does not load in sentence-transformers: {error}") from error
         self._max_tokens = int(self._model.max_seq_length)
-        # A tokenizer of its own: the model's changes its settings in every call, in the other thread.
+        # A separate tokenizer: the model changes the settings of its own in every call, in the worker thread.
         self._tokenizer = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -40,26 +45,26 @@ class _TorchEncoder:
         self.dim = self._vectors(["."]).shape[1]
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
-        seen, cut = zip(*(beginning(text, self._max_tokens) for text in texts), strict=True)
+        parts, was_cut = zip(*(cut_to_fit(text, self._max_tokens) for text in texts), strict=True)
         room = self._max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        truncated = [was or self.count_tokens(text) > room for text, was in zip(seen, cut, strict=True)]
-        return Embeddings(self._vectors(seen), truncated)
+        truncated = [cut or self.count_tokens(text) > room for text, cut in zip(parts, was_cut, strict=True)]
+        return Embeddings(self._vectors(parts), truncated)
 
     def count_tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _vectors(self, texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         try:
-            made = self._model.encode(
+            vectors = self._model.encode(
                 list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
             )
         except RuntimeError as error:
             raise Unavailable(f"sentence-transformers failed: {error}") from error
-        return np.asarray(made, np.float32)
+        return np.asarray(vectors, np.float32)
 
 
 def _pooling(model: Any) -> str:  # noqa: ANN401 (a SentenceTransformer)
-    """The same word as in a prepared model's manifest, so that the two share their collections."""
+    """The pooling mode as a prepared model's manifest names it, so that both embedders share their collections."""
     modes: list[str] = []
     for module in model:
         if hasattr(module, "get_pooling_mode_str"):  # up to sentence-transformers 5
@@ -70,7 +75,7 @@ def _pooling(model: Any) -> str:  # noqa: ANN401 (a SentenceTransformer)
 
 
 class TorchEmbedder(QueuedEmbedder):
-    """`lorestream.ports.Embedder` over sentence-transformers in fp32."""
+    """`lorestream.ports.Embedder` over sentence-transformers in float32."""
 
     @classmethod
     def open(
@@ -83,15 +88,14 @@ class TorchEmbedder(QueuedEmbedder):
         cache_entries: int = 20_000,
         on_texts: OnTexts | None = None,
     ) -> TorchEmbedder:
-        """Load the model by name or directory; blocks for many seconds, and longer where it is downloaded.
+        """Load a model by its name or directory. Blocks for seconds, longer when it is downloaded.
 
-        `device` as torch names it, None takes the best there is; `threads` 0 leaves torch's own number.
-        Raises ModelMissing, and Misconfigured when sentence-transformers or the device is not there.
+        `device`: as torch names it, None = the best one present. `threads`: 0 = torch's default. The rest as in
+        `QueuedEmbedder`. Raises ModelMissing, and Misconfigured when sentence-transformers is not installed or the
+        device does not exist.
         """
         if importlib.util.find_spec("sentence_transformers") is None:
-            raise Misconfigured(
-                "sentence-transformers is not installed: run `pip install 'lorestream[torch]'`"
-            )
+            raise Misconfigured(f"sentence-transformers is not installed: {INSTALL_TORCH}")
         source = find_source(model, report=lambda line: None)  # noqa: ARG005
         encoder = _TorchEncoder(source, threads=threads, device=device)
         return cls(encoder, queue_texts=queue_texts, cache_entries=cache_entries, on_texts=on_texts)

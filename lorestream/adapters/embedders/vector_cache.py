@@ -1,4 +1,4 @@
-"""Vectors of texts that came before: games say the same things again and again."""
+"""A least-recently-used cache of vectors by text. Games send the same texts many times."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ if TYPE_CHECKING:
 
 
 class CachedVector(NamedTuple):
-    """`vector`: float32 of shape (dim,), length 1."""
+    """`vector`: float32 of shape (dim,), length 1. `truncated`: the model read only a part of the text."""
 
     vector: NDArray[np.float32]
     truncated: bool
 
 
 def text_key(text: str) -> bytes:
-    """16 bytes that stand for a text without lone surrogates: entries then cost the same, however long it is."""
+    """The cache key of a text: a 16-byte BLAKE2b digest, so that an entry's size does not depend on the text.
+
+    Raises UnicodeEncodeError for lone surrogates; `text.plain` replaces them.
+    """
     return blake2b(text.encode(), digest_size=16).digest()
 
 
 class VectorCache:
-    """At most `entries` vectors; the least recently used goes first. 0 entries keep nothing.
+    """Keeps at most `entries` vectors and evicts the least recently used one. 0 keeps none.
 
-    About 2 KB an entry at 384 dimensions. Not safe for threads: it belongs to one event loop.
+    An entry takes about 2 KB at 384 dimensions. Not thread-safe: use it on one event loop.
     """
 
     def __init__(self, entries: int) -> None:
@@ -37,14 +40,14 @@ class VectorCache:
         return len(self._vectors)
 
     def get(self, key: bytes) -> CachedVector | None:
-        """The entry, now the most recently used, or None."""
+        """The entry, which becomes the most recently used one, or None."""
         found = self._vectors.get(key)
         if found is not None:
             self._vectors.move_to_end(key)
         return found
 
     def put(self, key: bytes, entry: CachedVector) -> None:
-        """Keep an entry; the vector must not be changed, nor be a view into something larger."""
+        """Store an entry. Its vector must not be changed later, and must not be a view into a larger array."""
         self._vectors[key] = entry
         self._vectors.move_to_end(key)
         if len(self._vectors) > self._limit:
