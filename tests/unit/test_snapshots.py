@@ -397,8 +397,8 @@ async def test_the_ledger_is_taken_over_even_where_the_log_has_forgotten(tmp_pat
         unit = (1.0, *(0.0 for _ in range(dim - 1)))
         few = [memory("m"), memory("kept", agent_id="b"), memory("later", accepted_at=START + 2)]
         await new.store.insert(few, vectors(unit, len(few)))
-        forgotten = ledger_merge.read(tmp_path / "old" / "log.sqlite3")
-        present = ledger_merge.read(tmp_path / "new" / "log.sqlite3")
+        forgotten = ledger_merge.read_removals(tmp_path / "old" / "log.sqlite3")
+        present = ledger_merge.read_removals(tmp_path / "new" / "log.sqlite3")
         assert await ledger_merge.merge(forgotten, present, new.log, new.ledger, new.store) == 1
         left = [await new.store.get("default", one.agent_id, one.id, now=now) for one in few]
         assert [one is not None for one in left] == [False, True, True]
@@ -407,5 +407,5 @@ async def test_the_ledger_is_taken_over_even_where_the_log_has_forgotten(tmp_pat
         assert state is not None
         assert state.done
         # What is known already is taken over once.
-        present = ledger_merge.read(tmp_path / "new" / "log.sqlite3")
+        present = ledger_merge.read_removals(tmp_path / "new" / "log.sqlite3")
         assert await ledger_merge.merge(forgotten, present, new.log, new.ledger, new.store) == 0

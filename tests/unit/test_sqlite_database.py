@@ -223,12 +223,12 @@ async def test_what_is_no_database_is_refused_in_one_line(tmp_path: Path) -> Non
     assert path.read_bytes() == b"not at all a database" * 100
 
 
-async def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
+async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "lorestream.db"
     newer = sqlite3.connect(path)
     newer.execute("PRAGMA user_version=99")
     newer.close()
-    with pytest.raises(Misconfigured, match="another version"):
+    with pytest.raises(Misconfigured, match="newer Lorestream"):
         async with Database.open(path):
             pass
 

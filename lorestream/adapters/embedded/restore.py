@@ -82,7 +82,7 @@ async def restore(
     `old`: the log database of the data directory whose deletions and erasures are taken over. The last report
     counts them. Raises Refusal, with the place as it was before, and Unavailable.
     """
-    forgotten = None if old is None else ledger_merge.read(old)
+    forgotten = None if old is None else ledger_merge.read_removals(old)
     _clear(target)
     try:
         copying = asyncio.create_task(
@@ -131,8 +131,8 @@ def _place(name: str, target: Target) -> Path:
     return target.ready / name
 
 
-async def _forget(forgotten: ledger_merge.Forgotten, target: Target, clock: Clock) -> int:
-    present = ledger_merge.read(target.ready / LOG)
+async def _forget(forgotten: ledger_merge.Removals, target: Target, clock: Clock) -> int:
+    present = ledger_merge.read_removals(target.ready / LOG)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database.open(target.ready / LOG))
         ledger = await SqliteErasureLedger.open(database, clock=clock)

@@ -1,1 +1,20 @@
-"""The event log and the erasure ledger on SQLite."""
+"""The event log and the erasure ledger of the embedded shape, in one SQLite file.
+
+    database.py        the file: lock, writing thread, reading thread, transactions
+    migrations.py      its schema, as ordered migrations
+    log.py             EventLog: appends by group commit, reads of consumer groups, retention
+    segments.py        the SQL statements of the log and its dead letters
+    erasure_ledger.py  ErasureLedger: erased subjects and the states of erasures
+    pinned_copy.py     a copy of the file while it is written to, for snapshots
+    ledger_merge.py    deletions and erasures of another file, applied after a restore
+
+An append and a read:
+
+    async with Database.open(path) as database:
+        ledger = await SqliteErasureLedger.open(database, clock=clock)
+        async with SqliteLog.open(database, retention_s=30 * 86_400, max_bytes=0, clock=clock) as log:
+            offsets = await log.append([NewRecord(key, value, headers)])  # durable when it returns
+            async with log.subscribe("indexer", listener) as subscription:
+                records = await subscription.read(limit=256, max_bytes=2**20, wait_s=1.0)
+                await subscription.commit({0: records[-1].offset + 1})
+"""

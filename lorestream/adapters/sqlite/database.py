@@ -1,8 +1,8 @@
-"""One SQLite file of this process: a thread that writes, a thread that reads, and never the event loop.
+"""One SQLite file, used by one process: a thread that writes and a thread that reads. Neither is the event loop.
 
-Every write is one transaction, durable (WAL, `synchronous=FULL`) when its future is done. Only the writer's
-connection ever writes or checkpoints. A second process on the same file is refused by a lock beside it;
-SQLite's own locks would let it in.
+Every write is one transaction, and durable (WAL, `synchronous=FULL`) when its future is done. Only the connection of
+the writing thread writes and checkpoints. A lock file beside the database refuses a second process, which SQLite's
+own locks would admit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from lorestream.adapters.sqlite import migrations
 from lorestream.durable import PRIVATE, LockHeld, ProcessLock
 from lorestream.errors import Misconfigured, Unavailable
 
@@ -23,57 +24,56 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
-
 BUSY_TIMEOUT_S = 1.0
-"""How long a lock of a foreign program (a backup, the sqlite3 shell) is waited for."""
+"""How long to wait for a lock of another program, such as a backup or the sqlite3 shell."""
 
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
-"""What the write-ahead log is cut back to once it has been checkpointed."""
+"""The size to which the write-ahead log is truncated after a checkpoint."""
 
-_HARMLESS = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
-"""Errors after which the same connection can go on."""
+_CONNECTION_SURVIVES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
+"""Errors after which the same connection can be used again."""
 
 _REMEDIES = {
-    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_FULL: "free some space on its disk",
     sqlite3.SQLITE_BUSY: "stop the program that holds it",
     sqlite3.SQLITE_READONLY: "give this user the right to write it",
-    sqlite3.SQLITE_NOTADB: "this file is something else; move it away",
+    sqlite3.SQLITE_NOTADB: "move that file away",
 }
 
 
 class Database:
-    """A file, its two threads and their connections. Belongs to the event loop that opened it."""
+    """A file, its two threads and their connections. Use it from the event loop that opened it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._closed = False
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
-        # Each connection is made, used and closed in its own thread only.
+        # Each connection is opened, used and closed in its own thread only.
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
 
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path) -> AsyncGenerator[Self]:
-        """Open the file at `path`, made with its folder where it is missing; readable by this user alone.
+        """Open the file at `path` and migrate its schema.
 
-        Raises Misconfigured when it cannot be written, is no database of this version, or is in use by
-        another process.
+        The file and its folder are created where they are missing, readable by this user alone. Raises
+        Misconfigured when the file cannot be written, is no database, has a newer schema, or is in use by another
+        process.
         """
         with _locked(path):
             self = cls(path)
             try:
                 await asyncio.get_running_loop().run_in_executor(self._writing, self._prepare)
-                # The reader maps the index of the write-ahead log now, while the disk has room for it.
+                # The reader maps the index of the write-ahead log now: later the disk may be full.
                 await self.read(_tables)
                 yield self
             finally:
                 await self._close()
 
     def submit(self, job: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Run `job` in a transaction of its own, after all that were submitted before.
+        """Run `job` in the writing thread, in a transaction of its own, after all jobs that were submitted before.
 
         The future is done when the transaction is durable, and raises Unavailable when it was not written.
         """
@@ -82,17 +82,17 @@ class Database:
         return asyncio.get_running_loop().run_in_executor(self._writing, self._transact, job)
 
     async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """Like `submit`, awaited. A caller who is cancelled leaves the write to go on by itself."""
+        """Like `submit`, awaited. Cancelling the caller does not cancel the write. Raises Unavailable."""
         return await asyncio.shield(self.submit(job))
 
     async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `job` on the reader's connection, beside the writes. Raises Unavailable."""
+        """Run `job` in the reading thread, at the same time as writes. Raises Unavailable."""
         if self._closed:
             raise Unavailable(f"{self._path.name} is closed")
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._query, job)
 
     async def compact(self) -> None:
-        """Give the pages of deleted rows back to the file system, in steps that let other writes between.
+        """Return the pages of deleted rows to the file system, in steps between which other writes run.
 
         Raises Unavailable.
         """
@@ -109,16 +109,12 @@ class Database:
             (mode,) = self._writer.execute("PRAGMA journal_mode").fetchone()
             if mode != "wal":
                 raise Misconfigured(f"{self._path} lies on a network file system: choose a local folder")
-            (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-            if version not in (0, SCHEMA_VERSION):
-                message = (
-                    f"{self._path} was made by another version of Lorestream (its schema is {version}, this"
-                )
-                raise Misconfigured(
-                    f"{message} one reads {SCHEMA_VERSION}): use that version, or move it away"
-                )
-            if not version:
-                self._writer.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            migrations.migrate(self._writer)
+        except migrations.NewerSchema as error:
+            raise Misconfigured(
+                f"{self._path} was written by a newer Lorestream (schema {error.found}, this one reads up to"
+                f" {error.known}): start that version, or choose another folder"
+            ) from error
         except sqlite3.Error as error:
             remedy = _REMEDIES.get(_primary(error), "restore it, or choose another folder")
             raise Misconfigured(f"{self._path} cannot be opened ({error}): {remedy}") from error
@@ -137,8 +133,8 @@ class Database:
                 self._writer = _connect_writer(self._path)
             return step(self._writer)
         except sqlite3.Error as error:
-            if _primary(error) not in _HARMLESS and self._writer is not None:
-                # After an I/O error nothing that the connection believes about the file is worth keeping.
+            if _primary(error) not in _CONNECTION_SURVIVES and self._writer is not None:
+                # After an I/O error the connection's caches may not match the file: the next job opens another.
                 self._writer.close()
                 self._writer = None
             raise Unavailable(f"{self._path.name} cannot be written: {error}") from error
@@ -158,7 +154,7 @@ class Database:
     async def _close(self) -> None:
         self._closed = True
         loop = asyncio.get_running_loop()
-        # The writer goes last: who closes last checkpoints.
+        # The writer is closed last: the last connection that is closed checkpoints.
         await loop.run_in_executor(self._reading, self._close_reader)
         await loop.run_in_executor(self._writing, self._close_writer)
         self._reading.shutdown()
@@ -176,7 +172,8 @@ class Database:
 def _connect_writer(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     try:
-        # auto_vacuum counts only before the first table; FAST overwrites what is deleted where that is free.
+        # auto_vacuum has an effect only before the first table is created. FAST overwrites deleted content where
+        # that costs no further write.
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         connection.execute("PRAGMA synchronous=FULL")
@@ -193,22 +190,22 @@ def _tables(connection: sqlite3.Connection) -> int:
 
 
 def _vacuum_step(connection: sqlite3.Connection) -> bool:
-    """Release up to 1,000 pages (4 MB); whether there are more."""
+    """Release up to 1,000 pages (4 MB). Returns whether there are more."""
     (before,) = connection.execute("PRAGMA freelist_count").fetchone()
-    # As a script, because execute() of a pragma without rows stops after the first step, which is one page.
+    # As a script: execute() of a pragma without rows stops after its first step, which releases one page.
     connection.executescript("PRAGMA incremental_vacuum(1000)")
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     return 0 < free < before
 
 
 def _truncate_wal(connection: sqlite3.Connection) -> bool:
-    # Where a reader is in the way this does what it can; the next round does the rest.
+    # While a reader uses the write-ahead log this truncates nothing; the next call does.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return False
 
 
 def _primary(error: sqlite3.Error) -> int:
-    """The primary result code: the low byte of the extended one. Errors of the binding itself have none."""
+    """The primary result code: the low byte of the extended one. Errors of Python's binding have none."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 

@@ -1,4 +1,4 @@
-"""The embedded erasure ledger: two tables beside the log, which outlive its records, and a dictionary."""
+"""The embedded erasure ledger: two tables beside the log, which outlive the log's records, and a dictionary."""
 
 from __future__ import annotations
 
@@ -22,22 +22,13 @@ if TYPE_CHECKING:
     from lorestream.ports import Clock
 
 STATE_RETENTION_S = 365 * 86_400.0
-"""How long a finished erasure can be asked for by its id. What it covers is kept for ever."""
-
-_SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS erased_subjects (
-        tenant TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, accepted_at REAL NOT NULL,
-        PRIMARY KEY (tenant, kind, subject)) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS erasures (
-        id TEXT PRIMARY KEY, tenant TEXT NOT NULL, kind TEXT NOT NULL, subjects BLOB NOT NULL,
-        accepted_at REAL NOT NULL, done INTEGER NOT NULL) WITHOUT ROWID""",
-)
+"""How long the state of a finished erasure is kept. Its subjects are kept for ever."""
 
 _subjects = msgspec.json.Decoder(tuple[str, ...])
 
 
 class SqliteErasureLedger:
-    """An ErasureLedger. Holds the newest erasure of every subject in memory."""
+    """An ErasureLedger that holds the newest erasure of every subject in memory."""
 
     def __init__(self, database: Database, *, clock: Clock, erased: ErasedSubjects) -> None:
         self._database = database
@@ -46,34 +37,34 @@ class SqliteErasureLedger:
 
     @classmethod
     async def open(cls, database: Database, *, clock: Clock) -> Self:
-        """The ledger in `database`, which may be the log's too. Raises Unavailable."""
-        return cls(database, clock=clock, erased=ErasedSubjects(await database.write(_load)))
+        """The ledger in `database`, which the log may share. Raises Unavailable."""
+        return cls(database, clock=clock, erased=ErasedSubjects(await database.read(_load)))
 
     async def add(self, erasure: Erasure) -> None:
-        """Remember it durably, as running. Adding it again changes nothing. Raises Unavailable."""
+        """Store the erasure durably, as running. Adding it again changes nothing. Raises Unavailable."""
         written = self._database.submit(partial(_insert, erasure=erasure))
-        # By callback: what is durable counts even when the caller is cancelled meanwhile.
+        # In a callback: what is durable must count even when the caller is cancelled meanwhile.
         written.add_done_callback(partial(self._remember, erasure))
         await asyncio.shield(written)
 
     def covers(self, memory: Memory) -> bool:
-        """Whether any erasure takes this memory."""
+        """Whether an erasure covers this memory."""
         return self._erased.covers(memory)
 
     def added_since(self, since: int) -> Sequence[Erasure]:
-        """The erasures that were added since the ledger was opened, in that order, without the first `since`."""
+        """The erasures that were added after the ledger was opened, in order, without the first `since` of them."""
         return self._erased.added_since(since)
 
     async def mark_done(self, erasure_id: str) -> None:
-        """Note, durably, that what it takes has gone. Raises Unavailable."""
+        """Note durably that everything the erasure covers is removed. Raises Unavailable."""
         await self._database.write(partial(_mark_done, erasure_id=erasure_id))
 
     async def state(self, erasure_id: str) -> ErasureState | None:
-        """The erasure of that id, or None. Raises Unavailable."""
+        """The erasure of that id and whether it is done, or None. Raises Unavailable."""
         return await self._database.read(partial(_state, erasure_id=erasure_id))
 
     async def trim(self) -> int:
-        """Forget the ids of erasures that were done and are older than a year; return how many. Raises Unavailable."""
+        """Delete the states of finished erasures older than a year; return how many. Raises Unavailable."""
         return await self._database.write(partial(_trim, before=self._clock.now() - STATE_RETENTION_S))
 
     def _remember(self, erasure: Erasure, written: asyncio.Future[None]) -> None:
@@ -83,8 +74,6 @@ class SqliteErasureLedger:
 
 
 def _load(connection: sqlite3.Connection) -> dict[Subject, float]:
-    for statement in _SCHEMA:
-        connection.execute(statement)
     rows = connection.execute("SELECT tenant, kind, subject, accepted_at FROM erased_subjects")
     return {(tenant, kind, subject): accepted_at for tenant, kind, subject, accepted_at in rows}
 

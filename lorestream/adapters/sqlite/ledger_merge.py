@@ -1,4 +1,8 @@
-"""What another data directory was told to forget: read from its log and its ledger, merged into a restored one."""
+"""Deletions and erasures of another data directory, merged into a restored one.
+
+A snapshot is older than the data directory that it came from. What was deleted or erased there since must not come
+back with the snapshot (`lorestream restore --ledger-from`).
+"""
 
 from __future__ import annotations
 
@@ -20,28 +24,32 @@ from lorestream.ports import NewRecord, Record
 if TYPE_CHECKING:
     from lorestream.ports import ErasureLedger, EventLog, VectorStore
 
-_FORGETTING = frozenset({b"delete", b"erase"})
-_STEP = 256
+_REMOVING_KINDS = frozenset({b"delete", b"erase"})
+_BATCH = 256
 
 _segment = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, dict[str, bytes], float]])
 _subjects = msgspec.json.Decoder(tuple[str, ...])
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
-    """`records`: every deletion and erasure that the log still has. `subjects`: up to when, by the ledger."""
+class Removals:
+    """The deletions and erasures of one data directory.
+
+    `records`: the log's records of deletions and erasures. `erasures`: those of the ledger, by id. `subjects`: the
+    Unix time of the newest erasure of each (tenant, kind, subject).
+    """
 
     records: Sequence[Record]
     erasures: Mapping[str, Erasure]
     subjects: Mapping[tuple[str, str, str], float]
 
 
-def read(database: Path) -> Forgotten:
-    """What the log and the ledger in that file say, whether a lorestream uses it or not. Raises Refusal."""
+def read_removals(database: Path) -> Removals:
+    """The removals in the log and the ledger of that file, which another process may have open. Raises Refusal."""
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
             connection.execute("PRAGMA query_only=ON")
-            return Forgotten(
+            return Removals(
                 list(_records(connection)),
                 {erasure.id: erasure for erasure in _erasures(connection)},
                 {
@@ -58,23 +66,24 @@ def read(database: Path) -> Forgotten:
 
 
 async def merge(
-    old: Forgotten, present: Forgotten, log: EventLog, ledger: ErasureLedger, store: VectorStore
+    old: Removals, present: Removals, log: EventLog, ledger: ErasureLedger, store: VectorStore
 ) -> int:
-    """Let a restored log, ledger and store, which hold `present`, forget what `old` was told as well.
+    """Apply the removals in `old` that are missing in `present` to the restored log, ledger and store.
 
-    Returns how many deletions and erasures that were. Raises Unavailable.
+    `present`: the removals that the restored log and ledger hold. Returns how many deletions and erasures were
+    applied. Raises Unavailable.
     """
     known = {record.value for record in present.records}
-    news = [record for record in old.records if record.value not in known]
-    for start in range(0, len(news), _STEP):
-        step = news[start : start + _STEP]
-        await log.append([NewRecord(record.key, record.value, record.headers) for record in step])
-    deletions, erasures = _decoded(news)
-    for start in range(0, len(deletions), _STEP):
-        await store.put_tombstones([one.tombstone() for one in deletions[start : start + _STEP]])
-    # What the log has forgotten by now stands in the ledger alone.
+    missing = [record for record in old.records if record.value not in known]
+    for start in range(0, len(missing), _BATCH):
+        batch = missing[start : start + _BATCH]
+        await log.append([NewRecord(record.key, record.value, record.headers) for record in batch])
+    deletions, erasures = _decoded(missing)
+    for start in range(0, len(deletions), _BATCH):
+        await store.put_tombstones([one.tombstone() for one in deletions[start : start + _BATCH]])
+    # Erasures whose records the old log no longer has are in its ledger alone.
     erasures |= {id_: one for id_, one in old.erasures.items() if id_ not in present.erasures}
-    for erasure in [*erasures.values(), *_newer(old, present, erasures.values())]:
+    for erasure in [*erasures.values(), *_without_id(old, present, erasures.values())]:
         await ledger.add(erasure)
         await store.erase(erasure)
         await ledger.mark_done(erasure.id)
@@ -85,7 +94,7 @@ async def merge(
 def _records(connection: sqlite3.Connection) -> Iterator[Record]:
     for first, blob in connection.execute("SELECT first, records FROM segments ORDER BY first"):
         for offset, element in enumerate(_segment.decode(blob), first):
-            if element[2].get("kind") in _FORGETTING:
+            if element[2].get("kind") in _REMOVING_KINDS:
                 yield Record(0, offset, *element)
 
 
@@ -102,7 +111,7 @@ def _decoded(records: Sequence[Record]) -> tuple[list[events.Delete], dict[str, 
         try:
             envelope = events.decode(record)
         except InvalidEvent:
-            continue  # it goes to the dead letters, as it did before
+            continue  # the indexer makes a dead letter of it
         if isinstance(envelope, events.Delete):
             deletions.append(envelope)
         elif isinstance(envelope, events.Erase):
@@ -110,13 +119,13 @@ def _decoded(records: Sequence[Record]) -> tuple[list[events.Delete], dict[str, 
     return deletions, erasures
 
 
-def _newer(old: Forgotten, present: Forgotten, told: Iterable[Erasure]) -> Iterator[Erasure]:
-    """Subjects whose erasure neither the log nor the ledger knows by an id any more."""
+def _without_id(old: Removals, present: Removals, applied: Iterable[Erasure]) -> Iterator[Erasure]:
+    """Erasures of subjects whose erasure has no id any more: its state was deleted after a year."""
     covered = dict(present.subjects)
-    for erasure in told:
+    for erasure in applied:
         for subject in erasure.subjects:
-            place = (erasure.tenant, erasure.kind.value, subject)
-            covered[place] = max(erasure.accepted_at, covered.get(place, erasure.accepted_at))
+            key = (erasure.tenant, erasure.kind.value, subject)
+            covered[key] = max(erasure.accepted_at, covered.get(key, erasure.accepted_at))
     for (tenant, kind, subject), accepted_at in old.subjects.items():
         if covered.get((tenant, kind, subject), float("-inf")) < accepted_at:
             yield Erasure(str(uuid.uuid4()), tenant, SubjectKind(kind), (subject,), accepted_at)

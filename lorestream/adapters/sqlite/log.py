@@ -1,7 +1,7 @@
-"""The embedded event log: one partition in one SQLite file, appended in groups.
+"""The embedded event log: one partition in one SQLite file, written by group commit.
 
-While one transaction is on its way to the disk, everything that is appended or committed gathers for the next
-one: a sync costs milliseconds, whether for one record or for thousands.
+While one transaction is being written, all appends and commits that arrive are collected for the next one: an fsync
+takes milliseconds, for one record as for thousands.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ if TYPE_CHECKING:
     )
 
 DEAD_LETTER_RETENTION_S = 14 * 86_400.0
+"""How long a dead letter is kept."""
 
-UNBOUNDED = sys.maxsize
+UNLIMITED = sys.maxsize
 
 _DEAD_LETTERS_PER_PAGE = 64
 
 WRITE_TIMEOUT_S = 1.8
-"""How long an append or a commit waits for a disk that hangs: callers are promised an answer within 2 s."""
+"""How long an append or a commit waits for the disk: callers are promised an answer within 2 s."""
 
 
-class _Group:
-    """What one transaction takes. `written` gets the offset of its first record."""
+class _Transaction:
+    """What the next transaction writes. `written`: done with the offset of its first record."""
 
     def __init__(self) -> None:
         self.packed: list[bytes] = []
@@ -54,24 +55,27 @@ class _Group:
         self.written: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def write(self, connection: sqlite3.Connection) -> int:
-        """Run in the writer's thread, when nothing is added any more."""
+        """Runs in the writing thread, after the last addition."""
         segments.commit(connection, self.positions)
         return segments.append(connection, self.packed, self.appended_at)
 
 
 class SqliteSubscription:
-    """A Subscription to the one partition."""
+    """A Subscription: reads the one partition for one consumer group."""
 
     def __init__(self, log: SqliteLog, group: str) -> None:
         self._log = log
         self._group = group
 
     async def read(self, *, limit: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
-        """The next records, waiting up to `wait_s` for the first. Raises Unavailable."""
+        """The next records: at most `limit`, and `max_bytes` of values after the first. [] after `wait_s` seconds.
+
+        Raises Unavailable.
+        """
         return await self._log.read(self._group, limit=limit, max_bytes=max_bytes, wait_s=wait_s)
 
     async def commit(self, positions: Mapping[int, int]) -> None:
-        """Store, durably, the next offset to read. Never lowers it. Raises Unavailable."""
+        """Store durably the next offset to read. Never lowers it. Raises Unavailable."""
         await self._log.commit(self._group, positions)
 
     async def end(self) -> Mapping[int, int]:
@@ -80,7 +84,7 @@ class SqliteSubscription:
 
 
 class SqliteLog:
-    """An EventLog with the partition 0. Belongs to the event loop that opened it."""
+    """An EventLog with the partition 0. Use it from the event loop that opened it."""
 
     def __init__(
         self,
@@ -101,10 +105,10 @@ class SqliteLog:
         self._end = end
         self._committed = committed
         self._positions: dict[str, int] = {}
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._read_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._grown = asyncio.Event()
-        self._gathering: _Group | None = None
-        self._writing: _Group | None = None
+        self._next: _Transaction | None = None
+        self._writing: _Transaction | None = None
         self._waiting_records = 0
         self._closed = False
 
@@ -119,12 +123,12 @@ class SqliteLog:
         queue_records: int = 20_000,
         clock: Clock,
     ) -> AsyncGenerator[Self]:
-        """The log in `database`; on leaving, what was appended is still written.
+        """The log in `database`. When the context ends, everything that was appended is written.
 
-        `max_bytes` bounds the records kept (0: no bound), `queue_records` those that wait for the disk.
-        Raises Unavailable.
+        `max_bytes`: the log's size beyond which `trim` deletes the oldest records (0: no limit). `queue_records`:
+        how many records may wait for the disk. Raises Unavailable.
         """
-        end, committed = await database.write(segments.create)
+        end, committed = await database.read(segments.load)
         self = cls(
             database,
             retention_s=retention_s,
@@ -145,10 +149,10 @@ class SqliteLog:
         return self._retention_s
 
     async def append(self, records: Sequence[NewRecord]) -> dict[int, int]:
-        """Append in order; return once all are durable: the partition's highest offset of them.
+        """Append in order and return when all records are durable: {0: the offset of the last}.
 
-        Raises Overloaded when `queue_records` wait already, and Unavailable when the disk does not take them
-        or not in time; in the latter case they may still be written.
+        Raises Overloaded when `queue_records` records wait already, and Unavailable when they could not be written,
+        or not in time: then they may still be written later.
         """
         if not records:
             return {}
@@ -156,16 +160,16 @@ class SqliteLog:
             raise Overloaded(f"{self._waiting_records} records are waiting for the disk")
         now = self._clock.now()
         packed = [segments.pack(record.key, record.value, record.headers, now) for record in records]
-        group = self._group()
-        group.packed += packed
-        group.appended_at = max(now, group.appended_at)
+        transaction = self._collecting()
+        transaction.packed += packed
+        transaction.appended_at = max(now, transaction.appended_at)
         self._waiting_records += len(packed)
-        last = len(group.packed) - 1
-        return {PARTITION: await self._written(group) + last}
+        last = len(transaction.packed) - 1
+        return {PARTITION: await self._written(transaction) + last}
 
     @asynccontextmanager
     async def subscribe(self, group: str, listener: RebalanceListener) -> AsyncGenerator[SqliteSubscription]:
-        """Become the group's only member. Leaving, it is not told: what it has not committed is read again."""
+        """Join the group as its only member. What it has not committed when it leaves is read again."""
         await listener.assigned({PARTITION: self._committed.get(group, 0)})
         try:
             yield SqliteSubscription(self, group)
@@ -173,12 +177,12 @@ class SqliteLog:
             self._positions.pop(group, None)
 
     async def read(
-        self, group: str, *, limit: int, max_bytes: int = UNBOUNDED, wait_s: float
+        self, group: str, *, limit: int, max_bytes: int = UNLIMITED, wait_s: float
     ) -> Sequence[Record]:
-        """The group's next records, at most `limit` and, behind the first, `max_bytes`. Raises Unavailable."""
-        async with self._turns[group]:
+        """The group's next records: at most `limit`, and `max_bytes` of values after the first. Raises Unavailable."""
+        async with self._read_locks[group]:
             position = self._positions.get(group, self._committed.get(group, 0))
-            if not await self._grows_past(position, wait_s):
+            if not await self._wait_for_end_beyond(position, wait_s):
                 return []
             records = await self._database.read(partial(segments.read, offset=position, limit=limit))
             records = records[: _within(records, max_bytes)]
@@ -187,16 +191,16 @@ class SqliteLog:
             return records
 
     async def commit(self, group: str, positions: Mapping[int, int]) -> None:
-        """Store, durably, the group's next offset. Never lowers it. Raises Unavailable."""
+        """Store durably the next offset that the group reads. Never lowers it. Raises Unavailable."""
         position = positions.get(PARTITION)
         if position is None or position <= self._committed.get(group, -1):
             return
-        gathering = self._group()
-        gathering.positions[group] = max(position, gathering.positions.get(group, 0))
-        await self._written(gathering)
+        transaction = self._collecting()
+        transaction.positions[group] = max(position, transaction.positions.get(group, 0))
+        await self._written(transaction)
 
     async def committed(self, group: str) -> Mapping[int, int]:
-        """The group's next offset, if it has ever committed one."""
+        """The next offset that the group reads; {} when it has never committed."""
         return {PARTITION: self._committed[group]} if group in self._committed else {}
 
     async def end(self) -> Mapping[int, int]:
@@ -204,21 +208,21 @@ class SqliteLog:
         return {PARTITION: self._end}
 
     async def last(self) -> Record | None:
-        """The newest record that is still there. Raises Unavailable."""
+        """The newest record, or None when the log is empty. Raises Unavailable."""
         return await self._database.read(segments.last)
 
     async def offsets_for_time(self, at: float) -> Mapping[int, tuple[int, float]]:
-        """The first record from the Unix time `at` on: its offset, and its time. Raises Unavailable."""
-        found = await self._database.read(partial(segments.since, at=at))
+        """The offset and the Unix time of the first record appended at or after `at`. Raises Unavailable."""
+        found = await self._database.read(partial(segments.first_since, at=at))
         return {} if found is None else {PARTITION: (found.offset, found.appended_at)}
 
     async def set_group_offsets(self, group: str, positions: Mapping[int, int]) -> None:
-        """Let a group that nobody is a member of begin at these offsets. Raises Unavailable."""
+        """Set the offsets at which a group without members begins. Raises Unavailable."""
         self._positions.pop(group, None)
         await self.commit(group, positions)
 
     async def delete_group(self, group: str) -> None:
-        """Drop the group's commit, so that it holds back no trim any more. Raises Unavailable."""
+        """Delete the group's commit, so that `trim` no longer keeps records for it. Raises Unavailable."""
 
         def delete(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM commits WHERE consumers = ?", (group,))
@@ -228,18 +232,18 @@ class SqliteLog:
         self._positions.pop(group, None)
 
     async def groups(self) -> Collection[str]:
-        """The groups that have ever committed."""
+        """The groups that have committed."""
         return list(self._committed)
 
     async def append_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
+        """Store records durably as dead letters. Idempotent per partition and offset. Raises Unavailable."""
         if dead_letters:
             await self._database.write(
                 partial(segments.insert_dead_letters, dead_letters=dead_letters, failed_at=self._clock.now())
             )
 
     async def dead_letters(self) -> AsyncGenerator[StoredDeadLetter]:
-        """The records set aside and not settled, the earliest first. Raises Unavailable."""
+        """The dead letters that are not resolved, the oldest first. Raises Unavailable."""
         upto, after = await self._database.read(segments.last_dead_letter), 0
         while page := await self._database.read(
             partial(segments.dead_letters, after=after, upto=upto, limit=_DEAD_LETTERS_PER_PAGE)
@@ -248,7 +252,7 @@ class SqliteLog:
                 yield dead_letter
 
     async def resolve_dead_letters(self, record_ids: Collection[RecordId], resolution: Resolution) -> None:
-        """Remove the letters of these records, and let none of them come back. Raises Unavailable."""
+        """Delete the dead letters of these records, and ignore later ones of the same records. Raises Unavailable."""
         if await self._database.write(
             partial(
                 segments.resolve_dead_letters,
@@ -260,13 +264,13 @@ class SqliteLog:
             await self._database.compact()
 
     async def trim(self) -> int:
-        """Delete what is past its retention, and the oldest beyond `max_bytes`; return how many records went.
+        """Delete the records past their retention, and the oldest beyond `max_bytes`; return how many.
 
-        What a group that has ever committed has not finished stays. Gives the space back to the file system.
-        Raises Unavailable.
+        Records from the lowest commit of any group on are kept. Returns the space to the file system. Raises
+        Unavailable.
         """
         now = self._clock.now()
-        gone, more = 0, True
+        deleted, more = 0, True
         while more:
             step = partial(
                 segments.trim,
@@ -275,15 +279,15 @@ class SqliteLog:
                 floor=min(self._committed.values(), default=None),
             )
             records, more = await self._database.write(step)
-            gone += records
+            deleted += records
         dead_letters = await self._database.write(
             partial(segments.trim_dead_letters, before=now - DEAD_LETTER_RETENTION_S)
         )
-        if gone or dead_letters:
+        if deleted or dead_letters:
             await self._database.compact()
-        return gone
+        return deleted
 
-    async def _grows_past(self, position: int, wait_s: float) -> bool:
+    async def _wait_for_end_beyond(self, position: int, wait_s: float) -> bool:
         if position < self._end:
             return True
         try:
@@ -294,46 +298,46 @@ class SqliteLog:
             return False
         return position < self._end
 
-    def _group(self) -> _Group:
-        """The group that is gathering; a new one goes to the writer as soon as that is free."""
+    def _collecting(self) -> _Transaction:
+        """The transaction to which appends and commits are added; it is written when the one before it is."""
         if self._closed:
             raise Unavailable("the log is closed")
-        if self._gathering is None:
-            self._gathering = _Group()
+        if self._next is None:
+            self._next = _Transaction()
             if self._writing is None:
-                # Not at once: what else is ready in this turn of the loop comes along.
+                # Not at once: other callers that are ready in this iteration of the event loop join it.
                 asyncio.get_running_loop().call_soon(self._write_next)
-        return self._gathering
+        return self._next
 
     def _write_next(self) -> None:
-        if self._gathering is None or self._writing is not None:
+        if self._next is None or self._writing is not None:
             return
-        group = self._writing = self._gathering
-        self._gathering = None
-        self._database.submit(group.write).add_done_callback(partial(self._after_write, group))
+        transaction = self._writing = self._next
+        self._next = None
+        self._database.submit(transaction.write).add_done_callback(partial(self._after_write, transaction))
 
-    def _after_write(self, group: _Group, outcome: asyncio.Future[int]) -> None:
+    def _after_write(self, transaction: _Transaction, outcome: asyncio.Future[int]) -> None:
         self._writing = None
-        self._waiting_records -= len(group.packed)
+        self._waiting_records -= len(transaction.packed)
         self._write_next()
         error = outcome.exception()
         if error is not None:
-            group.written.set_exception(error)
-            # Its callers may all have gone; nobody is left to be told then.
-            group.written.exception()
+            transaction.written.set_exception(error)
+            # Marks the exception as retrieved: all callers may have been cancelled.
+            transaction.written.exception()
             return
-        self._end = max(self._end, outcome.result() + len(group.packed))
-        for name, position in group.positions.items():
+        self._end = max(self._end, outcome.result() + len(transaction.packed))
+        for name, position in transaction.positions.items():
             self._committed[name] = max(position, self._committed.get(name, 0))
-        group.written.set_result(outcome.result())
-        if group.packed:
+        transaction.written.set_result(outcome.result())
+        if transaction.packed:
             self._wake_readers()
 
-    async def _written(self, group: _Group) -> int:
+    async def _written(self, transaction: _Transaction) -> int:
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                # The group is written for all its callers, whoever of them goes away.
-                return await asyncio.shield(group.written)
+                # The transaction is written for all its callers, even when one is cancelled.
+                return await asyncio.shield(transaction.written)
         except TimeoutError:
             raise Unavailable(f"the disk took no write for {WRITE_TIMEOUT_S} s") from None
 
@@ -344,12 +348,12 @@ class SqliteLog:
     async def _close(self) -> None:
         self._closed = True
         self._wake_readers()
-        while group := self._writing or self._gathering:
-            await asyncio.wait({group.written})
+        while transaction := self._writing or self._next:
+            await asyncio.wait({transaction.written})
 
 
 def _within(records: Sequence[Record], max_bytes: int) -> int:
-    """How many of the records, at least one, have values of at most `max_bytes` together."""
+    """How many of the first records, at least one, have values of at most `max_bytes` in all."""
     taken = 0
     for number, record in enumerate(records):
         taken += len(record.value)

@@ -1,4 +1,4 @@
-"""What a database of this process holds at one moment, copied beside its writes."""
+"""A copy of a database as it was at one moment, made while writes go on."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lorestream.errors import Unavailable
 if TYPE_CHECKING:
     from pathlib import Path
 
-_PAGES = 1024  # 4 MB between two looks at whether to stop
+_PAGES_PER_STEP = 1024  # 4 MB, after which the copy may be stopped
 
 
 class PinnedDatabase:
-    """A file as it was when it was pinned. Its write-ahead log is not cut back as long as it is open."""
+    """A read transaction on a database file. While it is open, SQLite cannot truncate the write-ahead log."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,7 +32,7 @@ class PinnedDatabase:
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path) -> AsyncGenerator[Self]:
-        """Pin the database at `path`, which is in use in WAL mode. Raises Unavailable."""
+        """Begin the transaction on the database at `path`, which is open in WAL mode. Raises Unavailable."""
         self = cls(path)
         loop = asyncio.get_running_loop()
         try:
@@ -44,9 +44,10 @@ class PinnedDatabase:
             self._thread.shutdown()
 
     async def copy(self, to: Path, commits: Mapping[str, int]) -> None:
-        """Write it to the new file `to`, where these groups and no others have committed these offsets.
+        """Copy the database to the new file `to`, and replace the commits in the copy.
 
-        Raises Unavailable for what cannot be read, OSError for what cannot be written.
+        `commits`: the next offset of each group. Raises Unavailable when the database cannot be read, and OSError
+        when the copy cannot be written.
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._copy, to, commits)
 
@@ -54,7 +55,7 @@ class PinnedDatabase:
         try:
             self._connection = sqlite3.connect(self._path, isolation_level=None)
             self._connection.execute("PRAGMA query_only=ON")
-            # The first read begins the transaction; the backup goes on in it.
+            # The first read begins the transaction, which the backup continues.
             self._connection.execute("BEGIN")
             self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         except sqlite3.Error as error:
@@ -69,7 +70,7 @@ class PinnedDatabase:
         os.close(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             with closing(sqlite3.connect(to, isolation_level=None)) as target:
-                self._connection.backup(target, pages=_PAGES, progress=self._look)
+                self._connection.backup(target, pages=_PAGES_PER_STEP, progress=self._check_stopped)
                 target.execute("BEGIN")
                 with target:
                     target.execute("DELETE FROM commits")
@@ -77,6 +78,6 @@ class PinnedDatabase:
         except sqlite3.Error as error:
             raise OSError(errno.EIO, str(error), str(to)) from error
 
-    def _look(self, _status: int, _left: int, _total: int) -> None:
+    def _check_stopped(self, _status: int, _left: int, _total: int) -> None:
         if self._stopped.is_set():
-            raise Unavailable("the copy was broken off")
+            raise Unavailable("the copy was cancelled")

@@ -1,8 +1,8 @@
-"""The embedded log's tables and the statements on them; each function runs within the caller's transaction.
+"""The SQL statements of the embedded log. Every function runs in the transaction of its caller.
 
-A segment is what one transaction appended, cut at 256 records: one row, whose `records` are a msgpack array of
-[key, value, headers, appended_at]. One row for many records, because Python gives up the GIL at every row it
-writes or reads, and has to win it back from a busy event loop each time.
+A segment is one row with up to 256 records of one transaction: its column `records` is a msgpack array of
+[key, value, headers, appended_at]. Many records share a row because Python releases the GIL for every row that it
+reads or writes, and then has to wait for it while the event loop is busy.
 """
 
 from __future__ import annotations
@@ -22,57 +22,36 @@ if TYPE_CHECKING:
     from lorestream.ports import RecordId, Resolution
 
 PARTITION = 0
-"""The only one."""
+"""The only partition of the embedded log."""
 
 SEGMENT_RECORDS = 256
 SEGMENT_BYTES = 1024 * 1024
-"""A segment ends at the first of the two; a record that is larger has its own."""
+"""A segment ends at the first of these two limits; a larger record has a segment of its own."""
 
-STEP_SEGMENTS = 1000
-STEP_BYTES = 8 * 1024 * 1024
-"""What one transaction of a trim deletes at most, so that appends wait for milliseconds only."""
-
-_SCHEMA = (
-    # `size_before` is the running sum of len(records): the size of any stretch is one subtraction.
-    """CREATE TABLE IF NOT EXISTS segments (
-        first INTEGER PRIMARY KEY, count INTEGER NOT NULL, appended_at REAL NOT NULL,
-        size_before INTEGER NOT NULL, records BLOB NOT NULL)""",
-    # Where the log begins. It stays when every segment has gone, so that no offset is used twice.
-    "CREATE TABLE IF NOT EXISTS log (only_row INTEGER PRIMARY KEY CHECK (only_row = 0), start INTEGER NOT NULL)",
-    "INSERT OR IGNORE INTO log VALUES (0, 0)",
-    "CREATE TABLE IF NOT EXISTS commits (consumers TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE IF NOT EXISTS dead_letters (
-        partition INTEGER NOT NULL, offset INTEGER NOT NULL, failed_at REAL NOT NULL, reason TEXT NOT NULL,
-        error TEXT NOT NULL, attempts INTEGER NOT NULL, appended_at REAL NOT NULL,
-        key BLOB NOT NULL, value BLOB NOT NULL, headers BLOB NOT NULL, UNIQUE (partition, offset))""",
-    # Of a letter that is done with, so that no second reader of its record brings it back.
-    """CREATE TABLE IF NOT EXISTS settled_letters (
-        partition INTEGER NOT NULL, offset INTEGER NOT NULL, settled_at REAL NOT NULL, how TEXT NOT NULL,
-        PRIMARY KEY (partition, offset)) WITHOUT ROWID""",
-)
+TRIM_SEGMENTS = 1000
+TRIM_BYTES = 8 * 1024 * 1024
+"""How much one transaction of a trim deletes at most, so that appends wait only milliseconds for it."""
 
 _records = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, dict[str, bytes], float]])
 _headers = msgspec.msgpack.Decoder(dict[str, bytes])
 _encoder = msgspec.msgpack.Encoder()
 
 
-def create(connection: sqlite3.Connection) -> tuple[int, dict[str, int]]:
-    """Make the tables that are missing; return the next offset and every group's position."""
-    for statement in _SCHEMA:
-        connection.execute(statement)
-    return _tail(connection)[0], dict(connection.execute("SELECT consumers, position FROM commits"))
+def load(connection: sqlite3.Connection) -> tuple[int, dict[str, int]]:
+    """The offset that the next record will get, and the next offset to read of each group."""
+    return _end(connection)[0], dict(connection.execute("SELECT consumers, position FROM commits"))
 
 
 def pack(key: bytes, value: bytes, headers: Mapping[str, bytes], appended_at: float) -> bytes:
-    """One record as an element of a segment's array."""
+    """One record, encoded as an element of a segment."""
     return _encoder.encode((key, value, dict(headers), appended_at))
 
 
 def append(connection: sqlite3.Connection, packed: Sequence[bytes], appended_at: float) -> int:
-    """Append the packed records, the newest of them of `appended_at`; return the offset of the first."""
-    first, size = _tail(connection)
+    """Append the packed records and return the offset of the first. `appended_at`: Unix time of the newest."""
+    first, size = _end(connection)
     offset = first
-    for segment in _cut(packed):
+    for segment in _split(packed):
         # The header of a msgpack array with a 16-bit length.
         records = b"\xdc" + len(segment).to_bytes(2, "big") + b"".join(segment)
         row = (offset, len(segment), appended_at, size, records)
@@ -82,14 +61,15 @@ def append(connection: sqlite3.Connection, packed: Sequence[bytes], appended_at:
     return first
 
 
-def _tail(connection: sqlite3.Connection) -> tuple[int, int]:
-    """The next offset, and the `size_before` of the segment that begins there."""
+def _end(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The offset that the next record will get, and `size_before` of the next segment, in bytes."""
     last = "SELECT first + count, size_before + length(records) FROM segments ORDER BY first DESC LIMIT 1"
     row = connection.execute(last).fetchone()
     return row or (connection.execute("SELECT start FROM log").fetchone()[0], 0)
 
 
-def _cut(packed: Sequence[bytes]) -> list[list[bytes]]:
+def _split(packed: Sequence[bytes]) -> list[list[bytes]]:
+    """The packed records of each segment."""
     segments: list[list[bytes]] = []
     size = SEGMENT_BYTES
     for record in packed:
@@ -102,7 +82,7 @@ def _cut(packed: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def commit(connection: sqlite3.Connection, positions: Mapping[str, int]) -> None:
-    """Store the groups' positions; none is lowered."""
+    """Store the next offset to read of each group. Never lowers one."""
     connection.executemany(
         "INSERT INTO commits VALUES (?, ?)"
         " ON CONFLICT DO UPDATE SET position = max(position, excluded.position)",
@@ -111,14 +91,14 @@ def commit(connection: sqlite3.Connection, positions: Mapping[str, int]) -> None
 
 
 def read(connection: sqlite3.Connection, offset: int, limit: int) -> list[Record]:
-    """At most `limit` records from `offset` on."""
+    """At most `limit` records, beginning at `offset`, or at the first that is left behind it."""
     records: list[Record] = []
     rows = connection.execute(
         "SELECT first, records FROM segments WHERE first >="
         " coalesce((SELECT max(first) FROM segments WHERE first <= ?), 0) ORDER BY first",
         (offset,),
     )
-    # A cursor left open would hold its snapshot, and with it the write-ahead log.
+    # An open cursor keeps its snapshot, and SQLite cannot truncate the write-ahead log while it does.
     with closing(rows):
         for first, blob in rows:
             elements = _records.decode(blob)
@@ -130,8 +110,8 @@ def read(connection: sqlite3.Connection, offset: int, limit: int) -> list[Record
     return records
 
 
-def since(connection: sqlite3.Connection, at: float) -> Record | None:
-    """The first record that was appended at or after `at`, or None."""
+def first_since(connection: sqlite3.Connection, at: float) -> Record | None:
+    """The first record that was appended at or after the Unix time `at`, or None."""
     row = connection.execute(
         "SELECT first, count FROM segments WHERE appended_at >= ? ORDER BY first LIMIT 1", (at,)
     ).fetchone()
@@ -141,7 +121,7 @@ def since(connection: sqlite3.Connection, at: float) -> Record | None:
 
 
 def last(connection: sqlite3.Connection) -> Record | None:
-    """The newest record, or None when there is none."""
+    """The newest record, or None when the log is empty."""
     row = connection.execute("SELECT first + count FROM segments ORDER BY first DESC LIMIT 1").fetchone()
     return read(connection, row[0] - 1, 1)[0] if row else None
 
@@ -149,20 +129,21 @@ def last(connection: sqlite3.Connection) -> Record | None:
 def trim(
     connection: sqlite3.Connection, *, before: float, max_bytes: int, floor: int | None
 ) -> tuple[int, bool]:
-    """Delete, from the oldest on, segments of before `before` and those beyond the newest `max_bytes` (0: no bound).
+    """Delete the oldest segments: those appended before the Unix time `before`, and those beyond `max_bytes` in all.
 
-    Nothing at or behind the offset `floor`. Returns how many records went, and whether there may be more.
+    `max_bytes` 0: no limit. `floor`: records from this offset on stay. Returns the number of records deleted, and
+    whether another call may delete more.
     """
-    _, total = _tail(connection)
+    _, total = _end(connection)
     rows = connection.execute(
         "SELECT first, count, appended_at, size_before, length(records) FROM segments ORDER BY first LIMIT ?",
-        (STEP_SEGMENTS,),
+        (TRIM_SEGMENTS,),
     ).fetchall()
     records = size = 0
     end = None
     for first, count, appended_at, size_before, length in rows:
-        overaged = appended_at < before or (max_bytes and total - size_before > max_bytes)
-        if not overaged or (floor is not None and first + count > floor) or size >= STEP_BYTES:
+        expired = appended_at < before or (max_bytes and total - size_before > max_bytes)
+        if not expired or (floor is not None and first + count > floor) or size >= TRIM_BYTES:
             break
         end = first + count
         records += count
@@ -177,7 +158,7 @@ def trim(
 def insert_dead_letters(
     connection: sqlite3.Connection, dead_letters: Sequence[DeadLetter], failed_at: float
 ) -> None:
-    """Keep the letters; what is there already, or was settled, stays as it is."""
+    """Insert dead letters. One whose record has a dead letter already, or had one that was resolved, is ignored."""
     rows = (
         (
             dead_letter.record.partition,
@@ -201,14 +182,14 @@ def insert_dead_letters(
 
 
 def last_dead_letter(connection: sqlite3.Connection) -> int:
-    """The number of the letter that was set aside last, 0 when there is none."""
+    """The row number of the newest dead letter, or 0."""
     return connection.execute("SELECT coalesce(max(rowid), 0) FROM dead_letters").fetchone()[0]
 
 
 def dead_letters(
     connection: sqlite3.Connection, after: int, upto: int, limit: int
 ) -> list[tuple[int, StoredDeadLetter]]:
-    """At most `limit` letters behind the number `after` up to `upto`, each with its number, in their order."""
+    """At most `limit` dead letters with row numbers above `after` and up to `upto`, in order: (row number, letter)."""
     rows = connection.execute(
         "SELECT rowid, partition, offset, key, value, headers, appended_at, reason, error, attempts, failed_at"
         " FROM dead_letters WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?",
@@ -227,7 +208,7 @@ def resolve_dead_letters(
     resolution: Resolution,
     settled_at: float,
 ) -> int:
-    """Delete the letters of these places and note that they are done with; return how many went."""
+    """Delete the dead letters of these records and note how they were resolved; return how many were deleted."""
     connection.executemany(
         "INSERT OR IGNORE INTO settled_letters VALUES (?, ?, ?, ?)",
         [(*record_id, settled_at, resolution.value) for record_id in record_ids],
@@ -237,6 +218,9 @@ def resolve_dead_letters(
 
 
 def trim_dead_letters(connection: sqlite3.Connection, before: float) -> int:
-    """Delete the letters set aside before `before`, and what is known of those settled; return how many letters."""
+    """Delete the dead letters, and the notes on resolved ones, from before the Unix time `before`.
+
+    Returns how many dead letters were deleted.
+    """
     connection.execute("DELETE FROM settled_letters WHERE settled_at < ?", (before,))
     return connection.execute("DELETE FROM dead_letters WHERE failed_at < ?", (before,)).rowcount
