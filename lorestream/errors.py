@@ -10,7 +10,7 @@
     │   ├── InvalidFilter        an operator, a field or a shape that filters do not have
     │   ├── InvalidToken         not a token of a write
     │   └── InvalidCursor        not a cursor of a page
-    ├── Refusal                  it would do harm as things are: 409, and nothing was changed
+    ├── OperationRefused         it would do harm as things are: 409, and nothing was changed
     └── Unavailable              an outage: retried by workers, 503 to callers
         └── Overloaded           a queue is full: 429, nothing was accepted
             └── RateLimited      the caller asks for more than it may: 429
@@ -80,7 +80,7 @@ class InvalidCursor(InvalidRequest):
     code: ClassVar[str] = "invalid_cursor"
 
 
-class Refusal(LorestreamError):
+class OperationRefused(LorestreamError):
     """What is asked for would do harm as things are. Nothing was changed; the message says what has to come first."""
 
 

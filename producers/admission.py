@@ -1,141 +1,200 @@
-"""What an event must be to get in, and what it becomes: the envelope of the log.
+"""From the bytes of a request to envelopes for the log: split a batch, parse and validate each event, admit it.
 
-Everything that could make a later stage stumble is refused here, with the field at fault. Nothing behind
-admission sees a player's name.
+An event that a later stage could not process is refused here, with the path of the invalid field. After admission
+no part of the system has a player's name.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Any, cast
 
 import msgspec
-from msgspec import Meta
 
 from lorestream import identity
 from lorestream.errors import EventTooLarge, InvalidEvent, InvalidRequest
 from lorestream.events import Put
-from lorestream.http.request import MAX_AGENT_ID_CHARS, Refused, fault
+from lorestream.http.request import HttpError, decode, explain_validation_error
 from lorestream.identity import Pseudonyms
+from producers.schemas import MAX_EVENTS, Coordinates, Event, JsonObject, ServerName
 
 MAX_EVENT_BYTES = 16 * 1024
 MAX_DEPTH = 32
-"""Levels of objects and lists in `data` and `metadata`, themselves included."""
-MAX_AHEAD_S = 300.0
-"""A `time` further in the future is a wrong clock, and becomes the acceptance."""
-RESERVED_TYPES = "lorestream."
+"""Levels of nested objects and lists in `data` and `metadata`, the outermost included."""
+MAX_FUTURE_S = 300.0
+"""A `time` further in the future comes from a wrong clock, and is replaced by the time of acceptance."""
+RESERVED_TYPE_PREFIX = "lorestream."
+DEFAULT_SERVER = "default"
 
 _INT64 = range(-(2**63), 2**63)
 
-AgentId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_AGENT_ID_CHARS)]
-PlayerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
-Seconds: TypeAlias = Annotated[
-    float, Meta(ge=0, description="Seconds from the acceptance; absent = the default, 0 = for ever.")
-]
-EventId: TypeAlias = Annotated[
-    str,
-    Meta(
-        max_length=256,
-        description="The producer's own, unique within its server and agent. Without one, a retry makes a second memory.",
-    ),
-]
-_Empty: TypeAlias = Annotated[list[Any], Meta(max_length=0)]
-"""Lua has one type for objects and lists: an empty table may arrive as either."""
-Details: TypeAlias = dict[str, Any] | _Empty | None
+# --- batches ---------------------------------------------------------------------------------------------
 
 
-class Place(msgspec.Struct):
-    """Where it happened, in nodes. Any coordinate may be missing."""
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """The body of POST /v1/events: the game server's name, and each event as JSON."""
 
-    x: float | None = None
-    y: float | None = None
-    z: float | None = None
+    server: str
+    events: Sequence[bytes | msgspec.Raw]
 
 
-class Event(msgspec.Struct, omit_defaults=True):
-    """One thing that happened. Needed: `agent_id`, and `text` or `type`. Unknown fields are ignored.
+class _RawBatch(msgspec.Struct):
+    events: list[msgspec.Raw] | None
+    server: ServerName | None = None
 
-    An empty text, type, id or player is a missing one: Luanti calls whatever is no player "".
+
+_batch_decoder = msgspec.json.Decoder(_RawBatch)
+
+# Whole strings (the last one may lack its closing quote), so that brackets inside strings are not counted.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},:]', re.DOTALL)
+
+
+async def split_batch(body: bytes) -> EventBatch:
+    """Split a body into its events without parsing them, so that one bad event does not affect the others.
+
+    Raises InvalidRequest and HttpError (400, 413) when the body as a whole is invalid.
     """
-
-    agent_id: AgentId
-    id: EventId | None = None
-    type: Annotated[str, Meta(max_length=64)] | None = None
-    text: (
-        Annotated[str, Meta(description="Where it is missing, it is told from `type` and `data`.")] | None
-    ) = None
-    data: Details = None
-    metadata: Details = None
-    player: Annotated[str, Meta(max_length=256)] | None = None
-    pos: Place | _Empty | None = None
-    tick: float | None = None
-    time: Annotated[float, Meta(description="Unix seconds; default the acceptance.")] | None = None
-    importance: Annotated[float, Meta(ge=0, le=10)] | None = None
-    ttl: Seconds | None = None
-
-    def check(self) -> None:
-        """What types cannot say. Raises InvalidEvent."""
-        if not self.text and not self.type:
-            raise InvalidEvent("text or type is needed")
-        if self.type is not None and self.type.startswith(RESERVED_TYPES):
-            raise InvalidEvent(f"types that begin with {RESERVED_TYPES} are reserved", path="type")
-        for path, details in (("data", self.data), ("metadata", self.metadata)):
-            if details:
-                _check_storable(details, path, MAX_DEPTH)
+    try:
+        batch = _batch_decoder.decode(body)
+    except msgspec.ValidationError:
+        batch = decode(body, _RawBatch)  # decode again for the error that names the field
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # One event holds almost JSON: NaN, a lone surrogate, a thousand brackets. Splitting at the commas is slow,
+        # so it runs in a thread.
+        return await asyncio.to_thread(_split_leniently, body)
+    return _batch(batch, batch.events or ())
 
 
-_decoder = msgspec.json.Decoder(Event)
+def _split_leniently(body: bytes) -> EventBatch:
+    rest, events = _cut(body)
+    return _batch(decode(rest, _RawBatch), events)
 
 
-def read(raw: bytes | msgspec.Raw) -> Event:
-    """One event as it was sent.
+def _batch(batch: _RawBatch, events: Sequence[bytes | msgspec.Raw]) -> EventBatch:
+    if len(events) > MAX_EVENTS:
+        raise HttpError(
+            413,
+            "too_many_events",
+            f"{len(events)} events; a body may have at most {MAX_EVENTS}",
+            max_events=MAX_EVENTS,
+        )
+    return EventBatch(batch.server or DEFAULT_SERVER, events)
 
-    Raises InvalidEvent for what can never become a memory, and Refused (400) for what is not JSON at all.
+
+def _cut(body: bytes) -> tuple[bytes, list[bytes]]:
+    """The body with an empty list of events, and the bytes of each event. Validates nothing."""
+    depth, key, previous = 0, b"", b""
+    begin = end = start = -1
+    events: list[bytes] = []
+    for token in _TOKEN.finditer(body):
+        mark = token[0]
+        if mark in {b"{", b"["}:
+            depth += 1
+            if begin < 0 and depth == 2 and (key, previous, mark) == (b'"events"', b":", b"["):  # noqa: PLR2004
+                begin = start = token.end()
+        elif mark in {b"}", b"]"}:
+            if depth == 2 and begin >= 0 > end:  # noqa: PLR2004
+                end = token.start()
+                events.append(body[start:end])
+            depth -= 1
+        elif mark == b"," and depth == 2 and begin >= 0 > end:  # noqa: PLR2004
+            events.append(body[start : token.start()])
+            start = token.end()
+        elif mark == b":" and depth == 1:
+            key = previous
+        previous = mark
+    if end < 0:
+        return body, []
+    if len(events) == 1 and not events[0].strip():
+        events = []
+    return body[:begin] + body[end:], events
+
+
+# --- one event -------------------------------------------------------------------------------------------
+
+_event_decoder = msgspec.json.Decoder(Event)
+
+
+def parse_event(raw: bytes | msgspec.Raw) -> Event:
+    """Parse and validate one event.
+
+    Raises InvalidEvent for an event that can never become a memory, and HttpError (400) when it is not JSON.
     """
     size = memoryview(raw).nbytes
     if size > MAX_EVENT_BYTES:
-        raise EventTooLarge(f"{size} bytes; an event may have {MAX_EVENT_BYTES}")
+        raise EventTooLarge(f"{size} bytes; an event may have at most {MAX_EVENT_BYTES}")
     try:
-        event = _decoder.decode(raw)
+        event = _event_decoder.decode(raw)
     except msgspec.ValidationError as error:
-        message, path = fault(error)
+        message, path = explain_validation_error(error)
         raise InvalidEvent(message, path=path) from error
     except RecursionError as error:
         raise InvalidEvent("nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _what_is_wrong(bytes(raw)) from error
-    event.check()
+        raise _explain_decode_error(bytes(raw)) from error
+    _validate(event)
     return event
 
 
-def _what_is_wrong(raw: bytes) -> InvalidRequest | Refused:
-    """Tell JSON with something in it that cannot be stored from what is no JSON."""
+def _validate(event: Event) -> None:
+    """The rules that types cannot express. Raises InvalidEvent."""
+    if not event.text and not event.type:
+        raise InvalidEvent("text or type is needed")
+    if event.type is not None and event.type.startswith(RESERVED_TYPE_PREFIX):
+        raise InvalidEvent(f"types that begin with {RESERVED_TYPE_PREFIX} are reserved", path="type")
+    for path, value in (("data", event.data), ("metadata", event.metadata)):
+        if value:
+            _validate_nested(value, path, MAX_DEPTH)
+
+
+def _validate_nested(value: Mapping[str, Any] | Sequence[Any], path: str, levels: int) -> None:
+    """Refuse integers beyond 64 bits and more than `levels` levels. The decoder has refused NaN and surrogates."""
+    if levels == 0:
+        raise InvalidEvent(
+            f"more than {MAX_DEPTH} levels deep", path=path.partition(".")[0].partition("[")[0]
+        )
+    for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
+        if part.__class__ is int and part not in _INT64:
+            raise InvalidEvent("an integer beyond 64 bits", path=_child(path, key))
+        if isinstance(part, dict | list):
+            _validate_nested(cast("dict[str, Any] | list[Any]", part), _child(path, key), levels - 1)
+
+
+def _child(path: str, key: str | int) -> str:
+    return f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}"
+
+
+def _explain_decode_error(raw: bytes) -> InvalidRequest | HttpError:
+    """InvalidEvent for JSON with a value that cannot be stored, HttpError (400) for what is not JSON."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         return InvalidEvent(f"not UTF-8: {error.reason} at byte {error.start}")
     try:
-        # Python's parser takes NaN, Infinity, lone surrogates and bare control characters.
-        almost = json.loads(text, strict=False, parse_int=float)
-        culprit = _not_storable(almost) if isinstance(almost, dict) else None
+        # Python's parser accepts NaN, Infinity, lone surrogates and bare control characters.
+        event = json.loads(text, strict=False, parse_int=float)
+        path = _first_unstorable(event) if isinstance(event, dict) else None
     except ValueError as error:
-        return Refused(400, "invalid_json", f"the body is not JSON: {error}")
+        return HttpError(400, "invalid_json", f"the body is not JSON: {error}")
     except RecursionError:
         return InvalidEvent("nested too deeply")
     message = "NaN, Infinity, lone surrogates and bare control characters cannot be stored"
-    return InvalidEvent(message, path=culprit)
+    return InvalidEvent(message, path=path)
 
 
-def _not_storable(almost: Mapping[str, Any]) -> str | None:
-    """The first field that strict JSON has no words for."""
-    for key, value in almost.items():
+def _first_unstorable(event: Mapping[str, Any]) -> str | None:
+    """The name of the first field whose value strict JSON cannot represent."""
+    for key, value in event.items():
         try:
             key.encode()
         except UnicodeEncodeError:
-            return None  # a name that no answer could hold either
+            return None  # the error response could not represent the name either
         try:
             json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         except ValueError:
@@ -143,35 +202,18 @@ def _not_storable(almost: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _check_storable(value: Mapping[str, Any] | Sequence[Any], path: str, levels: int) -> None:
-    """Refuse integers beyond 64 bits and too many levels. NaN and surrogates cannot get this far."""
-    if levels == 0:
-        raise InvalidEvent(
-            f"more than {MAX_DEPTH} levels deep", path=path.partition(".")[0].partition("[")[0]
-        )
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            if part.__class__ is int and part not in _INT64:
-                raise InvalidEvent("an integer beyond 64 bits", path=f"{path}.{key}")
-            if isinstance(part, dict | list):
-                _check_storable(cast("dict[str, Any] | list[Any]", part), f"{path}.{key}", levels - 1)
-        return
-    for index, part in enumerate(value):
-        if part.__class__ is int and part not in _INT64:
-            raise InvalidEvent("an integer beyond 64 bits", path=f"{path}[{index}]")
-        if isinstance(part, dict | list):
-            _check_storable(cast("dict[str, Any] | list[Any]", part), f"{path}[{index}]", levels - 1)
+# --- envelopes -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Turns events into envelopes. `ttl_s`: the default lifetime in seconds, None = for ever."""
+    """Turns validated events into envelopes. `ttl_s`: the default lifetime in seconds, None = for ever."""
 
     pseudonyms: Pseudonyms
     ttl_s: float | None
 
     def admit(self, event: Event, *, tenant: str, server: str, accepted_at: float) -> Put:
-        """The envelope of a checked event."""
+        """The envelope of an event: player names replaced, times and expiry fixed. `accepted_at` in Unix seconds."""
         agent_id, agent_player = self.pseudonyms.agent(tenant, event.agent_id)
         lasting = self.pseudonyms.lasting_agent(tenant, event.agent_id)
         time, player = event.time, event.player or None
@@ -184,41 +226,41 @@ class Admission:
             agent_id=agent_id,
             memory_id=memory_id,
             server=server,
-            timestamp=accepted_at if time is None or time > accepted_at + MAX_AHEAD_S else time,
+            timestamp=accepted_at if time is None or time > accepted_at + MAX_FUTURE_S else time,
             accepted_at=accepted_at,
             type=event.type or None,
             text=event.text or None,
-            data=_object(event.data),
-            metadata=_object(event.metadata),
+            data=_non_empty(event.data),
+            metadata=_non_empty(event.metadata),
             player=None if player is None else self.pseudonyms.player(tenant, player),
             agent_player=agent_player,
             pos=_coordinates(event.pos),
             tick=event.tick,
             importance=5.0 if event.importance is None else event.importance,
-            expires_at=self._expiry(event.ttl, accepted_at),
+            expires_at=self._expires_at(event.ttl, accepted_at),
             lasting_agent=None if lasting == agent_id else lasting,
-            naming=None if event.text else _naming(event),
+            naming=None if event.text else _keys_with_names(event),
         )
 
-    def _expiry(self, ttl: float | None, accepted_at: float) -> float | None:
-        """Fixed here for good: a later change of the default touches no old memory."""
+    def _expires_at(self, ttl: float | None, accepted_at: float) -> float | None:
+        """Unix seconds, None = never. Stored with the event: a later change of the default has no effect on it."""
         seconds = self.ttl_s if ttl is None else ttl
         return accepted_at + seconds if seconds else None
 
 
-def _object(details: Details) -> dict[str, Any] | None:
-    return details if isinstance(details, dict) and details else None
+def _non_empty(value: JsonObject) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) and value else None
 
 
-def _naming(event: Event) -> list[str] | None:
-    """The keys of the data that hold nothing but the name of the event's player, or of the agent's."""
+def _keys_with_names(event: Event) -> list[str] | None:
+    """The keys of `data` whose value is exactly the name of the event's player, or of the agent's player."""
     names = {event.player, identity.player_name(event.agent_id)}
-    data = _object(event.data) or {}
+    data = _non_empty(event.data) or {}
     return [key for key, value in data.items() if isinstance(value, str) and value in names] or None
 
 
-def _coordinates(pos: Place | list[Any] | None) -> dict[str, float] | None:
-    if not isinstance(pos, Place):
+def _coordinates(pos: Coordinates | list[Any] | None) -> dict[str, float] | None:
+    if not isinstance(pos, Coordinates):
         return None
     given = {"x": pos.x, "y": pos.y, "z": pos.z}
     return {axis: value for axis, value in given.items() if value is not None} or None

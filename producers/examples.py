@@ -1,8 +1,8 @@
-"""One call of each route of the gateway, as its documentation shows it."""
+"""One example request and response for each route of the gateway, for its documentation."""
 
 from __future__ import annotations
 
-from lorestream.http.openapi import Example
+from lorestream.http.operation import Example
 
 _AGENT = "npc:woodcutter-1"
 _MEMORY = "5f0c1f0e-6d0a-5d0b-9b59-0c7f6a1d2e3f"
@@ -29,7 +29,7 @@ EVENTS = Example(
             {"agent_id": _AGENT, "text": "pine trees stand north of the lake", "ttl": 0},
         ],
     },
-    answer={
+    response={
         "accepted": 2,
         "rejected": [],
         "ids": [_MEMORY, "f3b8a7e0-4c43-4d6c-8d4e-58f6a0d9c2b1"],
@@ -41,15 +41,15 @@ EVENTS = Example(
 )
 PUT = Example(
     body={"agent_id": _AGENT, "text": "pine trees stand north of the lake", "metadata": {"zone": "north"}},
-    answer={"success": True, "id": _MEMORY},
+    response={"success": True, "id": _MEMORY},
 )
-DELETE_MEMORY = Example(answer=_RECEIPT, path={"id": _MEMORY}, query={"agent_id": _AGENT})
-ERASE_AGENT = Example(answer=_RECEIPT, path={"agent_id": _AGENT})
-ERASE_PLAYER = Example(answer=_RECEIPT, path={"name": "singleplayer"})
-ERASE = Example(body={"agent_id": _AGENT, "memory_id": _MEMORY}, answer=_RECEIPT)
-FORGET = Example(body={"player": "singleplayer"}, answer={"success": True})
+DELETE_MEMORY = Example(response=_RECEIPT, path={"id": _MEMORY}, query={"agent_id": _AGENT})
+ERASE_AGENT = Example(response=_RECEIPT, path={"agent_id": _AGENT})
+ERASE_PLAYER = Example(response=_RECEIPT, path={"name": "singleplayer"})
+ERASE = Example(body={"agent_id": _AGENT, "memory_id": _MEMORY}, response=_RECEIPT)
+FORGET = Example(body={"player": "singleplayer"}, response={"success": True})
 PROGRESS = Example(
-    answer={
+    response={
         "erasure_id": _ERASURE,
         "state": "done",
         "log_gone_by": 1762592000.0,

@@ -1,37 +1,44 @@
-"""The gateway: takes events in, answers once they are durable in the log, and has no state of its own."""
+"""The gateway: accepts events, and answers once they are durable in the log. It keeps no state of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
 import msgspec
 
 from lorestream import events, tokens
-from lorestream.access.principals import Grant, Principal
-from lorestream.access.rate_limits import NO_LIMITS, Limits
+from lorestream.access.authentication import Principal
+from lorestream.access.key_file import KeyScope
+from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
 from lorestream.errors import InvalidEvent, Overloaded, RateLimited, Unavailable
-from lorestream.http.application import Operation
-from lorestream.http.openapi import OLDER
-from lorestream.http.request import Call, Headers
-from lorestream.http.response import Reply, reply
+from lorestream.http.operation import OLDER_NAMES, Operation
+from lorestream.http.request import ApiRequest, ApiResponse, Headers, json_response
 from lorestream.identity import Pseudonyms
 from lorestream.ports import Clock, ErasureLedger, EventLog, NewRecord, WatermarkReader
 from lorestream.telemetry import Metrics
 from lorestream.wiring import GatewayParts
-from producers import examples
-from producers.admission import Admission, Event, read
+from producers import erasures, examples
+from producers.admission import DEFAULT_SERVER, Admission, parse_event, split_batch
 from producers.erasures import Erasures
-from producers.event_batch import DEFAULT_SERVER, Events, take_apart
-from producers.log_writer import Acceptance
-from producers.schemas import MAX_WAIT_MS, Accepted, Reject, Remembered, Sentence, Wait
+from producers.log_writer import LogWriter
+from producers.schemas import (
+    MAX_WAIT_MS,
+    Event,
+    EventsBody,
+    EventsResponse,
+    PutBody,
+    PutResponse,
+    RejectedEvent,
+    WaitParams,
+)
 
-_TURN = 100
-"""Events that are read before others get their turn on the loop."""
+_EVENTS_PER_SLICE = 100
+"""Events parsed before the event loop may run other tasks."""
 
 _TRACEPARENT = re.compile(
     rb"(?:00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -41,212 +48,219 @@ _TRACEPARENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What became of some events. `positions`: the highest offset of every partition they touched."""
+    """The result of a batch. `ids`: one memory id per event, None for a rejected one.
+
+    `positions`: the highest offset of each log partition that was written.
+    """
 
     ids: list[str | None]
-    rejected: list[Reject]
+    rejected: list[RejectedEvent]
     positions: dict[int, int]
 
 
-@dataclass(frozen=True, slots=True)
 class Gateway:
-    """What the gateway needs. `ttl_s`: the default lifetime in seconds, None = for ever.
+    """Accepts events and erasures for the log."""
 
-    `last_accepted_at`: the newest stamp in the log, in Unix seconds; none of ours is earlier.
-    """
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        watermarks: WatermarkReader,
+        ledger: ErasureLedger,
+        pseudonyms: Pseudonyms,
+        metrics: Metrics,
+        clock: Clock,
+        ttl_s: float | None,
+        last_accepted_at: float = 0.0,
+    ) -> None:
+        """`ttl_s`: the default lifetime in seconds, None = for ever.
 
-    log: EventLog
-    watermarks: WatermarkReader
-    ledger: ErasureLedger
-    pseudonyms: Pseudonyms
-    metrics: Metrics
-    clock: Clock
-    ttl_s: float | None
-    last_accepted_at: float = 0.0
-    acceptance: Acceptance = field(init=False, repr=False)
-    admission: Admission = field(init=False, repr=False)
-    erasures: Erasures = field(init=False, repr=False)
+        `last_accepted_at`: the latest time of acceptance in the log, in Unix seconds; new times are later.
+        """
+        self.log = log
+        self.watermarks = watermarks
+        self.log_writer = LogWriter(log, clock, last_accepted_at=last_accepted_at)
+        self.erasures = Erasures(log, ledger, watermarks, pseudonyms, self.log_writer)
+        self._admission = Admission(pseudonyms, ttl_s)
+        self._metrics = metrics
 
     @classmethod
-    def over(cls, runtime: GatewayParts) -> Self:
-        """The gateway on the parts of a process."""
+    def over(cls, parts: GatewayParts) -> Self:
+        """The gateway over the parts of a process."""
         return cls(
-            log=runtime.log,
-            watermarks=runtime.watermarks,
-            ledger=runtime.ledger,
-            pseudonyms=runtime.pseudonyms,
-            metrics=runtime.metrics,
-            clock=runtime.clock,
-            ttl_s=runtime.settings.ttl_s,
-            last_accepted_at=runtime.last_accepted_at,
+            log=parts.log,
+            watermarks=parts.watermarks,
+            ledger=parts.ledger,
+            pseudonyms=parts.pseudonyms,
+            metrics=parts.metrics,
+            clock=parts.clock,
+            ttl_s=parts.settings.ttl_s,
+            last_accepted_at=parts.last_accepted_at,
         )
-
-    def __post_init__(self) -> None:
-        acceptance = Acceptance(self.log, self.clock, floor=self.last_accepted_at)
-        erasures = Erasures(self.log, self.ledger, self.watermarks, self.pseudonyms, acceptance)
-        object.__setattr__(self, "acceptance", acceptance)
-        object.__setattr__(self, "admission", Admission(self.pseudonyms, self.ttl_s))
-        object.__setattr__(self, "erasures", erasures)
 
     async def ingest(
         self,
         tenant: str,
         server: str,
-        raws: Sequence[bytes | msgspec.Raw],
+        batch: Sequence[bytes | msgspec.Raw],
         *,
         traceparent: bytes | None = None,
     ) -> Ingested:
-        """Accept what can be accepted of these events, each as JSON, and return once that is durable.
+        """Append the valid events of a batch (each as JSON) to the log, and return once they are durable.
 
-        Raises Overloaded and Unavailable for all of them together, and Refused for what is not JSON.
+        Raises Overloaded and Unavailable for the batch as a whole, and HttpError for an event that is not JSON.
         """
-        read_events: list[Event | None] = []
-        rejected: list[Reject] = []
-        for index, raw in enumerate(raws):
-            if index % _TURN == _TURN - 1:
+        parsed: list[Event | None] = []
+        rejected: list[RejectedEvent] = []
+        for index, raw in enumerate(batch):
+            if index % _EVENTS_PER_SLICE == _EVENTS_PER_SLICE - 1:
                 await asyncio.sleep(0)
             try:
-                read_events.append(read(raw))
+                parsed.append(parse_event(raw))
             except InvalidEvent as error:
-                read_events.append(None)
-                rejected.append(_reject(index, error))
-        # Nothing is awaited from here to the append: the stamps stand in the order of the log.
+                parsed.append(None)
+                rejected.append(_rejected(index, error))
+        # No await from here to the append: the times of acceptance must be in the order of the log.
         ids: list[str | None] = []
         records: list[NewRecord] = []
-        for event in read_events:
+        for event in parsed:
             if event is None:
                 ids.append(None)
                 continue
-            put, record = self._stamped(event, tenant, server, traceparent)
+            put, record = self._admit(event, tenant, server, traceparent)
             ids.append(put.memory_id)
             records.append(record)
         positions = await self._append(records)
-        for reject in rejected:
-            self.metrics.ingest_events.labels("rejected", reject.code).inc()
+        for rejection in rejected:
+            self._metrics.ingest_events.labels("rejected", rejection.code).inc()
         return Ingested(ids, rejected, positions)
 
     async def put(self, tenant: str, event: Event, *, traceparent: bytes | None = None) -> str:
-        """Accept one event and return its memory's id once it is durable.
+        """Append one event to the log; return its memory id once it is durable.
 
         Raises InvalidEvent, Overloaded and Unavailable.
         """
         try:
-            event = read(msgspec.json.encode(event))
+            event = parse_event(msgspec.json.encode(event))
         except InvalidEvent as error:
-            self.metrics.ingest_events.labels("rejected", error.code).inc()
+            self._metrics.ingest_events.labels("rejected", error.code).inc()
             raise
-        put, record = self._stamped(event, tenant, DEFAULT_SERVER, traceparent)
+        put, record = self._admit(event, tenant, DEFAULT_SERVER, traceparent)
         await self._append([record])
         return put.memory_id
 
-    async def within(self, limits: Limits, principal: Principal, count: int) -> None:
-        """Count events against the limits of whoever sends them. Raises RateLimited; then none is accepted."""
+    async def check_rate(self, limits: RateLimits, principal: Principal, count: int) -> None:
+        """Count events against the caller's rate limit. Raises RateLimited; then none of them may be accepted."""
         try:
-            await limits.events(principal, count)
+            await limits.count_events(principal, count)
         except RateLimited:
-            self.metrics.ingest_events.labels("refused", "rate_limited").inc(count)
+            self._metrics.ingest_events.labels("refused", "rate_limited").inc(count)
             raise
 
-    async def indexed(self, positions: dict[int, int], timeout_s: float) -> bool:
-        """Whether the log is processed past these offsets, waiting at most `timeout_s`."""
+    async def wait_until_indexed(self, positions: dict[int, int], timeout_s: float) -> bool:
+        """Whether the log was processed past these offsets within `timeout_s`. Never raises Unavailable."""
         try:
             return await self.watermarks.reached(positions, timeout_s)
         except Unavailable:
             return False  # the events are accepted all the same
 
-    def _stamped(
+    def _admit(
         self, event: Event, tenant: str, server: str, traceparent: bytes | None
     ) -> tuple[events.Put, NewRecord]:
-        put = self.admission.admit(event, tenant=tenant, server=server, accepted_at=self.acceptance.stamp())
+        accepted_at = self.log_writer.next_accepted_at()
+        put = self._admission.admit(event, tenant=tenant, server=server, accepted_at=accepted_at)
         return put, events.encode(put, event_id=event.id, traceparent=traceparent)
 
     async def _append(self, records: Sequence[NewRecord]) -> dict[int, int]:
-        count = self.metrics.ingest_events.labels
+        counter = self._metrics.ingest_events.labels
         try:
-            positions = await self.acceptance.append(records)
+            positions = await self.log_writer.append(records)
         except Overloaded:
-            count("refused", "overloaded").inc(len(records))
+            counter("refused", "overloaded").inc(len(records))
             raise
         except Unavailable:
-            count("refused", "unavailable").inc(len(records))
+            counter("refused", "unavailable").inc(len(records))
             raise
-        count("accepted", "").inc(len(records))
+        counter("accepted", "").inc(len(records))
         return positions
 
 
-def operations(gateway: Gateway, limits: Limits = NO_LIMITS) -> list[Operation]:
-    """The routes of the gateway."""
+def _rejected(index: int, error: InvalidEvent) -> RejectedEvent:
+    message = f"{error.path}: {error.message}" if error.path else error.message
+    return RejectedEvent(index, error.code, message)
 
-    async def ingest(call: Call) -> Reply:
-        wait = _wait(call)
-        submission = await take_apart(await call.body())
-        await gateway.within(limits, call.principal, len(submission.events))
-        ingested = await gateway.ingest(
-            call.tenant, submission.server, submission.events, traceparent=_traceparent(call.headers)
-        )
-        answer = Accepted(
-            accepted=len(ingested.ids) - len(ingested.rejected),
-            rejected=ingested.rejected,
-            ids=ingested.ids,
-            token=tokens.token(ingested.positions),
-        )
-        if wait is not None:
-            answer.indexed = await gateway.indexed(ingested.positions, wait)
-        return reply(answer, 200 if answer.indexed is True else 202)
 
-    async def put(call: Call) -> Reply:
-        sentence = await call.json(Sentence)
-        event = Event(
-            agent_id=sentence.agent_id, text=sentence.text, metadata=sentence.metadata, ttl=sentence.ttl
-        )
-        await gateway.within(limits, call.principal, 1)
-        memory_id = await gateway.put(call.tenant, event, traceparent=_traceparent(call.headers))
-        return reply(Remembered(success=True, id=memory_id), 202)
+# --- HTTP ------------------------------------------------------------------------------------------------
 
-    write = partial(Operation, needs=Grant.INGEST, status=202)
+
+def operations(gateway: Gateway, limits: RateLimits = NO_RATE_LIMITS) -> list[Operation]:
+    """The routes of the gateway, for `lorestream.http.application.application`."""
+    routes = _Routes(gateway, limits)
+    write = partial(Operation, scope=KeyScope.INGEST, status=202)
     return [
         write(
             "POST",
             "/v1/events",
-            ingest,
+            routes.events,
             "Events become memories",
-            answer=Accepted,
-            body=Events,
-            params=Wait,
-            also={200: "They can be found: this was waited for, and `indexed` is true"},
-            topic="Writes",
-            details=(
-                "One bad event never costs its neighbours: it is named in `rejected`, for good. Load rejects no event:"
-                " it is 429 for all of them together. At most 1,000 events, each of 16 KiB at most. After an outage"
-                " send them again under the same ids."
+            response=EventsResponse,
+            body=EventsBody,
+            query_params=WaitParams,
+            other_statuses={200: "They can be found: this was waited for, and `indexed` is true"},
+            tag="Writes",
+            description=(
+                "A bad event does not affect the others: it is listed in `rejected` and never accepted. An overload"
+                " rejects no single event: the answer is 429 for all of them. At most 1,000 events of at most 16 KiB"
+                " each. After an outage send them again under the same ids."
             ),
             example=examples.EVENTS,
         ),
         write(
             "POST",
             "/memory/put",
-            put,
-            "Remember a sentence",
-            answer=Remembered,
-            body=Sentence,
-            topic=OLDER,
+            routes.put,
+            "Remember a text",
+            response=PutResponse,
+            body=PutBody,
+            tag=OLDER_NAMES,
             example=examples.PUT,
         ),
-        *gateway.erasures.operations(),
+        *erasures.operations(gateway.erasures),
     ]
 
 
-def _wait(call: Call) -> float | None:
-    """How many seconds to wait until the events can be found, None = not at all."""
-    asked = call.params(Wait)
-    return min(asked.timeout_ms, MAX_WAIT_MS) / 1000 if asked.wait is not msgspec.UNSET else None
+class _Routes:
+    def __init__(self, gateway: Gateway, limits: RateLimits) -> None:
+        self._gateway = gateway
+        self._limits = limits
 
+    async def events(self, request: ApiRequest) -> ApiResponse:
+        params = request.query_params(WaitParams)
+        batch = await split_batch(await request.body())
+        await self._gateway.check_rate(self._limits, request.principal, len(batch.events))
+        ingested = await self._gateway.ingest(
+            request.tenant, batch.server, batch.events, traceparent=_traceparent(request.headers)
+        )
+        response = EventsResponse(
+            accepted=len(ingested.ids) - len(ingested.rejected),
+            rejected=ingested.rejected,
+            ids=ingested.ids,
+            token=tokens.token(ingested.positions),
+        )
+        if params.wait is not msgspec.UNSET:
+            timeout_s = min(params.timeout_ms, MAX_WAIT_MS) / 1000
+            response.indexed = await self._gateway.wait_until_indexed(ingested.positions, timeout_s)
+        return json_response(response, 200 if response.indexed is True else 202)
 
-def _reject(index: int, error: InvalidEvent) -> Reject:
-    message = f"{error.path}: {error.message}" if error.path else error.message
-    return Reject(index, error.code, message)
+    async def put(self, request: ApiRequest) -> ApiResponse:
+        body = await request.json(PutBody)
+        event = Event(agent_id=body.agent_id, text=body.text, metadata=body.metadata, ttl=body.ttl)
+        await self._gateway.check_rate(self._limits, request.principal, 1)
+        memory_id = await self._gateway.put(request.tenant, event, traceparent=_traceparent(request.headers))
+        return json_response(PutResponse(success=True, id=memory_id), 202)
 
 
 def _traceparent(headers: Headers) -> bytes | None:
+    """The W3C traceparent header, None when it is missing or invalid."""
     given = headers.get(b"traceparent", b"")
     return given if _TRACEPARENT.fullmatch(given) else None

@@ -1,4 +1,4 @@
-"""The way into the log: stamps that rise strictly, in the order in which the records are appended."""
+"""Writes to the log: acceptance times that strictly increase in the order of the log."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from lorestream.errors import Unavailable
 from lorestream.ports import Clock, EventLog, NewRecord
 
 APPEND_TIMEOUT_S = 1.8
-"""Callers are promised their 503 within 2 s."""
+"""Below 2 s, because callers get their 503 within 2 s."""
 
 _STEP_S = 1e-6
-"""Doubles of this century are 0.24 microseconds apart."""
+"""The smallest step between two acceptance times. Doubles of this century are 0.24 microseconds apart."""
 
 
-class Acceptance:
-    """Stamps and appends for one gateway.
+class LogWriter:
+    """Assigns acceptance times and appends records for one gateway.
 
-    Whoever stamps builds the records and appends them without awaiting anything in between: then the order
-    of the stamps is the order of the log.
+    Between `next_accepted_at` and `append` the caller must not await: then the order of the times is the order of
+    the log.
     """
 
-    def __init__(self, log: EventLog, clock: Clock, *, floor: float) -> None:
-        """`floor`: the newest stamp of an earlier life, in Unix seconds."""
+    def __init__(self, log: EventLog, clock: Clock, *, last_accepted_at: float) -> None:
+        """`last_accepted_at`: the latest acceptance time of earlier processes, in Unix seconds."""
         self._log = log
         self._clock = clock
-        self._last = floor
+        self._last = last_accepted_at
 
-    def stamp(self) -> float:
-        """Unix seconds, greater than every stamp before, even when the clock was set back."""
+    def next_accepted_at(self) -> float:
+        """The time now in Unix seconds, but later than every time before, even when the clock was set back."""
         self._last = max(self._clock.now(), self._last + _STEP_S)
         return self._last
 
     async def append(self, records: Sequence[NewRecord]) -> dict[int, int]:
-        """Return once all are durable: the highest offset of every partition touched. {} for no records.
+        """Append, and return when all are durable: the highest offset per partition written. {} for no records.
 
-        Raises Overloaded when nothing was taken, and Unavailable when the log does not answer in time; then
-        they may still be written, and come again under the same ids.
+        Raises Overloaded when nothing was written, and Unavailable when the log does not answer in time. After
+        Unavailable the records may still be written; the caller sends them again under the same ids.
         """
         if not records:
             return {}
-        async with within(APPEND_TIMEOUT_S, "the log"):
+        async with write_timeout(APPEND_TIMEOUT_S, "the log"):
             return await self._log.append(records)
 
 
 @asynccontextmanager
-async def within(seconds: float, part: str) -> AsyncGenerator[None]:
-    """Give up after `seconds`: raises Unavailable."""
+async def write_timeout(seconds: float, target: str) -> AsyncGenerator[None]:
+    """Raise Unavailable after `seconds`. `target` names what is written to, for the message."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise Unavailable(f"{part} took no write for {seconds} s") from None
+        raise Unavailable(f"{target} accepted no write within {seconds} s") from None

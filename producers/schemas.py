@@ -1,73 +1,130 @@
-"""What callers send to the gateway and get from it, beside events: the types of its routes and their documentation."""
+"""The msgspec types of the gateway's routes: events, parameters, bodies, responses."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from producers.admission import AgentId, Details, PlayerName, Seconds
+from lorestream.http.request import MAX_AGENT_ID_CHARS
 
+MAX_EVENTS = 1000
 MAX_WAIT_MS = 60_000.0
 
-# --- requests --------------------------------------------------------------------------------------------
+AgentId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_AGENT_ID_CHARS)]
+PlayerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+ServerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
+Ttl: TypeAlias = Annotated[
+    float, Meta(ge=0, description="Seconds from acceptance; absent = the default, 0 = for ever.")
+]
+EventId: TypeAlias = Annotated[
+    str,
+    Meta(
+        max_length=256,
+        description="The producer's id of the event, unique within its server and agent. Without one, a retry makes"
+        " a second memory.",
+    ),
+]
+_EmptyList: TypeAlias = Annotated[list[Any], Meta(max_length=0)]
+"""Lua has one type for objects and lists, so an empty table may arrive as either."""
+JsonObject: TypeAlias = dict[str, Any] | _EmptyList | None
+
+# --- events ----------------------------------------------------------------------------------------------
 
 
-class Wait(Struct, forbid_unknown_fields=True):
-    """When the answer comes."""
+class Coordinates(Struct):
+    """Where it happened, in nodes. Any coordinate may be missing."""
+
+    x: float | None = None
+    y: float | None = None
+    z: float | None = None
+
+
+class Event(Struct, omit_defaults=True):
+    """One thing that happened. `agent_id`, and `text` or `type`, are required. Unknown fields are ignored.
+
+    An empty text, type, id or player counts as missing: Luanti sends "" for what is not a player.
+    """
+
+    agent_id: AgentId
+    id: EventId | None = None
+    type: Annotated[str, Meta(max_length=64)] | None = None
+    text: (
+        Annotated[str, Meta(description="Without one, the text is generated from `type` and `data`.")] | None
+    ) = None
+    data: JsonObject = None
+    metadata: JsonObject = None
+    player: Annotated[str, Meta(max_length=256)] | None = None
+    pos: Coordinates | _EmptyList | None = None
+    tick: float | None = None
+    time: Annotated[float, Meta(description="Unix seconds; default the time of acceptance.")] | None = None
+    importance: Annotated[float, Meta(ge=0, le=10)] | None = None
+    ttl: Ttl | None = None
+
+
+class EventsBody(Struct):
+    """At most 1,000 events of one game server, in their order."""
+
+    events: Annotated[list[Event], Meta(max_length=MAX_EVENTS)] | None
+    server: ServerName | None = None
+
+
+# --- parameters and bodies -------------------------------------------------------------------------------
+
+
+class WaitParams(Struct, forbid_unknown_fields=True):
+    """Whether to wait until the events are indexed."""
 
     wait: Annotated[Literal["indexed"], Meta(description="Answer when they can be found.")] | UnsetType = (
         UNSET
     )
-    timeout_ms: Annotated[float, Meta(ge=0, description="How long to wait for that: 60,000 at most.")] = (
-        5000.0
-    )
+    timeout_ms: Annotated[float, Meta(ge=0, description="The longest wait: 60,000 at most.")] = 5000.0
 
 
-class Sentence(Struct):
-    """A memory in words. `ttl` in seconds: absent = the default, 0 = for ever."""
-
-    agent_id: AgentId
-    text: Annotated[str, Meta(min_length=1)]
-    metadata: Details = None
-    ttl: Seconds | None = None
+class NoParams(Struct, forbid_unknown_fields=True):
+    """No parameters. A misspelt parameter is refused, because it could delete something else."""
 
 
-class Nothing(Struct, forbid_unknown_fields=True):
-    """No parameters: a misspelt deletion must not be another deletion."""
-
-
-class OfAgent(Struct, forbid_unknown_fields=True):
-    """Whose memory it is."""
+class AgentParams(Struct, forbid_unknown_fields=True):
+    """The agent that the memory belongs to."""
 
     agent_id: AgentId
 
 
-class MemoryPlace(Struct):
-    """A memory's id, of any form: what is no id of a memory names nothing."""
+class MemoryPath(Struct):
+    """A memory's id. A text that is not a memory id matches no memory."""
 
     id: str
 
 
-class AgentPlace(Struct):
+class AgentPath(Struct):
     """An agent."""
 
     agent_id: AgentId
 
 
-class PlayerPlace(Struct):
+class PlayerPath(Struct):
     """A player, by the plain name."""
 
     name: PlayerName
 
 
-class ErasurePlace(Struct):
-    """What a deletion was answered with."""
+class ErasurePath(Struct):
+    """The id that a deletion was answered with."""
 
     erasure_id: str
 
 
-class Subject(Struct, forbid_unknown_fields=True):
+class PutBody(Struct):
+    """One memory as text. `ttl` in seconds: absent = the default, 0 = for ever."""
+
+    agent_id: AgentId
+    text: Annotated[str, Meta(min_length=1)]
+    metadata: JsonObject = None
+    ttl: Ttl | None = None
+
+
+class ErasureBody(Struct, forbid_unknown_fields=True):
     """Exactly one of: `agent_id` with `memory_id`, `agent_id`, `player`. A null is refused: it may be a mistake."""
 
     agent_id: AgentId | UnsetType = UNSET
@@ -75,17 +132,17 @@ class Subject(Struct, forbid_unknown_fields=True):
     player: PlayerName | UnsetType = UNSET
 
 
-class SomeSubject(Struct, forbid_unknown_fields=True):
+class DeleteBody(Struct, forbid_unknown_fields=True):
     """Exactly one of: `agent_id`, `player`."""
 
     agent_id: AgentId | UnsetType = UNSET
     player: PlayerName | UnsetType = UNSET
 
 
-# --- answers ---------------------------------------------------------------------------------------------
+# --- responses -------------------------------------------------------------------------------------------
 
 
-class Reject(Struct):
+class RejectedEvent(Struct):
     """An event that can never become a memory. Sending it again changes nothing."""
 
     index: int
@@ -93,36 +150,36 @@ class Reject(Struct):
     message: str
 
 
-class Accepted(Struct):
-    """Every accepted event is durable. `ids` are the memories' ids, null where the event was rejected.
+class EventsResponse(Struct):
+    """Every accepted event is durable. `ids` are the memory ids, null where the event was rejected.
 
-    `indexed` only where it was waited for: whether the log was processed past these events.
+    `indexed` is set only with `wait`: whether the events can be found already.
     """
 
     accepted: int
-    rejected: list[Reject]
+    rejected: list[RejectedEvent]
     ids: list[str | None]
     token: str
     retry_after_ms: int = 0
     indexed: bool | UnsetType = UNSET
 
 
-class Remembered(Struct):
-    """It is durable, and will have this id."""
+class PutResponse(Struct):
+    """The memory is durable. `id` is its memory id."""
 
     success: bool
     id: str
 
 
 class ErasureReceipt(Struct):
-    """The erasure is durable. `token` is that of a write."""
+    """The erasure is durable. `token` is used like the token of a write."""
 
     erasure_id: str
     token: str
 
 
 class ErasureProgress(Struct):
-    """`done`: no read shows what it took. Unix seconds: when the log and the dead letters no longer hold it."""
+    """`done`: no read shows the erased memories. The times, in Unix seconds, say when log and dead letters expire."""
 
     erasure_id: str
     state: Literal["running", "done"]
@@ -130,7 +187,7 @@ class ErasureProgress(Struct):
     dead_letters_gone_by: float
 
 
-class Succeeded(Struct):
-    """It is durable."""
+class DeleteResponse(Struct):
+    """The erasure is durable."""
 
     success: bool = True

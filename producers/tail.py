@@ -1,4 +1,4 @@
-"""The memories as they become findable, one JSON line each: what `lorestream tail` shows."""
+"""Streams the memories as they become findable, one JSON line each: the source of `lorestream tail`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 from starlette.responses import StreamingResponse
 
-from lorestream.access.principals import Grant
-from lorestream.http.application import Operation
-from lorestream.http.request import Call
+from lorestream.access.key_file import KeyScope
+from lorestream.http.operation import Operation
+from lorestream.http.request import ApiRequest
 from lorestream.memories import Memory
 
-QUEUE = 1000
-"""Lines that a slow reader may lag behind; then the oldest are left out."""
-KEEP_ALIVE_S = 10.0
+QUEUE_SIZE = 1000
+"""Lines held for a slow reader; when the queue is full, the oldest line is dropped."""
+KEEP_ALIVE_INTERVAL_S = 10.0
 
 _encoder = msgspec.json.Encoder()
 
 
 class TailLine(msgspec.Struct):
-    """One memory that has just become findable."""
+    """One memory that has just become findable. Times in Unix seconds."""
 
     memory_id: str
     agent_id: str
@@ -32,58 +32,68 @@ class TailLine(msgspec.Struct):
 
 
 class Tail:
-    """Hands every indexed memory to whoever listens at the moment."""
+    """Distributes every indexed memory to the connected readers of its tenant."""
 
     def __init__(self) -> None:
-        self._listeners: dict[asyncio.Queue[bytes], str] = {}
+        self._readers: dict[asyncio.Queue[bytes], str] = {}
         self._closed = False
 
     def close(self) -> None:
-        """End every listener's answer: a server that stops does not wait for them."""
+        """End the stream of every reader, so that a server that stops need not wait for them."""
         self._closed = True
-        for queue in self._listeners:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(b"")
+        for queue in self._readers:
+            _put(queue, b"")
 
     def publish(self, memories: Sequence[Memory]) -> None:
-        """Never blocks: a listener that is too slow loses the oldest lines."""
-        for queue, tenant in self._listeners.items():
+        """Queue the memories for their readers. Never blocks."""
+        for queue, tenant in self._readers.items():
             for memory in memories:
                 if memory.tenant == tenant:
-                    if queue.full():
-                        queue.get_nowait()
-                    queue.put_nowait(_line(memory))
+                    _put(queue, _line(memory))
 
-    def operations(self) -> list[Operation]:
-        """The route under /v1/admin/."""
-        return [
-            Operation(
-                "GET",
-                "/v1/admin/tail",
-                self._listen,
-                "Memories as they become findable",
-                Grant.ADMIN,
-                TailLine,
-                hidden=True,
-            )
-        ]
-
-    async def _listen(self, call: Call) -> StreamingResponse:
-        queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
-        self._listeners[queue] = call.tenant
-        return StreamingResponse(self._lines(queue), media_type="application/x-ndjson")
-
-    async def _lines(self, queue: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
+    async def lines(self, tenant: str) -> AsyncIterator[bytes]:
+        """The memories of a tenant from now on, one JSON line each, and empty lines that keep the stream alive."""
+        queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_SIZE)
+        self._readers[queue] = tenant
         try:
-            yield b"\n"  # the answer begins at once, so that the reader knows that it listens
+            yield b"\n"  # sends the response headers at once: then the reader knows that it is connected
             while not self._closed:
                 try:
-                    yield await asyncio.wait_for(queue.get(), KEEP_ALIVE_S)
+                    yield await asyncio.wait_for(queue.get(), KEEP_ALIVE_INTERVAL_S)
                 except TimeoutError:
                     yield b"\n"
         finally:
-            self._listeners.pop(queue, None)
+            self._readers.pop(queue, None)
+
+
+def operations(tail: Tail) -> list[Operation]:
+    """The route under /v1/admin/."""
+    routes = _Routes(tail)
+    return [
+        Operation(
+            "GET",
+            "/v1/admin/tail",
+            routes.tail,
+            "Memories as they become findable",
+            KeyScope.ADMIN,
+            TailLine,
+            hidden=True,
+        )
+    ]
+
+
+class _Routes:
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
+
+    async def tail(self, request: ApiRequest) -> StreamingResponse:
+        return StreamingResponse(self._tail.lines(request.tenant), media_type="application/x-ndjson")
+
+
+def _put(queue: asyncio.Queue[bytes], line: bytes) -> None:
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(line)
 
 
 def _line(memory: Memory) -> bytes:

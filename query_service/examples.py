@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lorestream.http.openapi import Example
+from lorestream.http.operation import Example
 
 _AGENT = "npc:woodcutter-1"
 _QUERY = "where did I find pine trees"
@@ -39,7 +39,7 @@ SEARCH = Example(
         "weights": {"relevance": 1, "recency": 0.3, "importance": 0.2, "half_life_s": 86400},
         "explain": True,
     },
-    answer={"memories": [{**_FOUND, "score_details": _DETAILS}], **_TIMES},
+    response={"memories": [{**_FOUND, "score_details": _DETAILS}], **_TIMES},
 )
 BATCH = Example(
     body={
@@ -48,7 +48,7 @@ BATCH = Example(
             {"agent_id": _AGENT, "filters": {"tick": {"near": 8412}}},
         ]
     },
-    answer={
+    response={
         "results": [
             {"memories": [_FOUND], **_TIMES},
             {
@@ -62,14 +62,14 @@ BATCH = Example(
         ]
     },
 )
-ONE = Example(answer=_STORED, path={"id": _ID}, query={"agent_id": _AGENT})
+ONE = Example(response=_STORED, path={"id": _ID}, query={"agent_id": _AGENT})
 RECENT = Example(
-    answer={"memories": [_STORED], "next_cursor": None, "total": 1},
+    response={"memories": [_STORED], "next_cursor": None, "total": 1},
     path={"agent_id": _AGENT},
     query={"limit": 20, "type": "dig", "filters": '{"outcome": "success"}'},
 )
 SUMMARY = Example(
-    answer={
+    response={
         "agent_id": _AGENT,
         "total": 12,
         "by_type": {"dig": 9, "": 3},
@@ -78,10 +78,10 @@ SUMMARY = Example(
     },
     path={"agent_id": _AGENT},
 )
-AGENTS = Example(answer={"agents": [{"agent_id": _AGENT, "total": 12}]}, query={"limit": 100})
+AGENTS = Example(response={"agents": [{"agent_id": _AGENT, "total": 12}]}, query={"limit": 100})
 CONTEXT = Example(
     body={"query": _QUERY, "recent": 10, "relevant": 5, "token_budget": 1000},
-    answer={
+    response={
         "recent": [],
         "relevant": [_FOUND],
         "text": "2025-10-09 08:53 A player dug 3 pine tree.",
@@ -92,7 +92,7 @@ CONTEXT = Example(
 )
 GET = Example(
     body={"agent_id": _AGENT, "query": _QUERY, "k": 5},
-    answer={
+    response={
         "memories": [
             {
                 "agent_id": _AGENT,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from lorestream.access.principals import Grant, Principal
+from lorestream.access.authentication import Principal
+from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
-from lorestream.http.request import Refused, fault
+from lorestream.http.request import HttpError, explain_validation_error
 from lorestream.memories import AgentKey, Blend, Filter, Scope
 from lorestream.tokens import parse_token
 from query_service.filter_parser import parse_filter
@@ -95,7 +96,7 @@ def filter_of(filters: object, pseudonyms: Pseudonyms, tenant: str) -> Filter:
 
 
 def search_question(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> Question:
-    """Check a search. Raises InvalidRequest (400) and Refused (403)."""
+    """Check a search. Raises InvalidRequest (400) and HttpError (403)."""
     agents = _agents(search, principal, pseudonyms)
     if search.mode is not None:
         if search.query is None:
@@ -182,7 +183,7 @@ def get_arguments(agent_id: str, query: str, k: int, filters: Mapping[str, Any] 
     try:
         return msgspec.convert(values, Get)
     except msgspec.ValidationError as error:
-        message, path = fault(error)
+        message, path = explain_validation_error(error)
         raise InvalidRequest(message, path=path) from error
 
 
@@ -196,8 +197,10 @@ def _agents(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> Nam
         return named(pseudonyms, principal.tenant, search.agent_ids)
     if search.agent_id is not None:
         return named(pseudonyms, principal.tenant, [search.agent_id])
-    if Grant.ADMIN not in principal.grants:
-        raise Refused(403, "forbidden", "the scope of the whole tenant needs a key with admin", path="scope")
+    if KeyScope.ADMIN not in principal.scopes:
+        raise HttpError(
+            403, "forbidden", "the scope of the whole tenant needs a key with admin", path="scope"
+        )
     return Named(Scope(principal.tenant), {})
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Histogram
 
-    from lorestream.access.principals import Principal
+    from lorestream.access.authentication import Principal
     from lorestream.identity import Pseudonyms
     from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, VectorStore, WatermarkReader
     from lorestream.telemetry import Metrics

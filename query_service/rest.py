@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import UNSET
 
-from lorestream.access.principals import Grant
-from lorestream.access.rate_limits import NO_LIMITS, Limits
+from lorestream.access.key_file import KeyScope
+from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
 from lorestream.errors import InvalidRequest
-from lorestream.http.application import Operation
-from lorestream.http.openapi import OLDER
-from lorestream.http.request import Call, Refused, decode, refusal
-from lorestream.http.response import Reply, reply, reply_encoded
+from lorestream.http.errors import error_response
+from lorestream.http.operation import OLDER_NAMES, Operation
+from lorestream.http.request import (
+    ApiRequest,
+    ApiResponse,
+    HttpError,
+    decode,
+    encoded_json_response,
+    json_response,
+)
 from lorestream.memories import And, Condition, Field, Filter, Op
 from lorestream.tokens import parse_cursor
 from query_service import browse, examples
@@ -56,7 +62,7 @@ from query_service.schemas import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from lorestream.access.principals import Principal
+    from lorestream.access.authentication import Principal
     from query_service.recall import Recall
 
 T = TypeVar("T")
@@ -67,10 +73,10 @@ KNOWN_BYTES = 512
 """What is longer is read each time: it would fill the memory, and is seldom asked twice."""
 
 
-def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list[Operation]:
+def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS) -> list[Operation]:
     """What the query service offers, for `lorestream.http.application.application`."""
     routes = _Routes(recall, limits)
-    read = partial(Operation, needs=Grant.QUERY, params=NoParams, topic="Reads")
+    read = partial(Operation, scope=KeyScope.QUERY, query_params=NoParams, tag="Reads")
     agent = "/v1/agents/{agent_id}"
     return [
         read(
@@ -78,9 +84,9 @@ def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list
             "/v1/memories/search",
             routes.search,
             "The memories that answer best",
-            answer=SearchAnswer,
+            response=SearchAnswer,
             body=Search,
-            also={403: "The key lacks the scope: `query`, for the whole tenant `admin` as well."},
+            other_statuses={403: "The key lacks the scope: `query`, for the whole tenant `admin` as well."},
             example=examples.SEARCH,
         ),
         read(
@@ -88,7 +94,7 @@ def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list
             "/v1/memories/search/batch",
             routes.batch,
             "Up to 64 searches, each answered or refused on its own",
-            answer=BatchAnswer,
+            response=BatchAnswer,
             body=SearchBatch,
             example=examples.BATCH,
         ),
@@ -97,10 +103,10 @@ def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list
             "/v1/memories/{id}",
             routes.one,
             "One memory of an agent",
-            answer=StoredMemory,
-            place=MemoryPlace,
-            params=OneParams,
-            also={404: "This agent has no such memory."},
+            response=StoredMemory,
+            path_params=MemoryPlace,
+            query_params=OneParams,
+            other_statuses={404: "This agent has no such memory."},
             example=examples.ONE,
         ),
         read(
@@ -108,9 +114,9 @@ def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list
             f"{agent}/memories",
             routes.recent,
             "An agent's memories in order, page by page",
-            answer=RecentAnswer,
-            place=AgentPlace,
-            params=RecentParams,
+            response=RecentAnswer,
+            path_params=AgentPlace,
+            query_params=RecentParams,
             example=examples.RECENT,
         ),
         read(
@@ -118,8 +124,8 @@ def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list
             f"{agent}/summary",
             routes.summary,
             "What an agent has",
-            answer=SummaryAnswer,
-            place=AgentPlace,
+            response=SummaryAnswer,
+            path_params=AgentPlace,
             example=examples.SUMMARY,
         ),
         read(
@@ -127,9 +133,9 @@ def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list
             "/v1/agents",
             routes.agents,
             "The agents with the most memories",
-            needs=Grant.ADMIN,
-            answer=AgentsAnswer,
-            params=AgentsParams,
+            scope=KeyScope.ADMIN,
+            response=AgentsAnswer,
+            query_params=AgentsParams,
             example=examples.AGENTS,
         ),
         read(
@@ -137,8 +143,8 @@ def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list
             f"{agent}/context",
             routes.context,
             "The most relevant and the newest memories within a budget of tokens, as text for a prompt",
-            answer=ContextAnswer,
-            place=AgentPlace,
+            response=ContextAnswer,
+            path_params=AgentPlace,
             body=Context,
             example=examples.CONTEXT,
         ),
@@ -147,16 +153,16 @@ def operations(recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> list
             "/memory/get",
             routes.get,
             "A search in its older form",
-            answer=GetAnswer,
+            response=GetAnswer,
             body=Get,
-            topic=OLDER,
+            tag=OLDER_NAMES,
             example=examples.GET,
         ),
     ]
 
 
 class _Routes:
-    def __init__(self, recall: Callable[[], Recall], limits: Limits) -> None:
+    def __init__(self, recall: Callable[[], Recall], limits: RateLimits) -> None:
         self._current = recall
         self._limits = limits
         self._known = lru_cache(KNOWN_QUESTIONS)(self._read)
@@ -166,63 +172,65 @@ class _Routes:
         """That of this moment: a request asks for it once, where it begins to look things up."""
         return self._current()
 
-    async def search(self, call: Call) -> Reply:
-        call.params(NoParams)
-        raw, started = await call.body(), time.perf_counter()
+    async def search(self, request: ApiRequest) -> ApiResponse:
+        request.query_params(NoParams)
+        raw, started = await request.body(), time.perf_counter()
         read = self._known if len(raw) <= KNOWN_BYTES else self._read
-        question = read(call.principal, raw)
-        await self._limits.queries(call.principal, question.agents.scope.agents)
+        question = read(request.principal, raw)
+        await self._limits.count_queries(request.principal, question.agents.scope.agents)
         answer = await self._recall.search(question, encode_found, api="search")
-        return reply_encoded(_with_memories(answer, started))
+        return encoded_json_response(_with_memories(answer, started))
 
-    async def batch(self, call: Call) -> Reply:
-        call.params(NoParams)
-        batch, started = await call.json(RawBatch), time.perf_counter()
-        read = [self._read_or_refuse(call.principal, bytes(raw)) for raw in batch.searches]
+    async def batch(self, request: ApiRequest) -> ApiResponse:
+        request.query_params(NoParams)
+        batch, started = await request.json(RawBatch), time.perf_counter()
+        read = [self._read_or_refuse(request.principal, bytes(raw)) for raw in batch.searches]
         questions = [one for one in read if isinstance(one, Question)]
         named = [agent for one in questions for agent in one.agents.scope.agents or ()]
-        await self._limits.queries(call.principal, named, len(read))
+        await self._limits.count_queries(request.principal, named, len(read))
         answers = iter(await self._recall.search_all(questions, encode_found, api="search"))
         results = [next(answers) if isinstance(one, Question) else one for one in read]
         encoded = (
-            _with_memories(one, started) if isinstance(one, Answer) else refusal(one, call.request_id).body
+            _with_memories(one, started)
+            if isinstance(one, Answer)
+            else error_response(one, request.request_id).body
             for one in results
         )
-        return reply_encoded(b'{"results":[' + b",".join(encoded) + b"]}")
+        return encoded_json_response(b'{"results":[' + b",".join(encoded) + b"]}")
 
-    async def context(self, call: Call) -> Reply:
-        call.params(NoParams)
-        _, name = self._agent(call)
-        context, started = await call.json(Context), time.perf_counter()
-        asked = context_question(name, context, call.principal, self._recall.pseudonyms)
-        await self._limits.queries(call.principal, asked.question.agents.scope.agents)
+    async def context(self, request: ApiRequest) -> ApiResponse:
+        request.query_params(NoParams)
+        _, name = self._agent(request)
+        context, started = await request.json(Context), time.perf_counter()
+        asked = context_question(name, context, request.principal, self._recall.pseudonyms)
+        await self._limits.count_queries(request.principal, asked.question.agents.scope.agents)
         answer = await self._recall.context(asked, encode_context)
-        return reply_encoded(answer.encoded[:-1] + _tail(answer, started))
+        return encoded_json_response(answer.encoded[:-1] + _tail(answer, started))
 
-    async def get(self, call: Call) -> Reply:
-        call.params(NoParams)
-        asked = await call.json(Get)
-        question = get_question(asked, call.principal, self._recall.pseudonyms)
-        await self._limits.queries(call.principal, question.agents.scope.agents)
+    async def get(self, request: ApiRequest) -> ApiResponse:
+        request.query_params(NoParams)
+        asked = await request.json(Get)
+        question = get_question(asked, request.principal, self._recall.pseudonyms)
+        await self._limits.count_queries(request.principal, question.agents.scope.agents)
         answer = await self._recall.search(question, encode_got, api="get")
-        return reply_encoded(b'{"memories":' + answer.encoded + b"}")
+        return encoded_json_response(b'{"memories":' + answer.encoded + b"}")
 
-    async def one(self, call: Call) -> Reply:
-        params = call.params(OneParams)
-        agents = named(self._recall.pseudonyms, call.tenant, [params.agent_id])
-        await self._limits.queries(call.principal, agents.scope.agents)
+    async def one(self, request: ApiRequest) -> ApiResponse:
+        params = request.query_params(OneParams)
+        agents = named(self._recall.pseudonyms, request.tenant, [params.agent_id])
+        await self._limits.count_queries(request.principal, agents.scope.agents)
         with self._timed("one"):
-            memory = await browse.one(self._recall, agents, call.place(MemoryPlace).id)
+            memory = await browse.one(self._recall, agents, request.path_params(MemoryPlace).id)
         if memory is None:
-            raise Refused(404, "not_found", "this agent has no such memory")
-        return reply(stored(memory, agents))
+            raise HttpError(404, "not_found", "this agent has no such memory")
+        return json_response(stored(memory, agents))
 
-    async def recent(self, call: Call) -> Reply:
-        params = call.params(RecentParams)
-        agents, _ = self._agent(call)
-        where = self._where(params, call.tenant)
+    async def recent(self, request: ApiRequest) -> ApiResponse:
+        params = request.query_params(RecentParams)
+        agents, _ = self._agent(request)
+        where = self._where(params, request.tenant)
         after = None if params.cursor is UNSET else parse_cursor(params.cursor)
-        await self._limits.queries(call.principal, agents.scope.agents)
+        await self._limits.count_queries(request.principal, agents.scope.agents)
         with self._timed("recent"):
             page = await browse.page(
                 self._recall,
@@ -233,35 +241,37 @@ class _Routes:
                 after=after,
             )
         memories = [stored(memory, agents) for memory in page.memories]
-        return reply(RecentAnswer(memories, page.next_cursor, page.total))
+        return json_response(RecentAnswer(memories, page.next_cursor, page.total))
 
-    async def summary(self, call: Call) -> Reply:
-        call.params(NoParams)
-        agents, name = self._agent(call)
-        await self._limits.queries(call.principal, agents.scope.agents)
+    async def summary(self, request: ApiRequest) -> ApiResponse:
+        request.query_params(NoParams)
+        agents, name = self._agent(request)
+        await self._limits.count_queries(request.principal, agents.scope.agents)
         with self._timed("summary"):
-            return reply(await browse.summary(self._recall, agents, name))
+            return json_response(await browse.summary(self._recall, agents, name))
 
-    async def agents(self, call: Call) -> Reply:
-        params = call.params(AgentsParams)
-        await self._limits.queries(call.principal)
+    async def agents(self, request: ApiRequest) -> ApiResponse:
+        params = request.query_params(AgentsParams)
+        await self._limits.count_queries(request.principal)
         with self._timed("agents"):
-            return reply(AgentsAnswer(await browse.largest(self._recall, call.tenant, params.limit)))
+            return json_response(
+                AgentsAnswer(await browse.largest(self._recall, request.tenant, params.limit))
+            )
 
     def _read(self, principal: Principal, raw: bytes) -> Question:
-        """A search as it was sent. Raises InvalidRequest and Refused."""
+        """A search as it was sent. Raises InvalidRequest and HttpError."""
         return search_question(decode(raw, Search), principal, self._recall.pseudonyms)
 
-    def _read_or_refuse(self, principal: Principal, raw: bytes) -> Question | InvalidRequest | Refused:
+    def _read_or_refuse(self, principal: Principal, raw: bytes) -> Question | InvalidRequest | HttpError:
         """One search of a batch, or why it is none."""
         try:
             return self._read(principal, raw)
-        except (InvalidRequest, Refused) as error:
+        except (InvalidRequest, HttpError) as error:
             return error
 
-    def _agent(self, call: Call) -> tuple[Named, str]:
-        name = call.place(AgentPlace).agent_id
-        return named(self._recall.pseudonyms, call.tenant, [name]), name
+    def _agent(self, request: ApiRequest) -> tuple[Named, str]:
+        name = request.path_params(AgentPlace).agent_id
+        return named(self._recall.pseudonyms, request.tenant, [name]), name
 
     def _where(self, params: RecentParams, tenant: str) -> Filter:
         bounds = (
@@ -310,5 +320,5 @@ def _tail(answer: Answer, started: float) -> bytes:
 def _filters(text: str) -> object:
     try:
         return decode(text.encode(), dict)
-    except (InvalidRequest, Refused) as error:
+    except (InvalidRequest, HttpError) as error:
         raise InvalidRequest("filters is a JSON object, percent-encoded", path="filters") from error

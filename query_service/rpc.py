@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lorestream.access.principals import Principal
-from lorestream.access.rate_limits import NO_LIMITS, Limits
+from lorestream.access.authentication import Principal
+from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
 from lorestream.grpc.server import Found
 from query_service.recall import Recall
 
@@ -14,7 +14,7 @@ from query_service.recall import Recall
 class Reads:
     """GetMemory, as `lorestream.grpc.server.Handlers` takes it."""
 
-    def __init__(self, recall: Callable[[], Recall], limits: Limits = NO_LIMITS) -> None:
+    def __init__(self, recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS) -> None:
         self._recall = recall
         self._limits = limits
 
@@ -23,6 +23,6 @@ class Reads:
     ) -> Sequence[Found]:
         """The best k, the best first. Raises InvalidRequest, RateLimited, Unavailable."""
         agents = self._recall().pseudonyms.agents(principal.tenant, agent_id)
-        await self._limits.queries(principal, agents)
+        await self._limits.count_queries(principal, agents)
         ranked = await self._recall().get(principal, agent_id, query, k, filters)
         return [Found(agent_id, one.memory, one.score) for one in ranked]

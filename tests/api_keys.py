@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lorestream.access import key_file
-from lorestream.access.principals import Access, Grant, Unauthenticated
+from lorestream.access.authentication import Authenticator, Unauthenticated
+from lorestream.access.key_file import KeyScope
 
 SOON_S = 0.02
 """How often the tests' services look at their key file."""
@@ -25,9 +26,9 @@ class ShiftedClock:
         return time.time() + self.ahead
 
 
-def bearer(path: Path, *scopes: Grant, **fields: Any) -> str:
+def bearer(path: Path, *scopes: KeyScope, **fields: Any) -> str:
     """The Authorization of a new key; it may do everything unless told otherwise."""
-    made = key_file.create(path, **{"tenant": "default", "scopes": scopes or tuple(Grant), **fields})
+    made = key_file.create(path, **{"tenant": "default", "scopes": scopes or tuple(KeyScope), **fields})
     return f"Bearer {made.credential}"
 
 
@@ -36,10 +37,10 @@ def key_id(authorization: str) -> str:
     return authorization.removeprefix("Bearer ").partition(".")[0]
 
 
-def lets_in(access: Access, authorization: str | None) -> bool:
+def lets_in(authenticator: Authenticator, authorization: str | None) -> bool:
     """Whether the key is valid."""
     try:
-        access.principal(authorization)
+        authenticator.authenticate(authorization)
     except Unauthenticated:
         return False
     return True

@@ -20,13 +20,13 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from lorestream import durable
-from lorestream.access.principals import Grant
 from lorestream.errors import Misconfigured
 
 VERSION = 1
@@ -39,13 +39,22 @@ Stamp: TypeAlias = tuple[int, ...]
 """Identifies one state of the file: it changes whenever the file is replaced."""
 
 
+class KeyScope(StrEnum):
+    """What a key may do. No scope includes another one."""
+
+    INGEST = "ingest"
+    QUERY = "query"
+    ERASE = "erase"
+    ADMIN = "admin"
+
+
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One key. `sha256`: the hash of its secret, 64 lower-case hexadecimal digits."""
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     tenant: Tenant
-    scopes: Annotated[tuple[Grant, ...], msgspec.Meta(min_length=1)]
+    scopes: Annotated[tuple[KeyScope, ...], msgspec.Meta(min_length=1)]
     created: Moment
     label: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     expires: Moment | None = None
@@ -133,7 +142,7 @@ def create(
     path: Path,
     *,
     tenant: str,
-    scopes: Iterable[Grant],
+    scopes: Iterable[KeyScope],
     label: str | None = None,
     life: timedelta | None = None,
 ) -> NewKey:
@@ -190,7 +199,7 @@ def _find(path: Path, keys: Sequence[ApiKey], key_id: str) -> ApiKey:
 
 
 def _new_key(
-    keys: Sequence[ApiKey], tenant: str, scopes: Iterable[Grant], label: str | None, life: timedelta | None
+    keys: Sequence[ApiKey], tenant: str, scopes: Iterable[KeyScope], label: str | None, life: timedelta | None
 ) -> NewKey:
     taken = {key.id for key in keys}
     key_id = next(made for made in iter(lambda: secrets.token_hex(6), None) if made not in taken)
@@ -201,7 +210,7 @@ def _new_key(
         id=key_id,
         sha256=hashlib.sha256(secret.encode()).hexdigest(),
         tenant=tenant,
-        scopes=tuple(grant for grant in Grant if grant in wanted),
+        scopes=tuple(scope for scope in KeyScope if scope in wanted),
         created=now,
         label=label,
         expires=None if life is None else now + life,

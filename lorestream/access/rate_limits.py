@@ -1,12 +1,12 @@
-"""How much a caller may ask for: token buckets per API key and per agent.
+"""Rate limits: token buckets per API key and per agent.
 
-Each bucket fills up evenly and holds what comes in within `burst_s`: a rate of 50 a second with bursts of 2 s
-lets 100 queries through at once and 50 a second from then on. What counts for more than a bucket holds (a batch)
-is let through when the bucket is full, and the next ones wait until it is paid: the rate holds, and no size is
-shut out for good. The algorithm is the generic cell rate algorithm (ITU-T I.371), which keeps one number a bucket:
-when it will be full again.
+A bucket refills at a constant rate and holds at most `burst_s` seconds' worth of tokens: with 50 tokens a second and
+bursts of 2 s, 100 queries pass at once, then 50 a second. A request for more tokens than a bucket holds (a batch)
+passes when the bucket is full, and later requests wait until its debt is refilled. So the rate holds for every
+size of request, and no size is refused for ever.
 
-All buckets of a call are drawn from together or not at all: who is refused has paid nothing.
+The algorithm is the generic cell rate algorithm (ITU-T I.371). It stores one number per bucket: the time when the
+bucket will be full again. All buckets of a call are charged together, or none of them is.
 """
 
 from __future__ import annotations
@@ -25,75 +25,78 @@ import msgspec
 from lorestream.errors import RateLimited, Unavailable
 
 if TYPE_CHECKING:
-    from lorestream.access.principals import Principal
+    from lorestream.access.authentication import Principal
 
 BURST_S = 2.0
-_SWEEP_AT = 1024
+_SWEEP_THRESHOLD = 1024
+"""Number of buckets in memory from which full ones are removed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """`amount` tokens from the bucket `name`, which gets `per_s` a second and holds `burst` of them."""
+class BucketRequest:
+    """A request for `tokens` tokens of one bucket, which gets `per_s` tokens a second and holds `capacity`."""
 
-    name: str
+    bucket: str
     per_s: float
-    burst: float
-    amount: int = 1
+    capacity: float
+    tokens: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """The draw that had to be refused (the one that waits longest), and when there will be enough."""
+class Shortfall:
+    """The request with the longest wait among those that lack tokens; it can be granted in `wait_s` seconds."""
 
-    draw: Draw
+    request: BucketRequest
     wait_s: float
 
 
-class Buckets(Protocol):
-    """Buckets somewhere: a new one is full."""
+class TokenBuckets(Protocol):
+    """Stores token buckets. A bucket that was never used is full."""
 
-    async def take(self, draws: Sequence[Draw]) -> Refusal | None:
-        """Draw all of them, or none: then say which one is short. Each name once. Raises Unavailable."""
+    async def consume(self, requests: Sequence[BucketRequest]) -> Shortfall | None:
+        """Take the tokens of all requests (one per bucket) and return None, or take none. Raises Unavailable."""
         ...
 
 
-class LocalBuckets:
-    """Buckets of this process. One that is full is forgotten."""
+class LocalTokenBuckets:
+    """Token buckets in the memory of this process. Full buckets are removed."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._full_at: dict[str, float] = {}
-        self._sweep_at = _SWEEP_AT
+        self._sweep_threshold = _SWEEP_THRESHOLD
 
-    async def take(self, draws: Sequence[Draw]) -> Refusal | None:
-        """As `Buckets.take`; never blocks."""
+    async def consume(self, requests: Sequence[BucketRequest]) -> Shortfall | None:
+        """As `TokenBuckets.consume`; never blocks."""
         now = self._monotonic()
-        paid: dict[str, float] = {}
-        refusal: Refusal | None = None
-        for draw in draws:
-            full_at = max(now, self._full_at.get(draw.name, now))
-            # It holds `burst` when full, and lacks what comes in until then.
-            wait_s = full_at - now - (draw.burst - min(draw.amount, draw.burst)) / draw.per_s
-            if wait_s > (0.0 if refusal is None else refusal.wait_s):
-                refusal = Refusal(draw, wait_s)
-            paid[draw.name] = full_at + draw.amount / draw.per_s
-        if refusal is None:
-            self._full_at |= paid
-            self._sweep(now)
-        return refusal
+        charged: dict[str, float] = {}
+        shortfall: Shortfall | None = None
+        for request in requests:
+            full_at = max(now, self._full_at.get(request.bucket, now))
+            # A full bucket holds `capacity` tokens; it lacks those that come in between now and full_at.
+            wait_s = (
+                full_at - now - (request.capacity - min(request.tokens, request.capacity)) / request.per_s
+            )
+            if wait_s > (0.0 if shortfall is None else shortfall.wait_s):
+                shortfall = Shortfall(request, wait_s)
+            charged[request.bucket] = full_at + request.tokens / request.per_s
+        if shortfall is None:
+            self._full_at |= charged
+            self._remove_full(now)
+        return shortfall
 
-    def _sweep(self, now: float) -> None:
-        if len(self._full_at) >= self._sweep_at:
-            self._full_at = {name: full_at for name, full_at in self._full_at.items() if full_at > now}
-            self._sweep_at = max(_SWEEP_AT, 2 * len(self._full_at))
+    def _remove_full(self, now: float) -> None:
+        if len(self._full_at) >= self._sweep_threshold:
+            self._full_at = {bucket: full_at for bucket, full_at in self._full_at.items() if full_at > now}
+            self._sweep_threshold = max(_SWEEP_THRESHOLD, 2 * len(self._full_at))
 
 
-class Limits:
-    """The rates of a service, 0 = no limit. A burst is `burst_s` seconds' worth, and at least 1.
+class RateLimits:
+    """The rate limits of a service; 0 = no limit. A bucket holds `burst_s` seconds' worth of tokens, at least 1.
 
-    Queries and events count per API key (all callers without one share one), queries also per agent of a tenant.
-    `shared`: buckets that several services draw from; while they are out of reach, and where there are none, each
-    process has its own.
+    Queries and events count per API key (all callers without a key share one bucket), queries also per agent of a
+    tenant. `shared`: buckets that several services use together. While they are unavailable, and where there are
+    none, each process counts in its own memory.
     """
 
     def __init__(
@@ -103,66 +106,66 @@ class Limits:
         agent_queries_per_s: float = 0.0,
         events_per_s: float = 0.0,
         burst_s: float = BURST_S,
-        shared: Buckets | None = None,
+        shared: TokenBuckets | None = None,
     ) -> None:
         self._queries_per_s = queries_per_s
         self._agent_queries_per_s = agent_queries_per_s
         self._events_per_s = events_per_s
         self._burst_s = burst_s
         self._shared = shared
-        self._own = LocalBuckets()
+        self._local = LocalTokenBuckets()
 
-    async def queries(
+    async def count_queries(
         self, principal: Principal, agents: Collection[str] | None = (), count: int | None = None
     ) -> None:
-        """Count queries: `count` of them for the key (default 1), and one for each entry of `agents`.
+        """Count `count` queries for the key (default 1), and one query for each entry of `agents`.
 
-        `agents` are stored forms, None is the whole tenant. Raises RateLimited; then nothing was counted.
+        `agents` are stored agent ids; None is the whole tenant. Raises RateLimited; then nothing was counted.
         """
         if not (self._queries_per_s or self._agent_queries_per_s):
             return
-        draws: list[Draw] = []
+        requests: list[BucketRequest] = []
         if self._queries_per_s:
-            name = _name("query", principal.tenant, principal.key)
-            draws.append(self._draw(name, self._queries_per_s, 1 if count is None else count))
+            bucket = _bucket("query", principal.tenant, principal.key)
+            requests.append(self._request(bucket, self._queries_per_s, 1 if count is None else count))
         if self._agent_queries_per_s:
-            draws += [
-                self._draw(_name("agent", principal.tenant, agent), self._agent_queries_per_s, times)
+            requests += [
+                self._request(_bucket("agent", principal.tenant, agent), self._agent_queries_per_s, times)
                 for agent, times in Counter(agents or ()).items()
             ]
-        await self._take(draws, "queries")
+        await self._charge(requests, "queries")
 
-    async def events(self, principal: Principal, count: int) -> None:
-        """Count events of the key. Raises RateLimited; then nothing was counted."""
+    async def count_events(self, principal: Principal, count: int) -> None:
+        """Count `count` events for the key. Raises RateLimited; then nothing was counted."""
         if self._events_per_s:
-            name = _name("event", principal.tenant, principal.key)
-            await self._take([self._draw(name, self._events_per_s, count)], "events")
+            bucket = _bucket("event", principal.tenant, principal.key)
+            await self._charge([self._request(bucket, self._events_per_s, count)], "events")
 
-    def _draw(self, name: str, per_s: float, amount: int) -> Draw:
-        return Draw(name, per_s, max(1.0, per_s * self._burst_s), amount)
+    def _request(self, bucket: str, per_s: float, tokens: int) -> BucketRequest:
+        return BucketRequest(bucket, per_s, max(1.0, per_s * self._burst_s), tokens)
 
-    async def _take(self, draws: Sequence[Draw], what: str) -> None:
-        draws = [draw for draw in draws if draw.amount]
-        if not draws:
+    async def _charge(self, requests: Sequence[BucketRequest], unit: str) -> None:
+        requests = [request for request in requests if request.tokens]
+        if not requests:
             return
-        refusal = await self._refusal(draws)
-        if refusal is not None:
-            whose = "of this agent" if refusal.draw.name.startswith("agent") else "with this key"
+        shortfall = await self._consume(requests)
+        if shortfall is not None:
+            subject = "of this agent" if shortfall.request.bucket.startswith("agent") else "with this key"
             raise RateLimited(
-                f"more than {refusal.draw.per_s:g} {what} per second {whose}",
-                retry_after_ms=max(1, math.ceil(refusal.wait_s * 1000)),
+                f"more than {shortfall.request.per_s:g} {unit} per second {subject}",
+                retry_after_ms=max(1, math.ceil(shortfall.wait_s * 1000)),
             )
 
-    async def _refusal(self, draws: Sequence[Draw]) -> Refusal | None:
+    async def _consume(self, requests: Sequence[BucketRequest]) -> Shortfall | None:
         if self._shared is not None:
             with contextlib.suppress(Unavailable):
-                return await self._shared.take(draws)
-        return await self._own.take(draws)
+                return await self._shared.consume(requests)
+        return await self._local.consume(requests)
 
 
-NO_LIMITS = Limits()
+NO_RATE_LIMITS = RateLimits()
 
 
-def _name(kind: str, *parts: str) -> str:
-    """Of one length, however long an agent's id is, and no two run into each other."""
+def _bucket(kind: str, *parts: str) -> str:
+    """The name of a bucket, of constant length; different parts never give the same name."""
     return f"{kind}:{blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()}"

@@ -85,7 +85,7 @@ ReportStream: TypeAlias = AsyncGenerator[Report]
 class AdminTask:
     """One operation for operators: its name in routes and verbs, the type of its arguments, and the function.
 
-    `run` raises LorestreamError: InvalidRequest for wrong arguments, Refusal for what would lose data.
+    `run` raises LorestreamError: InvalidRequest for wrong arguments, OperationRefused for what would lose data.
     """
 
     name: str

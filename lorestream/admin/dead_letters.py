@@ -21,7 +21,7 @@ from lorestream.admin.dead_letter_view import (
     parse_dead_letter_id,
     summary,
 )
-from lorestream.errors import EventTooLarge, InvalidRequest, Refusal
+from lorestream.errors import EventTooLarge, InvalidRequest, OperationRefused
 from lorestream.memories import Memory
 from lorestream.ports import (
     Clock,
@@ -107,14 +107,14 @@ class DeadLetters:
         yield Outcome({"shown": len(newest), "total": total})
 
     async def show(self, arguments: ShowArguments) -> ReportStream:
-        """Yield one dead letter with all details. Raises InvalidRequest, Refusal if there is none, Unavailable."""
+        """Yield one dead letter with all details. Raises InvalidRequest, OperationRefused if there is none, Unavailable."""
         async with aclosing(self._visible(_selector([arguments.id], None))) as batches:
             async for dead_letters in batches:
                 for stored in dead_letters:
                     yield Row(details(stored))
                     yield Outcome({"shown": 1})
                     return
-        raise Refusal(f"there is no dead letter {arguments.id}: `lorestream dlq ls` lists them")
+        raise OperationRefused(f"there is no dead letter {arguments.id}: `lorestream dlq ls` lists them")
 
     async def retry(self, arguments: RetryArguments) -> ReportStream:
         """Append the records again. A dead letter is resolved only after its record is durable: none can be lost.

@@ -11,7 +11,7 @@ import msgspec
 from lorestream import durable
 from lorestream.admin import snapshot_files
 from lorestream.admin.snapshot_files import Seal
-from lorestream.errors import Refusal
+from lorestream.errors import OperationRefused
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -53,41 +53,45 @@ def write(directory: Path, manifest: Manifest) -> None:
 
 
 def read(directory: Path) -> Manifest:
-    """The manifest of a snapshot. Raises Refusal for what is none, or of another format."""
+    """The manifest of a snapshot. Raises OperationRefused for what is none, or of another format."""
     path = directory / NAME
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise Refusal(f"{directory} is no snapshot: {NAME} cannot be read ({error.strerror})") from error
+        raise OperationRefused(
+            f"{directory} is no snapshot: {NAME} cannot be read ({error.strerror})"
+        ) from error
     try:
         version = msgspec.json.decode(raw, type=_Version).format
         if version != FORMAT:
-            raise Refusal(
+            raise OperationRefused(
                 f"{directory} has format {version}, this lorestream reads {FORMAT}: restore it with the version that took it"
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
     except msgspec.DecodeError as error:
-        raise Refusal(f"{path} is damaged: {error}") from error
+        raise OperationRefused(f"{path} is damaged: {error}") from error
     for name in manifest.files:
         place = PurePosixPath(name)
         if place.is_absolute() or ".." in place.parts or not place.parts:
-            raise Refusal(f"{path} is damaged: it names a file {name!r} outside of the snapshot")
+            raise OperationRefused(f"{path} is damaged: it names a file {name!r} outside of the snapshot")
     return manifest
 
 
 def verify(
     directory: Path, sealed: Mapping[str, Seal], stopped: snapshot_files.Stopped, done: Callable[[int], None]
 ) -> None:
-    """Hold the files against their seals; `done` is told the bytes. Raises Refusal for the first that differs."""
+    """Hold the files against their seals; `done` is told the bytes. Raises OperationRefused for the first that differs."""
     for name, seal in sealed.items():
         path = directory / name
         try:
             found = snapshot_files.seal(path, stopped, done)
         except OSError as error:
-            raise Refusal(f"the snapshot is damaged: {path} cannot be read ({error.strerror})") from error
+            raise OperationRefused(
+                f"the snapshot is damaged: {path} cannot be read ({error.strerror})"
+            ) from error
         if found != seal:
             what = "is not what was written" if found.size == seal.size else "has another size"
-            raise Refusal(f"the snapshot is damaged: {path} {what}")
+            raise OperationRefused(f"the snapshot is damaged: {path} {what}")
 
 
 def taken(directory: Path) -> Sequence[tuple[Path, Manifest]]:
@@ -98,6 +102,6 @@ def taken(directory: Path) -> Sequence[tuple[Path, Manifest]]:
             if not path.name.startswith(".") and (path / NAME).is_file():
                 try:
                     found.append((path, read(path)))
-                except Refusal:
+                except OperationRefused:
                     continue
     return sorted(found, key=lambda each: (each[1].created, each[0].name), reverse=True)

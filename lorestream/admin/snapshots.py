@@ -29,7 +29,7 @@ from lorestream.admin import (
     snapshot_manifest,
 )
 from lorestream.admin.snapshot_manifest import Manifest
-from lorestream.errors import LorestreamError, Refusal
+from lorestream.errors import LorestreamError, OperationRefused
 from lorestream.ports import Clock
 
 _log = structlog.get_logger("lorestream.snapshots")
@@ -94,16 +94,16 @@ class Snapshots:
     async def _asked(self, arguments: Take) -> ReportStream:
         to = None if arguments.to is None else Path(arguments.to)
         if to is not None and not to.is_absolute():
-            raise Refusal(f"{to} could be anywhere: give the whole path")
+            raise OperationRefused(f"{to} could be anywhere: give the whole path")
         async for report in self.take(to):
             yield report
 
     async def take(self, to: Path | None) -> AsyncGenerator[Report]:
-        """Take one. Raises Refusal, with nothing left behind, when it cannot be written, and Unavailable."""
+        """Take one. Raises OperationRefused, with nothing left behind, when it cannot be written, and Unavailable."""
         started = time.monotonic()
         final = to or self._new_name()
         if final.exists():
-            raise Refusal(f"{final} is there already: choose another place for the snapshot")
+            raise OperationRefused(f"{final} is there already: choose another place for the snapshot")
         making = final.with_name(f"{_MAKING}{final.name}-{secrets.token_hex(4)}")
         try:
             final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -237,8 +237,8 @@ def _told(path: Path, manifest: Manifest) -> dict[str, object]:
     }
 
 
-def _unwritable(path: Path, error: OSError) -> Refusal:
-    return Refusal(
+def _unwritable(path: Path, error: OSError) -> OperationRefused:
+    return OperationRefused(
         f"no snapshot was taken, {path} cannot be written ({error.strerror}): make room, or choose another place"
         " with --to"
     )

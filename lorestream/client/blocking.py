@@ -12,7 +12,7 @@ import stamina
 from lorestream.client import calls
 from lorestream.client.calls import Call
 from lorestream.client.endpoint import Endpoint, as_method
-from lorestream.client.models import refusal
+from lorestream.client.models import api_error
 
 SILENCE_S = 60.0
 """A stream that says nothing for so long is dead: a Lorestream sends an empty line every 10 s."""
@@ -87,7 +87,7 @@ class MemoryClient(Endpoint[httpx2.Client]):
             answer = self._http.send(request, stream=True)
             try:
                 if not answer.is_success:
-                    raise refusal(answer.status_code, answer.read(), self.url)
+                    raise api_error(answer.status_code, answer.read(), self.url)
                 for line in answer.iter_lines():
                     if line.strip():
                         yield line

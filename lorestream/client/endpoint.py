@@ -16,7 +16,7 @@ import msgspec
 
 from lorestream import __version__
 from lorestream.client.calls import Call
-from lorestream.client.models import ApiError, Unreachable, refusal
+from lorestream.client.models import ApiError, Unreachable, api_error
 from lorestream.errors import LorestreamError, Misconfigured
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -68,8 +68,8 @@ class Endpoint(ABC, Generic[Http]):
     def _base(self, call: Call[Any]) -> str:
         return self.url if call.to_writer else self.query_url
 
-    def _patience(self, call: Call[Any]) -> Patience:
-        return Patience(self._patience_s if call.patient else 0.0, self._timeout_s + call.wait_s)
+    def _patience(self, call: Call[Any]) -> RetryBudget:
+        return RetryBudget(self._patience_s if call.patient else 0.0, self._timeout_s + call.wait_s)
 
     def _request(self, call: Call[Any], timeout_s: float) -> httpx2.Request:
         headers = {} if call.content is None else {"Content-Type": "application/json"}
@@ -84,7 +84,7 @@ class Endpoint(ABC, Generic[Http]):
 
     def _success(self, call: Call[Any], answer: httpx2.Response) -> bytes:
         if not answer.is_success and answer.status_code != call.also:
-            raise refusal(answer.status_code, answer.content, self._base(call))
+            raise api_error(answer.status_code, answer.content, self._base(call))
         return answer.content
 
     def _read(self, call: Call[T], body: bytes) -> T:
@@ -108,7 +108,7 @@ class Endpoint(ABC, Generic[Http]):
             ) from error
 
 
-class Patience:
+class RetryBudget:
     """How long one call may go on: no attempt begins, and none but the first lasts, beyond its end."""
 
     def __init__(self, patience_s: float, attempt_s: float) -> None:

@@ -290,7 +290,7 @@ _REFUSALS: Mapping[int, type[ApiError]] = {
 }
 
 
-def refusal(status: int, body: bytes, base: str) -> LorestreamError:
+def api_error(status: int, body: bytes, base: str) -> LorestreamError:
     """The exception that an answer other than success stands for; `base` is who answered."""
     try:
         error = msgspec.json.decode(body, type=_ErrorAnswer).error

@@ -56,7 +56,7 @@ class Catalogue(Protocol):
         ...
 
     async def create(self, name: str, model: Model, run: str) -> None:
-        """Note an empty collection, to be filled from now on. Raises Refusal for a name that is taken."""
+        """Note an empty collection, to be filled from now on. Raises OperationRefused for a name that is taken."""
         ...
 
     async def open(self, name: str) -> VectorStore:

@@ -15,7 +15,15 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from lorestream.access.principals import KEYLESS, Access, Forbidden, Grant, Principal, Unauthenticated, only
+from lorestream.access.authentication import (
+    NO_AUTHENTICATION,
+    Authenticator,
+    Forbidden,
+    Principal,
+    Unauthenticated,
+    single_authorization,
+)
+from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
 from lorestream.memories import Memory
@@ -25,7 +33,7 @@ _log = structlog.get_logger("lorestream.grpc")
 SERVICE = memory_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 MAX_MESSAGE_BYTES = 2**20
 GRACE_S = 1.0
-_NEEDS = {"PutMemory": Grant.INGEST, "GetMemory": Grant.QUERY, "DeleteMemory": Grant.ERASE}
+_NEEDS = {"PutMemory": KeyScope.INGEST, "GetMemory": KeyScope.QUERY, "DeleteMemory": KeyScope.ERASE}
 
 T = TypeVar("T")
 
@@ -41,7 +49,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """What this process answers. A call without a handler is UNIMPLEMENTED and names `elsewhere`.
+    """What this process answers. A call without a handler is UNIMPLEMENTED and names `peer`.
 
     `put(principal, agent_id, text, metadata, ttl_s)` returns the memory's id; `ttl_s` None is the default.
     `get(principal, agent_id, query, k, filters)` returns the best first.
@@ -52,18 +60,18 @@ class Handlers:
         None
     )
     delete: Callable[[Principal, str], Awaitable[None]] | None = None
-    elsewhere: str = ""
+    peer: str = ""
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    handlers: Handlers, host: str, port: int, *, access: Access = KEYLESS
+    handlers: Handlers, host: str, port: int, *, authenticator: Authenticator = NO_AUTHENTICATION
 ) -> AsyncGenerator[int]:
     """Serve until the context ends; yields the port. Raises Misconfigured when it cannot be had.
 
     The calls are for callers that `access` lets in; health and reflection are open.
     """
-    door = _Door(access)
+    door = _Door(authenticator)
     server = grpc.aio.server(
         interceptors=(_Unreadable(door),),
         options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
@@ -103,15 +111,15 @@ def _is_free(host: str, port: int) -> bool:
 class _Door:
     """Lets callers in, by the key in the metadata `authorization`."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._access = authenticator
 
     async def enter(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
         """The caller of one of MemoryService's methods; ends the call of one who may not."""
         metadata = context.invocation_metadata() or ()
         sent = [value for name, value in metadata if name == "authorization"]
         try:
-            principal = self._access.principal(only([_text(value) for value in sent]))
+            principal = self._access.authenticate(single_authorization([_text(value) for value in sent]))
             principal.require(_NEEDS[method])
         except Unauthenticated as error:
             await _abort(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
@@ -206,7 +214,7 @@ class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
         if handler is None:
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED,
-                f"this service does not answer it: ask {self._handlers.elsewhere}",
+                f"this service does not answer it: ask {self._handlers.peer}",
             )
         assert handler is not None
         return handler

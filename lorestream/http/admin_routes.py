@@ -1,4 +1,4 @@
-"""The tasks of care as routes: one POST each, answered by a stream of reports, one JSON line each."""
+"""The admin tasks as routes: one POST each, answered by a stream of reports, one JSON line each."""
 
 from __future__ import annotations
 
@@ -10,80 +10,85 @@ import msgspec
 import structlog
 from starlette.responses import StreamingResponse
 
-from lorestream.access.principals import Grant
+from lorestream.access.key_file import KeyScope
 from lorestream.admin import AdminTask, AdminTasks, Failure, Outcome, Report, ReportStream
 from lorestream.errors import LorestreamError
-from lorestream.http.application import Operation
-from lorestream.http.request import Call
+from lorestream.http.operation import Operation
+from lorestream.http.request import ApiRequest
 
 PREFIX = "/v1/admin/"
-KEEP_ALIVE_S = 10.0
+KEEP_ALIVE_INTERVAL_S = 10.0
 
 _log = structlog.get_logger("lorestream.admin")
 _encoder = msgspec.json.Encoder()
 
 
 def operations(tasks: AdminTasks) -> list[Operation]:
-    """A route for each task."""
-    return [_operation(task) for task in tasks.values()]
+    """One route for each task."""
+    return [
+        Operation(
+            "POST",
+            PREFIX + task.name,
+            _Route(task).run,
+            f"Admin task: {task.name}",
+            KeyScope.ADMIN,
+            Outcome,
+            body=task.arguments,
+            hidden=True,
+        )
+        for task in tasks.values()
+    ]
 
 
-def _operation(task: AdminTask) -> Operation:
-    async def handler(call: Call) -> StreamingResponse:
-        arguments = await call.json(task.arguments)
-        reports = task.run(arguments)
-        # What is refused is refused with its own status, before the answer begins.
+class _Route:
+    """The route of one task."""
+
+    def __init__(self, task: AdminTask) -> None:
+        self._task = task
+
+    async def run(self, request: ApiRequest) -> StreamingResponse:
+        arguments = await request.json(self._task.arguments)
+        reports = self._task.run(arguments)
+        # Wait for the first report: an error before it still gets its own HTTP status.
         first = await anext(reports, None)
-        _log.info("task of care", task=task.name, request_id=call.request_id)
-        return StreamingResponse(_lines(task, first, reports), media_type="application/x-ndjson")
+        _log.info("admin task started", task=self._task.name, request_id=request.request_id)
+        return StreamingResponse(self._lines(first, reports), media_type="application/x-ndjson")
 
-    return Operation(
-        "POST",
-        PREFIX + task.name,
-        handler,
-        f"Task of care: {task.name}",
-        Grant.ADMIN,
-        Outcome,
-        body=task.arguments,
-        hidden=True,
-    )
-
-
-async def _lines(task: AdminTask, first: Report | None, reports: ReportStream) -> AsyncIterator[bytes]:
-    async with contextlib.aclosing(reports):
-        try:
-            if first is not None:
-                yield _line(first)
-            async for report in _with_pauses(reports):
-                yield b"\n" if report is None else _line(report)
-        except LorestreamError as error:
-            _log.warning("task of care broken off", task=task.name, error=str(error))
-            yield _line(Failure(str(error)))
-        except Exception:  # noqa: BLE001 (the answer has begun: this is the last place to say it)
-            _log.exception("task of care failed", task=task.name)
-            yield _line(Failure("an error of ours; the log of that lorestream has it"))
+    async def _lines(self, first: Report | None, reports: ReportStream) -> AsyncIterator[bytes]:
+        async with contextlib.aclosing(reports):
+            try:
+                if first is not None:
+                    yield _line(first)
+                async for report in _with_keep_alive(reports):
+                    yield b"\n" if report is None else _line(report)
+            except LorestreamError as error:
+                _log.warning("admin task aborted", task=self._task.name, error=str(error))
+                yield _line(Failure(str(error)))
+            except Exception:  # noqa: BLE001 (the response has begun: its last line is the only place for the error)
+                _log.exception("admin task failed", task=self._task.name)
+                yield _line(Failure("internal error; the server's log has the details"))
 
 
-async def _with_pauses(reports: ReportStream) -> AsyncIterator[Report | None]:
-    """The reports, and None whenever none has come for a while: whoever reads knows then that it goes on."""
-    coming: asyncio.Future[Report] | None = None
+async def _with_keep_alive(reports: ReportStream) -> AsyncIterator[Report | None]:
+    """The reports, and None after every KEEP_ALIVE_INTERVAL_S without one, so that readers see it still runs."""
+    pending: asyncio.Future[Report] | None = None
     try:
         while True:
-            coming = coming or asyncio.ensure_future(anext(reports))
-            done, _ = await asyncio.wait({coming}, timeout=KEEP_ALIVE_S)
+            pending = pending or asyncio.ensure_future(anext(reports))
+            done, _ = await asyncio.wait({pending}, timeout=KEEP_ALIVE_INTERVAL_S)
             if not done:
                 yield None
                 continue
             try:
-                report = coming.result()
+                report = pending.result()
             except StopAsyncIteration:
                 return
-            coming = None
+            pending = None
             yield report
     finally:
-        if coming is not None and not coming.done():
-            coming.cancel()
-            await asyncio.wait({coming})
+        if pending is not None and not pending.done():
+            pending.cancel()
+            await asyncio.wait({pending})
 
 
 def _line(report: Report | Failure) -> bytes:

@@ -1,11 +1,11 @@
-"""Operations: what a service offers, from which both its routes and its documentation are made."""
+"""The ASGI application of a service: authentication, dispatch of its operations, errors, metrics, and the open pages."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias, cast
 
@@ -14,35 +14,48 @@ from prometheus_client import Counter
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse
+from starlette.responses import Response as StarletteResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from lorestream.access.principals import KEYLESS, Access, Forbidden, Grant, Unauthenticated
-from lorestream.errors import InvalidRequest, LorestreamError, RateLimited, Refusal, Unavailable
+from lorestream.access.authentication import (
+    NO_AUTHENTICATION,
+    Authenticator,
+    Forbidden,
+    Unauthenticated,
+)
+from lorestream.errors import InvalidRequest, LorestreamError, OperationRefused, RateLimited, Unavailable
 from lorestream.http.docs_page import render
-from lorestream.http.errors import Health, Readiness
-from lorestream.http.openapi import Example, Page, document
-from lorestream.http.other_service import Elsewhere
-from lorestream.http.request import Call, Refused, authorization, headers_of, refusal, request_id
-from lorestream.http.response import Reply, reply, reply_encoded
+from lorestream.http.errors import Health, Readiness, error_response
+from lorestream.http.openapi import openapi_document
+from lorestream.http.operation import Operation, Page, Response, methods_of
+from lorestream.http.other_service import PeerService
+from lorestream.http.request import (
+    ApiRequest,
+    ApiResponse,
+    HttpError,
+    authorization_of,
+    encoded_json_response,
+    headers_of,
+    json_response,
+    request_id_of,
+)
 from lorestream.telemetry import CONTENT_TYPE, Metrics
 
 _log = structlog.get_logger("lorestream.http")
 
-Answer: TypeAlias = "Reply | StreamingResponse"
-Handler = Callable[[Call], Awaitable[Answer]]
-Endpoint = Callable[[Scope, Receive], Awaitable[Answer]]
+_Endpoint: TypeAlias = Callable[[Scope, Receive], Awaitable[Response]]
 
 _HTML = "text/html"
-_NOTHING_FROM_ELSEWHERE = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-_PAGES = (
-    Page("/health", "Whether the service is alive", answer=Health),
+_CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+_OPEN_PAGES = (
+    Page("/health", "Whether the service is alive", response=Health),
     Page(
         "/ready",
         "Whether the service can do its job",
-        answer=Readiness,
+        response=Readiness,
         statuses={200: "It can", 503: "It cannot: `checks` says what is missing"},
     ),
     Page("/metrics", "Measurements for Prometheus", "text/plain"),
@@ -52,44 +65,8 @@ _PAGES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """One route. A POST route takes PUT as the same, because old Luanti releases turn one into the other.
-
-    `body`, `params`, `place` and `answer` are msgspec types: of the body, the query string, the path and the answer.
-    `needs` is the scope that a key must carry. `also` says which other statuses there are, beside those of every
-    route, and what they mean; one of success has the same answer. What is `hidden` is not in the document.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    summary: str
-    needs: Grant
-    answer: Any
-    body: Any = None
-    params: Any = None
-    status: int = 200
-    place: Any = None
-    also: Mapping[int, str] = field(default_factory=dict)
-    topic: str = "Operations"
-    details: str = ""
-    example: Example | None = None
-    hidden: bool = False
-
-    @property
-    def methods(self) -> list[str]:
-        """The HTTP methods that reach it."""
-        return methods(self.method)
-
-
-def methods(method: str) -> list[str]:
-    """The methods that a route of this method takes."""
-    return ["POST", "PUT"] if method == "POST" else [method]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that a service needs to do its job. `problem` returns None, or what is missing."""
+class ReadinessCheck:
+    """One thing that a service needs. `problem` returns None, or a text that says what is missing."""
 
     name: str
     problem: Callable[[], Awaitable[str | None]]
@@ -100,171 +77,180 @@ def application(
     operations: Sequence[Operation],
     *,
     metrics: Metrics,
-    checks: Sequence[Check] = (),
+    checks: Sequence[ReadinessCheck] = (),
     pages: Sequence[Route] = (),
-    access: Access = KEYLESS,
-    elsewhere: Elsewhere | None = None,
+    authenticator: Authenticator = NO_AUTHENTICATION,
+    peer: PeerService | None = None,
 ) -> ASGIApp:
-    """The ASGI application of a service: its operations, /health, /ready, /metrics, /docs, /openapi.json.
+    """The application of a service: its operations, and /health, /ready, /metrics, /docs, /openapi.json.
 
-    The operations are for callers that `access` lets in; everything else is open, `pages` too. What stands in
-    `elsewhere` is refused with the name of the service that answers it.
+    Operations need a principal from `authenticator`; all other routes are open, `pages` too. A route of `peer` is
+    answered with 404 `wrong_service` and the name of that service.
     """
 
-    async def health(_request: Request) -> Reply:
-        return reply(Health("ok", service))
+    async def health(_request: Request) -> ApiResponse:
+        return json_response(Health("ok", service))
 
-    async def ready(_request: Request) -> Reply:
+    async def ready(_request: Request) -> ApiResponse:
         problems = {check.name: problem for check in checks if (problem := await check.problem()) is not None}
-        parts = {check.name: problems.get(check.name, "ok") for check in checks}
-        readiness = Readiness("unavailable" if problems else "ok", service, parts)
-        return reply(readiness, 503 if problems else 200)
+        results = {check.name: problems.get(check.name, "ok") for check in checks}
+        readiness = Readiness("unavailable" if problems else "ok", service, results)
+        return json_response(readiness, 503 if problems else 200)
 
-    async def exposition(_request: Request) -> Response:
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
+    async def metrics_page(_request: Request) -> StarletteResponse:
+        return StarletteResponse(metrics.exposition(), media_type=CONTENT_TYPE)
 
-    async def openapi(_request: Request) -> Reply:
-        return reply_encoded(description)
+    async def openapi(_request: Request) -> ApiResponse:
+        return encoded_json_response(document)
 
-    async def docs(request: Request) -> Response:
-        page = render(description, f"{request.url.scheme}://{request.headers.get('host', '')}")
-        return HTMLResponse(page, headers={"Content-Security-Policy": _NOTHING_FROM_ELSEWHERE})
+    async def docs(request: Request) -> StarletteResponse:
+        page = render(document, f"{request.url.scheme}://{request.headers.get('host', '')}")
+        return HTMLResponse(page, headers={"Content-Security-Policy": _CONTENT_SECURITY_POLICY})
 
-    async def fault(request: Request, error: Exception) -> Reply:
+    async def no_route(request: Request, error: Exception) -> ApiResponse:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
         path = request.scope["path"]
-        refused = Refused(status, code, f"{request.method} {path} is not offered here")
-        response = refusal(refused, request_id(headers_of(request.scope)))
-        if status == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the methods of one route of several
-            response.header("Allow", ", ".join(_allowed([*routes, *open_routes, *pages], path)))
+        http_error = HttpError(status, code, f"{request.method} {path} is not offered here")
+        response = error_response(http_error, request_id_of(headers_of(request.scope)))
+        if (
+            status == HTTPStatus.METHOD_NOT_ALLOWED
+        ):  # Starlette names the methods of the first matching route only
+            response.set_header("Allow", ", ".join(_allowed([*routes, *open_routes, *pages], path)))
         return response
 
     log = _log.bind()
-    endpoints = [(op, _endpoint(op, metrics, access, log)) for op in operations]
-    routes = [Route(op.path, _route(endpoint), methods=op.methods) for op, endpoint in endpoints]
+    endpoints = [(op, _endpoint(op, metrics, authenticator, log)) for op in operations]
+    routes = [Route(op.path, _starlette_endpoint(endpoint), methods=op.methods) for op, endpoint in endpoints]
     open_routes = [
         Route("/health", health),
         Route("/ready", ready),
-        Route("/metrics", exposition),
+        Route("/metrics", metrics_page),
         Route("/openapi.json", openapi),
         Route("/docs", docs),
     ]
-    others = [] if elsewhere is None else _others(elsewhere)
-    description = document(
+    document = openapi_document(
         service,
         operations,
-        [*_PAGES, *(Page(page.path, "A page for people", _HTML) for page in pages)],
-        needs_keys=access.needs_keys,
-        other=None if elsewhere is None else f"the {elsewhere.service} service",
+        [*_OPEN_PAGES, *(Page(page.path, "A page for people", _HTML) for page in pages)],
+        needs_keys=authenticator.needs_keys,
+        peer=None if peer is None else f"the {peer.name} service",
     )
     app = Starlette(
-        routes=[*routes, *open_routes, *pages, *others],
-        exception_handlers={HTTPException: cast("Any", fault)},
+        routes=[*routes, *open_routes, *pages, *([] if peer is None else _peer_routes(peer))],
+        exception_handlers={HTTPException: cast("Any", no_route)},
     )
     app.router.redirect_slashes = False
-    whole = {(method, op.path): endpoint for op, endpoint in endpoints for method in op.methods}
-    return _EncodedPaths(app, {key: endpoint for key, endpoint in whole.items() if "{" not in key[1]})
+    by_path = {(method, op.path): endpoint for op, endpoint in endpoints for method in op.methods}
+    return _RawPathRouter(app, {key: endpoint for key, endpoint in by_path.items() if "{" not in key[1]})
 
 
-def _endpoint(operation: Operation, metrics: Metrics, access: Access, log: FilteringBoundLogger) -> Endpoint:
+def _endpoint(
+    operation: Operation, metrics: Metrics, authenticator: Authenticator, log: FilteringBoundLogger
+) -> _Endpoint:
     name = f"{operation.method} {operation.path}"
-    counted: dict[int, Counter] = {}  # to look a counter up by its labels costs more than to count
+    counters: dict[int, Counter] = {}  # looking a counter up by its labels costs more than counting
 
-    async def endpoint(scope: Scope, receive: Receive) -> Answer:
+    async def endpoint(scope: Scope, receive: Receive) -> Response:
         started = time.perf_counter()
         headers = headers_of(scope)
-        spoken_of = request_id(headers)
-        sent = authorization(scope, headers)
-        answer: Answer
+        request_id = request_id_of(headers)
+        authorization = authorization_of(scope, headers)
+        response: Response
         try:
-            call = Call(scope, receive, headers, access.principal(sent), spoken_of)
-            call.require(operation.needs)
-            call.query()  # what is ambiguous is refused, also where no parameter is looked at
-            answer = await operation.handler(call)
-        except (LorestreamError, Refused, Unauthenticated, Forbidden) as error:
-            answer = refusal(error, spoken_of)
+            principal = authenticator.authenticate(authorization)
+            request = ApiRequest(scope, receive, headers, principal, request_id)
+            request.require(operation.scope)
+            request.query_values()  # refuses an ambiguous query string for handlers that do not read it, too
+            response = await operation.handler(request)
+        except (LorestreamError, HttpError, Unauthenticated, Forbidden) as error:
+            response = error_response(error, request_id)
             if isinstance(error, Unavailable) and not isinstance(error, RateLimited):
-                _log.warning("unavailable", route=name, error=str(error), request_id=spoken_of)
+                _log.warning(
+                    "a needed part is unavailable, the request was refused",
+                    route=name,
+                    error=str(error),
+                    request_id=request_id,
+                )
             elif isinstance(error, LorestreamError) and not isinstance(
-                error, InvalidRequest | RateLimited | Refusal
+                error, InvalidRequest | RateLimited | OperationRefused
             ):
-                _log.error("failed", route=name, error=str(error), request_id=spoken_of)
+                _log.error("the request failed", route=name, error=str(error), request_id=request_id)
         except Exception:
-            _log.exception("failed", route=name, request_id=spoken_of)
-            answer = refusal(RuntimeError(), spoken_of)
-        if isinstance(answer, Reply):
-            answer.header("X-Request-Id", spoken_of)
-            code = answer.status
+            _log.exception("the request failed", route=name, request_id=request_id)
+            response = error_response(RuntimeError(), request_id)
+        if isinstance(response, ApiResponse):
+            response.set_header("X-Request-Id", request_id)
+            status = response.status
         else:
-            answer.headers["X-Request-Id"] = spoken_of
-            answer.body_iterator = _while_valid(answer.body_iterator, access, sent)
-            code = answer.status_code
-        counter = counted.get(code)
+            response.headers["X-Request-Id"] = request_id
+            response.body_iterator = _while_authenticated(
+                response.body_iterator, authenticator, authorization
+            )
+            status = response.status_code
+        counter = counters.get(status)
         if counter is None:
-            counter = counted[code] = metrics.http_requests.labels(name, str(code))
+            counter = counters[status] = metrics.http_requests.labels(name, str(status))
         counter.inc()
-        log.debug("answered", route=name, code=code, seconds=time.perf_counter() - started)
-        return answer
+        log.debug("answered", route=name, code=status, seconds=time.perf_counter() - started)
+        return response
 
     return endpoint
 
 
-def _route(endpoint: Endpoint) -> Callable[[Request], Awaitable[Answer]]:
-    """The endpoint as Starlette calls it."""
-
-    async def called(request: Request) -> Answer:
+def _starlette_endpoint(endpoint: _Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def called(request: Request) -> Response:
         return await endpoint(request.scope, request.receive)
 
     return called
 
 
-async def _while_valid(
-    chunks: AsyncIterable[Any], access: Access, authorization: str | None
+async def _while_authenticated(
+    chunks: AsyncIterable[Any], authenticator: Authenticator, authorization: str | None
 ) -> AsyncGenerator[Any]:
-    """An answer without end is for those whose key is valid all the while."""
+    """The chunks of a streamed response, until the caller's key is no longer valid."""
     async with contextlib.aclosing(cast("AsyncGenerator[Any]", chunks)) as stream:
         async for chunk in stream:
             try:
-                access.principal(authorization)
+                authenticator.authenticate(authorization)
             except Unauthenticated:
                 return
             yield chunk
 
 
 def _allowed(routes: Sequence[Route], path: str) -> list[str]:
-    """The methods that there are for a path, all its routes together."""
+    """The methods of all routes that match a path."""
     matching = (route for route in routes if route.path_regex.match(path))
     return sorted({method for route in matching for method in route.methods or ()})
 
 
-def _others(elsewhere: Elsewhere) -> list[Route]:
-    async def endpoint(request: Request) -> Reply:
-        message = f"{request.method} {request.scope['path']} is answered by the {elsewhere.service} service"
-        refused = Refused(404, "wrong_service", message, service=elsewhere.service)
-        return refusal(refused, request_id(headers_of(request.scope)))
+def _peer_routes(peer: PeerService) -> list[Route]:
+    async def wrong_service(request: Request) -> ApiResponse:
+        message = f"{request.method} {request.scope['path']} is answered by the {peer.name} service"
+        error = HttpError(404, "wrong_service", message, service=peer.name)
+        return error_response(error, request_id_of(headers_of(request.scope)))
 
-    return [Route(path, endpoint, methods=methods(method)) for method, path in elsewhere.routes]
+    return [Route(path, wrong_service, methods=methods_of(method)) for method, path in peer.routes]
 
 
-class _EncodedPaths:
-    """Routes by the path as it was sent: an id may hold %2F without becoming two parts of a path.
+class _RawPathRouter:
+    """Routes by the path as it was sent, still percent-encoded, so that an id may contain %2F.
 
-    `whole`: endpoints by method and path, where no part of the path varies. They are called at once, past
-    Starlette's middleware and its search through all routes, which cost as much CPU as the rest of a short answer.
+    `endpoints`: those whose path has no parameters, by method and path. They are called directly, without
+    Starlette's middleware and its linear search for the route, which cost as much CPU time as a short response.
     """
 
-    def __init__(self, app: ASGIApp, whole: Mapping[tuple[str, str], Endpoint]) -> None:
+    def __init__(self, app: ASGIApp, endpoints: Mapping[tuple[str, str], _Endpoint]) -> None:
         self._app = app
-        self._whole = whole
+        self._endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             raw: bytes = scope.get("raw_path") or scope["path"].encode()
             path = raw.partition(b"?")[0].decode("latin-1")
             scope = {**scope, "path": path}
-            if (endpoint := self._whole.get((scope["method"], path))) is not None:
-                answer = await endpoint(scope, receive)
-                await answer(scope, receive, send)
+            if (endpoint := self._endpoints.get((scope["method"], path))) is not None:
+                response = await endpoint(scope, receive)
+                await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -12,7 +12,8 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from lorestream.http.openapi import JSON, SCHEME
+from lorestream.http.openapi import SECURITY_SCHEME
+from lorestream.http.operation import JSON
 
 _HERE = "$LORESTREAM_URL"
 _DEFAULT = "http://127.0.0.1:8080"
@@ -39,7 +40,10 @@ def render(description: bytes, origin: str) -> str:
         for method in _METHODS:
             if op := methods.get(method):
                 topics[op["tags"][0]].append(_operation(path, method, op))
-    title, keys = html.escape(api["info"]["title"]), SCHEME in api["components"].get("securitySchemes", {})
+    title, keys = (
+        html.escape(api["info"]["title"]),
+        SECURITY_SCHEME in api["components"].get("securitySchemes", {}),
+    )
     here = origin if _ORIGIN.fullmatch(origin) else _DEFAULT
     first = f"export LORESTREAM_URL={here}" + ("\nexport LORESTREAM_API_KEY=ID.SECRET" if keys else "")
     types = "".join(_type(name, schema) for name, schema in api["components"]["schemas"].items())
@@ -119,13 +123,13 @@ def _curl(path: str, method: str, op: Mapping[str, Any]) -> str:
 
 
 def _needs(op: Mapping[str, Any]) -> str:
-    scopes = [scope for scheme in op.get("security", ()) for scope in scheme[SCHEME]]
+    scopes = [scope for scheme in op.get("security", ()) for scope in scheme[SECURITY_SCHEME]]
     return "".join(f" · key with the scope <code>{html.escape(scope)}</code>" for scope in scopes)
 
 
 def _errors(api: Mapping[str, Any]) -> str:
     rows = [(status, words, "") for status, words in _meanings(api)]
-    return f"<p>Every answer but success is an {_words({'$ref': 'ErrorAnswer'})}.</p>{_table(rows)}"
+    return f"<p>Every answer but success is an {_words({'$ref': 'ErrorResponse'})}.</p>{_table(rows)}"
 
 
 def _meanings(api: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,109 +1,84 @@
-"""The OpenAPI document of a service, made from the types that its operations decode and answer with."""
+"""The OpenAPI 3.1 document of a service, generated from its operations and their msgspec types."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import orjson
 
 from lorestream import __version__
-from lorestream.http.errors import ErrorAnswer
+from lorestream.http.errors import ErrorResponse
+from lorestream.http.operation import JSON, OLDER_NAMES, SERVICE, Example, Operation, Page
 
-if TYPE_CHECKING:
-    from lorestream.http.application import Operation
-
-OLDER = "Under older names"
-SERVICE = "The service itself"
-"""The topics that come last."""
-
-JSON = "application/json"
-SCHEME = "key"
+SECURITY_SCHEME = "key"
 _SCHEMAS = "#/components/schemas/{name}"
 _RESPONSES = "#/components/responses/"
 _HEADERS = "#/components/headers/"
-_OK = 300
-"""Statuses below it are those of success."""
+_FIRST_ERROR_STATUS = 300
+"""Statuses below this one are documented as success; the others as errors."""
 
-_ABOUT = (
+_DESCRIPTION = (
     "Memory for game agents. JSON both ways; ids in paths are percent-encoded; there are no redirects."
-    " Every POST takes PUT as the same. Times are Unix seconds, places are in nodes, numbers may arrive as 3.0, and"
-    " null is the same as leaving a field out unless the field says otherwise. An unknown field of a read is refused,"
-    " one of an event is ignored. `X-Request-Id`, at most 64 letters, digits, dots, dashes and underscores, names a"
-    " request in logs and answers; one is made where none is sent."
+    " PUT is the same as POST on every POST route. Times are Unix seconds, positions are in nodes, integers may be"
+    " sent as 3.0, and null is the same as leaving a field out unless the field says otherwise. An unknown field of"
+    " a read is refused, one of an event is ignored. `X-Request-Id`, at most 64 letters, digits, dots, dashes and"
+    " underscores, identifies a request in logs and responses; without one, the server generates it."
 )
-_PACKED = "As it is, or packed with `Content-Encoding: gzip` or `zstd`; 1 MiB at most when unpacked."
+_BODY_DESCRIPTION = (
+    "Plain, or compressed with `Content-Encoding: gzip` or `zstd`; at most 1 MiB after decompression."
+)
 
 _SUCCESS = {200: "Done", 202: "Accepted: it is durable"}
 _ERRORS = {
     400: (
         "BadRequest",
-        "It can never succeed as it is. `error.details.path` names the field at fault, if one is.",
+        "The request can never succeed as it is. `error.details.path` names the invalid field, if there is one.",
     ),
-    401: ("Unauthorized", "No key, or none that is valid."),
+    401: ("Unauthorized", "No API key, or not a valid one."),
     403: ("Forbidden", "The key lacks the scope."),
-    404: ("NotFound", "There is no such thing."),
-    413: ("TooLarge", "The body or what it holds is more than one request may carry."),
+    404: ("NotFound", "It does not exist."),
+    413: ("TooLarge", "The body, or what it contains, is larger than one request may be."),
     415: ("UnknownEncoding", "A `Content-Encoding` other than identity, gzip and zstd."),
-    429: ("TooManyRequests", "Nothing of it was done: the caller is over its rate, or a queue is full."),
+    429: ("TooManyRequests", "Nothing was done: the caller is over its rate limit, or a queue is full."),
     503: (
         "Unavailable",
-        "A part that this needs is away. The same request, with the same ids, may succeed later.",
+        "A part that this needs is unavailable. The same request, with the same ids, may succeed later.",
     ),
 }
-_LATER = frozenset({429, 503})
-_CHALLENGED = 401
-_KEYS = frozenset({401, 403})
+_WITH_RETRY_AFTER = frozenset({429, 503})
+_UNAUTHORIZED = 401
+_ONLY_WITH_KEYS = frozenset({401, 403})
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One call as it is shown: the parameters of the path and of the query, the body, and what it answers."""
-
-    answer: Any
-    body: Any = None
-    path: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A GET without parameters that is open to everybody. `answer` is a type where it is JSON.
-
-    `statuses`: what each means.
-    """
-
-    path: str
-    summary: str
-    media: str = JSON
-    answer: Any = None
-    statuses: Mapping[int, str] = field(default_factory=lambda: {200: "Done"})
-
-
-def document(
+def openapi_document(
     service: str,
     operations: Sequence[Operation],
     pages: Sequence[Page] = (),
     *,
     needs_keys: bool = False,
-    other: str | None = None,
+    peer: str | None = None,
 ) -> bytes:
-    """OpenAPI 3.1 as JSON; with keys, it names the scheme and the scope that each operation needs.
+    """The document as JSON. With keys it has the security scheme, and the scope that each operation needs.
 
-    Operations that are hidden are left out. `other`: the service of the same deployment that does the rest.
+    Hidden operations are left out. `peer`: the service of the same deployment that has the other operations.
     """
     shown = [op for op in operations if not op.hidden]
-    schemas = _Schemas(
-        [ErrorAnswer, *(op.body for op in shown), *(op.answer for op in shown), *_answers(pages)]
-    )
+    kinds = [
+        ErrorResponse,
+        *(op.body for op in shown),
+        *(op.response for op in shown),
+        *(page.response for page in pages),
+    ]
+    schemas = _Schemas(kinds)
     paths: dict[str, dict[str, Any]] = {}
     for op in shown:
         for method in op.methods:
-            described = _operation(op, method, schemas, needs_keys=needs_keys)
-            paths.setdefault(op.path, {})[method.lower()] = described
+            paths.setdefault(op.path, {})[method.lower()] = _operation(
+                op, method, schemas, needs_keys=needs_keys
+            )
     for page in pages:
         paths[page.path] = {"get": _page(page, schemas, needs_keys=needs_keys)}
     return orjson.dumps(
@@ -112,10 +87,12 @@ def document(
             "info": {
                 "title": "Lorestream" if service == "lorestream" else f"Lorestream {service}",
                 "version": __version__,
-                "description": _ABOUT if other is None else f"{_ABOUT} The rest is answered by {other}.",
+                "description": _DESCRIPTION
+                if peer is None
+                else f"{_DESCRIPTION} The other routes are answered by {peer}.",
                 "license": {"name": "MIT", "identifier": "MIT"},
             },
-            "tags": [{"name": topic} for topic in _topics(shown)],
+            "tags": [{"name": tag} for tag in _tags(shown)],
             "paths": paths,
             "components": _components(schemas, needs_keys=needs_keys),
         },
@@ -124,7 +101,7 @@ def document(
 
 
 class _Schemas:
-    """The JSON Schemas of some types, and what they refer to."""
+    """The JSON Schemas of some types (None is skipped), and of the types that they refer to."""
 
     def __init__(self, kinds: Iterable[Any]) -> None:
         chosen = [kind for kind in kinds if kind is not None]
@@ -135,31 +112,27 @@ class _Schemas:
         return self._by_kind[id(kind)]
 
 
-def _topics(operations: Sequence[Operation]) -> list[str]:
-    """In the order in which they are best read."""
-    topics = dict.fromkeys([*(op.topic for op in operations), SERVICE])
-    return sorted(topics, key=lambda topic: topic in {OLDER, SERVICE})
-
-
-def _answers(pages: Sequence[Page]) -> list[Any]:
-    return [page.answer for page in pages]
+def _tags(operations: Sequence[Operation]) -> list[str]:
+    """In the order of the operations; those of older names and of the service itself last."""
+    tags = dict.fromkeys([*(op.tag for op in operations), SERVICE])
+    return sorted(tags, key=lambda tag: tag in {OLDER_NAMES, SERVICE})
 
 
 def _components(schemas: _Schemas, *, needs_keys: bool) -> dict[str, Any]:
-    parts: dict[str, Any] = {
+    components: dict[str, Any] = {
         "schemas": schemas.components,
         "responses": {
             name: {
                 "description": description,
                 "headers": _headers(status),
-                "content": {JSON: {"schema": schemas.of(ErrorAnswer)}},
+                "content": {JSON: {"schema": schemas.of(ErrorResponse)}},
             }
             for status, (name, description) in _ERRORS.items()
-            if needs_keys or status not in _KEYS
+            if needs_keys or status not in _ONLY_WITH_KEYS
         },
         "headers": {
             "X-Request-Id": {
-                "description": "By which the logs speak of this request: the caller's own, or a new one.",
+                "description": "Identifies this request in the logs: the caller's own id, or a new one.",
                 "schema": {"type": "string"},
             },
             "Retry-After": {
@@ -169,18 +142,18 @@ def _components(schemas: _Schemas, *, needs_keys: bool) -> dict[str, Any]:
         },
     }
     if needs_keys:
-        parts["securitySchemes"] = {
-            SCHEME: {"type": "http", "scheme": "bearer", "bearerFormat": "ID.SECRET"},
+        components["securitySchemes"] = {
+            SECURITY_SCHEME: {"type": "http", "scheme": "bearer", "bearerFormat": "ID.SECRET"},
         }
-        parts["headers"]["WWW-Authenticate"] = {"schema": {"const": "Bearer"}}
-    return parts
+        components["headers"]["WWW-Authenticate"] = {"schema": {"const": "Bearer"}}
+    return components
 
 
 def _headers(status: int) -> dict[str, Any]:
     names = ["X-Request-Id"]
-    if status in _LATER:
+    if status in _WITH_RETRY_AFTER:
         names.append("Retry-After")
-    if status == _CHALLENGED:
+    if status == _UNAUTHORIZED:
         names.append("WWW-Authenticate")
     return {name: {"$ref": _HEADERS + name} for name in names}
 
@@ -190,23 +163,23 @@ def _operation(op: Operation, method: str, schemas: _Schemas, *, needs_keys: boo
     described: dict[str, Any] = {
         "operationId": _operation_id(method, op.path),
         "summary": op.summary,
-        "tags": [op.topic],
+        "tags": [op.tag],
         "parameters": [
-            *_parameters("path", op.place, example.path),
-            *_parameters("query", op.params, example.query),
+            *_parameters("path", op.path_params, example.path),
+            *_parameters("query", op.query_params, example.query),
         ],
     }
-    if op.details:
-        described["description"] = op.details
+    if op.description:
+        described["description"] = op.description
     if op.body is not None:
         described["requestBody"] = {
             "required": True,
-            "description": _PACKED,
-            "content": {JSON: _media(schemas.of(op.body), example.body)},
+            "description": _BODY_DESCRIPTION,
+            "content": {JSON: _content(schemas.of(op.body), example.body)},
         }
     described["responses"] = _responses(op, schemas, needs_keys=needs_keys)
     if needs_keys:
-        described["security"] = [{SCHEME: [op.needs]}]
+        described["security"] = [{SECURITY_SCHEME: [op.scope]}]
     return described
 
 
@@ -214,7 +187,7 @@ def _operation_id(method: str, path: str) -> str:
     return "_".join(re.findall(r"[a-z0-9]+", f"{method} {path}".lower()))
 
 
-def _media(schema: dict[str, Any], example: object) -> dict[str, Any]:
+def _content(schema: dict[str, Any], example: object) -> dict[str, Any]:
     return {"schema": schema} if example is None else {"schema": schema, "example": example}
 
 
@@ -222,34 +195,36 @@ def _responses(op: Operation, schemas: _Schemas, *, needs_keys: bool) -> dict[st
     meanings: dict[int, str] = {op.status: _SUCCESS[op.status], 400: "", 401: "", 403: "", 429: "", 503: ""}
     if op.body is not None:
         meanings |= {413: "", 415: ""}
-    meanings |= op.also
+    meanings |= op.other_statuses
     if not needs_keys:
-        meanings = {status: meaning for status, meaning in meanings.items() if status not in _KEYS}
-    example = None if op.example is None else op.example.answer
-    found: dict[str, Any] = {}
+        meanings = {status: meaning for status, meaning in meanings.items() if status not in _ONLY_WITH_KEYS}
+    example = None if op.example is None else op.example.response
+    responses: dict[str, Any] = {}
     for status, meaning in sorted(meanings.items()):
-        if status >= _OK:
-            found[str(status)] = {"$ref": _RESPONSES + _ERRORS[status][0]}
+        if status >= _FIRST_ERROR_STATUS:
+            responses[str(status)] = {"$ref": _RESPONSES + _ERRORS[status][0]}
             if meaning:
-                found[str(status)]["description"] = meaning
+                responses[str(status)]["description"] = meaning
         else:
-            found[str(status)] = {
+            responses[str(status)] = {
                 "description": meaning,
                 "headers": _headers(status),
-                "content": {JSON: _media(schemas.of(op.answer), example if status == op.status else None)},
+                "content": {
+                    JSON: _content(schemas.of(op.response), example if status == op.status else None)
+                },
             }
-    return found
+    return responses
 
 
-def _parameters(where: str, kind: Any, example: Mapping[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401 (a type)
-    """The fields of a struct as parameters."""
+def _parameters(where: str, kind: Any, examples: Mapping[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401 (a type)
+    """The fields of a struct as OpenAPI parameters in `where` ("path" or "query")."""
     if kind is None:
         return []
     schema = msgspec.json.schema(kind)
     schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
     return [
-        _parameter(where, name, one, required=name in schema["required"], example=example.get(name))
-        for name, one in schema["properties"].items()
+        _parameter(where, name, field, required=name in schema["required"], example=examples.get(name))
+        for name, field in schema["properties"].items()
     ]
 
 
@@ -265,8 +240,8 @@ def _parameter(
 
 
 def _page(page: Page, schemas: _Schemas, *, needs_keys: bool) -> dict[str, Any]:
-    schema = {"type": "string"} if page.media != JSON else {"type": "object"}
-    content = {page.media: {"schema": schema if page.answer is None else schemas.of(page.answer)}}
+    schema = {"type": "string"} if page.media_type != JSON else {"type": "object"}
+    content = {page.media_type: {"schema": schema if page.response is None else schemas.of(page.response)}}
     described: dict[str, Any] = {
         "operationId": _operation_id("get", page.path),
         "summary": page.summary,

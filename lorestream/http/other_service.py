@@ -1,4 +1,4 @@
-"""Routes that another service of the same deployment answers, so that a caller at the wrong door is told where to go."""
+"""The routes of the other service of a distributed deployment, for the error of a request sent to the wrong one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """The service's name, and its routes as (method, path)."""
+class PeerService:
+    """The other service's name, and its routes as (method, path)."""
 
-    service: str
+    name: str
     routes: Sequence[tuple[str, str]]
 
 
-WRITES = Elsewhere(
+WRITES = PeerService(
     "gateway",
     (
         ("POST", "/v1/events"),
@@ -27,9 +27,9 @@ WRITES = Elsewhere(
         ("POST", "/memory/delete"),
     ),
 )
-"""For the query service: what gateways answer."""
+"""The gateway's routes, for the query service."""
 
-READS = Elsewhere(
+READS = PeerService(
     "query",
     (
         ("POST", "/v1/memories/search"),
@@ -42,4 +42,4 @@ READS = Elsewhere(
         ("POST", "/memory/get"),
     ),
 )
-"""For gateways: what the query service answers."""
+"""The query service's routes, for the gateway."""

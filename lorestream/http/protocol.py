@@ -11,7 +11,8 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from lorestream.http.request import Refused, new_request_id, refusal
+from lorestream.http.errors import error_response
+from lorestream.http.request import HttpError, new_request_id
 
 MAX_HEAD_BYTES = 64 * 2**10
 """Of a request's line and headers, to within the size of one read of the socket (256 KiB with uvloop)."""
@@ -56,8 +57,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         if not self.cycle or self.cycle.response_complete:  # else an answer may have begun
-            answer = refusal(Refused(status, code, message), new_request_id())
-            answer.header("Connection", "close")
+            answer = error_response(HttpError(status, code, message), new_request_id())
+            answer.set_header("Connection", "close")
             lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
             lines += [b"%b: %b" % header for header in answer.headers]
             self.transport.write(b"\r\n".join([*lines, b"", answer.body]))

@@ -15,15 +15,17 @@ from lorestream.http.docs_page import STYLE
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """One line of the page. `well` colours it: True good, False bad, None neither."""
+class StatusRow:
+    """One line of the page. `ok` colours it: True good, False bad, None neither."""
 
     name: str
     value: str
-    well: bool | None = None
+    ok: bool | None = None
 
 
-def home(title: str, facts: Callable[[], Awaitable[Sequence[Fact]]], *, needs_keys: bool = False) -> Route:
+def status_page(
+    title: str, facts: Callable[[], Awaitable[Sequence[StatusRow]]], *, needs_keys: bool = False
+) -> Route:
     """The page as a route; `facts` is asked at every visit.
 
     The page is open to whoever reaches the port: with keys, facts must tell nothing of what tenants have.
@@ -46,6 +48,6 @@ def home(title: str, facts: Callable[[], Awaitable[Sequence[Fact]]], *, needs_ke
     return Route("/", page)
 
 
-def _row(fact: Fact) -> str:
-    mark = {True: " class=ok", False: " class=bad", None: ""}[fact.well]
+def _row(fact: StatusRow) -> str:
+    mark = {True: " class=ok", False: " class=bad", None: ""}[fact.ok]
     return f"<tr><th scope=row>{html.escape(fact.name)}</th><td{mark}>{html.escape(fact.value)}</td></tr>"

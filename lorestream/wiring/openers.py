@@ -18,8 +18,8 @@ from lorestream.wiring import data_directory
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from lorestream.access.principals import Access
-    from lorestream.access.rate_limits import Limits
+    from lorestream.access.authentication import Authenticator
+    from lorestream.access.rate_limits import RateLimits
     from lorestream.adapters.kafka.connection import KafkaConnection
     from lorestream.adapters.redis.client import RedisClient
     from lorestream.collections.catalogue import Catalogue
@@ -258,16 +258,16 @@ def new_cache(settings: Settings, redis: RedisClient | None) -> Cache | None:
     return LocalCache(max_entries=chosen.max_entries, max_bytes=chosen.max_bytes)
 
 
-def new_limits(settings: Settings, redis: RedisClient | None) -> Limits:
+def new_limits(settings: Settings, redis: RedisClient | None) -> RateLimits:
     """How much callers may ask for: shared by all services where there is a Redis."""
-    from lorestream.access.rate_limits import Limits  # noqa: PLC0415
+    from lorestream.access.rate_limits import RateLimits  # noqa: PLC0415
 
     shared = None
     if redis is not None:
         from lorestream.adapters.redis.token_buckets import RedisTokenBuckets  # noqa: PLC0415
 
         shared = RedisTokenBuckets(redis)
-    return Limits(**settings.limits.model_dump(), shared=shared)
+    return RateLimits(**settings.limits.model_dump(), shared=shared)
 
 
 async def open_watermarks(
@@ -293,15 +293,17 @@ async def open_watermarks(
     return GroupWatermarks(KafkaWatermarks(log.events, group=group), None)
 
 
-async def open_access(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Access:
+async def open_authenticator(
+    settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack
+) -> Authenticator:
     """Who may do what: by the keys of a file, or everybody on this machine."""
-    from lorestream.access.principals import KEYLESS  # noqa: PLC0415
+    from lorestream.access.authentication import NO_AUTHENTICATION  # noqa: PLC0415
 
     if settings.api_keys_file is None:
-        return KEYLESS
-    from lorestream.access.api_keys import ApiKeys  # noqa: PLC0415
+        return NO_AUTHENTICATION
+    from lorestream.access.authentication import ApiKeyAuthenticator  # noqa: PLC0415
 
-    return await stack.enter_async_context(ApiKeys.open(settings.api_keys_file, clock))
+    return await stack.enter_async_context(ApiKeyAuthenticator.open(settings.api_keys_file, clock))
 
 
 def pseudonyms(settings: Settings, directory: Path | None = None) -> Pseudonyms:

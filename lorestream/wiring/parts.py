@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lorestream.access.principals import Access
-    from lorestream.access.rate_limits import Limits
+    from lorestream.access.authentication import Authenticator
+    from lorestream.access.rate_limits import RateLimits
     from lorestream.collections.open_collections import OpenCollections
     from lorestream.identity import Pseudonyms
     from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, VectorStore, WatermarkReader
@@ -42,8 +42,8 @@ class GatewayParts(Parts):
     """What a gateway needs."""
 
     pseudonyms: Pseudonyms
-    access: Access
-    limits: Limits
+    authenticator: Authenticator
+    limits: RateLimits
     last_accepted_at: float
     """No acceptance may be stamped earlier, whatever the clock says."""
 
@@ -85,8 +85,8 @@ class QueryParts(StoreParts):
     """What a query service needs."""
 
     pseudonyms: Pseudonyms
-    access: Access
-    limits: Limits
+    authenticator: Authenticator
+    limits: RateLimits
 
 
 @dataclass(frozen=True, kw_only=True)

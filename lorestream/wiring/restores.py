@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorestream.admin import Outcome, Progress, Remark, Report, snapshot_files, snapshot_manifest
-from lorestream.errors import Refusal, Unavailable
+from lorestream.errors import OperationRefused, Unavailable
 from lorestream.settings.backends import QdrantStore
 from lorestream.telemetry import Metrics
 from lorestream.wiring import data_directory, openers
@@ -31,7 +31,7 @@ _JOIN_S = 120.0
 
 
 async def check(settings: Settings, snapshot: Path) -> AsyncGenerator[Report]:
-    """Look whether a snapshot can be restored with these settings. Raises Refusal, Misconfigured, Unavailable."""
+    """Look whether a snapshot can be restored with these settings. Raises OperationRefused, Misconfigured, Unavailable."""
     manifest = snapshot_manifest.read(snapshot)
     if isinstance(settings.store, QdrantStore):
         await _check_for_server(settings, manifest)
@@ -45,7 +45,7 @@ async def check(settings: Settings, snapshot: Path) -> AsyncGenerator[Report]:
 async def restore(settings: Settings, snapshot: Path, *, ledger_from: Path | None) -> AsyncGenerator[Report]:
     """Put a snapshot back: into an empty data directory, or on a server as a collection beside what is there.
 
-    Raises Refusal and Misconfigured with nothing changed, and Unavailable.
+    Raises OperationRefused and Misconfigured with nothing changed, and Unavailable.
     """
     manifest = snapshot_manifest.read(snapshot)
     if isinstance(settings.store, QdrantStore):
@@ -85,7 +85,7 @@ async def _on_server(
     from lorestream.adapters.qdrant.server import snapshots  # noqa: PLC0415
 
     if not settings.distributed or ledger_from is not None:
-        raise Refusal(
+        raise OperationRefused(
             "the ledger of services is lorestream.erasures in Kafka, which they read anyway: restore with"
             " LORESTREAM_LOG__BOOTSTRAP, and without --ledger-from"
         )
@@ -127,7 +127,7 @@ async def _checked_target(settings: Settings, snapshot: Path, manifest: Manifest
     from lorestream.adapters.embedded import restore  # noqa: PLC0415
 
     if settings.store.kind == "memory":
-        raise Refusal("LORESTREAM_STORE__KIND=memory forgets at exit: restore with edge")
+        raise OperationRefused("LORESTREAM_STORE__KIND=memory forgets at exit: restore with edge")
     model_id, dim = await _model(settings)
     directory = settings.data_dir
     target = restore.Target(

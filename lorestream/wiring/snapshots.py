@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lorestream.admin.snapshots import Snapshots
-from lorestream.errors import Misconfigured, Refusal
+from lorestream.errors import Misconfigured, OperationRefused
 from lorestream.settings.backends import QdrantStore
 from lorestream.wiring import openers
 
@@ -77,7 +77,7 @@ def _source(parts: WorkerParts) -> Source:
     def active() -> tuple[EdgeStore, str, str]:
         store = parts.store
         if settings.store.kind == "memory" or not isinstance(store, EdgeStore):
-            raise Refusal(
+            raise OperationRefused(
                 "LORESTREAM_STORE__KIND=memory forgets at exit: with edge there is something to keep"
             )
         return store, parts.collections.current.name, parts.group

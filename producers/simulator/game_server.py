@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import httpx2
 import msgspec
 
-from lorestream.client.models import refusal
+from lorestream.client.models import api_error
 from producers.simulator.ledger import Account, Receipt
 from producers.simulator.plan import Batch, Plan, server_name
 
@@ -143,7 +143,7 @@ def _judge(answer: httpx2.Response, url: str) -> Receipt | _Refusal | _Failure:
             return msgspec.json.decode(answer.content, type=Receipt)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return _Failure("not_lorestream", elsewhere=True)
-    error = refusal(status, answer.content, url)
+    error = api_error(status, answer.content, url)
     if status in _SETUP:
         raise error
     if status in _LATER or status >= _FAULT:

@@ -12,7 +12,7 @@ import structlog
 
 from lorestream.admin import AdminTask, NoArguments, Outcome, Remark, ReportStream, Row
 from lorestream.collections.catalogue import REPLACED_LIVES_S, Collection
-from lorestream.errors import InvalidRequest, Refusal
+from lorestream.errors import InvalidRequest, OperationRefused
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.quality_gate import behind
 
@@ -72,7 +72,7 @@ class Alias:
         yield Outcome({"collections": len(listed)})
 
     async def swap(self, asked: SwapArguments) -> ReportStream:
-        """Search another collection from now on. Raises Refusal, Unavailable."""
+        """Search another collection from now on. Raises OperationRefused, Unavailable."""
         listed = await self.parts.collections.refresh()
         others = [one for one in listed if not one.active and one.complete and one.replaced_at is None]
         if asked.to is not None:
@@ -84,25 +84,27 @@ class Alias:
         yield await self._turned(one)
 
     async def rollback(self, _asked: NoArguments) -> ReportStream:
-        """Search the collection again that was searched before. Raises Refusal, Unavailable."""
+        """Search the collection again that was searched before. Raises OperationRefused, Unavailable."""
         listed = await self.parts.collections.refresh()
         before = next((one for one in listed if one.replaced_at is not None), None)
         if before is None:
-            raise Refusal("there is nothing to go back to: no collection was replaced, or it was dropped")
+            raise OperationRefused(
+                "there is nothing to go back to: no collection was replaced, or it was dropped"
+            )
         yield await self._turned(before)
 
     async def drop(self, asked: DropArguments) -> ReportStream:
-        """Remove a collection and all that lies in it. Raises Refusal, Unavailable."""
+        """Remove a collection and all that lies in it. Raises OperationRefused, Unavailable."""
         collections = self.parts.collections
         await collect_garbage(self.parts)
         if asked.name in await collections.catalogue.pending_deletions():
-            raise Refusal(f"{asked.name} is being dropped or made: look again in some minutes")
+            raise OperationRefused(f"{asked.name} is being dropped or made: look again in some minutes")
         one = _named(await collections.refresh(), asked.name)
         if one.active:
-            raise Refusal(f"{one.name} is searched: swap to another collection first")
+            raise OperationRefused(f"{one.name} is searched: swap to another collection first")
         age = REPLACED_LIVES_S if one.replaced_at is None else self.parts.clock.now() - one.replaced_at
         if age < REPLACED_LIVES_S:
-            raise Refusal(
+            raise OperationRefused(
                 f"{one.name} was searched until {age:.0f} s ago, and searches may still be under way in it:"
                 f" try again in {REPLACED_LIVES_S - age:.0f} s"
             )
@@ -114,12 +116,14 @@ class Alias:
     async def _turned(self, to: Collection) -> Outcome:
         collections = self.parts.collections
         if to.active:
-            raise Refusal(f"{to.name} is searched already")
+            raise OperationRefused(f"{to.name} is searched already")
         if not to.complete:
-            raise Refusal(f"{to.name} is not whole: `lorestream replay --to {to.name}` goes on with it")
+            raise OperationRefused(
+                f"{to.name} is not whole: `lorestream replay --to {to.name}` goes on with it"
+            )
         before = collections.current.name
         if missing := await switch_alias(self.parts, await collections.ensure_open(to)):
-            raise Refusal(
+            raise OperationRefused(
                 f"{to.name} is {missing:,} records behind the log: wait until it is level, or look whether the"
                 " workers feed it"
             )

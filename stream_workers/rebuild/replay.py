@@ -17,7 +17,7 @@ import msgspec
 
 from lorestream.admin import AdminTask, Outcome, Progress, Remark, Report, ReportStream
 from lorestream.collections.catalogue import Collection, Model
-from lorestream.errors import InvalidRequest, Refusal
+from lorestream.errors import InvalidRequest, OperationRefused
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.alias_swap import collect_garbage
 from stream_workers.rebuild.carry_over import CarryOver
@@ -51,7 +51,7 @@ class Replay:
         return AdminTask("replay", ReplayArguments, self.run)
 
     async def run(self, asked: ReplayArguments) -> ReportStream:
-        """Fill a collection. Raises Refusal, InvalidRequest, Unavailable, Misconfigured."""
+        """Fill a collection. Raises OperationRefused, InvalidRequest, Unavailable, Misconfigured."""
         began = time.monotonic()
         await collect_garbage(self.parts)
         listed = {one.name: one for one in await self.parts.collections.refresh()}
@@ -168,9 +168,9 @@ class Replay:
 
 def _may_go_on(collection: Collection) -> None:
     if collection.active:
-        raise Refusal(f"{collection.name} is searched at present: choose another name to fill")
+        raise OperationRefused(f"{collection.name} is searched at present: choose another name to fill")
     if collection.complete:
-        raise Refusal(
+        raise OperationRefused(
             f"{collection.name} holds everything already: `lorestream alias swap {collection.name}`, or"
             f" `lorestream drop {collection.name}` first"
         )

@@ -11,7 +11,7 @@ from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue
 from lorestream.adapters.qdrant.server import collection
 from lorestream.collections.catalogue import Model
-from lorestream.errors import ModelMismatch, Refusal
+from lorestream.errors import ModelMismatch, OperationRefused
 from tests.contracts.stored import everything, memory, put
 
 MODEL = Model("hash", 4)
@@ -94,7 +94,7 @@ async def test_a_name_is_given_once(catalogue):
     first = await catalogue.ensure_active(MODEL)
     await catalogue.create("second", OTHER, "run1")
     for taken in ("second", first.name):
-        with pytest.raises(Refusal, match="already"):
+        with pytest.raises(OperationRefused, match="already"):
             await catalogue.create(taken, OTHER, "run2")
 
 
@@ -174,7 +174,7 @@ async def test_what_is_withdrawn_stays_noted_until_it_is_deleted(catalogue, open
     assert await catalogue.pending_deletions() == {}
     await catalogue.mark_deleted("second", LONG_AGO)
     assert await catalogue.pending_deletions() == {"second": LONG_AGO}
-    with pytest.raises(Refusal, match="second is just being"):
+    with pytest.raises(OperationRefused, match="second is just being"):
         await catalogue.create("second", OTHER, "run2")
     for name in (first.name, "second"):
         await catalogue.close(name)
@@ -218,7 +218,7 @@ async def test_one_whose_making_was_broken_off_is_neither_listed_nor_lost(catalo
     assert set(await listed(catalogue)) == {first.name}
     assert set(await catalogue.pending_deletions()) == {"second"}
     assert seen[0]["second"] > began + 60  # nobody takes it away from one who is still making it
-    with pytest.raises(Refusal, match="second is just being"):
+    with pytest.raises(OperationRefused, match="second is just being"):
         await catalogue.create("second", OTHER, "run2")
     await catalogue.delete("second")
     await catalogue.create("second", OTHER, "run2")

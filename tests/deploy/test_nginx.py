@@ -273,8 +273,8 @@ async def stub(tmp_path: Path):
     async def delete(principal, agent_id) -> None:
         return None
 
-    writes = Handlers(put=put, delete=delete, elsewhere="the query service")
-    reads = Handlers(get=get, elsewhere="the gateway")
+    writes = Handlers(put=put, delete=delete, peer="the query service")
+    reads = Handlers(get=get, peer="the gateway")
     async with serving(writes, "127.0.0.1", 0) as gateway, serving(reads, "127.0.0.1", 0) as query:
         nginx = Nginx(tmp_path, gateways=[(free_port(), gateway)], queries=[(free_port(), query)])
         with running(nginx):

@@ -21,8 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lorestream.access.key_file import revoke, rotate
-from lorestream.access.principals import Grant
+from lorestream.access.key_file import KeyScope, revoke, rotate
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
 from tests.api_keys import bearer, key_id
@@ -322,7 +321,7 @@ async def test_keys_are_rotated_under_load_without_a_refusal(
 def test_a_revoked_key_sees_no_more_of_a_stream(
     lorestream: LorestreamProcess, key_file: Path, a: Tenant
 ) -> None:
-    sent = bearer(key_file, Grant.ADMIN, tenant="a")
+    sent = bearer(key_file, KeyScope.ADMIN, tenant="a")
     until(lambda: valid(lorestream, sent))
     with httpx2.stream("GET", f"{lorestream.url}/v1/admin/tail", headers={"Authorization": sent}) as answer:
         lines = answer.iter_lines()

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from lorestream.access.principals import ANYONE
+from lorestream.access.authentication import ANONYMOUS
 from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.http.application import application
 from lorestream.memories import Memory, PageQuery
@@ -56,7 +56,7 @@ class Played:
             filters=question.where.get("filters"),
             near=Near(**near) if near else None,
         )
-        asked = search_question(search, ANYONE, runtime.pseudonyms)
+        asked = search_question(search, ANONYMOUS, runtime.pseudonyms)
         memories = await runtime.store.page(PageQuery(asked.agents.scope, 10_000, now))
         fitting = [one for one in memories if matches(asked.filter, one) and _within(asked.sphere, one)]
         texts = [question.query, *(one.text for one in fitting)]
@@ -116,7 +116,7 @@ async def _copy_elsewhere(runtime: Runtime, reader: Reader, ids: list[str]) -> l
     """The same memories of another tenant's agents, and of another agent."""
     wanted, copies = set(ids), []
     for role in village.VILLAGERS:
-        scope = search_question(Search(agent_id=f"npc:{role}-1"), ANYONE, runtime.pseudonyms).agents.scope
+        scope = search_question(Search(agent_id=f"npc:{role}-1"), ANONYMOUS, runtime.pseudonyms).agents.scope
         for one in await runtime.store.page(PageQuery(scope, 1_000_000, runtime.clock.now())):
             if one.id in wanted:
                 copies.append(replace(one, id=f"{one.id} tenant", tenant="other"))

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from lorestream.access.api_keys import ApiKeys
-from lorestream.access.principals import ANYONE, Grant, Principal
+from lorestream.access.authentication import ANONYMOUS, ApiKeyAuthenticator, Principal
+from lorestream.access.key_file import KeyScope
 from lorestream.grpc.server import Handlers
 from lorestream.http.application import application
 from producers.gateway import operations
@@ -42,9 +42,14 @@ def told() -> Iterator[Told]:
 
 async def test_what_is_erased_is_asked_for_and_done(tmp_path: Path, told: Told) -> None:
     path = tmp_path / "keys.json"
-    key = bearer(path, Grant.ERASE, Grant.INGEST, tenant="village")
-    async with open_edge(tmp_path / "data") as edge, ApiKeys.open(path, ShiftedClock()) as access:
-        app = application("gateway", operations(edge.gateway), metrics=edge.runtime.metrics, access=access)
+    key = bearer(path, KeyScope.ERASE, KeyScope.INGEST, tenant="village")
+    async with (
+        open_edge(tmp_path / "data") as edge,
+        ApiKeyAuthenticator.open(path, ShiftedClock()) as authenticator,
+    ):
+        app = application(
+            "gateway", operations(edge.gateway), metrics=edge.runtime.metrics, authenticator=authenticator
+        )
         transport = httpx2.ASGITransport(app=app)
         headers = {"Authorization": key}
         async with httpx2.AsyncClient(
@@ -98,7 +103,7 @@ async def test_grpc_is_written_down_too(tmp_path: Path, told: Told) -> None:
     async with open_edge(tmp_path) as edge:
         handlers = Handlers(delete=Writes(edge.gateway).delete)
         assert handlers.delete is not None
-        await handlers.delete(Principal("village", ANYONE.grants, key="k-7"), f"player:{PLAYER}")
+        await handlers.delete(Principal("village", ANONYMOUS.scopes, key="k-7"), f"player:{PLAYER}")
         [line] = told()
         assert (line["event"], line["tenant"], line["by"]) == ("erasure asked for", "village", "k-7")
 

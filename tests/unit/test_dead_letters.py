@@ -14,7 +14,7 @@ import pytest
 from lorestream import events
 from lorestream.admin import Outcome, Report, Row
 from lorestream.admin.dead_letters import DeadLetterCleanup, DeadLetters
-from lorestream.errors import InvalidRequest, Refusal
+from lorestream.errors import InvalidRequest, OperationRefused
 from lorestream.events import Delete
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.ports import DeadLetter, EventLog, NewRecord, Record, Tombstone
@@ -111,7 +111,7 @@ async def test_what_is_no_letter(desk: Desk) -> None:
     for wrong in ("", "1", "1-", "-1-2", "1-2-3", "a-b", "1" * 40 + "-1"):
         with pytest.raises(InvalidRequest, match="looks like"):
             await desk.run("dlq-show", id=wrong)
-    with pytest.raises(Refusal, match="0-7"):
+    with pytest.raises(OperationRefused, match="0-7"):
         await desk.run("dlq-show", id="0-7")
     for name in ("dlq-retry", "dlq-drop"):
         _, outcome = await desk.run(name, ids=["0-7"])
@@ -202,7 +202,7 @@ async def test_what_an_erasure_takes_is_hidden_and_then_removed(desk: Desk) -> N
     assert await desk.ids() == left
     _, outcome = await desk.run("dlq-retry", every=True, dry_run=True)
     assert outcome["retried"] == 6
-    with pytest.raises(Refusal):
+    with pytest.raises(OperationRefused):
         await desk.run("dlq-show", id="0-2")
 
     cleanup = DeadLetterCleanup(desk.dead_letters, clock := SetClock())

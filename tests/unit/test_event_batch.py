@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorestream.errors import InvalidRequest
-from lorestream.http.request import Refused
-from producers.event_batch import _cut, _take_apart_by_hand, take_apart
+from lorestream.http.request import HttpError
+from producers.admission import _cut, _split_leniently, split_batch
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -32,7 +32,7 @@ def test_the_slow_way_finds_the_same_events(
 
 
 async def test_events_are_left_as_they_were_sent() -> None:
-    submission = await take_apart(b'{"server": "s", "other": [1], "events": [{"a" : 1}, 3 ,"x"]}')
+    submission = await split_batch(b'{"server": "s", "other": [1], "events": [{"a" : 1}, 3 ,"x"]}')
     assert submission.server == "s"
     assert [bytes(each) for each in submission.events] == [b'{"a" : 1}', b"3", b'"x"']
 
@@ -48,7 +48,7 @@ async def test_events_are_left_as_they_were_sent() -> None:
     ],
 )
 async def test_what_is_almost_json_stays_one_piece(bad: bytes) -> None:
-    submission = await take_apart(b'{"events": [ "],[", %s , {"a": ","} ], "server": "s"}' % bad)
+    submission = await split_batch(b'{"events": [ "],[", %s , {"a": ","} ], "server": "s"}' % bad)
     assert [bytes(each).strip() for each in submission.events] == [b'"],["', bad, b'{"a": ","}']
     assert submission.server == "s"
 
@@ -57,10 +57,10 @@ async def test_what_is_almost_json_stays_one_piece(bad: bytes) -> None:
     "body", [b'{"events": null}', b'{"events": []}', b'{"events": [ ], "x": 1, "server": null}']
 )
 async def test_an_empty_table_of_lua_is_no_events(body: bytes) -> None:
-    submission = await take_apart(body)
+    submission = await split_batch(body)
     assert list(submission.events) == []
     assert submission.server == "default"
-    by_hand = _take_apart_by_hand(body)
+    by_hand = _split_leniently(body)
     assert (by_hand.server, list(by_hand.events)) == ("default", [])
 
 
@@ -80,7 +80,7 @@ async def test_an_empty_table_of_lua_is_no_events(body: bytes) -> None:
 )
 async def test_a_wrong_shape_names_the_field(body: bytes, path: str | None) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        await take_apart(body)
+        await split_batch(body)
     assert caught.value.path == path
 
 
@@ -100,17 +100,17 @@ async def test_a_wrong_shape_names_the_field(body: bytes, path: str | None) -> N
     ],
 )
 async def test_a_broken_body_is_no_json(body: bytes) -> None:
-    with pytest.raises(Refused) as caught:
-        await take_apart(body)
+    with pytest.raises(HttpError) as caught:
+        await split_batch(body)
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
 
 
 @pytest.mark.parametrize("last", [b"1", b"NaN"])
 async def test_a_body_holds_at_most_1000_events(last: bytes) -> None:
-    submission = await take_apart(b'{"events": [%s%s]}' % (b"1," * 999, last))
+    submission = await split_batch(b'{"events": [%s%s]}' % (b"1," * 999, last))
     assert len(submission.events) == 1000
-    with pytest.raises(Refused) as caught:
-        await take_apart(b'{"events": [%s%s]}' % (b"1," * 1000, last))
+    with pytest.raises(HttpError) as caught:
+        await split_batch(b'{"events": [%s%s]}' % (b"1," * 1000, last))
     assert (caught.value.status, caught.value.code) == (413, "too_many_events")
 
 

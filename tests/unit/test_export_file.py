@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lorestream.admin.export_format import MAX_LINE_BYTES
 from lorestream.cli.admin import export_file
-from lorestream.errors import LorestreamError, Refusal
+from lorestream.errors import LorestreamError, OperationRefused
 
 LINES = [b'{"n": %d}' % number for number in range(20_000)]
 
@@ -43,7 +43,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, name: str) -> None:
 
 def test_a_file_that_exists_is_replaced_only_by_force(tmp_path: Path) -> None:
     path = written(tmp_path / "m")
-    with pytest.raises(Refusal, match="--force"), export_file.writing(str(path), force=False):
+    with pytest.raises(OperationRefused, match="--force"), export_file.writing(str(path), force=False):
         pass
     with export_file.writing(str(path), force=True) as write:
         write(b"new\n")
@@ -78,7 +78,7 @@ def test_a_place_that_cannot_be_written_or_read(tmp_path: Path) -> None:
 def test_packed_data_that_breaks_off(tmp_path: Path, cut: int) -> None:
     path = written(tmp_path / "m")
     path.write_bytes(path.read_bytes()[:-cut])
-    with pytest.raises(Refusal, match="damaged"):
+    with pytest.raises(OperationRefused, match="damaged"):
         read(path)
 
 
@@ -92,7 +92,7 @@ def test_packed_data_of_which_a_byte_is_another(tmp_path: Path) -> None:
         path.write_bytes(broken)
         try:
             assert read(path) == LINES
-        except Refusal as error:
+        except OperationRefused as error:
             refused += "damaged" in str(error)
     assert refused > 10
 
@@ -100,7 +100,7 @@ def test_packed_data_of_which_a_byte_is_another(tmp_path: Path) -> None:
 def test_rubbish_behind_packed_data(tmp_path: Path) -> None:
     path = written(tmp_path / "m")
     path.write_bytes(path.read_bytes() + b"rubbish")
-    with pytest.raises(Refusal, match="damaged"):
+    with pytest.raises(OperationRefused, match="damaged"):
         read(path)
 
 

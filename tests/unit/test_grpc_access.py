@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import pytest
 
-from lorestream.access.api_keys import ApiKeys
-from lorestream.access.principals import Grant, Principal
+from lorestream.access.authentication import ApiKeyAuthenticator, Principal
+from lorestream.access.key_file import KeyScope
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
 from lorestream.grpc.server import Handlers, serving
@@ -30,9 +30,9 @@ def clock() -> ShiftedClock:
 
 
 RPCS = {
-    "PutMemory": (pb.PutMemoryRequest(agent_id="a", text="x"), Grant.INGEST),
-    "GetMemory": (pb.GetMemoryRequest(agent_id="a", query_text="x"), Grant.QUERY),
-    "DeleteMemory": (pb.DeleteMemoryRequest(agent_id="a"), Grant.ERASE),
+    "PutMemory": (pb.PutMemoryRequest(agent_id="a", text="x"), KeyScope.INGEST),
+    "GetMemory": (pb.GetMemoryRequest(agent_id="a", query_text="x"), KeyScope.QUERY),
+    "DeleteMemory": (pb.DeleteMemoryRequest(agent_id="a"), KeyScope.ERASE),
 }
 
 
@@ -41,7 +41,7 @@ class Rpc:
     """MemoryService behind keys; `callers` are those whose calls reached a handler."""
 
     channel: grpc.aio.Channel
-    access: ApiKeys
+    authenticator: ApiKeyAuthenticator
     callers: list[Principal] = field(default_factory=list)
 
     async def code(self, method: str, *authorizations: Any, data: bytes | None = None) -> grpc.StatusCode:
@@ -60,7 +60,9 @@ class Rpc:
 async def rpc(path: Path, clock: ShiftedClock) -> AsyncIterator[Rpc]:
     bearer(path)
     async with contextlib.AsyncExitStack() as stack:
-        access = await stack.enter_async_context(ApiKeys.open(path, clock, look_s=SOON_S))
+        authenticator = await stack.enter_async_context(
+            ApiKeyAuthenticator.open(path, clock, poll_interval_s=SOON_S)
+        )
         callers: list[Principal] = []
 
         async def put(principal: Principal, *_arguments: object) -> str:
@@ -75,14 +77,14 @@ async def rpc(path: Path, clock: ShiftedClock) -> AsyncIterator[Rpc]:
             callers.append(principal)
 
         handlers = Handlers(put=put, get=get, delete=delete)
-        port = await stack.enter_async_context(serving(handlers, "127.0.0.1", 0, access=access))
+        port = await stack.enter_async_context(serving(handlers, "127.0.0.1", 0, authenticator=authenticator))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
-        yield Rpc(channel, access, callers)
+        yield Rpc(channel, authenticator, callers)
 
 
 async def test_every_call_against_every_scope(rpc: Rpc, path: Path):
-    sent = {scope: bearer(path, scope, tenant=f"t-{scope}") for scope in Grant}
-    await until(lambda: all(lets_in(rpc.access, each) for each in sent.values()))
+    sent = {scope: bearer(path, scope, tenant=f"t-{scope}") for scope in KeyScope}
+    await until(lambda: all(lets_in(rpc.authenticator, each) for each in sent.values()))
     for method, (_, needed) in RPCS.items():
         for scope, authorization in sent.items():
             expected = grpc.StatusCode.OK if scope is needed else grpc.StatusCode.PERMISSION_DENIED
@@ -99,7 +101,7 @@ async def test_every_call_against_every_scope(rpc: Rpc, path: Path):
 )
 async def test_every_call_refuses_who_has_no_key(rpc: Rpc, path: Path, sent: tuple[str, ...]):
     good = bearer(path)
-    await until(lambda: lets_in(rpc.access, good))
+    await until(lambda: lets_in(rpc.authenticator, good))
     chosen = [good, bearer(path)] if sent == ("two", "two") else sent
     for method in RPCS:
         for data in (None, b"\xff\xff"):
@@ -117,7 +119,9 @@ async def test_a_key_larger_than_metadata_may_be_reaches_nobody(rpc: Rpc):
 async def test_a_call_that_is_answered_elsewhere_says_so_to_everybody(path: Path, clock: ShiftedClock):
     bearer(path)
     async with (
-        serving(Handlers(elsewhere="the query service"), "127.0.0.1", 0, access=ApiKeys(path, clock)) as port,
+        serving(
+            Handlers(peer="the query service"), "127.0.0.1", 0, authenticator=ApiKeyAuthenticator(path, clock)
+        ) as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         with pytest.raises(grpc.aio.AioRpcError, match="the query service") as caught:

@@ -12,19 +12,20 @@ import httpx2
 import pytest
 from starlette.responses import StreamingResponse
 
-from lorestream.access import api_keys, key_file
-from lorestream.access.api_keys import ApiKeys
-from lorestream.access.principals import Grant
+from lorestream.access import authentication, key_file
+from lorestream.access.authentication import ApiKeyAuthenticator
+from lorestream.access.key_file import KeyScope
 from lorestream.http import other_service
-from lorestream.http.application import Operation, application
-from lorestream.http.request import Call
-from lorestream.http.response import reply
-from lorestream.http.status_page import Fact, home
+from lorestream.http.application import application
+from lorestream.http.operation import Operation
+from lorestream.http.request import ApiRequest, json_response
+from lorestream.http.status_page import StatusRow, status_page
 from lorestream.telemetry import Metrics
 from lorestream.wiring import Runtime
 from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.tail import Tail
+from producers.tail import operations as tail_operations
 from query_service import rest as reads
 from query_service.recall import CurrentRecall
 from tests.api_keys import SOON_S, ShiftedClock, bearer, key_id, lets_in, until
@@ -42,23 +43,23 @@ def clock() -> ShiftedClock:
 
 
 NEEDS = {
-    ("POST", "/v1/events"): Grant.INGEST,
-    ("POST", "/memory/put"): Grant.INGEST,
-    ("DELETE", "/v1/memories/{id}"): Grant.ERASE,
-    ("DELETE", "/v1/agents/{agent_id}"): Grant.ERASE,
-    ("DELETE", "/v1/players/{name}"): Grant.ERASE,
-    ("POST", "/v1/erasures"): Grant.ERASE,
-    ("GET", "/v1/erasures/{erasure_id}"): Grant.ERASE,
-    ("POST", "/memory/delete"): Grant.ERASE,
-    ("POST", "/v1/memories/search"): Grant.QUERY,
-    ("POST", "/v1/memories/search/batch"): Grant.QUERY,
-    ("GET", "/v1/memories/{id}"): Grant.QUERY,
-    ("GET", "/v1/agents/{agent_id}/memories"): Grant.QUERY,
-    ("GET", "/v1/agents/{agent_id}/summary"): Grant.QUERY,
-    ("POST", "/v1/agents/{agent_id}/context"): Grant.QUERY,
-    ("POST", "/memory/get"): Grant.QUERY,
-    ("GET", "/v1/agents"): Grant.ADMIN,
-    ("GET", "/v1/admin/tail"): Grant.ADMIN,
+    ("POST", "/v1/events"): KeyScope.INGEST,
+    ("POST", "/memory/put"): KeyScope.INGEST,
+    ("DELETE", "/v1/memories/{id}"): KeyScope.ERASE,
+    ("DELETE", "/v1/agents/{agent_id}"): KeyScope.ERASE,
+    ("DELETE", "/v1/players/{name}"): KeyScope.ERASE,
+    ("POST", "/v1/erasures"): KeyScope.ERASE,
+    ("GET", "/v1/erasures/{erasure_id}"): KeyScope.ERASE,
+    ("POST", "/memory/delete"): KeyScope.ERASE,
+    ("POST", "/v1/memories/search"): KeyScope.QUERY,
+    ("POST", "/v1/memories/search/batch"): KeyScope.QUERY,
+    ("GET", "/v1/memories/{id}"): KeyScope.QUERY,
+    ("GET", "/v1/agents/{agent_id}/memories"): KeyScope.QUERY,
+    ("GET", "/v1/agents/{agent_id}/summary"): KeyScope.QUERY,
+    ("POST", "/v1/agents/{agent_id}/context"): KeyScope.QUERY,
+    ("POST", "/memory/get"): KeyScope.QUERY,
+    ("GET", "/v1/agents"): KeyScope.ADMIN,
+    ("GET", "/v1/admin/tail"): KeyScope.ADMIN,
 }
 """What each route needs. A route that is not here fails the test below: say what it needs."""
 
@@ -82,7 +83,7 @@ class Service:
 
     runtime: Runtime
     operations: list[Operation]
-    access: ApiKeys
+    authenticator: ApiKeyAuthenticator
     http: httpx2.AsyncClient
 
     async def send(self, method: str, route: str, authorization: str | None = None) -> httpx2.Response:
@@ -99,29 +100,29 @@ async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncItera
     bearer(path)
     async with (
         open_parts(tmp_path / "data") as runtime,
-        ApiKeys.open(path, clock, look_s=SOON_S) as access,
+        ApiKeyAuthenticator.open(path, clock, poll_interval_s=SOON_S) as authenticator,
     ):
         tail = Tail()
         tail.close()  # so that its answer ends
         offered = [
             *writes.operations(Gateway.over(runtime)),
             *reads.operations(CurrentRecall(runtime)),
-            *tail.operations(),
+            *tail_operations(tail),
         ]
 
-        async def facts() -> list[Fact]:
-            return [Fact("Memories", "12")]
+        async def facts() -> list[StatusRow]:
+            return [StatusRow("Memories", "12")]
 
         app = application(
             "lorestream",
             offered,
             metrics=runtime.metrics,
-            access=access,
-            pages=[home("Lorestream", facts, needs_keys=access.needs_keys)],
+            authenticator=authenticator,
+            pages=[status_page("Lorestream", facts, needs_keys=authenticator.needs_keys)],
         )
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as http:
-            yield Service(runtime, offered, access, http)
+            yield Service(runtime, offered, authenticator, http)
 
 
 def error_of(answer: httpx2.Response) -> dict[str, Any]:
@@ -130,8 +131,8 @@ def error_of(answer: httpx2.Response) -> dict[str, Any]:
 
 async def test_every_route_against_every_scope(service: Service, path: Path):
     assert {(each.method, each.path) for each in service.operations} == set(NEEDS)
-    sent = {scope: bearer(path, scope) for scope in Grant}
-    await until(lambda: all(lets_in(service.access, each) for each in sent.values()))
+    sent = {scope: bearer(path, scope) for scope in KeyScope}
+    await until(lambda: all(lets_in(service.authenticator, each) for each in sent.values()))
     for operation in service.operations:
         for method in operation.methods:
             for scope, authorization in sent.items():
@@ -162,14 +163,14 @@ async def test_every_route_refuses_who_has_no_key(service: Service, authorizatio
             assert answer.status_code == 401, operation
             assert answer.headers["www-authenticate"] == "Bearer"
             assert error_of(answer)["code"] == "unauthorized"
-            expected = api_keys.MISSING if authorization is None else api_keys.INVALID
+            expected = authentication.MISSING_KEY if authorization is None else authentication.INVALID_KEY
             assert error_of(answer)["message"] == expected
             assert await service.runtime.log.end() == before
 
 
 async def test_two_keys_at_once_are_none(service: Service, path: Path):
     first, second = bearer(path), bearer(path, tenant="b")
-    await until(lambda: lets_in(service.access, second))
+    await until(lambda: lets_in(service.authenticator, second))
     for pair in ((first, second), (second, first), (first, "Bearer x")):
         headers = [("Authorization", each) for each in pair]
         answer = await service.http.get("/v1/agents", headers=headers)
@@ -185,8 +186,8 @@ async def test_what_is_open_stays_open(service: Service):
 
 async def test_the_whole_tenant_is_for_admins(service: Service, path: Path):
     search = {"scope": "tenant", "query": "x"}
-    reader, admin = bearer(path, Grant.QUERY), bearer(path, Grant.QUERY, Grant.ADMIN)
-    await until(lambda: lets_in(service.access, admin))
+    reader, admin = bearer(path, KeyScope.QUERY), bearer(path, KeyScope.QUERY, KeyScope.ADMIN)
+    await until(lambda: lets_in(service.authenticator, admin))
     answers = [
         await service.http.post("/v1/memories/search", json=search, headers={"Authorization": sent})
         for sent in (reader, admin)
@@ -220,7 +221,7 @@ async def test_without_keys_the_document_names_none():
 
 async def test_a_parameter_given_twice_is_refused_everywhere(service: Service, path: Path):
     headers = {"Authorization": bearer(path)}
-    await until(lambda: lets_in(service.access, headers["Authorization"]))
+    await until(lambda: lets_in(service.authenticator, headers["Authorization"]))
     for operation in service.operations:
         answer = await service.http.request(
             operation.method,
@@ -235,18 +236,18 @@ async def test_a_parameter_given_twice_is_refused_everywhere(service: Service, p
 # --- answers without end -------------------------------------------------------------------------------------
 
 
-def _echo(handler: Callable[[Call], Any] | None = None) -> Operation:
-    async def echo(call: Call) -> Any:
-        return reply({"tenant": call.tenant})
+def _echo(handler: Callable[[ApiRequest], Any] | None = None) -> Operation:
+    async def echo(call: ApiRequest) -> Any:
+        return json_response({"tenant": call.tenant})
 
-    return Operation("GET", "/echo", handler or echo, "Echo", Grant.QUERY, dict)
+    return Operation("GET", "/echo", handler or echo, "Echo", KeyScope.QUERY, dict)
 
 
 async def test_an_answer_without_end_ends_with_its_key(path: Path, clock: ShiftedClock):
     sent = bearer(path)
     closed = asyncio.Event()
 
-    async def drip(_call: Call) -> Any:
+    async def drip(_call: ApiRequest) -> Any:
         async def drops() -> AsyncIterator[bytes]:
             try:
                 while True:
@@ -257,8 +258,8 @@ async def test_an_answer_without_end_ends_with_its_key(path: Path, clock: Shifte
 
         return StreamingResponse(drops())
 
-    async with ApiKeys.open(path, clock, look_s=SOON_S) as access:
-        app = application("x", [_echo(drip)], metrics=Metrics(), access=access)
+    async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=SOON_S) as authenticator:
+        app = application("x", [_echo(drip)], metrics=Metrics(), authenticator=authenticator)
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://x") as http:
             answering = asyncio.create_task(http.get("/echo", headers={"Authorization": sent}))
@@ -274,9 +275,9 @@ async def test_nothing_of_a_stream_follows_a_revocation(path: Path, clock: Shift
     """Not even the line that was waited for while the key was revoked."""
     sent = bearer(path)
     more = asyncio.Event()
-    access = ApiKeys(path, clock)
+    authenticator = ApiKeyAuthenticator(path, clock)
 
-    async def drip(_call: Call) -> Any:
+    async def drip(_call: ApiRequest) -> Any:
         async def drops() -> AsyncIterator[bytes]:
             yield b"first "
             await more.wait()
@@ -284,12 +285,12 @@ async def test_nothing_of_a_stream_follows_a_revocation(path: Path, clock: Shift
 
         return StreamingResponse(drops())
 
-    app = application("x", [_echo(drip)], metrics=Metrics(), access=access)
+    app = application("x", [_echo(drip)], metrics=Metrics(), authenticator=authenticator)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as http:
         answering = asyncio.create_task(http.get("/echo", headers={"Authorization": sent}))
         await asyncio.sleep(0.05)
         key_file.revoke(path, key_id(sent))
-        access._look()
+        authenticator._read_if_changed()
         more.set()
         assert (await answering).text == "first "
 
@@ -300,11 +301,11 @@ async def test_nothing_of_a_stream_follows_a_revocation(path: Path, clock: Shift
 async def test_each_service_names_the_other(tmp_path: Path, path: Path, clock: ShiftedClock):
     sent = bearer(path)
     async with open_parts(tmp_path / "data") as runtime:
-        access = ApiKeys(path, clock)
+        authenticator = ApiKeyAuthenticator(path, clock)
         write, read = writes.operations(Gateway.over(runtime)), reads.operations(CurrentRecall(runtime))
         for own, others, there in ((write, read, other_service.READS), (read, write, other_service.WRITES)):
             assert {(each.method, each.path) for each in others} <= set(there.routes)
-            app = application("x", own, metrics=runtime.metrics, access=access, elsewhere=there)
+            app = application("x", own, metrics=runtime.metrics, authenticator=authenticator, peer=there)
             transport = httpx2.ASGITransport(app=app)
             async with httpx2.AsyncClient(transport=transport, base_url="http://x") as http:
                 for other in others:
@@ -314,8 +315,8 @@ async def test_each_service_names_the_other(tmp_path: Path, path: Path, clock: S
                             answer = await http.request(method, route, headers=headers)
                             assert answer.status_code == 404, (method, route)
                             assert error_of(answer)["code"] == "wrong_service"
-                            assert error_of(answer)["details"] == {"service": there.service}
-                            assert there.service in error_of(answer)["message"]
+                            assert error_of(answer)["details"] == {"service": there.name}
+                            assert there.name in error_of(answer)["message"]
                 for mine in own:
                     route = mine.path.replace("{", "").replace("}", "")
                     assert (await http.request(mine.method, route)).status_code == 401, mine

@@ -11,21 +11,23 @@ from typing import Any
 import pytest
 import uvicorn
 
-from lorestream.access.principals import Grant
-from lorestream.http.application import Operation, application
+from lorestream.access.key_file import KeyScope
+from lorestream.http.application import application
+from lorestream.http.operation import Operation
 from lorestream.http.protocol import MAX_HEAD_BYTES, BoundedProtocol
-from lorestream.http.request import Call
-from lorestream.http.response import reply
+from lorestream.http.request import ApiRequest, json_response
 from lorestream.telemetry import Metrics
 
 
-async def echo(call: Call) -> Any:
-    return reply({"bytes": len(await call.body()), "headers": len(call.scope["headers"])})
+async def echo(call: ApiRequest) -> Any:
+    return json_response({"bytes": len(await call.body()), "headers": len(call.scope["headers"])})
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    app = application("x", [Operation("POST", "/echo", echo, "Echo", Grant.QUERY, dict)], metrics=Metrics())
+    app = application(
+        "x", [Operation("POST", "/echo", echo, "Echo", KeyScope.QUERY, dict)], metrics=Metrics()
+    )
     config = uvicorn.Config(
         app, port=0, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, log_level="critical"
     )

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.local.process import free_port
-from lorestream.access.api_keys import ApiKeys
+from lorestream.access.authentication import ApiKeyAuthenticator
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
 from lorestream.grpc.server import Handlers, serving
@@ -137,10 +137,12 @@ async def tenants(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seq
 @contextlib.asynccontextmanager
 async def _served(recall: Recall, key_file: Path) -> AsyncIterator[tuple[Any, int]]:
     """The service with the keys of a file, over HTTP in process and over gRPC on a port."""
-    access = ApiKeys(key_file, SetClock(NOW))
-    app = application("query", operations(lambda: recall), metrics=recall.metrics, access=access)
+    authenticator = ApiKeyAuthenticator(key_file, SetClock(NOW))
+    app = application(
+        "query", operations(lambda: recall), metrics=recall.metrics, authenticator=authenticator
+    )
     async with serving(
-        Handlers(get=Reads(lambda: recall).get), "127.0.0.1", free_port(), access=access
+        Handlers(get=Reads(lambda: recall).get), "127.0.0.1", free_port(), authenticator=authenticator
     ) as port:
         yield app, port
 

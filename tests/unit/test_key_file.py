@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from lorestream.access import key_file
-from lorestream.access.key_file import NewKey
-from lorestream.access.principals import Grant
+from lorestream.access.key_file import KeyScope, NewKey
 from lorestream.errors import Misconfigured
 from tests.processes import clean_environment
 
@@ -31,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def made(path: Path, **fields: Any) -> NewKey:
-    return key_file.create(path, **{"tenant": "default", "scopes": [Grant.QUERY], **fields})
+    return key_file.create(path, **{"tenant": "default", "scopes": [KeyScope.QUERY], **fields})
 
 
 def listed(path: Path) -> list[key_file.ApiKey]:
@@ -42,7 +41,7 @@ def listed(path: Path) -> list[key_file.ApiKey]:
 
 
 def test_the_file_holds_hashes_and_is_its_owners_alone(path: Path):
-    new = made(path, scopes=[Grant.ERASE, Grant.INGEST, Grant.ERASE], label="survival-1")
+    new = made(path, scopes=[KeyScope.ERASE, KeyScope.INGEST, KeyScope.ERASE], label="survival-1")
     raw = path.read_text()
     assert new.secret not in raw
     [line] = json.loads(raw)["keys"]
@@ -74,8 +73,8 @@ def test_the_guide_shows_a_key_file(path: Path):
     guide = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
     path.write_text(guide.partition("```json\n")[2].partition("```")[0])
     [key] = listed(path)
-    assert set(key.scopes) == {Grant.INGEST, Grant.QUERY}
-    assert all(f"`{scope}`" in guide for scope in Grant)
+    assert set(key.scopes) == {KeyScope.INGEST, KeyScope.QUERY}
+    assert all(f"`{scope}`" in guide for scope in KeyScope)
 
 
 def test_a_key_lives_until_it_expires_or_is_revoked(path: Path):
@@ -88,7 +87,7 @@ def test_a_key_lives_until_it_expires_or_is_revoked(path: Path):
 
 
 def test_rotation_makes_the_like_and_leaves_the_old_one(path: Path):
-    old = made(path, tenant="a", scopes=[Grant.ADMIN], label="x", life=timedelta(days=7)).key
+    old = made(path, tenant="a", scopes=[KeyScope.ADMIN], label="x", life=timedelta(days=7)).key
     new = key_file.rotate(path, old.id).key
     assert new.id != old.id
     assert new.sha256 != old.sha256

@@ -15,7 +15,7 @@ import pytest
 from lorestream import events
 from lorestream.admin import NoArguments
 from lorestream.collections.catalogue import REPLACED_LIVES_S, Model
-from lorestream.errors import Refusal
+from lorestream.errors import OperationRefused
 from lorestream.wiring import Runtime
 from stream_workers.rebuild.alias_swap import Alias, DropArguments
 from stream_workers.rebuild.compaction import Compaction
@@ -83,7 +83,7 @@ async def test_the_next_verb_deletes_what_a_drop_has_left_once_nobody_uses_it(
         await drop_broken_off(runtime)
         there = directories(tmp_path)
         assert len(there) == 2
-        with pytest.raises(Refusal, match="is being dropped"):
+        with pytest.raises(OperationRefused, match="is being dropped"):
             await last(Alias(runtime).drop(DropArguments("spare")))
         await last(Alias(runtime).list_(NoArguments()))
         assert directories(tmp_path) == there  # it may still be in use
@@ -97,7 +97,7 @@ async def test_the_next_verb_deletes_what_a_drop_has_left_once_nobody_uses_it(
             case "list":
                 await last(Alias(later(runtime)).list_(NoArguments()))
             case _:
-                with pytest.raises(Refusal, match="searched at present"):
+                with pytest.raises(OperationRefused, match="searched at present"):
                     await last(Replay(later(runtime)).run(ReplayArguments("agent_memories")))
         assert directories(tmp_path) == ["agent_memories"]
         await spare(runtime)  # the name is free

@@ -12,7 +12,7 @@ import pytest
 from lorestream.errors import Unavailable
 from lorestream.ports import NewRecord
 from producers import log_writer
-from producers.log_writer import Acceptance
+from producers.log_writer import LogWriter
 from tests.edge import SetClock
 from tests.parts import Faulty, open_parts
 
@@ -20,12 +20,12 @@ from tests.parts import Faulty, open_parts
 async def test_stamps_rise_strictly_whatever_the_clock_does(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         clock = SetClock(1_760_000_000.0)
-        accepting = Acceptance(runtime.log, clock, floor=0.0)
-        stamps = [accepting.stamp() for _ in range(5)]
+        accepting = LogWriter(runtime.log, clock, last_accepted_at=0.0)
+        stamps = [accepting.next_accepted_at() for _ in range(5)]
         clock.time -= 3600
-        stamps += [accepting.stamp() for _ in range(5)]
+        stamps += [accepting.next_accepted_at() for _ in range(5)]
         clock.time += 7200
-        stamps.append(accepting.stamp())
+        stamps.append(accepting.next_accepted_at())
         assert all(earlier < later for earlier, later in itertools.pairwise(stamps))
         assert stamps[0] == 1_760_000_000.0
         assert stamps[-1] == clock.time
@@ -33,13 +33,13 @@ async def test_stamps_rise_strictly_whatever_the_clock_does(tmp_path: Path) -> N
 
 async def test_no_stamp_is_before_those_of_an_earlier_life(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
-        assert Acceptance(runtime.log, SetClock(1000.0), floor=2000.0).stamp() > 2000.0
+        assert LogWriter(runtime.log, SetClock(1000.0), last_accepted_at=2000.0).next_accepted_at() > 2000.0
 
 
 async def test_nothing_is_appended_for_no_records(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         log: Any = Faulty(runtime.log, append=lambda *_: None)
-        assert await Acceptance(log, runtime.clock, floor=0).append([]) == {}
+        assert await LogWriter(log, runtime.clock, last_accepted_at=0).append([]) == {}
         assert log.calls == []
 
 
@@ -50,8 +50,8 @@ async def test_a_log_that_hangs_is_an_outage(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(log_writer, "APPEND_TIMEOUT_S", 0.01)
     hanging: Any = Hanging()
-    with pytest.raises(Unavailable, match="the log took no write"):
-        await Acceptance(hanging, SetClock(), floor=0).append([NewRecord(b"k", b"v", {})])
+    with pytest.raises(Unavailable, match="the log accepted no write"):
+        await LogWriter(hanging, SetClock(), last_accepted_at=0).append([NewRecord(b"k", b"v", {})])
 
 
 def test_the_outage_is_told_within_two_seconds() -> None:

@@ -13,7 +13,7 @@ import pytest
 from lorestream import events
 from lorestream.admin import NoArguments
 from lorestream.collections.catalogue import Model
-from lorestream.errors import InvalidRequest, Refusal, Unavailable
+from lorestream.errors import InvalidRequest, OperationRefused, Unavailable
 from lorestream.ports import Embeddings, Priority
 from lorestream.wiring import OpenCollection, Runtime
 from query_service.recall import CurrentRecall
@@ -176,14 +176,14 @@ async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
         tasks, first, other = Alias(runtime), runtime.collections.current, await another(runtime)
         await write(runtime, 1, 2)
         await first.publisher.publish({0: 2})
-        with pytest.raises(Refusal, match="not whole"):
+        with pytest.raises(OperationRefused, match="not whole"):
             await last(tasks.swap(SwapArguments("other")))
         await runtime.collections.catalogue.mark_complete("other")
-        with pytest.raises(Refusal, match="2 records behind the log"):
+        with pytest.raises(OperationRefused, match="2 records behind the log"):
             await last(tasks.swap(SwapArguments()))
-        with pytest.raises(Refusal, match="nothing to go back to"):
+        with pytest.raises(OperationRefused, match="nothing to go back to"):
             await last(tasks.rollback(NoArguments()))
-        with pytest.raises(Refusal, match="swap to another"):
+        with pytest.raises(OperationRefused, match="swap to another"):
             await last(tasks.drop(DropArguments(first.name)))
         with pytest.raises(InvalidRequest, match="no collection x"):
             await last(tasks.drop(DropArguments("x")))
@@ -191,7 +191,7 @@ async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
 
         await other.publisher.publish({0: 2})
         assert await last(tasks.swap(SwapArguments())) == {"searched": "other", "before": first.name}
-        with pytest.raises(Refusal, match="try again in"):
+        with pytest.raises(OperationRefused, match="try again in"):
             await last(tasks.drop(DropArguments(first.name)))
         assert await last(tasks.rollback(NoArguments())) == {"searched": first.name, "before": "other"}
         rows = [report.value async for report in tasks.list_(NoArguments())][:-1]

@@ -30,13 +30,14 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.schemas import APIOperation, BaseSchema
 from starlette.routing import Route
 
-from lorestream.access.principals import Forbidden, Unauthenticated
+from lorestream.access.authentication import Forbidden, Unauthenticated
 from lorestream.cli.serve import embedded
 from lorestream.errors import InvalidFilter, LorestreamError, Overloaded, RateLimited, Unavailable
 from lorestream.http.docs_page import render
-from lorestream.http.openapi import document
+from lorestream.http.errors import error_response
+from lorestream.http.openapi import openapi_document
 from lorestream.http.other_service import READS
-from lorestream.http.request import MAX_BODY_BYTES, Refused, refusal
+from lorestream.http.request import MAX_BODY_BYTES, HttpError
 from producers import gateway as writes
 from producers.gateway import Gateway
 from producers.tail import Tail
@@ -257,12 +258,12 @@ def test_a_body_too_large_or_packed_in_an_unknown_way_is_documented(up: Up) -> N
     ("error", "name"),
     [
         (InvalidFilter("x", path="filters.a"), "BadRequest"),
-        (Refused(400, "invalid_json", "x"), "BadRequest"),
+        (HttpError(400, "invalid_json", "x"), "BadRequest"),
         (Unauthenticated("x"), "Unauthorized"),
         (Forbidden("x"), "Forbidden"),
-        (Refused(404, "not_found", "x"), "NotFound"),
-        (Refused(413, "too_large", "x", max_bytes=5), "TooLarge"),
-        (Refused(415, "unsupported_encoding", "x"), "UnknownEncoding"),
+        (HttpError(404, "not_found", "x"), "NotFound"),
+        (HttpError(413, "too_large", "x", max_bytes=5), "TooLarge"),
+        (HttpError(415, "unsupported_encoding", "x"), "UnknownEncoding"),
         (RateLimited("x", retry_after_ms=1), "TooManyRequests"),
         (Overloaded("x"), "TooManyRequests"),
         (Unavailable("x", retry_after_ms=1500), "Unavailable"),
@@ -270,8 +271,8 @@ def test_a_body_too_large_or_packed_in_an_unknown_way_is_documented(up: Up) -> N
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_errors_are_as_documented(error: LorestreamError, name: str) -> None:
-    found = json.loads(document("x", [], needs_keys=True))
-    answer = refusal(error, "r")
+    found = json.loads(openapi_document("x", [], needs_keys=True))
+    answer = error_response(error, "r")
     response = found["components"]["responses"][name]
     validator(found, response["content"]["application/json"]["schema"]).validate(json.loads(answer.body))
     promised = set(response["headers"]) - {"X-Request-Id"}  # which every answer gets where it is sent
@@ -342,14 +343,14 @@ def test_every_parameter_of_a_path_is_described(up: Up) -> None:
 async def test_with_keys_every_operation_says_what_it_needs(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         offered = [*writes.operations(Gateway.over(runtime)), *reads.operations(CurrentRecall(runtime))]
-    found = json.loads(document("x", offered, needs_keys=True, other=f"the {READS.service} service"))
+    found = json.loads(openapi_document("x", offered, needs_keys=True, peer=f"the {READS.name} service"))
     schemathesis.openapi.from_dict(deepcopy(found)).validate()
     for methods in found["paths"].values():
         for op in methods.values():
             [[scope]] = [next(iter(one.values())) for one in op["security"]]
             assert scope in {"ingest", "query", "erase", "admin"}
             assert {"401", "403"} <= set(op["responses"])
-    without = json.loads(document("x", offered))
+    without = json.loads(openapi_document("x", offered))
     assert not any(
         {"401", "403"} & set(op["responses"]) for ops in without["paths"].values() for op in ops.values()
     )
@@ -407,5 +408,5 @@ def test_the_page_believes_no_address_that_is_none(up: Up) -> None:
     assert "alert" not in page
     assert "export LORESTREAM_URL=http://127.0.0.1:8080" in page
     assert "LORESTREAM_URL=https://lorestream.example:8443" in render(
-        document("x", []), "https://lorestream.example:8443"
+        openapi_document("x", []), "https://lorestream.example:8443"
     )

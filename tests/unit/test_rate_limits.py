@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from deploy.local.redis_server import RedisServer
-from lorestream.access.api_keys import ApiKeys
-from lorestream.access.principals import ANYONE, Grant, Principal
-from lorestream.access.rate_limits import Buckets, Draw, Limits, LocalBuckets
+from lorestream.access.authentication import ANONYMOUS, ApiKeyAuthenticator, Principal
+from lorestream.access.key_file import KeyScope
+from lorestream.access.rate_limits import BucketRequest, LocalTokenBuckets, RateLimits, TokenBuckets
 from lorestream.adapters.redis.client import RedisClient
 from lorestream.adapters.redis.token_buckets import RedisTokenBuckets
 from lorestream.errors import RateLimited
@@ -44,10 +44,10 @@ SLOW = 0.001
 
 
 @pytest.fixture(params=["local", "redis"])
-async def buckets(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[Buckets]:
+async def buckets(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[TokenBuckets]:
     async with contextlib.AsyncExitStack() as stack:
         if request.param == "local":
-            yield LocalBuckets()
+            yield LocalTokenBuckets()
             return
         server: RedisServer = request.getfixturevalue("redis_server")
         # A machine with other things to do may take its time; no deadline is tested here.
@@ -55,54 +55,58 @@ async def buckets(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[
         yield RedisTokenBuckets(await stack.enter_async_context(opened))
 
 
-async def test_a_bucket_gives_its_burst_at_once_and_then_what_comes_in(buckets: Buckets) -> None:
-    draw = Draw("a", SLOW, burst=3)
-    assert [await buckets.take([draw]) for _ in range(3)] == [None] * 3
-    refusal = await buckets.take([draw])
-    assert refusal is not None
-    assert refusal.draw == draw
-    assert 900 < refusal.wait_s <= 1000
-    assert await buckets.take([Draw("b", SLOW, burst=3)]) is None
+async def test_a_bucket_gives_its_burst_at_once_and_then_what_comes_in(buckets: TokenBuckets) -> None:
+    request = BucketRequest("a", SLOW, capacity=3)
+    assert [await buckets.consume([request]) for _ in range(3)] == [None] * 3
+    shortfall = await buckets.consume([request])
+    assert shortfall is not None
+    assert shortfall.request == request
+    assert 900 < shortfall.wait_s <= 1000
+    assert await buckets.consume([BucketRequest("b", SLOW, capacity=3)]) is None
 
 
-async def test_after_the_wait_there_is_enough(buckets: Buckets) -> None:
-    draw = Draw("a", 20.0, burst=2)
+async def test_after_the_wait_there_is_enough(buckets: TokenBuckets) -> None:
+    request = BucketRequest("a", 20.0, capacity=2)
     for _ in range(3):
-        while (refusal := await buckets.take([draw])) is None:
+        while (shortfall := await buckets.consume([request])) is None:
             pass
-        assert 0 < refusal.wait_s <= 0.05
-        await asyncio.sleep(refusal.wait_s + 0.001)
-        assert await buckets.take([draw]) is None
+        assert 0 < shortfall.wait_s <= 0.05
+        await asyncio.sleep(shortfall.wait_s + 0.001)
+        assert await buckets.consume([request]) is None
 
 
-async def test_what_is_more_than_a_bucket_holds_takes_a_full_one_and_is_paid_later(buckets: Buckets) -> None:
-    assert await buckets.take([Draw("a", 1.0, burst=4, amount=64)]) is None
-    refusal = await buckets.take([Draw("a", 1.0, burst=4)])
-    assert refusal is not None
-    assert 59 < refusal.wait_s <= 61
-    assert await buckets.take([Draw("b", SLOW, burst=4)]) is None
-    refusal = await buckets.take([Draw("b", SLOW, burst=4, amount=64)])
-    assert refusal is not None
-    assert 900 < refusal.wait_s <= 1000
+async def test_what_is_more_than_a_bucket_holds_takes_a_full_one_and_is_paid_later(
+    buckets: TokenBuckets,
+) -> None:
+    assert await buckets.consume([BucketRequest("a", 1.0, capacity=4, tokens=64)]) is None
+    shortfall = await buckets.consume([BucketRequest("a", 1.0, capacity=4)])
+    assert shortfall is not None
+    assert 59 < shortfall.wait_s <= 61
+    assert await buckets.consume([BucketRequest("b", SLOW, capacity=4)]) is None
+    shortfall = await buckets.consume([BucketRequest("b", SLOW, capacity=4, tokens=64)])
+    assert shortfall is not None
+    assert 900 < shortfall.wait_s <= 1000
 
 
-async def test_all_are_drawn_from_or_none(buckets: Buckets) -> None:
-    plenty, short = Draw("plenty", SLOW, burst=2), Draw("short", SLOW, burst=1)
-    assert await buckets.take([plenty, short]) is None
+async def test_all_are_drawn_from_or_none(buckets: TokenBuckets) -> None:
+    plenty, short = BucketRequest("plenty", SLOW, capacity=2), BucketRequest("short", SLOW, capacity=1)
+    assert await buckets.consume([plenty, short]) is None
     for _ in range(5):
-        refusal = await buckets.take([plenty, short])
-        assert refusal is not None
-        assert refusal.draw == short
-    assert await buckets.take([plenty]) is None
-    longer = Draw("plenty", SLOW / 10, burst=1)
-    for draws in ([short, longer], [longer, short]):
-        refusal = await buckets.take(draws)
-        assert refusal is not None
-        assert refusal.draw == longer
+        shortfall = await buckets.consume([plenty, short])
+        assert shortfall is not None
+        assert shortfall.request == short
+    assert await buckets.consume([plenty]) is None
+    longer = BucketRequest("plenty", SLOW / 10, capacity=1)
+    for requests in ([short, longer], [longer, short]):
+        shortfall = await buckets.consume(requests)
+        assert shortfall is not None
+        assert shortfall.request == longer
 
 
-async def test_many_at_a_time_get_no_more_than_there_is(buckets: Buckets) -> None:
-    taken = await asyncio.gather(*(buckets.take([Draw("a", SLOW, burst=10)]) for _ in range(50)))
+async def test_many_at_a_time_get_no_more_than_there_is(buckets: TokenBuckets) -> None:
+    taken = await asyncio.gather(
+        *(buckets.consume([BucketRequest("a", SLOW, capacity=10)]) for _ in range(50))
+    )
     assert taken.count(None) == 10
 
 
@@ -116,7 +120,7 @@ def test_a_bucket_is_a_level_that_rises_evenly(
 ) -> None:
     """Against the bucket of the textbooks, whose level may fall below 0 for what is more than it holds."""
     now, level, before = 0.0, float(burst), 0.0
-    buckets = LocalBuckets(monotonic=lambda: now)
+    buckets = LocalTokenBuckets(monotonic=lambda: now)
 
     async def run() -> None:
         nonlocal now, level, before
@@ -125,12 +129,12 @@ def test_a_bucket_is_a_level_that_rises_evenly(
             level = min(float(burst), level + (now - before) * per_s)
             before = now
             needed = min(amount, burst) - level
-            refusal = await buckets.take([Draw("a", per_s, burst, amount)])
+            shortfall = await buckets.consume([BucketRequest("a", per_s, burst, amount)])
             if needed > 0:
-                assert refusal is not None
-                assert refusal.wait_s == pytest.approx(needed / per_s)
+                assert shortfall is not None
+                assert shortfall.wait_s == pytest.approx(needed / per_s)
             else:
-                assert refusal is None
+                assert shortfall is None
                 level -= amount
 
     asyncio.run(run())
@@ -138,67 +142,67 @@ def test_a_bucket_is_a_level_that_rises_evenly(
 
 async def test_full_buckets_are_forgotten(unique: str, own_redis: RedisServer) -> None:
     now = 0.0
-    local = LocalBuckets(monotonic=lambda: now)
+    local = LocalTokenBuckets(monotonic=lambda: now)
     for number in range(10_000):
-        await local.take([Draw(str(number), 10.0, burst=1)])
+        await local.consume([BucketRequest(str(number), 10.0, capacity=1)])
         now += 0.01
     assert len(local._full_at) < 2048
     with Redis.from_url(own_redis.url) as raw:
         async with RedisClient.open(own_redis.url, prefix=unique) as client:
-            await RedisTokenBuckets(client).take([Draw("a", 10.0, burst=20, amount=3)])
+            await RedisTokenBuckets(client).consume([BucketRequest("a", 10.0, capacity=20, tokens=3)])
             (name,) = raw.keys(f"{unique}:*")
             assert 0 < raw.pttl(name) <= 301
 
 
 # --- whose limit it is -------------------------------------------------------------------------------------
 
-KEY = Principal("t", frozenset(Grant), "k1")
+KEY = Principal("t", frozenset(KeyScope), "k1")
 
 
-async def passes(limits: Limits, principal: Principal, *agents: str, count: int = 1) -> bool:
+async def passes(limits: RateLimits, principal: Principal, *agents: str, count: int = 1) -> bool:
     try:
-        await limits.queries(principal, agents, count)
+        await limits.count_queries(principal, agents, count)
     except RateLimited:
         return False
     return True
 
 
 async def test_every_key_has_its_own_limit() -> None:
-    limits = Limits(queries_per_s=SLOW)
-    for principal in (KEY, Principal("t", KEY.grants, "k2"), Principal("u", KEY.grants, "k1"), ANYONE):
+    limits = RateLimits(queries_per_s=SLOW)
+    for principal in (KEY, Principal("t", KEY.scopes, "k2"), Principal("u", KEY.scopes, "k1"), ANONYMOUS):
         assert [await passes(limits, principal) for _ in range(2)] == [True, False]
 
 
 async def test_every_agent_of_a_tenant_has_its_own_limit_whatever_the_key() -> None:
-    limits = Limits(agent_queries_per_s=SLOW)
+    limits = RateLimits(agent_queries_per_s=SLOW)
     assert await passes(limits, KEY, "a")
-    assert not await passes(limits, Principal("t", KEY.grants, "k2"), "a")
+    assert not await passes(limits, Principal("t", KEY.scopes, "k2"), "a")
     assert not await passes(limits, KEY, "b", "a")
     assert await passes(limits, KEY, "b"), "who is refused has paid nothing"
-    assert await passes(limits, Principal("u", KEY.grants, "k1"), "a")
+    assert await passes(limits, Principal("u", KEY.scopes, "k1"), "a")
     assert await passes(limits, KEY)
 
 
 async def test_one_agent_over_its_limit_leaves_the_key_to_the_others() -> None:
-    limits = Limits(queries_per_s=SLOW, agent_queries_per_s=SLOW, burst_s=3000)
+    limits = RateLimits(queries_per_s=SLOW, agent_queries_per_s=SLOW, burst_s=3000)
     assert [await passes(limits, KEY, "a", "a", "a") for _ in range(5)] == [True] + [False] * 4
     assert [await passes(limits, KEY, agent) for agent in "bcd"] == [True, True, False]
 
 
 async def test_a_burst_is_two_seconds_worth_and_one_at_least() -> None:
-    limits = Limits(queries_per_s=3, burst_s=2)
+    limits = RateLimits(queries_per_s=3, burst_s=2)
     assert await passes(limits, KEY, count=6)
     with pytest.raises(RateLimited, match=r"more than 3 queries per second with this key") as refused:
-        await limits.queries(KEY)
+        await limits.count_queries(KEY)
     assert 0 < refused.value.retry_after_ms <= 334
 
 
 async def test_nothing_is_limited_unless_it_was_asked_for() -> None:
-    limits = Limits()
+    limits = RateLimits()
     for _ in range(1000):
-        await limits.queries(KEY, ["a"] * 64, 64)
-        await limits.events(KEY, 1000)
-    await Limits(events_per_s=SLOW).events(KEY, 0)
+        await limits.count_queries(KEY, ["a"] * 64, 64)
+        await limits.count_events(KEY, 1000)
+    await RateLimits(events_per_s=SLOW).count_events(KEY, 0)
 
 
 # --- Redis away --------------------------------------------------------------------------------------------
@@ -209,22 +213,22 @@ async def test_processes_share_what_is_in_redis(own_redis: RedisServer) -> None:
         RedisClient.open(own_redis.url, try_timeout_s=10) as one,
         RedisClient.open(own_redis.url, try_timeout_s=10) as two,
     ):
-        first = Limits(queries_per_s=SLOW, shared=RedisTokenBuckets(one))
-        second = Limits(queries_per_s=SLOW, shared=RedisTokenBuckets(two))
+        first = RateLimits(queries_per_s=SLOW, shared=RedisTokenBuckets(one))
+        second = RateLimits(queries_per_s=SLOW, shared=RedisTokenBuckets(two))
         assert await passes(first, KEY)
         assert not await passes(second, KEY)
 
 
 async def test_without_redis_each_process_limits_by_itself(own_redis: RedisServer) -> None:
     async with RedisClient.open(own_redis.url) as client:
-        limits = Limits(queries_per_s=SLOW, burst_s=2000, shared=RedisTokenBuckets(client))
+        limits = RateLimits(queries_per_s=SLOW, burst_s=2000, shared=RedisTokenBuckets(client))
         own_redis.kill()
         assert [await passes(limits, KEY) for _ in range(4)] == [True, True, False, False]
 
 
 async def test_what_is_no_number_in_redis_is_no_error(own_redis: RedisServer) -> None:
     async with RedisClient.open(own_redis.url, try_timeout_s=10) as client:
-        limits = Limits(queries_per_s=SLOW, shared=RedisTokenBuckets(client))
+        limits = RateLimits(queries_per_s=SLOW, shared=RedisTokenBuckets(client))
         assert await passes(limits, KEY)
         with Redis.from_url(own_redis.url) as raw:
             (name,) = raw.keys("lorestream:l:*")
@@ -243,7 +247,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
 
 
 @contextlib.asynccontextmanager
-async def service(runtime: Runtime, limits: Limits, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
+async def service(runtime: Runtime, limits: RateLimits, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """Reads and writes behind these limits."""
     operations = [
         *writes.operations(Gateway.over(runtime), limits),
@@ -282,32 +286,32 @@ def refused(answer: httpx2.Response) -> bool:
 @pytest.mark.parametrize("limit", ["queries_per_s", "agent_queries_per_s"])
 @pytest.mark.parametrize(("method", "path", "body"), READS)
 async def test_every_read_counts(runtime: Runtime, limit: str, method: str, path: str, body: object) -> None:
-    async with service(runtime, Limits(**{limit: SLOW})) as client:
+    async with service(runtime, RateLimits(**{limit: SLOW})) as client:
         assert [refused(await client.request(method, path, json=body)) for _ in range(2)] == [False, True]
 
 
 async def test_the_list_of_agents_counts_for_the_key(runtime: Runtime) -> None:
-    async with service(runtime, Limits(queries_per_s=SLOW, agent_queries_per_s=SLOW)) as client:
+    async with service(runtime, RateLimits(queries_per_s=SLOW, agent_queries_per_s=SLOW)) as client:
         assert [refused(await client.get("/v1/agents")) for _ in range(2)] == [False, True]
 
 
 async def test_a_batch_counts_as_many_as_it_has_searches(runtime: Runtime) -> None:
     searches = [{"agent_id": name, "query": "x"} for name in "abb"] + [{"k": "nonsense"}]
-    async with service(runtime, Limits(queries_per_s=SLOW, burst_s=5000)) as client:
+    async with service(runtime, RateLimits(queries_per_s=SLOW, burst_s=5000)) as client:
         path = "/v1/memories/search/batch"
         assert not refused(await client.post(path, json={"searches": searches}))
         assert refused(await client.post(path, json={"searches": searches}))
         assert not refused(await client.post(path, json={"searches": searches[:1]}))
         assert refused(await client.post(path, json={"searches": searches[:1]}))
         assert not refused(await client.post(path, json={"searches": []}))
-    async with service(runtime, Limits(agent_queries_per_s=SLOW, burst_s=2000)) as client:
+    async with service(runtime, RateLimits(agent_queries_per_s=SLOW, burst_s=2000)) as client:
         assert not refused(await client.post(path, json={"searches": searches}))
         assert refused(await client.post(path, json={"searches": searches[1:2]}))
         assert not refused(await client.post(path, json={"searches": searches[:1]}))
 
 
 async def test_over_the_limit_nothing_is_looked_for(runtime: Runtime) -> None:
-    async with service(runtime, Limits(queries_per_s=SLOW)) as client:
+    async with service(runtime, RateLimits(queries_per_s=SLOW)) as client:
         await client.post("/v1/memories/search", json=SEARCH)
         value = runtime.metrics.registry.get_sample_value
         counted = value("lorestream_cache_requests_total", {"result": "miss"})
@@ -319,7 +323,7 @@ async def test_over_the_limit_nothing_is_looked_for(runtime: Runtime) -> None:
 
 async def test_several_names_of_one_player_are_one_agent(runtime: Runtime) -> None:
     [stored] = runtime.pseudonyms.agents("default", "player:ann")
-    async with service(runtime, Limits(agent_queries_per_s=SLOW)) as client:
+    async with service(runtime, RateLimits(agent_queries_per_s=SLOW)) as client:
         assert not refused(await client.post("/v1/memories/search", json={"agent_id": "player:ann"}))
         assert refused(await client.post("/v1/memories/search", json={"agent_ids": ["b", stored]}))
 
@@ -328,7 +332,7 @@ async def test_events_count_one_by_one_and_nothing_of_a_refused_request_is_accep
     def events(count: int) -> dict[str, Any]:
         return {"events": [{"agent_id": "a", "text": f"{n}"} for n in range(count)]}
 
-    async with service(runtime, Limits(events_per_s=SLOW, burst_s=5000)) as client:
+    async with service(runtime, RateLimits(events_per_s=SLOW, burst_s=5000)) as client:
         assert not refused(await client.post("/v1/events", json=events(4)))
         before = await runtime.log.end()
         assert refused(await client.post("/v1/events", json=events(2)))
@@ -344,8 +348,8 @@ async def test_events_count_one_by_one_and_nothing_of_a_refused_request_is_accep
 async def test_keys_are_told_apart(runtime: Runtime, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     one, two = bearer(path), bearer(path)
-    access = ApiKeys(path, ShiftedClock())
-    async with service(runtime, Limits(queries_per_s=SLOW), access=access) as client:
+    authenticator = ApiKeyAuthenticator(path, ShiftedClock())
+    async with service(runtime, RateLimits(queries_per_s=SLOW), authenticator=authenticator) as client:
         for authorization in (one, two):
             headers = {"Authorization": authorization}
             answers = [await client.get("/v1/agents", headers=headers) for _ in range(2)]
@@ -354,7 +358,7 @@ async def test_keys_are_told_apart(runtime: Runtime, tmp_path: Path) -> None:
 
 
 async def test_the_same_limits_hold_over_grpc(runtime: Runtime) -> None:
-    limits = Limits(queries_per_s=SLOW, events_per_s=SLOW)
+    limits = RateLimits(queries_per_s=SLOW, events_per_s=SLOW)
     handlers = Handlers(
         put=Writes(Gateway.over(runtime), limits).put, get=Reads(CurrentRecall(runtime), limits).get
     )

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from lorestream.access.principals import ANYONE, Grant, Principal
+from lorestream.access.authentication import ANONYMOUS, Principal
+from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest, Overloaded, Unavailable
-from lorestream.http.request import Refused
+from lorestream.http.request import HttpError
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.wiring import Runtime
 from query_service import query_embedding, recall
@@ -451,16 +452,16 @@ async def test_what_a_store_gives_too_much_is_not_passed_on(runtime: Runtime) ->
 async def test_the_whole_tenant_is_for_admins(reader: Reader) -> None:
     pseudonyms = reader.runtime.pseudonyms
     search = Search(scope="tenant", query="x")
-    assert search_question(search, ANYONE, pseudonyms).agents.scope.agents is None
-    with pytest.raises(Refused) as refused:
-        search_question(search, Principal("default", frozenset({Grant.QUERY})), pseudonyms)
+    assert search_question(search, ANONYMOUS, pseudonyms).agents.scope.agents is None
+    with pytest.raises(HttpError) as refused:
+        search_question(search, Principal("default", frozenset({KeyScope.QUERY})), pseudonyms)
     assert (refused.value.status, refused.value.code) == (403, "forbidden")
 
 
 async def test_a_question_stays_in_the_tenant_of_who_asks(reader: Reader) -> None:
     await reader.remember("mine", tenant="other")
-    elsewhere = Principal("other", frozenset({Grant.QUERY}))
-    assert await reader.recall.get(ANYONE, "a", "mine", 5, None) == []
+    elsewhere = Principal("other", frozenset({KeyScope.QUERY}))
+    assert await reader.recall.get(ANONYMOUS, "a", "mine", 5, None) == []
     [ranked] = await reader.recall.get(elsewhere, "a", "mine", 5, None)
     assert ranked.memory.text == "mine"
 
@@ -471,7 +472,7 @@ async def test_a_question_stays_in_the_tenant_of_who_asks(reader: Reader) -> Non
 )
 async def test_plain_arguments_are_checked_as_well(reader: Reader, arguments: Any, path: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        await reader.recall.get(ANYONE, *arguments)
+        await reader.recall.get(ANONYMOUS, *arguments)
     assert refused.value.path == path
 
 

@@ -14,7 +14,7 @@ import pytest
 from lorestream import events
 from lorestream.admin import Remark
 from lorestream.collections.catalogue import Model
-from lorestream.errors import InvalidRequest, Refusal
+from lorestream.errors import InvalidRequest, OperationRefused
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import Tombstone, VectorStore
 from lorestream.wiring import OpenCollection, Runtime
@@ -266,7 +266,7 @@ async def test_what_a_replay_may_not_fill(runtime: Runtime) -> None:
     await heir(runtime)
     await runtime.collections.catalogue.mark_complete("heir")
     for name, reason in ((searched, "searched at present"), ("heir", "holds everything already")):
-        with pytest.raises(Refusal, match=reason):
+        with pytest.raises(OperationRefused, match=reason):
             await anext(replay.run(ReplayArguments(name)))
     await runtime.log.append([events.encode(put("begins", event_id="0"))])
     with pytest.raises(InvalidRequest, match="the log begins later"):

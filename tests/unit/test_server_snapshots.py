@@ -13,7 +13,7 @@ import pytest
 from deploy.local.process import free_port
 from lorestream.adapters.qdrant.server.snapshots import Rest
 from lorestream.admin import Outcome, Remark, Report, snapshot_manifest
-from lorestream.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
+from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused, Unavailable
 from lorestream.events import encode
 from lorestream.memories import PageQuery, Scope
 from lorestream.settings import Settings, load_settings
@@ -140,7 +140,7 @@ async def test_what_cannot_be_restored_adds_nothing(place: Place) -> None:
     file = snapshot / "collection.snapshot"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
-    with pytest.raises(Refusal, match="damaged"):
+    with pytest.raises(OperationRefused, match="damaged"):
         await place.restore(snapshot)
     file.write_bytes(whole)
     other = place.settings.model_copy(
@@ -149,7 +149,7 @@ async def test_what_cannot_be_restored_adds_nothing(place: Place) -> None:
     with pytest.raises(ModelMismatch, match="8 dimensions"):
         await Place(other, place.qdrant, place.alias).restore(snapshot)
     embedded = load_settings(data_dir=place.settings.data_dir / "new", embedder={"kind": "hash", "dim": 8})
-    with pytest.raises(Refusal, match="not of an embedded"):
+    with pytest.raises(OperationRefused, match="not of an embedded"):
         [_ async for _ in restores.restore(embedded, snapshot, ledger_from=None)]
     assert not embedded.data_dir.exists()
     assert await place.collections() == before

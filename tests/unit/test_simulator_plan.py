@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from lorestream.narrate import narrate
-from producers.admission import read
+from producers.admission import parse_event
 from producers.simulator.plan import MAX_BATCH, Plan, batches, events, server_name
 from producers.simulator.report import Latencies
 
@@ -47,7 +47,7 @@ def test_every_event_can_be_admitted_and_has_an_id_of_its_own() -> None:
     new = [one for one in events(PLAN) if not one.again]
     assert len(new) == PLAN.events == 1000
     for one in new:
-        read(one.body)  # raises for what the gateway would reject
+        parse_event(one.body)  # raises for what the gateway would reject
     assert len({orjson.loads(one.body)["id"] for one in new}) == 1000
 
 

@@ -20,7 +20,7 @@ from lorestream.adapters.sqlite.pinned_copy import PinnedDatabase
 from lorestream.admin import Outcome, Progress, snapshot_files, snapshot_manifest
 from lorestream.admin.snapshot_manifest import Manifest
 from lorestream.admin.snapshots import Copied, Schedule, Snapshots
-from lorestream.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
+from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused, Unavailable
 from lorestream.events import Put, decode, encode
 from lorestream.memories import AgentKey, Erasure, SubjectKind
 from lorestream.ports import NewRecord
@@ -163,7 +163,7 @@ async def test_a_full_disk_leaves_nothing_of_a_snapshot_or_of_a_restore(tmp_path
     async with open_edge_parts(tmp_path) as runtime:
         await append(runtime, 0, 300)
         await indexer_over(runtime).run(burst=True)
-        with no_file_beyond(50_000), pytest.raises(Refusal, match=r"cannot be written.*--to"):
+        with no_file_beyond(50_000), pytest.raises(OperationRefused, match=r"cannot be written.*--to"):
             await take(runtime, tmp_path / "kept")
         assert entries(tmp_path) == {"data"}
         # What was held back for the copy goes on.
@@ -172,7 +172,7 @@ async def test_a_full_disk_leaves_nothing_of_a_snapshot_or_of_a_restore(tmp_path
         snapshot = await take(runtime, tmp_path / "kept")
     target = load_settings(data_dir=tmp_path / "new", embedder={"kind": "hash"}, player_key="k1:test")
     (tmp_path / "new" / "snapshots").mkdir(parents=True)
-    with no_file_beyond(50_000), pytest.raises(Refusal, match="nothing was restored"):
+    with no_file_beyond(50_000), pytest.raises(OperationRefused, match="nothing was restored"):
         [_ async for _ in restores.restore(target, snapshot, ledger_from=None)]
     assert entries(target.data_dir) == {"snapshots", "lock"}
     reports = [one async for one in restores.restore(target, snapshot, ledger_from=None)]
@@ -224,9 +224,9 @@ async def test_a_place_that_is_taken_or_cannot_be_written(tmp_path: Path) -> Non
     (tmp_path / "taken").mkdir()
     (tmp_path / "file").touch()
     for to, said in (("taken", "there already"), ("file/below", "cannot be written")):
-        with pytest.raises(Refusal, match=said):
+        with pytest.raises(OperationRefused, match=said):
             [_ async for _ in snapshots.take(tmp_path / to)]
-    with pytest.raises(Refusal, match="whole path"):
+    with pytest.raises(OperationRefused, match="whole path"):
         [_ async for _ in snapshots.task().run(snapshots.task().arguments(to="somewhere"))]
     assert entries(tmp_path) == {"taken", "file"}
 
@@ -265,19 +265,19 @@ async def test_a_snapshot_that_is_damaged_or_does_not_fit_is_refused(tmp_path: P
     ]
     for damage, said in damages:
         damage()
-        await refused(Refusal, said)
+        await refused(OperationRefused, said)
         page.write_bytes(whole)
         (kept / "manifest.json").write_text(manifest)
     await refused(ModelMismatch, "hash-v1-384", dim=64)
     assert not has(tmp_path, "new")
     new.mkdir()
     (new / "diary.txt").write_text("mine")
-    await refused(Refusal, r"diary\.txt")
+    await refused(OperationRefused, r"diary\.txt")
 
 
 async def test_a_store_that_forgets_has_no_snapshot(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
-        with pytest.raises(Refusal, match="forgets"):
+        with pytest.raises(OperationRefused, match="forgets"):
             await take(runtime)
 
 
@@ -379,7 +379,7 @@ def test_a_manifest_that_leads_outside_is_refused(tmp_path: Path) -> None:
         )
         (tmp_path / "manifest.json").unlink(missing_ok=True)
         snapshot_manifest.write(tmp_path, manifest)
-        with pytest.raises(Refusal, match="outside"):
+        with pytest.raises(OperationRefused, match="outside"):
             snapshot_manifest.read(tmp_path)
 
 

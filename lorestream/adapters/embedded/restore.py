@@ -23,7 +23,7 @@ from lorestream.adapters.sqlite.erasure_ledger import SqliteErasureLedger
 from lorestream.adapters.sqlite.log import SqliteLog
 from lorestream.admin import Progress, snapshot_files
 from lorestream.admin.snapshot_manifest import Manifest
-from lorestream.errors import ModelMismatch, Refusal
+from lorestream.errors import ModelMismatch, OperationRefused
 
 if TYPE_CHECKING:
     from lorestream.ports import Clock
@@ -52,13 +52,13 @@ class Target:
 
 
 def check(snapshot: Path, manifest: Manifest, target: Target) -> None:
-    """Refuse what cannot be restored there, before its files are looked at. Raises Refusal, ModelMismatch."""
+    """Refuse what cannot be restored there, before its files are looked at. Raises OperationRefused, ModelMismatch."""
     if (manifest.store, manifest.log) != ("edge", "embedded"):
-        raise Refusal(
+        raise OperationRefused(
             f"{snapshot} is not of an embedded lorestream: restore it with the settings of its services"
         )
     if missing := {LOG, f"{STORE}/store.json"} - set(manifest.files):
-        raise Refusal(f"the snapshot is damaged: its manifest names no {min(missing)}")
+        raise OperationRefused(f"the snapshot is damaged: its manifest names no {min(missing)}")
     if (manifest.model_id, manifest.dim) != (target.model_id, target.dim):
         raise ModelMismatch(
             f"{snapshot} was filled by {manifest.model_id} ({manifest.dim} dimensions), not by {target.model_id}"
@@ -68,7 +68,7 @@ def check(snapshot: Path, manifest: Manifest, target: Target) -> None:
         return  # a restore that was broken off: what lies beside is its own
     found = {path.name for path in target.home.iterdir()} if target.home.is_dir() else set[str]()
     if others := found - _BESIDE:
-        raise Refusal(
+        raise OperationRefused(
             f"{target.home} is not empty, {min(others)} is in it: restore into another place with --data,"
             " or move away what is there"
         )
@@ -80,7 +80,7 @@ async def restore(
     """Do it, where `check` found nothing and this process alone has the data directory.
 
     `old`: the log database of the data directory whose deletions and erasures are taken over. The last report
-    counts them. Raises Refusal, with the place as it was before, and Unavailable.
+    counts them. Raises OperationRefused, with the place as it was before, and Unavailable.
     """
     forgotten = None if old is None else ledger_merge.read_removals(old)
     _clear(target)
@@ -99,7 +99,7 @@ async def restore(
         await snapshot_files.in_thread(lambda _stopped: _put_in_place(target))
     except OSError as error:
         _clear(target)
-        raise Refusal(
+        raise OperationRefused(
             f"nothing was restored, {target.home} cannot be written ({error.strerror}): make room,"
             " or choose another place with --data"
         ) from error
@@ -118,7 +118,7 @@ def _copy(snapshot: Path, manifest: Manifest, target: Target, stopped: snapshot_
     # What was copied is held against the manifest as well, and made durable by the way.
     for name, seal in manifest.files.items():
         if snapshot_files.seal(_place(name, target), stopped, lambda _bytes: None) != seal:
-            raise Refusal(f"nothing was restored: {name} has changed while it was copied, try again")
+            raise OperationRefused(f"nothing was restored: {name} has changed while it was copied, try again")
         durable.sync(_place(name, target))
     for folder in (target.ready, *(path for path in target.ready.rglob("*") if path.is_dir())):
         durable.sync(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorestream.access.rate_limits import Draw, Refusal
+from lorestream.access.rate_limits import BucketRequest, Shortfall
 from lorestream.adapters.redis.client import RedisClient, Script
 
 _TAKE = Script("""
@@ -31,15 +31,19 @@ return {short, math.ceil(longest)}
 
 
 class RedisTokenBuckets:
-    """`lorestream.access.rate_limits.Buckets` in Redis: a number a bucket, which goes when the bucket is full."""
+    """`lorestream.access.rate_limits.TokenBuckets` in Redis: a number a bucket, which goes when the bucket is full."""
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self._prefix = f"{redis.prefix}:l:"
 
-    async def take(self, draws: Sequence[Draw]) -> Refusal | None:
-        """As `Buckets.take`, in one round trip. Raises Unavailable."""
-        keys = [f"{self._prefix}{draw.name}" for draw in draws]
-        numbers = [number for draw in draws for number in (1e6 / draw.per_s, draw.burst, draw.amount)]
+    async def consume(self, requests: Sequence[BucketRequest]) -> Shortfall | None:
+        """As `TokenBuckets.consume`, in one round trip. Raises Unavailable."""
+        keys = [f"{self._prefix}{request.bucket}" for request in requests]
+        numbers = [
+            number
+            for request in requests
+            for number in (1e6 / request.per_s, request.capacity, request.tokens)
+        ]
         short, wait_us = await self._redis.try_script(_TAKE, keys, *numbers)
-        return Refusal(draws[short - 1], wait_us / 1e6) if short else None
+        return Shortfall(requests[short - 1], wait_us / 1e6) if short else None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lorestream import events
-from lorestream.errors import InvalidEvent, Refusal
+from lorestream.errors import InvalidEvent, OperationRefused
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.ports import NewRecord, Record
 
@@ -45,7 +45,7 @@ class Removals:
 
 
 def read_removals(database: Path) -> Removals:
-    """The removals in the log and the ledger of that file, which another process may have open. Raises Refusal."""
+    """The removals in the log and the ledger of that file, which another process may have open. Raises OperationRefused."""
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
             connection.execute("PRAGMA query_only=ON")
@@ -60,7 +60,7 @@ def read_removals(database: Path) -> Removals:
                 },
             )
     except (sqlite3.Error, msgspec.DecodeError, ValueError) as error:
-        raise Refusal(
+        raise OperationRefused(
             f"the ledger in {database} cannot be read ({error}): leave out --ledger-from"
         ) from error
 

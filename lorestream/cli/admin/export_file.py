@@ -15,7 +15,7 @@ import zstandard
 
 from lorestream import durable
 from lorestream.admin.export_format import MAX_LINE_BYTES
-from lorestream.errors import LorestreamError, Refusal
+from lorestream.errors import LorestreamError, OperationRefused
 
 STANDARD = "-"
 _MAGIC = b"\x28\xb5\x2f\xfd"
@@ -25,7 +25,7 @@ _WINDOW = 2**27
 
 @contextlib.contextmanager
 def writing(name: str, *, force: bool) -> Generator[Callable[[bytes], object]]:
-    """What takes the bytes. A file appears under its name when it is whole. Raises Refusal and LorestreamError."""
+    """What takes the bytes. A file appears under its name when it is whole. Raises OperationRefused and LorestreamError."""
     if name == STANDARD:
         if sys.stdout.isatty():
             raise typer.BadParameter("packed data is not for a terminal: name a file, or pipe it")
@@ -35,7 +35,7 @@ def writing(name: str, *, force: bool) -> Generator[Callable[[bytes], object]]:
         return
     path = Path(name)
     if path.exists() and not force:
-        raise Refusal(f"{name} exists: name another file, or say --force")
+        raise OperationRefused(f"{name} exists: name another file, or say --force")
     try:
         with (
             durable.replacing(path) as file,
@@ -70,7 +70,7 @@ def reading(name: str) -> Generator[IO[bytes]]:
 def lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Every line that is not empty, with its number from 1. One that is too long comes as its beginning only.
 
-    Raises Refusal for packed data that is damaged or breaks off.
+    Raises OperationRefused for packed data that is damaged or breaks off.
     """
     file.seek(0)
     number, pending = 1, bytearray()
@@ -105,12 +105,12 @@ def _inflated(file: IO[bytes]) -> Iterator[bytes]:
             try:
                 yield inflate.decompress(chunk)
             except zstandard.ZstdError as error:
-                raise Refusal(f"the file is damaged: {error}") from error
+                raise OperationRefused(f"the file is damaged: {error}") from error
             chunk = inflate.unused_data if inflate.eof else b""
             if inflate.eof:
                 inflate, begun = _frame(), False
     if begun:
-        raise Refusal("the file is damaged: it breaks off")
+        raise OperationRefused("the file is damaged: it breaks off")
 
 
 def _frame() -> zstandard.ZstdDecompressionObj:

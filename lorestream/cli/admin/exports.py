@@ -131,13 +131,13 @@ def import_(
 def _survey(file: IO[bytes], *, strict: bool) -> tuple[int, frozenset[int]]:
     """How many good lines the file has, and the numbers of the bad ones; before any of it is sent.
 
-    Raises InvalidRequest for what is no export, Refusal for a damaged file and, if `strict`, for a bad line.
+    Raises InvalidRequest for what is no export, OperationRefused for a damaged file and, if `strict`, for a bad line.
     """
     import time
 
     from lorestream.admin.export_format import check_header, parse_line
     from lorestream.cli.admin import export_file
-    from lorestream.errors import InvalidRequest, Refusal
+    from lorestream.errors import InvalidRequest, OperationRefused
 
     each = export_file.lines(file)
     check_header(next(each, (0, b""))[1])
@@ -148,7 +148,7 @@ def _survey(file: IO[bytes], *, strict: bool) -> tuple[int, frozenset[int]]:
             good += 1
         except InvalidRequest as error:
             if strict:
-                raise Refusal(f"line {number}: {error.message}; nothing was imported") from error
+                raise OperationRefused(f"line {number}: {error.message}; nothing was imported") from error
             if len(bad) < SHOWN_BAD_LINES:
                 _bad_line({"line": number, "reason": error.message})
             bad.add(number)

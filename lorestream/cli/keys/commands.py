@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from lorestream.access.principals import Grant
+from lorestream.access.key_file import KeyScope
 from lorestream.cli import options
 from lorestream.cli.options import AsJson, Yes
 
@@ -44,7 +44,7 @@ def _tenant(name: str) -> str:
 def create(
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose memories it reaches.", callback=_tenant)],
     scope: Annotated[
-        list[Grant],
+        list[KeyScope],
         typer.Option(
             help="What it may do: write memories (ingest), ask for them (query), delete them (erase), list"
             " agents, search the whole tenant and watch (admin). May be given several times."

@@ -9,8 +9,7 @@ from pathlib import Path
 import typer
 
 from lorestream.access import key_file
-from lorestream.access.key_file import ApiKey, NewKey
-from lorestream.access.principals import Grant
+from lorestream.access.key_file import ApiKey, KeyScope, NewKey
 from lorestream.cli import terminal
 from lorestream.settings import load_settings
 
@@ -19,7 +18,7 @@ def create(
     file: Path | None,
     *,
     tenant: str,
-    scopes: Sequence[Grant],
+    scopes: Sequence[KeyScope],
     label: str | None,
     expires_days: int | None,
     as_json: bool,

@@ -143,7 +143,7 @@ def worker(
 
 def _prepare(settings: Settings, host: str | None = None) -> None:
     """Set up what belongs to the process. `host`: where it serves tenants' memories."""
-    from lorestream.access.principals import require_loopback
+    from lorestream.access.authentication import require_loopback
     from lorestream.telemetry import set_up_logging
 
     # The first process of a container hears no signal without a handler: a stop during the start would be lost.

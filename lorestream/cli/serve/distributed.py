@@ -13,7 +13,7 @@ from lorestream.admin.snapshots import Schedule
 from lorestream.errors import Unavailable
 from lorestream.grpc.server import Handlers, serving
 from lorestream.http import server
-from lorestream.http.application import Check, application
+from lorestream.http.application import ReadinessCheck, application
 from lorestream.http.other_service import READS, WRITES
 from lorestream.settings import Settings
 from lorestream.wiring import GatewayParts, QueryParts, open_gateway, open_query
@@ -37,13 +37,15 @@ async def run_gateway(settings: Settings, host: str, listener: socket.socket, gr
             "gateway",
             gateway.operations(writer, parts.limits),
             metrics=parts.metrics,
-            checks=[Check("log", lambda: _problem(parts.log.end))],
-            access=parts.access,
-            elsewhere=READS,
+            checks=[ReadinessCheck("log", lambda: _problem(parts.log.end))],
+            authenticator=parts.authenticator,
+            peer=READS,
         )
         rpc = Writes(writer, parts.limits)
-        handlers = Handlers(put=rpc.put, delete=rpc.delete, elsewhere="the query service")
-        bound = await stack.enter_async_context(serving(handlers, host, grpc_port, access=parts.access))
+        handlers = Handlers(put=rpc.put, delete=rpc.delete, peer="the query service")
+        bound = await stack.enter_async_context(
+            serving(handlers, host, grpc_port, authenticator=parts.authenticator)
+        )
         await server.run(app, listener, started=lambda: _say("gateway", parts, listener, bound))
 
 
@@ -60,12 +62,14 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
             "query",
             rest.operations(recall, parts.limits),
             metrics=parts.metrics,
-            checks=[Check("store", lambda: _problem(look))],
-            access=parts.access,
-            elsewhere=WRITES,
+            checks=[ReadinessCheck("store", lambda: _problem(look))],
+            authenticator=parts.authenticator,
+            peer=WRITES,
         )
-        handlers = Handlers(get=Reads(recall, parts.limits).get, elsewhere="the gateway")
-        bound = await stack.enter_async_context(serving(handlers, host, grpc_port, access=parts.access))
+        handlers = Handlers(get=Reads(recall, parts.limits).get, peer="the gateway")
+        bound = await stack.enter_async_context(
+            serving(handlers, host, grpc_port, authenticator=parts.authenticator)
+        )
         await server.run(app, listener, started=lambda: _say("query service", parts, listener, bound))
 
 
@@ -81,7 +85,9 @@ async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool
         async def problem() -> str | None:
             return indexing.worker.indexer.problem
 
-        app = application("worker", [], metrics=indexing.parts.metrics, checks=[Check("indexer", problem)])
+        app = application(
+            "worker", [], metrics=indexing.parts.metrics, checks=[ReadinessCheck("indexer", problem)]
+        )
         address, port = server.address(listener)
         snapshots = Schedule(snapshots_over(indexing.parts), lambda: 0 in indexing.worker.indexer.partitions)
 
@@ -112,7 +118,7 @@ async def _problem(call: Callable[[], Awaitable[object]]) -> str | None:
 
 def _say(service: str, parts: GatewayParts | QueryParts, listener: socket.socket, grpc_port: int) -> None:
     address, port = server.address(listener)
-    keys = "callers need a key" if parts.access.needs_keys else "no keys"
+    keys = "callers need a key" if parts.authenticator.needs_keys else "no keys"
     _line(
         f"Lorestream {service} {os.getpid()} at http://{address}:{port} and gRPC {address}:{grpc_port}, {keys};"
         f" docs at http://{address}:{port}/docs"

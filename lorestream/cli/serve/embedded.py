@@ -14,8 +14,8 @@ from lorestream.admin.snapshots import Schedule
 from lorestream.cli.admin.tasks import tasks_over
 from lorestream.grpc.server import Handlers, serving
 from lorestream.http import admin_routes, server
-from lorestream.http.application import Check, application
-from lorestream.http.status_page import Fact, home
+from lorestream.http.application import ReadinessCheck, application
+from lorestream.http.status_page import StatusRow, status_page
 from lorestream.memories import PageQuery, Scope
 from lorestream.settings import Settings
 from lorestream.wiring import Runtime, open_runtime
@@ -24,6 +24,7 @@ from producers import gateway
 from producers.gateway import Gateway
 from producers.rpc import Writes
 from producers.tail import Tail
+from producers.tail import operations as tail_operations
 from query_service import rest
 from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
@@ -45,7 +46,7 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         rpc = Writes(writer, runtime.limits)
         handlers = Handlers(put=rpc.put, get=Reads(recall, runtime.limits).get, delete=rpc.delete)
         grpc_port = await stack.enter_async_context(
-            serving(handlers, host, settings.grpc_port, access=runtime.access)
+            serving(handlers, host, settings.grpc_port, authenticator=runtime.authenticator)
         )
         snapshots = Schedule(snapshots_over(runtime))
 
@@ -70,7 +71,7 @@ def _application(
     async def indexer_problem() -> str | None:
         return worker.indexer.problem
 
-    async def facts() -> Sequence[Fact]:
+    async def facts() -> Sequence[StatusRow]:
         return await _facts(runtime, worker.indexer)
 
     return application(
@@ -78,37 +79,40 @@ def _application(
         [
             *gateway.operations(writer, runtime.limits),
             *rest.operations(recall, runtime.limits),
-            *tail.operations(),
+            *tail_operations(tail),
             *admin_routes.operations(tasks_over(runtime)),
         ],
         metrics=runtime.metrics,
-        checks=[Check("indexer", indexer_problem)],
-        pages=[home("Lorestream", facts, needs_keys=runtime.access.needs_keys)],
-        access=runtime.access,
+        checks=[ReadinessCheck("indexer", indexer_problem)],
+        pages=[status_page("Lorestream", facts, needs_keys=runtime.authenticator.needs_keys)],
+        authenticator=runtime.authenticator,
     )
 
 
-async def _facts(runtime: Runtime, indexer: Indexer) -> list[Fact]:
+async def _facts(runtime: Runtime, indexer: Indexer) -> list[StatusRow]:
     settings = runtime.settings
     ends, committed = await runtime.log.end(), await runtime.log.committed(runtime.group)
     behind = sum(end - committed.get(partition, 0) for partition, end in ends.items())
     return [
-        Fact("State", indexer.problem or "ready", well=indexer.problem is None),
+        StatusRow("State", indexer.problem or "ready", ok=indexer.problem is None),
         # The page is open: with keys, what tenants have is not for everybody.
-        *([] if runtime.access.needs_keys else [await _memories(runtime)]),
-        Fact("Log", f"{settings.log.kind}, {sum(ends.values()):,} records, {behind:,} not yet committed"),
-        Fact("Store", settings.store.kind),
-        Fact("Cache", settings.cache.kind),
-        Fact("Embedder", f"{runtime.embedder.model_id}, {runtime.embedder.dim} dimensions"),
-        Fact("Data", str(settings.data_dir.resolve())),
+        *([] if runtime.authenticator.needs_keys else [await _memories(runtime)]),
+        StatusRow(
+            "Log", f"{settings.log.kind}, {sum(ends.values()):,} records, {behind:,} not yet committed"
+        ),
+        StatusRow("Store", settings.store.kind),
+        StatusRow("Cache", settings.cache.kind),
+        StatusRow("Embedder", f"{runtime.embedder.model_id}, {runtime.embedder.dim} dimensions"),
+        StatusRow("Data", str(settings.data_dir.resolve())),
     ]
 
 
-async def _memories(runtime: Runtime) -> Fact:
+async def _memories(runtime: Runtime) -> StatusRow:
     everyone, now = Scope("default"), runtime.clock.now()
     memories = await runtime.store.count(PageQuery(everyone, limit=1, now=now))
     agents = len(await runtime.store.agents(everyone, limit=1000, now=now))
-    return Fact("Memories", f"{memories:,} of {agents:,} agents" + (" and more" if agents == 1000 else ""))  # noqa: PLR2004
+    more = " and more" if agents == 1000 else ""  # noqa: PLR2004
+    return StatusRow("Memories", f"{memories:,} of {agents:,} agents{more}")
 
 
 def _banner(settings: Settings, listener: socket.socket, grpc_port: int) -> None:

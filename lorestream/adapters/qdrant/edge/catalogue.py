@@ -18,7 +18,7 @@ from lorestream import durable
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.collections.catalogue import Collection, Model
-from lorestream.errors import Misconfigured, ModelMismatch, Refusal, Unavailable
+from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused, Unavailable
 
 
 class _Entry(msgspec.Struct, omit_defaults=True):
@@ -87,14 +87,18 @@ class EdgeCatalogue:
         return sorted(found, key=lambda one: (not one.active, one.name))
 
     async def create(self, name: str, model: Model, run: str) -> None:
-        """Note an empty collection. Raises Refusal for a name that is taken."""
+        """Note an empty collection. Raises OperationRefused for a name that is taken."""
         if name in self._known.collections:
-            raise Refusal(f"there is a collection {name} already: choose another name, or drop it first")
+            raise OperationRefused(
+                f"there is a collection {name} already: choose another name, or drop it first"
+            )
         kept = self._known
         if name in kept.pending_deletions:
-            raise Refusal(f"{name} is just being made or dropped: try again in some minutes")
+            raise OperationRefused(f"{name} is just being made or dropped: try again in some minutes")
         if (self._directory / name).exists():
-            raise Refusal(f"there is a {self._directory / name} already: choose another name, or remove it")
+            raise OperationRefused(
+                f"there is a {self._directory / name} already: choose another name, or remove it"
+            )
         kept.pending_deletions[name] = math.inf  # what a killed process leaves of it goes at the next start
         try:
             self._keep()

@@ -23,7 +23,7 @@ from lorestream.adapters.qdrant.server.connection import Connection
 from lorestream.adapters.qdrant.server.filters import substring_match
 from lorestream.adapters.qdrant.server.store import QdrantServerStore
 from lorestream.collections.catalogue import Collection, Model
-from lorestream.errors import Refusal
+from lorestream.errors import OperationRefused
 
 MAKING_S = 900.0
 """How long the making of a collection may take; what is not fed by then was left by a process that died."""
@@ -91,12 +91,14 @@ class ServerCatalogue:
         return listed
 
     async def create(self, name: str, model: Model, run: str) -> None:
-        """Make an empty collection, and have it fed. Raises Refusal for a name that is taken."""
+        """Make an empty collection, and have it fed. Raises OperationRefused for a name that is taken."""
         if name in await self.pending_deletions():
-            raise Refusal(f"{name} is just being made or dropped: try again in some minutes")
+            raise OperationRefused(f"{name} is just being made or dropped: try again in some minutes")
         taken = {*await collection.names(self._connection), *await collection.aliases(self._connection)}
         if name in taken:
-            raise Refusal(f"there is a {name} on the server already: choose another name, or drop it first")
+            raise OperationRefused(
+                f"there is a {name} on the server already: choose another name, or drop it first"
+            )
         about = About(model.model_id, model.dim, kind=model.kind or "", model=model.name or "", run=run)
         # Whatever dies before it is fed leaves one that is deleted some day.
         unfed = self._deletion_marker(name, time.time() + MAKING_S)

@@ -22,7 +22,7 @@ from qdrant_client import grpc as wire
 from lorestream.adapters.qdrant.server.collection import About, behind, change, find_collection
 from lorestream.adapters.qdrant.server.connection import Connection
 from lorestream.admin.snapshots import Copied
-from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch, Refusal, Unavailable
+from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch, OperationRefused, Unavailable
 
 if TYPE_CHECKING:
     from lorestream.admin.snapshot_manifest import Manifest
@@ -113,9 +113,9 @@ class ServerCopy:
 
 
 def check(manifest: Manifest, *, model_id: str, dim: int) -> None:
-    """Refuse what no server can make a collection of. Raises Refusal, ModelMismatch."""
+    """Refuse what no server can make a collection of. Raises OperationRefused, ModelMismatch."""
     if manifest.store != "qdrant" or FILE not in manifest.files:
-        raise Refusal(
+        raise OperationRefused(
             "this is the snapshot of an embedded lorestream: restore it without the settings of servers"
         )
     if (manifest.model_id, manifest.dim) != (model_id, dim):
