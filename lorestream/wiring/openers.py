@@ -158,7 +158,7 @@ async def _open_kafka_log(chosen: KafkaLog, clock: Clock, stack: contextlib.Asyn
             clock=clock,
             partitions=chosen.partitions,
             replication=chosen.replication,
-            membership=ConsumerConfig(
+            consumer_config=ConsumerConfig(
                 session_timeout_s=chosen.session_timeout_s, static_member=chosen.member
             ),
         )

@@ -42,7 +42,7 @@ class Group:
             retention_s=86_400,
             clock=self.runtime.clock,
             partitions=PARTITIONS,
-            membership=ConsumerConfig(session_timeout_s=6),
+            consumer_config=ConsumerConfig(session_timeout_s=6),
         ) as log:
             yield log
 

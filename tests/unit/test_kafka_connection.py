@@ -134,18 +134,22 @@ async def test_one_broker_of_several_suffices(kafka: KafkaBroker) -> None:
 )
 def test_errors_are_an_outage_or_somebodys_to_mend(error: Exception, becomes: type[Exception]) -> None:
     connection = KafkaConnection("127.0.0.1:1")
-    with pytest.raises(becomes) as raised, connection.translated("write"):
+    with pytest.raises(becomes) as raised, connection.translate_errors("write records"):
         raise error
     assert raised.value.__cause__ is error
 
 
 def test_while_serving_somebodys_to_mend_is_an_outage_until_then() -> None:
     connection = KafkaConnection("127.0.0.1:1")
-    with capture_logs() as lines, pytest.raises(Unavailable, match="ACLs"), connection.serving("commit"):
+    with (
+        capture_logs() as lines,
+        pytest.raises(Unavailable, match="ACLs"),
+        connection.translate_errors_while_serving("commit offsets"),
+    ):
         raise kafka_errors.GroupAuthorizationFailedError("lorestream")
     assert [line["log_level"] for line in lines] == ["error"]
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(KeyError), KafkaConnection("127.0.0.1:1").translated("write"):
+    with pytest.raises(KeyError), KafkaConnection("127.0.0.1:1").translate_errors("write records"):
         raise KeyError

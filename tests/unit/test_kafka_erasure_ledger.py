@@ -88,12 +88,12 @@ async def test_the_keys_are_those_of_the_contract(ledger: KafkaErasureLedger, le
 
 async def test_what_is_known_is_not_written_again(ledger: KafkaErasureLedger) -> None:
     await ledger.add(NEWER)
-    end = ledger._next
+    end = ledger._next_offset
     await ledger.add(NEWER)
     await ledger.mark_done("unknown")
-    assert ledger._next == end
+    assert ledger._next_offset == end
     await ledger.add(OLDER)
-    assert ledger._next == end + 1, "an older one has its state, and takes nothing"
+    assert ledger._next_offset == end + 1, "an older one has its state, and takes nothing"
 
 
 async def test_everybody_follows_what_one_adds(ledger: KafkaErasureLedger, ledgers: Ledgers) -> None:

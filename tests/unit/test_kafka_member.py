@@ -47,8 +47,8 @@ class Member:
 @pytest.fixture
 async def log(kafka: KafkaBroker, unique: str, request: pytest.FixtureRequest) -> AsyncGenerator[KafkaLog]:
     """Three partitions; a parameter is the membership of its members."""
-    membership = getattr(request, "param", QUICK)
-    async with opener_of(kafka.bootstrap, unique, membership=membership)() as log:
+    consumer_config = getattr(request, "param", QUICK)
+    async with opener_of(kafka.bootstrap, unique, consumer_config=consumer_config)() as log:
         assert isinstance(log, KafkaLog)
         yield log
 
@@ -58,8 +58,8 @@ def group_of(log: KafkaLog) -> str:
     return log._topic
 
 
-def joined(log: KafkaLog, listener: Member, membership: ConsumerConfig = QUICK):
-    log._membership = membership
+def joined(log: KafkaLog, listener: Member, consumer_config: ConsumerConfig = QUICK):
+    log._consumer_config = consumer_config
     return log.subscribe(group_of(log), listener)
 
 

@@ -71,8 +71,8 @@ async def _serving(broker: KafkaBroker) -> None:
 
 @pytest.fixture
 async def log(broker: KafkaBroker, unique: str) -> AsyncGenerator[KafkaLog]:
-    membership = ConsumerConfig(session_timeout_s=6, stuck_after_s=5)
-    async with opener_of(broker.bootstrap, unique, membership=membership)() as log:
+    consumer_config = ConsumerConfig(session_timeout_s=6, stuck_after_s=5)
+    async with opener_of(broker.bootstrap, unique, consumer_config=consumer_config)() as log:
         assert isinstance(log, KafkaLog)
         yield log
 
@@ -188,8 +188,8 @@ async def test_little_is_held_while_the_broker_is_away(broker: KafkaBroker, log:
             calls = [asyncio.ensure_future(log.append([record(b"x" * 5000)])) for _ in range(100)]
             answers = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(answer) for answer in answers} == expected
-        assert log._events._waiting_bytes == 0
-        assert sum(len(lane.waiting) for lane in log._events._lanes) == 0
+        assert log._events._pending_bytes == 0
+        assert sum(len(queue.records) for queue in log._events._queues) == 0
     await patiently_append(log, [record("after")])
 
 
@@ -209,7 +209,7 @@ async def test_a_producer_that_the_broker_refuses_is_replaced(log: KafkaLog) -> 
 async def test_a_producer_without_any_answer_is_replaced(
     broker: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorestream.adapters.kafka.appender.RENEW_AFTER_S", 1.0)
+    monkeypatch.setattr("lorestream.adapters.kafka.appender.ACK_TIMEOUT_S", 1.0)
     connection = KafkaConnection(broker.bootstrap)
     await topics.ensure(connection, [topics.erasures(unique)])
     async with KafkaAppender.open(connection, unique, max_record_bytes=10_000) as appender:

@@ -1,8 +1,8 @@
-"""Durable appends to one topic: gathered per partition, one batch on its way at a time.
+"""Durable appends to one topic, batched per partition, with one batch per partition in flight.
 
-While a batch of a partition is on its way to the brokers, everything that is appended there gathers for the next
-one, in the order of the calls: a round trip costs a millisecond, whether for one record or for hundreds. One
-future per batch instead of one per record is what makes this three times as cheap as `AIOKafkaProducer.send`.
+While a batch of a partition is in flight, records appended to that partition queue up for the next batch, in the
+order of the calls. A round trip takes a millisecond, whether for one record or for hundreds, so batches grow with the
+load. One future per batch instead of one per record makes this three times as cheap as `AIOKafkaProducer.send`.
 """
 
 from __future__ import annotations
@@ -35,48 +35,54 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("lorestream.kafka")
 
 QUEUE_BYTES = 32 * 1024 * 1024
-RENEW_AFTER_S = 15.0
-"""A batch that is unacknowledged for so long gets its producer replaced: the brokers may have moved."""
-RENEW_PAUSE_S = 0.5
+ACK_TIMEOUT_S = 15.0
+"""When a batch stays unacknowledged for this long, the producer is replaced: the brokers may have moved."""
+RETRY_DELAY_S = 0.5
+"""Pause between attempts to start a new producer."""
 
+_WATCH_INTERVAL_S = 1.0
 _RECORD_OVERHEAD_BYTES = 128
-"""Of the batch's header and the record's lengths and times, at most."""
+"""Upper bound for the batch header and a record's lengths and timestamps."""
 _HEADER_OVERHEAD_BYTES = 10
+"""Upper bound for the lengths of a record header."""
 
 
-class _Append:
-    """One call: its records are acknowledged partition by partition."""
+class _PendingAppend:
+    """One call of `append`. Its records are acknowledged partition by partition."""
 
     def __init__(self, records: int, size: int) -> None:
-        self.waiting = records
+        self.unacknowledged = records
         self.size = size
         self.highest: dict[int, int] = {}
-        self.given_up = False
+        """Partition -> highest offset written."""
+        self.abandoned = False
+        """The call has ended; records that are still queued must not be sent."""
         self.acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: Exception) -> None:
         if not self.acknowledged.done():
             self.acknowledged.set_exception(error)
-            # Its caller may be gone; nobody is left to be told then.
+            # Mark the exception as retrieved: the caller may have been cancelled.
             self.acknowledged.exception()
 
 
-class _Lane:
-    """The records for one partition that wait, and whether a batch of them is on its way."""
+class _PartitionQueue:
+    """The records of one partition that wait to be sent."""
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
-        self.waiting: deque[tuple[_Append, NewRecord]] = deque()
+        self.records: deque[tuple[_PendingAppend, NewRecord]] = deque()
         self.sent_at: float | None = None
+        """When the batch in flight was sent (monotonic seconds); None while no batch is in flight."""
 
-    def forget(self) -> None:
-        """Drop, from the oldest on, what nobody waits for any more."""
-        while self.waiting and self.waiting[0][0].given_up:
-            self.waiting.popleft()
+    def drop_abandoned(self) -> None:
+        """Remove records of abandoned calls from the head of the queue."""
+        while self.records and self.records[0][0].abandoned:
+            self.records.popleft()
 
 
 class KafkaAppender:
-    """Appends to one topic. Belongs to the event loop that opened it."""
+    """Appends records to one topic. Belongs to the event loop that opened it."""
 
     def __init__(
         self,
@@ -90,17 +96,18 @@ class KafkaAppender:
         self._connection = connection
         self._topic = topic
         self._producer: Producer | None = producer
+        """None while a failed producer is being replaced."""
         self._queue_bytes = queue_bytes
         self._max_record_bytes = max_record_bytes
-        self._lanes = [_Lane(partition) for partition in range(producer.partitions)]
-        # Murmur2 in Python takes 10 microseconds a key, and agents come again and again.
-        self._lane = lru_cache(maxsize=65_536)(self._lane_of)
-        self._waiting: set[_Append] = set()
-        self._waiting_bytes = 0
+        self._queues = [_PartitionQueue(partition) for partition in range(producer.partitions)]
+        # Murmur2 in Python takes 10 microseconds per key, and the same agents write again and again.
+        self._queue_of = lru_cache(maxsize=65_536)(self._find_queue)
+        self._pending: set[_PendingAppend] = set()
+        self._pending_bytes = 0
         self._flush: asyncio.Handle | None = None
-        self._renewal: asyncio.Task[None] | None = None
-        self._answered_at = time.monotonic()
-        self._silent = False
+        self._replacement: asyncio.Task[None] | None = None
+        self._acknowledged_at = time.monotonic()
+        self._outage_logged = False
         self._closed = False
 
     @classmethod
@@ -113,10 +120,11 @@ class KafkaAppender:
         max_record_bytes: int,
         queue_bytes: int = QUEUE_BYTES,
     ) -> AsyncGenerator[Self]:
-        """Appends to the topic; on leaving, what was appended is still written if the brokers take it in time.
+        """Open an appender for an existing topic.
 
-        `max_record_bytes` is the topic's own bound on a batch, `queue_bytes` the bound on what waits for the
-        brokers. Raises Unavailable and Misconfigured.
+        `max_record_bytes` is the topic's `max.message.bytes`; `queue_bytes` limits the bytes of all calls that wait
+        for an acknowledgement. On exit, calls that still wait get up to `CALL_TIMEOUT_S` to be acknowledged.
+        Raises Unavailable and Misconfigured.
         """
         self = cls(
             connection,
@@ -125,7 +133,7 @@ class KafkaAppender:
             max_record_bytes=max_record_bytes,
             queue_bytes=queue_bytes,
         )
-        watch = asyncio.create_task(self._watch())
+        watch = asyncio.create_task(self._watch_acknowledgements())
         try:
             yield self
         finally:
@@ -134,175 +142,184 @@ class KafkaAppender:
 
     @property
     def partitions(self) -> int:
-        """How many partitions the topic had when it was opened."""
-        return len(self._lanes)
+        """Number of partitions of the topic when the appender was opened."""
+        return len(self._queues)
 
     async def append(self, records: Sequence[NewRecord]) -> dict[int, int]:
-        """Append in the order of the calls; once all are durable, the highest offset of every partition touched.
+        """Append in order. Returns, once all records are durable, the highest offset per partition written to.
 
-        Before its first suspension every record has its place. Raises Unavailable when the brokers do not
-        acknowledge in time (a part may still be written), and, with nothing written, Overloaded when too much
-        is waiting and EventTooLarge for a record that the topic cannot hold.
+        All records are queued before this suspends for the first time, so the order of concurrent calls is the
+        order in the log. Raises Unavailable when the brokers do not acknowledge within `CALL_TIMEOUT_S` (some
+        records may still be written); Overloaded when too many bytes are waiting, and EventTooLarge for a record
+        that exceeds `max_record_bytes` (in both cases nothing was written).
         """
         if not records:
             return {}
-        append = self._enter(records)
+        append = self._enqueue(records)
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await asyncio.shield(append.acknowledged)
         except TimeoutError:
-            self._note_silence()
-            raise Unavailable(f"Kafka acknowledged nothing for {CALL_TIMEOUT_S} s") from None
+            self._note_timeout()
+            raise Unavailable(f"Kafka did not acknowledge the records within {CALL_TIMEOUT_S} s") from None
         finally:
-            self._leave(append)
+            self._abandon(append)
         return append.highest
 
-    def _enter(self, records: Sequence[NewRecord]) -> _Append:
+    def _enqueue(self, records: Sequence[NewRecord]) -> _PendingAppend:
         sizes = [_size(record) for record in records]
         if (largest := max(sizes)) > self._max_record_bytes:
-            raise EventTooLarge(f"a record of {largest} bytes: {self._topic} takes {self._max_record_bytes}")
+            raise EventTooLarge(
+                f"a record of {largest} bytes: the topic {self._topic} accepts {self._max_record_bytes}"
+            )
         size = sum(sizes)
-        self._admit(size)
-        append = _Append(len(records), size)
-        self._waiting.add(append)
-        self._waiting_bytes += size
+        self._check_capacity(size)
+        append = _PendingAppend(len(records), size)
+        self._pending.add(append)
+        self._pending_bytes += size
         for record in records:
-            self._lane(record.key).waiting.append((append, record))
-        self._flush_soon()
+            self._queue_of(record.key).records.append((append, record))
+        self._schedule_flush()
         return append
 
-    def _admit(self, size: int) -> None:
+    def _check_capacity(self, size: int) -> None:
         if self._closed:
             raise Unavailable("the log is closed")
-        if not self._waiting_bytes or self._waiting_bytes + size <= self._queue_bytes:
+        if not self._pending_bytes or self._pending_bytes + size <= self._queue_bytes:
             return
-        if self._answers():
-            raise Overloaded(f"{self._waiting_bytes} bytes are waiting for Kafka")
-        raise Unavailable("Kafka does not answer, and the queue is full")
+        if self._is_acknowledging():
+            raise Overloaded(f"{self._pending_bytes} bytes are waiting for Kafka")
+        raise Unavailable("Kafka does not acknowledge records, and the queue is full")
 
-    def _leave(self, append: _Append) -> None:
-        """What nobody waits for any more and is not on its way is not sent: it comes again under the same ids."""
-        append.given_up = True
-        self._waiting.discard(append)
-        self._waiting_bytes -= append.size
-        if append.waiting:
-            # Those who wait give up in the order in which they came.
-            for lane in self._lanes:
-                lane.forget()
+    def _abandon(self, append: _PendingAppend) -> None:
+        """Drop a call that has ended. Its queued records are not sent: the client repeats them with the same ids."""
+        append.abandoned = True
+        self._pending.discard(append)
+        self._pending_bytes -= append.size
+        if append.unacknowledged:
+            # Calls time out in the order in which they came, so abandoned records are at the heads of the queues.
+            for queue in self._queues:
+                queue.drop_abandoned()
 
-    def _answers(self) -> bool:
-        return self._producer is not None and time.monotonic() - self._answered_at < CALL_TIMEOUT_S
+    def _is_acknowledging(self) -> bool:
+        return self._producer is not None and time.monotonic() - self._acknowledged_at < CALL_TIMEOUT_S
 
-    def _note_answer(self) -> None:
-        self._answered_at = time.monotonic()
-        if self._silent:
-            self._silent = False
-            _log.info("Kafka acknowledges again", topic=self._topic)
+    def _note_acknowledgement(self) -> None:
+        self._acknowledged_at = time.monotonic()
+        if self._outage_logged:
+            self._outage_logged = False
+            _log.info("Kafka acknowledges records again", topic=self._topic)
 
-    def _note_silence(self) -> None:
-        if not self._silent and not self._answers():
-            self._silent = True
-            _log.warning("Kafka acknowledges nothing", topic=self._topic)
+    def _note_timeout(self) -> None:
+        if not self._outage_logged and not self._is_acknowledging():
+            self._outage_logged = True
+            _log.warning("Kafka acknowledges no records: writes fail until it does", topic=self._topic)
 
-    def _lane_of(self, key: bytes) -> _Lane:
-        """As Kafka's own clients do it, so that all writers agree on a key's partition."""
-        return self._lanes[(murmur2(key) & 0x7FFFFFFF) % len(self._lanes)]
+    def _find_queue(self, key: bytes) -> _PartitionQueue:
+        """The partition that Kafka's own clients choose, so that all writers agree on the partition of a key."""
+        return self._queues[(murmur2(key) & 0x7FFFFFFF) % len(self._queues)]
 
-    def _flush_soon(self) -> None:
+    def _schedule_flush(self) -> None:
         if self._flush is None:
-            # Not at once: what else is ready in this turn of the loop comes along. Lingering longer has never
-            # paid in tests/load/log.py; under load the round trips gather enough.
-            self._flush = asyncio.get_running_loop().call_soon(self._send_waiting)
+            # In the next loop iteration, so that all calls of this one share a batch. Waiting longer (lingering)
+            # was never faster in tests/load/log.py: under load, round trips collect enough records.
+            self._flush = asyncio.get_running_loop().call_soon(self._send_queued)
 
-    def _send_waiting(self) -> None:
+    def _send_queued(self) -> None:
         self._flush = None
         if self._producer is None:
             return
-        for lane in self._lanes:
-            if lane.waiting and lane.sent_at is None:
-                self._send(lane, self._producer)
+        for queue in self._queues:
+            if queue.records and queue.sent_at is None:
+                self._send_batch(queue, self._producer)
 
-    def _send(self, lane: _Lane, producer: Producer) -> None:
+    def _send_batch(self, queue: _PartitionQueue, producer: Producer) -> None:
         batch = producer.new_batch()
-        taken: list[_Append] = []
-        while lane.waiting:
-            append, record = lane.waiting[0]
-            if not append.given_up:
+        sent: list[_PendingAppend] = []  # of each record of the batch, the call that appended it
+        while queue.records:
+            append, record = queue.records[0]
+            if not append.abandoned:
                 headers = list(record.headers.items())
                 if batch.append(timestamp=None, key=record.key, value=record.value, headers=headers) is None:
                     break
-                taken.append(append)
-            lane.waiting.popleft()
-        if taken:
-            lane.sent_at = time.monotonic()
-            producer.send(batch, lane.partition).add_done_callback(
-                partial(self._after_send, lane, taken, producer)
+                sent.append(append)
+            queue.records.popleft()
+        if sent:
+            queue.sent_at = time.monotonic()
+            producer.send(batch, queue.partition).add_done_callback(
+                partial(self._on_batch_done, queue, sent, producer)
             )
 
-    def _after_send(
-        self, lane: _Lane, taken: Sequence[_Append], producer: Producer, sent: asyncio.Future[RecordMetadata]
+    def _on_batch_done(
+        self,
+        queue: _PartitionQueue,
+        sent: Sequence[_PendingAppend],
+        producer: Producer,
+        result: asyncio.Future[RecordMetadata],
     ) -> None:
-        lane.sent_at = None
-        error = kafka.KafkaConnectionError("given up") if sent.cancelled() else sent.exception()
-        # A repetition that the broker recognised too late to know its place has no offset.
-        if error is not None or sent.result().offset < 0:
-            self._fail(taken, error, producer)
+        queue.sent_at = None
+        error = kafka.KafkaConnectionError("cancelled") if result.cancelled() else result.exception()
+        # A duplicate that the broker recognised too late to know its position has the offset -1.
+        if error is not None or result.result().offset < 0:
+            self._fail(sent, error, producer)
             return
-        self._note_answer()
-        first = sent.result().offset
-        for offset, append in enumerate(taken, first):
-            append.highest[lane.partition] = offset
-            append.waiting -= 1
-            if not append.waiting and not append.acknowledged.done():
+        self._note_acknowledgement()
+        first = result.result().offset
+        for offset, append in enumerate(sent, first):
+            append.highest[queue.partition] = offset
+            append.unacknowledged -= 1
+            if not append.unacknowledged and not append.acknowledged.done():
                 append.acknowledged.set_result(None)
-        if lane.waiting:
-            self._flush_soon()
+        if queue.records:
+            self._schedule_flush()
 
-    def _fail(self, taken: Sequence[_Append], error: BaseException | None, producer: Producer) -> None:
-        for append in set(taken):
-            append.fail(Unavailable(f"Kafka did not take a write: {error!r}"))
-        # After a batch that failed, the sequence numbers of an idempotent producer have a hole.
-        self._renew(producer, repr(error))
+    def _fail(self, sent: Sequence[_PendingAppend], error: BaseException | None, producer: Producer) -> None:
+        for append in set(sent):
+            append.fail(Unavailable(f"Kafka did not accept a batch of records: {error!r}"))
+        # After a failed batch, the sequence numbers of an idempotent producer have a gap: it cannot be used any more.
+        self._replace_producer(producer, repr(error))
 
-    async def _watch(self) -> None:
+    async def _watch_acknowledgements(self) -> None:
         while True:
-            await asyncio.sleep(1)
-            oldest = min((lane.sent_at for lane in self._lanes if lane.sent_at is not None), default=None)
-            stuck = oldest is not None and time.monotonic() - oldest > RENEW_AFTER_S
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+            oldest = min((queue.sent_at for queue in self._queues if queue.sent_at is not None), default=None)
+            stuck = oldest is not None and time.monotonic() - oldest > ACK_TIMEOUT_S
             if stuck and self._producer is not None:
-                self._renew(self._producer, f"no acknowledgement for {RENEW_AFTER_S} s")
+                self._replace_producer(self._producer, f"no acknowledgement for {ACK_TIMEOUT_S} s")
 
-    def _renew(self, producer: Producer, reason: str) -> None:
+    def _replace_producer(self, producer: Producer, reason: str) -> None:
         if producer is self._producer and not self._closed:
-            _log.warning("the producer is replaced", topic=self._topic, reason=reason)
+            _log.warning("Kafka producer failed, replacing it", topic=self._topic, reason=reason)
             self._producer = None
-            self._renewal = asyncio.create_task(self._replace(producer))
+            self._replacement = asyncio.create_task(self._start_new_producer(producer))
 
-    async def _replace(self, producer: Producer) -> None:
-        await producer.stop()
+    async def _start_new_producer(self, old: Producer) -> None:
+        await old.stop()
         while self._producer is None:
             try:
                 self._producer = await Producer.start(self._connection, self._topic)
-            except Exception as error:  # noqa: BLE001 (a gateway goes on trying, whatever is wrong)
-                _log.warning("no new producer", topic=self._topic, error=str(error))
-                await asyncio.sleep(RENEW_PAUSE_S)
-        self._send_waiting()
+            except Exception as error:  # noqa: BLE001 (a gateway keeps trying, whatever the error is)
+                _log.warning(
+                    "cannot start a new Kafka producer, trying again", topic=self._topic, error=str(error)
+                )
+                await asyncio.sleep(RETRY_DELAY_S)
+        self._send_queued()
 
     async def _close(self) -> None:
         self._closed = True
-        if self._waiting:
-            await asyncio.wait({append.acknowledged for append in self._waiting}, timeout=CALL_TIMEOUT_S)
+        if self._pending:
+            await asyncio.wait({append.acknowledged for append in self._pending}, timeout=CALL_TIMEOUT_S)
         if self._flush is not None:
             self._flush.cancel()
-        if self._renewal is not None:
-            self._renewal.cancel()
+        if self._replacement is not None:
+            self._replacement.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._renewal
+                await self._replacement
         if self._producer is not None:
             await self._producer.stop()
 
 
 def _size(record: NewRecord) -> int:
-    """Bytes in a batch, at most."""
+    """An upper bound for the bytes of a record in a batch, before compression."""
     headers = sum(len(key) * 4 + len(value) + _HEADER_OVERHEAD_BYTES for key, value in record.headers.items())
     return len(record.key) + len(record.value) + headers + _RECORD_OVERHEAD_BYTES

@@ -1,4 +1,4 @@
-"""What a member has read ahead, partition by partition, and whose turn it is."""
+"""Records that a subscription has read ahead: one queue per partition, taken from in turn (round robin)."""
 
 from __future__ import annotations
 
@@ -13,65 +13,72 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Partition:
-    """One that is the member's own. `next`: the offset behind the last record that arrived."""
+class AssignedPartition:
+    """State of one partition that is assigned to the member."""
 
     number: int
-    next: int
+    next_offset: int
+    """One past the last record that arrived."""
     committed: int
+    """The highest offset that this member has committed, or the one that it started from."""
     paused: bool = False
-    waiting: deque[Record] = field(default_factory=deque["Record"])
-    waiting_bytes: int = 0
+    """Whether fetching is paused because the buffer is full."""
+    buffered: deque[Record] = field(default_factory=deque["Record"])
+    buffered_bytes: int = 0
+    """Sum of the sizes of the values in `buffered`."""
 
 
-class Buffers:
-    """Records in order within each partition, the partitions in turns."""
+class ReadBuffers:
+    """The buffered records of all assigned partitions. False when no record is buffered."""
 
     def __init__(self) -> None:
-        self._turns: deque[Partition] = deque()
+        self._ready: deque[AssignedPartition] = deque()
+        """Partitions with buffered records; the first one is served next."""
 
     def __bool__(self) -> bool:
-        return bool(self._turns)
+        return bool(self._ready)
 
-    def put(self, partition: Partition, records: Iterable[Record]) -> None:
-        """Keep what has arrived."""
-        if not partition.waiting:
-            self._turns.append(partition)
+    def put(self, partition: AssignedPartition, records: Iterable[Record]) -> None:
+        """Append records that arrived for `partition`, in the order of their offsets."""
+        if not partition.buffered:
+            self._ready.append(partition)
         for record in records:
-            partition.waiting.append(record)
-            partition.waiting_bytes += len(record.value)
-            partition.next = record.offset + 1
+            partition.buffered.append(record)
+            partition.buffered_bytes += len(record.value)
+            partition.next_offset = record.offset + 1
 
-    def take(self, limit: int, max_bytes: int) -> tuple[Sequence[Record], Sequence[Partition]]:
-        """At most `limit` records and, behind the first, `max_bytes` of values; and whose they are.
+    def pop(self, limit: int, max_bytes: int) -> tuple[Sequence[Record], Sequence[AssignedPartition]]:
+        """Remove and return the next records, and the partitions from which records were removed.
 
-        Every partition gets its share, so that a long one does not keep the others waiting.
+        At most `limit` records, and at most `max_bytes` of values, except that the first record may be larger.
+        The records of a partition keep their order. Every partition gets an equal share of `limit`, so that a
+        partition with many records does not delay the others.
         """
         records: list[Record] = []
-        touched: list[Partition] = []
+        touched: list[AssignedPartition] = []
         size = 0
-        while self._turns and len(records) < limit:
-            for left in range(len(self._turns), 0, -1):
-                partition = self._turns[0]
+        while self._ready and len(records) < limit:
+            for left in range(len(self._ready), 0, -1):
+                partition = self._ready[0]
                 touched.append(partition)
                 share = max(1, (limit - len(records)) // left)
-                while partition.waiting and share and len(records) < limit:
-                    length = len(partition.waiting[0].value)
+                while partition.buffered and share and len(records) < limit:
+                    length = len(partition.buffered[0].value)
                     if records and size + length > max_bytes:
                         return records, touched
-                    records.append(partition.waiting.popleft())
-                    partition.waiting_bytes -= length
+                    records.append(partition.buffered.popleft())
+                    partition.buffered_bytes -= length
                     size += length
                     share -= 1
-                if not partition.waiting:
-                    self._turns.popleft()
+                if not partition.buffered:
+                    self._ready.popleft()
                 elif share == 0:
-                    self._turns.rotate(-1)
+                    self._ready.rotate(-1)
         return records, touched
 
     def clear(self) -> None:
-        """Forget everything: nobody reads it any more."""
-        for partition in self._turns:
-            partition.waiting.clear()
-            partition.waiting_bytes = 0
-        self._turns.clear()
+        """Drop all buffered records."""
+        for partition in self._ready:
+            partition.buffered.clear()
+            partition.buffered_bytes = 0
+        self._ready.clear()

@@ -1,6 +1,7 @@
-"""How to reach a Kafka cluster, and what its errors mean.
+"""Connection settings of a Kafka cluster, and the translation of Kafka's errors.
 
-Every other module of the Kafka adapters takes a `KafkaConnection`, and does its calls within `translated`.
+Every other module of this package takes a `KafkaConnection` and wraps its calls into `translate_errors` or
+`translate_errors_while_serving`, so that only errors of `lorestream.errors` leave the package.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ SecurityProtocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SAS
 SaslMechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 CALL_TIMEOUT_S = 1.8
-"""What a call that somebody waits for may take: callers are promised an answer within 2 s."""
+"""Limit of one call of a port (append, commit, offsets, ledger): HTTP callers are promised an answer within 2 s."""
 
-START_TIMEOUT_S = 10.0
-"""What a new client may take until it can be used; nobody waits for it but a process at its start."""
+CONNECT_TIMEOUT_S = 10.0
+"""Limit for a new client to connect. Applies at the start of a process and when a client is replaced."""
 
 _REQUEST_TIMEOUT_MS = 10_000
-_CHECK_TIMEOUT_S = 5.0
-_CLOSE_TIMEOUT_S = 0.2
+"""Limit of one request to one broker inside aiokafka. Longer than `CALL_TIMEOUT_S`, which ends the call first."""
+_LOGIN_TIMEOUT_S = 5.0
+"""Limit of the login to one broker in `KafkaConnection.check`."""
+_LOGIN_CLOSE_TIMEOUT_S = 0.2
 
 _LOGIN_ERRORS = (
     kafka.SaslAuthenticationFailed,
@@ -54,21 +57,24 @@ _PERMISSION_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class KafkaConnection:
-    """Where the brokers are, and who we are to them. The field names are those of the settings of `log`."""
+    """Addresses of the brokers and credentials. The field names are those of the settings `LORESTREAM_LOG__...`."""
 
     bootstrap: str
-    """`host:port`, several with commas."""
+    """`host:port`; several are separated by commas."""
     security_protocol: SecurityProtocol = "PLAINTEXT"
     sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
     sasl_username: str | None = None
     sasl_password: str | None = field(default=None, repr=False)
     ssl_cafile: str | None = None
-    """None: the authorities that the system trusts."""
+    """Path of a PEM file. None: the certificate authorities that the operating system trusts."""
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """What every client of aiokafka takes. Reads the TLS files. Raises Misconfigured."""
+        """The keyword arguments that every aiokafka client takes.
+
+        Reads the TLS files. Raises Misconfigured when a credential is missing or a TLS file cannot be read.
+        """
         arguments: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap,
             "client_id": "lorestream",
@@ -77,7 +83,9 @@ class KafkaConnection:
         }
         if self.security_protocol.startswith("SASL"):
             if self.sasl_username is None or self.sasl_password is None:
-                raise Misconfigured(f"set sasl_username and sasl_password for {self.security_protocol}")
+                raise Misconfigured(
+                    f"security_protocol={self.security_protocol} needs a login: set sasl_username and sasl_password"
+                )
             arguments["sasl_mechanism"] = self.sasl_mechanism
             arguments["sasl_plain_username"] = self.sasl_username
             arguments["sasl_plain_password"] = self.sasl_password
@@ -86,15 +94,16 @@ class KafkaConnection:
         return arguments
 
     async def check(self) -> None:
-        """Log in to one broker. Raises Unavailable when none answers, Misconfigured when it sends us away.
+        """Log in to one broker of `bootstrap`, the first that answers.
 
-        The clients try all brokers and keep the reasons to themselves: this is where they are told.
+        Raises Unavailable when no broker answers, and Misconfigured when a broker refuses the login or TLS fails.
+        aiokafka's clients try all brokers and hide the reasons of their failures; this method reports the reason.
         """
         arguments = self.arguments()
         failure: Exception | None = None
         for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
             try:
-                await _log_in(AIOKafkaConnection(host, port, **arguments))
+                await _login(AIOKafkaConnection(host, port, **arguments))
             except (kafka.KafkaError, OSError, TimeoutError, AssertionError) as error:
                 failure = error
                 if isinstance(error, (*_LOGIN_ERRORS, *_MECHANISM_ERRORS, ssl.SSLError)):
@@ -102,50 +111,65 @@ class KafkaConnection:
             else:
                 return
         if failure is not None:
-            with self.translated("log in"):
+            with self.translate_errors("log in"):
                 raise failure
 
     @contextmanager
-    def translated(self, doing: str) -> Generator[None]:
-        """Raises Misconfigured for what somebody has to mend, and Unavailable for every other error of Kafka."""
+    def translate_errors(self, action: str) -> Generator[None]:
+        """Translate errors of Kafka, TLS and the network that are raised inside the block.
+
+        Raises Misconfigured for what an operator has to correct (login, ACLs, TLS, a missing topic) and
+        Unavailable for every other error of Kafka, OSError and TimeoutError. Other exceptions pass unchanged.
+        `action` completes the sentence "cannot ..." in the messages: "commit offsets", "create topics".
+        """
         try:
             yield
         except _LOGIN_ERRORS as error:
             raise Misconfigured(
-                f"Kafka at {self.bootstrap} refuses the login: check sasl_username and sasl_password ({error})"
+                f"Kafka at {self.bootstrap} refused the login: check sasl_username and sasl_password ({error})"
             ) from error
         except _MECHANISM_ERRORS as error:
             raise Misconfigured(
-                f"Kafka at {self.bootstrap} does not take sasl_mechanism={self.sasl_mechanism}: {error}"
+                f"Kafka at {self.bootstrap} does not support sasl_mechanism={self.sasl_mechanism}: set one that"
+                f" the broker offers ({error})"
             ) from error
         except _PERMISSION_ERRORS as error:
             raise Misconfigured(
-                f"Kafka does not let {self.sasl_username or 'anonymous clients'} {doing}: grant it in its ACLs"
-                f" ({error})"
+                f"the Kafka user {self.sasl_username or 'of anonymous clients'} has no permission to {action}: grant it"
+                f" in Kafka's ACLs ({error})"
             ) from error
         except kafka.InvalidSessionTimeoutError as error:
             raise Misconfigured(
                 "session_timeout_s is not within group.min.session.timeout.ms and group.max.session.timeout.ms"
-                f" of Kafka at {self.bootstrap}: change it"
+                f" of Kafka at {self.bootstrap}: change LORESTREAM_LOG__SESSION_TIMEOUT_S or the broker's limits"
             ) from error
         except kafka.UnknownTopicOrPartitionError as error:
-            raise Misconfigured(f"a topic is missing at Kafka ({self.bootstrap}): create it") from error
+            raise Misconfigured(
+                f"cannot {action}: a topic is missing at Kafka ({self.bootstrap}); restart Lorestream, which creates"
+                " missing topics, or create it"
+            ) from error
         except ssl.SSLError as error:
             raise Misconfigured(
-                f"no TLS with Kafka at {self.bootstrap}: check security_protocol, ssl_cafile and ssl_certfile"
+                f"TLS with Kafka at {self.bootstrap} failed: check security_protocol, ssl_cafile and ssl_certfile"
                 f" ({error})"
             ) from error
         except (kafka.KafkaError, OSError, TimeoutError) as error:
-            raise Unavailable(f"Kafka cannot {doing} at present: {error!r}") from error
+            raise Unavailable(f"Kafka is unavailable, cannot {action}: {error!r}") from error
 
     @contextmanager
-    def serving(self, doing: str) -> Generator[None]:
-        """As `translated`, in a process that serves: what somebody has to mend is logged, and an outage until then."""
+    def translate_errors_while_serving(self, action: str) -> Generator[None]:
+        """As `translate_errors`, for a process that has started and serves requests.
+
+        A wrong configuration (such as an ACL that was revoked) must not end the process: it is logged as an error
+        and raised as Unavailable, so that callers retry until an operator has corrected it.
+        """
         try:
-            with self.translated(doing):
+            with self.translate_errors(action):
                 yield
         except Misconfigured as error:
-            _log.error("Kafka is set up wrongly", error=str(error))
+            _log.error(
+                "Kafka is misconfigured; calls fail as unavailable until it is corrected", error=str(error)
+            )
             raise Unavailable(str(error)) from error
 
     def _tls(self) -> ssl.SSLContext:
@@ -155,23 +179,26 @@ class KafkaConnection:
             )
         except (OSError, ssl.SSLError) as error:
             raise Misconfigured(
-                f"the TLS files of Kafka cannot be read: check ssl_cafile, ssl_certfile and ssl_keyfile ({error})"
+                f"cannot read the TLS files for Kafka: check ssl_cafile, ssl_certfile and ssl_keyfile ({error})"
             ) from error
 
 
-async def close_within_timeout(ending: Awaitable[object]) -> None:
-    """Wait for a client to close, but not for long: a broker that hangs must hang nobody else."""
+async def close_within_timeout(closing: Awaitable[object]) -> None:
+    """Await the `stop()` or `close()` of a client for at most `CALL_TIMEOUT_S`, then cancel it.
+
+    A broker that does not answer must not block the process that closes its clients.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            await ending
+            await closing
 
 
-async def _log_in(connection: AIOKafkaConnection) -> None:
+async def _login(connection: AIOKafkaConnection) -> None:
     try:
-        async with asyncio.timeout(_CHECK_TIMEOUT_S):
+        async with asyncio.timeout(_LOGIN_TIMEOUT_S):
             await connection.connect()
     finally:
-        # None, or a future that never ends, when there was nothing to close.
+        # aiokafka returns None, or a future that never completes, when the connection was never open.
         closed: Any = connection.close()
         if closed is not None:
-            await asyncio.wait({closed}, timeout=_CLOSE_TIMEOUT_S)
+            await asyncio.wait({closed}, timeout=_LOGIN_CLOSE_TIMEOUT_S)

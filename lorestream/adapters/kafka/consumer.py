@@ -1,4 +1,4 @@
-"""How a member of a group is set up, what the group tells it, and what its records become."""
+"""One aiokafka consumer of a group: its configuration, its rebalance callbacks, the conversion of its records."""
 
 from __future__ import annotations
 
@@ -8,120 +8,123 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
-from lorestream.adapters.kafka.connection import START_TIMEOUT_S, close_within_timeout
 from lorestream.ports import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection
 
     from aiokafka import ConsumerRecord
 
     from lorestream.adapters.kafka.connection import KafkaConnection
-    from lorestream.adapters.kafka.duplicate_member import DuplicateMemberDetector
+    from lorestream.adapters.kafka.consumer_health import DuplicateMemberDetector
 
-FETCH_BYTES = 1024 * 1024
-"""Of one partition in one answer; a larger record comes alone."""
-FETCH_ALL_BYTES = 8 * 1024 * 1024
+PARTITION_FETCH_BYTES = 1024 * 1024
+"""Of one partition in one fetch response. A record that is larger arrives as the only one of its partition."""
+FETCH_BYTES = 8 * 1024 * 1024
+"""Of all partitions in one fetch response."""
 FETCH_WAIT_MS = 250
-"""A partition that goes on after a pause waits for the answer to the others' request."""
+"""How long a broker holds back an empty fetch response. A partition that is resumed waits for that response first."""
+
+_REVOKE_SESSION_SHARE = 0.8
+"""The part of the session timeout that a revocation may take; the rest is left for joining the group again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerConfig:
-    """How a member stands in its group. Times in seconds."""
+    """Configuration of a consumer that is a member of a group. Times in seconds, sizes in bytes.
+
+    How the timeouts depend on each other is described in `lorestream.adapters.kafka`.
+    """
 
     session_timeout_s: float = 30.0
-    """Silent for so long, a member loses its partitions to the others."""
+    """A member that sends no heartbeat for this long loses its partitions to the other members."""
     revoke_timeout_s: float = 8.0
-    """What the listener may take to finish with partitions that go; bounded by the session's timeout too."""
+    """Limit of `RebalanceListener.revoked`; see `revoke_deadline_s`, which is what applies."""
     max_poll_interval_s: float = 300.0
+    """A member that does not poll for this long leaves the group. The subscription polls all the time."""
     stuck_after_s: float = 30.0
-    """With records waiting at the broker and none arriving for so long, the consumer is made anew."""
+    """A consumer that receives none of the records that the broker has for this long is replaced."""
     static_member: str | None = None
-    """group.instance.id, one per process: it keeps its partitions over a restart within the session's timeout."""
+    """Kafka's `group.instance.id`, different for every process. A static member that restarts within the session
+    timeout keeps its partitions, and the others see no rebalance."""
     buffer_records: int = 2000
+    """Records read ahead per partition. One poll may exceed it."""
     buffer_bytes: int = 4 * 1024 * 1024
-    """Of each partition; exceeded by one poll at most."""
+    """Bytes of values read ahead per partition. One poll may exceed it."""
+
+    @property
+    def revoke_deadline_s(self) -> float:
+        """How long the listener may take to finish its work on revoked partitions, in seconds."""
+        return min(self.revoke_timeout_s, _REVOKE_SESSION_SHARE * self.session_timeout_s)
 
 
-def new_consumer(connection: KafkaConnection, group: str, membership: ConsumerConfig) -> AIOKafkaConsumer:
-    """A consumer that commits nothing of itself, not started."""
-    session_ms = round(membership.session_timeout_s * 1000)
+def new_consumer(connection: KafkaConnection, group: str, config: ConsumerConfig) -> AIOKafkaConsumer:
+    """A consumer that is not started and commits only what it is told to. Raises Misconfigured."""
+    session_ms = round(config.session_timeout_s * 1000)
     arguments = connection.arguments()
-    # The broker answers a join only when the group has gathered.
+    # The broker answers a join request only when all members have joined, which takes up to the session timeout.
     arguments["request_timeout_ms"] += session_ms
     return AIOKafkaConsumer(
         **arguments,
         group_id=group,
-        group_instance_id=membership.static_member,
+        group_instance_id=config.static_member,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
         session_timeout_ms=session_ms,
         rebalance_timeout_ms=session_ms,
         heartbeat_interval_ms=min(3000, session_ms // 3),
-        max_poll_interval_ms=round(membership.max_poll_interval_s * 1000),
-        max_partition_fetch_bytes=FETCH_BYTES,
-        fetch_max_bytes=FETCH_ALL_BYTES,
+        max_poll_interval_ms=round(config.max_poll_interval_s * 1000),
+        max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        fetch_max_bytes=FETCH_BYTES,
         fetch_max_wait_ms=FETCH_WAIT_MS,
     )
 
 
-async def commit_for_empty_group(
-    connection: KafkaConnection, topic: str, group: str, positions: Mapping[int, int]
-) -> None:
-    """Commit for a group without members. Raises Unavailable, also where it has some, and Misconfigured."""
-    consumer = AIOKafkaConsumer(**connection.arguments(), group_id=group, enable_auto_commit=False)
-    with connection.translated(f"take offsets of {group}"):
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await consumer.start()
-                at = {TopicPartition(topic, number): offset for number, offset in positions.items()}
-                consumer.assign(list(at))
-                await consumer.commit(at)
-        finally:
-            await close_within_timeout(consumer.stop())
-
-
 class RebalanceCallbacks(ConsumerRebalanceListener):
-    """What the group tells one consumer. aiokafka awaits what this returns, although it types it as None."""
+    """Passes aiokafka's rebalance callbacks on to two coroutine functions.
+
+    aiokafka awaits what these methods return, although it declares their type as None.
+    """
 
     def __init__(
         self,
         assigned: Callable[[Collection[TopicPartition]], Awaitable[None]],
         revoked: Callable[[], Awaitable[None]],
-        namesake: DuplicateMemberDetector | None,
+        duplicates: DuplicateMemberDetector | None,
     ) -> None:
+        """`duplicates` is given for a static member, and is called before the two functions."""
         self._assigned = assigned
         self._revoked = revoked
-        self._namesake = namesake
+        self._duplicates = duplicates
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Gets the error of `assigned`: aiokafka would go on, and nobody would know what is whose."""
+        """Gets the exception that `assigned` raised. aiokafka only logs it and would go on with partitions that
+        nobody processes."""
 
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, revoked: Collection[TopicPartition]
     ) -> None:
-        """Every rebalance of aiokafka revokes all."""
+        """Called before a rebalance. `revoked` is always the whole assignment (aiokafka rebalances eagerly)."""
         del revoked
-        if self._namesake is not None:
-            self._namesake.revoked()
+        if self._duplicates is not None:
+            self._duplicates.partitions_revoked()
         await self._revoked()
 
     async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, assigned: Collection[TopicPartition]
     ) -> None:
-        """These, and no others."""
-        if self._namesake is not None:
-            self._namesake.assigned()
+        """Called after a rebalance. `assigned` is the whole new assignment."""
+        if self._duplicates is not None:
+            self._duplicates.partitions_assigned()
         try:
             await self._assigned(assigned)
-        except Exception as error:  # noqa: BLE001 (whatever it is, it ends this consumer)
+        except Exception as error:  # noqa: BLE001 (any error means that this consumer has to be replaced)
             if not self.failed.done():
                 self.failed.set_exception(error)
 
 
-def as_record(record: ConsumerRecord[bytes | None, bytes | None]) -> Record:
-    """What the port calls a record; a missing key, value or header is empty."""
+def to_record(record: ConsumerRecord[bytes | None, bytes | None]) -> Record:
+    """Convert a record of aiokafka. A missing key, value or header value becomes empty bytes."""
     headers = {key: value or b"" for key, value in record.headers}
     return Record(
         record.partition,

@@ -1,8 +1,10 @@
-"""Dead letters as records of a topic: raw key and value, the record's own headers, and why it lies there.
+"""Encoding and reading of the dead letter topic.
 
-The reasons stand in Kafka Connect's header names, which tools for dead letters know, and in some of our own. No
-letter can be removed by itself; one that is done with is followed by a record without a value whose headers name
-the same topic, partition and offset, and in `lorestream.settled` what became of it: readers leave such letters out.
+A dead letter is a record with the raw key and value of the failed record, its headers, and headers that describe the
+failure: those of Kafka Connect (`__connect.errors.*`), which tools for dead letters understand, and Lorestream's own.
+Kafka cannot delete single records. A dead letter is resolved by a marker: a record without a value, whose headers
+name the same topic, partition and offset, and in `lorestream.settled` the resolution. Readers leave out what a marker
+names.
 """
 
 from __future__ import annotations
@@ -36,23 +38,24 @@ _MAX_ERROR_CHARS = 10_000
 _MAX_VALUE_BYTES = topics.MAX_RECORD_BYTES
 _MAX_KEY_BYTES = 64 * 1024
 _MAX_HEADERS_BYTES = 256 * 1024
-"""What is larger was inflated from a compressed batch that no gateway wrote, and fits into no topic as it is."""
-_SILENCE_S = 10.0
-"""How long a broker may take for the next records."""
-_POLL_MS = 50
+"""Larger keys, values and headers come only from compressed batches of other clients; they exceed the topic's limit."""
+_READ_TIMEOUT_S = 10.0
+"""How long the broker may take to deliver the next records."""
+_POLL_TIMEOUT_MS = 50
 
 
 def encode(topic: str, dead_letter: DeadLetter, failed_at: float) -> NewRecord:
-    """What is written for a record of `topic` that was set aside at `failed_at`, Unix seconds.
+    """The record of the dead letter topic for a failed record of `topic`. `failed_at`: Unix seconds.
 
-    Of what is too large for any letter the beginning is kept, and the header `lorestream.cut` says how large it was.
+    A key or value that is too large is cut to its beginning, headers that are too large are left out, and the header
+    `lorestream.cut` tells the original sizes.
     """
     record = dead_letter.record
     key, value = record.key[:_MAX_KEY_BYTES], record.value[:_MAX_VALUE_BYTES]
     headers = record.headers
-    if sum(len(name.encode()) + len(held) for name, held in headers.items()) > _MAX_HEADERS_BYTES:
+    if sum(len(name.encode()) + len(value) for name, value in headers.items()) > _MAX_HEADERS_BYTES:
         headers = {}
-    why = {
+    fields = {
         f"{_CONNECT}topic": topic,
         f"{_CONNECT}partition": str(record.partition),
         f"{_CONNECT}offset": str(record.offset),
@@ -69,17 +72,17 @@ def encode(topic: str, dead_letter: DeadLetter, failed_at: float) -> NewRecord:
     }
     if (key, value, headers) != (record.key, record.value, record.headers):
         sizes = f"key {len(record.key)}, value {len(record.value)} bytes, {len(record.headers)} headers"
-        why[f"{_OURS}cut"] = sizes
-    headers = {**headers, **{name: text.encode(errors="replace") for name, text in why.items()}}
+        fields[f"{_OURS}cut"] = sizes
+    headers = {**headers, **{name: text.encode(errors="replace") for name, text in fields.items()}}
     return NewRecord(key, value, headers)
 
 
 def encode_resolution(
     topic: str, record_id: RecordId, resolution: Resolution, resolved_at: float
 ) -> NewRecord:
-    """What says that the letter of a record of `topic` is done with, since `resolved_at`, Unix seconds."""
+    """The marker that the dead letter of a record of `topic` was resolved at `resolved_at`, in Unix seconds."""
     partition, offset = record_id
-    why = {
+    fields = {
         f"{_CONNECT}topic": topic,
         f"{_CONNECT}partition": str(partition),
         f"{_CONNECT}offset": str(offset),
@@ -87,29 +90,30 @@ def encode_resolution(
         f"{_RESOLVED}_at": repr(resolved_at),
     }
     key = msgspec.json.encode([topic, partition, offset])
-    return NewRecord(key, b"", {name: text.encode() for name, text in why.items()})
+    return NewRecord(key, b"", {name: text.encode() for name, text in fields.items()})
 
 
 async def read_unresolved(
     connection: KafkaConnection, dlq_topic: str, topic: str
 ) -> AsyncGenerator[StoredDeadLetter]:
-    """The letters of `topic` that are not done with, the earliest first, each once. Raises Unavailable.
+    """The unresolved dead letters of `topic`, the oldest first, each once. Raises Unavailable.
 
-    The topic is read twice, since only its end says which letters are done with: of all of them no more than
-    the places are kept in memory. A letter that was confirmed too late has been written again; the first counts.
+    The topic is read twice: the first pass finds which dead letters are unresolved, since markers come later than the
+    dead letters that they name, and keeps only their record ids in memory; the second pass yields them. A dead letter
+    that was written twice (its acknowledgement was lost) is yielded as it was written first.
     """
     async with KafkaOffsets.open(connection, dlq_topic) as offsets:
         begins, ends = await offsets.beginning(), await offsets.end()
-    first: dict[RecordId, RecordId] = {}
-    done: set[RecordId] = set()
+    first_copy: dict[RecordId, RecordId] = {}
+    resolved: set[RecordId] = set()
     async for record in _read_range(connection, dlq_topic, begins, ends):
         headers = dict(record.headers)
         record_id = _record_id_of(headers, topic)
         if record_id is not None and _RESOLVED in headers:
-            done.add(record_id)
+            resolved.add(record_id)
         elif record_id is not None and _decode(record) is not None:
-            first.setdefault(record_id, (record.partition, record.offset))
-    wanted = {at: record_id for record_id, at in first.items() if record_id not in done}
+            first_copy.setdefault(record_id, (record.partition, record.offset))
+    wanted = {at: record_id for record_id, at in first_copy.items() if record_id not in resolved}
     if not wanted:
         return
     begins = {
@@ -124,28 +128,28 @@ async def read_unresolved(
 async def _read_range(
     connection: KafkaConnection, topic: str, begins: Mapping[int, int], ends: Mapping[int, int]
 ) -> AsyncGenerator[ConsumerRecord[bytes | None, bytes | None]]:
-    """What stands between these offsets of each partition."""
+    """The records of each partition from `begins` up to, not including, `ends`."""
     unread = {TopicPartition(topic, number) for number, end in ends.items() if begins[number] < end}
     if not unread:
         return
-    consumer = AIOKafkaConsumer(**connection.arguments(), fetch_max_wait_ms=_POLL_MS)
+    consumer = AIOKafkaConsumer(**connection.arguments(), fetch_max_wait_ms=_POLL_TIMEOUT_MS)
     consumer.assign(list(unread))
     try:
-        with connection.serving("read dead letters"):
-            async with asyncio.timeout(_SILENCE_S):
+        with connection.translate_errors_while_serving("read dead letters"):
+            async with asyncio.timeout(_READ_TIMEOUT_S):
                 await consumer.start()
         for each in unread:
             consumer.seek(each, begins[each.partition])
-        heard = time.monotonic()
+        arrived_at = time.monotonic()
         while unread:
-            with connection.serving("read dead letters"):
-                async with asyncio.timeout(_SILENCE_S):
-                    arrived = await consumer.getmany(timeout_ms=_POLL_MS)
+            with connection.translate_errors_while_serving("read dead letters"):
+                async with asyncio.timeout(_READ_TIMEOUT_S):
+                    arrived = await consumer.getmany(timeout_ms=_POLL_TIMEOUT_MS)
                     reached = {each: await consumer.position(each) for each in unread}
                 if arrived:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > _SILENCE_S:
-                    raise TimeoutError("no records come")
+                    arrived_at = time.monotonic()
+                elif time.monotonic() - arrived_at > _READ_TIMEOUT_S:
+                    raise TimeoutError("no records arrived")
             for records in arrived.values():
                 for record in records:
                     if record.offset < ends[record.partition]:
@@ -156,7 +160,7 @@ async def _read_range(
 
 
 def _record_id_of(headers: Mapping[str, bytes | None], topic: str) -> RecordId | None:
-    """The record of `topic` that a letter is about, None for what somebody else has put there."""
+    """Which record of `topic` a dead letter or marker is about; None when the headers are not Lorestream's."""
     try:
         if _text(headers, f"{_CONNECT}topic") != topic:
             return None
@@ -166,7 +170,7 @@ def _record_id_of(headers: Mapping[str, bytes | None], topic: str) -> RecordId |
 
 
 def _decode(record: ConsumerRecord[bytes | None, bytes | None]) -> StoredDeadLetter | None:
-    """The letter, or None for what somebody else has put there."""
+    """The dead letter, or None for a record that Lorestream did not write."""
     headers = {name: value or b"" for name, value in record.headers}
     own = {name: value for name, value in headers.items() if not _is_own_header(name)}
     try:
@@ -189,6 +193,7 @@ def _decode(record: ConsumerRecord[bytes | None, bytes | None]) -> StoredDeadLet
 
 
 def _is_own_header(name: str) -> bool:
+    """Whether Lorestream added the header to the dead letter. Retry headers belong to the failed record."""
     return name.startswith((_CONNECT, _OURS)) and not name.startswith(retry_headers.PREFIX)
 
 

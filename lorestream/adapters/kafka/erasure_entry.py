@@ -1,4 +1,4 @@
-"""What stands in the topic of erasures: of each subject the newest one, of each id its state."""
+"""Records of the erasures topic: per erased subject its newest erasure, per erasure id its state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lorestream.ports import ErasureState
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """The value of a record: an erasure, and whether it is done."""
+    """The value of a record, as JSON: an erasure and whether it is done."""
 
     id: str
     tenant: str
@@ -21,23 +21,23 @@ class Entry(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, erasure: Erasure) -> Entry:
-        """One that is running."""
+        """The entry of an erasure that is not done."""
         return cls(erasure.id, erasure.tenant, erasure.kind.value, erasure.subjects, erasure.accepted_at)
 
     def erasure(self) -> Erasure:
-        """Without its state."""
+        """The erasure. Raises ValueError for an unknown kind of subject."""
         return Erasure(self.id, self.tenant, SubjectKind(self.kind), self.subjects, self.accepted_at)
 
     def state(self) -> ErasureState:
-        """With it."""
+        """The erasure and whether it is done."""
         return ErasureState(self.erasure(), done=self.done)
 
     def finished(self) -> Entry:
-        """The same, done."""
+        """A copy that is marked as done."""
         return msgspec.structs.replace(self, done=True)
 
     def encoded(self) -> bytes:
-        """As JSON."""
+        """The entry as JSON."""
         return _encoder.encode(self)
 
 
@@ -46,12 +46,12 @@ _decoder = msgspec.json.Decoder(Entry)
 
 
 def key_of(tenant: str, kind: str, subject: str) -> bytes:
-    """The JSON array; `kind` is "state" where `subject` is an erasure's id."""
+    """The record key: the JSON array [tenant, kind, subject]. With kind "state", `subject` is an erasure id."""
     return orjson.dumps([tenant, kind, subject])
 
 
 def decoded(value: bytes | None) -> Entry | None:
-    """The entry, or None for what is none."""
+    """The entry in a record's value, or None when the value is not a valid entry."""
     try:
         entry = _decoder.decode(value or b"")
         entry.erasure()
@@ -61,7 +61,10 @@ def decoded(value: bytes | None) -> Entry | None:
 
 
 def merged(known: Entry | None, arrived: Entry) -> Entry:
-    """What a key stands for: the newest erasure, the same for everybody in whatever order; what is done stays done."""
+    """The entry that a key has after `arrived` was read.
+
+    It is the newest erasure (by time, then id), independent of the order of arrival; one that is done stays done.
+    """
     if known is None:
         return arrived
     if known.id == arrived.id:

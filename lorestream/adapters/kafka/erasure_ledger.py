@@ -1,7 +1,7 @@
-"""The erasure ledger in a compacted topic, read whole at start and followed from then on.
+"""The erasure ledger in a compacted topic: read to its end at start, then followed by a background task.
 
-Compaction keeps the last record of a key. So whoever sees after a write of its own that a key ends with an older
-erasure than the newest, because two were written at once, writes the newest again.
+Compaction keeps only the last record of a key. When two processes write at the same time, the last record may be the
+older erasure. A process that notices this after a write of its own, or at its start, writes the newest one again.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("lorestream.kafka")
 
 PARTITION = 0
-POLL_MS = 200
-LOOK_S = 5.0
-"""How often a quiet topic is checked for records that do not come."""
-RECONNECT_PAUSE_S = 1.0
-OPEN_TIMEOUT_S = 15.0
-"""Without any progress."""
+POLL_TIMEOUT_MS = 200
+STUCK_CHECK_INTERVAL_S = 5.0
+"""How often the reader compares its position with the end of the topic, to notice that it is stuck."""
+RETRY_DELAY_S = 1.0
+"""Pause before a failed consumer is replaced."""
+PROGRESS_TIMEOUT_S = 15.0
+"""At start: how long reading may go without any new record before it fails."""
 
 
 class KafkaErasureLedger:
-    """An ErasureLedger. Belongs to the event loop that opened it."""
+    """An ErasureLedger (lorestream.ports.erasures). Belongs to the event loop that opened it."""
 
     def __init__(
         self, connection: KafkaConnection, *, topic: str, appender: KafkaAppender, offsets: KafkaOffsets
@@ -56,20 +57,20 @@ class KafkaErasureLedger:
         self._erased = ErasedSubjects()
         self._entries: dict[bytes, Entry] = {}
         self._states: dict[str, bytes] = {}
-        """Of each erasure id, the key of its own entry."""
+        """Erasure id -> key of the record with its state."""
         self._outdated: set[bytes] = set()
-        """Keys whose last record is not what they stand for."""
-        self._next = 0
-        self._grown = asyncio.Event()
+        """Keys whose last record in the topic is not their newest erasure."""
+        self._next_offset = 0
+        self._advanced = asyncio.Event()
 
     @classmethod
     @asynccontextmanager
     async def open(
         cls, connection: KafkaConnection, *, topic: str, replication: int = 0
     ) -> AsyncGenerator[Self]:
-        """The ledger in the topic, created when it is missing; read to its end before anybody is served.
+        """Open the ledger in the topic, which is created when it is missing. Entered once the topic was read to its end.
 
-        Raises Unavailable and Misconfigured.
+        `replication` applies to a new topic; 0 is the broker's default. Raises Unavailable and Misconfigured.
         """
         wanted = topics.erasures(topic)
         await topics.ensure(connection, [wanted], replication=replication)
@@ -80,8 +81,9 @@ class KafkaErasureLedger:
         ):
             if appender.partitions != 1:
                 raise Misconfigured(
-                    f"the topic {topic} has {appender.partitions} partitions, and erasures need an order: delete"
-                    " it, to have it made anew, or set LORESTREAM_LOG__ERASURES_TOPIC to another name"
+                    f"the topic {topic} has {appender.partitions} partitions, but erasures need one partition to keep"
+                    " their order: delete the topic (it is created again at the next start), or set"
+                    " LORESTREAM_LOG__ERASURES_TOPIC to another name"
                 )
             self = cls(connection, topic=topic, appender=appender, offsets=offsets)
             following = asyncio.create_task(self._follow())
@@ -94,26 +96,26 @@ class KafkaErasureLedger:
                     await following
 
     async def add(self, erasure: Erasure) -> None:
-        """Remember it durably, as running; `covers` knows it when this returns. Raises Unavailable.
+        """Store the erasure durably, as not done; `covers` takes it into account when this returns. Idempotent.
 
-        Adding it again changes nothing.
+        Raises Unavailable; a part may still have been written.
         """
         entry = Entry.of(erasure)
-        # The erasure's own entry comes last: a part that was written takes more, never less, than it says.
+        # The state comes last: if only a part is written, the subjects are erased and the caller adds it again.
         keys = [key_of(erasure.tenant, erasure.kind.value, subject) for subject in erasure.subjects]
         keys.append(key_of(erasure.tenant, "state", erasure.id))
         await self._write(dict.fromkeys(keys, entry))
 
     def covers(self, memory: Memory) -> bool:
-        """Whether any erasure takes this memory."""
+        """Whether any erasure covers this memory. In memory; never blocks."""
         return self._erased.covers(memory)
 
     def added_since(self, since: int) -> Sequence[Erasure]:
-        """The erasures that have come here, in that order, without the first `since`."""
+        """The erasures that this process has read, each once, in the order of reading, without the first `since`."""
         return self._erased.added_since(since)
 
     async def mark_done(self, erasure_id: str) -> None:
-        """Note, durably, that what it takes has gone. Raises Unavailable."""
+        """Store durably that everything the erasure covers is deleted. Ignores an unknown id. Raises Unavailable."""
         state = self._states.get(erasure_id)
         if state is None:
             return
@@ -123,88 +125,97 @@ class KafkaErasureLedger:
         await self._write(dict.fromkeys([*newest, state], entry))
 
     async def state(self, erasure_id: str) -> ErasureState | None:
-        """The erasure of that id, or None. Every one is kept for ever. Raises Unavailable."""
+        """The erasure with that id and whether it is done, or None. Kept without limit. Raises Unavailable."""
         if erasure_id not in self._states:
-            # Whoever was told the id by another gateway may ask before its record has come here.
+            # The client may have the id from another gateway, whose record has not been read here yet.
             try:
                 async with asyncio.timeout(CALL_TIMEOUT_S):
-                    await self._reach((await self._offsets.end())[PARTITION])
+                    await self._wait_until_read((await self._offsets.end())[PARTITION])
             except TimeoutError:
-                raise Unavailable("the erasures cannot be read at present") from None
+                raise Unavailable(
+                    f"the end of the topic {self._topic} was not read within {CALL_TIMEOUT_S} s"
+                ) from None
         key = self._states.get(erasure_id)
         return None if key is None else self._entries[key].state()
 
     async def _write(self, entries: dict[bytes, Entry]) -> None:
-        """Write what is news, wait until we have read it back, and see that every key ends with the newest."""
+        """Write the entries that are new, until they were read back and each key ends with its newest erasure."""
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                while news := self._news(entries):
+                while unwritten := self._unwritten(entries):
                     offsets = await self._appender.append(
-                        [NewRecord(key, entry.encoded(), {}) for key, entry in news.items()]
+                        [NewRecord(key, entry.encoded(), {}) for key, entry in unwritten.items()]
                     )
-                    await self._reach(offsets[PARTITION] + 1)
+                    await self._wait_until_read(offsets[PARTITION] + 1)
         except TimeoutError:
-            raise Unavailable(f"no erasure was written within {CALL_TIMEOUT_S} s") from None
+            raise Unavailable(f"the erasure was not written within {CALL_TIMEOUT_S} s") from None
 
-    def _news(self, entries: dict[bytes, Entry]) -> dict[bytes, Entry]:
-        news: dict[bytes, Entry] = {}
+    def _unwritten(self, entries: dict[bytes, Entry]) -> dict[bytes, Entry]:
+        """The entries that the topic does not have yet as the last record of their key."""
+        unwritten: dict[bytes, Entry] = {}
         for key, entry in entries.items():
             known = self._entries.get(key)
             after = merged(known, entry)
             if after != known or key in self._outdated:
-                news[key] = after
-        return news
+                unwritten[key] = after
+        return unwritten
 
-    async def _reach(self, position: int) -> None:
-        """Wait until everything below that offset has been read."""
-        while self._next < position:
-            self._grown.clear()
-            await self._grown.wait()
+    async def _wait_until_read(self, position: int) -> None:
+        """Wait, without limit, until everything below that offset has been read."""
+        while self._next_offset < position:
+            self._advanced.clear()
+            await self._advanced.wait()
 
     async def _catch_up(self) -> None:
         end = (await self._offsets.end())[PARTITION]
-        while (begun := self._next) < end:
+        while (begun := self._next_offset) < end:
             try:
-                async with asyncio.timeout(OPEN_TIMEOUT_S):
-                    await self._reach(min(begun + 1, end))
+                async with asyncio.timeout(PROGRESS_TIMEOUT_S):
+                    await self._wait_until_read(min(begun + 1, end))
             except TimeoutError:
-                raise Unavailable(f"the erasures of {self._topic} could not be read") from None
+                raise Unavailable(
+                    f"no records of the topic {self._topic} arrived for {PROGRESS_TIMEOUT_S} s"
+                ) from None
         await self._write({key: self._entries[key] for key in self._outdated})
 
     async def _follow(self) -> None:
-        """Read for ever, with a new consumer whenever one has come to an end. `covers` works meanwhile."""
+        """Read until cancelled, with a new consumer whenever one fails. `covers` answers from memory meanwhile."""
         while True:
             try:
-                with self._connection.translated("give erasures"):
+                with self._connection.translate_errors("read erasures"):
                     await self._read()
             except LorestreamError as error:
-                _log.warning("the erasures are not followed at present", error=str(error))
-            except Exception:  # noqa: BLE001 (a ledger that no longer follows would serve what was erased)
-                _log.exception("the erasures are not followed at present")
-            await asyncio.sleep(RECONNECT_PAUSE_S)
+                _log.warning(
+                    "reading erasures failed, trying again: new ones are not applied here", error=str(error)
+                )
+            except Exception:  # noqa: BLE001 (a ledger that stops reading would let erased memories be served)
+                _log.exception("reading erasures failed, trying again: new ones are not applied here")
+            await asyncio.sleep(RETRY_DELAY_S)
 
     async def _read(self) -> None:
-        """Raises Unavailable when records that are there do not come."""
-        place = TopicPartition(self._topic, PARTITION)
+        """Read with one consumer until it fails. Raises Unavailable when it is stuck behind the end of the topic."""
+        partition = TopicPartition(self._topic, PARTITION)
         consumer = AIOKafkaConsumer(**self._connection.arguments(), auto_offset_reset="earliest")
-        consumer.assign([place])
+        consumer.assign([partition])
         try:
             await consumer.start()
-            consumer.seek(place, self._next)
-            awaited = self._next
+            consumer.seek(partition, self._next_offset)
+            known_end = self._next_offset
             loop = asyncio.get_running_loop()
-            look_at = loop.time() + LOOK_S
+            check_at = loop.time() + STUCK_CHECK_INTERVAL_S
             while True:
-                for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+                for records in (await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS)).values():
                     self._apply(records)
-                self._next = await consumer.position(place)
-                self._grown.set()
-                if loop.time() >= look_at:
-                    if self._next < awaited:
-                        raise Unavailable(f"records up to {awaited} wait and do not come")
+                self._next_offset = await consumer.position(partition)
+                self._advanced.set()
+                if loop.time() >= check_at:
+                    if self._next_offset < known_end:
+                        raise Unavailable(
+                            f"stuck at offset {self._next_offset}: the topic ends at {known_end}"
+                        )
                     with contextlib.suppress(Unavailable):
-                        awaited = (await self._offsets.end())[PARTITION]
-                    look_at = loop.time() + LOOK_S
+                        known_end = (await self._offsets.end())[PARTITION]
+                    check_at = loop.time() + STUCK_CHECK_INTERVAL_S
         finally:
             await close_within_timeout(consumer.stop())
 
@@ -212,7 +223,9 @@ class KafkaErasureLedger:
         for record in records:
             if (entry := decoded(record.value)) is None or record.key is None:
                 _log.warning(
-                    "what is no erasure stands in the ledger", topic=self._topic, offset=record.offset
+                    "ignored a record in the erasures topic that is not an erasure",
+                    topic=self._topic,
+                    offset=record.offset,
                 )
                 continue
             known = self._entries[record.key] = merged(self._entries.get(record.key), entry)

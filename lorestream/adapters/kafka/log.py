@@ -1,4 +1,4 @@
-"""The event log in Kafka: one topic of events, one of dead letters."""
+"""The EventLog on Kafka: one topic of events, one topic of dead letters."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 from lorestream.adapters.kafka import dead_letter_records, topics
 from lorestream.adapters.kafka.appender import KafkaAppender
-from lorestream.adapters.kafka.consumer import ConsumerConfig, commit_for_empty_group
-from lorestream.adapters.kafka.offsets import KafkaOffsets
+from lorestream.adapters.kafka.consumer import ConsumerConfig
+from lorestream.adapters.kafka.offsets import KafkaOffsets, commit_for_empty_group
 from lorestream.adapters.kafka.subscription import KafkaSubscription
 
 if TYPE_CHECKING:
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     )
 
 REMEMBERED_DEAD_LETTERS = 10_000
+"""How many records a process remembers as written to the dead letter topic, to write each only once."""
 
 
 class KafkaLog:
-    """An EventLog. Belongs to the event loop that opened it."""
+    """An EventLog (lorestream.ports.log). Belongs to the event loop that opened it."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class KafkaLog:
         topic: str,
         dlq_topic: str,
         retention_s: float,
-        membership: ConsumerConfig,
+        consumer_config: ConsumerConfig,
         clock: Clock,
     ) -> None:
         self._connection = connection
@@ -53,9 +54,10 @@ class KafkaLog:
         self._topic = topic
         self._dlq_topic = dlq_topic
         self._retention_s = retention_s
-        self._membership = membership
+        self._consumer_config = consumer_config
         self._clock = clock
-        self._written: dict[tuple[int, int], None] = {}
+        self._written: dict[RecordId, None] = {}
+        """Records that this process has written to the dead letter topic, the oldest first."""
 
     @classmethod
     @asynccontextmanager
@@ -69,12 +71,12 @@ class KafkaLog:
         clock: Clock,
         partitions: int = 12,
         replication: int = 0,
-        membership: ConsumerConfig | None = None,
+        consumer_config: ConsumerConfig | None = None,
     ) -> AsyncGenerator[Self]:
-        """The log in these topics, which are created when they are missing.
+        """Open the log in these topics. Missing topics are created; existing ones are checked.
 
-        `partitions` and `replication` (0: the broker's default) count only then. `membership` is that of the
-        groups that are joined. Raises Unavailable and Misconfigured.
+        `partitions` and `replication` (0: the broker's default) apply only when the topic of events is created.
+        `consumer_config` applies to every subscription. Raises Unavailable and Misconfigured.
         """
         wanted = (
             topics.events(topic, partitions=partitions, retention_s=retention_s),
@@ -98,7 +100,7 @@ class KafkaLog:
                 topic=topic,
                 dlq_topic=dlq_topic,
                 retention_s=retention_s,
-                membership=membership or ConsumerConfig(),
+                consumer_config=consumer_config or ConsumerConfig(),
                 clock=clock,
             )
 
@@ -108,19 +110,20 @@ class KafkaLog:
         return self._retention_s
 
     async def append(self, records: Sequence[NewRecord]) -> dict[int, int]:
-        """Append in order; return once all are durable: for every partition touched, its highest offset.
+        """Append in order. Returns, once all records are durable, the highest offset per partition written to.
 
-        Raises Unavailable when the brokers do not acknowledge in time (a part may still have been written),
-        and, with nothing written, Overloaded when too much waits and EventTooLarge for what no topic holds.
+        Raises Unavailable when the brokers do not acknowledge within `CALL_TIMEOUT_S` (some records may still be
+        written); Overloaded when too many bytes wait for the brokers, and EventTooLarge for a record that exceeds
+        the topic's limit (in both cases nothing was written).
         """
         return await self._events.append(records)
 
     def subscribe(
         self, group: str, listener: RebalanceListener
     ) -> AbstractAsyncContextManager[KafkaSubscription]:
-        """Become a member of the group, and wait for its first partitions. Raises Unavailable and Misconfigured.
+        """Join the group and wait for the first assignment. Raises Unavailable and Misconfigured.
 
-        Leaving, the listener is not told: what was not committed is read again by another.
+        On exit `listener.revoked` is not called: records that were not committed are read again by another member.
         """
         return KafkaSubscription.open(
             self._connection,
@@ -128,11 +131,14 @@ class KafkaLog:
             listener,
             topic=self._topic,
             group=group,
-            membership=self._membership,
+            config=self._consumer_config,
         )
 
     async def committed(self, group: str) -> Mapping[int, int]:
-        """The next offset to read of each partition that the group has committed. Raises Unavailable."""
+        """The committed offset (next to read) of each partition. Partitions without a commit are left out.
+
+        Raises Unavailable.
+        """
         return await self._offsets.committed(group)
 
     async def end(self) -> Mapping[int, int]:
@@ -140,26 +146,29 @@ class KafkaLog:
         return await self._offsets.end()
 
     async def offsets_for_time(self, at: float) -> Mapping[int, tuple[int, float]]:
-        """The first record of each partition from the Unix time `at` on: its offset, and its time."""
+        """Offset and time of the first record of each partition at or after the Unix time `at`.
+
+        Partitions without such a record are left out. Raises Unavailable.
+        """
         return await self._offsets.offsets_for_time(at)
 
     async def set_group_offsets(self, group: str, positions: Mapping[int, int]) -> None:
-        """Let a group that nobody is a member of begin at these offsets. Raises Unavailable."""
+        """Commit these offsets for a group that has no members. Raises Unavailable, also when it has members."""
         await commit_for_empty_group(self._connection, self._topic, group, positions)
-        self._offsets.forget(group)
+        self._offsets.drop_cached(group)
 
     async def delete_group(self, group: str) -> None:
-        """Nothing: Kafka forgets a group without members by itself, and its retention waits for nobody."""
+        """Does nothing: Kafka deletes a group without members by itself, and groups do not delay its retention."""
 
     async def groups(self) -> Collection[str]:
-        """None: see `forget`."""
+        """Always empty: no group delays Kafka's retention."""
         return ()
 
     async def append_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Set records aside durably, raw, with the reason. Raises Unavailable.
+        """Store dead letters durably. Raises Unavailable.
 
-        Idempotent per partition and offset, as far as this process remembers: a letter that another one has
-        written too stands there twice, and `dead_letters` shows the first, or none when it was settled.
+        A record that this process has already written (of the last `REMEMBERED_DEAD_LETTERS`) is not written
+        again. Two processes may both write the same record; `dead_letters` then returns the first one only.
         """
         now = self._clock.now()
         new = {
@@ -173,11 +182,14 @@ class KafkaLog:
             del self._written[next(iter(self._written))]
 
     def dead_letters(self) -> AsyncGenerator[StoredDeadLetter]:
-        """The records set aside and not settled, each once, the earliest first. Raises Unavailable."""
+        """The unresolved dead letters, the oldest first, each once. Raises Unavailable."""
         return dead_letter_records.read_unresolved(self._connection, self._dlq_topic, self._topic)
 
     async def resolve_dead_letters(self, record_ids: Collection[RecordId], resolution: Resolution) -> None:
-        """Say, durably, that these letters are done with: no letter can be removed by itself. Raises Unavailable."""
+        """Mark the dead letters of these records as resolved, durably. Raises Unavailable.
+
+        Kafka cannot delete single records: a marker is appended, and readers leave out what it names.
+        """
         now = self._clock.now()
         await self._dead_letters.append(
             [

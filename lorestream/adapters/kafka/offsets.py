@@ -1,4 +1,4 @@
-"""What anybody may ask a cluster, member of a group or not: where partitions end, what a group has committed."""
+"""Offsets of one topic without being a member of a group: ends, beginnings, times, committed offsets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, START_TIMEOUT_S, close_within_timeout
+from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, close_within_timeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -23,33 +23,37 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LATEST = -1
+"""Kafka's timestamp value for the end of a partition."""
 EARLIEST = -2
+"""Kafka's timestamp value for the oldest record of a partition."""
 
-COMMITTED_AGE_S = 0.1
-"""How old an answer to `committed` may be: many who wait ask in one process."""
+COMMITTED_CACHE_TTL_S = 0.1
+"""How old a result of `committed` may be: many callers of one process poll it at the same time."""
 
 _READ_COMMITTED = 1
-"""Up to where members read."""
-_RETRY_S = 0.1
+"""Isolation level: the end is the last stable offset, up to which consumers read."""
+_RETRY_DELAY_S = 0.1
 
 
 class KafkaOffsets:
-    """Questions about one topic."""
+    """Looks up offsets of one topic, over one client. Every method returns or raises within `CALL_TIMEOUT_S`."""
 
     def __init__(self, connection: KafkaConnection, client: AIOKafkaClient, topic: str) -> None:
         self._connection = connection
         self._client = client
         self._topic = topic
         self._coordinators: dict[str, int] = {}
+        """Of each group, the node id of its coordinator."""
         self._committed: dict[str, tuple[float, asyncio.Task[dict[int, int]]]] = {}
+        """Of each group, when its committed offsets were asked for (monotonic seconds), and the request."""
 
     @classmethod
     @asynccontextmanager
     async def open(cls, connection: KafkaConnection, topic: str) -> AsyncGenerator[Self]:
-        """One connection to the cluster. Raises Unavailable and Misconfigured."""
+        """Connect to the cluster. Raises Unavailable and Misconfigured."""
         client = AIOKafkaClient(**connection.arguments())
-        with connection.translated("be reached"):
-            async with asyncio.timeout(START_TIMEOUT_S):
+        with connection.translate_errors("connect"):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await client.bootstrap()
             client.set_topics([topic])
         try:
@@ -59,74 +63,83 @@ class KafkaOffsets:
 
     async def end(self) -> dict[int, int]:
         """The offset that the next record of each partition will get. Raises Unavailable."""
-        return await self._patiently("tell offsets", lambda: self._list(LATEST))
+        return await self._with_retries("read offsets", lambda: self._list(LATEST))
 
     async def beginning(self) -> dict[int, int]:
-        """The oldest offset that is still there. Raises Unavailable."""
-        return await self._patiently("tell offsets", lambda: self._list(EARLIEST))
+        """The oldest offset of each partition that retention has left. Raises Unavailable."""
+        return await self._with_retries("read offsets", lambda: self._list(EARLIEST))
 
     async def offsets_for_time(self, at: float) -> dict[int, tuple[int, float]]:
-        """The first record of each partition from the Unix time `at` on: offset and time. Raises Unavailable."""
-        asked = max(0, round(at * 1000))
-        found = await self._patiently("tell offsets", lambda: self._look_up(asked))
+        """Offset and time of the first record of each partition at or after the Unix time `at`, in seconds.
+
+        Partitions without such a record are left out. Raises Unavailable.
+        """
+        at_ms = max(0, round(at * 1000))
+        found = await self._with_retries("read offsets", lambda: self._list_with_times(at_ms))
         return {number: (offset, ms / 1000) for number, (offset, ms) in found.items() if offset >= 0}
 
     async def committed(self, group: str) -> Mapping[int, int]:
-        """The next offset to read of each partition that the group has committed. Raises Unavailable.
+        """The committed offset (next to read) of each partition. Raises Unavailable.
 
-        At most `COMMITTED_AGE_S` old, unless `forget` was called since.
+        The result is at most `COMMITTED_CACHE_TTL_S` old, and never older than the last `drop_cached`.
         """
-        asked_at, answer = self._committed.get(group, (0.0, None))
+        asked_at, request = self._committed.get(group, (0.0, None))
         now = time.monotonic()
-        if answer is None or now - asked_at > COMMITTED_AGE_S:
-            answer = asyncio.create_task(
-                self._patiently("tell committed offsets", lambda: self._fetch_committed(group))
+        if request is None or now - asked_at > COMMITTED_CACHE_TTL_S:
+            request = asyncio.create_task(
+                self._with_retries("read committed offsets", lambda: self._fetch_committed(group))
             )
-            # Whoever asked may be gone when it fails.
-            answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._committed[group] = now, answer
-        # All who ask share the answer, whoever of them goes away.
-        return await asyncio.shield(answer)
+            # Retrieve the exception: all callers may have been cancelled before the request fails.
+            request.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._committed[group] = now, request
+        # The request is shared: a caller that is cancelled must not cancel it for the others.
+        return await asyncio.shield(request)
 
-    def forget(self, group: str) -> None:
-        """The group has just committed something."""
+    def drop_cached(self, group: str) -> None:
+        """To be called after a commit of the group, so that `committed` asks the broker again."""
         self._committed.pop(group, None)
 
-    async def _patiently(self, doing: str, ask: Callable[[], Awaitable[dict[int, T]]]) -> dict[int, T]:
-        with self._connection.serving(doing):
+    async def _with_retries(
+        self, action: str, request: Callable[[], Awaitable[dict[int, T]]]
+    ) -> dict[int, T]:
+        """Repeat `request` after retriable errors, with fresh metadata, for at most `CALL_TIMEOUT_S`."""
+        with self._connection.translate_errors_while_serving(action):
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 while True:
                     try:
-                        return await ask()
+                        return await request()
                     except kafka.KafkaError as error:
                         if not error.retriable:
                             raise
                         await self._client.force_metadata_update()
-                        await asyncio.sleep(_RETRY_S)
+                        await asyncio.sleep(_RETRY_DELAY_S)
 
-    async def _list(self, which: int) -> dict[int, int]:
-        return {number: offset for number, (offset, _) in (await self._look_up(which)).items()}
+    async def _list(self, timestamp_ms: int) -> dict[int, int]:
+        return {number: offset for number, (offset, _) in (await self._list_with_times(timestamp_ms)).items()}
 
-    async def _look_up(self, which: int) -> dict[int, tuple[int, int]]:
-        """Offset and time (ms) of what is asked for: LATEST, EARLIEST, or the first from a time on (ms)."""
+    async def _list_with_times(self, timestamp_ms: int) -> dict[int, tuple[int, int]]:
+        """Offset and timestamp (Unix ms) of the first record of each partition at or after `timestamp_ms`.
+
+        `timestamp_ms` may be LATEST or EARLIEST. The offset is -1 where there is no such record.
+        """
         partitions: set[int] | None = self._client.cluster.partitions_for_topic(self._topic)
         if not partitions:
             raise kafka.StaleMetadata(self._topic)
         leaders: dict[int, list[tuple[int, int]]] = {}
         for partition in partitions:
             leader = self._leader(partition)
-            leaders.setdefault(leader, []).append((partition, which))
-        answers: list[Any] = await asyncio.gather(
+            leaders.setdefault(leader, []).append((partition, timestamp_ms))
+        responses: list[Any] = await asyncio.gather(
             *(
-                self._client.send(node, OffsetRequest(-1, _READ_COMMITTED, [(self._topic, asked)]))
-                for node, asked in leaders.items()
+                self._client.send(node, OffsetRequest(-1, _READ_COMMITTED, [(self._topic, wanted)]))
+                for node, wanted in leaders.items()
             )
         )
         offsets: dict[int, tuple[int, int]] = {}
-        for answer in answers:
-            for _, told in answer.topics:
-                for partition, code, time_ms, offset, *_ in told:
-                    _raise(code)
+        for response in responses:
+            for _, entries in response.topics:
+                for partition, code, time_ms, offset, *_ in entries:
+                    _raise_for_code(code)
                     offsets[partition] = offset, time_ms
         return offsets
 
@@ -142,21 +155,40 @@ class KafkaOffsets:
             coordinator = await self._client.coordinator_lookup(CoordinationType.GROUP, group)
             self._coordinators[group] = coordinator
         try:
-            answer: Any = await self._client.send(coordinator, OffsetFetchRequest(group, None))
-            _raise(answer.error_code)
+            response: Any = await self._client.send(coordinator, OffsetFetchRequest(group, None))
+            _raise_for_code(response.error_code)
         except kafka.KafkaError:
             self._coordinators.pop(group, None)
             raise
         offsets: dict[int, int] = {}
-        for topic, told in answer.topics:
-            for partition, offset, _, code in told if topic == self._topic else ():
-                _raise(code)
+        for topic, entries in response.topics:
+            for partition, offset, _, code in entries if topic == self._topic else ():
+                _raise_for_code(code)
                 if offset >= 0:
                     offsets[partition] = offset
         return offsets
 
 
-def _raise(code: int) -> None:
+async def commit_for_empty_group(
+    connection: KafkaConnection, topic: str, group: str, positions: Mapping[int, int]
+) -> None:
+    """Commit `positions` (partition -> next offset to read) for a group that has no members.
+
+    Raises Misconfigured, and Unavailable, also when the group has members.
+    """
+    consumer = AIOKafkaConsumer(**connection.arguments(), group_id=group, enable_auto_commit=False)
+    with connection.translate_errors(f"set the offsets of the group {group}"):
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await consumer.start()
+                at = {TopicPartition(topic, number): offset for number, offset in positions.items()}
+                consumer.assign(list(at))
+                await consumer.commit(at)
+        finally:
+            await close_within_timeout(consumer.stop())
+
+
+def _raise_for_code(code: int) -> None:
     error = kafka.for_code(code)
     if error is not kafka.NoError:
         raise error

@@ -1,4 +1,4 @@
-"""aiokafka's idempotent producer for one topic, batch by batch; one that is thrown away lets go of everything."""
+"""aiokafka's idempotent producer for one topic, used batch by batch, that can be closed within seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
-from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, START_TIMEOUT_S, close_within_timeout
+from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, close_within_timeout
 from lorestream.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -19,23 +19,24 @@ if TYPE_CHECKING:
     from lorestream.adapters.kafka.connection import KafkaConnection
 
 BATCH_BYTES = 256 * 1024
+"""Largest batch, uncompressed. This and the compression were chosen by measurement: tests/load/log.py."""
 COMPRESSION = "zstd"
-"""See tests/load/log.py."""
 
 
 class Producer:
-    """A producer that has connected. `send` at most one batch per partition at a time."""
+    """A connected producer. At most one batch per partition may be in flight at a time; the caller ensures it."""
 
     def __init__(self, producer: AIOKafkaProducer, topic: str, *, partitions: int) -> None:
         self._producer = producer
         self._topic = topic
         self._sending: set[asyncio.Task[RecordMetadata]] = set()
         self.partitions = partitions
+        """Number of partitions of the topic."""
 
     @classmethod
     async def start(cls, connection: KafkaConnection, topic: str) -> Self:
-        """Connect, and look up the topic. Raises Unavailable and Misconfigured."""
-        with connection.translated("write"):
+        """Connect and look up the topic, within `CONNECT_TIMEOUT_S`. Raises Unavailable and Misconfigured."""
+        with connection.translate_errors("write records"):
             producer = AIOKafkaProducer(
                 **connection.arguments(),
                 acks="all",
@@ -44,31 +45,31 @@ class Producer:
                 max_batch_size=BATCH_BYTES,
             )
             try:
-                async with asyncio.timeout(START_TIMEOUT_S):
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await producer.start()
                     partitions = await producer.partitions_for(topic)
             except BaseException:
-                await _let_go(producer)
+                await _abort(producer)
                 raise
         if not partitions:
-            await _let_go(producer)
-            raise Misconfigured(f"the topic {topic} has no partitions")
+            await _abort(producer)
+            raise Misconfigured(f"the topic {topic} has no partitions: check that it exists")
         return cls(producer, topic, partitions=len(partitions))
 
     def new_batch(self) -> BatchBuilder:
-        """An empty batch. Its `append` returns None when it is full; the first record fits always."""
+        """An empty batch. Its `append` returns None when it is full; the first record always fits."""
         return self._producer.create_batch()
 
     def send(self, batch: BatchBuilder, partition: int) -> asyncio.Task[RecordMetadata]:
-        """Ends when the brokers have acknowledged the batch, with the offset of its first record."""
+        """Send the batch. The task ends when the brokers have acknowledged it, with the offset of its first record."""
         task = asyncio.create_task(self._deliver(batch, partition))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
         return task
 
     async def stop(self) -> None:
-        """End within seconds, whatever the brokers do. What is not acknowledged by then is cancelled."""
-        await _let_go(self._producer)
+        """Close within twice `CALL_TIMEOUT_S`; batches that are not acknowledged by then are cancelled."""
+        await _abort(self._producer)
         for task in self._sending:
             task.cancel()
 
@@ -78,8 +79,8 @@ class Producer:
         return await delivered
 
 
-async def _let_go(producer: AIOKafkaProducer) -> None:
-    """`AIOKafkaProducer.stop` waits until every batch is delivered, for ever if it has to."""
+async def _abort(producer: AIOKafkaProducer) -> None:
+    """Close the producer and fail its open batches; `AIOKafkaProducer.stop` alone would wait for them without limit."""
     with contextlib.suppress(TimeoutError, kafka.KafkaError):
         async with asyncio.timeout(CALL_TIMEOUT_S):
             await producer._sender.close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]

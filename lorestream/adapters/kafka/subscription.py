@@ -1,8 +1,8 @@
-"""A member of a consumer group: reads ahead into bounded buffers, and tells a listener what is its own.
+"""A member of a consumer group: polls records into bounded buffers and reports assignments to a listener.
 
-Kafka takes a member that stops polling for dead, so a task polls for as long as the member lives; a partition
-whose buffer is full is paused meanwhile. All rebalances of aiokafka are eager: every partition is revoked, and
-some come back.
+Kafka removes a member that stops polling from its group. Therefore one task polls for as long as the subscription
+is open, whether or not anybody calls `read`; a partition whose buffer is full is paused. Rebalances of aiokafka
+are eager: every partition is revoked before the new assignment arrives.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka
 
-from lorestream.adapters.kafka.buffers import Buffers, Partition
+from lorestream.adapters.kafka.buffers import AssignedPartition, ReadBuffers
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S
-from lorestream.adapters.kafka.consumer import RebalanceCallbacks, as_record, new_consumer
-from lorestream.adapters.kafka.duplicate_member import DuplicateMemberDetector
-from lorestream.adapters.kafka.watchdog import Stuck, watch
+from lorestream.adapters.kafka.consumer import RebalanceCallbacks, new_consumer, to_record
+from lorestream.adapters.kafka.consumer_health import ConsumerStuck, DuplicateMemberDetector, watch_progress
 from lorestream.errors import LorestreamError, Unavailable
 
 if TYPE_CHECKING:
@@ -35,17 +34,19 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("lorestream.kafka")
 
-POLL_MS = 200
-POLL_RECORDS = 500
-"""Decoded in one go on the event loop: 2 ms."""
+POLL_TIMEOUT_MS = 200
+MAX_POLL_RECORDS = 500
+"""Records decoded in one poll: about 2 ms during which the event loop does nothing else."""
 POSITION_TIMEOUT_S = 5.0
-RECONNECT_PAUSE_S = 1.0
+"""Limit for looking up the committed offsets after an assignment."""
+RETRY_DELAY_S = 1.0
+"""Pause before a failed consumer is replaced."""
 STOP_TIMEOUT_S = 3.0
-"""A consumer that cannot say goodbye in this time does so in the background."""
+"""Limit for waiting until a consumer has left its group; after that it finishes in the background."""
 
 
 class KafkaSubscription:
-    """A Subscription. Belongs to the event loop that opened it."""
+    """A Subscription (lorestream.ports.log). Belongs to the event loop that opened it."""
 
     def __init__(
         self,
@@ -55,23 +56,24 @@ class KafkaSubscription:
         *,
         topic: str,
         group: str,
-        membership: ConsumerConfig,
+        config: ConsumerConfig,
     ) -> None:
         self._connection = connection
         self._offsets = offsets
         self._listener = listener
         self._topic = topic
         self._group = group
-        self._membership = membership
+        self._config = config
         self._consumer: AIOKafkaConsumer | None = None
-        self._partitions: dict[int, Partition] = {}
-        self._revoking: dict[int, Partition] = {}
-        """Partitions that are going: nothing of them is read any more, what is in hand may be committed."""
-        self._buffers = Buffers()
+        self._partitions: dict[int, AssignedPartition] = {}
+        self._revoking: dict[int, AssignedPartition] = {}
+        """Partitions that are being revoked: no longer read, but finished work on them may still be committed."""
+        self._buffers = ReadBuffers()
         self._changed = asyncio.Event()
-        self._committing = asyncio.Lock()
+        self._commit_lock = asyncio.Lock()
         self._joined = False
         self._problem: LorestreamError | None = None
+        """Why there is no working consumer at present; None while there is one."""
         self._stopping: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -84,238 +86,274 @@ class KafkaSubscription:
         *,
         topic: str,
         group: str,
-        membership: ConsumerConfig,
+        config: ConsumerConfig,
     ) -> AsyncGenerator[Self]:
-        """A member, once the group has given it its first partitions. Raises Unavailable and Misconfigured."""
-        self = cls(connection, offsets, listener, topic=topic, group=group, membership=membership)
-        living = asyncio.create_task(self._live())
+        """Join the group; entered once the first assignment has arrived (it may be empty).
+
+        Raises Unavailable and Misconfigured when joining fails. Later failures are retried with a new consumer,
+        and `read` and `commit` raise Unavailable meanwhile.
+        """
+        self = cls(connection, offsets, listener, topic=topic, group=group, config=config)
+        running = asyncio.create_task(self._run())
         try:
             await self._first_assignment()
             yield self
         finally:
-            living.cancel()
+            running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await living
+                await running
             await self._drop_consumer()
 
-    # --- what a member does ------------------------------------------------------------------------------
+    # --- the port ----------------------------------------------------------------------------------------
 
     async def read(self, *, limit: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
-        """The next records, a share of each partition; waits up to `wait_s` for the first. Raises Unavailable."""
+        """Return buffered records, a share of each partition; wait up to `wait_s` seconds for the first one.
+
+        Raises Unavailable when nothing is buffered and there is no working consumer.
+        """
         if not self._buffers and wait_s > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     while not self._buffers and self._problem is None:
-                        await self._change()
+                        await self._wait_for_change()
         if not self._buffers and self._problem is not None:
             raise Unavailable(str(self._problem)) from self._problem
-        records, touched = self._buffers.take(limit, max_bytes)
+        records, touched = self._buffers.pop(limit, max_bytes)
         for partition in touched:
             self._resume(partition)
         return records
 
     async def commit(self, positions: Mapping[int, int]) -> None:
-        """Store the next offset to read of each partition that is ours; none is lowered. Raises Unavailable."""
+        """Commit the next offset to read of each assigned partition; a lower one than committed is ignored.
+
+        Returns within `CALL_TIMEOUT_S`. Raises Unavailable.
+        """
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S), self._committing:
+            async with asyncio.timeout(CALL_TIMEOUT_S), self._commit_lock:
                 await self._commit(positions)
         except TimeoutError:
-            raise Unavailable(f"Kafka took no commit for {CALL_TIMEOUT_S} s") from None
+            raise Unavailable(f"Kafka did not confirm a commit within {CALL_TIMEOUT_S} s") from None
 
     async def end(self) -> Mapping[int, int]:
-        """The offset that the next record of each of our partitions will get. Raises Unavailable."""
+        """The offset that the next record of each assigned partition will get. Raises Unavailable."""
         ends = await self._offsets.end()
         return {number: end for number, end in ends.items() if number in self._partitions}
 
     async def _commit(self, positions: Mapping[int, int]) -> None:
-        ours = self._partitions | self._revoking
+        assigned = self._partitions | self._revoking
         higher = {
             number: position
             for number, position in positions.items()
-            if number in ours and position > ours[number].committed
+            if number in assigned and position > assigned[number].committed
         }
         if not higher:
             return
         if self._consumer is None:
-            raise Unavailable(f"no member of {self._group} at present: {self._problem}")
-        with self._connection.serving("commit"):
+            raise Unavailable(f"no consumer of the group {self._group} at present: {self._problem}")
+        with self._connection.translate_errors_while_serving("commit offsets"):
             try:
                 await self._consumer.commit(
                     {TopicPartition(self._topic, number): at for number, at in higher.items()}
                 )
             except (kafka.IllegalStateError, kafka.CommitFailedError) as error:
-                _log.info("not committed, the group has moved on", partitions=list(higher), error=str(error))
+                _log.info(
+                    "offsets not committed: the partitions were reassigned; the new owner reads the records again",
+                    partitions=list(higher),
+                    error=str(error),
+                )
                 return
-        self._offsets.forget(self._group)
+        self._offsets.drop_cached(self._group)
         for number, position in higher.items():
-            ours[number].committed = position
+            assigned[number].committed = position
 
-    # --- what the group does with it ---------------------------------------------------------------------
+    # --- rebalances --------------------------------------------------------------------------------------
 
-    async def _assigned(self, consumer: AIOKafkaConsumer, assigned: Collection[TopicPartition]) -> None:
-        """Find out where reading goes on, tell the listener, and only then let records come."""
+    async def _on_assigned(self, consumer: AIOKafkaConsumer, assigned: Collection[TopicPartition]) -> None:
+        """Look up the starting offsets, tell the listener, and only then let records arrive."""
         if consumer is not self._consumer:
             return
-        # Nothing is fetched yet: aiokafka calls this in the turn of the loop in which it assigns.
+        # Nothing is fetched yet: aiokafka calls this in the same event loop iteration in which it assigns.
         consumer.pause(*assigned)
         try:
             async with asyncio.timeout(POSITION_TIMEOUT_S):
                 positions = {each.partition: await consumer.position(each) for each in assigned}
-                positions = await self._still_there(positions)
+                positions = await self._skip_expired(positions)
         except TimeoutError:
-            # aiokafka looks for a coordinator that has gone only when this has returned.
-            raise Stuck(f"no committed offsets within {POSITION_TIMEOUT_S} s") from None
+            # Raise instead of waiting on: aiokafka looks for a new coordinator only after this has returned.
+            raise ConsumerStuck(f"no committed offsets within {POSITION_TIMEOUT_S} s") from None
         if consumer is not self._consumer:
             return
         _log.info("partitions assigned", group=self._group, positions=positions)
-        self._partitions = {number: Partition(number, at, at) for number, at in sorted(positions.items())}
+        self._partitions = {
+            number: AssignedPartition(number, at, at) for number, at in sorted(positions.items())
+        }
         await self._listener.assigned(positions)
         consumer.resume(*assigned)
         self._joined = True
         self._problem = None
         self._notify()
 
-    async def _still_there(self, positions: Mapping[int, int]) -> dict[int, int]:
-        """The positions, raised to what the retention has left: nobody waits for records that have gone."""
+    async def _skip_expired(self, positions: Mapping[int, int]) -> dict[int, int]:
+        """The positions, raised to the oldest offset that retention has left, so that nobody waits for lost records."""
         oldest: Mapping[int, int] = {}
-        with contextlib.suppress(Unavailable):  # one leader may be away, and the others' partitions go on
+        with contextlib.suppress(
+            Unavailable
+        ):  # the leader of one partition may be away; the others can go on
             oldest = await self._offsets.beginning()
         raised = {number: max(at, oldest.get(number, at)) for number, at in positions.items()}
         for number, at in positions.items():
             if raised[number] > at:
-                _gone(number, at, raised[number])
+                _warn_of_lost_records(number, at, raised[number])
         return raised
 
-    async def _revoked(self, consumer: AIOKafkaConsumer) -> None:
-        """Drop what was read ahead, then let the listener finish what it has in hand."""
+    async def _on_revoked(self, consumer: AIOKafkaConsumer) -> None:
         if consumer is self._consumer:
-            await self._give_up_partitions()
+            await self._revoke_all()
 
-    async def _give_up_partitions(self) -> None:
+    async def _revoke_all(self) -> None:
+        """Drop what was read ahead, then let the listener finish and commit the records that it already has."""
         self._joined = False
         self._buffers.clear()
         self._revoking, self._partitions = self._partitions, {}
         if not self._revoking:
             return
         _log.info("partitions revoked", group=self._group, partitions=list(self._revoking))
-        timeout_s = min(self._membership.revoke_timeout_s, 0.8 * self._membership.session_timeout_s)
+        timeout_s = self._config.revoke_deadline_s
         try:
             async with asyncio.timeout(timeout_s):
                 await self._listener.revoked(list(self._revoking))
         except TimeoutError:
-            _log.warning("work on revoked partitions was cut off", group=self._group, after_s=timeout_s)
+            _log.warning(
+                "work on revoked partitions did not finish in time and was cancelled; the next owner repeats it",
+                group=self._group,
+                after_s=timeout_s,
+            )
         except LorestreamError as error:
-            _log.warning("work on revoked partitions failed", group=self._group, error=str(error))
+            _log.warning(
+                "work on revoked partitions failed; the next owner repeats it",
+                group=self._group,
+                error=str(error),
+            )
         finally:
             self._revoking = {}
 
-    # --- a consumer's life -------------------------------------------------------------------------------
+    # --- the consumer ------------------------------------------------------------------------------------
 
-    async def _live(self) -> None:
-        """Be a member for ever, with a new consumer whenever one has come to an end."""
+    async def _run(self) -> None:
+        """Consume until cancelled, with a new consumer whenever one has failed."""
         while True:
             try:
-                with self._connection.translated(f"give {self._group} records"):
+                with self._connection.translate_errors(f"read records of the group {self._group}"):
                     await self._consume()
-            except (LorestreamError, Stuck) as error:
-                _log.warning("the consumer is replaced", group=self._group, error=str(error))
+            except (LorestreamError, ConsumerStuck) as error:
+                _log.warning("Kafka consumer failed, replacing it", group=self._group, error=str(error))
                 self._problem = error if isinstance(error, LorestreamError) else Unavailable(str(error))
-            except Exception as error:  # noqa: BLE001 (a member lives on, whatever its consumer has died of)
-                _log.exception("the consumer is replaced", group=self._group)
-                self._problem = Unavailable(f"the consumer failed: {error!r}")
+            except Exception as error:  # noqa: BLE001 (the subscription goes on, whatever its consumer failed with)
+                _log.exception("Kafka consumer failed, replacing it", group=self._group)
+                self._problem = Unavailable(f"the Kafka consumer failed: {error!r}")
             self._notify()
-            await self._give_up_partitions()
+            await self._revoke_all()
             await self._drop_consumer()
-            await asyncio.sleep(RECONNECT_PAUSE_S)
+            await asyncio.sleep(RETRY_DELAY_S)
 
     async def _consume(self) -> None:
+        """Run one consumer until it fails; raises what it failed with."""
         await self._connection.check()
-        consumer = self._consumer = new_consumer(self._connection, self._group, self._membership)
-        name = self._membership.static_member
-        rebalances = RebalanceCallbacks(
-            lambda assigned: self._assigned(consumer, assigned),
-            lambda: self._revoked(consumer),
+        consumer = self._consumer = new_consumer(self._connection, self._group, self._config)
+        name = self._config.static_member
+        callbacks = RebalanceCallbacks(
+            lambda assigned: self._on_assigned(consumer, assigned),
+            lambda: self._on_revoked(consumer),
             DuplicateMemberDetector(consumer, name) if name is not None else None,
         )
-        consumer.subscribe([self._topic], listener=rebalances)
+        consumer.subscribe([self._topic], listener=callbacks)
         tasks = [
             asyncio.create_task(self._poll(consumer)),
-            asyncio.create_task(watch(self._standing, self._offsets, self._membership)),
+            asyncio.create_task(watch_progress(self._expected_positions, self._offsets, self._config)),
         ]
         try:
-            done, _ = await asyncio.wait([*tasks, rebalances.failed], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([*tasks, callbacks.failed], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             for task in tasks:
                 task.cancel()
-            rebalances.failed.cancel()
-            await asyncio.gather(*tasks, rebalances.failed, return_exceptions=True)
+            callbacks.failed.cancel()
+            await asyncio.gather(*tasks, callbacks.failed, return_exceptions=True)
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         await consumer.start()
         while True:
-            arrived = await consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+            arrived = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=MAX_POLL_RECORDS)
             for tp, records in arrived.items():
                 if (partition := self._partitions.get(tp.partition)) is not None:
-                    self._receive(consumer, tp, partition, records)
+                    self._buffer(consumer, tp, partition, records)
             if arrived:
                 self._notify()
 
-    def _receive(
+    def _buffer(
         self,
         consumer: AIOKafkaConsumer,
         tp: TopicPartition,
-        partition: Partition,
+        partition: AssignedPartition,
         records: Sequence[ConsumerRecord[bytes | None, bytes | None]],
     ) -> None:
-        if records[0].offset > partition.next:
-            _gone(tp.partition, partition.next, records[0].offset)
-        self._buffers.put(partition, map(as_record, records))
+        """Buffer records that arrived; pause the partition when its buffer is full."""
+        if records[0].offset > partition.next_offset:
+            _warn_of_lost_records(tp.partition, partition.next_offset, records[0].offset)
+        self._buffers.put(partition, map(to_record, records))
         full = (
-            len(partition.waiting) >= self._membership.buffer_records
-            or partition.waiting_bytes >= self._membership.buffer_bytes
+            len(partition.buffered) >= self._config.buffer_records
+            or partition.buffered_bytes >= self._config.buffer_bytes
         )
         if full and not partition.paused:
             partition.paused = True
             consumer.pause(tp)
 
-    def _resume(self, partition: Partition) -> None:
-        """Go on when half of the buffer is free: what was fetched and not taken at a pause is fetched again."""
-        roomy = (
-            len(partition.waiting) <= self._membership.buffer_records // 2
-            and partition.waiting_bytes <= self._membership.buffer_bytes // 2
+    def _resume(self, partition: AssignedPartition) -> None:
+        """Resume a paused partition once half of its buffer is free.
+
+        Not earlier: what aiokafka had fetched and not delivered at a pause is thrown away and fetched again.
+        """
+        half_free = (
+            len(partition.buffered) <= self._config.buffer_records // 2
+            and partition.buffered_bytes <= self._config.buffer_bytes // 2
         )
-        if partition.paused and roomy and self._consumer is not None:
+        if partition.paused and half_free and self._consumer is not None:
             partition.paused = False
             self._consumer.resume(TopicPartition(self._topic, partition.number))
 
-    def _standing(self) -> Mapping[int, int] | None:
-        """Where we stand in the partitions that ought to bring records; None while we have none."""
+    def _expected_positions(self) -> Mapping[int, int] | None:
+        """The next offset of each partition that should deliver records; None without an assignment."""
         if not self._joined:
             return None
-        return {number: each.next for number, each in self._partitions.items() if not each.paused}
+        return {number: each.next_offset for number, each in self._partitions.items() if not each.paused}
 
     async def _drop_consumer(self) -> None:
+        """Stop the consumer; after `STOP_TIMEOUT_S` it goes on leaving the group in the background."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             stopping = asyncio.create_task(consumer.stop())
             self._stopping.add(stopping)
-            stopping.add_done_callback(self._stopped)
+            stopping.add_done_callback(self._on_stopped)
             await asyncio.wait({stopping}, timeout=STOP_TIMEOUT_S)
 
-    def _stopped(self, stopping: asyncio.Task[None]) -> None:
+    def _on_stopped(self, stopping: asyncio.Task[None]) -> None:
         self._stopping.discard(stopping)
         if not stopping.cancelled() and (error := stopping.exception()) is not None:
-            _log.info("a consumer did not stop well", group=self._group, error=repr(error))
+            _log.info(
+                "Kafka consumer stopped with an error; it leaves the group when its session times out",
+                group=self._group,
+                error=repr(error),
+            )
 
     async def _first_assignment(self) -> None:
         while not self._joined:
             if self._problem is not None:
                 raise self._problem
-            await self._change()
+            await self._wait_for_change()
 
-    async def _change(self) -> None:
+    async def _wait_for_change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
 
@@ -323,6 +361,12 @@ class KafkaSubscription:
         self._changed.set()
 
 
-def _gone(partition: int, expected: int, got: int) -> None:
-    place = {"partition": partition, "expected": expected, "got": got}
-    _log.warning("records were gone before they were read: is the retention too short?", **place)
+def _warn_of_lost_records(partition: int, expected: int, got: int) -> None:
+    """`expected`: the offset to read next; `got`: the oldest offset that still exists."""
+    _log.warning(
+        "records were deleted by retention before they were read and are lost to this consumer group: increase"
+        " LORESTREAM_LOG__RETENTION_DAYS or add workers",
+        partition=partition,
+        expected=expected,
+        got=got,
+    )

@@ -1,4 +1,4 @@
-"""The topics that Lorestream needs: created with the right settings, or checked and refused with what to change."""
+"""The topics of Lorestream: created when missing; existing ones are checked, and refused when a setting is wrong."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("lorestream.kafka")
 
 MAX_RECORD_BYTES = 1024 * 1024
-"""Of one batch, compressed. An event has at most 16 KiB."""
+"""Limit of one batch, compressed (`max.message.bytes`). An event has at most 16 KiB."""
 DEAD_LETTER_RETENTION_S = 14 * 86_400.0
-FOR_EVER_MS = -1
+UNLIMITED_RETENTION_MS = -1
 
 _EXACT = ("cleanup.policy", "retention.ms")
-"""Another value of these loses what was promised to be kept, or keeps what was promised to go."""
+"""Must be equal: another value deletes data too early or keeps data that must be deleted."""
 _AT_LEAST = ("max.message.bytes",)
+"""May be larger."""
 
-_SAFE_REPLICAS = 3
-_KNOWN_WITHIN_S = 5.0
-_READY_WITHIN_S = 10.0
+_MIN_REPLICATION_FOR_TWO_INSYNC = 3
+_METADATA_TIMEOUT_S = 5.0
+"""How long a topic that was just created may be unknown to some brokers."""
+_CONTROLLER_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it is to be: `partitions` counts only when it is created, `configs` are Kafka's own names."""
+    """The wanted state of a topic. `partitions` applies only when it is created; `configs` has Kafka's setting names."""
 
     name: str
     partitions: int
@@ -45,7 +47,7 @@ class Topic:
 
 
 def events(name: str, *, partitions: int, retention_s: float) -> Topic:
-    """The log itself. The broker stamps the records, so that retention goes by one clock."""
+    """The topic of events. The brokers set the timestamps, so that retention does not depend on clients' clocks."""
     configs = {
         "cleanup.policy": "delete",
         "retention.ms": str(round(retention_s * 1000)),
@@ -56,7 +58,7 @@ def events(name: str, *, partitions: int, retention_s: float) -> Topic:
 
 
 def dead_letters(name: str) -> Topic:
-    """One partition: they are few, and read by people. Room for the largest record and its reasons."""
+    """The topic of dead letters: one partition, and room for the largest record plus the headers with the error."""
     configs = {
         "cleanup.policy": "delete",
         "retention.ms": str(round(DEAD_LETTER_RETENTION_S * 1000)),
@@ -67,29 +69,33 @@ def dead_letters(name: str) -> Topic:
 
 
 def erasures(name: str) -> Topic:
-    """One partition, so that all processes see the erasures in one order; the newest of each key is kept."""
+    """The compacted topic of erasures: the newest record of each key is kept without limit.
+
+    One partition, so that all processes read the erasures in the same order.
+    """
     configs = {
         "cleanup.policy": "compact",
-        "retention.ms": str(FOR_EVER_MS),
+        "retention.ms": str(UNLIMITED_RETENTION_MS),
         "max.message.bytes": str(MAX_RECORD_BYTES),
     }
     return Topic(name, 1, configs)
 
 
 async def ensure(connection: KafkaConnection, topics: Sequence[Topic], *, replication: int = 0) -> None:
-    """Create the topics that are missing, and check those that are there; another process may do so too.
+    """Create missing topics and check the settings of existing ones. Several processes may do this at the same time.
 
-    `replication` 0 is the broker's default. Raises Unavailable, and Misconfigured with what has to be changed.
+    `replication` applies to new topics; 0 is the broker's default. Raises Unavailable, and Misconfigured with the
+    setting that has to be changed.
     """
     await connection.check()
-    with connection.translated("create topics"):
+    with connection.translate_errors("create topics"):
         await _ensure(connection, topics, replication)
 
 
-# The controller is asked on a connection of its own, which a busy broker may not have taken yet.
-@stamina.retry(on=kafka.NodeNotReadyError, timeout=_READY_WITHIN_S, attempts=None, wait_max=0.5)
+# aiokafka opens a separate connection to the controller, which a busy broker may not have accepted yet.
+@stamina.retry(on=kafka.NodeNotReadyError, timeout=_CONTROLLER_TIMEOUT_S, attempts=None, wait_max=0.5)
 async def _ensure(connection: KafkaConnection, topics: Sequence[Topic], replication: int) -> None:
-    async with _admin(connection) as admin:
+    async with _open_admin(connection) as admin:
         present = set(await admin.list_topics())
         missing = [topic for topic in topics if topic.name not in present]
         if missing:
@@ -99,16 +105,16 @@ async def _ensure(connection: KafkaConnection, topics: Sequence[Topic], replicat
 
 
 async def partitions_of(connection: KafkaConnection) -> Mapping[str, int]:
-    """The topics at the broker that we may see, and how many partitions each has. Raises as `ensure`."""
+    """Name and number of partitions of every topic that this user may see. Raises Unavailable and Misconfigured."""
     await connection.check()
-    with connection.translated("list topics"):
-        async with _admin(connection) as admin:
+    with connection.translate_errors("list topics"):
+        async with _open_admin(connection) as admin:
             topics: list[dict[str, Any]] = await admin.describe_topics()
     return {topic["topic"]: len(topic["partitions"]) for topic in topics}
 
 
 @asynccontextmanager
-async def _admin(connection: KafkaConnection) -> AsyncGenerator[AIOKafkaAdminClient]:
+async def _open_admin(connection: KafkaConnection) -> AsyncGenerator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**connection.arguments())
     await admin.start()
     try:
@@ -118,23 +124,23 @@ async def _admin(connection: KafkaConnection) -> AsyncGenerator[AIOKafkaAdminCli
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int) -> None:
-    answer: Any = await admin.create_topics([_new(topic, replication) for topic in topics])
+    answer: Any = await admin.create_topics([_new_topic(topic, replication) for topic in topics])
     for name, code, message in answer.topic_errors:
         error = kafka.for_code(code)
         if error is kafka.NoError:
             _log.info("topic created", topic=name)
         elif error in {kafka.InvalidReplicationFactorError, kafka.PolicyViolationError}:
-            raise Misconfigured(f"Kafka will not create the topic {name}: {message}")
+            raise Misconfigured(f"Kafka refused to create the topic {name}: {message}")
         elif error is not kafka.TopicAlreadyExistsError:
             raise error(f"{name}: {message}")
 
 
-def _new(topic: Topic, replication: int) -> NewTopic:
+def _new_topic(topic: Topic, replication: int) -> NewTopic:
     configs = dict(topic.configs)
-    if replication >= _SAFE_REPLICAS:
-        # An acknowledged record then outlives any one broker, and one broker may be away for writes.
+    if replication >= _MIN_REPLICATION_FOR_TWO_INSYNC:
+        # An acknowledged record is then on two brokers, and writes go on while one of three is down.
         configs["min.insync.replicas"] = "2"
-    # -1 is the broker's default, which aiokafka takes only along with an assignment of replicas, even an empty one.
+    # -1 is the broker's default; aiokafka accepts it only together with a replica assignment, even an empty one.
     return NewTopic(topic.name, topic.partitions, replication or -1, None if replication else {}, configs)
 
 
@@ -142,13 +148,13 @@ async def _check(admin: AIOKafkaAdminClient, topic: Topic) -> None:
     try:
         found = await _configs(admin, topic.name)
     except kafka.TopicAuthorizationFailedError:
-        _log.info("the settings of a topic could not be checked", topic=topic.name, reason="not authorised")
+        _log.info("topic settings not checked: this Kafka user may not describe configs", topic=topic.name)
         return
     for key, wanted in topic.configs.items():
         if not _suffices(key, found.get(key, ""), wanted):
             raise Misconfigured(
                 f"the topic {topic.name} has {key}={found.get(key)}, not {wanted}: change the setting of"
-                f" Lorestream, or type: kafka-configs.sh --alter --entity-type topics --entity-name {topic.name}"
+                f" Lorestream, or run: kafka-configs.sh --alter --entity-type topics --entity-name {topic.name}"
                 f" --add-config {key}={wanted}"
             )
 
@@ -159,8 +165,10 @@ def _suffices(key: str, found: str, wanted: str) -> bool:
     return key not in _EXACT or found == wanted
 
 
-# A topic that was created a moment ago is not known to every broker yet.
-@stamina.retry(on=kafka.UnknownTopicOrPartitionError, timeout=_KNOWN_WITHIN_S, attempts=None, wait_max=0.5)
+# A topic that was just created is not known to every broker yet.
+@stamina.retry(
+    on=kafka.UnknownTopicOrPartitionError, timeout=_METADATA_TIMEOUT_S, attempts=None, wait_max=0.5
+)
 async def _configs(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
     answers: list[Any] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     [(code, message, _, _, entries)] = answers[0].resources
@@ -171,16 +179,12 @@ async def _configs(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
 
 
 async def cluster_id(connection: KafkaConnection) -> str:
-    """The id that the cluster was formatted with: offsets of another one mean nothing here.
+    """The id of the cluster. Stored offsets are valid only for the cluster with the same id.
 
     Raises Unavailable and Misconfigured.
     """
     await connection.check()
-    with connection.translated("describe itself"):
-        admin = AIOKafkaAdminClient(**connection.arguments())
-        await admin.start()
-        try:
+    with connection.translate_errors("read the cluster id"):
+        async with _open_admin(connection) as admin:
             cluster: dict[str, Any] = await admin.describe_cluster()
-        finally:
-            await admin.close()
     return str(cluster["cluster_id"])

@@ -1,6 +1,6 @@
-"""The watermarks of a consumer group, read from the offsets that it has committed at the broker.
+"""The watermarks of a group, read from its committed offsets at the broker, which are polled while somebody waits.
 
-Nothing is published: the commit itself is the watermark. So this is a WatermarkReader only.
+The commit of the offsets is the publication, so this is a WatermarkReader only.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from lorestream.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-POLL_S = 0.1
-"""The log shares its answer among all who ask within this time."""
-FIRST_ANSWER_S = 0.25
-"""One question is asked even when there is no time to wait."""
+POLL_INTERVAL_S = 0.1
+"""All callers within this time share one request (`offsets.COMMITTED_CACHE_TTL_S`)."""
+MIN_REQUEST_TIMEOUT_S = 0.25
+"""Limit of the first request, which is made even when the caller does not want to wait."""
 
 
-class Commits(Protocol):
-    """A log, or whatever else can tell a group's commits."""
+class CommittedOffsets(Protocol):
+    """A source of the committed offsets of a group, such as an EventLog."""
 
     async def committed(self, group: str) -> Mapping[int, int]:
-        """The next offset to read of each partition. Raises Unavailable."""
+        """The committed offset (next to read) of each partition. Raises Unavailable."""
         ...
 
 
 class KafkaWatermarks:
-    """What one group has committed."""
+    """The WatermarkReader (lorestream.ports.watermarks) of one group."""
 
-    def __init__(self, commits: Commits, *, group: str) -> None:
+    def __init__(self, commits: CommittedOffsets, *, group: str) -> None:
         self._commits = commits
         self._group = group
         self._finished: dict[int, int] = {}
@@ -40,24 +40,25 @@ class KafkaWatermarks:
     async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is committed, waiting at most `timeout_s`.
 
-        False, too, when the broker could not be asked in that time.
+        Also False when the broker could not be asked in that time.
         """
         deadline = time.monotonic() + timeout_s
-        patience_s = max(timeout_s, FIRST_ANSWER_S)
+        request_timeout_s = max(timeout_s, MIN_REQUEST_TIMEOUT_S)
         while not self._finished_past(positions):
-            await self._ask(patience_s)
-            patience_s = deadline - time.monotonic()
-            if self._finished_past(positions) or patience_s <= 0:
+            await self._refresh(request_timeout_s)
+            request_timeout_s = deadline - time.monotonic()
+            if self._finished_past(positions) or request_timeout_s <= 0:
                 break
-            await asyncio.sleep(min(POLL_S, patience_s))
+            await asyncio.sleep(min(POLL_INTERVAL_S, request_timeout_s))
         return self._finished_past(positions)
 
     def _finished_past(self, positions: Mapping[int, int]) -> bool:
         return all(self._finished.get(partition, 0) > offset for partition, offset in positions.items())
 
-    async def _ask(self, patience_s: float) -> None:
+    async def _refresh(self, timeout_s: float) -> None:
+        """Read the committed offsets. An outage or a timeout leaves the known ones as they are."""
         with contextlib.suppress(Unavailable, TimeoutError):
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(timeout_s):
                 committed = await self._commits.committed(self._group)
             for partition, position in committed.items():
                 self._finished[partition] = max(position, self._finished.get(partition, 0))
