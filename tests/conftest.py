@@ -13,10 +13,9 @@ import structlog
 from hypothesis import settings
 
 from lorestream.telemetry import set_up_logging
-from tests.processes import LorestreamProcess, running
+from tests.processes import HASH, LorestreamProcess, running
 
 pytest_plugins = ["tests.brokers", "tests.qdrant_stand_in.fixtures"]
-HASH = {"LORESTREAM_EMBEDDER__KIND": "hash"}
 IN_MEMORY = Path("/dev/shm")
 ROOM = 2 * 2**30
 """In bytes: more than twice what three processes take at most."""

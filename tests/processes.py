@@ -1,4 +1,4 @@
-"""A real `lorestream up` as a child process, for the tests that look at it from outside."""
+"""A real `lorestream up` as a child process, for tests that use it from outside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import httpx2
 
 from deploy.local.process import free_port
 
-START_S = 60
+HASH = {"LORESTREAM_EMBEDDER__KIND": "hash"}
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
@@ -28,8 +30,34 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}
 
 
+def wait_for_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Wait until the service at `url` is ready. Fails with its log when it ends or takes longer than a minute."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    with httpx2.Client(timeout=2) as client:  # one for all requests: a new one costs 30 ms of CPU
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(httpx2.TransportError):
+                if client.get(f"{url}/ready").status_code == 200:
+                    return
+            time.sleep(0.05)
+    raise AssertionError(f"lorestream did not get ready:\n{log.read_text(errors='replace')}")
+
+
+@contextlib.contextmanager
+def stopped(process: subprocess.Popen[bytes]) -> Generator[None]:
+    """End the process with SIGTERM when the context ends, with SIGKILL where that is not enough."""
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        finally:
+            process.kill()
+            process.wait()
+
+
 class LorestreamProcess:
-    """`lorestream up` on one data directory; may be killed and started again."""
+    """`lorestream up` on one data directory. It can be killed and started again."""
 
     def __init__(self, data: Path, environment: Mapping[str, str], *, port: int | None = None) -> None:
         self.data = data
@@ -58,31 +86,24 @@ class LorestreamProcess:
             self._process = subprocess.Popen(
                 command, env=clean_environment(**self._environment), stdout=log, stderr=log, cwd=self.data
             )
-        deadline = time.monotonic() + START_S
-        with httpx2.Client(timeout=2) as client:  # each new one costs 30 ms of CPU
-            while time.monotonic() < deadline and self._process.poll() is None:
-                with contextlib.suppress(httpx2.TransportError):
-                    if client.get(f"{self.url}/ready").status_code == 200:
-                        return
-                time.sleep(0.05)
-        raise AssertionError(f"lorestream did not get ready:\n{self.output()}")
+        wait_for_ready(self._process, self.url, self.log_path)
 
     def output(self) -> str:
-        """Everything that it has printed and logged so far."""
+        """What it has printed and logged so far."""
         return self.log_path.read_text(errors="replace")
 
     def kill(self) -> None:
-        """SIGKILL: nothing is flushed, nothing is said."""
+        """Send SIGKILL and wait until it has ended."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def stop(self, signum: int = signal.SIGTERM) -> float:
-        """Ask it to end; return how many seconds it took. Fails when it did not end well."""
+        """Send a signal and wait until it has ended; return the seconds that took. Fails unless the exit code is 0."""
         assert self._process is not None
         started = time.monotonic()
         self._process.send_signal(signum)
-        code = self._process.wait(30)
+        code = self._process.wait(STOP_TIMEOUT_S)
         assert code == 0, f"exit code {code}:\n{self.output()}"
         return time.monotonic() - started
 
@@ -100,7 +121,7 @@ class LorestreamProcess:
 def running(
     data: Path, environment: Mapping[str, str], *options: str, port: int | None = None
 ) -> Generator[LorestreamProcess]:
-    """A ready lorestream that is gone at the end, however the test ended."""
+    """A lorestream that is ready; it is killed when the context ends, unless it has ended by then."""
     process = LorestreamProcess(data, environment, port=port)
     process.start(*options)
     try:
@@ -111,7 +132,7 @@ def running(
 
 
 def metric(url: str, name: str) -> float:
-    """What a service tells of itself under that name."""
+    """The value of a metric of the service at `url`. Fails when there is none of that name."""
     for line in httpx2.get(f"{url}/metrics", timeout=5).text.splitlines():
         if line.startswith(f"{name} "):
             return float(line.split()[1])

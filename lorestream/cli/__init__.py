@@ -5,8 +5,12 @@ import sys
 
 def main() -> None:
     """Run the command line and end the process."""
-    from lorestream.cli.app import app  # noqa: PLC0415
     from lorestream.errors import LorestreamError  # noqa: PLC0415
+
+    try:
+        from lorestream.cli.app import app  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        sys.exit(_not_installed(error))
 
     try:
         for argument in sys.argv:
@@ -17,6 +21,17 @@ def main() -> None:
         app(prog_name="lorestream")
     except LorestreamError as error:
         sys.exit(_complain(str(error), 1))
+    except ModuleNotFoundError as error:
+        sys.exit(_not_installed(error))
+
+
+def _not_installed(error: ModuleNotFoundError) -> int:
+    """Say what to install. The command line, like the services, needs the packages of the extra `server`."""
+    sys.stderr.write(
+        f"lorestream: the package {error.name} is not installed, because this is a client installation:"
+        " type `pip install '.[server]'` in a checkout of Lorestream\n"
+    )
+    return 1
 
 
 def _complain(message: str, code: int) -> int:

@@ -1,4 +1,4 @@
-"""Lorestream as LangGraph's store of long-term memory. Needs `pip install 'lorestream[langgraph]'`.
+"""Lorestream as LangGraph's store of long-term memory. Needs `pip install '.[langgraph]'`.
 
     with MemoryClient("http://127.0.0.1:8080") as memories:
         store = LorestreamStore(memories)

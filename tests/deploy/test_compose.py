@@ -203,14 +203,15 @@ def test_redis_forgets_and_evicts():
 
 def test_the_image_that_serves_has_no_torch():
     stages = re.split(r"^FROM ", (ROOT / "deploy/Dockerfile").read_text(), flags=re.MULTILINE)[1:]
-    with_torch = [stage for stage in stages if "torch.txt" in stage]
-    assert [stage.split()[2] for stage in with_torch] == ["model"]
+    assert not [stage for stage in stages if "torch.txt" in stage]
+    with_weights = [stage for stage in stages if "weights.txt" in stage]
+    assert [stage.split()[2] for stage in with_weights] == ["model"]
     last = stages[-1]
     assert "--from=packages /opt/venv" in last
     assert "--from=model /opt/lorestream" in last
     assert "--from=model /opt/venv" not in last
     assert "\nUSER 10001:10001\n" in last
-    assert "torch==" not in (ROOT / "requirements/base.txt").read_text()
+    assert "torch==" not in (ROOT / "requirements/server.txt").read_text()
 
 
 def test_the_image_is_of_the_version_that_this_is():

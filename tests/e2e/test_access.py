@@ -25,8 +25,7 @@ from lorestream.access.key_file import KeyScope, revoke, rotate
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
 from tests.api_keys import bearer, key_id
-from tests.conftest import HASH
-from tests.processes import LorestreamProcess, clean_environment, free_port, running
+from tests.processes import HASH, LorestreamProcess, clean_environment, free_port, running
 
 CANARY = "the canary of tenant A sings of gold"
 BUSY = {503, grpc.StatusCode.UNAVAILABLE}

@@ -20,8 +20,7 @@ from lorestream.ports import NewRecord
 from lorestream.wiring import SystemClock
 from tests import command_line
 from tests.command_line import Ended
-from tests.conftest import HASH
-from tests.processes import LorestreamProcess, clean_environment, running
+from tests.processes import HASH, LorestreamProcess, clean_environment, running
 
 PATIENCE_S = 60
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from lorestream.client import AsyncMemoryClient, BadRequest, MemoryClient, NotFound, Rejected
-from tests.conftest import HASH
-from tests.processes import running
+from tests.processes import HASH, running
 from tests.scripted_server import Awaited
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import HASH
-from tests.processes import LorestreamProcess, running
+from tests.processes import HASH, LorestreamProcess, running
 
 AGENTS = 7
 ROUNDS = 4

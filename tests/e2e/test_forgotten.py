@@ -15,9 +15,8 @@ import redis
 from deploy.local.redis_server import RedisServer
 from lorestream.identity import agent_key
 from lorestream.ports import NewRecord
-from tests.conftest import HASH
 from tests.parts import open_parts
-from tests.processes import running
+from tests.processes import HASH, running
 
 PATIENCE_S = 120
 AGENT, PLAYER, OTHER = "npc:spy", "Mata", "npc:innkeeper"

@@ -14,8 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
-from tests.conftest import HASH
-from tests.processes import LorestreamProcess, running
+from tests.processes import HASH, LorestreamProcess, running
 
 Stub = memory_pb2_grpc.MemoryServiceStub
 

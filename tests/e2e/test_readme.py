@@ -150,7 +150,7 @@ def test_the_first_command_of_the_readme_starts_lorestream_and_ctrl_c_stops_it(t
 def _make(command: str) -> list[str]:
     """The words of a `make …` command, run in the tests' own environment without reinstalling it."""
     words = command.split()
-    return [*words, f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.ready/base"]
+    return [*words, f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.ready/server"]
 
 
 def _is_ready(port: int) -> bool:

