@@ -1,10 +1,30 @@
-"""The command line: `lorestream VERB`. Exit codes: 0 done, 1 a fault, 2 wrong usage, 3 unhealthy."""
+"""The command line: `lorestream VERB`. Exit codes: 0 success, 1 error, 2 wrong usage, 3 unhealthy.
+
+    app.py       all verbs; doctor, demo, config, model and mod with their options
+    options.py   options that several verbs share
+    terminal.py  printing: lines, tables, JSON, notes, progress bars, questions
+    serve/       up, gateway, worker, query
+    memories/    put, search, recent, agents, tail, erase, demo
+    admin/       dlq, replay, alias, drop, cache, export, import, snapshot, restore
+    doctor/      the checks of `lorestream doctor`
+    keys/        the API key file
+    setup/       config show, model prepare, mod install
+    simulate/    the load of many game servers
+
+A module `commands.py` (or the one named after the verb) has only signatures and help texts. It imports the module that
+does the work when the verb runs: `lorestream --help` must answer at once.
+
+    $ lorestream put npc:smith "sold a sword" --json
+    {"id": "…", "indexed": true, "token": "…"}
+    $ echo $?
+    0
+"""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line and end the process."""
+    """Run the command line and end the process with its exit code."""
     from lorestream.errors import LorestreamError  # noqa: PLC0415
 
     try:
@@ -16,11 +36,11 @@ def main() -> None:
         for argument in sys.argv:
             argument.encode()
     except UnicodeEncodeError:
-        sys.exit(_complain("what you typed is not UTF-8", 2))
+        sys.exit(_print_error("the arguments are not valid UTF-8: check the terminal's encoding", 2))
     try:
         app(prog_name="lorestream")
     except LorestreamError as error:
-        sys.exit(_complain(str(error), 1))
+        sys.exit(_print_error(str(error), 1))
     except ModuleNotFoundError as error:
         sys.exit(_not_installed(error))
 
@@ -34,8 +54,8 @@ def _not_installed(error: ModuleNotFoundError) -> int:
     return 1
 
 
-def _complain(message: str, code: int) -> int:
-    """One line, whatever a server put into its message."""
+def _print_error(message: str, code: int) -> int:
+    """Print the error as one line without control characters; return the exit code `code`."""
     from lorestream.telemetry import printable  # noqa: PLC0415
 
     sys.stderr.write(f"lorestream: {printable(' '.join(message.split()))}\n")

@@ -1,6 +1,6 @@
-"""All verbs, and the options of those without a module for them.
+"""All verbs, and the options of doctor, demo, config, model and mod.
 
-What they do lies beside, imported when a verb runs: help must be instant.
+The modules that do the work are imported when a verb runs: help must be instant.
 """
 
 # ruff: noqa: D301, FBT002, PLC0415, PLR0917 (signatures are what users type; the rest: see above)
@@ -30,14 +30,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
-        "Memory for game agents: what happens in a world becomes memories that can be asked for.\n\n"
-        "Start with [bold]lorestream up[/], then, beside it, [bold]lorestream demo[/]."
+        "Memory for game agents: events of a game world become memories that its agents can search.\n\n"
+        "Start with [bold]lorestream up[/]; then run [bold]lorestream demo[/] in another terminal."
     ),
-    epilog="Exit codes: 0 done, 1 a fault, 2 wrong usage, 3 unhealthy. Every verb that prints data takes --json.",
+    epilog="Exit codes: 0 success, 1 error, 2 wrong usage, 3 unhealthy. Every verb that prints data takes --json.",
 )
-model_verbs = typer.Typer(no_args_is_help=True, help="The embedding model.")
-config_verbs = typer.Typer(no_args_is_help=True, help="The settings.")
-mod_verbs = typer.Typer(no_args_is_help=True, help="The Luanti mod.")
+model_verbs = typer.Typer(
+    no_args_is_help=True, help="The embedding model: prepare it before the first start."
+)
+config_verbs = typer.Typer(no_args_is_help=True, help="The settings: show their values and origins.")
+mod_verbs = typer.Typer(no_args_is_help=True, help="The Luanti mod: install it into a world.")
 
 
 def _version(wanted: bool) -> None:
@@ -51,33 +53,39 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def lorestream(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What stands before every verb."""
+    """Options before the verb."""
 
 
 for verb in (up, gateway, worker, query):
     app.command(rich_help_panel="Run")(verb)
 app.command("simulate", rich_help_panel="Run")(simulate)
 for verb in (put, search, recent, agents, tail, erase):
-    app.command(rich_help_panel="By hand")(verb)
+    app.command(rich_help_panel="Memories")(verb)
 
 
 @app.command(rich_help_panel="Run")
 def demo(
-    seed: Annotated[int, typer.Option(help="Another seed is another village.")] = 1,
-    questions: Annotated[int, typer.Option("-n", "--questions", help="How many are asked.", min=0)] = 12,
-    url: Annotated[str, options.url("The lorestream to play into.")] = LOCAL,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the village: another seed, other events and questions.")
+    ] = 1,
+    questions: Annotated[
+        int, typer.Option("-n", "--questions", help="How many questions to ask.", min=0)
+    ] = 12,
+    url: Annotated[str, options.url("The server.")] = LOCAL,
     query_url: QueryUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Play a simulated village into a running lorestream, then ask its people.
+    """Write a day in a simulated village to a running server, then ask questions about it.
 
-    A few hundred events of a day in a village go through the gateway like those of a game; then questions are
-    asked and the memories that answer them shown, with scores and times. Playing it again adds nothing.
+    A few hundred events go through the gateway like those of a game. Then
+    questions are asked, and the best memories are shown with scores and times.
+    Running it again with the same seed adds nothing.
 
     \b
+    Examples:
     lorestream up        (in another terminal)
     lorestream demo
     """
@@ -86,33 +94,40 @@ def demo(
     demo.play(url, query_url, seed=seed, questions=questions, as_json=as_json)
 
 
-# --- care ----------------------------------------------------------------------------------------------------
+# --- operation -----------------------------------------------------------------------------------------------
 
-CARE = "Care"
+OPERATE = "Operate"
 
 
-@app.command(rich_help_panel=CARE)
+@app.command(rich_help_panel=OPERATE)
 def doctor(
     wait: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Wait until a lorestream is ready, at most so long.", min=0),
+        typer.Option(metavar="SECONDS", help="Fail unless the server is ready within this time.", min=0),
     ] = None,
     world: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A Luanti world whose set-up is checked too.")
+        Path | None, typer.Option(metavar="DIR", help="Also check the mod in this Luanti world.")
     ] = None,
     conf: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The Luanti server's configuration file.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The Luanti server's configuration file. Default: found next to the world."
+        ),
     ] = None,
-    canary: Annotated[bool, typer.Option(help="Write a memory that lives a minute, and find it.")] = True,
+    canary: Annotated[
+        bool, typer.Option(help="Write a test memory that expires after a minute, and search it.")
+    ] = True,
     data: DataDir = None,
-    url: Annotated[str, options.url("The lorestream to look at.")] = LOCAL,
+    url: Annotated[str, options.url("The server to check.")] = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Check everything that Lorestream needs, and say how to mend what is wrong.
+    """Check everything that Lorestream needs. Each failed check says how to fix it.
 
-    Ends with 3 when something is. With --wait, a lorestream has to be running: a container's health check.
+    Ends with 3 if a check fails. With --wait, it also fails if no server runs:
+    use that for health checks of containers.
 
     \b
+    Examples:
     lorestream doctor
     lorestream doctor --wait 30 --no-canary
     lorestream doctor --world ~/.minetest/worlds/home
@@ -120,7 +135,7 @@ def doctor(
     from lorestream.cli.doctor import report
 
     healthy = report.run(
-        report.Subject(url=url, data_dir=data, world=world, conf=conf),
+        report.Target(url=url, data_dir=data, world=world, conf=conf),
         wait_s=wait,
         canary=canary,
         as_json=as_json,
@@ -131,9 +146,10 @@ def doctor(
 
 @config_verbs.command("show")
 def config_show(as_json: AsJson = False) -> None:
-    """Show every setting, what it is, and where that comes from. Secrets stay hidden.
+    """Show every setting, its value, and where the value comes from. Secrets are hidden.
 
     \b
+    Examples:
     lorestream config show
     LORESTREAM_TTL_DAYS=7 lorestream config show --json
     """
@@ -144,15 +160,21 @@ def config_show(as_json: AsJson = False) -> None:
 
 @model_verbs.command("prepare")
 def model_prepare(
-    model: Annotated[str | None, typer.Option(help="Its name on the hub, or a directory.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Its name on the Hugging Face hub, or a directory. Default: LORESTREAM_EMBEDDER__MODEL."
+        ),
+    ] = None,
     models_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to put it. Default: LORESTREAM_MODELS_DIR.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch or export the embedding model, once. Ends with 3 when something must be installed first.
+    """Download the embedding model, or convert it, once. Ends with 3 if a package must be installed first.
 
     \b
+    Examples:
     lorestream model prepare
     lorestream model prepare --model BAAI/bge-small-en-v1.5
     """
@@ -165,18 +187,21 @@ def model_prepare(
 @mod_verbs.command("install")
 def mod_install(
     world: Annotated[
-        Path, typer.Argument(metavar="WORLD_DIR", help="The world: the folder that holds world.mt.")
+        Path, typer.Argument(metavar="WORLD_DIR", help="The world: the directory with world.mt.")
     ],
     conf: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The server's configuration file, if not found by itself."),
+        typer.Option(
+            metavar="FILE", help="The server's configuration file. Default: found next to the world."
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is not ours.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a directory that is not this mod.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put the Luanti mod into a world, or update it, and print the one line of configuration it needs.
+    """Install or update the Luanti mod in a world, and print the configuration line it needs.
 
     \b
+    Example:
     lorestream mod install ~/.minetest/worlds/home
     """
     from lorestream.cli.setup import luanti
@@ -185,15 +210,15 @@ def mod_install(
 
 
 for verb in (snapshot, restore):
-    app.command(rich_help_panel=CARE)(verb)
+    app.command(rich_help_panel=OPERATE)(verb)
 for verb in (replay, drop):
-    app.command(rich_help_panel=CARE)(verb)
-app.add_typer(alias, name="alias", rich_help_panel=CARE)
-app.add_typer(cache, name="cache", rich_help_panel=CARE)
-app.command("export", rich_help_panel=CARE)(export)
-app.command("import", rich_help_panel=CARE)(import_)
-app.add_typer(dlq, name="dlq", rich_help_panel=CARE)
-app.add_typer(keys, name="keys", rich_help_panel=CARE)
-app.add_typer(model_verbs, name="model", rich_help_panel=CARE)
-app.add_typer(config_verbs, name="config", rich_help_panel=CARE)
-app.add_typer(mod_verbs, name="mod", rich_help_panel=CARE)
+    app.command(rich_help_panel=OPERATE)(verb)
+app.add_typer(alias, name="alias", rich_help_panel=OPERATE)
+app.add_typer(cache, name="cache", rich_help_panel=OPERATE)
+app.command("export", rich_help_panel=OPERATE)(export)
+app.command("import", rich_help_panel=OPERATE)(import_)
+app.add_typer(dlq, name="dlq", rich_help_panel=OPERATE)
+app.add_typer(keys, name="keys", rich_help_panel=OPERATE)
+app.add_typer(model_verbs, name="model", rich_help_panel=OPERATE)
+app.add_typer(config_verbs, name="config", rich_help_panel=OPERATE)
+app.add_typer(mod_verbs, name="mod", rich_help_panel=OPERATE)

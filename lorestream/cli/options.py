@@ -1,4 +1,4 @@
-"""The options that several verbs share, each spelled out once, and the address that they have by default."""
+"""Options that several verbs share, and the default address of the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer.models import OptionInfo
 LOCAL = "http://127.0.0.1:8080"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 DataDir = Annotated[
     Optional[Path],  # noqa: UP045 (typer reads it)
     typer.Option("--data", help="The data directory. Default: LORESTREAM_DATA_DIR."),
@@ -19,22 +19,22 @@ DataDir = Annotated[
 QueryUrl = Annotated[
     Optional[str],  # noqa: UP045 (typer reads it)
     typer.Option(
-        "--query-url", envvar="LORESTREAM_QUERY_URL", help="The lorestream to ask, where that is another."
+        "--query-url", envvar="LORESTREAM_QUERY_URL", help="The server for reads, if it is another one."
     ),
 ]
 
 
 def url(help_: str) -> OptionInfo:
-    """Which lorestream a verb speaks to; `help_` says what it does there."""
+    """The option --url, the address of the server; `help_` says what for."""
     option: OptionInfo = typer.Option("--url", envvar="LORESTREAM_URL", help=help_)
     return option
 
 
-def dry_run(help_: str = "Only say what would be done.") -> OptionInfo:
-    """Changes nothing."""
+def dry_run(help_: str = "Only print what would be done. Changes nothing.") -> OptionInfo:
+    """The option --dry-run."""
     option: OptionInfo = typer.Option("--dry-run", help=help_)
     return option
 
 
-Url = Annotated[str, url("The lorestream that is taken care of.")]
+Url = Annotated[str, url("The server.")]
 DryRun = Annotated[bool, dry_run()]

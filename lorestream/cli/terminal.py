@@ -1,4 +1,4 @@
-"""How verbs speak: data on stdout, progress and remarks on stderr, nothing that could steer a terminal."""
+"""Output of verbs: data on stdout, notes and progress on stderr. Control characters in any text are escaped."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress
 
-WIDTH_OF_A_PIPE = 160
+PIPE_WIDTH = 160
+"""Columns of a table when stdout is not a terminal."""
 
 
 def print_line(text: str) -> None:
-    """A line of data for people."""
+    """Print a line of data to stdout."""
     sys.stdout.write(printable(text) + "\n")
 
 
 def print_note(text: str) -> None:
-    """A line beside the data."""
+    """Print a line to stderr: a count, a warning, a next step."""
     sys.stderr.write(printable(text) + "\n")
 
 
 def print_json(value: object, *, pretty: bool = True) -> None:
-    """A value as JSON. At a terminal everything beyond ASCII is escaped, so that no text steers it."""
+    """Print a value as JSON. At a terminal, everything beyond ASCII is escaped: no text can control the terminal."""
     plain = msgspec.to_builtins(value)
     text = json.dumps(plain, ensure_ascii=sys.stdout.isatty(), indent=2 if pretty else None)
     sys.stdout.write(text + "\n")
@@ -39,14 +40,14 @@ def print_json(value: object, *, pretty: bool = True) -> None:
 
 
 def print_renderable(table: RenderableType) -> None:
-    """A table or another renderable of Rich on stdout."""
+    """Print a Rich table or another renderable to stdout."""
     _console().print(table)
 
 
 def print_table(
     columns: Mapping[str, str], rows: Sequence[Sequence[object]], title: str | None = None
 ) -> None:
-    """Print rows under columns; each column's value is its alignment. Texts may come from anywhere."""
+    """Print a table. `columns` maps each title to its alignment ("right", otherwise left). Cells may hold any text."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -59,7 +60,7 @@ def print_table(
 
 
 def progress_bar(*, notes: bool = False) -> Progress:
-    """A progress bar on stderr, silent where stderr is no terminal. `notes`: each task has a field `note`."""
+    """A progress bar on stderr, disabled if stderr is not a terminal. With `notes`, each task needs a field `note`."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
@@ -71,7 +72,7 @@ def progress_bar(*, notes: bool = False) -> Progress:
 
 
 def local_time(timestamp: float) -> str:
-    """Local time; the date only where it isn't today."""
+    """Format Unix seconds in local time; with the date unless it is today."""
     try:
         moment = time.localtime(timestamp)
     except (OverflowError, OSError, ValueError):
@@ -81,7 +82,7 @@ def local_time(timestamp: float) -> str:
 
 
 def json_object(text: str | None, option: str) -> dict[str, Any] | None:
-    """The JSON object that an option holds. Raises typer.BadParameter, which ends with exit code 2."""
+    """Parse the JSON object in an option. Raises typer.BadParameter (exit code 2)."""
     if text is None:
         return None
     try:
@@ -89,16 +90,18 @@ def json_object(text: str | None, option: str) -> dict[str, Any] | None:
     except msgspec.DecodeError as error:
         example = """'{"type": "dig"}'"""
         raise typer.BadParameter(
-            f"not a JSON object ({error}); it looks like {example}", param_hint=option
+            f"not a JSON object ({error}); example: {example}", param_hint=option
         ) from error
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask at a terminal; without one, --yes is needed. Ends with code 1 on a no, 2 where nobody can be asked."""
+    """Ask for confirmation unless `yes`. Ends with exit code 1 on "no", and with 2 if this is not a terminal."""
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise typer.BadParameter("nobody can be asked here: add --yes, or --dry-run to look first")
+        raise typer.BadParameter(
+            "cannot ask for confirmation, this is not a terminal: add --yes, or --dry-run to see what would be done"
+        )
     typer.confirm(printable(question), abort=True, err=True)
 
 
@@ -106,4 +109,4 @@ def _console() -> Console:
     from rich.console import Console  # noqa: PLC0415
 
     console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_OF_A_PIPE)
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)

@@ -165,8 +165,8 @@ def test_what_cannot_be_imported_changes_nothing(
         return ended.stderr.decode()
 
     text = f"{head}{json.dumps(good)}\nrubbish\n"
-    assert "no export of Lorestream" in refused(b"rubbish")
-    assert "no export of Lorestream" in refused(b"")
+    assert "not an export of Lorestream" in refused(b"rubbish")
+    assert "not an export of Lorestream" in refused(b"")
     assert "version 7" in refused(b'{"format": "lorestream.memories", "version": 7}\n')
     assert "damaged" in refused(zstandard.compress(text.encode())[:-3])
     assert "line 3" in refused(text.encode(), "--strict")

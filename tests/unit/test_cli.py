@@ -149,7 +149,10 @@ def test_without_an_lorestream_one_line_says_what_to_do(lorestream: Run, argumen
 def test_what_is_not_utf8_is_wrong_usage(tmp_path: Path):
     command = [sys.executable.encode(), b"-m", b"lorestream.cli", b"put", b"a", b"\xff"]
     answer = subprocess.run(command, env=clean_environment(), cwd=tmp_path, capture_output=True, check=False)
-    assert (answer.returncode, answer.stderr) == (2, b"lorestream: what you typed is not UTF-8\n")
+    assert (answer.returncode, answer.stderr) == (
+        2,
+        b"lorestream: the arguments are not valid UTF-8: check the terminal's encoding\n",
+    )
 
 
 # --- with a lorestream ------------------------------------------------------------------------------------------
@@ -429,7 +432,7 @@ def test_the_world_is_checked(lorestream: Run, world: Path):
     failed = {
         check.name: check.fix for check in luanti.checks(world, None) if check.verdict is Verdict.FAILED
     }
-    assert failed["luanti http"] == "put in: secure.http_mods = lorestream"
+    assert failed["luanti http"] == "add the line: secure.http_mods = lorestream"
     assert "load_mod_lorestream = true" in str(failed["luanti load_mod"])
     conf.write_text("secure.trusted_mods = lorestream\n")
     (world / "world.mt").write_text("load_mod_lorestream = true\n")

@@ -1,4 +1,4 @@
-"""`lorestream replay`, `lorestream alias`, `lorestream drop`, `lorestream cache clear`: care of the index."""
+"""`lorestream replay`, `lorestream alias`, `lorestream drop`, `lorestream cache clear`."""
 
 # ruff: noqa: D301, FBT002, PLC0415, PLR0917 (signatures are what users type; help must be instant)
 
@@ -10,31 +10,48 @@ import typer
 
 from lorestream.cli.options import LOCAL, AsJson, DryRun, Url, Yes
 
-alias = typer.Typer(no_args_is_help=True, help="Which collection is searched.")
-cache = typer.Typer(no_args_is_help=True, help="The cache of answers.")
+alias = typer.Typer(
+    no_args_is_help=True,
+    help="Which collection is searched: list the collections, switch to another, switch back.",
+)
+cache = typer.Typer(no_args_is_help=True, help="The answer cache.")
 
 
 def replay(
-    to: Annotated[str, typer.Option("--to", metavar="NAME", help="The collection that is filled.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="NAME", help="The collection to fill. Created if it does not exist."),
+    ],
     since: Annotated[
         str,
-        typer.Option("--from", metavar="earliest|TIME", help="Unix seconds, or like 2026-01-31T12:00:00Z."),
+        typer.Option(
+            "--from",
+            metavar="earliest|TIME",
+            help="Where to start in the log: Unix seconds, or a time such as 2026-01-31T12:00:00Z.",
+        ),
     ] = "earliest",
     model: Annotated[
         str | None,
-        typer.Option(help="Another model, as in LORESTREAM_EMBEDDER__MODEL. Default: the present one."),
+        typer.Option(
+            help="Another embedding model, as in LORESTREAM_EMBEDDER__MODEL. Default: that of the searched collection."
+        ),
     ] = None,
-    dim: Annotated[int | None, typer.Option(help="Its dimension, where it can have several.", min=1)] = None,
+    dim: Annotated[
+        int | None, typer.Option(help="The dimension of the vectors, for a model that offers several.", min=1)
+    ] = None,
     url: Url = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Build the index anew from the log, in another collection, while players play on.
+    """Rebuild the index from the log in another collection, while everything stays in use.
 
-    The workers fill it, at a pace that leaves queries their time; what is older than the log is copied from the
-    present collection. At the end both are compared, and [bold]lorestream alias swap[/] turns to the new one. Broken
-    off, it goes on where it was when it is called again.
+    The workers fill the new collection at low priority. Memories older than the
+    log are copied from the searched collection. At the end the search results
+    of both are compared; [bold]lorestream alias swap[/] then switches to the
+    new one. Run the same command again to continue an interrupted replay. Ends
+    with 1 if the comparison fails.
 
     \b
+    Examples:
     lorestream replay --to better
     lorestream replay --to better --model BAAI/bge-small-en-v1.5
     lorestream replay --to january --from 2026-01-01T00:00:00Z
@@ -43,27 +60,28 @@ def replay(
     from lorestream.cli.admin import runner
 
     arguments = {"to": to, "since": _seconds(since), "model": model, "dim": dim}
-    outcome = runner.carry_out("replay", arguments, url=url)
+    outcome = runner.run_task("replay", arguments, url=url)
     if as_json:
         terminal.print_json(outcome)
     else:
-        _tell_replay(outcome)
+        _print_replay(outcome)
     if outcome["gate"] != "passed":
         raise typer.Exit(1)
 
 
 @alias.command("list")
 def list_(url: Url = LOCAL, as_json: AsJson = False) -> None:
-    """List the collections, the one that is searched first.
+    """List all collections. The searched one comes first.
 
     \b
+    Example:
     lorestream alias list
     """
     from lorestream.cli import terminal
     from lorestream.cli.admin import runner
 
     rows: list[dict[str, Any]] = []
-    runner.carry_out("alias-list", {}, url=url, on_row=rows.append)
+    runner.run_task("alias-list", {}, url=url, on_row=rows.append)
     if as_json:
         terminal.print_json({"collections": rows})
         return
@@ -76,43 +94,50 @@ def list_(url: Url = LOCAL, as_json: AsJson = False) -> None:
 @alias.command()
 def swap(
     to: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Default: the only other whole one.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Default: the other complete collection, if there is only one."
+        ),
     ] = None,
     url: Url = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Search another collection from now on: in one step, for all processes within a second.
+    """Search another collection from now on. All processes switch within a second.
 
-    The one before goes on being fed, so that `lorestream alias rollback` loses nothing.
+    The workers keep the previous collection up to date, so that `lorestream
+    alias rollback` loses nothing.
 
     \b
+    Example:
     lorestream alias swap better
     """
-    _turn("alias-swap", {"to": to}, url, as_json=as_json)
+    _switch("alias-swap", {"to": to}, url, as_json=as_json)
 
 
 @alias.command()
 def rollback(url: Url = LOCAL, as_json: AsJson = False) -> None:
-    """Search the collection again that was searched before the last swap.
+    """Undo the last swap: search the previous collection again.
 
     \b
+    Example:
     lorestream alias rollback
     """
-    _turn("alias-rollback", {}, url, as_json=as_json)
+    _switch("alias-rollback", {}, url, as_json=as_json)
 
 
 def drop(
     collection: Annotated[
-        str, typer.Argument(metavar="COLLECTION", help="As `lorestream alias list` shows it.")
+        str, typer.Argument(metavar="COLLECTION", help="Its name, as shown by `lorestream alias list`.")
     ],
     yes: Yes = False,
     dry_run: DryRun = False,
     url: Url = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a collection that is not searched, with all that lies in it.
+    """Delete a collection that is not searched, and all data in it.
 
     \b
+    Examples:
     lorestream drop better --dry-run
     lorestream drop better --yes
     """
@@ -120,44 +145,45 @@ def drop(
     from lorestream.cli.admin import runner
 
     if not dry_run:
-        terminal.confirm(f"Remove the collection {collection} for good?", yes=yes)
-    outcome = runner.carry_out("drop", {"name": collection, "dry_run": dry_run}, url=url)
+        terminal.confirm(f"Delete the collection {collection}? This cannot be undone.", yes=yes)
+    outcome = runner.run_task("drop", {"name": collection, "dry_run": dry_run}, url=url)
     if as_json:
         terminal.print_json(outcome)
     else:
-        terminal.print_note(f"{collection} {'would be' if dry_run else 'was'} removed")
+        terminal.print_note(f"{collection} {'would be' if dry_run else 'was'} deleted")
 
 
 @cache.command()
 def clear(url: Url = LOCAL, as_json: AsJson = False) -> None:
-    """Forget every answer that is kept. Nothing is lost: the next ones are searched again.
+    """Delete all cached answers. No data is lost: the next searches go to the store again.
 
     \b
+    Example:
     lorestream cache clear
     """
     from lorestream.cli import terminal
     from lorestream.cli.admin import runner
 
-    outcome = runner.carry_out("cache-clear", {}, url=url)
+    outcome = runner.run_task("cache-clear", {}, url=url)
     if as_json:
         terminal.print_json(outcome)
     else:
-        terminal.print_note("cleared" if outcome["cleared"] else "there is no cache")
+        terminal.print_note("cache cleared" if outcome["cleared"] else "nothing to clear: there is no cache")
 
 
-def _turn(task: str, arguments: dict[str, Any], url: str, *, as_json: bool) -> None:
+def _switch(task: str, arguments: dict[str, Any], url: str, *, as_json: bool) -> None:
     from lorestream.cli import terminal
     from lorestream.cli.admin import runner
 
-    outcome = runner.carry_out(task, arguments, url=url)
+    outcome = runner.run_task(task, arguments, url=url)
     if as_json:
         terminal.print_json(outcome)
     else:
-        terminal.print_note(f"{outcome['searched']} is searched now, before it was {outcome['before']}")
+        terminal.print_note(f"{outcome['searched']} is searched now; before it was {outcome['before']}")
 
 
 def _seconds(text: str) -> float | None:
-    """Unix seconds of a time as people write it; None for the beginning. Raises typer.BadParameter."""
+    """Parse Unix seconds or an ISO 8601 time (UTC if it has no zone). None for "earliest". Raises typer.BadParameter."""
     from datetime import UTC, datetime
 
     if text == "earliest":
@@ -169,7 +195,9 @@ def _seconds(text: str) -> float | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        message = f"{text!r} is no time: earliest, Unix seconds, or like 2026-01-31T12:00:00Z"
+        message = (
+            f"{text!r} is not a time: give earliest, Unix seconds, or a time such as 2026-01-31T12:00:00Z"
+        )
         raise typer.BadParameter(message, param_hint="--from") from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -184,25 +212,25 @@ def _state(row: dict[str, Any]) -> str:
         return "searched"
     if row["replaced_at"] is not None:
         return "replaced"
-    return "whole" if row["whole"] else "being filled"
+    return "complete" if row["whole"] else "being filled"
 
 
-def _tell_replay(outcome: dict[str, Any]) -> None:
+def _print_replay(outcome: dict[str, Any]) -> None:
     from lorestream.cli import terminal
 
     counts = outcome["memories"]
     rows = [
         ("collection", outcome["collection"]),
         ("model", outcome["model"]),
-        ("memories", f"{counts['new']:,} (searched at present: {counts['searched']:,})"),
-        ("copied", f"{outcome['copied']:,}"),
-        ("behind", f"{outcome['behind']:,} records"),
-        ("the same nearest", f"{outcome['recall_at_10']:.1%}"),
-        ("found themselves", f"{outcome['found_itself']:.1%}"),
-        ("took", f"{outcome['seconds']:,} s"),
+        ("memories", f"{counts['new']:,} (searched collection: {counts['searched']:,})"),
+        ("copied from the searched one", f"{outcome['copied']:,}"),
+        ("not indexed yet", f"{outcome['behind']:,} records"),
+        ("recall@10 against the searched one", f"{outcome['recall_at_10']:.1%}"),
+        ("memories found by their own text", f"{outcome['found_itself']:.1%}"),
+        ("duration", f"{outcome['seconds']:,} s"),
     ]
     terminal.print_table({"": "", " ": ""}, rows)
     if outcome["gate"] == "passed":
-        terminal.print_note(f"ready: lorestream alias swap {outcome['collection']}")
+        terminal.print_note(f"ready; next: lorestream alias swap {outcome['collection']}")
     for reason in outcome["reasons"]:
-        terminal.print_note(f"not good enough: {reason}")
+        terminal.print_note(f"the comparison failed: {reason}")

@@ -1,4 +1,4 @@
-"""`lorestream dlq`: what cannot become a memory, looked at, tried again, dropped."""
+"""`lorestream dlq`: list, show, retry and drop dead letters."""
 
 # ruff: noqa: D301, FBT002, PLC0415, PLR0917 (signatures are what users type; help must be instant)
 
@@ -11,19 +11,21 @@ import typer
 from lorestream.cli import options
 from lorestream.cli.options import LOCAL, AsJson, DryRun, Yes
 
-dlq = typer.Typer(no_args_is_help=True, help="Dead letters: records that cannot be processed.")
+dlq = typer.Typer(
+    no_args_is_help=True, help="Dead letters: records of the log that a worker could not process."
+)
 
-Url = Annotated[str, options.url("The lorestream whose letters these are.")]
+Url = Annotated[str, options.url("The server.")]
 Ids = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]...", help="As `lorestream dlq ls` shows them.")
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Their ids, as shown by `lorestream dlq ls`.")
 ]
-Every = Annotated[bool, typer.Option("--all", help="Every letter.")]
-Reason = Annotated[str | None, typer.Option(help="Only those of this reason, such as undecodable.")]
+Every = Annotated[bool, typer.Option("--all", help="All dead letters.")]
+Reason = Annotated[str | None, typer.Option(help="Only dead letters with this reason, such as undecodable.")]
 
 
 @dlq.command()
 def ls(
-    limit: Annotated[int, typer.Option("-n", "--limit", help="How many.", min=1, max=10_000)] = 50,
+    limit: Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1, max=10_000)] = 50,
     reason: Reason = None,
     url: Url = LOCAL,
     as_json: AsJson = False,
@@ -31,6 +33,7 @@ def ls(
     """List the newest dead letters.
 
     \b
+    Examples:
     lorestream dlq ls
     lorestream dlq ls --reason undecodable --json
     """
@@ -38,7 +41,7 @@ def ls(
     from lorestream.cli.admin import runner
 
     rows: list[dict[str, Any]] = []
-    outcome = runner.carry_out("dlq-ls", {"limit": limit, "reason": reason}, url=url, on_row=rows.append)
+    outcome = runner.run_task("dlq-ls", {"limit": limit, "reason": reason}, url=url, on_row=rows.append)
     if as_json:
         terminal.print_json({"letters": rows, "total": outcome["total"]})
         return
@@ -48,7 +51,7 @@ def ls(
             "failed": "",
             "reason": "",
             "tries": "right",
-            "what": "",
+            "event": "",
             "agent": "",
             "error": "",
         }
@@ -58,20 +61,23 @@ def ls(
 
 @dlq.command()
 def show(
-    dead_letter: Annotated[str, typer.Argument(metavar="ID", help="As `lorestream dlq ls` shows it.")],
+    dead_letter: Annotated[
+        str, typer.Argument(metavar="ID", help="Its id, as shown by `lorestream dlq ls`.")
+    ],
     url: Url = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter: what stands in it, and why it could not be processed.
+    """Show one dead letter: its content, and why it could not be processed.
 
     \b
+    Example:
     lorestream dlq show 3-1742
     """
     from lorestream.cli import terminal
     from lorestream.cli.admin import runner
 
     rows: list[dict[str, Any]] = []
-    runner.carry_out("dlq-show", {"id": dead_letter}, url=url, on_row=rows.append)
+    runner.run_task("dlq-show", {"id": dead_letter}, url=url, on_row=rows.append)
     if as_json:
         terminal.print_json(rows[0])
         return
@@ -93,19 +99,21 @@ def retry(
     every: Every = False,
     reason: Reason = None,
     max_attempts: Annotated[
-        int, typer.Option(metavar="N", help="What was tried N times in vain is parked.", min=1)
+        int, typer.Option(metavar="N", help="Skip dead letters that failed N times or more (parked).", min=1)
     ] = 5,
-    force: Annotated[bool, typer.Option("--force", help="Try what is parked, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Retry parked dead letters as well.")] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     url: Url = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Try dead letters once more, through the same log and the same workers.
+    """Retry dead letters: append their records to the log again, for the workers.
 
-    What fails again is a dead letter again, with one attempt more.
+    A record that fails again becomes a dead letter again, with one more attempt
+    counted.
 
     \b
+    Examples:
     lorestream dlq retry 3-1742
     lorestream dlq retry --all --reason unprocessable --yes
     """
@@ -114,9 +122,9 @@ def retry(
 
     wanted = _wanted(ids, every, reason) | {"max_attempts": max_attempts, "force": force}
     if every and not dry_run and not yes:
-        ready = runner.carry_out("dlq-retry", wanted | {"dry_run": True}, url=url)["retried"]
-        terminal.confirm(f"Try {ready:,} dead letters again?", yes=yes)
-    outcome = runner.carry_out("dlq-retry", wanted | {"dry_run": dry_run}, url=url)
+        ready = runner.run_task("dlq-retry", wanted | {"dry_run": True}, url=url)["retried"]
+        terminal.confirm(f"Retry {ready:,} dead letters?", yes=yes)
+    outcome = runner.run_task("dlq-retry", wanted | {"dry_run": dry_run}, url=url)
     if as_json:
         terminal.print_json(outcome)
     else:
@@ -124,10 +132,10 @@ def retry(
         terminal.print_line(f"{outcome['retried']:,} {verb} again")
         if outcome["parked"]:
             terminal.print_note(
-                f"{outcome['parked']:,} parked after {max_attempts} attempts: --force tries them too"
+                f"{outcome['parked']:,} skipped: they failed {max_attempts} times or more; --force retries them too"
             )
         if outcome["too_large"]:
-            terminal.print_note(f"{outcome['too_large']:,} are larger than the log takes")
+            terminal.print_note(f"{outcome['too_large']:,} skipped: larger than the log's limit for a record")
     _missing(outcome["missing"])
 
 
@@ -141,9 +149,10 @@ def drop(
     url: Url = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Drop dead letters for good.
+    """Delete dead letters. This cannot be undone.
 
     \b
+    Examples:
     lorestream dlq drop 3-1742 --yes
     lorestream dlq drop --all --reason undecodable --dry-run
     """
@@ -152,9 +161,9 @@ def drop(
 
     wanted = _wanted(ids, every, reason)
     if not dry_run and not yes:
-        found = runner.carry_out("dlq-drop", wanted | {"dry_run": True}, url=url)["dropped"]
+        found = runner.run_task("dlq-drop", wanted | {"dry_run": True}, url=url)["dropped"]
         terminal.confirm(f"Drop {found:,} dead letters? This cannot be undone.", yes=yes)
-    outcome = runner.carry_out("dlq-drop", wanted | {"dry_run": dry_run}, url=url)
+    outcome = runner.run_task("dlq-drop", wanted | {"dry_run": dry_run}, url=url)
     if as_json:
         terminal.print_json(outcome)
     else:
@@ -164,9 +173,9 @@ def drop(
 
 def _wanted(ids: list[str] | None, every: bool, reason: str | None) -> dict[str, Any]:
     if bool(ids) == every:
-        raise typer.BadParameter("name the letters, or say --all")
+        raise typer.BadParameter("give the ids of dead letters, or --all")
     if reason is not None and not every:
-        raise typer.BadParameter("--reason goes with --all")
+        raise typer.BadParameter("--reason needs --all")
     return {"ids": ids or [], "every": every, "reason": reason}
 
 

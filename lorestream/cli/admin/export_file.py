@@ -1,4 +1,4 @@
-"""Files of exports: JSON Lines, packed by Zstandard unless their name ends in .jsonl; `-` is stdout or stdin."""
+"""Export files: JSON Lines, compressed with Zstandard unless the name ends in .jsonl; `-` is stdout or stdin."""
 
 from __future__ import annotations
 
@@ -19,27 +19,33 @@ from lorestream.errors import LorestreamError, OperationRefused
 
 STANDARD = "-"
 _MAGIC = b"\x28\xb5\x2f\xfd"
-_STEP = 1024  # packed bytes at once: what they inflate to is bounded by Zstandard's best ratio, 32 MiB
-_WINDOW = 2**27
+_CHUNK_BYTES = 1024  # compressed; bounds the decompressed chunk to 32 MiB at the best ratio of Zstandard
+_MAX_WINDOW_BYTES = 2**27
 
 
 @contextlib.contextmanager
 def writing(name: str, *, force: bool) -> Generator[Callable[[bytes], object]]:
-    """What takes the bytes. A file appears under its name when it is whole. Raises OperationRefused and LorestreamError."""
+    """Open `name` for writing; yields the function that writes bytes.
+
+    The file appears under its name only when it is complete. `force` overwrites an existing one.
+    Raises OperationRefused if it exists, LorestreamError if it cannot be written, typer.BadParameter at a terminal.
+    """
     if name == STANDARD:
         if sys.stdout.isatty():
-            raise typer.BadParameter("packed data is not for a terminal: name a file, or pipe it")
-        with _packed(sys.stdout.buffer) as write:
+            raise typer.BadParameter(
+                "compressed data cannot be printed at a terminal: name a file, or use a pipe"
+            )
+        with _compressed(sys.stdout.buffer) as write:
             yield write
         sys.stdout.flush()
         return
     path = Path(name)
     if path.exists() and not force:
-        raise OperationRefused(f"{name} exists: name another file, or say --force")
+        raise OperationRefused(f"{name} exists already: choose another name, or overwrite it with --force")
     try:
         with (
             durable.replacing(path) as file,
-            contextlib.nullcontext(file.write) if path.suffix == ".jsonl" else _packed(file) as write,
+            contextlib.nullcontext(file.write) if path.suffix == ".jsonl" else _compressed(file) as write,
         ):
             yield write
     except OSError as error:
@@ -47,14 +53,14 @@ def writing(name: str, *, force: bool) -> Generator[Callable[[bytes], object]]:
 
 
 @contextlib.contextmanager
-def _packed(file: IO[bytes]) -> Generator[Callable[[bytes], object]]:
-    with zstandard.ZstdCompressor(write_checksum=True).stream_writer(file, closefd=False) as packer:
-        yield packer.write
+def _compressed(file: IO[bytes]) -> Generator[Callable[[bytes], object]]:
+    with zstandard.ZstdCompressor(write_checksum=True).stream_writer(file, closefd=False) as compressor:
+        yield compressor.write
 
 
 @contextlib.contextmanager
 def reading(name: str) -> Generator[IO[bytes]]:
-    """The file, to be gone over as often as needed. Raises LorestreamError."""
+    """Open `name` for reading; yields a seekable file (a temporary copy of stdin for `-`). Raises LorestreamError."""
     try:
         if name == STANDARD:
             with tempfile.TemporaryFile(prefix="lorestream-import-") as copy:
@@ -68,50 +74,50 @@ def reading(name: str) -> Generator[IO[bytes]]:
 
 
 def lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Every line that is not empty, with its number from 1. One that is too long comes as its beginning only.
+    """All lines that are not empty, with their numbers from 1. A line that is too long is cut off.
 
-    Raises OperationRefused for packed data that is damaged or breaks off.
+    Raises OperationRefused for compressed data that is damaged or incomplete.
     """
     file.seek(0)
     number, pending = 1, bytearray()
-    for chunk in _inflated(file):
+    for chunk in _decompressed(file):
         first, *others = chunk.split(b"\n")
-        _extend(pending, first)
+        _append(pending, first)
         for part in others:
             if pending.strip():
                 yield number, bytes(pending)
             number += 1
             pending.clear()
-            _extend(pending, part)
+            _append(pending, part)
     if pending.strip():
         yield number, bytes(pending)
 
 
-def _extend(pending: bytearray, part: bytes) -> None:
+def _append(pending: bytearray, part: bytes) -> None:
     pending += part[: max(0, MAX_LINE_BYTES + 1 - len(pending))]
 
 
-def _inflated(file: IO[bytes]) -> Iterator[bytes]:
-    packed = file.read(len(_MAGIC)) == _MAGIC
+def _decompressed(file: IO[bytes]) -> Iterator[bytes]:
+    compressed = file.read(len(_MAGIC)) == _MAGIC
     file.seek(0)
-    if not packed:
+    if not compressed:
         while chunk := file.read(2**16):
             yield chunk
         return
-    inflate, begun = _frame(), False
-    while chunk := file.read(_STEP):
+    decompressor, in_frame = _new_decompressor(), False
+    while chunk := file.read(_CHUNK_BYTES):
         while chunk:
-            begun = True
+            in_frame = True
             try:
-                yield inflate.decompress(chunk)
+                yield decompressor.decompress(chunk)
             except zstandard.ZstdError as error:
                 raise OperationRefused(f"the file is damaged: {error}") from error
-            chunk = inflate.unused_data if inflate.eof else b""
-            if inflate.eof:
-                inflate, begun = _frame(), False
-    if begun:
-        raise OperationRefused("the file is damaged: it breaks off")
+            chunk = decompressor.unused_data if decompressor.eof else b""
+            if decompressor.eof:
+                decompressor, in_frame = _new_decompressor(), False
+    if in_frame:
+        raise OperationRefused("the file is damaged: its end is missing")
 
 
-def _frame() -> zstandard.ZstdDecompressionObj:
-    return zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+def _new_decompressor() -> zstandard.ZstdDecompressionObj:
+    return zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).decompressobj()

@@ -1,4 +1,4 @@
-"""`lorestream export` and `lorestream import`: memories as JSON Lines, out of one lorestream and into another."""
+"""`lorestream export` and `lorestream import`: memories as JSON Lines, from one Lorestream to another."""
 
 # ruff: noqa: D301, FBT002, PLC0415, PLR0917 (signatures are what users type; help must be instant)
 
@@ -14,35 +14,44 @@ from lorestream.cli import options
 from lorestream.cli.options import LOCAL, AsJson
 
 SHOWN_BAD_LINES = 10
-_BATCH_BYTES = 400 * 1024  # of lines; as strings of JSON at most twice that
+_BATCH_BYTES = 400 * 1024  # of lines; at most twice that as JSON strings in the request
 _BATCH_LINES = 500
-_BATCHES_AHEAD = 4
-"""So many portions may wait for the workers: what is written meanwhile by others waits no longer than these."""
+_MAX_PENDING_BATCHES = 4
+"""Batches that may wait for the workers. It bounds how long live events queue behind an import."""
 
 _SKIPPED = {
     "present": "already there",
-    "deleted": "deleted before",
-    "erased": "erased before",
+    "deleted": "deleted since",
+    "erased": "erased since",
     "expired": "expired",
     "bad": "bad lines",
 }
 
 
 def export(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; .jsonl is not packed, - is stdout.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="The file to write; - is stdout. A name ending in .jsonl is not compressed."
+        ),
+    ],
     agent: Annotated[
-        list[str] | None, typer.Option(metavar="AGENT", help="Only this agent's; may be repeated.")
+        list[str] | None, typer.Option(metavar="AGENT", help="Only memories of this agent; may be repeated.")
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's. Default: every tenant's.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    url: Annotated[str, options.url("The lorestream to export.")] = LOCAL,
+    tenant: Annotated[
+        str | None, typer.Option(help="Only memories of this tenant. Default: all tenants.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    url: Annotated[str, options.url("The server to export from.")] = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Write all memories, or some agents', into a file of JSON Lines (packed by zstd).
+    """Export all memories, or those of some agents, to a file: JSON Lines, compressed with zstd.
 
-    What has expired or was erased is left out. Vectors are not written: an import computes them anew.
+    Expired and erased memories are left out. Vectors are not exported: an
+    import computes them again.
 
     \b
+    Examples:
     lorestream export memories.jsonl.zst
     lorestream export smith.jsonl --agent npc:smith
     """
@@ -55,7 +64,7 @@ def export(
     encoder = msgspec.json.Encoder()
     with export_file.writing(file, force=force) as write:
         write(encoder.encode(HEADER) + b"\n")
-        outcome = runner.carry_out(
+        outcome = runner.run_task(
             "export",
             {"agents": agent or [], "tenant": tenant},
             url=url,
@@ -70,53 +79,59 @@ def export(
 
 
 def import_(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="An export, packed or not; - is stdin.")],
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Take nothing from a file with a bad line.")
-    ] = False,
-    wait: Annotated[bool, typer.Option(help="Wait until all of it can be found.")] = True,
-    url: Annotated[str, options.url("The lorestream to import into.")] = LOCAL,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The export to read, compressed or not; - is stdin.")
+    ],
+    strict: Annotated[bool, typer.Option("--strict", help="Import nothing if a line is invalid.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until all memories can be found.")] = True,
+    url: Annotated[str, options.url("The server to import into.")] = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Put exported memories back, each with its id, its acceptance and its expiry.
+    """Import exported memories, with their ids, times and expiry.
 
-    What is there already, has expired, or was deleted or erased since is skipped: to import twice changes nothing.
-    Ends with 1 when there were bad lines.
+    Skips memories that exist already, have expired, or were deleted or erased
+    since the export: importing a file twice changes nothing. Ends with 1 if a
+    line was invalid.
 
     \b
+    Examples:
     lorestream import memories.jsonl.zst
-    ssh elsewhere lorestream export - | lorestream import -
+    ssh other-host lorestream export - | lorestream import -
     """
     from lorestream.cli import terminal
     from lorestream.cli.admin import export_file, runner
 
     counts: Counter[str] = Counter()
     positions: dict[int, int] = {}
-    ahead = deque[dict[int, int]](maxlen=_BATCHES_AHEAD)
+    pending = deque[dict[int, int]](maxlen=_MAX_PENDING_BATCHES)
     with export_file.reading(file) as opened:
-        numbers, bad = _survey(opened, strict=strict)
+        numbers, bad = _check_file(opened, strict=strict)
 
-        def take(outcome: dict[str, Any]) -> None:
+        def on_outcome(outcome: dict[str, Any]) -> None:
             for partition, offset in outcome.pop("positions", {}).items():
                 positions[int(partition)] = max(offset, positions.get(int(partition), -1))
-            ahead.append(dict(positions))
+            pending.append(dict(positions))
             if outcome.get("stalled"):
-                terminal.print_note("no worker gets on: what is imported is found when one does")
+                terminal.print_note(
+                    "the workers make no progress: imported memories can be found once they do; see `lorestream doctor`"
+                )
                 counts["stalled"] = 1
             counts.update({name: outcome[name] for name in ("imported", *_SKIPPED) if name in outcome})
             if outcome.get("indexed") is False:
-                terminal.print_note(f"about {outcome['left']:,} records still wait for a worker")
+                terminal.print_note(
+                    f"about {outcome['left']:,} records are not indexed yet: the workers make no progress, see `lorestream doctor`"
+                )
 
         def calls() -> Iterator[tuple[str, dict[str, Any]]]:
             done = 0
             for batch in _batches(opened, bad):
-                behind = ahead[0] if len(ahead) == _BATCHES_AHEAD and not counts["stalled"] else {}
+                behind = pending[0] if len(pending) == _MAX_PENDING_BATCHES and not counts["stalled"] else {}
                 yield "import", {"lines": batch, "done": done, "total": numbers, "behind": behind}
                 done += len(batch)
             if wait and positions:
                 yield "indexed", {"positions": positions}
 
-        runner.carry_out_each(calls(), url=url, on_row=_bad_line, on_outcome=take)
+        runner.run_tasks(calls(), url=url, on_row=_print_bad_line, on_outcome=on_outcome)
     counts["bad"] += len(bad)
     if as_json:
         terminal.print_json({name: counts[name] for name in ("imported", *_SKIPPED)})
@@ -128,10 +143,10 @@ def import_(
         raise typer.Exit(1)
 
 
-def _survey(file: IO[bytes], *, strict: bool) -> tuple[int, frozenset[int]]:
-    """How many good lines the file has, and the numbers of the bad ones; before any of it is sent.
+def _check_file(file: IO[bytes], *, strict: bool) -> tuple[int, frozenset[int]]:
+    """Check all lines before any is sent: the count of valid lines, and the numbers of the invalid ones.
 
-    Raises InvalidRequest for what is no export, OperationRefused for a damaged file and, if `strict`, for a bad line.
+    Raises InvalidRequest if it is not an export, OperationRefused for a damaged file and, if `strict`, for an invalid line.
     """
     import time
 
@@ -150,13 +165,13 @@ def _survey(file: IO[bytes], *, strict: bool) -> tuple[int, frozenset[int]]:
             if strict:
                 raise OperationRefused(f"line {number}: {error.message}; nothing was imported") from error
             if len(bad) < SHOWN_BAD_LINES:
-                _bad_line({"line": number, "reason": error.message})
+                _print_bad_line({"line": number, "reason": error.message})
             bad.add(number)
     return good, frozenset(bad)
 
 
 def _batches(file: IO[bytes], bad: frozenset[int]) -> Iterator[list[tuple[int, str]]]:
-    """The good lines with their numbers, in portions that a request holds."""
+    """The valid lines with their numbers, in batches that fit into one request."""
     from lorestream.cli.admin import export_file
 
     each = export_file.lines(file)
@@ -175,7 +190,7 @@ def _batches(file: IO[bytes], bad: frozenset[int]) -> Iterator[list[tuple[int, s
         yield batch
 
 
-def _bad_line(row: dict[str, Any]) -> None:
+def _print_bad_line(row: dict[str, Any]) -> None:
     from lorestream.cli import terminal
 
     terminal.print_note(f"line {row['line']}: {row['reason']}")

@@ -1,4 +1,4 @@
-"""How verbs of care run: in the embedded shape by the running `lorestream up`, in the distributed shape right here."""
+"""Runs admin tasks: on the running `lorestream up` in the embedded shape, in this process in the distributed shape."""
 
 # ruff: noqa: PLC0415 (help must be instant)
 
@@ -25,25 +25,31 @@ if TYPE_CHECKING:
     from lorestream.settings import Settings
 
 OnRow = Callable[[dict[str, Any]], object]
-Call = tuple[str, Mapping[str, Any]]
+TaskCall = tuple[str, Mapping[str, Any]]
 """The name of a task, and its arguments."""
 
 
-def carry_out(
+def run_task(
     name: str, arguments: Mapping[str, Any], *, url: str, on_row: OnRow = lambda _row: None
 ) -> dict[str, Any]:
-    """Run a task of care, showing how far it is; returns its outcome. Raises LorestreamError."""
+    """Run one task, show its progress, and return its outcome.
+
+    `on_row` gets each row of data; `url` is the server, unused in the distributed shape. Raises LorestreamError.
+    """
     outcomes: list[dict[str, Any]] = []
-    carry_out_each([(name, arguments)], url=url, on_row=on_row, on_outcome=outcomes.append)
+    run_tasks([(name, arguments)], url=url, on_row=on_row, on_outcome=outcomes.append)
     return outcomes[0]
 
 
-def carry_out_each(calls: Iterable[Call], *, url: str, on_row: OnRow, on_outcome: OnRow) -> None:
-    """Run tasks one behind the other; a call is asked for when the one before has its outcome. Raises LorestreamError."""
-    settings = load_settings()
-    with Display() as display:
+def run_tasks(calls: Iterable[TaskCall], *, url: str, on_row: OnRow, on_outcome: OnRow) -> None:
+    """Run tasks one after another; as `run_task`, with `on_outcome` called at the end of each.
 
-        def take(report: Report | Failure) -> None:
+    `calls` is consumed lazily: the next call may depend on the outcome of the one before. Raises LorestreamError.
+    """
+    settings = load_settings()
+    with ProgressDisplay() as display:
+
+        def on_report(report: Report | Failure) -> None:
             match report:
                 case Progress():
                     display.show(report)
@@ -57,39 +63,43 @@ def carry_out_each(calls: Iterable[Call], *, url: str, on_row: OnRow, on_outcome
                     raise LorestreamError(report.message)
 
         if settings.distributed:
-            _run_here(settings, calls, take)
+            _run_in_process(settings, calls, on_report)
         else:
-            _run_elsewhere(url, calls, take)
+            _run_on_server(url, calls, on_report)
 
 
-def _run_elsewhere(url: str, calls: Iterable[Call], take: Callable[[Report | Failure], None]) -> None:
+def _run_on_server(
+    url: str, calls: Iterable[TaskCall], on_report: Callable[[Report | Failure], None]
+) -> None:
     from lorestream.http.admin_routes import PREFIX
 
     with connect(url) as client:
         for name, arguments in calls:
-            ended = False
+            complete = False
             with contextlib.closing(client.reports(PREFIX + name, arguments)) as lines:
-                for line in _offered(lines, url):
+                for line in _explain_not_found(lines, url):
                     report = msgspec.json.decode(line, type=Progress | Remark | Row | Outcome | Failure)
-                    take(report)
-                    ended = ended or isinstance(report, Outcome)
-            if not ended:
+                    on_report(report)
+                    complete = complete or isinstance(report, Outcome)
+            if not complete:
                 raise Unavailable(
-                    "it was broken off before its end: look whether that lorestream still runs, and try again"
+                    "the connection ended before the task did: check that the server still runs, then try again"
                 )
 
 
-def _offered(lines: Iterable[str], url: str) -> Iterator[str]:
+def _explain_not_found(lines: Iterable[str], url: str) -> Iterator[str]:
     try:
         yield from lines
     except NotFound as error:
         raise Misconfigured(
-            f"the service at {url} does no such care: `lorestream up` does; where gateway, workers and query services are"
-            " processes of their own, this verb does it itself, given their settings (LORESTREAM_LOG__BOOTSTRAP=…)"
+            f"the service at {url} has no admin tasks: only `lorestream up` has. In the distributed shape this verb does"
+            " the work itself: give it the settings of the services (LORESTREAM_LOG__BOOTSTRAP=…)"
         ) from error
 
 
-def _run_here(settings: Settings, calls: Iterable[Call], take: Callable[[Report], None]) -> None:
+def _run_in_process(
+    settings: Settings, calls: Iterable[TaskCall], on_report: Callable[[Report], None]
+) -> None:
     import uvloop
 
     from lorestream.cli.admin.tasks import open_tasks
@@ -104,25 +114,25 @@ def _run_here(settings: Settings, calls: Iterable[Call], take: Callable[[Report]
                 reports: AsyncGenerator[Report] = task.run(msgspec.convert(arguments, task.arguments))
                 async with contextlib.aclosing(reports):
                     async for report in reports:
-                        take(report)
+                        on_report(report)
 
     uvloop.run(run())
 
 
-class Display:
-    """Progress bars on stderr, one for each thing that is done."""
+class ProgressDisplay:
+    """Progress bars on stderr, one for each step (`Progress.doing`). A context manager."""
 
     def __init__(self) -> None:
         self._bars = terminal.progress_bar(notes=True)
-        self._ids: dict[str, tuple[TaskID, float]] = {}
+        self._steps: dict[str, tuple[TaskID, float]] = {}
 
     def show(self, report: Progress) -> None:
-        """The bar of `report.doing`, as far as it is, its rate and the time that is left."""
-        if report.doing not in self._ids:
+        """Update the bar of this step, its rate, and the estimated time to its end."""
+        if report.doing not in self._steps:
             bar = self._bars.add_task(report.doing, total=report.total, note="")
-            self._ids[report.doing] = bar, time.monotonic()
-        bar, began = self._ids[report.doing]
-        rate = report.done / max(0.001, time.monotonic() - began)
+            self._steps[report.doing] = bar, time.monotonic()
+        bar, started = self._steps[report.doing]
+        rate = report.done / max(0.001, time.monotonic() - started)
         note = f"{rate:,.0f} {report.unit}/s" if report.unit else ""
         if report.left_s:
             note += f", {timedelta(seconds=round(report.left_s))} left"

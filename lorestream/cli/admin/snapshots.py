@@ -24,36 +24,38 @@ def snapshot(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="A new directory for it, on the machine of that lorestream."
-            " Default: one named by the time, in LORESTREAM_SNAPSHOT__DIR.",
+            help="A new directory, on the machine of the server."
+            " Default: a directory named after the time, in LORESTREAM_SNAPSHOT__DIR.",
         ),
     ] = None,
-    url: Annotated[str, options.url("The lorestream to copy.")] = LOCAL,
+    url: Annotated[str, options.url("The server to copy.")] = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Take a snapshot of a running lorestream, while it goes on working.
+    """Take a snapshot of a running Lorestream. It stays in use meanwhile.
 
-    Memories, log, erasures and the position in the log, so that `lorestream restore` brings back all that was accepted
-    until then. It lies there whole or not at all.
+    A snapshot holds the memories, the log, the erasures and the position in the
+    log: `lorestream restore` brings back everything accepted before it. The
+    directory appears only when the snapshot is complete.
 
     \b
+    Examples:
     lorestream snapshot
     lorestream snapshot --to /backup/lorestream-monday
     """
     from lorestream.cli import terminal
-    from lorestream.cli.admin.runner import carry_out
+    from lorestream.cli.admin.runner import run_task
 
-    outcome = carry_out("snapshot", {"to": None if to is None else str(to.absolute())}, url=url)
+    outcome = run_task("snapshot", {"to": None if to is None else str(to.absolute())}, url=url)
     if as_json:
         terminal.print_json(outcome)
         return
     terminal.print_line(outcome["snapshot"])
-    removed = f", {outcome['removed']} older ones removed" if outcome["removed"] else ""
+    removed = f", {outcome['removed']} older snapshots deleted" if outcome["removed"] else ""
     terminal.print_note(f"{_size(outcome['bytes'])} in {outcome['took_s']:.1f} s{removed}")
 
 
 def restore(
-    taken: Annotated[Path, typer.Argument(metavar="SNAPSHOT", help="The directory of a snapshot.")],
+    source: Annotated[Path, typer.Argument(metavar="SNAPSHOT", help="The directory of a snapshot.")],
     data: Annotated[
         Path | None, typer.Option("--data", help="An empty data directory. Default: LORESTREAM_DATA_DIR.")
     ] = None,
@@ -61,18 +63,21 @@ def restore(
         Path | None,
         typer.Option(
             metavar="DATA_DIR",
-            help="The old data directory, if it is still there: what was erased or deleted since is forgotten again.",
+            help="The old data directory, if you still have it: erasures and deletions made after the snapshot are applied"
+            " again.",
         ),
     ] = None,
-    dry_run: Annotated[bool, options.dry_run("Only check the snapshot.")] = False,
+    dry_run: Annotated[bool, options.dry_run("Only check the snapshot, and restore nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a snapshot into an empty data directory; no lorestream may run in it.
+    """Restore a snapshot into an empty data directory. Stop Lorestream first.
 
-    The snapshot's checksums and its model are checked before anything is written. `lorestream up` then goes on from
-    there: what the snapshot's log holds beyond its memories is indexed first.
+    The checksums and the model are checked before anything is written. After
+    it, start `lorestream up` with that data directory: it first indexes the
+    events that were accepted but not yet indexed at the time of the snapshot.
 
     \b
+    Examples:
     lorestream restore /backup/lorestream-monday --data ./data
     lorestream restore /backup/lorestream-monday --data ./new --ledger-from ./data
     """
@@ -80,24 +85,24 @@ def restore(
     from lorestream.settings import load_settings
 
     settings = load_settings(data_dir=data)
-    outcome = _run(settings, taken, ledger_from, dry_run=dry_run)
+    outcome = _run(settings, source, ledger_from, dry_run=dry_run)
     if as_json:
         terminal.print_json(outcome)
     elif dry_run:
-        terminal.print_line(f"{taken} is whole: {_size(outcome['bytes'])}, {outcome['model_id']}")
+        terminal.print_line(f"{source} is complete: {_size(outcome['bytes'])}, {outcome['model_id']}")
     else:
         terminal.print_line(outcome["data"])
         next_ = "" if settings.distributed else f"; next: lorestream up --data {outcome['data']}"
-        forgotten = f", {outcome['forgotten']} deletions and erasures taken over" if ledger_from else ""
+        forgotten = f", {outcome['forgotten']} deletions and erasures applied" if ledger_from else ""
         terminal.print_note(f"{_size(outcome['bytes'])}{forgotten}{next_}")
 
 
-def _run(settings: Settings, taken: Path, ledger_from: Path | None, *, dry_run: bool) -> dict[str, Any]:
+def _run(settings: Settings, source: Path, ledger_from: Path | None, *, dry_run: bool) -> dict[str, Any]:
     import uvloop
 
     from lorestream.admin import Outcome, Progress, Remark, Row
     from lorestream.cli import terminal
-    from lorestream.cli.admin.runner import Display
+    from lorestream.cli.admin.runner import ProgressDisplay
     from lorestream.telemetry import set_up_logging
     from lorestream.wiring import restores
 
@@ -105,12 +110,12 @@ def _run(settings: Settings, taken: Path, ledger_from: Path | None, *, dry_run: 
 
     async def run() -> dict[str, Any]:
         reports = (
-            restores.check(settings, taken)
+            restores.check(settings, source)
             if dry_run
-            else restores.restore(settings, taken, ledger_from=ledger_from)
+            else restores.restore(settings, source, ledger_from=ledger_from)
         )
         outcome: dict[str, Any] = {}
-        with Display() as display:
+        with ProgressDisplay() as display:
             async with contextlib.aclosing(reports):
                 async for report in reports:
                     match report:

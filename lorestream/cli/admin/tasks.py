@@ -1,4 +1,4 @@
-"""Every task of care, on the parts of a process."""
+"""All admin tasks, built from the parts of a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stream_workers.rebuild.replay import Replay
 
 
 def tasks_over(parts: WorkerParts) -> AdminTasks:
-    """The tasks that these parts can do."""
+    """All admin tasks, on these parts."""
     log, ledger, clock = parts.log, parts.ledger, parts.clock
     exports = Exporter(lambda: parts.store, ledger, clock, _pseudonyms(parts))
     imports = Importer(log, ledger, lambda: parts.store, parts.watermarks, lambda: parts.group, clock)
@@ -35,7 +35,7 @@ def tasks_over(parts: WorkerParts) -> AdminTasks:
 
 
 def _pseudonyms(parts: WorkerParts) -> Pseudonyms | None:
-    """None in a process that has no keys for player names and needs none for most of its tasks."""
+    """The keys for player names. None where none are set: only an export of players' agents needs them."""
     if isinstance(parts, Runtime):
         return parts.pseudonyms
     return openers.pseudonyms(parts.settings) if parts.settings.player_key else None
@@ -43,6 +43,6 @@ def _pseudonyms(parts: WorkerParts) -> Pseudonyms | None:
 
 @contextlib.asynccontextmanager
 async def open_tasks(settings: Settings) -> AsyncGenerator[AdminTasks]:
-    """The tasks in this process, for the distributed shape."""
+    """The tasks with parts of their own, closed at the end. For the distributed shape. Raises Misconfigured."""
     async with open_worker(settings) as parts:
         yield tasks_over(parts)

@@ -1,1 +1,12 @@
-"""`lorestream doctor`: checks, each with a verdict, its evidence and the fix."""
+"""`lorestream doctor`: checks of this machine, the servers, and a running Lorestream.
+
+    report.py   runs all checks, prints them, waits for the server
+    checks.py   this machine: Python, disk, limits, ports, model, processor
+    servers.py  Kafka, Qdrant, Redis of the distributed shape
+
+Each check returns a value; only a failed one makes the whole unhealthy:
+
+    check = checks.data_directory(Path("data"))
+    if check.verdict is Verdict.FAILED:
+        print(check.evidence, "->", check.fix)
+"""

@@ -1,4 +1,4 @@
-"""What `lorestream doctor` looks at on this machine. Each check returns what it saw and how to mend it."""
+"""Checks of this machine for `lorestream doctor`: Python, disk, limits, ports, model, processor."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
     from lorestream.settings import EmbedderSettings
 
-OLDEST_PYTHON = (3, 11)
-FREE_BYTES_NEEDED = 200 * 2**20
-FREE_BYTES_WANTED = 2 * 2**30
+MIN_PYTHON = (3, 11)
+MIN_FREE_BYTES = 200 * 2**20
+ENOUGH_FREE_BYTES = 2 * 2**30
 SLOW_FSYNC_S = 0.05
-OPEN_FILES_WANTED = 1024
+MIN_OPEN_FILES = 1024
 
 _LISTENING = "0A"
 
 
 class Verdict(StrEnum):
-    """How a check went; only `failed` makes the whole unhealthy."""
+    """The result of a check. Only `failed` makes the whole unhealthy."""
 
     OK = "ok"
     WARNING = "warning"
@@ -44,7 +44,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at: what was seen, and what to do about it."""
+    """The result of one check: what was found (`evidence`), and what to do about it (`fix`)."""
 
     name: str
     verdict: Verdict
@@ -53,85 +53,89 @@ class Check:
 
 
 def python() -> Check:
-    """Whether this Python is new enough."""
+    """Check that this Python is new enough."""
     evidence = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
-    if sys.version_info[:2] < OLDEST_PYTHON:
+    if sys.version_info[:2] < MIN_PYTHON:
         return Check("python", Verdict.FAILED, evidence, "install Python 3.11 or newer")
     return Check("python", Verdict.OK, evidence)
 
 
 def data_directory(directory: Path) -> Check:
-    """Whether it can be written, how much fits, and how long durable takes. Leaves nothing behind."""
+    """Check that the directory is writable, its free space, and the duration of fsync. Leaves no file behind."""
     name = "data directory"
-    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-    mend = f"make {there} writable for this user, or choose another with --data or LORESTREAM_DATA_DIR"
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    fix = f"make {existing} writable for this user, or choose another with --data or LORESTREAM_DATA_DIR"
     try:
-        free = shutil.disk_usage(there).free
-        fsync_s = _fsync_s(there)
+        free = shutil.disk_usage(existing).free
+        fsync_s = _fsync_s(existing)
     except OSError as error:
-        return Check(name, Verdict.FAILED, f"{directory}: {error.strerror or error}", mend)
-    evidence = f"{directory}{'' if there == directory else ' (not made yet)'}, {free / 2**30:.1f} GiB free, fsync {fsync_s * 1000:.1f} ms"
-    if free < FREE_BYTES_NEEDED:
-        return Check(name, Verdict.FAILED, evidence, "free some space, or choose another disk with --data")
-    if free < FREE_BYTES_WANTED:
-        return Check(name, Verdict.WARNING, evidence, "room for little more: free some space")
+        return Check(name, Verdict.FAILED, f"{directory}: {error.strerror or error}", fix)
+    evidence = f"{directory}{'' if existing == directory else ' (does not exist yet)'}, {free / 2**30:.1f} GiB free, fsync {fsync_s * 1000:.1f} ms"
+    if free < MIN_FREE_BYTES:
+        return Check(
+            name, Verdict.FAILED, evidence, "free some disk space, or choose another disk with --data"
+        )
+    if free < ENOUGH_FREE_BYTES:
+        return Check(name, Verdict.WARNING, evidence, "little space is left: free some disk space")
     if fsync_s > SLOW_FSYNC_S:
-        return Check(name, Verdict.WARNING, evidence, "every write waits for the disk: a local SSD is faster")
+        return Check(
+            name, Verdict.WARNING, evidence, "the disk is slow, and every write waits for it: use a local SSD"
+        )
     return Check(name, Verdict.OK, evidence)
 
 
 def _fsync_s(directory: Path) -> float:
-    """Median seconds to make 4 KiB durable."""
-    taken: list[float] = []
+    """Median duration of writing 4 KiB durably, in seconds."""
+    durations: list[float] = []
     with tempfile.TemporaryFile(dir=directory) as file:
         for _ in range(5):
             file.write(bytes(4096))
             file.flush()
             started = time.perf_counter()
             os.fsync(file.fileno())
-            taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+            durations.append(time.perf_counter() - started)
+    return statistics.median(durations)
 
 
 def open_files() -> Check:
-    """Whether enough files and connections may be open at once."""
+    """Check that enough files and connections may be open at once."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    evidence = f"{soft} (at most {hard})"
-    if 0 <= soft < OPEN_FILES_WANTED:
-        return Check("open files", Verdict.WARNING, evidence, f"ulimit -n {OPEN_FILES_WANTED}")
+    evidence = f"limit {soft} (maximum {hard})"
+    if 0 <= soft < MIN_OPEN_FILES:
+        return Check("open files", Verdict.WARNING, evidence, f"ulimit -n {MIN_OPEN_FILES}")
     return Check("open files", Verdict.OK, evidence)
 
 
 def port(name: str, number: int) -> Check:
-    """Whether a port of this machine is free."""
+    """Check that a port of this machine is free."""
     title = f"{name} port"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", number))
         except PermissionError:
-            return Check(title, Verdict.FAILED, f"{number} is kept for root", "choose one above 1023")
+            return Check(title, Verdict.FAILED, f"{number} is reserved for root", "choose a port above 1023")
         except OSError as error:
-            owner = port_owner(number) or "a process that this user may not see"
-            mend = f"stop it, or choose another with --{'port' if name == 'http' else name + '-port'}"
-            return Check(title, Verdict.FAILED, f"{number} is held by {owner} ({error.strerror})", mend)
+            owner = port_owner(number) or "a process of another user"
+            fix = f"stop it, or choose another port with --{'port' if name == 'http' else name + '-port'}"
+            return Check(title, Verdict.FAILED, f"{number} is in use by {owner} ({error.strerror})", fix)
     return Check(title, Verdict.OK, f"{number} is free")
 
 
 def port_owner(number: int) -> str | None:
-    """Who listens on a TCP port, as `name (process 123)`; None where that cannot be seen."""
+    """The process that listens on a TCP port, as "name (process 123)"; None if this user cannot see it."""
     sockets = {f"socket:[{inode}]" for inode in _listening(number)}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if any(str(link.readlink()) in sockets for link in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()} (process {process.name})"
         except OSError:
-            continue  # gone meanwhile, or another user's
+            continue  # the process has ended, or belongs to another user
     return None
 
 
 def _listening(number: int) -> Iterator[str]:
-    """The inodes of the sockets that listen on the port; see proc(5), net/tcp."""
+    """The inodes of the sockets that listen on the port; see proc(5), /proc/net/tcp."""
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         try:
             lines = table.read_text().splitlines()[1:]
@@ -143,10 +147,13 @@ def _listening(number: int) -> Iterator[str]:
 
 
 def model(chosen: EmbedderSettings, models_dir: Path) -> Check:
-    """Whether the embedding model can be served."""
+    """Check that the embedding model is ready to use."""
     if chosen.kind == "hash":
         return Check(
-            "model", Verdict.WARNING, "the hash embedder knows no meaning", "unset LORESTREAM_EMBEDDER__KIND"
+            "model",
+            Verdict.WARNING,
+            "the hash embedder is for tests only: it does not find by meaning",
+            "unset LORESTREAM_EMBEDDER__KIND",
         )
     if chosen.kind == "torch":
         if importlib.util.find_spec("sentence_transformers") is None:
@@ -156,7 +163,7 @@ def model(chosen: EmbedderSettings, models_dir: Path) -> Check:
                 "sentence-transformers is not installed",
                 "pip install '.[server,torch]'",
             )
-        return Check("model", Verdict.OK, f"{chosen.model} through sentence-transformers")
+        return Check("model", Verdict.OK, f"{chosen.model}, by sentence-transformers")
     from lorestream.adapters.embedders import model_files  # noqa: PLC0415
 
     try:
@@ -168,10 +175,10 @@ def model(chosen: EmbedderSettings, models_dir: Path) -> Check:
 
 
 def processor() -> Check:
-    """What the processor can do for the model."""
+    """Report the vector units of the processor, and the precision of the model that follows. Never fails."""
     from lorestream.adapters.embedders.openvino import cpu_flags, precision  # noqa: PLC0415
 
     flags = cpu_flags()
     known = [flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd") if flag in flags]
-    evidence = f"{os.cpu_count()} cores, {', '.join(known) or 'no vector units known'}: {precision(flags)}"
+    evidence = f"{os.cpu_count()} cores, {', '.join(known) or 'no known vector units'}: {precision(flags)}"
     return Check("processor", Verdict.OK, evidence)

@@ -1,4 +1,4 @@
-"""What `lorestream doctor` looks at on the servers of the distributed shape."""
+"""Checks of the servers of the distributed shape for `lorestream doctor`: Kafka, Qdrant, Redis, the player key."""
 
 # ruff: noqa: PLC0415 (help must be instant)
 
@@ -13,11 +13,11 @@ from lorestream.errors import LorestreamError, Misconfigured, Unavailable
 from lorestream.settings import Settings
 from lorestream.settings.backends import KafkaLog, QdrantStore, RedisCache
 
-WITHIN_S = 5.0
+CHECK_TIMEOUT_S = 5.0
 
 
 def checks(settings: Settings) -> Sequence[Check]:
-    """One check for each server that the settings name."""
+    """Check each server that the settings name. Blocks for up to `CHECK_TIMEOUT_S` seconds for each."""
     return asyncio.run(_checks(settings))
 
 
@@ -39,16 +39,16 @@ async def _checks(settings: Settings) -> list[Check]:
     return found
 
 
-async def _within(name: str, look: Callable[[], Awaitable[Check]], mend: str) -> Check:
+async def _within(name: str, check: Callable[[], Awaitable[Check]], fix: str) -> Check:
     try:
-        async with asyncio.timeout(WITHIN_S):
-            return await look()
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            return await check()
     except TimeoutError:
-        return Check(name, Verdict.FAILED, f"no answer within {WITHIN_S:.0f} s", mend)
+        return Check(name, Verdict.FAILED, f"no answer within {CHECK_TIMEOUT_S:.0f} s", fix)
     except Unavailable as error:
-        return Check(name, Verdict.FAILED, error.message, mend)
+        return Check(name, Verdict.FAILED, error.message, fix)
     except (LorestreamError, Misconfigured) as error:
-        return Check(name, Verdict.FAILED, str(error), "do what it says")
+        return Check(name, Verdict.FAILED, str(error), "change the settings as the message says")
 
 
 async def _kafka(chosen: KafkaLog) -> Check:
@@ -56,15 +56,15 @@ async def _kafka(chosen: KafkaLog) -> Check:
     from lorestream.wiring.openers import kafka_connection
 
     names = (chosen.topic, chosen.erasures_topic, chosen.dlq_topic)
-    there = await partitions_of(kafka_connection(chosen))
-    missing = [name for name in names if name not in there]
-    evidence = f"{chosen.bootstrap} answers; {chosen.topic} has {there.get(chosen.topic, 0)} partitions"
+    partitions = await partitions_of(kafka_connection(chosen))
+    missing = [name for name in names if name not in partitions]
+    evidence = f"{chosen.bootstrap} answers; {chosen.topic} has {partitions.get(chosen.topic, 0)} partitions"
     if missing:
         return Check(
             "kafka",
             Verdict.WARNING,
-            f"{chosen.bootstrap} answers; {', '.join(missing)} not made yet",
-            "the first gateway, worker or query service makes them",
+            f"{chosen.bootstrap} answers; topics that do not exist yet: {', '.join(missing)}",
+            "nothing to do: the first gateway, worker or query service creates them",
         )
     return Check("kafka", Verdict.OK, evidence)
 
@@ -79,14 +79,19 @@ async def _redis(chosen: RedisCache) -> Check:
                 name: (await redis.command("CONFIG", "GET", name))[1].decode()
                 for name in ("save", "appendonly", "maxmemory-policy", "maxmemory")
             }
-        except Unavailable:  # CONFIG is often taken away from clients
-            return Check("redis", Verdict.WARNING, "answers, but does not tell its configuration", _REDIS)
+        except Unavailable:  # many servers do not allow CONFIG
+            return Check(
+                "redis",
+                Verdict.WARNING,
+                "answers, but does not allow CONFIG GET: its configuration is unknown",
+                _REDIS,
+            )
     evidence = ", ".join(f"{name} {value or '-'}" for name, value in found.items())
     if found["save"] or found["appendonly"] == "yes":
         return Check(
             "redis",
             Verdict.FAILED,
-            f"{evidence}: after a restart old answers would come back as if they were new",
+            f"{evidence}: after a restart, outdated answers would be served from its disk",
             "redis-cli CONFIG SET save '' and CONFIG SET appendonly no, and in its configuration file",
         )
     if found["maxmemory-policy"] != "allkeys-lru" or found["maxmemory"] == "0":
@@ -94,7 +99,7 @@ async def _redis(chosen: RedisCache) -> Check:
     return Check("redis", Verdict.OK, evidence)
 
 
-_REDIS = "it should have: save '', appendonly no, a maxmemory, maxmemory-policy allkeys-lru"
+_REDIS = "set save '', appendonly no, maxmemory, and maxmemory-policy allkeys-lru in its configuration"
 
 
 async def _qdrant(chosen: QdrantStore) -> Check:
@@ -106,11 +111,11 @@ async def _qdrant(chosen: QdrantStore) -> Check:
         return Check(
             "qdrant",
             Verdict.WARNING,
-            f"{chosen.url} answers; {chosen.collection} is not made yet",
-            "the first worker or query service makes it",
+            f"{chosen.url} answers; {chosen.collection} does not exist yet",
+            "nothing to do: the first worker or query service creates it",
         )
     return Check(
-        "qdrant", Verdict.OK, f"{chosen.url} answers; {chosen.collection} stands for {searched[0][0]}"
+        "qdrant", Verdict.OK, f"{chosen.url} answers; {chosen.collection} is an alias of {searched[0][0]}"
     )
 
 
@@ -119,7 +124,7 @@ def _player_key(settings: Settings) -> Check:
         return Check(
             "player key",
             Verdict.FAILED,
-            "none: gateways and query services will not start",
-            "LORESTREAM_PLAYER_KEY=k1:$(openssl rand -hex 32), the same for all, or LORESTREAM_PLAYER_KEY_FILE",
+            "not set: gateways and query services will not start",
+            "set LORESTREAM_PLAYER_KEY=k1:$(openssl rand -hex 32), the same for all services, or LORESTREAM_PLAYER_KEY_FILE",
         )
-    return Check("player key", Verdict.OK, "given")
+    return Check("player key", Verdict.OK, "set")

@@ -1,4 +1,4 @@
-"""`lorestream keys`: its verbs and their options. What they do lies in `key_file`."""
+"""`lorestream keys`: its verbs and their options. `key_file` does the work."""
 
 # ruff: noqa: D301, FBT002, PLC0415, PLR0917 (signatures are what users type; help must be instant)
 
@@ -17,9 +17,9 @@ from lorestream.cli.options import AsJson, Yes
 keys = typer.Typer(
     no_args_is_help=True,
     help=(
-        "The API keys: who may call, for which tenant, to do what.\n\n"
-        "Services read them from the file that LORESTREAM_API_KEYS_FILE names, and follow its changes within a second"
-        " or two. A tenant's memories are seen by its own keys only."
+        "The API keys: who may call the services, for which tenant, and what for.\n\n"
+        "The services read the keys from the file in LORESTREAM_API_KEYS_FILE, and apply changes within two seconds."
+        " Only keys of a tenant can read its memories."
     ),
 )
 
@@ -30,36 +30,45 @@ KeyFile = Annotated[
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The part of the key before the dot.")]
 Days = Annotated[
     Optional[int],  # noqa: UP045 (typer reads it)
-    typer.Option("--expires", metavar="DAYS", help="Days until it is no longer valid.", min=1, max=36_500),
+    typer.Option(
+        "--expires", metavar="DAYS", help="Days until the key expires. Default: never.", min=1, max=36_500
+    ),
 ]
 
 
 def _tenant(name: str) -> str:
     if re.fullmatch(r"[a-z0-9_-]{1,64}", name) is None:
-        raise typer.BadParameter("1 to 64 of a-z, 0-9, _ and -")
+        raise typer.BadParameter("a tenant has 1 to 64 characters of a-z, 0-9, _ and -")
     return name
 
 
 @keys.command()
 def create(
-    tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose memories it reaches.", callback=_tenant)],
+    tenant: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="The tenant whose memories the key can reach.", callback=_tenant),
+    ],
     scope: Annotated[
         list[KeyScope],
         typer.Option(
-            help="What it may do: write memories (ingest), ask for them (query), delete them (erase), list"
-            " agents, search the whole tenant and watch (admin). May be given several times."
+            help="What the key may do: write memories (ingest), read and search them (query), delete them (erase), list"
+            " agents, search the whole tenant and watch it (admin). May be repeated."
         ),
     ],
-    label: Annotated[str | None, typer.Option(metavar="TEXT", help="What you will know it by.")] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A note for yourself, shown by `lorestream keys list`.")
+    ] = None,
     expires: Days = None,
     file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and print it, this once: the file holds only a hash of its secret.
+    """Create a key and print it. It cannot be shown again: the file holds only a hash of the secret.
 
-    A key does what its scopes say and nothing more. A game server with the mod needs ingest, query and erase.
+    A key may do what its scopes allow, and nothing more. A game server with the
+    mod needs ingest, query and erase.
 
     \b
+    Examples:
     lorestream keys create --tenant default --scope ingest --scope query --scope erase --label survival-1
     lorestream keys create --tenant default --scope query --expires 90 --file keys.json
     export LORESTREAM_API_KEY=$(lorestream keys create --tenant default --scope query)
@@ -74,18 +83,20 @@ def rotate(
     key_id: KeyId,
     expires: Days = None,
     revoke_old: Annotated[
-        bool, typer.Option("--revoke-old", help="Close the old one at once, as after a leak.")
+        bool, typer.Option("--revoke-old", help="Revoke the old key at once, for example after a leak.")
     ] = False,
     yes: Yes = False,
     file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make another key with the same tenant, scopes and label, and print it.
+    """Create a key with the same tenant, scopes and label as another one, and print it.
 
-    The old one stays valid, so that nothing stops: give the new one to whoever sends the old one, then revoke
-    that. Without --expires the new one lives as long as the old one was given.
+    The old key stays valid, so that no caller fails: replace it where it is
+    used, then revoke it. Without --expires, the new key lives as long as the
+    old one did.
 
     \b
+    Examples:
     lorestream keys rotate 6f0c2d41a9e7
     lorestream keys revoke 6f0c2d41a9e7 --yes
     """
@@ -98,13 +109,14 @@ def rotate(
 def revoke(
     key_id: KeyId,
     yes: Yes = False,
-    dry_run: Annotated[bool, options.dry_run("Only say what would be closed.")] = False,
+    dry_run: Annotated[bool, options.dry_run("Only print what would be revoked. Changes nothing.")] = False,
     file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Close a key for good. Its line stays in the file, so that the id is never used again.
+    """Revoke a key. This cannot be undone. Its entry stays in the file, so that its id is never used again.
 
     \b
+    Examples:
     lorestream keys revoke 6f0c2d41a9e7 --dry-run
     lorestream keys revoke 6f0c2d41a9e7 --yes
     """
@@ -115,9 +127,10 @@ def revoke(
 
 @keys.command("list")
 def list_keys(file: KeyFile = None, as_json: AsJson = False) -> None:
-    """List the keys: what they may do, until when. No secrets, for nothing has them.
+    """List all keys: tenant, scopes, state and expiry. Secrets are not stored, and not shown.
 
     \b
+    Examples:
     lorestream keys list
     lorestream keys list --file keys.json --json
     """

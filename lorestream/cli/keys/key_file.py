@@ -1,4 +1,4 @@
-"""What `lorestream keys` does. A secret is printed once, when its key is made, and stands nowhere else."""
+"""The work of `lorestream keys`. A secret is printed once, when its key is created, and is not stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def create(
     expires_days: int | None,
     as_json: bool,
 ) -> None:
-    """Add a key and print it."""
+    """Create a key and print it. Raises Misconfigured."""
     path = _path(file)
     found = path.exists()
     made = key_file.create(
@@ -31,13 +31,13 @@ def create(
         tenant=tenant,
         scopes=scopes,
         label=label,
-        life=_life(expires_days),
+        life=_lifetime(expires_days),
     )
     if not found:
         terminal.print_note(
-            f"made {path}: set LORESTREAM_API_KEYS_FILE={path.absolute()} where Lorestream runs"
+            f"created {path}: set LORESTREAM_API_KEYS_FILE={path.absolute()} for the services"
         )
-    _hand_over(made, as_json=as_json)
+    _print_key(made, as_json=as_json)
 
 
 def rotate(
@@ -49,45 +49,45 @@ def rotate(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Add a key like another one and print it."""
+    """Create a key like `key_id` and print it. Raises Misconfigured."""
     path = _path(file)
     if revoke_old:
-        old = _told(key_file.find(path, key_id))
-        terminal.confirm(f"Revoke the key {old} at once? Whoever still sends it gets 401.", yes=yes)
-    made = key_file.rotate(path, key_id, life=_life(expires_days), revoke_old=revoke_old)
+        old = _text(key_file.find(path, key_id))
+        terminal.confirm(f"Revoke the key {old} at once? Callers that still use it get 401.", yes=yes)
+    made = key_file.rotate(path, key_id, life=_lifetime(expires_days), revoke_old=revoke_old)
     if revoke_old:
         terminal.print_note(f"{key_id} is revoked")
     else:
         terminal.print_note(
-            f"{key_id} is valid too; once nobody sends it any more: lorestream keys revoke {key_id} --yes"
+            f"{key_id} stays valid; when no caller uses it any more: lorestream keys revoke {key_id} --yes"
         )
-    _hand_over(made, as_json=as_json)
+    _print_key(made, as_json=as_json)
 
 
 def revoke(file: Path | None, key_id: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Close a key for good."""
+    """Revoke a key. Raises Misconfigured."""
     path = _path(file)
     key = key_file.find(path, key_id)
     was_revoked = key.revoked is not None
     if not was_revoked and not dry_run:
-        terminal.confirm(f"Revoke the key {_told(key)}? Whoever still sends it gets 401.", yes=yes)
+        terminal.confirm(f"Revoke the key {_text(key)}? Callers that still use it get 401.", yes=yes)
         key = key_file.revoke(path, key_id)
     if as_json:
-        terminal.print_json({"dry_run": dry_run, **_shown(key)})
+        terminal.print_json({"dry_run": dry_run, **_fields(key)})
     elif was_revoked:
         terminal.print_line(f"{key_id} was revoked already")
     elif dry_run:
-        terminal.print_line(f"would revoke {_told(key)}; nothing was changed")
+        terminal.print_line(f"would revoke {_text(key)}; nothing was changed")
     else:
-        terminal.print_line(f"revoked {_told(key)}; running services follow within a second or two")
+        terminal.print_line(f"revoked {_text(key)}; running services apply it within two seconds")
 
 
 def show(file: Path | None, *, as_json: bool) -> None:
-    """Print the keys, never a secret or a hash."""
+    """Print all keys, without secrets and hashes."""
     path = _path(file)
     _, found = key_file.read(path)
     if as_json:
-        terminal.print_json({"file": str(path), "keys": [_shown(key) for key in found]})
+        terminal.print_json({"file": str(path), "keys": [_fields(key) for key in found]})
         return
     rows = [
         (
@@ -95,8 +95,8 @@ def show(file: Path | None, *, as_json: bool) -> None:
             key.state(datetime.now(UTC)),
             key.tenant,
             " ".join(key.scopes),
-            _day(key.created),
-            _day(key.expires),
+            _date(key.created),
+            _date(key.expires),
             key.label or "-",
         )
         for key in found
@@ -110,26 +110,26 @@ def show(file: Path | None, *, as_json: bool) -> None:
 def _path(file: Path | None) -> Path:
     chosen = file or load_settings().api_keys_file
     if chosen is None:
-        raise typer.BadParameter("name the key file: --file, or LORESTREAM_API_KEYS_FILE")
+        raise typer.BadParameter("no key file: give --file, or set LORESTREAM_API_KEYS_FILE")
     return chosen
 
 
-def _life(days: int | None) -> timedelta | None:
+def _lifetime(days: int | None) -> timedelta | None:
     return None if days is None else timedelta(days=days)
 
 
-def _hand_over(made: NewKey, *, as_json: bool) -> None:
+def _print_key(made: NewKey, *, as_json: bool) -> None:
     if as_json:
-        terminal.print_json({"key": made.credential, **_shown(made.key)})
+        terminal.print_json({"key": made.credential, **_fields(made.key)})
         return
     terminal.print_line(made.credential)
     terminal.print_note(
-        "keep it now: nothing shows it again. It is sent as LORESTREAM_API_KEY, or lorestream.api_key"
+        "store it now: it cannot be shown again. Use it as LORESTREAM_API_KEY, or lorestream.api_key of the mod"
     )
 
 
-def _shown(key: ApiKey) -> dict[str, object]:
-    """Everything but the hash: it helps nobody, and looks like a secret."""
+def _fields(key: ApiKey) -> dict[str, object]:
+    """All fields for printing, without the hash: it is of no use to people, and looks like a secret."""
     return {
         "id": key.id,
         "state": key.state(datetime.now(UTC)),
@@ -142,10 +142,10 @@ def _shown(key: ApiKey) -> dict[str, object]:
     }
 
 
-def _told(key: ApiKey) -> str:
+def _text(key: ApiKey) -> str:
     label = "" if key.label is None else f" ({key.label})"
     return f"{key.id}{label} of tenant {key.tenant}"
 
 
-def _day(moment: datetime | None) -> str:
+def _date(moment: datetime | None) -> str:
     return "-" if moment is None else moment.astimezone(UTC).date().isoformat()

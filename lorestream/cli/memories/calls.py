@@ -1,4 +1,4 @@
-"""Writing, asking and erasing by hand: `put`, `search`, `recent`, `agents`, `tail`, `erase`."""
+"""The work of `put`, `search`, `recent`, `agents`, `tail` and `erase`, by the HTTP client."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from lorestream.cli import terminal
 from lorestream.client import ApiError, Event, FoundMemory, MemoryClient, NotFound
 from lorestream.errors import Misconfigured
 
-PATIENCE_S = 10.0
-"""A person waits no longer for a server that says 429 or 503."""
-ERASED_WITHIN_S = 10.0
+RETRY_BUDGET_S = 10.0
+"""Requests answered with 429 or 503 are retried for so many seconds."""
+ERASURE_TIMEOUT_S = 10.0
 
 
 def client(url: str, query_url: str | None = None) -> MemoryClient:
-    """A client with the key of the environment."""
-    stamina.instrumentation.set_on_retry_hooks([])  # its own log lines would stand between the data
-    return MemoryClient(url, query_url=query_url, api_key=api_key(), patience_s=PATIENCE_S)
+    """A client with the API key from the environment."""
+    stamina.instrumentation.set_on_retry_hooks([])  # no log lines of retries between the output
+    return MemoryClient(url, query_url=query_url, api_key=api_key(), patience_s=RETRY_BUDGET_S)
 
 
 def connect(url: str, query_url: str | None = None) -> MemoryClient:
-    """A client of the lorestream at that address. Raises Unreachable at once where there is none."""
-    made = client(url, query_url)
-    made.check()
-    return made
+    """A client of the server at `url`, checked. Raises Unreachable at once if there is none."""
+    connected = client(url, query_url)
+    connected.check()
+    return connected
 
 
 def api_key() -> str | None:
-    """The key of the environment. Raises Misconfigured."""
+    """The API key from LORESTREAM_API_KEY or the file in LORESTREAM_API_KEY_FILE. Raises Misconfigured."""
     if key := os.environ.get("LORESTREAM_API_KEY"):
         return key.strip()
     if (path := os.environ.get("LORESTREAM_API_KEY_FILE")) is None:
@@ -46,7 +46,7 @@ def api_key() -> str | None:
 
 
 def put(url: str, agent_id: str, text: str, event: Event, *, wait_s: float, as_json: bool) -> None:
-    """Write one memory and print its id."""
+    """Write one memory and print its id; waits up to `wait_s` seconds until it can be found."""
     if text == "-":
         text = sys.stdin.read().rstrip("\n")
     with connect(url) as memories:
@@ -56,11 +56,11 @@ def put(url: str, agent_id: str, text: str, event: Event, *, wait_s: float, as_j
         return
     terminal.print_line(str(receipt.ids[0]))
     if not receipt.indexed:
-        terminal.print_note("accepted and durable; it can be found in a moment")
+        terminal.print_note("accepted and durable, but not indexed yet: it can be found in a moment")
 
 
 def search(url: str, agent_id: str, query: str, k: int, options: Mapping[str, Any], *, as_json: bool) -> None:
-    """Ask and print the best memories."""
+    """Search and print the best memories. `options`: further arguments of `MemoryClient.search`."""
     with connect(url) as memories:
         answer = memories.search(agent_id, query, k, **options)
     if as_json:
@@ -89,11 +89,11 @@ def recent(url: str, agent_id: str, limit: int, kind: str | None, *, as_json: bo
     if as_json:
         terminal.print_json(page)
         return
-    _chronicle(page.memories)
+    _print_memories(page.memories)
     terminal.print_note(f"{len(page.memories)} of {_count(page.total, 'memory', 'memories')}")
 
 
-def _chronicle(memories: Sequence[FoundMemory]) -> None:
+def _print_memories(memories: Sequence[FoundMemory]) -> None:
     rows = [(terminal.local_time(m.timestamp), m.type or "-", m.text) for m in memories]
     if rows:
         terminal.print_table({"when": "", "type": "", "text": ""}, rows)
@@ -114,7 +114,7 @@ def agents(url: str, limit: int, *, as_json: bool) -> None:
 
 
 def tail(url: str, stop_after: int | None, agent_id: str | None, *, as_json: bool) -> None:
-    """Print memories as they become findable, until Ctrl-C."""
+    """Print memories as they are indexed, until Ctrl-C or after `stop_after` of them."""
     shown = 0
     with connect(url) as memories:
         try:
@@ -124,20 +124,20 @@ def tail(url: str, stop_after: int | None, agent_id: str | None, *, as_json: boo
                 if as_json:
                     terminal.print_json(line, pretty=False)
                 else:
-                    _tail_line(line)
+                    _print_tail_line(line)
                 shown += 1
                 if shown == stop_after:
                     return
         except NotFound as error:
             raise Misconfigured(
-                f"the service at {url} has nothing to watch: memories are shown as they become findable only where"
-                " gateway and worker are one process, `lorestream up`; ask for the newest with `lorestream recent AGENT`"
+                f"the service at {url} cannot be watched: only `lorestream up` can, where gateway and worker are one process."
+                " Use `lorestream recent AGENT` for the newest memories"
             ) from error
         except KeyboardInterrupt:
             return
 
 
-def _tail_line(line: Mapping[str, Any]) -> None:
+def _print_tail_line(line: Mapping[str, Any]) -> None:
     text = " ".join(str(line.get("text", "")).split())
     moment = terminal.local_time(float(line.get("timestamp", 0)))
     terminal.print_line(f"{moment}  {line.get('agent_id')}  {line.get('type') or '-'}  {text}")
@@ -147,7 +147,7 @@ def _tail_line(line: Mapping[str, Any]) -> None:
 def erase(
     url: str, *, agent_id: str | None, player: str | None, yes: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Erase an agent's memories or a player's, and wait until nothing shows them."""
+    """Erase the memories of an agent or a player; waits until no read shows them, up to `ERASURE_TIMEOUT_S`."""
     with connect(url) as memories:
         if agent_id is not None:
             total = _total(memories, agent_id)
@@ -165,17 +165,17 @@ def erase(
             return
         terminal.confirm(f"Erase {what}? This cannot be undone.", yes=yes)
         erasure = memories.forget(agent_id) if agent_id is not None else memories.forget_player(str(player))
-        deadline = time.monotonic() + ERASED_WITHIN_S
+        deadline = time.monotonic() + ERASURE_TIMEOUT_S
         while not (done := memories.erasure_done(erasure)) and time.monotonic() < deadline:
             time.sleep(0.05)
     if as_json:
         terminal.print_json({"erasure_id": erasure.erasure_id, "state": "done" if done else "running"})
     else:
-        terminal.print_line(f"{'erased' if done else 'accepted, still at it:'} {what}")
+        terminal.print_line(f"{'erased' if done else 'accepted, still being erased:'} {what}")
 
 
 def _total(memories: MemoryClient, agent_id: str) -> int | None:
-    """How many memories an agent has; None where this key may not read."""
+    """How many memories an agent has; None if the API key may not read them."""
     try:
         return memories.recent(agent_id, 1).total
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""`lorestream put`, `search`, `recent`, `agents`, `tail`, `erase`: their options. What they do lies in `by_hand`."""
+"""`lorestream put`, `search`, `recent`, `agents`, `tail`, `erase`: their options. `calls` does the work."""
 
 # ruff: noqa: D301, FBT002, PLC0415, PLR0917 (signatures are what users type; help must be instant)
 
@@ -11,31 +11,46 @@ import typer
 from lorestream.cli import options
 from lorestream.cli.options import LOCAL, AsJson, Yes
 
-WriteUrl = Annotated[str, options.url("The lorestream to write to.")]
+WriteUrl = Annotated[str, options.url("The server.")]
 ReadUrl = Annotated[
     str,
-    typer.Option("--url", envvar=["LORESTREAM_QUERY_URL", "LORESTREAM_URL"], help="The lorestream to ask."),
+    typer.Option("--url", envvar=["LORESTREAM_QUERY_URL", "LORESTREAM_URL"], help="The server."),
 ]
-Agent = Annotated[str, typer.Argument(metavar="AGENT", help="Who remembers, such as npc:woodcutter-1.")]
+Agent = Annotated[str, typer.Argument(metavar="AGENT", help="The agent, such as npc:woodcutter-1.")]
 
 
 def put(
     agent: Agent,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What is remembered; - reads it from stdin.")],
-    kind: Annotated[str | None, typer.Option("--type", help="What kind of event it was.")] = None,
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="The text of the memory; - reads it from stdin.")
+    ],
+    kind: Annotated[str | None, typer.Option("--type", help="The type of the event, such as chat.")] = None,
     ttl: Annotated[
-        float | None, typer.Option(help="Seconds until it is forgotten, 0 = never.", min=0)
+        float | None,
+        typer.Option(
+            help="Seconds until the memory expires, 0 = never. Default: LORESTREAM_TTL_DAYS of the server.",
+            min=0,
+        ),
     ] = None,
-    importance: Annotated[float | None, typer.Option(help="From 0 to 10.", min=0, max=10)] = None,
+    importance: Annotated[float | None, typer.Option(help="From 0 to 10. Default: 5.", min=0, max=10)] = None,
     metadata: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Fields that filters can ask for.")
+        str | None, typer.Option(metavar="JSON", help="A JSON object; its fields can be used in filters.")
     ] = None,
-    player: Annotated[str | None, typer.Option(help="Whom it is about; stored as a pseudonym.")] = None,
+    player: Annotated[
+        str | None, typer.Option(help="The player whom the memory is about; stored as a pseudonym.")
+    ] = None,
     event_id: Annotated[
-        str | None, typer.Option("--id", help="Your own id: the same one again makes no second memory.")
+        str | None,
+        typer.Option("--id", help="An id of your own: writing the same id again adds no second memory."),
     ] = None,
     wait: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Wait until it can be found; 0 = don't.", min=0, max=60)
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Wait until the memory can be found, at most so long; 0 = do not wait.",
+            min=0,
+            max=60,
+        ),
     ] = 5.0,
     url: WriteUrl = LOCAL,
     as_json: AsJson = False,
@@ -43,6 +58,7 @@ def put(
     """Write one memory and print its id.
 
     \b
+    Examples:
     lorestream put npc:woodcutter-1 "pine trees stand north of the lake"
     lorestream put npc:guard-2 "a thief ran west" --importance 9 --ttl 3600
     lorestream put npc:smith "sold a sword" --type trade --metadata '{"price": 12}'
@@ -71,16 +87,19 @@ def search(
     agent: Agent,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="The question, in plain words.")],
     k: Annotated[int, typer.Option("-k", help="How many memories at most.", min=1, max=100)] = 5,
-    filters: Annotated[str | None, typer.Option(metavar="JSON", help="Conditions that must hold.")] = None,
+    filters: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Conditions that a memory must meet, as a JSON object.")
+    ] = None,
     min_score: Annotated[
-        float | None, typer.Option(help="Leave out what scores less.", min=-1, max=1)
+        float | None, typer.Option(help="Leave out memories with a lower score.", min=-1, max=1)
     ] = None,
     url: ReadUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Ask an agent's memories, the best first.
+    """Search the memories of an agent. The best match comes first.
 
     \b
+    Examples:
     lorestream search npc:woodcutter-1 "where are trees"
     lorestream search npc:guard-2 "who stole" -k 3 --filters '{"type": "chat"}'
     lorestream search npc:smith "swords" --filters '{"metadata.price": {"gte": 10}}' --json
@@ -94,14 +113,15 @@ def search(
 
 def recent(
     agent: Agent,
-    limit: Annotated[int, typer.Option("-n", "--limit", help="How many.", min=1, max=1000)] = 20,
-    kind: Annotated[str | None, typer.Option("--type", help="Only events of this kind.")] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1, max=1000)] = 20,
+    kind: Annotated[str | None, typer.Option("--type", help="Only memories of this type.")] = None,
     url: ReadUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Show an agent's newest memories, the newest first.
+    """Show the newest memories of an agent. The newest comes first.
 
     \b
+    Example:
     lorestream recent npc:woodcutter-1 -n 5
     """
     from lorestream.cli.memories import calls
@@ -110,13 +130,14 @@ def recent(
 
 
 def agents(
-    limit: Annotated[int, typer.Option("-n", "--limit", help="How many.", min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1, max=1000)] = 100,
     url: ReadUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """List the agents, those with the most memories first.
+    """List the agents. The one with the most memories comes first.
 
     \b
+    Example:
     lorestream agents -n 10
     """
     from lorestream.cli.memories import calls
@@ -126,15 +147,16 @@ def agents(
 
 def tail(
     stop_after: Annotated[
-        int | None, typer.Option("-n", "--lines", help="End after so many; default: never.", min=1)
+        int | None, typer.Option("-n", "--lines", help="Stop after so many memories. Default: never.", min=1)
     ] = None,
-    agent: Annotated[str | None, typer.Option(metavar="AGENT", help="Only this agent's.")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="AGENT", help="Only memories of this agent.")] = None,
     url: WriteUrl = LOCAL,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Watch memories as they become findable, until Ctrl-C.
+    """Watch new memories as they are indexed, until Ctrl-C.
 
     \b
+    Examples:
     lorestream tail
     lorestream tail --agent npc:woodcutter-1 --json
     """
@@ -145,24 +167,28 @@ def tail(
 
 def erase(
     agent: Annotated[
-        str | None, typer.Option(metavar="AGENT", help="Everything this agent remembers.")
+        str | None, typer.Option(metavar="AGENT", help="Erase all memories of this agent.")
     ] = None,
-    player: Annotated[str | None, typer.Option(metavar="NAME", help="Everything about this player.")] = None,
+    player: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Erase everything about this player.")
+    ] = None,
     yes: Yes = False,
-    dry_run: Annotated[bool, options.dry_run("Only say what would go.")] = False,
+    dry_run: Annotated[bool, options.dry_run("Only print what would be erased. Changes nothing.")] = False,
     url: WriteUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Erase all memories of an agent, or all about a player, for good.
+    """Erase all memories of an agent, or all about a player. This cannot be undone.
 
-    Erasing a player takes every memory about them, whoever remembers it, and the agents named after them.
+    Erasing a player deletes every memory about them, of any agent, and all
+    memories of agents named after them.
 
     \b
+    Examples:
     lorestream erase --agent npc:woodcutter-1 --dry-run
     lorestream erase --player singleplayer --yes
     """
     from lorestream.cli.memories import calls
 
     if (agent is None) == (player is None):
-        raise typer.BadParameter("name either --agent or --player")
+        raise typer.BadParameter("give either --agent or --player")
     calls.erase(url, agent_id=agent, player=player, yes=yes, dry_run=dry_run, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`lorestream demo`: a village is played into a running lorestream, then its people are asked."""
+"""`lorestream demo`: writes a day in a simulated village to a server, then asks questions about it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from lorestream.client import Event, FoundMemory, MemoryClient
 
 SERVER = "village"
-BATCH = 50
-INDEXED_WITHIN_S = 60.0
-SHOWN = 3
+BATCH_SIZE = 50
+INDEX_TIMEOUT_S = 60.0
+TOP_K = 3
 
 _MARKS = {True: Text("found", "green"), False: Text("missed", "red"), None: Text("-", "dim")}
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What became of the events, and how long it took until all could be found."""
+    """How many events were written, how many became memories, and how long it took until all could be found."""
 
     events: int
     accepted: int
@@ -40,9 +40,9 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A question and the memories that came back; `took_ms` is the whole round trip.
+    """A question and the memories found. `took_ms` is the whole round trip, `server_ms` the time in the server.
 
-    `found`: whether one of them is the answer; None for a question that has none.
+    `found`: whether one of the memories is an expected answer; None if nothing is expected.
     """
 
     kind: str
@@ -56,7 +56,7 @@ class Answer:
 
 
 def play(url: str, query_url: str | None, *, seed: int, questions: int, as_json: bool) -> None:
-    """Play, ask, print. Raises Unreachable where no lorestream runs, Unavailable when it falls too far behind."""
+    """Write the events, ask, print. Raises Unreachable if no server runs, Unavailable if indexing takes too long."""
     with calls.connect(url, query_url) as memories:
         played, ids = _play(memories, [cast("Event", event) for event in village.events(seed)])
         answers = [_ask(memories, question, ids) for question in village.questions(seed)[:questions]]
@@ -66,25 +66,25 @@ def play(url: str, query_url: str | None, *, seed: int, questions: int, as_json:
     terminal.print_renderable(_table(answers))
     found = [answer.found for answer in answers if answer.found is not None]
     terminal.print_line(
-        f"{played.accepted:,} of {played.events:,} events became memories in {played.seconds:.1f} s, each durable"
-        f" before it was answered. {sum(found)} of {len(found)} answers are among the best {SHOWN}."
+        f"{played.accepted:,} of {played.events:,} events became memories in {played.seconds:.1f} s."
+        f" The expected answer was among the best {TOP_K} for {sum(found)} of {len(found)} questions."
     )
     if answers:
         own = "" if url == DEFAULT_URL else f" --url {url}"
-        terminal.print_line(f'Ask on: lorestream search {answers[0].agent_id} "{answers[0].query}"{own}')
+        terminal.print_line(f'Next: lorestream search {answers[0].agent_id} "{answers[0].query}"{own}')
 
 
 def _play(memories: MemoryClient, events: Sequence[Event]) -> tuple[Played, dict[str, str]]:
-    """Also returns which memory each event became."""
+    """Write the events in batches; also returns the memory id of each event id."""
     started, ids = time.perf_counter(), dict[str, str]()
     with terminal.progress_bar() as bar:
         task = bar.add_task("a day in the village", total=len(events))
-        for start in range(0, len(events), BATCH):
-            batch = events[start : start + BATCH]
-            receipt = memories.add_batch(batch, server=SERVER, wait_s=INDEXED_WITHIN_S)
+        for start in range(0, len(events), BATCH_SIZE):
+            batch = events[start : start + BATCH_SIZE]
+            receipt = memories.add_batch(batch, server=SERVER, wait_s=INDEX_TIMEOUT_S)
             if not receipt.indexed:
                 raise Unavailable(
-                    f"its memories were not findable within {INDEXED_WITHIN_S:.0f} s: see `lorestream doctor`"
+                    f"the memories were not indexed within {INDEX_TIMEOUT_S:.0f} s: check the server with `lorestream doctor`"
                 )
             ids |= {
                 event["id"]: memory_id
@@ -97,7 +97,7 @@ def _play(memories: MemoryClient, events: Sequence[Event]) -> tuple[Played, dict
 
 def _ask(memories: MemoryClient, question: village.Question, ids: Mapping[str, str]) -> Answer:
     started = time.perf_counter()
-    answer = memories.search(question.agent_id, question.query, SHOWN, **question.where)
+    answer = memories.search(question.agent_id, question.query, TOP_K, **question.where)
     took_ms = (time.perf_counter() - started) * 1000
     gold = {ids.get(event_id) for event_id in question.gold}
     found = any(memory.id in gold for memory in answer.memories) if question.gold else None
@@ -115,8 +115,8 @@ def _ask(memories: MemoryClient, question: village.Question, ids: Mapping[str, s
 
 def _table(answers: Sequence[Answer]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
-    table.add_column("asked", overflow="fold", ratio=2)
-    table.add_column("remembered", overflow="fold", ratio=3)
+    table.add_column("question", overflow="fold", ratio=2)
+    table.add_column("memories found", overflow="fold", ratio=3)
     table.add_column("", no_wrap=True)
     table.add_column("ms", justify="right", no_wrap=True)
     for answer in answers:

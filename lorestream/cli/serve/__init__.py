@@ -1,1 +1,13 @@
-"""Verbs that serve: up, gateway, worker, query."""
+"""Verbs that run services: up, gateway, worker, query.
+
+    commands.py     the verbs and their options; sets up the process and binds the port
+    embedded.py     lorestream up: everything in one process
+    distributed.py  lorestream gateway, worker, query: one service for each process
+
+Each opens its parts, builds an application over them, and serves until a signal stops it:
+
+    async with open_gateway(settings) as parts:
+        gateway = Gateway.over(parts)
+        app = application("gateway", operations(gateway, parts.limits), metrics=parts.metrics, authenticator=parts.authenticator)
+        await server.run(app, listener)
+"""

@@ -1,6 +1,6 @@
-"""The verbs that run services. Only their options; what they do lies in `embedded` and `distributed`."""
+"""`lorestream up`, `gateway`, `worker`, `query`: their options. `embedded` and `distributed` do the work."""
 
-# ruff: noqa: PLC0415 (help must be instant)
+# ruff: noqa: D301, FBT002, PLC0415 (signatures are what users type; help must be instant)
 
 from __future__ import annotations
 
@@ -25,15 +25,20 @@ GATEWAY_PORT = 8081
 GATEWAY_GRPC_PORT = 50_052
 
 NICE = 15
-"""A worker can wait, whoever asks or plays cannot: on full cores it gets a thirtieth of what a query service gets, and
-a third of what goes into the vectors of queries (see `lorestream.adapters.embedders.queue`)."""
+"""The default niceness of a worker: indexing may wait, queries may not.
 
-Host = Annotated[str, typer.Option(help="The address to listen on; another than loopback needs API keys.")]
+On busy cores a worker then gets a thirtieth of the CPU time of a query service, and a third of the embedding of queries
+(see `lorestream.adapters.embedders.queue`).
+"""
+
+Host = Annotated[
+    str, typer.Option(help="The address to listen on. Any address except loopback needs API keys.")
+]
 
 
 def up(
     data: Annotated[
-        Path | None, typer.Option(help="Where memories, log and model lie. Default: LORESTREAM_DATA_DIR.")
+        Path | None, typer.Option(help="The directory of memories and log. Default: LORESTREAM_DATA_DIR.")
     ] = None,
     host: Host = "127.0.0.1",
     port: Annotated[
@@ -43,12 +48,14 @@ def up(
         int | None, typer.Option(help="The gRPC port, 0 = any free one. Default: 50051.", min=0, max=65535)
     ] = None,
 ) -> None:
-    """Run the whole of Lorestream in this process, until Ctrl-C.
+    """Run all of Lorestream in one process, until Ctrl-C. Nothing else needs to run.
 
-    Events come in over HTTP, are durable in the log before they are answered, and can be found as memories a
-    moment later. Nothing else needs to be installed or running.
+    Events arrive over HTTP or gRPC. Each is durable in the log before the
+    answer, and can be found as a memory a moment later.
 
-    Example: lorestream up --data ./data --port 8080
+    \b
+    Example:
+    lorestream up --data ./data --port 8080
     """
     from lorestream.cli.serve.embedded import run
     from lorestream.http import server
@@ -69,11 +76,16 @@ def gateway(
         int | None, typer.Option(help="The gRPC port, 0 = any free one. Default: 50052.", min=0, max=65535)
     ] = None,
 ) -> None:
-    """Run a gateway: it takes events in and makes them durable in Kafka.
+    """Run a gateway of the distributed shape: it accepts events and appends them to Kafka.
 
-    Any number may run side by side. Needs LORESTREAM_LOG__BOOTSTRAP, LORESTREAM_STORE__URL and LORESTREAM_PLAYER_KEY.
+    Run as many as you need. Requires LORESTREAM_LOG__BOOTSTRAP,
+    LORESTREAM_STORE__URL and LORESTREAM_PLAYER_KEY.
 
-    Example: LORESTREAM_LOG__BOOTSTRAP=kafka:9092 LORESTREAM_STORE__URL=http://qdrant:6333 lorestream gateway
+    \b
+    Example:
+    export LORESTREAM_LOG__BOOTSTRAP=kafka:9092
+    export LORESTREAM_STORE__URL=http://qdrant:6333
+    lorestream gateway
     """
     from lorestream.cli.serve.distributed import run_gateway
     from lorestream.http import server
@@ -97,11 +109,16 @@ def query(
         int | None, typer.Option(help="The gRPC port, 0 = any free one. Default: 50051.", min=0, max=65535)
     ] = None,
 ) -> None:
-    """Run a query service: it answers searches, from the cache where it can.
+    """Run a query service of the distributed shape: it answers searches and reads, from the cache if possible.
 
-    Any number may run side by side. Needs LORESTREAM_LOG__BOOTSTRAP, LORESTREAM_STORE__URL and LORESTREAM_PLAYER_KEY.
+    Run as many as you need. Requires LORESTREAM_LOG__BOOTSTRAP,
+    LORESTREAM_STORE__URL and LORESTREAM_PLAYER_KEY.
 
-    Example: LORESTREAM_LOG__BOOTSTRAP=kafka:9092 LORESTREAM_STORE__URL=http://qdrant:6333 lorestream query
+    \b
+    Example:
+    export LORESTREAM_LOG__BOOTSTRAP=kafka:9092
+    export LORESTREAM_STORE__URL=http://qdrant:6333
+    lorestream query
     """
     from lorestream.cli.serve.distributed import run_query
     from lorestream.http import server
@@ -116,19 +133,34 @@ def query(
 def worker(
     host: Annotated[str, typer.Option(help="The address of /metrics, /ready and /health.")] = "127.0.0.1",
     metrics_port: Annotated[
-        int | None, typer.Option(help="Its port, 0 = any free one. Default: 8000.", min=0, max=65535)
+        int | None,
+        typer.Option(
+            help="The port of /metrics, /ready and /health, 0 = any free one. Default: 8000.",
+            min=0,
+            max=65535,
+        ),
     ] = None,
-    burst: Annotated[bool, typer.Option("--burst", help="End when the log is drained.")] = False,  # noqa: FBT002
+    burst: Annotated[
+        bool, typer.Option("--burst", help="Stop when all records of the log are processed.")
+    ] = False,
     nice: Annotated[
-        int, typer.Option(help="How far it stands back where others want the same cores.", min=0, max=19)
+        int,
+        typer.Option(
+            help="The niceness of the process: higher values leave more CPU time to others.", min=0, max=19
+        ),
     ] = NICE,
 ) -> None:
-    """Run a stream worker: it turns events into memories.
+    """Run a stream worker of the distributed shape: it turns events of the log into memories.
 
-    Workers share the log's partitions among them, and take over from each other. Needs LORESTREAM_LOG__BOOTSTRAP
-    and LORESTREAM_STORE__URL.
+    Run as many as you need: they share the partitions of the log, and take over
+    those of a worker that stops. Requires LORESTREAM_LOG__BOOTSTRAP and
+    LORESTREAM_STORE__URL.
 
-    Example: LORESTREAM_LOG__BOOTSTRAP=kafka:9092 LORESTREAM_STORE__URL=http://qdrant:6333 lorestream worker
+    \b
+    Example:
+    export LORESTREAM_LOG__BOOTSTRAP=kafka:9092
+    export LORESTREAM_STORE__URL=http://qdrant:6333
+    lorestream worker
     """
     from lorestream.cli.serve.distributed import run_worker
     from lorestream.http import server
@@ -142,23 +174,23 @@ def worker(
 
 
 def _prepare(settings: Settings, host: str | None = None) -> None:
-    """Set up what belongs to the process. `host`: where it serves tenants' memories."""
+    """Set up signals, logging and thread switching. Refuses a `host` that is not loopback without API keys."""
     from lorestream.access.authentication import require_loopback
     from lorestream.telemetry import set_up_logging
 
-    # The first process of a container hears no signal without a handler: a stop during the start would be lost.
+    # Process 1 of a container ignores signals without a handler: a SIGTERM during the start would be lost.
     signal.signal(signal.SIGTERM, lambda signum, _frame: sys.exit(128 + signum))
     set_up_logging(settings.log_format, settings.log_level)
     if host is not None and settings.api_keys_file is None:
         require_loopback(host)
-    # A busy event loop must not starve the threads of the log and the embedder: at Python's default of 5 ms
-    # an append beside a saturated loop was seen to take a minute, at half a millisecond 20 ms.
+    # A busy event loop must not starve the threads of the log and the embedder. Measured beside a saturated loop:
+    # an append took up to a minute at Python's default of 5 ms, and 20 ms at half a millisecond.
     sys.setswitchinterval(0.0005)
 
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Generator[socket.socket]:
-    """Take the port before anything else is opened: whoever finds it taken learns so at once."""
+    """A socket bound to the port, before anything else is opened: a port in use is an error at once. Raises Misconfigured."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -167,8 +199,8 @@ def _listening(host: str, port: int) -> Generator[socket.socket]:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise Misconfigured(
-                    f"port {port} on {host} is in use: stop what holds it (`lorestream doctor` names it),"
-                    f" or choose another, such as --port {port % 65535 + 1}"
+                    f"port {port} on {host} is in use: stop the process that uses it (`lorestream doctor` names it),"
+                    f" or choose another port, such as --port {port % 65535 + 1}"
                 ) from error
             raise Misconfigured(f"cannot listen on {host}:{port}: {error.strerror}") from error
         yield listener

@@ -1,4 +1,4 @@
-"""The services of the distributed shape, one a process."""
+"""The services of the distributed shape: gateway, query service and worker, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NO_MEMORY = str(uuid.UUID(int=0))
 
 
 async def run_gateway(settings: Settings, host: str, listener: socket.socket, grpc_port: int) -> None:
-    """Take writes until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
+    """Serve writes until SIGINT or SIGTERM. Raises Misconfigured before the first request is served."""
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_gateway(settings))
         writer = Gateway.over(parts)
@@ -46,23 +46,23 @@ async def run_gateway(settings: Settings, host: str, listener: socket.socket, gr
         bound = await stack.enter_async_context(
             serving(handlers, host, grpc_port, authenticator=parts.authenticator)
         )
-        await server.run(app, listener, started=lambda: _say("gateway", parts, listener, bound))
+        await server.run(app, listener, started=lambda: _print_started("gateway", parts, listener, bound))
 
 
 async def run_query(settings: Settings, host: str, listener: socket.socket, grpc_port: int) -> None:
-    """Answer reads until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
+    """Serve reads until SIGINT or SIGTERM. Raises Misconfigured before the first request is served."""
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_query(settings))
         recall = CurrentRecall(parts)
 
-        async def look() -> object:
+        async def probe_store() -> object:
             return await parts.store.get("default", "", _NO_MEMORY, now=parts.clock.now())
 
         app = application(
             "query",
             rest.operations(recall, parts.limits),
             metrics=parts.metrics,
-            checks=[ReadinessCheck("store", lambda: _problem(look))],
+            checks=[ReadinessCheck("store", lambda: _problem(probe_store))],
             authenticator=parts.authenticator,
             peer=WRITES,
         )
@@ -70,12 +70,14 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
         bound = await stack.enter_async_context(
             serving(handlers, host, grpc_port, authenticator=parts.authenticator)
         )
-        await server.run(app, listener, started=lambda: _say("query service", parts, listener, bound))
+        await server.run(
+            app, listener, started=lambda: _print_started("query service", parts, listener, bound)
+        )
 
 
 async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool) -> None:
-    """Feed the store until SIGINT or SIGTERM, or, with `burst`, until the log is drained."""
-    from stream_workers.faust_app import Indexing, Shell  # noqa: PLC0415 (a second that the others' starts save)
+    """Index until SIGINT or SIGTERM; with `burst`, until all records of the log are processed."""
+    from stream_workers.faust_app import Indexing, Shell  # noqa: PLC0415 (takes a second, and the other services do not need it)
 
     shell, indexing = Shell("lorestream"), Indexing(settings=settings, burst=burst)
     await shell.start()
@@ -100,7 +102,7 @@ async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool
             listener,
             work=[indexing.ended(), *snapshots.work()],
             stop=stop,
-            started=lambda: _line(
+            started=lambda: _print_line(
                 f"Lorestream worker {os.getpid()}, metrics at http://{address}:{port}/metrics"
             ),
         )
@@ -116,15 +118,17 @@ async def _problem(call: Callable[[], Awaitable[object]]) -> str | None:
     return None
 
 
-def _say(service: str, parts: GatewayParts | QueryParts, listener: socket.socket, grpc_port: int) -> None:
+def _print_started(
+    service: str, parts: GatewayParts | QueryParts, listener: socket.socket, grpc_port: int
+) -> None:
     address, port = server.address(listener)
-    keys = "callers need a key" if parts.authenticator.needs_keys else "no keys"
-    _line(
+    keys = "API keys required" if parts.authenticator.needs_keys else "no API keys"
+    _print_line(
         f"Lorestream {service} {os.getpid()} at http://{address}:{port} and gRPC {address}:{grpc_port}, {keys};"
         f" docs at http://{address}:{port}/docs"
     )
 
 
-def _line(text: str) -> None:
+def _print_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The embedded shape: gateway, worker and query service over one runtime, behind one port each for HTTP and gRPC."""
+"""The embedded shape: gateway, worker and query service in one process, on one HTTP and one gRPC port."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DEFAULT_PORT = 8080
 
 
 async def run(settings: Settings, host: str, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM. Raises Misconfigured before anything is served."""
+    """Serve until SIGINT or SIGTERM. Raises Misconfigured before the first request is served."""
     async with contextlib.AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(settings))
         tail = Tail()
@@ -61,7 +61,7 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
             listener,
             work=[worker.run(), compaction.run(), *snapshots.work()],
             stop=stop,
-            started=lambda: _banner(settings, listener, grpc_port),
+            started=lambda: _print_banner(settings, listener, grpc_port),
         )
 
 
@@ -72,7 +72,7 @@ def _application(
         return worker.indexer.problem
 
     async def facts() -> Sequence[StatusRow]:
-        return await _facts(runtime, worker.indexer)
+        return await _status_facts(runtime, worker.indexer)
 
     return application(
         "lorestream",
@@ -89,14 +89,14 @@ def _application(
     )
 
 
-async def _facts(runtime: Runtime, indexer: Indexer) -> list[StatusRow]:
+async def _status_facts(runtime: Runtime, indexer: Indexer) -> list[StatusRow]:
     settings = runtime.settings
     ends, committed = await runtime.log.end(), await runtime.log.committed(runtime.group)
     behind = sum(end - committed.get(partition, 0) for partition, end in ends.items())
     return [
         StatusRow("State", indexer.problem or "ready", ok=indexer.problem is None),
-        # The page is open: with keys, what tenants have is not for everybody.
-        *([] if runtime.authenticator.needs_keys else [await _memories(runtime)]),
+        # The page needs no key: with API keys, the counts of tenants must not be on it.
+        *([] if runtime.authenticator.needs_keys else [await _memory_count(runtime)]),
         StatusRow(
             "Log", f"{settings.log.kind}, {sum(ends.values()):,} records, {behind:,} not yet committed"
         ),
@@ -107,21 +107,21 @@ async def _facts(runtime: Runtime, indexer: Indexer) -> list[StatusRow]:
     ]
 
 
-async def _memories(runtime: Runtime) -> StatusRow:
-    everyone, now = Scope("default"), runtime.clock.now()
-    memories = await runtime.store.count(PageQuery(everyone, limit=1, now=now))
-    agents = len(await runtime.store.agents(everyone, limit=1000, now=now))
+async def _memory_count(runtime: Runtime) -> StatusRow:
+    tenant, now = Scope("default"), runtime.clock.now()
+    memories = await runtime.store.count(PageQuery(tenant, limit=1, now=now))
+    agents = len(await runtime.store.agents(tenant, limit=1000, now=now))
     more = " and more" if agents == 1000 else ""  # noqa: PLR2004
     return StatusRow("Memories", f"{memories:,} of {agents:,} agents{more}")
 
 
-def _banner(settings: Settings, listener: socket.socket, grpc_port: int) -> None:
+def _print_banner(settings: Settings, listener: socket.socket, grpc_port: int) -> None:
     address, port = server.address(listener)
     url = f"http://{address}:{port}"
     flag = "" if port == DEFAULT_PORT else f" --url {url}"
     lines = [
         f"Lorestream is up at {url}  (process {os.getpid()}, Ctrl-C stops it)",
-        f"  page      {url}/",
+        f"  status    {url}/",
         f"  docs      {url}/docs",
         f"  metrics   {url}/metrics",
         f"  gRPC      {address}:{grpc_port}",

@@ -1,4 +1,4 @@
-"""A Luanti world: the mod is put into it, and its set-up is checked."""
+"""`lorestream mod install`, and the checks of a Luanti world for `lorestream doctor`."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ PERMISSION = "secure.http_mods"
 
 
 def install(world: Path, conf: Path | None, *, force: bool, as_json: bool) -> None:
-    """Copy the mod into the world, whole or not at all. Raises Misconfigured."""
+    """Copy the mod into the world: completely, or nothing changes. Raises Misconfigured."""
     if not (world / "world.mt").is_file():
-        raise Misconfigured(f"{world} is no Luanti world: it has no world.mt")
+        raise Misconfigured(f"{world} is not a Luanti world: it has no world.mt")
     target = world / "worldmods" / MOD
     updated = target.exists() or target.is_symlink()
     if updated and not force and not _is_ours(target):
-        raise Misconfigured(f"{target} is not Lorestream's own copy of the mod: --force replaces it")
+        raise Misconfigured(f"{target} is not a copy of this mod: use --force to replace it")
     try:
         _replace(target)
     except OSError as error:
         raise Misconfigured(f"cannot write {target}: {error.strerror or error}") from error
-    _report(target, configuration_file(world, conf), updated=updated, as_json=as_json)
+    _print_result(target, configuration_file(world, conf), updated=updated, as_json=as_json)
 
 
-def _report(target: Path, file: Path | None, *, updated: bool, as_json: bool) -> None:
+def _print_result(target: Path, file: Path | None, *, updated: bool, as_json: bool) -> None:
     allowed = _allowed(file)
     needed = None if MOD in allowed else f"{PERMISSION} = {', '.join([*_listed(file), MOD])}"
     if as_json:
@@ -47,20 +47,22 @@ def _report(target: Path, file: Path | None, *, updated: bool, as_json: bool) ->
         return
     terminal.print_line(f"{'updated' if updated else 'installed'} {target}")
     if needed is None:
-        terminal.print_line(f"{file} lets the mod use HTTP already; restart the server")
+        terminal.print_line(f"{file} already lets the mod use HTTP; restart the server")
     else:
         where = file or "the server's minetest.conf (luanti.conf in newer releases)"
-        instead = " in place of the line that is there" if _listed(file) else ""
+        instead = ", in place of the existing line" if _listed(file) else ""
         terminal.print_line(
-            f"now put this line into {where}{instead}, and restart the server:\n\n    {needed}\n"
+            f"now add this line to {where}{instead}, and restart the server:\n\n    {needed}\n"
         )
 
 
 def checks(world: Path, conf: Path | None) -> Iterator[Check]:
-    """Whether the world has the mod, in this version, and whether the server lets it use HTTP."""
+    """Check that the world has this version of the mod, and that the server lets it use HTTP."""
     install_it = f"lorestream mod install {world}"
     if not (world / "world.mt").is_file():
-        yield Check("luanti world", Verdict.FAILED, f"{world} has no world.mt", "name the folder of a world")
+        yield Check(
+            "luanti world", Verdict.FAILED, f"{world} has no world.mt", "give the directory of a world"
+        )
         return
     target = world / "worldmods" / MOD
     if not target.is_dir():
@@ -70,7 +72,7 @@ def checks(world: Path, conf: Path | None) -> Iterator[Check]:
             "luanti mod", Verdict.WARNING, f"{target} differs in {', '.join(changed[:3])}", install_it
         )
     else:
-        yield Check("luanti mod", Verdict.OK, f"{target} is this version's")
+        yield Check("luanti mod", Verdict.OK, f"{target} has this version")
     yield _enabled(world)
     file = configuration_file(world, conf)
     line = f"{PERMISSION} = {', '.join([*_listed(file), MOD])}"
@@ -78,28 +80,34 @@ def checks(world: Path, conf: Path | None) -> Iterator[Check]:
         yield Check(
             "luanti http",
             Verdict.WARNING,
-            "no minetest.conf was found",
-            f"name it with --conf; it needs: {line}",
+            "no minetest.conf found",
+            f"give it with --conf; it needs the line: {line}",
         )
     elif MOD in _allowed(file):
         yield Check("luanti http", Verdict.OK, f"{file} allows it")
     else:
         yield Check(
-            "luanti http", Verdict.FAILED, f"{file} does not list {MOD} in {PERMISSION}", f"put in: {line}"
+            "luanti http",
+            Verdict.FAILED,
+            f"{file} does not list {MOD} in {PERMISSION}",
+            f"add the line: {line}",
         )
 
 
 def _enabled(world: Path) -> Check:
-    """Mods in a world's own worldmods are loaded unless world.mt says otherwise."""
-    said = read(world / "world.mt").get(f"load_mod_{MOD}", "true")
-    if said.lower() in {"false", "0", "no"}:
-        mend = f"set load_mod_{MOD} = true in {world / 'world.mt'}"
-        return Check("luanti load_mod", Verdict.FAILED, f"world.mt says load_mod_{MOD} = {said}", mend)
-    return Check("luanti load_mod", Verdict.OK, "world.mt lets it load")
+    """Check that world.mt does not disable the mod. Mods in worldmods are loaded by default."""
+    value = read(world / "world.mt").get(f"load_mod_{MOD}", "true")
+    if value.lower() in {"false", "0", "no"}:
+        fix = f"set load_mod_{MOD} = true in {world / 'world.mt'}"
+        return Check("luanti load_mod", Verdict.FAILED, f"world.mt has load_mod_{MOD} = {value}", fix)
+    return Check("luanti load_mod", Verdict.OK, "world.mt does not disable it")
 
 
 def configuration_file(world: Path, given: Path | None) -> Path | None:
-    """The server's configuration: the one named, else the first where Luanti looks by itself."""
+    """The configuration file of the server: `given`, otherwise the first that exists where Luanti looks.
+
+    None if there is none. Raises Misconfigured if `given` does not exist.
+    """
     if given is not None:
         if not given.is_file():
             raise Misconfigured(f"{given} is not a file")
@@ -117,7 +125,7 @@ def configuration_file(world: Path, given: Path | None) -> Path | None:
 
 
 def read(file: Path) -> dict[str, str]:
-    """The settings of a Luanti configuration file; later lines win. Raises Misconfigured."""
+    """Parse a Luanti configuration file; the last of equal names counts. Raises Misconfigured."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
@@ -127,13 +135,13 @@ def read(file: Path) -> dict[str, str]:
 
 
 def _listed(file: Path | None) -> list[str]:
-    """The mods that may use HTTP so far."""
+    """The mods in secure.http_mods."""
     given = "" if file is None else read(file).get(PERMISSION, "")
     return [name.strip() for name in given.split(",") if name.strip()]
 
 
 def _allowed(file: Path | None) -> set[str]:
-    """Trusted mods may use HTTP, too."""
+    """The mods that may use HTTP: secure.http_mods and secure.trusted_mods."""
     trusted = "" if file is None else read(file).get("secure.trusted_mods", "")
     return {*_listed(file), *(name.strip() for name in trusted.split(","))}
 

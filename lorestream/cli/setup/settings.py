@@ -1,4 +1,4 @@
-"""`lorestream config show`: every setting and where its value comes from."""
+"""`lorestream config show`: every setting, its value, and where the value comes from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HIDDEN = "(hidden)"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting in force. `origin`: default, environment NAME, alias NAME, or .env."""
+    """One setting and its value. `origin`: "default", "environment NAME", "alias NAME" or ".env"."""
 
     name: str
     value: str | float | bool | None
@@ -29,8 +29,8 @@ class Setting:
 
 
 def show(*, as_json: bool) -> None:
-    """Print the settings in force."""
-    found = [*effective(os.environ), *_client(os.environ)]
+    """Print all settings: those of the services, then those of the command line. Raises Misconfigured."""
+    found = [*effective(os.environ), *_client_settings(os.environ)]
     if as_json:
         terminal.print_json({"settings": found})
         return
@@ -39,12 +39,12 @@ def show(*, as_json: bool) -> None:
 
 
 def effective(environ: Mapping[str, str]) -> list[Setting]:
-    """The settings of this process. Raises Misconfigured when one is wrong."""
+    """The settings of the services, as `environ` and .env give them. Raises Misconfigured for an invalid value."""
     loaded = load_settings()
     from_file = {name.upper(): text or "" for name, text in DotEnvSettingsSource(Settings).env_vars.items()}
     given = {name.upper(): text for name, text in environ.items()}
     return [
-        Setting(_name(path), _plain(value), _origin(path, given, from_file))
+        Setting(_name(path), _printable(value), _origin(path, given, from_file))
         for path, value in _leaves(loaded.model_dump(), ())
     ]
 
@@ -58,18 +58,18 @@ def _leaves(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[t
 
 
 def _origin(path: tuple[str, ...], given: Mapping[str, str], from_file: Mapping[str, str]) -> str:
-    if (name := _holder(path, given)) is not None:
+    if (name := _variable_with(path, given)) is not None:
         return f"environment {name}"
     for alias, target in ALIASES.items():
         if target == path and alias in given:
             return f"alias {alias}"
     if (name := f"{_name(path)}_FILE") in given:
         return f"environment {name}"
-    return ".env" if _holder(path, from_file) is not None else "default"
+    return ".env" if _variable_with(path, from_file) is not None else "default"
 
 
-def _holder(path: tuple[str, ...], given: Mapping[str, str]) -> str | None:
-    """The variable that sets it: its own, or that of a part as one JSON object."""
+def _variable_with(path: tuple[str, ...], given: Mapping[str, str]) -> str | None:
+    """The variable that sets `path`: its own, or that of a group as one JSON object. None if it is not set."""
     if _name(path) in given:
         return _name(path)
     for length in range(len(path) - 1, 0, -1):
@@ -84,7 +84,7 @@ def _holder(path: tuple[str, ...], given: Mapping[str, str]) -> str | None:
     return None
 
 
-def _client(environ: Mapping[str, str]) -> Iterator[Setting]:
+def _client_settings(environ: Mapping[str, str]) -> Iterator[Setting]:
     for name, default in _CLIENT.items():
         if name in environ:
             yield Setting(name, HIDDEN if name in _SECRETS else environ[name], f"environment {name}")
@@ -98,7 +98,7 @@ def _name(path: tuple[str, ...]) -> str:
     return "LORESTREAM_" + "__".join(path).upper()
 
 
-def _plain(value: object) -> str | float | bool | None:
+def _printable(value: object) -> str | float | bool | None:
     if isinstance(value, SecretStr):
         return HIDDEN
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

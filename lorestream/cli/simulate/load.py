@@ -1,4 +1,4 @@
-"""What `lorestream simulate` does: the load, its progress, its tables."""
+"""The work of `lorestream simulate`: runs the load, shows progress, prints the report."""
 
 from __future__ import annotations
 
@@ -28,36 +28,39 @@ from producers.simulator.report import Latencies, Report
 from producers.simulator.simulator import HEAD_START_S, Simulator
 
 TIMEOUT_S = 10.0
-"""How long the Luanti mod waits for an answer."""
-IDLE_CONNECTION_S = 3.0
-"""Shorter than servers keep them: one that is closed just now would cost a request."""
+"""Timeout of a request in seconds, as in the Luanti mod."""
+KEEPALIVE_S = 3.0
+"""Idle connections are closed after so many seconds: before the server does it, which would fail a request."""
 SHOWN_EVENTS = 5
-_REFRESH_S = 0.25
+_REFRESH_INTERVAL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """How a plan is played. Rates are per second; `indexed_within_s` 0 = don't wait."""
+class RunOptions:
+    """How to run a plan. `queries`: searches per second. `repeat`: the share of repeated searches.
+
+    `drain_s`: how long to send the backlog at the end. `index_timeout_s`: how long to wait for indexing, 0 = not at all.
+    """
 
     urls: Sequence[str]
     query_url: str
     queries: float
     repeat: float
     drain_s: float
-    indexed_within_s: float
+    index_timeout_s: float
     ledger: Path | None
 
 
-def play(plan: Plan, course: Course) -> Report:
-    """Play the plan. Raises Unreachable where no gateway runs, ApiError where none accepts anything."""
-    _check(course.urls)
+def run(plan: Plan, options: RunOptions) -> Report:
+    """Run the plan. Raises Unreachable if no gateway answers, ApiError if the gateway refuses all events."""
+    _require_gateway(options.urls)
     with contextlib.ExitStack() as stack:
-        ledger = stack.enter_context(_open(course.ledger)) if course.ledger else None
-        return uvloop.run(_play(plan, course, ledger))
+        ledger = stack.enter_context(_open(options.ledger)) if options.ledger else None
+        return uvloop.run(_run(plan, options, ledger))
 
 
-def _check(urls: Sequence[str]) -> None:
-    """One gateway has to be there; the others may come later."""
+def _require_gateway(urls: Sequence[str]) -> None:
+    """Check that one gateway answers; the others may start later. Raises Unreachable."""
     for number, url in enumerate(urls, 1):
         try:
             with calls.client(url) as client:
@@ -76,38 +79,40 @@ def _open(path: Path) -> BinaryIO:
         raise Misconfigured(f"--ledger: cannot write {path}: {error.strerror}") from error
 
 
-async def _play(plan: Plan, course: Course, ledger: BinaryIO | None) -> Report:
+async def _run(plan: Plan, options: RunOptions, ledger: BinaryIO | None) -> Report:
     async with contextlib.AsyncExitStack() as stack:
-        # A client for each game server: a pool that holds all connections is searched whole at every request.
+        # One client for each game server: httpx2 searches its whole connection pool at every request.
         tls = httpx2.create_ssl_context()
         clients = [await stack.enter_async_context(_client(tls)) for _ in range(plan.servers)]
         http = await stack.enter_async_context(_client(tls))
-        with contextlib.suppress(httpx2.HTTPError):  # what it imports at its first request would delay events
-            await http.get(course.urls[0])
-        simulator = Simulator(plan, course.urls, clients, drain_s=course.drain_s, ledger=ledger)
+        with contextlib.suppress(
+            httpx2.HTTPError
+        ):  # the first request imports modules, which would delay events
+            await http.get(options.urls[0])
+        simulator = Simulator(plan, options.urls, clients, drain_s=options.drain_s, ledger=ledger)
         readers = Readers(
-            plan, course.query_url, http, simulator.pace, rate=course.queries, repeat=course.repeat
+            plan, options.query_url, http, simulator.pace, rate=options.queries, repeat=options.repeat
         )
         cpu = time.process_time()
         with _stopped_by_ctrl_c(simulator):
-            beside = [asyncio.create_task(part) for part in (readers.run(), _progress(simulator))]
+            tasks = [asyncio.create_task(work) for work in (readers.run(), _progress(simulator))]
             try:
                 await simulator.run()
                 seconds, cpu = simulator.pace.now(), time.process_time() - cpu
                 if simulator.complete:
-                    await beside[0]
+                    await tasks[0]
             finally:
-                for task in beside:
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
         report = _report(simulator, seconds, cpu / (seconds + HEAD_START_S))
         positions = simulator.account.positions
-        if course.queries:
+        if options.queries:
             report.queries = readers.figures
             report.latency_ms["query"] = readers.latency.milliseconds()
-        if course.indexed_within_s and positions:
+        if options.index_timeout_s and positions:
             report.indexed = await findable(
-                http, course.query_url, positions, within_s=course.indexed_within_s
+                http, options.query_url, positions, within_s=options.index_timeout_s
             )
         return report
 
@@ -117,10 +122,8 @@ def _client(tls: ssl.SSLContext) -> httpx2.AsyncClient:
     headers = {"User-Agent": f"lorestream/{__version__}"} | (
         {"Authorization": f"Bearer {key}"} if key else {}
     )
-    limits = httpx2.Limits(
-        max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE_CONNECTION_S
-    )
-    # A proxy of the environment would be measured instead of the gateway.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S)
+    # Without a proxy from the environment: it would be measured too.
     return httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_S, limits=limits, verify=tls, trust_env=False)
 
 
@@ -150,7 +153,7 @@ async def _progress(simulator: Simulator) -> None:
                     f" p99 {account.request.at(0.99) * 1000:,.0f} ms"
                 ),
             )
-            await asyncio.sleep(_REFRESH_S)
+            await asyncio.sleep(_REFRESH_INTERVAL_S)
 
 
 def _report(simulator: Simulator, seconds: float, cpu_share: float) -> Report:
@@ -185,12 +188,12 @@ def _report(simulator: Simulator, seconds: float, cpu_share: float) -> Report:
 
 
 def _per_second(number: int, plan: Plan, last: float) -> float:
-    """The last batch is due up to a flush later than its events: that alone makes no rate lower."""
+    """Events per second. The last batch is sent up to one flush interval after its events, which is not counted."""
     return round(number / max(plan.seconds, last - plan.flush_s), 1)
 
 
-def show(report: Report, *, as_json: bool) -> None:
-    """Print what a run found out."""
+def print_report(report: Report, *, as_json: bool) -> None:
+    """Print the results of a run."""
     if as_json:
         terminal.print_json(report)
         return
@@ -204,15 +207,17 @@ def show(report: Report, *, as_json: bool) -> None:
         ("left", f"{events.left:,}, of which {events.unsure:,} may have been accepted"),
         ("retried", f"{sent.retried:,} requests with {events.retried:,} events{_kinds(sent.errors)}"),
         ("re-sent on purpose", f"{events.resent:,}"),
-        ("backlog", f"{report.backlog['peak']:,} at most, {report.backlog['at_end']:,} at the end"),
+        ("backlog", f"{report.backlog['peak']:,} at its peak, {report.backlog['at_end']:,} at the end"),
         ("simulator's CPU", f"{report.cpu_share:.0%} of a core"),
     ]
     if (queries := report.queries) is not None:
-        rows.append(("questions", f"{queries.answered:,} of {queries.asked:,}{_kinds(queries.errors)}"))
+        rows.append(
+            ("searches", f"{queries.answered:,} answered of {queries.asked:,}{_kinds(queries.errors)}")
+        )
         rows.append(("cache", _kinds(queries.cache).strip(" ()") or "-"))
     if report.indexed is not None:
-        verdict = "all findable" if report.indexed.findable else "NOT all findable"
-        rows.append(("findable", f"{verdict} {report.indexed.seconds:.2f} s after the end"))
+        result = "all found" if report.indexed.findable else "NOT all found"
+        rows.append(("indexed", f"{result}, {report.indexed.seconds:.2f} s after the end"))
     terminal.print_table({"load": "left", "": "left"}, rows)
     columns = ("p50", "p90", "p99", "p999", "max")
     lines = [
@@ -228,8 +233,8 @@ def _kinds(kinds: dict[str, int]) -> str:
     return f" ({', '.join(f'{number:,} {kind}' for kind, number in sorted(kinds.items()))})" if kinds else ""
 
 
-def describe(plan: Plan, *, as_json: bool) -> None:
-    """Print what would be sent."""
+def print_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print what a run of `plan` would send. Sends nothing."""
     happened, agents, requests = (Counter[str]() for _ in range(3))
     seen: set[tuple[int, str]] = set()
     first: list[dict[str, Any]] = []
@@ -268,6 +273,6 @@ def describe(plan: Plan, *, as_json: bool) -> None:
     for one in first:
         terminal.print_line(f"{one['at']:8.3f} s  {one['server']}  {orjson.dumps(one['event']).decode()}")
     terminal.print_line(
-        f"{total['events']:,} events and {resent:,} again, in {total['requests']:,} requests,"
-        f" {total['bytes_per_event']:,} bytes an event; nothing was sent"
+        f"{total['events']:,} events and {resent:,} resent, in {total['requests']:,} requests,"
+        f" {total['bytes_per_event']:,} bytes per event; nothing was sent"
     )
