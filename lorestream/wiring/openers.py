@@ -175,9 +175,9 @@ async def open_catalogue(settings: Settings, state: Path, stack: contextlib.Asyn
     chosen = settings.store
     if isinstance(chosen, QdrantStore):
         from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415
-        from lorestream.adapters.qdrant.server.collection import Shape  # noqa: PLC0415
+        from lorestream.adapters.qdrant.server.collection import CollectionOptions  # noqa: PLC0415
 
-        shape = Shape(
+        options = CollectionOptions(
             chosen.shards,
             chosen.replication,
             chosen.write_consistency,
@@ -191,7 +191,7 @@ async def open_catalogue(settings: Settings, state: Path, stack: contextlib.Asyn
                 grpc_port=chosen.grpc_port,
                 api_key=_secret(chosen.api_key),
                 timeout_s=chosen.timeout_s,
-                shape=shape,
+                options=options,
             )
         )
     from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue  # noqa: PLC0415
@@ -208,7 +208,7 @@ async def searched_collections(
 
     Behind it, while the alias turns, the others that count. Asking raises Unavailable, and Misconfigured.
     """
-    from lorestream.adapters.qdrant.server.collection import aliases, find_collection, marked  # noqa: PLC0415
+    from lorestream.adapters.qdrant.server.collection import find_collection, list_aliases, markers  # noqa: PLC0415
     from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415
 
     connection = await stack.enter_async_context(
@@ -221,13 +221,13 @@ async def searched_collections(
     )
 
     async def ask() -> Sequence[tuple[str, str]]:
-        there = await aliases(connection)
+        there = await list_aliases(connection)
         searched = there.get(chosen.collection)
         if searched is None:
             return []
-        names = dict.fromkeys([searched, *marked(there, chosen.collection, "switching").values()])
+        names = dict.fromkeys([searched, *markers(there, chosen.collection, "switching").values()])
         found = [await find_collection(connection, chosen.collection, name) for name in names]
-        return [(one.name, one.about.run) for one in found]
+        return [(one.name, one.metadata.run) for one in found]
 
     return ask
 

@@ -102,10 +102,10 @@ async def _on_server(
         yield Progress("restoring", 0, manifest.bytes, "bytes")
         await rest(store).recover(snapshot / snapshots.FILE, name)
         yield Progress("restoring", manifest.bytes, manifest.bytes, "bytes")
-        about = await snapshots.about(connection, name)
-        await begin_at(log.events, openers.group_of(settings.log, name, about.run), manifest.offsets)
+        metadata = await snapshots.collection_metadata(connection, name)
+        await begin_at(log.events, openers.group_of(settings.log, name, metadata.run), manifest.offsets)
         # Only now: whoever finds it begins to feed it.
-        active = await snapshots.introduce(connection, store.collection, name)
+        active = await snapshots.register_collection(connection, store.collection, name)
     if active is not None:
         yield Remark(
             f"{store.collection} still stands for {active}: once {name} has caught up, `lorestream alias swap {name}` turns to it"
@@ -120,7 +120,7 @@ async def _check_for_server(settings: Settings, manifest: Manifest) -> None:
     from lorestream.adapters.qdrant.server import snapshots  # noqa: PLC0415
 
     model_id, dim = await _model(settings)
-    snapshots.check(manifest, model_id=model_id, dim=dim)
+    snapshots.check_manifest(manifest, model_id=model_id, dim=dim)
 
 
 async def _checked_target(settings: Settings, snapshot: Path, manifest: Manifest) -> Target:

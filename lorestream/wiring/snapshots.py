@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from lorestream.adapters.qdrant.server.connection import Connection
-    from lorestream.adapters.qdrant.server.snapshots import Rest
+    from lorestream.adapters.qdrant.server.snapshots import SnapshotApi
     from lorestream.admin.snapshots import Source
     from lorestream.wiring.parts import WorkerParts
 
@@ -45,11 +45,11 @@ def connected(chosen: QdrantStore) -> AbstractAsyncContextManager[Connection]:
     )
 
 
-def rest(chosen: QdrantStore) -> Rest:
+def rest(chosen: QdrantStore) -> SnapshotApi:
     """Its REST interface."""
-    from lorestream.adapters.qdrant.server.snapshots import Rest  # noqa: PLC0415
+    from lorestream.adapters.qdrant.server.snapshots import SnapshotApi  # noqa: PLC0415
 
-    return Rest(
+    return SnapshotApi(
         chosen.url.rstrip("/"), chosen.api_key.get_secret_value() if chosen.api_key is not None else None
     )
 
@@ -57,7 +57,7 @@ def rest(chosen: QdrantStore) -> Rest:
 def _source(parts: WorkerParts) -> Source:
     settings = parts.settings
     if isinstance(settings.store, QdrantStore):
-        from lorestream.adapters.qdrant.server.snapshots import ServerCopy  # noqa: PLC0415
+        from lorestream.adapters.qdrant.server.snapshots import ServerSnapshotSource  # noqa: PLC0415
 
         connect = partial(connected, settings.store)
 
@@ -69,7 +69,7 @@ def _source(parts: WorkerParts) -> Source:
                 )
             return parts.collections.current.name, parts.group
 
-        return ServerCopy(connect, rest(settings.store), searched, parts.log)
+        return ServerSnapshotSource(connect, rest(settings.store), searched, parts.log)
 
     from lorestream.adapters.embedded.snapshot import LOG, PLAYER_KEY, EmbeddedCopy  # noqa: PLC0415
     from lorestream.adapters.qdrant.edge.store import EdgeStore  # noqa: PLC0415

@@ -211,7 +211,7 @@ async def test_one_whose_making_was_broken_off_is_neither_listed_nor_lost(catalo
 
     began = time.time()
     with monkeypatch.context() as patched:
-        patched.setattr(collection, "make_collection", killed)
+        patched.setattr(collection, "create_with_indexes", killed)
         patched.setattr(shard, "make_elsewhere", killed)
         with pytest.raises(asyncio.CancelledError):
             await catalogue.create("second", OTHER, "run1")

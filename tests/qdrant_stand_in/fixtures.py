@@ -1,7 +1,7 @@
-"""A Qdrant server for tests: the one that LORESTREAM_TEST_QDRANT_URL names, else the stand-in.
+"""A Qdrant server for tests: the one at LORESTREAM_TEST_QDRANT_URL if that is set, else the stand-in.
 
-LORESTREAM_TEST_QDRANT_GRPC_PORT (6334) and LORESTREAM_TEST_QDRANT_API_KEY belong to it. On a server that others use, tests
-make collections of names of their own, and drop them.
+LORESTREAM_TEST_QDRANT_GRPC_PORT (default 6334) and LORESTREAM_TEST_QDRANT_API_KEY belong to that URL. The server may be in
+use by others: tests create collections with random names, and drop them.
 """
 
 from __future__ import annotations
@@ -22,42 +22,58 @@ from tests.qdrant_stand_in.process import StandIn
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue
     from lorestream.adapters.qdrant.server.connection import Connection
-    from lorestream.adapters.qdrant.server.store import QdrantServerStore
+    from lorestream.adapters.qdrant.server.store import ServerStore
 
 TIMEOUT_S = 30.0
-"""The machines that run tests may be busy."""
+"""Deadline of each call: the machines that run tests may be under load."""
 
 
 @dataclass(frozen=True)
 class Qdrant:
-    """Where a server is."""
+    """The address of a server."""
 
     url: str
     grpc_port: int
     api_key: str | None = None
 
     @contextlib.asynccontextmanager
-    async def store(self, **how: Any) -> AsyncIterator[QdrantServerStore]:
-        """A store in a collection of its own, dropped at the end unless it was named."""
-        from lorestream.adapters.qdrant.server.store import QdrantServerStore  # noqa: PLC0415 (takes a second)
+    async def store(
+        self,
+        *,
+        collection: str | None = None,
+        model_id: str = "hash",
+        dim: int = 4,
+        timeout_s: float = TIMEOUT_S,
+        **options: Any,
+    ) -> AsyncIterator[ServerStore]:
+        """The store behind the alias `collection`; None: in a new collection that is dropped at the end.
 
-        alias = how.pop("collection", None)
-        options = {"model_id": "hash", "dim": 4, "timeout_s": TIMEOUT_S, "api_key": self.api_key} | how
-        name = alias or f"test-{uuid.uuid4().hex}"
-        async with QdrantServerStore.open(
-            self.url, grpc_port=self.grpc_port, collection=name, **options
-        ) as store:
+        `options`: the fields of CollectionOptions.
+        """
+        from lorestream.adapters.qdrant.server.collection import (  # noqa: PLC0415 (the import takes a second)
+            CollectionMetadata,
+            CollectionOptions,
+            first_collection,
+        )
+        from lorestream.adapters.qdrant.server.messages import substring_field  # noqa: PLC0415
+        from lorestream.adapters.qdrant.server.store import ServerStore  # noqa: PLC0415
+
+        alias = collection or f"test-{uuid.uuid4().hex}"
+        async with self.connection(timeout_s) as connection:
+            field = substring_field(await connection.version())
+            metadata = CollectionMetadata(model_id, dim)
+            found = await first_collection(connection, alias, metadata, CollectionOptions(**options))
             try:
-                yield store
+                yield ServerStore(connection, found, substring_field=field)
             finally:
-                if alias is None:
-                    await self.drop(store.physical)
+                if collection is None:
+                    await self.drop(found.name)
 
     @contextlib.asynccontextmanager
     async def catalogue(self, alias: str) -> AsyncIterator[ServerCatalogue]:
         """The collections of one alias."""
-        from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415 (takes a second)
-        from lorestream.adapters.qdrant.server.collection import Shape  # noqa: PLC0415
+        from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415 (the import takes a second)
+        from lorestream.adapters.qdrant.server.collection import CollectionOptions  # noqa: PLC0415
 
         async with ServerCatalogue.open_on(
             self.url,
@@ -65,13 +81,13 @@ class Qdrant:
             grpc_port=self.grpc_port,
             api_key=self.api_key,
             timeout_s=TIMEOUT_S,
-            shape=Shape(),
+            options=CollectionOptions(),
         ) as catalogue:
             yield catalogue
 
     async def drop(self, *collections: str) -> None:
         """Delete collections; their aliases go with them."""
-        from qdrant_client import grpc as wire  # noqa: PLC0415 (takes a second)
+        from qdrant_client import grpc as wire  # noqa: PLC0415 (the import takes a second)
 
         async with self.connection() as connection:
             for one in collections:
@@ -79,11 +95,13 @@ class Qdrant:
                     connection.collections.Delete, wire.DeleteCollection(collection_name=one)
                 )
 
-    def connection(self) -> contextlib.AbstractAsyncContextManager[Connection]:
-        """The bare wire."""
-        from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415 (takes a second)
+    def connection(self, timeout_s: float = TIMEOUT_S) -> contextlib.AbstractAsyncContextManager[Connection]:
+        """A connection without a store."""
+        from lorestream.adapters.qdrant.server.connection import (  # noqa: PLC0415 (the import takes a second)
+            Connection,
+        )
 
-        return Connection.open(self.url, grpc_port=self.grpc_port, api_key=self.api_key, timeout_s=TIMEOUT_S)
+        return Connection.open(self.url, grpc_port=self.grpc_port, api_key=self.api_key, timeout_s=timeout_s)
 
 
 def at(stand_in: StandIn) -> Qdrant:
@@ -93,7 +111,7 @@ def at(stand_in: StandIn) -> Qdrant:
 
 @pytest.fixture(scope="session")
 def qdrant() -> Iterator[Qdrant]:
-    """A server for the whole session. Nobody stops it: the next test wants it too."""
+    """A server that all tests of the session share: do not stop it."""
     if url := os.environ.get("LORESTREAM_TEST_QDRANT_URL"):
         port = int(os.environ.get("LORESTREAM_TEST_QDRANT_GRPC_PORT", "6334"))
         yield Qdrant(url, port, os.environ.get("LORESTREAM_TEST_QDRANT_API_KEY"))
@@ -104,7 +122,7 @@ def qdrant() -> Iterator[Qdrant]:
 
 @pytest.fixture
 def own_qdrant(tmp_path: Path) -> Iterator[StandIn]:
-    """A stand-in of the test's own, to stop, kill and freeze."""
+    """A stand-in for one test, which may stop, kill and pause it."""
     stand_in = StandIn(tmp_path / "qdrant")
     try:
         yield stand_in.start()

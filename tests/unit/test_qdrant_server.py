@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import grpc as wire
 
 from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
-from lorestream.adapters.qdrant.server.collection import About, physical_name
+from lorestream.adapters.qdrant.server.collection import CollectionMetadata, physical_name
 from lorestream.errors import InvalidEvent, Misconfigured, ModelMismatch, Unavailable
 from tests.contracts.stored import START, everything, memory, names, nearest, put
 
@@ -44,7 +44,9 @@ async def described(qdrant, name):
 
 async def test_the_collection_is_named_after_alias_and_model(qdrant, alias):
     async with qdrant.store(collection=alias, model_id="sentence-transformers/all-MiniLM-L6-v2@1") as store:
-        assert store.physical == physical_name(alias, About("sentence-transformers/all-MiniLM-L6-v2@1", 4))
+        assert store.physical == physical_name(
+            alias, CollectionMetadata("sentence-transformers/all-MiniLM-L6-v2@1", 4)
+        )
         assert store.physical.startswith(f"{alias}__sentence-transformers-all-minilm-l6-v2-1__")
         await put(store, memory("m"))
     async with qdrant.store(collection=alias, model_id="sentence-transformers/all-MiniLM-L6-v2@1") as store:
@@ -52,14 +54,19 @@ async def test_the_collection_is_named_after_alias_and_model(qdrant, alias):
 
 
 def test_models_that_differ_in_anything_have_other_collections():
-    models = [About("a/b", 4), About("a-b", 4), About("a/b", 8), About("a/b", 4, schema=SCHEMA_VERSION + 1)]
+    models = [
+        CollectionMetadata("a/b", 4),
+        CollectionMetadata("a-b", 4),
+        CollectionMetadata("a/b", 8),
+        CollectionMetadata("a/b", 4, schema=SCHEMA_VERSION + 1),
+    ]
     assert len({physical_name("x", one) for one in models}) == len(models)
-    assert all(len(physical_name("x" * 128, About("m" * 300, 4))) < 255 for _ in models)
+    assert all(len(physical_name("x" * 128, CollectionMetadata("m" * 300, 4))) < 255 for _ in models)
 
 
 async def test_the_collection_is_made_as_it_was_asked_for(qdrant, alias):
-    how = {"shards": 2, "on_disk_payload": True, "quantization": "scalar"}
-    async with qdrant.store(collection=alias, **how) as store:
+    options = {"shards": 2, "on_disk_payload": True, "scalar_quantization": True}
+    async with qdrant.store(collection=alias, **options) as store:
         info = await described(qdrant, store.physical)
         await put(store, memory("m"))
         assert await names(store) == ["m"]

@@ -71,7 +71,7 @@ async def status(qdrant, name, request):
     async with qdrant.store() as store, qdrant.connection() as connection:
         request.collection_name = store.physical
         with pytest.raises(grpc.aio.AioRpcError) as failed:
-            await connection.ask(getattr(connection.points, name), request)
+            await connection.send(getattr(connection.points, name), request)
         return failed.value.code()
 
 
@@ -106,5 +106,5 @@ async def test_collections_and_aliases_outlive_a_kill(own_qdrant):
             assert [(one.alias_name, one.collection_name) for one in listed.aliases] == [("kept", physical)]
             created = wire.CreateCollection(collection_name=physical)
             with pytest.raises(grpc.aio.AioRpcError) as failed:
-                await connection.ask(connection.collections.Create, created)
+                await connection.send(connection.collections.Create, created)
             assert failed.value.code() is grpc.StatusCode.ALREADY_EXISTS

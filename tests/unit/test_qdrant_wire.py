@@ -13,7 +13,7 @@ from qdrant_client import grpc as wire
 
 from deploy.local.process import free_port
 from lorestream.adapters.qdrant.conditions import Substring
-from lorestream.adapters.qdrant.server.filters import server_filter, substring_match
+from lorestream.adapters.qdrant.server.messages import filter_message, substring_field
 from lorestream.errors import InvalidEvent, Misconfigured, Unavailable
 from lorestream.memories import Condition, Field, Not, Op
 from lorestream.ports import Tombstone
@@ -279,12 +279,12 @@ async def test_substrings_are_exact_on_every_version(tmp_path, version):
             assert await store.count(everything(filter_=Not(contains))) == 6
 
 
-def test_how_each_version_says_substring():
-    said = {version: substring_match(version) for version in [(1, 17), (1, 18), (1, 19), (1, 20), (1, 21)]}
-    assert list(said.values()) == ["text", "text", None, "substring", "substring"]
+def test_substring_field_of_each_server_version():
+    fields = {version: substring_field(version) for version in [(1, 17), (1, 18), (1, 19), (1, 20), (1, 21)]}
+    assert list(fields.values()) == ["text", "text", None, "substring", "substring"]
     clause = Substring("type", "oak")
-    assert server_filter([clause], substring="text").must[0].field.match.text == "oak"
-    assert server_filter([clause], substring="substring").must[0].field.match.substring == "oak"
+    assert filter_message([clause], substring_field="text").must[0].field.match.text == "oak"
+    assert filter_message([clause], substring_field="substring").must[0].field.match.substring == "oak"
 
 
 # --- round trips ---------------------------------------------------------------------------------------------

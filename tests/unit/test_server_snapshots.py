@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deploy.local.process import free_port
-from lorestream.adapters.qdrant.server.snapshots import Rest
+from lorestream.adapters.qdrant.server.snapshots import SnapshotApi
 from lorestream.admin import Outcome, Remark, Report, snapshot_manifest
 from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused, Unavailable
 from lorestream.events import encode
@@ -29,7 +29,7 @@ from tests.qdrant_stand_in.serving import serve_rest
 class Place:
     """Where the servers are, for one test."""
 
-    load: Settings
+    settings: Settings
     qdrant: Any
     alias: str
 
@@ -158,13 +158,13 @@ async def test_what_cannot_be_restored_adds_nothing(place: Place) -> None:
 
 async def test_a_server_that_is_away_or_refuses(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
-        await Rest(f"http://127.0.0.1:{free_port()}", None).fetch("c", "s", tmp_path / "file")
+        await SnapshotApi(f"http://127.0.0.1:{free_port()}", None).fetch("c", "s", tmp_path / "file")
     assert not (tmp_path / "file").exists()
     server = await serve_rest("127.0.0.1", port := free_port(), Catalogue(tmp_path), "secret")
     try:
         with pytest.raises(Misconfigured, match="API_KEY"):
-            await Rest(f"http://127.0.0.1:{port}", "wrong").fetch("c", "s", tmp_path / "file")
+            await SnapshotApi(f"http://127.0.0.1:{port}", "wrong").fetch("c", "s", tmp_path / "file")
         with pytest.raises(Unavailable, match="404"):
-            await Rest(f"http://127.0.0.1:{port}", "secret").fetch("c", "s", tmp_path / "file")
+            await SnapshotApi(f"http://127.0.0.1:{port}", "secret").fetch("c", "s", tmp_path / "file")
     finally:
         server.close()

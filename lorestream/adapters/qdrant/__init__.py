@@ -1,1 +1,30 @@
-"""The vector store on Qdrant: what Qdrant Edge (in process) and a Qdrant server have in common."""
+"""Memories in Qdrant, embedded (Qdrant Edge) or on a server: the ports MemoryReader, MemoryWriter, StoreMaintenance.
+
+    store.py         QdrantStore: writes and maintenance; inherits the reads from QdrantReader
+    reader.py        QdrantReader: search, page, count, get, agents
+    scoring.py       similarity of a query to memories; blends with recency and importance as a Qdrant formula
+    conditions.py    filters and scopes as Qdrant conditions
+    exact_filter.py  filters evaluated on a memory, where a condition is only approximate
+    ordering.py      reading in the exact order of memories, where Qdrant orders by tick only
+    bm25.py          texts as sparse vectors for the keyword mode
+    payload.py       a memory as point id and payload, and back
+    engine.py        the interface to Qdrant that `edge/` and `server/` implement
+    edge/            the engine in this process: store, shard files, catalogue of collections
+    server/          the engine on a server, by gRPC: store, catalogue of collections, snapshots
+
+One insert (QdrantStore is generic over its engine; EdgeStore and ServerStore only open one):
+
+    store.insert(memories, vectors)                 store.py: check the shapes, compute the point ids
+        encode_memory(memory)                       payload.py: payload with `body`, keys for filters, hashes
+        bm25.embed_document(text)                   bm25.py: sparse vector
+        engine.point(id, payload, vector, words)    edge/engine.py or server/engine.py
+        engine.upsert(points, insert_only=True)     existing points and tombstones stay as they are
+
+One search:
+
+    reader.search(VectorQuery(scope, vector, k, now, filter))          reader.py
+        translate_filter(filter), scope_clause(scope)                  conditions.py
+        engine.nearest(clauses, similarity.nearest(k + tie_margin))    edge/engine.py or server/engine.py
+        decode_memory(payload), matches(filter, memory)                payload.py, exact_filter.py
+        sort by relevance, then newer; read more if the k-th is tied   reader.py, ordering.py
+"""

@@ -1,13 +1,13 @@
-"""The collections of one alias on a Qdrant server. Everything that is noted of them stands in aliases.
+"""The collections of one alias on a Qdrant server. Their states are stored as further aliases, called markers.
 
-    ALIAS                           the collection that is searched
-    ALIAS.fed.NAME                  NAME belongs to this alias too, and workers feed it
-    ALIAS.complete.NAME             NAME holds all that it should
-    ALIAS.replaced.SECONDS          the collection searched before, and the Unix time at which it was replaced
-    ALIAS.switching.NAME            the alias is about to be switched from NAME or to it
-    ALIAS.deleted.SECONDS.NAME      NAME was marked deleted at that Unix time, and is to be removed
+    ALIAS                           the active collection, the one that is searched
+    ALIAS.fed.NAME                  NAME belongs to this catalogue and is to be indexed
+    ALIAS.complete.NAME             NAME is complete
+    ALIAS.replaced.SECONDS          the previously active collection; Unix time at which it was replaced
+    ALIAS.switching.NAME            the alias is about to switch from or to NAME
+    ALIAS.deleted.SECONDS.NAME      NAME was marked as deleted at that Unix time
 
-So one call tells everything, and one changes it in a single step that all processes see.
+One call reads all states, and one call changes several of them in an atomic step that all processes see.
 """
 
 from __future__ import annotations
@@ -18,72 +18,90 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Self
 
 from lorestream.adapters.qdrant.server import collection
-from lorestream.adapters.qdrant.server.collection import About, Found, Shape
+from lorestream.adapters.qdrant.server.collection import (
+    CollectionMetadata,
+    CollectionOptions,
+    ExistingCollection,
+)
 from lorestream.adapters.qdrant.server.connection import Connection
-from lorestream.adapters.qdrant.server.filters import substring_match
-from lorestream.adapters.qdrant.server.store import QdrantServerStore
+from lorestream.adapters.qdrant.server.messages import substring_field
+from lorestream.adapters.qdrant.server.store import ServerStore
 from lorestream.collections.catalogue import Collection, Model
 from lorestream.errors import OperationRefused
 
-MAKING_S = 900.0
-"""How long the making of a collection may take; what is not fed by then was left by a process that died."""
+CREATION_TIMEOUT_S = 900.0
+"""A collection that has no `fed` marker after this time was left by a process that died; it may be deleted."""
 
 
 class ServerCatalogue:
-    """A Catalogue over one connection, which all its stores share."""
+    """A Catalogue over one connection, which all of its stores share."""
 
-    def __init__(self, connection: Connection, alias: str, shape: Shape, *, substring: str | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        alias: str,
+        options: CollectionOptions,
+        *,
+        substring_field: str | None,
+    ) -> None:
         """Use `open_on`."""
         self._connection = connection
         self._alias = alias
-        self._shape = shape
-        self._substring = substring
-        self._found: dict[str, Found] = {}
+        self._options = options
+        self._substring_field = substring_field
+        self._found: dict[str, ExistingCollection] = {}
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open_on(
-        cls, url: str, *, alias: str, grpc_port: int, api_key: str | None, timeout_s: float, shape: Shape
+        cls,
+        url: str,
+        *,
+        alias: str,
+        grpc_port: int,
+        api_key: str | None,
+        timeout_s: float,
+        options: CollectionOptions,
     ) -> AsyncGenerator[Self]:
-        """Connect. `shape` is that of collections that have to be made, `timeout_s` each call's deadline.
+        """Connect. `options`: of collections that are created; `timeout_s`: the deadline of each call.
 
         Raises Misconfigured for a wrong address, key or version, Unavailable when the server cannot be reached.
         """
         async with Connection.open(
             url, grpc_port=grpc_port, api_key=api_key, timeout_s=timeout_s
         ) as connection:
-            substring = substring_match(await connection.version())
-            yield cls(connection, alias, shape, substring=substring)
+            field = substring_field(await connection.version())
+            yield cls(connection, alias, options, substring_field=field)
 
     async def ensure_active(self, model: Model) -> Collection:
-        """The collection behind the alias; both are made where there is no alias."""
-        about = About(model.model_id, model.dim)
-        found = await collection.first_collection(self._connection, self._alias, about, self._shape)
+        """The active collection; collection and alias are created if the alias does not exist."""
+        metadata = CollectionMetadata(model.model_id, model.dim)
+        found = await collection.first_collection(self._connection, self._alias, metadata, self._options)
         self._found[found.name] = found
         return next(one for one in await self.list_all() if one.active)
 
     async def list_all(self) -> Sequence[Collection]:
-        """All of them, the one that is searched first."""
-        aliases = await collection.aliases(self._connection)
+        """All collections that are not marked as deleted, the active one first."""
+        aliases = await collection.list_aliases(self._connection)
         active = aliases.get(self._alias)
-        fed = self._marked(aliases, "fed")
-        replaced = {name: float(at) for at, name in self._marked(aliases, "replaced").items()}
-        complete = self._marked(aliases, "complete").values()
-        switching = self._marked(aliases, "switching").values()
+        fed = self._markers(aliases, "fed")
+        replaced = {name: float(at) for at, name in self._markers(aliases, "replaced").items()}
+        complete = self._markers(aliases, "complete").values()
+        switching = self._markers(aliases, "switching").values()
         names = {*fed.values(), *replaced, *([active] if active else [])}
-        # A name that is not listed may come back with another model.
+        # A collection that disappeared may be created again under its name with another model.
         self._found = {name: found for name, found in self._found.items() if name in names}
         listed: list[Collection] = []
         for name in sorted(names, key=lambda name: (name != active, name)):
-            about = (await self._find(name)).about
-            model = Model(about.model_id, about.dim, about.kind or None, about.model or None)
+            metadata = (await self._find(name)).metadata
+            model = Model(metadata.model_id, metadata.dim, metadata.kind or None, metadata.model or None)
             listed.append(
                 Collection(
                     name,
                     model,
-                    about.run,
+                    metadata.run,
                     active=name == active,
-                    complete=not about.run or name in complete,
+                    complete=not metadata.run or name in complete,
                     replaced_at=replaced.get(name),
                     switching=name in switching,
                 )
@@ -91,86 +109,92 @@ class ServerCatalogue:
         return listed
 
     async def create(self, name: str, model: Model, run: str) -> None:
-        """Make an empty collection, and have it fed. Raises OperationRefused for a name that is taken."""
+        """Create an empty collection that is to be indexed. Raises OperationRefused for a name that is in use."""
         if name in await self.pending_deletions():
-            raise OperationRefused(f"{name} is just being made or dropped: try again in some minutes")
-        taken = {*await collection.names(self._connection), *await collection.aliases(self._connection)}
+            raise OperationRefused(f"{name} is just being created or dropped: try again in some minutes")
+        taken = {
+            *await collection.list_collections(self._connection),
+            *await collection.list_aliases(self._connection),
+        }
         if name in taken:
             raise OperationRefused(
-                f"there is a {name} on the server already: choose another name, or drop it first"
+                f"the server already has a collection or alias {name}: choose another name, or drop it first"
             )
-        about = About(model.model_id, model.dim, kind=model.kind or "", model=model.name or "", run=run)
-        # Whatever dies before it is fed leaves one that is deleted some day.
-        unfed = self._deletion_marker(name, time.time() + MAKING_S)
-        await collection.create_collection(self._connection, name, about, self._shape)
-        await collection.change(self._connection, set_={unfed: name})
-        await collection.make_collection(self._connection, name, about, self._shape)
-        await collection.change(self._connection, remove=[unfed], set_={self._marker("fed", name): name})
+        metadata = CollectionMetadata(
+            model.model_id, model.dim, kind=model.kind or "", model=model.name or "", run=run
+        )
+        # If this process dies before the `fed` marker is set, this marker has the collection deleted later.
+        unfinished = self._deletion_marker(name, time.time() + CREATION_TIMEOUT_S)
+        await collection.create_collection(self._connection, name, metadata, self._options)
+        await collection.update_aliases(self._connection, set_={unfinished: name})
+        await collection.create_with_indexes(self._connection, name, metadata, self._options)
+        await collection.update_aliases(
+            self._connection, remove=[unfinished], set_={self._marker("fed", name): name}
+        )
 
-    async def open(self, name: str) -> QdrantServerStore:
-        """The store of one of them."""
-        return QdrantServerStore(self._connection, await self._find(name), substring=self._substring)
+    async def open(self, name: str) -> ServerStore:
+        """The store of one collection."""
+        return ServerStore(self._connection, await self._find(name), substring_field=self._substring_field)
 
     async def close(self, name: str) -> None:
-        """Forget it: the connection is shared."""
+        """Forget what is cached of the collection; the connection is shared and stays open."""
         self._found.pop(name, None)
 
     async def mark_complete(self, name: str) -> None:
-        """Note that it holds all that it should."""
-        await collection.change(self._connection, set_={self._marker("complete", name): name})
+        """Mark the collection as complete."""
+        await collection.update_aliases(self._connection, set_={self._marker("complete", name): name})
 
     async def announce_switch(self, names: Sequence[str]) -> None:
-        """Note between which the alias is about to turn."""
-        marked = self._marked(await collection.aliases(self._connection), "switching")
+        """Mark these collections, and no others, as the ones between which the alias is about to switch."""
+        marked = self._markers(await collection.list_aliases(self._connection), "switching")
         outdated = [self._marker("switching", name) for name in marked]
         if outdated or names:
             set_ = {self._marker("switching", name): name for name in names}
-            await collection.change(self._connection, remove=outdated, set_=set_)
+            await collection.update_aliases(self._connection, remove=outdated, set_=set_)
 
     async def swap(self, name: str, at: float) -> None:
-        """Turn the alias to it, and note which one it replaced."""
-        aliases = await collection.aliases(self._connection)
-        outdated = [self._marker("replaced", one) for one in self._marked(aliases, "replaced")]
+        """Switch the alias to the collection, and mark the previous one as replaced at `at` (Unix seconds)."""
+        aliases = await collection.list_aliases(self._connection)
+        outdated = [self._marker("replaced", one) for one in self._markers(aliases, "replaced")]
         set_ = {self._alias: name, self._marker("fed", name): name}
         if (before := aliases.get(self._alias)) is not None:
             set_ |= {self._marker("replaced", f"{at:.3f}"): before, self._marker("fed", before): before}
-        await collection.change(self._connection, remove=[*outdated, self._alias], set_=set_)
+        await collection.update_aliases(self._connection, remove=[*outdated, self._alias], set_=set_)
 
     async def mark_deleted(self, name: str, at: float) -> None:
-        """Replace all markers of it by the one that says so."""
-        aliases = await collection.aliases(self._connection)
-        marks = [
+        """Replace all markers of the collection by the one that marks it as deleted."""
+        aliases = await collection.list_aliases(self._connection)
+        outdated = [
             alias
             for alias, target in aliases.items()
             if target == name and alias.startswith(f"{self._alias}.")
         ]
-        if marks:
-            await collection.change(
-                self._connection, remove=marks, set_={self._deletion_marker(name, at): name}
-            )
+        if outdated:
+            marker = self._deletion_marker(name, at)
+            await collection.update_aliases(self._connection, remove=outdated, set_={marker: name})
 
     async def pending_deletions(self) -> Mapping[str, float]:
-        """What the marks say is to go."""
-        marks = self._marked(await collection.aliases(self._connection), "deleted")
-        return {name: float(rest.partition(".")[0]) for rest, name in marks.items()}
+        """The collections that are marked as deleted, each with the Unix time of its marker."""
+        marked = self._markers(await collection.list_aliases(self._connection), "deleted")
+        return {name: float(rest.partition(".")[0]) for rest, name in marked.items()}
 
     async def delete(self, name: str) -> None:
-        """Remove it from the server."""
+        """Remove the collection from the server, if it is marked as deleted."""
         await self.close(name)
         if name in await self.pending_deletions():
             await collection.delete_collection(self._connection, name)
 
-    async def _find(self, name: str) -> Found:
-        """What does not change of a collection is asked for once."""
+    async def _find(self, name: str) -> ExistingCollection:
+        """What the server knows of a collection. It does not change, so it is requested once."""
         if name not in self._found:
             self._found[name] = await collection.find_collection(self._connection, self._alias, name)
         return self._found[name]
 
-    def _marker(self, kind: str, of: str) -> str:
-        return collection.marker(self._alias, kind, of)
+    def _marker(self, kind: str, rest: str) -> str:
+        return collection.marker_name(self._alias, kind, rest)
 
     def _deletion_marker(self, name: str, at: float) -> str:
         return self._marker("deleted", f"{at:.0f}.{name}")
 
-    def _marked(self, aliases: Mapping[str, str], kind: str) -> dict[str, str]:
-        return collection.marked(aliases, self._alias, kind)
+    def _markers(self, aliases: Mapping[str, str], kind: str) -> dict[str, str]:
+        return collection.markers(aliases, self._alias, kind)

@@ -1,4 +1,7 @@
-"""A collection on a Qdrant server: made, found behind its alias, and known by the model that fills it."""
+"""A collection on a Qdrant server: its creation with indexes, its metadata, and the server's aliases.
+
+The metadata names the model whose vectors the collection holds, so that no other model is used with it.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,22 @@ from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.server.connection import Connection
 
-VECTOR = "dense"
-WORDS = "words"
-"""The names of the vectors."""
+DENSE_VECTOR = "dense"
+SPARSE_VECTOR = "words"
+"""The names of the vectors of a point, as stored."""
 
 _FIELD_TYPES: Mapping[str | None, Any] = {
     "keyword_index_params": wire.FieldType.FieldTypeKeyword,
     "integer_index_params": wire.FieldType.FieldTypeInteger,
     "float_index_params": wire.FieldType.FieldTypeFloat,
 }
-_MAKING_S = 60.0
-"""How long a cluster may take to agree on a new collection."""
+_CLUSTER_TIMEOUT_S = 60.0
+"""Deadline of calls on which all nodes of a cluster have to agree: collections, indexes, aliases."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How a collection is made that is not there; 0 = the server's own default."""
+class CollectionOptions:
+    """How a new collection is created; 0 means the server's default."""
 
     shards: int = 0
     replication: int = 0
@@ -42,131 +45,146 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A collection that is there."""
+class ExistingCollection:
+    """A collection on the server."""
 
     name: str
-    about: About
+    metadata: CollectionMetadata
     replicated: bool
-    """Its points lie on several nodes."""
+    """Its points are stored on several nodes."""
 
 
-class About(msgspec.Struct, frozen=True):
-    """Who fills a collection: kept as its metadata (Qdrant 1.16 and newer)."""
+class CollectionMetadata(msgspec.Struct, frozen=True):
+    """What Lorestream stores as the metadata of a collection (Qdrant 1.16 and newer)."""
 
     model_id: str
     dim: int
     schema: int = SCHEMA_VERSION
     kind: str = ""
     model: str = ""
-    """How to load the model, where a replay has chosen it."""
+    """`kind` and `model` say how to load the model; empty for the model of the settings."""
     run: str = ""
-    """The replay that made it."""
+    """The id of the replay that created the collection; empty for the first one."""
 
 
-def physical_name(alias: str, about: About) -> str:
-    """The collection that this model fills, if it is the first behind the alias."""
-    slug = re.sub("[^a-z0-9]+", "-", about.model_id.lower()).strip("-")[:60]
-    digest = hashlib.sha256(msgspec.json.encode([about.model_id, about.dim, about.schema])).hexdigest()
+def physical_name(alias: str, metadata: CollectionMetadata) -> str:
+    """The name of the first collection behind an alias, made of the alias and the model."""
+    slug = re.sub("[^a-z0-9]+", "-", metadata.model_id.lower()).strip("-")[:60]
+    identity = [metadata.model_id, metadata.dim, metadata.schema]
+    digest = hashlib.sha256(msgspec.json.encode(identity)).hexdigest()
     return f"{alias}__{slug}__{digest[:8]}"
 
 
-async def first_collection(connection: Connection, alias: str, about: About, shape: Shape) -> Found:
-    """The collection behind the alias; both are made where there is no alias.
+async def first_collection(
+    connection: Connection, alias: str, metadata: CollectionMetadata, options: CollectionOptions
+) -> ExistingCollection:
+    """The collection behind the alias; collection and alias are created if the alias does not exist.
 
-    Several processes may do this at once. Two models that start together where nothing is may each get a
-    collection, since an alias cannot be made on condition; whoever opens it later finds one of them.
-    Raises ModelMismatch when another model fills the collection and it does not say how to load that,
-    Misconfigured when the alias is a collection's own name, Unavailable.
+    Several processes may call this at the same time. If two of them start with different models, each may create a
+    collection, because Qdrant cannot create an alias conditionally; the alias then leads to one of the two.
+    Raises ModelMismatch when the collection was filled by another model and does not say how to load it,
+    Misconfigured when the alias is the name of a collection, Unavailable.
     """
-    physical = await behind(connection, alias)
+    physical = await resolve_alias(connection, alias)
     if physical is None:
-        physical = physical_name(alias, about)
-        await _make(connection, alias, physical, about, shape)
-        # Another process may have begun with another model: what the alias says now holds for both.
-        physical = await behind(connection, alias) or physical
+        physical = physical_name(alias, metadata)
+        await _create_with_alias(connection, alias, physical, metadata, options)
+        # Another process may have set the alias to its own collection: the alias decides for both.
+        physical = await resolve_alias(connection, alias) or physical
     found = await find_collection(connection, alias, physical)
-    if not found.about.kind and (found.about.model_id, found.about.dim) != (about.model_id, about.dim):
+    stored = found.metadata
+    if not stored.kind and (stored.model_id, stored.dim) != (metadata.model_id, metadata.dim):
         raise ModelMismatch(
-            f"the collection behind {alias} was filled by {found.about.model_id} ({found.about.dim} dimensions), not"
-            f" by {about.model_id} ({about.dim}): start with that model, or with another LORESTREAM_STORE__COLLECTION"
+            f"the collection behind {alias} was filled by {stored.model_id} ({stored.dim} dimensions), not"
+            f" by {metadata.model_id} ({metadata.dim}): start with that model, or with another"
+            " LORESTREAM_STORE__COLLECTION"
         )
     return found
 
 
-async def find_collection(connection: Connection, alias: str, physical: str) -> Found:
-    """What there is to know of a collection of this alias. Raises Unavailable, Misconfigured."""
+async def find_collection(connection: Connection, alias: str, physical: str) -> ExistingCollection:
+    """The collection of that name; `alias` is used in messages only.
+
+    Raises Unavailable, and Misconfigured when Lorestream did not create it or another schema version did.
+    """
     config = (await _info(connection, physical)).config
-    return Found(physical, _about(alias, config.metadata), config.params.replication_factor > 1)
+    replicated = config.params.replication_factor > 1
+    return ExistingCollection(physical, _parse_metadata(alias, config.metadata), replicated)
 
 
-async def aliases(connection: Connection) -> dict[str, str]:
-    """The collection that each alias of the server stands for. Raises Unavailable."""
+async def list_aliases(connection: Connection) -> dict[str, str]:
+    """All aliases of the server: alias -> collection. Raises Unavailable."""
     listed: Any = await connection.call(connection.collections.ListAliases, wire.ListAliasesRequest())
     return {one.alias_name: one.collection_name for one in listed.aliases}
 
 
-async def names(connection: Connection) -> set[str]:
-    """The collections of the server. Raises Unavailable."""
+async def list_collections(connection: Connection) -> set[str]:
+    """The names of all collections of the server. Raises Unavailable."""
     listed: Any = await connection.call(connection.collections.List, wire.ListCollectionsRequest())
     return {one.name for one in listed.collections}
 
 
-def marked(found: Mapping[str, str], alias: str, kind: str) -> dict[str, str]:
-    """Of an alias' markers of one kind, ALIAS.KIND.REST: the rest, and the collection."""
-    prefix = marker(alias, kind, "")
-    return {name.removeprefix(prefix): one for name, one in found.items() if name.startswith(prefix)}
+def markers(aliases: Mapping[str, str], alias: str, kind: str) -> dict[str, str]:
+    """The marker aliases ALIAS.KIND.REST of one kind (see `catalogue`): REST -> collection."""
+    prefix = marker_name(alias, kind, "")
+    return {name.removeprefix(prefix): one for name, one in aliases.items() if name.startswith(prefix)}
 
 
-def marker(alias: str, kind: str, rest: str) -> str:
-    """The name of a marker."""
+def marker_name(alias: str, kind: str, rest: str) -> str:
+    """The name of a marker alias."""
     return f"{alias}.{kind}.{rest}"
 
 
-async def behind(connection: Connection, alias: str) -> str | None:
-    """The collection that an alias stands for, None while it stands for none. Raises Unavailable."""
-    return (await aliases(connection)).get(alias)
+async def resolve_alias(connection: Connection, alias: str) -> str | None:
+    """The collection behind an alias; None if the alias does not exist. Raises Unavailable."""
+    return (await list_aliases(connection)).get(alias)
 
 
-async def change(
+async def update_aliases(
     connection: Connection, *, remove: Iterable[str] = (), set_: Mapping[str, str] | None = None
 ) -> None:
-    """Remove aliases and turn others to collections, in one step that readers see whole. Raises Unavailable."""
+    """Remove aliases and set others (alias -> collection), in one atomic step. Raises Unavailable."""
     actions = [wire.AliasOperations(delete_alias=wire.DeleteAlias(alias_name=name)) for name in remove]
     for name, physical in (set_ or {}).items():
         create = wire.CreateAlias(collection_name=physical, alias_name=name)
         actions.append(wire.AliasOperations(create_alias=create))
     await connection.call(
-        connection.collections.UpdateAliases, wire.ChangeAliases(actions=actions), timeout_s=_MAKING_S
+        connection.collections.UpdateAliases,
+        wire.ChangeAliases(actions=actions),
+        timeout_s=_CLUSTER_TIMEOUT_S,
     )
 
 
-async def make_collection(connection: Connection, physical: str, about: About, shape: Shape) -> None:
-    """Make a collection with its indexes, or go on with what a killed process left. Raises Unavailable."""
-    await create_collection(connection, physical, about, shape)
+async def create_with_indexes(
+    connection: Connection, physical: str, metadata: CollectionMetadata, options: CollectionOptions
+) -> None:
+    """Create a collection and its payload indexes, as far as they do not exist yet. Raises Unavailable."""
+    await create_collection(connection, physical, metadata, options)
     present = await _info(connection, physical)
     for field, parameters in _indexes().items():
         if field not in present.payload_schema:
-            await _index(connection, physical, field, parameters)
+            await _create_index(connection, physical, field, parameters)
 
 
-async def create_collection(connection: Connection, physical: str, about: About, shape: Shape) -> None:
-    """Make a collection without its indexes, if there is none of that name. Raises Unavailable."""
-    if physical in await names(connection):
+async def create_collection(
+    connection: Connection, physical: str, metadata: CollectionMetadata, options: CollectionOptions
+) -> None:
+    """Create a collection without indexes, if there is none of that name. Raises Unavailable."""
+    if physical in await list_collections(connection):
         return
-    request = _collection(physical, about, shape)
+    request = _create_request(physical, metadata, options)
     try:
-        await connection.call(connection.collections.Create, request, timeout_s=_MAKING_S)
+        await connection.call(connection.collections.Create, request, timeout_s=_CLUSTER_TIMEOUT_S)
     except LorestreamError:
-        # Whatever it was that went wrong, somebody else may have made it a moment before.
-        if physical not in await names(connection):
+        # Another process may have created it between the two calls.
+        if physical not in await list_collections(connection):
             raise
 
 
 async def delete_collection(connection: Connection, physical: str) -> None:
-    """Remove a collection, its points and its aliases. Raises Unavailable."""
+    """Remove a collection with its points and its aliases. Raises Unavailable."""
     request = wire.DeleteCollection(collection_name=physical)
-    await connection.call(connection.collections.Delete, request, timeout_s=_MAKING_S)
+    await connection.call(connection.collections.Delete, request, timeout_s=_CLUSTER_TIMEOUT_S)
 
 
 async def _info(connection: Connection, name: str) -> wire.CollectionInfo:
@@ -175,47 +193,56 @@ async def _info(connection: Connection, name: str) -> wire.CollectionInfo:
     return answer.result
 
 
-async def _make(connection: Connection, alias: str, physical: str, about: About, shape: Shape) -> None:
-    """A process that dies in between leaves what the next one goes on with: the alias comes last."""
-    if alias in await names(connection):
+async def _create_with_alias(
+    connection: Connection,
+    alias: str,
+    physical: str,
+    metadata: CollectionMetadata,
+    options: CollectionOptions,
+) -> None:
+    """The alias is created last: after a crash in between, the next process finishes the work."""
+    if alias in await list_collections(connection):
         raise Misconfigured(
             f"{alias} is a collection of its own on {connection.target}, and lorestream needs that name for an alias:"
             " choose another LORESTREAM_STORE__COLLECTION, or rename the collection"
         )
-    await make_collection(connection, physical, about, shape)
-    if await behind(connection, alias) is None:  # creating one that is there would turn it to our collection
-        await change(connection, set_={alias: physical})
+    await create_with_indexes(connection, physical, metadata, options)
+    # Setting an alias that exists would point it to our collection.
+    if await resolve_alias(connection, alias) is None:
+        await update_aliases(connection, set_={alias: physical})
 
 
-def _collection(physical: str, about: About, shape: Shape) -> wire.CreateCollection:
-    # The names that are deprecated in 1.20 are those that 1.17 to 1.19 know.
+def _create_request(
+    physical: str, metadata: CollectionMetadata, options: CollectionOptions
+) -> wire.CreateCollection:
+    # Some of these fields are deprecated in Qdrant 1.20; 1.17 to 1.19 know only these.
     quantization = None
-    if shape.scalar_quantization:
+    if options.scalar_quantization:
         scalar = wire.ScalarQuantization(type=wire.QuantizationType.Int8, always_ram=True)
         quantization = wire.QuantizationConfig(scalar=scalar)
     dense = wire.VectorParams(
-        size=about.dim,
+        size=metadata.dim,
         distance=wire.Distance.Cosine,
-        on_disk=True if shape.scalar_quantization else None,
+        on_disk=True if options.scalar_quantization else None,
     )
-    known: dict[str, Any] = msgspec.to_builtins(about)
+    values: dict[str, Any] = msgspec.to_builtins(metadata)
     return wire.CreateCollection(
         collection_name=physical,
-        vectors_config=wire.VectorsConfig(params_map=wire.VectorParamsMap(map={VECTOR: dense})),
+        vectors_config=wire.VectorsConfig(params_map=wire.VectorParamsMap(map={DENSE_VECTOR: dense})),
         sparse_vectors_config=wire.SparseVectorConfig(
-            map={WORDS: wire.SparseVectorParams(modifier=wire.Modifier.Idf)}
+            map={SPARSE_VECTOR: wire.SparseVectorParams(modifier=wire.Modifier.Idf)}
         ),
         hnsw_config=wire.HnswConfigDiff(m=0, payload_m=16),
         quantization_config=quantization,
-        on_disk_payload=shape.on_disk_payload,
-        shard_number=shape.shards or None,
-        replication_factor=shape.replication or None,
-        write_consistency_factor=shape.write_consistency or None,
-        # A filter may name any field of the metadata, and only a few have an index.
+        on_disk_payload=options.on_disk_payload,
+        shard_number=options.shards or None,
+        replication_factor=options.replication or None,
+        write_consistency_factor=options.write_consistency or None,
+        # Strict mode would refuse filters on metadata keys, which have no index.
         strict_mode_config=wire.StrictModeConfig(enabled=False),
         metadata={
             key: wire.Value(string_value=value) if isinstance(value, str) else wire.Value(integer_value=value)
-            for key, value in known.items()
+            for key, value in values.items()
         },
     )
 
@@ -225,7 +252,7 @@ def _indexes() -> Mapping[str, wire.PayloadIndexParams]:
         return wire.PayloadIndexParams(keyword_index_params=wire.KeywordIndexParams(is_tenant=tenant))
 
     def integer(*, lookup: bool) -> wire.PayloadIndexParams:
-        # Only an index with `range` can be ordered by.
+        # Ordering by a key needs an index with `range`.
         parameters = wire.IntegerIndexParams(lookup=lookup, range=not lookup)
         return wire.PayloadIndexParams(integer_index_params=parameters)
 
@@ -247,7 +274,7 @@ def _indexes() -> Mapping[str, wire.PayloadIndexParams]:
     }
 
 
-async def _index(
+async def _create_index(
     connection: Connection, physical: str, field: str, parameters: wire.PayloadIndexParams
 ) -> None:
     request = wire.CreateFieldIndexCollection(
@@ -257,23 +284,21 @@ async def _index(
         field_type=_FIELD_TYPES[parameters.WhichOneof("index_params")],
         field_index_params=parameters,
     )
-    await connection.call(connection.points.CreateFieldIndex, request, timeout_s=_MAKING_S)
+    await connection.call(connection.points.CreateFieldIndex, request, timeout_s=_CLUSTER_TIMEOUT_S)
 
 
-def _about(alias: str, metadata: Mapping[str, wire.Value]) -> About:
-    stored = {
-        key: getattr(value, value.WhichOneof("kind") or "string_value") for key, value in metadata.items()
-    }
+def _parse_metadata(alias: str, stored: Mapping[str, wire.Value]) -> CollectionMetadata:
+    values = {key: getattr(one, one.WhichOneof("kind") or "string_value") for key, one in stored.items()}
     try:
-        found = msgspec.convert(stored, About)
+        metadata = msgspec.convert(values, CollectionMetadata)
     except msgspec.ValidationError as error:
         raise Misconfigured(
             f"the collection behind {alias} was not made by lorestream:"
             " choose another LORESTREAM_STORE__COLLECTION, or remove the alias"
         ) from error
-    if found.schema != SCHEMA_VERSION:
+    if metadata.schema != SCHEMA_VERSION:
         raise Misconfigured(
-            f"the collection behind {alias} has schema {found.schema}, this lorestream writes {SCHEMA_VERSION}:"
+            f"the collection behind {alias} has schema {metadata.schema}, this lorestream writes {SCHEMA_VERSION}:"
             " start the version that made it, or with another LORESTREAM_STORE__COLLECTION"
         )
-    return found
+    return metadata

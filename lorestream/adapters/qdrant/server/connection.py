@@ -1,7 +1,7 @@
-"""The wire to a Qdrant server: one gRPC channel, a deadline on every call, its faults in our words.
+"""Calls to a Qdrant server over one gRPC channel, each with a deadline; its errors become those of Lorestream.
 
-qdrant-client brings the messages and the stubs. Its own client is not used: it turns every point and every
-answer into a model first, and keeps an HTTP client beside the channel.
+The messages and stubs are those of qdrant-client. Its client class is not used: it converts every point and every
+response into a pydantic model, and opens an HTTP client as well.
 """
 
 from __future__ import annotations
@@ -22,27 +22,30 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 SETTING = "LORESTREAM_STORE__URL"
-OLDEST = (1, 17)
-"""The first version with insert-only upserts; one before it would overwrite what is there, silently."""
+MIN_VERSION = (1, 17)
+"""The first version with insert-only upserts; older ones would silently overwrite existing memories."""
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A server that is back is found within a second. By default the pause grows to two minutes.
+    # Reconnect within a second after an outage. The default backoff grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # A connection whose other end has vanished is given up while calls wait for it.
+    # Detect a connection whose other end has vanished while calls are waiting on it.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5000),
 ]
-_NOT_ALLOWED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
-_REFUSED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
+_ACCESS_DENIED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+_BAD_REQUEST = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
 
-Answer = TypeVar("Answer", bound="Message")
+_MAX_DETAILS_CHARS = 500
+_DEFAULT_RETRY_MS = 1000
+
+Response = TypeVar("Response", bound="Message")
 
 
 class Connection:
-    """Calls to one server."""
+    """Calls to one server. `target`: HOST:PORT, for messages."""
 
     def __init__(
         self, channel: grpc.aio.Channel, target: str, metadata: tuple[tuple[str, str], ...], timeout_s: float
@@ -61,9 +64,9 @@ class Connection:
     async def open(
         cls, url: str, *, grpc_port: int, api_key: str | None, timeout_s: float
     ) -> AsyncGenerator[Connection]:
-        """Connect to the host of `url`, with TLS where it says https; a port in it is that of REST, not ours.
+        """A channel to the host of `url`, with TLS if its scheme is https. A port in `url` is that of REST: ignored.
 
-        Makes no call. Raises Misconfigured for what is no address.
+        Makes no call. `timeout_s`: the default deadline of each call. Raises Misconfigured for an invalid URL or key.
         """
         try:
             parts = urlsplit(url)
@@ -72,10 +75,10 @@ class Connection:
             host = scheme = None
         if not host or scheme not in {"http", "https"}:
             raise Misconfigured(
-                f"{SETTING} is no address of a Qdrant server: one looks like http://host:6333"
+                f"{SETTING} is not the URL of a Qdrant server: it has the form http://host:6333"
             )
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
-            raise Misconfigured("LORESTREAM_STORE__API_KEY holds characters that no key has")
+            raise Misconfigured("LORESTREAM_STORE__API_KEY has characters that are not printable ASCII")
         target = f"[{host}]:{grpc_port}" if ":" in host else f"{host}:{grpc_port}"
         metadata = () if api_key is None else (("api-key", api_key),)
         if scheme == "https":
@@ -87,72 +90,74 @@ class Connection:
 
     async def call(
         self,
-        method: Callable[..., Awaitable[Answer]],
+        method: Callable[..., Awaitable[Response]],
         request: Message,
         *,
         timeout_s: float | None = None,
-    ) -> Answer:
-        """The answer of a stub's method. Raises Unavailable and Misconfigured."""
+    ) -> Response:
+        """Call a stub's method. Raises Unavailable and Misconfigured."""
         try:
-            return await self.ask(method, request, timeout_s=timeout_s)
+            return await self.send(method, request, timeout_s=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise self._translated(error) from error
 
-    async def write(self, method: Callable[..., Awaitable[Answer]], request: Message) -> Answer:
-        """The same for a call whose points may be at fault: what the server refuses is an InvalidEvent."""
+    async def write(self, method: Callable[..., Awaitable[Response]], request: Message) -> Response:
+        """Call a stub's method that writes points. Raises also InvalidEvent when the server rejects the points."""
         try:
-            return await self.ask(method, request)
+            return await self.send(method, request)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                raise InvalidEvent(f"Qdrant refuses it: {_details(error)}") from error
+                raise InvalidEvent(f"Qdrant rejects the point: {_details(error)}") from error
             raise self._translated(error) from error
 
-    async def ask(
+    async def send(
         self,
-        method: Callable[..., Awaitable[Answer]],
+        method: Callable[..., Awaitable[Response]],
         request: Message,
         *,
         timeout_s: float | None = None,
-    ) -> Answer:
-        """The same with the server's own faults, for who wants to look at them."""
+    ) -> Response:
+        """Call a stub's method without translating the server's errors: raises grpc.aio.AioRpcError."""
         try:
             return await method(request, timeout=timeout_s or self._timeout_s, metadata=self._metadata)
         except grpc.aio.UsageError as error:
             raise Unavailable(f"Qdrant at {self.target}: {error}") from error
 
     async def version(self) -> tuple[int, int]:
-        """The server's version. Raises Misconfigured for one that is too old, or for what is no Qdrant."""
+        """The server's (major, minor). Raises Misconfigured if it is too old or not a Qdrant, and Unavailable."""
         try:
-            reply = await self.call(self._root.HealthCheck, wire.HealthCheckRequest())
+            response = await self.call(self._root.HealthCheck, wire.HealthCheckRequest())
         except Misconfigured as error:
             raise Misconfigured(
-                f"{SETTING}: what answers at {self.target} is no Qdrant: give LORESTREAM_STORE__GRPC_PORT its port"
+                f"{SETTING}: the server at {self.target} is not a Qdrant gRPC port: set LORESTREAM_STORE__GRPC_PORT"
             ) from error
-        found = re.match(r"(\d+)\.(\d+)", reply.version)
+        found = re.match(r"(\d+)\.(\d+)", response.version)
         major, minor = map(int, found.groups()) if found else (0, 0)
-        if (major, minor) < OLDEST:
-            raise Misconfigured(f"Qdrant at {self.target} is {reply.version}: lorestream needs 1.17 or newer")
+        if (major, minor) < MIN_VERSION:
+            raise Misconfigured(
+                f"Qdrant at {self.target} has version {response.version}: lorestream needs 1.17 or newer"
+            )
         return major, minor
 
     def _translated(self, error: grpc.aio.AioRpcError) -> LorestreamError:
         code, details = error.code(), _details(error)
-        if code in _NOT_ALLOWED:
+        if code in _ACCESS_DENIED:
             return Misconfigured(
-                f"Qdrant at {self.target} refuses us ({details}): check LORESTREAM_STORE__API_KEY"
+                f"Qdrant at {self.target} denies access ({details}): check LORESTREAM_STORE__API_KEY"
             )
-        if code in _REFUSED:
-            return Misconfigured(f"Qdrant at {self.target} does not take what is asked of it: {details}")
+        if code in _BAD_REQUEST:
+            return Misconfigured(f"Qdrant at {self.target} rejects the request: {details}")
         message = f"Qdrant at {self.target}: {code.name.lower()}: {details}"
         return Unavailable(message, retry_after_ms=_retry_after_ms(error))
 
 
 def _retry_after_ms(error: grpc.aio.AioRpcError) -> int:
-    """What a server says that limits the rate of calls, else one second."""
+    """The pause that a rate-limiting server requests, else the default."""
     for key, value in error.trailing_metadata() or ():
         if key == "retry-after" and isinstance(value, str) and value.isdecimal():
             return int(value) * 1000
-    return 1000
+    return _DEFAULT_RETRY_MS
 
 
 def _details(error: grpc.aio.AioRpcError) -> str:
-    return " ".join((error.details() or "").split())[:500]
+    return " ".join((error.details() or "").split())[:_MAX_DETAILS_CHARS]

@@ -1,8 +1,8 @@
-"""The collection of a Qdrant server as a file: the server makes it, REST hands it out and takes it back.
+"""Snapshots of a collection on a Qdrant server: created through gRPC, downloaded and uploaded through REST.
 
-    collection.snapshot     Qdrant's own format
+    collection.snapshot     one file in Qdrant's own format
 
-The file leaves the server at once: one that lies beside the collection is lost with it.
+The file is removed from the server after the download: beside the collection it would be lost together with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 from qdrant_client import grpc as wire
 
-from lorestream.adapters.qdrant.server.collection import About, behind, change, find_collection
+from lorestream.adapters.qdrant.server.collection import (
+    CollectionMetadata,
+    find_collection,
+    marker_name,
+    resolve_alias,
+    update_aliases,
+)
 from lorestream.adapters.qdrant.server.connection import Connection
 from lorestream.admin.snapshots import Copied
 from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch, OperationRefused, Unavailable
@@ -29,82 +35,89 @@ if TYPE_CHECKING:
     from lorestream.ports import EventLog
 
 FILE = "collection.snapshot"
-MAKING_S = 3600.0
-"""How long a server may take to make a snapshot, to hand it out, or to take it in."""
+SNAPSHOT_TIMEOUT_S = 3600.0
+"""Deadline for creating, downloading or uploading a snapshot."""
 
-_FORBIDDEN = (401, 403)
+_ACCESS_DENIED = (401, 403)
+_MAX_DETAILS_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
-    """The REST interface of a server."""
+class SnapshotApi:
+    """The snapshot files of a server, through its REST API at `url`."""
 
     url: str
     api_key: str | None
 
     async def fetch(self, collection: str, name: str, to: Path) -> str:
-        """Write the file of a snapshot; return its SHA-256. Raises Unavailable, Misconfigured, OSError."""
+        """Download a snapshot to the new file `to`; return its SHA-256. Raises Unavailable, Misconfigured, OSError."""
         digest = hashlib.sha256()
-        place = f"/collections/{collection}/snapshots/{name}"
-        async with self._client() as client, _translated(self.url), client.stream("GET", place) as answer:
-            await _check(answer, self.url)
+        path = f"/collections/{collection}/snapshots/{name}"
+        async with self._client() as client, _translated(self.url), client.stream("GET", path) as response:
+            await _check_response(response, self.url)
             handle = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as file:
-                async for piece in answer.aiter_bytes():
-                    digest.update(piece)
-                    file.write(piece)
+                async for chunk in response.aiter_bytes():
+                    digest.update(chunk)
+                    file.write(chunk)
         return digest.hexdigest()
 
     async def recover(self, path: Path, collection: str) -> None:
-        """Make that file a collection which is not there yet. Raises Unavailable, Misconfigured."""
+        """Upload a snapshot as a new collection of that name. Raises Unavailable, Misconfigured."""
         async with self._client() as client, _translated(self.url):
             with path.open("rb") as file:
-                answer = await client.post(
+                response = await client.post(
                     f"/collections/{collection}/snapshots/upload",
                     params={"priority": "snapshot", "wait": "true"},
                     files={"snapshot": (FILE, file)},
                 )
-            await _check(answer, self.url)
+            await _check_response(response, self.url)
 
     def _client(self) -> httpx2.AsyncClient:
         headers = {} if self.api_key is None else {"api-key": self.api_key}
-        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=MAKING_S)
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=SNAPSHOT_TIMEOUT_S)
 
 
 @dataclass(frozen=True, slots=True)
-class ServerCopy:
-    """A Source: the collection that is searched at present, and how far its group has come in the log.
+class ServerSnapshotSource:
+    """A snapshot source: the active collection, and the offsets that its consumer group has committed.
 
-    The offsets are noted before the server begins: what is below them lies in the collection. What came later and
-    is in the file all the same is read once more, which changes nothing.
+    The offsets are read before the server creates the snapshot, so every record below them is in it. Later records
+    may be in it too; they are read again after a restore, which changes nothing.
     """
 
     connect: Callable[[], AbstractAsyncContextManager[Connection]]
-    rest: Rest
+    api: SnapshotApi
     active: Callable[[], tuple[str, str]]
-    """The collection's own name, and the group that feeds it."""
+    """Returns the name of the active collection, and of the consumer group that indexes it."""
     log: EventLog
 
     async def copy(self, into: Path) -> Copied:
-        """Have the server make a file, and fetch it."""
+        """Create a snapshot on the server and download it into the directory `into`."""
         collection, group = self.active()
         offsets = await self.log.committed(group)
         async with self.connect() as connection:
-            filled = await about(connection, collection)
+            metadata = await collection_metadata(connection, collection)
             request = wire.CreateSnapshotRequest(collection_name=collection)
-            made: Any = await connection.call(connection.snapshots.Create, request, timeout_s=MAKING_S)
-            told = made.snapshot_description
+            response: Any = await connection.call(
+                connection.snapshots.Create, request, timeout_s=SNAPSHOT_TIMEOUT_S
+            )
+            description = response.snapshot_description
             try:
-                digest = await self.rest.fetch(collection, told.name, into / FILE)
+                digest = await self.api.fetch(collection, description.name, into / FILE)
             finally:
-                removal = wire.DeleteSnapshotRequest(collection_name=collection, snapshot_name=told.name)
+                removal = wire.DeleteSnapshotRequest(
+                    collection_name=collection, snapshot_name=description.name
+                )
                 await connection.call(connection.snapshots.Delete, removal)
-        if told.checksum and told.checksum != digest:
-            raise Unavailable(f"the snapshot of {collection} came over damaged: try again")
+        if description.checksum and description.checksum != digest:
+            raise Unavailable(
+                f"the snapshot of {collection} was damaged in transfer (its checksum differs): try again"
+            )
         return Copied(
             collection=collection,
-            model_id=filled.model_id,
-            dim=filled.dim,
+            model_id=metadata.model_id,
+            dim=metadata.dim,
             log="kafka",
             offsets=offsets,
             player_key="setting",
@@ -112,8 +125,8 @@ class ServerCopy:
         )
 
 
-def check(manifest: Manifest, *, model_id: str, dim: int) -> None:
-    """Refuse what no server can make a collection of. Raises OperationRefused, ModelMismatch."""
+def check_manifest(manifest: Manifest, *, model_id: str, dim: int) -> None:
+    """Check that a server can restore the snapshot. Raises OperationRefused for another kind of store, and ModelMismatch."""
     if manifest.store != "qdrant" or FILE not in manifest.files:
         raise OperationRefused(
             "this is the snapshot of an embedded lorestream: restore it without the settings of servers"
@@ -125,31 +138,34 @@ def check(manifest: Manifest, *, model_id: str, dim: int) -> None:
         )
 
 
-async def about(connection: Connection, collection: str) -> About:
-    """Who fills a collection. Raises Unavailable, and Misconfigured when lorestream has not made it."""
-    return (await find_collection(connection, collection, collection)).about
+async def collection_metadata(connection: Connection, collection: str) -> CollectionMetadata:
+    """The metadata of a collection. Raises Unavailable, and Misconfigured when lorestream did not create it."""
+    return (await find_collection(connection, collection, collection)).metadata
 
 
-async def introduce(connection: Connection, alias: str, collection: str) -> str | None:
-    """Have a recovered collection fed, and searched if nothing else is; return what is. Raises Unavailable.
+async def register_collection(connection: Connection, alias: str, collection: str) -> str | None:
+    """Add a restored collection to the catalogue; make it the active one if there is none. Raises Unavailable.
 
-    See `server_catalogue` for the aliases.
+    Returns the collection that was active before, or None. The aliases are described in `catalogue`.
     """
-    active = await behind(connection, alias)
-    marks = {f"{alias}.fed.{collection}": collection, f"{alias}.complete.{collection}": collection}
+    active = await resolve_alias(connection, alias)
+    aliases = {
+        marker_name(alias, "fed", collection): collection,
+        marker_name(alias, "complete", collection): collection,
+    }
     if active is None:
-        marks[alias] = collection
-    await change(connection, set_=marks)
+        aliases[alias] = collection
+    await update_aliases(connection, set_=aliases)
     return active
 
 
-async def _check(answer: httpx2.Response, url: str) -> None:
-    if answer.is_success:
+async def _check_response(response: httpx2.Response, url: str) -> None:
+    if response.is_success:
         return
-    text = (await answer.aread()).decode(errors="replace")[:300]
-    if answer.status_code in _FORBIDDEN:
-        raise Misconfigured(f"{url} refuses us ({text}): check LORESTREAM_STORE__API_KEY")
-    raise Unavailable(f"{url} answers {answer.status_code}: {text}")
+    text = (await response.aread()).decode(errors="replace")[:_MAX_DETAILS_CHARS]
+    if response.status_code in _ACCESS_DENIED:
+        raise Misconfigured(f"{url} denies access ({text}): check LORESTREAM_STORE__API_KEY")
+    raise Unavailable(f"{url} responds with status {response.status_code}: {text}")
 
 
 @contextlib.asynccontextmanager
