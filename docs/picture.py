@@ -1,6 +1,8 @@
 """Writes what a command prints on a terminal as an SVG file: `python docs/picture.py FILE.svg COMMAND…`.
 
-`make pictures` makes docs/demo.svg with it, from `lorestream demo` against a running Lorestream.
+docs/demo.svg is made with a new Lorestream running on the default port (the demo adds its memories to it):
+
+    python docs/picture.py docs/demo.svg lorestream demo --questions 6
 """
 
 import fcntl

@@ -49,7 +49,9 @@ def main() -> int:
         return 0
     if PICTURE.read_text(encoding="utf-8") == picture:
         return 0
-    sys.stderr.write("docs/structure.svg does not show the present imports: run `make pictures` and commit the file\n")
+    sys.stderr.write(
+        "docs/structure.svg does not show the present imports: run `make pictures` and commit the file\n"
+    )
     return 1
 
 
@@ -170,7 +172,9 @@ def _rect(name: str, box: tuple[float, float, float, float], services: Sequence[
 
 def _frame(frame: tuple[float, float]) -> str:
     left, width = MARGIN + LABEL_W - 14, WIDTH - 2 * MARGIN - LABEL_W - SIDE_W - 2
-    return f'<rect class="frame" x="{left}" y="{frame[0]:.0f}" width="{width}" height="{frame[1]:.0f}" rx="10"/>'
+    return (
+        f'<rect class="frame" x="{left}" y="{frame[0]:.0f}" width="{width}" height="{frame[1]:.0f}" rx="10"/>'
+    )
 
 
 def _labels(rows: Rows, boxes: Boxes, services: Sequence[str]) -> list[str]:

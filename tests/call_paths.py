@@ -56,7 +56,11 @@ def record() -> dict[str, list[str]]:
     recorder = Recorder()
     with tempfile.TemporaryDirectory() as directory:
         settings = load_settings(
-            data_dir=Path(directory), http_port=0, grpc_port=0, embedder={"kind": "hash"}, store={"kind": "edge"}
+            data_dir=Path(directory),
+            http_port=0,
+            grpc_port=0,
+            embedder={"kind": "hash"},
+            store={"kind": "edge"},
         )
         with commands._listening("127.0.0.1", 0) as listener:
             url = f"http://127.0.0.1:{server.address(listener)[1]}"
