@@ -1,4 +1,4 @@
-"""Records which project files run while a request is served: `python -m tests.call_paths` prints them as JSON.
+"""Records which project files run while a request is served: `python -m tests.call_paths FILE.json`.
 
 It runs the embedded shape (`lorestream up` with the hash embedder) in its main thread and makes requests from a second
 thread. A profile function notes the file of every call, in every thread but the client's. What runs in a period
@@ -110,5 +110,4 @@ def _wait_until_ready(http: httpx2.Client) -> None:
 
 
 if __name__ == "__main__":
-    found = record()
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    Path(sys.argv[1]).write_text(json.dumps(record(), indent=1) + "\n", encoding="utf-8")
