@@ -216,7 +216,7 @@ async def _open_collections(
 
     return await stack.enter_async_context(
         OpenCollections.open(
-            await openers.open_catalogue(settings, state, stack),
+            await openers.open_catalogue(settings, state, log.events, stack),
             embedder,
             load=load,
             watch=watch,

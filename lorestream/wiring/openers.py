@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,8 +171,10 @@ async def _open_kafka_log(chosen: KafkaLog, clock: Clock, stack: contextlib.Asyn
     return OpenLog(log, ledger, trim=None, life=life)
 
 
-async def open_catalogue(settings: Settings, state: Path, stack: contextlib.AsyncExitStack) -> Catalogue:
-    """The collections of the store."""
+async def open_catalogue(
+    settings: Settings, state: Path, log: EventLog, stack: contextlib.AsyncExitStack
+) -> Catalogue:
+    """The collections of the store, which are filled from the log."""
     chosen = settings.store
     if isinstance(chosen, QdrantStore):
         from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415
@@ -196,9 +199,19 @@ async def open_catalogue(settings: Settings, state: Path, stack: contextlib.Asyn
         )
     from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue  # noqa: PLC0415
 
-    catalogue = EdgeCatalogue(state / "store", chosen.collection)
+    catalogue = EdgeCatalogue(
+        state / "store", chosen.collection, complete_log_size=partial(_complete_log_size, log)
+    )
     stack.push_async_callback(catalogue.close_all)
     return catalogue
+
+
+async def _complete_log_size(log: EventLog) -> int | None:
+    """The number of records of the log; None when its oldest ones were deleted. Raises Unavailable."""
+    first, end = await log.offsets_for_time(0.0), await log.end()
+    if any(first.get(partition, (offset, 0.0))[0] for partition, offset in end.items()):
+        return None
+    return sum(end.values())
 
 
 async def searched_collections(

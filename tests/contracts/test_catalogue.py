@@ -212,7 +212,7 @@ async def test_one_whose_making_was_broken_off_is_neither_listed_nor_lost(catalo
     began = time.time()
     with monkeypatch.context() as patched:
         patched.setattr(collection, "create_with_indexes", killed)
-        patched.setattr(shard, "make_elsewhere", killed)
+        patched.setattr(shard, "create_in_subprocess", killed)
         with pytest.raises(asyncio.CancelledError):
             await catalogue.create("second", OTHER, "run1")
     assert set(await listed(catalogue)) == {first.name}

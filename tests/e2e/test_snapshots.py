@@ -236,6 +236,23 @@ def test_what_was_forgotten_since_is_forgotten_again(tmp_path: Path) -> None:
         assert httpx2.get(f"{lorestream.url}/v1/erasures/{erased}").json()["state"] == "done"
 
 
+def test_a_store_of_an_older_schema_answers_the_same_once_it_is_filled_again(tmp_path: Path) -> None:
+    with running(tmp_path / "data", HASH) as lorestream:
+        ids = send(lorestream, 0, 60)
+        httpx2.delete(f"{lorestream.url}/v1/memories/{ids[1]}", params={"agent_id": NAMES[1]})
+        httpx2.delete(f"{lorestream.url}/v1/agents/{NAMES[4]}")
+        indexed(lorestream)
+        expected = questions(lorestream)
+        lorestream.stop()
+    [label] = (tmp_path / "data" / "store").glob("*/store.json")
+    label.write_text(json.dumps(json.loads(label.read_bytes()) | {"schema": 1}))
+    with running(tmp_path / "data", HASH) as lorestream:
+        indexed(lorestream)
+        assert questions(lorestream) == expected
+        assert lorestream.output().count("the store has an older schema") == 1
+        lorestream.stop()
+
+
 def test_snapshots_are_taken_by_themselves_and_the_newest_stay(tmp_path: Path) -> None:
     regularly = {"LORESTREAM_SNAPSHOT__EVERY_HOURS": "0.0003", "LORESTREAM_SNAPSHOT__KEEP": "2"}
     regularly["LORESTREAM_SNAPSHOT__DIR"] = str(tmp_path / "kept")

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from lorestream.adapters.qdrant.edge.shard import make_elsewhere
+from lorestream.adapters.qdrant.edge.shard import create_in_subprocess
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 from lorestream.ports import Tombstone
@@ -196,7 +196,7 @@ async def test_a_temporary_store_leaves_nothing(tmp_path, monkeypatch):
 
 
 async def test_one_that_another_process_has_made_is_opened_as_it_is(path):
-    await make_elsewhere(path, model_id="hash", dim=4)
+    await create_in_subprocess(path, model_id="hash", dim=4)
     made = {one: one.stat().st_ino for one in (path / "store.json", path / "shard")}
     with pytest.raises(ModelMismatch):
         open_store(path, model_id="other")
@@ -209,6 +209,6 @@ async def test_one_that_another_process_has_made_is_opened_as_it_is(path):
 async def test_what_went_wrong_elsewhere_is_said_when_it_is_opened(path):
     path.parent.mkdir()
     path.write_text("no directory")
-    await make_elsewhere(path, model_id="hash", dim=4)
+    await create_in_subprocess(path, model_id="hash", dim=4)
     with pytest.raises(Misconfigured, match="cannot be written"):
         open_store(path)

@@ -60,7 +60,7 @@ class EmbeddedCopy:
         """Copy all of it."""
         store, collection, group = self._active()
         async with contextlib.AsyncExitStack() as stack:
-            async with store.still() as directory:
+            async with store.paused() as directory:
                 await snapshot_files.in_thread(
                     lambda stopped: snapshot_files.copy_tree(directory, into / STORE, stopped, without=_LOCKS)
                 )

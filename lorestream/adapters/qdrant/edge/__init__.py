@@ -1,1 +1,18 @@
-"""Qdrant Edge: the engine in this process."""
+"""Qdrant Edge: Qdrant's engine inside this process, the vector store of the embedded shape.
+
+    catalogue.py    Catalogue: which collections there are, and which one is searched
+    store.py        EdgeStore: a VectorStore in one directory
+    shard.py        the shard in that directory: created, locked, checked against model and schema
+    engine.py       the Engine: searches and writes as calls to Edge
+    filters.py      filter clauses in Edge's types
+
+A search in the collection that is active:
+
+    catalogue = EdgeCatalogue(data_dir / "store", "agent_memories")
+    active = await catalogue.ensure_active(Model(embedder.model_id, embedder.dim))
+    store = await catalogue.open(active.name)
+    await store.insert(memories, vectors)          # vectors: float32, one row of `dim` numbers for each memory
+    hits = await store.search(query)
+    await store.flush()                            # from here on the insert survives a power cut
+    await catalogue.close_all()
+"""

@@ -1,126 +1,153 @@
-"""The embedded collections: a directory each, and one file that says which of them is searched.
+"""The catalogue of the embedded collections: a directory for each, and a file that says which one is searched.
 
-ALIAS             the first collection: a directory of its own name (see edge_shard)
-NAME              another one, made by a replay
-ALIAS.json        what there is besides the first; missing as long as there is nothing
+    ALIAS/        the first collection, under the name of the alias (see shard.py)
+    NAME/         a collection that a replay or a compaction made
+    ALIAS.json    the collections; missing while there is only the first, and it was never filled again
+
+A collection of an older schema is emptied at the start and filled again from the log, where the log still holds all
+that was ever appended to it.
 """
 
 from __future__ import annotations
 
 import math
+import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from lorestream import durable
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.store import EdgeStore
+from lorestream.adapters.qdrant.payload import SCHEMA_VERSION
 from lorestream.collections.catalogue import Collection, Model
 from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused, Unavailable
 
+_log = structlog.get_logger("lorestream.store")
+
 
 class _Entry(msgspec.Struct, omit_defaults=True):
-    """A collection as the file has it."""
+    """A collection in the file."""
 
     model_id: str
     dim: int
     kind: str | None = None
     model: str | None = None
     run: str = ""
-    complete: bool = True
+    complete: bool = msgspec.field(default=True, name="whole")
     replaced_at: float | None = None
 
 
-class _Kept(msgspec.Struct):
-    """The file."""
+class _State(msgspec.Struct):
+    """The content of the file."""
 
     active: str
     collections: dict[str, _Entry]
-    pending_deletions: dict[str, float] = {}
-    """Names of directories that are to go, and the Unix time since when."""
+    pending_deletions: dict[str, float] = msgspec.field(default_factory=dict[str, float], name="withdrawn")
+    """The names of directories to delete, each with the Unix time since when."""
+
+
+async def _no_log() -> None:
+    return None
 
 
 class EdgeCatalogue:
-    """A Catalogue in one directory, which belongs to this process alone."""
+    """A Catalogue in one directory, which only this process uses."""
 
-    def __init__(self, directory: Path, alias: str) -> None:
-        """Raises Misconfigured when the file cannot be read."""
+    def __init__(
+        self,
+        directory: Path,
+        alias: str,
+        *,
+        complete_log_size: Callable[[], Awaitable[int | None]] = _no_log,
+    ) -> None:
+        """`complete_log_size`: the number of records of the log if it holds every record since its first, else None.
+
+        Raises Misconfigured when the file cannot be read.
+        """
         self._directory = directory
         self._alias = alias
         self._file = directory / f"{alias}.json"
+        self._complete_log_size = complete_log_size
         self._open: dict[str, EdgeStore] = {}
         self._switching: frozenset[str] = frozenset()
-        self._kept = self._read()
+        self._state = self._read()
 
     async def ensure_active(self, model: Model) -> Collection:
-        """The collection that is searched; where there is none, one for this model."""
-        if self._kept is None:
-            # Opening it makes it where it is missing, and refuses another model: the file comes after that.
-            self._open[self._alias] = _open(self._directory / self._alias, model)
-            entry = _Entry(model.model_id, model.dim, model.kind, model.name)
-            self._kept = _Kept(self._alias, {self._alias: entry})
-        active = (await self.list_all())[0]
-        if active.model.kind is None and active.model.model_id != model.model_id:
+        """The collection that is searched, created for `model` when there is none.
+
+        Raises ModelMismatch, and Misconfigured when a collection has an older schema and cannot be filled again.
+        """
+        first = _Entry(model.model_id, model.dim, model.kind, model.name)
+        state = self._state or _State(self._alias, {self._alias: first})
+        active = state.collections[state.active]
+        if active.kind is None and active.model_id != model.model_id:
             raise ModelMismatch(
-                f"{self._directory / active.name} was filled by {active.model.model_id}, not by {model.model_id}:"
+                f"{self._directory / state.active} was filled by {active.model_id}, not by {model.model_id}:"
                 " start with that model, or with another --data"
             )
-        return active
+        await self._empty_outdated(state)
+        if self._state is None:
+            # Creates the directory where it is missing, and refuses another model.
+            self._open[self._alias] = _open(self._directory / self._alias, model)
+            self._state = state
+        return (await self.list_all())[0]
 
     async def list_all(self) -> Sequence[Collection]:
-        """All of them, the one that is searched first."""
-        kept = self._known
+        """All collections, the one that is searched first, then by name."""
+        state = self._known
         found = [
             Collection(
                 name,
                 Model(one.model_id, one.dim, one.kind, one.model),
                 one.run,
-                active=name == kept.active,
+                active=name == state.active,
                 complete=one.complete,
                 replaced_at=one.replaced_at,
                 switching=name in self._switching,
             )
-            for name, one in kept.collections.items()
+            for name, one in state.collections.items()
         ]
         return sorted(found, key=lambda one: (not one.active, one.name))
 
     async def create(self, name: str, model: Model, run: str) -> None:
-        """Note an empty collection. Raises OperationRefused for a name that is taken."""
+        """Create an empty collection. Raises OperationRefused when the name is taken."""
         if name in self._known.collections:
             raise OperationRefused(
                 f"there is a collection {name} already: choose another name, or drop it first"
             )
-        kept = self._known
-        if name in kept.pending_deletions:
+        state = self._known
+        if name in state.pending_deletions:
             raise OperationRefused(f"{name} is just being made or dropped: try again in some minutes")
         if (self._directory / name).exists():
             raise OperationRefused(
                 f"there is a {self._directory / name} already: choose another name, or remove it"
             )
-        kept.pending_deletions[name] = math.inf  # what a killed process leaves of it goes at the next start
+        state.pending_deletions[name] = math.inf  # after a crash the next start deletes it
         try:
-            self._keep()
-            await shard.make_elsewhere(self._directory / name, model_id=model.model_id, dim=model.dim)
+            self._write()
+            await shard.create_in_subprocess(self._directory / name, model_id=model.model_id, dim=model.dim)
         except BaseException:
-            kept.pending_deletions[name] = 0.0
+            state.pending_deletions[name] = 0.0
             raise
-        del kept.pending_deletions[name]
-        kept.collections[name] = _Entry(
+        del state.pending_deletions[name]
+        state.collections[name] = _Entry(
             model.model_id, model.dim, model.kind, model.name, run, complete=False
         )
-        self._keep()
+        self._write()
 
     async def open(self, name: str) -> EdgeStore:
-        """The store of one of them, loaded once."""
+        """The store of a collection, loaded once."""
         if name not in self._open:
             entry = self._known.collections[name]
             self._open[name] = _open(self._directory / name, Model(entry.model_id, entry.dim))
         return self._open[name]
 
     async def close(self, name: str) -> None:
-        """Close its store, if it is open."""
+        """Close the store of a collection, if it is open."""
         if store := self._open.pop(name, None):
             await store.close()
 
@@ -130,36 +157,36 @@ class EdgeCatalogue:
             await self.close(name)
 
     async def mark_complete(self, name: str) -> None:
-        """Note that it holds all that it should."""
+        """Note that the collection holds everything that it should."""
         self._known.collections[name].complete = True
-        self._keep()
+        self._write()
 
     async def announce_switch(self, names: Sequence[str]) -> None:
-        """Note between which the alias is about to turn."""
+        """Note between which collections the alias is about to switch."""
         self._switching = frozenset(names)
 
     async def swap(self, name: str, at: float) -> None:
-        """Search this one from now on."""
-        kept = self._known
-        for one in kept.collections.values():
+        """Search this collection from now on. `at`: the Unix time at which the other one was replaced."""
+        state = self._known
+        for one in state.collections.values():
             one.replaced_at = None
-        kept.collections[kept.active].replaced_at = at
-        kept.collections[name].replaced_at = None
-        kept.active = name
-        self._keep()
+        state.collections[state.active].replaced_at = at
+        state.collections[name].replaced_at = None
+        state.active = name
+        self._write()
 
     async def mark_deleted(self, name: str, at: float) -> None:
-        """List it no more."""
+        """List the collection no longer, and note since when it is to be deleted."""
         if self._known.collections.pop(name, None) is not None:
             self._known.pending_deletions[name] = at
-            self._keep()
+            self._write()
 
     async def pending_deletions(self) -> Mapping[str, float]:
-        """What the file says is to go."""
+        """The names to delete, each with the Unix time since when; all 0 after a restart."""
         return dict(self._known.pending_deletions)
 
     async def delete(self, name: str) -> None:
-        """Remove its directory."""
+        """Delete the directory of a collection that was marked as deleted."""
         if name not in self._known.pending_deletions:
             return
         await self.close(name)
@@ -170,28 +197,65 @@ class EdgeCatalogue:
         except OSError as error:
             raise Unavailable(f"{self._directory / name} cannot be removed ({error.strerror})") from error
         del self._known.pending_deletions[name]
-        self._keep()
+        self._write()
+
+    async def _empty_outdated(self, state: _State) -> None:
+        """Empty the collections of an older schema. Each gets a new run, whose group reads the log from its beginning.
+
+        Raises Misconfigured, with nothing changed, when the log does not hold all that one of them may hold.
+        """
+        outdated = {
+            name: about.schema
+            for name, entry in state.collections.items()
+            if (about := shard.find_outdated(self._directory / name, entry.model_id, entry.dim))
+        }
+        if not outdated:
+            return
+        records = await self._complete_log_size()
+        for name, schema in outdated.items():
+            # A record makes one point at most: more points than records came from another log.
+            if records is None or shard.count_points(self._directory / name) > records:
+                raise Misconfigured(
+                    f"{self._directory / name} has the older schema {schema} (this lorestream writes {SCHEMA_VERSION}),"
+                    " and the log no longer holds all of its memories: start the version that wrote it and"
+                    " `lorestream export` them, then start this one with another --data and `lorestream import` them"
+                )
+        for name in outdated:
+            entry = state.collections[name]
+            entry.run = f"{entry.run or 'refilled'}-{secrets.token_hex(4)}"
+        self._state = state
+        self._write()  # before the first is emptied: after a crash the old group would go on behind its commit
+        for name, schema in outdated.items():
+            shard.empty(self._directory / name)
+            _log.warning(
+                "the store has an older schema: it is filled again from the log, and until that is done searches"
+                " find only a part",
+                collection=name,
+                schema=schema,
+                new_schema=SCHEMA_VERSION,
+                records=records,
+            )
 
     @property
-    def _known(self) -> _Kept:
-        assert self._kept is not None, "`first` comes first"
-        return self._kept
+    def _known(self) -> _State:
+        assert self._state is not None, "call ensure_active first"
+        return self._state
 
-    def _read(self) -> _Kept | None:
+    def _read(self) -> _State | None:
         try:
-            kept = msgspec.json.decode(self._file.read_bytes(), type=_Kept)
+            state = msgspec.json.decode(self._file.read_bytes(), type=_State)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as error:
             raise Misconfigured(
                 f"{self._file} cannot be read ({error}): restore it from a snapshot"
             ) from error
-        # The process that was at it is no more, and nobody else has them open.
-        kept.pending_deletions = dict.fromkeys(kept.pending_deletions, 0.0)
-        return kept
+        # The process that used them has ended: nothing has them open, and they may be deleted at once.
+        state.pending_deletions = dict.fromkeys(state.pending_deletions, 0.0)
+        return state
 
-    def _keep(self) -> None:
-        durable.write_file(self._file, msgspec.json.format(msgspec.json.encode(self._kept)))
+    def _write(self) -> None:
+        durable.write_file(self._file, msgspec.json.format(msgspec.json.encode(self._state)))
 
 
 def _open(path: Path, model: Model) -> EdgeStore:

@@ -1,8 +1,7 @@
-"""Qdrant Edge as an engine: Qdrant in this process, exact search without a graph.
+"""Qdrant Edge as an engine: Qdrant in this process, with exact search and no graph.
 
-Edge's binding holds the interpreter's lock, so a thread would bring nothing: its calls are made on the
-event loop, in steps of a few milliseconds between which others get their turn. `optimize()` stops every
-thread for seconds and is never called.
+Edge's binding holds the GIL, so a thread would gain nothing: its calls are made on the event loop, in steps of a few
+milliseconds between which other tasks run. `optimize()` stops every thread for seconds and is never called.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _MODES = {True: edge.UpdateMode.InsertOnly, False: edge.UpdateMode.Upsert}
 
 
 class EdgeEngine:
-    """An Engine over one shard, which stays its owner's to close."""
+    """An Engine over one shard, which the caller opens and closes."""
 
     traits = _TRAITS
 
@@ -52,14 +51,14 @@ class EdgeEngine:
         self._writable = asyncio.Event()
         self._writable.set()
         self.removed = 0
-        """Memories that were removed or replaced since it was opened: the shard never gives their space back."""
+        """Memories removed or replaced since the shard was opened. The shard never reuses or frees their space."""
 
-    def hold(self) -> None:
-        """Let no write begin until `go_on`. None is under way either: each step is one call on the event loop."""
+    def pause_writes(self) -> None:
+        """Let no write step begin until `resume_writes`. None is running: each is one call on the event loop."""
         self._writable.clear()
 
-    def go_on(self) -> None:
-        """Let writes begin again, those that wait first."""
+    def resume_writes(self) -> None:
+        """Let the write steps that wait begin, in their order."""
         self._writable.set()
 
     def point(
@@ -69,14 +68,14 @@ class EdgeEngine:
         vector: NDArray[np.float32] | None,
         words: SparseVector | None,
     ) -> edge.Point:
-        """A point in Edge's type."""
+        """A point in Edge's own type."""
         vectors: dict[str, Any] = {} if vector is None else {VECTOR: vector.tolist()}
         if words is not None:
             vectors[WORDS] = _sparse(words)
         return edge.Point(id_, vectors, dict(payload))
 
     async def upsert(self, points: Sequence[edge.Point], *, insert_only: bool) -> None:
-        """Write points, in steps."""
+        """Write points, in steps of 64. With `insert_only`, points that exist are not changed."""
         for start in range(0, len(points), _WRITE_STEP):
             step = list(points[start : start + _WRITE_STEP])
             await self._writable.wait()
@@ -87,13 +86,13 @@ class EdgeEngine:
             await asyncio.sleep(0)
 
     def _memories_among(self, ids: Sequence[Any]) -> int:
-        """How many lie there as something that takes space: a tombstone takes next to none."""
+        """How many of these points are memories. Tombstones are not counted: they take almost no space."""
         with translated():
             records = self._shard.retrieve(list(ids), with_payload=READ_KEYS, with_vector=False)
         return sum("body" in (record.payload or {}) for record in records)
 
     async def delete(self, ids: Sequence[str]) -> None:
-        """Remove points, at once."""
+        """Remove points, in one step."""
         await self._writable.wait()
         removed = self._memories_among(ids)
         with translated():
@@ -101,13 +100,13 @@ class EdgeEngine:
         self.removed += removed
 
     async def flush(self) -> None:
-        """Make everything so far survive a power cut."""
+        """Make every write so far survive a power cut."""
         await self._writable.wait()
         with translated():
             self._shard.flush()
 
     async def nearest(self, must: Sequence[Clause], near: NearestQuery) -> Sequence[tuple[Payload, float]]:
-        """(payload, score), the nearest first."""
+        """(payload, score) of the nearest points, the nearest first."""
         request = edge.QueryRequest(
             near.limit,
             query=_nearest(near),
@@ -166,7 +165,7 @@ class EdgeEngine:
     async def scroll(
         self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True
     ) -> tuple[Sequence[tuple[str, Payload]], str | None]:
-        """(id, payload) in the order of ids, and where to go on."""
+        """At most `limit` points behind the id `after`, in the order of ids: (id, payload), and the id to continue at."""
         request = edge.ScrollRequest(
             offset=after,
             limit=limit,
@@ -179,7 +178,7 @@ class EdgeEngine:
         return found, None if offset is None else str(offset)
 
     async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
-        """The payloads of those points that there are, in steps."""
+        """The payloads of the points that exist, by id, read in steps."""
         found: dict[str, Payload] = {}
         for start in range(0, len(ids), _TRAITS.batch_size):
             with translated():
@@ -192,7 +191,7 @@ class EdgeEngine:
         return found
 
     async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:
-        """(payload, vector) of those points that have one, in steps."""
+        """(payload, vector) of the points that have a vector, by id, read in steps."""
         found: dict[str, tuple[Payload, Sequence[float]]] = {}
         for start in range(0, len(ids), _WRITE_STEP):
             with translated():
@@ -207,7 +206,7 @@ class EdgeEngine:
         return found
 
     async def count(self, must: Sequence[Clause]) -> int:
-        """How many."""
+        """The number of points that meet all clauses."""
         with translated():
             return self._shard.count(edge.CountRequest(filter=edge_filter(*must)))
 

@@ -1,4 +1,4 @@
-"""Qdrant conditions in the types of qdrant_edge."""
+"""Filter clauses as filters of qdrant_edge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lorestream.adapters.qdrant.conditions import Clause, Empty, Group, Match, R
 
 
 def edge_filter(*must: Clause, must_not: tuple[Clause, ...] = ()) -> edge.Filter:
-    """The filter that all of `must` and none of `must_not` meet."""
+    """The filter for points that meet all of `must` and none of `must_not`."""
     return edge.Filter(
         must=[_condition(clause) for clause in must] or None,
         must_not=[_condition(clause) for clause in must_not] or None,
@@ -30,7 +30,7 @@ def _condition(clause: Clause) -> edge.ConditionType:
         case Empty(key):
             return edge.IsEmptyCondition(key)
         case Group(must, should, must_not):
-            # An empty list would mean the same as None: a Group without `should` asks nothing of it.
+            # None where a list is empty: a Group without `should` demands nothing of it.
             return edge.Filter(
                 must=[_condition(one) for one in must] or None,
                 should=[_condition(one) for one in should] or None,

@@ -1,11 +1,12 @@
-"""A Qdrant Edge shard in a directory of its own: made, locked, and known by the model that fills it.
+"""A Qdrant Edge shard in a directory of its own: created, locked, and checked against the model that fills it.
 
     lock          held while the store is open
-    store.json    model, dimension and schema of what lies in `shard`
+    store.json    model, dimension and schema of the content of `shard`
     shard         Edge's own files
-    shard.new     a shard in the making; what a killed process leaves of it is thrown away
+    shard.new     a shard that is being created; deleted when a crash left it
+    shard.old     a shard of an older schema that is being deleted; deleted when a crash left it
 
-A shard appears under its name only when it is whole, so that a kill at any moment leaves one that loads.
+A shard gets its name only when it is complete, so that after a crash at any moment there is one that loads, or none.
 """
 
 from __future__ import annotations
@@ -32,9 +33,15 @@ VECTOR = "dense"
 WORDS = "words"
 """The names of the vectors."""
 
+_SHARD = "shard"
+_OLD_SHARD = "shard.old"
+_LABEL = "store.json"
+RECLAIMABLE = "dead.json"
+"""The file in which the store keeps how much a compaction would free (see store.py)."""
+
 
 class About(msgspec.Struct, forbid_unknown_fields=False):
-    """Who filled the shard, and how: what `store.json` holds."""
+    """The content of `store.json`: the model that filled the shard, and the schema of its points."""
 
     model_id: str
     dim: int
@@ -43,7 +50,7 @@ class About(msgspec.Struct, forbid_unknown_fields=False):
 
 @contextmanager
 def translated() -> Generator[None]:
-    """Edge's faults as Unavailable. It raises bare `Exception` for all of them; keep the body to its calls."""
+    """Raises Unavailable for every error of Edge, which raises bare `Exception`: put only calls to Edge inside."""
     try:
         yield
     except Exception as error:
@@ -51,7 +58,7 @@ def translated() -> Generator[None]:
 
 
 def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeShard, ProcessLock]:
-    """Load the shard of a directory, or make one. Raises Misconfigured, ModelMismatch."""
+    """Lock a directory and load its shard, or create one. Raises Misconfigured, ModelMismatch."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = ProcessLock(directory / "lock")
@@ -72,10 +79,50 @@ def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeSh
         raise
 
 
-async def make_elsewhere(directory: Path, *, model_id: str, dim: int) -> None:
-    """Make the shard of a directory in a process of its own: it stops every thread of a process for up to seconds.
+def find_outdated(directory: Path, model_id: str, dim: int) -> About | None:
+    """What `store.json` says of a shard with an older schema than this code's; None when there is no such shard.
 
-    What goes wrong there goes wrong again in `open_shard`, which then says it.
+    Raises ModelMismatch when another model filled it.
+    """
+    try:
+        about = msgspec.json.decode((directory / _LABEL).read_bytes(), type=About)
+    except (OSError, msgspec.DecodeError):
+        return None  # `open_shard` creates what is missing, and refuses what cannot be read
+    if about.schema >= SCHEMA_VERSION or not (directory / _SHARD).exists():
+        return None
+    _check_model(directory, about, model_id, dim)
+    return about
+
+
+def count_points(directory: Path) -> int:
+    """The number of points of a shard that is not open. 0 when Edge cannot load it, as it may be too old for it."""
+    try:
+        loaded = edge.EdgeShard.load(str(directory / _SHARD))
+        points = loaded.info().points_count
+        loaded.close()
+    except Exception:  # noqa: BLE001 (Edge raises bare Exception)
+        return 0
+    return points
+
+
+def empty(directory: Path) -> None:
+    """Delete the shard of a directory that no process has open. `open_shard` then creates an empty one.
+
+    Raises Misconfigured when the directory cannot be written.
+    """
+    try:
+        durable.remove_tree(directory / _OLD_SHARD)
+        durable.rename(directory / _SHARD, directory / _OLD_SHARD)
+        durable.remove_file(directory / RECLAIMABLE)
+        durable.remove_tree(directory / _OLD_SHARD)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+
+
+async def create_in_subprocess(directory: Path, *, model_id: str, dim: int) -> None:
+    """Create the shard of a directory in another process: Edge stops all threads of the process for up to seconds.
+
+    An error there is not reported: `open_shard` meets it again and raises it.
     """
     arguments = ("-m", __name__, str(directory), model_id, str(dim))
     quiet = asyncio.subprocess.DEVNULL
@@ -88,14 +135,15 @@ async def make_elsewhere(directory: Path, *, model_id: str, dim: int) -> None:
 
 
 def _open_locked(directory: Path, about: About) -> edge.EdgeShard:
-    final, making, label = directory / "shard", directory / "shard.new", directory / "store.json"
+    final, making, label = directory / _SHARD, directory / "shard.new", directory / _LABEL
     if not final.exists():
         if making.exists():
             shutil.rmtree(making)
-        _make(making, about.dim)
+        _create(making, about.dim)
         durable.write_file(label, msgspec.json.encode(about))
         durable.rename(making, final)
-    _compare(directory, _read(label), about)
+    shutil.rmtree(directory / _OLD_SHARD, ignore_errors=True)
+    _check(directory, _read(label), about)
     try:
         return edge.EdgeShard.load(str(final))
     except Exception as error:
@@ -103,7 +151,7 @@ def _open_locked(directory: Path, about: About) -> edge.EdgeShard:
         raise Misconfigured(message) from error
 
 
-def _make(path: Path, dim: int) -> None:
+def _create(path: Path, dim: int) -> None:
     try:
         shard = edge.EdgeShard.create(str(path), _config(dim))
         for key, schema in _indexes().items():
@@ -111,14 +159,14 @@ def _make(path: Path, dim: int) -> None:
         shard.flush()
         shard.close()
     except Exception as error:
-        raise Misconfigured(f"no store can be made in {path.parent}: {_one_line(error)}") from error
+        raise Misconfigured(f"no store can be created in {path.parent}: {_one_line(error)}") from error
 
 
 def _config(dim: int) -> edge.EdgeConfig:
-    """One search at a time, so one thread for it.
+    """No graph index, and one thread per search.
 
-    Left to itself, Edge takes eight threads for the few segments of an agent's search: three times the CPU time and
-    half as long again for 30 memories of an agent, and nothing gained with 20,000.
+    By default Edge uses eight threads for the few segments of a search: measured with 30 memories of an agent, that
+    takes three times the CPU time and 1.5 times as long; with 20,000 memories it is no faster.
     """
     vectors = {VECTOR: edge.EdgeVectorParams(dim, edge.Distance.Cosine)}
     words = {WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
@@ -143,19 +191,21 @@ def _indexes() -> dict[str, edge.PayloadSchemaParams]:
     }
 
 
-def _compare(directory: Path, found: About, wanted: About) -> None:
+def _check(directory: Path, found: About, wanted: About) -> None:
+    _check_model(directory, found, wanted.model_id, wanted.dim)
     if found.schema != wanted.schema:
-        message = (
+        raise Misconfigured(
             f"{directory} has schema {found.schema}, this lorestream writes {wanted.schema}:"
-            " start the version that made it, or with another --data"
+            " start the version that wrote it, or with another --data"
         )
-        raise Misconfigured(message)
-    if (found.model_id, found.dim) != (wanted.model_id, wanted.dim):
-        message = (
-            f"{directory} was filled by {found.model_id} ({found.dim} dimensions), not by {wanted.model_id}"
-            f" ({wanted.dim}): start with that model, or with another --data"
+
+
+def _check_model(directory: Path, found: About, model_id: str, dim: int) -> None:
+    if (found.model_id, found.dim) != (model_id, dim):
+        raise ModelMismatch(
+            f"{directory} was filled by {found.model_id} ({found.dim} dimensions), not by {model_id} ({dim}):"
+            " start with that model, or with another --data"
         )
-        raise ModelMismatch(message)
 
 
 def _read(label: Path) -> About:

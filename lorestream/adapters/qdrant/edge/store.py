@@ -16,7 +16,7 @@ import qdrant_edge as edge
 
 from lorestream import durable
 from lorestream.adapters.qdrant.edge.engine import EdgeEngine
-from lorestream.adapters.qdrant.edge.shard import open_shard, translated
+from lorestream.adapters.qdrant.edge.shard import RECLAIMABLE, open_shard, translated
 from lorestream.adapters.qdrant.store import QdrantStore
 from lorestream.durable import ProcessLock
 from lorestream.errors import Unavailable
@@ -28,13 +28,10 @@ if TYPE_CHECKING:
     from lorestream.memories import AgentKey, Erasure
 
 
-_DEAD = "dead.json"
-
-
 class EdgeStore(QdrantStore[edge.Point]):
-    """A VectorStore in a directory, or in a temporary one that goes when the store is closed.
+    """A VectorStore in a directory, or in a temporary one that is deleted when the store is closed.
 
-    What a call has written survives the death of the process; a power cut, only after `flush`.
+    What a call has written survives a crash of the process at once, and a power cut after `flush`.
     """
 
     def __init__(
@@ -50,56 +47,56 @@ class EdgeStore(QdrantStore[edge.Point]):
         self._temporary = temporary
         self._closed = False
         self._copying = asyncio.Lock()
-        self._before = self._noted = _read_dead(directory / _DEAD)
-        self._erased = self._before.erased
+        self._at_open = self._stored = _read_reclaimable(directory / RECLAIMABLE)
+        self._erased = self._at_open.erased
 
     @classmethod
     def open(cls, path: Path | None, *, model_id: str, dim: int) -> Self:
-        """Open the store in `path`, making it where there is none; None = in a temporary place.
+        """Open the store in `path`, created where it is missing; None: in a temporary directory.
 
-        Blocks: about 10 microseconds a memory. Raises ModelMismatch when another model filled it,
-        Misconfigured when another process has it open or it cannot be written or read.
+        Blocks for about 10 microseconds per memory. Raises ModelMismatch when another model filled it, and
+        Misconfigured when another process has it open, or when it cannot be read or written.
         """
         directory = Path(tempfile.mkdtemp(prefix="lorestream-store-")) if path is None else path
         shard, lock = open_shard(directory, model_id=model_id, dim=dim)
         return cls(shard, lock, directory, dim=dim, temporary=path is None)
 
     @contextlib.asynccontextmanager
-    async def still(self) -> AsyncGenerator[Path]:
-        """The directory, flushed, in which no file changes until the context ends. Writes wait, reads go on.
+    async def paused(self) -> AsyncGenerator[Path]:
+        """Flush, and hold all writes until the context ends. Yields the directory, in which no file changes.
 
-        One at a time. Raises Unavailable.
+        Reads go on. A second caller waits for the first. Raises Unavailable.
         """
         async with self._copying:
-            self._edge.hold()
+            self._edge.pause_writes()
             try:
                 with translated():
                     self._shard.flush()
                 yield self._directory
                 if self._closed:
-                    raise Unavailable(f"{self._directory} was given up while it was copied: try again")
+                    raise Unavailable(f"{self._directory} was closed while it was copied: try again")
             finally:
-                self._edge.go_on()
+                self._edge.resume_writes()
 
     async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
-        """Remove what the erasure covers. Its bytes stay in the files until they are copied (see `dead`)."""
+        """Remove what the erasure covers. Its bytes stay in the files until a compaction (see `reclaimable`)."""
         lost = await super().erase(erasure)
         self._erased = self._erased or bool(lost)
         return lost
 
     async def reclaimable(self) -> Reclaimable:
-        """What was removed and still takes space."""
-        return Reclaimable(self._before.points + self._edge.removed, self._erased)
+        """How much was removed and still takes space, and whether an erasure removed something."""
+        return Reclaimable(self._at_open.points + self._edge.removed, self._erased)
 
     async def flush(self) -> None:
-        """Make everything so far survive a power cut."""
+        """Make every write so far survive a power cut. Raises Unavailable."""
         if not self._temporary:
-            # The engine's own flush stops every thread: most of what the disk has to do is done before it.
-            await asyncio.to_thread(_write_out, self._directory)
+            # Edge's flush stops every thread, so most of the data is written to the disk before it.
+            await asyncio.to_thread(_sync_data, self._directory)
         await super().flush()
-        if (dead := await self.reclaimable()) != self._noted and not self._temporary:
-            durable.write_file(self._directory / _DEAD, msgspec.json.encode(dead))
-            self._noted = dead
+        if (reclaimable := await self.reclaimable()) != self._stored and not self._temporary:
+            durable.write_file(self._directory / RECLAIMABLE, msgspec.json.encode(reclaimable))
+            self._stored = reclaimable
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,7 +107,7 @@ class EdgeStore(QdrantStore[edge.Point]):
         await self.close()
 
     async def close(self) -> None:
-        """Flush, give the directory back, and remove it if it is temporary. A second call does nothing."""
+        """Flush, release the lock, and delete a temporary directory. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -125,8 +122,8 @@ class EdgeStore(QdrantStore[edge.Point]):
                 shutil.rmtree(self._directory)
 
 
-def _write_out(directory: Path) -> None:
-    """Have the disk take what the system holds of these files; one that cannot be opened is left to the engine."""
+def _sync_data(directory: Path) -> None:
+    """Call fdatasync on every file. One that cannot be opened is left to Edge's own flush."""
     for parent, _, names in os.walk(directory):
         for name in names:
             with contextlib.suppress(OSError):
@@ -137,7 +134,7 @@ def _write_out(directory: Path) -> None:
                     os.close(handle)
 
 
-def _read_dead(path: Path) -> Reclaimable:
+def _read_reclaimable(path: Path) -> Reclaimable:
     with contextlib.suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode(path.read_bytes(), type=Reclaimable)
     return Reclaimable()
