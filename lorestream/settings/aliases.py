@@ -1,4 +1,4 @@
-"""Settings by other names: those of older documents, and secrets that lie in files."""
+"""Other sources of settings: variables without the prefix LORESTREAM_, such as QDRANT_URL, and secrets in files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "REDIS_URL": ("cache", "url"),
     "REDIS_PREFIX": ("cache", "prefix"),
 }
-"""Names from the users' own documents, and the setting that each stands for."""
+"""Variable names from users' documents, and the path of the setting that each one sets."""
 
 SECRETS: Mapping[str, tuple[str, ...]] = {
     "LORESTREAM_PLAYER_KEY": ("player_key",),
@@ -39,20 +39,20 @@ SECRETS: Mapping[str, tuple[str, ...]] = {
     "LORESTREAM_CACHE__URL": ("cache", "url"),
     "LORESTREAM_EMBEDDER__API_KEY": ("embedder", "api_key"),
 }
-"""What may come as `..._FILE`, the path of a file that holds it."""
+"""Secrets that `NAME_FILE` may set too, by the path of a file that contains the value."""
 
 _SERVERS = {"store": "qdrant", "cache": "redis"}
-"""The parts whose aliases speak of a server, and the kind that this server is."""
+"""The parts whose aliases name a server, and the kind of that server."""
 
 
 def other_names(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that the environment gives by other names, nested. Raises Misconfigured for a bad file."""
+    """The nested settings from aliases and files of secrets. Raises Misconfigured if a file cannot be read."""
     values: dict[str, Any] = {}
     for name, path in ALIASES.items():
         if name in environ and path[-1] not in {"url", "api_key", "prefix"}:
             _set(values, path, environ[name])
     for part, kind in _SERVERS.items():
-        # Who has chosen another kind means those names for something else than Lorestream.
+        # With another kind chosen, these variables are meant for other software.
         if environ.get(f"LORESTREAM_{part.upper()}__KIND", kind) == kind:
             server = _qdrant(environ) if kind == "qdrant" else _redis(environ)
             for field, value in server.items():

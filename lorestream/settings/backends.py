@@ -1,4 +1,4 @@
-"""The settings of every backend that Lorestream can stand on: one frozen value each, told apart by `kind`."""
+"""The settings of the backends: one frozen model for each, distinguished by `kind`."""
 
 from __future__ import annotations
 
@@ -24,46 +24,59 @@ class EmbeddedLog(_Part):
 
     kind: Literal["embedded"] = "embedded"
     retention_days: Retention = 30
-    """How long a record is kept, in days: the horizon of a replay."""
+    """How long records are kept, in days. A replay can only rebuild from records that are kept."""
     max_bytes: Annotated[int, Field(ge=0)] = 0
-    """At most so many bytes of records, 0 = no bound. What no worker has read yet is never dropped."""
+    """Maximum size of all records in bytes, 0 = unlimited. Records not yet indexed are never dropped."""
 
 
 class KafkaLog(_Part):
-    """The log in Kafka 3.7 or newer. Several gateways, workers and query services share it."""
+    """The log in Kafka 3.7 or newer, shared by all gateways, workers and query services."""
 
     kind: Literal["kafka"] = "kafka"
     bootstrap: Annotated[str, Field(min_length=1)]
-    """Some of the brokers, as host:port,host:port."""
+    """Addresses of some brokers: host:port,host:port."""
     retention_days: Retention = 30
+    """How long records are kept, in days. A replay can only rebuild from records that are kept."""
     topic: Name = "lorestream.events"
+    """The topic of events."""
     erasures_topic: Name = "lorestream.erasures"
+    """The compacted topic of erasures."""
     dlq_topic: Name = "lorestream.events.dlq"
+    """The topic of dead letters."""
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 12
-    """Of a topic that has to be made: as many workers can share its work."""
+    """Partitions of a new topic: the maximum number of workers that can share the work."""
     replication: Annotated[int, Field(ge=0, le=32)] = 0
-    """Of a topic that has to be made, 0 = the broker's own default."""
+    """Replication factor of a new topic, 0 = the default of the broker."""
     group_prefix: Name = "lorestream"
+    """First part of the names of consumer groups."""
     member: Name | None = None
-    """A name of this worker that outlives its process (group.instance.id): a quick restart moves no partitions."""
+    """Static name of this worker (group.instance.id): a quick restart then moves no partitions. Default: none."""
     session_timeout_s: Annotated[float, Field(ge=1, le=1800)] = 30
-    """How long a worker may be silent before its partitions go to others."""
+    """After so many seconds without a heartbeat, the partitions of a worker are assigned to others."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to connect to the brokers: with or without TLS and login."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """The login mechanism, for SASL_PLAINTEXT and SASL_SSL."""
     sasl_username: str | None = None
+    """The user name of the login. Default: none."""
     sasl_password: SecretStr | None = None
+    """The password of the login. Default: none."""
     ssl_cafile: str | None = None
+    """Path of the CA certificates for TLS. Default: those of the system."""
     ssl_certfile: str | None = None
+    """Path of the client certificate for TLS. Default: none."""
     ssl_keyfile: str | None = None
+    """Path of the key of the client certificate. Default: none."""
 
 
 # --- the store ---------------------------------------------------------------------------------------------
 
 
 class EdgeStore(_Part):
-    """Qdrant Edge in this process: `edge` in the data directory, `memory` forgets at exit."""
+    """Qdrant Edge in this process."""
 
     kind: Literal["edge", "memory"] = "edge"
+    """edge = stored in the data directory; memory = log and store are lost at exit."""
     collection: Collection = "agent_memories"
 
 
@@ -72,39 +85,49 @@ class QdrantStore(_Part):
 
     kind: Literal["qdrant"] = "qdrant"
     url: Annotated[str, Field(pattern=r"^https?://[^/\s@]+/?$")]
-    """Such as http://qdrant:6333, or https://... for TLS."""
+    """Address of the REST API, such as http://qdrant:6333, or https://... for TLS."""
     grpc_port: Annotated[int, Field(ge=1, le=65_535)] = 6334
+    """Port of the gRPC API on the same host."""
     api_key: SecretStr | None = None
+    """The API key. Default: none."""
     collection: Collection = "agent_memories"
-    """An alias: behind it stands one collection per model."""
+    """The alias that is searched. It points to one collection for each model and replay."""
     timeout_s: Annotated[float, Field(gt=0, le=300)] = 5
+    """Timeout of each call in seconds."""
     shards: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Of a collection that has to be made, 0 = the server's own default; so are the next two."""
+    """Shards of a new collection, 0 = the default of the server."""
     replication: Annotated[int, Field(ge=0, le=32)] = 0
+    """Replication factor of a new collection, 0 = the default of the server."""
     write_consistency: Annotated[int, Field(ge=0, le=32)] = 0
+    """Replicas that must confirm a write to a new collection, 0 = the default of the server."""
     on_disk_payload: bool = True
+    """Whether a new collection keeps payloads on disk instead of in memory."""
     quantization: Literal["none", "scalar"] = "none"
-    """scalar = one byte a dimension in memory beside the full vectors on disk."""
+    """Of a new collection. scalar = one byte per dimension in memory, the full vectors on disk."""
 
 
 # --- the cache ---------------------------------------------------------------------------------------------
 
 
 class LocalCache(_Part):
-    """Answers kept in this process, the least recently used leave first; `off` keeps none."""
+    """The answer cache in this process. Evicts the least recently used answers first."""
 
     kind: Literal["local", "off"] = "local"
+    """local = cache in memory; off = no cache."""
     max_entries: Annotated[int, Field(gt=0)] = 50_000
+    """Maximum number of cached answers."""
     max_bytes: Annotated[int, Field(gt=0)] = 64 * 2**20
+    """Maximum size of all cached answers in bytes: 64 MiB."""
 
 
 class RedisCache(_Part):
-    """Answers in a Redis that keeps nothing on disk and evicts by `allkeys-lru`."""
+    """The answer cache in Redis, which must run without persistence and with `maxmemory-policy allkeys-lru`."""
 
     kind: Literal["redis"] = "redis"
     url: SecretStr
-    """redis://[:password@]host:port/db, or rediss:// for TLS."""
+    """Address: redis://[:password@]host:port/db, or rediss:// for TLS."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] = "lorestream"
+    """First part of all keys in Redis."""
 
 
 # --- the embedder ------------------------------------------------------------------------------------------
@@ -114,17 +137,20 @@ class EmbedderSettings(_Part):
     """The model that turns texts into vectors."""
 
     kind: Literal["auto", "openvino", "torch", "http", "hash"] = "auto"
-    """auto = openvino; torch = sentence-transformers, CPU or GPU; http = any server of OpenAI's
-    /v1/embeddings; hash = tests only, no meaning."""
+    """auto = openvino; torch = sentence-transformers on CPU or GPU; http = any server with OpenAI's
+    /v1/embeddings; hash = for tests only, does not find by meaning."""
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """Name on the Hugging Face hub, directory, or name at the http server."""
     dim: Annotated[int, Field(gt=0)] | None = None
-    """When set, a model of another dimension is refused."""
+    """Dimension of the vectors. If set, a model with another dimension is refused. Default: that of the model."""
     device: str | None = None
+    """The device for the model, as OpenVINO or torch name it. Default: the CPU for OpenVINO; torch chooses."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """0 = as many as the machine has cores."""
+    """CPU threads of the model, 0 = the number of cores."""
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
-    """Of kind http: with or without /v1 at its end."""
+    """Address of the server, for kind http: with or without /v1 at its end."""
     api_key: SecretStr | None = None
+    """API key of the server, for kind http. Default: none."""
 
 
 # --- limits ------------------------------------------------------------------------------------------------
@@ -133,25 +159,27 @@ Rate: TypeAlias = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class LimitSettings(_Part):
-    """How much a caller may ask for, a second; 0 = as much as there is."""
+    """Rate limits per second, by token bucket; 0 = unlimited. Requests above a limit get 429."""
 
     queries_per_s: Rate = 0
-    """Of one API key; a batch counts as its searches."""
+    """Searches per second of one API key; each search of a batch counts."""
     agent_queries_per_s: Rate = 0
+    """Searches per second of one agent."""
     events_per_s: Rate = 0
+    """Events per second of one API key."""
     burst_s: Annotated[float, Field(gt=0, le=3600)] = 2
-    """What comes in within this time may be used at once."""
+    """Size of the bucket: the requests of so many seconds may come at once."""
 
 
 # --- snapshots ---------------------------------------------------------------------------------------------
 
 
 class SnapshotSettings(_Part):
-    """Copies of the whole, taken by the running process."""
+    """Scheduled snapshots, taken by the running process."""
 
     every_hours: Annotated[float, Field(ge=0, le=8760)] = 0
-    """How often one is taken; 0 = only when asked for, 12 is a good choice."""
+    """Hours between snapshots, 0 = none are scheduled. 12 is a good choice."""
     keep: Annotated[int, Field(ge=0)] = 7
-    """How many stay, the newest of them; 0 = all."""
+    """How many snapshots to keep, the newest of them; 0 = all."""
     dir: Path | None = None
-    """Where they lie: by default in `snapshots` in the data directory. Another disk outlives that one."""
+    """Directory of snapshots. Default: `snapshots` in the data directory. Another disk protects against a disk failure."""

@@ -1,7 +1,8 @@
-"""Every setting, once: environment variables with the prefix LORESTREAM_, nested by two underscores.
+"""Settings of the services, and how they are read.
 
-Nothing set means embedded: one process, everything in the data directory. A secret may also come as
-`..._FILE`, the path of a file that holds it. The names that older documents use are read as aliases.
+Sources, in this order of precedence: arguments of `load_settings`, environment variables with the prefix LORESTREAM_
+(nested by two underscores), aliases and files of secrets (`..._FILE`), the file `.env`, defaults. With nothing set,
+everything is embedded: one process, all data in the data directory.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ _IMPLIED = {
     "cache": ("url", "redis", "local"),
     "embedder": ("url", "http", "auto"),
 }
-"""Of each part: the field whose presence chooses a kind, that kind, and the kind otherwise."""
+"""For each part: the field whose presence chooses a kind, that kind, and the kind otherwise."""
 
 _FILES = frozenset(f"{path[-1]}_file" for path in SECRETS.values())
 
 
 class Settings(BaseSettings):
-    """All settings of a process, read once at its start and never changed."""
+    """All settings of a process. Read once at its start, never changed."""
 
     model_config = SettingsConfigDict(
         env_prefix="LORESTREAM_",
@@ -55,27 +56,41 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(default_factory=lambda: _default_data_dir(os.environ))
+    """Directory of log, store and player key. Default: lorestream in XDG_DATA_HOME, or in ~/.local/share."""
     models_dir: Path = Field(default_factory=lambda: default_models_dir(os.environ))
-    """Where the prepared embedding models lie, shared by all data directories."""
+    """Directory of prepared embedding models, shared by all data directories. Default: in the user's cache directory."""
     log: Annotated[EmbeddedLog | KafkaLog, Field(discriminator="kind")] = EmbeddedLog()
+    """The event log. Default: embedded; Kafka if `bootstrap` is set."""
     store: Annotated[EdgeStore | QdrantStore, Field(discriminator="kind")] = EdgeStore()
+    """The vector store. Default: embedded; a Qdrant server if `url` is set."""
     cache: Annotated[LocalCache | RedisCache, Field(discriminator="kind")] = LocalCache()
+    """The answer cache. Default: in the process, off with Kafka; Redis if `url` is set."""
     embedder: EmbedderSettings = EmbedderSettings()
+    """The embedding model."""
     limits: LimitSettings = LimitSettings()
+    """Rate limits. Default: none."""
     snapshot: SnapshotSettings = SnapshotSettings()
+    """Scheduled snapshots. Default: none."""
     ttl_days: Annotated[float, Field(ge=0, le=36_500)] = 30
-    """The default lifetime of a memory in days, 0 = for ever."""
+    """Default lifetime of a memory in days, 0 = unlimited."""
     keep_per_agent: Annotated[int, Field(ge=0)] = 0
-    """How many memories of each agent stay, the newest of them; 0 = all."""
+    """How many memories of each agent are kept, the newest of them; 0 = all."""
     api_keys_file: Path | None = None
+    """The file of API keys. Default: none; then only loopback is served, without keys."""
     player_key: SecretStr | None = None
+    """The HMAC keys for player names, as kid1:key1,kid2:key2. Default: one in the data directory; none if distributed."""
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """HTTP port of `lorestream up` and `query`, 0 = any free one. The default of a gateway is 8081."""
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 50_051
+    """gRPC port of `lorestream up` and `query`, 0 = any free one. The default of a gateway is 50052."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """HTTP port of a worker, for /metrics, /ready and /health; 0 = any free one."""
     sweep_interval_s: Annotated[float, Field(gt=0)] = 60
-    """How often expired memories and old records are removed, in seconds."""
+    """Interval in seconds at which expired memories and old records are removed."""
     log_format: Literal["auto", "json", "console"] = "auto"
+    """Format of log lines. auto = console at a terminal, otherwise json."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The lowest level of log lines that are written."""
 
     @classmethod
     def settings_customise_sources(  # noqa: D102 (pydantic-settings names it)
@@ -93,16 +108,16 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _kinds(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """LORESTREAM_LOG__RETENTION_DAYS alone must not need a kind, and an address is one."""
+        """Fill in the kind of each part: LORESTREAM_LOG__RETENTION_DAYS alone needs none, and an address implies one."""
         values = dict(values)
         for name, (address, implied, otherwise) in _IMPLIED.items():
             part = values.get(name, {})
             if isinstance(part, Mapping):
-                # The environment's reader takes the name of a secret's file for a field.
+                # pydantic-settings takes LORESTREAM_STORE__API_KEY_FILE for a field `api_key_file`: leave it out.
                 given = {
                     key: value for key, value in cast("Mapping[str, Any]", part).items() if key not in _FILES
                 }
-                without = "off" if name == "cache" and _of_kind(values["log"], "kafka") else otherwise
+                without = "off" if name == "cache" and _has_kind(values["log"], "kafka") else otherwise
                 values[name] = {"kind": implied if given.get(address) else without, **given}
         return values
 
@@ -113,17 +128,17 @@ class Settings(BaseSettings):
 
     @property
     def snapshot_dir(self) -> Path:
-        """Where the snapshots lie that are kept."""
+        """The directory of snapshots."""
         return self.snapshot.dir or self.data_dir / "snapshots"
 
     @property
     def distributed(self) -> bool:
-        """Whether several processes share the work."""
+        """Whether this is the distributed shape: several processes share a Kafka log."""
         return self.log.kind == "kafka"
 
 
 class _OtherNames(PydanticBaseSettingsSource):
-    """The aliases, and the secrets that come as files."""
+    """Aliases and secrets in files, as a source of pydantic-settings."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ANN401
         del field
@@ -134,52 +149,55 @@ class _OtherNames(PydanticBaseSettingsSource):
 
 
 def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 (a value per setting)
-    """Read the settings. Raises Misconfigured with one line that names the variable at fault."""
+    """Read the settings. `overrides` take precedence, except None.
+
+    Raises Misconfigured with one line that names the wrong variable.
+    """
     try:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         raise Misconfigured(f"{_variable(first['loc'])}: {first['msg']}") from error
-    _refuse_what_cannot_be_shared(settings)
-    _refuse_what_would_be_ignored(settings.log)
+    _require_shared_backends(settings)
+    _require_effective_security(settings.log)
     return settings
 
 
-def _refuse_what_cannot_be_shared(settings: Settings) -> None:
+def _require_shared_backends(settings: Settings) -> None:
     if not settings.distributed:
         return
     if settings.store.kind != "qdrant":
         raise Misconfigured(
-            f"LORESTREAM_STORE__KIND: {settings.store.kind} serves one process, and with the Kafka log there are"
-            " several: set LORESTREAM_STORE__URL=http://HOST:6333 of a Qdrant server"
+            f"LORESTREAM_STORE__KIND: {settings.store.kind} works in one process only, and with the Kafka log there"
+            " are several: set LORESTREAM_STORE__URL=http://HOST:6333 of a Qdrant server"
         )
     if settings.cache.kind == "local":
         raise Misconfigured(
-            "LORESTREAM_CACHE__KIND: local serves one process, and with the Kafka log there are several:"
+            "LORESTREAM_CACHE__KIND: local works in one process only, and with the Kafka log there are several:"
             " set LORESTREAM_CACHE__URL=redis://HOST:6379/0, or LORESTREAM_CACHE__KIND=off"
         )
 
 
-def _refuse_what_would_be_ignored(log: EmbeddedLog | KafkaLog) -> None:
-    """A login or a certificate that nobody asks for: the way to the brokers would be open where it was meant not to be."""
+def _require_effective_security(log: EmbeddedLog | KafkaLog) -> None:
+    """Refuse a login or certificates that the protocol does not use: the connection would be less secure than intended."""
     if isinstance(log, EmbeddedLog):
         return
     protocol = log.security_protocol
     if not protocol.startswith("SASL") and (log.sasl_username is not None or log.sasl_password is not None):
         raise Misconfigured(
-            f"LORESTREAM_LOG__SECURITY_PROTOCOL: {protocol} has no login, and there is one: set it to SASL_SSL or"
-            " SASL_PLAINTEXT, or leave out LORESTREAM_LOG__SASL_USERNAME and LORESTREAM_LOG__SASL_PASSWORD"
+            f"LORESTREAM_LOG__SECURITY_PROTOCOL: {protocol} uses no login, but one is set: set it to SASL_SSL or"
+            " SASL_PLAINTEXT, or unset LORESTREAM_LOG__SASL_USERNAME and LORESTREAM_LOG__SASL_PASSWORD"
         )
     if not protocol.endswith("SSL") and (log.ssl_cafile or log.ssl_certfile or log.ssl_keyfile):
         raise Misconfigured(
-            f"LORESTREAM_LOG__SECURITY_PROTOCOL: {protocol} has no TLS, and there are files for it: set it to SSL or"
-            " SASL_SSL, or leave out LORESTREAM_LOG__SSL_..."
+            f"LORESTREAM_LOG__SECURITY_PROTOCOL: {protocol} uses no TLS, but files for TLS are set: set it to SSL or"
+            " SASL_SSL, or unset LORESTREAM_LOG__SSL_..."
         )
 
 
 def _variable(place: tuple[int | str, ...]) -> str:
     parts = [str(part) for part in place]
-    # Behind a part stands the kind that was read, which is no part of the name.
+    # pydantic adds the kind after the name of a part; it is not in the name of the variable.
     if len(parts) > 1 and parts[0] in {"log", "store", "cache"}:
         del parts[1]
     if len(parts) == 1 and parts[0] in _IMPLIED:
@@ -187,7 +205,7 @@ def _variable(place: tuple[int | str, ...]) -> str:
     return "LORESTREAM_" + "__".join(parts).upper()
 
 
-def _of_kind(part: object, kind: str) -> bool:
+def _has_kind(part: object, kind: str) -> bool:
     given = (
         cast("Mapping[str, Any]", part).get("kind")
         if isinstance(part, Mapping)

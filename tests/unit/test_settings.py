@@ -1,4 +1,4 @@
-"""Settings: defaults, nesting, aliases, secrets in files, one line for what is wrong."""
+"""Settings: defaults, nesting, aliases, secrets in files, one error line for a wrong value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lorestream.settings.backends import QdrantStore, RedisCache
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith("LORESTREAM_") or name in ALIASES:
             monkeypatch.delenv(name)
@@ -35,7 +35,7 @@ def test_a_nested_setting_needs_no_kind(monkeypatch: pytest.MonkeyPatch) -> None
     assert chosen.ttl_s is None
 
 
-def test_the_names_of_older_documents_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aliases_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDDING_MODEL", "my/model")
     monkeypatch.setenv("EMBEDDING_DIM", "768")
     monkeypatch.setenv("MEMORY_TTL_DAYS", "7")
@@ -46,7 +46,9 @@ def test_the_names_of_older_documents_are_read(monkeypatch: pytest.MonkeyPatch) 
     assert (chosen.ttl_days, chosen.http_port, chosen.grpc_port) == (7, 9000, 9001)
 
 
-def test_our_own_name_wins_over_an_alias_and_an_option_over_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_own_name_overrides_an_alias_and_an_argument_overrides_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("FLASK_PORT", "9000")
     monkeypatch.setenv("LORESTREAM_HTTP_PORT", "9002")
     assert load_settings().http_port == 9002
@@ -54,14 +56,14 @@ def test_our_own_name_wins_over_an_alias_and_an_option_over_both(monkeypatch: py
     assert load_settings(http_port=None).http_port == 9002
 
 
-def test_a_dotenv_file_is_read_below_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_overrides_a_dotenv_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("LORESTREAM_TTL_DAYS=3\nLORESTREAM_HTTP_PORT=9004\nUNRELATED=1\n")
     monkeypatch.setenv("LORESTREAM_TTL_DAYS", "4")
     chosen = load_settings()
     assert (chosen.ttl_days, chosen.http_port) == (4, 9004)
 
 
-def test_a_secret_may_come_as_a_file_and_is_never_shown(
+def test_a_secret_can_be_read_from_a_file_and_is_never_printed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "key").write_text("k7:very-secret\n")
@@ -87,7 +89,7 @@ def test_a_secret_may_come_as_a_file_and_is_never_shown(
         ("LORESTREAM_TTL_DAYS", "nan"),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_the_variable(
+def test_a_wrong_value_is_one_error_line_with_the_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -101,13 +103,13 @@ KAFKA = {"LORESTREAM_LOG__BOOTSTRAP": "127.0.0.1:9092", "LORESTREAM_STORE__URL":
 LOGIN = {"LORESTREAM_LOG__SECURITY_PROTOCOL": "SASL_SSL"}
 
 
-def give(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+def set_variables(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
 
-def test_an_address_chooses_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    give(
+def test_an_address_implies_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(
         monkeypatch,
         **KAFKA,
         LORESTREAM_CACHE__URL="redis://127.0.0.1/0",
@@ -119,8 +121,8 @@ def test_an_address_chooses_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen.distributed
 
 
-def test_with_kafka_there_is_no_cache_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    give(monkeypatch, **KAFKA)
+def test_with_kafka_the_default_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, **KAFKA)
     assert load_settings().cache.kind == "off"
 
 
@@ -132,10 +134,10 @@ def test_with_kafka_there_is_no_cache_unless_one_is_named(monkeypatch: pytest.Mo
         ("LORESTREAM_CACHE__KIND", "local"),
     ],
 )
-def test_what_serves_one_process_is_refused_beside_kafka(
+def test_backends_of_one_process_are_refused_with_kafka(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    give(monkeypatch, **KAFKA)
+    set_variables(monkeypatch, **KAFKA)
     if name.startswith("LORESTREAM_STORE"):
         monkeypatch.delenv("LORESTREAM_STORE__URL")
     monkeypatch.setenv(name, value)
@@ -143,9 +145,11 @@ def test_what_serves_one_process_is_refused_beside_kafka(
         load_settings()
 
 
-def test_the_addresses_of_older_documents_choose_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    give(monkeypatch, QDRANT_HOST="qdrant", QDRANT_PORT="7333", QDRANT_API_KEY="open sesame")
-    give(monkeypatch, REDIS_HOST="redis", REDIS_DB="2", REDIS_PASSWORD="p@ss/word", REDIS_PREFIX="game")
+def test_an_address_alias_implies_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, QDRANT_HOST="qdrant", QDRANT_PORT="7333", QDRANT_API_KEY="open sesame")
+    set_variables(
+        monkeypatch, REDIS_HOST="redis", REDIS_DB="2", REDIS_PASSWORD="p@ss/word", REDIS_PREFIX="game"
+    )
     chosen = load_settings()
     assert isinstance(chosen.store, QdrantStore)
     assert isinstance(chosen.cache, RedisCache)
@@ -157,23 +161,23 @@ def test_the_addresses_of_older_documents_choose_the_kind(monkeypatch: pytest.Mo
     assert "sesame" not in repr(chosen)
     assert "p%40ss" not in repr(chosen)
 
-    give(monkeypatch, QDRANT_URL="https://cloud.example:6333", REDIS_URL="redis://other/1")
+    set_variables(monkeypatch, QDRANT_URL="https://cloud.example:6333", REDIS_URL="redis://other/1")
     chosen = load_settings()
     assert chosen.store.url == "https://cloud.example:6333"  # type: ignore[union-attr]
     assert chosen.cache.url.get_secret_value() == "redis://other/1"  # type: ignore[union-attr]
 
 
-def test_a_kind_that_is_given_wins_over_an_address_of_older_documents(
+def test_an_explicit_kind_overrides_an_address_alias(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    give(monkeypatch, QDRANT_HOST="qdrant", REDIS_URL="redis://redis/0", QDRANT_COLLECTION="mine")
-    give(monkeypatch, LORESTREAM_STORE__KIND="edge", LORESTREAM_CACHE__KIND="local")
+    set_variables(monkeypatch, QDRANT_HOST="qdrant", REDIS_URL="redis://redis/0", QDRANT_COLLECTION="mine")
+    set_variables(monkeypatch, LORESTREAM_STORE__KIND="edge", LORESTREAM_CACHE__KIND="local")
     chosen = load_settings()
     assert (chosen.store.kind, chosen.cache.kind, chosen.store.collection) == ("edge", "local", "mine")
 
 
-def test_a_key_or_a_port_alone_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    give(monkeypatch, QDRANT_API_KEY="x", QDRANT_PORT="1", REDIS_PASSWORD="y", REDIS_PREFIX="z")
+def test_a_key_or_a_port_alone_does_not_imply_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, QDRANT_API_KEY="x", QDRANT_PORT="1", REDIS_PASSWORD="y", REDIS_PREFIX="z")
     chosen = load_settings()
     assert (chosen.store.kind, chosen.cache.kind) == ("edge", "local")
 
@@ -187,11 +191,11 @@ def test_a_key_or_a_port_alone_is_no_address(monkeypatch: pytest.MonkeyPatch) ->
         ("LORESTREAM_EMBEDDER__API_KEY", {}, "embedder.api_key"),
     ],
 )
-def test_every_secret_may_lie_in_a_file(
+def test_every_secret_can_be_read_from_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, kind: dict[str, str], secret: str
 ) -> None:
     (tmp_path / "secret").write_text("redis://hidden\n")
-    give(monkeypatch, **kind, **{f"{variable}_FILE": str(tmp_path / "secret")})
+    set_variables(monkeypatch, **kind, **{f"{variable}_FILE": str(tmp_path / "secret")})
     value: object = load_settings()
     for part in secret.split("."):
         value = getattr(value, part)
@@ -199,7 +203,7 @@ def test_every_secret_may_lie_in_a_file(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("variables", "message"),
     [
         ({"SASL_USERNAME": "lorestream"}, "login"),
         ({"SASL_PASSWORD": "secret", "SECURITY_PROTOCOL": "SSL"}, "login"),
@@ -207,15 +211,15 @@ def test_every_secret_may_lie_in_a_file(
         ({"SSL_KEYFILE": "/key.pem", "SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, "TLS"),
     ],
 )
-def test_a_login_or_a_certificate_that_nobody_asks_for_is_refused(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+def test_a_login_or_a_certificate_that_the_protocol_ignores_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
     servers = KAFKA | {"LORESTREAM_STORE__URL": "http://qdrant:6333"}
     for name, value in (
-        servers | {f"LORESTREAM_LOG__{name}": value for name, value in given.items()}
+        servers | {f"LORESTREAM_LOG__{name}": value for name, value in variables.items()}
     ).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(Misconfigured, match=f"SECURITY_PROTOCOL.*{said}") as refused:
+    with pytest.raises(Misconfigured, match=f"SECURITY_PROTOCOL.*{message}") as refused:
         load_settings()
     assert "secret" not in str(refused.value)
     monkeypatch.setenv("LORESTREAM_LOG__SECURITY_PROTOCOL", "SASL_SSL")
@@ -232,22 +236,24 @@ def test_a_login_or_a_certificate_that_nobody_asks_for_is_refused(
         ("LORESTREAM_CACHE__PREFIX", "a b", "LORESTREAM_CACHE__PREFIX"),
     ],
 )
-def test_what_is_wrong_in_a_servers_settings_is_named_too(
+def test_a_wrong_value_of_a_backend_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, named: str
 ) -> None:
-    give(monkeypatch, **KAFKA, LORESTREAM_LOG__KIND="kafka", LORESTREAM_CACHE__URL="redis://127.0.0.1/0")
+    set_variables(
+        monkeypatch, **KAFKA, LORESTREAM_LOG__KIND="kafka", LORESTREAM_CACHE__URL="redis://127.0.0.1/0"
+    )
     monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured, match=rf"^{named}: "):
         load_settings()
 
 
-def test_a_kind_without_its_address_says_which_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kind_without_its_address_names_the_missing_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORESTREAM_STORE__KIND", "qdrant")
     with pytest.raises(Misconfigured, match=r"^LORESTREAM_STORE__URL: Field required"):
         load_settings()
 
 
-def test_how_many_memories_of_each_agent_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keep_per_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().keep_per_agent == 0
     monkeypatch.setenv("MAX_STORED_MESSAGES", "200")
     assert load_settings().keep_per_agent == 200
