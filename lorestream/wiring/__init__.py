@@ -1,7 +1,21 @@
-"""The composition root: from settings to running parts, each adapter imported where it is chosen.
+"""The composition root: from settings to the open parts of a service.
 
-Everything opened here is closed in the opposite order when the context ends. All openers raise Misconfigured
-with one line that says what to do.
+    __init__.py        open_runtime (everything in one process), open_gateway, open_worker, open_query
+    openers.py         one opener for each port: from the settings of a backend to its adapter
+    parts.py           the parts of each service, as frozen values
+    data_directory.py  the data directory of the embedded shape: checks, lock, player key
+    snapshots.py       what snapshots are taken of
+    restores.py        a snapshot back into an empty data directory or server
+
+Everything is closed in reverse order when the context ends. All functions raise Misconfigured with one line that says
+what to do, and Unavailable if a server does not answer.
+
+    settings = load_settings(data_dir=Path("data"))
+    async with open_runtime(settings) as parts:
+        gateway = Gateway.over(parts)
+        worker = Worker(parts)
+        recall = CurrentRecall(parts)
+        await worker.run()
 """
 
 from __future__ import annotations
@@ -59,8 +73,8 @@ AnyParts = TypeVar("AnyParts", bound=Parts)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ground:
-    """What is opened first, whatever comes after."""
+class _Context:
+    """What every opener needs: settings, clock, metrics, and the stack that closes what is opened."""
 
     settings: Settings
     clock: SystemClock
@@ -70,23 +84,23 @@ class _Ground:
 
 @contextlib.asynccontextmanager
 async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
-    """Every part that the settings ask for, in this process."""
-    async with _ground(settings) as ground:
-        stack = ground.stack
+    """Open all parts for one process with all services."""
+    async with _open_context(settings) as context:
+        stack = context.stack
         state = directory = data_directory.ensure_writable(settings.data_dir)
         if settings.store.kind == "memory":
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorestream-")))
         elif not settings.distributed:
             stack.enter_context(data_directory.exclusive_use(directory))
-        log, redis, collections = await _index(ground, state)
+        log, redis, collections = await _open_storage(context, state)
         cleanup = DeadLetterCleanup(
-            DeadLetters(log.events, log.ledger, lambda: collections.current.store), ground.clock
+            DeadLetters(log.events, log.ledger, lambda: collections.current.store), context.clock
         )
 
         async def trim() -> int:
             return await cleanup() + (await log.trim() if log.trim else 0)
 
-        yield _announced(
+        yield _log_modes(
             Runtime(
                 settings=settings,
                 log=log.events,
@@ -95,10 +109,10 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 cache=openers.new_cache(settings, redis),
                 watermarks=CurrentWatermarks(collections),
                 pseudonyms=openers.pseudonyms(settings, directory),
-                authenticator=await openers.open_authenticator(settings, ground.clock, stack),
+                authenticator=await openers.open_authenticator(settings, context.clock, stack),
                 limits=openers.new_limits(settings, redis),
-                metrics=ground.metrics,
-                clock=ground.clock,
+                metrics=context.metrics,
+                clock=context.clock,
                 trim=None if settings.distributed else trim,
                 last_accepted_at=log.last_accepted_at,
             )
@@ -107,23 +121,23 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
 
 @contextlib.asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
-    """The parts of a gateway of the distributed shape: it neither embeds nor searches."""
+    """Open the parts of a gateway. It neither embeds nor searches, and loads no model."""
     _require_distributed(settings, "gateway")
-    async with _ground(settings) as ground:
+    async with _open_context(settings) as context:
         pseudonyms = openers.pseudonyms(settings)
-        log = await openers.open_log(settings, settings.data_dir, ground.clock, ground.stack)
-        redis = await openers.open_redis(settings, ground.stack)
-        yield _announced(
+        log = await openers.open_log(settings, settings.data_dir, context.clock, context.stack)
+        redis = await openers.open_redis(settings, context.stack)
+        yield _log_modes(
             GatewayParts(
                 settings=settings,
                 log=log.events,
                 ledger=log.ledger,
-                watermarks=await _active_watermarks(ground, log, redis),
+                watermarks=await _active_watermarks(context, log, redis),
                 pseudonyms=pseudonyms,
-                authenticator=await openers.open_authenticator(settings, ground.clock, ground.stack),
+                authenticator=await openers.open_authenticator(settings, context.clock, context.stack),
                 limits=openers.new_limits(settings, redis),
-                metrics=ground.metrics,
-                clock=ground.clock,
+                metrics=context.metrics,
+                clock=context.clock,
                 last_accepted_at=log.last_accepted_at,
             )
         )
@@ -131,11 +145,11 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
 
 @contextlib.asynccontextmanager
 async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
-    """The parts of a stream worker of the distributed shape."""
+    """Open the parts of a stream worker."""
     _require_distributed(settings, "worker")
-    async with _ground(settings) as ground:
-        log, redis, collections = await _index(ground, settings.data_dir)
-        yield _announced(
+    async with _open_context(settings) as context:
+        log, redis, collections = await _open_storage(context, settings.data_dir)
+        yield _log_modes(
             WorkerParts(
                 settings=settings,
                 log=log.events,
@@ -143,8 +157,8 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
                 collections=collections,
                 cache=openers.new_cache(settings, redis),
                 watermarks=CurrentWatermarks(collections),
-                metrics=ground.metrics,
-                clock=ground.clock,
+                metrics=context.metrics,
+                clock=context.clock,
                 trim=log.trim,
             )
         )
@@ -152,12 +166,12 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
 
 @contextlib.asynccontextmanager
 async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
-    """The parts of a query service of the distributed shape."""
+    """Open the parts of a query service."""
     _require_distributed(settings, "query")
-    async with _ground(settings) as ground:
+    async with _open_context(settings) as context:
         pseudonyms = openers.pseudonyms(settings)
-        log, redis, collections = await _index(ground, settings.data_dir)
-        yield _announced(
+        log, redis, collections = await _open_storage(context, settings.data_dir)
+        yield _log_modes(
             QueryParts(
                 settings=settings,
                 log=log.events,
@@ -166,50 +180,54 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
                 cache=openers.new_cache(settings, redis),
                 watermarks=CurrentWatermarks(collections),
                 pseudonyms=pseudonyms,
-                authenticator=await openers.open_authenticator(settings, ground.clock, ground.stack),
+                authenticator=await openers.open_authenticator(settings, context.clock, context.stack),
                 limits=openers.new_limits(settings, redis),
-                metrics=ground.metrics,
-                clock=ground.clock,
+                metrics=context.metrics,
+                clock=context.clock,
             )
         )
 
 
 @contextlib.asynccontextmanager
-async def _ground(settings: Settings) -> AsyncGenerator[_Ground]:
+async def _open_context(settings: Settings) -> AsyncGenerator[_Context]:
     async with contextlib.AsyncExitStack() as stack:
-        yield _Ground(settings, SystemClock(), Metrics(), stack)
+        yield _Context(settings, SystemClock(), Metrics(), stack)
 
 
-async def _index(ground: _Ground, state: Path) -> tuple[openers.OpenLog, RedisClient | None, OpenCollections]:
-    """What whoever embeds has open: the log, the cache's server, the collections."""
-    embedder = await _embedder(ground)
-    log = await openers.open_log(ground.settings, state, ground.clock, ground.stack)
-    redis = await openers.open_redis(ground.settings, ground.stack)
-    return log, redis, await _open_collections(ground, state, embedder, log, redis)
+async def _open_storage(
+    context: _Context, state: Path
+) -> tuple[openers.OpenLog, RedisClient | None, OpenCollections]:
+    """Open what services with a store need: the log, Redis if any, the collections. `state`: directory of embedded data."""
+    embedder = await _open_embedder(context)
+    log = await openers.open_log(context.settings, state, context.clock, context.stack)
+    redis = await openers.open_redis(context.settings, context.stack)
+    return log, redis, await _open_collections(context, state, embedder, log, redis)
 
 
-async def _embedder(ground: _Ground) -> Embedder:
-    chosen = ground.settings.embedder
-    embedder = await openers.open_embedder(chosen, ground.settings.models_dir, ground.metrics, ground.stack)
+async def _open_embedder(context: _Context) -> Embedder:
+    chosen = context.settings.embedder
+    embedder = await openers.open_embedder(
+        chosen, context.settings.models_dir, context.metrics, context.stack
+    )
     if chosen.dim not in {None, embedder.dim}:
         raise Misconfigured(
             f"EMBEDDING_DIM is {chosen.dim}, but {embedder.model_id} has {embedder.dim}:"
-            f" set it to {embedder.dim} or leave it out"
+            f" set it to {embedder.dim}, or unset it"
         )
     return embedder
 
 
 async def _open_collections(
-    ground: _Ground, state: Path, embedder: Embedder, log: openers.OpenLog, redis: RedisClient | None
+    context: _Context, state: Path, embedder: Embedder, log: openers.OpenLog, redis: RedisClient | None
 ) -> OpenCollections:
-    """The collections, that which is searched open."""
-    settings, stack = ground.settings, ground.stack
+    """Open the active collection of the store. Others are opened when they are needed."""
+    settings, stack = context.settings, context.stack
 
     async def load(model: Model) -> Embedder:
         chosen = settings.embedder.model_copy(
             update={"kind": model.kind, "model": model.name, "dim": model.dim or None}
         )
-        return await openers.open_embedder(chosen, settings.models_dir, ground.metrics, stack)
+        return await openers.open_embedder(chosen, settings.models_dir, context.metrics, stack)
 
     async def watch(group: str) -> GroupWatermarks:
         return await openers.open_watermarks(settings, log, group, redis, stack)
@@ -226,33 +244,33 @@ async def _open_collections(
 
 
 async def _active_watermarks(
-    ground: _Ground, log: openers.OpenLog, redis: RedisClient | None
+    context: _Context, log: openers.OpenLog, redis: RedisClient | None
 ) -> WatermarkReader:
-    settings, stack = ground.settings, ground.stack
-    assert isinstance(settings.store, QdrantStore), "the settings see to it"
-    assert isinstance(settings.log, KafkaLog), "the settings see to it"
+    settings, stack = context.settings, context.stack
+    assert isinstance(settings.store, QdrantStore), "checked by load_settings"
+    assert isinstance(settings.log, KafkaLog), "checked by load_settings"
 
-    searched = await openers.searched_collections(settings.store, stack)
+    read_alias = await openers.searched_collections(settings.store, stack)
 
     async def groups() -> list[str]:
-        return [openers.group_of(settings.log, *one) for one in await searched()]
+        return [openers.group_of(settings.log, *one) for one in await read_alias()]
 
-    async def of_group(name: str) -> WatermarkReader:
+    async def watermarks_of(name: str) -> WatermarkReader:
         return (await openers.open_watermarks(settings, log, name, redis, stack)).reader
 
-    return ActiveWatermarks(groups, of_group)
+    return ActiveWatermarks(groups, watermarks_of)
 
 
 def _require_distributed(settings: Settings, service: str) -> None:
     if not settings.distributed:
         raise Misconfigured(
-            f"lorestream {service} is one of several processes that share a Kafka log: set"
+            f"lorestream {service} is a service of the distributed shape, and needs a Kafka log: set"
             " LORESTREAM_LOG__BOOTSTRAP=HOST:9092, or run everything in one process with `lorestream up`"
         )
 
 
-def _announced(parts: AnyParts) -> AnyParts:
-    """One line that names the mode of each part."""
+def _log_modes(parts: AnyParts) -> AnyParts:
+    """Log one line that names the mode of each part; return the parts."""
     settings = parts.settings
     forgets = settings.store.kind == "memory"
     modes = {"log": "memory" if forgets else settings.log.kind}
@@ -264,8 +282,10 @@ def _announced(parts: AnyParts) -> AnyParts:
         }
     if isinstance(parts, GatewayParts | QueryParts):
         modes["keys"] = str(settings.api_keys_file) if settings.api_keys_file else "none"
-    _log.info("open", **modes, data=str(settings.data_dir))
+    _log.info("started", **modes, data=str(settings.data_dir))
     warn_of_unread()
     if forgets:
-        _log.warning("the log and the store forget everything at exit: LORESTREAM_STORE__KIND=edge keeps it")
+        _log.warning(
+            "log and store are in memory and will forget everything at exit: set LORESTREAM_STORE__KIND=edge to keep them"
+        )
     return parts

@@ -1,4 +1,9 @@
-"""One opener a port: from the settings of a backend to its adapter."""
+"""Openers: for each port, from the settings of a backend to an open adapter.
+
+Adapters are imported where they are chosen, so that a process loads only what it uses. Everything opened is closed by
+the exit stack that is passed in. All openers raise Misconfigured with one line that says what to do, and Unavailable
+if a server does not answer.
+"""
 
 from __future__ import annotations
 
@@ -28,25 +33,27 @@ if TYPE_CHECKING:
     from lorestream.telemetry import Metrics
 
 INDEXER = "indexer"
-"""The group that feeds the embedded store."""
+"""The consumer group of the embedded store."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenLog:
-    """A log with what belongs to it."""
+    """An open event log, and what belongs to it."""
 
     events: EventLog
     ledger: ErasureLedger
     trim: Callable[[], Awaitable[int]] | None
+    """Removes records past their retention and returns their number. None: the log does that itself."""
     last_accepted_at: float = 0.0
+    """The newest acceptance time in the log, Unix seconds; new events are never accepted earlier."""
     life: str = ""
-    """Another one, and offsets begin anew: what was noted of the old ones means nothing."""
+    """Identity of this log. If it changes, offsets start again, and stored watermarks are void."""
 
 
 async def open_embedder(
     chosen: EmbedderSettings, models_dir: Path, metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> Embedder:
-    """The model, loaded."""
+    """Load the embedding model. Counts its texts in `metrics`."""
 
     def count(source: str, texts: int) -> None:
         metrics.embed_texts.labels(source).inc(texts)
@@ -72,7 +79,9 @@ async def open_embedder(
             from lorestream.adapters.embedders.http import HttpEmbedder  # noqa: PLC0415
 
             if chosen.url is None:
-                raise Misconfigured("LORESTREAM_EMBEDDER__URL: where is the server of /v1/embeddings?")
+                raise Misconfigured(
+                    "LORESTREAM_EMBEDDER__URL: kind http needs the address of the server, such as http://127.0.0.1:8000/v1"
+                )
             remote = HttpEmbedder.open(
                 url=chosen.url,
                 model=chosen.model,
@@ -90,7 +99,7 @@ async def open_embedder(
 async def open_log(
     settings: Settings, state: Path, clock: Clock, stack: contextlib.AsyncExitStack
 ) -> OpenLog:
-    """The log and the ledger of erasures."""
+    """Open the event log and the ledger of erasures. `state` is the directory of the embedded log."""
     match settings.log:
         case EmbeddedLog() as embedded:
             return await _open_embedded_log(embedded, state, clock, stack)
@@ -116,7 +125,7 @@ async def _open_embedded_log(
     last = await log.last()
     floor = 0.0
     if last is not None:
-        # What was imported was accepted long before, and what was tried again may be unreadable.
+        # Imported events were accepted long ago, and a retried record may be undecodable: use the time of the append too.
         floor = last.appended_at
         with contextlib.suppress(InvalidEvent):
             floor = max(floor, events.decode(last).accepted_at)
@@ -128,7 +137,7 @@ async def _open_embedded_log(
 
 
 def kafka_connection(chosen: KafkaLog) -> KafkaConnection:
-    """How to reach the brokers."""
+    """The connection settings of the brokers. Does not connect."""
     from lorestream.adapters.kafka.connection import KafkaConnection  # noqa: PLC0415
 
     return KafkaConnection(
@@ -174,7 +183,10 @@ async def _open_kafka_log(chosen: KafkaLog, clock: Clock, stack: contextlib.Asyn
 async def open_catalogue(
     settings: Settings, state: Path, log: EventLog, stack: contextlib.AsyncExitStack
 ) -> Catalogue:
-    """The collections of the store, which are filled from the log."""
+    """Open the catalogue of the collections in the store, which are filled from `log`.
+
+    `state` is the directory of the embedded store.
+    """
     chosen = settings.store
     if isinstance(chosen, QdrantStore):
         from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415
@@ -217,9 +229,10 @@ async def _complete_log_size(log: EventLog) -> int | None:
 async def searched_collections(
     chosen: QdrantStore, stack: contextlib.AsyncExitStack
 ) -> Callable[[], Awaitable[Sequence[tuple[str, str]]]]:
-    """Asks which collection stands behind the alias: its name and run, nothing while there is none.
+    """Return a function that reads which collection the alias points to: a list of (name, run), empty if none.
 
-    Behind it, while the alias turns, the others that count. Asking raises Unavailable, and Misconfigured.
+    During a switch of the alias, the collections taking part in it follow in the list. The function raises Unavailable
+    and Misconfigured.
     """
     from lorestream.adapters.qdrant.server.collection import find_collection, list_aliases, markers  # noqa: PLC0415
     from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415
@@ -233,20 +246,20 @@ async def searched_collections(
         )
     )
 
-    async def ask() -> Sequence[tuple[str, str]]:
-        there = await list_aliases(connection)
-        searched = there.get(chosen.collection)
+    async def read_alias() -> Sequence[tuple[str, str]]:
+        aliases = await list_aliases(connection)
+        searched = aliases.get(chosen.collection)
         if searched is None:
             return []
-        names = dict.fromkeys([searched, *markers(there, chosen.collection, "switching").values()])
+        names = dict.fromkeys([searched, *markers(aliases, chosen.collection, "switching").values()])
         found = [await find_collection(connection, chosen.collection, name) for name in names]
         return [(one.name, one.metadata.run) for one in found]
 
-    return ask
+    return read_alias
 
 
 async def open_redis(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisClient | None:
-    """The connection that cache and watermarks share, None where no Redis is wanted."""
+    """Open the Redis connection for cache, watermarks and rate limits. None without Redis in the settings."""
     chosen = settings.cache
     if not isinstance(chosen, RedisCache):
         return None
@@ -258,7 +271,7 @@ async def open_redis(settings: Settings, stack: contextlib.AsyncExitStack) -> Re
 
 
 def new_cache(settings: Settings, redis: RedisClient | None) -> Cache | None:
-    """The cache of answers, None where none is wanted."""
+    """The answer cache: in Redis, in the process, or None."""
     chosen = settings.cache
     if redis is not None:
         from lorestream.adapters.redis.cache import RedisCache as Shared  # noqa: PLC0415
@@ -272,7 +285,7 @@ def new_cache(settings: Settings, redis: RedisClient | None) -> Cache | None:
 
 
 def new_limits(settings: Settings, redis: RedisClient | None) -> RateLimits:
-    """How much callers may ask for: shared by all services where there is a Redis."""
+    """The rate limits. With Redis, all services share the counts."""
     from lorestream.access.rate_limits import RateLimits  # noqa: PLC0415
 
     shared = None
@@ -309,7 +322,7 @@ async def open_watermarks(
 async def open_authenticator(
     settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack
 ) -> Authenticator:
-    """Who may do what: by the keys of a file, or everybody on this machine."""
+    """The authenticator: API keys from the file in the settings; without a file, every caller is allowed."""
     from lorestream.access.authentication import NO_AUTHENTICATION  # noqa: PLC0415
 
     if settings.api_keys_file is None:
@@ -320,21 +333,24 @@ async def open_authenticator(
 
 
 def pseudonyms(settings: Settings, directory: Path | None = None) -> Pseudonyms:
-    """The keys for player names from the settings, else the data directory's own where one is given."""
+    """The keys for player names: from the settings, otherwise from `directory` (created there if missing).
+
+    Raises Misconfigured if neither is possible.
+    """
     if settings.player_key is not None:
         return Pseudonyms.parse(settings.player_key.get_secret_value())
     if directory is None or settings.distributed:
         raise Misconfigured(
-            "LORESTREAM_PLAYER_KEY: all gateways and query services need the same key for player names: set it to"
+            "LORESTREAM_PLAYER_KEY: all gateways and query services need the same key for player names; set it to"
             " k1:SECRET, such as k1:$(openssl rand -hex 32), or LORESTREAM_PLAYER_KEY_FILE to a file that holds it"
         )
     return Pseudonyms.parse(data_directory.own_player_key(directory))
 
 
 def group_of(log: EmbeddedLog | KafkaLog, collection: str, run: str) -> str:
-    """The consumers that feed a collection: every collection has its own, so that each can be level.
+    """The name of the consumer group of a collection. Each collection has its own, and so its own position in the log.
 
-    `run` is that of the replay that made it, so that a name which is used again begins anew.
+    `run` identifies the replay that created the collection: a name that is used again starts at the beginning.
     """
     if isinstance(log, EmbeddedLog):
         return f"{INDEXER}.{collection}.{run}" if run else INDEXER

@@ -1,4 +1,4 @@
-"""What a process runs on: the parts of each service, open and ready."""
+"""The parts of each service: its open adapters, settings and metrics, as one frozen value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SystemClock:
-    """The time of day as the machine has it."""
+    """The system clock."""
 
     def now(self) -> float:
         """Unix time in seconds."""
@@ -27,7 +27,7 @@ class SystemClock:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What every service has."""
+    """The parts of every service."""
 
     settings: Settings
     log: EventLog
@@ -39,50 +39,49 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayParts(Parts):
-    """What a gateway needs."""
+    """The parts of a gateway."""
 
     pseudonyms: Pseudonyms
     authenticator: Authenticator
     limits: RateLimits
     last_accepted_at: float
-    """No acceptance may be stamped earlier, whatever the clock says."""
+    """Unix seconds. No event may get an earlier acceptance time, even if the clock is set back."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreParts(Parts):
-    """What those have who speak to the store. `collections` holds all collections; the rest is of the searched one."""
+    """The parts of services with a store. `collections` has all open collections; the properties are of the active one."""
 
     collections: OpenCollections
     cache: Cache | None
 
     @property
     def store(self) -> VectorStore:
-        """The collection that is searched at the moment."""
+        """The store of the active collection. It changes when the alias is switched."""
         return self.collections.current.store
 
     @property
     def embedder(self) -> Embedder:
-        """The model that fills it."""
+        """The embedding model of the active collection."""
         return self.collections.current.embedder
 
     @property
     def group(self) -> str:
-        """The consumers that feed it."""
+        """The consumer group of the active collection."""
         return self.collections.current.group
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerParts(StoreParts):
-    """What a worker needs."""
+    """The parts of a worker."""
 
     trim: Callable[[], Awaitable[int]] | None
-    """Removes what is past its retention from log and ledger, and returns how many records went; None where
-    they see to it themselves."""
+    """Removes records past their retention from log and ledger, and returns their number. None: they do it themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueryParts(StoreParts):
-    """What a query service needs."""
+    """The parts of a query service."""
 
     pseudonyms: Pseudonyms
     authenticator: Authenticator
@@ -91,4 +90,4 @@ class QueryParts(StoreParts):
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime(GatewayParts, WorkerParts, QueryParts):
-    """All of them in one process."""
+    """All parts, for one process with all services."""
