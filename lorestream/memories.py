@@ -1,7 +1,7 @@
-"""What is remembered and how it is asked for: frozen values, no behaviour of any backend.
+"""Memories, filters, queries to a store, and erasures: frozen values, independent of any backend.
 
-Times are Unix seconds as floats, distances are nodes. `agent_id` and `player` are always in their stored
-form here (player names replaced, see `lorestream.identity`).
+Times are Unix seconds as floats, distances are nodes. `agent_id` and `player` are always in their stored form (player
+names replaced, see `lorestream.identity`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Scalar: TypeAlias = "str | int | float | bool"
 
 @dataclass(frozen=True, slots=True, order=True)
 class AgentKey:
-    """An agent within its tenant: the unit of isolation, of caching and of Kafka's partitioning."""
+    """An agent of a tenant: the unit of isolation, caching and partitioning."""
 
     tenant: str
     agent_id: str
@@ -25,7 +25,7 @@ class AgentKey:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One remembered event, as the store keeps it and as readers get it."""
+    """One remembered event, as it is stored and returned."""
 
     id: str
     tenant: str
@@ -41,15 +41,18 @@ class Memory:
     importance: float = 5.0
     player: str | None = None
     agent_player: str | None = None
-    """The player that the agent is named after (stored form), if it is."""
+    """The player that the agent is named after (stored form), None if it is named after none."""
     expires_at: float | None = None
     truncated: bool = False
     lasting_agent: str | None = None
-    """What the store's own id is made of in place of `agent_id`."""
+    """The agent id from which the store's id is computed, where it differs from `agent_id`.
+
+    It does not change when a new player key is added, see `Pseudonyms.lasting_agent`.
+    """
 
     @property
     def position(self) -> Position:
-        """Where the memory stands in time: by timestamp, then acceptance, then id."""
+        """The memory's place in the total order: by timestamp, then time of acceptance, then id."""
         return (self.timestamp, self.accepted_at, self.id)
 
 
@@ -59,7 +62,7 @@ Position: TypeAlias = "tuple[float, float, str]"
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A memory that answers a search. `relevance`: the cosine, in [-1, 1]; of a KeywordQuery BM25, above 0."""
+    """A memory found by a search. `relevance`: the cosine in [-1, 1]; for a KeywordQuery BM25, above 0."""
 
     memory: Memory
     relevance: float
@@ -69,7 +72,7 @@ class Hit:
 
 
 class Op(StrEnum):
-    """The conditions on one field. `ne` and `nin` are parsed into `Not` of `eq` and `in`."""
+    """The operators of a condition. `ne` and `nin` are expressed as `Not` of `eq` and `in`."""
 
     EQ = "eq"
     IN = "in"
@@ -83,7 +86,7 @@ class Op(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a memory. `path` has one part for an own field, or starts with "metadata"."""
+    """A field of a memory. `path`: one part for one of its own fields (`pos.x` too), or "metadata" and the keys."""
 
     path: tuple[str, ...]
 
@@ -95,10 +98,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One comparison. On a list it holds when one element satisfies it.
+    """One comparison. For a list value it holds if one element satisfies it.
 
-    `value` is a scalar for eq, contains; a number for gt, gte, lt, lte; a tuple of scalars for in; a bool
-    for exists. Numbers compare as numbers, booleans equal only booleans.
+    `value`: a scalar for eq and contains; a number for gt, gte, lt, lte; a tuple of scalars for in; a bool for
+    exists. Numbers are compared by value, whether integer or float; a boolean equals only a boolean.
     """
 
     field: Field
@@ -108,21 +111,21 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """Holds when all parts hold; empty holds always."""
+    """Holds if all parts hold. Without parts it always holds."""
 
     parts: tuple[Filter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """Holds when one part holds; empty holds never."""
+    """Holds if at least one part holds. Without parts it never holds."""
 
     parts: tuple[Filter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Holds when its part does not."""
+    """Holds if its part does not."""
 
     part: Filter
 
@@ -132,12 +135,12 @@ Filter: TypeAlias = "Condition | And | Or | Not"
 EVERYTHING = And()
 
 
-# --- questions to a store --------------------------------------------------------------------------------
+# --- queries to a store -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose memories are asked for: some agents of a tenant, or (agents is None) the whole tenant."""
+    """Whose memories a query covers: some agents of a tenant, or the whole tenant (agents is None)."""
 
     tenant: str
     agents: tuple[str, ...] | None = None
@@ -145,11 +148,12 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """The weighted mean of relevance (not below 0), recency and importance / 10, each in [0, 1].
+    """A score: the weighted mean of relevance (negative values count as 0), recency and importance / 10.
 
-    Recency is 0.5 ^ (age / half-life), an exponential decay as in Park et al. 2023 (Generative Agents).
-    `weights`: of the parts that weigh, all above 0 and the largest 1, so that their sum stays finite.
-    `pool`: how many of the most relevant memories it ranks.
+    Each part is in [0, 1]. Recency is 0.5 ^ (age / half-life), an exponential decay as in Park et al. 2023
+    (Generative Agents).
+    `weights`: part name -> weight, all above 0 and the largest 1, so that their sum is finite.
+    `pool`: how many of the most relevant memories are ranked by the blend.
     """
 
     weights: Mapping[str, float]
@@ -157,7 +161,7 @@ class Blend:
     pool: int
 
     def parts(self, memory: Memory, relevance: float, now: float) -> dict[str, float]:
-        """The parts that weigh, of a memory at the time `now`."""
+        """The parts of a memory's score at the time `now` (Unix seconds), as far as they have a weight."""
         every = {
             "relevance": max(0.0, relevance),
             "recency": 0.5 ** (max(0.0, now - memory.timestamp) / self.half_life_s),
@@ -166,21 +170,21 @@ class Blend:
         return {name: every[name] for name in self.weights}
 
     def mean(self, parts: Mapping[str, float]) -> float:
-        """The score."""
+        """The weighted mean of the parts: the score."""
         weighted = math.fsum(weight * parts[name] for name, weight in self.weights.items())
         return weighted / math.fsum(self.weights.values())
 
     @property
-    def fades(self) -> bool:
-        """Whether the scores change by themselves as time goes."""
+    def depends_on_time(self) -> bool:
+        """True if the same memory's score changes with time."""
         return "recency" in self.weights
 
 
 @dataclass(frozen=True, slots=True)
 class VectorQuery:
-    """The `k` memories of `scope` nearest to `vector` by cosine, ties by newer, none below `min_relevance`.
+    """The `k` memories of `scope` with the highest cosine to `vector`, none below `min_relevance`.
 
-    With `blend`: of its pool of those nearest, the `k` best by their blend.
+    Among equal ones the newer come first. With `blend`: the `k` best by blend among the `blend.pool` nearest.
     """
 
     scope: Scope
@@ -194,9 +198,9 @@ class VectorQuery:
 
 @dataclass(frozen=True, slots=True)
 class KeywordQuery:
-    """The `k` memories of `scope` that share most words with `text`, by BM25, ties by newer.
+    """The `k` memories of `scope` with the highest BM25 score for `text`; among equal ones the newer come first.
 
-    How rare a word is counts in the whole store, so scores compare within one answer only.
+    The document frequency of a word is that of the whole store, so scores are comparable within one result only.
     """
 
     scope: Scope
@@ -208,7 +212,7 @@ class KeywordQuery:
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
-    """`limit` memories of `scope` in their order, newest first unless `oldest_first`, strictly after `after`."""
+    """At most `limit` memories of `scope`, newest first unless `oldest_first`, strictly after the position `after`."""
 
     scope: Scope
     limit: int
@@ -219,7 +223,7 @@ class PageQuery:
 
 
 class SubjectKind(StrEnum):
-    """What an erasure takes."""
+    """What an erasure is for."""
 
     AGENT = "agent"
     PLAYER = "player"
@@ -227,7 +231,7 @@ class SubjectKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """Takes everything of `subjects` that was accepted up to `accepted_at`.
+    """Removes all memories of `subjects` that were accepted at or before `accepted_at`.
 
     `subjects` are all stored forms of one agent id or player name (one per live player key).
     """
@@ -239,7 +243,7 @@ class Erasure:
     accepted_at: float
 
     def covers(self, memory: Memory) -> bool:
-        """Whether this erasure takes the memory."""
+        """True if this erasure removes the memory."""
         if memory.tenant != self.tenant or memory.accepted_at > self.accepted_at:
             return False
         if self.kind is SubjectKind.AGENT:

@@ -1,1 +1,28 @@
-"""The query service: questions to the memories, over HTTP."""
+"""The query service: searches, contexts and pages of memories, over HTTP and gRPC.
+
+    rest.py           HTTP routes: one method per operation
+    rpc.py            gRPC: GetMemory
+    schemas.py        request and response types of the routes
+    examples.py       one example call per operation, for the documentation
+    queries.py        from a request to a checked SearchQuery or ContextQuery
+    filter_parser.py  the JSON filters of a request
+    recall.py         Recall: answers from the cache or by retrieval; limits and metrics
+    answer_cache.py   the cache with single flight: equal concurrent queries are computed once
+    retrieval.py      Retriever: embeds the text, searches the store, checks every memory
+    ranking.py        spheres, blends, top k
+    context.py        selection of memories within a token budget, as text
+    browse.py         reads without a text: one memory, pages, agents, summaries
+    encoding.py       memories as JSON
+
+One search over HTTP:
+
+    rest._Routes.search            decode the body, check the rate limits
+      queries.parse_search         agents, filter (filter_parser), sphere and blend (ranking) -> SearchQuery
+      recall.Recall.search         wait for the write token `after`
+        AnswerCache.look_up        a cached answer ends the search here
+        AnswerCache.get_or_compute join the computation in flight, or start one:
+          Recall.rank              reject when too many searches are in flight
+            Retriever.top_k        embed the text; MemoryReader.search; ReadGuard.admits each memory; top k
+          encoding.encode_hits     JSON, stored in the cache without waiting
+    rest._search_response          add `cache`, `fresh`, `took_ms`
+"""

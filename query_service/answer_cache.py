@@ -1,4 +1,9 @@
-"""Answers that are kept, and made once where equal questions come at the same time."""
+"""The answer cache with single flight: concurrent equal queries share one computation.
+
+An answer is looked up in the cache first. On a miss, the first caller starts a task that computes the answer, and
+every caller that asks for the same slot while the task runs awaits the same task (single flight). The result is
+stored in the cache by another task, so that no caller waits for the write.
+"""
 
 from __future__ import annotations
 
@@ -13,110 +18,117 @@ if TYPE_CHECKING:
     from lorestream.ports import Cache, Clock
     from lorestream.telemetry import Metrics
 
-LIFE_S = 60.0
-"""How long an answer lives at most."""
+MAX_TTL_S = 60.0
+"""The longest time for which an answer is served from the cache."""
 
-_DEATH = struct.Struct("<d")
+_EXPIRY = struct.Struct("<d")
+"""The prefix of a cache entry: the Unix time at which it expires."""
 
 CacheState: TypeAlias = Literal["hit", "miss", "off"]
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """An answer as callers get it, in JSON, and its end in Unix seconds: nobody else gets it from then on."""
+class ComputedAnswer:
+    """An answer as JSON; the cache does not serve it from `expires_at` (Unix seconds) on."""
 
     encoded: bytes
-    death: float
+    expires_at: float
 
 
-Make: TypeAlias = "Callable[[], Awaitable[Made]]"
+Compute: TypeAlias = "Callable[[], Awaitable[ComputedAnswer]]"
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """Where an answer belongs: the agent, the question, and the agent's generation when it was asked."""
+class CacheSlot:
+    """Where an answer is stored: the agent, the query's key, and the agent's generation at the look-up."""
 
     agent: AgentKey
     key: bytes
     generation: bytes
 
 
-@dataclass(slots=True)
-class LookedUp:
-    """`encoded`: the answer that was kept. `slot`: where one that has to be made will be, None for nowhere."""
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The result of a look-up. `encoded`: the cached answer, None on a miss.
 
-    slot: Slot | None
+    `slot`: where a computed answer is to be stored; None if it cannot be cached.
+    """
+
+    slot: CacheSlot | None
     encoded: bytes | None = None
 
 
-class Answers:
-    """A cache of answers, None where none is wanted, and the searches under way."""
+class AnswerCache:
+    """A cache of answers (None: no cache), and the computations in flight."""
 
     def __init__(self, cache: Cache | None, clock: Clock, metrics: Metrics) -> None:
         self._cache = cache
         self._clock = clock
-        # To look a counter up by its label costs more than to count.
-        self._hit, self._miss = (metrics.cache_requests.labels(result) for result in ("hit", "miss"))
-        self._flights: dict[Slot, asyncio.Task[bytes]] = {}
-        self._keeping: set[asyncio.Task[None]] = set()
+        # Finding a counter by its label takes longer than incrementing it.
+        self._hits, self._misses = (metrics.cache_requests.labels(result) for result in ("hit", "miss"))
+        self._in_flight: dict[CacheSlot, asyncio.Task[bytes]] = {}
+        self._stores: set[asyncio.Task[None]] = set()
 
     @property
-    def under_way(self) -> int:
-        """How many searches that others may join are under way."""
-        return len(self._flights)
+    def in_flight(self) -> int:
+        """The number of computations that other callers can join."""
+        return len(self._in_flight)
 
-    async def look_up(self, agent: AgentKey | None, key: bytes) -> LookedUp:
-        """The answer to the question `key` of one agent; what asks for several agents is never kept."""
+    async def look_up(self, agent: AgentKey | None, key: bytes) -> Lookup:
+        """Look up the answer to the query `key` of one agent. Queries over several agents (None) are not cached."""
         if self._cache is None or agent is None:
-            return LookedUp(None)
+            return Lookup(None)
         entry, generation = await self._cache.get(agent, key)
-        if entry is not None and self._lives(entry):
-            self._hit.inc()
-            return LookedUp(None, entry[_DEATH.size :])
-        self._miss.inc()
-        return LookedUp(Slot(agent, key, generation))
+        if entry is not None and self._is_alive(entry):
+            self._hits.inc()
+            return Lookup(None, entry[_EXPIRY.size :])
+        self._misses.inc()
+        return Lookup(CacheSlot(agent, key, generation))
 
-    async def answer(self, found: LookedUp, make: Make) -> tuple[bytes, CacheState]:
-        """What was found, or else what `make` makes; whoever asks the same meanwhile gets that as well."""
-        if found.encoded is not None:
-            return found.encoded, "hit"
-        if found.slot is None:
-            return (await make()).encoded, "off"
-        flight = self._flights.get(found.slot) or self._take_off(found.slot, make)
-        return await asyncio.shield(flight), "miss"
+    async def get_or_compute(self, lookup: Lookup, compute: Compute) -> tuple[bytes, CacheState]:
+        """The cached answer, or the result of `compute`, called once for all concurrent callers of a slot.
 
-    def _lives(self, entry: bytes) -> bool:
-        """By the time of day as well: a cache counts in a clock that may stand still in a sleeping machine."""
-        (death,) = _DEATH.unpack_from(entry)
-        return 0 < death - self._clock.now() <= LIFE_S
-
-    def _take_off(self, slot: Slot, make: Make) -> asyncio.Task[bytes]:
-        """Begin a search that equal questions may join.
-
-        Whoever joins has read the same generation: between that and the beginning of the search no write of the
-        agent was finished. The search goes on when the one who began it has gone.
+        Raises what `compute` raises, to every caller that waits for it. Cancelling one caller does not affect the
+        others.
         """
-        flight = asyncio.create_task(self._fly(slot, make))
-        self._flights[slot] = flight
+        if lookup.encoded is not None:
+            return lookup.encoded, "hit"
+        if lookup.slot is None:
+            return (await compute()).encoded, "off"
+        task = self._in_flight.get(lookup.slot) or self._start(lookup.slot, compute)
+        return await asyncio.shield(task), "miss"
 
-        def landed(task: asyncio.Task[bytes]) -> None:
-            del self._flights[slot]
-            if not task.cancelled():
-                task.exception()  # seen, even when nobody waits for it any more
+    def _is_alive(self, entry: bytes) -> bool:
+        """Check the expiry by wall-clock time: the cache's own clock may stop while a machine sleeps."""
+        (expires_at,) = _EXPIRY.unpack_from(entry)
+        return 0 < expires_at - self._clock.now() <= MAX_TTL_S
 
-        flight.add_done_callback(landed)
-        return flight
+    def _start(self, slot: CacheSlot, compute: Compute) -> asyncio.Task[bytes]:
+        """Start the computation for a slot, as a task that callers with the same slot join.
 
-    async def _fly(self, slot: Slot, make: Make) -> bytes:
-        made = await make()
-        # Nobody waits until it is kept.
-        keeping = asyncio.create_task(self._keep(slot, made))
-        self._keeping.add(keeping)
-        keeping.add_done_callback(self._keeping.discard)
-        return made.encoded
+        They have read the same generation, so no write of the agent was completed between their look-up and the
+        start of the computation. The task goes on if the caller that started it is cancelled.
+        """
+        task = asyncio.create_task(self._compute(slot, compute))
+        self._in_flight[slot] = task
 
-    async def _keep(self, slot: Slot, made: Made) -> None:
-        left = made.death - self._clock.now()
-        if left > 0 and self._cache is not None:
-            entry = _DEATH.pack(made.death) + made.encoded
-            await self._cache.put(slot.agent, slot.key, entry, slot.generation, left)
+        def on_done(done: asyncio.Task[bytes]) -> None:
+            del self._in_flight[slot]
+            if not done.cancelled():
+                done.exception()  # mark the exception as retrieved: all callers may have been cancelled
+
+        task.add_done_callback(on_done)
+        return task
+
+    async def _compute(self, slot: CacheSlot, compute: Compute) -> bytes:
+        answer = await compute()
+        store = asyncio.create_task(self._store(slot, answer))
+        self._stores.add(store)
+        store.add_done_callback(self._stores.discard)
+        return answer.encoded
+
+    async def _store(self, slot: CacheSlot, answer: ComputedAnswer) -> None:
+        ttl_s = answer.expires_at - self._clock.now()
+        if ttl_s > 0 and self._cache is not None:
+            entry = _EXPIRY.pack(answer.expires_at) + answer.encoded
+            await self._cache.put(slot.agent, slot.key, entry, slot.generation, ttl_s)

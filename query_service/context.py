@@ -1,13 +1,13 @@
-"""What an agent should have in mind, as text for a prompt: within a budget of tokens, the oldest first.
+"""The context of an agent as text for a prompt: relevant and recent memories within a token budget, oldest first.
 
-One line a memory: its time in UTC, then its text with all white space made plain blanks. The date stands on the
-first line of each day only, which saves five of eight tokens a time:
+One line per memory: its time in UTC, then its text with all white space reduced to single blanks. The date stands
+only on the first line of each day, which saves five of the eight tokens of a time:
 
     2025-10-09 08:53 dug 3 pine trees north of the lake
     08:57 a player said: good morning
     2025-10-10 17:20 the lake is frozen
 
-A memory whose time no calendar holds has a line without one.
+A memory whose timestamp is outside the calendar (years 1 to 9999) has a line without a time.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Excerpt:
-    """The memories of a context, the relevant ones by score and the recent ones from the newest; their text."""
+class ContextExcerpt:
+    """The memories of a context, and their text. `relevant` by score, `recent` from the newest.
+
+    `tokens`: the number of tokens of `text`.
+    """
 
     relevant: Sequence[Ranked]
     recent: Sequence[Memory]
@@ -32,59 +35,65 @@ class Excerpt:
     tokens: int
 
 
-def excerpt(
-    relevant: Sequence[Ranked], recent: Sequence[Memory], *, budget: int, count: Callable[[str], int]
-) -> Excerpt:
-    """As much as fits: relevant ones, then recent ones, each memory once; what does not fit whole is left out.
+def build_excerpt(
+    relevant: Sequence[Ranked],
+    recent: Sequence[Memory],
+    *,
+    budget: int,
+    count_tokens: Callable[[str], int],
+) -> ContextExcerpt:
+    """Select what fits into `budget` tokens: relevant memories first, then recent ones, each memory once.
 
-    `count` gives the tokens of a text. It is asked once a memory, so this may take long: not on an event loop.
+    A memory whose line does not fit is left out. `count_tokens` is called once per memory, so this may take long:
+    do not call it on an event loop.
     """
-    chosen = _fitting([*(one.memory for one in relevant), *recent], budget, count)
-    text = _text(chosen)
-    tokens = count(text) if chosen else 0
-    while tokens > budget:  # of some tokenizers the whole has more than its lines have
+    chosen = _select([*(one.memory for one in relevant), *recent], budget, count_tokens)
+    text = _render(chosen)
+    tokens = count_tokens(text) if chosen else 0
+    while tokens > budget:  # with some tokenizers the whole text has more tokens than its lines
         del chosen[-1]
-        text = _text(chosen)
-        tokens = count(text) if chosen else 0
-    in_it = {memory.id for memory in chosen}
-    best = [one for one in relevant if one.memory.id in in_it]
-    in_it -= {one.memory.id for one in best}
-    return Excerpt(best, [memory for memory in recent if memory.id in in_it], text, tokens)
+        text = _render(chosen)
+        tokens = count_tokens(text) if chosen else 0
+    ids = {memory.id for memory in chosen}
+    chosen_relevant = [one for one in relevant if one.memory.id in ids]
+    ids -= {one.memory.id for one in chosen_relevant}
+    chosen_recent = [memory for memory in recent if memory.id in ids]
+    return ContextExcerpt(chosen_relevant, chosen_recent, text, tokens)
 
 
-def _fitting(memories: Sequence[Memory], budget: int, count: Callable[[str], int]) -> list[Memory]:
-    """Those that fit, in the order in which they were chosen."""
+def _select(memories: Sequence[Memory], budget: int, count_tokens: Callable[[str], int]) -> list[Memory]:
+    """The memories whose lines fit into the budget, in the given order."""
     chosen: list[Memory] = []
     seen: set[str] = set()
-    dates = {"": 0}
+    dates = {""}
     left = budget
     for memory in memories:
         if memory.id in seen or left <= 0:
             continue
         seen.add(memory.id)
-        date, line = _parts(memory)
+        date, line = _date_and_line(memory)
         if line.count(" ") >= left:
-            continue  # no tokenizer makes less than a token of a word: this one need not be counted
-        cost = count(f"{line}\n") + (0 if date in dates else count(date))
+            continue  # every word has at least one token: no need to count
+        cost = count_tokens(f"{line}\n") + (0 if date in dates else count_tokens(date))
         if cost <= left:
             left -= cost
-            dates[date] = 0
+            dates.add(date)
             chosen.append(memory)
     return chosen
 
 
-def _text(memories: Sequence[Memory]) -> str:
+def _render(memories: Sequence[Memory]) -> str:
     lines: list[str] = []
-    last = ""
+    last_date = ""
     for memory in sorted(memories, key=lambda one: one.position):
-        date, line = _parts(memory)
-        lines.append(line if date == last or not date else f"{date} {line}")
-        last = date or last
+        date, line = _date_and_line(memory)
+        lines.append(line if date == last_date or not date else f"{date} {line}")
+        last_date = date or last_date
     return "\n".join(lines)
 
 
-def _parts(memory: Memory) -> tuple[str, str]:
-    """The date, empty where there is none, and the rest of the line."""
+def _date_and_line(memory: Memory) -> tuple[str, str]:
+    """(date, rest of the line); the date is empty if the timestamp is outside the calendar."""
     text = " ".join(memory.text.split())
     try:
         time = datetime.fromtimestamp(memory.timestamp, UTC)

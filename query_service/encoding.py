@@ -1,4 +1,4 @@
-"""From memories to what readers get."""
+"""Memories as the JSON that callers get."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from query_service.schemas import ContextMemories, FoundMemory, GotMemory, Store
 
 if TYPE_CHECKING:
     from lorestream.memories import Memory
-    from query_service.context import Excerpt
-    from query_service.queries import ContextQuestion, Named, Question
+    from query_service.context import ContextExcerpt
+    from query_service.queries import ContextQuery, ResolvedAgents, SearchQuery
     from query_service.ranking import Ranked
 
 _encoder = msgspec.json.Encoder()
 
 
-def stored(memory: Memory, agents: Named) -> StoredMemory:
-    """A memory as readers get it."""
+def stored_memory(memory: Memory, agents: ResolvedAgents) -> StoredMemory:
+    """A memory with the agent's id as the caller wrote it."""
     return StoredMemory(*_fields(memory, agents))
 
 
-def _fields(memory: Memory, agents: Named) -> tuple[Any, ...]:
-    """In the order of StoredMemory."""
+def _fields(memory: Memory, agents: ResolvedAgents) -> tuple[Any, ...]:
+    """The values of StoredMemory's fields, in their order."""
     return (
         memory.id,
         agents.name(memory.agent_id),
@@ -44,39 +44,39 @@ def _fields(memory: Memory, agents: Named) -> tuple[Any, ...]:
     )
 
 
-def encode_found(question: Question, ranked: Sequence[Ranked]) -> bytes:
-    """The memories of a search, as JSON."""
+def encode_hits(query: SearchQuery, ranked: Sequence[Ranked]) -> bytes:
+    """The memories of a search: a JSON array."""
     return _encoder.encode(
         [
             FoundMemory(
-                *_fields(one.memory, question.agents),
+                *_fields(one.memory, query.agents),
                 score=one.score,
-                score_details=one.details if question.explain else UNSET,
+                score_details=one.details if query.explain else UNSET,
             )
             for one in ranked
         ]
     )
 
 
-def encode_context(asked: ContextQuestion, found: Excerpt) -> bytes:
-    """The memories of a context and their text, as JSON."""
-    agents = asked.question.agents
+def encode_context(query: ContextQuery, excerpt: ContextExcerpt) -> bytes:
+    """The memories and the text of a context: a JSON object."""
+    agents = query.search.agents
     return _encoder.encode(
         ContextMemories(
-            recent=[stored(memory, agents) for memory in found.recent],
-            relevant=[FoundMemory(*_fields(one.memory, agents), score=one.score) for one in found.relevant],
-            text=found.text,
-            tokens=found.tokens,
+            recent=[stored_memory(memory, agents) for memory in excerpt.recent],
+            relevant=[FoundMemory(*_fields(one.memory, agents), score=one.score) for one in excerpt.relevant],
+            text=excerpt.text,
+            tokens=excerpt.tokens,
         )
     )
 
 
-def encode_got(question: Question, ranked: Sequence[Ranked]) -> bytes:
-    """The memories of a search in its older form, as JSON."""
+def encode_get(query: SearchQuery, ranked: Sequence[Ranked]) -> bytes:
+    """The memories of a search in the older form: a JSON array."""
     return _encoder.encode(
         [
             GotMemory(
-                question.agents.name(one.memory.agent_id),
+                query.agents.name(one.memory.agent_id),
                 one.memory.text,
                 one.memory.metadata,
                 one.memory.timestamp,

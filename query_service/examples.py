@@ -1,4 +1,4 @@
-"""One call of each route of the query service, as its documentation shows it."""
+"""One example call of each operation of the query service, for its documentation."""
 
 from __future__ import annotations
 

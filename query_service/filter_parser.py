@@ -1,9 +1,9 @@
-"""Filters as callers write them, in JSON, read into `lorestream.memories.Filter`.
+"""Parses the JSON filters of requests into `lorestream.memories.Filter`.
 
     {"type": "dig", "tick": {"gte": 100, "lt": 200}, "OR": [{"node": "default:tree"}, {"zone": ["north", "west"]}]}
 
-All entries of an object must hold. A plain value asks for equality, a list for any of its values, an object
-of operators for all of them. `AND` and `OR` take a list of filters, `NOT` one filter (or a list: not all).
+All entries of an object must hold. A scalar means equality, a list any of its values, an object of operators all of
+them. `AND` and `OR` take a list of filters, `NOT` one filter, or a list of filters of which not all may hold.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from lorestream.memories import EVERYTHING, And, Condition, Field, Filter, Not, 
 MAX_CONDITIONS = 32
 MAX_DEPTH = 4
 MAX_OBJECTS = 128
-"""Objects that hold conditions, empty ones too."""
+"""The most filter objects, empty ones included."""
 MAX_VALUES = 1000
-"""Values in all the lists of a filter together."""
+"""The most values in all lists of a filter together."""
 
 _INT64 = 2**63
-_TEXTS = frozenset({"type", "server", "player"})
-_NUMBERS = frozenset({"tick", "timestamp", "importance", "pos.x", "pos.y", "pos.z"})
+_TEXT_FIELDS = frozenset({"type", "server", "player"})
+_NUMBER_FIELDS = frozenset({"tick", "timestamp", "importance", "pos.x", "pos.y", "pos.z"})
 _OPERATORS = ("eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "exists")
 _COMPARISONS = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
 
-Names = Callable[[str], Sequence[str]]
+StoredPlayers = Callable[[str], Sequence[str]]
 """All stored forms of a player's name."""
 
 
-def parse_filter(value: object, *, players: Names, path: str = "filters") -> Filter:
-    """Read a filter; None is none. Raises InvalidFilter with the path of what is at fault."""
+def parse_filter(value: object, *, stored_players: StoredPlayers, path: str = "filters") -> Filter:
+    """Parse a decoded JSON filter; None means no filter. Raises InvalidFilter with the path of the invalid part."""
     if value is None:
         return EVERYTHING
-    return _Parser(players).filter(value, path, 1)
+    return _Parser(stored_players).filter(value, path, 1)
 
 
 class _Parser:
-    """One filter on its way in: counts as it goes, so that a costly one is refused before it costs."""
+    """Parses one filter, and counts its parts while parsing, so that a too large one is rejected early."""
 
-    def __init__(self, players: Names) -> None:
-        self._players = players
+    def __init__(self, stored_players: StoredPlayers) -> None:
+        self._stored_players = stored_players
         self._conditions = 0
         self._objects = 0
         self._values = 0
 
     def filter(self, value: object, path: str, depth: int) -> Filter:
         if depth > MAX_DEPTH:
-            raise InvalidFilter(f"filters may be nested {MAX_DEPTH} deep", path=path)
+            raise InvalidFilter(f"filters may be nested at most {MAX_DEPTH} deep", path=path)
         if not isinstance(value, Mapping):
             raise InvalidFilter("a filter is an object", path=path)
         self._objects += 1
         if self._objects > MAX_OBJECTS:
-            raise InvalidFilter(f"a filter may have {MAX_OBJECTS} objects", path=path)
+            raise InvalidFilter(f"a filter may have at most {MAX_OBJECTS} objects", path=path)
         entries = cast("Mapping[str, object]", value)
         parts = [self._entry(key, inner, f"{path}.{key}", depth) for key, inner in entries.items()]
         return parts[0] if len(parts) == 1 else And(tuple(parts))
@@ -85,7 +85,7 @@ class _Parser:
             case dict():
                 operators = cast("dict[str, object]", value)
                 if not operators:
-                    raise InvalidFilter(f"no operator here; there are {', '.join(_OPERATORS)}", path=path)
+                    raise InvalidFilter(f"an operator is missing: one of {', '.join(_OPERATORS)}", path=path)
                 parts = [self._operator(field, op, inner, f"{path}.{op}") for op, inner in operators.items()]
                 return parts[0] if len(parts) == 1 else And(tuple(parts))
             case list():
@@ -102,13 +102,13 @@ class _Parser:
             case "eq" | "in" | "gt" | "gte" | "lt" | "lte" | "contains" | "exists":
                 return self._condition(field, Op(name), value, path)
             case _:
-                known = f"there are {', '.join(_OPERATORS)}; one object deeper is written with a dot"
+                known = f"known are {', '.join(_OPERATORS)}; a key of a nested object is written with a dot"
                 raise InvalidFilter(f"{name!r} is not an operator: {known}", path=path)
 
     def _condition(self, field: Field, op: Op, value: object, path: str) -> Filter:
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
-            raise InvalidFilter(f"a filter may have {MAX_CONDITIONS} conditions", path=path)
+            raise InvalidFilter(f"a filter may have at most {MAX_CONDITIONS} conditions", path=path)
         name = ".".join(field.path)
         if op is Op.EXISTS:
             if not isinstance(value, bool):
@@ -130,28 +130,30 @@ class _Parser:
         values = cast("Sequence[object]", value)
         self._values += len(values)
         if self._values > MAX_VALUES:
-            raise InvalidFilter(f"the lists of a filter may hold {MAX_VALUES} values in all", path=path)
+            raise InvalidFilter(
+                f"the lists of a filter may have at most {MAX_VALUES} values in all", path=path
+            )
         return tuple(_scalar(one, f"{path}[{index}]") for index, one in enumerate(values))
 
     def _stored(self, name: str, values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
-        """Player names become all the forms that they may be stored in."""
+        """The values to compare with: player names are replaced by all of their stored forms."""
         if name != "player":
             return values
-        return tuple(form for value in values for form in self._players(cast("str", value)))
+        return tuple(form for value in values for form in self._stored_players(cast("str", value)))
 
 
 def _field(name: str, path: str) -> Field:
     parts = name.split(".")
     if '"' in name or not all(parts):
         raise InvalidFilter(
-            "a name is made of keys with a dot between them; keys that hold a dot or a double quote"
-            " cannot be asked for",
+            "a field name is made of keys joined by dots; keys that contain a dot or a double quote cannot be"
+            " used in a filter",
             path=path,
         )
-    if name in _TEXTS or name in _NUMBERS:
+    if name in _TEXT_FIELDS or name in _NUMBER_FIELDS:
         return Field((name,))
     if name == "metadata":
-        raise InvalidFilter("name the key: metadata.KEY, or KEY alone", path=path)
+        raise InvalidFilter("name a key: metadata.KEY, or KEY alone", path=path)
     return Field(tuple(parts) if parts[0] == "metadata" else ("metadata", *parts))
 
 
@@ -164,23 +166,24 @@ def _scalar(value: Any, path: str) -> Scalar:  # noqa: ANN401 (JSON)
         case float() if math.isfinite(value):
             return value
         case int() | float():
-            raise InvalidFilter("numbers are finite, integers of 64 bits at most", path=path)
+            raise InvalidFilter("numbers must be finite, and integers at most 64 bits long", path=path)
         case None:
-            hint = 'what is missing or null is asked for by {"exists": false}'
-            raise InvalidFilter(f"null compares with nothing: {hint}", path=path)
+            raise InvalidFilter(
+                'null equals nothing: for missing or null values use {"exists": false}', path=path
+            )
         case _:
-            raise InvalidFilter("a text, a number or a boolean is needed here", path=path)
+            raise InvalidFilter("a string, a number or a boolean is needed here", path=path)
 
 
 def _check_type(name: str, op: Op, value: Scalar, path: str) -> None:
-    """Refuse what no memory could ever satisfy: a slip of the caller's must not look like an answer."""
+    """Reject a comparison that no memory can satisfy: it would return nothing and hide a mistake."""
     number = not isinstance(value, str | bool)
-    if name in _TEXTS:
+    if name in _TEXT_FIELDS:
         if op in _COMPARISONS or (op is Op.CONTAINS and name == "player"):
-            raise InvalidFilter(f"{name} cannot be asked for by {op.value}", path=path)
+            raise InvalidFilter(f"{op.value} cannot be used with {name}", path=path)
         if not isinstance(value, str):
-            raise InvalidFilter(f"{name} is a text", path=path)
-    elif name in _NUMBERS and op is Op.CONTAINS:
-        raise InvalidFilter(f"{name} is a number and contains nothing", path=path)
-    elif (name in _NUMBERS or op in _COMPARISONS) and not number:
+            raise InvalidFilter(f"{name} is compared with a string", path=path)
+    elif name in _NUMBER_FIELDS and op is Op.CONTAINS:
+        raise InvalidFilter(f"contains cannot be used with {name}, which is a number", path=path)
+    elif (name in _NUMBER_FIELDS or op in _COMPARISONS) and not number:
         raise InvalidFilter("a number is needed here", path=path)

@@ -1,23 +1,25 @@
-"""From what a caller sent to a question that is checked through: whose memories, which, how ranked."""
+"""From a decoded request to a checked query: whose memories, which of them, how they are ranked."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
+from msgspec import UNSET
 
 from lorestream.access.authentication import Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
-from lorestream.http.request import HttpError, explain_validation_error
-from lorestream.memories import AgentKey, Blend, Filter, Scope
+from lorestream.http.request import HttpError, decode, explain_validation_error
+from lorestream.memories import AgentKey, And, Blend, Condition, Field, Filter, Op, Scope
 from lorestream.tokens import parse_token
 from query_service.filter_parser import parse_filter
-from query_service.ranking import Sphere, blend_of
+from query_service.ranking import Sphere, parse_weights
 from query_service.schemas import (
     DEFAULT_K,
     DEFAULT_RECENT,
@@ -26,6 +28,7 @@ from query_service.schemas import (
     Context,
     Get,
     Mode,
+    RecentParams,
     Search,
 )
 
@@ -36,29 +39,29 @@ DEFAULT_WAIT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """Agents in their stored forms, and how the caller named them: answers speak of them like that."""
+class ResolvedAgents:
+    """The scope of a read in stored agent ids. `names`: stored id -> the id in the request, for the answer."""
 
     scope: Scope
     names: Mapping[str, str]
 
     def name(self, agent_id: str) -> str:
-        """The caller's name for an agent; the stored one where the caller named none."""
+        """The agent's id as the caller wrote it; the stored id if the request did not name the agent."""
         return self.names.get(agent_id, agent_id)
 
     @property
     def single(self) -> AgentKey | None:
-        """The agent, when it is exactly one in exactly one stored form."""
+        """The agent if there is exactly one stored id, else None. Only such queries are cached."""
         agents = self.scope.agents
         return AgentKey(self.scope.tenant, agents[0]) if agents is not None and len(agents) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A search that can be carried out."""
+class SearchQuery:
+    """A checked search. Without `text` it selects by filter, place and time alone."""
 
-    agents: Named
-    query: str | None
+    agents: ResolvedAgents
+    text: str | None
     k: int
     filter: Filter
     mode: Mode = "dense"
@@ -67,53 +70,55 @@ class Question:
     min_score: float | None = None
     explain: bool = False
     after: Mapping[int, int] | None = None
+    """The write to wait for: partition -> offset."""
     wait_s: float = DEFAULT_WAIT_S
     fingerprint: bytes = b""
-    """Equal for questions that have the same answer at the same time."""
+    """Equal for queries that have the same answer at the same time; a part of the cache key."""
 
 
 @dataclass(frozen=True, slots=True)
-class ContextQuestion:
-    """What to put into a context: the `k` best of `question` and the `recent` newest, within the budget."""
+class ContextQuery:
+    """A checked context request: the `k` best of `search` and the `recent` newest, within `token_budget`."""
 
-    question: Question
+    search: SearchQuery
     recent: int
     token_budget: int
 
 
-def named(pseudonyms: Pseudonyms, tenant: str, agent_ids: Sequence[str]) -> Named:
-    """The scope of agents that the caller named."""
+def resolve_agents(pseudonyms: Pseudonyms, tenant: str, agent_ids: Sequence[str]) -> ResolvedAgents:
+    """The stored ids of agents: one per player key for an agent named after a player, else one."""
     names: dict[str, str] = {}
     for agent_id in agent_ids:
         for stored in pseudonyms.agents(tenant, agent_id):
             names.setdefault(stored, agent_id)
-    return Named(Scope(tenant, tuple(names)), names)
+    return ResolvedAgents(Scope(tenant, tuple(names)), names)
 
 
-def filter_of(filters: object, pseudonyms: Pseudonyms, tenant: str) -> Filter:
-    """The filter that the caller wrote. Raises InvalidFilter."""
-    return parse_filter(filters, players=lambda name: pseudonyms.players(tenant, name))
+def parse_filters(filters: object, pseudonyms: Pseudonyms, tenant: str) -> Filter:
+    """The `filters` of a request. Raises InvalidFilter."""
+    return parse_filter(filters, stored_players=lambda name: pseudonyms.players(tenant, name))
 
 
-def search_question(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> Question:
+def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> SearchQuery:
     """Check a search. Raises InvalidRequest (400) and HttpError (403)."""
-    agents = _agents(search, principal, pseudonyms)
+    agents = _parse_scope(search, principal, pseudonyms)
     if search.mode is not None:
         if search.query is None:
             raise InvalidRequest("a mode needs a query", path="mode")
         if search.mode == "keyword" and search.weights is not None:
             raise InvalidRequest("weights need the relevance of mode dense or hybrid", path="weights")
-    sphere = None if search.near is None else Sphere.of(search.near)
+    sphere = None if search.near is None else Sphere.from_near(search.near)
     if sphere is not None and not sphere.centre:
         raise InvalidRequest("near needs x, y or z", path="near")
-    return Question(
+    k = int(search.k or DEFAULT_K)
+    return SearchQuery(
         agents=agents,
-        query=search.query,
-        k=int(search.k or DEFAULT_K),
-        filter=filter_of(search.filters, pseudonyms, principal.tenant),
+        text=search.query,
+        k=k,
+        filter=parse_filters(search.filters, pseudonyms, principal.tenant),
         mode=search.mode or "dense",
         sphere=sphere,
-        blend=_blend(search),
+        blend=_parse_blend(search),
         min_score=search.min_score,
         explain=bool(search.explain),
         after=None if search.after is None else parse_token(search.after),
@@ -123,7 +128,7 @@ def search_question(search: Search, principal: Principal, pseudonyms: Pseudonyms
             search.agent_id,
             search.agent_ids,
             search.query,
-            int(search.k or DEFAULT_K),
+            k,
             search.filters,
             search.mode or "dense",
             msgspec.to_builtins(search.near),
@@ -134,27 +139,27 @@ def search_question(search: Search, principal: Principal, pseudonyms: Pseudonyms
     )
 
 
-def get_question(get: Get, principal: Principal, pseudonyms: Pseudonyms) -> Question:
+def parse_get(get: Get, principal: Principal, pseudonyms: Pseudonyms) -> SearchQuery:
     """Check a search in the older form. Raises InvalidRequest."""
     if get.query is not None and get.query_text is not None:
-        raise InvalidRequest("query and query_text are two names of one thing", path="query_text")
-    query = get.query if get.query is not None else get.query_text
-    if query is None:
-        raise InvalidRequest("what is asked for is missing", path="query")
+        raise InvalidRequest("query and query_text mean the same: give one of them", path="query_text")
+    text = get.query if get.query is not None else get.query_text
+    if text is None:
+        raise InvalidRequest("query is missing", path="query")
     k = int(get.k or DEFAULT_K)
-    return Question(
-        agents=named(pseudonyms, principal.tenant, [get.agent_id]),
-        query=query,
+    return SearchQuery(
+        agents=resolve_agents(pseudonyms, principal.tenant, [get.agent_id]),
+        text=text,
         k=k,
-        filter=filter_of(get.filters, pseudonyms, principal.tenant),
-        fingerprint=_fingerprint("get", get.agent_id, query, k, get.filters),
+        filter=parse_filters(get.filters, pseudonyms, principal.tenant),
+        fingerprint=_fingerprint("get", get.agent_id, text, k, get.filters),
     )
 
 
-def context_question(
+def parse_context(
     agent_id: str, context: Context, principal: Principal, pseudonyms: Pseudonyms
-) -> ContextQuestion:
-    """Check what is asked for as a context. Raises InvalidRequest."""
+) -> ContextQuery:
+    """Check a context request. Raises InvalidRequest."""
     recent, relevant, budget = (
         int(default if given is None else given)
         for given, default in (
@@ -163,22 +168,22 @@ def context_question(
             (context.token_budget, DEFAULT_TOKEN_BUDGET),
         )
     )
-    question = Question(
-        agents=named(pseudonyms, principal.tenant, [agent_id]),
-        query=context.query,
+    search = SearchQuery(
+        agents=resolve_agents(pseudonyms, principal.tenant, [agent_id]),
+        text=context.query,
         k=relevant,
-        filter=filter_of(context.filters, pseudonyms, principal.tenant),
+        filter=parse_filters(context.filters, pseudonyms, principal.tenant),
         after=None if context.after is None else parse_token(context.after),
         wait_s=DEFAULT_WAIT_S if context.wait_ms is None else context.wait_ms / 1000,
         fingerprint=_fingerprint(
             "context", agent_id, context.query, recent, relevant, budget, context.filters
         ),
     )
-    return ContextQuestion(question, recent, budget)
+    return ContextQuery(search, recent, budget)
 
 
-def get_arguments(agent_id: str, query: str, k: int, filters: Mapping[str, Any] | None) -> Get:
-    """The older form from plain arguments, as another protocol than HTTP has them. Raises InvalidRequest."""
+def get_request(agent_id: str, query: str, k: int, filters: Mapping[str, Any] | None) -> Get:
+    """A search in the older form from plain arguments, checked as the HTTP body is. Raises InvalidRequest."""
     values = {"agent_id": agent_id, "query": query, "k": k, "filters": filters}
     try:
         return msgspec.convert(values, Get)
@@ -187,30 +192,59 @@ def get_arguments(agent_id: str, query: str, k: int, filters: Mapping[str, Any] 
         raise InvalidRequest(message, path=path) from error
 
 
-def _agents(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> Named:
+def parse_recent_filter(params: RecentParams, pseudonyms: Pseudonyms, tenant: str) -> Filter:
+    """The filter of a page of memories, from its query parameters. Raises InvalidRequest and InvalidFilter."""
+    bounds = (
+        ("tick", Op.GTE, params.tick_from, "tick_from"),
+        ("tick", Op.LTE, params.tick_to, "tick_to"),
+        ("timestamp", Op.GTE, params.since, "since"),
+        ("timestamp", Op.LTE, params.until, "until"),
+    )
+    parts: list[Filter] = []
+    if params.type is not UNSET:
+        parts.append(Condition(Field(("type",)), Op.EQ, params.type))
+    for name, op, bound, param in bounds:
+        if bound is UNSET:
+            continue
+        if not math.isfinite(bound):
+            raise InvalidRequest("a finite number is needed here", path=param)
+        parts.append(Condition(Field((name,)), op, bound))
+    if params.filters is not UNSET:
+        parts.append(parse_filters(_decode_filters(params.filters), pseudonyms, tenant))
+    return And(tuple(parts))
+
+
+def _decode_filters(text: str) -> object:
+    try:
+        return decode(text.encode(), dict)
+    except (InvalidRequest, HttpError) as error:
+        raise InvalidRequest("filters is a JSON object, percent-encoded", path="filters") from error
+
+
+def _parse_scope(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> ResolvedAgents:
     given = {"agent_id": search.agent_id, "agent_ids": search.agent_ids, "scope": search.scope}
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) != 1:
         path = chosen[1] if chosen else "agent_id"
         raise InvalidRequest('exactly one of agent_id, agent_ids and "scope": "tenant" is needed', path=path)
     if search.agent_ids is not None:
-        return named(pseudonyms, principal.tenant, search.agent_ids)
+        return resolve_agents(pseudonyms, principal.tenant, search.agent_ids)
     if search.agent_id is not None:
-        return named(pseudonyms, principal.tenant, [search.agent_id])
+        return resolve_agents(pseudonyms, principal.tenant, [search.agent_id])
     if KeyScope.ADMIN not in principal.scopes:
         raise HttpError(
             403, "forbidden", "the scope of the whole tenant needs a key with admin", path="scope"
         )
-    return Named(Scope(principal.tenant), {})
+    return ResolvedAgents(Scope(principal.tenant), {})
 
 
-def _blend(search: Search) -> Blend | None:
+def _parse_blend(search: Search) -> Blend | None:
     weights = search.weights
     if weights is None:
         return None
     if weights.relevance == 0 and not weights.recency and not weights.importance:
         raise InvalidRequest("at least one weight must be above 0", path="weights")
-    return blend_of(weights, with_query=search.query is not None)
+    return parse_weights(weights, with_query=search.query is not None)
 
 
 def _fingerprint(*parts: object) -> bytes:

@@ -1,4 +1,4 @@
-"""What ranks memories beside their relevance: where they are, how old, how important."""
+"""Scores beside relevance: spheres in space, and blends of relevance, recency and importance."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from lorestream.memories import Memory
     from query_service.schemas import Near, Weights
 
-POOL = 1000
-"""How many of the most relevant memories (without a query: of the newest) weights can rank."""
+RERANK_POOL_SIZE = 1000
+"""Weights rank this many of the most relevant memories; without a query, this many of the newest."""
 DEFAULT_HALF_LIFE_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A memory and its score; `details` are the parts that weigh in it."""
+    """A memory with its score. `details`: the parts of the score by name, as `explain` shows them."""
 
     memory: Memory
     score: float
@@ -30,49 +30,49 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Sphere:
-    """The places within `radius` nodes of a centre, in the coordinates that the centre has."""
+    """The places within `radius` nodes of a centre. Coordinates that the centre lacks are not compared."""
 
     centre: Mapping[str, float]
     radius: float
 
     @classmethod
-    def of(cls, near: Near) -> Sphere:
-        """The sphere that was asked for; without any coordinate it has an empty centre."""
+    def from_near(cls, near: Near) -> Sphere:
+        """The sphere of a request; its centre is empty if the request has no coordinate."""
         coordinates = {"x": near.x, "y": near.y, "z": near.z}
         return cls({axis: value for axis, value in coordinates.items() if value is not None}, near.radius)
 
     @property
-    def box(self) -> Filter:
-        """The box around it, for the store: a little too large rather than too small."""
+    def bounding_box(self) -> Filter:
+        """A filter for the box around the sphere, enlarged by the rounding error of a distance."""
         return And(
             tuple(
                 Condition(Field((f"pos.{axis}",)), op, bound)
                 for axis, value in self.centre.items()
                 for op, bound in (
-                    (Op.GTE, _outward(value, self.radius, -1)),
-                    (Op.LTE, _outward(value, self.radius, 1)),
+                    (Op.GTE, _box_bound(value, self.radius, -1)),
+                    (Op.LTE, _box_bound(value, self.radius, 1)),
                 )
             )
         )
 
-    def holds(self, memory: Memory) -> bool:
-        """Whether a memory lies in it; one that lacks a coordinate does not."""
+    def contains(self, memory: Memory) -> bool:
+        """True if the memory's position is in the sphere; False if it lacks one of the coordinates."""
         pos = memory.pos or {}
         if any(pos.get(axis) is None for axis in self.centre):
             return False
         return math.dist([pos[axis] for axis in self.centre], list(self.centre.values())) <= self.radius
 
 
-def _outward(value: float, radius: float, sign: int) -> float:
-    """The bound, past any rounding of the distance and within what a float holds."""
+def _box_bound(value: float, radius: float, sign: int) -> float:
+    """One bound of the box, moved outward by the rounding error of the distance, and finite."""
     bound = value + sign * radius
-    # A distance is rounded in the size of what it is made of, however small the bound itself is.
+    # The rounding error of a distance depends on its largest operand, not on the bound.
     bound += sign * 4 * math.ulp(min(max(abs(value), radius), sys.float_info.max))
     return max(-sys.float_info.max, min(sys.float_info.max, bound))
 
 
-def blend_of(weights: Weights, *, with_query: bool) -> Blend | None:
-    """The blend that was asked for; None when nothing weighs (then the order is the plain one)."""
+def parse_weights(weights: Weights, *, with_query: bool) -> Blend | None:
+    """The blend of a request; None if all weights are 0, which means the plain order."""
     named = {
         "relevance": 1.0 if weights.relevance is None else weights.relevance,
         "recency": weights.recency or 0.0,
@@ -84,15 +84,15 @@ def blend_of(weights: Weights, *, with_query: bool) -> Blend | None:
     if heaviest <= 0:
         return None
     scaled = {name: weight / heaviest for name, weight in named.items() if weight / heaviest > 0}
-    return Blend(scaled, weights.half_life_s or DEFAULT_HALF_LIFE_S, POOL)
+    return Blend(scaled, weights.half_life_s or DEFAULT_HALF_LIFE_S, RERANK_POOL_SIZE)
 
 
-def blended(blend: Blend, hit: Hit, now: float) -> Ranked:
-    """The memory with its score at the time `now`."""
+def apply_blend(blend: Blend, hit: Hit, now: float) -> Ranked:
+    """The memory with its blended score at the time `now` (Unix seconds)."""
     parts = blend.parts(hit.memory, hit.relevance, now)
     return Ranked(hit.memory, blend.mean(parts), parts)
 
 
-def in_order(ranked: list[Ranked], k: int) -> list[Ranked]:
-    """The best k: by score, ties by newer."""
+def top_k(ranked: list[Ranked], k: int) -> list[Ranked]:
+    """The best k by score; among equal scores the newer comes first."""
     return sorted(ranked, key=lambda one: (one.score, one.memory.position), reverse=True)[:k]

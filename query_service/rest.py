@@ -1,12 +1,11 @@
-"""The routes of the query service."""
+"""The HTTP routes of the query service."""
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
@@ -23,40 +22,39 @@ from lorestream.http.request import (
     encoded_json_response,
     json_response,
 )
-from lorestream.memories import And, Condition, Field, Filter, Op
 from lorestream.tokens import parse_cursor
 from query_service import browse, examples
-from query_service.encoding import encode_context, encode_found, encode_got, stored
+from query_service.encoding import encode_context, encode_get, encode_hits, stored_memory
 from query_service.queries import (
-    Named,
-    Question,
-    context_question,
-    filter_of,
-    get_question,
-    named,
-    search_question,
+    ResolvedAgents,
+    SearchQuery,
+    parse_context,
+    parse_get,
+    parse_recent_filter,
+    parse_search,
+    resolve_agents,
 )
-from query_service.recall import Answer
+from query_service.recall import SearchResult
 from query_service.schemas import (
-    AgentPlace,
-    AgentsAnswer,
+    AgentPath,
     AgentsParams,
-    BatchAnswer,
+    AgentsResponse,
+    BatchResponse,
     Context,
-    ContextAnswer,
+    ContextResponse,
     Get,
-    GetAnswer,
-    MemoryPlace,
+    GetResponse,
+    MemoryPath,
     NoParams,
     OneParams,
     RawBatch,
-    RecentAnswer,
     RecentParams,
+    RecentResponse,
     Search,
-    SearchAnswer,
     SearchBatch,
+    SearchResponse,
     StoredMemory,
-    SummaryAnswer,
+    SummaryResponse,
 )
 
 if TYPE_CHECKING:
@@ -65,16 +63,17 @@ if TYPE_CHECKING:
     from lorestream.access.authentication import Principal
     from query_service.recall import Recall
 
-T = TypeVar("T")
-
-KNOWN_QUESTIONS = 4096
-"""Questions that need not be read and checked again when they are asked in the same words."""
-KNOWN_BYTES = 512
-"""What is longer is read each time: it would fill the memory, and is seldom asked twice."""
+PARSED_SEARCHES_CACHED = 4096
+"""How many parsed search bodies are kept: the same bytes of the same caller are not parsed again."""
+MAX_CACHED_BODY_BYTES = 512
+"""Longer bodies are not kept: they would take much memory, and seldom repeat."""
 
 
 def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS) -> list[Operation]:
-    """What the query service offers, for `lorestream.http.application.application`."""
+    """The operations of the query service, for `lorestream.http.application.application`.
+
+    `recall`: returns the Recall over the active collection.
+    """
     routes = _Routes(recall, limits)
     read = partial(Operation, scope=KeyScope.QUERY, query_params=NoParams, tag="Reads")
     agent = "/v1/agents/{agent_id}"
@@ -83,8 +82,8 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             "POST",
             "/v1/memories/search",
             routes.search,
-            "The memories that answer best",
-            response=SearchAnswer,
+            "Search memories",
+            response=SearchResponse,
             body=Search,
             other_statuses={403: "The key lacks the scope: `query`, for the whole tenant `admin` as well."},
             example=examples.SEARCH,
@@ -93,8 +92,8 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             "POST",
             "/v1/memories/search/batch",
             routes.batch,
-            "Up to 64 searches, each answered or refused on its own",
-            response=BatchAnswer,
+            "Up to 64 searches, each answered or rejected on its own",
+            response=BatchResponse,
             body=SearchBatch,
             example=examples.BATCH,
         ),
@@ -104,7 +103,7 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             routes.one,
             "One memory of an agent",
             response=StoredMemory,
-            path_params=MemoryPlace,
+            path_params=MemoryPath,
             query_params=OneParams,
             other_statuses={404: "This agent has no such memory."},
             example=examples.ONE,
@@ -114,8 +113,8 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             f"{agent}/memories",
             routes.recent,
             "An agent's memories in order, page by page",
-            response=RecentAnswer,
-            path_params=AgentPlace,
+            response=RecentResponse,
+            path_params=AgentPath,
             query_params=RecentParams,
             example=examples.RECENT,
         ),
@@ -123,9 +122,9 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             "GET",
             f"{agent}/summary",
             routes.summary,
-            "What an agent has",
-            response=SummaryAnswer,
-            path_params=AgentPlace,
+            "Number, types and time range of an agent's memories",
+            response=SummaryResponse,
+            path_params=AgentPath,
             example=examples.SUMMARY,
         ),
         read(
@@ -134,7 +133,7 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             routes.agents,
             "The agents with the most memories",
             scope=KeyScope.ADMIN,
-            response=AgentsAnswer,
+            response=AgentsResponse,
             query_params=AgentsParams,
             example=examples.AGENTS,
         ),
@@ -142,9 +141,9 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             "POST",
             f"{agent}/context",
             routes.context,
-            "The most relevant and the newest memories within a budget of tokens, as text for a prompt",
-            response=ContextAnswer,
-            path_params=AgentPlace,
+            "The most relevant and the newest memories within a token budget, as text for a prompt",
+            response=ContextResponse,
+            path_params=AgentPath,
             body=Context,
             example=examples.CONTEXT,
         ),
@@ -153,7 +152,7 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             "/memory/get",
             routes.get,
             "A search in its older form",
-            response=GetAnswer,
+            response=GetResponse,
             body=Get,
             tag=OLDER_NAMES,
             example=examples.GET,
@@ -162,37 +161,39 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
 
 
 class _Routes:
+    """One method per operation."""
+
     def __init__(self, recall: Callable[[], Recall], limits: RateLimits) -> None:
         self._current = recall
         self._limits = limits
-        self._known = lru_cache(KNOWN_QUESTIONS)(self._read)
+        self._parse_cached = lru_cache(PARSED_SEARCHES_CACHED)(self._parse)
 
     @property
     def _recall(self) -> Recall:
-        """That of this moment: a request asks for it once, where it begins to look things up."""
+        """The Recall over the active collection. A read calls it once, so that it ends in the same collection."""
         return self._current()
 
     async def search(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
         raw, started = await request.body(), time.perf_counter()
-        read = self._known if len(raw) <= KNOWN_BYTES else self._read
-        question = read(request.principal, raw)
-        await self._limits.count_queries(request.principal, question.agents.scope.agents)
-        answer = await self._recall.search(question, encode_found, api="search")
-        return encoded_json_response(_with_memories(answer, started))
+        parse = self._parse_cached if len(raw) <= MAX_CACHED_BODY_BYTES else self._parse
+        query = parse(request.principal, raw)
+        await self._limits.count_queries(request.principal, query.agents.scope.agents)
+        result = await self._recall.search(query, encode_hits, api="search")
+        return encoded_json_response(_search_response(result, started))
 
     async def batch(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
         batch, started = await request.json(RawBatch), time.perf_counter()
-        read = [self._read_or_refuse(request.principal, bytes(raw)) for raw in batch.searches]
-        questions = [one for one in read if isinstance(one, Question)]
-        named = [agent for one in questions for agent in one.agents.scope.agents or ()]
-        await self._limits.count_queries(request.principal, named, len(read))
-        answers = iter(await self._recall.search_all(questions, encode_found, api="search"))
-        results = [next(answers) if isinstance(one, Question) else one for one in read]
+        parsed = [self._parse_or_reject(request.principal, bytes(raw)) for raw in batch.searches]
+        queries = [one for one in parsed if isinstance(one, SearchQuery)]
+        agents = [agent for one in queries for agent in one.agents.scope.agents or ()]
+        await self._limits.count_queries(request.principal, agents, len(parsed))
+        answered = iter(await self._recall.search_all(queries, encode_hits, api="search"))
+        results = [next(answered) if isinstance(one, SearchQuery) else one for one in parsed]
         encoded = (
-            _with_memories(one, started)
-            if isinstance(one, Answer)
+            _search_response(one, started)
+            if isinstance(one, SearchResult)
             else error_response(one, request.request_id).body
             for one in results
         )
@@ -202,123 +203,91 @@ class _Routes:
         request.query_params(NoParams)
         _, name = self._agent(request)
         context, started = await request.json(Context), time.perf_counter()
-        asked = context_question(name, context, request.principal, self._recall.pseudonyms)
-        await self._limits.count_queries(request.principal, asked.question.agents.scope.agents)
-        answer = await self._recall.context(asked, encode_context)
-        return encoded_json_response(answer.encoded[:-1] + _tail(answer, started))
+        query = parse_context(name, context, request.principal, self._recall.pseudonyms)
+        await self._limits.count_queries(request.principal, query.search.agents.scope.agents)
+        result = await self._recall.context(query, encode_context)
+        return encoded_json_response(result.encoded[:-1] + _result_fields(result, started))
 
     async def get(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
-        asked = await request.json(Get)
-        question = get_question(asked, request.principal, self._recall.pseudonyms)
-        await self._limits.count_queries(request.principal, question.agents.scope.agents)
-        answer = await self._recall.search(question, encode_got, api="get")
-        return encoded_json_response(b'{"memories":' + answer.encoded + b"}")
+        query = parse_get(await request.json(Get), request.principal, self._recall.pseudonyms)
+        await self._limits.count_queries(request.principal, query.agents.scope.agents)
+        result = await self._recall.search(query, encode_get, api="get")
+        return encoded_json_response(b'{"memories":' + result.encoded + b"}")
 
     async def one(self, request: ApiRequest) -> ApiResponse:
         params = request.query_params(OneParams)
-        agents = named(self._recall.pseudonyms, request.tenant, [params.agent_id])
+        agents = resolve_agents(self._recall.pseudonyms, request.tenant, [params.agent_id])
         await self._limits.count_queries(request.principal, agents.scope.agents)
         with self._timed("one"):
-            memory = await browse.one(self._recall, agents, request.path_params(MemoryPlace).id)
+            memory = await browse.get_memory(self._recall, agents, request.path_params(MemoryPath).id)
         if memory is None:
             raise HttpError(404, "not_found", "this agent has no such memory")
-        return json_response(stored(memory, agents))
+        return json_response(stored_memory(memory, agents))
 
     async def recent(self, request: ApiRequest) -> ApiResponse:
         params = request.query_params(RecentParams)
         agents, _ = self._agent(request)
-        where = self._where(params, request.tenant)
+        filter_ = parse_recent_filter(params, self._recall.pseudonyms, request.tenant)
         after = None if params.cursor is UNSET else parse_cursor(params.cursor)
         await self._limits.count_queries(request.principal, agents.scope.agents)
         with self._timed("recent"):
-            page = await browse.page(
+            page = await browse.get_page(
                 self._recall,
                 agents,
                 params.limit,
-                where=where,
+                filter_=filter_,
                 oldest_first=params.order == "oldest",
                 after=after,
             )
-        memories = [stored(memory, agents) for memory in page.memories]
-        return json_response(RecentAnswer(memories, page.next_cursor, page.total))
+        memories = [stored_memory(memory, agents) for memory in page.memories]
+        return json_response(RecentResponse(memories, page.next_cursor, page.total))
 
     async def summary(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
         agents, name = self._agent(request)
         await self._limits.count_queries(request.principal, agents.scope.agents)
         with self._timed("summary"):
-            return json_response(await browse.summary(self._recall, agents, name))
+            return json_response(await browse.get_summary(self._recall, agents, name))
 
     async def agents(self, request: ApiRequest) -> ApiResponse:
         params = request.query_params(AgentsParams)
         await self._limits.count_queries(request.principal)
         with self._timed("agents"):
-            return json_response(
-                AgentsAnswer(await browse.largest(self._recall, request.tenant, params.limit))
-            )
+            agents = await browse.get_largest_agents(self._recall, request.tenant, params.limit)
+        return json_response(AgentsResponse(agents))
 
-    def _read(self, principal: Principal, raw: bytes) -> Question:
-        """A search as it was sent. Raises InvalidRequest and HttpError."""
-        return search_question(decode(raw, Search), principal, self._recall.pseudonyms)
+    def _parse(self, principal: Principal, raw: bytes) -> SearchQuery:
+        """A search from its body. Raises InvalidRequest and HttpError."""
+        return parse_search(decode(raw, Search), principal, self._recall.pseudonyms)
 
-    def _read_or_refuse(self, principal: Principal, raw: bytes) -> Question | InvalidRequest | HttpError:
-        """One search of a batch, or why it is none."""
+    def _parse_or_reject(self, principal: Principal, raw: bytes) -> SearchQuery | InvalidRequest | HttpError:
+        """One search of a batch, or the error that rejects it."""
         try:
-            return self._read(principal, raw)
+            return self._parse(principal, raw)
         except (InvalidRequest, HttpError) as error:
             return error
 
-    def _agent(self, request: ApiRequest) -> tuple[Named, str]:
-        name = request.path_params(AgentPlace).agent_id
-        return named(self._recall.pseudonyms, request.tenant, [name]), name
-
-    def _where(self, params: RecentParams, tenant: str) -> Filter:
-        bounds = (
-            ("tick", Op.GTE, params.tick_from, "tick_from"),
-            ("tick", Op.LTE, params.tick_to, "tick_to"),
-            ("timestamp", Op.GTE, params.since, "since"),
-            ("timestamp", Op.LTE, params.until, "until"),
-        )
-        parts: list[Filter] = []
-        if params.type is not UNSET:
-            parts.append(Condition(Field(("type",)), Op.EQ, params.type))
-        for name, op, bound, param in bounds:
-            if bound is UNSET:
-                continue
-            if not math.isfinite(bound):
-                raise InvalidRequest("a finite number is needed here", path=param)
-            parts.append(Condition(Field((name,)), op, bound))
-        if params.filters is not UNSET:
-            parts.append(filter_of(_filters(params.filters), self._recall.pseudonyms, tenant))
-        return And(tuple(parts))
+    def _agent(self, request: ApiRequest) -> tuple[ResolvedAgents, str]:
+        """The agent in the path, and its id as the caller wrote it."""
+        name = request.path_params(AgentPath).agent_id
+        return resolve_agents(self._recall.pseudonyms, request.tenant, [name]), name
 
     @contextmanager
     def _timed(self, api: str) -> Generator[None]:
+        """Observe the duration of a read that is not cached."""
         started = time.perf_counter()
         yield
         self._recall.metrics.query_duration.labels(api, "off").observe(time.perf_counter() - started)
 
 
-# --- answers ----------------------------------------------------------------------------------------------
+def _search_response(result: SearchResult, started: float) -> bytes:
+    """A SearchResponse as JSON; `result.encoded` is the array of memories."""
+    return b'{"memories":' + result.encoded + _result_fields(result, started)
 
 
-def _with_memories(answer: Answer, started: float) -> bytes:
-    """The answer to a search, as JSON. `started`: by the performance counter."""
-    return b'{"memories":' + answer.encoded + _tail(answer, started)
-
-
-def _tail(answer: Answer, started: float) -> bytes:
+def _result_fields(result: SearchResult, started: float) -> bytes:
+    """The last fields of a response and its closing brace. `started`: `time.perf_counter()` of the request."""
     took_ms = (time.perf_counter() - started) * 1000
-    fresh = b"true" if answer.fresh else b"false"
-    return b',"cache":"%b","fresh":%b,"took_ms":%.3f}' % (answer.cache.encode(), fresh, took_ms)
-
-
-# --- the query string -------------------------------------------------------------------------------------
-
-
-def _filters(text: str) -> object:
-    try:
-        return decode(text.encode(), dict)
-    except (InvalidRequest, HttpError) as error:
-        raise InvalidRequest("filters is a JSON object, percent-encoded", path="filters") from error
+    fresh = b"true" if result.fresh else b"false"
+    return b',"cache":"%b","fresh":%b,"took_ms":%.3f}' % (result.cache.encode(), fresh, took_ms)

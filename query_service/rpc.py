@@ -1,4 +1,4 @@
-"""What the query service answers over gRPC."""
+"""The reads of the gRPC service: GetMemory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from query_service.recall import Recall
 
 
 class Reads:
-    """GetMemory, as `lorestream.grpc.server.Handlers` takes it."""
+    """The handler of GetMemory, for `lorestream.grpc.server.Handlers`."""
 
     def __init__(self, recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS) -> None:
         self._recall = recall
@@ -21,7 +21,7 @@ class Reads:
     async def get(
         self, principal: Principal, agent_id: str, query: str, k: int, filters: Mapping[str, Any] | None
     ) -> Sequence[Found]:
-        """The best k, the best first. Raises InvalidRequest, RateLimited, Unavailable."""
+        """The best k, the best first. Raises InvalidRequest, RateLimited, Overloaded, Unavailable."""
         agents = self._recall().pseudonyms.agents(principal.tenant, agent_id)
         await self._limits.count_queries(principal, agents)
         ranked = await self._recall().get(principal, agent_id, query, k, filters)

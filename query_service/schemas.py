@@ -1,7 +1,7 @@
-"""What callers send and get: the types behind the routes and their documentation.
+"""Request and response types of the query service's HTTP routes; the OpenAPI document is made from them.
 
-Where a caller may leave a field out, null is the same as leaving it out: Luanti writes empty tables as null.
-Whole numbers are floats here that are multiples of 1: Lua writes 5.0 where others write 5.
+An optional field may also be null, because Luanti writes empty tables as null. Whole numbers are declared as floats
+that are multiples of 1, because Lua writes 5.0 for 5.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from lorestream.http.errors import ErrorBody
 from lorestream.http.request import MAX_AGENT_ID_CHARS
 
-MAX_SEARCHES = 64
+MAX_BATCH_SEARCHES = 64
 MAX_AGENTS = 64
 MAX_K = 100
 DEFAULT_K = 5
-MAX_PAGE = 1000
+MAX_PAGE_SIZE = 1000
 DEFAULT_RECENT = 10
 DEFAULT_RELEVANT = 5
 DEFAULT_TOKEN_BUDGET = 1000
@@ -29,35 +29,37 @@ Query = Annotated[str, Meta(min_length=1, max_length=8192)]
 TopK = Annotated[float, Meta(ge=1, le=MAX_K, multiple_of=1, description="A whole number; default 5.")]
 After = Annotated[
     str,
-    Meta(description="The token of a write: the search waits until that was processed, at most `wait_ms`."),
+    Meta(
+        description="The token of a write: the search waits until that write is indexed, at most `wait_ms`."
+    ),
 ]
 WaitMs = Annotated[float, Meta(ge=0, le=60_000, description="Milliseconds; default 500.")]
 Filters = Annotated[
     dict[str, Any],
     Meta(
         description=(
-            "All entries must hold. A value asks for equality, a list for any of its values, an object for all of its"
-            " operators: `eq ne in nin gt gte lt lte contains exists`. `AND` and `OR` take a list of filters, `NOT` a"
-            " filter. At most 32 conditions, 4 deep. `type`, `tick`, `timestamp`, `importance`, `player`, `server`,"
-            " `pos.x`, `pos.y` and `pos.z` are the memory's own, any other name is metadata."
+            "All entries must hold. A value means equality, a list any of its values, an object all of its operators:"
+            " `eq ne in nin gt gte lt lte contains exists`. `AND` and `OR` take a list of filters, `NOT` a filter."
+            " At most 32 conditions, nested at most 4 deep. `type`, `tick`, `timestamp`, `importance`, `player`,"
+            " `server`, `pos.x`, `pos.y` and `pos.z` are fields of the memory; any other name is a metadata key."
         )
     ),
 ]
 Bound = Annotated[float, Meta(description="Inclusive.")]
 Time = Annotated[float, Meta(description="Unix seconds, inclusive.")]
 Mode = Literal["dense", "keyword", "hybrid"]
-Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE)]
 
 
 class _Request(Struct, forbid_unknown_fields=True):
-    """A read: what it does not know is refused, so that a misspelt field does not look like an answer."""
+    """A read. Unknown fields are rejected, so that a misspelt filter does not return a wrong answer."""
 
 
 # --- requests --------------------------------------------------------------------------------------------
 
 
 class Near(_Request):
-    """A sphere, in nodes; a coordinate left out is not compared."""
+    """A sphere. Coordinates and radius in nodes; a coordinate that is left out is not compared."""
 
     radius: Annotated[float, Meta(ge=0)]
     x: float | None = None
@@ -66,7 +68,7 @@ class Near(_Request):
 
 
 class Weights(_Request):
-    """The score becomes the weighted mean; a part not named weighs 0, except relevance 1."""
+    """The score is the weighted mean of the parts. Default weights: relevance 1, the others 0."""
 
     relevance: Annotated[float, Meta(ge=0)] | None = None
     recency: Annotated[float, Meta(ge=0)] | None = None
@@ -75,10 +77,10 @@ class Weights(_Request):
 
 
 class Search(_Request):
-    """A search. Exactly one of `agent_id`, `agent_ids` and `scope` is needed.
+    """A search. Exactly one of `agent_id`, `agent_ids` and `scope` is required.
 
-    `mode`: `dense` (default), `keyword` (BM25) or `hybrid`. Without a query there is none: newest first, or by the
-    weights that remain.
+    `mode`: `dense` (default), `keyword` (BM25) or `hybrid`. Without a query, `mode` is not allowed: the result is
+    ordered by time, newest first, or by the other weights.
     """
 
     agent_id: AgentId | None = None
@@ -90,26 +92,26 @@ class Search(_Request):
     near: Near | None = None
     mode: Mode | None = None
     weights: Weights | None = None
-    min_score: Annotated[float, Meta(description="Held against the final score.")] | None = None
-    explain: Annotated[bool, Meta(description="Whether to give the parts of the score.")] | None = None
+    min_score: Annotated[float, Meta(description="The least final score.")] | None = None
+    explain: Annotated[bool, Meta(description="Return the parts of each score.")] | None = None
     after: After | None = None
     wait_ms: WaitMs | None = None
 
 
 class SearchBatch(_Request):
-    """Several searches, each answered or refused on its own."""
+    """Several searches, each answered or rejected on its own."""
 
-    searches: Annotated[list[Search], Meta(max_length=MAX_SEARCHES)]
+    searches: Annotated[list[Search], Meta(max_length=MAX_BATCH_SEARCHES)]
 
 
 class RawBatch(_Request):
-    """The same before its searches are read."""
+    """A SearchBatch whose searches are not decoded yet, so that each can be rejected on its own."""
 
-    searches: Annotated[list[Raw], Meta(max_length=MAX_SEARCHES)]
+    searches: Annotated[list[Raw], Meta(max_length=MAX_BATCH_SEARCHES)]
 
 
 class Get(_Request):
-    """The older form of a search: the question in `query` or `query_text`."""
+    """The older form of a search: the text is in `query` or `query_text`."""
 
     agent_id: AgentId
     query: Query | None = None
@@ -119,22 +121,37 @@ class Get(_Request):
 
 
 class Context(_Request):
-    """What a context is made of. Without a query, or with `relevant` 0, of the newest memories alone."""
+    """A context. Without a query, or with `relevant` 0, it holds the newest memories only."""
 
     query: Query | None = None
     recent: (
         Annotated[
-            float, Meta(ge=0, le=MAX_K, multiple_of=1, description="How many of the newest; default 10.")
+            float,
+            Meta(ge=0, le=MAX_K, multiple_of=1, description="How many of the newest memories; default 10."),
         ]
         | None
     ) = None
     relevant: (
-        Annotated[float, Meta(ge=0, le=MAX_K, multiple_of=1, description="How many of the best; default 5.")]
+        Annotated[
+            float,
+            Meta(
+                ge=0,
+                le=MAX_K,
+                multiple_of=1,
+                description="How many of the most relevant memories; default 5.",
+            ),
+        ]
         | None
     ) = None
     token_budget: (
         Annotated[
-            float, Meta(ge=1, le=MAX_TOKEN_BUDGET, multiple_of=1, description="Tokens at most; default 1000.")
+            float,
+            Meta(
+                ge=1,
+                le=MAX_TOKEN_BUDGET,
+                multiple_of=1,
+                description="The most tokens of the text; default 1000.",
+            ),
         ]
         | None
     ) = None
@@ -143,53 +160,55 @@ class Context(_Request):
     wait_ms: WaitMs | None = None
 
 
-class AgentPlace(Struct):
-    """An agent, known or not: one without memories has none to show."""
+class AgentPath(Struct):
+    """An agent. An unknown one is treated as an agent without memories."""
 
     agent_id: AgentId
 
 
-class MemoryPlace(Struct):
+class MemoryPath(Struct):
     """A memory's id."""
 
     id: str
 
 
 class OneParams(_Request):
-    """Whose memory it is."""
+    """The agent that the memory belongs to."""
 
     agent_id: AgentId
 
 
 class RecentParams(_Request):
-    """Which memories, and in which order. In an address there is no null: `until=null` is no number."""
+    """Which memories, and in which order. A query string has no null: `until=null` is an invalid number."""
 
     order: Literal["recent", "oldest"] = "recent"
     limit: Limit = 20
-    cursor: Annotated[str, Meta(description="The `next_cursor` of the page before.")] | UnsetType = UNSET
+    cursor: Annotated[str, Meta(description="The `next_cursor` of the previous page.")] | UnsetType = UNSET
     type: str | UnsetType = UNSET
     tick_from: Bound | UnsetType = UNSET
     tick_to: Bound | UnsetType = UNSET
     since: Time | UnsetType = UNSET
     until: Time | UnsetType = UNSET
-    filters: Annotated[str, Meta(description="A JSON object: the filters of a search.")] | UnsetType = UNSET
+    filters: Annotated[str, Meta(description="A JSON object, as the filters of a search.")] | UnsetType = (
+        UNSET
+    )
 
 
 class AgentsParams(_Request):
-    """How many agents at most."""
+    """`limit`: how many agents at most."""
 
     limit: Limit = 100
 
 
 class NoParams(_Request):
-    """Nothing can be chosen here."""
+    """No query parameters."""
 
 
-# --- answers ---------------------------------------------------------------------------------------------
+# --- responses -------------------------------------------------------------------------------------------
 
 
 class StoredMemory(Struct):
-    """A memory. Times are Unix seconds, the place in nodes."""
+    """A memory. Times are Unix seconds, positions are nodes."""
 
     id: str
     agent_id: str
@@ -208,18 +227,18 @@ class StoredMemory(Struct):
 
 
 class FoundMemory(StoredMemory):
-    """A memory that answers a search.
+    """A memory found by a search.
 
-    `score`: the cosine, BM25, the fused rank, or the weighted mean; without query and weights all match alike: 1.
-    `score_details`, with `explain`: the parts that weigh in it.
+    `score`: the cosine, BM25, the fused rank, or the weighted mean; 1 without query and weights.
+    `score_details`: with `explain`, the parts of the score.
     """
 
     score: float
     score_details: Mapping[str, float] | UnsetType = UNSET
 
 
-class SearchAnswer(Struct):
-    """By score, ties by newer."""
+class SearchResponse(Struct):
+    """The best k by score; among equal scores the newer come first."""
 
     memories: Sequence[FoundMemory]
     cache: Literal["hit", "miss", "off"]
@@ -228,7 +247,7 @@ class SearchAnswer(Struct):
 
 
 class BatchResult(Struct):
-    """The answer to one search of a batch; `error` alone where it was refused."""
+    """The result of one search of a batch: `error` if it was rejected, else the other fields."""
 
     memories: Sequence[FoundMemory] | UnsetType = UNSET
     cache: Literal["hit", "miss", "off"] | UnsetType = UNSET
@@ -237,8 +256,8 @@ class BatchResult(Struct):
     error: ErrorBody | UnsetType = UNSET
 
 
-class BatchAnswer(Struct):
-    """In the order of the searches, each answered or refused as by a call of its own."""
+class BatchResponse(Struct):
+    """One result per search, in the order of the searches."""
 
     results: Sequence[BatchResult]
 
@@ -253,14 +272,14 @@ class GotMemory(Struct):
     score: float
 
 
-class GetAnswer(Struct):
-    """By score, ties by newer."""
+class GetResponse(Struct):
+    """The best k by score; among equal scores the newer come first."""
 
     memories: Sequence[GotMemory]
 
 
-class RecentAnswer(Struct):
-    """A page, and how many there are in all. No `next_cursor`: this was the last one."""
+class RecentResponse(Struct):
+    """A page of memories. `next_cursor`: null on the last page. `total`: the number on all pages."""
 
     memories: Sequence[StoredMemory]
     next_cursor: str | None
@@ -268,7 +287,7 @@ class RecentAnswer(Struct):
 
 
 class ContextMemories(Struct):
-    """What a context holds, before it is said how it was come by."""
+    """The memories and the text of a context."""
 
     recent: Sequence[StoredMemory]
     relevant: Sequence[FoundMemory]
@@ -276,12 +295,12 @@ class ContextMemories(Struct):
     tokens: int
 
 
-class ContextAnswer(ContextMemories):
-    """Memories for a prompt. None stands in both lists, and what did not fit whole stands in neither.
+class ContextResponse(ContextMemories):
+    """Memories for a prompt. No memory is in both lists; memories that do not fit into the budget are in neither.
 
-    `relevant` by score, `recent` from the newest; `text` holds them all, the oldest first, one line each: the time
-    in UTC (the date only where it changes) and what was remembered. `tokens` are those of `text`, as the embedding
-    model counts them.
+    `relevant` by score, `recent` from the newest. `text` holds all of them, the oldest first, one line each: the time
+    in UTC (the date only where it changes) and the text. `tokens`: the tokens of `text`, as the embedding model
+    counts them.
     """
 
     cache: Literal["hit", "miss", "off"]
@@ -290,20 +309,20 @@ class ContextAnswer(ContextMemories):
 
 
 class AgentTotal(Struct):
-    """An agent and how many memories it has."""
+    """An agent and its number of memories."""
 
     agent_id: str
     total: int
 
 
-class AgentsAnswer(Struct):
-    """The largest first, equal ones by id."""
+class AgentsResponse(Struct):
+    """The agents with the most memories first; equal ones by id."""
 
     agents: Sequence[AgentTotal]
 
 
-class SummaryAnswer(Struct):
-    """`by_type`: memories without a type stand under ""; `first` and `last`: timestamps of the oldest and newest."""
+class SummaryResponse(Struct):
+    """`by_type`: memories without a type are under "". `first`, `last`: timestamps of the oldest and newest memory."""
 
     agent_id: str
     total: int

@@ -1,4 +1,4 @@
-"""The port of the embedder: texts to vectors."""
+"""The port of the embedder: from texts to vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Priority(IntEnum):
-    """Who waits for whom: a query never stands behind the batches of the ingest."""
+    """The order of the embedder's queue: queries are embedded before batches of new events."""
 
     QUERY = 0
     INGEST = 1
@@ -21,32 +21,35 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """`vectors`: float32 of shape (n, dim), rows of length 1. `truncated[i]`: only a beginning was seen."""
+    """`vectors`: float32 of shape (n, dim), rows of length 1.
+
+    `truncated[i]`: text i is longer than the model's input, so its vector covers only the beginning.
+    """
 
     vectors: NDArray[np.float32]
     truncated: Sequence[bool]
 
 
 class Embedder(Protocol):
-    """Texts to vectors. Never runs on the event loop."""
+    """Computes vectors, never on the event loop."""
 
     @property
     def model_id(self) -> str:
-        """Names the model and its revision: vectors of two embedders compare only when this is equal."""
+        """The model and its revision. Vectors of two embedders are comparable only if this is equal."""
         ...
 
     @property
     def dim(self) -> int:
-        """The number of components of a vector."""
+        """The number of components of each vector."""
         ...
 
     async def embed(self, texts: Sequence[str], priority: Priority = Priority.INGEST) -> Embeddings:
-        """One row per text, in order; equal texts get equal rows.
+        """One row per text, in order; equal texts have equal rows.
 
         Raises Overloaded when the queue is full, Unavailable when a remote model cannot be reached.
         """
         ...
 
     def count_tokens(self, text: str) -> int:
-        """Word pieces of the text as this model counts them, without special tokens."""
+        """The number of tokens of the text for this model's tokenizer, without special tokens."""
         ...

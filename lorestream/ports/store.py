@@ -1,4 +1,7 @@
-"""The ports of the vector store: one for readers, one for writers, one for maintenance."""
+"""The ports of the vector store: MemoryReader for queries, MemoryWriter for indexing, StoreMaintenance.
+
+An adapter implements all three as one `VectorStore`; each caller is typed against the port that it needs.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """A deleted memory: the id stays taken, so that no late arrival brings it back."""
+    """The marker of a deleted memory: it keeps the id, so that a late or repeated insert does not restore it."""
 
     tenant: str
     agent_id: str
@@ -34,30 +37,33 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Reclaimable:
-    """What lies in the files of a store and can be found no more; a store that gives space back itself has none."""
+    """Removed data that still takes space in the store's files, until they are compacted.
+
+    Zero for a store that gives the space back by itself.
+    """
 
     points: int = 0
     erased: bool = False
-    """Some of it was erased for good, and should not be there any longer than needed."""
+    """Some of it was removed by an erasure: compact soon, because its text can still be read in the files."""
 
 
 class MemoryReader(Protocol):
-    """What query services need: searches and pages of memories.
+    """Searches and pages of memories, for query services.
 
-    Never returns tombstones or memories whose `expires_at` is at or before the query's `now`.
+    Never returns tombstones, or memories whose `expires_at` is at or before the query's `now`.
     All methods raise Unavailable on an outage.
     """
 
     async def search(self, query: VectorQuery | KeywordQuery) -> Sequence[Hit]:
-        """The best first, ties by newer: at most k hits; exact within one agent."""
+        """At most k hits, the best first; among equal ones the newer come first. Exact within one agent."""
         ...
 
     async def page(self, query: PageQuery) -> Sequence[Memory]:
-        """In the order of memories, strictly after `query.after`."""
+        """At most `query.limit` memories in their total order, strictly after `query.after`."""
         ...
 
     async def count(self, query: PageQuery) -> int:
-        """How many memories match, whatever `limit` and `after` say."""
+        """The exact number of memories that match; `limit` and `after` are ignored."""
         ...
 
     async def get(self, tenant: str, agent_id: str, memory_id: str, *, now: float) -> Memory | None:
@@ -70,84 +76,87 @@ class MemoryReader(Protocol):
 
 
 class MemoryWriter(Protocol):
-    """What the indexing pipeline needs: idempotent writes, and what lies in the place of a memory.
+    """Idempotent writes and look-ups by id, for the indexing pipeline.
 
     All methods raise Unavailable on an outage.
     """
 
     async def insert(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
-        """Add memories that are not there; what is there, tombstones too, stays as it is.
+        """Add the memories whose ids do not exist yet. Existing memories and tombstones are not changed.
 
-        `vectors` has the shape (len(memories), dim), each row of length 1. Returns once readers see them.
+        `vectors` has the shape (len(memories), dim), each row of length 1. Returns once readers see the memories.
+        Raises InvalidEvent for a memory that cannot be stored, ModelMismatch for another shape.
         """
         ...
 
     async def put_tombstones(self, tombstones: Sequence[Tombstone]) -> None:
-        """Replace each memory, there or not, by a tombstone that keeps nothing but the id."""
+        """Replace each memory, whether it exists or not, by a tombstone that keeps only the id."""
         ...
 
     async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
-        """Remove every memory that the erasure covers; tombstones stay. Returns the agents that lost some."""
+        """Remove every memory that the erasure covers, no tombstones. Returns the agents that lost memories."""
         ...
 
     async def reusable_vectors(
         self, memories: Sequence[Memory]
     ) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
-        """The vector (dim,) of each memory that lies there with the same text, and whether it was truncated for it.
+        """For each memory that is stored with the same text: its vector (dim,), and whether the text was truncated.
 
         None for the others.
         """
         ...
 
     async def lookup(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
-        """What lies in the place of each: a memory of its id (expired ones too), its tombstone, or nothing."""
+        """What is stored under each memory's id: a memory (expired ones too), a tombstone, or None."""
         ...
 
     async def flush(self) -> None:
-        """Make everything so far survive a power cut. Offsets are committed only behind this."""
+        """Make all writes so far survive a power cut. Offsets are committed only after this."""
         ...
 
 
 class StoreMaintenance(Protocol):
-    """What sweeping, compaction and rebuilding need: removal by age and number, and everything that is stored.
+    """Removal by age and number, and scans of everything that is stored: for sweeping, compaction and rebuilds.
 
     All methods raise Unavailable on an outage.
     """
 
     async def sweep(self, *, expired_before: float, tombstones_before: float, limit: int) -> int:
-        """Remove at most `limit` expired memories and overaged tombstones; return how many went."""
+        """Remove at most `limit` memories that expired, and tombstones made, before these times; return how many."""
         ...
 
     async def agents_above(self, *, keep: int) -> Sequence[AgentKey]:
-        """The agents of all tenants with more than `keep` memories, the largest first; perhaps some with fewer."""
+        """The agents of all tenants with more than `keep` memories, the largest first.
+
+        May include agents with fewer, because expired memories may be counted.
+        """
         ...
 
     async def trim(self, agent: AgentKey, *, keep: int, limit: int, now: float) -> int:
-        """Remove at most `limit` of the agent's oldest memories, none of its newest `keep`; return how many went.
+        """Remove at most `limit` of the agent's oldest memories, none of its newest `keep`; return how many.
 
-        In the order of memories, what has expired at `now` not counted. No tombstone stays: what arrives once
-        more is there once more.
+        Memories that have expired at `now` are not counted. No tombstones are made: a memory that arrives again is
+        stored again.
         """
         ...
 
     async def scan(self, after: str | None, limit: int) -> tuple[Sequence[Memory | Tombstone], str | None]:
-        """All that lies in the store, of every tenant, expired memories and tombstones too, page by page.
+        """One page of everything in the store: all tenants, expired memories and tombstones included.
 
-        At most `limit` (1 or more) from the cursor `after` on, None = from the beginning, and the cursor of
-        the next page, None at the end; a page may be short, or empty, before it. In an order of the store's
-        own that never changes: whatever else is written, nothing comes twice, and nothing that was there all
-        the time is left out.
+        Returns at most `limit` (>= 1) entries from the cursor `after` on (None: from the start), and the cursor of the
+        next page (None at the end). A page before the end may be short or empty. The order is the store's own and
+        stable: with concurrent writes, no entry comes twice, and every entry that exists throughout is returned.
         """
         ...
 
     async def reclaimable(self) -> Reclaimable:
-        """What was removed and still takes space."""
+        """Removed data that still takes space."""
         ...
 
     async def size(self, *, now: float) -> int:
-        """How many memories of all tenants there are that have not expired."""
+        """The number of memories of all tenants that have not expired at `now`."""
         ...
 
 
 class VectorStore(MemoryReader, MemoryWriter, StoreMaintenance, Protocol):
-    """One collection of memories with their vectors: what an adapter implements, and the composition root opens."""
+    """One collection of memories with their vectors: all three ports, as an adapter implements them."""

@@ -19,7 +19,7 @@ from lorestream.ports import Priority
 from lorestream.wiring import Runtime
 from producers import gateway
 from producers.demo import village
-from query_service.queries import search_question
+from query_service.queries import parse_search
 from query_service.schemas import Near, Search
 from tests.models import real_model
 from tests.parts import indexer_over, open_parts
@@ -56,7 +56,7 @@ class Played:
             filters=question.where.get("filters"),
             near=Near(**near) if near else None,
         )
-        asked = search_question(search, ANONYMOUS, runtime.pseudonyms)
+        asked = parse_search(search, ANONYMOUS, runtime.pseudonyms)
         memories = await runtime.store.page(PageQuery(asked.agents.scope, 10_000, now))
         fitting = [one for one in memories if matches(asked.filter, one) and _within(asked.sphere, one)]
         texts = [question.query, *(one.text for one in fitting)]
@@ -67,7 +67,7 @@ class Played:
 
 
 def _within(sphere: Any, memory: Memory) -> bool:
-    return sphere is None or sphere.holds(memory)
+    return sphere is None or sphere.contains(memory)
 
 
 @contextlib.asynccontextmanager
@@ -116,7 +116,7 @@ async def _copy_elsewhere(runtime: Runtime, reader: Reader, ids: list[str]) -> l
     """The same memories of another tenant's agents, and of another agent."""
     wanted, copies = set(ids), []
     for role in village.VILLAGERS:
-        scope = search_question(Search(agent_id=f"npc:{role}-1"), ANONYMOUS, runtime.pseudonyms).agents.scope
+        scope = parse_search(Search(agent_id=f"npc:{role}-1"), ANONYMOUS, runtime.pseudonyms).agents.scope
         for one in await runtime.store.page(PageQuery(scope, 1_000_000, runtime.clock.now())):
             if one.id in wanted:
                 copies.append(replace(one, id=f"{one.id} tenant", tenant="other"))

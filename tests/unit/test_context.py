@@ -17,7 +17,7 @@ from lorestream.errors import Overloaded, Unavailable
 from lorestream.memories import Memory
 from lorestream.tokens import token
 from lorestream.wiring import Runtime
-from query_service.context import excerpt
+from query_service.context import build_excerpt
 from query_service.ranking import Ranked
 from tests.models import real_model
 from tests.parts import Faulty, open_parts
@@ -292,7 +292,7 @@ def test_the_tokens_are_those_of_the_text_and_never_more_than_the_budget(
     chosen: tuple[list[Memory], list[Memory]], budget: int, count: Callable[[str], int]
 ) -> None:
     relevant, recent = chosen
-    found = excerpt([ranked(one) for one in relevant], recent, budget=budget, count=count)
+    found = build_excerpt([ranked(one) for one in relevant], recent, budget=budget, count_tokens=count)
     shown = [*(one.memory for one in found.relevant), *found.recent]
     assert found.tokens == (count(found.text) if shown else 0) <= budget
     assert len({one.id for one in shown}) == len(shown)
@@ -309,7 +309,7 @@ def greedy(relevant: list[Memory], recent: list[Memory], budget: int) -> set[str
     for one in (*relevant, *recent):
         if one.id in refused or one.id in {other.id for other in chosen}:
             continue
-        whole = excerpt([], [*chosen, one], budget=10**6, count=words)
+        whole = build_excerpt([], [*chosen, one], budget=10**6, count_tokens=words)
         if whole.tokens <= budget:
             chosen.append(one)
         else:
@@ -320,7 +320,7 @@ def greedy(relevant: list[Memory], recent: list[Memory], budget: int) -> set[str
 @given(_chosen, st.integers(1, 40))
 def test_as_much_is_chosen_as_fits(chosen: tuple[list[Memory], list[Memory]], budget: int) -> None:
     relevant, recent = chosen
-    found = excerpt([ranked(one) for one in relevant], recent, budget=budget, count=words)
+    found = build_excerpt([ranked(one) for one in relevant], recent, budget=budget, count_tokens=words)
     shown = {one.memory.id for one in found.relevant} | {one.id for one in found.recent}
     assert shown == greedy(relevant, recent, budget)
 
@@ -332,8 +332,8 @@ def test_the_model_counts_what_it_would_read() -> None:
         for n in range(50)
     ]
     for budget in (10, 100, 101, 117, 500):
-        found = excerpt([], ones, budget=budget, count=embedder.count_tokens)
+        found = build_excerpt([], ones, budget=budget, count_tokens=embedder.count_tokens)
         assert found.tokens == embedder.count_tokens(found.text) <= budget
         left_out = ones[len(found.recent)]
-        more = excerpt([], [*found.recent, left_out], budget=10**6, count=embedder.count_tokens)
+        more = build_excerpt([], [*found.recent, left_out], budget=10**6, count_tokens=embedder.count_tokens)
         assert more.tokens > budget, "one more would have fitted"

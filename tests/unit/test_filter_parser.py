@@ -21,7 +21,7 @@ def players(name: str) -> tuple[str, ...]:
 
 
 def parse(value: object):
-    return parse_filter(value, players=players)
+    return parse_filter(value, stored_players=players)
 
 
 def holds_for(value: object, **fields: object) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.memories import Hit, Memory
-from query_service.ranking import Sphere, blend_of, blended, in_order
+from query_service.ranking import Sphere, apply_blend, parse_weights, top_k
 from query_service.schemas import Near, Weights
 
 _number = st.floats(allow_nan=False, allow_infinity=False)
@@ -34,23 +34,23 @@ def test_a_blended_score_lies_between_0_and_1(
     weights: Weights, cosine: float, timestamp: float, now: float
 ) -> None:
     for with_query in (True, False):
-        blend = blend_of(weights, with_query=with_query)
+        blend = parse_weights(weights, with_query=with_query)
         if blend is not None:
-            ranked = blended(blend, Hit(memory(timestamp=timestamp), cosine), now)
+            ranked = apply_blend(blend, Hit(memory(timestamp=timestamp), cosine), now)
             assert 0 <= ranked.score <= 1 + 1e-9
             assert all(0 <= part <= 1 for part in ranked.details.values())
 
 
 def test_nothing_weighs_when_only_relevance_is_named_and_nothing_is_asked() -> None:
-    assert blend_of(Weights(relevance=2), with_query=False) is None
-    assert blend_of(Weights(), with_query=True) is not None
+    assert parse_weights(Weights(relevance=2), with_query=False) is None
+    assert parse_weights(Weights(), with_query=True) is not None
 
 
 def test_half_of_the_recency_is_gone_after_the_half_life() -> None:
-    blend = blend_of(Weights(relevance=0, recency=1), with_query=True)
+    blend = parse_weights(Weights(relevance=0, recency=1), with_query=True)
     assert blend is not None
-    assert blended(blend, Hit(memory(timestamp=100.0), 1), 100.0 + 86_400).score == 0.5
-    assert blended(blend, Hit(memory(timestamp=500.0), 1), 100.0).score == 1
+    assert apply_blend(blend, Hit(memory(timestamp=100.0), 1), 100.0 + 86_400).score == 0.5
+    assert apply_blend(blend, Hit(memory(timestamp=500.0), 1), 100.0).score == 1
 
 
 @given(
@@ -60,25 +60,25 @@ def test_half_of_the_recency_is_gone_after_the_half_life() -> None:
     st.dictionaries(st.sampled_from("xyz"), _number | st.floats(-20, 20)),
 )
 def test_the_box_holds_all_that_the_sphere_holds(near: Near, pos: dict[str, float]) -> None:
-    sphere, one = Sphere.of(near), memory(pos=pos)
-    if sphere.holds(one):
-        assert matches(sphere.box, one)
+    sphere, one = Sphere.from_near(near), memory(pos=pos)
+    if sphere.contains(one):
+        assert matches(sphere.bounding_box, one)
 
 
 def test_a_sphere_ends_at_its_radius() -> None:
-    sphere = Sphere.of(Near(5, x=0, y=0))
-    assert sphere.holds(memory(pos={"x": 3.0, "y": 4.0, "z": 1e9}))
-    assert not sphere.holds(memory(pos={"x": 3.0, "y": math.nextafter(4, 5)}))
-    assert not sphere.holds(memory(pos={"x": 3.0, "z": 0.0}))
-    assert not sphere.holds(memory(pos=None))
+    sphere = Sphere.from_near(Near(5, x=0, y=0))
+    assert sphere.contains(memory(pos={"x": 3.0, "y": 4.0, "z": 1e9}))
+    assert not sphere.contains(memory(pos={"x": 3.0, "y": math.nextafter(4, 5)}))
+    assert not sphere.contains(memory(pos={"x": 3.0, "z": 0.0}))
+    assert not sphere.contains(memory(pos=None))
 
 
 def test_equal_scores_are_ordered_by_time_then_acceptance_then_id() -> None:
-    blend = blend_of(Weights(relevance=1), with_query=True)
+    blend = parse_weights(Weights(relevance=1), with_query=True)
     assert blend is not None
     ones = [
         memory(id=name, timestamp=timestamp, accepted_at=accepted)
         for name, timestamp, accepted in [("a", 1.0, 5.0), ("b", 2.0, 1.0), ("c", 2.0, 2.0), ("d", 2.0, 2.0)]
     ]
-    ranked = in_order([blended(blend, Hit(one, 0.5), 10) for one in ones], 3)
+    ranked = top_k([apply_blend(blend, Hit(one, 0.5), 10) for one in ones], 3)
     assert [one.memory.id for one in ranked] == ["d", "c", "b"]

@@ -15,8 +15,8 @@ from lorestream.errors import InvalidRequest, Overloaded, Unavailable
 from lorestream.http.request import HttpError
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.wiring import Runtime
-from query_service import query_embedding, recall
-from query_service.queries import search_question
+from query_service import recall, retrieval
+from query_service.queries import parse_search
 from query_service.schemas import Search
 from tests.parts import Faulty, open_parts, put
 from tests.retrieval.reader import NOW, Reader, over
@@ -215,7 +215,7 @@ async def test_who_gives_up_takes_no_other_along(runtime: Runtime) -> None:
     async with over(runtime, store=Slow()) as reader:
         await reader.remember("one")
         first, second = (asyncio.create_task(reader.search("one")) for _ in range(2))
-        while not reader.recall.answers.under_way:
+        while not reader.recall.answers.in_flight:
             await asyncio.sleep(0)
         first.cancel()
         go_on.set()
@@ -326,7 +326,7 @@ class Stuck:
 async def test_no_query_waits_for_its_vector_without_end(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query_embedding, "EMBEDDING_S", 0.05)
+    monkeypatch.setattr(retrieval, "EMBEDDING_TIMEOUT_S", 0.05)
     stuck = Stuck(runtime)
     async with over(runtime, embedder=stuck) as reader:
         search = {"agent_id": "a", "query": "one"}
@@ -344,7 +344,7 @@ async def test_no_query_waits_for_its_vector_without_end(
 async def test_so_many_searches_are_under_way_at_most(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recall, "MAX_SEARCHES", 3)
+    monkeypatch.setattr(recall, "MAX_CONCURRENT_SEARCHES", 3)
     stuck = Stuck(runtime)
     async with over(runtime) as reader:
         await reader.search("kept")
@@ -371,7 +371,7 @@ async def test_so_many_searches_are_under_way_at_most(
 
 
 async def test_places_are_given_back(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recall, "MAX_SEARCHES", 1)
+    monkeypatch.setattr(recall, "MAX_CONCURRENT_SEARCHES", 1)
 
     def fail(*_args: object) -> None:
         raise Unavailable("down")
@@ -452,9 +452,9 @@ async def test_what_a_store_gives_too_much_is_not_passed_on(runtime: Runtime) ->
 async def test_the_whole_tenant_is_for_admins(reader: Reader) -> None:
     pseudonyms = reader.runtime.pseudonyms
     search = Search(scope="tenant", query="x")
-    assert search_question(search, ANONYMOUS, pseudonyms).agents.scope.agents is None
+    assert parse_search(search, ANONYMOUS, pseudonyms).agents.scope.agents is None
     with pytest.raises(HttpError) as refused:
-        search_question(search, Principal("default", frozenset({KeyScope.QUERY})), pseudonyms)
+        parse_search(search, Principal("default", frozenset({KeyScope.QUERY})), pseudonyms)
     assert (refused.value.status, refused.value.code) == (403, "forbidden")
 
 
@@ -483,4 +483,4 @@ async def test_answers_are_timed_by_route_and_cache(reader: Reader) -> None:
     value = reader.runtime.metrics.registry.get_sample_value
     for api, cache in (("search", "miss"), ("search", "hit"), ("agents", "off")):
         assert value("lorestream_query_duration_seconds_count", {"api": api, "cache": cache}) == 1
-    assert reader.recall.answers.under_way == 0
+    assert reader.recall.answers.in_flight == 0

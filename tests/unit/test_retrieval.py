@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorestream.memories import Erasure, Hit, Memory, SubjectKind
-from query_service.retrieval import fused
+from query_service.retrieval import reciprocal_rank_fusion
 from tests.retrieval.reader import NOW, Reader, open_reader
 
 
@@ -31,15 +31,15 @@ def details(memory: dict[str, Any]) -> dict[str, float]:
 
 
 def test_the_first_of_both_lists_has_1_and_the_first_of_one_a_half() -> None:
-    [both] = fused([hit("m")], [hit("m", 7.0)])
+    [both] = reciprocal_rank_fusion([hit("m")], [hit("m", 7.0)])
     assert (both.score, both.details) == (1.0, {"dense": 0.5, "keyword": 0.5})
-    [one] = fused([hit("m")], [])
+    [one] = reciprocal_rank_fusion([hit("m")], [])
     assert (one.score, one.details) == (0.5, {"dense": 0.5, "keyword": 0.0})
-    assert fused([], []) == []
+    assert reciprocal_rank_fusion([], []) == []
 
 
 def test_equals_share_a_rank_and_the_next_has_its_place() -> None:
-    found = fused(
+    found = reciprocal_rank_fusion(
         [hit("a", 0.9), hit("b", 0.8)], [hit("c", 7.0), hit("b", 7.0), hit("a", 7.0), hit("d", 3.0)]
     )
     details = {one.memory.id: one.details for one in found}
@@ -60,7 +60,7 @@ def test_fused_ranks_add_up_and_lie_between_0_and_1(
     dense: list[tuple[str, int]], keyword: list[tuple[str, int]]
 ) -> None:
     lists = [sorted(one, key=lambda pair: -pair[1]) for one in (dense, keyword)]
-    found = fused(*([hit(*pair) for pair in one] for one in lists))
+    found = reciprocal_rank_fusion(*([hit(*pair) for pair in one] for one in lists))
     assert {one.memory.id for one in found} == {name for name, _ in (*dense, *keyword)}
     assert len(found) == len({one.memory.id for one in found})
     for one in found:
