@@ -1,6 +1,7 @@
-"""Files of a snapshot: copied with their holes, known by their SHA-256, and durable before anybody relies on them.
+"""The files of a snapshot: sparse copies, SHA-256 digests, and fsync.
 
-All functions block, and belong in a thread. `stopped` breaks them off between two pieces, with `BrokenOff`.
+All functions that take `cancelled` block, and belong in a thread (see `run_in_thread`). They check it after every
+4 MiB, and raise CopyCancelled once it is set.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from pathlib import Path
@@ -20,86 +20,91 @@ import msgspec
 
 from lorestream import durable
 
-_PIECE = 2**22
+_CHUNK_BYTES = 2**22
+_BLOCK_BYTES = 512
+"""The unit of `st_blocks`."""
 
 T = TypeVar("T")
 
-Stopped: TypeAlias = threading.Event
-"""Set when nobody waits for it any more."""
+Cancelled: TypeAlias = threading.Event
+"""Set when the task that waits for the thread was cancelled."""
 
 
-class BrokenOff(Exception):
-    """Whoever wanted it has gone."""
+class CopyCancelled(Exception):
+    """The task that waited for the result was cancelled."""
 
 
-class Seal(msgspec.Struct, frozen=True):
-    """What a file has to be like."""
+class FileDigest(msgspec.Struct, frozen=True):
+    """The size of a file in bytes, and its SHA-256 in hexadecimal digits."""
 
     size: int
     sha256: str
 
 
-async def in_thread(work: Callable[[Stopped], T]) -> T:
-    """Run `work` in a thread; whoever is cancelled meanwhile waits until it has noticed that."""
-    stopped = threading.Event()
-    running = asyncio.get_running_loop().run_in_executor(None, work, stopped)
+async def run_in_thread(work: Callable[[Cancelled], T]) -> T:
+    """Run `work` in a thread. When the caller is cancelled, `work` is told, and the caller waits for its end."""
+    cancelled = threading.Event()
+    running = asyncio.get_running_loop().run_in_executor(None, work, cancelled)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        stopped.set()
+        cancelled.set()
         await asyncio.wait({running})
         raise
 
 
-async def beats(task: asyncio.Task[T], every_s: float = 1.0) -> AsyncGenerator[None]:
-    """A beat whenever so much time has passed, until the task is done. It is cancelled with whoever listens."""
+async def ticks(task: asyncio.Task[T], interval_s: float = 1.0) -> AsyncGenerator[None]:
+    """Yields once per interval until the task is done. Closing the generator cancels the task and waits for it."""
     try:
-        while not (await asyncio.wait({task}, timeout=every_s))[0]:
+        while not (await asyncio.wait({task}, timeout=interval_s))[0]:
             yield
     finally:
         task.cancel()
         await asyncio.wait({task})
 
 
-def taken_by(directory: Path) -> int:
-    """The space that what lies in a directory takes, in bytes, without holes."""
-    taken = 0
+def disk_usage(directory: Path) -> int:
+    """The disk space of all files in a directory, in bytes. Holes of sparse files do not count."""
+    used = 0
     for path in directory.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a journal that has done its work
-            taken += path.stat().st_blocks * 512
-    return taken
+        with contextlib.suppress(FileNotFoundError):  # a journal of SQLite may be deleted meanwhile
+            used += path.stat().st_blocks * _BLOCK_BYTES
+    return used
 
 
-def copy_tree(source: Path, target: Path, stopped: Stopped, *, without: Collection[str] = ()) -> None:
-    """Copy a directory into a new one. Raises OSError, BrokenOff."""
+def copy_tree(source: Path, target: Path, cancelled: Cancelled, *, exclude: Collection[str] = ()) -> None:
+    """Copy a directory to the new directory `target`. `exclude`: names directly below `source`.
+
+    Raises OSError, CopyCancelled.
+    """
     target.mkdir(mode=0o700)
     for path in sorted(source.iterdir()):
-        if path.name in without:
+        if path.name in exclude:
             continue
         if path.is_dir():
-            copy_tree(path, target / path.name, stopped)
+            copy_tree(path, target / path.name, cancelled)
         else:
-            copy(path, target / path.name, stopped)
+            copy(path, target / path.name, cancelled)
 
 
-def copy(source: Path, target: Path, stopped: Stopped) -> None:
-    """Copy a file into a new one of this user alone; where it has holes, so has the copy. Raises OSError, BrokenOff."""
-    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with source.open("rb") as reader, os.fdopen(handle, "wb") as writer:
+def copy(source: Path, target: Path, cancelled: Cancelled) -> None:
+    """Copy a file, with its holes, to the new file `target` of mode 0600. Raises OSError, CopyCancelled."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, durable.PRIVATE)
+    with source.open("rb") as reader, os.fdopen(descriptor, "wb") as writer:
         size = os.fstat(reader.fileno()).st_size
         for start, end in _extents(reader.fileno(), size):
             reader.seek(start)
             writer.seek(start)
-            while piece := reader.read(min(_PIECE, end - reader.tell())):
-                if stopped.is_set():
-                    raise BrokenOff
-                writer.write(piece)
+            while chunk := reader.read(min(_CHUNK_BYTES, end - reader.tell())):
+                if cancelled.is_set():
+                    raise CopyCancelled
+                writer.write(chunk)
         writer.flush()
         os.ftruncate(writer.fileno(), size)
 
 
 def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where a file has data. Where the file system cannot tell, everywhere."""
+    """The ranges of a file that hold data. The whole file where the file system does not report holes."""
     end = 0
     while end < size:
         try:
@@ -113,32 +118,29 @@ def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def seals(directory: Path, stopped: Stopped, done: Callable[[int], None]) -> dict[str, Seal]:
-    """Make every file of a directory durable, and seal it; `done` is told the bytes. Raises OSError, BrokenOff."""
-    sealed: dict[str, Seal] = {}
+def digest_tree(
+    directory: Path, cancelled: Cancelled, on_bytes: Callable[[int], None]
+) -> dict[str, FileDigest]:
+    """Write every file of a directory to the disk, and return the digest of each by its relative path.
+
+    `on_bytes` is called with the size of each chunk that was read. Raises OSError, CopyCancelled.
+    """
+    digests: dict[str, FileDigest] = {}
     for path in sorted(directory.rglob("*")):
-        if path.is_dir():
-            durable.sync(path)
-            continue
-        sealed[path.relative_to(directory).as_posix()] = seal(path, stopped, done)
-        durable.sync(path)
-    durable.sync(directory)
-    return sealed
+        if not path.is_dir():
+            digests[path.relative_to(directory).as_posix()] = digest(path, cancelled, on_bytes)
+    durable.sync_tree(directory)
+    return digests
 
 
-def seal(path: Path, stopped: Stopped, done: Callable[[int], None]) -> Seal:
-    """The seal of a file as it is. Raises OSError, BrokenOff."""
-    digest, size = hashlib.sha256(), 0
+def digest(path: Path, cancelled: Cancelled, on_bytes: Callable[[int], None]) -> FileDigest:
+    """The digest of a file. `on_bytes`: as in `digest_tree`. Raises OSError, CopyCancelled."""
+    sha256, size = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            if stopped.is_set():
-                raise BrokenOff
-            digest.update(piece)
-            size += len(piece)
-            done(len(piece))
-    return Seal(size, digest.hexdigest())
-
-
-def remove(directory: Path) -> None:
-    """Remove a directory, there or not."""
-    shutil.rmtree(directory, ignore_errors=True)
+        while chunk := file.read(_CHUNK_BYTES):
+            if cancelled.is_set():
+                raise CopyCancelled
+            sha256.update(chunk)
+            size += len(chunk)
+            on_bytes(len(chunk))
+    return FileDigest(size, sha256.hexdigest())

@@ -1,12 +1,14 @@
-"""Snapshots of a running Lorestream: asked for, or taken every few hours, the newest kept.
+"""Snapshots of a running Lorestream, taken on request or every few hours.
 
-A snapshot is a directory that gets its name only when it is whole and durable.
+A snapshot is a directory that gets its name when it is complete and durable. Of the scheduled ones the newest are
+kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
@@ -34,16 +36,16 @@ from lorestream.ports import Clock
 
 _log = structlog.get_logger("lorestream.snapshots")
 
-LOOK_S = 60.0
-"""How often it is looked at whether the next one is due; so long a failed one waits, too."""
+POLL_INTERVAL_S = 60.0
+"""How often the schedule checks whether a snapshot is due, and how long it waits after a failure."""
 
-_MAKING = ".making-"
-_GIVEN_UP_S = 86_400.0
+_TEMPORARY_PREFIX = ".making-"
+_ABANDONED_AFTER_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
-    """What a copy is of."""
+class CopyInfo:
+    """What was copied; the fields are those of Manifest."""
 
     collection: str
     model_id: str
@@ -54,89 +56,93 @@ class Copied:
     store: Literal["edge", "qdrant"]
 
 
-class Source(Protocol):
-    """What snapshots are taken of."""
+class SnapshotSource(Protocol):
+    """The store and the log that a snapshot copies."""
 
-    async def copy(self, into: Path) -> Copied:
-        """Write a copy into an empty directory, while writes and reads go on.
+    async def copy(self, into: Path) -> CopyInfo:
+        """Copy into the empty directory `into`, while writes and reads go on.
 
-        Everything below its offsets lies in its store, and everything behind them in its log. Raises
-        Unavailable, and OSError for what cannot be written.
+        The copied store holds every record below the returned offsets, and the log every record from them on. Raises
+        Unavailable, and OSError when the copy cannot be written.
         """
         ...
 
 
-class Take(msgspec.Struct, forbid_unknown_fields=True):
-    """Where the snapshot is to lie: a directory that is not there yet. None: among those that are kept."""
+class SnapshotArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """`to`: the directory to create, as an absolute path. None: one in the directory of the scheduled snapshots."""
 
     to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """Takes them. `every_s`: 0 = only when asked. `keep`: so many of the newest stay, 0 = all."""
+    """Takes snapshots. `every_s`: the interval of the schedule, 0 = none. `keep`: how many are kept, 0 = all."""
 
-    source: Source
+    source: SnapshotSource
     directory: Path
     clock: Clock
     every_s: float = 0.0
     keep: int = 0
 
     def task(self) -> AdminTask:
-        """`lorestream snapshot`."""
-        return AdminTask("snapshot", Take, self._asked)
+        """The admin task of `lorestream snapshot`."""
+        return AdminTask("snapshot", SnapshotArguments, self._run_task)
 
-    def due(self) -> bool:
-        """Whether the newest is so old that it is time for another one."""
-        there = snapshot_manifest.taken(self.directory)
-        return not there or self.clock.now() >= there[0][1].created + self.every_s
+    def is_due(self) -> bool:
+        """Whether the newest snapshot is older than the interval of the schedule, or there is none."""
+        found = snapshot_manifest.list_snapshots(self.directory)
+        return not found or self.clock.now() >= found[0][1].created + self.every_s
 
-    async def _asked(self, arguments: Take) -> ReportStream:
+    async def _run_task(self, arguments: SnapshotArguments) -> ReportStream:
         to = None if arguments.to is None else Path(arguments.to)
         if to is not None and not to.is_absolute():
-            raise OperationRefused(f"{to} could be anywhere: give the whole path")
+            raise OperationRefused(f"{to} is relative to an unknown directory: give the whole path")
         async for report in self.take(to):
             yield report
 
     async def take(self, to: Path | None) -> AsyncGenerator[Report]:
-        """Take one. Raises OperationRefused, with nothing left behind, when it cannot be written, and Unavailable."""
+        """Take a snapshot, and delete the oldest beyond `keep`. `to`: as in SnapshotArguments.
+
+        Raises OperationRefused when it cannot be written, and Unavailable; then nothing of it is left.
+        """
         started = time.monotonic()
         final = to or self._new_name()
         if final.exists():
-            raise OperationRefused(f"{final} is there already: choose another place for the snapshot")
-        making = final.with_name(f"{_MAKING}{final.name}-{secrets.token_hex(4)}")
+            raise OperationRefused(f"{final} exists already: choose another place for the snapshot")
+        temporary = final.with_name(f"{_TEMPORARY_PREFIX}{final.name}-{secrets.token_hex(4)}")
         try:
             final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._clear()
-            making.mkdir(mode=0o700)
+            self._remove_abandoned()
+            temporary.mkdir(mode=0o700)
         except OSError as error:
             raise _unwritable(final, error) from error
         try:
             yield Progress("copying", 0, unit="bytes")
-            filling = asyncio.create_task(self._fill(making))
-            async with aclosing(snapshot_files.beats(filling)) as beats:
-                async for _ in beats:
-                    yield Progress("copying", snapshot_files.taken_by(making), unit="bytes")
+            filling = asyncio.create_task(self._fill(temporary))
+            async with aclosing(snapshot_files.ticks(filling)) as ticks:
+                async for _ in ticks:
+                    yield Progress("copying", snapshot_files.disk_usage(temporary), unit="bytes")
             manifest = filling.result()
-            durable.rename(making, final)
+            durable.rename(temporary, final)
         except OSError as error:
             raise _unwritable(final, error) from error
         finally:
-            snapshot_files.remove(making)
-        took = snapshot_files.taken_by(final)
+            shutil.rmtree(temporary, ignore_errors=True)
+        took = snapshot_files.disk_usage(final)
         yield Progress("copying", took, took, "bytes")
         removed, remarks = await self._prune() if to is None else (0, [])
         for remark in remarks:
             yield Remark(remark)
         yield Outcome(
-            _told(final, manifest) | {"bytes": took, "removed": removed, "took_s": time.monotonic() - started}
+            _describe(final, manifest)
+            | {"bytes": took, "removed": removed, "took_s": time.monotonic() - started}
         )
 
-    async def _fill(self, making: Path) -> Manifest:
+    async def _fill(self, temporary: Path) -> Manifest:
         created = self.clock.now()
-        copied = await self.source.copy(making)
-        sealed = await snapshot_files.in_thread(
-            lambda stopped: snapshot_files.seals(making, stopped, lambda _bytes: None)
+        copied = await self.source.copy(temporary)
+        files = await snapshot_files.run_in_thread(
+            lambda cancelled: snapshot_files.digest_tree(temporary, cancelled, lambda _bytes: None)
         )
         manifest = Manifest(
             lorestream=__version__,
@@ -147,31 +153,33 @@ class Snapshots:
             log=copied.log,
             offsets=dict(copied.offsets),
             player_key=copied.player_key,
-            files=sealed,
+            files=files,
             store=copied.store,
         )
-        snapshot_manifest.write(making, manifest)
+        snapshot_manifest.write(temporary, manifest)
         return manifest
 
     async def _prune(self) -> tuple[int, list[str]]:
-        """Remove all but the newest; how many have gone, and why others stay."""
+        """Delete all snapshots but the newest. Returns how many, and a message for each that could not be deleted."""
         removed, remarks = 0, list[str]()
-        for path, _ in snapshot_manifest.taken(self.directory)[self.keep :] if self.keep else ():
+        for path, _ in snapshot_manifest.list_snapshots(self.directory)[self.keep :] if self.keep else ():
             try:
-                # Without its manifest it is no snapshot any more, however far the rest gets.
-                durable.remove_file(path / snapshot_manifest.NAME)
-                await snapshot_files.in_thread(lambda _stopped, path=path: snapshot_files.remove(path))
+                # The manifest first: a directory without one is no snapshot, even if the rest is left by a crash.
+                durable.remove_file(path / snapshot_manifest.FILE_NAME)
+                await snapshot_files.run_in_thread(lambda _cancelled, path=path: durable.remove_tree(path))
                 removed += 1
             except OSError as error:
-                remarks.append(f"{path} stays: {error}")
+                remarks.append(
+                    f"the old snapshot {path} cannot be deleted ({error.strerror}): delete it by hand"
+                )
         return removed, remarks
 
-    def _clear(self) -> None:
-        """Remove what those have left that were killed long ago."""
-        given_up = self.clock.now() - _GIVEN_UP_S
-        for left in self.directory.glob(f"{_MAKING}*"):
-            if left.stat().st_mtime < given_up:
-                snapshot_files.remove(left)
+    def _remove_abandoned(self) -> None:
+        """Delete the temporary directories that killed processes left more than a day ago."""
+        limit = self.clock.now() - _ABANDONED_AFTER_S
+        for left in self.directory.glob(f"{_TEMPORARY_PREFIX}*"):
+            if left.stat().st_mtime < limit:
+                shutil.rmtree(left, ignore_errors=True)
 
     def _new_name(self) -> Path:
         name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.clock.now()))
@@ -182,21 +190,22 @@ class Snapshots:
         return path
 
 
-class Schedule:
-    """Takes a snapshot whenever one is due; nothing where none is to be taken unasked."""
+class SnapshotSchedule:
+    """Takes a snapshot whenever one is due. Does nothing when the snapshots have no interval."""
 
     def __init__(self, snapshots: Snapshots, wanted: Callable[[], bool] = lambda: True) -> None:
-        """`wanted`: whether it is this process's turn, where there are several."""
+        """`wanted`: whether this process takes the snapshots: of several processes, one does."""
         self._snapshots = snapshots
         self._wanted = wanted
+        self._poll_interval_s = min(POLL_INTERVAL_S, snapshots.every_s)
         self._running: asyncio.Task[None] | None = None
 
     def work(self) -> list[Coroutine[None, None, None]]:
-        """What runs until `stop`, if there is anything to do."""
+        """The coroutine that runs until `stop`; none when there is no interval."""
         return [self._run()] if self._snapshots.every_s else []
 
     def stop(self) -> None:
-        """End it, and break off the snapshot that is being taken."""
+        """End the coroutine, and cancel a snapshot that is being taken."""
         if self._running is not None:
             self._running.cancel()
 
@@ -208,9 +217,9 @@ class Schedule:
 
     async def _regularly(self) -> None:
         while True:
-            if self._wanted() and self._snapshots.due():
+            if self._wanted() and self._snapshots.is_due():
                 await self._take()
-            await asyncio.sleep(min(LOOK_S, self._snapshots.every_s))
+            await asyncio.sleep(self._poll_interval_s)
 
     async def _take(self) -> None:
         try:
@@ -218,16 +227,20 @@ class Schedule:
                 async for report in reports:
                     match report:
                         case Outcome():
-                            _log.info("snapshot", **report.value)
+                            _log.info("snapshot taken", **report.value)
                         case Remark():
                             _log.warning(report.text)
                         case _:
                             pass
         except LorestreamError as error:
-            _log.error("no snapshot could be taken", error=str(error))
+            _log.error(
+                "the scheduled snapshot failed, it is tried again",
+                error=str(error),
+                retry_s=self._poll_interval_s,
+            )
 
 
-def _told(path: Path, manifest: Manifest) -> dict[str, object]:
+def _describe(path: Path, manifest: Manifest) -> dict[str, object]:
     return {
         "snapshot": str(path),
         "files": len(manifest.files),
@@ -239,6 +252,6 @@ def _told(path: Path, manifest: Manifest) -> dict[str, object]:
 
 def _unwritable(path: Path, error: OSError) -> OperationRefused:
     return OperationRefused(
-        f"no snapshot was taken, {path} cannot be written ({error.strerror}): make room, or choose another place"
-        " with --to"
+        f"no snapshot was taken, {path} cannot be written ({error.strerror}): free some space, or choose another"
+        " place with --to"
     )

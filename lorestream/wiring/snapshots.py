@@ -1,4 +1,4 @@
-"""What snapshots are taken of, by the settings of a process."""
+"""The snapshots of a process: what they copy, chosen by its settings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from lorestream.adapters.qdrant.server.connection import Connection
     from lorestream.adapters.qdrant.server.snapshots import SnapshotApi
-    from lorestream.admin.snapshots import Source
+    from lorestream.admin.snapshots import SnapshotSource
     from lorestream.wiring.parts import WorkerParts
 
 HOUR_S = 3600.0
 
 
 def snapshots_over(parts: WorkerParts) -> Snapshots:
-    """The snapshots of what these parts hold."""
+    """The snapshots of the store and the log of these parts."""
     settings = parts.settings
     return Snapshots(
         _source(parts),
@@ -33,8 +33,8 @@ def snapshots_over(parts: WorkerParts) -> Snapshots:
     )
 
 
-def connected(chosen: QdrantStore) -> AbstractAsyncContextManager[Connection]:
-    """A connection to that server."""
+def connect_qdrant(chosen: QdrantStore) -> AbstractAsyncContextManager[Connection]:
+    """A gRPC connection to the Qdrant server."""
     from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415
 
     return Connection.open(
@@ -45,8 +45,8 @@ def connected(chosen: QdrantStore) -> AbstractAsyncContextManager[Connection]:
     )
 
 
-def rest(chosen: QdrantStore) -> SnapshotApi:
-    """Its REST interface."""
+def snapshot_api(chosen: QdrantStore) -> SnapshotApi:
+    """The REST API of the Qdrant server, for snapshot files."""
     from lorestream.adapters.qdrant.server.snapshots import SnapshotApi  # noqa: PLC0415
 
     return SnapshotApi(
@@ -54,12 +54,12 @@ def rest(chosen: QdrantStore) -> SnapshotApi:
     )
 
 
-def _source(parts: WorkerParts) -> Source:
+def _source(parts: WorkerParts) -> SnapshotSource:
     settings = parts.settings
     if isinstance(settings.store, QdrantStore):
         from lorestream.adapters.qdrant.server.snapshots import ServerSnapshotSource  # noqa: PLC0415
 
-        connect = partial(connected, settings.store)
+        connect = partial(connect_qdrant, settings.store)
 
         def searched() -> tuple[str, str]:
             if not settings.distributed:
@@ -69,9 +69,9 @@ def _source(parts: WorkerParts) -> Source:
                 )
             return parts.collections.current.name, parts.group
 
-        return ServerSnapshotSource(connect, rest(settings.store), searched, parts.log)
+        return ServerSnapshotSource(connect, snapshot_api(settings.store), searched, parts.log)
 
-    from lorestream.adapters.embedded.snapshot import LOG, PLAYER_KEY, EmbeddedCopy  # noqa: PLC0415
+    from lorestream.adapters.embedded.snapshot import LOG, PLAYER_KEY, EmbeddedSnapshotSource  # noqa: PLC0415
     from lorestream.adapters.qdrant.edge.store import EdgeStore  # noqa: PLC0415
 
     def active() -> tuple[EdgeStore, str, str]:
@@ -82,7 +82,7 @@ def _source(parts: WorkerParts) -> Source:
             )
         return store, parts.collections.current.name, parts.group
 
-    return EmbeddedCopy(
+    return EmbeddedSnapshotSource(
         active,
         parts.log,
         settings.data_dir / LOG,

@@ -199,7 +199,7 @@ def test_what_cannot_be_restored_leaves_everything_as_it_was(tmp_path: Path) -> 
         send(lorestream, 0, 5)
         snapshot(lorestream, "--to", str(kept))
         ended = verb("snapshot", "--url", lorestream.url, "--to", str(kept), code=1)
-        assert "there already" in ended.stderr
+        assert "exists already" in ended.stderr
         before = contents(lorestream.data / "store")
         line = refusal(str(kept), "--data", str(lorestream.data))
         assert "not empty" in line or "in use" in line

@@ -19,7 +19,7 @@ from lorestream.adapters.sqlite.log import SqliteLog
 from lorestream.adapters.sqlite.pinned_copy import PinnedDatabase
 from lorestream.admin import Outcome, Progress, snapshot_files, snapshot_manifest
 from lorestream.admin.snapshot_manifest import Manifest
-from lorestream.admin.snapshots import Copied, Schedule, Snapshots
+from lorestream.admin.snapshots import CopyInfo, Snapshots, SnapshotSchedule
 from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused, Unavailable
 from lorestream.events import Put, decode, encode
 from lorestream.memories import AgentKey, Erasure, SubjectKind
@@ -223,7 +223,7 @@ async def test_a_place_that_is_taken_or_cannot_be_written(tmp_path: Path) -> Non
     snapshots = Snapshots(Pretended(), tmp_path / "kept", SetClock())
     (tmp_path / "taken").mkdir()
     (tmp_path / "file").touch()
-    for to, said in (("taken", "there already"), ("file/below", "cannot be written")):
+    for to, said in (("taken", "exists already"), ("file/below", "cannot be written")):
         with pytest.raises(OperationRefused, match=said):
             [_ async for _ in snapshots.take(tmp_path / to)]
     with pytest.raises(OperationRefused, match="whole path"):
@@ -290,11 +290,11 @@ class Pretended:
     def __init__(self) -> None:
         self.fail: Exception | None = None
 
-    async def copy(self, into: Path) -> Copied:
+    async def copy(self, into: Path) -> CopyInfo:
         (into / "a").write_bytes(b"something")
         if self.fail is not None:
             raise self.fail
-        return Copied("c", "hash", 4, "embedded", {0: 7}, "file", "edge")
+        return CopyInfo("c", "hash", 4, "embedded", {0: 7}, "file", "edge")
 
 
 async def test_the_newest_are_kept_and_what_is_none_is_left_alone(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ async def test_the_newest_are_kept_and_what_is_none_is_left_alone(tmp_path: Path
     async for _ in snapshots.take(tmp_path / "apart"):
         pass
     assert sorted(path.name for path in kept.iterdir()) == ["20251009T115320Z", "20251009T125320Z", "photos"]
-    assert [manifest.created for _, manifest in snapshot_manifest.taken(kept)] == [
+    assert [manifest.created for _, manifest in snapshot_manifest.list_snapshots(kept)] == [
         clock.time,
         clock.time - 3600,
     ]
@@ -320,13 +320,13 @@ async def test_one_is_taken_when_it_is_due_and_a_failure_is_tried_again(tmp_path
     source, clock = Pretended(), SetClock(1_760_000_000.0)
     snapshots = Snapshots(source, tmp_path, clock, every_s=0.01, keep=0)
     turn = False
-    schedule = Schedule(snapshots, lambda: turn)
+    schedule = SnapshotSchedule(snapshots, lambda: turn)
     [work] = schedule.work()
     running = asyncio.create_task(work)
 
     async def until(count: int) -> None:
         async with asyncio.timeout(60):
-            while len(snapshot_manifest.taken(tmp_path)) != count:
+            while len(snapshot_manifest.list_snapshots(tmp_path)) != count:
                 await asyncio.sleep(0.005)
 
     try:
@@ -334,7 +334,7 @@ async def test_one_is_taken_when_it_is_due_and_a_failure_is_tried_again(tmp_path
         turn = True
         for _ in range(20):
             await asyncio.sleep(0.005)
-        assert snapshot_manifest.taken(tmp_path) == []
+        assert snapshot_manifest.list_snapshots(tmp_path) == []
         source.fail = None
         await until(1)
         clock.time += 1  # until then none is due
@@ -342,7 +342,7 @@ async def test_one_is_taken_when_it_is_due_and_a_failure_is_tried_again(tmp_path
     finally:
         schedule.stop()
         await asyncio.wait_for(running, 60)
-    assert Schedule(Snapshots(source, tmp_path, clock)).work() == []
+    assert SnapshotSchedule(Snapshots(source, tmp_path, clock)).work() == []
 
 
 def test_a_file_keeps_its_holes(tmp_path: Path) -> None:
@@ -352,14 +352,14 @@ def test_a_file_keeps_its_holes(tmp_path: Path) -> None:
         file.seek(50_000_000)
         file.write(b"middle")
         file.truncate(90_000_000)
-    snapshot_files.copy(source, tmp_path / "copy", snapshot_files.Stopped())
+    snapshot_files.copy(source, tmp_path / "copy", snapshot_files.Cancelled())
     assert (tmp_path / "copy").stat().st_size == 90_000_000
     assert (tmp_path / "copy").stat().st_blocks * 512 < 10_000_000
-    seal = snapshot_files.seal(source, snapshot_files.Stopped(), lambda _: None)
-    assert snapshot_files.seal(tmp_path / "copy", snapshot_files.Stopped(), lambda _: None) == seal
+    digest = snapshot_files.digest(source, snapshot_files.Cancelled(), lambda _: None)
+    assert snapshot_files.digest(tmp_path / "copy", snapshot_files.Cancelled(), lambda _: None) == digest
     for empty in (b"", b"x"):
         (tmp_path / "small").write_bytes(empty)
-        snapshot_files.copy(tmp_path / "small", tmp_path / f"small{len(empty)}", snapshot_files.Stopped())
+        snapshot_files.copy(tmp_path / "small", tmp_path / f"small{len(empty)}", snapshot_files.Cancelled())
         assert (tmp_path / f"small{len(empty)}").read_bytes() == empty
 
 
@@ -375,7 +375,7 @@ def test_a_manifest_that_leads_outside_is_refused(tmp_path: Path) -> None:
             offsets={},
             player_key="file",
             store="edge",
-            files={name: snapshot_files.Seal(0, "")},
+            files={name: snapshot_files.FileDigest(0, "")},
         )
         (tmp_path / "manifest.json").unlink(missing_ok=True)
         snapshot_manifest.write(tmp_path, manifest)

@@ -1,7 +1,7 @@
-"""A snapshot of an embedded Lorestream, put into a data directory that has none.
+"""Restores a snapshot of an embedded Lorestream into an empty data directory.
 
-Everything is checked before anything is written. The files come together in a folder of their own in the data
-directory and are moved into their places at the end; as long as that folder is there, no lorestream starts in it.
+Everything is checked before anything is written. The files are copied to a staging directory inside the data
+directory, and moved into their places at the end. While the staging directory exists, no lorestream starts there.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from lorestream.errors import ModelMismatch, OperationRefused
 if TYPE_CHECKING:
     from lorestream.ports import Clock
 
-OURS = (PLAYER_KEY, LOG, STORE)
-"""What a restore puts into the data directory, in this order."""
+RESTORED_ENTRIES = (PLAYER_KEY, LOG, STORE)
+"""The entries of the data directory that a restore creates, in this order."""
 
-_BESIDE = frozenset({"snapshots", "lock"})
-"""What may lie in a data directory that is as good as empty."""
-_REMAINS = ("-wal", "-shm", ".lock")
+_ALLOWED_ENTRIES = frozenset({"snapshots", "lock"})
+"""Entries that an empty data directory may have."""
+_SIDE_FILE_SUFFIXES = ("-wal", "-shm", ".lock")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Where a snapshot goes.
+class RestoreTarget:
+    """Where a snapshot is restored to.
 
-    `ready`: the folder in `home` where it comes together. `collection`: the name under which it will be looked for.
-    `model_id` and `dim`: of the model that will be asked.
+    `staging`: the directory in `data_dir` where the files are collected. `collection`: the name that the settings
+    give to the collection. `model_id`, `dim`: the model of the settings.
     """
 
-    home: Path
-    ready: Path
+    data_dir: Path
+    staging: Path
     collection: str
     model_id: str
     dim: int
 
 
-def check(snapshot: Path, manifest: Manifest, target: Target) -> None:
-    """Refuse what cannot be restored there, before its files are looked at. Raises OperationRefused, ModelMismatch."""
+def check(snapshot: Path, manifest: Manifest, target: RestoreTarget) -> None:
+    """Check the manifest and the target, not the files. Raises OperationRefused, ModelMismatch."""
     if (manifest.store, manifest.log) != ("edge", "embedded"):
         raise OperationRefused(
             f"{snapshot} is not of an embedded lorestream: restore it with the settings of its services"
@@ -64,103 +64,108 @@ def check(snapshot: Path, manifest: Manifest, target: Target) -> None:
             f"{snapshot} was filled by {manifest.model_id} ({manifest.dim} dimensions), not by {target.model_id}"
             f" ({target.dim}): restore and start it with that model (LORESTREAM_EMBEDDER__MODEL)"
         )
-    if target.ready.exists():
-        return  # a restore that was broken off: what lies beside is its own
-    found = {path.name for path in target.home.iterdir()} if target.home.is_dir() else set[str]()
-    if others := found - _BESIDE:
+    if target.staging.exists():
+        return  # left by an interrupted restore, as are the entries beside it
+    found = {path.name for path in target.data_dir.iterdir()} if target.data_dir.is_dir() else set[str]()
+    if others := found - _ALLOWED_ENTRIES:
         raise OperationRefused(
-            f"{target.home} is not empty, {min(others)} is in it: restore into another place with --data,"
+            f"{target.data_dir} is not empty, {min(others)} is in it: restore into another place with --data,"
             " or move away what is there"
         )
 
 
 async def restore(
-    snapshot: Path, manifest: Manifest, target: Target, old: Path | None, clock: Clock
+    snapshot: Path, manifest: Manifest, target: RestoreTarget, old: Path | None, clock: Clock
 ) -> AsyncGenerator[Progress]:
-    """Do it, where `check` found nothing and this process alone has the data directory.
+    """Restore, after `check`, while this process holds the lock of the data directory.
 
-    `old`: the log database of the data directory whose deletions and erasures are taken over. The last report
-    counts them. Raises OperationRefused, with the place as it was before, and Unavailable.
+    `old`: the log database of another data directory, whose later deletions and erasures are applied; None: none are.
+    The last report counts them. Raises OperationRefused and Unavailable, with the data directory as it was before.
     """
-    forgotten = None if old is None else ledger_merge.read_removals(old)
-    _clear(target)
+    removals = None if old is None else ledger_merge.read_removals(old)
+    _clean_up(target)
     try:
         copying = asyncio.create_task(
-            snapshot_files.in_thread(lambda stopped: _copy(snapshot, manifest, target, stopped))
+            snapshot_files.run_in_thread(lambda cancelled: _copy(snapshot, manifest, target, cancelled))
         )
-        async with aclosing(snapshot_files.beats(copying)) as beats:
-            async for _ in beats:
-                yield Progress("copying", snapshot_files.taken_by(target.ready), unit="bytes")
+        async with aclosing(snapshot_files.ticks(copying)) as ticks:
+            async for _ in ticks:
+                yield Progress("copying", snapshot_files.disk_usage(target.staging), unit="bytes")
         copying.result()
         merged = 0
-        if forgotten is not None:
-            yield Progress("forgetting", 0)
-            merged = await _forget(forgotten, target, clock)
-        await snapshot_files.in_thread(lambda _stopped: _put_in_place(target))
+        if removals is not None:
+            yield Progress("applying deletions", 0)
+            merged = await _apply_removals(removals, target, clock)
+        await snapshot_files.run_in_thread(lambda _cancelled: _move_into_target_path(target))
     except OSError as error:
-        _clear(target)
+        _clean_up(target)
         raise OperationRefused(
-            f"nothing was restored, {target.home} cannot be written ({error.strerror}): make room,"
+            f"nothing was restored, {target.data_dir} cannot be written ({error.strerror}): free some space,"
             " or choose another place with --data"
         ) from error
     except BaseException:
-        _clear(target)
+        _clean_up(target)
         raise
-    yield Progress("forgetting", merged, merged)
+    yield Progress("applying deletions", merged, merged)
 
 
-def _copy(snapshot: Path, manifest: Manifest, target: Target, stopped: snapshot_files.Stopped) -> None:
-    target.ready.mkdir(mode=0o700)
+def _copy(
+    snapshot: Path, manifest: Manifest, target: RestoreTarget, cancelled: snapshot_files.Cancelled
+) -> None:
+    target.staging.mkdir(mode=0o700)
     for name in manifest.files:
-        place = _place(name, target)
+        place = _target_path(name, target)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        snapshot_files.copy(snapshot / name, place, stopped)
-    # What was copied is held against the manifest as well, and made durable by the way.
-    for name, seal in manifest.files.items():
-        if snapshot_files.seal(_place(name, target), stopped, lambda _bytes: None) != seal:
+        snapshot_files.copy(snapshot / name, place, cancelled)
+    # The copies are compared with the manifest, too: the snapshot may have changed since it was checked.
+    for name, expected in manifest.files.items():
+        if snapshot_files.digest(_target_path(name, target), cancelled, lambda _bytes: None) != expected:
             raise OperationRefused(f"nothing was restored: {name} has changed while it was copied, try again")
-        durable.sync(_place(name, target))
-    for folder in (target.ready, *(path for path in target.ready.rglob("*") if path.is_dir())):
-        durable.sync(folder)
+    durable.sync_tree(target.staging)
 
 
-def _place(name: str, target: Target) -> Path:
-    """Where a file of the snapshot goes: its store under the name of the collection."""
+def _target_path(name: str, target: RestoreTarget) -> Path:
+    """Where a file of the snapshot is staged: those of the store below the name of the collection."""
     if name.startswith(f"{STORE}/"):
-        return target.ready / STORE / target.collection / name.removeprefix(f"{STORE}/")
-    return target.ready / name
+        return target.staging / STORE / target.collection / name.removeprefix(f"{STORE}/")
+    return target.staging / name
 
 
-async def _forget(forgotten: ledger_merge.Removals, target: Target, clock: Clock) -> int:
-    present = ledger_merge.read_removals(target.ready / LOG)
+async def _apply_removals(removals: ledger_merge.Removals, target: RestoreTarget, clock: Clock) -> int:
+    present = ledger_merge.read_removals(target.staging / LOG)
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database.open(target.ready / LOG))
+        database = await stack.enter_async_context(Database.open(target.staging / LOG))
         ledger = await SqliteErasureLedger.open(database, clock=clock)
         log = await stack.enter_async_context(
             SqliteLog.open(database, retention_s=float("inf"), max_bytes=0, clock=clock)
         )
         store = await stack.enter_async_context(
-            EdgeStore.open(target.ready / STORE / target.collection, model_id=target.model_id, dim=target.dim)
+            EdgeStore.open(
+                target.staging / STORE / target.collection, model_id=target.model_id, dim=target.dim
+            )
         )
-        return await ledger_merge.merge(forgotten, present, log, ledger, store)
+        return await ledger_merge.merge(removals, present, log, ledger, store)
 
 
-def _put_in_place(target: Target) -> None:
-    for name in OURS:
-        path = target.ready / name
+def _move_into_target_path(target: RestoreTarget) -> None:
+    for name in RESTORED_ENTRIES:
+        path = target.staging / name
         if path.exists():
-            durable.rename(path, target.home / name)
-    durable.remove_tree(target.ready)
+            durable.rename(path, target.data_dir / name)
+    durable.remove_tree(target.staging)
 
 
-def _clear(target: Target) -> None:
-    """Remove what a restore that did not come to its end has left; nothing else was there when it began."""
-    if not target.ready.exists():
+def _clean_up(target: RestoreTarget) -> None:
+    """Delete what an interrupted restore has left. Nothing else was there when it began."""
+    if not target.staging.exists():
         return
-    for name in OURS:
-        for path in (target.home / name, *(target.home / f"{name}{remains}" for remains in _REMAINS)):
+    for name in RESTORED_ENTRIES:
+        for path in (
+            target.data_dir / name,
+            *(target.data_dir / f"{name}{remains}" for remains in _SIDE_FILE_SUFFIXES),
+        ):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    snapshot_files.remove(target.ready)
+    durable.remove_tree(target.staging)

@@ -1,11 +1,12 @@
 """A copy of an embedded Lorestream at one moment: its store, its log and ledger, and its own key for player names.
 
-    store/          as it lies in the data directory, without its lock
+    store/          the directory of the searched collection, without its lock
     log.sqlite3     log, ledger and dead letters
     player.key      where the data directory has one
 
-The store's writes wait while its files are copied, and the log is pinned before they go on: so the log's copy is as
-new as the store's, and what the indexer has committed in it lies in the store's.
+The copy is consistent: writes to the store wait while its files are copied, and before they go on a read transaction
+on the log is opened, from which the log is copied. So the copied log is as new as the copied store, and every record
+below the offset that it has committed is in the copied store.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lorestream.adapters.qdrant.edge.shard import About
 from lorestream.adapters.sqlite.pinned_copy import PinnedDatabase
 from lorestream.adapters.sqlite.segments import PARTITION
 from lorestream.admin import snapshot_files
-from lorestream.admin.snapshots import Copied
+from lorestream.admin.snapshots import CopyInfo
 
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.edge.store import EdgeStore
@@ -34,8 +35,8 @@ PLAYER_KEY = "player.key"
 _LOCKS = ("lock",)
 
 
-class EmbeddedCopy:
-    """A Source: the store that is searched at present, as the log knows it."""
+class EmbeddedSnapshotSource:
+    """A SnapshotSource: the active collection and the log, from which it is filled."""
 
     def __init__(
         self,
@@ -46,9 +47,10 @@ class EmbeddedCopy:
         player_key: Path | None,
         group: str,
     ) -> None:
-        """`active`: the store, the name of its collection, and the group that feeds it.
+        """`active`: returns the store that is searched, the name of its collection, and the group that fills it.
 
-        `group`: the one that has committed its offsets in the copy. `player_key`: None where it is a setting.
+        `database`: the log's file. `group`: the group under which the copied log has the offsets committed, because
+        the restored collection is filled by it. `player_key`: its file, None where it is a setting.
         """
         self._active = active
         self._log = log
@@ -56,13 +58,15 @@ class EmbeddedCopy:
         self._player_key = player_key
         self._group = group
 
-    async def copy(self, into: Path) -> Copied:
-        """Copy all of it."""
+    async def copy(self, into: Path) -> CopyInfo:
+        """Copy store, log and player key to the empty directory `into`. Raises Unavailable, OSError."""
         store, collection, group = self._active()
         async with contextlib.AsyncExitStack() as stack:
             async with store.paused() as directory:
-                await snapshot_files.in_thread(
-                    lambda stopped: snapshot_files.copy_tree(directory, into / STORE, stopped, without=_LOCKS)
+                await snapshot_files.run_in_thread(
+                    lambda cancelled: snapshot_files.copy_tree(
+                        directory, into / STORE, cancelled, exclude=_LOCKS
+                    )
                 )
                 offsets = await self._log.committed(group)
                 pinned = await stack.enter_async_context(PinnedDatabase.open(self._database))
@@ -70,11 +74,11 @@ class EmbeddedCopy:
             await pinned.copy(into / LOG, commits)
         if self._player_key is not None:
             key = self._player_key
-            await snapshot_files.in_thread(
-                lambda stopped: snapshot_files.copy(key, into / PLAYER_KEY, stopped)
+            await snapshot_files.run_in_thread(
+                lambda cancelled: snapshot_files.copy(key, into / PLAYER_KEY, cancelled)
             )
         about = msgspec.json.decode((into / STORE / "store.json").read_bytes(), type=About)
-        return Copied(
+        return CopyInfo(
             collection=collection,
             model_id=about.model_id,
             dim=about.dim,

@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable
 
-from lorestream.admin.snapshots import Schedule
+from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.errors import Unavailable
 from lorestream.grpc.server import Handlers, serving
 from lorestream.http import server
@@ -91,7 +91,9 @@ async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool
             "worker", [], metrics=indexing.parts.metrics, checks=[ReadinessCheck("indexer", problem)]
         )
         address, port = server.address(listener)
-        snapshots = Schedule(snapshots_over(indexing.parts), lambda: 0 in indexing.worker.indexer.partitions)
+        snapshots = SnapshotSchedule(
+            snapshots_over(indexing.parts), lambda: 0 in indexing.worker.indexer.partitions
+        )
 
         def stop() -> None:
             snapshots.stop()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp
 
-from lorestream.admin.snapshots import Schedule
+from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.cli.admin.tasks import tasks_over
 from lorestream.grpc.server import Handlers, serving
 from lorestream.http import admin_routes, server
@@ -48,7 +48,7 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         grpc_port = await stack.enter_async_context(
             serving(handlers, host, settings.grpc_port, authenticator=runtime.authenticator)
         )
-        snapshots = Schedule(snapshots_over(runtime))
+        snapshots = SnapshotSchedule(snapshots_over(runtime))
 
         def stop() -> None:
             tail.close()

@@ -27,7 +27,7 @@ from lorestream.adapters.qdrant.server.collection import (
     update_aliases,
 )
 from lorestream.adapters.qdrant.server.connection import Connection
-from lorestream.admin.snapshots import Copied
+from lorestream.admin.snapshots import CopyInfo
 from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch, OperationRefused, Unavailable
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class ServerSnapshotSource:
     """Returns the name of the active collection, and of the consumer group that indexes it."""
     log: EventLog
 
-    async def copy(self, into: Path) -> Copied:
+    async def copy(self, into: Path) -> CopyInfo:
         """Create a snapshot on the server and download it into the directory `into`."""
         collection, group = self.active()
         offsets = await self.log.committed(group)
@@ -114,7 +114,7 @@ class ServerSnapshotSource:
             raise Unavailable(
                 f"the snapshot of {collection} was damaged in transfer (its checksum differs): try again"
             )
-        return Copied(
+        return CopyInfo(
             collection=collection,
             model_id=metadata.model_id,
             dim=metadata.dim,
