@@ -1,4 +1,4 @@
-"""Fixtures that every part of the suite may use."""
+"""What all tests share: logging, temporary files in memory, the order of the files, and a running lorestream."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -16,60 +17,102 @@ from lorestream.telemetry import set_up_logging
 from tests.processes import HASH, LorestreamProcess, running
 
 pytest_plugins = ["tests.brokers", "tests.qdrant_stand_in.fixtures"]
+ROOT = Path(__file__).parents[1]
 IN_MEMORY = Path("/dev/shm")
-ROOM = 2 * 2**30
-"""In bytes: more than twice what three processes take at most."""
+FREE_BYTES_NEEDED = 2 * 2**30
+"""More than twice what three test processes use there."""
 WHOLE_SYSTEMS = ("deploy", "e2e", "luanti")
+"""Folders whose tests start whole systems."""
+ON_THE_SHARED_CLUSTER = frozenset(
+    {
+        "tests/deploy/test_cluster.py",
+        "tests/e2e/test_erased_meanwhile.py",
+        "tests/e2e/test_replay_distributed.py",
+    }
+)
+"""Files that use the fixture `cluster`: they run one after the other in one process."""
+SERVICES = frozenset(
+    {"kafka", "own_kafka", "redis_server", "own_redis", "qdrant", "cluster", "lorestream_hash", "lorestream_url"}
+)
+"""Fixtures that start a process. Tests that use one get the marker `service`."""
 
 
 def pytest_configure() -> None:
-    """Log lines as a service writes them, so that their cost and their shape are the real ones.
+    """Set up logging as a service does, so that log lines have their real cost and form.
 
-    And no example has a deadline: how long one takes says more about the machine than about the code.
+    Hypothesis has no deadline for an example: its duration depends on the load of the machine.
     """
     set_up_logging("json", "warning")
     settings.register_profile(
         "lorestream", settings.get_profile(settings.get_current_profile_name()), deadline=None
     )
     settings.load_profile("lorestream")
-    # A broker of ours lives for seconds: the better of Java's two compilers only takes CPU time from its start.
+    # Brokers run for seconds or minutes: Java's second compiler would cost more CPU time than it saves.
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
     _temporary_files_in_memory()
 
 
 def _temporary_files_in_memory() -> None:
-    """Stores that live for one test: to make one takes a thousand syncs, for which disks are slow.
+    """Put the files of `tempfile` into memory: making a store takes a thousand fsyncs, which are slow on disks.
 
-    What tests keep under `tmp_path` stays on the disk. Where memory has no room, as in most containers, so does this.
+    Files under `tmp_path` stay on the disk. Where memory has no room, as in most containers, all files do.
     """
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
-    if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
+    if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= FREE_BYTES_NEEDED:
         tempfile.tempdir = tempfile.mkdtemp(prefix="lorestream-tests-", dir=IN_MEMORY)
 
 
 def pytest_unconfigure() -> None:
-    """Leave nothing behind in memory."""
+    """Remove the files in memory."""
     if tempfile.tempdir is not None and Path(tempfile.tempdir).parent == IN_MEMORY:
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)
         tempfile.tempdir = None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files with whole systems between those with parts, so that few of them run at once, and none at the end."""
+    """Sort the files: those with whole systems between the others, so that few run at once and none at the end.
+
+    Those on the shared cluster come first, because they take longest. Mark tests that use a service.
+    """
+    for item in items:
+        if SERVICES & set(getattr(item, "fixturenames", ())) or item.path.parent.name in WHOLE_SYSTEMS:
+            item.add_marker("service")
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
     parts = [path for path in files if path.parent.name not in WHOLE_SYSTEMS]
     order: list[Path] = []
-    for whole in (path for path in files if path.parent.name in WHOLE_SYSTEMS):
+    systems = [path for path in files if path.parent.name in WHOLE_SYSTEMS]
+    for whole in sorted(systems, key=lambda path: _scope(path) != _CLUSTER_SCOPE):
         order += [whole, *parts[:3]]
         del parts[:3]
     items[:] = [item for path in (*order, *parts) for item in files[path]]
 
 
+_CLUSTER_SCOPE = "the shared cluster"
+
+
+def _scope(path: Path | str) -> str:
+    """Tests of one scope run in one process: those of a file, and those of all files on the shared cluster."""
+    name = str(Path(path).relative_to(ROOT)) if Path(path).is_absolute() else str(path)
+    return _CLUSTER_SCOPE if name in ON_THE_SHARED_CLUSTER else name
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute the tests by scope over the processes of pytest-xdist."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415
+
+    class ByScope(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _scope(nodeid.partition("::")[0])
+
+    return ByScope(config, log)
+
+
 @pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    """A verb that runs in the test's own process sets up logging, on a stream that ends with the test."""
+def _logging_restored() -> Iterator[None]:
+    """A verb that runs in the test's own process sets up logging on a stream that ends with the test: undo that."""
     before = structlog.get_config()
     yield
     structlog.configure(**before)
@@ -77,12 +120,12 @@ def _logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def lorestream_hash(tmp_path: Path) -> Iterator[LorestreamProcess]:
-    """A real `lorestream up` with the hash embedder, on an empty data directory."""
+    """A real `lorestream up` with the hash embedder and an empty data directory."""
     with running(tmp_path / "lorestream", HASH) as process:
         yield process
 
 
 @pytest.fixture
 def lorestream_url(lorestream_hash: LorestreamProcess) -> str:
-    """The base URL of a real lorestream on an empty data directory."""
+    """The base URL of `lorestream_hash`."""
     return lorestream_hash.url
