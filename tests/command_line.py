@@ -1,12 +1,20 @@
-"""The command line in this process: a new one for each verb takes a second."""
+"""The command line in the test's own process: a new process for each verb would cost a second of CPU time."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
 
 from typer.testing import CliRunner
 
+from lorestream.cli import main
 from lorestream.cli.app import app
 from lorestream.errors import LorestreamError
 
@@ -27,3 +35,27 @@ def lorestream(*arguments: str, environment: Mapping[str, str], code: int = 0, s
         stderr += str(ended.exception).encode()
     assert ended.exit_code == code, (ended.output, ended.exception)
     return Ended(ended.stdout_bytes, stderr)
+
+
+def run_main(
+    *arguments: str, environment: Mapping[str, str], directory: Path, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run `lorestream ARGUMENTS` as its process does: in exactly this environment and working directory.
+
+    It has no terminal. Returns what `subprocess.run` would return.
+    """
+    command = ["lorestream", *arguments]
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.dict(os.environ, environment, clear=True),
+        mock.patch.object(sys, "argv", command),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
+        contextlib.chdir(directory),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return subprocess.CompletedProcess(command, code, stdout.getvalue(), stderr.getvalue())

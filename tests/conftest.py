@@ -32,7 +32,16 @@ ON_THE_SHARED_CLUSTER = frozenset(
 )
 """Files that use the fixture `cluster`: they run one after the other in one process."""
 SERVICES = frozenset(
-    {"kafka", "own_kafka", "redis_server", "own_redis", "qdrant", "cluster", "lorestream_hash", "lorestream_url"}
+    {
+        "kafka",
+        "own_kafka",
+        "redis_server",
+        "own_redis",
+        "qdrant",
+        "cluster",
+        "lorestream_hash",
+        "lorestream_url",
+    }
 )
 """Fixtures that start a process. Tests that use one get the marker `service`."""
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import grpc
 import httpx2
-import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.process import answers, free_port
@@ -41,12 +40,6 @@ def running(cluster: Cluster) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory) -> Iterator[Cluster]:
-    with running(Cluster(tmp_path_factory.mktemp("cluster"), settings=HASH)) as started:
-        yield started
 
 
 def put(cluster: Cluster, agent: str, text: str, event_id: str = "e1") -> dict:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from lorestream.access.key_file import KeyScope, revoke, rotate
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
+from tests import command_line
 from tests.api_keys import bearer, key_id
 from tests.processes import HASH, LorestreamProcess, clean_environment, free_port, running
 
@@ -399,17 +400,10 @@ def test_a_start_without_a_good_file_is_refused_in_one_line(tmp_path: Path, cont
 def verb(
     lorestream: LorestreamProcess, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lorestream.cli", *arguments],
-        env=clean_environment(
-            LORESTREAM_URL=lorestream.url, LORESTREAM_DATA_DIR=str(lorestream.data), **HASH, **environment
-        ),
-        cwd=lorestream.data,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    given = clean_environment(
+        LORESTREAM_URL=lorestream.url, LORESTREAM_DATA_DIR=str(lorestream.data), **HASH, **environment
     )
+    return command_line.run_main(*arguments, environment=given, directory=lorestream.data)
 
 
 def test_the_verbs_send_the_key_of_the_environment(

@@ -25,7 +25,6 @@ from query_service.recall import CurrentRecall
 from stream_workers.rebuild.alias_swap import Alias, SwapArguments
 from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.admin_verbs import begun, ended, run
-from tests.brokers import missing_is_skipped
 from tests.collection_compare import compared
 from tests.parts import open_parts, working
 from tests.processes import metric
@@ -213,25 +212,15 @@ async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
 # --- distributed -------------------------------------------------------------------------------------------------
 
 
-SESSION_S = 6
-DISTRIBUTED = {
-    "LORESTREAM_EMBEDDER__KIND": "hash",
-    "LORESTREAM_LOG__SESSION_TIMEOUT_S": str(SESSION_S),
-    "LORESTREAM_LOG__PARTITIONS": "4",
-}
-
-
 @pytest.mark.timeout(600)
-async def test_distributed(tmp_path: Path) -> None:
-    with missing_is_skipped():
-        cluster = Cluster(tmp_path, gateways=1, workers=2, queries=1, settings=DISTRIBUTED)
-    with cluster:
-        async with httpx2.AsyncClient(base_url=cluster.url, timeout=PATIENCE_S) as http:
-            await filled(http)
-            await asyncio.wait_for(erased_while_a_worker_sleeps(cluster, http), 400)
-        names = [one["name"] for one in run(cluster, "alias", "list")["collections"]]
-        assert len(names) == 2
-        assert await compared(cluster, names) > 0  # nor does anything of it lie in either
+async def test_distributed(cluster: Cluster) -> None:
+    async with httpx2.AsyncClient(base_url=cluster.url, timeout=PATIENCE_S) as http:
+        await filled(http)
+        await asyncio.wait_for(erased_while_a_worker_sleeps(cluster, http), 400)
+    names = [one["name"] for one in run(cluster, "alias", "list")["collections"]]
+    assert len(names) == 2
+    assert await compared(cluster, names) > 0  # nor is anything of the erased agents in either collection
+    run(cluster, "drop", "other", "--yes")
 
 
 async def erased_while_a_worker_sleeps(cluster: Cluster, http: httpx2.AsyncClient) -> None:

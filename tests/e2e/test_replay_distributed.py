@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
-import pytest
 
 from deploy.local.cluster import Cluster
 from tests.admin_verbs import begun, ended, run
-from tests.brokers import missing_is_skipped
 from tests.collection_compare import compared
 from tests.live_game import AGENTS, PATIENCE_S, Asking, LiveWrites, ask_all, event, send
 from tests.staleness_probe import Freshness
 
-HASH = {"LORESTREAM_EMBEDDER__KIND": "hash", "LORESTREAM_LOG__PARTITIONS": "4"}
 EVENTS = 2000
 LATE_ERASED = AGENTS[2]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with missing_is_skipped():
-        cluster = Cluster(
-            tmp_path_factory.mktemp("cluster"), gateways=1, workers=2, queries=1, settings=HASH
-        ).start()
-    try:
-        yield cluster
-    finally:
-        cluster.stop()
 
 
 def erase(cluster: Cluster, agent: str) -> dict[str, Any]:

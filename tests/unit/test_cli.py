@@ -1,4 +1,4 @@
-"""The command line as a user sees it: a process of its own, its output, its exit code; in ours what ends at once."""
+"""The command line as a user sees it: its output, its exit code. Where the process matters, in one of its own."""
 
 from __future__ import annotations
 
@@ -34,16 +34,8 @@ def lorestream(tmp_path: Path) -> Run:
 
     def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         settings = {"LORESTREAM_DATA_DIR": str(tmp_path / "data"), "HOME": str(tmp_path), "COLUMNS": "200"}
-        return subprocess.run(
-            [sys.executable, "-m", "lorestream.cli", *arguments],
-            env=clean_environment(**{**settings, **environment}),
-            cwd=tmp_path,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        given = clean_environment(**{**settings, **environment})
+        return command_line.run_main(*arguments, environment=given, directory=tmp_path, stdin=stdin)
 
     return run
 
