@@ -27,9 +27,6 @@ from deploy.local.redis_server import RedisServer
 
 C = TypeVar("C", bound=Child)
 
-_STARTED: list[KafkaBroker] = []
-"""Keeps the process object of a broker that this process has started until the interpreter ends."""
-
 SHARED_CLUSTER = {
     "LORESTREAM_EMBEDDER__KIND": "hash",
     "LORESTREAM_LOG__SESSION_TIMEOUT_S": "6",
@@ -78,9 +75,8 @@ class SharedBroker:
             if state is None:
                 broker = KafkaBroker(self._directory / "kafka", jvm=("-Xmx768m",))
                 broker.start()
-                atexit.unregister(broker.kill)  # other processes use it when this one has ended
-                _STARTED.append(broker)
                 state = {"pid": broker.pid, "port": broker.port, "users": 0}
+                _detach(broker)
             self._write({**state, "users": state["users"] + 1})
         return KafkaBroker(self._directory / "kafka", port=state["port"])
 
@@ -109,6 +105,13 @@ class SharedBroker:
 
     def _write(self, state: dict[str, int]) -> None:
         self._users.write_text(json.dumps(state))
+
+
+def _detach(broker: KafkaBroker) -> None:
+    """Let the broker run when this process ends: other processes may use it."""
+    atexit.unregister(broker.kill)
+    assert broker._child is not None
+    broker._child.returncode = 0  # without one, subprocess warns of a process that still runs
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -340,13 +340,13 @@ def test_a_broken_file_leaves_the_keys_as_they_are(
         draft = key_file.with_name("draft")
         draft.write_bytes(good[:100])
         draft.rename(key_file)  # at once: a file that is written in place is seen half
-        until(lambda: "the key file is broken" in lorestream.output())
+        until(lambda: "the key file cannot be read" in lorestream.output())
         assert a.http.get("/v1/agents").status_code == 200
     finally:
         key_file.write_bytes(good)
     fresh = bearer(key_file)
     until(lambda: valid(lorestream, fresh))
-    assert lorestream.output().count("the key file is broken") == 1
+    assert lorestream.output().count("the key file cannot be read") == 1
 
 
 def test_no_secret_is_logged(lorestream: LorestreamProcess, a: Tenant) -> None:

@@ -19,6 +19,7 @@ import pytest
 from lorestream.access import key_file
 from lorestream.access.key_file import KeyScope, NewKey
 from lorestream.errors import Misconfigured
+from tests import command_line
 from tests.processes import clean_environment
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -238,16 +239,8 @@ def lorestream(tmp_path: Path, path: Path) -> Run:
         settings = {"HOME": str(tmp_path), "COLUMNS": "200"}
         if "--file" not in arguments:
             settings["LORESTREAM_API_KEYS_FILE"] = str(path)
-        return subprocess.run(
-            [sys.executable, "-m", "lorestream.cli", "keys", *arguments],
-            env=clean_environment(**settings),
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        given = clean_environment(**settings)
+        return command_line.run_main("keys", *arguments, environment=given, directory=tmp_path)
 
     return run
 
