@@ -1,7 +1,7 @@
-"""Dead letters on their way back: headers of a record that is tried again.
+"""Headers of records that are retried after they became dead letters.
 
-A letter is retried by appending its raw record anew, with headers that say how often it has been tried and when
-it first came. Whoever sets it aside once more counts on from there.
+A retry appends the raw record to the log again, with headers that hold the number of failed attempts and the times of the
+first failure and the first append. If it fails again, the new dead letter continues these counts.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 PREFIX = "lorestream.retry."
 ATTEMPTS = f"{PREFIX}attempts"
-"""How often it has been tried in vain, decimal."""
+"""Number of failed attempts, decimal."""
 FIRST_FAILED_AT = f"{PREFIX}first_failed_at"
+"""Unix seconds."""
 FIRST_APPENDED_AT = f"{PREFIX}first_appended_at"
 """Unix seconds."""
 
 
 def retry_record(stored: StoredDeadLetter) -> NewRecord:
-    """The record of a letter, to be appended anew."""
+    """The record of a dead letter, with retry headers, to be appended to the log again."""
     dead_letter = stored.dead_letter
     headers = {
         **dead_letter.record.headers,
@@ -37,25 +38,25 @@ def retry_record(stored: StoredDeadLetter) -> NewRecord:
 
 
 def with_attempts(dead_letter: DeadLetter) -> DeadLetter:
-    """The letter, with the attempts that its record went through before."""
+    """A copy of the dead letter whose `attempts` includes the failed attempts before its retry."""
     text = dead_letter.record.headers.get(ATTEMPTS, b"")
-    before = int(text) if text.isdigit() and len(text) < 10 else 0  # noqa: PLR2004 (anybody may write headers)
+    before = int(text) if text.isdigit() and len(text) < 10 else 0  # noqa: PLR2004 (other clients may write any header)
     return replace(dead_letter, attempts=before + 1)
 
 
 def first_failed_at(record: Record, now: float) -> float:
-    """When the record was first set aside, `now` unless it was before. Unix seconds."""
+    """When processing of the record failed for the first time: from its retry header, else `now`. Unix seconds."""
     return _time(record.headers, FIRST_FAILED_AT, now)
 
 
 def first_appended_at(record: Record) -> float:
-    """When what stands in the record first came into the log. Unix seconds."""
+    """When the record was appended for the first time: from its retry header, else its own time. Unix seconds."""
     return _time(record.headers, FIRST_APPENDED_AT, record.appended_at)
 
 
-def _time(headers: Mapping[str, bytes], name: str, otherwise: float) -> float:
+def _time(headers: Mapping[str, bytes], name: str, default: float) -> float:
     try:
         time = float(headers.get(name, b""))
     except ValueError:
-        return otherwise
-    return time if math.isfinite(time) else otherwise
+        return default
+    return time if math.isfinite(time) else default

@@ -1,7 +1,7 @@
-"""What Lorestream tells about itself: every metric name in one place, and how log lines look.
+"""Metrics (all names in one place) and the format of log lines.
 
-Seconds and bytes; no label holds an agent or a player. Metrics live in a registry of their own, made at
-start and handed on, so that two systems in one process do not share figures.
+Units are seconds and bytes. No label holds an agent or a player. Each `Metrics` has its own Prometheus registry and is
+passed to the parts that use it, so that two instances in one process (tests) do not share values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Metrics:
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
         self.ingest_events = counter(
             "lorestream_ingest_events",
-            "Events that reached the gateway, by what became of them",
+            "Events received by the gateway, by result",
             "result",
             "reason",
         )
@@ -46,29 +46,29 @@ class Metrics:
         )
         self.stage_duration = histogram(
             "lorestream_stage_duration_seconds",
-            "Time in each stage of the pipeline",
+            "Time spent in each stage of the pipeline",
             LATENCY_BUCKETS,
             "stage",
         )
-        self.batch_size = histogram("lorestream_batch_size", "Records in a micro-batch", SIZE_BUCKETS)
+        self.batch_size = histogram("lorestream_batch_size", "Records per batch of the indexer", SIZE_BUCKETS)
         self.embed_texts = counter(
-            "lorestream_embed_texts", "Texts embedded, by where the vector came from", "source"
+            "lorestream_embed_texts", "Texts embedded, by source of the vector", "source"
         )
         self.consumer_lag_records = gauge(
-            "lorestream_consumer_lag_records", "Records behind the end of the log"
+            "lorestream_consumer_lag_records", "Records between the finished offset and the end of the log"
         )
         self.consumer_lag_seconds = gauge(
-            "lorestream_consumer_lag_seconds", "Age of the oldest record that is not finished"
+            "lorestream_consumer_lag_seconds", "Age of the oldest unfinished record"
         )
-        self.dlq_records = counter("lorestream_dlq_records", "Records set aside as dead letters", "reason")
+        self.dlq_records = counter("lorestream_dlq_records", "Records written to the dead letters", "reason")
         self.query_duration = histogram(
-            "lorestream_query_duration_seconds", "Time to answer a read", LATENCY_BUCKETS, "api", "cache"
+            "lorestream_query_duration_seconds", "Time to answer a query", LATENCY_BUCKETS, "api", "cache"
         )
-        self.cache_requests = counter("lorestream_cache_requests", "Look-ups in the answer cache", "result")
-        self.rebalances = counter("lorestream_rebalances", "Times that partitions changed hands")
+        self.cache_requests = counter("lorestream_cache_requests", "Lookups in the answer cache", "result")
+        self.rebalances = counter("lorestream_rebalances", "Assignments of partitions to this worker")
         self.http_requests = counter("lorestream_http_requests", "HTTP requests answered", "route", "code")
         self.build_info = gauge(
-            "lorestream_build_info", "1, with what is running as labels", "version", "python"
+            "lorestream_build_info", "Always 1, with the running versions as labels", "version", "python"
         )
         self.build_info.labels(__version__, platform.python_version()).set(1)
         ProcessCollector(registry=self.registry)
@@ -88,12 +88,15 @@ class Metrics:
 
 
 def set_up_logging(style: Literal["auto", "json", "console"], level: str) -> None:
-    """Log lines go to stderr: for people at a terminal, as JSON elsewhere."""
+    """Configure structlog to write to stderr. `auto`: readable lines on a terminal, JSON otherwise.
+
+    `level` is the name of the lowest level that is written, such as "info".
+    """
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
-    # Plain tracebacks: rich ones take a tenth of a second each, on the event loop.
-    colours = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    renderer = colours if console else structlog.processors.JSONRenderer()
-    # It complains ten times a second of what the adapters say once.
+    # Plain tracebacks: rich ones block the event loop for a tenth of a second each.
+    console_renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = console_renderer if console else structlog.processors.JSONRenderer()
+    # aiokafka repeats a failure up to ten times a second; the Kafka adapters log it once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
@@ -111,7 +114,7 @@ def set_up_logging(style: Literal["auto", "json", "console"], level: str) -> Non
 
 
 def printable(text: str) -> str:
-    """The text without control characters: what came from a game must not steer a terminal."""
+    """The text with control characters replaced: text from a game must not send escape codes to a terminal."""
     return "".join(
         char if char.isprintable() or char in " \n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
     )

@@ -110,7 +110,7 @@ class Erasures:
         erase = events.Erase(tenant, str(uuid.uuid4()), kind.value, tuple(subjects), accepted_at)
         async with write_timeout(APPEND_TIMEOUT_S, "the log"):
             positions = await self.log_writer.append([events.encode(erase)])
-            audit.erasure_asked(erasure_id=erase.erasure_id, kind=kind.value, tenant=tenant, by=by)
+            audit.erasure_requested(erasure_id=erase.erasure_id, kind=kind.value, tenant=tenant, by=by)
             # The ledger has the entry before the caller gets its id. If this process crashes here, the indexer adds it.
             await self.ledger.add(erase.erasure())
         return ErasureReceipt(erase.erasure_id, tokens.token(positions))

@@ -39,7 +39,7 @@ class ActiveWatermarks:
         self._asked_at = -_KNOWN_S
         self._asking = asyncio.Lock()
 
-    async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
+    async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not (current := await self._watermarks(deadline - time.monotonic())):
@@ -47,7 +47,7 @@ class ActiveWatermarks:
                 return False
             await asyncio.sleep(min(_ASK_S, max(0.0, deadline - time.monotonic())))
         left_s = max(0.0, deadline - time.monotonic())
-        return all(await asyncio.gather(*(one.reached(positions, left_s) for one in current)))
+        return all(await asyncio.gather(*(one.reached(offsets, left_s) for one in current)))
 
     async def _watermarks(self, left_s: float) -> Sequence[WatermarkReader]:
         """Those of the collection that was active a moment ago, the ones before while the store does not say."""
@@ -78,14 +78,14 @@ class CurrentWatermarks:
     def __init__(self, collections: OpenCollections) -> None:
         self._collections = collections
 
-    async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
+    async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         reached: set[OpenCollection] = set()
         # While it waits for one, the alias may begin to turn.
         while missing := [one for one in self._collections.serving() if one not in reached]:
             for opened in missing:
-                if not await opened.watermarks.reached(positions, max(0.0, deadline - time.monotonic())):
+                if not await opened.watermarks.reached(offsets, max(0.0, deadline - time.monotonic())):
                     return False
                 reached.add(opened)
         return True

@@ -1,11 +1,21 @@
-"""The ports: what Lorestream needs from the outside, and what each adapter promises.
+"""The ports: the interfaces between Lorestream and its backends, as protocols that adapters implement.
 
-One module per port: `clock`, `log` (event log, subscriptions, dead letters), `watermarks`, `erasures` (the erasure
-ledger), `store` (memories and their vectors), `cache` (answers), `embedder`. Adapters lie in `lorestream.adapters`;
-tests/contracts holds one suite per port that runs over all of its adapters.
+    log         EventLog, Subscription, RebalanceListener, records and dead letters
+    watermarks  WatermarkReader and WatermarkPublisher: which offsets are finished
+    erasures    ErasureLedger: which agents and players were erased
+    store       MemoryReader, MemoryWriter, StoreMaintenance: memories and their vectors
+    cache       Cache: search answers
+    embedder    Embedder: texts to vectors
+    clock       Clock
 
-Adapters raise only the errors of `lorestream.errors`: `Unavailable` for an outage (the caller may try again),
-`Misconfigured` for what an operator has to mend.
+The docstrings of the protocols are the contract: whether a call may wait, what it raises, when data is durable, which
+order holds. tests/contracts has one suite per port that runs over all of its adapters (`lorestream.adapters`); a new
+adapter is complete when it passes that suite.
+
+What holds for all ports: methods are called from one event loop and may be called concurrently. Adapters translate
+the errors of their backends. They raise only errors of `lorestream.errors`: `Unavailable` in an outage (the caller may
+repeat the call), `Misconfigured` for what an operator has to correct, and what a docstring names besides. A call
+that is cancelled leaves the adapter usable.
 
     await log.append([NewRecord(key, value, headers)])  # durable when it returns
     async with log.subscribe("indexer", listener) as subscription:

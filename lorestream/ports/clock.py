@@ -6,8 +6,8 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """The time of day."""
+    """The time of day. It may jump when the system clock is set; measure durations with time.monotonic()."""
 
     def now(self) -> float:
-        """Unix time in seconds."""
+        """Unix time in seconds. Does not block or raise."""
         ...

@@ -1,4 +1,4 @@
-"""The port of the erasure ledger: every erasure of an agent or a player that was ever asked for."""
+"""The port of the erasure ledger: the erasures of agents and players that were requested."""
 
 from __future__ import annotations
 
@@ -12,37 +12,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ErasureState:
-    """An erasure as it was asked for, and whether everything that it takes has gone."""
+    """An erasure and whether everything that it covers was deleted."""
 
     erasure: Erasure
     done: bool
 
 
 class ErasureLedger(Protocol):
-    """Every erasure that was ever asked for, newest per subject; kept when the log has forgotten."""
+    """All erasures, kept longer than the log, and in the memory of every process that writes or reads memories.
+
+    An erasure covers every memory of its subjects with `accepted_at` up to the erasure's own. Writers do not store
+    what is covered, readers do not show it, and the indexer deletes it. Of several erasures of one subject, the
+    newest covers what the older ones cover.
+    """
 
     async def add(self, erasure: Erasure) -> None:
-        """Remember it durably, as running.
+        """Store the erasure durably, as not done. Idempotent, by its id.
 
-        Adding it again changes nothing; an older one of the same subject takes nothing more. Raises Unavailable.
+        When this returns, `covers` takes it into account in this process; other processes learn of it shortly after.
+        Raises Unavailable; then it may be stored in part, and the caller has to add it again.
         """
         ...
 
     def covers(self, memory: Memory) -> bool:
-        """Whether any erasure takes this memory. In memory; never blocks."""
+        """Whether any erasure covers this memory. Answers from memory; does not block or raise."""
         ...
 
     def added_since(self, since: int) -> Sequence[Erasure]:
-        """Erasures that this process has come to know of, in that order, without the first `since`.
+        """The erasures that this process has learned of, each once, in that order, without the first `since`.
 
-        Each once; of those from before it was opened, perhaps some. In memory; never blocks.
+        Erasures that were stored before the ledger was opened may be left out. A caller that counts what it has seen
+        gets every later one by passing the count. Answers from memory; does not block or raise.
         """
         ...
 
     async def mark_done(self, erasure_id: str) -> None:
-        """Note, durably, that what it takes has gone. Nothing happens for an unknown id. Raises Unavailable."""
+        """Store durably that everything the erasure covers was deleted. Ignores an unknown id. Raises Unavailable."""
         ...
 
     async def state(self, erasure_id: str) -> ErasureState | None:
-        """The erasure of that id, for at least a year after it was asked for. Raises Unavailable."""
+        """The erasure with this id and its state, or None if there is none. Raises Unavailable.
+
+        Finds erasures that another process has added before the call. Kept for at least a year.
+        """
         ...

@@ -1,4 +1,13 @@
-"""The port of the event log: a durable, partitioned, append-only log with consumer groups and dead letters."""
+"""The port of the event log: a durable, partitioned, append-only log with consumer groups and dead letters.
+
+Words used here and in the adapters:
+
+- offset: the number of a record in its partition. Offsets rise by at least 1 from record to record.
+- position: the offset to read, process or commit next, which is one past the last. Mappings called `positions` go
+  from partition to position.
+- group: consumers that share the partitions among them, with one committed position per partition.
+- dead letter: a record that cannot be processed, kept with the error until an operator resolves it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +20,7 @@ from typing import Protocol, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One entry of the log, as bytes: decoding is the reader's, so that a broken one can be set aside."""
+    """One record of the log. Key and value are raw bytes: the reader decodes them and handles what cannot be decoded."""
 
     partition: int
     offset: int
@@ -19,12 +28,12 @@ class Record:
     value: bytes
     headers: Mapping[str, bytes]
     appended_at: float
-    """Unix seconds."""
+    """When the log stored it: Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """What a gateway appends: the key decides the partition."""
+    """A record to append. Records with the same key go to the same partition."""
 
     key: bytes
     value: bytes
@@ -37,21 +46,24 @@ class DeadLetter:
 
     record: Record
     reason: str
-    """A short snake_case word: the metric's label."""
+    """Category in snake_case: the value of the metric's label."""
     error: str
+    """Message for people."""
     attempts: int = 1
+    """How often processing has failed, retries by operators included."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDeadLetter:
-    """A dead letter and the Unix time at which it was first set aside."""
+    """A dead letter as it is stored."""
 
     dead_letter: DeadLetter
     failed_at: float
+    """When processing failed for the first time: Unix seconds."""
 
     @property
     def record_id(self) -> RecordId:
-        """Where its record stands in the log: what the letter is known by."""
+        """The record's partition and offset, which identify the dead letter."""
         return (self.dead_letter.record.partition, self.dead_letter.record.offset)
 
 
@@ -60,52 +72,65 @@ RecordId: TypeAlias = "tuple[int, int]"
 
 
 class Resolution(StrEnum):
-    """What became of a dead letter."""
+    """Why a dead letter is resolved."""
 
     RETRIED = "retried"
+    """Its record was appended to the log again."""
     DROPPED = "dropped"
+    """An operator dropped it."""
     ERASED = "erased"
+    """An erasure or a deletion covers it."""
 
 
 class RebalanceListener(Protocol):
-    """Told which partitions a member of a group is to read."""
+    """Callbacks of a subscription: which partitions its member has to process."""
 
     async def assigned(self, positions: Mapping[int, int]) -> None:
-        """These partitions are the member's own from now on; reading goes on at these offsets."""
+        """Called with the whole new assignment, and the position of each partition at which reading begins.
+
+        `read` returns records of these partitions after this has returned. If it raises, the subscription fails.
+        """
         ...
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        """They go to another member when this returns: finish what is in hand, and commit it.
+        """Called before partitions go to another member: finish the records that were read, and commit them.
 
-        `read` yields nothing of them any more. What takes too long is cut off, and read again by the other.
+        `read` returns no more records of these partitions; `commit` still accepts them. The partitions go when this
+        returns. The log may cancel it after a limit; the next member then reads again what was not committed.
         """
         ...
 
 
 class Subscription(Protocol):
-    """The share of one member in a group: the partitions that are its own at present."""
+    """One member of a consumer group. Only one coroutine may call `read` at a time; `commit` may be called meanwhile."""
 
     async def read(self, *, limit: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
-        """The next records of its partitions, in order within each; waits up to `wait_s` for the first.
+        """Return the next records of the assigned partitions, in offset order within each partition.
 
-        At most `limit` and, behind the first, at most `max_bytes` of values. Raises Unavailable.
+        Waits up to `wait_s` seconds for the first record, and not for more; returns an empty sequence if none came.
+        At most `limit` records, and at most `max_bytes` of values, except that the first record may be larger. A
+        cancelled call loses no records. Reading commits nothing: a new member reads again from the committed
+        position. Raises Unavailable in an outage; reading may be tried again on the same subscription.
         """
         ...
 
     async def commit(self, positions: Mapping[int, int]) -> None:
-        """Store, durably, the next offset to read of each partition. Never lowers one.
+        """Store the positions of the group durably. Never lowers one; ignores partitions that are not assigned.
 
-        Partitions that are no longer its own are left out. Raises Unavailable.
+        Raises Unavailable; then the positions may or may not be stored.
         """
         ...
 
     async def end(self) -> Mapping[int, int]:
-        """The offset that the next record of each of its partitions will get. Raises Unavailable."""
+        """The offset that the next record of each assigned partition will get. Raises Unavailable."""
         ...
 
 
 class EventLog(Protocol):
-    """A durable, partitioned, append-only log with one committed position per group and partition."""
+    """A durable, partitioned, append-only log, with committed positions per group, and dead letters.
+
+    `append`, `committed` and `end` return or raise within 2 seconds, because HTTP callers wait for them.
+    """
 
     @property
     def retention_s(self) -> float:
@@ -113,23 +138,25 @@ class EventLog(Protocol):
         ...
 
     async def append(self, records: Sequence[NewRecord]) -> dict[int, int]:
-        """Append in order; return once all are durable: for every partition touched, its highest offset.
+        """Append in order. Returns, once all records are durable, the highest offset per partition written to.
 
-        Raises Unavailable when the log cannot take writes (then a part may still have been written),
-        Overloaded when too much is waiting already, and EventTooLarge for a record past the log's own limit
-        (then nothing was written).
+        Records of one key keep the order in which they were passed, across concurrent calls the order of the calls.
+        Raises Unavailable when the log cannot take writes (some records may still be written); Overloaded when too
+        many records are waiting, and EventTooLarge for a record that exceeds the log's limit (in both cases nothing
+        was written).
         """
         ...
 
     def subscribe(self, group: str, listener: RebalanceListener) -> AbstractAsyncContextManager[Subscription]:
-        """Become a member of the group, which shares the partitions out among its members.
+        """Join the group as a member. Entering waits for the first assignment; exiting leaves the group.
 
-        A group that is new begins at the oldest record; another goes on behind its commit. Raises Unavailable.
+        A new group begins at the oldest record, any other at its committed positions. On exit `listener.revoked` is
+        not called, and what was not committed is read again by another member. Raises Unavailable.
         """
         ...
 
     async def committed(self, group: str) -> Mapping[int, int]:
-        """The next offset to read of each partition that the group has committed. Raises Unavailable."""
+        """The committed positions of the group. Partitions without a commit are left out. Raises Unavailable."""
         ...
 
     async def end(self) -> Mapping[int, int]:
@@ -137,35 +164,42 @@ class EventLog(Protocol):
         ...
 
     async def offsets_for_time(self, at: float) -> Mapping[int, tuple[int, float]]:
-        """The first record of each partition that was appended at or after `at`: its offset, and when it was.
+        """Offset and time of the first record of each partition that was appended at or after `at`, in Unix seconds.
 
-        Unix seconds. A partition without such a record is left out; since 0 the log begins. Raises Unavailable.
+        Partitions without such a record are left out. With `at` = 0: the oldest records. Raises Unavailable.
         """
         ...
 
     async def set_group_offsets(self, group: str, positions: Mapping[int, int]) -> None:
-        """Let a group that nobody is a member of begin at these offsets. Raises Unavailable."""
+        """Commit positions for a group that has no members, usually a new one. Raises Unavailable."""
         ...
 
     async def delete_group(self, group: str) -> None:
-        """Nobody will be a member of the group again: it holds nothing back any more. Raises Unavailable."""
+        """Delete a group that no member will join again, so that it does not delay retention. Raises Unavailable."""
         ...
 
     async def groups(self) -> Collection[str]:
-        """The groups whose positions hold records back from their retention; none where it waits for nobody."""
+        """The groups whose committed positions delay retention. Empty where retention does not wait for groups."""
         ...
 
     async def append_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Set records aside durably, raw, with the reason. Idempotent per partition and offset."""
+        """Store dead letters durably, with the raw records. One per record: later ones of the same record are ignored.
+
+        A record whose dead letter was resolved does not get a new one. Raises Unavailable.
+        """
         ...
 
     def dead_letters(self) -> AsyncGenerator[StoredDeadLetter]:
-        """The records set aside and not settled, each once, the earliest first; none that comes later.
+        """The unresolved dead letters, the oldest first, each once, without those that are added meanwhile.
 
         Raises Unavailable.
         """
         ...
 
     async def resolve_dead_letters(self, record_ids: Collection[RecordId], resolution: Resolution) -> None:
-        """Hide the letters of these records, there or not, for as long as letters are kept. Raises Unavailable."""
+        """Remove the dead letters of these records from `dead_letters`, durably. Raises Unavailable.
+
+        Also for records that have none yet: one that is added later is not shown either, as long as dead letters are
+        kept (14 days).
+        """
         ...

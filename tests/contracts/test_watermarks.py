@@ -31,8 +31,8 @@ class CommittedOffsets:
     async def publish(self, positions: Mapping[int, int]) -> None:
         await self.member.commit(positions)
 
-    async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
-        return await self.reader.reached(positions, timeout_s)
+    async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
+        return await self.reader.reached(offsets, timeout_s)
 
 
 @asynccontextmanager

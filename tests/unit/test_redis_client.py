@@ -52,7 +52,7 @@ async def test_what_is_no_redis_is_refused() -> None:
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        assert "no Redis" in await refusal(f"redis://127.0.0.1:{port}")
+        assert "not a Redis" in await refusal(f"redis://127.0.0.1:{port}")
 
 
 async def test_a_node_of_a_cluster_is_refused(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ async def test_rights_to_our_own_keys_and_commands_are_enough(own_redis: RedisSe
         )
         raw.acl_setuser("nobody", enabled=True, passwords=["+pw"])
     address = own_redis.url.removeprefix("redis://")
-    assert "rights" in await refusal(f"redis://nobody:pw@{address}")
+    assert "ACL" in await refusal(f"redis://nobody:pw@{address}")
     async with RedisClient.open(f"redis://lorestream:pw@{address}", prefix="t") as client:
         cache = RedisCache(client)
         _, generation = await cache.get(AGENT, b"where")

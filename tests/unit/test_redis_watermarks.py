@@ -62,14 +62,16 @@ async def join(own_redis: RedisServer, broker: Broker) -> AsyncIterator[Join]:
             client = await stack.enter_async_context(
                 RedisClient.open(own_redis.url, prefix="t", breaker_open_s=0.2)
             )
-            marks = RedisWatermarks.open(client, group=group, identity=identity, committed=broker.committed)
-            return await stack.enter_async_context(marks)
+            watermarks = RedisWatermarks.open(
+                client, group=group, identity=identity, committed=broker.committed
+            )
+            return await stack.enter_async_context(watermarks)
 
         yield joined
 
 
-async def reached(marks: RedisWatermarks, positions: dict[int, int]) -> bool:
-    return await marks.reached(positions, PATIENCE_S)
+async def reached(watermarks: RedisWatermarks, positions: dict[int, int]) -> bool:
+    return await watermarks.reached(positions, PATIENCE_S)
 
 
 async def test_what_one_process_publishes_another_sees_at_once(join: Join, broker: Broker) -> None:

@@ -1,4 +1,4 @@
-"""The newest erasure of every subject, in memory: what a ledger answers `covers` from."""
+"""The newest erasure of every subject, in memory: from here a ledger answers `covers` and `added_since`."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ Subject: TypeAlias = "tuple[str, str, str]"
 
 
 class ErasedSubjects:
-    """Subjects, and up to when their memories are erased (Unix seconds of `accepted_at`)."""
+    """Erased subjects, with the time up to which their memories are erased (Unix seconds, against `accepted_at`)."""
 
     def __init__(self, newest: dict[Subject, float] | None = None) -> None:
+        """`newest`: erasures from before this process, which `added_since` leaves out."""
         self._newest = newest or {}
-        self._learned: dict[str, Erasure] = {}
+        self._added: dict[str, Erasure] = {}
 
     def add(self, erasure: Erasure) -> None:
-        """An older one of the same subject takes nothing more."""
-        self._learned.setdefault(erasure.id, erasure)
+        """Add an erasure. One that is older than another of the same subject covers nothing more."""
+        self._added.setdefault(erasure.id, erasure)
         for subject in erasure.subjects:
             entry = (erasure.tenant, erasure.kind.value, subject)
             self._newest[entry] = max(erasure.accepted_at, self._newest.get(entry, erasure.accepted_at))
 
     def covers(self, memory: Memory) -> bool:
-        """Whether any erasure takes this memory."""
-        # Most deployments never erase anything, and every memory that is read or written comes by here.
+        """Whether any erasure covers this memory."""
+        # Fast path: this is called for every memory read or written, and most deployments have no erasures.
         return bool(self._newest) and (
-            self._takes(memory, SubjectKind.AGENT, memory.agent_id)
-            or self._takes(memory, SubjectKind.PLAYER, memory.player)
-            or self._takes(memory, SubjectKind.PLAYER, memory.agent_player)
+            self._covers_subject(memory, SubjectKind.AGENT, memory.agent_id)
+            or self._covers_subject(memory, SubjectKind.PLAYER, memory.player)
+            or self._covers_subject(memory, SubjectKind.PLAYER, memory.agent_player)
         )
 
     def added_since(self, since: int) -> Sequence[Erasure]:
-        """Those that were added, each once, in that order, without the first `since`."""
-        return list(islice(self._learned.values(), since, None)) if len(self._learned) > since else ()
+        """The erasures that were added, each once, in that order, without the first `since`."""
+        return list(islice(self._added.values(), since, None)) if len(self._added) > since else ()
 
-    def _takes(self, memory: Memory, kind: SubjectKind, subject: str | None) -> bool:
+    def _covers_subject(self, memory: Memory, kind: SubjectKind, subject: str | None) -> bool:
         if subject is None:
             return False
         newest = self._newest.get((memory.tenant, kind, subject))

@@ -1,4 +1,4 @@
-"""Watermarks of one process: a dictionary, and an event for those who wait."""
+"""The Watermarks in the memory of one process: a dictionary, and an event that wakes waiting callers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ if TYPE_CHECKING:
 
 
 class LocalWatermarks:
-    """Watermarks within one event loop. Empty at first: the runner publishes what the log has committed."""
+    """Watermarks (lorestream.ports.watermarks) for one event loop.
+
+    Empty at first: when it starts, the indexer publishes what its group has committed.
+    """
 
     def __init__(self) -> None:
         self._finished: dict[int, int] = {}
-        self._risen = asyncio.Event()
+        self._raised = asyncio.Event()
 
     async def publish(self, positions: Mapping[int, int]) -> None:
-        """Everything below these offsets is finished. Never lowered."""
+        """Raise the watermarks (partition -> first offset that is not finished). Never lowers one."""
         higher = {
             partition: position
             for partition, position in positions.items()
@@ -25,25 +28,25 @@ class LocalWatermarks:
         }
         if higher:
             self._finished |= higher
-            self._risen.set()
-            self._risen = asyncio.Event()
+            self._raised.set()
+            self._raised = asyncio.Event()
 
-    async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
+    async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`.
 
-        A partition of which nothing was published is not finished.
+        A partition without a published watermark counts as not finished.
         """
-        if not self._finished_past(positions) and timeout_s > 0:
+        if not self._finished_past(offsets) and timeout_s > 0:
             try:
                 async with asyncio.timeout(timeout_s):
-                    while not self._finished_past(positions):
-                        await self._risen.wait()
+                    while not self._finished_past(offsets):
+                        await self._raised.wait()
             except TimeoutError:
                 pass
-        return self._finished_past(positions)
+        return self._finished_past(offsets)
 
     def positions(self) -> Mapping[int, int]:
-        """What has been published: the first unfinished offset of each partition."""
+        """The published watermarks: partition -> first offset that is not finished."""
         return dict(self._finished)
 
     def _finished_past(self, positions: Mapping[int, int]) -> bool:

@@ -37,20 +37,20 @@ class KafkaWatermarks:
         self._group = group
         self._finished: dict[int, int] = {}
 
-    async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
+    async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is committed, waiting at most `timeout_s`.
 
         Also False when the broker could not be asked in that time.
         """
         deadline = time.monotonic() + timeout_s
         request_timeout_s = max(timeout_s, MIN_REQUEST_TIMEOUT_S)
-        while not self._finished_past(positions):
+        while not self._finished_past(offsets):
             await self._refresh(request_timeout_s)
             request_timeout_s = deadline - time.monotonic()
-            if self._finished_past(positions) or request_timeout_s <= 0:
+            if self._finished_past(offsets) or request_timeout_s <= 0:
                 break
             await asyncio.sleep(min(POLL_INTERVAL_S, request_timeout_s))
-        return self._finished_past(positions)
+        return self._finished_past(offsets)
 
     def _finished_past(self, positions: Mapping[int, int]) -> bool:
         return all(self._finished.get(partition, 0) > offset for partition, offset in positions.items())

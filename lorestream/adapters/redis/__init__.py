@@ -1,1 +1,19 @@
-"""The answer cache, the watermarks and the rate limits on Redis."""
+"""The answer cache, the watermarks and the token buckets in Redis. An outage of Redis costs speed, never correctness.
+
+    client         RedisClient: `try_command` and `try_script` for what may fail, `command` for what must succeed
+    connection     MultiplexedConnection: one connection that all `try_...` calls share
+    cache          RedisCache, the Cache: one hash per agent
+    watermarks     RedisWatermarks, the Watermarks: one hash per consumer group
+    token_buckets  RedisTokenBuckets: rate limits that all services share
+
+A cached answer passes cache, client, connection.
+
+    async with RedisClient.open("redis://redis:6379/0", prefix="lorestream") as client:
+        cache = RedisCache(client)
+        answer, generation = await cache.get(agent, key)
+        if answer is None:
+            answer = await compute()
+            await cache.put(agent, key, answer, generation, ttl_s=60)
+        ...
+        await cache.invalidate([agent])  # after a write; raises Unavailable
+"""

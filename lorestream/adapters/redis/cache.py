@@ -1,10 +1,9 @@
-"""A cache of answers in Redis, shared by all query services and told of writes by all workers.
+"""The Cache in Redis: query services share the answers, and workers invalidate them.
 
-One hash per agent holds its generation and its entries, so that whatever removes a generation (an invalidation, an
-eviction, an expiry, a flush) takes the entries along, and one HMGET reads both. No agent without a hash has a
-generation: a new one is 16 random bytes, so what was computed under a generation that has gone meets no equal one.
-That makes removing the hash the whole invalidation, also against an answer that is on its way: it is kept only by
-a script that finds its generation still there.
+One hash per agent holds its generation and its entries. So whatever removes the generation (an invalidation, an
+eviction, an expiry, a flush) also removes the entries, and one HMGET reads both. Invalidating an agent is removing its
+hash. The next reader makes a new generation of 16 random bytes, which equals no earlier one. An answer that is being
+computed meanwhile is not kept: the script that stores it compares the generation first.
 """
 
 from __future__ import annotations
@@ -26,28 +25,28 @@ if TYPE_CHECKING:
 
 GENERATION_BYTES = 16
 
-LIFE_S = 60.0
-"""No answer lives longer, whatever its `ttl_s`. A hash that gets no new answer for so long goes as well."""
+MAX_TTL_S = 60.0
+"""Upper limit of the `ttl_s` of an answer. Also the TTL of a hash since its last new answer."""
 
 _GENERATION = "g"
 _KEYS_PER_COMMAND = 500
-"""Redis removes 500 hashes in under a millisecond; nobody else is answered meanwhile."""
-_HEAD = struct.Struct(f"<{GENERATION_BYTES}sd104x")
-"""What stands before an answer: the generation that it was computed under, and its end in Unix seconds.
+"""Redis removes 500 hashes in under a millisecond, during which it answers no other command."""
+_ENTRY_HEADER = struct.Struct(f"<{GENERATION_BYTES}sd104x")
+"""128 bytes before each answer: its generation, its expiry in Unix seconds, padding.
 
-Of a slow command Redis writes the first 128 bytes of each argument into its slow log, which no invalidation empties:
-so many hold nothing of the answer.
+Redis copies the first 128 bytes of each argument of a slow command into its slow log, which an invalidation does not
+clear. With this padding no part of an answer gets there.
 """
 
-_BEGIN = Script("""
+_ENSURE_GENERATION = Script("""
 if redis.call('HSETNX', KEYS[1], 'g', ARGV[1]) == 1 then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 return redis.call('HGET', KEYS[1], 'g')
 """)
-"""generation, life in ms -> the agent's generation: this one, or another's who came first."""
+"""Arguments: generation, TTL in ms. Returns the agent's generation: this one, or the one that exists already."""
 
-_KEEP = Script("""
+_STORE = Script("""
 if redis.call('HGET', KEYS[1], 'g') ~= ARGV[1] then return 0 end
 if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[4]) and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 0 then
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -58,13 +57,16 @@ redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 1
 """)
-"""generation, field, entry, entries at most, life in ms -> whether it was kept; of a full hash any other goes.
+"""Arguments: generation, field, entry, maximum number of entries, TTL in ms. Returns 1 if the entry was stored.
 
-HRANDFIELD would pick one, but Redis has it from 6.2 on only."""
+A full hash loses an arbitrary entry. HRANDFIELD would choose one, but needs Redis 6.2."""
 
 
 class RedisCache:
-    """A Cache in Redis. Ends of life are times of day: the clocks of its users should agree within a second."""
+    """A Cache (lorestream.ports.cache) in Redis.
+
+    Expiry times are wall-clock times: the clocks of the processes that share it should agree within a second.
+    """
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class RedisCache:
         max_answer_bytes: int = 256 * 1024,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`max_entries`: answers kept of one agent. Larger answers than `max_answer_bytes` are not kept."""
+        """`max_entries`: answers per agent. Answers larger than `max_answer_bytes` are not kept. `now`: Unix seconds."""
         self._redis = redis
         self._prefix = f"{redis.prefix}:a:"
         self._max_entries = max_entries
@@ -82,47 +84,48 @@ class RedisCache:
         self._now = now
 
     async def get(self, agent: AgentKey, key: bytes) -> tuple[bytes | None, bytes]:
-        """The answer, or None, and the generation to hand to `put`: one that nothing matches in an outage."""
+        """The cached answer, or None, and the generation to pass to `put`. In an outage that matches no other one."""
         name = self._name(agent)
         try:
             generation, entry = await self._redis.try_command("HMGET", name, _GENERATION, _field(key))
             if generation is None:
-                mine = secrets.token_bytes(GENERATION_BYTES)
-                return None, await self._redis.try_script(_BEGIN, name, mine, _ms(LIFE_S))
+                new = secrets.token_bytes(GENERATION_BYTES)
+                return None, await self._redis.try_script(_ENSURE_GENERATION, name, new, _ms(MAX_TTL_S))
         except Unavailable:
             return None, secrets.token_bytes(GENERATION_BYTES)
-        if entry is None or len(entry) < _HEAD.size:
+        if entry is None or len(entry) < _ENTRY_HEADER.size:
             return None, generation
-        computed_under, death = _HEAD.unpack_from(entry)
-        lives = computed_under == generation and 0 < death - self._now() <= LIFE_S
-        return entry[_HEAD.size :] if lives else None, generation
+        entry_generation, expires_at = _ENTRY_HEADER.unpack_from(entry)
+        # More than the longest TTL ahead: written by a process whose clock is wrong.
+        valid = entry_generation == generation and 0 < expires_at - self._now() <= MAX_TTL_S
+        return entry[_ENTRY_HEADER.size :] if valid else None, generation
 
     async def put(self, agent: AgentKey, key: bytes, answer: bytes, generation: bytes, ttl_s: float) -> None:
-        """Keep an answer at most `ttl_s` seconds; void when the generation is no longer the agent's."""
+        """Keep an answer for at most `ttl_s` seconds, unless the generation has changed. Does nothing in an outage."""
         if ttl_s <= 0 or len(answer) > self._max_answer_bytes or len(generation) != GENERATION_BYTES:
             return
-        entry = _HEAD.pack(generation, self._now() + min(ttl_s, LIFE_S)) + answer
+        entry = _ENTRY_HEADER.pack(generation, self._now() + min(ttl_s, MAX_TTL_S)) + answer
         with contextlib.suppress(Unavailable):
             await self._redis.try_script(
-                _KEEP, self._name(agent), generation, _field(key), entry, self._max_entries, _ms(LIFE_S)
+                _STORE, self._name(agent), generation, _field(key), entry, self._max_entries, _ms(MAX_TTL_S)
             )
 
     async def invalidate(self, agents: Collection[AgentKey]) -> None:
-        """Take each agent's generation and answers away. Raises Unavailable; then some may be gone."""
+        """Remove the generation and the answers of each agent. Raises Unavailable; then some may be removed."""
         names = [self._name(agent) for agent in agents]
         for first in range(0, len(names), _KEYS_PER_COMMAND):
             await self._redis.command("UNLINK", *names[first : first + _KEYS_PER_COMMAND])
 
     async def clear(self) -> None:
-        """Take all generations and answers of this prefix away. Raises Unavailable.
+        """Remove all generations and answers with this prefix. Raises Unavailable; then some may be removed.
 
-        A scan meets every hash that was there when it began, unless it goes by itself. One that is made
-        meanwhile has a new generation, which only searches have that began after this call did.
+        SCAN returns every hash that exists from its begin to its end. A hash that is made meanwhile may stay: its
+        generation is new, so its answers were computed after this call began.
         """
         cursor = 0
         while True:
             cursor, names = await self._redis.command(
-                "SCAN", cursor, "MATCH", f"{_literal(self._prefix)}*", "COUNT", _KEYS_PER_COMMAND
+                "SCAN", cursor, "MATCH", f"{_escape_pattern(self._prefix)}*", "COUNT", _KEYS_PER_COMMAND
             )
             if names:
                 await self._redis.command("UNLINK", *names)
@@ -130,7 +133,7 @@ class RedisCache:
                 return
 
     def _name(self, agent: AgentKey) -> str:
-        """Of one length, however long an id is, and no two agents run into each other."""
+        """The key of the agent's hash: of a fixed length, and different for every agent."""
         return self._prefix + blake2b(agent_key(agent.tenant, agent.agent_id), digest_size=16).hexdigest()
 
 
@@ -142,6 +145,6 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _literal(prefix: str) -> str:
-    """The prefix as a pattern that matches nothing else."""
+def _escape_pattern(prefix: str) -> str:
+    """The prefix as a pattern of Redis that matches it literally."""
     return "".join(f"\\{character}" if character in "*?[]^\\" else character for character in prefix)

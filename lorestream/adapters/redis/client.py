@@ -1,8 +1,11 @@
-"""One Redis server, asked in a way that losing it loses speed only.
+"""Client of one Redis server, with two kinds of calls.
 
-Asking (`ask`, `run`) goes over one shared connection, with a short deadline and a circuit breaker: after one failure
-nobody asks for a second, then one call tries. Telling (`tell`) has a longer deadline and always
-tries, because whoever tells has to know.
+Best effort: `try_command` and `try_script`. They go over one shared connection, with a short timeout and a circuit
+breaker: after a failure all of them fail at once for a second, then one call probes the server. The caller treats
+Unavailable as a miss.
+
+Must succeed: `command`. It has a longer timeout, uses a pool of connections and ignores the circuit breaker, because the
+caller has to know whether it was carried out.
 """
 
 from __future__ import annotations
@@ -41,22 +44,23 @@ _log = structlog.get_logger("lorestream.redis")
 
 SETTING = "LORESTREAM_CACHE__URL"
 TRY_TIMEOUT_S = 0.08
-"""What a query may lose to a Redis that does not answer. One that does needs 0.1 ms on the same machine."""
+"""Limit of a best-effort call: what a search may lose to an unresponsive Redis. A local Redis answers in 0.1 ms."""
 COMMAND_TIMEOUT_S = 0.25
+"""Limit of `command`."""
 START_TIMEOUT_S = 2.0
-"""How long a start waits for an answer before it goes on without."""
+"""How long `open` waits for Redis before it goes on without."""
 BREAKER_OPEN_S = 1.0
-"""How long nobody asks a Redis that failed."""
-_WARN_EVERY_S = 60.0
-_HELD_UP_S = 0.05
-"""A deadline that is noticed so late says more about this process than about Redis."""
+"""How long best-effort calls fail at once after a failure."""
+_WARNING_INTERVAL_S = 60.0
+_LOOP_DELAY_S = 0.05
+"""A timeout that fires this late means that this process was blocked; it says nothing about Redis."""
 
 _FAILURES = (TimeoutError, RedisError, OSError)
 _REFUSALS = (AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError, NoPermissionError)
 
 
 class Script:
-    """A Lua script; it touches the keys that it is given and no others."""
+    """A Lua script. It may use only the keys that it is given."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -64,20 +68,20 @@ class Script:
 
 
 class CircuitBreaker:
-    """Closed while calls succeed. A failure opens it for `rest_s` seconds; then one call may try at a time."""
+    """Closed while calls succeed. A failure opens it for `open_s` seconds; then one call at a time may probe."""
 
-    def __init__(self, breaker_open_s: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._breaker_open_s = breaker_open_s
+    def __init__(self, open_s: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._open_s = open_s
         self._monotonic = monotonic
         self._open_until: float | None = None
 
     def admits(self) -> bool:
-        """Whether to call now."""
+        """Whether a call may be made now. After the open time, True makes the caller the probe."""
         if self._open_until is None:
             return True
         if self._monotonic() < self._open_until:
             return False
-        self.failure()  # until the trial has ended nobody else may
+        self.failure()  # keeps the others out until the probe has ended
         return True
 
     def success(self) -> None:
@@ -86,16 +90,16 @@ class CircuitBreaker:
 
     def failure(self) -> None:
         """A call failed."""
-        self._open_until = self._monotonic() + self._breaker_open_s
+        self._open_until = self._monotonic() + self._open_s
 
 
 class RedisClient:
-    """Commands to one server; whatever goes wrong is Unavailable."""
+    """Commands to one server. Every error of Redis or the network is raised as Unavailable."""
 
     def __init__(
         self,
         redis: Redis,
-        line: MultiplexedConnection,
+        shared: MultiplexedConnection,
         *,
         prefix: str,
         try_timeout_s: float,
@@ -103,9 +107,9 @@ class RedisClient:
         breaker_open_s: float,
     ) -> None:
         self.prefix = prefix
-        """What all keys begin with, before a colon: others may use the same server."""
+        """Prefix of all keys, before a colon. Other applications may use the same server."""
         self._redis = redis
-        self._line = line
+        self._shared = shared
         self._try_timeout_s = try_timeout_s
         self._command_timeout_s = command_timeout_s
         self._breaker = CircuitBreaker(breaker_open_s)
@@ -123,30 +127,32 @@ class RedisClient:
         command_timeout_s: float = COMMAND_TIMEOUT_S,
         breaker_open_s: float = BREAKER_OPEN_S,
     ) -> AsyncGenerator[RedisClient]:
-        """`url`: redis://, rediss:// or unix://, with user, password and database where they are needed.
+        """Open a client. `url`: redis://, rediss:// or unix://, with user, password and database where needed.
 
-        Raises Misconfigured when what answers there is not a Redis that does what is asked. One that does not
-        answer may come later.
+        Raises Misconfigured when the server refuses the login or is not a usable Redis. A server that cannot be
+        reached is not an error: calls fail with Unavailable until it can.
         """
         try:
             pool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=max_connections,
-                timeout=None,  # deadlines are ours, over all of a call
+                timeout=None,  # this class limits the whole call
                 socket_timeout=None,
                 socket_connect_timeout=START_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),  # a connection may have gone while idle
+                retry=Retry(
+                    NoBackoff(), 1, (RedisConnectionError,)
+                ),  # an idle connection may have been closed
                 protocol=2,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
             )
         except ValueError:  # its message may hold a part of a password
             raise Misconfigured(
-                f"{SETTING} is no address of a Redis: one looks like redis://:password@host:6379/0"
+                f"{SETTING} is not the address of a Redis: use the form redis://:password@host:6379/0"
             ) from None
-        line = MultiplexedConnection(pool, try_timeout_s)
+        shared = MultiplexedConnection(pool, try_timeout_s)
         client = cls(
             Redis.from_pool(pool),
-            line,
+            shared,
             prefix=prefix,
             try_timeout_s=try_timeout_s,
             command_timeout_s=command_timeout_s,
@@ -156,56 +162,64 @@ class RedisClient:
             await client._check()
             yield client
         finally:
-            await line.close()
+            await shared.close()
             await client._redis.aclose()
 
-    async def try_command(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
-        """The answer to a command, within `ask_s`. Raises Unavailable, at once while the server rests."""
-        return await self._guarded(self._line.command(*command))
+    async def try_command(self, *command: Argument) -> Any:  # noqa: ANN401 (any reply of Redis)
+        """The reply to a command, within `try_timeout_s`. Best effort.
 
-    async def try_script(self, script: Script, keys: str | Sequence[str], *args: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
-        """What a script answers, otherwise as `ask`."""
+        Raises Unavailable, at once while the circuit breaker is open.
+        """
+        return await self._with_breaker(self._shared.command(*command))
+
+    async def try_script(self, script: Script, keys: str | Sequence[str], *args: Argument) -> Any:  # noqa: ANN401 (any reply of Redis)
+        """The reply to a script, given its keys and arguments. Otherwise as `try_command`."""
         names = (keys,) if isinstance(keys, str) else tuple(keys)
-        return await self._guarded(self._execute(script, names, args))
+        return await self._with_breaker(self._execute(script, names, args))
 
-    async def command(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
-        """The answer to a command, within `tell_s`, whatever happened before. Raises Unavailable."""
+    async def command(self, *command: Argument) -> Any:  # noqa: ANN401 (any reply of Redis)
+        """The reply to a command, within `command_timeout_s`, whatever the state of the circuit breaker.
+
+        Raises Unavailable; then the command may or may not have been carried out.
+        """
         return await self._within(self._command_timeout_s, self._command(*command))
 
     async def _command(self, *command: Argument) -> Any:  # noqa: ANN401
-        answer: Any = await self._redis.execute_command(*command)
-        return answer
+        reply: Any = await self._redis.execute_command(*command)
+        return reply
 
     async def _execute(self, script: Script, keys: tuple[str, ...], args: tuple[Argument, ...]) -> Any:  # noqa: ANN401
         try:
-            return await self._line.command("EVALSHA", script.sha, len(keys), *keys, *args)
-        except NoScriptError:  # a Redis that was started anew
-            return await self._line.command("EVAL", script.source, len(keys), *keys, *args)
+            return await self._shared.command("EVALSHA", script.sha, len(keys), *keys, *args)
+        except NoScriptError:  # Redis was restarted, or its scripts were flushed
+            return await self._shared.command("EVAL", script.source, len(keys), *keys, *args)
 
-    async def _guarded(self, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
+    async def _with_breaker(self, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
         if not self._breaker.admits():
             call.close()
-            raise Unavailable("Redis failed a moment ago")
+            raise Unavailable("Redis failed a moment ago; not tried again yet")
         began = time.monotonic()
         try:
-            answer = await call
+            reply = await call
         except _FAILURES as cause:
-            # What Redis refuses (it is full, it loads, a right is missing) costs no time to be told again; and
-            # when this process itself was held up, the answer may lie there unread.
-            held_up = time.monotonic() - began > self._try_timeout_s + _HELD_UP_S
-            if not held_up and not isinstance(cause, ResponseError):
+            # An error reply (out of memory, loading, no permission) arrives fast, so the breaker saves nothing. And
+            # if this process was blocked, the reply may have arrived in time without being read.
+            blocked = time.monotonic() - began > self._try_timeout_s + _LOOP_DELAY_S
+            if not blocked and not isinstance(cause, ResponseError):
                 self._breaker.failure()
             error = _unavailable(cause, self._try_timeout_s)
             self._warn(error)
             raise error from cause
         self._breaker.success()
-        return answer
+        return reply
 
     def _warn(self, error: Unavailable) -> None:
-        """Say it once a minute."""
-        if time.monotonic() - self._warned_at > _WARN_EVERY_S:
+        """Log a warning, at most once a minute."""
+        if time.monotonic() - self._warned_at > _WARNING_INTERVAL_S:
             self._warned_at = time.monotonic()
-            _log.warning("Redis fails: what it speeds up is slower now", error=error.message)
+            _log.warning(
+                "Redis calls fail: answers are not cached and limits are not shared", error=error.message
+            )
 
     async def _within(self, seconds: float, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
         try:
@@ -215,7 +229,7 @@ class RedisClient:
             raise _unavailable(cause, seconds) from cause
 
     async def _check(self) -> None:
-        """Refuse what no waiting mends: a password, a right, a program that is no Redis, a cluster's node."""
+        """Raise Misconfigured for what does not go away by waiting: wrong login or rights, no Redis, a cluster node."""
         try:
             await self._within(
                 START_TIMEOUT_S, self._command("UNLINK", f"{self.prefix}:check:1", f"{self.prefix}:check:2")
@@ -224,13 +238,15 @@ class RedisClient:
             cause = error.__cause__
             if isinstance(cause, _REFUSALS):
                 raise Misconfigured(
-                    f"{SETTING}: Redis refuses us ({cause}): check user, password and rights"
+                    f"{SETTING}: Redis refused the login or the command ({cause}): check user, password and ACL"
                 ) from error
             if isinstance(cause, InvalidResponse):
-                raise Misconfigured(f"{SETTING}: what answers there is no Redis ({cause})") from error
+                raise Misconfigured(
+                    f"{SETTING}: the server at this address is not a Redis ({cause}): check host and port"
+                ) from error
             if isinstance(cause, MovedError | ClusterCrossSlotError):
                 raise Misconfigured(
-                    f"{SETTING}: this is a node of a Redis Cluster: give one server of its own, or a proxy"
+                    f"{SETTING}: this is a node of a Redis Cluster, which is not supported: use a single server, or a proxy"
                 ) from error
             self._warn(error)
 

@@ -1,8 +1,8 @@
-"""One connection to Redis that all who ask share: commands go out as they come, answers come back in that order.
+"""One connection to Redis that all callers share (multiplexed): replies arrive in the order of the commands.
 
-A pool lends each command a connection of its own, which costs redis-py some 150 us of CPU a command, twice what the
-rest of an answer from the cache costs. On a shared one a command is packed, written and matched with its answer in
-a few, and what is asked in one turn of the event loop leaves and returns together.
+A pool gives each command its own connection, which costs redis-py about 150 us of CPU per command: twice as much as the
+rest of a cached answer. On a shared connection a command costs a few microseconds, and all commands of one event loop
+iteration travel in one packet.
 """
 
 from __future__ import annotations
@@ -25,166 +25,172 @@ Argument: TypeAlias = bytes | str | int | float
 
 
 class MultiplexedConnection:
-    """Made anew whenever it is lost. What an answer takes longer than `deadline_s` for is lost with the line.
+    """Sends commands over one connection, which is opened at the first command and again whenever it was lost."""
 
-    After that no answer on it can be in time, since they come in order. `pool` says where Redis is.
-    """
+    def __init__(self, pool: BlockingConnectionPool, timeout_s: float) -> None:
+        """`pool` supplies address, credentials and TLS; no connection of it is used.
 
-    def __init__(self, pool: BlockingConnectionPool, deadline_s: float) -> None:
+        When a reply takes longer than `timeout_s`, the connection is closed: replies come in order, so all later
+        ones would be late as well.
+        """
         self._pool = pool
-        self._deadline_s = deadline_s
-        self._line: _Line | None = None
-        self._opening: asyncio.Task[_Line] | None = None
+        self._timeout_s = timeout_s
+        self._protocol: _RedisProtocol | None = None
+        self._opening: asyncio.Task[_RedisProtocol] | None = None
 
-    async def command(self, *command: Argument) -> Any:  # noqa: ANN401 (as Redis answers)
-        """The answer to a command. Raises TimeoutError, RedisError and OSError."""
+    async def command(self, *command: Argument) -> Any:  # noqa: ANN401 (any reply of Redis)
+        """The reply to a command. Raises TimeoutError, RedisError and OSError."""
         packed = pack_command(cast("Any", command))
-        line = self._line
-        if line is not None and not line.lost:
+        protocol = self._protocol
+        if protocol is not None and not protocol.closed:
             try:
-                return await line.send(packed)
+                return await protocol.send(packed)
             except RedisConnectionError:
-                pass  # it may have been closed while it was idle: once more, on a new one
-        async with asyncio.timeout(self._deadline_s):
-            line = await self._new()
-        return await line.send(packed)
+                pass  # Redis may have closed it while it was idle: try once more, on a new connection
+        async with asyncio.timeout(self._timeout_s):
+            protocol = await self._reconnect()
+        return await protocol.send(packed)
 
     async def close(self) -> None:
-        """Let the connection go; what still waits fails."""
+        """Close the connection. Commands without a reply fail."""
         if self._opening is not None and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        if self._line is not None:
-            self._line.give_up(RedisConnectionError("closed"))
+        if self._protocol is not None:
+            self._protocol.fail(RedisConnectionError("closed"))
 
-    async def _new(self) -> _Line:
-        """A new line, the same for all who miss the old one. It is made even when none of them waits any more."""
-        if self._line is not None and not self._line.lost:
-            return self._line
+    async def _reconnect(self) -> _RedisProtocol:
+        """A usable connection, shared by all who wait for one. It is opened even if all of them are cancelled."""
+        if self._protocol is not None and not self._protocol.closed:
+            return self._protocol
         if self._opening is None or self._opening.done():
-            self._opening = asyncio.create_task(self._open(), name="lorestream-redis-line")
-            self._opening.add_done_callback(_seen)
+            self._opening = asyncio.create_task(self._open(), name="lorestream-redis-connect")
+            self._opening.add_done_callback(_retrieve_exception)
         return await asyncio.shield(self._opening)
 
-    async def _open(self) -> _Line:
-        async with asyncio.timeout(self._deadline_s):
-            line = await _connect(self._pool, partial(_Line, self._deadline_s))
-            for command in _introduction(self._pool.connection_kwargs):
-                await line.send(pack_command(cast("Any", command)))
-        self._line = line
-        return line
+    async def _open(self) -> _RedisProtocol:
+        async with asyncio.timeout(self._timeout_s):
+            protocol = await _connect(self._pool, partial(_RedisProtocol, self._timeout_s))
+            for command in _handshake(self._pool.connection_kwargs):
+                await protocol.send(pack_command(cast("Any", command)))
+        self._protocol = protocol
+        return protocol
 
 
-class _Line(asyncio.Protocol):
-    def __init__(self, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
+class _RedisProtocol(asyncio.Protocol):
+    """One open connection: a queue of futures, one per command without a reply."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._reader = Reader(replyError=_error)
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
-        self._leaving: list[bytes] = []
+        self._reader = Reader(replyError=_to_error)
+        self._pending: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        """(deadline in loop time, reply) of each command, the oldest first."""
+        self._outgoing: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.WriteTransport | None = None
-        self.lost = False
+        self.closed = False
 
     def send(self, packed: bytes) -> asyncio.Future[Any]:
-        """What comes back for a packed command. Fails with TimeoutError and RedisError."""
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        if self.lost or self._transport is None:
-            answer.set_exception(RedisConnectionError("the connection to Redis was lost"))
-            return answer
-        due = self._loop.time() + self._deadline_s
-        self._waiting.append((due, answer))
+        """Send a packed command; returns the future of its reply. It fails with TimeoutError or RedisError."""
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        if self.closed or self._transport is None:
+            reply.set_exception(RedisConnectionError("the connection to Redis was lost"))
+            return reply
+        deadline = self._loop.time() + self._timeout_s
+        self._pending.append((deadline, reply))
         if self._timer is None:
-            self._timer = self._loop.call_at(due, self._look)
-        if not self._leaving:
+            self._timer = self._loop.call_at(deadline, self._check_deadline)
+        if not self._outgoing:
             self._loop.call_soon(self._write)
-        self._leaving.append(packed)
-        return answer
+        self._outgoing.append(packed)
+        return reply
 
-    def give_up(self, error: Exception) -> None:
-        """Close it; who waits gets the error."""
-        self.lost = True
+    def fail(self, error: Exception) -> None:
+        """Close the connection and fail all pending commands with `error`."""
+        self.closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._transport is not None:
             self._transport.abort()
-        while self._waiting:
-            _, answer = self._waiting.popleft()
-            if not answer.done():
-                answer.set_exception(error)
+        while self._pending:
+            _, reply = self._pending.popleft()
+            if not reply.done():
+                reply.set_exception(error)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As asyncio calls it."""
+        """Called by asyncio when the connection is open."""
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """As asyncio calls it: hand each answer to the one who has waited longest."""
+        """Called by asyncio: give each complete reply to the oldest pending command."""
         self._reader.feed(data)
         try:
-            while (value := self._reader.gets()) is not False and self._waiting:
-                _, answer = self._waiting.popleft()
-                if answer.done():  # nobody waits for it any more
+            while (value := self._reader.gets()) is not False and self._pending:
+                _, reply = self._pending.popleft()
+                if reply.done():  # its caller was cancelled
                     continue
                 if isinstance(value, Exception):
-                    answer.set_exception(value)
+                    reply.set_exception(value)
                 else:
-                    answer.set_result(value)
-        except Exception as error:  # noqa: BLE001 (hiredis has an error of its own for what is no RESP)
-            self.give_up(RedisConnectionError(f"what answers is no Redis: {error}"))
+                    reply.set_result(value)
+        except Exception as error:  # noqa: BLE001 (hiredis raises an error type of its own for invalid RESP)
+            self.fail(RedisConnectionError(f"invalid reply, the server is not a Redis: {error}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio calls it."""
-        self.give_up(RedisConnectionError(f"the connection to Redis was lost: {exc or 'closed by Redis'}"))
+        """Called by asyncio when the connection was closed."""
+        self.fail(RedisConnectionError(f"the connection to Redis was lost: {exc or 'closed by Redis'}"))
 
     def _write(self) -> None:
-        """All that was asked in one turn of the loop goes in one piece: to wake Redis up is what costs."""
-        if self._transport is not None and not self.lost:
-            self._transport.write(b"".join(self._leaving))
-        self._leaving.clear()
+        """Write all commands of this event loop iteration at once: waking Redis up is what costs most."""
+        if self._transport is not None and not self.closed:
+            self._transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
 
-    def _look(self) -> None:
-        """The one who has waited longest decides; a timer for each would cost more than the answer."""
+    def _check_deadline(self) -> None:
+        """Fail the connection if the oldest command is late. One timer for all: a timer per command is too expensive."""
         self._timer = None
-        if not self._waiting:
+        if not self._pending:
             return
-        due, _ = self._waiting[0]
-        if due <= self._loop.time():
-            self.give_up(TimeoutError())
+        deadline, _ = self._pending[0]
+        if deadline <= self._loop.time():
+            self.fail(TimeoutError())
         else:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = self._loop.call_at(deadline, self._check_deadline)
 
 
-async def _connect(pool: BlockingConnectionPool, protocol: Any) -> _Line:  # noqa: ANN401 (a factory)
+async def _connect(pool: BlockingConnectionPool, factory: Any) -> _RedisProtocol:  # noqa: ANN401 (makes the protocol)
     loop = asyncio.get_running_loop()
-    given: Mapping[str, Any] = pool.connection_kwargs
+    options: Mapping[str, Any] = pool.connection_kwargs
     if issubclass(pool.connection_class, UnixDomainSocketConnection):
-        _, line = await loop.create_unix_connection(protocol, given["path"])
-        return line
-    host, port = given.get("host", "localhost"), given.get("port", 6379)
+        _, protocol = await loop.create_unix_connection(factory, options["path"])
+        return protocol
+    host, port = options.get("host", "localhost"), options.get("port", 6379)
     tls = None
     if issubclass(pool.connection_class, SSLConnection):
         tls = cast("SSLConnection", pool.make_connection()).ssl_context.get()
-    _, line = await loop.create_connection(protocol, host, port, ssl=tls)
-    return line
+    _, protocol = await loop.create_connection(factory, host, port, ssl=tls)
+    return protocol
 
 
-def _introduction(given: Mapping[str, Any]) -> list[tuple[Argument, ...]]:
-    """Who we are, and which database."""
+def _handshake(options: Mapping[str, Any]) -> list[tuple[Argument, ...]]:
+    """The commands that log in and select the database."""
     commands: list[tuple[Argument, ...]] = []
-    user, password = given.get("username"), given.get("password")
+    user, password = options.get("username"), options.get("password")
     if user or password:
         commands.append(("AUTH", *([user] if user else []), password or ""))
-    if given.get("db"):
-        commands.append(("SELECT", given["db"]))
+    if options.get("db"):
+        commands.append(("SELECT", options["db"]))
     return commands
 
 
-def _error(message: str) -> ResponseError:
-    """Redis's errors as redis-py names those that are told apart here."""
+def _to_error(message: str) -> ResponseError:
+    """The exception of redis-py for an error reply. Only a missing script needs a class of its own here."""
     return NoScriptError(message) if message.startswith("NOSCRIPT") else ResponseError(message)
 
 
-def _seen(task: asyncio.Task[_Line]) -> None:
+def _retrieve_exception(task: asyncio.Task[_RedisProtocol]) -> None:
+    """Mark the exception as retrieved: all callers may have been cancelled before connecting failed."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,7 @@
-"""How far a group has come, published in Redis by those who work and read there by those who wait.
+"""Watermarks in Redis: indexers publish them, and processes that wait for finished work poll them.
 
-One hash per group, partition -> first unfinished offset. What Redis forgets or never hears of is read from the
-offsets that the group has committed, which are true as well, only later: of two marks the higher one counts.
+One hash per group: partition -> first offset that is not finished. What is missing in Redis is read from the committed
+offsets of the group, which are correct too but rise later. Of two values the higher one counts.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from lorestream.adapters.redis.client import RedisClient, Script
 from lorestream.errors import Unavailable
 
 REPUBLISH_INTERVAL_S = 0.5
-"""So long marks are away after Redis has lost them."""
+"""How often all watermarks are published again, in case Redis has lost them."""
 POLL_INTERVAL_S = 0.02
-"""How often somebody who waits looks into Redis: one command, however many wait."""
+"""How often Redis is asked while anybody waits: one command, however many wait."""
 COMMITS_POLL_INTERVAL_S = 0.2
+"""How often the committed offsets are read while anybody waits."""
 IMMEDIATE_TIMEOUT_S = 0.25
-"""How long it may take to answer those who do not wait."""
+"""Limit of the single look-up for callers that do not want to wait."""
 
-_LIFE_MS = 10 * 60 * 1000
-"""Marks that nobody publishes any more go: the commits have come as far by then."""
+_TTL_MS = 10 * 60 * 1000
+"""Watermarks that are no longer published expire; by then the offsets are committed."""
 
 _RAISE = Script("""
 for i = 2, #ARGV, 2 do
@@ -36,11 +37,11 @@ for i = 2, #ARGV, 2 do
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """)
-"""life in ms, then partition and offset by turns -> nothing; offsets below 2^53."""
+"""Arguments: TTL in ms, then partition and offset in turn (offsets below 2^53). Never lowers a value."""
 
 
 class RedisWatermarks:
-    """Watermarks of one group, shared by the processes of a deployment."""
+    """The Watermarks (lorestream.ports.watermarks) of one group, shared by all processes of a deployment."""
 
     def __init__(
         self,
@@ -54,10 +55,10 @@ class RedisWatermarks:
         self._key = f"{redis.prefix}:w:{orjson.dumps([identity, group]).decode()}"
         self._committed = committed
         self._known = LocalWatermarks()
-        self._mine: dict[int, int] = {}
+        self._published: dict[int, int] = {}
         self._changed = asyncio.Event()
-        self._waiting = 0
-        self._followers: dict[float, asyncio.Task[None]] = {}
+        self._waiters = 0
+        self._pollers: dict[float, asyncio.Task[None]] = {}
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -69,82 +70,83 @@ class RedisWatermarks:
         identity: str,
         committed: Callable[[], Awaitable[Mapping[int, int]]],
     ) -> AsyncGenerator[RedisWatermarks]:
-        """`identity` names the life of the topic: in another one offsets begin anew, and old marks would lie.
+        """Open the watermarks of `group` and start publishing in the background; on exit they are published once more.
 
-        `committed` gives the first offset of each partition that the group has not committed, and may raise
-        Unavailable (`EventLog.committed` of the group).
+        `identity` identifies the topic, across deletions: a new topic of the same name starts at offset 0 again, and
+        must not find the watermarks of the old one. `committed` returns the committed offsets of the group
+        (`EventLog.committed`) and may raise Unavailable.
         """
-        marks = cls(redis, group=group, identity=identity, committed=committed)
-        publishing = asyncio.create_task(marks._republish(), name="lorestream-watermarks")
+        watermarks = cls(redis, group=group, identity=identity, committed=committed)
+        publishing = asyncio.create_task(watermarks._publish_changes(), name="lorestream-watermarks")
         try:
-            yield marks
+            yield watermarks
         finally:
-            tasks = [publishing, *marks._followers.values()]
+            tasks = [publishing, *watermarks._pollers.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            await marks._send()
+            await watermarks._send()
 
     async def publish(self, positions: Mapping[int, int]) -> None:
-        """Everything below these offsets is finished. Never lowered. Returns before Redis knows."""
+        """Raise the watermarks. Never lowers one. Returns before Redis has them; an outage of Redis is not raised."""
         for partition, position in positions.items():
-            self._mine[partition] = max(position, self._mine.get(partition, 0))
+            self._published[partition] = max(position, self._published.get(partition, 0))
         self._changed.set()
         await self._known.publish(positions)
 
-    async def reached(self, positions: Mapping[int, int], timeout_s: float) -> bool:
+    async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`.
 
-        Without time to wait it is looked up once.
+        With a timeout of 0 it looks once, for at most `IMMEDIATE_TIMEOUT_S`.
         """
-        if await self._known.reached(positions, 0):
+        if await self._known.reached(offsets, 0):
             return True
         if timeout_s <= 0:
-            return await self._look_once(positions)
-        self._waiting += 1
+            return await self._poll_once(offsets)
+        self._waiters += 1
         try:
-            self._follow(self._look, POLL_INTERVAL_S)
-            self._follow(self._look_at_commits, COMMITS_POLL_INTERVAL_S)
-            return await self._known.reached(positions, timeout_s)
+            self._keep_polling(self._read_redis, POLL_INTERVAL_S)
+            self._keep_polling(self._read_commits, COMMITS_POLL_INTERVAL_S)
+            return await self._known.reached(offsets, timeout_s)
         finally:
-            self._waiting -= 1
+            self._waiters -= 1
 
     # --- reading -------------------------------------------------------------------------------------------
 
-    async def _look_once(self, positions: Mapping[int, int]) -> bool:
+    async def _poll_once(self, offsets: Mapping[int, int]) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(IMMEDIATE_TIMEOUT_S):
-                await self._look()
-                if not await self._known.reached(positions, 0):
-                    await self._look_at_commits()
-        return await self._known.reached(positions, 0)
+                await self._read_redis()
+                if not await self._known.reached(offsets, 0):
+                    await self._read_commits()
+        return await self._known.reached(offsets, 0)
 
-    def _follow(self, look: Callable[[], Awaitable[None]], every_s: float) -> None:
-        """Look again and again, for all who wait, as long as anybody does."""
+    def _keep_polling(self, read: Callable[[], Awaitable[None]], interval_s: float) -> None:
+        """Call `read` in a task every `interval_s` while anybody waits; one task for all waiters."""
 
-        async def follow() -> None:
-            while self._waiting:
-                await look()
-                await asyncio.sleep(every_s)
+        async def poll() -> None:
+            while self._waiters:
+                await read()
+                await asyncio.sleep(interval_s)
 
-        follower = self._followers.get(every_s)
-        if follower is None or follower.done():
-            self._followers[every_s] = asyncio.create_task(follow(), name="lorestream-watermarks")
+        poller = self._pollers.get(interval_s)
+        if poller is None or poller.done():
+            self._pollers[interval_s] = asyncio.create_task(poll(), name="lorestream-watermarks")
 
-    async def _look(self) -> None:
+    async def _read_redis(self) -> None:
         with contextlib.suppress(Unavailable):
-            marks: list[bytes] = await self._redis.try_command("HGETALL", self._key)
-            pairs = zip(marks[::2], marks[1::2], strict=True)
+            flat: list[bytes] = await self._redis.try_command("HGETALL", self._key)
+            pairs = zip(flat[::2], flat[1::2], strict=True)
             await self._known.publish({int(partition): int(offset) for partition, offset in pairs})
 
-    async def _look_at_commits(self) -> None:
+    async def _read_commits(self) -> None:
         with contextlib.suppress(Unavailable):
             await self._known.publish(await self._committed())
 
     # --- publishing ----------------------------------------------------------------------------------------
 
-    async def _republish(self) -> None:
-        """Send what has changed at once, and everything from time to time, because Redis may forget it."""
+    async def _publish_changes(self) -> None:
+        """Publish all watermarks whenever one has changed, and every `REPUBLISH_INTERVAL_S`: Redis may lose them."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REPUBLISH_INTERVAL_S):
@@ -153,7 +155,7 @@ class RedisWatermarks:
             await self._send()
 
     async def _send(self) -> None:
-        if self._mine:
-            marks = [number for mark in self._mine.items() for number in mark]
+        if self._published:
+            flat = [number for item in self._published.items() for number in item]
             with contextlib.suppress(Unavailable):
-                await self._redis.try_script(_RAISE, self._key, _LIFE_MS, *marks)
+                await self._redis.try_script(_RAISE, self._key, _TTL_MS, *flat)
