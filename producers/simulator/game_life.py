@@ -1,7 +1,7 @@
-"""What happens to simulated agents: events of a game in endless variety, for loads and not for questions.
+"""Random game events for load tests.
 
-The village's people, things and places in sentences with numbers and coordinates, so that hardly two are equal:
-an embedder that has seen a text before costs nothing, and a load must cost what a game costs.
+Sentences about the people, things and places of the demo village, with numbers, so that hardly two are equal: texts seen
+before come from the embedding cache, and a load test must cost as much as a real game.
 """
 
 from __future__ import annotations
@@ -13,108 +13,106 @@ from typing import Any, TypeVar
 from producers.demo.village import CREATURES, GOODS, ITEMS, NODES, OBSERVED, SPOTS, VILLAGERS, WANTED
 
 REACH = 2000.0
-"""Agents roam this many nodes around the middle of their world."""
+"""Agents move within so many nodes of the centre on each axis."""
 
 T = TypeVar("T")
 Fields = dict[str, Any]
 
 
 def agent_name(number: int) -> str:
-    """The agent with this number: the same one in every simulation."""
+    """The id of the agent with this number: the same in every simulation."""
     return f"npc:{VILLAGERS[number % len(VILLAGERS)]}-{number + 1}"
 
 
-def happening(chance: random.Random) -> Fields:
-    """What happens next: the type, and the text or the data, of an event; some name a player or a ttl."""
-    (kind,) = chance.choices(_KINDS, cum_weights=_CUM_WEIGHTS)
-    return kind(chance)
+def random_event(rng: random.Random) -> Fields:
+    """The fields of a random event: its type, and its text or data; some have a player or a ttl."""
+    (kind,) = rng.choices(_KINDS, cum_weights=_CUM_WEIGHTS)
+    return kind(rng)
 
 
-def question(chance: random.Random) -> str:
-    """Something to ask an agent, worded unlike the events."""
-    return _any(chance, _QUESTIONS).format(
-        item=_any(chance, ITEMS),
-        creature=_any(chance, CREATURES),
-        good=_any(chance, GOODS),
-        hour=_to(chance, 24),
+def question(rng: random.Random) -> str:
+    """A random search query, in other words than the events."""
+    return _any(rng, _QUESTIONS).format(
+        item=_any(rng, ITEMS),
+        creature=_any(rng, CREATURES),
+        good=_any(rng, GOODS),
+        hour=_to(rng, 24),
     )
 
 
-def _any(chance: random.Random, among: Sequence[T]) -> T:
-    return among[int(chance.random() * len(among))]
+def _any(rng: random.Random, among: Sequence[T]) -> T:
+    return among[int(rng.random() * len(among))]
 
 
-def _to(chance: random.Random, most: int) -> int:
-    return 1 + int(chance.random() * most)
+def _to(rng: random.Random, most: int) -> int:
+    return 1 + int(rng.random() * most)
 
 
-def _dug(chance: random.Random) -> Fields:
-    data: Fields = {"node": _any(chance, NODES), "count": _to(chance, 99), "depth": _to(chance, 120)}
+def _dug(rng: random.Random) -> Fields:
+    data: Fields = {"node": _any(rng, NODES), "count": _to(rng, 99), "depth": _to(rng, 120)}
     return {"type": "dig", "data": data}
 
 
-def _built(chance: random.Random) -> Fields:
-    data: Fields = {"node": _any(chance, _BUILDING), "count": _to(chance, 40), "beside": _any(chance, NODES)}
-    return {"type": "place", "data": data | {"height": _to(chance, 60)}}
+def _built(rng: random.Random) -> Fields:
+    data: Fields = {"node": _any(rng, _BUILDING), "count": _to(rng, 40), "beside": _any(rng, NODES)}
+    return {"type": "place", "data": data | {"height": _to(rng, 60)}}
 
 
-def _crafted(chance: random.Random) -> Fields:
-    data: Fields = {"item": _any(chance, _TOOLS), "count": _to(chance, 20), "wear": _to(chance, 65_535)}
+def _crafted(rng: random.Random) -> Fields:
+    data: Fields = {"item": _any(rng, _TOOLS), "count": _to(rng, 20), "wear": _to(rng, 65_535)}
     return {"type": "craft", "data": data}
 
 
-def _travelled(chance: random.Random) -> Fields:
+def _travelled(rng: random.Random) -> Fields:
     text = (
-        f"Walked {_to(chance, 900)} steps past the hut of {_any(chance, _NAMES)} and found a {_any(chance, CREATURES)}"
-        f" {_any(chance, SPOTS)}, {_to(chance, 59)} minutes after {_to(chance, 23)} o'clock."
+        f"Walked {_to(rng, 900)} steps past the hut of {_any(rng, _NAMES)} and found a {_any(rng, CREATURES)}"
+        f" {_any(rng, SPOTS)}, {_to(rng, 59)} minutes after {_to(rng, 23)} o'clock."
     )
     return {"type": "explore", "text": text}
 
 
-def _hidden(chance: random.Random) -> Fields:
-    text = f"Put {_to(chance, 90)} {_any(chance, GOODS)} and the {_any(chance, ITEMS)} {_any(chance, SPOTS)}."
+def _hidden(rng: random.Random) -> Fields:
+    text = f"Put {_to(rng, 90)} {_any(rng, GOODS)} and the {_any(rng, ITEMS)} {_any(rng, SPOTS)}."
     return {"type": "note", "text": text, "metadata": {"outcome": "success"}}
 
 
-def _watched(chance: random.Random) -> Fields:
-    text = (
-        f"Round {_to(chance, 900)} along the fence took {_to(chance, 55)} minutes: {_any(chance, OBSERVED)}."
-    )
+def _watched(rng: random.Random) -> Fields:
+    text = f"Round {_to(rng, 900)} along the fence took {_to(rng, 55)} minutes: {_any(rng, OBSERVED)}."
     return {"type": "patrol", "text": text}
 
 
-def _priced(chance: random.Random) -> Fields:
-    text = f"{_any(chance, _NAMES)} asks {_to(chance, 400)} coins for {_to(chance, 60)} {_any(chance, GOODS)} now."
-    return {"type": "price", "text": text, "metadata": {"price": _to(chance, 400)}}
+def _priced(rng: random.Random) -> Fields:
+    text = f"{_any(rng, _NAMES)} asks {_to(rng, 400)} coins for {_to(rng, 60)} {_any(rng, GOODS)} now."
+    return {"type": "price", "text": text, "metadata": {"price": _to(rng, 400)}}
 
 
-def _said(chance: random.Random) -> Fields:
+def _said(rng: random.Random) -> Fields:
     message = (
-        f"Could you bring me {_any(chance, WANTED)} and {_to(chance, 70)} {_any(chance, GOODS)}"
-        f" before {_to(chance, 23)} o'clock, to the place {_any(chance, SPOTS)}?"
+        f"Could you bring me {_any(rng, WANTED)} and {_to(rng, 70)} {_any(rng, GOODS)}"
+        f" before {_to(rng, 23)} o'clock, to the place {_any(rng, SPOTS)}?"
     )
-    return {"type": "chat", "player": _any(chance, _NAMES), "data": {"message": message}}
+    return {"type": "chat", "player": _any(rng, _NAMES), "data": {"message": message}}
 
 
-def _traded(chance: random.Random) -> Fields:
+def _traded(rng: random.Random) -> Fields:
     data = {
-        "gave": f"{_to(chance, 50)} {_any(chance, GOODS)}",
-        "got": f"{_to(chance, 50)} {_any(chance, _TOOLS)}",
-        "bargain": _to(chance, 100),
+        "gave": f"{_to(rng, 50)} {_any(rng, GOODS)}",
+        "got": f"{_to(rng, 50)} {_any(rng, _TOOLS)}",
+        "bargain": _to(rng, 100),
     }
-    return {"type": "trade", "player": _any(chance, _NAMES), "data": data}
+    return {"type": "trade", "player": _any(rng, _NAMES), "data": data}
 
 
-def _hurt(chance: random.Random) -> Fields:
-    amount = _to(chance, 190) / 10
-    data: Fields = {"amount": amount, "reason": "punch", "source": _any(chance, CREATURES)}
+def _hurt(rng: random.Random) -> Fields:
+    amount = _to(rng, 190) / 10
+    data: Fields = {"amount": amount, "reason": "punch", "source": _any(rng, CREATURES)}
     return {"type": "damage", "data": data, "ttl": 86_400}
 
 
-def _dreamt(chance: random.Random) -> Fields:
+def _dreamt(rng: random.Random) -> Fields:
     text = (
-        f"Dreamt of {_to(chance, 99)} {_any(chance, GOODS)}, a {_any(chance, CREATURES)} and the"
-        f" {_any(chance, ITEMS)} {_any(chance, SPOTS)}."
+        f"Dreamt of {_to(rng, 99)} {_any(rng, GOODS)}, a {_any(rng, CREATURES)} and the"
+        f" {_any(rng, ITEMS)} {_any(rng, SPOTS)}."
     )
     return {"type": "note", "text": text, "ttl": 3600}
 

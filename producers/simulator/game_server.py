@@ -1,4 +1,4 @@
-"""One simulated game server: sends its batches in order, again and again until they are answered."""
+"""One simulated game server: sends its batches in order, and retries each until it is answered."""
 
 from __future__ import annotations
 
@@ -13,56 +13,60 @@ import httpx2
 import msgspec
 
 from lorestream.client.models import api_error
-from producers.simulator.ledger import Account, Receipt
+from producers.simulator.ledger import Receipt, Results
 from producers.simulator.plan import Batch, Plan, server_name
 
-FIRST_DELAY_S = 0.1
-LONGEST_DELAY_S = 5.0
-LONGEST_RETRY_AFTER_S = 60.0
-"""A gateway that asks for more is not believed."""
+MIN_BACKOFF_S = 0.1
+MAX_BACKOFF_S = 5.0
+MAX_RETRY_AFTER_S = 60.0
+"""Upper bound for the `retry_after_ms` of a gateway, in seconds."""
 
-_LATER = frozenset({408, 429})
-_SETUP = frozenset({401, 403, 404})
-_FAULT = 500
+_RETRYABLE = frozenset({408, 429})
+_MISCONFIGURED = frozenset({401, 403, 404})
+_SERVER_ERROR = 500
 
 
-class Pace:
-    """The time of a run, in seconds from its beginning."""
+class RunClock:
+    """The time of a run in seconds, 0 at its beginning."""
 
     def __init__(self) -> None:
         self._origin = math.inf
 
-    def begin(self, in_s: float = 0.0) -> None:
-        """Let the run begin in so many seconds."""
+    def start(self, in_s: float = 0.0) -> None:
+        """Set the beginning of the run to `in_s` seconds from now."""
         self._origin = time.monotonic() + in_s
 
     def now(self) -> float:
-        """How long the run has been going on; below 0 before its beginning."""
+        """Seconds since the beginning; negative before it."""
         return time.monotonic() - self._origin
 
-    async def until(self, moment: float) -> None:
-        """Wait for that moment, where it has not passed."""
+    async def sleep_until(self, moment: float) -> None:
+        """Wait until `moment`; return at once if it has passed."""
         await asyncio.sleep(max(0.0, moment - self.now()))
 
 
 class _Refusal(msgspec.Struct):
-    """No, for good, to a whole request."""
+    """The gateway refused the whole request; a retry is pointless."""
 
     kind: str
 
 
 class _Failure(msgspec.Struct):
-    """Not now. `elsewhere`: another gateway may do better at once. `asked_s`: the pause that this one wants."""
+    """The attempt failed; it will be retried.
+
+    `try_next`: try the next gateway at once. `retry_after_s`: the pause that the gateway asked for.
+    """
 
     kind: str
-    elsewhere: bool = False
-    asked_s: float = 0.0
+    try_next: bool = False
+    retry_after_s: float = 0.0
 
 
 class GameServer:
-    """Sends as the Luanti mod does: one request in flight, so that the order stays.
+    """Sends as the Luanti mod does: one request in flight, so that the order is kept.
 
-    The gateways at `urls` take turns; where one is gone the next is asked at once. Pauses are seeded.
+    Requests rotate over the gateways at `urls`; if one cannot be reached, the next is tried at once. The jitter of
+    the backoff is seeded.
     """
 
     def __init__(
@@ -72,81 +76,81 @@ class GameServer:
         urls: Sequence[str],
         *,
         http: httpx2.AsyncClient,
-        pace: Pace,
-        account: Account,
+        clock: RunClock,
+        results: Results,
     ) -> None:
-        self.in_hand = 0
-        """Events of a request that was sent and not answered for."""
+        self.in_flight = 0
+        """How many new events are in the request that is sent and not yet answered."""
         self._head = b'{"server":"%b","events":[' % server_name(number).encode()
-        self._chance = random.Random(f"{plan.seed}:{number}")  # noqa: S311 (a game, no secret)
-        self._turns = itertools.cycle([*urls[number % len(urls) :], *urls[: number % len(urls)]])
+        self._rng = random.Random(f"{plan.seed}:{number}")  # noqa: S311 (not a secret)
+        self._urls = itertools.cycle([*urls[number % len(urls) :], *urls[: number % len(urls)]])
         self._gateways = len(urls)
         self._http = http
-        self._pace = pace
-        self._account = account
-        self._free_at = -math.inf
+        self._clock = clock
+        self._results = results
+        self._ready_at = -math.inf
 
     async def deliver(self, batch: Batch) -> None:
-        """Send a batch that is due until it is answered for.
+        """Wait until `batch` is due, then send it until the gateway accepts or refuses it.
 
-        Raises ApiError or Unreachable when the gateway says that nothing of this sender will ever be accepted.
+        Raises ApiError or Unreachable if the gateway will never accept anything from this sender.
         """
-        await self._pace.until(max(batch.due, self._free_at))
-        now = self._pace.now()
-        self._account.send(batch, now, late=now - max(batch.due, self._free_at))
-        self.in_hand = len([one for one in batch.happenings if not one.again])
-        body = self._head + b",".join([one.body for one in batch.happenings]) + b"]}"
+        await self._clock.sleep_until(max(batch.due, self._ready_at))
+        now = self._clock.now()
+        self._results.on_sent(batch, now, late=now - max(batch.due, self._ready_at))
+        self.in_flight = len([one for one in batch.events if not one.resend])
+        body = self._head + b",".join([one.body for one in batch.events]) + b"]}"
         for attempt in itertools.count():
             answer = await self._attempt(body)
-            self._free_at = self._pace.now()
+            self._ready_at = self._clock.now()
             if isinstance(answer, Receipt):
-                self._account.accept(batch, answer, self._free_at)
-                self._free_at += min(answer.retry_after_ms / 1000, LONGEST_RETRY_AFTER_S)
+                self._results.on_accepted(batch, answer, self._ready_at)
+                self._ready_at += min(answer.retry_after_ms / 1000, MAX_RETRY_AFTER_S)
                 break
             if isinstance(answer, _Refusal):
-                self._account.refuse(batch, answer.kind)
+                self._results.on_refused(batch, answer.kind)
                 break
-            self._account.fail(batch, answer.kind)
-            await asyncio.sleep(self._pause(attempt, answer))
-        self.in_hand = 0
+            self._results.on_failed(batch, answer.kind)
+            await asyncio.sleep(self._backoff_s(attempt, answer))
+        self.in_flight = 0
 
-    def _pause(self, attempt: int, failure: _Failure) -> float:
-        """Seconds until the next attempt: growing, never sooner than the gateway asked for."""
-        if failure.elsewhere and attempt < self._gateways - 1:
+    def _backoff_s(self, attempt: int, failure: _Failure) -> float:
+        """Seconds until the next attempt: exponential with jitter, and at least what the gateway asked for."""
+        if failure.try_next and attempt < self._gateways - 1:
             return 0.0
-        delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt, 10))
-        return max(delay * (0.5 + 0.5 * self._chance.random()), min(failure.asked_s, LONGEST_RETRY_AFTER_S))
+        delay = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** min(attempt, 10))
+        return max(delay * (0.5 + 0.5 * self._rng.random()), min(failure.retry_after_s, MAX_RETRY_AFTER_S))
 
     async def _attempt(self, body: bytes) -> Receipt | _Refusal | _Failure:
-        self._account.requests.sent += 1
-        url = next(self._turns)
-        began = self._pace.now()
+        self._results.requests.sent += 1
+        url = next(self._urls)
+        started = self._clock.now()
         try:
             answer = await self._http.post(url, content=body, headers=_JSON)
         except httpx2.TimeoutException:
-            return _Failure("timeout", elsewhere=True)
+            return _Failure("timeout", try_next=True)
         except httpx2.ConnectError:
-            return _Failure("connect", elsewhere=True)
+            return _Failure("connect", try_next=True)
         except httpx2.TransportError:
-            return _Failure("cut", elsewhere=True)
-        self._account.answer.add(self._pace.now() - began)
-        return _judge(answer, url)
+            return _Failure("cut", try_next=True)
+        self._results.answer.add(self._clock.now() - started)
+        return _outcome(answer, url)
 
 
 _JSON = {"Content-Type": "application/json"}
 
 
-def _judge(answer: httpx2.Response, url: str) -> Receipt | _Refusal | _Failure:
+def _outcome(answer: httpx2.Response, url: str) -> Receipt | _Refusal | _Failure:
     status = answer.status_code
     if answer.is_success:
         try:
             return msgspec.json.decode(answer.content, type=Receipt)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return _Failure("not_lorestream", elsewhere=True)
+            return _Failure("not_lorestream", try_next=True)
     error = api_error(status, answer.content, url)
-    if status in _SETUP:
+    if status in _MISCONFIGURED:
         raise error
-    if status in _LATER or status >= _FAULT:
-        asked_ms = getattr(error, "retry_after_ms", None) or 0.0
-        return _Failure(f"http_{status}", elsewhere=False, asked_s=asked_ms / 1000)
+    if status in _RETRYABLE or status >= _SERVER_ERROR:
+        retry_after_ms = getattr(error, "retry_after_ms", None) or 0.0
+        return _Failure(f"http_{status}", retry_after_s=retry_after_ms / 1000)
     return _Refusal(f"http_{status}")

@@ -1,4 +1,4 @@
-"""What became of a simulated load: counted as it happens, and written down for whoever compares it with the store."""
+"""The results of a simulated load: counts and latencies, and a file of all accepted events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lorestream import tokens
 from lorestream.client.models import Reject
 from lorestream.errors import InvalidToken
 from lorestream.narrate import narrate
-from producers.simulator.plan import Batch, Happening, server_name
+from producers.simulator.plan import Batch, PlannedEvent, server_name
 from producers.simulator.report import EventFigures, Latencies, RequestFigures, count
 
 
 class Receipt(msgspec.Struct):
-    """What a gateway answers to a write."""
+    """The answer of a gateway to a write."""
 
     accepted: int
     rejected: list[Reject]
@@ -25,11 +25,11 @@ class Receipt(msgspec.Struct):
     retry_after_ms: float = 0
 
 
-class Account:
-    """The figures of a run. Moments are seconds from its beginning.
+class Results:
+    """The results of a run. All times are in seconds from its beginning.
 
-    `ledger` gets every accepted event as a line of JSON: server, agent_id, id, memory_id (as the gateway said
-    it), text. `positions`: the highest offset of every partition that was written to, as the tokens tell it.
+    `ledger` gets every accepted event as a line of JSON: server, agent_id, id, memory_id (from the answer), text.
+    `positions`: the highest offset written to each partition, from the tokens.
     """
 
     def __init__(self, ledger: BinaryIO | None = None) -> None:
@@ -40,48 +40,48 @@ class Account:
         )
         self.positions: dict[int, int] = {}
         self.first_sent = 0
-        """How many new events were sent at least once."""
+        """The number of new events that were sent at least once."""
         self.last_sent = self.last_accepted = 0.0
-        """When new events were."""
+        """When new events were last sent, and last accepted."""
         self._ledger = ledger
 
     @property
-    def settled(self) -> int:
-        """How many new events are accepted, or never will be."""
+    def completed(self) -> int:
+        """The number of new events that were accepted, or never will be."""
         return self.events.accepted + self.events.rejected + self.events.refused
 
-    def send(self, batch: Batch, now: float, *, late: float) -> None:
-        """It is sent for the first time, `late` seconds after it could have been."""
-        if number := _new(batch):
+    def on_sent(self, batch: Batch, now: float, *, late: float) -> None:
+        """A batch is sent for the first time, `late` seconds after it could have been."""
+        if number := _new_events(batch):
             self.first_sent += number
             self.last_sent = now
         self.sender_late.add(late)
-        for one in batch.happenings:
+        for one in batch.events:
             self.flush_wait.add(batch.due - one.at)
 
-    def fail(self, batch: Batch, kind: str) -> None:
-        """An attempt failed and will be made again."""
+    def on_failed(self, batch: Batch, kind: str) -> None:
+        """An attempt failed, and will be retried."""
         count(self.requests.errors, kind)
         self.requests.retried += 1
-        self.events.retried += len(batch.happenings)
+        self.events.retried += len(batch.events)
 
-    def refuse(self, batch: Batch, kind: str) -> None:
-        """The request was refused for good."""
+    def on_refused(self, batch: Batch, kind: str) -> None:
+        """The gateway refused the request; it is not retried."""
         count(self.requests.errors, kind)
-        self.events.refused += _new(batch)
+        self.events.refused += _new_events(batch)
 
-    def accept(self, batch: Batch, receipt: Receipt, now: float) -> None:
+    def on_accepted(self, batch: Batch, receipt: Receipt, now: float) -> None:
         """It was answered at `now`."""
         self.requests.accepted += 1
-        if _new(batch):
+        if _new_events(batch):
             self.last_accepted = now
         self.request.add(now - batch.due)
         for reject in receipt.rejected:
             count(self.events.rejects, reject.code)
         lines: list[bytes] = []
-        for one, memory_id in zip(batch.happenings, receipt.ids, strict=True):
+        for one, memory_id in zip(batch.events, receipt.ids, strict=True):
             self.event.add(now - one.at)
-            if one.again:
+            if one.resend:
                 self.events.resent += memory_id is not None
             elif memory_id is None:
                 self.events.rejected += 1
@@ -92,9 +92,9 @@ class Account:
         if self._ledger is not None:
             self._ledger.write(b"".join(lines))
             self._ledger.flush()
-        self._remember(receipt.token)
+        self._note_positions(receipt.token)
 
-    def _remember(self, token: str) -> None:
+    def _note_positions(self, token: str) -> None:
         try:
             positions = tokens.parse_token(token)
         except InvalidToken:
@@ -104,11 +104,11 @@ class Account:
             self.positions[partition] = max(offset, self.positions.get(partition, -1))
 
 
-def _new(batch: Batch) -> int:
-    return sum(not one.again for one in batch.happenings)
+def _new_events(batch: Batch) -> int:
+    return sum(not one.resend for one in batch.events)
 
 
-def _line(one: Happening, memory_id: str) -> bytes:
+def _line(one: PlannedEvent, memory_id: str) -> bytes:
     event = orjson.loads(one.body)
     text = event.get("text") or narrate(event["type"], event["data"], by_player="player" in event)
     line = {"server": server_name(one.server), "agent_id": event["agent_id"], "id": event["id"]}

@@ -1,4 +1,4 @@
-"""What a simulated load found out: latencies in bounded memory, and the figures of a whole run."""
+"""Latency histograms in bounded memory, and the report of a simulated load."""
 
 from __future__ import annotations
 
@@ -8,50 +8,49 @@ from typing import Any
 
 import msgspec
 
-_FINEST_S = 1e-6
-_STEP = math.log(1.02)
-"""Latencies are kept to within two percent."""
+_MIN_S = 1e-6
+_LOG_BUCKET_WIDTH = math.log(1.02)
+"""Logarithm of the bucket width: latencies are precise to two percent."""
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 
 class Latencies:
-    """A histogram of durations in seconds, as long as a run may take."""
+    """A histogram of durations in seconds."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
-        self._longest = 0.0
+        self._max = 0.0
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        self._counts[int(math.log(max(seconds, _FINEST_S) / _FINEST_S) / _STEP)] += 1
-        self._longest = max(self._longest, seconds)
+        self._counts[int(math.log(max(seconds, _MIN_S) / _MIN_S) / _LOG_BUCKET_WIDTH)] += 1
+        self._max = max(self._max, seconds)
 
     def __len__(self) -> int:
         return self._counts.total()
 
-    def at(self, share: float) -> float:
-        """The duration that this share of them does not exceed, 0 without any."""
-        wanted, passed = share * len(self), 0
+    def quantile(self, share: float) -> float:
+        """The quantile `share` (0 to 1) in seconds; 0 for an empty histogram."""
+        rank, passed = share * len(self), 0
         for step, count in sorted(self._counts.items()):
             passed += count
-            if passed >= wanted:
-                return min(_FINEST_S * math.exp((step + 1) * _STEP), self._longest)
-        return self._longest
+            if passed >= rank:
+                return min(_MIN_S * math.exp((step + 1) * _LOG_BUCKET_WIDTH), self._max)
+        return self._max
 
     def milliseconds(self) -> dict[str, float]:
-        """p50, p90, p99, p999 and max."""
-        figures = {name: self.at(share) for name, share in PERCENTILES.items()} | {"max": self._longest}
+        """p50, p90, p99, p999 and max in milliseconds."""
+        figures = {name: self.quantile(share) for name, share in PERCENTILES.items()} | {"max": self._max}
         return {name: round(seconds * 1000, 3) for name, seconds in figures.items()}
 
 
 class EventFigures(msgspec.Struct):
-    """What became of the events.
+    """Counts of events.
 
-    `lost` are the scheduled ones that were not accepted: rejected (one by one, for good), refused (their whole
-    request, for good), or left when the time was over. `unsure`: those of the left ones that were sent at least
-    once, so that they may have been accepted all the same. `resent`: accepted a second time, on purpose;
-    `retried`: sent again because their request had failed.
+    `lost`: scheduled events that were not accepted. These were rejected (one event), refused (the whole request), or
+    left over at the end. `unsure`: events left over that were sent at least once, and may have been accepted.
+    `resent`: accepted a second time, on purpose. `retried`: sent again because the request had failed.
     """
 
     scheduled: int = 0
@@ -66,12 +65,12 @@ class EventFigures(msgspec.Struct):
 
     @property
     def lost(self) -> int:
-        """How many of the scheduled events were not accepted."""
+        """The number of scheduled events that were not accepted."""
         return self.scheduled - self.accepted
 
 
 class RequestFigures(msgspec.Struct):
-    """What became of the requests, those that were tried again included. `errors` counts attempts by kind."""
+    """Counts of requests, including retries. `errors`: failed attempts by kind."""
 
     sent: int = 0
     accepted: int = 0
@@ -80,7 +79,7 @@ class RequestFigures(msgspec.Struct):
 
 
 class QueryFigures(msgspec.Struct):
-    """What became of the questions. `cache`: answers by hit, miss, off."""
+    """Counts of searches. `cache`: answers by hit, miss, off."""
 
     asked: int = 0
     answered: int = 0
@@ -89,22 +88,22 @@ class QueryFigures(msgspec.Struct):
 
 
 class Indexed(msgspec.Struct):
-    """Whether everything accepted can be found, and how long that took from the last acceptance on."""
+    """Whether everything accepted can be found, and the seconds from the last acceptance until then."""
 
     findable: bool
     seconds: float
 
 
 class Report(msgspec.Struct):
-    """A whole run. Rates are per second, backlogs in events, latencies in milliseconds.
+    """The report of a run. Rates are per second, backlogs in events, latencies in milliseconds.
 
-    latency_ms, from the moments that the plan intended: `event` from when it happened until it was accepted,
-    `request` from when its batch was due, `flush_wait` from the event until then, `query` of a question. `answer`
-    is one attempt alone, from when it was really sent; `sender_late` how much later than it could the simulator
-    sent: where that is not small, it measures itself.
+    latency_ms, measured from the times that the plan intended: `event` from its occurrence until it was accepted;
+    `request` from when its batch was due until it was accepted; `flush_wait` from the occurrence until the batch was
+    due; `query` of a search. `answer`: one attempt, from when it was sent. `sender_late`: how late the simulator sent
+    a batch; if that is not small, the simulator itself is the bottleneck.
 
-    rate: `intended`; `sent` for the first time; `accepted`. backlog: events that should have been sent and were
-    not settled: the most at once (`peak`), when the last had happened (`at_end`), and when all was over (`left`).
+    rate: `intended`; `sent` for the first time; `accepted`. backlog: events that should have been sent and were not
+    completed: the maximum (`peak`), after the last event (`at_end`), and at the end of the run (`left`).
     """
 
     plan: dict[str, Any]
@@ -122,5 +121,5 @@ class Report(msgspec.Struct):
 
 
 def count(kinds: dict[str, int], kind: str, number: int = 1) -> None:
-    """One more of a kind."""
+    """Add `number` to the count of `kind`."""
     kinds[kind] = kinds.get(kind, 0) + number

@@ -20,7 +20,7 @@ import pytest
 from lorestream import tokens
 from lorestream.client.models import ApiError
 from producers.simulator.plan import Plan, events
-from producers.simulator.readers import Readers, findable
+from producers.simulator.readers import Readers, wait_until_indexed
 from producers.simulator.simulator import Simulator
 from tests.processes import free_port
 
@@ -135,9 +135,9 @@ async def test_everything_is_sent_once_by_server_in_order_and_written_into_the_l
         async with simulator(PLAN, gateway.url, ledger=ledger) as load:
             await load.run()
     assert load.complete
-    event, request = load.account.event.milliseconds(), load.account.request.milliseconds()
+    event, request = load.results.event.milliseconds(), load.results.request.milliseconds()
     assert event["p50"] > request["p50"] + 150  # events wait for a flush, a quarter of a second in the mean
-    assert (load.account.events.accepted, load.account.events.lost, load.account.requests.retried) == (
+    assert (load.results.events.accepted, load.results.events.lost, load.results.requests.retried) == (
         100,
         0,
         0,
@@ -149,7 +149,7 @@ async def test_everything_is_sent_once_by_server_in_order_and_written_into_the_l
     assert sorted(line["id"] for line in lines) == sorted(ids_of(PLAN))
     assert all(line["memory_id"] == f"m-{line['id']}" and line["text"] for line in lines)
     assert set(lines[0]) == {"server", "agent_id", "id", "memory_id", "text"}
-    assert load.account.positions == {0: max(len(body["events"]) for body in gateway.bodies)}
+    assert load.results.positions == {0: max(len(body["events"]) for body in gateway.bodies)}
 
 
 async def test_a_slow_gateway_slows_no_event_down_and_shows_in_latencies_from_the_intended_moments() -> None:
@@ -160,13 +160,13 @@ async def test_a_slow_gateway_slows_no_event_down_and_shows_in_latencies_from_th
     assert gateway.most_in_flight == 1
     assert gateway.ids() == ids_of(plan)
     # Due every 0.5 s, answered every 0.8 s: the n-th request waits 0.3 s longer than the one before.
-    answer, request = load.account.answer.milliseconds(), load.account.request.milliseconds()
+    answer, request = load.results.answer.milliseconds(), load.results.request.milliseconds()
     assert answer["max"] >= 800
     assert request["max"] >= 800 + 3 * 300 - 50
-    assert load.account.event.milliseconds()["max"] >= request["max"]
-    assert load.account.flush_wait.milliseconds()["max"] <= 500
+    assert load.results.event.milliseconds()["max"] >= request["max"]
+    assert load.results.flush_wait.milliseconds()["max"] <= 500
     assert load.backlog_peak > 20
-    assert load.account.sender_late.milliseconds()["p50"] < 250
+    assert load.results.sender_late.milliseconds()["p50"] < 250
 
 
 @pytest.mark.parametrize(
@@ -189,10 +189,10 @@ async def test_what_may_be_tried_again_comes_with_the_same_ids_in_the_same_order
     first, *tries = [[event["id"] for event in body["events"]] for body in gateway.bodies]
     assert tries[0] == tries[1] == tries[2]
     assert first + [event_id for ids in tries[2:] for event_id in ids] == ids_of(plan)
-    assert load.account.requests.errors == {kind: 2}
-    assert load.account.requests.retried == 2
-    assert load.account.events.retried == 2 * len(tries[0])
-    assert (load.account.events.accepted, load.account.events.lost) == (100, 0)
+    assert load.results.requests.errors == {kind: 2}
+    assert load.results.requests.retried == 2
+    assert load.results.events.retried == 2 * len(tries[0])
+    assert (load.results.events.accepted, load.results.events.lost) == (100, 0)
 
 
 async def test_a_request_without_an_answer_in_time_is_sent_again() -> None:
@@ -206,9 +206,9 @@ async def test_a_request_without_an_answer_in_time_is_sent_again() -> None:
     with listening(gateway):
         async with simulator(plan, gateway.url, timeout_s=0.3) as load:
             await load.run()
-    assert load.account.requests.errors["timeout"] >= 1
+    assert load.results.requests.errors["timeout"] >= 1
     assert gateway.bodies[0] == gateway.bodies[1]
-    assert (load.account.events.accepted, load.account.events.lost) == (40, 0)
+    assert (load.results.events.accepted, load.results.events.lost) == (40, 0)
 
 
 async def test_retry_after_is_honoured_after_a_refusal_and_after_an_acceptance() -> None:
@@ -225,7 +225,7 @@ async def test_retry_after_is_honoured_after_a_refusal_and_after_an_acceptance()
             await load.run()
     assert gateway.moments[1] - gateway.moments[0] >= 0.7
     assert gateway.moments[2] - gateway.moments[1] >= 0.9
-    assert load.account.events.lost == 0
+    assert load.results.events.lost == 0
 
 
 async def test_gateways_take_turns_and_the_next_one_is_asked_where_one_is_gone() -> None:
@@ -233,12 +233,12 @@ async def test_gateways_take_turns_and_the_next_one_is_asked_where_one_is_gone()
     with listening(Gateway()) as one, listening(Gateway()) as other:
         async with simulator(PLAN, one.url, *gone, other.url) as load:
             await load.run()
-    assert load.account.events.lost == 0
-    assert set(load.account.requests.errors) == {"connect"}
+    assert load.results.events.lost == 0
+    assert set(load.results.requests.errors) == {"connect"}
     assert one.bodies
     assert other.bodies
     assert sorted(one.ids() + other.ids()) == sorted(ids_of(PLAN))
-    assert load.account.request.milliseconds()["max"] < 3000  # pauses before each next one would be 5600
+    assert load.results.request.milliseconds()["max"] < 3000  # pauses before each next one would be 5600
 
 
 async def test_a_request_that_is_refused_for_good_costs_its_own_events_alone() -> None:
@@ -246,9 +246,9 @@ async def test_a_request_that_is_refused_for_good_costs_its_own_events_alone() -
     with listening(Gateway(told=lambda number: refused if number == 0 else None)) as gateway:
         async with simulator(PLAN, gateway.url) as load:
             await load.run()
-    figures, size = load.account.events, len(gateway.bodies[0]["events"])
+    figures, size = load.results.events, len(gateway.bodies[0]["events"])
     assert (figures.accepted, figures.refused, figures.lost, figures.left) == (100 - size, size, size, 0)
-    assert load.account.requests.retried == 0
+    assert load.results.requests.retried == 0
     assert len(gateway.ids()) == 100
 
 
@@ -266,7 +266,7 @@ async def test_a_reject_is_final_and_counted_by_its_code() -> None:
     with listening(gateway):
         async with simulator(PLAN, gateway.url, ledger=ledger) as load:
             await load.run()
-    figures = load.account.events
+    figures = load.results.events
     assert (figures.accepted, figures.rejected, figures.lost) == (99, 1, 1)
     assert figures.rejects == {"invalid_event": 1}
     assert len(gateway.ids()) == 100
@@ -288,7 +288,7 @@ async def test_what_cannot_be_sent_in_time_is_left_and_lost() -> None:
     with listening(Gateway(told=lambda _number: outage(503))) as gateway:
         async with simulator(PLAN, gateway.url, drain_s=0.5) as load:
             await load.run()
-    figures = load.account.events
+    figures = load.results.events
     assert not load.complete
     assert (figures.scheduled, figures.accepted, figures.left, figures.lost) == (100, 0, 100, 100)
     assert 0 < figures.unsure < 100
@@ -298,11 +298,11 @@ async def test_a_stopped_run_counts_what_had_happened_by_then() -> None:
     with listening(Gateway()) as gateway:
         async with simulator(Plan(servers=2, agents=10, rate=100, seconds=60, seed=3), gateway.url) as load:
             run = asyncio.create_task(load.run())
-            while not load.account.events.accepted:
+            while not load.results.events.accepted:
                 await asyncio.sleep(0.01)
             load.stop()
             await run
-    figures = load.account.events
+    figures = load.results.events
     assert not load.complete
     assert 0 < figures.accepted <= figures.scheduled < 1000
     assert figures.left == figures.scheduled - figures.accepted
@@ -314,7 +314,7 @@ async def test_what_is_sent_twice_on_purpose_is_counted_apart() -> None:
     with listening(Gateway()) as gateway:
         async with simulator(plan, gateway.url, ledger=ledger) as load:
             await load.run()
-    figures = load.account.events
+    figures = load.results.events
     assert (figures.accepted, figures.lost) == (100, 0)
     assert figures.resent == len(gateway.ids()) - 100 > 5
     assert len(ledger.getvalue().splitlines()) == 100
@@ -325,8 +325,8 @@ async def test_questions_are_asked_at_their_rate_however_slow_the_answers_are() 
     plan = Plan(servers=1, agents=10, rate=1, seconds=1, seed=3)
     with listening(Gateway(told=lambda number: found if number % 2 else outage(503), delay_s=0.5)) as gateway:
         async with simulator(plan, gateway.url) as load, httpx2.AsyncClient(trust_env=False) as http:
-            readers = Readers(plan, gateway.url, http, load.pace, rate=40, repeat=0.5)
-            load.pace.begin()
+            readers = Readers(plan, gateway.url, http, load.clock, rate=40, repeat=0.5)
+            load.clock.start()
             await readers.run()
     assert gateway.moments[-1] - gateway.moments[0] < 2  # one after the other they would take 20 s
     assert (readers.figures.asked, readers.figures.answered) == (40, 20)
@@ -342,7 +342,7 @@ async def test_findable_waits_for_the_highest_offset_of_every_partition() -> Non
 
     with listening(Gateway(told=told)) as gateway:
         async with httpx2.AsyncClient(trust_env=False) as http:
-            indexed = await findable(http, gateway.url, {0: 7, 3: 9}, within_s=20)
+            indexed = await wait_until_indexed(http, gateway.url, {0: 7, 3: 9}, timeout_s=20)
     assert indexed.findable
     assert len(gateway.bodies) == 3
     assert {body["after"] for body in gateway.bodies} == {tokens.token({0: 7, 3: 9})}
@@ -352,6 +352,6 @@ async def test_findable_says_when_the_time_is_over() -> None:
     late = (200, {"memories": [], "cache": "off", "fresh": False})
     with listening(Gateway(told=lambda _number: late, delay_s=0.1)) as gateway:
         async with httpx2.AsyncClient(trust_env=False) as http:
-            indexed = await findable(http, gateway.url, {0: 7}, within_s=0.3)
+            indexed = await wait_until_indexed(http, gateway.url, {0: 7}, timeout_s=0.3)
     assert not indexed.findable
     assert indexed.seconds >= 0.3

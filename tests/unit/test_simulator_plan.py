@@ -18,7 +18,7 @@ PLAN = Plan(servers=4, agents=50, rate=200, seconds=5, seed=7, resend=0.05)
 
 
 def _texts(plan: Plan) -> list[str]:
-    made = [orjson.loads(one.body) for one in events(plan) if not one.again]
+    made = [orjson.loads(one.body) for one in events(plan) if not one.resend]
     return [one.get("text") or narrate(one["type"], one["data"], by_player="player" in one) for one in made]
 
 
@@ -44,7 +44,7 @@ def test_a_longer_load_begins_as_the_shorter_one() -> None:
 
 
 def test_every_event_can_be_admitted_and_has_an_id_of_its_own() -> None:
-    new = [one for one in events(PLAN) if not one.again]
+    new = [one for one in events(PLAN) if not one.resend]
     assert len(new) == PLAN.events == 1000
     for one in new:
         parse_event(one.body)  # raises for what the gateway would reject
@@ -54,15 +54,15 @@ def test_every_event_can_be_admitted_and_has_an_id_of_its_own() -> None:
 def test_events_are_in_the_order_of_time_at_the_rate_that_was_asked_for() -> None:
     made = list(events(PLAN))
     assert [one.at for one in made] == sorted(one.at for one in made)
-    new = [one.at for one in made if not one.again]
+    new = [one.at for one in made if not one.resend]
     assert new == pytest.approx([(number + 1) / 200 for number in range(1000)])
     assert [PLAN.due(at) for at in (-1, 0, 0.5, 5, 99)] == [0, 0, 100, 1000, 1000]
 
 
 def test_what_is_sent_twice_is_the_same_event_later() -> None:
     made = list(events(PLAN))
-    first = {one.body: one for one in made if not one.again}
-    again = [one for one in made if one.again]
+    first = {one.body: one for one in made if not one.resend}
+    again = [one for one in made if one.resend]
     assert 25 <= len(again) <= 80
     for one in again:
         assert first[one.body].server == one.server
@@ -103,16 +103,16 @@ def test_batches_hold_every_event_once_in_order_and_are_due_in_order() -> None:
     sent = list(batches(plan))
     assert [batch.due for batch in sent] == sorted(batch.due for batch in sent)
     for server in range(plan.servers):
-        mine = [one for batch in sent if batch.server == server for one in batch.happenings]
+        mine = [one for batch in sent if batch.server == server for one in batch.events]
         assert mine == [one for one in events(plan) if one.server == server]
 
 
 def test_an_event_waits_at_most_one_flush_and_a_batch_is_bounded() -> None:
     plan = Plan(servers=3, agents=30, rate=3000, seconds=2, seed=1)
-    sizes = [len(batch.happenings) for batch in batches(plan)]
+    sizes = [len(batch.events) for batch in batches(plan)]
     assert max(sizes) == MAX_BATCH
     for batch in batches(plan):
-        assert all(0 <= batch.due - one.at <= plan.flush_s + 1e-9 for one in batch.happenings)
+        assert all(0 <= batch.due - one.at <= plan.flush_s + 1e-9 for one in batch.events)
 
 
 def test_servers_flush_at_moments_of_their_own() -> None:

@@ -22,10 +22,10 @@ from lorestream.cli import terminal
 from lorestream.cli.memories import calls
 from lorestream.client.models import Unreachable
 from lorestream.errors import Misconfigured
-from producers.simulator.plan import Gathering, Plan, events, server_name
-from producers.simulator.readers import Readers, findable
+from producers.simulator.plan import Batcher, Plan, events, server_name
+from producers.simulator.readers import Readers, wait_until_indexed
 from producers.simulator.report import Latencies, Report
-from producers.simulator.simulator import HEAD_START_S, Simulator
+from producers.simulator.simulator import START_DELAY_S, Simulator
 
 TIMEOUT_S = 10.0
 """Timeout of a request in seconds, as in the Luanti mod."""
@@ -91,28 +91,28 @@ async def _run(plan: Plan, options: RunOptions, ledger: BinaryIO | None) -> Repo
             await http.get(options.urls[0])
         simulator = Simulator(plan, options.urls, clients, drain_s=options.drain_s, ledger=ledger)
         readers = Readers(
-            plan, options.query_url, http, simulator.pace, rate=options.queries, repeat=options.repeat
+            plan, options.query_url, http, simulator.clock, rate=options.queries, repeat=options.repeat
         )
         cpu = time.process_time()
         with _stopped_by_ctrl_c(simulator):
             tasks = [asyncio.create_task(work) for work in (readers.run(), _progress(simulator))]
             try:
                 await simulator.run()
-                seconds, cpu = simulator.pace.now(), time.process_time() - cpu
+                seconds, cpu = simulator.clock.now(), time.process_time() - cpu
                 if simulator.complete:
                     await tasks[0]
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-        report = _report(simulator, seconds, cpu / (seconds + HEAD_START_S))
-        positions = simulator.account.positions
+        report = _report(simulator, seconds, cpu / (seconds + START_DELAY_S))
+        positions = simulator.results.positions
         if options.queries:
             report.queries = readers.figures
             report.latency_ms["query"] = readers.latency.milliseconds()
         if options.index_timeout_s and positions:
-            report.indexed = await findable(
-                http, options.query_url, positions, within_s=options.index_timeout_s
+            report.indexed = await wait_until_indexed(
+                http, options.query_url, positions, timeout_s=options.index_timeout_s
             )
         return report
 
@@ -143,45 +143,45 @@ async def _progress(simulator: Simulator) -> None:
             return
         task = bar.add_task("", total=simulator.plan.events)
         while True:
-            account = simulator.account
+            results = simulator.results
             bar.update(
                 task,
-                completed=account.settled,
+                completed=results.completed,
                 description=(
-                    f"{max(0.0, simulator.pace.now()):.0f} s, backlog {simulator.backlog:,},"
-                    f" {account.requests.retried:,} retried,"
-                    f" p99 {account.request.at(0.99) * 1000:,.0f} ms"
+                    f"{max(0.0, simulator.clock.now()):.0f} s, backlog {simulator.backlog:,},"
+                    f" {results.requests.retried:,} retried,"
+                    f" p99 {results.request.quantile(0.99) * 1000:,.0f} ms"
                 ),
             )
             await asyncio.sleep(_REFRESH_INTERVAL_S)
 
 
 def _report(simulator: Simulator, seconds: float, cpu_share: float) -> Report:
-    plan, account = simulator.plan, simulator.account
+    plan, results = simulator.plan, simulator.results
     latencies: dict[str, Latencies] = {
-        "event": account.event,
-        "request": account.request,
-        "flush_wait": account.flush_wait,
-        "answer": account.answer,
-        "sender_late": account.sender_late,
+        "event": results.event,
+        "request": results.request,
+        "flush_wait": results.flush_wait,
+        "answer": results.answer,
+        "sender_late": results.sender_late,
     }
     return Report(
         plan=asdict(plan) | {"events": plan.events},
         seconds=round(seconds, 3),
         complete=simulator.complete,
-        lost=account.events.lost,
-        events=account.events,
-        requests=account.requests,
+        lost=results.events.lost,
+        events=results.events,
+        requests=results.requests,
         rate={
             "intended": plan.rate,
-            "sent": _per_second(account.first_sent, plan, account.last_sent),
-            "accepted": _per_second(account.events.accepted, plan, account.last_accepted),
+            "sent": _per_second(results.first_sent, plan, results.last_sent),
+            "accepted": _per_second(results.events.accepted, plan, results.last_accepted),
         },
         latency_ms={name: latency.milliseconds() for name, latency in latencies.items()},
         backlog={
             "peak": simulator.backlog_peak,
             "at_end": simulator.backlog_at_end,
-            "left": account.events.left,
+            "left": results.events.left,
         },
         cpu_share=round(cpu_share, 3),
     )
@@ -239,20 +239,20 @@ def print_plan(plan: Plan, *, as_json: bool) -> None:
     seen: set[tuple[int, str]] = set()
     first: list[dict[str, Any]] = []
     size = resent = 0
-    gathering = Gathering(plan)
+    batcher = Batcher(plan)
     for one in events(plan):
-        requests.update(server_name(batch.server) for batch in gathering.add(one))
+        requests.update(server_name(batch.server) for batch in batcher.add(one))
         event = orjson.loads(one.body)
         name = server_name(one.server)
         happened[name] += 1
-        resent += one.again
+        resent += one.resend
         size += len(one.body)
         if (whose := (one.server, event["agent_id"])) not in seen:
             seen.add(whose)
             agents[name] += 1
         if len(first) < SHOWN_EVENTS:
             first.append({"at": round(one.at, 3), "server": name, "event": event})
-    requests.update(server_name(batch.server) for batch in gathering.rest())
+    requests.update(server_name(batch.server) for batch in batcher.flush_all())
     servers = [
         {"server": name, "events": happened[name], "agents": agents[name], "requests": requests[name]}
         for name in map(server_name, range(plan.servers))
