@@ -102,7 +102,7 @@ def test_woodcutter_lives_without_a_memory(
         'core.set_node({x = 3, y = 1, z = 3}, {name = "default:tree"})'
         'core.add_entity({x = -3, y = 1, z = -3}, "lorestream_woodcutter:woodcutter", "npc:woodcutter-7") return true'
     )
-    said = "npc:woodcutter-7: my memory does not answer (unreachable): I see a tree: going to (3,1,3)"
+    said = "npc:woodcutter-7: the memory search failed (unreachable): I see a tree: going to (3,1,3)"
     wait_until(lambda: said in server.log_text(), what="his plan")
     wait_until(lambda: "cut default:tree at (3,1,3)" in server.log_text(), what="his cut")
     gateway.up()

@@ -1,4 +1,4 @@
--- What other mods call: the global table `lorestream`. See api.md.
+-- The global table `lorestream`, which other mods call. Documented in api.md.
 
 return function(parts)
 	local core, encode, recorder = parts.core, parts.encode, parts.recorder
@@ -6,8 +6,8 @@ return function(parts)
 
 	local lorestream = {timeout = questions.timeout}
 
-	-- pos and player belong to the event itself: only there can they be asked for by place, and only there is a
-	-- player's name replaced.
+	-- Moves pos and player from the data to the event itself: only there can the position be searched, and only there is
+	-- a player's name replaced by a pseudonym. Returns an error, or nil and the remaining data.
 	local function lift(event, data)
 		if data == nil then
 			return nil
@@ -29,7 +29,7 @@ return function(parts)
 	end
 
 	local function refuse(what, why)
-		recorder.log("error", ("%s is refused: %s"):format(what, why))
+		recorder.log("error", ("%s refused the event: %s"):format(what, why))
 		recorder.refused = recorder.refused + 1
 		return nil, why
 	end
@@ -45,7 +45,7 @@ return function(parts)
 
 	lorestream.put = measured(function(agent_id, text, metadata, ttl)
 		if type(text) ~= "string" or text == "" then
-			return refuse("lorestream.put", "text must be a string that is not empty")
+			return refuse("lorestream.put", "text must be a non-empty string")
 		end
 		if ttl ~= nil and (type(ttl) ~= "number" or not (ttl >= 0 and ttl < math.huge)) then
 			return refuse("lorestream.put", "ttl must be a number of seconds, 0 or more")
@@ -73,7 +73,7 @@ return function(parts)
 	end)
 
 	local function memories_of(answer)
-		-- parse_json leaves nulls out, but an empty list is a table.
+		-- parse_json omits nulls, but an empty list is a table.
 		return type(answer.memories) == "table" and answer.memories or nil
 	end
 
@@ -82,7 +82,7 @@ return function(parts)
 		if not copy then
 			return nil, why
 		end
-		-- An empty table would be written as null.
+		-- write_json writes an empty table as null.
 		return next(copy) and core.write_json(copy) or "{}"
 	end
 
@@ -101,7 +101,7 @@ return function(parts)
 			body[key] = value
 		end
 		body.agent_id = agent_id
-		-- An empty table would be written as null.
+		-- write_json writes an empty table as null.
 		if type(body.filters) == "table" and next(body.filters) == nil then
 			body.filters = nil
 		end
@@ -120,16 +120,16 @@ return function(parts)
 		ask(agent_id, path, opts or {}, pick, callback)
 	end
 
-	-- Spools an erasure; whom names the agent or the player.
-	local function erase(whom)
-		local line = core.write_json(whom):gsub("\n$", "")
+	-- Adds an erasure to the spool. subject: {agent_id = …} or {player = …}.
+	local function erase(subject)
+		local line = core.write_json(subject):gsub("\n$", "")
 		recorder.folds:close_all()
 		spool:put_erasure(line)
 	end
 
 	function lorestream.forget(agent_id)
 		if type(agent_id) ~= "string" or agent_id == "" then
-			return refuse("lorestream.forget", "agent_id must be a string that is not empty")
+			return refuse("lorestream.forget", "agent_id must be a non-empty string")
 		end
 		erase({agent_id = agent_id})
 		return true

@@ -1,19 +1,19 @@
 -- Wall-clock time with millisecond precision.
 --
--- os.time() has whole seconds, get_us_time() has microseconds of an unknown epoch. The true time lies in
--- [os.time(), os.time() + 1), so every reading narrows the offset between the two from below: after the first
--- change of second that is seen, it is right to within one server step.
+-- os.time() has whole seconds; get_us_time() has microseconds since an unknown moment. The true time lies in
+-- [os.time(), os.time() + 1), so each reading gives a lower bound for the offset between the two. After the first
+-- change of os.time() that is observed, the offset is exact to one server step.
 
 local Clock = {}
 Clock.__index = Clock
 
--- How far the strictly rising stamps may run ahead of the clock, in milliseconds. Above it equal stamps are
--- given: the gateway keeps the order of one request.
+-- Timestamps increase strictly, and may run ahead of the clock by so many milliseconds. Beyond that, equal timestamps
+-- are returned: the gateway keeps the order within one request.
 local MAX_AHEAD_MS = 1000
--- A wall clock that is set back by more than this is believed, in seconds.
+-- If the wall clock is set back by more than this many seconds, the timestamps follow it.
 local MAX_BACK_S = 2
 
--- wall() gives whole seconds, micros() microseconds that never go back.
+-- wall() returns whole seconds, micros() monotonic microseconds.
 function Clock.new(wall, micros)
 	return setmetatable({
 		wall = wall,
@@ -23,7 +23,7 @@ function Clock.new(wall, micros)
 	}, Clock)
 end
 
--- Milliseconds since 1970. Call it often: each call may sharpen the offset.
+-- Milliseconds since 1970. Call it often: each call may make the offset more exact.
 function Clock:now_ms()
 	local since_ms = self.micros() / 1000
 	local floor_ms = self.wall() * 1000
@@ -35,7 +35,7 @@ function Clock:now_ms()
 	return ms
 end
 
--- A time stamp in seconds, rounded to milliseconds, later than the one before it.
+-- A timestamp in seconds, rounded to milliseconds, later than the previous one.
 function Clock:stamp()
 	local ms = math.floor(self:now_ms())
 	local ahead = self.last_ms - ms

@@ -12,26 +12,26 @@ return function(parts)
 
 	function actions.status(name)
 		if not is_admin(name) then
-			return false, "This needs the privilege: server"
+			return false, "You need the privilege: server"
 		end
 		local s = lorestream.status()
 		local state = s.connected and "connected" or s.last_error or "not connected yet"
 		if not s.http then
-			state = "HTTP is not allowed: set secure.http_mods = lorestream"
+			state = "the mod may not use HTTP: set secure.http_mods = lorestream"
 		end
 		return true, table.concat({
 			("Lorestream: %s (%s), this server is %s"):format(state, s.url, s.server),
 			("events: %d captured, %d sent, %d waiting, %d rejected, %d dropped"):format(
 				s.captured, s.sent, s.spooled, s.rejected + s.refused, s.dropped),
-			("questions: %d asked, %d without an answer"):format(s.asked, s.unanswered),
-			("cost: %.1f us an event (p99 %d), step p50 %d us, p99 %d us, longest %d us"):format(
+			("searches: %d sent, %d failed"):format(s.asked, s.unanswered),
+			("time: %.1f us per event (p99 %d us); per server step p50 %d us, p99 %d us, maximum %d us"):format(
 				s.capture.mean_us, s.capture.p99_us, s.step.p50_us, s.step.p99_us, s.step.max_us),
 		}, "\n")
 	end
 
 	function actions.recall(name, rest)
 		if not is_admin(name) then
-			return false, "This needs the privilege: server"
+			return false, "You need the privilege: server"
 		end
 		local agent_id, query = rest:match("^(%S+)%s+(.+)$")
 		if not agent_id then
@@ -39,9 +39,9 @@ return function(parts)
 		end
 		lorestream.get(agent_id, query, 5, nil, function(memories, err)
 			if err then
-				core.chat_send_player(name, "Lorestream: no answer (" .. err .. ")")
+				core.chat_send_player(name, "Lorestream: the search failed (" .. err .. ")")
 			elseif #memories == 0 then
-				core.chat_send_player(name, "Lorestream: " .. agent_id .. " remembers nothing of that")
+				core.chat_send_player(name, "Lorestream: " .. agent_id .. " has no memory of that")
 			end
 			for _, memory in ipairs(memories) do
 				core.chat_send_player(name, ("%.2f  %s"):format(memory.score or 0, memory.text or ""))
@@ -53,12 +53,12 @@ return function(parts)
 	function actions.forget(name, rest)
 		if rest == "" then
 			parts.forget_player(name)
-			return true, "What is remembered of you will be erased."
+			return true, "All memories about you will be erased."
 		elseif not is_admin(name) then
-			return false, "To erase another's memories needs the privilege: server"
+			return false, "To erase the memories of another agent, you need the privilege: server"
 		end
 		lorestream.forget(rest)
-		return true, "What " .. rest .. " remembers will be erased."
+		return true, "All memories of " .. rest .. " will be erased."
 	end
 
 	function actions.optout(name, rest)
@@ -67,14 +67,14 @@ return function(parts)
 		end
 		parts.set_optout(name, rest ~= "off")
 		if rest == "off" then
-			return true, "What you do may be remembered again."
+			return true, "Your actions and messages are recorded again."
 		end
-		return true, "From now on nothing of what you say or do is recorded. /lorestream forget erases the past."
+		return true, "Your actions and messages are no longer recorded. /lorestream forget erases what was recorded before."
 	end
 
 	core.register_chatcommand("lorestream", {
 		params = usage,
-		description = "The memory service: its state, what an agent remembers, and your own privacy",
+		description = "The memory service: its status, the memories of an agent, and your privacy",
 		func = function(name, param)
 			local verb, rest = param:match("^%s*(%S*)%s*(.-)%s*$")
 			local action = actions[verb]

@@ -1,4 +1,4 @@
--- Events as JSON lines. They are encoded when they are captured, so that a flush only joins strings.
+-- Events as JSON lines. Events are encoded when they are captured, so that sending only joins strings.
 
 local encode = {}
 
@@ -6,15 +6,16 @@ encode.MAX_BYTES = 16 * 1024
 local MAX_DEPTH = 8
 local MAX_AGENT_ID = 256
 local MAX_TYPE = 64
+local RESERVED_PREFIX = "lorestream."
 
--- A copy of a value that JSON can carry, or nil and the reason. Numbers without a JSON form, functions and
--- userdata are left out; strings lose colour codes and control characters.
+-- A copy of a value that can be written as JSON, or nil and the reason. NaN, infinity, functions and userdata are left
+-- out; colour codes and control characters are removed from strings.
 local function plain(core, value, depth)
 	local kind = type(value)
 	if kind == "string" then
 		return encode.clean(core, value)
 	elseif kind == "number" then
-		-- NaN differs from itself; infinities would be written as 1e+9999, which breaks the whole batch.
+		-- NaN is not equal to itself. Infinity would be written as 1e+9999, which makes the whole batch invalid.
 		if value ~= value or value == math.huge or value == -math.huge then
 			return nil
 		end
@@ -32,7 +33,7 @@ local function plain(core, value, depth)
 		if why then
 			return nil, why
 		end
-		-- A list with strings among its keys has no JSON form: it becomes an object.
+		-- A table with both list items and string keys becomes an object.
 		if length == 0 and type(key) ~= "string" then
 			key = tostring(key)
 		end
@@ -52,7 +53,7 @@ local function plain(core, value, depth)
 		end
 		list[key] = item
 	end
-	-- Left-out items would be holes, which are written as null: close them.
+	-- Close the gaps of items that were left out; they would be written as null.
 	local dense = {}
 	for i = 1, length do
 		if list[i] ~= nil then
@@ -62,8 +63,7 @@ local function plain(core, value, depth)
 	return dense
 end
 
--- Text as people read it: translated to English, without colours and control characters. Bad UTF-8 is left to
--- write_json, which replaces it.
+-- Plain text: translated to English, without colours and control characters. write_json replaces invalid UTF-8.
 function encode.clean(core, text)
 	if not text:find("%c") then
 		return text
@@ -75,7 +75,7 @@ function encode.clean(core, text)
 	return (text:gsub("[\r\n\t]+", " "):gsub("%z", ""):gsub("%c", ""))
 end
 
--- A plain copy of a table of data; see plain().
+-- A copy of a table that can be written as JSON; see plain().
 function encode.data(core, data)
 	return plain(core, data, 1)
 end
@@ -95,20 +95,21 @@ function encode.position(pos)
 	return {x = x, y = y, z = z}
 end
 
--- UTF-8 continuation bytes do not count.
+-- Length in characters: UTF-8 continuation bytes are not counted.
 local function characters(text)
 	return #text <= MAX_AGENT_ID and #text or select(2, text:gsub("[^\128-\191]", ""))
 end
 
--- One event as a JSON line without a line end, or nil and the reason why it can never be sent.
+-- One event as JSON without a line end, or nil and the reason why it cannot be sent.
 function encode.event(core, event)
 	local agent_id = event.agent_id
 	if type(agent_id) ~= "string" or agent_id == "" or characters(agent_id) > MAX_AGENT_ID then
 		return nil, "agent_id must be a string of 1 to " .. MAX_AGENT_ID .. " characters"
 	end
 	local kind = event.type
-	if kind ~= nil and (type(kind) ~= "string" or kind == "" or #kind > MAX_TYPE or kind:sub(1, 7) == "lorestream.") then
-		return nil, "type must be a string of 1 to " .. MAX_TYPE .. " bytes that does not start with lorestream."
+	if kind ~= nil and (type(kind) ~= "string" or kind == "" or #kind > MAX_TYPE
+		or kind:sub(1, #RESERVED_PREFIX) == RESERVED_PREFIX) then
+		return nil, "type must be a string of 1 to " .. MAX_TYPE .. " bytes that does not start with " .. RESERVED_PREFIX
 	end
 	if (event.text == nil or event.text == "") and kind == nil then
 		return nil, "an event needs a text or a type"
@@ -124,7 +125,7 @@ function encode.event(core, event)
 	return line
 end
 
--- RFC 3986: everything but unreserved characters.
+-- Percent-encoding of everything except unreserved characters (RFC 3986).
 function encode.percent(text)
 	return (text:gsub("[^%w%-%._~]", function(char)
 		return ("%%%02X"):format(char:byte())

@@ -1,13 +1,13 @@
--- Repeated deeds become one event: the same actor, type, subject and map block within some seconds.
+-- Joins repeated events into one: the same agent, type, subject and map block within some seconds.
 
 local Fold = {}
 Fold.__index = Fold
 
 local BLOCK = 16
--- More open folds than this (a crowd that digs everywhere) and the oldest is closed early.
+-- With more open folds than this, the oldest is closed early.
 local MAX_OPEN = 1000
 
--- interval: seconds from the first deed of a fold to its event. close(event) takes the finished event.
+-- interval_s: seconds from the first event of a fold until it is closed. close(event) is called with the joined event.
 function Fold.new(interval_s, close)
 	return setmetatable({interval_us = interval_s * 1e6, close = close, open = {}, order = {}, head = 1, tail = 0,
 		count = 0}, Fold)
@@ -21,8 +21,8 @@ local function block_of(pos)
 	return floor(pos.x / BLOCK) .. "," .. floor(pos.y / BLOCK) .. "," .. floor(pos.z / BLOCK)
 end
 
--- Adds a deed. event.data[sum_key] is summed over the fold; the event's place is that of the first deed, its
--- time that of the last.
+-- Adds an event. event.data[sum_key] is the sum over the fold; the position is that of the first event, the time that
+-- of the last.
 function Fold:add(event, subject, sum_key, amount, now_us)
 	local key = event.agent_id .. "|" .. event.type .. "|" .. subject .. "|" .. block_of(event.pos)
 	local entry = self.open[key]
@@ -62,7 +62,7 @@ function Fold:close_first()
 	end
 end
 
--- Closes what is due, one by one while more() says that there is time.
+-- Closes folds that are due, one after another, while more() returns true (there is time left).
 function Fold:step(now_us, more)
 	while self.head <= self.tail do
 		local entry = self.order[self.head]
@@ -77,7 +77,7 @@ function Fold:step(now_us, more)
 	end
 end
 
--- Closes what one agent has open, in the order in which it began: before a death or a farewell.
+-- Closes the folds of one agent, the oldest first: before an event that must come after them, such as a death.
 function Fold:close_agent(agent_id)
 	for i = self.head, self.tail do
 		local entry = self.order[i]

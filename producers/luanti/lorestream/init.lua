@@ -1,7 +1,19 @@
--- HTTP access, settings, and how the parts are put together.
+-- Entry point: HTTP access, settings, and the composition of the parts.
+--
+--   api.lua         the global table `lorestream` for other mods
+--   commands.lua    /lorestream status|recall|forget|optout
+--   capture/        event handlers: players, nodes, entities
+--   recorder.lua    captured events: ids, times, folding
+--   fold.lua        joins repeated events
+--   encode.lua      events as JSON lines
+--   clock.lua       time in milliseconds
+--   spool.lua       events on disk until they are acknowledged; segment, queue, pool, upkeep and thinning belong to it
+--   sender.lua      sends the spool to the gateway
+--   questions.lua   searches at the query service
+--   profile.lua     what the mod costs
 
--- The engine gives it only here, while this file loads, and only to mods that secure.http_mods names; it must stay
--- in a local. Builds without curl lack the function.
+-- The engine returns the HTTP API only while this file loads, and only to mods in secure.http_mods. It must stay in a
+-- local variable. Builds without curl do not have this function.
 local http = core.request_http_api and core.request_http_api()
 
 local path = core.get_modpath(core.get_current_modname())
@@ -11,19 +23,19 @@ end
 
 local HTTP_LINE = "secure.http_mods = lorestream"
 local CAPTURED = {"chat", "dig", "place", "craft", "punch", "damage", "death", "join", "leave", "kill"}
--- Finished folds are written while a step has cost less than this; the rest waits for the next step.
+-- Time limit for writing finished folds in one server step; the rest waits for the next step.
 local FOLD_BUDGET_US = 300
--- The spool is tended in a step that has cost no more than this, or else in every second.
+-- The spool's upkeep runs in a step that has taken less time than this, but at least in every second step.
 local TEND_BUDGET_US = 100
 local TEND_EVERY = 2
--- Own work beyond this in one step is worth a warning, at most once a minute.
+-- If the mod takes longer than this in one step, it logs a warning, at most once a minute.
 local SLOW_STEP_US = 10000
 
 local function log(level, text)
 	core.log(level, "[lorestream] " .. text)
 end
 
--- The engine does not apply the defaults of settingtypes.txt.
+-- The engine does not apply the defaults in settingtypes.txt.
 local function setting(name, default)
 	local value = core.settings:get("lorestream." .. name)
 	return value ~= nil and value ~= "" and value or default
@@ -63,7 +75,7 @@ local storage = core.get_mod_storage()
 local Profile = part("profile")
 local step_profile = Profile.new()
 
--- Read-only worlds leave the spool in memory.
+-- In a read-only world, events are kept in memory only.
 local spool_dir = world .. "/lorestream_spool"
 core.mkdir(spool_dir)
 
@@ -102,7 +114,7 @@ local recorder = part("recorder").new({
 	is_captured = is_captured,
 })
 
-local function tell(name, text)
+local function send_to_admin(name, text)
 	if core.check_player_privs(name, {server = true}) then
 		core.chat_send_player(name, "[lorestream] " .. text)
 	end
@@ -112,11 +124,11 @@ local notice
 local function warn_admins(text)
 	notice = text
 	for _, player in ipairs(core.get_connected_players()) do
-		tell(player:get_player_name(), text)
+		send_to_admin(player:get_player_name(), text)
 	end
 end
 
-local function acknowledged()
+local function on_ack()
 	notice = nil
 	local drops = spool:take_drops()
 	if not drops then
@@ -132,7 +144,7 @@ local function acknowledged()
 		tick = recorder:tick(),
 	})
 	spool:put_first(line, micros())
-	log("warning", drops.count .. " events were dropped while the gateway could not be reached")
+	log("warning", drops.count .. " events were dropped: the spool was full while the gateway could not be reached")
 end
 
 local sender
@@ -152,11 +164,11 @@ if http then
 		random = math.random,
 		log = log,
 		warn = warn_admins,
-		on_ack = acknowledged,
+		on_ack = on_ack,
 	})
 else
-	notice = "No HTTP: add lorestream to this line of the server's configuration and restart: " .. HTTP_LINE ..
-		" (events are kept in the world's folder until then)"
+	notice = "The mod may not use HTTP: add lorestream to this line of the server's configuration and restart: " ..
+		HTTP_LINE .. " (until then, events are kept in the world's folder)"
 	log("error", notice)
 end
 
@@ -185,13 +197,13 @@ lorestream, forget_player = part("api")({
 	server = server,
 })
 
-local wanted = {}
+local enabled = {}
 for _, kind in ipairs(CAPTURED) do
-	wanted[kind] = core.settings:get_bool("lorestream.capture." .. kind, true)
+	enabled[kind] = core.settings:get_bool("lorestream.capture." .. kind, true)
 end
-local players = part("capture/players")(recorder, wanted)
-part("capture/nodes")(recorder, wanted)
-part("capture/entities")(recorder, wanted)
+local players = part("capture/players")(recorder, enabled)
+part("capture/nodes")(recorder, enabled)
+part("capture/entities")(recorder, enabled)
 
 part("commands")({
 	core = core,
@@ -208,7 +220,7 @@ part("commands")({
 
 core.register_on_joinplayer(function(player)
 	if notice then
-		tell(player:get_player_name(), notice)
+		send_to_admin(player:get_player_name(), notice)
 	end
 end)
 
@@ -225,7 +237,7 @@ core.register_globalstep(function()
 	recorder.clock:now_ms()
 	steps_untended = steps_untended + 1
 	if spool:awaits_file() and steps_untended > 1 then
-		-- It may take a millisecond: this step does nothing else, and the next one all the rest.
+		-- Creating or deleting a file may take a millisecond: do nothing else in this step.
 		tend(began)
 	else
 		local busy = sender and sender:step(began)
@@ -242,7 +254,7 @@ core.register_globalstep(function()
 	step_profile:add(own_us)
 	if own_us > SLOW_STEP_US and began - last_warning_us > 60e6 then
 		last_warning_us = began
-		log("warning", ("own work took %.1f ms in one step"):format(own_us / 1000))
+		log("warning", ("the mod took %.1f ms in one server step"):format(own_us / 1000))
 	end
 end)
 
@@ -260,4 +272,5 @@ local replayed = spool:load()
 if sender then
 	sender:greet()
 end
-log("action", ("boot %s: server %s, gateway %s, %d events from earlier runs"):format(boot, server, url, replayed))
+log("action", ("started, boot id %s: server %s, gateway %s, %d events left from earlier runs"):format(
+	boot, server, url, replayed))

@@ -1,21 +1,22 @@
--- The files of the spool that hold nothing that is still to be sent. Some wait, open, for their next segment; others
--- wait to be emptied or deleted. To make, empty or delete a file costs as much as a hundred lines, and more than all of
--- a server step on some disks: each is done in tend(), one file in a call, and the rest only notes what is to be done.
+-- The files of the spool that hold nothing more to send. Some are open for the next segments; others wait to be
+-- emptied or deleted. Creating, emptying or deleting a file takes as long as writing a hundred lines, and on some
+-- disks more than a whole server step may take. Therefore tend() does it, for one file in each call; all other
+-- functions only queue it.
 
 local Segment = ...
 
 local Pool = {}
 Pool.__index = Pool
 
--- So many files are opened ahead: one for the next segment, one for what is thinned. One more is kept: the next segment
--- takes one of them before that which is being sent gives its own back.
+-- Number of files opened in advance: one for the next segment, one for the copy of a thinned segment. At most one
+-- more is kept, because the next segment takes a file before the segment being sent returns its own.
 local WANTED = 2
 local KEPT = 3
--- The size up to which a file is used again as it is, with a mark that ends what it held.
+-- A file up to this size is reused without emptying it, by writing a mark that ends its old content.
 local MAX_REUSED_BYTES = 512 * 1024
 
--- new_path() gives the path of a file that does not exist yet. used, of a file, is the number of its bytes that are
--- done; nil for one that is not used again.
+-- new_path() returns the path of a file that does not exist yet. The field used of a file is the number of bytes whose
+-- lines are done; nil for a file that is not reused.
 function Pool.new(new_path)
 	return setmetatable({new_path = new_path, free = {}, spent = {}}, Pool)
 end
@@ -25,7 +26,7 @@ function Pool:make()
 	return {path = path, file = io.open(path, "ab"), used = 0}
 end
 
--- An open file, {path, file, used}; made only where none was made ahead. file is nil where the disk does not allow one.
+-- Returns an open file, {path, file, used}, and creates it if none is ready. file is nil if it cannot be opened.
 function Pool:take()
 	return table.remove(self.free) or self:make()
 end
@@ -34,12 +35,12 @@ function Pool:has_free()
 	return #self.free > 0
 end
 
--- How many files wait to be emptied or deleted. A kill finds their lines still there.
+-- The number of files waiting to be emptied or deleted. After a kill, their lines are still there.
 function Pool:backlog()
 	return #self.spent
 end
 
--- Takes the file of a segment whose lines are done. One that is open is used again after a mark.
+-- Takes back the file of a segment whose lines are done. An open file is reused after a mark.
 function Pool:give(segment, used)
 	if used and segment.file and used < MAX_REUSED_BYTES and #self.free < KEPT and Segment.mark(segment) then
 		self.free[#self.free + 1] = {path = segment.path, file = segment.file, used = used}
@@ -50,14 +51,14 @@ function Pool:give(segment, used)
 	end
 end
 
--- Takes a closed file, to be emptied or deleted. Returns what tells by its field over that this was done.
+-- Queues a closed file to be emptied or deleted. Returns an object whose field over becomes true when that is done.
 function Pool:retire(path, used)
 	local spent = {path = path, used = used}
 	self.spent[#self.spent + 1] = spent
 	return spent
 end
 
--- To empty a file is cheaper than to delete it and to make another.
+-- Emptying a file is cheaper than deleting it and creating another.
 function Pool:clear(spent)
 	if spent.used and #self.free < KEPT then
 		self.free[#self.free + 1] = {path = spent.path, file = io.open(spent.path, "wb"), used = 0}
@@ -67,25 +68,25 @@ function Pool:clear(spent)
 	spent.over = true
 end
 
--- Whether a file waits to be emptied, deleted or made.
+-- Whether a file must be emptied, deleted or created.
 function Pool:has_work()
 	return #self.spent > 0 or #self.free < WANTED
 end
 
--- Empties, deletes or makes one file. Returns whether there was one.
+-- Empties, deletes or creates one file. Returns whether there was one.
 function Pool:tend()
 	if #self.spent > 0 then
 		self:clear(table.remove(self.spent, 1))
 		return true
 	elseif #self.free < WANTED then
-		-- The one that was made first is used first.
+		-- Files are used in the order in which they were created.
 		table.insert(self.free, 1, self:make())
 		return true
 	end
 	return false
 end
 
--- Empties one file of those that wait open, whose lines are done. Returns whether there was one.
+-- Empties one of the open, unused files that still has old content. Returns whether there was one.
 function Pool:empty_one()
 	for _, free in ipairs(self.free) do
 		if free.used > 0 then
@@ -97,14 +98,14 @@ function Pool:empty_one()
 	return false
 end
 
--- Does at once all that waits to be done.
+-- Empties or deletes all waiting files at once.
 function Pool:settle()
 	while #self.spent > 0 do
 		self:clear(table.remove(self.spent, 1))
 	end
 end
 
--- Leaves no file behind.
+-- Deletes all files of the pool.
 function Pool:close()
 	self:settle()
 	for _, free in ipairs(self.free) do

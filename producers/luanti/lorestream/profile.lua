@@ -1,4 +1,4 @@
--- What the mod costs: the last samples of one kind of work, in microseconds.
+-- Measures the mod's cost: durations of one kind of work, in microseconds.
 
 local Profile = {}
 Profile.__index = Profile
@@ -18,12 +18,12 @@ function Profile:add(us)
 	end
 end
 
--- Forgets all samples, so that a measurement can begin after the start-up.
+-- Deletes all samples, for a measurement that begins after start-up.
 function Profile:reset()
 	self.samples, self.count, self.total, self.max = {}, 0, 0, 0
 end
 
--- {count, mean_us, p50_us, p99_us, max_us}; the percentiles are those of the last 4,096 samples.
+-- {count, mean_us, p50_us, p99_us, max_us}; the percentiles are over the last 4,096 samples.
 function Profile:summary()
 	local sorted = {}
 	for i, us in ipairs(self.samples) do

@@ -1,13 +1,13 @@
--- Questions to the query service. Each callback runs exactly once, in a later server step, and not later than the
--- time-out: on any failure with an empty table and a reason.
+-- Searches at the query service. Each callback is called exactly once, in a later server step, and not later than the
+-- timeout. On any failure it gets an empty table and a reason.
 
 local Questions = {}
 Questions.__index = Questions
 
--- curl's parallel requests (8 by default) are shared with every other mod.
+-- All mods share the engine's parallel requests (8 by default).
 local MAX_IN_FLIGHT = 4
 local MAX_WAITING = 256
--- Buckets that are full again say nothing; they are cleared when there are this many.
+-- With this many token buckets, those that are full again are removed.
 local MAX_BUCKETS = 2000
 
 -- options: http or nil, url, api_key, timeout (s), rate (1/s), burst, micros(), parse(json), log(level, text).
@@ -28,7 +28,7 @@ function Questions.new(options)
 	return self
 end
 
--- One token of an agent's bucket, if there is one.
+-- Takes one token from the agent's bucket. Returns false if it is empty (rate limited).
 function Questions:allow(agent_id, now_us)
 	local bucket = self.buckets[agent_id]
 	if not bucket then
@@ -57,7 +57,8 @@ function Questions:clear_buckets(now_us)
 	end
 end
 
--- Asks path with a JSON body (or nil and why it has none). pick(answer) gives what the callback gets, or nil.
+-- Sends a request to path. body: JSON, or nil with the reason in why. pick(answer) returns what the callback
+-- gets, or nil.
 function Questions:ask(agent_id, path, body, why, pick, callback)
 	local now_us = self.micros()
 	local question = {path = path, body = body, pick = pick, callback = callback, due_us = now_us + self.timeout_us}
@@ -83,14 +84,14 @@ function Questions:fire(question)
 	question.handle = self.http.fetch_async({
 		url = self.url .. question.path,
 		method = "POST",
-		-- Releases before 5.14 cut fractions.
+		-- Releases before 5.14 cut off fractions.
 		timeout = math.ceil(self.timeout),
 		data = question.body,
 		extra_headers = self.headers,
 	})
 end
 
--- The answer of a completed request: what the callback gets, or nil and the reason.
+-- Reads a completed request: returns what the callback gets, or nil and the reason.
 function Questions:read(question, result)
 	local code = result.code or 0
 	if code == 0 then
@@ -108,14 +109,14 @@ function Questions:read(question, result)
 	return found, not found and "unexpected answer" or nil
 end
 
--- Collects answers and ends what is late; call it once in each server step.
+-- Collects answers, and ends requests that time out. Call it once in each server step.
 function Questions:step(now_us)
 	if #self.pending == 0 then
 		self.last_us = now_us
 		return
 	end
-	-- The next step comes after the due time of what would be late there: end it now. A pause of the server, as
-	-- at start, says nothing about the next step.
+	-- A request that would time out before the next step is ended now. The duration of the last step predicts the next
+	-- one, but is limited: a pause of the server, as at start, predicts nothing.
 	self.step_us = math.min(now_us - (self.last_us or now_us), self.timeout_us / 4)
 	self.last_us = now_us
 	local pending = self.pending
@@ -154,7 +155,7 @@ end
 function Questions:finish(question, found, reason)
 	question.finished = true
 	if question.handle and not question.over then
-		-- curl still has it, but ends it within a second: its time-out is this one, rounded up.
+		-- curl is still busy with it, but will end it within a second: its timeout is the same, rounded up.
 		question.over = true
 		self.in_flight = self.in_flight - 1
 	end
@@ -164,11 +165,11 @@ function Questions:finish(question, found, reason)
 	end
 	local ok, trouble = pcall(question.callback, found or {}, reason)
 	if not ok then
-		self.log("error", "a callback failed: " .. tostring(trouble))
+		self.log("error", "a callback raised an error: " .. tostring(trouble))
 	end
 end
 
--- Ends everything: no step comes after a shutdown.
+-- Ends all requests at shutdown: there are no more steps.
 function Questions:close()
 	local pending = self.pending
 	self.pending, self.waiting = {}, {}

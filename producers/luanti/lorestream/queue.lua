@@ -1,13 +1,13 @@
--- The segments of a spool in the order in which they are sent, and which of them is thinned next. Any may be removed,
--- so that what was dropped whole leaves nothing behind in a long outage.
+-- The segments of a spool in sending order, as a linked list, and the choice of the segment that loses events next. Any
+-- segment may be removed, so that a long outage leaves no empty segments behind.
 
 local Queue = {}
 Queue.__index = Queue
 
--- highest: the greatest value that an event may have; 1 is the lowest.
+-- highest: the highest value (priority) of an event; the lowest is 1.
 function Queue.new(highest)
-	-- For each value the segment before which none holds an event of it, but for the first: among all segments,
-	-- and among those that are not saved. To look from there on costs no more than the queue grows.
+	-- For each value, a segment such that no earlier one, except perhaps the first, has events of that value: among all
+	-- segments, and among unsaved ones. Searching from there keeps the total cost proportional to the queue's growth.
 	return setmetatable({highest = highest, marks = {[true] = {}, [false] = {}}}, Queue)
 end
 
@@ -44,7 +44,7 @@ function Queue:remove(segment)
 	segment.before, segment.after, segment.removed = nil, nil, true
 end
 
--- for segment in queue:each() do … end; do not remove any meanwhile.
+-- Iterator: for segment in queue:each() do … end. Do not remove segments meanwhile.
 function Queue:each()
 	return function(_, segment)
 		if segment then
@@ -54,26 +54,26 @@ function Queue:each()
 	end
 end
 
-local function may_lose(segment, value, unsaved_only)
+local function can_lose(segment, value, unsaved_only)
 	return segment.values[value] > 0 and not segment.erase and not segment.taken
 		and not (unsaved_only and segment.saved)
 end
 
--- The oldest segment that holds events of the lowest value there is, and that value; nil when there is none. What is
--- being sent is left alone.
+-- The oldest segment with events of the lowest value in the queue, and that value; nil if there is none. The segment
+-- that is being sent is never returned.
 function Queue:victim(unsaved_only)
 	local marks = self.marks[unsaved_only]
 	for value = 1, self.highest do
 		local first = self.first
-		-- It is out of turn: it may have been in flight when the others were looked at.
-		if first and may_lose(first, value, unsaved_only) then
+		-- Check the first segment separately: it may have been in flight when its value was searched.
+		if first and can_lose(first, value, unsaved_only) then
 			return first, value
 		end
 		local segment = marks[value] or first
-		while segment and not may_lose(segment, value, unsaved_only) do
+		while segment and not can_lose(segment, value, unsaved_only) do
 			segment = segment.after
 		end
-		-- The last may still be filled.
+		-- The last segment may still be growing.
 		marks[value] = segment or self.last
 		if segment then
 			return segment, value

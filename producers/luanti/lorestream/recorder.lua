@@ -1,4 +1,4 @@
--- Turns what happens into lines of the spool: ids, times, folding, and the guard around every handler.
+-- Turns captured events into lines of the spool: adds ids and times, folds repeated events, and guards the handlers.
 
 local Recorder = {}
 Recorder.__index = Recorder
@@ -18,12 +18,12 @@ function Recorder.new(options)
 	return self
 end
 
--- Game time in seconds, nil while the world is loading.
+-- Game time in seconds; nil while the world is loading.
 function Recorder:tick()
 	return self.core.get_gametime()
 end
 
--- Spools one event under a new id. Returns the id, or nil and the reason.
+-- Adds one event with a new id to the spool. Returns the id, or nil and the reason.
 function Recorder:write(event)
 	self.sequence = self.sequence + 1
 	event.id = self.boot .. ":" .. self.sequence
@@ -32,7 +32,7 @@ function Recorder:write(event)
 	local line, why = self.encode.event(self.core, event)
 	if not line then
 		self.refused = self.refused + 1
-		self.log("error", ("an event of type %s is refused: %s"):format(tostring(event.type), why))
+		self.log("error", ("an event of type %s was refused: %s"):format(tostring(event.type), why))
 		return nil, why
 	end
 	self.spool:put(line, self.core.get_us_time())
@@ -43,18 +43,18 @@ local function rounded(pos)
 	return {x = math.floor(pos.x + 0.5), y = math.floor(pos.y + 0.5), z = math.floor(pos.z + 0.5)}
 end
 
--- What a player did. The name is in agent_id and player only: the gateway replaces it there.
+-- An event of a player. The name must be in agent_id and player only: there the gateway replaces it by a pseudonym.
 function Recorder:deed(kind, name, pos, data)
 	return {agent_id = "player:" .. name, player = name, type = kind, pos = pos and rounded(pos), data = data,
 		time = self.clock:stamp(), tick = self:tick()}
 end
 
--- One deed that may be one of many: data[sum_key] is summed by amount.
+-- Adds an event that may be repeated: amount is added to data[sum_key] of the fold.
 function Recorder:fold_deed(event, subject, sum_key, amount)
 	self.folds:add(event, subject, sum_key, amount, self.core.get_us_time())
 end
 
--- A handler that never fails, never returns anything (which would swallow chat or damage), and is measured.
+-- Wraps a handler: it raises no error, returns nothing (a return value would suppress chat or damage), and is timed.
 function Recorder:guard(name, handler)
 	return function(...)
 		local began = self.core.get_us_time()
@@ -62,12 +62,12 @@ function Recorder:guard(name, handler)
 		self.profile:add(self.core.get_us_time() - began)
 		if not ok and not self.failed[name] then
 			self.failed[name] = true
-			self.log("error", ("capture of %s failed (said once): %s"):format(name, tostring(trouble)))
+			self.log("error", ("capturing %s failed (logged once): %s"):format(name, tostring(trouble)))
 		end
 	end
 end
 
--- The name of a real, captured player, or nil: diggers may be nil, machines or entities.
+-- The name of a player whose events are captured, or nil: the object may be nil, a machine or an entity.
 function Recorder:player_name(object)
 	if not object or type(object.is_player) ~= "function" or not object:is_player() then
 		return nil
@@ -79,7 +79,7 @@ function Recorder:player_name(object)
 	return name
 end
 
--- Who or what an object is, without a name: "player", the entity's name, or nil.
+-- What an object is, without a player's name: "player", the name of the entity, or nil.
 function Recorder.subject(object)
 	if not object or type(object.is_player) ~= "function" then
 		return nil

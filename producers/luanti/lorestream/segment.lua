@@ -1,29 +1,29 @@
--- One file of the spool: JSON lines, and marks. The newest mark (#, then the number of the segment that follows, which
--- is its place in the queue, after the name of its run where that is another than the file's) says that the lines above
--- it are done. A comma ends each line: what a request holds is
--- then read from the file as it stands, for a backlog is read within server steps.
+-- One file of the spool: JSON lines, and marks. A mark is a line of # and the number of the segment that follows,
+-- which is its place in the queue (preceded by the name of its run, if that is not the run of the file). All
+-- lines above the last mark are done. Each line ends with a comma, so that the body of a request can be read from
+-- the file without joining: that must be fast, because it happens within server steps.
 
 local Segment = {}
 
 local MARK = "#"
 
--- What is dropped first. Types that are not listed are worth keeping longest.
+-- The value (priority) of event types: the lowest are dropped first. Types that are not listed have the highest value.
 local VALUE = {dig = 1, place = 1, punch = 1, damage = 2, craft = 2, join = 2, leave = 2}
 Segment.HIGHEST_VALUE = 3
 
--- write_json sorts the keys, and no key of an event sorts after "type", which has 64 bytes at most. The line may end
--- with its comma.
+-- The type of a line, with or without its comma. write_json sorts the keys, and "type" is the last key of an event; its
+-- value has at most 64 bytes.
 function Segment.type_of(line)
 	return line:match('"type" ?: ?"([^"]*)"},?$', -80) or "text"
 end
 
--- What is_of_type() looks for: how each line of this type ends in a file, and how long that is at least.
+-- The argument for is_of_type(): a pattern for the end of a line of this type, and its minimum length in bytes.
 function Segment.ending_of(kind)
 	local pattern = '^"type" ?: ?"' .. kind:gsub("%W", "%%%0") .. '"},\n'
 	return {pattern = pattern, bytes = #'"type":""},\n' + #kind}
 end
 
--- Whether the line that ends there is of this type; makes no string of it.
+-- Whether the line that ends at stop is of this type. Creates no string.
 function Segment.is_of_type(block, stop, ending)
 	for spaces = 0, 2 do
 		local _, found = block:find(ending.pattern, stop - ending.bytes - spaces + 1)
@@ -38,11 +38,12 @@ local function value_of(kind)
 	return VALUE[kind] or Segment.HIGHEST_VALUE
 end
 
--- What a line takes of its file beside itself.
+-- What follows each line in a file.
 local ENDING = ",\n"
 
--- An empty segment. count, types and values say what it holds; bytes is the size of its lines in the file, where there
--- are lost more: those that were dropped and wait to be taken out, of each type in gone the oldest so many.
+-- An empty segment. count, types and values: number of its events, by type and by value. bytes: the size of its
+-- lines in the file. lost: the number of dropped lines that are still in the file; gone: the same by type, the
+-- oldest of each.
 function Segment.new(fields)
 	fields.count, fields.lost, fields.bytes = 0, 0, 0
 	fields.types, fields.values = {}, {}
@@ -52,7 +53,7 @@ function Segment.new(fields)
 	return fields
 end
 
--- Counts one more line.
+-- Adds one line to the counts.
 function Segment.count_line(segment, line)
 	local kind = Segment.type_of(line)
 	local value = value_of(kind)
@@ -62,8 +63,8 @@ function Segment.count_line(segment, line)
 	segment.values[value] = segment.values[value] + 1
 end
 
--- Counts out at most so many events of one type of this value, without a look at the lines. Returns the type and how
--- many they were.
+-- Drops at most `most` events of one type with this value: changes only the counts, not the lines. Returns the type and
+-- the number of dropped events.
 function Segment.drop(segment, value, most)
 	for kind, held in pairs(segment.types) do
 		if value_of(kind) == value then
@@ -79,18 +80,19 @@ function Segment.drop(segment, value, most)
 	end
 end
 
--- Whether a quarter of its lines, or more, are dropped ones.
+-- Whether at least a quarter of the lines in the file are dropped ones.
 function Segment.is_worn(segment)
 	return segment.lost > 0 and segment.lost * 3 >= segment.count
 end
 
--- True when the line is in the file, nil when it could not be written.
+-- Writes a line to the file. Returns true, or nil on failure.
 function Segment.write(segment, line)
 	local file = segment.file
 	return file and file:write(line, ENDING) and file:flush()
 end
 
--- Ends what is in the file; what follows has this number, if any. True or nil, as write() does.
+-- Writes a mark: the lines above are done, and the segment with this number (if given) follows. Returns as
+-- write() does.
 function Segment.mark(segment, number)
 	local file = segment.file
 	return file and file:write(MARK, number or "", "\n") and file:flush()
@@ -122,7 +124,7 @@ local function read_lines(path)
 		elseif stop and line:byte() == OPENING and line:byte(-1) == CLOSING and not line:find("\0", 1, true) then
 			lines[#lines + 1] = line
 		elseif line ~= "" then
-			-- A line that was cut off by a crash of the machine was never promised.
+			-- A line cut off by a crash of the machine: put() had not returned for it.
 			torn = torn + 1
 		end
 		start = (stop or #content) + 1
@@ -130,9 +132,9 @@ local function read_lines(path)
 	return lines, torn, place
 end
 
--- The file, at the place where the lines of the segment should begin: nil where none can begin there.
+-- Opens the file at the first line of the segment. Returns nil if no line begins there.
 function Segment.open_lines(segment)
-	-- Not "rb": before it lets a mod read, the engine compares the path with those of all mods.
+	-- Not "rb": for reading, the engine first compares the path with those of all mods, which is slow.
 	local file = io.open(segment.path, "r+b")
 	if file and not (file:seek("end", -segment.bytes - 1) and file:read(1) == "\n") then
 		file:close()
@@ -141,7 +143,7 @@ function Segment.open_lines(segment)
 	return file
 end
 
--- The end of the file from there on, without the last comma: nil where it does not end with a line.
+-- Reads the lines of the segment, without the last comma. Returns nil if the file does not end with a line.
 local function read_end(segment)
 	local file = Segment.open_lines(segment)
 	if not file then
@@ -153,7 +155,7 @@ local function read_end(segment)
 	return body
 end
 
--- Leaves these lines alone in the file, in the segment's place.
+-- Replaces the content of the file by these lines, with the place of the segment.
 local function rewrite(segment, kept)
 	local part = segment.path .. ".part"
 	local file = io.open(part, "wb")
@@ -166,7 +168,7 @@ local function rewrite(segment, kept)
 	end
 end
 
--- The segment that a file still holds, or nil, and the number of its broken lines.
+-- The segment in a file, or nil if no lines are left; and the number of incomplete lines.
 local function find(dir, name)
 	local segment = Segment.new({path = dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil})
 	local lines, bad, place = read_lines(segment.path)
@@ -181,13 +183,13 @@ local function find(dir, name)
 	place = place or number
 	segment.place = place:find("-", 1, true) and place or ("%s-%08d"):format(run, tonumber(place))
 	if bad > 0 then
-		rewrite(segment, lines) -- so that a line that follows does not continue a broken one
+		rewrite(segment, lines) -- otherwise the next line would continue an incomplete one
 	end
 	return segment, bad
 end
 
--- What an earlier run left in the folder, in order. Returns the segments, the number of broken lines, and the latest
--- start of a run.
+-- Reads the files of earlier runs. Returns the segments in order, the number of incomplete lines, and the latest start
+-- time of a run.
 function Segment.find_all(dir, names)
 	local found, torn, latest = {}, 0, 0
 	for _, name in ipairs(names) do
@@ -206,7 +208,7 @@ function Segment.find_all(dir, names)
 	for _, segment in ipairs(found) do
 		local last = segments[#segments]
 		if last and last.place == segment.place then
-			-- The one with fewer lines is a copy that a kill interrupted, see thinning.lua.
+			-- The file with fewer lines is an unfinished copy, see thinning.lua.
 			os.remove(segment.path)
 		else
 			segments[#segments + 1] = segment
@@ -215,7 +217,7 @@ function Segment.find_all(dir, names)
 	return segments, torn, latest
 end
 
--- The lines without those that are gone.
+-- The lines without the dropped ones.
 local function without(lines, gone)
 	local kept, left = {}, {}
 	for kind, count in pairs(gone) do
@@ -232,7 +234,7 @@ local function without(lines, gone)
 	return kept
 end
 
--- Its lines as a request holds them, with commas between.
+-- The lines joined by commas, as a request needs them.
 function Segment.body_of(segment)
 	local body = not segment.lines and not segment.gone and read_end(segment)
 	if body then
@@ -242,7 +244,7 @@ function Segment.body_of(segment)
 	return table.concat(segment.gone and without(lines, segment.gone) or lines, ",")
 end
 
--- Takes the dropped lines of a segment that is in memory alone.
+-- Removes the dropped lines of a segment that is only in memory.
 function Segment.thin(segment)
 	segment.lines = without(segment.lines, segment.gone)
 	segment.gone, segment.lost, segment.bytes = nil, 0, #ENDING * #segment.lines

@@ -1,21 +1,21 @@
--- Sends the spool: one request in flight, so that the order stays; backoff when the gateway cannot take it.
+-- Sends the spool to the gateway: one request in flight, so that the order is kept; retries with backoff.
 
 local Sender = {}
 Sender.__index = Sender
 
-local FIRST_DELAY_S = 0.5
-local LONGEST_DELAY_S = 60
--- A gateway that asks for more is not believed.
-local LONGEST_RETRY_AFTER_S = 600
--- curl ends a request after this time; a slow gateway may need several seconds for a durable write.
+local MIN_BACKOFF_S = 0.5
+local MAX_BACKOFF_S = 60
+-- Upper bound for the retry_after_ms of a gateway.
+local MAX_RETRY_AFTER_S = 600
+-- Timeout of a request in curl. A slow gateway may need several seconds for a durable write.
 local TIMEOUT_S = 10
--- A request that curl never ends, e.g. behind those of other mods, is given up.
-local LOST_US = 60 * 1e6
-local SHUTDOWN_US = 1e6
+-- A request that curl has not ended after this time, for example behind requests of other mods, is given up.
+local GIVE_UP_US = 60 * 1e6
+local SHUTDOWN_TIMEOUT_US = 1e6
 
 -- options: spool, http ({fetch_async, fetch_async_get}), url, server, api_key, flush_interval (s), micros(),
--- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), warn(text) for the admins,
--- on_ack() after each acknowledged batch.
+-- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), warn(text) to the admins, on_ack()
+-- after each acknowledged batch.
 function Sender.new(options)
 	local self = setmetatable({}, Sender)
 	for key, value in pairs(options) do
@@ -34,8 +34,8 @@ function Sender.new(options)
 	return self
 end
 
--- The engine starts its curl thread at the first request, which takes a millisecond: let that be one that says
--- nothing, while the server loads. Nobody waits for its answer.
+-- Sends an empty request while the server loads, and ignores the answer: the first request starts the engine's curl
+-- thread, which takes a millisecond.
 function Sender:greet()
 	self.http.fetch_async({
 		url = self.url .. "/v1/events",
@@ -46,11 +46,11 @@ function Sender:greet()
 	})
 end
 
--- Sends or collects, never both: call it once in each server step. True when it did either.
+-- Sends a request or reads an answer, never both. Call it once in each server step. Returns true if it did either.
 function Sender:step(now_us)
 	if self.flight then
 		local result = self.http.fetch_async_get(self.flight.handle)
-		if not result.completed and now_us - self.flight.began_us > LOST_US then
+		if not result.completed and now_us - self.flight.began_us > GIVE_UP_US then
 			result = {completed = true, code = 0, timeout = true}
 		end
 		if result.completed then
@@ -86,7 +86,7 @@ function Sender:fire(now_us)
 	}
 end
 
--- The ids of a batch are most of its answer, and nothing here needs them: to parse 199 took a millisecond.
+-- Removes the ids from an answer before it is parsed: they are not needed, and parsing 199 of them took a millisecond.
 local function without_ids(body)
 	local _, opening = body:find('"ids"%s*:%s*%[')
 	local closing = opening and body:find("]", opening, true)
@@ -95,7 +95,7 @@ end
 
 local function answer_of(parse, result)
 	local body = result.data
-	-- parse_json logs an error for what is no JSON.
+	-- parse_json logs an error for invalid JSON: check the beginning first.
 	if type(body) == "string" and body:find("^%s*{") then
 		local answer = parse(without_ids(body))
 		return type(answer) == "table" and answer or {}
@@ -107,8 +107,8 @@ local function is_success(code)
 	return code >= 200 and code < 300
 end
 
--- What an answer means for the batch: "done", "drop" (final, and not worth repeating), "wait" (load or an
--- outage), or "setup" (something is configured wrongly: keep everything and tell the admins).
+-- What to do with the batch after an answer: "done", "drop" (refused; a retry is pointless), "wait" (overload or
+-- outage: retry later), or "setup" (wrong configuration: keep the events and tell the admins).
 function Sender.verdict(code, answer)
 	if is_success(code) then
 		return (answer.accepted or answer.erasure_id) and "done" or "setup"
@@ -119,7 +119,7 @@ function Sender.verdict(code, answer)
 	elseif type(answer.error) == "table" and answer.error.code then
 		return "drop"
 	end
-	-- Not an answer of Lorestream: another service listens there.
+	-- Not an answer of Lorestream: another service listens at this address.
 	return "setup"
 end
 
@@ -135,7 +135,7 @@ function Sender:judge(result, now_us)
 	elseif verdict == "drop" then
 		self.refused = self.refused + segment.count
 		self.last_error = ("HTTP %d %s: %s"):format(code, tostring(error_of.code), tostring(error_of.message))
-		self.log("error", ("%d events were refused and are dropped: %s"):format(segment.count, self.last_error))
+		self.log("error", ("the gateway refused %d events, they are dropped: %s"):format(segment.count, self.last_error))
 		self.spool:done(segment)
 	else
 		segment.taken = nil
@@ -148,7 +148,7 @@ function Sender:judge(result, now_us)
 	self.next_us = 0
 	local pause_ms = tonumber(answer.retry_after_ms) or 0
 	if pause_ms > 0 then
-		self.next_us = now_us + math.min(pause_ms / 1000, LONGEST_RETRY_AFTER_S) * 1e6
+		self.next_us = now_us + math.min(pause_ms / 1000, MAX_RETRY_AFTER_S) * 1e6
 	end
 	if verdict == "done" then
 		self.on_ack()
@@ -165,7 +165,7 @@ function Sender:accept(segment, answer)
 		local code = tostring(reject.code)
 		if not self.seen_codes[code] then
 			self.seen_codes[code] = true
-			self.log("warning", ("an event was rejected and is dropped: %s: %s (said once for each code)")
+			self.log("warning", ("the gateway rejected an event, it is dropped: %s: %s (logged once for each code)")
 				:format(code, tostring(reject.message)))
 		end
 	end
@@ -176,16 +176,16 @@ function Sender:accept(segment, answer)
 	self.spool:done(segment)
 end
 
--- Exponential with jitter in [0.5, 1] of the delay, never sooner than the gateway asked for.
+-- Exponential backoff with jitter in [0.5, 1] of the delay, and at least what the gateway asked for.
 function Sender:back_off(code, answer, now_us)
 	self.failures = self.failures + 1
-	local delay = math.min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ^ math.min(self.failures - 1, 20))
+	local delay = math.min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ^ math.min(self.failures - 1, 20))
 	delay = delay * (0.5 + 0.5 * self.random())
-	local asked = math.min((tonumber(answer.retry_after_ms) or 0) / 1000, LONGEST_RETRY_AFTER_S)
+	local asked = math.min((tonumber(answer.retry_after_ms) or 0) / 1000, MAX_RETRY_AFTER_S)
 	self.next_us = now_us + math.max(delay, asked) * 1e6
 	self.last_error = code == 0 and "no answer" or "HTTP " .. code
 	if not self.explained and (self.failures == 1 or self.failures % 10 == 0) then
-		self.log("warning", ("%s from %s: %d events are kept, next try in %.1f s"):format(
+		self.log("warning", ("%s from %s: %d events are kept, next attempt in %.1f s"):format(
 			self.last_error, self.url, self.spool.count, math.max(delay, asked)))
 	end
 end
@@ -193,11 +193,11 @@ end
 function Sender:explain(code, error_of)
 	local line
 	if code == 401 or code == 403 then
-		line = "the gateway refuses the key: set lorestream.api_key = ID.SECRET in the server's configuration"
+		line = "the gateway refuses the API key: set lorestream.api_key = ID.SECRET in the server's configuration"
 	elseif error_of.code == "wrong_service" then
 		line = "lorestream.url does not point to the gateway: " .. tostring(error_of.message)
 	else
-		line = "no Lorestream gateway answers there: set lorestream.url = http://HOST:PORT in the server's configuration"
+		line = "no Lorestream gateway at this address: set lorestream.url = http://HOST:PORT in the server's configuration"
 	end
 	line = ("%s from %s: %s. Events are kept."):format(self.last_error, self.url, line)
 	if self.explained ~= line then
@@ -207,10 +207,10 @@ function Sender:explain(code, error_of)
 	end
 end
 
--- At shutdown no callback runs any more: wait for the request in flight, then send what is left, all within one
--- second. What is not answered for stays in its file for the next start.
+-- At shutdown, no more callbacks run: wait for the request in flight, then send the rest, within one second in total.
+-- Events without an answer stay in their files until the next start.
 function Sender:finish()
-	local deadline = self.micros() + SHUTDOWN_US
+	local deadline = self.micros() + SHUTDOWN_TIMEOUT_US
 	local failures = self.failures
 	repeat
 		if not self.flight then

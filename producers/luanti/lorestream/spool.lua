@@ -1,32 +1,33 @@
--- What was captured and not yet acknowledged: a queue of segments, each one file of JSON lines in the world's
--- folder and one request to the gateway.
+-- Events that are captured and not yet acknowledged: a queue of segments. Each segment is one file of JSON lines
+-- in the world's folder, and one request to the gateway.
 --
--- The promise: an event that put() took is written to its file before put() returns, and leaves it only when the
--- gateway answered for it. A killed server therefore loses nothing of it; the next start sends the same ids again.
--- Only events beyond the limit are dropped, lowest value first, and counted.
+-- Guarantee: an event is in its file before put() returns, and is removed only after the gateway has acknowledged
+-- it. A killed server therefore loses no event; the next start sends it again with the same id. Only events
+-- beyond the limit are dropped, those of the lowest value first, and counted.
 --
--- To drop an event is to count it out: each event that comes to a full spool drops the oldest segment's of the lowest
--- value there is, one type after another. The lines leave their files later, a part of one file in a server step: those
--- of a segment that is sent before it is sent, others once a quarter of the file is dropped lines. The files therefore
--- hold at most a third more lines than the spool, and those of MAX_WAITING segments; a restart after a kill finds them
--- and drops them again if the spool is then full.
+-- Dropping an event changes only the counts: each event that arrives at a full spool drops one of the lowest
+-- value from the oldest segment that has any. The lines are removed from the files later, a part of one file in
+-- each server step: for the next segment before it is sent, for others when a quarter of the file is dropped
+-- lines. The files therefore have at most a third more lines than the spool, plus those of MAX_WAITING segments
+-- (upkeep.lua). A restart after a kill reads these lines again, and drops them again if the spool is full.
 --
--- Each server step has its share of the work: due(), take() and done() make, empty and delete no file, and put() does
--- only where none was made ahead or too many wait. That is left to upkeep.lua and tend(), one file in a call.
+-- The work is spread over server steps: due(), take() and done() never create, empty or delete files, and put()
+-- does so only if no file is ready or too many are waiting. Otherwise tend() does it, one file in each call
+-- (upkeep.lua).
 
--- segment.lua, queue.lua, pool.lua and upkeep.lua, which the loader hands over.
+-- segment.lua, queue.lua, pool.lua and upkeep.lua, passed in by init.lua.
 local Segment, Queue, Pool, Upkeep = ...
 
 local Spool = {}
 Spool.__index = Spool
 
--- One request: at most this many events, well under the gateway's 1 MiB, and so few bytes that to read, join, copy
--- and collect them fits into a server step: 400 KiB took 4 ms of one.
+-- Limits of one request: far below the gateway's 1 MiB, and small enough to be read, joined, copied and
+-- garbage-collected within a server step (400 KiB took 4 ms).
 Spool.MAX_EVENTS = 199
 Spool.MAX_BYTES = 64 * 1024
--- Events kept in memory alone, when the world's folder cannot be written.
+-- Maximum number of events in memory only, if the world's folder cannot be written.
 Spool.MAX_UNSAVED = 5000
--- A larger request is read or joined in the step before the one that sends it.
+-- A larger request is prepared in the step before the one that sends it.
 local MAX_BYTES_AT_ONCE = 16 * 1024
 
 -- options: dir, boot (hex), started (whole seconds), limit (events), list(dir) -> file names, log(level, text).
@@ -53,22 +54,22 @@ function Spool.new(options)
 	return self
 end
 
--- Takes over what an earlier run left behind. Returns the number of events.
+-- Loads the events of earlier runs. Returns their number.
 function Spool:load()
 	local found, torn, latest = Segment.find_all(self.dir, self.list(self.dir))
-	-- File names sort by time, even where a clock went back or a server started twice in one second.
+	-- File names must sort by time, even if the clock was set back, or the server started twice in one second.
 	self.started = math.max(self.started, latest + 1)
 	for _, segment in ipairs(found) do
 		self.queue:push(segment)
 		self.count = self.count + (segment.erase and 0 or segment.count)
 	end
-	-- The server loads: now this may take its time.
+	-- The server is still loading: this may take some time.
 	self:shed()
 	self.pool:settle()
 	repeat
 	until not self.pool:tend()
 	if torn > 0 then
-		self.log("warning", ("spool: left out %d incomplete lines"):format(torn))
+		self.log("warning", ("spool: skipped %d incomplete lines, left by a crash"):format(torn))
 	end
 	return self.count
 end
@@ -101,12 +102,12 @@ function Spool:unsave(segment)
 		self.unsaved = self.unsaved + segment.count
 		if not self.warned then
 			self.warned = true
-			self.log("error", "spool: cannot write " .. segment.path .. ": events are kept in memory only")
+			self.log("error", "spool: cannot write " .. segment.path .. ": events are only in memory now")
 		end
 	end
 end
 
--- Takes one encoded event; on return it is in its file.
+-- Adds one encoded event. On return it is in its file.
 function Spool:put(line, now_us)
 	local segment = self.open
 	if segment and (#segment.lines >= Spool.MAX_EVENTS or segment.bytes + #line >= Spool.MAX_BYTES) then
@@ -131,7 +132,7 @@ function Spool:put(line, now_us)
 	self.upkeep:catch_up()
 end
 
--- An erasure keeps its place in the queue: what was captured before it is sent before it, and is erased too.
+-- Adds an erasure. It keeps its place in the queue: events captured before it are sent before it, and are erased too.
 function Spool:put_erasure(line)
 	self:seal()
 	local segment = self:begin(true)
@@ -142,14 +143,14 @@ function Spool:put_erasure(line)
 	Segment.close(segment)
 end
 
--- Ends the segment that is being filled; it is then ready to be sent.
+-- Closes the segment that is being filled, so that it can be sent.
 function Spool:seal()
 	local segment = self.open
 	if not segment then
 		return
 	end
 	self.open = nil
-	-- The oldest is sent next and its file may be used again; a backlog keeps neither files open nor lines.
+	-- The oldest segment is sent next, and its file may be reused. Others keep neither an open file nor lines in memory.
 	if segment ~= self.queue.first then
 		Segment.close(segment)
 		if segment.saved then
@@ -159,7 +160,7 @@ function Spool:seal()
 	self:tidy(segment)
 end
 
--- Drops what is too much.
+-- Drops events beyond the limits.
 function Spool:shed()
 	while self.count > self.limit or self.unsaved > Spool.MAX_UNSAVED do
 		local unsaved_only = self.count <= self.limit
@@ -180,16 +181,16 @@ function Spool:shed()
 	end
 end
 
--- What becomes of a segment that lost events: nothing while it is filled.
+-- Starts the upkeep of a segment that lost events, unless it is still being filled.
 function Spool:tidy(segment)
 	if segment ~= self.open then
 		self.upkeep:tidy(segment)
 	end
 end
 
--- Whether there is something to send: a full segment, or one whose first event has waited interval_us. One that lost
--- events or is large is made ready by tend() before, and loses no more. What was done or dropped leaves its file first:
--- else a kill would send an erasure again after what came behind it.
+-- Whether a segment can be sent: a full one, or one whose first event has waited interval_us. A segment that lost
+-- events, or is large, is prepared by tend() first; from then on it loses no events. Files of finished segments
+-- are emptied first: otherwise, after a kill, an erasure would be sent again after later events.
 function Spool:due(now_us, interval_us)
 	local segment = self.queue.first
 	if not segment or segment == self.open and now_us - segment.began_us < interval_us or self.pool:backlog() > 0 then
@@ -202,10 +203,10 @@ function Spool:due(now_us, interval_us)
 		(segment.body or segment.bytes <= MAX_BYTES_AT_ONCE) and true or false
 end
 
--- The oldest segment, {count, body, erase, …}, or nil. body joins its lines with commas. It stays in the spool
--- until done() is called. Clear taken when it could not be sent, so that it may be thinned.
+-- The oldest segment, {count, body, erase, …}, or nil. body is its lines joined by commas. It stays in the spool until
+-- done() is called. If it could not be sent, set taken to nil, so that it may be thinned.
 function Spool:take()
-	-- Only at shutdown is there any: see due().
+	-- Needed at shutdown only: otherwise due() has waited for it.
 	self.pool:settle()
 	if self.open and self.open == self.queue.first then
 		self:seal()
@@ -224,7 +225,7 @@ function Spool:take()
 	return segment
 end
 
--- The segment was answered for: its lines go.
+-- Removes a segment that the gateway has acknowledged.
 function Spool:done(segment)
 	assert(segment == self.queue.first, "only the oldest segment can be done")
 	self.queue:remove(segment)
@@ -237,17 +238,17 @@ function Spool:done(segment)
 	end
 end
 
--- Whether tend() would make, empty or delete a file: work that fills a server step.
+-- Whether tend() would create, empty or delete a file, which may take a whole server step.
 function Spool:awaits_file()
 	return self.pool:has_work()
 end
 
--- Call it in steps with little else to do.
+-- Does one part of the deferred work. Call it in server steps with little other work.
 function Spool:tend(now_us)
 	self.upkeep:tend(now_us)
 end
 
--- At shutdown: ends the open segment and leaves only files that hold something, and nothing that was dropped.
+-- At shutdown: closes all files, deletes empty ones, and removes dropped lines.
 function Spool:close()
 	self:seal()
 	for segment in self.queue:each() do
@@ -257,7 +258,7 @@ function Spool:close()
 	self.pool:close()
 end
 
--- How many events were dropped since the last call, and of which types; nil when none were.
+-- The number of events dropped since the last call, in total and by type; nil if none were.
 function Spool:take_drops()
 	if self.dropped == 0 then
 		return nil
@@ -267,7 +268,7 @@ function Spool:take_drops()
 	return drops
 end
 
--- Puts one line into the next segment to be sent, ahead of the backlog.
+-- Adds one line to the next segment to be sent, ahead of the backlog.
 function Spool:put_first(line, now_us)
 	local segment = self.queue.first
 	if not segment or segment == self.open or segment.erase or segment.taken or not segment.saved

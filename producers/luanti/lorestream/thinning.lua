@@ -1,12 +1,12 @@
--- Takes the dropped lines out of the files of segments: a few in each call, for all of one file takes longer than a
--- server step should. What is kept is copied into a file of the pool; only when all of it is there is the old file
--- emptied or deleted. After a kill the old file therefore still holds everything, and the copy of the same place
--- in the queue is the one with fewer lines.
+-- Removes dropped lines from the files of segments, a part in each call, because a whole file takes longer than a
+-- server step should. The remaining lines are copied into a file of the pool. Only when the copy is complete, the
+-- old file is emptied or deleted. After a kill, the old file is still complete, and of two files with the same
+-- place in the queue, the one with fewer lines is the unfinished copy.
 
 local Segment = ...
 
--- What one call reads. What costs time is less the lines than the strings that are made of them, for each may be the
--- moment of the garbage collector: a block is one, and so is each run of lines that are kept.
+-- Bytes that one call reads. Strings cost more time than lines, because each new string may start the garbage
+-- collector: a block is one string, and so is each run of lines that are kept.
 local BLOCK_BYTES = 8 * 1024
 
 local NEWLINE, COMMA = ("\n,"):byte(1, 2)
@@ -14,8 +14,8 @@ local NEWLINE, COMMA = ("\n,"):byte(1, 2)
 local Copy = {}
 Copy.__index = Copy
 
--- free: {path, file, used}, which the segment takes over. Returns nil when the lines are not where they should be, or
--- the copy cannot be written.
+-- free: {path, file, used} from the pool, the target of the copy. Returns nil if the lines are not at the
+-- expected place in the file, or if the copy cannot be written.
 function Copy.new(segment, free)
 	local source = Segment.open_lines(segment)
 	if not source or not Segment.mark(free, segment.place or segment.number) then
@@ -24,7 +24,7 @@ function Copy.new(segment, free)
 		end
 		return nil
 	end
-	-- Of each type what leaves with this copy, and what of it is still to be met.
+	-- For each type: how many lines this copy removes, and how many of those are still to be found.
 	local leaving, left, endings = {}, {}, {}
 	for kind, count in pairs(segment.gone) do
 		leaving[kind], left[kind], endings[kind] = count, count, Segment.ending_of(kind)
@@ -33,7 +33,7 @@ function Copy.new(segment, free)
 		endings = endings, sought = segment.lost, met = 0, kept = 0, bytes = 0}, Copy)
 end
 
--- Whether the line that ends there leaves.
+-- Whether the line that ends at stop is removed.
 function Copy:leaves(block, stop)
 	for kind, count in pairs(self.left) do
 		if count > 0 and Segment.is_of_type(block, stop, self.endings[kind]) then
@@ -49,7 +49,7 @@ function Copy:write(block, first, last)
 	return self.free.file:write(first == 1 and last == #block and block or block:sub(first, last))
 end
 
--- Writes the lines of this block that stay; those that follow each other as one, from run on. True when it could.
+-- Writes the lines of a block that are kept; adjacent lines, from run on, as one string. Returns true on success.
 function Copy:filter(block)
 	local start, run, written = 1, 1, true
 	while start <= #block do
@@ -68,7 +68,7 @@ function Copy:filter(block)
 	return written and self.free.file:flush()
 end
 
--- Copies on. Returns "more", "done", or nil when that failed.
+-- Copies the next block. Returns "more", "done", or nil on failure.
 function Copy:step()
 	local block = self.source:read(BLOCK_BYTES) or ""
 	local more = #block == BLOCK_BYTES
@@ -84,7 +84,7 @@ function Copy:step()
 	return self.met == self.sought and self.kept + self.met == lines and "done" or nil
 end
 
--- The segment moves into the copy. Returns the path and the use of the file that it had, whose lines are then done.
+-- Switches the segment to the copy. Returns the path and the field used of its old file, whose lines are then done.
 function Copy:finish()
 	local segment, free = self.segment, self.free
 	local old, used = segment.path, segment.used
@@ -94,7 +94,7 @@ function Copy:finish()
 	segment.path, segment.used, segment.bytes = free.path, free.used, self.bytes
 	segment.lines, segment.lost = nil, segment.lost - self.met
 	for kind, count in pairs(segment.gone) do
-		-- What was dropped since stays for the next time.
+		-- Lines dropped since the copy began are left for the next copy.
 		local since = count - (self.leaving[kind] or 0)
 		segment.gone[kind] = since > 0 and since or nil
 	end
@@ -104,7 +104,7 @@ function Copy:finish()
 	return old, used
 end
 
--- The segments that wait to be thinned, and the work on them.
+-- The segments waiting to be thinned, and the work on them.
 local Thinning = {}
 Thinning.__index = Thinning
 
@@ -119,13 +119,13 @@ function Thinning:add(segment)
 	end
 end
 
--- How many segments wait.
+-- The number of waiting segments.
 function Thinning:backlog()
 	return #self.worn
 end
 
--- One part of the work on this segment; none while the pool has no file for the copy. Returns true when nothing is
--- left to do.
+-- Does one part of the work on this segment; nothing while the pool has no file for the copy. Returns true when
+-- the work is complete.
 function Thinning:work_on(segment)
 	if not segment.gone or segment.stuck then
 		return true
@@ -145,19 +145,19 @@ function Thinning:work_on(segment)
 	end
 	local state = segment.copy:step()
 	if state == "done" then
-		-- Until that is over, a kill finds the segment in both files.
+		-- Until the old file is emptied, a kill leaves the segment in both files.
 		segment.former = self.pool:retire(segment.copy:finish())
 		segment.copy = nil
 		return not segment.gone
 	elseif not state then
-		-- It is sent without the dropped lines, but its file keeps them.
+		-- The segment is sent without the dropped lines, but they stay in its file.
 		self:stop(segment)
 		segment.stuck = true
 	end
 	return segment.stuck == true
 end
 
--- One part of the work on the segment that has waited longest. Returns whether there was any.
+-- Does one part of the work on the segment that has waited longest. Returns whether there was any work.
 function Thinning:work()
 	local segment = self.worn[1]
 	if not segment then
@@ -169,7 +169,7 @@ function Thinning:work()
 	return true
 end
 
--- Gives up a copy that is not whole.
+-- Abandons an incomplete copy.
 function Thinning:stop(segment)
 	local copy = segment.copy
 	if copy then

@@ -1,23 +1,22 @@
--- The work that the spool puts off: files to make, empty or delete, segments to thin or to join for their request. It
--- is done in small parts, so that none takes more than a server step has to spare.
+-- The deferred work of the spool: creating, emptying and deleting files, thinning segments, and joining the lines
+-- of the next request. It is done in small parts, each short enough for a server step.
 
--- segment.lua and thinning.lua, which the loader hands over.
+-- segment.lua and thinning.lua, passed in by init.lua.
 local Segment, Thinning = ...
 
 local Upkeep = {}
 Upkeep.__index = Upkeep
 
 local IDLE_US = 2e6
--- Segments that wait to be thinned and files that wait to be deleted; where there are more, each event that comes does
--- a part of that work too.
+-- With more segments and files waiting than this, each new event does a part of the work too.
 local MAX_WAITING = 16
 
--- queue: the segments, of which the first is sent next.
+-- queue: the segments in sending order.
 function Upkeep.new(queue, pool)
 	return setmetatable({queue = queue, pool = pool, thinning = Thinning.new(pool)}, Upkeep)
 end
 
--- Takes over a segment that lost events and is no longer filled.
+-- Handles a segment that lost events and no longer grows.
 function Upkeep:tidy(segment)
 	if segment.count == 0 then
 		self.queue:remove(segment)
@@ -27,19 +26,19 @@ function Upkeep:tidy(segment)
 	end
 end
 
--- The file of a segment that has left the queue is free again.
+-- Returns the file of a segment that has left the queue to the pool.
 function Upkeep:release(segment)
 	self.thinning:stop(segment)
-	-- The name of one of an earlier run, which has no use, is no place for this run's segments.
+	-- A file of an earlier run (without the field used) is not reused: its name would sort before this run's segments.
 	self.pool:give(segment, segment.saved and segment.used and segment.used + segment.bytes)
 end
 
--- The segment is to stay as it is.
+-- Stops thinning the segment.
 function Upkeep:stop(segment)
 	self.thinning:stop(segment)
 end
 
--- One part of the work on the segment that is sent next. Returns whether there was any.
+-- Does one part of preparing the next segment to be sent. Returns whether there was any work.
 function Upkeep:make_ready()
 	local segment = self.queue.first
 	if not segment or not segment.taken or segment.body then
@@ -52,20 +51,20 @@ function Upkeep:make_ready()
 	return true
 end
 
--- One part of the work. Returns whether there was any.
+-- Does one part of the work. Returns whether there was any.
 function Upkeep:work()
 	return self.pool:tend() or self:make_ready() or self.thinning:work()
 end
 
--- Call it with each event that comes: does one part where too many wait.
+-- Call it for each new event: does one part of the work if too much is waiting.
 function Upkeep:catch_up()
 	if self.thinning:backlog() + self.pool:backlog() > MAX_WAITING then
 		self:work()
 	end
 end
 
--- One file is made, emptied or deleted, or one part is done of what makes a segment ready or thins it. Once the spool
--- has been idle, files whose lines are done are emptied.
+-- Creates, empties or deletes one file, or does one part of preparing or thinning a segment. When the spool has
+-- been idle for IDLE_US, empties files whose lines are done.
 function Upkeep:tend(now_us)
 	if self:work() or self.queue.first then
 		self.idle_us = nil
@@ -77,7 +76,7 @@ function Upkeep:tend(now_us)
 	end
 end
 
--- All of the work on one segment at once.
+-- Does all of the work on one segment at once.
 function Upkeep:finish(segment)
 	while not self.thinning:work_on(segment) do
 		self.pool:tend()

@@ -1,4 +1,4 @@
--- The body: he plans, walks, cuts, rests, and plans again. What he remembers is in memory.lua.
+-- The entity: it plans, walks, cuts, rests, and plans again. Its memory is in memory.lua.
 
 local memory = dofile(core.get_modpath(core.get_current_modname()) .. "/memory.lua")
 
@@ -16,7 +16,7 @@ local function rest(self, seconds)
 	self.object:set_velocity({x = 0, y = self.object:get_velocity().y, z = 0})
 end
 
--- Cuts the tree at or around the target. The outcome is what he learns.
+-- Cuts the tree at or around the target, and remembers the outcome.
 local function cut(self, pos)
 	local tree = core.find_node_near(self.target, 2, {"group:tree"}, true)
 	if not tree or core.is_protected(tree, "") then
@@ -42,7 +42,7 @@ function states.rest(self, dtime)
 	end
 	self.state = "plan"
 	memory.plan(self.agent_id, self.object:get_pos(), function(target, why)
-		-- He may have been unloaded while he thought.
+		-- The entity may have been unloaded in the meantime.
 		if not self.object:get_pos() then
 			return
 		end
@@ -61,7 +61,7 @@ function states.walk(self, dtime)
 	if vector.length(way) <= REACH then
 		return cut(self, pos)
 	elseif self.walked > TIRED_S then
-		say(self, "cannot get to " .. core.pos_to_string(self.target))
+		say(self, "cannot reach " .. core.pos_to_string(self.target))
 		return rest(self, 1)
 	end
 	local velocity = vector.multiply(vector.normalize(way), SPEED)
@@ -97,7 +97,7 @@ core.register_entity("lorestream_woodcutter:woodcutter", {
 
 core.register_chatcommand("woodcutter", {
 	params = "[NUMBER]",
-	description = "Puts a woodcutter where you stand; the same number has the same memory",
+	description = "Adds a woodcutter at your position; the same number has the same memory",
 	privs = {server = true},
 	func = function(name, param)
 		local player = core.get_player_by_name(name)
@@ -106,6 +106,6 @@ core.register_chatcommand("woodcutter", {
 		end
 		local agent_id = "npc:woodcutter-" .. (param:match("^%d+$") or "1")
 		core.add_entity(player:get_pos(), "lorestream_woodcutter:woodcutter", agent_id)
-		return true, agent_id .. " is at work"
+		return true, agent_id .. " was added"
 	end,
 })

@@ -1,20 +1,20 @@
--- What the woodcutter remembers, and where he goes because of it. Everything that an own character needs of lorestream
--- is in this file.
+-- The memory of the woodcutter, and where it goes because of it. All calls of lorestream are in this file: copy it
+-- for a character of your own.
 
 local memory = {}
 
--- How far he looks around, and how far he walks for a memory, in nodes.
+-- How far the woodcutter sees, and how far it walks to a remembered place, in nodes.
 memory.SIGHT = 10
 local FAR = 100
 
--- nil when the mod lorestream is not there: he then lives without a memory.
+-- nil without the mod lorestream: the woodcutter then has no memory.
 local lorestream = rawget(_G, "lorestream")
 
 local function same_place(a, b)
 	return vector.distance(a, b) < 2
 end
 
--- Tells the memory how a visit ended: outcome is "success" or "failure".
+-- Writes a memory of a visit. outcome: "success" or "failure".
 function memory.remember(agent_id, pos, node_name, outcome)
 	if not lorestream then
 		return
@@ -25,7 +25,7 @@ function memory.remember(agent_id, pos, node_name, outcome)
 	lorestream.put(agent_id, text, {pos = vector.round(pos), resource = "tree", node = node_name, outcome = outcome})
 end
 
--- The nearest place where he found a tree, unless he has found none there since.
+-- The nearest place with a remembered tree, unless a newer visit there found none.
 local function best_place(memories, pos)
 	local best, newest = nil, {}
 	for _, found in ipairs(memories) do
@@ -53,7 +53,7 @@ local function best_place(memories, pos)
 	return best
 end
 
--- Without a memory: a tree in sight, or some way into any direction.
+-- Without a memory: the nearest visible tree, or a random direction.
 local function by_sight(pos)
 	local tree = core.find_node_near(pos, memory.SIGHT, {"group:tree"}, true)
 	if tree then
@@ -63,7 +63,7 @@ local function by_sight(pos)
 	return vector.add(vector.round(pos), away), "I see no tree and walk around"
 end
 
--- Where to go next: callback(target, why), exactly once.
+-- Decides where to go next. Calls callback(target, why) exactly once.
 function memory.plan(agent_id, pos, callback)
 	local function decide(memories, err)
 		local place = best_place(memories, pos)
@@ -71,7 +71,7 @@ function memory.plan(agent_id, pos, callback)
 			return callback(place, ("I remember %d visits and go back to where a tree was"):format(#memories))
 		end
 		local target, why = by_sight(pos)
-		callback(target, (err and "my memory does not answer (" .. err .. "): " or "I remember no tree: ") .. why)
+		callback(target, (err and "the memory search failed (" .. err .. "): " or "I remember no tree: ") .. why)
 	end
 	if not lorestream then
 		return decide({}, "no mod lorestream")

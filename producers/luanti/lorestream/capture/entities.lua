@@ -1,7 +1,7 @@
--- What players do to entities. The engine has no global hook for them, so their prototypes are wrapped once all
--- mods are loaded.
+-- Captures punches and kills of entities by players. The engine has no global callback for entities, so the
+-- prototypes are wrapped after all mods are loaded.
 
-return function(recorder, wanted)
+return function(recorder, enabled)
 	local core = recorder.core
 
 	local punched = recorder:guard("entity punch", function(entity, puncher)
@@ -21,7 +21,7 @@ return function(recorder, wanted)
 		end
 	end)
 
-	-- mobs_redo keeps who did it here.
+	-- mobs_redo stores the killer in cause_of_death.
 	local function killer_of(entity)
 		local cause = entity.cause_of_death
 		local dead = type(entity.health) ~= "number" or entity.health <= 0
@@ -46,7 +46,7 @@ return function(recorder, wanted)
 				return on_death(self, killer, ...)
 			end
 		end
-		-- A mob of mobs_redo that gets an on_die loses its death animation: wrap it only where there is one.
+		-- Adding on_die to a mob of mobs_redo removes its death animation: wrap on_die only if it exists.
 		if on_die then
 			prototype.on_die = function(self, ...)
 				killed(self, killer_of(self))
@@ -64,12 +64,12 @@ return function(recorder, wanted)
 
 	core.register_on_mods_loaded(function()
 		for name, prototype in pairs(core.registered_entities) do
-			-- The engine's own are items and falling nodes: to punch one is to pick it up.
+			-- Names with __ are the engine's own entities, items and falling nodes: punching one picks it up.
 			if name:sub(1, 2) ~= "__" then
-				if wanted.punch then
+				if enabled.punch then
 					wrap_punch(prototype)
 				end
-				if wanted.kill then
+				if enabled.kill then
 					wrap_death(prototype)
 				end
 			end

@@ -1,6 +1,6 @@
--- What players dig and place. Both come in floods, so they are folded.
+-- Captures digging and placing. Both are frequent, so repeated events are folded into one.
 
-return function(recorder, wanted)
+return function(recorder, enabled)
 	local core = recorder.core
 
 	local function record(kind, pos, node, player)
@@ -11,12 +11,12 @@ return function(recorder, wanted)
 		end
 	end
 
-	if wanted.dig then
+	if enabled.dig then
 		core.register_on_dignode(recorder:guard("dig", function(pos, node, digger)
 			record("dig", pos, node, digger)
 		end))
 	end
-	if wanted.place then
+	if enabled.place then
 		core.register_on_placenode(recorder:guard("place", function(pos, node, placer)
 			record("place", pos, node, placer)
 		end))

@@ -1,11 +1,11 @@
--- What players say, suffer and do with each other: chat, craft, punch, damage, death, join, leave.
+-- Captures events of players: chat, craft, punch, damage, death, join, leave.
 
--- Names shorter than this are taken for names only in their exact case: "I" may be a player.
+-- Player names shorter than this are replaced only in their exact case, because "i" is also a word.
 local SHORT_NAME = 3
 
-return function(recorder, wanted)
+return function(recorder, enabled)
 	local core = recorder.core
-	-- Everyone who was here since the start: people talk of those who left.
+	-- All players since the server started: messages also mention players who have left.
 	local known = {}
 
 	local function remember_name(name)
@@ -30,7 +30,7 @@ return function(recorder, wanted)
 
 	core.register_on_joinplayer(recorder:guard("join", function(player, last_login)
 		remember_name(player:get_player_name())
-		if wanted.join then
+		if enabled.join then
 			record("join", player, {first_time = last_login == nil})
 		end
 	end))
@@ -41,13 +41,13 @@ return function(recorder, wanted)
 			return
 		end
 		recorder.folds:close_agent("player:" .. name)
-		if wanted.leave then
+		if enabled.leave then
 			recorder:write(recorder:deed("leave", name, player:get_pos(), nil))
 		end
 	end
 	core.register_on_leaveplayer(recorder:guard("leave", leave))
 
-	if wanted.chat then
+	if enabled.chat then
 		core.register_on_chat_message(recorder:guard("chat", function(name, message)
 			if message:sub(1, 1) == "/" or not recorder.is_captured(name) then
 				return
@@ -60,7 +60,7 @@ return function(recorder, wanted)
 		end))
 	end
 
-	if wanted.craft then
+	if enabled.craft then
 		core.register_on_craft(recorder:guard("craft", function(itemstack, player)
 			local name = recorder:player_name(player)
 			if not name or itemstack:is_empty() then
@@ -72,7 +72,7 @@ return function(recorder, wanted)
 		end))
 	end
 
-	if wanted.punch then
+	if enabled.punch then
 		core.register_on_punchplayer(recorder:guard("punch", function(_, hitter)
 			local name = recorder:player_name(hitter)
 			if name then
@@ -82,7 +82,7 @@ return function(recorder, wanted)
 		end))
 	end
 
-	if wanted.damage then
+	if enabled.damage then
 		core.register_on_player_hpchange(recorder:guard("damage", function(player, hp_change, reason)
 			local name = hp_change < 0 and recorder:player_name(player)
 			if not name then
@@ -96,7 +96,7 @@ return function(recorder, wanted)
 		end), false)
 	end
 
-	if wanted.death then
+	if enabled.death then
 		core.register_on_dieplayer(recorder:guard("death", function(player, reason)
 			reason = reason or {}
 			local source = recorder.subject(reason.object) or reason.node
@@ -104,7 +104,7 @@ return function(recorder, wanted)
 		end))
 	end
 
-	-- The engine calls no leave handlers for those who are online at shutdown.
+	-- At shutdown, the engine calls no leave handlers for players who are online.
 	return {leave_all = function()
 		for _, player in ipairs(core.get_connected_players()) do
 			leave(player)
