@@ -1,6 +1,6 @@
 #!/bin/sh
-# At the first start: the key for player names, the file of API keys, and one key for game servers in it.
-# What is there stays. Each appears whole or not at all.
+# Creates, at the first start, the key for player names, the file of API keys, and an API key for game servers in it.
+# Existing files are kept. Each file is written completely or not at all.
 set -eu
 umask 077
 keys="${1:-/keys}"
@@ -10,7 +10,7 @@ if [ ! -s "$keys/player_key" ]; then
   mv "$keys/player_key.part" "$keys/player_key"
 fi
 if [ ! -s "$keys/api_key" ]; then
-  lorestream keys create --file "$keys/keys.json" --tenant default --label "made at the first start" \
+  lorestream keys create --file "$keys/keys.json" --tenant default --label "created at the first start" \
     --scope ingest --scope query --scope erase --scope admin > "$keys/api_key.part"
   mv "$keys/api_key.part" "$keys/api_key"
 fi
