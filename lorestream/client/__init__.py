@@ -1,4 +1,4 @@
-"""Clients of a running Lorestream for Python programs: one for threads, one for event loops, with the same methods.
+"""Clients for Python programs: MemoryClient for threads, AsyncMemoryClient for event loops, with the same methods.
 
     with MemoryClient("http://127.0.0.1:8080") as memories:
         memories.add("npc:woodcutter-1", "pine trees stand north of the lake", wait_s=5)
@@ -8,9 +8,14 @@
     async with AsyncMemoryClient("http://127.0.0.1:8080") as memories:
         context = await memories.context("npc:woodcutter-1", "somebody asks for wood", token_budget=500)
 
-The methods, with their parameters, are the functions of `lorestream.client.calls`; what they return and what can go
-wrong is in `lorestream.client.models`. 429, 503 and broken connections are tried again, with the same event ids, until
-`patience_s` has passed: an event that is sent twice becomes one memory.
+    calls        every call of the API: its parameters, its request, the decoder of its response
+    models       what the calls return, and the exceptions they raise
+    endpoint     what both clients share: URLs, retries, translation of errors
+    blocking     MemoryClient
+    nonblocking  AsyncMemoryClient
+
+429, 503 and broken connections are retried with the same event ids for at most `retry_timeout_s`: an event that is sent
+twice becomes one memory. This package imports nothing of the server.
 """
 
 from lorestream.client.blocking import MemoryClient

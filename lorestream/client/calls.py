@@ -1,6 +1,6 @@
-"""Every call that a client can make: what is sent, and how the answer to it is read. Nothing here sends.
+"""The calls of the API: each function builds one request, together with the decoder of its response.
 
-The functions are the methods of both clients: their parameters, their errors and their documentation.
+Both clients make a method of each function, with its parameters and documentation. Nothing here sends anything.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T_co]):
-    """One request, which may be sent more than once: sending it twice does what sending it once does.
+    """One idempotent request: sending it twice has the same effect as sending it once.
 
-    `read` turns the body of a success into the answer; `also` is a status that counts as one. `wait_s` is how
-    long the server was asked to wait before it answers.
+    `read` decodes the body of a successful response; `other_success` is a further status that counts as success.
+    `wait_s` is how long the server was asked to wait before it answers. `to_writer`: it goes to the gateway, not to
+    the query service. `retries`: whether a failure is retried.
     """
 
     read: Callable[[bytes], T_co]
@@ -56,8 +57,8 @@ class Call(Generic[T_co]):
     params: Mapping[str, str] = field(default_factory=dict[str, str])
     wait_s: float = 0.0
     to_writer: bool = False
-    patient: bool = True
-    also: int | None = None
+    retries: bool = True
+    other_success: int | None = None
 
 
 # --- writes ----------------------------------------------------------------------------------------------
@@ -71,9 +72,9 @@ def add(
     server: str | None = None,
     wait_s: float | None = None,
 ) -> Call[Receipt]:
-    """Remember one text; `event` holds whatever else belongs to it.
+    """Remember one text; `event` has further fields of the event.
 
-    `wait_s`: wait until it can be found, at most so long; `Receipt.indexed` tells whether it can.
+    `wait_s`: wait until it can be found, at most this long; `Receipt.indexed` says whether it can.
     Raises Rejected when it can never become a memory.
     """
     batch = add_batch([{**(event or {}), "agent_id": agent_id, "text": text}], server=server, wait_s=wait_s)
@@ -90,36 +91,36 @@ def add(
 def add_batch(
     events: Sequence[Event], *, server: str | None = None, wait_s: float | None = None
 ) -> Call[Receipt]:
-    """Remember at most 1,000 events (1 MiB) in one request; look at `Receipt.rejected` afterwards.
+    """Remember at most 1,000 events (1 MiB) in one request; `Receipt.rejected` lists those that were refused.
 
-    Events without an id get one here, so that trying again makes no second memory.
+    Events without an id get one here, so that a retry makes no second memory.
     """
-    named = [event if event.get("id") else {**event, "id": uuid.uuid4().hex} for event in events]
+    with_ids = [event if event.get("id") else {**event, "id": uuid.uuid4().hex} for event in events]
     waiting = {} if wait_s is None else {"wait": "indexed", "timeout_ms": _ms(wait_s)}
     return _write(
-        Receipt, "/v1/events", _given(events=named, server=server), params=waiting, wait_s=wait_s or 0.0
+        Receipt, "/v1/events", _given(events=with_ids, server=server), params=waiting, wait_s=wait_s or 0.0
     )
 
 
 def delete(memory_id: str, agent_id: str) -> Call[Erasure]:
-    """Delete one memory. Its id stays deleted, whatever arrives later."""
+    """Delete one memory. Its id stays deleted, even if its event is sent again."""
     return _write(Erasure, "/v1/erasures", {"memory_id": memory_id, "agent_id": agent_id})
 
 
 def forget(agent_id: str) -> Call[Erasure]:
-    """Erase every memory that the agent has so far."""
+    """Erase all memories that the agent has so far."""
     return _write(Erasure, "/v1/erasures", {"agent_id": agent_id})
 
 
 def forget_player(player: str) -> Call[Erasure]:
-    """Erase every memory about the player so far, of any agent, and the agents named after it."""
+    """Erase all memories about the player so far, of all agents, and those of the agents named after it."""
     return _write(Erasure, "/v1/erasures", {"player": player})
 
 
 def erasure_done(erasure: Erasure) -> Call[bool]:
-    """Whether nothing shows any more what the erasure takes. Raises NotFound."""
+    """Whether the erasure is processed: then no read shows the erased memories. Raises NotFound."""
     state = _decoder(ErasureState)
-    path = f"/v1/erasures/{_part(erasure.erasure_id)}"
+    path = f"/v1/erasures/{_quoted(erasure.erasure_id)}"
     return Call(lambda body: state(body).state == "done", "GET", path, to_writer=True)
 
 
@@ -140,10 +141,11 @@ def search(
     after: str | None = None,
     wait_s: float | None = None,
 ) -> Call[SearchAnswer]:
-    """The k memories of one agent, or of several (at most 64), that answer the query best.
+    """The k best memories for the query, of one agent or of several (at most 64).
 
-    Without a query: the newest that pass, or the best by the weights that remain. `after` is the token of a
-    write that must be in the answer, waited for at most `wait_s` (0.5); `SearchAnswer.fresh` tells whether it is.
+    Without a query: the newest memories that pass the filters, or the best by the other weights. `after` is the
+    token of a write that the result must include, waited for at most `wait_s` (0.5); `SearchAnswer.fresh` says
+    whether it does.
     """
     body = _given(
         query=query,
@@ -174,10 +176,10 @@ def context(
     after: str | None = None,
     wait_s: float | None = None,
 ) -> Call[Context]:
-    """What the agent should have in mind for `query`: memories that answer it, then new ones, within a budget.
+    """Memories for a prompt, within a token budget: the best for `query`, and the newest.
 
     At most `relevant` (5) and `recent` (10) of them, and `token_budget` (1,000) tokens in all. Without a query:
-    new ones alone. `filters`, `after` and `wait_s` are those of a search.
+    only the newest. `filters`, `after` and `wait_s` as in `search`.
     """
     body = _given(
         query=query,
@@ -188,13 +190,13 @@ def context(
         after=after,
         wait_ms=None if wait_s is None else _ms(wait_s),
     )
-    path = f"/v1/agents/{_part(agent_id)}/context"
+    path = f"/v1/agents/{_quoted(agent_id)}/context"
     return Call(_decoder(Context), "POST", path, msgspec.json.encode(body), wait_s=wait_s or 0.0)
 
 
 def get(memory_id: str, agent_id: str) -> Call[FoundMemory]:
     """One memory. Raises NotFound."""
-    path = f"/v1/memories/{_part(memory_id)}"
+    path = f"/v1/memories/{_quoted(memory_id)}"
     return Call(_decoder(FoundMemory), "GET", path, params={"agent_id": agent_id})
 
 
@@ -211,7 +213,7 @@ def recent(
     until: float | None = None,
     filters: Mapping[str, Any] | None = None,
 ) -> Call[Page]:
-    """The newest memories, `limit` (at most 1,000) of them; order "oldest" begins at the other end.
+    """One page of an agent's memories, `limit` (at most 1,000) of them; newest first, or order "oldest".
 
     `cursor` is the `next_cursor` of the page before. Bounds are inclusive, times are Unix seconds.
     """
@@ -226,7 +228,7 @@ def recent(
         until=until,
         filters=None if filters is None else msgspec.json.encode(filters).decode(),
     )
-    return Call(_decoder(Page), "GET", f"/v1/agents/{_part(agent_id)}/memories", params=_texts(params))
+    return Call(_decoder(Page), "GET", f"/v1/agents/{_quoted(agent_id)}/memories", params=_texts(params))
 
 
 def agents(limit: int = 100) -> Call[list[AgentTotal]]:
@@ -239,13 +241,15 @@ def agents(limit: int = 100) -> Call[list[AgentTotal]]:
 
 
 def check() -> Call[Health]:
-    """Raise Unreachable when no Lorestream answers at `url`, at once and without trying again."""
-    return Call(_decoder(Health), "GET", "/health", to_writer=True, patient=False)
+    """Check that a Lorestream answers at `url`. Raises Unreachable, without retries."""
+    return Call(_decoder(Health), "GET", "/health", to_writer=True, retries=False)
 
 
 def ready() -> Call[Readiness]:
-    """Whether the Lorestream at `url` can do its job. Raises Unreachable, without trying again."""
-    return Call(_decoder(Readiness), "GET", "/ready", to_writer=True, patient=False, also=UNAVAILABLE)
+    """Whether the Lorestream at `url` can do its job. Raises Unreachable, without retries."""
+    return Call(
+        _decoder(Readiness), "GET", "/ready", to_writer=True, retries=False, other_success=UNAVAILABLE
+    )
 
 
 def version() -> Call[str]:
@@ -273,7 +277,7 @@ def _decoder(kind: type[T]) -> Callable[[bytes], T]:
 
 
 def _given(**fields: object) -> dict[str, Any]:
-    """Those that the caller gave."""
+    """The fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -285,6 +289,6 @@ def _ms(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
-def _part(text: str) -> str:
-    """One part of a path; dots too, because `..` would leave the path."""
+def _quoted(text: str) -> str:
+    """One path segment, percent-encoded; dots too, because a segment `..` would be removed from the path."""
     return quote(text, safe="").replace(".", "%2E")

@@ -1,20 +1,20 @@
-"""What Lorestream answers to a client: its values, and what goes wrong.
+"""The types of the clients: events, results, and exceptions.
 
 LorestreamError
-├── ApiError                    Lorestream said no: status, code, message, details, request_id, retry_after_ms
-│   ├── BadRequest              4xx        what was sent can never succeed; details["path"] names the field
-│   │   └── TooLarge            413        so much at once never will
+├── ApiError                    an error response: status, code, message, details, request_id, retry_after_ms
+│   ├── BadRequest              4xx        the request can never succeed; details["path"] names the field
+│   │   └── TooLarge            413        the body or the batch is too large
 │   ├── Unauthorized            401        no key, or not a valid one
 │   ├── Forbidden               403        the key lacks the scope
-│   ├── NotFound                404        there is no such memory or erasure
-│   ├── WrongService            404        a write sent to the reader, or the other way round
-│   ├── TooManyRequests         429        later; nothing of it was accepted
-│   ├── ServiceUnavailable      503        an outage
+│   ├── NotFound                404        this memory or erasure does not exist
+│   ├── WrongService            404        a write sent to the query service, or a read to the gateway
+│   ├── TooManyRequests         429        overload or rate limit; nothing was accepted, retry later
+│   ├── ServiceUnavailable      503        an outage; retry later
 │   └── Rejected                           an event that can never become a memory
 └── Unavailable
     └── Unreachable                        no answer, or not one of a Lorestream
 
-`retryable` says of each whether the same call may succeed later.
+`retryable` says whether the same call may succeed later.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Mode: TypeAlias = Literal["dense", "keyword", "hybrid"]
 
 
 class ApiError(LorestreamError):
-    """Lorestream refused. `status` is HTTP's, `code` the contract's word, `details` may name the field."""
+    """An error response: HTTP `status`, error `code`, and `details` such as the path of the invalid field."""
 
     def __init__(
         self,
@@ -54,21 +54,21 @@ class ApiError(LorestreamError):
         self.retry_after_ms = retry_after_ms
 
     def __str__(self) -> str:
-        """One line: where, what, why."""
-        where = f"{self.details['path']}: " if "path" in self.details else ""
-        return f"{where}{self.message} ({self.code})"
+        """One line: path of the field, message, code."""
+        path = f"{self.details['path']}: " if "path" in self.details else ""
+        return f"{path}{self.message} ({self.code})"
 
 
 class BadRequest(ApiError):
-    """What was sent can never succeed. `details["path"]` names the field where one is to blame."""
+    """The request can never succeed. `details["path"]` names the invalid field, if there is one."""
 
 
 class TooLarge(BadRequest):
-    """The body or the batch is larger than one may be."""
+    """The body or the batch is larger than allowed."""
 
 
 class Unauthorized(ApiError):
-    """No API key, or not one that is valid."""
+    """No API key, or not a valid one."""
 
 
 class Forbidden(ApiError):
@@ -76,21 +76,21 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """There is no such memory, erasure or route."""
+    """This memory, erasure or route does not exist."""
 
 
 class WrongService(ApiError):
-    """A service of the distributed shape that does not do this: url and query_url are mixed up."""
+    """A service of the distributed shape that does not have this route: url and query_url may be swapped."""
 
 
 class TooManyRequests(ApiError):
-    """Lorestream has too much to do, or this caller asked too much. Nothing of the request was accepted."""
+    """Overload, or this caller is over its rate limit. Nothing of the request was accepted."""
 
     retryable: ClassVar[bool] = True
 
 
 class ServiceUnavailable(ApiError):
-    """A part that Lorestream needs is away."""
+    """A part that Lorestream needs is unavailable."""
 
     retryable: ClassVar[bool] = True
 
@@ -100,13 +100,13 @@ class Rejected(ApiError):
 
 
 class Unreachable(Unavailable):
-    """Nobody answered at that address, or not as a Lorestream does."""
+    """No answer from that address, or an answer that is not Lorestream's."""
 
 
 class Event(TypedDict, total=False):
-    """An event as the wire has it. `agent_id`, and `text` or `type`, are needed.
+    """An event in its JSON form. `agent_id`, and `text` or `type`, are required.
 
-    `id` is the producer's own and names one event for ever; `ttl` is in seconds, 0 = for ever; `time` is in
+    `id` is the producer's and is never used for another event; `ttl` is in seconds, 0 = for ever; `time` is in
     Unix seconds; `importance` goes from 0 to 10.
     """
 
@@ -125,7 +125,7 @@ class Event(TypedDict, total=False):
 
 
 class Near(TypedDict, total=False):
-    """A sphere, in nodes. `radius` is needed; a coordinate left out is not compared."""
+    """A sphere, in nodes. `radius` is required; a coordinate that is left out is not compared."""
 
     x: float
     y: float
@@ -134,7 +134,7 @@ class Near(TypedDict, total=False):
 
 
 class Weights(TypedDict, total=False):
-    """What the score is the weighted mean of. A part not named weighs 0, except relevance 1."""
+    """The weights of the parts of the score. A part that is left out weighs 0, relevance 1."""
 
     relevance: float
     recency: float
@@ -151,7 +151,7 @@ class Reject(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What became of a write. `ids` has one entry per event, None for a rejected one."""
+    """The result of a write. `ids` has one memory id per event, None for a rejected one."""
 
     accepted: int
     rejected: list[Reject]
@@ -161,7 +161,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class FoundMemory(msgspec.Struct, frozen=True):
-    """A memory as readers get it. Times are Unix seconds."""
+    """A memory in a response. Times are Unix seconds."""
 
     id: str
     agent_id: str
@@ -182,7 +182,7 @@ class FoundMemory(msgspec.Struct, frozen=True):
 
 
 class SearchAnswer(msgspec.Struct, frozen=True):
-    """The best memories first. `took_ms` is the server's own time."""
+    """The memories, best first. `took_ms` is the time in the server."""
 
     memories: list[FoundMemory]
     cache: str = "off"
@@ -191,7 +191,7 @@ class SearchAnswer(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some memories in the order of time; `next_cursor` leads to those behind them."""
+    """One page of memories in the order of time; `next_cursor` is for the next page, None on the last one."""
 
     memories: list[FoundMemory]
     total: int
@@ -199,9 +199,9 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What an agent should have in mind: no memory in both lists. `text`, oldest first, is ready for a prompt.
+    """Memories for a prompt; none is in both lists. `text` has all of them, oldest first.
 
-    `tokens` are those of `text`, as the embedding model counts them.
+    `tokens` is the number of tokens of `text` for the embedding model.
     """
 
     recent: list[FoundMemory]
@@ -214,27 +214,27 @@ class Context(msgspec.Struct, frozen=True):
 
 
 class AgentTotal(msgspec.Struct, frozen=True):
-    """An agent and how many memories it has."""
+    """An agent and its number of memories."""
 
     agent_id: str
     total: int
 
 
 class Erasure(msgspec.Struct, frozen=True):
-    """A deletion that was accepted. From `token` on, no read shows what it took."""
+    """A deletion that was accepted. A read with `after=token` does not show the deleted memories."""
 
     erasure_id: str
     token: str = ""
 
 
 class Agents(msgspec.Struct, frozen=True):
-    """The largest agents, the largest first."""
+    """The agents with the most memories, most first."""
 
     agents: list[AgentTotal]
 
 
 class ErasureState(msgspec.Struct, frozen=True):
-    """How far an erasure has come: running, done."""
+    """The state of an erasure: running or done."""
 
     state: str
 
@@ -258,29 +258,29 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether a service can do its job; `checks` says of each part "ok" or what is missing."""
+    """Whether a service can do its job; `checks` has one entry per part: "ok", or what is missing."""
 
     status: str
     checks: dict[str, str] = {}
 
     @property
     def ok(self) -> bool:
-        """Whether everything is."""
+        """Whether it can."""
         return self.status == "ok"
 
 
 class Document(msgspec.Struct, frozen=True):
-    """What an OpenAPI document says of its service."""
+    """An OpenAPI document; only the version is read."""
 
     class Info(msgspec.Struct, frozen=True):
-        """The part that names the version."""
+        """The `info` object."""
 
         version: str
 
     info: Info
 
 
-_REFUSALS: Mapping[int, type[ApiError]] = {
+_ERRORS_BY_STATUS: Mapping[int, type[ApiError]] = {
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
@@ -290,13 +290,13 @@ _REFUSALS: Mapping[int, type[ApiError]] = {
 }
 
 
-def api_error(status: int, body: bytes, base: str) -> LorestreamError:
-    """The exception that an answer other than success stands for; `base` is who answered."""
+def api_error(status: int, body: bytes, base_url: str) -> LorestreamError:
+    """The exception for a response that is not a success. `base_url`: where it came from, for the message."""
     try:
         error = msgspec.json.decode(body, type=_ErrorAnswer).error
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Unreachable(f"what answers at {base} is not a lorestream (HTTP {status})")
-    kind = _REFUSALS.get(status, BadRequest if status in CLIENT_ERRORS else ApiError)
+        return Unreachable(f"what answers at {base_url} is not a lorestream (HTTP {status})")
+    kind = _ERRORS_BY_STATUS.get(status, BadRequest if status in CLIENT_ERRORS else ApiError)
     if error.code == "wrong_service":
         kind = WrongService
     return kind(

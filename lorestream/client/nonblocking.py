@@ -1,4 +1,4 @@
-"""The client of programs with an event loop."""
+"""AsyncMemoryClient: the client for programs with an event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _sent(
+def _method(
     build: Callable[P, Call[T]],
 ) -> Callable[Concatenate[AsyncMemoryClient, P], Coroutine[Any, Any, T]]:
     async def method(client: AsyncMemoryClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -26,22 +26,22 @@ def _sent(
 
 
 class AsyncMemoryClient(Endpoint[httpx2.AsyncClient]):
-    """A Lorestream for the tasks of one event loop. Its methods stand in `lorestream.client.calls`."""
+    """A client for the tasks of one event loop. `lorestream.client.calls` documents its methods."""
 
-    add = _sent(calls.add)
-    add_batch = _sent(calls.add_batch)
-    delete = _sent(calls.delete)
-    forget = _sent(calls.forget)
-    forget_player = _sent(calls.forget_player)
-    erasure_done = _sent(calls.erasure_done)
-    search = _sent(calls.search)
-    context = _sent(calls.context)
-    get = _sent(calls.get)
-    recent = _sent(calls.recent)
-    agents = _sent(calls.agents)
-    check = _sent(calls.check)
-    ready = _sent(calls.ready)
-    version = _sent(calls.version)
+    add = _method(calls.add)
+    add_batch = _method(calls.add_batch)
+    delete = _method(calls.delete)
+    forget = _method(calls.forget)
+    forget_player = _method(calls.forget_player)
+    erasure_done = _method(calls.erasure_done)
+    search = _method(calls.search)
+    context = _method(calls.context)
+    get = _method(calls.get)
+    recent = _method(calls.recent)
+    agents = _method(calls.agents)
+    check = _method(calls.check)
+    ready = _method(calls.ready)
+    version = _method(calls.version)
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,21 +50,21 @@ class AsyncMemoryClient(Endpoint[httpx2.AsyncClient]):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         await self._http.aclose()
 
     async def send(self, call: Call[T]) -> T:
-        """Make a call that a function of `lorestream.client.calls` has built."""
+        """Send a call that a function of `lorestream.client.calls` has built; return its result."""
         return self._read(call, await self._body(call))
 
     async def _body(self, call: Call[Any]) -> bytes:
-        patience = self._patience(call)
-        async for attempt in stamina.retry_context(patience.pause, attempts=None, timeout=None):
+        budget = self._retry_budget(call)
+        async for attempt in stamina.retry_context(budget.backoff, attempts=None, timeout=None):
             with attempt:
-                with self._translated(self._base(call)):
-                    answer = await self._http.send(self._request(call, patience.timeout_s()))
-                return self._success(call, answer)
-        raise AssertionError  # the last attempt raises
+                with self._connection_errors(self._base_url(call)):
+                    response = await self._http.send(self._request(call, budget.timeout_s()))
+                return self._success(call, response)
+        raise AssertionError  # unreachable: the last attempt raises
 
     def _open(
         self, headers: Mapping[str, str], limits: httpx2.Limits, *, trust_env: bool

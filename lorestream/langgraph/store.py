@@ -1,4 +1,4 @@
-"""The store: what each operation asks of Lorestream, and the sending by either client."""
+"""LorestreamStore: the calls that each operation of LangGraph's store needs, sent by either client."""
 
 from __future__ import annotations
 
@@ -34,38 +34,39 @@ from lorestream.client.models import (
 )
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.langgraph.items import (
-    FOREIGN,
-    again,
+    MEMORY_KEY_PREFIX,
     agent_of,
-    conditions,
     event,
     is_below,
     item,
+    item_fields,
+    key_filter,
     matches,
     namespace_of,
     newest_versions,
-    of_key,
-    order,
-    own_part,
+    replacement_event,
+    sort_key,
+    to_filters,
 )
 
-MOST_HITS = 100
-MOST_AGENTS = 1000
-AGENTS_A_SEARCH = 64
-EVENTS_A_WRITE = 60
-"""Of 16 KiB each: they stay below the limit of a body."""
-PAGE = 1000
+MAX_HITS = 100
+MAX_AGENTS = 1000
+AGENTS_PER_SEARCH = 64
+EVENTS_PER_WRITE = 60
+"""Events have at most 16 KiB each: so many fit into the limit of a request body."""
+PAGE_SIZE = 1000
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Sequence[Call[Any]], list[Any], T]
-"""Yields calls that may be made at the same time, is sent their answers (None: not found), returns a result."""
+"""A generator: it yields calls that may be sent concurrently, receives their results (None: not found), and returns."""
 
 
 class LorestreamStore(BaseStore):
-    """A store over one client, or over both: `memories` for the plain methods, `asynchronous` for those with an a.
+    """A store over one client or two: `memories` for the blocking methods, `asynchronous` for the async ones (abatch ...).
 
-    The clients stay the caller's to close. `fields` are embedded where a put names none; "$" is the whole value.
-    Raises Misconfigured when a method needs the client that was not given, and whatever the clients raise.
+    The caller closes the clients. `fields` are embedded where a put names none; "$" is the whole value. `below`:
+    whether a search covers the namespaces below the given one. `wait_s`: how long a put waits until it is visible.
+    Raises Misconfigured when a method needs the client that was not given, and the exceptions of the clients.
     """
 
     supports_ttl = True
@@ -90,10 +91,10 @@ class LorestreamStore(BaseStore):
         self._wait_s = wait_s
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """The results of the operations, in their order. Reads see what was there before the puts."""
+        """The results of the operations, in their order. Reads see the state before the puts."""
         client = self._memories
         if client is None:
-            raise Misconfigured("this store has no MemoryClient: use its methods with an a")
+            raise Misconfigured("this store has no MemoryClient: use its async methods")
         steps = self._steps(list(ops))
         answers: list[Any] | None = None
         while True:
@@ -104,10 +105,10 @@ class LorestreamStore(BaseStore):
             answers = [_send(client, call) for call in wanted]
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """The same for an event loop; what may be sent at the same time is."""
+        """As `batch`, for an event loop; independent calls are sent concurrently."""
         client = self._asynchronous
         if client is None:
-            raise Misconfigured("this store has no AsyncMemoryClient: use its methods without an a")
+            raise Misconfigured("this store has no AsyncMemoryClient: use its blocking methods")
         steps = self._steps(list(ops))
         answers: list[Any] | None = None
         while True:
@@ -120,7 +121,7 @@ class LorestreamStore(BaseStore):
                 if isinstance(answer, BaseException):
                     raise answer
 
-    # --- operations, whoever sends their calls -----------------------------------------------------------
+    # --- operations as generators of calls ---------------------------------------------------------------
 
     def _steps(self, ops: Sequence[Op]) -> Steps[list[Result]]:
         reads = {index: self._read(op) for index, op in enumerate(ops) if not isinstance(op, PutOp)}
@@ -129,7 +130,7 @@ class LorestreamStore(BaseStore):
             for op in ops
             if isinstance(op, PutOp)
         }
-        found = yield from _together(list(reads.values()))
+        found = yield from _concurrently(list(reads.values()))
         yield from self._put(puts)
         results: list[Result] = [None] * len(ops)
         for index, result in zip(reads, found, strict=True):
@@ -145,45 +146,45 @@ class LorestreamStore(BaseStore):
             case ListNamespacesOp():
                 return self._list(op)
             case _:
-                raise ValueError(f"not an operation that a store has: {op!r}")
+                raise ValueError(f"unknown store operation: {op!r}")
 
     def _get(self, op: GetOp) -> Steps[Item | None]:
         agent_id = agent_of(op.namespace)
-        if op.key.startswith(FOREIGN):
-            [memory] = yield [calls.get(op.key.removeprefix(FOREIGN), agent_id)]
-            return None if memory is None or own_part(memory) else _plain(item(memory))
-        [answer] = yield [calls.search(agent_id, k=1, filters=of_key(op.key))]
+        if op.key.startswith(MEMORY_KEY_PREFIX):
+            [memory] = yield [calls.get(op.key.removeprefix(MEMORY_KEY_PREFIX), agent_id)]
+            return None if memory is None or item_fields(memory) else _plain(item(memory))
+        [answer] = yield [calls.search(agent_id, k=1, filters=key_filter(op.key))]
         return next((_plain(item(memory)) for memory in answer.memories), None)
 
     def _search(self, op: SearchOp) -> Steps[list[SearchItem]]:
         wanted = op.offset + op.limit
         if op.limit <= 0:
             return []
-        filters = conditions(op.filter, indexed=bool(op.query)) or None
-        agents = yield from self._covered(op.namespace_prefix)
+        filters = to_filters(op.filter, indexed=bool(op.query)) or None
+        agents = yield from self._agents_to_search(op.namespace_prefix)
         if op.query:
-            if wanted > MOST_HITS:
-                raise ValueError(f"a search with a query has at most {MOST_HITS} hits, offset included")
+            if wanted > MAX_HITS:
+                raise ValueError(f"a search with a query has at most {MAX_HITS} hits, offset included")
             answers: list[SearchAnswer] = yield [
                 calls.search(some, op.query, wanted, filters=filters)
-                for some in _runs(agents, AGENTS_A_SEARCH)
+                for some in _chunks(agents, AGENTS_PER_SEARCH)
             ]
             found = [memory for answer in answers for memory in answer.memories]
-            found.sort(key=lambda memory: (memory.score or 0.0, order(memory)), reverse=True)
+            found.sort(key=lambda memory: (memory.score or 0.0, sort_key(memory)), reverse=True)
         else:
-            pages = yield from _together([_newest(agent_id, wanted, filters) for agent_id in agents])
-            found = sorted((memory for page in pages for memory in page), key=order, reverse=True)
+            pages = yield from _concurrently([_newest(agent_id, wanted, filters) for agent_id in agents])
+            found = sorted((memory for page in pages for memory in page), key=sort_key, reverse=True)
         return [item(memory) for memory in newest_versions(found)[op.offset : wanted]]
 
-    def _covered(self, prefix: tuple[str, ...]) -> Steps[list[str]]:
-        """The agents that a search covers."""
-        itself = [agent_of(prefix)] if prefix else []
+    def _agents_to_search(self, prefix: tuple[str, ...]) -> Steps[list[str]]:
+        """The ids of the agents that a search covers."""
+        namespace = [agent_of(prefix)] if prefix else []
         if not self._below:
             if not prefix:
                 raise ValueError("a search over every namespace needs a store with below=True")
-            return itself
+            return namespace
         every = yield from _agents()
-        return itself + [agent_id for agent_id in every if is_below(agent_id, ".".join(prefix))]
+        return namespace + [agent_id for agent_id in every if is_below(agent_id, ".".join(prefix))]
 
     def _list(self, op: ListNamespacesOp) -> Steps[list[tuple[str, ...]]]:
         every = yield from _agents()
@@ -195,25 +196,30 @@ class LorestreamStore(BaseStore):
         return sorted(found)[op.offset : op.offset + op.limit]
 
     def _put(self, puts: dict[tuple[str, str], Event | None]) -> Steps[None]:
-        """Write the new versions, delete those that were there, wait until all that is seen."""
-        before = yield from _together([_versions(agent_id, key) for agent_id, key in puts])
-        old = dict(zip(puts, before, strict=True))
+        """Write the new versions, delete the old ones, and wait until readers see both.
+
+        Raises Rejected, and Unavailable when it is not visible within `wait_s`.
+        """
+        found = yield from _concurrently([_versions(agent_id, key) for agent_id, key in puts])
+        old = dict(zip(puts, found, strict=True))
         events = {
-            place: again(new, max(old[place], key=order)) if old[place] else new
-            for place, new in puts.items()
+            item_id: replacement_event(new, max(old[item_id], key=sort_key)) if old[item_id] else new
+            for item_id, new in puts.items()
             if new is not None
         }
         receipts: list[Receipt] = yield [
             calls.add_batch(some, wait_s=self._wait_s)
-            for some in _runs(list(events.values()), EVENTS_A_WRITE)
+            for some in _chunks(list(events.values()), EVENTS_PER_WRITE)
         ]
         ids = [memory_id for receipt in receipts for memory_id in receipt.ids]
-        refused = {place for place, memory_id in zip(events, ids, strict=True) if memory_id is None}
-        gone = [
+        refused = {item_id for item_id, memory_id in zip(events, ids, strict=True) if memory_id is None}
+        outdated = [
             (agent_id, memory.id) for agent_id, key in puts.keys() - refused for memory in old[agent_id, key]
         ]
-        erasures: list[Erasure] = yield [calls.delete(memory_id, agent_id) for agent_id, memory_id in gone]
-        tokens = {agent_id: erasure.token for (agent_id, _), erasure in zip(gone, erasures, strict=True)}
+        erasures: list[Erasure] = yield [
+            calls.delete(memory_id, agent_id) for agent_id, memory_id in outdated
+        ]
+        tokens = {agent_id: erasure.token for (agent_id, _), erasure in zip(outdated, erasures, strict=True)}
         answers: list[SearchAnswer] = yield [
             calls.search(agent_id, k=1, after=token, wait_s=self._wait_s)
             for agent_id, token in tokens.items()
@@ -221,15 +227,17 @@ class LorestreamStore(BaseStore):
         for reject in (reject for receipt in receipts for reject in receipt.rejected):
             raise Rejected(reject.message, status=202, code=reject.code, details={"keys": sorted(refused)})
         if not all(receipt.indexed for receipt in receipts) or not all(answer.fresh for answer in answers):
-            raise Unavailable(f"what was put is durable, but could not be seen within {self._wait_s:g} s")
+            raise Unavailable(
+                f"the put is durable, but was not visible within {self._wait_s:g} s: read again later"
+            )
 
 
 def _agents() -> Steps[list[str]]:
     totals: list[AgentTotal]
-    [totals] = yield [calls.agents(MOST_AGENTS)]
-    if len(totals) == MOST_AGENTS:
+    [totals] = yield [calls.agents(MAX_AGENTS)]
+    if len(totals) == MAX_AGENTS:
         raise ValueError(
-            f"there are more namespaces than the {MOST_AGENTS} that can be listed: use below=False, and search each"
+            f"there are more than {MAX_AGENTS} namespaces, which cannot be listed: use below=False, and search each"
         )
     return [total.agent_id for total in totals]
 
@@ -239,7 +247,9 @@ def _newest(agent_id: str, limit: int, filters: dict[str, Any] | None) -> Steps[
     cursor: str | None = None
     while len(found) < limit:
         page: Page
-        [page] = yield [calls.recent(agent_id, min(limit - len(found), PAGE), cursor=cursor, filters=filters)]
+        [page] = yield [
+            calls.recent(agent_id, min(limit - len(found), PAGE_SIZE), cursor=cursor, filters=filters)
+        ]
         found += page.memories
         cursor = page.next_cursor
         if cursor is None:
@@ -248,16 +258,16 @@ def _newest(agent_id: str, limit: int, filters: dict[str, Any] | None) -> Steps[
 
 
 def _versions(agent_id: str, key: str) -> Steps[list[FoundMemory]]:
-    """The memories that hold an item: one, or more where puts met."""
-    if key.startswith(FOREIGN):
-        [memory] = yield [calls.get(key.removeprefix(FOREIGN), agent_id)]
-        return [memory] if memory is not None and own_part(memory) is None else []
-    [answer] = yield [calls.search(agent_id, k=MOST_HITS, filters=of_key(key))]
+    """The memories that hold an item: one, or several after concurrent puts."""
+    if key.startswith(MEMORY_KEY_PREFIX):
+        [memory] = yield [calls.get(key.removeprefix(MEMORY_KEY_PREFIX), agent_id)]
+        return [memory] if memory is not None and item_fields(memory) is None else []
+    [answer] = yield [calls.search(agent_id, k=MAX_HITS, filters=key_filter(key))]
     return answer.memories
 
 
-def _together(parts: Sequence[Steps[Any]]) -> Steps[list[Any]]:
-    """The results of steps that are taken side by side."""
+def _concurrently(parts: Sequence[Steps[Any]]) -> Steps[list[Any]]:
+    """The results of several generators, run in lockstep: the calls of one step are yielded together."""
     results: list[Any] = [None] * len(parts)
     answers: dict[int, list[Any] | None] = dict.fromkeys(range(len(parts)))
     while answers:
@@ -298,5 +308,5 @@ def _plain(found: SearchItem) -> Item:
     )
 
 
-def _runs(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def _chunks(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (things[start : start + size] for start in range(0, len(things), size))

@@ -57,7 +57,7 @@ def test_a_write_is_tried_again_with_the_same_id(connect, fault):
 def test_patience_ends_with_the_servers_own_words(connect):
     with (
         told((503, refused("unavailable", retry_after_ms=1))) as server,
-        connect(server.url, patience_s=1.0) as client,
+        connect(server.url, retry_timeout_s=1.0) as client,
         pytest.raises(ApiError) as caught,
     ):
         client.search("a", "q")
@@ -99,7 +99,7 @@ def test_a_pause_that_is_longer_than_patience_is_not_begun(connect, status, kind
     started = time.monotonic()
     with (
         told((status, refused("later", retry_after_ms=60_000))) as server,
-        connect(server.url, patience_s=20) as client,
+        connect(server.url, retry_timeout_s=20) as client,
         pytest.raises(kind) as caught,
     ):
         client.add("a", "x")
@@ -110,7 +110,7 @@ def test_a_pause_that_is_longer_than_patience_is_not_begun(connect, status, kind
 
 
 def test_a_silent_server_costs_no_more_than_patience(connect):
-    with told((SILENCE, None)) as server, connect(server.url, timeout_s=0.4, patience_s=1.0) as client:
+    with told((SILENCE, None)) as server, connect(server.url, timeout_s=0.4, retry_timeout_s=1.0) as client:
         started = time.monotonic()
         with pytest.raises(Unreachable, match="did not answer"):
             client.search("a", "q")
@@ -119,7 +119,7 @@ def test_a_silent_server_costs_no_more_than_patience(connect):
 
 
 def test_the_time_that_the_server_may_wait_comes_on_top(connect):
-    with told((SLOW, ACCEPTED)) as server, connect(server.url, timeout_s=0.2, patience_s=0) as client:
+    with told((SLOW, ACCEPTED)) as server, connect(server.url, timeout_s=0.2, retry_timeout_s=0) as client:
         with pytest.raises(Unreachable):
             client.add("a", "x")
         assert client.add("a", "x", wait_s=5).accepted == 1
@@ -138,7 +138,7 @@ def test_a_rejected_event_is_an_error_of_its_own(connect):
 def test_a_refused_connection_says_what_to_do(connect):
     url = f"http://127.0.0.1:{free_port()}"
     with (
-        connect(url, patience_s=0) as client,
+        connect(url, retry_timeout_s=0) as client,
         pytest.raises(Unreachable, match=f"no lorestream at {url}: start one with `lorestream up`"),
     ):
         client.check()

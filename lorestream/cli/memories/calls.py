@@ -23,7 +23,7 @@ ERASURE_TIMEOUT_S = 10.0
 def client(url: str, query_url: str | None = None) -> MemoryClient:
     """A client with the API key from the environment."""
     stamina.instrumentation.set_on_retry_hooks([])  # no log lines of retries between the output
-    return MemoryClient(url, query_url=query_url, api_key=api_key(), patience_s=RETRY_BUDGET_S)
+    return MemoryClient(url, query_url=query_url, api_key=api_key(), retry_timeout_s=RETRY_BUDGET_S)
 
 
 def connect(url: str, query_url: str | None = None) -> MemoryClient:
