@@ -181,7 +181,5 @@ def _filters(wanted: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
 
 def _scalar(value: object, where: str) -> str | float | bool:
     if not isinstance(value, str | int | float | bool):
-        raise ValueError(
-            f"{where}: a filter can compare with strings, numbers and booleans only, not {value!r}"
-        )
+        raise ValueError(f"{where}: a filter compares with strings, numbers and booleans, not {value!r}")  # noqa: TRY004
     return value
