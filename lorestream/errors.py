@@ -1,46 +1,46 @@
-"""Every error that Lorestream raises on purpose.
+"""The exceptions that Lorestream raises on purpose.
 
     LorestreamError
-    ├── Misconfigured            a setting or a file on this machine is wrong: say what to do, exit
-    │   ├── ModelMissing         the embedder's model has not been prepared
-    │   └── ModelMismatch        a collection was filled by another model
-    ├── InvalidRequest           the caller's fault: 400, with a code and the path of the field
-    │   ├── InvalidEvent         this event can never become a memory: rejected, or dead-lettered
-    │   │   └── EventTooLarge    for its size alone
-    │   ├── InvalidFilter        an operator, a field or a shape that filters do not have
-    │   ├── InvalidToken         not a token of a write
-    │   └── InvalidCursor        not a cursor of a page
-    ├── OperationRefused         it would do harm as things are: 409, and nothing was changed
-    └── Unavailable              an outage: retried by workers, 503 to callers
+    ├── Misconfigured            a setting or a file of this machine is wrong: the process exits with the message
+    │   ├── ModelMissing         the embedding model is not prepared
+    │   └── ModelMismatch        the collection was filled by another embedding model
+    ├── InvalidRequest           the request is wrong: 400, with a code and the path of the field
+    │   ├── InvalidEvent         the event can never become a memory: rejected, or a dead letter
+    │   │   └── EventTooLarge    only because of its size
+    │   ├── InvalidFilter        an unknown operator or field, or a malformed filter
+    │   ├── InvalidToken         not the token of a write
+    │   └── InvalidCursor        not the cursor of a page
+    ├── OperationRefused         the operation would lose or damage data in the current state: 409, nothing changed
+    └── Unavailable              an outage: workers retry, callers get 503
         └── Overloaded           a queue is full: 429, nothing was accepted
-            └── RateLimited      the caller asks for more than it may: 429
+            └── RateLimited      the caller is over its rate limit: 429, nothing was done
 
-`retryable` says whether the same call may succeed later without anybody changing anything.
+`retryable` says whether the same call may succeed later although nobody changes anything.
 """
 
 from typing import ClassVar
 
 
 class LorestreamError(Exception):
-    """The base of all errors that Lorestream raises on purpose."""
+    """The base class of all errors that Lorestream raises on purpose."""
 
     retryable: ClassVar[bool] = False
 
 
 class Misconfigured(LorestreamError):
-    """Something on this machine is set up wrongly. The message is one line that says what to do."""
+    """A setting or a file of this machine is wrong. The message is one line that says what to do."""
 
 
 class ModelMissing(Misconfigured):
-    """The embedder's model is not in the data directory yet."""
+    """The embedding model is not prepared yet."""
 
 
 class ModelMismatch(Misconfigured):
-    """A collection belongs to another model than the one that is configured."""
+    """A collection was filled by another embedding model than the configured one."""
 
 
 class InvalidRequest(LorestreamError):
-    """What the caller sent cannot be done. `path` names the field where one is to blame."""
+    """The request is wrong and can never succeed. `path` names the invalid field, if there is one."""
 
     code: ClassVar[str] = "invalid_request"
 
@@ -51,19 +51,19 @@ class InvalidRequest(LorestreamError):
 
 
 class InvalidEvent(InvalidRequest):
-    """An event that can never become a memory, whatever the state of the system."""
+    """An event that can never become a memory, in any state of the system."""
 
     code: ClassVar[str] = "invalid_event"
 
 
 class EventTooLarge(InvalidEvent):
-    """An event of more bytes than an event may have."""
+    """An event that is larger than the limit."""
 
     code: ClassVar[str] = "event_too_large"
 
 
 class InvalidFilter(InvalidRequest):
-    """A filter with an unknown operator, an unaskable field, or too many conditions."""
+    """A filter with an unknown operator, a field that filters cannot name, or too many conditions."""
 
     code: ClassVar[str] = "invalid_filter"
 
@@ -81,11 +81,14 @@ class InvalidCursor(InvalidRequest):
 
 
 class OperationRefused(LorestreamError):
-    """What is asked for would do harm as things are. Nothing was changed; the message says what has to come first."""
+    """The operation would lose or damage data in the current state.
+
+    Nothing was changed; the message says what to do first.
+    """
 
 
 class Unavailable(LorestreamError):
-    """A part that is needed cannot be reached or cannot do its work at present."""
+    """A part that is needed cannot be reached, or cannot do its work at present."""
 
     retryable: ClassVar[bool] = True
 
@@ -96,8 +99,8 @@ class Unavailable(LorestreamError):
 
 
 class Overloaded(Unavailable):
-    """A bounded queue is full. Nothing of the call was accepted."""
+    """A bounded queue is full. Nothing of the request was accepted."""
 
 
 class RateLimited(Overloaded):
-    """The caller's key or the agent is over its rate. Nothing of the call was done."""
+    """The caller's key or the agent is over its rate limit. Nothing of the request was done."""

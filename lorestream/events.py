@@ -1,7 +1,7 @@
-"""The envelope: what stands in the log, version 1, and how it becomes a memory.
+"""The envelopes: the values of the log (schema version 1), their encoding, and the memories they become.
 
-Gateways write it, workers and other readers read it; docs/schemas/ holds its JSON Schema. Readers ignore
-fields that they do not know, and refuse a version that they do not know.
+Gateways write them; workers and other readers read them. docs/schemas/ has the JSON Schema. Readers ignore unknown
+fields, and refuse records of an unknown version.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = b"1"
 
 MAX_VALUE_BYTES = 128 * 1024
-"""Several times what the largest admitted event comes to."""
+"""Several times the size of the largest event that is admitted."""
 
 
 class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=True):
-    """A game event after admission: names replaced, times fixed, limits kept."""
+    """A game event after admission: player names replaced, times fixed, limits checked."""
 
     tenant: str
     agent_id: str
@@ -44,12 +44,12 @@ class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=
     importance: float = 5.0
     expires_at: float | None = None
     lasting_agent: str | None = None
-    """The agent's form that ids are made of, where a newer player key has made `agent_id` another one."""
+    """The agent id from which the memory id is computed, where a newer player key gives another `agent_id`."""
     naming: list[str] | None = None
-    """Keys of `data` whose value is the name of the event's own player: no sentence may repeat it."""
+    """Keys of `data` whose value is the name of the event's player: the generated text must not contain it."""
 
     def memory(self, text: str) -> Memory:
-        """The memory of this event, with the text that it is remembered by."""
+        """The memory of this event, with the given text."""
         return Memory(
             id=self.memory_id,
             tenant=self.tenant,
@@ -71,7 +71,7 @@ class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=
 
 
 class Delete(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):
-    """One memory is to be forgotten for good."""
+    """Deletes one memory for good."""
 
     tenant: str
     agent_id: str
@@ -79,12 +79,12 @@ class Delete(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):
     accepted_at: float
 
     def tombstone(self) -> Tombstone:
-        """What the store keeps of it."""
+        """The tombstone that the store keeps."""
         return Tombstone(self.tenant, self.agent_id, self.memory_id, self.accepted_at)
 
 
 class Erase(msgspec.Struct, frozen=True, tag_field="op", tag="erase"):
-    """Everything of an agent or a player accepted until now is to be forgotten."""
+    """Erases all memories of an agent, or about a player, that were accepted until `accepted_at`."""
 
     tenant: str
     erasure_id: str
@@ -93,7 +93,7 @@ class Erase(msgspec.Struct, frozen=True, tag_field="op", tag="erase"):
     accepted_at: float
 
     def erasure(self) -> Erasure:
-        """The entry of the ledger."""
+        """The entry of the erasure ledger."""
         return Erasure(self.erasure_id, self.tenant, SubjectKind(self.kind), self.subjects, self.accepted_at)
 
 
@@ -104,9 +104,9 @@ _decoder = msgspec.json.Decoder(Put | Delete | Erase)
 
 
 def encode(envelope: Envelope, *, event_id: str | None = None, traceparent: bytes | None = None) -> NewRecord:
-    """One record for the log, keyed by its agent (an erasure: by its first subject).
+    """The log record of an envelope, keyed by its agent (an erasure: by its first subject).
 
-    `traceparent` is the W3C header of the request that brought it.
+    `traceparent` is the W3C header of the request.
     """
     headers = {"schema": SCHEMA_VERSION, "kind": _kind(envelope), "tenant": envelope.tenant.encode()}
     if event_id is not None:
@@ -116,19 +116,19 @@ def encode(envelope: Envelope, *, event_id: str | None = None, traceparent: byte
     return NewRecord(_key(envelope), _encoder.encode(envelope), headers)
 
 
-IMPORTED = "lorestream.imported"
-"""The header of a record that an import has written, long after the acceptance that it tells of."""
-OURS = "lorestream."
-"""How headers begin that no gateway writes: of what was imported, or tried again."""
+IMPORTED_HEADER = "lorestream.imported"
+"""The header of a record that an import has written: it was accepted long before it was appended."""
+INTERNAL_HEADER_PREFIX = "lorestream."
+"""Prefix of headers that gateways never write: those of imported and of retried records."""
 
 
 def is_direct(record: Record) -> bool:
-    """Whether it came from a gateway and stands in the log for the first time, right behind its acceptance."""
-    return not any(name.startswith(OURS) for name in record.headers)
+    """Whether a gateway appended the record right after accepting it: it was neither imported nor retried."""
+    return not any(name.startswith(INTERNAL_HEADER_PREFIX) for name in record.headers)
 
 
 class Unreadable(InvalidEvent):
-    """A record that no reader of this version can use. `reason` is the metric's label and the dead letter's."""
+    """A record that this version cannot read. `reason` labels the metric and the dead letter."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -136,29 +136,29 @@ class Unreadable(InvalidEvent):
 
 
 def decode(record: Record) -> Envelope:
-    """Read a record of the log. Raises Unreadable."""
+    """The envelope of a log record. Raises Unreadable."""
     version = record.headers.get("schema")
     if version != SCHEMA_VERSION:
-        raise Unreadable("unknown_schema", f"schema version {version!r} is not one that this reader knows")
+        raise Unreadable("unknown_schema", f"unknown schema version {version!r}")
     if not record.value:
         raise Unreadable("empty", "the record has no value")
     if len(record.value) > MAX_VALUE_BYTES:
-        raise Unreadable("too_large", f"{len(record.value)} bytes; a record may have {MAX_VALUE_BYTES}")
+        raise Unreadable(
+            "too_large", f"{len(record.value)} bytes; a record may have at most {MAX_VALUE_BYTES}"
+        )
     try:
         envelope = _decoder.decode(record.value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable("undecodable", str(error)) from error
     key = _key(envelope)
-    # Order within an agent rests on the key: what stands in the wrong partition may overtake its own delete.
+    # The key decides the partition, and so the order within an agent: in another one, a delete could come first.
     if record.key != key:
-        raise Unreadable(
-            "wrong_key", f"the key is {record.key[:200]!r}; this record's would be {key[:200]!r}"
-        )
+        raise Unreadable("wrong_key", f"the key is {record.key[:200]!r}, but must be {key[:200]!r}")
     return envelope
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of the values of the log."""
+    """The JSON Schema of the log's values."""
     document = msgspec.json.schema(Put | Delete | Erase)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -1,6 +1,6 @@
-"""From an event to the sentence that it is remembered by. Pure.
+"""Generates the text of a memory from the type and data of an event. Pure functions.
 
-A sentence never says who: it speaks of "a player", whatever the data hold.
+A text never has a player's name: it says "a player", whatever the data contain.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 _MAX_VALUE_CHARS = 200
 _MAX_DETAILS = 12
 _NAMES = re.compile(r"(?:^|_)(?:player|name|user|owner|puncher|killer|attacker|victim)(?:_|$)")
-"""Keys under which producers keep who it was."""
+"""Keys whose values may be player names: they are left out."""
 
 _PHRASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    # type: (verb, the keys that may hold its object, in this order)
+    # type: (verb, the keys of the data that may have its object, in this order)
     "dig": ("dug", ("node", "item")),
     "chop": ("chopped", ("node", "item", "resource")),
     "mine": ("mined", ("node", "item", "resource")),
@@ -32,9 +32,9 @@ _PHRASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 
 def narrate(kind: str, data: Mapping[str, Any], *, by_player: bool) -> str:
-    """One sentence for an event of this type: `narrate("dig", {"node": "default:tree", "count": 3})`.
+    """The text for an event of type `kind`.
 
-    `by_player`: whether a player did it (or it befell one), who is then named as "a player".
+    For "dig" and {"node": "default:tree", "count": 3} it is "dug 3 tree". `by_player`: whether a player did it or was affected; then the text begins with "a player".
     """
     special = _SPECIAL.get(kind)
     if special is not None:
@@ -47,7 +47,7 @@ def narrate(kind: str, data: Mapping[str, Any], *, by_player: bool) -> str:
 
 
 def words(name: str) -> str:
-    """`default:pine_tree` as people say it: "pine tree"."""
+    """The words of an identifier: `default:pine_tree` becomes "pine tree"."""
     stem = name.rpartition(":")[2] or name
     return " ".join(stem.replace("_", " ").replace("-", " ").split())
 
@@ -60,7 +60,7 @@ def _phrase(kind: str, data: Mapping[str, Any]) -> str:
 
 
 def _counted(data: Mapping[str, Any], name: str) -> str:
-    """The object with its number, where there is more than one."""
+    """The words of an item, with its count if that is more than one."""
     stack, _, amount = name.partition(" ")
     count = data.get("count", amount)
     text = _value(count)
@@ -68,7 +68,7 @@ def _counted(data: Mapping[str, Any], name: str) -> str:
 
 
 def _details(data: Mapping[str, Any], *, skip: tuple[str, ...]) -> str:
-    """What else the data say, in their own order: ", tool steel axe"."""
+    """The other fields of the data, in their order: ", tool steel axe". At most _MAX_DETAILS."""
     parts = [
         f", {words(key)} {text}"
         for key, value in data.items()

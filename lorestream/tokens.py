@@ -1,7 +1,7 @@
-"""Opaque strings that callers hand back: tokens of writes, receipts of deletions, cursors of pages.
+"""Opaque strings that callers send back: write tokens, deletion receipts, page cursors.
 
-Base64 of a JSON value behind a checksum, so that a string that was never handed out is told apart from one
-that was. They are not secrets: whoever holds one learns nothing but positions.
+Each is a kind, and the base64 of a CRC-32 checksum and a JSON value; the checksum detects strings that were not issued
+here. They are not secret and not signed: they contain log offsets and times.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _MAX_OFFSET = 2**63 - 1
 
 
 def token(positions: Mapping[int, int]) -> str:
-    """The token of a write: the highest offset of every partition that it touched."""
-    return _seal("w1", sorted(positions.items()))
+    """The token of a write. `positions`: the highest offset of each log partition that was written."""
+    return _encode("w1", sorted(positions.items()))
 
 
 def parse_token(text: str) -> dict[int, int]:
-    """The offsets behind a token. Raises InvalidToken."""
-    match _open("w1", text):
+    """The offsets in a token, by partition. Raises InvalidToken."""
+    match _decode("w1", text):
         case [*pairs] if all(_is_pair(pair) for pair in pairs):
             return dict(pairs)
         case _:
@@ -40,13 +40,13 @@ def parse_token(text: str) -> dict[int, int]:
 
 
 def cursor(position: Position) -> str:
-    """The cursor that goes on behind a memory."""
-    return _seal("c1", position)
+    """The cursor of the page that follows a memory."""
+    return _encode("c1", position)
 
 
 def parse_cursor(text: str) -> Position:
-    """The position behind a cursor. Raises InvalidCursor."""
-    match _open("c1", text):
+    """The position in a cursor. Raises InvalidCursor."""
+    match _decode("c1", text):
         case [int() | float() as timestamp, int() | float() as accepted_at, str() as memory_id] if (
             math.isfinite(timestamp) and math.isfinite(accepted_at)
         ):
@@ -56,13 +56,13 @@ def parse_cursor(text: str) -> Position:
 
 
 def receipt(tenant: str, accepted_at: float, positions: Mapping[int, int]) -> str:
-    """The id of a single deletion: who asked for it, when (Unix seconds), and where it stands in the log."""
-    return _seal("d1", [tenant, accepted_at, sorted(positions.items())])
+    """The erasure id of a single deletion: its tenant, time of acceptance (Unix seconds), and log offsets."""
+    return _encode("d1", [tenant, accepted_at, sorted(positions.items())])
 
 
 def parse_receipt(text: str) -> tuple[str, float, dict[int, int]] | None:
-    """What stands in a receipt: tenant, acceptance, offsets. None for any other string."""
-    match _open("d1", text):
+    """The tenant, time of acceptance, and offsets in a receipt. None for any other string."""
+    match _decode("d1", text):
         case [str() as tenant, int() | float() as accepted_at, [*pairs]] if math.isfinite(
             accepted_at
         ) and all(_is_pair(pair) for pair in pairs):
@@ -79,14 +79,14 @@ def _is_pair(value: object) -> bool:
             return False
 
 
-def _seal(kind: str, value: object) -> str:
+def _encode(kind: str, value: object) -> str:
     body = orjson.dumps(value)
     checksum = zlib.crc32(body, zlib.crc32(kind.encode())).to_bytes(4, "big")
     return f"{kind}.{base64.urlsafe_b64encode(checksum + body).rstrip(b'=').decode()}"
 
 
-def _open(kind: str, text: str) -> Any:  # noqa: ANN401 (the callers match its shape)
-    """The sealed value, or None."""
+def _decode(kind: str, text: str) -> Any:  # noqa: ANN401 (the callers match its shape)
+    """The JSON value in `text`; None when the kind, the encoding or the checksum is wrong."""
     prefix, dot, rest = text.partition(".")
     if prefix != kind or not dot or len(text) > _MAX_LENGTH:
         return None

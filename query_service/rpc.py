@@ -7,7 +7,7 @@ from typing import Any
 
 from lorestream.access.authentication import Principal
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
-from lorestream.grpc.server import Found
+from lorestream.grpc.server import Hit
 from query_service.recall import Recall
 
 
@@ -20,9 +20,9 @@ class Reads:
 
     async def get(
         self, principal: Principal, agent_id: str, query: str, k: int, filters: Mapping[str, Any] | None
-    ) -> Sequence[Found]:
+    ) -> Sequence[Hit]:
         """The best k, the best first. Raises InvalidRequest, RateLimited, Overloaded, Unavailable."""
         agents = self._recall().pseudonyms.agents(principal.tenant, agent_id)
         await self._limits.count_queries(principal, agents)
         ranked = await self._recall().get(principal, agent_id, query, k, filters)
-        return [Found(agent_id, one.memory, one.score) for one in ranked]
+        return [Hit(agent_id, one.memory, one.score) for one in ranked]

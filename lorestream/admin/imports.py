@@ -155,4 +155,4 @@ class Importer:
 
 def _to_record(line: ExportedMemory) -> NewRecord:
     record = events.encode(line.to_event())
-    return replace(record, headers={**record.headers, events.IMPORTED: b"1"})
+    return replace(record, headers={**record.headers, events.IMPORTED_HEADER: b"1"})

@@ -1,4 +1,4 @@
-"""memory.MemoryService over grpc.aio, with health and reflection, for whichever of its calls a service has."""
+"""The gRPC server: memory.MemoryService with health and reflection, for the calls that the process has handlers for."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _log = structlog.get_logger("lorestream.grpc")
 
 SERVICE = memory_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 MAX_MESSAGE_BYTES = 2**20
-GRACE_S = 1.0
-_NEEDS = {"PutMemory": KeyScope.INGEST, "GetMemory": KeyScope.QUERY, "DeleteMemory": KeyScope.ERASE}
+SHUTDOWN_GRACE_S = 1.0
+_SCOPES = {"PutMemory": KeyScope.INGEST, "GetMemory": KeyScope.QUERY, "DeleteMemory": KeyScope.ERASE}
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A memory that answers GetMemory, with the agent id as the caller named it."""
+class Hit:
+    """A memory for the response of GetMemory. `agent_id` is the id that the caller sent."""
 
     agent_id: str
     memory: Memory
@@ -49,14 +49,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """What this process answers. A call without a handler is UNIMPLEMENTED and names `peer`.
+    """The handlers of this process. A call without a handler is answered with UNIMPLEMENTED, naming `peer`.
 
-    `put(principal, agent_id, text, metadata, ttl_s)` returns the memory's id; `ttl_s` None is the default.
-    `get(principal, agent_id, query, k, filters)` returns the best first.
+    `put(principal, agent_id, text, metadata, ttl_s)` returns the memory id; `ttl_s` None is the default.
+    `get(principal, agent_id, query, k, filters)` returns the hits, best first.
     """
 
     put: Callable[[Principal, str, str, Mapping[str, Any] | None, float | None], Awaitable[str]] | None = None
-    get: Callable[[Principal, str, str, int, Mapping[str, Any] | None], Awaitable[Sequence[Found]]] | None = (
+    get: Callable[[Principal, str, str, int, Mapping[str, Any] | None], Awaitable[Sequence[Hit]]] | None = (
         None
     )
     delete: Callable[[Principal, str], Awaitable[None]] | None = None
@@ -67,22 +67,22 @@ class Handlers:
 async def serving(
     handlers: Handlers, host: str, port: int, *, authenticator: Authenticator = NO_AUTHENTICATION
 ) -> AsyncGenerator[int]:
-    """Serve until the context ends; yields the port. Raises Misconfigured when it cannot be had.
+    """Serve until the context ends; yields the port. Raises Misconfigured when the port cannot be used.
 
-    The calls are for callers that `access` lets in; health and reflection are open.
+    The calls need a principal from `authenticator`; health and reflection are open.
     """
-    door = _Door(authenticator)
+    authentication = _Authentication(authenticator)
     server = grpc.aio.server(
-        interceptors=(_Unreadable(door),),
+        interceptors=(_DecodeErrors(authentication),),
         options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
     )
-    memory_pb2_grpc.add_MemoryServiceServicer_to_server(_Servicer(handlers, door), server)
+    memory_pb2_grpc.add_MemoryServiceServicer_to_server(_Servicer(handlers, authentication), server)
     states = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(states, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    in_use = f"gRPC port {port} on {host} is in use: stop what holds it, or choose another with --grpc-port"
-    if not _is_free(host, port):  # gRPC would say so as well, but first in a line of its own
+    in_use = f"gRPC port {port} on {host} is in use: stop the process that holds it, or choose another port with --grpc-port"
+    if not _is_free(host, port):  # gRPC would fail too, but write its own log line first
         raise Misconfigured(in_use)
     try:
         bound = server.add_insecure_port(address)
@@ -95,7 +95,7 @@ async def serving(
         yield bound
     finally:
         await states.enter_graceful_shutdown()
-        await server.stop(GRACE_S)
+        await server.stop(SHUTDOWN_GRACE_S)
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -108,19 +108,19 @@ def _is_free(host: str, port: int) -> bool:
     return True
 
 
-class _Door:
-    """Lets callers in, by the key in the metadata `authorization`."""
+class _Authentication:
+    """Authenticates callers by the metadata entry `authorization`."""
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._access = authenticator
 
-    async def enter(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
-        """The caller of one of MemoryService's methods; ends the call of one who may not."""
+    async def principal(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
+        """The caller of a method of MemoryService. Aborts the call without a valid key, or without the scope."""
         metadata = context.invocation_metadata() or ()
         sent = [value for name, value in metadata if name == "authorization"]
         try:
             principal = self._access.authenticate(single_authorization([_text(value) for value in sent]))
-            principal.require(_NEEDS[method])
+            principal.require(_SCOPES[method])
         except Unauthenticated as error:
             await _abort(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
         except Forbidden as error:
@@ -132,11 +132,11 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
 
 
-class _Unreadable(grpc.aio.ServerInterceptor):
-    """Answers bytes that are no message with INVALID_ARGUMENT, where gRPC itself would say UNKNOWN."""
+class _DecodeErrors(grpc.aio.ServerInterceptor):
+    """Answers a request that cannot be decoded with INVALID_ARGUMENT; gRPC itself would answer UNKNOWN."""
 
-    def __init__(self, door: _Door) -> None:
-        self._door = door
+    def __init__(self, authentication: _Authentication) -> None:
+        self._authentication = authentication
 
     async def intercept_service(
         self,
@@ -159,10 +159,12 @@ class _Unreadable(grpc.aio.ServerInterceptor):
 
         async def call(request: object, context: Any) -> object:  # noqa: ANN401 (grpc and grpc.aio differ)
             if request is None:
-                if service == SERVICE:  # who may not call it is told nothing else
-                    await self._door.enter(method, context)
+                if service == SERVICE:  # a caller without a key gets only UNAUTHENTICATED
+                    await self._authentication.principal(method, context)
                 await _abort(
-                    context, grpc.StatusCode.INVALID_ARGUMENT, "the request is not a message of this call"
+                    context,
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    "the request cannot be decoded as a message of this call",
                 )
             return await answer(request, context)
 
@@ -170,51 +172,51 @@ class _Unreadable(grpc.aio.ServerInterceptor):
 
 
 class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
-    """Translates between messages and handlers; errors become status codes."""
+    """Translates between protobuf messages and handlers, and exceptions to status codes."""
 
-    def __init__(self, handlers: Handlers, door: _Door) -> None:
+    def __init__(self, handlers: Handlers, authentication: _Authentication) -> None:
         self._handlers = handlers
-        self._door = door
+        self._authentication = authentication
 
     async def PutMemory(  # noqa: N802 (gRPC names it)
         self, request: memory_pb2.PutMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> memory_pb2.PutMemoryResponse:
-        put = await self._offered(self._handlers.put, context)
-        principal = await self._door.enter("PutMemory", context)
+        put = await self._handler(self._handlers.put, context)
+        principal = await self._authentication.principal("PutMemory", context)
         ttl = float(request.ttl_seconds) if request.HasField("ttl_seconds") else None
 
         async def call() -> str:
             metadata = _object(request.metadata_json, "metadata_json")
             return await put(principal, request.agent_id, request.text, metadata, ttl)
 
-        return memory_pb2.PutMemoryResponse(success=True, id=await _translated(call, context))
+        return memory_pb2.PutMemoryResponse(success=True, id=await _with_status(call, context))
 
     async def GetMemory(  # noqa: N802
         self, request: memory_pb2.GetMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> memory_pb2.GetMemoryResponse:
-        get = await self._offered(self._handlers.get, context)
-        principal = await self._door.enter("GetMemory", context)
+        get = await self._handler(self._handlers.get, context)
+        principal = await self._authentication.principal("GetMemory", context)
 
-        async def call() -> Sequence[Found]:
+        async def call() -> Sequence[Hit]:
             filters = _object(request.filters_json, "filters_json")
             return await get(principal, request.agent_id, request.query_text, request.k or 5, filters)
 
-        found = await _translated(call, context)
-        return memory_pb2.GetMemoryResponse(memories=[_message(each) for each in found])
+        hit = await _with_status(call, context)
+        return memory_pb2.GetMemoryResponse(memories=[_message(each) for each in hit])
 
     async def DeleteMemory(  # noqa: N802
         self, request: memory_pb2.DeleteMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> memory_pb2.DeleteMemoryResponse:
-        delete = await self._offered(self._handlers.delete, context)
-        principal = await self._door.enter("DeleteMemory", context)
-        await _translated(lambda: delete(principal, request.agent_id), context)
+        delete = await self._handler(self._handlers.delete, context)
+        principal = await self._authentication.principal("DeleteMemory", context)
+        await _with_status(lambda: delete(principal, request.agent_id), context)
         return memory_pb2.DeleteMemoryResponse(success=True)
 
-    async def _offered(self, handler: T | None, context: grpc.aio.ServicerContext[Any, Any]) -> T:
+    async def _handler(self, handler: T | None, context: grpc.aio.ServicerContext[Any, Any]) -> T:
         if handler is None:
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED,
-                f"this service does not answer it: ask {self._handlers.peer}",
+                f"this call is answered by {self._handlers.peer}",
             )
         assert handler is not None
         return handler
@@ -230,22 +232,22 @@ def _object(text: str, field: str) -> Mapping[str, Any] | None:
     return value
 
 
-def _message(found: Found) -> memory_pb2.Memory:
-    memory = found.memory
+def _message(hit: Hit) -> memory_pb2.Memory:
+    memory = hit.memory
     return memory_pb2.Memory(
-        agent_id=found.agent_id,
+        agent_id=hit.agent_id,
         text=memory.text,
         metadata=msgspec.json.encode(memory.metadata).decode(),
         timestamp=int(memory.timestamp // 1),
-        score=found.score,
+        score=hit.score,
         id=memory.id,
         type=memory.type or "",
         time=memory.timestamp,
     )
 
 
-async def _translated(call: Callable[[], Awaitable[T]], context: grpc.aio.ServicerContext[Any, Any]) -> T:
-    """Await the call; what goes wrong ends the RPC with the status that stands for it."""
+async def _with_status(call: Callable[[], Awaitable[T]], context: grpc.aio.ServicerContext[Any, Any]) -> T:
+    """Await the call. Its exceptions abort the RPC with their status code."""
     try:
         return await call()
     except InvalidRequest as error:
@@ -253,7 +255,7 @@ async def _translated(call: Callable[[], Awaitable[T]], context: grpc.aio.Servic
     except Overloaded as error:
         return await _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
     except Unavailable as error:
-        _log.warning("unavailable", error=error.message)
+        _log.warning("a needed part is unavailable, the call was refused", error=error.message)
         return await _abort(context, grpc.StatusCode.UNAVAILABLE, error.message)
 
 

@@ -1,4 +1,4 @@
-"""One process of Lorestream: it serves and works until a signal, or until something of it ends; then all ends in order."""
+"""Runs one process: serves HTTP beside background work until a signal or a failure, then stops in order."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from starlette.types import ASGIApp
 
 from lorestream.http.protocol import BoundedProtocol
 
-STOP_S = 3.0
-"""What is still running so long after a stop was asked for is cancelled: the log has it all."""
+STOP_TIMEOUT_S = 3.0
+"""Work that still runs this long after a stop is cancelled. Nothing is lost: accepted events are in the log."""
 
-START_STOP_S = 1.0
-"""How long a start that is broken off may take to close what it has opened: nothing of it is lost with the process."""
+START_ABORT_TIMEOUT_S = 1.0
+"""When a start is aborted, it has this long to close what it has opened; then the process exits."""
 
-_STOPPED = 128 + signal.SIGTERM
+_EXIT_CODE_SIGTERM = 128 + signal.SIGTERM
 
 Work: TypeAlias = "Coroutine[Any, Any, None]"
 
 
 def main(service: Work) -> None:
-    """Run a service to its end. A SIGTERM before it hears signals itself breaks its start off.
+    """Run a service to its end. A SIGTERM before `run` handles signals aborts the start, with exit code 143.
 
-    Not by an exception out of a handler: that rises wherever the loop is just then, and may be swallowed there.
+    The handler cancels the task instead of raising: an exception would be raised in whatever code the loop runs at
+    that moment, and could be swallowed there.
     """
 
     async def started() -> None:
@@ -41,7 +42,7 @@ def main(service: Work) -> None:
 
         def stop() -> None:
             starting.cancel()
-            loop.call_later(START_STOP_S, os._exit, _STOPPED)
+            loop.call_later(START_ABORT_TIMEOUT_S, os._exit, _EXIT_CODE_SIGTERM)
 
         loop.add_signal_handler(signal.SIGTERM, stop)
         await service
@@ -49,7 +50,7 @@ def main(service: Work) -> None:
     try:
         uvloop.run(started())
     except asyncio.CancelledError:
-        sys.exit(_STOPPED)
+        sys.exit(_EXIT_CODE_SIGTERM)
 
 
 async def run(
@@ -60,27 +61,29 @@ async def run(
     stop: Callable[[], None] = lambda: None,
     started: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve `app` beside `work` until SIGINT, SIGTERM, or the end of any of them.
+    """Serve `app` beside `work` until SIGINT, SIGTERM, or until one of them ends.
 
-    `stop` asks the work to end; what fails is raised when all has ended.
+    `stop` tells the work to end, `started` is called when the server starts. The first exception of any of them is
+    raised after all have ended.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stopping.set)
     server = _server(app)
-    tasks = [asyncio.create_task(one) for one in (server.serve([listener]), *work)]
-    stop_asked = asyncio.create_task(stopping.wait())
+    tasks = [asyncio.create_task(coroutine) for coroutine in (server.serve([listener]), *work)]
+    stop_requested = asyncio.create_task(stopping.wait())
     started()
-    # What a start leaves stays: to go through its 160,000 objects at each full collection held everybody up for 0.1 s.
+    # The 160,000 objects of the start live as long as the process. Freezing them keeps them out of full garbage
+    # collections, each of which would block all requests for 0.1 s.
     gc.collect()
     gc.freeze()
-    await asyncio.wait({*tasks, stop_asked}, return_when=asyncio.FIRST_COMPLETED)
-    # No new requests, then the batch in hand, then, by whoever opened them, the parts.
+    await asyncio.wait({*tasks, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
+    # First stop accepting requests, then finish the current batch; the caller closes the parts after that.
     server.should_exit = True
     stop()
-    stop_asked.cancel()
-    _, late = await asyncio.wait(tasks, timeout=STOP_S)
+    stop_requested.cancel()
+    _, late = await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
     for task in late:
         task.cancel()
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):
@@ -89,7 +92,7 @@ async def run(
 
 
 def address(listener: socket.socket) -> tuple[str, int]:
-    """Host, in brackets where an address needs them, and port."""
+    """The host (an IPv6 address in brackets) and the port that a socket listens on."""
     host, port = listener.getsockname()[:2]
     return (f"[{host}]" if ":" in host else host), port
 
@@ -103,7 +106,7 @@ def _server(app: ASGIApp) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nobody asks where a caller is, and it would cost each call
+        proxy_headers=False,  # the client's address is not used, and reading it costs time
         timeout_graceful_shutdown=1,
     )
     return _Server(config)
@@ -112,5 +115,5 @@ def _server(app: ASGIApp) -> uvicorn.Server:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """None of them: they are ours, and uvicorn would raise them once more when it has ended."""
+        """Do nothing: `run` handles signals, and uvicorn would raise them again at its end."""
         yield

@@ -93,7 +93,7 @@ def test_filters_that_lorestream_does_not_have_are_named(wanted):
 def test_the_text_is_that_of_the_fields(fields, index, text):
     written = items.event(base.PutOp(("n",), "k", {"a": "x", "b": ["y", "z"]}, index), fields)
     assert written["text"] == (text or "k")
-    assert written["metadata"][items.OWN].get("index") is (None if text else False)
+    assert written["metadata"][items.ITEM_FIELDS].get("index") is (None if text else False)
 
 
 @pytest.mark.parametrize(("minutes", "seconds"), [(None, 0), (1.5, 90)])
@@ -104,7 +104,7 @@ def test_a_ttl_is_in_minutes_and_none_is_for_ever(minutes, seconds):
 @pytest.mark.parametrize(
     "op",
     [
-        base.PutOp(("n",), "k", {items.OWN: 1}),
+        base.PutOp(("n",), "k", {items.ITEM_FIELDS: 1}),
         base.PutOp(("n",), "lorestream:1", {"a": 1}),
         base.PutOp(("n",), "k", {"a": 1}, ttl=0),
         base.SearchOp(("n",), query="q", limit=100, offset=1),
@@ -172,7 +172,7 @@ def test_many_namespaces_are_searched_in_several_requests():
             "timestamp": 1.0,
             "type": items.TYPE,
         }
-        return {"memories": [{**memory, "metadata": {items.OWN: own}, "score": number / 10}]}
+        return {"memories": [{**memory, "metadata": {items.ITEM_FIELDS: own}, "score": number / 10}]}
 
     with (
         told((200, totals), (200, found(1)), (200, found(2))) as server,
@@ -188,7 +188,7 @@ def test_many_namespaces_are_searched_in_several_requests():
 def test_the_newest_version_counts_while_an_older_one_is_there():
     def version(number: int) -> dict[str, Any]:
         own = {"key": "k", "created_at": 0.5}
-        metadata = {"n": number, items.OWN: own}
+        metadata = {"n": number, items.ITEM_FIELDS: own}
         stamps = {"timestamp": 1.0, "accepted_at": float(number)}
         return {
             "id": f"m{number}",

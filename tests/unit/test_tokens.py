@@ -71,14 +71,14 @@ def test_one_kind_is_not_taken_for_another() -> None:
 )
 def test_a_sealed_value_of_another_shape_is_no_token(value: object) -> None:
     with pytest.raises(InvalidToken):
-        tokens.parse_token(tokens._seal("w1", value))
-    assert tokens.parse_receipt(tokens._seal("d1", ["t", 1.0, value])) is None
+        tokens.parse_token(tokens._encode("w1", value))
+    assert tokens.parse_receipt(tokens._encode("d1", ["t", 1.0, value])) is None
 
 
 @pytest.mark.parametrize("value", [None, [], [1.0, 1.0], [1.0, 1.0, 3], ["1", 1.0, "x"], [None, 1.0, "x"]])
 def test_a_sealed_value_of_another_shape_is_no_cursor(value: object) -> None:
     with pytest.raises(InvalidCursor):
-        tokens.parse_cursor(tokens._seal("c1", value))
+        tokens.parse_cursor(tokens._encode("c1", value))
 
 
 def test_a_token_is_fit_for_a_url_and_for_json() -> None:
