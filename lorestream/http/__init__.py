@@ -5,7 +5,7 @@ errors         the JSON types of errors, and the response for each exception
 operation      Operation: what describes a route, for routing and for the documentation
 application    the ASGI application: authentication, dispatch, errors, metrics, /health, /ready, /metrics
 openapi        /openapi.json, generated from the operations
-docs_page      /docs, the same document as a page
+docs_page      /docs, the same document for people
 status_page    the page at /
 admin_routes   the admin tasks as routes
 other_service  the routes of the other service of a distributed deployment

@@ -14,7 +14,6 @@ from prometheus_client import Counter
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
 from starlette.responses import Response as StarletteResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -27,7 +26,7 @@ from lorestream.access.authentication import (
     Unauthenticated,
 )
 from lorestream.errors import InvalidRequest, LorestreamError, OperationRefused, RateLimited, Unavailable
-from lorestream.http.docs_page import render
+from lorestream.http.docs_page import DocsPage
 from lorestream.http.errors import Health, Readiness, error_response
 from lorestream.http.openapi import openapi_document
 from lorestream.http.operation import Operation, Page, Response, methods_of
@@ -49,7 +48,6 @@ _log = structlog.get_logger("lorestream.http")
 _Endpoint: TypeAlias = Callable[[Scope, Receive], Awaitable[Response]]
 
 _HTML = "text/html"
-_CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _OPEN_PAGES = (
     Page("/health", "Whether the service is alive", response=Health),
     Page(
@@ -103,10 +101,6 @@ def application(
     async def openapi(_request: Request) -> ApiResponse:
         return encoded_json_response(document)
 
-    async def docs(request: Request) -> StarletteResponse:
-        page = render(document, f"{request.url.scheme}://{request.headers.get('host', '')}")
-        return HTMLResponse(page, headers={"Content-Security-Policy": _CONTENT_SECURITY_POLICY})
-
     async def no_route(request: Request, error: Exception) -> ApiResponse:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
@@ -119,6 +113,13 @@ def application(
             response.set_header("Allow", ", ".join(_allowed([*routes, *open_routes, *pages], path)))
         return response
 
+    document = openapi_document(
+        service,
+        operations,
+        [*_OPEN_PAGES, *(Page(page.path, "A page for people", _HTML) for page in pages)],
+        needs_keys=authenticator.needs_keys,
+        peer=None if peer is None else f"the {peer.name} service",
+    )
     log = _log.bind()
     endpoints = [(op, _endpoint(op, metrics, authenticator, log)) for op in operations]
     routes = [Route(op.path, _starlette_endpoint(endpoint), methods=op.methods) for op, endpoint in endpoints]
@@ -127,15 +128,8 @@ def application(
         Route("/ready", ready),
         Route("/metrics", metrics_page),
         Route("/openapi.json", openapi),
-        Route("/docs", docs),
+        Route("/docs", DocsPage(document).respond),
     ]
-    document = openapi_document(
-        service,
-        operations,
-        [*_OPEN_PAGES, *(Page(page.path, "A page for people", _HTML) for page in pages)],
-        needs_keys=authenticator.needs_keys,
-        peer=None if peer is None else f"the {peer.name} service",
-    )
     app = Starlette(
         routes=[*routes, *open_routes, *pages, *([] if peer is None else _peer_routes(peer))],
         exception_handlers={HTTPException: cast("Any", no_route)},

@@ -1,211 +1,199 @@
-"""The OpenAPI document as a page to read. It is all there is: no script, nothing from any other address."""
+"""The page at /docs: the OpenAPI document for people, rendered once at start by templates/docs.html."""
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
 
 from lorestream.http.openapi import SECURITY_SCHEME
 from lorestream.http.operation import JSON
+from lorestream.http.templating import html_response, prose, render
 
-_HERE = "$LORESTREAM_URL"
-_DEFAULT = "http://127.0.0.1:8080"
+_URL_VARIABLE = "$LORESTREAM_URL"
+_DEFAULT_ORIGIN = "http://127.0.0.1:8080"
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,255}")
-
-STYLE = (
-    ":root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}main{max-width:56rem;margin:2rem auto;"
-    "padding:0 1rem}h2{font-size:1rem;margin:1.5rem 0 0}pre{overflow:auto;padding:.75rem;border:1px solid #8886;"
-    "border-radius:6px}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.35rem .75rem .35rem 0;"
-    "border-bottom:1px solid #8884;vertical-align:top}code,pre{font-family:ui-monospace,monospace;font-size:.875rem}"
-    "a{color:inherit}summary{cursor:pointer}.ok{color:#2a9d4a}.bad{color:#d33}"
-)
-"""The look of every page that Lorestream serves."""
+_ORIGIN_PLACEHOLDER = "\N{REPLACEMENT CHARACTER}origin\N{REPLACEMENT CHARACTER}"
 
 _METHODS = ("get", "post", "delete")
-"""PUT is POST, and is said once."""
+"""PUT is left out: it is the same as POST."""
 
 
-def render(description: bytes, origin: str) -> str:
-    """The page. `origin`: where its reader reaches the service, such as http://127.0.0.1:8080."""
-    api = orjson.loads(description)
-    topics: dict[str, list[str]] = {tag["name"]: [] for tag in api["tags"]}
+class DocsPage:
+    """The page of one OpenAPI document (as JSON)."""
+
+    def __init__(self, document: bytes) -> None:
+        self._page = render("docs.html", origin=_ORIGIN_PLACEHOLDER, **_values(orjson.loads(document)))
+
+    async def respond(self, request: Request) -> Response:
+        """The response to a request for the page."""
+        return html_response(self.html(f"{request.url.scheme}://{request.headers.get('host', '')}"))
+
+    def html(self, origin: str) -> str:
+        """The page, with the address of the service as its reader sees it, such as http://127.0.0.1:8080.
+
+        An origin with other characters than those of an address is replaced by the default address.
+        """
+        return self._page.replace(
+            _ORIGIN_PLACEHOLDER, origin if _ORIGIN.fullmatch(origin) else _DEFAULT_ORIGIN
+        )
+
+
+def _values(api: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the template."""
+    by_tag: dict[str, list[dict[str, Any]]] = {tag["name"]: [] for tag in api["tags"]}
     for path, methods in api["paths"].items():
         for method in _METHODS:
             if op := methods.get(method):
-                topics[op["tags"][0]].append(_operation(path, method, op))
-    title, keys = (
-        html.escape(api["info"]["title"]),
-        SECURITY_SCHEME in api["components"].get("securitySchemes", {}),
-    )
-    here = origin if _ORIGIN.fullmatch(origin) else _DEFAULT
-    first = f"export LORESTREAM_URL={here}" + ("\nexport LORESTREAM_API_KEY=ID.SECRET" if keys else "")
-    types = "".join(_type(name, schema) for name, schema in api["components"]["schemas"].items())
-    sections = "".join(f"<h1>{html.escape(topic)}</h1>{''.join(parts)}" for topic, parts in topics.items())
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{title}</title><style>{STYLE}</style><main><h1>{title}</h1>"
-        f"<p>Version {html.escape(api['info']['version'])} · <a href=/openapi.json>openapi.json</a></p>"
-        f"<p>{_prose(api['info']['description'])}</p>"
-        f"<p>To try the lines below, say first where it is{' and who you are' if keys else ''}:</p>{_pre(first)}"
-        f"{sections}<h1 id=errors>Errors</h1>{_errors(api)}<h1>Types</h1>{types}</main></html>"
-    )
+                by_tag[op["tags"][0]].append(_operation(path, method, op))
+    return {
+        "title": api["info"]["title"],
+        "version": api["info"]["version"],
+        "description": api["info"]["description"],
+        "needs_keys": SECURITY_SCHEME in api["components"].get("securitySchemes", {}),
+        "tags": [{"name": name, "operations": operations} for name, operations in by_tag.items()],
+        "errors": _errors(api),
+        "types": [
+            {"name": name, "description": schema.get("description", ""), "fields": _fields(schema)}
+            for name, schema in api["components"]["schemas"].items()
+        ],
+    }
 
 
-def _operation(path: str, method: str, op: Mapping[str, Any]) -> str:
-    parts = [
-        f"<section><h2><b>{method.upper()}</b> <code>{html.escape(path)}</code></h2>",
-        f"<p>{html.escape(op['summary'])}{_needs(op)}</p>",
-    ]
-    if "description" in op:
-        parts.append(f"<p>{_prose(op['description'])}</p>")
-    if op["parameters"]:
-        rows = [
-            (
-                one["name"],
-                f"{_words(one['schema'])}, in the {one['in']}",
-                _notes(one, required=one["required"]),
-            )
-            for one in op["parameters"]
-        ]
-        parts.append(f"<details><summary>Parameters</summary>{_table(rows)}</details>")
-    if body := op.get("requestBody"):
-        schema = _words(body["content"][JSON]["schema"])
-        parts.append(f"<p>Body: {schema}. {_prose(body['description'])}</p>")
-    parts.append(_pre(_curl(path, method, op)))
-    parts += [_success(status, one) for status, one in op["responses"].items() if "$ref" not in one]
-    return "".join([*parts, _refusals(op["responses"]), "</section>"])
+def _operation(path: str, method: str, op: Mapping[str, Any]) -> dict[str, Any]:
+    body = op.get("requestBody")
+    return {
+        "id": op["operationId"],
+        "method": method,
+        "path": path,
+        "summary": op["summary"],
+        "description": op.get("description"),
+        "scopes": [scope for scheme in op.get("security", ()) for scope in scheme[SECURITY_SCHEME]],
+        "parameters": [_parameter(parameter) for parameter in op["parameters"]],
+        "body": body and {"type": _type(body["content"][JSON]["schema"]), "description": body["description"]},
+        "curl": _curl(path, method, op),
+        "responses": [
+            _response(status, response)
+            for status, response in op["responses"].items()
+            if "$ref" not in response
+        ],
+        "errors": [
+            {"status": status, "description": response.get("description")}
+            for status, response in op["responses"].items()
+            if "$ref" in response
+        ],
+    }
 
 
-def _success(status: str, answer: Mapping[str, Any]) -> str:
-    [(media, content)] = answer["content"].items()
-    words = _words(content["schema"]) if media == JSON else html.escape(media)
-    said = f"<code>{status}</code> {_prose(answer['description'])}: {words}"
-    if "example" not in content:
-        return f"<p>{said}</p>"
-    return f"<details><summary>{said}</summary>{_pre(_json(content['example']))}</details>"
+def _parameter(parameter: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": parameter["name"],
+        "type": Markup("{}, in the {}").format(_type(parameter["schema"]), parameter["in"]),
+        "notes": _notes(parameter, parameter["schema"], required=parameter["required"]),
+    }
 
 
-def _refusals(responses: Mapping[str, Any]) -> str:
-    """The errors of an operation: those that mean something of their own with what they mean."""
-    words = [
-        f"<code>{status}</code>" + (f" {_prose(answer['description'])}" if "description" in answer else "")
-        for status, answer in responses.items()
-        if "$ref" in answer
-    ]
-    return f"<p><a href='#errors'>Errors</a>: {' '.join(words)}</p>" if words else ""
+def _response(status: str, response: Mapping[str, Any]) -> dict[str, Any]:
+    [(media_type, content)] = response["content"].items()
+    return {
+        "status": status,
+        "description": response["description"],
+        "type": _type(content["schema"]) if media_type == JSON else media_type,
+        "example": json.dumps(content["example"], indent=2, ensure_ascii=False)
+        if "example" in content
+        else None,
+    }
 
 
 def _curl(path: str, method: str, op: Mapping[str, Any]) -> str:
-    """The example as a line for a shell."""
+    """The example as a shell command."""
     query: dict[str, Any] = {}
-    for one in op["parameters"]:
-        if one["in"] == "path":
-            path = path.replace(f"{{{one['name']}}}", quote(str(one.get("example", "ID")), safe=""))
-        elif "example" in one:
-            query[one["name"]] = one["example"]
+    for parameter in op["parameters"]:
+        if parameter["in"] == "path":
+            example = quote(str(parameter.get("example", "ID")), safe="")
+            path = path.replace(f"{{{parameter['name']}}}", example)
+        elif "example" in parameter:
+            query[parameter["name"]] = parameter["example"]
     words = ["curl -s"]
     if method not in {"get", "post"}:
         words.append(f"-X {method.upper()}")
     if op.get("security"):
         words.append('-H "Authorization: Bearer $LORESTREAM_API_KEY"')
-    words.append(f'"{_HERE}{path}{"?" + urlencode(query) if query else ""}"')
+    words.append(f'"{_URL_VARIABLE}{path}{"?" + urlencode(query) if query else ""}"')
     if body := op.get("requestBody"):
         example = json.dumps(body["content"][JSON].get("example", {}), ensure_ascii=False)
         words.append(f"-d {shlex.quote(example)}")
     return " ".join(words)
 
 
-def _needs(op: Mapping[str, Any]) -> str:
-    scopes = [scope for scheme in op.get("security", ()) for scope in scheme[SECURITY_SCHEME]]
-    return "".join(f" · key with the scope <code>{html.escape(scope)}</code>" for scope in scopes)
-
-
-def _errors(api: Mapping[str, Any]) -> str:
-    rows = [(status, words, "") for status, words in _meanings(api)]
-    return f"<p>Every answer but success is an {_words({'$ref': 'ErrorResponse'})}.</p>{_table(rows)}"
-
-
-def _meanings(api: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The statuses of errors, and what each means in general, as HTML."""
+def _errors(api: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The statuses of all errors, each with its general meaning."""
     found: dict[str, str] = {}
     for methods in api["paths"].values():
         for op in methods.values():
-            for status, answer in op["responses"].items():
-                if "$ref" in answer:
-                    name = answer["$ref"].rpartition("/")[2]
-                    found[status] = _prose(api["components"]["responses"][name]["description"])
+            for status, response in op["responses"].items():
+                if "$ref" in response:
+                    name = response["$ref"].rpartition("/")[2]
+                    found[status] = api["components"]["responses"][name]["description"]
     return sorted(found.items())
 
 
-def _type(name: str, schema: Mapping[str, Any]) -> str:
+def _fields(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     required = schema.get("required", [])
-    rows = [
-        (field, _words(one), _notes(one, required=field in required))
-        for field, one in schema.get("properties", {}).items()
+    return [
+        {"name": name, "type": _type(field), "notes": _notes(field, field, required=name in required)}
+        for name, field in schema.get("properties", {}).items()
     ]
-    return (
-        f"<section id='{html.escape(name)}'><h2><code>{html.escape(name)}</code></h2>"
-        f"<p>{_prose(schema.get('description', ''))}</p>{_table(rows)}</section>"
-    )
 
 
-def _table(rows: Sequence[tuple[str, str, str]]) -> str:
-    """`rows`: the name as text, the other two as HTML."""
-    cells = (
-        f"<tr><td><code>{html.escape(name)}</code></td><td>{words}</td><td>{notes}</td></tr>"
-        for name, words, notes in rows
-    )
-    return f"<table>{''.join(cells)}</table>"
-
-
-def _notes(one: Mapping[str, Any], *, required: bool) -> str:
-    """What is to be said of a field or a parameter beside its type."""
-    schema = one.get("schema", one)
-    described = [one, *one.get("anyOf", ())]
-    notes = ["needed"] if required else []
+def _notes(described: Mapping[str, Any], schema: Mapping[str, Any], *, required: bool) -> Markup:
+    """Whether a field or parameter is required, its default, its descriptions."""
+    notes = [Markup("required")] if required else []
     if schema.get("default") is not None:
-        notes.append(f"default {_code(schema['default'])}")
-    notes += [_prose(part["description"]) for part in described if "description" in part]
-    return "; ".join(notes)
+        notes.append(Markup("default {}").format(_json_code(schema["default"])))
+    parts = [described, *described.get("anyOf", ())]
+    notes += [prose(part["description"]) for part in parts if "description" in part]
+    return Markup("; ").join(notes)
 
 
-def _words(schema: Mapping[str, Any]) -> str:  # noqa: PLR0911 (one for each form)
-    """A schema as HTML."""
+def _type(schema: Mapping[str, Any]) -> Markup:  # noqa: PLR0911 (one for each form)
+    """A schema in words, with links to the types that it refers to."""
     if "$ref" in schema:
-        name = html.escape(schema["$ref"].rpartition("/")[2])
-        return f"<a href='#{name}'>{name}</a>"
+        return Markup('<a href="#{0}">{0}</a>').format(schema["$ref"].rpartition("/")[2])
     if "anyOf" in schema:
-        return " or ".join(_words(choice) for choice in schema["anyOf"])
+        return Markup(" or ").join(_type(choice) for choice in schema["anyOf"])
     if "enum" in schema:
-        return " or ".join(_code(value) for value in schema["enum"])
+        return Markup(" or ").join(_json_code(value) for value in schema["enum"])
     match schema.get("type"):
         case "string":
-            return "text" + _range(schema, "minLength", "maxLength", " characters")
+            return Markup("string") + _range(schema, "minLength", "maxLength", " characters")
         case "number" | "integer" as kind:
-            whole = kind == "integer" or schema.get("multipleOf") == 1
-            return ("whole number" if whole else "number") + _range(schema, "minimum", "maximum")
+            integer = kind == "integer" or schema.get("multipleOf") == 1
+            name = Markup("integer") if integer else Markup("number")
+            return name + _range(schema, "minimum", "maximum")
         case "array" if schema.get("maxItems") == 0:
-            return "empty list"
+            return Markup("empty list")
         case "array":
-            items = _words(schema["items"]) if schema.get("items") else "anything"
-            return f"list of {items}" + _range(schema, "minItems", "maxItems")
+            items = _type(schema["items"]) if schema.get("items") else Markup("any value")
+            return Markup("list of ") + items + _range(schema, "minItems", "maxItems")
         case "object" if isinstance(inner := schema.get("additionalProperties"), dict) and inner:
-            return f"object of {_words(inner)}"
+            return Markup("object of ") + _type(inner)
         case str() as kind:
-            return html.escape(kind)
+            return Markup("{}").format(kind)
         case _:
-            return "anything"
+            return Markup("any value")
 
 
-def _range(schema: Mapping[str, Any], least: str, most: str, unit: str = "") -> str:
-    low, high = schema.get(least), schema.get(most)
+def _range(schema: Mapping[str, Any], minimum: str, maximum: str, unit: str = "") -> str:
+    low, high = schema.get(minimum), schema.get(maximum)
     if low is not None and high is not None:
         return f", {low:,} to {high:,}{unit}"
     if high is not None:
@@ -213,18 +201,5 @@ def _range(schema: Mapping[str, Any], least: str, most: str, unit: str = "") -> 
     return "" if low is None else f", at least {low:,}{unit}"
 
 
-def _code(value: object) -> str:
-    return f"<code>{html.escape(json.dumps(value))}</code>"
-
-
-def _prose(text: str) -> str:
-    """Text in which backquotes hold code."""
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text))
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _pre(text: str) -> str:
-    return f"<pre>{html.escape(text)}</pre>"
+def _json_code(value: object) -> Markup:
+    return Markup("<code>{}</code>").format(json.dumps(value))

@@ -1,22 +1,21 @@
-"""The page at /: what runs here, how it is doing, where everything else is."""
+"""The page at /: the state of this process, and links to everything else. Rendered by templates/status.html."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from lorestream import __version__
-from lorestream.http.docs_page import STYLE
+from lorestream.http.templating import html_response, render
 
 
 @dataclass(frozen=True, slots=True)
 class StatusRow:
-    """One line of the page. `ok` colours it: True good, False bad, None neither."""
+    """One line of the page. `ok` colours the value: True good, False bad, None neutral."""
 
     name: str
     value: str
@@ -24,30 +23,16 @@ class StatusRow:
 
 
 def status_page(
-    title: str, facts: Callable[[], Awaitable[Sequence[StatusRow]]], *, needs_keys: bool = False
+    title: str, rows: Callable[[], Awaitable[Sequence[StatusRow]]], *, needs_keys: bool = False
 ) -> Route:
-    """The page as a route; `facts` is asked at every visit.
+    """The route of the page; `rows` is called at every visit.
 
-    The page is open to whoever reaches the port: with keys, facts must tell nothing of what tenants have.
+    The page needs no key: where there are API keys, the rows must not show what tenants have stored.
     """
-    key = "export LORESTREAM_API_KEY=ID.SECRET\n" if needs_keys else ""
 
     async def page(_request: Request) -> Response:
-        rows = "".join(_row(fact) for fact in await facts())
-        return HTMLResponse(
-            f"<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=5>"
-            f"<meta name=viewport content='width=device-width'><title>{html.escape(title)}</title>"
-            f"<style>{STYLE}</style><main><h1>{html.escape(title)}</h1>"
-            f"<p>Memory for game agents, version {html.escape(__version__)}.</p><table>{rows}</table>"
-            "<p><a href=/docs>API documentation</a> · <a href=/openapi.json>openapi.json</a> ·"
-            " <a href=/metrics>metrics</a> · <a href=/ready>ready</a> · <a href=/health>health</a></p>"
-            f"<h2>Try it</h2><pre>{key}lorestream demo\nlorestream put npc:woodcutter-1 &quot;pine trees stand north of the lake&quot;"
-            "\nlorestream search npc:woodcutter-1 &quot;where are trees&quot;</pre></main></html>"
+        return html_response(
+            render("status.html", title=title, version=__version__, rows=await rows(), needs_keys=needs_keys)
         )
 
     return Route("/", page)
-
-
-def _row(fact: StatusRow) -> str:
-    mark = {True: " class=ok", False: " class=bad", None: ""}[fact.ok]
-    return f"<tr><th scope=row>{html.escape(fact.name)}</th><td{mark}>{html.escape(fact.value)}</td></tr>"

@@ -33,7 +33,7 @@ from starlette.routing import Route
 from lorestream.access.authentication import Forbidden, Unauthenticated
 from lorestream.cli.serve import embedded
 from lorestream.errors import InvalidFilter, LorestreamError, Overloaded, RateLimited, Unavailable
-from lorestream.http.docs_page import render
+from lorestream.http.docs_page import DocsPage
 from lorestream.http.errors import error_response
 from lorestream.http.openapi import openapi_document
 from lorestream.http.other_service import READS
@@ -407,6 +407,5 @@ def test_the_page_believes_no_address_that_is_none(up: Up) -> None:
     page = up.request("GET", "/docs", headers={"Host": "x'><script>alert(1)</script>"}).text
     assert "alert" not in page
     assert "export LORESTREAM_URL=http://127.0.0.1:8080" in page
-    assert "LORESTREAM_URL=https://lorestream.example:8443" in render(
-        openapi_document("x", []), "https://lorestream.example:8443"
-    )
+    other = DocsPage(openapi_document("x", [])).html("https://lorestream.example:8443")
+    assert "LORESTREAM_URL=https://lorestream.example:8443" in other
