@@ -158,7 +158,7 @@ def test_another_service_is_not_taken_for_an_lorestream(connect):
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://a:port", "nonsense"])
 def test_what_is_no_address_is_named(connect, url):
-    with connect(url) as client, pytest.raises(Misconfigured, match="not an address"):
+    with connect(url) as client, pytest.raises(Misconfigured, match="not a URL"):
         client.recent("a")
 
 

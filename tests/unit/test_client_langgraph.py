@@ -57,7 +57,7 @@ def test_agents_that_are_no_namespace_are_not_listed(agent_id):
     ],
 )
 def test_filters_are_those_of_lorestream(given, asked):
-    assert items.conditions(given, indexed=False) == asked
+    assert items.to_filters(given, indexed=False) == asked
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_filters_are_those_of_lorestream(given, asked):
 )
 def test_filters_that_lorestream_does_not_have_are_named(wanted):
     with pytest.raises(ValueError, match=r"^metadata\."):
-        items.conditions(wanted, indexed=False)
+        items.to_filters(wanted, indexed=False)
 
 
 @pytest.mark.parametrize(
