@@ -27,7 +27,7 @@ from lorestream.settings import load_settings
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lorestream", "producers", "stream_workers", "query_service")
 IDLE_S = 3.0
-STEPS = ("idle", "write", "search", "erasure")
+STEPS = ("idle", "write", "search", "erasure", "replay")
 
 
 class Recorder:
@@ -93,6 +93,10 @@ def _requests(url: str, recorder: Recorder) -> None:
             erasure = http.post("/v1/erasures", json={"agent_id": "npc:guard"}).raise_for_status().json()
             while http.get(f"/v1/erasures/{erasure['erasure_id']}").json()["state"] != "done":
                 time.sleep(0.05)
+            recorder.step = "replay"
+            for task, collection in (("replay", "rebuilt"), ("alias-swap", "rebuilt")):
+                reports = http.post(f"/v1/admin/{task}", json={"to": collection}).raise_for_status().text
+                assert '"outcome"' in reports, reports
             recorder.step = None
     finally:
         os.kill(os.getpid(), signal.SIGINT)
