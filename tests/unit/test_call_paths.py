@@ -36,7 +36,9 @@ def listed(step: str, *, distributed: bool = False) -> dict[str, list[str]]:
     section = page.split(f"## {SECTIONS[step]}\n")[1].split("\n## ")[0]
     other = "embedded" if distributed else "distributed"
     found: dict[str, list[str]] = {}
-    for label, text in re.findall(r"^- ([\w ,]+?)(?: \(\d+\))?: (`.*?)(?=\n- |\n\n|\Z)", section, re.M | re.S):
+    for label, text in re.findall(
+        r"^- ([\w ,]+?)(?: \(\d+\))?: (`.*?)(?=\n- |\n\n|\Z)", section, re.M | re.S
+    ):
         if not label.endswith(other):
             found[label] = re.findall(r"`([\w/]+\.py)`", text)
     return found
