@@ -37,7 +37,7 @@ def listed(step: str, *, distributed: bool = False) -> dict[str, list[str]]:
     other = "embedded" if distributed else "distributed"
     found: dict[str, list[str]] = {}
     for label, text in re.findall(
-        r"^- ([\w ,]+?)(?: \(\d+\))?: (`.*?)(?=\n- |\n\n|\Z)", section, re.M | re.S
+        r"^- ([\w ,]+?)(?: \(\d+\))?: (`.*?)(?=\n- |\n\n|\Z)", section, re.MULTILINE | re.DOTALL
     ):
         if not label.endswith(other):
             found[label] = re.findall(r"`([\w/]+\.py)`", text)
