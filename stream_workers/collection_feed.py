@@ -1,4 +1,4 @@
-"""What feeds one collection: an indexer, and the sweeper where it is this process's turn."""
+"""What keeps one collection up to date: an indexer, and a sweeper in one of the workers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S
 from stream_workers.indexing.indexer import Indexer
 from stream_workers.indexing.pipeline import Pipeline
-from stream_workers.indexing.throttle import Pace
+from stream_workers.indexing.throttle import Throttle
 from stream_workers.sweeper import Sweeper
 
-SHARED_COMMIT_INTERVAL_S = 0.25
-"""On a server every write is durable at once, and a commit is all that others hear of this worker's progress."""
+SERVER_COMMIT_INTERVAL_S = 0.25
+"""A Qdrant server makes each write durable by itself, and without Redis other processes see only the commits."""
 
-_SWEEPERS_PARTITION = 0
-"""Of several workers, the one that reads this partition sweeps."""
+_SWEEPER_PARTITION = 0
+"""Of several workers, the one that this partition is assigned to sweeps."""
 
 
-class Feed:
-    """Feeds one collection, with whatever the log has for it."""
+class CollectionIndexer:
+    """Indexes the log into one collection, with a consumer group of its own."""
 
     def __init__(
         self,
@@ -30,19 +30,20 @@ class Feed:
         *,
         on_indexed: Callable[[Sequence[Memory]], None] | None = None,
     ) -> None:
+        """`on_indexed` is called with the memories of each batch that was stored."""
         self.collection = collection
         self._collections = parts.collections
-        shared = parts.settings.distributed
+        distributed = parts.settings.distributed
         pipeline = Pipeline(
             collection.store,
             collection.embedder,
             parts.ledger,
             parts.clock,
             parts.metrics,
-            searched=self.counts,
-            pace=Pace(hurried=self.counts),
-            donor=lambda: (
-                None if (donor := parts.collections.same_model(collection)) is None else donor.store
+            must_finish=self.must_finish,
+            throttle=Throttle(is_foreground=self.must_finish),
+            vector_source=lambda: (
+                None if (other := parts.collections.same_model(collection)) is None else other.store
             ),
         )
         self.indexer = Indexer(
@@ -51,7 +52,7 @@ class Feed:
             collection.publisher,
             cache=parts.cache,
             group=collection.group,
-            commit_interval_s=SHARED_COMMIT_INTERVAL_S if shared else COMMIT_INTERVAL_S,
+            commit_interval_s=SERVER_COMMIT_INTERVAL_S if distributed else COMMIT_INTERVAL_S,
             on_indexed=on_indexed,
         )
         self._sweeper = Sweeper(
@@ -62,19 +63,22 @@ class Feed:
             keep_per_agent=parts.settings.keep_per_agent,
             cache=parts.cache,
             trim_log=parts.trim,
-            wanted=lambda: _SWEEPERS_PARTITION in self.indexer.partitions,
+            is_responsible=lambda: _SWEEPER_PARTITION in self.indexer.partitions,
         )
 
-    def searched(self) -> bool:
-        """Whether queries are answered from it."""
+    def is_active(self) -> bool:
+        """Whether queries are answered from this collection."""
         return self._collections.current is self.collection
 
-    def counts(self) -> bool:
-        """Whether a write has to be in it to be finished."""
-        return self.searched() or self._collections.is_switching(self.collection)
+    def must_finish(self) -> bool:
+        """Whether a write counts as finished only when it is in this collection.
+
+        So it is for the active collection, and for both between which the alias is being switched.
+        """
+        return self.is_active() or self._collections.is_switching(self.collection)
 
     async def run(self, *, burst: bool = False) -> None:
-        """Work until `stop`, or, with `burst`, until the log is drained. Raises Broken."""
+        """Work until `stop`, or with `burst` until the log is drained. Raises IndexingFailed."""
         sweeping = asyncio.create_task(self._sweeper.run())
         try:
             await self.indexer.run(burst=burst)

@@ -1,11 +1,11 @@
-"""The workers' Faust app: the shell in which the indexer lives.
+"""The Faust app of the stream workers: the process around the worker.
 
-    lorestream worker                              what most people want
-    faust -A stream_workers.faust_app worker   the same, for those at home in Faust
+    lorestream worker                              the usual way
+    faust -A stream_workers.faust_app worker       the same, started by Faust's own command
 
-Faust starts and stops the service, and takes the process down when it crashes. It has no agents and consumes
-nothing: its consumer acknowledges what failed, and its committer can step over unfinished records (docs/adr).
-The indexer reads the log by itself.
+Faust starts and stops the service, and ends the process when the service crashes. The app has no agents and consumes
+no topic: Faust acknowledges events whose processing failed, and its committer can commit past unfinished records
+(docs/adr). The indexer reads the log itself.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ class Shell(faust.App):
     BootStrategy = _WithoutKafka
 
     def _create_directories(self) -> None:
-        """None: they are for tables."""
+        """Create none: directories are for tables, and this app has no tables."""
 
 
 class Indexing(Service):
-    """Feeds the store from the log, on parts that it opens at its start and closes at its end."""
+    """Runs a Worker, on parts that it opens at its start and closes at its end."""
 
     def __init__(self, *, settings: Settings | None = None, burst: bool = False, **options: Any) -> None:  # noqa: ANN401
-        """`burst`: end when the log is drained. Without settings, those of the environment count."""
+        """`burst`: end when the log is drained. `settings` None: read them from the environment."""
         super().__init__(**options)
         self._settings = settings
         self._burst = burst
         self._worker: Worker | None = None
         self._error: Exception | None = None
-        self._over = asyncio.Event()
+        self._worker_ended = asyncio.Event()
 
     @property
     def parts(self) -> WorkerParts:
-        """What it runs on, once it has started."""
+        """The worker's parts. Only after the start."""
         assert self._worker is not None, "not started"
         return self._worker.parts
 
     @property
     def worker(self) -> Worker:
-        """The work itself, once it has started."""
+        """The worker. Only after the start."""
         assert self._worker is not None, "not started"
         return self._worker
 
     async def on_start(self) -> None:
-        """Open the parts, and begin. Raises Misconfigured."""
+        """Open the parts and start the worker. Raises Misconfigured."""
         if self._settings is None:
             self._settings = load_settings()
             set_up_logging(self._settings.log_format, self._settings.log_level)
@@ -72,25 +72,25 @@ class Indexing(Service):
 
     @Service.task
     async def _index(self) -> None:
-        """An error of it crashes the service, and with it the app."""
+        """Run the worker. An error crashes the service, and with it the app."""
         try:
             await self.worker.run(burst=self._burst)
         except Exception as error:
             self._error = error
             raise
         finally:
-            self._over.set()
+            self._worker_ended.set()
 
     async def on_stop(self) -> None:
         """Finish the batch in hand, commit, and leave the group."""
         if self._worker is not None:
             self._worker.stop()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._over.wait(), Worker.STOP_S)
+                await asyncio.wait_for(self._worker_ended.wait(), Worker.STOP_TIMEOUT_S)
 
     async def ended(self) -> None:
-        """Return when the work has ended; raise what ended it."""
-        await self._over.wait()
+        """Wait until the worker has ended. Raises the error that ended it."""
+        await self._worker_ended.wait()
         if self._error is not None:
             raise self._error
 

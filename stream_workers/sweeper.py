@@ -1,4 +1,4 @@
-"""What time takes away: expired memories, overaged tombstones, what is beyond an agent's newest, old records."""
+"""Removal by age and number: expired memories, old tombstones, memories beyond an agent's limit, old log records."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import structlog
 
 from lorestream.errors import Unavailable
 from lorestream.memories import AgentKey
-from lorestream.ports import Cache, Clock, VectorStore
+from lorestream.ports import Cache, Clock, StoreMaintenance
 
 _log = structlog.get_logger("lorestream.sweeper")
 
 STEP = 500
-"""Memories removed at a stretch: queries go on in between."""
+"""Memories removed in one call to the store; queries run between two calls."""
 
 
 class Sweeper:
-    """Removes at intervals, in bounded steps. Readers never depend on it: they look at the time themselves."""
+    """Removes at intervals, in bounded steps. Readers do not depend on it: they check the expiry themselves."""
 
     def __init__(
         self,
-        store: VectorStore,
+        store: StoreMaintenance,
         clock: Clock,
         *,
         tombstone_life_s: float,
@@ -30,11 +30,12 @@ class Sweeper:
         keep_per_agent: int = 0,
         cache: Cache | None = None,
         trim_log: Callable[[], Awaitable[int]] | None = None,
-        wanted: Callable[[], bool] = lambda: True,
+        is_responsible: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`keep_per_agent`: how many memories of each agent stay, 0 = all. `cache`: told whose have gone.
+        """`keep_per_agent`: the newest memories of each agent that are kept, 0 = all.
 
-        `wanted`: whether it is this sweeper's turn, where there are several.
+        `cache`: where agents that lost memories to that limit are invalidated. `trim_log` removes records past their
+        retention and returns their number. `is_responsible`: whether this sweeper, of several, is the one to work.
         """
         self._store = store
         self._clock = clock
@@ -42,29 +43,29 @@ class Sweeper:
         self._interval_s = interval_s
         self._keep = keep_per_agent
         self._cache = cache
-        self._untold: set[AgentKey] = set()
+        self._to_invalidate: set[AgentKey] = set()
         self._trim_log = trim_log
-        self._wanted = wanted
+        self._is_responsible = is_responsible
 
     async def run(self) -> None:
-        """Sweep for ever, once at the start."""
+        """Sweep at once and then at intervals, until cancelled. An outage postpones to the next interval."""
         while True:
-            if self._wanted():
-                await self._sweep_patiently()
+            if self._is_responsible():
+                await self._sweep_if_available()
             await asyncio.sleep(self._interval_s)
 
-    async def _sweep_patiently(self) -> None:
+    async def _sweep_if_available(self) -> None:
         try:
             removed = await self.sweep() + await self.trim()
             trimmed = await self._trim_log() if self._trim_log else 0
         except Unavailable as error:
-            _log.warning("sweep postponed", error=error.message)
+            _log.warning("sweep failed, it is tried again at the next interval", error=error.message)
         else:
             if removed or trimmed:
                 _log.info("swept", memories=removed, records=trimmed)
 
     async def sweep(self) -> int:
-        """Remove everything that is due; return how many points went. Raises Unavailable."""
+        """Remove expired memories and old tombstones; return how many. Raises Unavailable."""
         now = self._clock.now()
         removed = 0
         while True:
@@ -77,33 +78,36 @@ class Sweeper:
             await asyncio.sleep(0)
 
     async def trim(self) -> int:
-        """Remove what is beyond the newest of each agent; return how many memories went. Raises Unavailable."""
-        await self._tell()  # of those that went while the cache was away
+        """Remove what is beyond the newest `keep_per_agent` of each agent; return how many. Raises Unavailable."""
+        await self._invalidate()  # agents left over from a sweep during which the cache was away
         if not self._keep:
             return 0
         removed, now = 0, self._clock.now()
         for agent in await self._store.agents_above(keep=self._keep):
-            self._untold.add(agent)  # before: a step that breaks off may have taken some
+            self._to_invalidate.add(agent)  # first: a step that fails may have removed some
             gone = step = await self._store.trim(agent, keep=self._keep, limit=STEP, now=now)
             while step == STEP:
                 await asyncio.sleep(0)
                 step = await self._store.trim(agent, keep=self._keep, limit=STEP, now=now)
                 gone += step
             if gone:
-                await self._tell()
+                await self._invalidate()
             else:
-                self._untold.discard(agent)
+                self._to_invalidate.discard(agent)
             removed += gone
             await asyncio.sleep(0)
         return removed
 
-    async def _tell(self) -> None:
-        """Tell the cache whose memories have gone. What expires needs no word: no answer outlives what is in it."""
-        if self._untold and self._cache is not None:
+    async def _invalidate(self) -> None:
+        """Invalidate the cached answers of trimmed agents. Expiry needs none: answers expire with their memories."""
+        if self._to_invalidate and self._cache is not None:
             try:
-                await self._cache.invalidate(self._untold)
+                await self._cache.invalidate(self._to_invalidate)
             except Unavailable as error:
-                # An answer that holds one lives a minute at most.
-                _log.warning("the cache cannot be told of what was trimmed", error=error.message)
+                # A cached answer that holds a trimmed memory expires within a minute.
+                _log.warning(
+                    "cache invalidation after a trim failed, it is repeated at the next sweep",
+                    error=error.message,
+                )
                 return
-        self._untold.clear()
+        self._to_invalidate.clear()

@@ -1,4 +1,4 @@
-"""One stream worker: it feeds every collection there is, so that each can be searched at any time."""
+"""One stream worker: it keeps every listed collection up to date, so that the alias can be switched to any of them."""
 
 from __future__ import annotations
 
@@ -11,111 +11,116 @@ import structlog
 from lorestream.errors import LorestreamError
 from lorestream.memories import Memory
 from lorestream.wiring import WorkerParts
-from stream_workers.collection_feed import Feed
+from stream_workers.collection_feed import CollectionIndexer
 from stream_workers.indexing.indexer import Indexer
 
 _log = structlog.get_logger("lorestream.worker")
 
-LOOK_S = 0.5
-"""How often it looks which collections there are."""
-AGAIN_S = 30.0
-"""How long one that cannot be fed is left alone."""
+POLL_INTERVAL_S = 0.5
+"""How often the list of collections is compared with what is running."""
+RETRY_DELAY_S = 30.0
+"""After an indexer of an inactive collection failed."""
 
 
 class Worker:
-    """Indexes and sweeps, on parts that others open and close."""
+    """Runs one CollectionIndexer per listed collection. Its parts are opened and closed by the caller."""
 
-    STOP_S: ClassVar[float] = 3.0
-    """How long a stop may take: what is still in hand then is read again."""
+    STOP_TIMEOUT_S: ClassVar[float] = 3.0
+    """Records whose batch takes longer than this to finish are read again after the restart."""
 
     def __init__(
         self, parts: WorkerParts, *, on_indexed: Callable[[Sequence[Memory]], None] | None = None
     ) -> None:
+        """`on_indexed` is called with each batch of memories stored in the collection that is active now."""
         self.parts = parts
-        self._on_indexed = on_indexed
-        self._feeds: dict[str, tuple[Feed, asyncio.Task[None]]] = {}
+        self._running: dict[str, tuple[CollectionIndexer, asyncio.Task[None]]] = {}
         self._not_before: dict[str, float] = {}
         self._stopping = False
-        self._first = self._feed_of_searched()
+        self._first = CollectionIndexer(parts, parts.collections.current, on_indexed=on_indexed)
 
     @property
     def indexer(self) -> Indexer:
-        """That of the collection which is searched, once it is fed; until then the first one's."""
-        running = self._feeds.get(self.parts.collections.current.name)
+        """The indexer of the active collection; that of the first active one while the new one has not started."""
+        running = self._running.get(self.parts.collections.current.name)
         return (self._first if running is None else running[0]).indexer
 
     async def run(self, *, burst: bool = False) -> None:
-        """Work until `stop`, or, with `burst`, until the log is drained. Raises Broken."""
+        """Work until `stop`, or with `burst` until the log is drained into the active collection.
+
+        Raises IndexingFailed when the indexer of the active collection fails.
+        """
         if burst:
             await self._first.run(burst=True)
             return
         self._start(self._first)
-        following = asyncio.create_task(self._follow())
         try:
-            await following
+            await self._supervise()
         finally:
-            for feed, _ in self._feeds.values():
-                feed.stop()
-            await asyncio.gather(*(task for _, task in self._feeds.values()), return_exceptions=True)
+            for indexer, _ in self._running.values():
+                indexer.stop()
+            await asyncio.gather(*(task for _, task in self._running.values()), return_exceptions=True)
 
     def stop(self) -> None:
         """Finish the batches in hand and end `run`."""
         self._stopping = True
         self._first.stop()
-        for feed, _ in self._feeds.values():
-            feed.stop()
+        for indexer, _ in self._running.values():
+            indexer.stop()
 
-    # --- which collections -------------------------------------------------------------------------------------
+    # --- one indexer per collection --------------------------------------------------------------------------
 
-    def _feed_of_searched(self) -> Feed:
-        return Feed(self.parts, self.parts.collections.current, on_indexed=self._on_indexed)
+    def _start(self, indexer: CollectionIndexer) -> None:
+        self._running[indexer.collection.name] = indexer, asyncio.create_task(indexer.run())
 
-    def _start(self, feed: Feed) -> None:
-        self._feeds[feed.collection.name] = feed, asyncio.create_task(feed.run())
-
-    async def _follow(self) -> None:
-        """Feed what is listed, until the feed of what is searched ends. Raises what has ended it."""
+    async def _supervise(self) -> None:
+        """Start and stop indexers as the list changes, until that of the active collection ends. Raises its error."""
         while True:
-            tasks = [task for _, task in self._feeds.values()]
+            tasks = [task for _, task in self._running.values()]
             if tasks:
-                await asyncio.wait(tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-            else:  # the only one that it could feed was dropped
-                await asyncio.sleep(LOOK_S)
-            for name, (feed, task) in list(self._feeds.items()):
+                await asyncio.wait(tasks, timeout=POLL_INTERVAL_S, return_when=asyncio.FIRST_COMPLETED)
+            else:  # the only collection that could be opened was dropped
+                await asyncio.sleep(POLL_INTERVAL_S)
+            for name, (indexer, task) in list(self._running.items()):
                 if task.done():
-                    if self._stopping or feed.searched():
+                    if self._stopping or indexer.is_active():
                         task.result()
                         return
-                    del self._feeds[name]
-                    self._leave_alone(name, task.exception())
-            await self._follow_the_list()
+                    del self._running[name]
+                    self._postpone(name, task.exception())
+            await self._follow_list()
 
-    async def _follow_the_list(self) -> None:
+    async def _follow_list(self) -> None:
+        """Stop the indexers of collections that are no longer listed, and start those of new ones."""
         collections = self.parts.collections
         listed = {one.name: one for one in collections.listed}
-        for name, (feed, task) in list(self._feeds.items()):
+        for name, (indexer, task) in list(self._running.items()):
             one = listed.get(name)
-            if (one is None or one.run != feed.collection.collection.run) and not feed.searched():
-                feed.stop()
-                await asyncio.wait([task], timeout=self.STOP_S)
-                task.cancel()  # of a store that has gone it would wait for ever
+            if (one is None or one.run != indexer.collection.collection.run) and not indexer.is_active():
+                indexer.stop()
+                await asyncio.wait([task], timeout=self.STOP_TIMEOUT_S)
+                task.cancel()  # it may be retrying a write to a store that was deleted
                 await asyncio.gather(task, return_exceptions=True)
-                del self._feeds[name]
+                del self._running[name]
                 await collections.close(name)
-                _log.info("no longer fed", collection=name)
+                _log.info("indexing stopped, the collection is no longer listed", collection=name)
         now = asyncio.get_running_loop().time()
         for name, one in listed.items():
-            if name in self._feeds or self._not_before.get(name, 0.0) > now:
+            if name in self._running or self._not_before.get(name, 0.0) > now:
                 continue
             try:
                 opened = await collections.ensure_open(one)
             except LorestreamError as error:
-                self._leave_alone(name, error)
+                self._postpone(name, error)
                 continue
-            _log.info("fed as well", collection=name, group=opened.group)
-            self._start(Feed(self.parts, opened))
+            _log.info("indexing started", collection=name, group=opened.group)
+            self._start(CollectionIndexer(self.parts, opened))
 
-    def _leave_alone(self, name: str, error: BaseException | None) -> None:
-        """One that is not searched fails alone: the others go on."""
-        _log.error("a collection cannot be fed", collection=name, error=str(error), again_s=AGAIN_S)
-        self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
+    def _postpone(self, name: str, error: BaseException | None) -> None:
+        """An inactive collection fails alone: the others go on."""
+        _log.error(
+            "indexing of a collection failed, it is tried again later",
+            collection=name,
+            error=str(error),
+            retry_in_s=RETRY_DELAY_S,
+        )
+        self._not_before[name] = asyncio.get_running_loop().time() + RETRY_DELAY_S

@@ -13,10 +13,10 @@ from lorestream.memories import Memory
 from lorestream.ports import Tombstone, VectorStore
 from lorestream.settings import load_settings
 from lorestream.wiring import WorkerParts, open_worker
-from stream_workers.rebuild.quality_gate import behind
+from stream_workers.rebuild.quality_gate import records_behind
 from tests.log_fold import differences, fold, stored
 
-PATIENCE_S = 120
+CATCH_UP_TIMEOUT_S = 120
 
 
 @contextlib.asynccontextmanager
@@ -60,7 +60,7 @@ async def compare(parts: WorkerParts, names: Sequence[str], *, tombstones: int =
     listed = {one.name: one for one in await collections.refresh()}
     opened = [await collections.ensure_open(listed[name]) for name in names]
     for collection in opened:
-        assert await behind(parts, collection, PATIENCE_S) == 0
+        assert await records_behind(parts, collection, CATCH_UP_TIMEOUT_S) == 0
     now = parts.clock.now()
     truth = await fold(parts.log, f"fold-{time.monotonic_ns()}")
     assert differences(truth, await stored(opened[0].store, now), {}, now) == []

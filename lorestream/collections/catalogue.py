@@ -1,7 +1,8 @@
-"""The collections of a deployment: one is searched, all are fed, until one is dropped.
+"""The port of the catalogue: which collections a deployment has, and which of them is searched.
 
-Readers and writers speak of a collection by its own name; which of them is searched is what the alias says
-(`LORESTREAM_STORE__COLLECTION`). A replay makes another one, and a swap turns the alias to it.
+One collection is active, that is, searched; all are kept up to date until they are dropped. The setting
+`LORESTREAM_STORE__COLLECTION` is an alias for the active one; readers and writers use the collection's own name. A
+replay creates another collection, and a swap switches the alias to it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from lorestream.ports import VectorStore
 
-REPLACED_LIVES_S = 60.0
-"""How long a collection that was replaced stays, at least: searches that began in it are to end in it."""
+REPLACED_RETENTION_S = 60.0
+"""A collection that was active is kept for at least this long, so that searches that began in it can end in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What fills a collection. `kind` and `name` say how to load it, where a replay has chosen it."""
+    """The embedding model of a collection. `kind` and `name` say how to load it, if a replay has chosen it."""
 
     model_id: str
     dim: int
@@ -29,67 +30,68 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """One collection. `run` is empty for the first behind an alias, and names the replay that made another."""
+    """One collection, as the catalogue lists it."""
 
     name: str
     model: Model
     run: str = ""
+    """Identifies the replay or compaction that created it; empty for the first collection of an alias."""
     active: bool = False
-    """It is the one that is searched."""
+    """Whether it is the one that is searched."""
     complete: bool = True
-    """It holds all that it should; otherwise a replay is still filling it, or was broken off."""
+    """Whether it holds all that it should. If not, a replay is filling it, or was interrupted."""
     replaced_at: float | None = None
-    """Unix seconds, of the one that was searched before: a rollback goes back to it."""
+    """When it stopped being active, in Unix seconds; only for the last active one, to which a rollback returns."""
     switching: bool = False
-    """The alias is about to turn from it or to it: a write is finished only when it is finished in it as well."""
+    """Whether the alias is about to be switched from it or to it: then a write must be finished in it as well."""
 
 
 class Catalogue(Protocol):
-    """Which collections there are. Every method raises Unavailable on an outage, and Misconfigured."""
+    """The collections of one alias. Every method raises Unavailable on an outage, and Misconfigured."""
 
     async def ensure_active(self, model: Model) -> Collection:
-        """The collection that is searched; where there is none, one for this model is made."""
+        """The active collection. If there is none, the first one is created for this model."""
         ...
 
     async def list_all(self) -> Sequence[Collection]:
-        """All of them, the one that is searched first, then by name."""
+        """All collections, the active one first, then by name."""
         ...
 
     async def create(self, name: str, model: Model, run: str) -> None:
-        """Note an empty collection, to be filled from now on. Raises OperationRefused for a name that is taken."""
+        """Create an empty, incomplete collection. Raises OperationRefused for a name that is in use."""
         ...
 
     async def open(self, name: str) -> VectorStore:
-        """The store of one of them. Whoever opens it closes it by `close`."""
+        """The store of a collection. The caller closes it with `close`."""
         ...
 
     async def close(self, name: str) -> None:
-        """Give up what `open` has opened, if it is open."""
+        """Close the store of a collection, if it is open."""
         ...
 
     async def mark_complete(self, name: str) -> None:
-        """Note that it holds all that it should."""
+        """Note that the collection holds all that it should."""
         ...
 
     async def announce_switch(self, names: Sequence[str]) -> None:
-        """Note that the alias is about to turn between these, and between no others; none = it has turned."""
+        """Mark these collections, and no others, as switching; an empty sequence ends the announcement."""
         ...
 
     async def swap(self, name: str, at: float) -> None:
-        """Turn the alias to it, in one step; `at`, Unix seconds, is when the other one was replaced."""
+        """Make a collection the active one, in one step, and note `at`, Unix seconds, for the replaced one."""
         ...
 
     async def mark_deleted(self, name: str, at: float) -> None:
-        """List it no more, so that everybody closes it; `at`, Unix seconds, stays noted until it is deleted."""
+        """Remove a collection from the list, so that every process closes it. `at`: Unix seconds."""
         ...
 
     async def pending_deletions(self) -> Mapping[str, float]:
-        """What was withdrawn and not yet deleted, with its time: a drop is under way, or was broken off.
+        """Names that are marked as deleted and still exist, with the time of their mark in Unix seconds.
 
-        One that is still in the making stands there, too, with a time to come.
+        A collection that is just being created is among them, with a time in the future.
         """
         ...
 
     async def delete(self, name: str) -> None:
-        """Remove what was withdrawn, with all that lies in it; whatever else has that name stays."""
+        """Delete the data of a collection that is marked as deleted. Does nothing for any other name."""
         ...

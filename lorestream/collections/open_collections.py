@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("lorestream")
 
-FOLLOW_S = 0.5
-"""How often it is asked what the alias says."""
+POLL_INTERVAL_S = 0.5
+"""How often the list of collections is read from the catalogue."""
 
 
 class GroupWatermarks(NamedTuple):
-    """The watermarks of one consumer group, for those who wait and for the indexer that makes progress."""
+    """The watermarks of one consumer group: to wait for them, and to publish them."""
 
     reader: WatermarkReader
     publisher: WatermarkPublisher | None
@@ -33,25 +33,26 @@ class GroupWatermarks(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenCollection:
-    """One collection, open: a question is embedded by and searched in one of them."""
+    """One collection with its store and its model: a query is embedded by the one and searched in the other."""
 
     collection: Collection
+    """As it was listed when it was opened."""
     store: VectorStore
     embedder: Embedder
     group: str
-    """The consumers that feed it."""
+    """The consumer group of its indexers."""
     watermarks: WatermarkReader
     publisher: WatermarkPublisher | None
-    """Where the indexer publishes its progress; None where the committed offsets are the watermarks."""
+    """Where its indexer publishes watermarks; None where the committed offsets are the watermarks."""
 
     @property
     def name(self) -> str:
-        """The collection's."""
+        """The name of the collection."""
         return self.collection.name
 
 
 class OpenCollections:
-    """All that are open, and the one that is searched."""
+    """The collections that this process has open, and the active one."""
 
     def __init__(
         self,
@@ -65,16 +66,16 @@ class OpenCollections:
         """Use `open`."""
         self.catalogue = catalogue
         self.current: OpenCollection
-        """The one that is searched. Whoever begins with it ends with it."""
+        """The active collection. A query that begins with it must end with it."""
         self.listed: Sequence[Collection]
-        """All collections, as they were a moment ago, the one that is searched first."""
+        """All collections as of the last poll, the active one first."""
         self.group_of = group_of
-        """The consumers that feed a collection."""
+        """The name of the consumer group of a collection."""
         self._load = load
         self._watch = watch
         self._open: dict[str, OpenCollection] = {}
         self.default_embedder = embedder
-        """The model of the settings, whatever fills the collection that is searched."""
+        """The model of the settings; the active collection may have another one."""
         self._embedders = {embedder.model_id: embedder}
         self._opening = asyncio.Lock()
         self._problem: str | None = None
@@ -90,15 +91,14 @@ class OpenCollections:
         watch: Callable[[str], Awaitable[GroupWatermarks]],
         group_of: Callable[[Collection], str],
     ) -> AsyncGenerator[Self]:
-        """The collection that is searched, made for the model of `embedder` where there is none.
+        """Open the active collection and follow the catalogue until the context ends; then close all stores.
 
-        `load` loads another model, where a replay has chosen one; `watch` gives a group's watermarks. Raises
-        Misconfigured and Unavailable.
+        If there is no collection, the first one is created for the model of `embedder`. `load` loads another model,
+        `watch` opens the watermarks of a consumer group. Raises Misconfigured and Unavailable.
         """
         self = cls(catalogue, embedder, load=load, watch=watch, group_of=group_of)
-        self.current = await self.ensure_open(
-            await catalogue.ensure_active(Model(embedder.model_id, embedder.dim))
-        )
+        active = await catalogue.ensure_active(Model(embedder.model_id, embedder.dim))
+        self.current = await self.ensure_open(active)
         self.listed = (self.current.collection,)
         following = asyncio.create_task(self._follow(), name="lorestream-collections")
         try:
@@ -110,70 +110,73 @@ class OpenCollections:
                 await self.catalogue.close(name)
 
     async def ensure_open(self, collection: Collection) -> OpenCollection:
-        """A collection, opened when it is not yet. Raises Unavailable, Misconfigured."""
+        """The collection, opened unless it is open already. Raises Unavailable, Misconfigured."""
         async with self._opening:
             found = self._open.get(collection.name)
             if found is None or found.collection.run != collection.run:
-                found = self._open[collection.name] = await self._opened(collection)
+                found = self._open[collection.name] = await self._open_now(collection)
         return found
 
     async def close(self, name: str) -> None:
-        """Close a collection that nobody uses any more."""
+        """Close a collection that is not used any more in this process."""
         async with self._opening:
             self._open.pop(name, None)
             await self.catalogue.close(name)
 
     def is_open(self, name: str) -> bool:
-        """Whether this process has it open."""
+        """Whether this process has the collection open."""
         return name in self._open
 
-    def same_model(self, opened: OpenCollection) -> OpenCollection | None:
-        """Another one, whole, that the same model has filled."""
+    def same_model(self, collection: OpenCollection) -> OpenCollection | None:
+        """Another open and complete collection with the same model: its vectors can be reused."""
         return next(
             (
                 self._open[one.name]
                 for one in self.listed
                 if one.complete
-                and one.name != opened.name
+                and one.name != collection.name
                 and one.name in self._open
-                and one.model.model_id == opened.collection.model.model_id
+                and one.model.model_id == collection.collection.model.model_id
             ),
             None,
         )
 
-    def is_switching(self, opened: OpenCollection) -> bool:
-        """Whether the alias is about to turn from it or to it."""
-        return any(one.switching and one.name == opened.name for one in self.listed)
+    def is_switching(self, collection: OpenCollection) -> bool:
+        """Whether the alias is about to be switched from it or to it."""
+        return any(one.switching and one.name == collection.name for one in self.listed)
 
     def serving(self) -> list[OpenCollection]:
-        """Those in which a write has to be finished: the one that is searched, and those that the alias turns between."""
+        """The collections in which a write has to be finished: the active one, and those that are switching."""
         switching = [self._open[one.name] for one in self.listed if one.switching and one.name in self._open]
         return [self.current, *(one for one in switching if one is not self.current)]
 
-    async def model(self, wanted: Model) -> Embedder:
-        """The embedder of a model, loaded once. Raises Misconfigured."""
-        if wanted.model_id not in self._embedders:
-            if wanted.kind is None:
+    async def embedder_of(self, model: Model) -> Embedder:
+        """The embedder of a collection's model, loaded once. Raises Misconfigured."""
+        if model.model_id not in self._embedders:
+            if model.kind is None:
                 raise Misconfigured(
-                    f"a collection was filled by {wanted.model_id}, and only LORESTREAM_EMBEDDER__… says how to load"
-                    " that: set it back, or `lorestream drop` the collection"
+                    f"a collection was filled by the model {model.model_id}, and only LORESTREAM_EMBEDDER__… says how"
+                    " to load it: set them back to that model, or `lorestream drop` the collection"
                 )
-            embedder = await self._load(wanted)
-            if embedder.model_id != wanted.model_id:
+            embedder = await self._load(model)
+            if embedder.model_id != model.model_id:
                 raise Misconfigured(
-                    f"the model {wanted.name} is {embedder.model_id} here, and the collection was filled by"
-                    f" {wanted.model_id}: prepare that one with `lorestream model prepare`"
+                    f"the model {model.name} is {embedder.model_id} here, and the collection was filled by"
+                    f" {model.model_id}: prepare that one with `lorestream model prepare`"
                 )
-            self._embedders[wanted.model_id] = embedder
-        return self._embedders[wanted.model_id]
+            self._embedders[model.model_id] = embedder
+        return self._embedders[model.model_id]
 
     async def load_embedder(self, model: Model) -> Embedder:
-        """The embedder for a model of which only `kind`, `name` and perhaps `dim` are known. Raises Misconfigured."""
+        """The embedder of a model whose `model_id` is not known yet, by `kind`, `name` and `dim` (0 = its own).
+
+        Raises Misconfigured.
+        """
         embedder = await self._load(model)
         return self._embedders.setdefault(embedder.model_id, embedder)
 
     async def refresh(self) -> Sequence[Collection]:
-        """Ask what there is, and search what the alias says. Raises Unavailable, Misconfigured."""
+        """Read the list from the catalogue, and make the active collection current. Raises Unavailable, Misconfigured."""
         self.listed = await self.catalogue.list_all()
         active = next((one for one in self.listed if one.active), None)
         if active is not None and (active.name, active.run) != (
@@ -181,24 +184,27 @@ class OpenCollections:
             self.current.collection.run,
         ):
             opened = await self.ensure_open(active)
-            _log.info("another collection is searched", collection=active.name, before=self.current.name)
+            _log.info("the active collection has changed", collection=active.name, before=self.current.name)
             self.current = opened
         return self.listed
 
-    async def _opened(self, collection: Collection) -> OpenCollection:
-        embedder, group = await self.model(collection.model), self.group_of(collection)
+    async def _open_now(self, collection: Collection) -> OpenCollection:
+        embedder, group = await self.embedder_of(collection.model), self.group_of(collection)
         store = await self.catalogue.open(collection.name)
         watermarks = await self._watch(group)
         return OpenCollection(collection, store, embedder, group, watermarks.reader, watermarks.publisher)
 
     async def _follow(self) -> None:
+        """Refresh at intervals, until cancelled. A problem is logged once, and the last list is used meanwhile."""
         while True:
-            await asyncio.sleep(FOLLOW_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             try:
                 await self.refresh()
-            except LorestreamError as error:  # it goes on with what it has, and says so once
+            except LorestreamError as error:
                 if self._problem != str(error):
-                    _log.warning("the collections cannot be followed", error=str(error))
+                    _log.warning(
+                        "reading the list of collections failed, the last one stays in use", error=str(error)
+                    )
                 self._problem = str(error)
             else:
                 self._problem = None

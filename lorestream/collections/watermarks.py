@@ -1,4 +1,4 @@
-"""The watermarks of whatever collection is searched at present."""
+"""The watermarks of the collection that is active at present."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from lorestream.collections.open_collections import OpenCollection, OpenCollections
     from lorestream.ports import WatermarkReader
 
-_KNOWN_S = 1.0
-_ASK_S = 0.1
-_ASKING_S = (0.25, 1.0)
-"""How long one question may take: so long even when there is no time to wait, and never longer."""
+CACHE_TTL_S = 1.0
+"""How long the names of the active consumer groups are used before they are looked up again."""
+RETRY_DELAY_S = 0.1
+MIN_LOOKUP_TIMEOUT_S = 0.25
+"""For one lookup, even when the caller does not wait."""
+MAX_LOOKUP_TIMEOUT_S = 1.0
 
 
 class ActiveWatermarks:
-    """Watermarks for those who hold no store: those of the group that feeds the collection.
+    """A WatermarkReader for processes that open no store (gateways): it follows the active collection by its group.
 
-    `active` gives that group, none as long as there is no collection, and several while the alias turns: what is
-    finished is finished in all of them then. It may raise Unavailable. `of_group` gives a group's watermarks.
+    While the alias is being switched there are two groups, and a write is finished when it is in both.
     """
 
     def __init__(
@@ -32,12 +33,16 @@ class ActiveWatermarks:
         active: Callable[[], Awaitable[Sequence[str]]],
         of_group: Callable[[str], Awaitable[WatermarkReader]],
     ) -> None:
+        """`active` returns the names of the active groups, empty while there is no collection.
+
+        It may raise Unavailable. `of_group` opens the watermarks of a group; each is opened once.
+        """
         self._active = active
         self._of_group = of_group
         self._groups: dict[str, WatermarkReader] = {}
         self._current: Sequence[WatermarkReader] = ()
-        self._asked_at = -_KNOWN_S
-        self._asking = asyncio.Lock()
+        self._looked_up_at = -CACHE_TTL_S
+        self._looking_up = asyncio.Lock()
 
     async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
@@ -45,22 +50,21 @@ class ActiveWatermarks:
         while not (current := await self._watermarks(deadline - time.monotonic())):
             if time.monotonic() >= deadline:
                 return False
-            await asyncio.sleep(min(_ASK_S, max(0.0, deadline - time.monotonic())))
+            await asyncio.sleep(min(RETRY_DELAY_S, max(0.0, deadline - time.monotonic())))
         left_s = max(0.0, deadline - time.monotonic())
         return all(await asyncio.gather(*(one.reached(offsets, left_s) for one in current)))
 
     async def _watermarks(self, left_s: float) -> Sequence[WatermarkReader]:
-        """Those of the collection that was active a moment ago, the ones before while the store does not say."""
-        if time.monotonic() - self._asked_at >= _KNOWN_S:
-            with contextlib.suppress(
-                LorestreamError, TimeoutError
-            ):  # what is set up wrongly costs no write either
-                async with asyncio.timeout(min(max(left_s, _ASKING_S[0]), _ASKING_S[1])), self._asking:
-                    if time.monotonic() - self._asked_at >= _KNOWN_S:
-                        await self._ask()
+        """Those of the active groups; while the lookup fails, those of the last lookup."""
+        if time.monotonic() - self._looked_up_at >= CACHE_TTL_S:
+            timeout_s = min(max(left_s, MIN_LOOKUP_TIMEOUT_S), MAX_LOOKUP_TIMEOUT_S)
+            with contextlib.suppress(LorestreamError, TimeoutError):  # a write must not fail for this
+                async with asyncio.timeout(timeout_s), self._looking_up:
+                    if time.monotonic() - self._looked_up_at >= CACHE_TTL_S:
+                        await self._look_up()
         return self._current
 
-    async def _ask(self) -> None:
+    async def _look_up(self) -> None:
         try:
             if names := await self._active():
                 for name in names:
@@ -69,11 +73,11 @@ class ActiveWatermarks:
                 self._current = [self._groups[name] for name in names]
         finally:
             if self._current:
-                self._asked_at = time.monotonic()
+                self._looked_up_at = time.monotonic()
 
 
 class CurrentWatermarks:
-    """The watermarks of the collection that is searched at the moment, and of that which will be in the next."""
+    """A WatermarkReader over the open collections: the active one, and those between which the alias is switched."""
 
     def __init__(self, collections: OpenCollections) -> None:
         self._collections = collections
@@ -82,10 +86,10 @@ class CurrentWatermarks:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         reached: set[OpenCollection] = set()
-        # While it waits for one, the alias may begin to turn.
+        # In a loop: a switch may be announced while this waits.
         while missing := [one for one in self._collections.serving() if one not in reached]:
-            for opened in missing:
-                if not await opened.watermarks.reached(offsets, max(0.0, deadline - time.monotonic())):
+            for collection in missing:
+                if not await collection.watermarks.reached(offsets, max(0.0, deadline - time.monotonic())):
                     return False
-                reached.add(opened)
+                reached.add(collection)
         return True

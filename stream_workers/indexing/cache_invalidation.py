@@ -1,7 +1,8 @@
-"""The last step of a batch: caches are told, or every answer that they may hold has died by itself.
+"""Invalidation of cached answers after a write; only then is the write finished.
 
-A write counts as finished only then (see the contract: `wait=indexed`, `after`, the committed offset). While
-the cache cannot be reached, batches go on being stored and wait here for at most `ANSWER_LIFE_S`.
+A write is finished (`wait=indexed`, `after`, the committed offset) when no answer from before it can be in use any
+more: the cache was invalidated, or every answer that it held has expired. While the cache cannot be reached, batches
+go on being stored, and wait here for at most `MAX_ANSWER_AGE_S`.
 """
 
 from __future__ import annotations
@@ -20,92 +21,103 @@ from lorestream.ports import Cache
 
 _log = structlog.get_logger("lorestream.indexer")
 
-ANSWER_LIFE_S = 65.0
-"""No answer is used longer than 60 s after its search began; the rest is for clocks that differ."""
+MAX_ANSWER_AGE_S = 65.0
+"""A cached answer expires 60 s after its search began; 5 s more allow for clocks that differ."""
 
-_RETRY_S = 0.25
+RETRY_DELAY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class _Untold:
-    touched: frozenset[AgentKey] | None
+class _Pending:
+    """A stored batch whose agents have not been invalidated yet. `agents` is None for all agents."""
+
+    agents: frozenset[AgentKey] | None
     stored_at: float
     finish: Callable[[], Awaitable[None]]
 
 
-class Finishing:
-    """Tells the cache what was written, then calls `finish`, in the order of the batches."""
+class InvalidationQueue:
+    """Invalidates the agents of each batch, then calls the batch's `finish`, in the order of the batches."""
 
     def __init__(
         self,
         cache: Cache | None,
         *,
-        answer_life_s: float = ANSWER_LIFE_S,
+        max_answer_age_s: float = MAX_ANSWER_AGE_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cache = cache
-        self._answer_life_s = answer_life_s
+        self._max_answer_age_s = max_answer_age_s
         self._monotonic = monotonic
-        self._untold: deque[_Untold] = deque()
+        self._queue: deque[_Pending] = deque()
         self._wake = asyncio.Event()
 
     @property
-    def waiting(self) -> int:
-        """Batches that are stored, and of which the cache could not be told yet."""
-        return len(self._untold)
+    def pending(self) -> int:
+        """Batches that are stored and not finished, because the cache cannot be reached."""
+        return len(self._queue)
 
-    async def add(self, touched: frozenset[AgentKey] | None, finish: Callable[[], Awaitable[None]]) -> None:
-        """The memories of these agents have changed just now; None: of any."""
+    async def add(self, agents: frozenset[AgentKey] | None, finish: Callable[[], Awaitable[None]]) -> None:
+        """Finish a batch that has just changed memories of these agents, None for all agents.
+
+        `finish` is called before this returns if the cache can be reached and no earlier batch waits; otherwise
+        later, by `run`.
+        """
         stored_at = self._monotonic()
-        if not self._untold and await self._tell(touched):
+        if not self._queue and await self._invalidate(agents):
             await finish()
             return
-        self._untold.append(_Untold(touched, stored_at, finish))
+        self._queue.append(_Pending(agents, stored_at, finish))
         self._wake.set()
 
     async def run(self) -> None:
-        """Finish, for ever, what could not be finished at once."""
+        """Finish the batches that wait, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._untold:
-                if not await self._step():
-                    await asyncio.sleep(_RETRY_S)
+            while self._queue:
+                if not await self._try_to_finish():
+                    await asyncio.sleep(RETRY_DELAY_S)
 
-    async def _step(self) -> bool:
-        """Tell the cache of all at once; else let go what has outlived every answer."""
-        batches = list(self._untold)
-        if await self._tell(together(batch.touched for batch in batches)):
-            await self._let_go(len(batches))
+    async def _try_to_finish(self) -> bool:
+        """Finish all batches if the cache can be reached, else those older than any cached answer."""
+        batches = list(self._queue)
+        if await self._invalidate(union(batch.agents for batch in batches)):
+            await self._finish_first(len(batches))
             return True
-        oldest = self._monotonic() - self._answer_life_s
-        await self._let_go(sum(batch.stored_at < oldest for batch in batches))
+        oldest_answer = self._monotonic() - self._max_answer_age_s
+        await self._finish_first(sum(batch.stored_at < oldest_answer for batch in batches))
         return False
 
-    async def _let_go(self, count: int) -> None:
+    async def _finish_first(self, count: int) -> None:
         for _ in range(count):
-            await self._untold[0].finish()
-            self._untold.popleft()
+            await self._queue[0].finish()
+            self._queue.popleft()
 
-    async def _tell(self, touched: frozenset[AgentKey] | None) -> bool:
+    async def _invalidate(self, agents: frozenset[AgentKey] | None) -> bool:
+        """Whether the cache holds no answer from before any more; True without a cache."""
         if self._cache is None:
             return True
         try:
-            if touched is None:
+            if agents is None:
                 await self._cache.clear()
-            elif touched:
-                await self._cache.invalidate(touched)
+            elif agents:
+                await self._cache.invalidate(agents)
         except Unavailable as error:
-            if not self._untold:
-                _log.warning("the cache cannot be told of writes, they finish later", error=error.message)
+            if not self._queue:
+                _log.warning(
+                    "cache invalidation failed: writes are stored, their commits are delayed",
+                    error=error.message,
+                    at_most_s=self._max_answer_age_s,
+                )
             return False
         return True
 
 
-def together(touched: Iterable[frozenset[AgentKey] | None]) -> frozenset[AgentKey] | None:
-    """All of these agents; None, which is anybody, swallows the rest."""
+def union(agent_sets: Iterable[frozenset[AgentKey] | None]) -> frozenset[AgentKey] | None:
+    """All agents of these sets. None stands for all agents: if one set is None, so is the result."""
     agents: set[AgentKey] = set()
-    for some in touched:
+    for some in agent_sets:
         if some is None:
             return None
         agents |= some

@@ -1,7 +1,7 @@
-"""The loop around the pipeline: poll, batch, retry, dead-letter, finish, drain.
+"""The loop that indexes a log: read, prepare, apply, invalidate caches, finish.
 
-An outage is waited out for as long as it lasts; a record that can never be processed is set aside, and the
-rest goes on. How far that has come is told and committed by `share`.
+An outage is waited out, however long it lasts. A record that can never be processed becomes a dead letter, and the
+others go on.
 """
 
 from __future__ import annotations
@@ -11,53 +11,51 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-import structlog
-
-from lorestream.errors import Unavailable
 from lorestream.memories import Memory
 from lorestream.ports import Cache, DeadLetter, EventLog, Record, Subscription, WatermarkPublisher
-from stream_workers.indexing.cache_invalidation import Finishing, together
-from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S, Share
-from stream_workers.indexing.lag import Lag
-from stream_workers.indexing.offsets import Delivery
+from stream_workers.indexing.cache_invalidation import InvalidationQueue, union
+from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S, Checkpoint, Delivery
+from stream_workers.indexing.dead_letters import DeadLetterPolicy
+from stream_workers.indexing.lag import LagGauges
 from stream_workers.indexing.pipeline import Applied, Batch, Pipeline
-from stream_workers.indexing.retry import Broken, Patience, Rejects
-
-_log = structlog.get_logger("lorestream.indexer")
+from stream_workers.indexing.retry import IndexingFailed, RetryUntilAvailable
+from stream_workers.indexing.stall_detector import StallDetector
 
 GROUP = "indexer"
-POLL_S = 0.5
+POLL_INTERVAL_S = 0.5
 PREPARED_AHEAD = 2
+"""Batches that are read and embedded while the one before them is written."""
 
-LATE_S = 3600.0
-"""How late a write may come that an erasure should have taken: a worker may have slept, or died on its way."""
+LATE_WRITE_S = 3600.0
+"""An erasure is applied again for this long after its acceptance, against writes of a worker that was suspended."""
 
-STUCK_S = 120.0
-"""How long there may be work and none be done before the worker ends."""
+STALL_TIMEOUT_S = 120.0
+"""With records to index and without progress for so long, the indexer ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a micro-batch closes: whatever comes first."""
+    """A batch is closed when it reaches the first of these."""
 
     records: int = 256
     bytes: int = 2**20
-    """Of values, behind the first."""
+    """Of values. The first record may be larger."""
     age_s: float = 0.01
-    """How long a batch that is not full waits for more, counted from its first record."""
+    """How long a batch that is not full waits for more records after its first."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class _PreparedBatch:
     batch: Batch
     deliveries: Sequence[Delivery]
 
 
 class Indexer:
-    """One member of the group that feeds a store from the log, in the order of each partition.
+    """One member of the consumer group that fills a store from the log, in the order of each partition.
 
-    It is the group's RebalanceListener as well: partitions may come and go while it runs.
+    It is the group's RebalanceListener as well: partitions may be assigned and revoked while it runs.
     """
 
     def __init__(
@@ -70,143 +68,161 @@ class Indexer:
         group: str = GROUP,
         limits: BatchLimits | None = None,
         commit_interval_s: float = COMMIT_INTERVAL_S,
-        stuck_s: float = STUCK_S,
+        stall_timeout_s: float = STALL_TIMEOUT_S,
         on_indexed: Callable[[Sequence[Memory]], None] | None = None,
     ) -> None:
+        """`publisher` is None where the committed offsets are the watermarks.
+
+        `on_indexed` is called with the memories of each batch that was stored, before the batch is finished.
+        """
         self._event_log = log
         self._pipeline = pipeline
-        self._metrics = pipeline.metrics
         self._group = group
         self._limits = limits or BatchLimits()
-        self._stuck_s = stuck_s
         self._on_indexed = on_indexed
-        self._share = Share(pipeline, publisher, commit_interval_s)
-        self._offsets = self._share.offsets
-        self._finishing = Finishing(cache)
-        self._patiently = Patience()
-        self._rejects = Rejects(log, pipeline.metrics, self._patiently)
-        self._lag = Lag(
-            self._offsets, pipeline.metrics, pipeline.clock, self._patiently, counts=pipeline.searched
+        self._retry = RetryUntilAvailable()
+        self._dead_letters = DeadLetterPolicy(log, pipeline.metrics, self._retry)
+        self._invalidation = InvalidationQueue(cache)
+        self.checkpoint = Checkpoint(
+            flush=pipeline.store.flush,
+            publisher=publisher,
+            metrics=pipeline.metrics,
+            is_foreground=pipeline.throttle.is_foreground,
+            commit_interval_s=commit_interval_s,
         )
-        self._learned = 0
+        self._lag = LagGauges(
+            self.checkpoint, pipeline.metrics, pipeline.clock, must_finish=pipeline.must_finish
+        )
+        self._batches_applied = 0
+        self._stall = StallDetector(
+            records_behind=self.checkpoint.records_behind,
+            progress=lambda: self._batches_applied,
+            is_waiting=lambda: self._retry.problem is not None or self._invalidation.pending > 0,
+            timeout_s=stall_timeout_s,
+        )
+        self._erasures_applied = 0
         self._stopping = asyncio.Event()
         self._reading = asyncio.Lock()
 
     @property
     def problem(self) -> str | None:
-        """What keeps it from its work at present, None while it works."""
-        return self._patiently.problem
+        """What the indexer is waiting for at present, None while it works."""
+        return self._retry.problem
 
     @property
     def partitions(self) -> frozenset[int]:
-        """The partitions that are its own at present."""
-        return frozenset(self._offsets.positions())
+        """The partitions that are assigned to it at present."""
+        return frozenset(self.checkpoint.offsets.watermarks())
 
     async def run(self, *, burst: bool = False) -> None:
-        """Work until `stop` (or, with `burst`, until the log is drained), then flush and commit. Raises Broken."""
+        """Work until `stop`, or with `burst` until the log is drained; then flush and commit.
+
+        Raises IndexingFailed.
+        """
         async with contextlib.AsyncExitStack() as stack:
-            member = await self._patiently(
+            member = await self._retry(
                 "log",
                 lambda: stack.enter_async_context(self._event_log.subscribe(self._group, self)),
             )
-            self._share.member = member
-            self._patiently.problem = None
-            duties = [
-                asyncio.create_task(duty)
-                for duty in (
-                    self._work(member, burst=burst),
-                    self._finishing.run(),
-                    self._share.commit_regularly(member),
-                    self._lag.watch(member, self._stuck_s, lambda: self._finishing.waiting > 0),
+            self.checkpoint.join(member)
+            self._retry.problem = None
+            tasks = [
+                asyncio.create_task(work)
+                for work in (
+                    self._index(member, burst=burst),
+                    self._invalidation.run(),
+                    self.checkpoint.run(),
+                    self._stall.run(),
                 )
             ]
             try:
-                done, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
-                for duty in done:
-                    duty.result()
-            except Broken as error:
-                self._patiently.problem = str(error)
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            except IndexingFailed as error:
+                self._retry.problem = str(error)
                 raise
             finally:
-                for duty in duties:
-                    duty.cancel()
-                await asyncio.gather(*duties, return_exceptions=True)
-                self._share.member = None
-                with contextlib.suppress(Unavailable):
-                    await self._share.commit(member)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await self.checkpoint.leave()
 
     def stop(self) -> None:
         """Finish the batch in hand and end `run`."""
         self._stopping.set()
 
-    # --- the partitions --------------------------------------------------------------------------------------
+    # --- rebalances ------------------------------------------------------------------------------------------
 
     async def assigned(self, positions: Mapping[int, int]) -> None:
-        """Go on with these partitions at these offsets."""
-        self._learned = 0  # whoever had them before may have died between a late write and this
-        await self._share.take(positions)
+        """Continue with these partitions at these offsets."""
+        # The previous owner may have died between a late write and the erasure that should follow it.
+        self._erasures_applied = 0
+        await self.checkpoint.assign(positions)
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        """Finish and commit what is in hand of them, within `share.DRAIN_S`."""
-        await self._share.give_back(partitions)
+        """Finish and commit what is in progress, within `checkpoint.REVOKE_TIMEOUT_S`."""
+        await self.checkpoint.revoke(partitions)
 
-    # --- the loop --------------------------------------------------------------------------------------------
+    # --- the way of a batch ----------------------------------------------------------------------------------
 
-    async def _work(self, member: Subscription, *, burst: bool) -> None:
-        """Prepare the next batches while the present one is applied: the embedder must never wait for either."""
+    async def _index(self, member: Subscription, *, burst: bool) -> None:
+        """Prepare batches ahead, and process them one after the other: neither embedder nor store waits idle."""
         ahead = deque(asyncio.create_task(self._next_batch(member)) for _ in range(PREPARED_AHEAD))
         try:
             while not self._stopping.is_set():
-                done, _ = await asyncio.wait({ahead[0]}, timeout=POLL_S)
-                await self._erase_what_was_learned()
+                done, _ = await asyncio.wait({ahead[0]}, timeout=POLL_INTERVAL_S)
+                await self._apply_new_erasures()
                 if not done:
                     continue
                 prepared = ahead.popleft().result()
                 ahead.append(asyncio.create_task(self._next_batch(member)))
                 if prepared.batch.records:
-                    self._metrics.batch_size.observe(len(prepared.batch.records))
                     await self._process(prepared)
-                elif burst and await self._drained(member):
+                elif burst and await self._is_drained():
                     return
-                await self._lag.report(member, prepared.batch.records)
+                await self._lag.update(prepared.batch.records)
         finally:
             for task in ahead:
                 task.cancel()
-            # Whatever becomes of them, their records are not committed and will be read again.
+            # Their records are not committed and will be read again, so their errors do not matter.
             await asyncio.gather(*ahead, return_exceptions=True)
 
-    async def _drained(self, member: Subscription) -> bool:
-        await self._share.begun.wait()
-        await self._share.publish()
-        behind = await self._patiently("log", lambda: self._lag.behind(member))
-        return behind == 0 and not self._finishing.waiting
-
-    async def _next_batch(self, member: Subscription) -> _Prepared:
-        """Read a micro-batch and prepare it, however long the log or the embedder are away."""
-        # The lock's turns are fair: batches are read in the order in which they were begun.
+    async def _next_batch(self, member: Subscription) -> _PreparedBatch:
+        """Steps 1 and 2: read a batch and prepare it."""
+        # asyncio.Lock is fair: batches are read in the order in which these calls began.
         async with self._reading:
             records, deliveries = await self._read(member)
         try:
-            batch = await self._patiently("embedder", lambda: self._pipeline.prepare(records))
+            batch = await self._retry("embedder", lambda: self._pipeline.prepare(records))
         except Exception as error:
-            self._rejects.count(error)
-            batch = await self._one_by_one(records)
-        return _Prepared(batch, deliveries)
+            self._dead_letters.record_fault(error)
+            batch = await self._prepare_one_by_one(records)
+        return _PreparedBatch(batch, deliveries)
+
+    async def _process(self, prepared: _PreparedBatch) -> None:
+        """Steps 3 to 5: apply a batch, invalidate the answers that it changes, finish it."""
+        self._pipeline.metrics.batch_size.observe(len(prepared.batch.records))
+        applied = await self._apply(prepared.batch)
+        self._batches_applied += 1
+        changed = union(each.changed_agents for each in applied)
+        await self._invalidation.add(changed, partial(self._finish, applied, prepared.deliveries))
 
     async def _read(self, member: Subscription) -> tuple[list[Record], list[Delivery]]:
-        """A micro-batch. What is read is noted before anything is awaited: a rebalance has to know of it."""
+        """Step 1: read until the batch is full or old enough. Empty when nothing comes for `POLL_INTERVAL_S`."""
         records: list[Record] = []
         deliveries: list[Delivery] = []
-        wait_s, left = POLL_S, self._limits.bytes
+        wait_s, left = POLL_INTERVAL_S, self._limits.bytes
         while True:
             limit = self._limits.records - len(records)
-            more = await self._patiently(
+            more = await self._retry(
                 "log",
                 lambda limit=limit, left=left, wait_s=wait_s: member.read(
                     limit=limit, max_bytes=left, wait_s=wait_s
                 ),
             )
-            deliveries.append(self._offsets.deliver(more))
+            # Before anything else is awaited: a revocation has to know which records are in progress.
+            deliveries.append(self.checkpoint.offsets.track(more))
             records += more
             left -= sum(len(record.value) for record in more)
             if not wait_s or not more or len(more) == limit or left <= 0 or not self._limits.age_s:
@@ -214,70 +230,72 @@ class Indexer:
             await asyncio.sleep(self._limits.age_s)
             wait_s = 0.0
 
-    async def _one_by_one(self, records: Sequence[Record]) -> Batch:
-        """Find the records that no batch can be made of, and set them aside."""
-        dead_letters: list[DeadLetter] = []
-        good: list[Record] = []
-        for record in records:
-            try:
-                await self._patiently("embedder", lambda record=record: self._pipeline.prepare([record]))
-            except Exception as error:
-                self._rejects.count(error)
-                dead_letters.append(DeadLetter(record, "unprocessable", repr(error)))
-            else:
-                good.append(record)
-        await self._rejects.set_aside(dead_letters)
-        batch = await self._patiently("embedder", lambda: self._pipeline.prepare(good))
-        return replace(batch, records=records)
-
-    async def _process(self, prepared: _Prepared) -> None:
-        """Apply a batch until it is applied, and set aside what cannot be; it finishes when caches are told."""
-        applied = await self._apply(prepared.batch)
-        self._lag.applied += 1
-
-        async def finish() -> None:
-            for each in applied:
-                await self._patiently("ledger", lambda each=each: self._pipeline.conclude(each))
-            for delivery in prepared.deliveries:
-                self._offsets.finish(delivery)
-            await self._share.publish()
-
-        await self._finishing.add(together(each.touched for each in applied), finish)
-
-    async def _erase_what_was_learned(self) -> None:
-        """Take what this worker has stored before it heard of an erasure: its ledger lagged, or it slept.
-
-        Between two batches, so that none of its writes is on the way. Whoever processes the erasure's own record
-        has taken all that was there by then.
-        """
-        news = self._pipeline.ledger.added_since(self._learned)
-        self._learned += len(news)
-        for erasure in news:
-            if erasure.accepted_at > self._pipeline.clock.now() - LATE_S:
-                lost = await self._patiently(
-                    "store", lambda erasure=erasure: self._pipeline.store.erase(erasure)
-                )
-                await self._finishing.add(frozenset(lost), _nothing)
-
     async def _apply(self, batch: Batch) -> list[Applied]:
+        """Step 3: change the store. After an unexpected error record by record; what fails is a dead letter."""
         try:
-            applied = await self._patiently("store", lambda: self._pipeline.apply(batch))
+            applied = await self._retry("store", lambda: self._pipeline.apply(batch))
         except Exception as error:
-            self._rejects.count(error)
+            self._dead_letters.record_fault(error)
             if len(batch.records) == 1:
-                await self._rejects.set_aside([DeadLetter(batch.records[0], "unprocessable", repr(error))])
+                await self._dead_letters.append([DeadLetter(batch.records[0], "unprocessable", repr(error))])
                 return []
             return [
                 applied
                 for record in batch.records
-                for applied in await self._apply(await self._one_by_one([record]))
+                for applied in await self._apply(await self._prepare_one_by_one([record]))
             ]
-        self._rejects.progress(len(applied.memories))
-        await self._rejects.set_aside(applied.dead_letters)
+        self._dead_letters.record_success(len(applied.memories))
+        await self._dead_letters.append(applied.dead_letters)
         if self._on_indexed is not None:
             self._on_indexed(applied.memories)
         return [applied]
 
+    async def _finish(self, applied: Sequence[Applied], deliveries: Sequence[Delivery]) -> None:
+        """Step 5, called by the invalidation queue (step 4): the batch is findable, and no old answer is in use."""
+        for each in applied:
+            await self._retry("ledger", lambda each=each: self._pipeline.finish(each))
+        await self.checkpoint.finish(deliveries)
 
-async def _nothing() -> None:
-    """What is finished when nothing waits for it."""
+    # --- exceptions to it ------------------------------------------------------------------------------------
+
+    async def _prepare_one_by_one(self, records: Sequence[Record]) -> Batch:
+        """A batch of the records that can be prepared; the others become dead letters."""
+        dead_letters: list[DeadLetter] = []
+        good: list[Record] = []
+        for record in records:
+            try:
+                await self._retry("embedder", lambda record=record: self._pipeline.prepare([record]))
+            except Exception as error:
+                self._dead_letters.record_fault(error)
+                dead_letters.append(DeadLetter(record, "unprocessable", repr(error)))
+            else:
+                good.append(record)
+        await self._dead_letters.append(dead_letters)
+        batch = await self._retry("embedder", lambda: self._pipeline.prepare(good))
+        return replace(batch, records=records)
+
+    async def _apply_new_erasures(self) -> None:
+        """Erase what this indexer stored before its ledger had the erasure: the ledger lags, or the process slept.
+
+        Called between two batches, when none of its writes is in progress. The indexer that processes the erasure's
+        own record erases everything that is stored at that time.
+        """
+        erasures = self._pipeline.ledger.added_since(self._erasures_applied)
+        self._erasures_applied += len(erasures)
+        for erasure in erasures:
+            if erasure.accepted_at > self._pipeline.clock.now() - LATE_WRITE_S:
+                agents = await self._retry(
+                    "store", lambda erasure=erasure: self._pipeline.store.erase(erasure)
+                )
+                await self._invalidation.add(frozenset(agents), _do_nothing)
+
+    async def _is_drained(self) -> bool:
+        """Whether the log has no record that is not finished, once partitions were assigned."""
+        await self.checkpoint.assigned.wait()
+        await self.checkpoint.publish()
+        behind = await self._retry("log", self.checkpoint.records_behind)
+        return behind == 0 and not self._invalidation.pending
+
+
+async def _do_nothing() -> None:
+    """An erasure applied between batches has no offsets to finish."""

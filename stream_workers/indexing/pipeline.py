@@ -1,9 +1,13 @@
-"""What becomes of a batch of records. No loop, no retry, no offsets: the runner has those.
+"""What is done with a batch of records. No loop, no retry and no offsets: those are the indexer's.
 
-Steps of their own, so that a batch can be embedded while the one before it is written: `prepare` decodes,
-narrates and embeds and changes nothing; `apply` changes the store; `conclude` says that all is done. Applying a batch again, or batches
-out of order, ends in the same store: puts are insert-only, tombstones keep their id, erasures stand in the
-ledger and take by acceptance.
+Three steps, so that one batch can be embedded while the one before it is written:
+
+    prepare   decode, narrate, embed; changes nothing
+    apply     change the store
+    finish    mark erasures as done, observe the delay; the indexer calls it after the cache was invalidated
+
+Applying a batch twice, or batches in another order, leads to the same store: inserts never replace, tombstones keep
+their id, and erasures are kept in the ledger and cover memories by their time of acceptance.
 """
 
 from __future__ import annotations
@@ -24,64 +28,71 @@ from lorestream.ports import (
     DeadLetter,
     Embedder,
     ErasureLedger,
+    MemoryWriter,
     Record,
     Tombstone,
-    VectorStore,
 )
 from lorestream.telemetry import Metrics
-from stream_workers.indexing import vectors as embedding
-from stream_workers.indexing.throttle import Pace
+from stream_workers.indexing import vectors
+from stream_workers.indexing.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch that is ready to be applied. Row i of `vectors` belongs to `memories[i]`."""
+    """A batch that is ready to be applied."""
 
     records: Sequence[Record]
     memories: Sequence[Memory]
-    origins: Sequence[Record]
-    """The record that each memory came from."""
+    memory_records: Sequence[Record]
+    """The record that each memory was made from."""
     vectors: NDArray[np.float32]
+    """Shape (len(memories), dim)."""
     tombstones: Sequence[Tombstone]
     erasures: Sequence[Erasure]
     dead_letters: Sequence[DeadLetter]
+    """Records that cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch changed: the memories that can be found now, and the records that never will be."""
+    """What a batch changed."""
 
     memories: Sequence[Memory]
-    acceptances: Sequence[float]
-    """When those of them were accepted that came straight from a gateway: the others tell nothing of a delay."""
+    """Those that were inserted."""
+    accepted_at: Sequence[float]
+    """When those of them were accepted that come straight from a gateway, in Unix seconds. Retried and imported
+    events are left out: they would distort the measured delay."""
     dead_letters: Sequence[DeadLetter]
     erasures: Sequence[Erasure]
-    touched: frozenset[AgentKey] | None
-    """Whose memories changed: answers about them are out of date. None: about anybody.
+    changed_agents: frozenset[AgentKey] | None
+    """Cached answers about these agents are out of date; None: those about all agents.
 
-    It follows from the records alone, never from what the store held: a batch that is applied again, after a
-    crash between the store and the cache, has to tell the same.
+    Computed from the records alone, not from what the store held: a batch that is applied again after a crash between
+    store and cache must name the same agents.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The pure way from records to a changed store, over the ports."""
+    """From records to a changed store, over the ports."""
 
-    store: VectorStore
+    store: MemoryWriter
     embedder: Embedder
     ledger: ErasureLedger
     clock: Clock
     metrics: Metrics
-    searched: Callable[[], bool] = lambda: True
-    """Whether what it writes can be found: what is only made ready for later counts for nobody yet."""
-    pace: Pace = field(default_factory=Pace)
-    """How fast it embeds and inserts."""
-    donor: Callable[[], VectorStore | None] = lambda: None
-    """Another store that the same model has filled: a vector that lies there is not made again."""
+    must_finish: Callable[[], bool] = lambda: True
+    """Whether clients wait for this store. While false, `finish` does nothing: the store is only filled."""
+    throttle: Throttle = field(default_factory=Throttle)
+    """Limits embedding and inserting in the background."""
+    vector_source: Callable[[], MemoryWriter | None] = lambda: None
+    """Another store that the same model has filled: vectors found there are not computed again."""
 
     async def prepare(self, records: Sequence[Record]) -> Batch:
-        """Decode, narrate and embed. Raises Unavailable when the embedder cannot do its work."""
+        """Decode, narrate and embed. Records that cannot be decoded become dead letters.
+
+        Raises Unavailable when the embedder or `vector_source` is unavailable.
+        """
         memories: dict[tuple[str, str, str], tuple[Memory, Record]] = {}
         tombstones: list[Tombstone] = []
         erasures: list[Erasure] = []
@@ -95,66 +106,79 @@ class Pipeline:
             match envelope:
                 case events.Put():
                     memory = envelope.memory(_text(envelope))
-                    if not self._is_gone(memory):
-                        # The first content of an id stays, within a batch as between batches.
+                    if not self._is_obsolete(memory):
+                        # The first content of an id stays, within a batch as in the store.
                         memories.setdefault((memory.tenant, memory.agent_id, memory.id), (memory, record))
                 case events.Delete():
                     tombstones.append(envelope.tombstone())
                 case events.Erase():
                     erasures.append(envelope.erasure())
         found = [memory for memory, _ in memories.values()]
-        with _Stage(self.metrics, "embed"):
-            embedded, vectors = await embedding.embedded(found, self.embedder, self.donor(), self.pace)
+        with _StageTimer(self.metrics, "embed"):
+            embedded, rows = await vectors.embed(found, self.embedder, self.vector_source(), self.throttle)
         return Batch(
             records=records,
             memories=embedded,
-            origins=[record for _, record in memories.values()],
-            vectors=vectors,
+            memory_records=[record for _, record in memories.values()],
+            vectors=rows,
             tombstones=tombstones,
             erasures=erasures,
             dead_letters=dead_letters,
         )
 
     async def apply(self, batch: Batch) -> Applied:
-        """Change the store. Raises Unavailable; then apply it again."""
-        with _Stage(self.metrics, "upsert"):
+        """Change the store. After Unavailable, call it again with the same batch.
+
+        Memories that the store refuses become dead letters (reason `refused_by_store`).
+        """
+        with _StageTimer(self.metrics, "upsert"):
             for erasure in batch.erasures:
                 await self.ledger.add(erasure)
                 await self.store.erase(erasure)
-            kept = [row for row, memory in enumerate(batch.memories) if not self._is_gone(memory)]
+            kept = [row for row, memory in enumerate(batch.memories) if not self._is_obsolete(memory)]
             refused: dict[int, str] = {}
 
             async def insert(rows: Sequence[int]) -> None:
                 refused.update(await self._insert(batch, rows))
 
-            await self.pace.in_pieces(kept, insert)
+            await self.throttle.in_chunks(kept, insert)
             await self.store.put_tombstones(batch.tombstones)
         inserted = [batch.memories[row] for row in kept if row not in refused]
         dead_letters = [
-            DeadLetter(batch.origins[row], "refused_by_store", error) for row, error in refused.items()
+            DeadLetter(batch.memory_records[row], "refused_by_store", error) for row, error in refused.items()
         ]
-        acceptances = [
+        accepted_at = [
             batch.memories[row].accepted_at
             for row in kept
-            if row not in refused and events.is_direct(batch.origins[row])
+            if row not in refused and events.is_direct(batch.memory_records[row])
         ]
         return Applied(
-            inserted, acceptances, [*batch.dead_letters, *dead_letters], batch.erasures, _touched(batch)
+            inserted,
+            accepted_at,
+            [*batch.dead_letters, *dead_letters],
+            batch.erasures,
+            _changed_agents(batch),
         )
 
-    async def conclude(self, applied: Applied) -> None:
-        """Note what is done for good, once no answer from before is in use any more. Raises Unavailable."""
-        if not self.searched():
+    async def finish(self, applied: Applied) -> None:
+        """Mark erasures as done, and observe how long new memories took to be findable. Raises Unavailable.
+
+        To be called when no cached answer from before the batch can be in use any more.
+        """
+        if not self.must_finish():
             return
         for erasure in applied.erasures:
             await self.ledger.mark_done(erasure.id)
             audit.erasure_done(erasure_id=erasure.id, kind=erasure.kind.value, tenant=erasure.tenant)
         now = self.clock.now()
-        for accepted_at in applied.acceptances:
+        for accepted_at in applied.accepted_at:
             self.metrics.event_visible.observe(max(0.0, now - accepted_at))
 
     async def _insert(self, batch: Batch, rows: Sequence[int]) -> dict[int, str]:
-        """Insert those rows; halve what the store refuses until the culprits stand alone, and return them."""
+        """Insert these rows of the batch. Returns the rows that the store refused, with its message.
+
+        A refused insert is tried again in halves, until each refused row is alone.
+        """
         if not rows:
             return {}
         try:
@@ -169,13 +193,13 @@ class Pipeline:
             }
         return {}
 
-    def _is_gone(self, memory: Memory) -> bool:
-        """Expired before it was ever stored, or taken by an erasure that came first."""
+    def _is_obsolete(self, memory: Memory) -> bool:
+        """Whether it expired on its way, or is covered by an erasure."""
         expired = memory.expires_at is not None and memory.expires_at <= self.clock.now()
         return expired or self.ledger.covers(memory)
 
 
-def _touched(batch: Batch) -> frozenset[AgentKey] | None:
+def _changed_agents(batch: Batch) -> frozenset[AgentKey] | None:
     if any(erasure.kind is SubjectKind.PLAYER for erasure in batch.erasures):
         return None
     return frozenset(
@@ -188,6 +212,7 @@ def _touched(batch: Batch) -> frozenset[AgentKey] | None:
 
 
 def _text(put: events.Put) -> str:
+    """The text of the event, or its narration, in which players are called "a player"."""
     if put.text:
         return put.text
     by_player = put.player is not None or put.agent_player is not None
@@ -195,8 +220,8 @@ def _text(put: events.Put) -> str:
     return narrate(put.type or "event", data, by_player=by_player)
 
 
-class _Stage:
-    """Times one stage of a batch."""
+class _StageTimer:
+    """Observes the duration of one stage as `lorestream_stage_duration_seconds`."""
 
     def __init__(self, metrics: Metrics, stage: str) -> None:
         self._observe = metrics.stage_duration.labels(stage).observe

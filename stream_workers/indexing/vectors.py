@@ -1,4 +1,4 @@
-"""The vectors of memories: taken from a store that the same model has filled, else made."""
+"""The vectors of memories: reused from a store that the same model has filled, else computed by the embedder."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorestream.memories import Memory
-from lorestream.ports import Embedder, Priority, VectorStore
-from stream_workers.indexing.throttle import Pace
+from lorestream.ports import Embedder, MemoryWriter, Priority
+from stream_workers.indexing.throttle import Throttle
 
 
-async def embedded(
-    memories: Sequence[Memory], embedder: Embedder, donor: VectorStore | None, pace: Pace
+async def embed(
+    memories: Sequence[Memory], embedder: Embedder, source: MemoryWriter | None, throttle: Throttle
 ) -> tuple[list[Memory], NDArray[np.float32]]:
-    """The memories, marked where the model saw only the beginning of their text, and their vectors (n, dim).
+    """The memories with `truncated` set, and their vectors, shape (len(memories), dim).
 
-    A vector that lies in `donor` with the same text is not made again; after the model's work `pace` rests.
-    Raises Unavailable.
+    A vector that `source` holds for the same memory with the same text is reused. Raises Unavailable.
     """
-    known = [None] * len(memories) if donor is None else await _known(memories, donor, pace)
-    new = [row for row, one in enumerate(known) if one is None]
+    reused = [None] * len(memories) if source is None else await _reusable(memories, source, throttle)
+    missing = [row for row, one in enumerate(reused) if one is None]
     began = time.perf_counter()
-    made = await embedder.embed([memories[row].text for row in new], Priority.INGEST)
-    await pace.rest(time.perf_counter() - began)
-    vectors = made.vectors
-    truncated = dict(zip(new, made.truncated, strict=True))
-    if len(new) < len(memories):
+    embedded = await embedder.embed([memories[row].text for row in missing], Priority.INGEST)
+    await throttle.pause(time.perf_counter() - began)
+    vectors = embedded.vectors
+    truncated = dict(zip(missing, embedded.truncated, strict=True))
+    if len(missing) < len(memories):
         vectors = np.zeros((len(memories), embedder.dim), np.float32)
-        vectors[new] = made.vectors
-        for row, one in enumerate(known):
+        vectors[missing] = embedded.vectors
+        for row, one in enumerate(reused):
             if one is not None:
                 vectors[row], truncated[row] = one
     marked = [
@@ -42,13 +41,14 @@ async def embedded(
     return marked, vectors
 
 
-async def _known(
-    memories: Sequence[Memory], donor: VectorStore, pace: Pace
+async def _reusable(
+    memories: Sequence[Memory], source: MemoryWriter, throttle: Throttle
 ) -> list[tuple[NDArray[np.float32], bool] | None]:
-    known: list[tuple[NDArray[np.float32], bool] | None] = []
+    """For each memory the vector, shape (dim,), and whether its text was truncated; None where `source` has none."""
+    found: list[tuple[NDArray[np.float32], bool] | None] = []
 
-    async def look(piece: Sequence[Memory]) -> None:
-        known.extend(await donor.reusable_vectors(piece))
+    async def look_up(chunk: Sequence[Memory]) -> None:
+        found.extend(await source.reusable_vectors(chunk))
 
-    await pace.in_pieces(memories, look)
-    return known
+    await throttle.in_chunks(memories, look_up)
+    return found

@@ -11,40 +11,42 @@ import msgspec
 import structlog
 
 from lorestream.admin import AdminTask, NoArguments, Outcome, Remark, ReportStream, Row
-from lorestream.collections.catalogue import REPLACED_LIVES_S, Collection
+from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection
 from lorestream.errors import InvalidRequest, OperationRefused
 from lorestream.wiring import OpenCollection, WorkerParts
-from stream_workers.rebuild.quality_gate import behind
+from stream_workers.rebuild.quality_gate import records_behind
 
 _log = structlog.get_logger("lorestream.admin")
 
-LEVEL_S = 5.0
-FOLLOWED_S = 3.0
-"""By then every process has heard of a change: they look twice a second."""
-CLOSED_S = 15.0
+CATCH_UP_TIMEOUT_S = 5.0
+"""How long a switch waits for the collections to reach the end of the log."""
+PROPAGATION_S = 3.0
+"""By then every process has read a change of the catalogue: each reads it twice a second."""
+CLOSE_TIMEOUT_S = 15.0
+"""How long a drop waits for an indexer in this process to close the collection."""
 
 
 class SwapArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`to`: the collection that is to be searched; None = the only other one that is whole."""
+    """`to`: the collection to be searched; None: the only inactive one that is complete and was not replaced."""
 
     to: str | None = None
 
 
 class DropArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The collection that nobody needs any more."""
+    """`name`: the collection to be deleted. `dry_run`: only check whether it may be."""
 
     name: str
     dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Alias:
-    """The tasks, over the parts of a worker."""
+class AliasTasks:
+    """The admin tasks, over the parts of a worker."""
 
     parts: WorkerParts
 
     def tasks(self) -> Sequence[AdminTask]:
-        """As the frame of care wants them."""
+        """The tasks of this module."""
         return (
             AdminTask("alias-list", NoArguments, self.list_),
             AdminTask("alias-swap", SwapArguments, self.swap),
@@ -52,8 +54,8 @@ class Alias:
             AdminTask("drop", DropArguments, self.drop),
         )
 
-    async def list_(self, _asked: NoArguments) -> ReportStream:
-        """Every collection, the one that is searched first. Raises Unavailable."""
+    async def list_(self, _arguments: NoArguments) -> ReportStream:
+        """One row for each collection, the active one first. Raises Unavailable."""
         await collect_garbage(self.parts)
         listed = await self.parts.collections.refresh()
         for one in listed:
@@ -65,85 +67,89 @@ class Alias:
                 "dim": one.model.dim,
                 "replaced_at": one.replaced_at,
             }
-            # Without its model, which may not be there.
+            # By the catalogue, which does not load the collection's model: it may not be installed here.
             store = await self.parts.collections.catalogue.open(one.name)
             row["memories"] = await store.size(now=self.parts.clock.now())
             yield Row(row)
         yield Outcome({"collections": len(listed)})
 
-    async def swap(self, asked: SwapArguments) -> ReportStream:
-        """Search another collection from now on. Raises OperationRefused, Unavailable."""
+    async def swap(self, arguments: SwapArguments) -> ReportStream:
+        """Switch the alias to another collection. Raises InvalidRequest, OperationRefused, Unavailable."""
         listed = await self.parts.collections.refresh()
         others = [one for one in listed if not one.active and one.complete and one.replaced_at is None]
-        if asked.to is not None:
-            one = _named(listed, asked.to)
+        if arguments.to is not None:
+            one = _find(listed, arguments.to)
         elif len(others) == 1:
             [one] = others
         else:
             raise InvalidRequest(f"{len(others)} collections could be meant: name one", path="to")
-        yield await self._turned(one)
+        yield await self._switch(one)
 
-    async def rollback(self, _asked: NoArguments) -> ReportStream:
-        """Search the collection again that was searched before. Raises OperationRefused, Unavailable."""
+    async def rollback(self, _arguments: NoArguments) -> ReportStream:
+        """Switch the alias back to the collection that was active before. Raises OperationRefused, Unavailable."""
         listed = await self.parts.collections.refresh()
         before = next((one for one in listed if one.replaced_at is not None), None)
         if before is None:
-            raise OperationRefused(
-                "there is nothing to go back to: no collection was replaced, or it was dropped"
-            )
-        yield await self._turned(before)
+            raise OperationRefused("there is nothing to go back to: no collection was replaced, or it was dropped")
+        yield await self._switch(before)
 
-    async def drop(self, asked: DropArguments) -> ReportStream:
-        """Remove a collection and all that lies in it. Raises OperationRefused, Unavailable."""
+    async def drop(self, arguments: DropArguments) -> ReportStream:
+        """Delete an inactive collection with all its memories. Raises InvalidRequest, OperationRefused, Unavailable."""
         collections = self.parts.collections
         await collect_garbage(self.parts)
-        if asked.name in await collections.catalogue.pending_deletions():
-            raise OperationRefused(f"{asked.name} is being dropped or made: look again in some minutes")
-        one = _named(await collections.refresh(), asked.name)
+        if arguments.name in await collections.catalogue.pending_deletions():
+            raise OperationRefused(f"{arguments.name} is being dropped or created: look again in some minutes")
+        one = _find(await collections.refresh(), arguments.name)
         if one.active:
             raise OperationRefused(f"{one.name} is searched: swap to another collection first")
-        age = REPLACED_LIVES_S if one.replaced_at is None else self.parts.clock.now() - one.replaced_at
-        if age < REPLACED_LIVES_S:
+        age = REPLACED_RETENTION_S if one.replaced_at is None else self.parts.clock.now() - one.replaced_at
+        if age < REPLACED_RETENTION_S:
             raise OperationRefused(
-                f"{one.name} was searched until {age:.0f} s ago, and searches may still be under way in it:"
-                f" try again in {REPLACED_LIVES_S - age:.0f} s"
+                f"{one.name} was searched until {age:.0f} s ago, and searches in it may still be running:"
+                f" try again in {REPLACED_RETENTION_S - age:.0f} s"
             )
-        if not asked.dry_run:
-            yield Remark(f"{one.name} is no longer fed")
+        if not arguments.dry_run:
+            yield Remark(f"no new memories are indexed into {one.name} any more")
             await drop_collection(self.parts, one)
-        yield Outcome({"dropped": one.name, "dry_run": asked.dry_run})
+        yield Outcome({"dropped": one.name, "dry_run": arguments.dry_run})
 
-    async def _turned(self, to: Collection) -> Outcome:
+    async def _switch(self, to: Collection) -> Outcome:
         collections = self.parts.collections
         if to.active:
             raise OperationRefused(f"{to.name} is searched already")
         if not to.complete:
             raise OperationRefused(
-                f"{to.name} is not whole: `lorestream replay --to {to.name}` goes on with it"
+                f"{to.name} is not complete: `lorestream replay --to {to.name}` continues to fill it"
             )
         before = collections.current.name
         if missing := await switch_alias(self.parts, await collections.ensure_open(to)):
             raise OperationRefused(
-                f"{to.name} is {missing:,} records behind the log: wait until it is level, or look whether the"
-                " workers feed it"
+                f"{to.name} is {missing:,} records behind the log: try again when it has caught up, and check that"
+                " the workers index into it"
             )
         return Outcome({"searched": to.name, "before": before})
 
 
-async def switch_alias(parts: WorkerParts, to: OpenCollection) -> int:
-    """Search a collection from now on, if it is level; else its arrears, in records. Raises Unavailable.
+async def switch_alias(parts: WorkerParts, target: OpenCollection) -> int:
+    """Make the target the active collection if it has caught up with the log, and return 0.
 
-    No answer is older than a finished write: from a moment before until a moment after, a write is finished when
-    it is in both collections, and what was finished earlier is in the log, with which the new one is level.
+    Else change nothing and return how many records it is behind. Raises Unavailable. Nobody who was told that a write
+    is finished misses it afterwards:
+
+    1. Announce the switch: from then on a write is finished only when it is in both collections.
+    2. Wait until the active collection has indexed what is in the log: earlier writes are finished there.
+    3. Wait until the target has caught up with the log, so that it has those writes as well.
+    4. Switch the alias in one step, and wait until every process has seen it.
+    5. End the announcement: writes are finished when they are in the new active collection.
     """
     collections, before = parts.collections, parts.collections.current
     try:
-        await collections.catalogue.announce_switch([before.name, to.name])
+        await collections.catalogue.announce_switch([before.name, target.name])
         await wait_until_seen(parts)
-        await behind(parts, before, LEVEL_S)  # so that what it is at counts as done while it still counts
-        missing = await behind(parts, to, LEVEL_S)
+        await records_behind(parts, before, CATCH_UP_TIMEOUT_S)
+        missing = await records_behind(parts, target, CATCH_UP_TIMEOUT_S)
         if not missing:
-            await collections.catalogue.swap(to.name, parts.clock.now())
+            await collections.catalogue.swap(target.name, parts.clock.now())
             await wait_until_seen(parts)
     finally:
         await collections.catalogue.announce_switch([])
@@ -152,39 +158,39 @@ async def switch_alias(parts: WorkerParts, to: OpenCollection) -> int:
 
 
 async def wait_until_seen(parts: WorkerParts) -> None:
-    """Every process knows what the catalogue says."""
+    """Wait until every process has read the present state of the catalogue. Raises Unavailable."""
     await parts.collections.refresh()
     if parts.settings.distributed:
-        await asyncio.sleep(FOLLOWED_S)
+        await asyncio.sleep(PROPAGATION_S)
 
 
-async def drop_collection(parts: WorkerParts, one: Collection) -> None:
-    """Have a collection closed everywhere, and delete it. Raises Unavailable."""
+async def drop_collection(parts: WorkerParts, collection: Collection) -> None:
+    """Have every process close a collection, then delete it and its consumer group. Raises Unavailable."""
     collections = parts.collections
-    await collections.catalogue.mark_deleted(one.name, parts.clock.now())
+    await collections.catalogue.mark_deleted(collection.name, parts.clock.now())
     await collections.refresh()
-    await asyncio.sleep(FOLLOWED_S)
+    await asyncio.sleep(PROPAGATION_S)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CLOSED_S):
-            # In this process a worker may still be finishing a batch of it.
-            while not parts.settings.distributed and collections.is_open(one.name):  # noqa: ASYNC110
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            # The worker of this process may still be finishing a batch.
+            while not parts.settings.distributed and collections.is_open(collection.name):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-    await collections.close(one.name)
-    await collections.catalogue.delete(one.name)
-    await parts.log.delete_group(collections.group_of(one))
+    await collections.close(collection.name)
+    await collections.catalogue.delete(collection.name)
+    await parts.log.delete_group(collections.group_of(collection))
 
 
 async def collect_garbage(parts: WorkerParts) -> None:
-    """Delete what a drop or a replay that was broken off has left, once nobody can use it. Raises Unavailable."""
+    """Delete what interrupted drops and replays have left, once no process can use it. Raises Unavailable."""
     collections, now = parts.collections, parts.clock.now()
     for name, at in (await collections.catalogue.pending_deletions()).items():
-        if now - at >= REPLACED_LIVES_S:
-            _log.info("what was left of a collection is deleted", collection=name)
+        if now - at >= REPLACED_RETENTION_S:
+            _log.info("deleting a collection left by an interrupted drop or replay", collection=name)
             await collections.close(name)
             await collections.catalogue.delete(name)
 
 
-def _named(listed: Sequence[Collection], name: str) -> Collection:
+def _find(listed: Sequence[Collection], name: str) -> Collection:
     for one in listed:
         if one.name == name:
             return one

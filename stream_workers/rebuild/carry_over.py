@@ -1,4 +1,4 @@
-"""What a new collection takes over from the present one: what is older than the log, and every tombstone."""
+"""Copies from the active collection into a new one what the log cannot provide: older memories, and all tombstones."""
 
 from __future__ import annotations
 
@@ -11,83 +11,85 @@ from lorestream.admin import Progress, Report
 from lorestream.memories import Memory
 from lorestream.ports import Tombstone, VectorStore
 from lorestream.wiring import OpenCollection, WorkerParts
-from stream_workers.indexing.throttle import Pace
-from stream_workers.indexing.vectors import embedded
+from stream_workers.indexing import vectors
+from stream_workers.indexing.throttle import Throttle
 
-PAGE = 32
+PAGE_SIZE = 32
 
 
 @dataclass(slots=True)
 class CarryOver:
-    """Copies into a collection that nobody searches yet. Doing it twice, or again from the start, does no harm.
+    """Copies into an inactive collection. Running it twice, or again from the start, does no harm.
 
-    It comes behind the log: the first content of an id stays, so that what the log knows is told by the log.
+    It runs after the log was replayed: the first content of an id stays, so the log's content has precedence.
     """
 
     parts: WorkerParts
-    heir: OpenCollection
+    target: OpenCollection
     everything: bool = False
-    """Also what the log could tell again: it is only moved."""
+    """Copy also what is still in the log: for a compaction, which does not replay."""
     copied: int = 0
-    """Memories that were put into the new collection."""
-    _pace: Pace = field(default_factory=lambda: Pace(hurried=lambda: False), repr=False)
+    """Memories inserted into the target so far."""
+    _throttle: Throttle = field(default_factory=lambda: Throttle(is_foreground=lambda: False), repr=False)
 
     async def copy(self) -> AsyncGenerator[Report]:
-        """Page by page through the collection that is searched. Raises Unavailable, Misconfigured."""
+        """Copy the active collection page by page. Raises Unavailable, Misconfigured."""
         source, seen = self.parts.collections.current.store, 0
-        older = math.inf if self.everything else await self._beginning()
-        asked_for = len(self.parts.ledger.added_since(0))
+        before = math.inf if self.everything else await self._log_start()
+        erasures_before = len(self.parts.ledger.added_since(0))
         after: str | None = None
-        taken = False
+        wrote = False
         total = await source.size(now=self.parts.clock.now())
         while True:
             began = time.perf_counter()
-            page, after = await source.scan(after, PAGE)
-            await self._pace.rest(time.perf_counter() - began)
-            taken |= await self._take_over(source, page, older)
+            page, after = await source.scan(after, PAGE_SIZE)
+            await self._throttle.pause(time.perf_counter() - began)
+            wrote |= await self._copy_page(source, page, before)
             seen += len(page)
             yield Progress("copying", min(seen, total), total, "memories")
             if after is None:
                 break
-        # What was erased meanwhile may have been copied a moment later.
-        for erasure in self.parts.ledger.added_since(asked_for):
-            await self.heir.store.erase(erasure)
-        if taken:  # no record of the log would bring it back
-            await self.heir.store.flush()
+        # A memory may have been read before an erasure, and inserted after the indexer applied it.
+        for erasure in self.parts.ledger.added_since(erasures_before):
+            await self.target.store.erase(erasure)
+        if wrote:  # no commit covers the copies: the log would not bring them back after a power cut
+            await self.target.store.flush()
 
-    async def _beginning(self) -> float:
-        """When the log begins, in Unix seconds: of several partitions, the last one to begin."""
+    async def _log_start(self) -> float:
+        """From when on every partition has its records, in Unix seconds: the latest of the first records."""
         return max((at for _, at in (await self.parts.log.offsets_for_time(0)).values()), default=math.inf)
 
-    async def _take_over(self, source: VectorStore, page: Sequence[Memory | Tombstone], older: float) -> bool:
-        """Whether anything of the page is to be in the new collection and not in the log."""
+    async def _copy_page(
+        self, source: VectorStore, page: Sequence[Memory | Tombstone], before: float
+    ) -> bool:
+        """Copy memories accepted before `before`, and tombstones. Whether the page had anything to be copied."""
         now, ledger = self.parts.clock.now(), self.parts.ledger
         memories = [
             one
             for one in page
             if isinstance(one, Memory)
-            and one.accepted_at < older
+            and one.accepted_at < before
             and (one.expires_at is None or one.expires_at > now)
             and not ledger.covers(one)
         ]
         tombstones = [one for one in page if isinstance(one, Tombstone)]
-        taken = bool(memories or tombstones)
-        # What was copied before a replay was broken off needs no model once more.
+        has_any = bool(memories or tombstones)
+        # What an interrupted replay has copied already is not embedded again.
         if memories:
-            there = await self.heir.store.lookup(memories)
-            memories = [memory for memory, one in zip(memories, there, strict=True) if one is None]
+            present = await self.target.store.lookup(memories)
+            memories = [memory for memory, one in zip(memories, present, strict=True) if one is None]
         if memories:
             await self._insert(source, memories)
         self.copied += len(memories)
-        await self._pace.in_pieces(tombstones, self.heir.store.put_tombstones)
-        return taken
+        await self._throttle.in_chunks(tombstones, self.target.store.put_tombstones)
+        return has_any
 
     async def _insert(self, source: VectorStore, memories: Sequence[Memory]) -> None:
-        embedder = self.heir.embedder
-        same = embedder.model_id == self.parts.collections.current.embedder.model_id
-        marked, vectors = await embedded(memories, embedder, source if same else None, self._pace)
+        embedder = self.target.embedder
+        same_model = embedder.model_id == self.parts.collections.current.embedder.model_id
+        marked, rows = await vectors.embed(memories, embedder, source if same_model else None, self._throttle)
 
-        async def insert(rows: Sequence[int]) -> None:
-            await self.heir.store.insert([marked[row] for row in rows], vectors[list(rows)])
+        async def insert(chunk: Sequence[int]) -> None:
+            await self.target.store.insert([marked[row] for row in chunk], rows[list(chunk)])
 
-        await self._pace.in_pieces(range(len(marked)), insert)
+        await self._throttle.in_chunks(range(len(marked)), insert)

@@ -1,7 +1,8 @@
-"""The embedded store gives no space back by itself: what lives is moved into a new collection, and the old one goes.
+"""Gives back the disk space of deleted memories, in the embedded shape.
 
-It is a replay that copies instead of reading the log: the new collection's group begins where the old one's has
-committed, so that everything is either copied or read.
+Qdrant Edge never shrinks its files. So what is alive is copied into a new collection, which then becomes the active
+one, and the old one is deleted. That is a replay that copies instead of reading the log: the consumer group of the new
+collection begins at the committed offsets of the old one's, so every memory is either copied or read from the log.
 """
 
 from __future__ import annotations
@@ -15,39 +16,39 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from lorestream.collections.catalogue import REPLACED_LIVES_S, Collection
+from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection
 from lorestream.errors import LorestreamError
 from lorestream.wiring import WorkerParts
 from stream_workers.rebuild.alias_swap import collect_garbage, drop_collection, switch_alias
 from stream_workers.rebuild.carry_over import CarryOver
-from stream_workers.rebuild.quality_gate import behind
+from stream_workers.rebuild.quality_gate import records_behind
 
 _log = structlog.get_logger("lorestream.compaction")
 
-RUN = "compacted"
-"""What the runs of its collections begin with."""
-LOOK_S = 60.0
-REST_S = 600.0
-"""Between two of them, however much is erased."""
-FEWEST_DEAD = 10_000
-"""Below that the space is not worth the work."""
-DEAD_SHARE = 0.5
-"""Of the living."""
-LEVEL_S = 30.0
+RUN_PREFIX = "compacted"
+"""Of the run of each collection that a compaction made."""
+CHECK_INTERVAL_S = 60.0
+MIN_INTERVAL_S = 600.0
+"""Between two compactions."""
+MIN_RECLAIMABLE = 10_000
+"""Points: with fewer, the space is not worth the work."""
+MAX_RECLAIMABLE_SHARE = 0.5
+"""Of the number of living memories."""
+CATCH_UP_TIMEOUT_S = 30.0
 
 
 @dataclass(slots=True)
 class Compaction:
-    """Looks now and then whether it is worth it. For the embedded shape: a server does its own."""
+    """Compacts the embedded store when it is worth it. A Qdrant server does that by itself."""
 
     parts: WorkerParts
-    look_s: float = LOOK_S
-    rest_s: float = REST_S
-    fewest_dead: int = FEWEST_DEAD
-    replaced_lives_s: float = REPLACED_LIVES_S
+    check_interval_s: float = CHECK_INTERVAL_S
+    min_interval_s: float = MIN_INTERVAL_S
+    min_reclaimable: int = MIN_RECLAIMABLE
+    replaced_retention_s: float = REPLACED_RETENTION_S
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    _told: bool = False
-    _unknown: set[str] = field(default_factory=set[str], repr=False)
+    _warned: bool = False
+    _unknown_groups: set[str] = field(default_factory=set[str], repr=False)
 
     async def run(self) -> None:
         """Work until `stop`."""
@@ -57,105 +58,114 @@ class Compaction:
         await asyncio.wait([working])
 
     def stop(self) -> None:
-        """End `run`: what it was at is begun anew at the next start."""
+        """End `run`. An interrupted compaction is cleaned up and started again after the next start."""
         self._stopping.set()
 
     async def _work(self) -> None:
         while True:
-            await asyncio.sleep(self.look_s)
+            await asyncio.sleep(self.check_interval_s)
             try:
-                await self.clear_away()
+                await self.clean_up()
                 if await self.is_due():
                     await self.compact()
-                    await asyncio.sleep(self.rest_s)
+                    await asyncio.sleep(self.min_interval_s)
             except LorestreamError as error:
-                _log.warning("compaction postponed", error=str(error))
+                _log.warning("compaction failed, it is tried again at the next check", error=str(error))
 
     async def is_due(self) -> bool:
-        """Whether the dead outgrow half of the living, or something was erased. Raises Unavailable.
+        """Whether memories were erased, or deleted points exceed half of the living ones. Raises Unavailable.
 
-        Not as long as there is another collection: somebody is at a replay, and may want to roll back to it.
+        False while there is another collection: an operator may be replaying, or may want to roll back to it.
         """
         listed = await self.parts.collections.refresh()
         store = self.parts.collections.current.store
-        dead = await store.reclaimable()
-        if not dead.erased:
+        reclaimable = await store.reclaimable()
+        if not reclaimable.erased:
             living = await store.size(now=self.parts.clock.now())
-            if dead.points < self.fewest_dead or dead.points <= DEAD_SHARE * living:
+            if (
+                reclaimable.points < self.min_reclaimable
+                or reclaimable.points <= MAX_RECLAIMABLE_SHARE * living
+            ):
                 return False
         if len(listed) == 1:
-            self._told = False
+            self._warned = False
             return True
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             _log.warning(
-                "compaction waits until there is one collection: `lorestream drop` those that nobody needs",
+                "compaction is due and waits until there is one collection: `lorestream drop` the others",
                 collections=len(listed),
-                dead=dead.points,
-                erased=dead.erased,
+                reclaimable=reclaimable.points,
+                erased=reclaimable.erased,
             )
         return False
 
     async def compact(self) -> None:
-        """Move what lives, search the new collection, and remove the old one. Raises Unavailable."""
+        """Copy what is alive, switch the alias to the copy, delete the old collection. Raises Unavailable."""
         began = time.monotonic()
         collections, log = self.parts.collections, self.parts.log
         old = collections.current
-        run = f"{RUN}-{secrets.token_hex(4)}"
+        run = f"{RUN_PREFIX}-{secrets.token_hex(4)}"
         alias = self.parts.settings.store.collection
         new = Collection(f"{alias}-{run}", old.collection.model, run, complete=False)
-        dead = await old.store.reclaimable()
-        _log.info("compaction begins", collection=old.name, dead=dead.points, erased=dead.erased)
-        # Before it is listed: from then on a worker reads for it.
+        reclaimable = await old.store.reclaimable()
+        _log.info(
+            "compaction started",
+            collection=old.name,
+            reclaimable=reclaimable.points,
+            erased=reclaimable.erased,
+        )
+        # Before the collection is listed: from then on the worker reads the log for it.
         await log.set_group_offsets(collections.group_of(new), await self._position(old.group))
         await collections.catalogue.create(new.name, new.model, run)
         target = await collections.ensure_open(new)
         await collections.refresh()
-        inheritance = CarryOver(self.parts, target, everything=True)
-        async with contextlib.aclosing(inheritance.copy()) as reports:
+        carry_over = CarryOver(self.parts, target, everything=True)
+        async with contextlib.aclosing(carry_over.copy()) as reports:
             async for _ in reports:
                 pass
-        while await behind(self.parts, target, LEVEL_S):
+        while await records_behind(self.parts, target, CATCH_UP_TIMEOUT_S):
             pass
         await collections.catalogue.mark_complete(new.name)
         while await switch_alias(self.parts, target):
             pass
-        await asyncio.sleep(self.replaced_lives_s)
+        await asyncio.sleep(self.replaced_retention_s)
         await drop_collection(self.parts, old.collection)
         _log.info(
             "compacted",
             collection=new.name,
-            memories=inheritance.copied,
+            memories=carry_over.copied,
             seconds=round(time.monotonic() - began, 1),
         )
 
-    async def clear_away(self) -> None:
-        """Remove what an earlier process has left of one: half filled, or replaced and not yet removed."""
+    async def clean_up(self) -> None:
+        """Delete what an interrupted compaction left: an incomplete copy, or the replaced original.
+
+        Raises Unavailable.
+        """
         await collect_garbage(self.parts)
         listed = await self.parts.collections.refresh()
-        compacted = listed[0].run.startswith(RUN)
+        active_is_copy = listed[0].run.startswith(RUN_PREFIX)
         for one in listed[1:]:
-            half = one.run.startswith(RUN) and not one.complete
+            incomplete = one.run.startswith(RUN_PREFIX) and not one.complete
             age = None if one.replaced_at is None else self.parts.clock.now() - one.replaced_at
-            replaced = compacted and age is not None and age >= self.replaced_lives_s
-            if half or replaced:
+            replaced = active_is_copy and age is not None and age >= self.replaced_retention_s
+            if incomplete or replaced:
                 await drop_collection(self.parts, one)
-        await self._forget_groups(await self.parts.collections.refresh())
+        await self._delete_unused_groups(await self.parts.collections.refresh())
 
-    async def _forget_groups(self, listed: Sequence[Collection]) -> None:
-        """Those of collections that are no more, or never came to be, would hold the log back for ever.
+    async def _delete_unused_groups(self, listed: Sequence[Collection]) -> None:
+        """Delete consumer groups without a collection: the log would keep its records for them for ever.
 
-        One that is unknown for the first time may be that of a collection which is just being made.
+        Only those found at two checks in a row: the collection of a new one may be just being created.
         """
         known = {self.parts.collections.group_of(one) for one in listed}
         unknown = set(await self.parts.log.groups()) - known
-        for group in unknown & self._unknown:
+        for group in unknown & self._unknown_groups:
             await self.parts.log.delete_group(group)
-        self._unknown = unknown
+        self._unknown_groups = unknown
 
     async def _position(self, group: str) -> dict[int, int]:
-        """Where the group has committed; the log's beginning where it never has."""
-        beginning = {
-            number: offset for number, (offset, _) in (await self.parts.log.offsets_for_time(0)).items()
-        }
-        return {**beginning, **await self.parts.log.committed(group)}
+        """The committed offset of each partition; the log's first one where the group has none."""
+        first = {number: offset for number, (offset, _) in (await self.parts.log.offsets_for_time(0)).items()}
+        return {**first, **await self.parts.log.committed(group)}

@@ -1,4 +1,4 @@
-"""Whether a new collection may take the place of the present one."""
+"""Checks whether a rebuilt collection is good enough to replace the active one."""
 
 from __future__ import annotations
 
@@ -11,117 +11,124 @@ from lorestream.memories import Memory, Scope, VectorQuery
 from lorestream.ports import Priority
 from lorestream.wiring import OpenCollection, WorkerParts
 
-GOLDEN = 50
-"""Memories whose own texts are asked as questions."""
-K = 10
-LEVEL_S = 30.0
-COUNTS = 10
+SAMPLE_SIZE = 50
+"""Memories whose own texts are used as queries."""
+TOP_K = 10
+CATCH_UP_TIMEOUT_S = 30.0
+COUNT_ATTEMPTS = 10
 COUNT_PAUSE_S = 0.5
-SAME_MODEL = 0.98
-"""Of the ten nearest of each question; vectors made at another time differ in their last bits."""
-OTHER_MODEL = 0.9
-"""Of the questions, that find the memory they were made of."""
+MIN_RECALL = 0.98
+"""With the same model. Vectors computed at another time differ in their last bits, so not 1."""
+MIN_SELF_FOUND = 0.9
+"""With another model, whose nearest memories are rightly others."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What was looked at, and what came of it."""
+    """The measurements, and the reasons against the new collection."""
 
     behind: int
-    """Records of the log that it does not have yet."""
+    """Records of the log that the new collection does not have yet."""
     memories: int
-    before: int
-    """As many memories has the collection that is searched; both counted at one time."""
+    """In the new collection."""
+    active_memories: int
+    """In the active collection, counted at the same time."""
     recall: float
-    """Of the ten nearest in the searched collection, on average, so many are among those of the new one."""
+    """The mean share of the active collection's `TOP_K` nearest that are among those of the new one."""
     found_itself: float
-    """So many questions found the memory they were made of, or one of the same text."""
+    """The share of queries that find the memory they were made of, or another one with the same text."""
     reasons: tuple[str, ...]
-    """What speaks against it."""
+    """Each a sentence; empty when the collection is good enough."""
 
     @property
     def passed(self) -> bool:
-        """Nothing does."""
+        """Whether there is no reason against the new collection."""
         return not self.reasons
 
-    def figures(self) -> dict[str, Any]:
-        """For an outcome."""
+    def as_json(self) -> dict[str, Any]:
+        """The fields of the replay's outcome."""
         return {
             "gate": "passed" if self.passed else "failed",
             "reasons": list(self.reasons),
             "behind": self.behind,
-            "memories": {"new": self.memories, "searched": self.before},
+            "memories": {"new": self.memories, "searched": self.active_memories},
             "recall_at_10": round(self.recall, 4),
             "found_itself": round(self.found_itself, 4),
         }
 
 
-async def behind(parts: WorkerParts, target: OpenCollection, timeout_s: float) -> int:
-    """Records that are in the log now and not in the collection when the time is over. Raises Unavailable."""
+async def records_behind(parts: WorkerParts, collection: OpenCollection, timeout_s: float) -> int:
+    """How many of the records now in the log are missing in the collection after `timeout_s`; 0 as soon as none is.
+
+    Raises Unavailable.
+    """
     end = await parts.log.end()
-    beginning = {number: offset for number, (offset, _) in (await parts.log.offsets_for_time(0)).items()}
-    last = {number: offset - 1 for number, offset in end.items() if number in beginning}
-    if await target.watermarks.reached(last, timeout_s):
+    first = {number: offset for number, (offset, _) in (await parts.log.offsets_for_time(0)).items()}
+    last = {number: offset - 1 for number, offset in end.items() if number in first}
+    if await collection.watermarks.reached(last, timeout_s):
         return 0
-    committed = await parts.log.committed(target.group)
-    missing = sum(end[number] - max(committed.get(number, 0), beginning[number]) for number in last)
+    committed = await parts.log.committed(collection.group)
+    missing = sum(end[number] - max(committed.get(number, 0), first[number]) for number in last)
     return max(1, missing)
 
 
 async def evaluate(parts: WorkerParts, target: OpenCollection, *, complete: bool) -> GateResult:
-    """Compare it with the collection that is searched. `complete`: it should hold all that the other one holds."""
+    """Compare the target with the active collection. Raises Unavailable.
+
+    `complete`: the target should hold all memories of the active one. If not, only the lag can fail the gate.
+    """
     reasons: list[str] = []
-    missing = await behind(parts, target, LEVEL_S)
+    missing = await records_behind(parts, target, CATCH_UP_TIMEOUT_S)
     if missing:
         reasons.append(f"it is {missing:,} records behind the log")
-    memories, before = await _counted(parts, target)
-    if complete and memories < before:
-        reasons.append(f"it has {memories:,} memories, the searched one {before:,}")
-    recall, found = await _compared(parts, target)
-    same = target.embedder.model_id == parts.collections.current.embedder.model_id
-    if complete and same and recall < SAME_MODEL:
+    memories, active_memories = await _count(parts, target)
+    if complete and memories < active_memories:
+        reasons.append(f"it has {memories:,} memories, the searched one {active_memories:,}")
+    recall, found_itself = await _compare(parts, target)
+    same_model = target.embedder.model_id == parts.collections.current.embedder.model_id
+    if complete and same_model and recall < MIN_RECALL:
         reasons.append(f"only {recall:.3f} of the nearest are the same")
-    if complete and not same and found < OTHER_MODEL:
-        reasons.append(f"only {found:.2f} of the questions find the memory they were made of")
-    return GateResult(missing, memories, before, recall, found, tuple(reasons))
+    if complete and not same_model and found_itself < MIN_SELF_FOUND:
+        reasons.append(f"only {found_itself:.2f} of the questions find the memory they were made of")
+    return GateResult(missing, memories, active_memories, recall, found_itself, tuple(reasons))
 
 
-async def _counted(parts: WorkerParts, target: OpenCollection) -> tuple[int, int]:
-    """Both counts, where events still come in again and again until the new collection is level."""
-    memories = before = 0
-    for _ in range(COUNTS):
-        before = await parts.collections.current.store.size(now=parts.clock.now())
-        await behind(parts, target, LEVEL_S)
+async def _count(parts: WorkerParts, target: OpenCollection) -> tuple[int, int]:
+    """(memories of the target, of the active collection). Counted again while new events make the target lag."""
+    memories = active_memories = 0
+    for _ in range(COUNT_ATTEMPTS):
+        active_memories = await parts.collections.current.store.size(now=parts.clock.now())
+        await records_behind(parts, target, CATCH_UP_TIMEOUT_S)
         memories = await target.store.size(now=parts.clock.now())
-        if memories >= before:
+        if memories >= active_memories:
             break
         await asyncio.sleep(COUNT_PAUSE_S)
-    return memories, before
+    return memories, active_memories
 
 
-async def _compared(parts: WorkerParts, target: OpenCollection) -> tuple[float, float]:
-    """(share of the nearest that are the same, share of questions that find their own memory); 1 without memories."""
-    golden = await _sample(parts)
-    if not golden:
+async def _compare(parts: WorkerParts, target: OpenCollection) -> tuple[float, float]:
+    """(recall, found_itself) as in GateResult; 1.0 for both when there are no memories."""
+    sample = await _sample(parts)
+    if not sample:
         return 1.0, 1.0
-    texts = [memory.text for memory in golden]
-    there, here = await asyncio.gather(
-        _nearest(parts, parts.collections.current, golden, texts), _nearest(parts, target, golden, texts)
+    texts = [memory.text for memory in sample]
+    expected, found = await asyncio.gather(
+        _nearest(parts, parts.collections.current, sample, texts), _nearest(parts, target, sample, texts)
     )
-    shares = [len(a.keys() & b.keys()) / len(a) for a, b in zip(there, here, strict=True) if a]
-    # Games tell the same thing again and again: which of the many is found says nothing.
-    own = [text in found.values() for text, found in zip(texts, here, strict=True)]
-    return sum(shares) / max(1, len(shares)), sum(own) / len(own)
+    shares = [len(a.keys() & b.keys()) / len(a) for a, b in zip(expected, found, strict=True) if a]
+    # By text, not by id: games repeat themselves, and which of many equal memories is found does not matter.
+    itself = [text in hits.values() for text, hits in zip(texts, found, strict=True)]
+    return sum(shares) / max(1, len(shares)), sum(itself) / len(itself)
 
 
 async def _sample(parts: WorkerParts) -> list[Memory]:
-    """Memories of many agents, as the order of the store has them: that is by hash."""
+    """Up to `SAMPLE_SIZE` living memories in the order of the store, which is by hash: so they are of many agents."""
     now, ledger = parts.clock.now(), parts.ledger
-    golden: list[Memory] = []
+    sample: list[Memory] = []
     after: str | None = None
-    while len(golden) < GOLDEN:
-        page, after = await parts.collections.current.store.scan(after, 4 * GOLDEN)
-        golden += [
+    while len(sample) < SAMPLE_SIZE:
+        page, after = await parts.collections.current.store.scan(after, 4 * SAMPLE_SIZE)
+        sample += [
             one
             for one in page
             if isinstance(one, Memory)
@@ -130,18 +137,21 @@ async def _sample(parts: WorkerParts) -> list[Memory]:
         ]
         if after is None:
             break
-    return golden[:GOLDEN]
+    return sample[:SAMPLE_SIZE]
 
 
 async def _nearest(
-    parts: WorkerParts, target: OpenCollection, golden: Sequence[Memory], texts: Sequence[str]
+    parts: WorkerParts, collection: OpenCollection, sample: Sequence[Memory], texts: Sequence[str]
 ) -> list[dict[str, str]]:
-    """For each the nearest of its agent: their texts, by their ids."""
-    vectors = (await target.embedder.embed(texts, Priority.INGEST)).vectors
-    found: list[dict[str, str]] = []
-    for memory, vector in zip(golden, vectors, strict=True):
+    """For each text the `TOP_K` nearest memories of the sample memory's agent: id -> text."""
+    vectors = (await collection.embedder.embed(texts, Priority.INGEST)).vectors
+    nearest: list[dict[str, str]] = []
+    for memory, vector in zip(sample, vectors, strict=True):
         scope = Scope(memory.tenant, (memory.agent_id,))
-        hits = await target.store.search(VectorQuery(scope, vector.tolist(), K, parts.clock.now()))
-        found.append({hit.memory.id: hit.memory.text for hit in hits})
-        await asyncio.sleep(0)  # an embedded store makes everybody wait for each
-    return found
+        query = VectorQuery(scope, vector.tolist(), TOP_K, parts.clock.now())
+        hits = await collection.store.search(query)
+        nearest.append({hit.memory.id: hit.memory.text for hit in hits})
+        await asyncio.sleep(
+            0
+        )  # a search of the embedded store blocks the event loop: let others run in between
+    return nearest

@@ -1,8 +1,8 @@
-"""`lorestream replay`: another collection, filled from the log while the present one goes on answering.
+"""`lorestream replay`: builds another collection from the log while the active one goes on serving.
 
-The workers fill it: they feed every collection that is listed, this one at a slower pace, because nobody searches
-it. The task makes it, copies what is older than the log, watches, and looks at the end whether it is as good as
-the present one. Broken off at any moment, it goes on where it was when it is called again.
+The workers fill it: they index into every listed collection, into an inactive one at a lower rate. This task creates
+the collection, waits until the log was replayed, copies what is older than the log, and compares the result with the
+active collection. An interrupted replay continues when the task is called again with the same name.
 """
 
 from __future__ import annotations
@@ -23,57 +23,65 @@ from stream_workers.rebuild.alias_swap import collect_garbage
 from stream_workers.rebuild.carry_over import CarryOver
 from stream_workers.rebuild.quality_gate import evaluate
 
-LOOK_S = 0.5
-UNFED_S = 30.0
-"""So long nothing may move until somebody is told."""
+POLL_INTERVAL_S = 0.5
+STALL_REMARK_S = 30.0
+"""Without progress for so long, the task yields a remark."""
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
 class ReplayArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`to`: the collection that is filled. `since`: Unix seconds, None = from the log's beginning."""
+    """`to`: the collection to be filled. `since`: Unix seconds; None: the whole log, and what is older is copied."""
 
     to: Name
     since: float | None = None
     model: str | None = None
-    """Its name as in LORESTREAM_EMBEDDER__MODEL; None = the one of the settings."""
+    """As in LORESTREAM_EMBEDDER__MODEL; None: the model of the settings."""
     dim: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The task, over the parts of a worker."""
+    """The admin task, over the parts of a worker."""
 
     parts: WorkerParts
 
     def task(self) -> AdminTask:
-        """As the frame of care wants it."""
+        """The task of this module."""
         return AdminTask("replay", ReplayArguments, self.run)
 
-    async def run(self, asked: ReplayArguments) -> ReportStream:
-        """Fill a collection. Raises OperationRefused, InvalidRequest, Unavailable, Misconfigured."""
+    async def run(self, arguments: ReplayArguments) -> ReportStream:
+        """Fill a collection and evaluate it. Raises OperationRefused, InvalidRequest, Unavailable, Misconfigured.
+
+        1. Create the collection, or continue with an incomplete one: the workers begin to index into it.
+        2. Wait until they have indexed everything that is in the log now.
+        3. Copy what is older than the log.
+        4. Compare with the active collection; if the gate is passed, mark the collection as complete.
+        """
         began = time.monotonic()
         await collect_garbage(self.parts)
         listed = {one.name: one for one in await self.parts.collections.refresh()}
-        barrier = await self.parts.log.end()
-        collection = listed.get(asked.to)
+        log_end = await self.parts.log.end()
+        collection = listed.get(arguments.to)
         if collection is None:
-            collection, remark = await self._made(asked)
+            collection, remark = await self._create(arguments)
             yield Remark(remark)
         else:
-            _may_go_on(collection)
-            yield Remark(f"{asked.to} is there already, filled by {collection.model.model_id}: going on")
+            _refuse_unless_incomplete(collection)
+            yield Remark(
+                f"{arguments.to} exists already, with the model {collection.model.model_id}: continuing"
+            )
         target = await self.parts.collections.ensure_open(collection)
-        async for report in self._filled(target, barrier):
+        async for report in self._wait_for_replay(target, log_end):
             yield report
         copied = 0
-        if asked.since is None:
-            inheritance = CarryOver(self.parts, target)
-            async for report in inheritance.copy():
+        if arguments.since is None:
+            carry_over = CarryOver(self.parts, target)
+            async for report in carry_over.copy():
                 yield report
-            copied = inheritance.copied
-        verdict = await evaluate(self.parts, target, complete=asked.since is None)
-        if verdict.passed:
+            copied = carry_over.copied
+        result = await evaluate(self.parts, target, complete=arguments.since is None)
+        if result.passed:
             await self.parts.collections.catalogue.mark_complete(collection.name)
         yield Outcome(
             {
@@ -81,65 +89,67 @@ class Replay:
                 "model": collection.model.model_id,
                 "copied": copied,
                 "seconds": round(time.monotonic() - began, 1),
-                **verdict.figures(),
+                **result.as_json(),
             }
         )
 
-    async def _made(self, asked: ReplayArguments) -> tuple[Collection, str]:
-        """An empty collection that the workers will find, and what there is to say of it."""
+    async def _create(self, arguments: ReplayArguments) -> tuple[Collection, str]:
+        """Create the collection, which the workers then find in the list. Returns it, and a remark about it."""
         collections, log = self.parts.collections, self.parts.log
         chosen = self.parts.settings.embedder
-        known = asked.model is None and asked.dim is None
-        wanted = Model("", asked.dim or 0, chosen.kind, asked.model or chosen.model)
-        embedder = collections.default_embedder if known else await collections.load_embedder(wanted)
+        is_default = arguments.model is None and arguments.dim is None
+        wanted = Model("", arguments.dim or 0, chosen.kind, arguments.model or chosen.model)
+        embedder = collections.default_embedder if is_default else await collections.load_embedder(wanted)
         model = Model(embedder.model_id, embedder.dim, wanted.kind, wanted.name)
-        collection = Collection(asked.to, model, secrets.token_hex(4), complete=False)
-        remark = f"{asked.to} is filled from the beginning of the log, by {model.model_id}"
-        if asked.since is not None:
-            first = await log.offsets_for_time(asked.since)
-            if (left_out := await self._left_out(asked.since, first)) is None:
+        collection = Collection(arguments.to, model, secrets.token_hex(4), complete=False)
+        remark = f"{arguments.to} is filled from the beginning of the log, with the model {model.model_id}"
+        if arguments.since is not None:
+            offsets = await log.offsets_for_time(arguments.since)
+            if (skipped := await self._records_before(arguments.since, offsets)) is None:
                 raise InvalidRequest(
                     "the log begins later than that: leave --from out, and what is older is copied",
                     path="from",
                 )
-            # Where a partition has nothing since then, its group begins at its end.
+            # A partition without a record since then is read from its end.
             await log.set_group_offsets(
                 collections.group_of(collection),
-                {**await log.end(), **{number: offset for number, (offset, _) in first.items()}},
+                {**await log.end(), **{number: offset for number, (offset, _) in offsets.items()}},
             )
-            remark += f"; {left_out:,} records from before that time are left out, and all that is older than the log"
+            remark += f"; {skipped:,} older records are left out, and so is everything older than the log"
         await collections.catalogue.create(collection.name, model, collection.run)
         await collections.refresh()
         return collection, remark
 
-    async def _left_out(self, since: float, first: Mapping[int, tuple[int, float]]) -> int | None:
-        """How many records of the log are older; None when all of it is younger."""
-        beginning, end = await self.parts.log.offsets_for_time(0), await self.parts.log.end()
-        if beginning and since < min(at for _, at in beginning.values()):
+    async def _records_before(self, since: float, offsets: Mapping[int, tuple[int, float]]) -> int | None:
+        """How many records lie before these offsets; None when the log has no record from before `since`."""
+        first, end = await self.parts.log.offsets_for_time(0), await self.parts.log.end()
+        if first and since < min(at for _, at in first.values()):
             return None
-        positions = {number: first[number][0] if number in first else end[number] for number in beginning}
-        return sum(positions[number] - offset for number, (offset, _) in beginning.items())
+        positions = {number: offsets[number][0] if number in offsets else end[number] for number in first}
+        return sum(positions[number] - offset for number, (offset, _) in first.items())
 
-    async def _filled(self, target: OpenCollection, barrier: Mapping[int, int]) -> AsyncGenerator[Report]:
-        """Wait until everything in front of the barrier is in the collection."""
+    async def _wait_for_replay(
+        self, target: OpenCollection, log_end: Mapping[int, int]
+    ) -> AsyncGenerator[Report]:
+        """Wait until every record before `log_end` is in the collection; yields the progress."""
         log, group = self.parts.log, target.group
-        beginning = {number: offset for number, (offset, _) in (await log.offsets_for_time(0)).items()}
-        start = {**beginning, **await log.committed(group)}
-        wanted = {number: end for number, end in barrier.items() if end > start.get(number, end)}
+        first = {number: offset for number, (offset, _) in (await log.offsets_for_time(0)).items()}
+        start = {**first, **await log.committed(group)}
+        wanted = {number: end for number, end in log_end.items() if end > start.get(number, end)}
         total = sum(end - start[number] for number, end in wanted.items())
         last = {number: end - 1 for number, end in wanted.items()}
-        done, began, moved, told = 0, time.monotonic(), time.monotonic(), False
+        done, began, progressed_at, remarked = 0, time.monotonic(), time.monotonic(), False
         yield Progress("replaying the log", 0, total, "records")
-        while not await target.watermarks.reached(last, LOOK_S):
+        while not await target.watermarks.reached(last, POLL_INTERVAL_S):
             now = time.monotonic()
-            reached = await self._reached(target, start, wanted)
-            if reached > done:
-                done, moved = reached, now
-            elif now - moved > UNFED_S and not told:
-                told = True
+            indexed = await self._records_indexed(target, start, wanted)
+            if indexed > done:
+                done, progressed_at = indexed, now
+            elif now - progressed_at > STALL_REMARK_S and not remarked:
+                remarked = True
                 yield Remark(
-                    f"nothing has moved for {UNFED_S:.0f} s: does a worker run, and has it the model"
-                    f" {target.collection.model.name}? Its log says so"
+                    f"no progress for {STALL_REMARK_S:.0f} s: check that a worker runs, and that it can load the model"
+                    f" {target.collection.model.name} (see its log)"
                 )
             rate = done / (now - began)
             yield Progress(
@@ -147,30 +157,34 @@ class Replay:
             )
         yield Progress("replaying the log", total, total, "records", 0.0)
 
-    async def _reached(
+    async def _records_indexed(
         self, target: OpenCollection, start: Mapping[int, int], wanted: Mapping[int, int]
     ) -> int:
-        """How many records of those that are wanted are in the collection."""
+        """How many records from `start` up to `wanted` are in the collection.
+
+        In the embedded shape the watermark of each partition is found by bisection, because commits are rare there.
+        """
         committed = await self.parts.log.committed(target.group)
-        reached = 0
+        indexed = 0
         for number, end in wanted.items():
             low = min(committed.get(number, start[number]), end)
-            high = low if self.parts.settings.distributed else end  # commits are frequent there
+            high = low if self.parts.settings.distributed else end
             while low < high:
                 middle = (low + high + 1) // 2
                 if await target.watermarks.reached({number: middle - 1}, 0):
                     low = middle
                 else:
                     high = middle - 1
-            reached += low - start[number]
-        return reached
+            indexed += low - start[number]
+        return indexed
 
 
-def _may_go_on(collection: Collection) -> None:
+def _refuse_unless_incomplete(collection: Collection) -> None:
+    """Raises OperationRefused for a collection that is searched, or that is complete."""
     if collection.active:
         raise OperationRefused(f"{collection.name} is searched at present: choose another name to fill")
     if collection.complete:
         raise OperationRefused(
-            f"{collection.name} holds everything already: `lorestream alias swap {collection.name}`, or"
+            f"{collection.name} is complete already: `lorestream alias swap {collection.name}`, or"
             f" `lorestream drop {collection.name}` first"
         )

@@ -22,7 +22,7 @@ from producers import gateway as writes
 from producers.gateway import Gateway
 from query_service import rest as reads
 from query_service.recall import CurrentRecall
-from stream_workers.rebuild.alias_swap import Alias, SwapArguments
+from stream_workers.rebuild.alias_swap import AliasTasks, SwapArguments
 from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.admin_verbs import begun, ended, run
 from tests.collection_compare import compared
@@ -196,12 +196,12 @@ async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
                         outcome = report
             assert (outcome.value["gate"], outcome.value["reasons"]) == ("passed", [])  # type: ignore[union-attr]
             await late.write()
-            async for _ in Alias(runtime).swap(SwapArguments("other")):
+            async for _ in AliasTasks(runtime).swap(SwapArguments("other")):
                 pass
             assert runtime.collections.current.name == "other"
             await watch.looks_once_more()
             await late.write()
-            async for _ in Alias(runtime).rollback(NoArguments()):
+            async for _ in AliasTasks(runtime).rollback(NoArguments()):
                 pass
             await watch.looks_once_more()
             assert len(await shown(http, OTHERS)) > 4 * len(OTHERS)

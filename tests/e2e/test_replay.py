@@ -189,7 +189,7 @@ def test_what_would_do_harm_is_refused_and_changes_nothing(tmp_path: Path, lores
         assert "dim" in refused("replay", "--to", "x", "--dim", "0", code=2)
         assert f"there is no collection x: there are {FIRST}, half" in refused("alias", "swap", "x")
         assert "is searched already" in refused("alias", "swap", FIRST)
-        assert "not whole: `lorestream replay --to half`" in refused("alias", "swap", "half")
+        assert "not complete: `lorestream replay --to half`" in refused("alias", "swap", "half")
         assert "0 collections could be meant" in refused("alias", "swap")
         assert "nothing to go back to" in refused("alias", "rollback")
         assert "is searched" in refused("drop", FIRST, "--yes")
@@ -200,9 +200,9 @@ def test_what_would_do_harm_is_refused_and_changes_nothing(tmp_path: Path, lores
         assert collections() == [(FIRST, True, True, 480)]
 
         assert '"passed"' in lorestream("replay", "--to", "half", "--json", url=url)  # the name is free
-        assert "holds everything already" in refused("replay", "--to", "half")
+        assert "is complete already" in refused("replay", "--to", "half")
         lorestream("alias", "swap", url=url)
-        assert "searches may still be under way" in refused("drop", FIRST, "--yes")
+        assert "searches in it may still be running" in refused("drop", FIRST, "--yes")
         assert ask_all(url) == answers
         lorestream("cache", "clear", url=url)
         lorestream("alias", "rollback", url=url)
@@ -214,6 +214,6 @@ def test_what_would_do_harm_is_refused_and_changes_nothing(tmp_path: Path, lores
             since = time.time()
             send(client, [event(number) | {"ttl": 0} for number in range(480, 500)], wait=True)
         told = list(reports(url, "replay", to="late", since=since))
-        assert "480 records from before that time are left out" in told[0]["text"]
+        assert "480 older records are left out" in told[0]["text"]
         assert told[-1]["value"]["memories"] == {"new": 20, "searched": 500}
         assert told[-1]["value"]["gate"] == "passed"

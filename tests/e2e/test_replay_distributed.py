@@ -65,7 +65,7 @@ def test_built_anew_by_the_verb_and_followed_by_all(cluster: Cluster) -> None:
     assert fresh.finished > 0
     assert writes.accepted > 0
     assert asyncio.run(compared(cluster, [first, "other"])) > EVENTS * 0.9
-    assert "may still be under way" in run(cluster, "drop", "other", "--yes", code=1)
+    assert "may still be running" in run(cluster, "drop", "other", "--yes", code=1)
     listed = run(cluster, "alias", "list")["collections"]
     assert [(one["name"], one["searched"]) for one in listed] == [(first, True), ("other", False)]
 

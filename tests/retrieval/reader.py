@@ -16,7 +16,7 @@ from lorestream.http.application import application
 from lorestream.wiring import Runtime
 from query_service.recall import Recall
 from query_service.rest import operations
-from stream_workers.indexing.cache_invalidation import Finishing
+from stream_workers.indexing.cache_invalidation import InvalidationQueue
 from tests.parts import open_parts, pipeline_over, put, records
 
 NOW = 2_000_000_000.0
@@ -44,7 +44,9 @@ class Reader:
     async def write(self, *envelopes: Envelope) -> None:
         pipeline = pipeline_over(self.runtime)
         applied = await pipeline.apply(await pipeline.prepare(records(*envelopes)))
-        await Finishing(self.runtime.cache).add(applied.touched, partial(pipeline.conclude, applied))
+        await InvalidationQueue(self.runtime.cache).add(
+            applied.changed_agents, partial(pipeline.finish, applied)
+        )
 
     async def remember(self, text: str, *, event_id: str | None = None, **fields: Any) -> None:
         """One memory of agent a, a second old unless told otherwise."""

@@ -10,7 +10,7 @@ import pytest
 from lorestream.adapters.in_process.cache import LocalCache
 from lorestream.errors import Unavailable
 from lorestream.memories import AgentKey
-from stream_workers.indexing.cache_invalidation import Finishing, together
+from stream_workers.indexing.cache_invalidation import InvalidationQueue, union
 from tests.parts import Faulty
 
 A, B = AgentKey("default", "a"), AgentKey("default", "b")
@@ -42,8 +42,8 @@ def switch() -> Switch:
 
 
 @pytest.fixture
-async def finishing(switch: Switch) -> AsyncIterator[Finishing]:
-    made = Finishing(switch.cache, answer_life_s=60, monotonic=lambda: switch.now)  # type: ignore[arg-type]
+async def queue(switch: Switch) -> AsyncIterator[InvalidationQueue]:
+    made = InvalidationQueue(switch.cache, max_answer_age_s=60, monotonic=lambda: switch.now)  # type: ignore[arg-type]
     running = asyncio.create_task(made.run())
     yield made
     running.cancel()
@@ -63,49 +63,49 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_with_a_cache_in_reach_it_is_finished_at_once(finishing: Finishing, switch: Switch) -> None:
+async def test_with_a_cache_in_reach_it_is_finished_at_once(queue: InvalidationQueue, switch: Switch) -> None:
     await switch.answer(A, keep=True)
     finished: list[str] = []
-    await finishing.add(frozenset([A]), into(finished, "one"))
+    await queue.add(frozenset([A]), into(finished, "one"))
     assert finished == ["one"]
     assert await switch.answer(A, keep=False) is None
 
 
-async def test_nobody_in_particular_means_everybody(finishing: Finishing, switch: Switch) -> None:
+async def test_nobody_in_particular_means_everybody(queue: InvalidationQueue, switch: Switch) -> None:
     await switch.answer(A, keep=True)
     await switch.answer(B, keep=True)
-    await finishing.add(None, into([], "all"))
+    await queue.add(None, into([], "all"))
     assert await switch.answer(A, keep=False) is None
     assert await switch.answer(B, keep=False) is None
 
 
 async def test_a_cut_off_cache_holds_up_what_is_finished_not_what_is_added(
-    finishing: Finishing, switch: Switch
+    queue: InvalidationQueue, switch: Switch
 ) -> None:
     await switch.answer(B, keep=True)
     finished: list[str] = []
     switch.cut_off = True
-    await finishing.add(frozenset([A]), into(finished, "one"))
-    await finishing.add(frozenset([B]), into(finished, "two"))
-    await finishing.add(frozenset(), into(finished, "three"))
+    await queue.add(frozenset([A]), into(finished, "one"))
+    await queue.add(frozenset([B]), into(finished, "two"))
+    await queue.add(frozenset(), into(finished, "three"))
     await asyncio.sleep(0.3)
     assert finished == []
-    assert finishing.waiting == 3
+    assert queue.pending == 3
 
     switch.cut_off = False
-    await until(lambda: finishing.waiting == 0)
+    await until(lambda: queue.pending == 0)
     assert finished == ["one", "two", "three"]
     assert await switch.answer(B, keep=False) is None
 
 
 async def test_what_has_outlived_every_answer_is_finished_without_the_cache(
-    finishing: Finishing, switch: Switch
+    queue: InvalidationQueue, switch: Switch
 ) -> None:
     finished: list[str] = []
     switch.cut_off = True
-    await finishing.add(frozenset([A]), into(finished, "one"))
+    await queue.add(frozenset([A]), into(finished, "one"))
     switch.now += 59
-    await finishing.add(frozenset([A]), into(finished, "two"))
+    await queue.add(frozenset([A]), into(finished, "two"))
     await asyncio.sleep(0.6)
     assert finished == []
 
@@ -113,16 +113,16 @@ async def test_what_has_outlived_every_answer_is_finished_without_the_cache(
     await until(lambda: finished == ["one"])
     await asyncio.sleep(0.3)
     assert finished == ["one"]
-    assert finishing.waiting == 1
+    assert queue.pending == 1
 
 
 async def test_without_a_cache_nothing_waits() -> None:
     finished: list[str] = []
-    await Finishing(None).add(None, into(finished, "one"))
+    await InvalidationQueue(None).add(None, into(finished, "one"))
     assert finished == ["one"]
 
 
 def test_anybody_swallows_the_rest() -> None:
-    assert together([frozenset([A]), frozenset([B])]) == frozenset([A, B])
-    assert together([frozenset([A]), None]) is None
-    assert together([]) == frozenset()
+    assert union([frozenset([A]), frozenset([B])]) == frozenset([A, B])
+    assert union([frozenset([A]), None]) is None
+    assert union([]) == frozenset()

@@ -1,4 +1,4 @@
-"""The embedded store gives space back: what lives moves, what is dead goes, and nobody notices."""
+"""Compaction of the embedded store: living memories are copied, deleted ones leave the disk, reads and writes go on."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ EDGE = {"store": {"kind": "edge"}}
 @contextlib.asynccontextmanager
 async def lorestream(data: Path) -> AsyncIterator[tuple[Runtime, Compaction]]:
     async with open_parts(data, **EDGE) as runtime, working(runtime):
-        yield runtime, Compaction(runtime, replaced_lives_s=0.0, fewest_dead=10)
+        yield runtime, Compaction(runtime, replaced_retention_s=0.0, min_reclaimable=10)
 
 
 async def write(runtime: Runtime, *envelopes: events.Envelope) -> None:
-    """Append, and wait until it is finished."""
+    """Append, and wait until the writes are finished."""
     assert await runtime.watermarks.reached(
         await runtime.log.append([events.encode(one) for one in envelopes]), 60
     )
@@ -46,7 +46,7 @@ def holding(data: Path, text: str) -> list[Path]:
     return [path for path in files if text.encode() in path.read_bytes()]
 
 
-async def test_an_erasure_asks_for_it_and_no_byte_stays(tmp_path: Path) -> None:
+async def test_after_an_erasure_it_is_due_and_removes_every_byte(tmp_path: Path) -> None:
     async with lorestream(tmp_path) as (runtime, compaction):
         await write(runtime, put("the secret lies under the oak", agent="spy"), put("nothing to hide"))
         assert not await compaction.is_due()
@@ -62,7 +62,7 @@ async def test_an_erasure_asks_for_it_and_no_byte_stays(tmp_path: Path) -> None:
         assert len(runtime.collections.listed) == 1
 
 
-async def test_no_byte_of_an_erased_player_stays_wherever_it_was_told(tmp_path: Path) -> None:
+async def test_it_removes_every_byte_of_an_erased_player(tmp_path: Path) -> None:
     async with lorestream(tmp_path) as (runtime, compaction):
         await write(
             runtime,
@@ -81,7 +81,7 @@ async def test_no_byte_of_an_erased_player_stays_wherever_it_was_told(tmp_path: 
             assert not holding(tmp_path, word)
 
 
-async def test_it_waits_as_long_as_there_is_another_collection_and_says_so_once(
+async def test_it_waits_while_there_is_another_collection_and_warns_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with lorestream(tmp_path) as (runtime, compaction):
@@ -89,23 +89,23 @@ async def test_it_waits_as_long_as_there_is_another_collection_and_says_so_once(
         model = runtime.collections.current.collection.model
         await runtime.collections.catalogue.create("other", replace(model, kind="hash", name="hash"), "run")
         [_, other] = await runtime.collections.refresh()
-        fed = await runtime.collections.ensure_open(other)
+        opened = await runtime.collections.ensure_open(other)
         assert not await compaction.is_due()
         with capture_logs() as logs:
             last = await runtime.log.append([events.encode(erase("spy", 2000.0))])
-            for collection in (runtime.collections.current, fed):
+            for collection in (runtime.collections.current, opened):
                 assert await collection.watermarks.reached(last, 60)
             for _ in range(3):
                 assert not await compaction.is_due()
-        assert [one["collections"] for one in logs if "compaction waits" in one["event"]] == [2]
-        monkeypatch.setattr(alias_swap, "FOLLOWED_S", 0.0)
-        await alias_swap.remove(runtime, other)
+        assert [one["collections"] for one in logs if "compaction is due and waits" in one["event"]] == [2]
+        monkeypatch.setattr(alias_swap, "PROPAGATION_S", 0.0)
+        await alias_swap.drop_collection(runtime, other)
         assert await compaction.is_due()
         await compaction.compact()
         assert not holding(tmp_path, "under the oak")
 
 
-async def test_the_dead_that_outgrow_half_of_the_living_ask_for_it(tmp_path: Path) -> None:
+async def test_it_is_due_when_deleted_points_exceed_half_of_the_living(tmp_path: Path) -> None:
     async with lorestream(tmp_path) as (runtime, compaction):
         await write(runtime, *(put(f"m{n}", event_id=f"{n}") for n in range(40)))
         deletes = [
@@ -120,10 +120,10 @@ async def test_the_dead_that_outgrow_half_of_the_living_ask_for_it(tmp_path: Pat
         await compaction.compact()
         assert await runtime.store.reclaimable() == Reclaimable(0, erased=False)
         await write(runtime, put("m3", event_id="3"))
-        assert len(await texts(runtime)) == 25  # their tombstones moved along
+        assert len(await texts(runtime)) == 25  # their tombstones were copied
 
 
-async def test_what_is_written_meanwhile_is_there_after_it_and_after_a_restart(tmp_path: Path) -> None:
+async def test_writes_during_a_compaction_are_there_afterwards_and_after_a_restart(tmp_path: Path) -> None:
     async with lorestream(tmp_path) as (runtime, compaction):
         await write(runtime, *(put(f"before {n}", event_id=f"b{n}") for n in range(300)))
         compacting = asyncio.create_task(compaction.compact())
@@ -146,10 +146,10 @@ async def test_what_is_written_meanwhile_is_there_after_it_and_after_a_restart(t
 
 
 @pytest.mark.parametrize("moment", ["copying", "replaced"])
-async def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, moment: str) -> None:
+async def test_what_a_killed_process_left_is_deleted(tmp_path: Path, moment: str) -> None:
     async with lorestream(tmp_path) as (runtime, compaction):
         await write(runtime, *(put(f"m{n}", event_id=f"{n}") for n in range(10)))
-        compaction.replaced_lives_s = 3600.0 if moment == "replaced" else 0.0
+        compaction.replaced_retention_s = 3600.0 if moment == "replaced" else 0.0
         compacting = asyncio.create_task(compaction.compact())
         while len(runtime.collections.listed) < 2 or (
             moment == "replaced" and runtime.collections.listed[1].replaced_at is None
@@ -161,7 +161,7 @@ async def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, mo
             await compacting
     async with lorestream(tmp_path) as (runtime, compaction):
         assert len(await texts(runtime)) == 10
-        await compaction.clear_away()
+        await compaction.clean_up()
         assert len(await runtime.collections.refresh()) == 1
         assert [path.name for path in (tmp_path / "store").iterdir() if path.is_dir()] == [
             runtime.collections.current.name

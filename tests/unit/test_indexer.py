@@ -14,8 +14,9 @@ from lorestream.errors import Misconfigured, Unavailable
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.ports import NewRecord
 from lorestream.wiring import Runtime
+from stream_workers.indexing.dead_letters import DeadLetterPolicy
 from stream_workers.indexing.indexer import GROUP, BatchLimits, Indexer
-from stream_workers.indexing.retry import Broken, Patience, Rejects
+from stream_workers.indexing.retry import IndexingFailed, RetryUntilAvailable
 from tests.parts import Faulty, at_work, indexer_over, open_parts, put, read_dead_letters, texts
 
 
@@ -111,7 +112,7 @@ async def test_what_is_set_up_wrongly_is_no_records_fault(tmp_path: Path) -> Non
 
     async with open_parts(tmp_path) as runtime:
         await fill(runtime, 1)
-        with pytest.raises(Broken, match="another key"):
+        with pytest.raises(IndexingFailed, match="another key"):
             await indexer(runtime, store=Faulty(runtime.store, insert=refuse)).run()
         assert await read_dead_letters(runtime.log) == []
         assert await runtime.log.committed(GROUP) == {}
@@ -125,7 +126,7 @@ async def test_a_revocation_that_is_cut_off_gives_the_partitions_away_all_the_sa
         worker = indexer(runtime, store=Faulty(runtime.store, insert=failing(10**9)))
         running = asyncio.create_task(worker.run())
         async with asyncio.timeout(10):
-            while not worker._offsets.busy({0}):
+            while not worker.checkpoint.offsets.in_progress({0}):
                 await asyncio.sleep(0.01)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
@@ -142,15 +143,15 @@ async def test_when_nearly_everything_fails_it_stops_instead_of_emptying_the_log
     async with open_parts(tmp_path) as runtime:
         await fill(runtime, 100)
         worker = indexer(runtime, store=Faulty(runtime.store, insert=crash))
-        with pytest.raises(Broken):
+        with pytest.raises(IndexingFailed):
             await worker.run()
         assert worker.problem is not None
         aside = await read_dead_letters(runtime.log)
-        assert len(aside) < Rejects.MAX_CONSECUTIVE_FAULTS
+        assert len(aside) < DeadLetterPolicy.MAX_CONSECUTIVE_FAULTS
 
 
 async def test_an_outage_is_over_with_the_next_call_that_succeeds() -> None:
-    patiently = Patience()
+    patiently = RetryUntilAvailable()
     patiently.problem = None
     outcomes = iter([Unavailable("away"), ValueError("a defect")])
 

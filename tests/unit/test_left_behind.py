@@ -14,10 +14,10 @@ import pytest
 
 from lorestream import events
 from lorestream.admin import NoArguments
-from lorestream.collections.catalogue import REPLACED_LIVES_S, Model
+from lorestream.collections.catalogue import REPLACED_RETENTION_S, Model
 from lorestream.errors import OperationRefused
 from lorestream.wiring import Runtime
-from stream_workers.rebuild.alias_swap import Alias, DropArguments
+from stream_workers.rebuild.alias_swap import AliasTasks, DropArguments
 from stream_workers.rebuild.compaction import Compaction
 from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.parts import open_parts, put, texts, working
@@ -40,7 +40,7 @@ async def write(runtime: Runtime, *words: str) -> None:
 
 def later(runtime: Runtime) -> Runtime:
     """The same parts, when nobody can be using any more what was just withdrawn."""
-    return replace(runtime, clock=SetClock(time.time() + REPLACED_LIVES_S + 1))
+    return replace(runtime, clock=SetClock(time.time() + REPLACED_RETENTION_S + 1))
 
 
 def directories(data: Path) -> list[str]:
@@ -61,7 +61,7 @@ async def spare(runtime: Runtime) -> None:
 async def drop_broken_off(runtime: Runtime) -> None:
     """Who asked for it goes away before anything is deleted."""
     await spare(runtime)
-    dropping = asyncio.create_task(last(Alias(runtime).drop(DropArguments("spare"))))
+    dropping = asyncio.create_task(last(AliasTasks(runtime).drop(DropArguments("spare"))))
     while not await runtime.collections.catalogue.pending_deletions():
         assert not dropping.done()
         await asyncio.sleep(0)
@@ -84,8 +84,8 @@ async def test_the_next_verb_deletes_what_a_drop_has_left_once_nobody_uses_it(
         there = directories(tmp_path)
         assert len(there) == 2
         with pytest.raises(OperationRefused, match="is being dropped"):
-            await last(Alias(runtime).drop(DropArguments("spare")))
-        await last(Alias(runtime).list_(NoArguments()))
+            await last(AliasTasks(runtime).drop(DropArguments("spare")))
+        await last(AliasTasks(runtime).list_(NoArguments()))
         assert directories(tmp_path) == there  # it may still be in use
         async with asyncio.timeout(60):
             while runtime.collections.is_open("spare"):
@@ -93,9 +93,9 @@ async def test_the_next_verb_deletes_what_a_drop_has_left_once_nobody_uses_it(
         match verb:
             case "drop":
                 with pytest.raises(Exception, match="there is no collection spare"):
-                    await last(Alias(later(runtime)).drop(DropArguments("spare")))
+                    await last(AliasTasks(later(runtime)).drop(DropArguments("spare")))
             case "list":
-                await last(Alias(later(runtime)).list_(NoArguments()))
+                await last(AliasTasks(later(runtime)).list_(NoArguments()))
             case _:
                 with pytest.raises(OperationRefused, match="searched at present"):
                     await last(Replay(later(runtime)).run(ReplayArguments("agent_memories")))

@@ -18,7 +18,7 @@ from lorestream.ports import Embeddings, Priority
 from lorestream.wiring import OpenCollection, Runtime
 from query_service.recall import CurrentRecall
 from stream_workers.rebuild import alias_swap
-from stream_workers.rebuild.alias_swap import Alias, DropArguments, SwapArguments, switch_alias
+from stream_workers.rebuild.alias_swap import AliasTasks, DropArguments, SwapArguments, switch_alias
 from stream_workers.worker import Worker
 from tests.parts import open_parts, put, working
 
@@ -151,7 +151,7 @@ async def test_a_write_is_finished_in_both_while_the_alias_turns(tmp_path: Path)
 async def test_a_turn_waits_for_what_was_finished_and_leaves_nothing_announced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alias_swap, "LEVEL_S", 0.1)
+    monkeypatch.setattr(alias_swap, "CATCH_UP_TIMEOUT_S", 0.1)
     async with open_parts(tmp_path, **EDGE) as runtime:
         collections, first, other = runtime.collections, runtime.collections.current, await another(runtime)
         await write(runtime, 1, 2, 3)
@@ -159,7 +159,7 @@ async def test_a_turn_waits_for_what_was_finished_and_leaves_nothing_announced(
         assert await switch_alias(runtime, other) == 3
         assert collections.current is first
         assert not any(one.switching for one in collections.listed)
-        monkeypatch.setattr(alias_swap, "LEVEL_S", PATIENCE_S)
+        monkeypatch.setattr(alias_swap, "CATCH_UP_TIMEOUT_S", PATIENCE_S)
         switching = asyncio.create_task(switch_alias(runtime, other))
         await until(lambda: any(one.switching for one in collections.listed))
         await other.publisher.publish({0: 3})
@@ -171,12 +171,12 @@ async def test_a_turn_waits_for_what_was_finished_and_leaves_nothing_announced(
 async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alias_swap, "LEVEL_S", 0.1)
+    monkeypatch.setattr(alias_swap, "CATCH_UP_TIMEOUT_S", 0.1)
     async with open_parts(tmp_path, **EDGE) as runtime:
-        tasks, first, other = Alias(runtime), runtime.collections.current, await another(runtime)
+        tasks, first, other = AliasTasks(runtime), runtime.collections.current, await another(runtime)
         await write(runtime, 1, 2)
         await first.publisher.publish({0: 2})
-        with pytest.raises(OperationRefused, match="not whole"):
+        with pytest.raises(OperationRefused, match="not complete"):
             await last(tasks.swap(SwapArguments("other")))
         await runtime.collections.catalogue.mark_complete("other")
         with pytest.raises(OperationRefused, match="2 records behind the log"):

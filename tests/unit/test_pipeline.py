@@ -120,7 +120,7 @@ async def test_an_erasure_takes_what_was_accepted_up_to_it_even_if_it_arrives_la
         state = await runtime.ledger.state("erasure-1500.0")
         assert state is not None
         assert state.done is done
-        await pipeline_over(runtime).conclude(erased)
+        await pipeline_over(runtime).finish(erased)
 
 
 async def test_erasing_a_player_takes_their_memories_of_any_agent_and_their_agents(runtime: Runtime) -> None:
@@ -194,7 +194,7 @@ async def test_whom_a_change_touches_is_told_alike_when_it_is_applied_again(
 ) -> None:
     await apply(runtime, put("there", player="k1:ab"))
     for _ in range(2):  # the second time nothing is left to change in the store
-        assert (await apply(runtime, envelope)).touched == touched
+        assert (await apply(runtime, envelope)).changed_agents == touched
 
 
 OPERATIONS = (

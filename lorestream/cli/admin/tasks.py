@@ -14,7 +14,7 @@ from lorestream.identity import Pseudonyms
 from lorestream.settings import Settings
 from lorestream.wiring import Runtime, WorkerParts, open_worker, openers
 from lorestream.wiring.snapshots import snapshots_over
-from stream_workers.rebuild.alias_swap import Alias
+from stream_workers.rebuild.alias_swap import AliasTasks
 from stream_workers.rebuild.replay import Replay
 
 
@@ -29,7 +29,7 @@ def tasks_over(parts: WorkerParts) -> AdminTasks:
         *imports.tasks(),
         snapshots_over(parts).task(),
         Replay(parts).task(),
-        *Alias(parts).tasks(),
+        *AliasTasks(parts).tasks(),
         cache_clear_task(parts.cache),
     )
 

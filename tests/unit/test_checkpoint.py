@@ -1,4 +1,4 @@
-"""What may be committed never passes what is not finished, whatever happens in whatever order."""
+"""The watermark never passes an unfinished record, in any order of reading, finishing, rebalances and crashes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from lorestream.ports import Record
-from stream_workers.indexing.offsets import Delivery, Offsets
+from lorestream.telemetry import Metrics
+from stream_workers.indexing.checkpoint import Checkpoint, Delivery, Offsets
 
 PARTITIONS = (0, 1, 2)
 
@@ -17,10 +18,10 @@ def record(partition: int, offset: int) -> Record:
 
 
 class Worker(RuleBasedStateMachine):
-    """A group's partitions with gaps in their offsets, and one worker that reads, finishes, fails and crashes.
+    """The partitions of a group, with gaps in their offsets, and one worker that reads, finishes, fails and crashes.
 
-    `log[p]` are the offsets that exist, `done[p]` those whose work is finished in truth, `committed[p]` what a
-    new owner begins at.
+    `log[p]`: the offsets that exist; `done[p]`: those whose work is really finished; `committed[p]`: the offset at
+    which a new owner begins.
     """
 
     deliveries = Bundle("deliveries")
@@ -60,7 +61,7 @@ class Worker(RuleBasedStateMachine):
                 records += [record(partition, offset) for offset in ahead]
                 if ahead:
                     self.reading[partition] = ahead[-1] + 1
-        return self.offsets.deliver(records), records
+        return self.offsets.track(records), records
 
     @rule(delivery=consumes(deliveries))
     def finish(self, delivery: tuple[Delivery, list[Record]]) -> None:
@@ -71,11 +72,11 @@ class Worker(RuleBasedStateMachine):
 
     @rule(delivery=consumes(deliveries))
     def fail(self, delivery: tuple[Delivery, list[Record]]) -> None:
-        """It is never finished."""
+        """The delivery is never finished."""
 
     @rule()
     def commit(self) -> None:
-        for partition, position in self.offsets.positions().items():
+        for partition, position in self.offsets.watermarks().items():
             self.committed[partition] = max(position, self.committed[partition])
 
     @rule()
@@ -85,8 +86,8 @@ class Worker(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from(PARTITIONS))
     @precondition(lambda self: self.reading)
-    def somebody_else_goes_on(self, partition: int) -> None:
-        """While the partition is not ours, its other owner finishes a record and commits."""
+    def another_member_continues(self, partition: int) -> None:
+        """While the partition belongs to another member, that one finishes a record and commits."""
         ahead = [offset for offset in self.log[partition] if offset >= self.committed[partition]]
         if partition not in self.reading and ahead:
             self.done[partition].add(ahead[0])
@@ -94,7 +95,7 @@ class Worker(RuleBasedStateMachine):
 
     @invariant()
     def nothing_unfinished_is_passed(self) -> None:
-        for source in (self.offsets.positions(), self.committed):
+        for source in (self.offsets.watermarks(), self.committed):
             for partition, position in source.items():
                 passed = {offset for offset in self.log[partition] if offset < position}
                 assert passed <= self.done[partition]
@@ -107,26 +108,41 @@ TestWorker = Worker.TestCase
 def test_finished_out_of_order_it_advances_when_the_gap_closes() -> None:
     offsets = Offsets()
     offsets.assign({0: 5})
-    first, second = offsets.deliver([record(0, 5)]), offsets.deliver([record(0, 6), record(0, 9)])
+    first, second = offsets.track([record(0, 5)]), offsets.track([record(0, 6), record(0, 9)])
     offsets.finish(second)
-    assert offsets.positions() == {0: 5}
-    assert offsets.busy([0])
+    assert offsets.watermarks() == {0: 5}
+    assert offsets.in_progress([0])
     offsets.finish(first)
-    assert offsets.positions() == {0: 10}
-    assert not offsets.busy([0])
+    assert offsets.watermarks() == {0: 10}
+    assert not offsets.in_progress([0])
 
 
-def test_what_was_delivered_before_a_revocation_counts_for_nothing_after_it() -> None:
+def test_a_delivery_from_before_a_revocation_does_not_count_after_it() -> None:
     offsets = Offsets()
     offsets.assign({0: 0, 1: 0})
-    old = offsets.deliver([record(0, 7), record(1, 3)])
+    old = offsets.track([record(0, 7), record(1, 3)])
     offsets.revoke([0])
     offsets.assign({0: 2})
     offsets.finish(old)
-    assert offsets.positions() == {0: 2, 1: 4}
+    assert offsets.watermarks() == {0: 2, 1: 4}
 
 
-def test_records_of_partitions_that_are_not_ours_are_not_noted() -> None:
+def test_records_of_unassigned_partitions_are_ignored() -> None:
     offsets = Offsets()
-    offsets.finish(offsets.deliver([record(3, 1)]))
-    assert offsets.positions() == {}
+    offsets.finish(offsets.track([record(3, 1)]))
+    assert offsets.watermarks() == {}
+
+
+def test_in_the_background_every_sixth_interval_ends_with_a_commit() -> None:
+    is_foreground = False
+
+    async def flush() -> None:
+        pass
+
+    checkpoint = Checkpoint(
+        flush=flush, publisher=None, metrics=Metrics(), is_foreground=lambda: is_foreground
+    )
+    assert [checkpoint.is_commit_due() for _ in range(12)] == ([False] * 5 + [True]) * 2
+    is_foreground = True
+    assert checkpoint.is_commit_due()
+    assert checkpoint.is_commit_due()

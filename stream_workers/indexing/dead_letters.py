@@ -1,0 +1,69 @@
+"""Records that cannot be processed: they become dead letters, and too many of them stop the indexer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from lorestream.errors import InvalidRequest, Misconfigured
+from lorestream.ports import DeadLetter, EventLog
+from lorestream.retry_headers import with_attempts
+from lorestream.telemetry import Metrics
+from stream_workers.indexing.retry import IndexingFailed, RetryUntilAvailable
+
+_log = structlog.get_logger("lorestream.indexer")
+
+
+class DeadLetterPolicy:
+    """Writes dead letters, and counts failures: an indexer that fails everything must not empty the log."""
+
+    MAX_CONSECUTIVE_FAULTS = 20
+    """Unexpected errors without a batch that succeeds in between."""
+    MAX_CONSECUTIVE_DEAD_LETTERS = 1000
+    """Dead letters without a memory that is stored in between."""
+
+    def __init__(self, log: EventLog, metrics: Metrics, retry: RetryUntilAvailable) -> None:
+        self._event_log = log
+        self._metrics = metrics
+        self._retry = retry
+        self._faults = 0
+        self._dead_letters = 0
+
+    def record_success(self, memories: int) -> None:
+        """A batch was applied, and stored this many memories."""
+        self._faults = 0
+        if memories:
+            self._dead_letters = 0
+
+    def record_fault(self, error: Exception) -> None:
+        """Count an unexpected error. Raises IndexingFailed for one fault too many, and for Misconfigured at once.
+
+        InvalidRequest is not counted: it is the store's or the model's verdict on the record.
+        """
+        if isinstance(error, IndexingFailed):
+            raise error
+        if isinstance(error, Misconfigured):
+            raise IndexingFailed(str(error)) from error
+        _log.error("a batch or record failed with an unexpected error", exc_info=error)
+        self._faults += not isinstance(error, InvalidRequest)
+        if self._faults >= self.MAX_CONSECUTIVE_FAULTS:
+            raise IndexingFailed(
+                f"{self._faults} records in a row failed, the last with {error!r}: see the errors above in this log"
+            ) from error
+
+    async def append(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Append them durably to the dead letters. Raises IndexingFailed when there are too many in a row."""
+        if not dead_letters:
+            return
+        dead_letters = [with_attempts(dead_letter) for dead_letter in dead_letters]
+        await self._retry("log", lambda: self._event_log.append_dead_letters(dead_letters))
+        for dead_letter in dead_letters:
+            self._metrics.dlq_records.labels(dead_letter.reason).inc()
+            position = {"partition": dead_letter.record.partition, "offset": dead_letter.record.offset}
+            _log.warning("dead letter", reason=dead_letter.reason, error=dead_letter.error, **position)
+        self._dead_letters += len(dead_letters)
+        if self._dead_letters >= self.MAX_CONSECUTIVE_DEAD_LETTERS:
+            raise IndexingFailed(
+                f"{self._dead_letters} records in a row became dead letters, the last: {dead_letters[-1].error}"
+            )
