@@ -90,7 +90,9 @@ class AliasTasks:
         listed = await self.parts.collections.refresh()
         before = next((one for one in listed if one.replaced_at is not None), None)
         if before is None:
-            raise OperationRefused("there is nothing to go back to: no collection was replaced, or it was dropped")
+            raise OperationRefused(
+                "there is nothing to go back to: no collection was replaced, or it was dropped"
+            )
         yield await self._switch(before)
 
     async def drop(self, arguments: DropArguments) -> ReportStream:
@@ -98,7 +100,9 @@ class AliasTasks:
         collections = self.parts.collections
         await collect_garbage(self.parts)
         if arguments.name in await collections.catalogue.pending_deletions():
-            raise OperationRefused(f"{arguments.name} is being dropped or created: look again in some minutes")
+            raise OperationRefused(
+                f"{arguments.name} is being dropped or created: look again in some minutes"
+            )
         one = _find(await collections.refresh(), arguments.name)
         if one.active:
             raise OperationRefused(f"{one.name} is searched: swap to another collection first")
