@@ -1,1 +1,18 @@
-"""From the log to the store: decode, narrate, embed, upsert, commit."""
+"""The stream workers: from the event log to findable memories.
+
+worker.py            Worker: one CollectionIndexer per listed collection, started and stopped as the list changes
+collection_feed.py   CollectionIndexer: indexer and sweeper of one collection
+sweeper.py           removes expired memories, old tombstones, memories beyond an agent's limit, old log records
+faust_app.py         the Faust app: the process around the worker in the distributed shape
+indexing/            the way of a batch: read, prepare, apply, invalidate caches, finish, commit
+rebuild/             another collection: replay, quality gate, alias swap, compaction
+
+async with open_worker(load_settings()) as parts:  # embedded: the Runtime of open_runtime
+    worker = Worker(parts)
+    running = asyncio.create_task(worker.run())
+    ...
+    if worker.indexer.problem is not None:
+        print("waiting for", worker.indexer.problem)
+    worker.stop()
+    await running
+"""

@@ -1,4 +1,4 @@
-"""What lies in the collections of a deployment: each is to be what the log comes to, and all are to be equal."""
+"""Compares the collections of a deployment with the fold of the log, and with each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CATCH_UP_TIMEOUT_S = 120
 
 @contextlib.asynccontextmanager
 async def opened(cluster: Cluster, partitions: int) -> AsyncIterator[WorkerParts]:
-    """The parts of a worker that looks at what lies in a cluster with the hash embedder."""
+    """The parts of a worker of this cluster, to read its collections. The cluster must use the hash embedder."""
     assert cluster.store is not None
     chosen = load_settings(
         log={"bootstrap": cluster.kafka.bootstrap, "partitions": partitions},
@@ -34,13 +34,13 @@ async def opened(cluster: Cluster, partitions: int) -> AsyncIterator[WorkerParts
 
 
 async def compared(cluster: Cluster, names: Sequence[str]) -> int:
-    """`compare` for a cluster of four partitions."""
+    """`compare` for a cluster whose log has four partitions."""
     async with opened(cluster, 4) as parts:
         return await compare(parts, names, tombstones=0)
 
 
 async def contents(store: VectorStore, now: float) -> dict[tuple[str, str], Memory | Tombstone]:
-    """All that lies there and has not expired."""
+    """All memories that have not expired, and all tombstones, by (agent id, memory id)."""
     found: dict[tuple[str, str], Memory | Tombstone] = {}
     after: str | None = None
     while True:
@@ -55,7 +55,10 @@ async def contents(store: VectorStore, now: float) -> dict[tuple[str, str], Memo
 
 
 async def compare(parts: WorkerParts, names: Sequence[str], *, tombstones: int = 60) -> int:
-    """All are what the log comes to, level, and equal to each other; returns how many memories they hold."""
+    """Assert that all collections have caught up, equal the fold of the log, and equal each other.
+
+    `tombstones`: how many of them there must be at least. Returns the number of memories.
+    """
     collections = parts.collections
     listed = {one.name: one for one in await collections.refresh()}
     opened = [await collections.ensure_open(listed[name]) for name in names]

@@ -1,4 +1,4 @@
-"""What the store must hold: the fold of the log. The reference that tests compare the workers' result with."""
+"""The fold of the log: which memories a store must and may hold. Tests compare the result of the workers with it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ PAGE = 1000
 
 
 class _Listener:
-    """Reads whatever it is given."""
+    """A RebalanceListener that ignores rebalances."""
 
     async def assigned(self, positions: Mapping[int, int]) -> None:
-        """Every partition, as the only member."""
+        """Called at the start, with every partition."""
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        """At the end."""
+        """Called at the end."""
 
 
 @dataclass
 class Fold:
-    """The state that all records of the log come to, in whatever order they are taken."""
+    """The state after all records of the log, whatever their order."""
 
     puts: dict[str, list[events.Put]] = field(default_factory=dict)
-    """Every arrival of each id."""
+    """memory id -> every event with that id."""
     deleted: set[str] = field(default_factory=set)
     erasures: list[Erasure] = field(default_factory=list)
     unreadable: int = 0
@@ -51,11 +51,11 @@ class Fold:
                 self.erasures.append(envelope.erasure())
 
     def required(self, now: float) -> set[str]:
-        """The ids that must be found."""
+        """The ids of memories that must be in the store."""
         return {one for one, puts in self.puts.items() if all(self._lives(put, now) for put in puts)}
 
     def allowed(self, now: float) -> set[str]:
-        """The ids that may be found: one that came again after an erasure may begin a new life, or may not."""
+        """The ids of memories that may be in the store: whether an id makes a memory again after an erasure is not promised."""
         return {one for one, puts in self.puts.items() if any(self._lives(put, now) for put in puts)}
 
     def _lives(self, put: events.Put, now: float) -> bool:
@@ -67,7 +67,7 @@ class Fold:
 
 
 async def fold(log: EventLog, group: str) -> Fold:
-    """All that is in the log at present, read as the only member of `group`."""
+    """The fold of all records that are in the log now, read as the only member of `group`."""
     ends = await log.end()
     total = Fold()
     missing = {partition: end for partition, end in ends.items() if end > 0}
@@ -81,7 +81,7 @@ async def fold(log: EventLog, group: str) -> Fold:
 
 
 async def stored(store: VectorStore, now: float, tenant: str = "default") -> list[Memory]:
-    """Every memory of a tenant, as the store's own pages give them."""
+    """All memories of a tenant, read by `page`."""
     found: list[Memory] = []
     after = None
     while True:
@@ -93,12 +93,12 @@ async def stored(store: VectorStore, now: float, tenant: str = "default") -> lis
 
 
 def differences(truth: Fold, found: list[Memory], accepted: Mapping[str, str], now: float) -> list[str]:
-    """What is wrong with a store: lost, doubled or strange memories. `accepted`: texts by memory id."""
+    """Lost, doubled or unexpected memories of a store, as sentences. `accepted`: memory id -> text of accepted events."""
     ids = [memory.id for memory in found]
     texts = {memory.id: memory.text for memory in found}
     required, allowed = truth.required(now), truth.allowed(now)
     wrong = (
-        [f"{one} stands there twice" for one in {one for one in ids if ids.count(one) > 1}]
+        [f"{one} is in the store twice" for one in {one for one in ids if ids.count(one) > 1}]
         if (len(ids) != len(texts))
         else []
     )
@@ -114,7 +114,7 @@ def differences(truth: Fold, found: list[Memory], accepted: Mapping[str, str], n
 
 
 async def level(log: EventLog, group: str, within_s: float = 60.0) -> None:
-    """Wait until a group has committed all that is in the log."""
+    """Wait until the group has committed everything that is in the log. Fails after `within_s` seconds."""
     deadline = asyncio.get_running_loop().time() + within_s
     while True:
         ends, committed = await log.end(), await log.committed(group)

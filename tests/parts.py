@@ -1,4 +1,4 @@
-"""Real parts, opened for one test: the embedded ones, which double as the suite's fakes."""
+"""Real parts of the embedded shape, opened for one test. They are the fakes of the suite."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from stream_workers.worker import Worker
 
 @contextlib.asynccontextmanager
 async def open_parts(data: Path, **overrides: Any) -> AsyncIterator[Runtime]:
-    """A runtime with the hash embedder; `store={"kind": "memory"}` unless told otherwise."""
+    """A runtime with the hash embedder; `store={"kind": "memory"}` by default; `overrides` are settings."""
     chosen = {"store": {"kind": "memory"}, "embedder": {"kind": "hash"}, "player_key": "k1:test"} | overrides
     async with open_runtime(load_settings(data_dir=data, **chosen)) as runtime:
         yield runtime
 
 
 @contextlib.asynccontextmanager
-async def at_work(part: Worker | Indexer) -> AsyncIterator[None]:
-    """It runs until the context ends: then it is stopped in order."""
+async def running(part: Worker | Indexer) -> AsyncIterator[None]:
+    """Run it until the context ends, then stop it and wait for its end."""
     running = asyncio.create_task(part.run())
     try:
         yield
@@ -40,15 +40,15 @@ async def at_work(part: Worker | Indexer) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def working(parts: WorkerParts) -> AsyncIterator[Worker]:
-    """A worker over these parts, at work."""
+async def running_worker(parts: WorkerParts) -> AsyncIterator[Worker]:
+    """Run a worker over these parts until the context ends."""
     worker = Worker(parts)
-    async with at_work(worker):
+    async with running(worker):
         yield worker
 
 
 def pipeline_over(runtime: Runtime, store: VectorStore | None = None) -> Pipeline:
-    """The pipeline on these parts, with another store where one is given."""
+    """A pipeline over these parts, or over another store."""
     return Pipeline(
         store or runtime.store,
         runtime.embedder,
@@ -59,7 +59,7 @@ def pipeline_over(runtime: Runtime, store: VectorStore | None = None) -> Pipelin
 
 
 def indexer_over(runtime: Runtime, store: VectorStore | None = None, **options: Any) -> Indexer:
-    """The indexer on these parts, with another store where one is given."""
+    """An indexer over these parts, or over another store. `options` are those of Indexer."""
     options = {"cache": runtime.cache} | options
     return Indexer(
         runtime.log, pipeline_over(runtime, store), runtime.collections.current.publisher, **options
@@ -69,7 +69,7 @@ def indexer_over(runtime: Runtime, store: VectorStore | None = None, **options: 
 def put(
     text: str | None = None, *, agent: str = "a", event_id: str = "e1", at: float = 1000.0, **fields: Any
 ) -> Put:
-    """An admitted event of the tenant "default"."""
+    """An accepted event of the tenant "default", server "s"; the same `event_id` gives the same memory id."""
     tenant = fields.pop("tenant", "default")
     return Put(
         tenant=tenant,
@@ -84,19 +84,19 @@ def put(
 
 
 def records(*envelopes: events.Envelope | NewRecord, first: int = 0) -> list[Record]:
-    """The envelopes as they come out of a log."""
+    """The envelopes as records of partition 0, with offsets from `first` on."""
     news = [each if isinstance(each, NewRecord) else events.encode(each) for each in envelopes]
     return [Record(0, first + n, new.key, new.value, new.headers, 0.0) for n, new in enumerate(news)]
 
 
 async def everything(runtime: Runtime, *agents: str, tenant: str = "default") -> list[Memory]:
-    """All memories of the agents (none named: of the tenant), newest first."""
+    """All memories of these agents, newest first; without agents those of the tenant."""
     scope = Scope(tenant, agents or None)
     return list(await runtime.store.page(PageQuery(scope, limit=1000, now=runtime.clock.now())))
 
 
 async def texts(runtime: Runtime, *agents: str, tenant: str = "default") -> list[str]:
-    """Their texts, in alphabetical order."""
+    """The texts of `everything`, in alphabetical order."""
     return sorted(memory.text for memory in await everything(runtime, *agents, tenant=tenant))
 
 
@@ -106,7 +106,7 @@ async def read_dead_letters(log: EventLog) -> list[StoredDeadLetter]:
 
 
 class Faulty:
-    """A real part in front of which some calls fail: `fail[name]` is called first, and may raise."""
+    """A real part whose method NAME first calls `fail[NAME]`, which may raise; `calls` lists those calls."""
 
     def __init__(self, part: object, **fail: Callable[..., None]) -> None:
         self._part = part

@@ -1,1 +1,29 @@
-"""From the log to findable memories: read, prepare, apply, invalidate caches, commit."""
+"""Indexing: the way of a batch of records from the log into one collection.
+
+    indexer.py              Indexer: the loop; reads batches, calls the steps below, waits out outages
+    pipeline.py             what is done with a batch: prepare, apply, finish
+    vectors.py              the vectors of its memories: reused or computed
+    throttle.py             pauses, while the collection is filled in the background
+    cache_invalidation.py   InvalidationQueue: a batch is finished only after the cache was invalidated
+    checkpoint.py           Checkpoint: offsets, membership, published and committed watermarks
+    retry.py                RetryUntilAvailable: repeats a call while an outage lasts
+    dead_letters.py         DeadLetterPolicy: records that cannot be processed
+    lag.py                  the lag metrics
+    stall_detector.py       ends an indexer that hangs without an error
+
+The way of a batch:
+
+    1. Indexer._read                  member.read; checkpoint.offsets.track(records)
+    2. Pipeline.prepare               decode, narrate, vectors.embed; up to two batches ahead of step 3
+    3. Indexer._apply                 Pipeline.apply: erase, insert, put tombstones; dead letters for what fails
+    4. InvalidationQueue.add          cache.invalidate(the batch's agents); if the cache is away, at most 65 s later:
+    5. Indexer._finish                Pipeline.finish (erasures done), Checkpoint.finish (raise and publish watermarks)
+    6. Checkpoint.run                 at intervals: flush the store, commit the watermarks
+
+A typical call:
+
+    pipeline = Pipeline(store, embedder, ledger, SystemClock(), metrics)
+    indexer = Indexer(log, pipeline, publisher, cache=cache, group="indexer")
+    await indexer.run(burst=True)  # until the log is drained; without burst until indexer.stop()
+    assert await log.committed("indexer") == await log.end()
+"""

@@ -1,4 +1,4 @@
-"""What every Catalogue promises, over a directory and over a server."""
+"""The contract of Catalogue, over a directory and over a server."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ LONG_AGO = 1_700_000_000.0
 
 @pytest.fixture(params=["edge", "server"])
 async def opener(request, tmp_path, qdrant):
-    """Opens the catalogue of one alias; opened again, it is the same."""
+    """Opens the catalogue of one alias; each time the same one."""
     alias = f"test-{uuid.uuid4().hex}"
 
     @contextlib.asynccontextmanager
@@ -57,7 +57,7 @@ async def listed(catalogue):
     return {one.name: one for one in await catalogue.list_all()}
 
 
-async def test_the_first_is_made_once_and_searched(catalogue, opener):
+async def test_the_first_collection_is_created_once_and_active(catalogue, opener):
     first = await catalogue.ensure_active(MODEL)
     assert (first.active, first.complete, first.run, first.model) == (True, True, "", MODEL)
     assert await catalogue.list_all() == [first]
@@ -66,7 +66,9 @@ async def test_the_first_is_made_once_and_searched(catalogue, opener):
         assert await again.ensure_active(MODEL) == first
 
 
-async def test_another_model_is_refused_where_none_is_known_to_fill_it(catalogue, opener):
+async def test_another_model_is_refused_when_the_collection_does_not_say_how_to_load_its_own(
+    catalogue, opener
+):
     first = await catalogue.ensure_active(MODEL)
     await catalogue.close(first.name)
     async with opener() as again:
@@ -74,7 +76,7 @@ async def test_another_model_is_refused_where_none_is_known_to_fill_it(catalogue
             await again.ensure_active(Model("hash-8", 8))
 
 
-async def test_another_collection_is_made_and_filled_beside_the_first(catalogue, opener):
+async def test_another_collection_is_created_beside_the_first(catalogue, opener):
     first = await catalogue.ensure_active(MODEL)
     await catalogue.create("second", OTHER, "run1")
     made = (await listed(catalogue))["second"]
@@ -90,7 +92,7 @@ async def test_another_collection_is_made_and_filled_beside_the_first(catalogue,
         assert await (await again.open("second")).count(everything()) == 1
 
 
-async def test_a_name_is_given_once(catalogue):
+async def test_a_name_in_use_is_refused(catalogue):
     first = await catalogue.ensure_active(MODEL)
     await catalogue.create("second", OTHER, "run1")
     for taken in ("second", first.name):
@@ -98,7 +100,7 @@ async def test_a_name_is_given_once(catalogue):
             await catalogue.create(taken, OTHER, "run2")
 
 
-async def test_a_swap_there_and_back(catalogue, opener):
+async def test_a_swap_and_a_swap_back(catalogue, opener):
     first = await catalogue.ensure_active(MODEL)
     await catalogue.create("second", OTHER, "run1")
     await catalogue.mark_complete("second")
@@ -112,7 +114,9 @@ async def test_a_swap_there_and_back(catalogue, opener):
     for name in (first.name, "second"):
         await catalogue.close(name)
     async with opener() as again:
-        active = await again.ensure_active(MODEL)  # what fills it says how to load it: nobody is refused
+        active = await again.ensure_active(
+            MODEL
+        )  # it says how to load its model, so another model is not refused
         assert (active.name, active.model) == ("second", OTHER)
         await again.swap(first.name, LONG_AGO + 1)
         found = await again.list_all()
@@ -122,7 +126,7 @@ async def test_a_swap_there_and_back(catalogue, opener):
         ]
 
 
-async def test_a_turn_is_announced_and_taken_back(catalogue):
+async def test_a_switch_is_announced_and_the_announcement_ended(catalogue):
     first = await catalogue.ensure_active(MODEL)
     await catalogue.create("second", OTHER, "run1")
 
@@ -140,21 +144,21 @@ async def test_a_turn_is_announced_and_taken_back(catalogue):
     assert await switching() == set()
 
 
-@pytest.mark.parametrize("opener", ["server"], indirect=True)  # a directory belongs to one process
-async def test_a_name_that_comes_back_is_another_collection_for_those_who_only_look(catalogue, opener):
-    async with opener() as onlooker:
+@pytest.mark.parametrize("opener", ["server"], indirect=True)  # a directory is used by one process
+async def test_a_name_used_again_is_another_collection_for_other_processes(catalogue, opener):
+    async with opener() as other_process:
         await catalogue.ensure_active(MODEL)
         await catalogue.create("second", MODEL, "run1")
-        assert (await listed(onlooker))["second"].run == "run1"
+        assert (await listed(other_process))["second"].run == "run1"
         await catalogue.mark_deleted("second", LONG_AGO)
-        assert "second" not in await listed(onlooker)
+        assert "second" not in await listed(other_process)
         await catalogue.delete("second")
         await catalogue.create("second", OTHER, "run2")
-        second = (await listed(onlooker))["second"]
+        second = (await listed(other_process))["second"]
         assert (second.run, second.model) == ("run2", OTHER)
 
 
-async def test_what_is_dropped_is_gone_and_its_name_free(catalogue):
+async def test_a_deleted_collection_is_gone_and_its_name_free(catalogue):
     await catalogue.ensure_active(MODEL)
     await catalogue.create("second", OTHER, "run1")
     await put(await catalogue.open("second"), memory("m"), vector=(1.0,) * 8)
@@ -168,7 +172,7 @@ async def test_what_is_dropped_is_gone_and_its_name_free(catalogue):
     assert await (await catalogue.open("second")).count(everything()) == 0
 
 
-async def test_what_is_withdrawn_stays_noted_until_it_is_deleted(catalogue, opener):
+async def test_a_collection_marked_as_deleted_is_pending_until_it_is_deleted(catalogue, opener):
     first = await catalogue.ensure_active(MODEL)
     await catalogue.create("second", OTHER, "run1")
     assert await catalogue.pending_deletions() == {}
@@ -178,7 +182,7 @@ async def test_what_is_withdrawn_stays_noted_until_it_is_deleted(catalogue, open
         await catalogue.create("second", OTHER, "run2")
     for name in (first.name, "second"):
         await catalogue.close(name)
-    async with opener() as again:  # the process that was at it is no more
+    async with opener() as again:  # the process that was deleting it has ended
         await again.ensure_active(MODEL)
         assert set(await listed(again)) == {first.name}
         [(name, at)] = (await again.pending_deletions()).items()
@@ -190,7 +194,7 @@ async def test_what_is_withdrawn_stays_noted_until_it_is_deleted(catalogue, open
         assert set(await listed(again)) == {first.name, "second"}
 
 
-async def test_only_what_is_withdrawn_is_deleted(catalogue):
+async def test_only_collections_marked_as_deleted_are_deleted(catalogue):
     first = await catalogue.ensure_active(MODEL)
     await catalogue.create("second", OTHER, "run1")
     await put(await catalogue.open("second"), memory("m"), vector=(1.0,) * 8)
@@ -200,7 +204,9 @@ async def test_only_what_is_withdrawn_is_deleted(catalogue):
     assert await (await catalogue.open("second")).count(everything()) == 1
 
 
-async def test_one_whose_making_was_broken_off_is_neither_listed_nor_lost(catalogue, monkeypatch):
+async def test_a_collection_whose_creation_was_interrupted_is_pending_deletion_and_not_listed(
+    catalogue, monkeypatch
+):
     first = await catalogue.ensure_active(MODEL)
 
     seen = []
@@ -217,7 +223,7 @@ async def test_one_whose_making_was_broken_off_is_neither_listed_nor_lost(catalo
             await catalogue.create("second", OTHER, "run1")
     assert set(await listed(catalogue)) == {first.name}
     assert set(await catalogue.pending_deletions()) == {"second"}
-    assert seen[0]["second"] > began + 60  # nobody takes it away from one who is still making it
+    assert seen[0]["second"] > began + 60  # not deleted while its creation may still be running
     with pytest.raises(OperationRefused, match="second is just being"):
         await catalogue.create("second", OTHER, "run2")
     await catalogue.delete("second")

@@ -26,7 +26,7 @@ from stream_workers.rebuild.alias_swap import AliasTasks, SwapArguments
 from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.admin_verbs import begun, ended, run
 from tests.collection_compare import compared
-from tests.parts import open_parts, working
+from tests.parts import open_parts, running_worker
 from tests.processes import metric
 
 PATIENCE_S = 120
@@ -162,7 +162,7 @@ async def embedded(data: Path, redis: RedisServer) -> AsyncIterator[tuple[Runtim
         operations = [*writes.operations(Gateway.over(runtime)), *reads.operations(CurrentRecall(runtime))]
         transport = httpx2.ASGITransport(app=application("lorestream", operations, metrics=runtime.metrics))
         async with (
-            working(runtime),
+            running_worker(runtime),
             httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as http,
         ):
             yield runtime, http

@@ -24,7 +24,7 @@ from lorestream.settings import load_settings
 from lorestream.wiring import open_runtime
 from tests.collection_compare import compare
 from tests.live_game import PATIENCE_S, Asking, LiveQueries, LiveWrites, ask_all, event, play, send
-from tests.parts import working
+from tests.parts import running_worker
 from tests.processes import HASH, LorestreamProcess, clean_environment, running
 from tests.staleness_probe import Freshness
 
@@ -93,7 +93,7 @@ def turned_under_queries(url: str, turn: Callable[[str], None], count: int) -> N
 async def compared(data: Path, names: Sequence[str]) -> int:
     """Open what a stopped lorestream has left, let its workers come to the end of the log, and compare."""
     chosen = load_settings(data_dir=data, embedder={"kind": "hash"})
-    async with open_runtime(chosen) as runtime, working(runtime):
+    async with open_runtime(chosen) as runtime, running_worker(runtime):
         return await compare(runtime, names)
 
 

@@ -18,7 +18,7 @@ from stream_workers.indexing.indexer import BatchLimits, Indexer
 from stream_workers.indexing.pipeline import Pipeline
 from tests.load.distributed import cluster_settings
 from tests.load.system import sentences
-from tests.parts import at_work, put
+from tests.parts import put, running
 
 DEFAULT = BatchLimits()
 LIMITS = {
@@ -96,7 +96,7 @@ async def _thin(parts: WorkerParts, limits: BatchLimits, seed: str) -> float:
     """Seconds, at the median, from the log to what can be found, of one event at a time."""
     took: list[float] = []
     watermarks = parts.collections.current.watermarks
-    async with at_work(_indexer(parts, limits)):
+    async with running(_indexer(parts, limits)):
         for n in range(TRICKLE):
             began = time.perf_counter()
             text = f"thin stream {seed} {n}"

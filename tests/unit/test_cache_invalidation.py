@@ -1,4 +1,4 @@
-"""A write is finished when the cache was told, or when no answer from before can be in use any more."""
+"""A write is finished when the cache was invalidated, or when every cached answer from before has expired."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tests.parts import Faulty
 A, B = AgentKey("default", "a"), AgentKey("default", "b")
 
 
-class Switch:
-    """A cache that can be cut off, and a clock that is set by hand."""
+class SwitchableCache:
+    """A cache that can be made unavailable, and a clock that is set by the test."""
 
     def __init__(self) -> None:
-        self.cut_off = False
+        self.unavailable = False
         self.now = 1000.0
         self.real = LocalCache()
         self.cache = Faulty(self.real, invalidate=self._fail, clear=self._fail)
 
     def _fail(self, *_: object) -> None:
-        if self.cut_off:
+        if self.unavailable:
             raise Unavailable("no route to the cache")
 
     async def answer(self, agent: AgentKey, *, keep: bool) -> bytes | None:
@@ -37,12 +37,12 @@ class Switch:
 
 
 @pytest.fixture
-def switch() -> Switch:
-    return Switch()
+def switch() -> SwitchableCache:
+    return SwitchableCache()
 
 
 @pytest.fixture
-async def queue(switch: Switch) -> AsyncIterator[InvalidationQueue]:
+async def queue(switch: SwitchableCache) -> AsyncIterator[InvalidationQueue]:
     made = InvalidationQueue(switch.cache, max_answer_age_s=60, monotonic=lambda: switch.now)  # type: ignore[arg-type]
     running = asyncio.create_task(made.run())
     yield made
@@ -63,7 +63,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_with_a_cache_in_reach_it_is_finished_at_once(queue: InvalidationQueue, switch: Switch) -> None:
+async def test_with_an_available_cache_a_batch_is_finished_at_once(
+    queue: InvalidationQueue, switch: SwitchableCache
+) -> None:
     await switch.answer(A, keep=True)
     finished: list[str] = []
     await queue.add(frozenset([A]), into(finished, "one"))
@@ -71,7 +73,7 @@ async def test_with_a_cache_in_reach_it_is_finished_at_once(queue: InvalidationQ
     assert await switch.answer(A, keep=False) is None
 
 
-async def test_nobody_in_particular_means_everybody(queue: InvalidationQueue, switch: Switch) -> None:
+async def test_none_invalidates_all_agents(queue: InvalidationQueue, switch: SwitchableCache) -> None:
     await switch.answer(A, keep=True)
     await switch.answer(B, keep=True)
     await queue.add(None, into([], "all"))
@@ -79,12 +81,12 @@ async def test_nobody_in_particular_means_everybody(queue: InvalidationQueue, sw
     assert await switch.answer(B, keep=False) is None
 
 
-async def test_a_cut_off_cache_holds_up_what_is_finished_not_what_is_added(
-    queue: InvalidationQueue, switch: Switch
+async def test_an_unavailable_cache_delays_the_finish_and_not_the_adding(
+    queue: InvalidationQueue, switch: SwitchableCache
 ) -> None:
     await switch.answer(B, keep=True)
     finished: list[str] = []
-    switch.cut_off = True
+    switch.unavailable = True
     await queue.add(frozenset([A]), into(finished, "one"))
     await queue.add(frozenset([B]), into(finished, "two"))
     await queue.add(frozenset(), into(finished, "three"))
@@ -92,17 +94,17 @@ async def test_a_cut_off_cache_holds_up_what_is_finished_not_what_is_added(
     assert finished == []
     assert queue.pending == 3
 
-    switch.cut_off = False
+    switch.unavailable = False
     await until(lambda: queue.pending == 0)
     assert finished == ["one", "two", "three"]
     assert await switch.answer(B, keep=False) is None
 
 
-async def test_what_has_outlived_every_answer_is_finished_without_the_cache(
-    queue: InvalidationQueue, switch: Switch
+async def test_batches_older_than_any_cached_answer_are_finished_without_the_cache(
+    queue: InvalidationQueue, switch: SwitchableCache
 ) -> None:
     finished: list[str] = []
-    switch.cut_off = True
+    switch.unavailable = True
     await queue.add(frozenset([A]), into(finished, "one"))
     switch.now += 59
     await queue.add(frozenset([A]), into(finished, "two"))
@@ -116,13 +118,13 @@ async def test_what_has_outlived_every_answer_is_finished_without_the_cache(
     assert queue.pending == 1
 
 
-async def test_without_a_cache_nothing_waits() -> None:
+async def test_without_a_cache_a_batch_is_finished_at_once() -> None:
     finished: list[str] = []
     await InvalidationQueue(None).add(None, into(finished, "one"))
     assert finished == ["one"]
 
 
-def test_anybody_swallows_the_rest() -> None:
+def test_the_union_with_all_agents_is_all_agents() -> None:
     assert union([frozenset([A]), frozenset([B])]) == frozenset([A, B])
     assert union([frozenset([A]), None]) is None
     assert union([]) == frozenset()

@@ -1,4 +1,4 @@
-"""The watermarks of the active collection: who waits for them waits for his own time, whatever the store does."""
+"""The watermarks of the active collection: a caller waits no longer than its timeout, whatever the store does."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from lorestream.errors import Misconfigured, Unavailable
 
 
 class Store:
-    """Says which collection is active, as a test wants it."""
+    """Returns the active groups that the test sets; can fail or hang."""
 
     def __init__(self) -> None:
         self.names = ["one"]
         self.fails: Exception | None = None
         self.hangs = False
-        self.asked = 0
+        self.lookups = 0
         self.groups: dict[str, LocalWatermarks] = {}
 
     async def active(self) -> list[str]:
-        self.asked += 1
+        self.lookups += 1
         await asyncio.sleep(3600 if self.hangs else 0)
         if self.fails is not None:
             raise self.fails
@@ -39,14 +39,14 @@ class Store:
         return ActiveWatermarks(self.active, self.of_group)
 
 
-async def test_the_store_is_asked_once_however_many_wait() -> None:
+async def test_callers_share_one_lookup() -> None:
     store = Store()
     marks = store.marks()
     assert await asyncio.gather(*(marks.reached({0: 9}, 1.0) for _ in range(20))) == [True] * 20
-    assert store.asked == 1
+    assert store.lookups == 1
 
 
-async def test_a_store_that_hangs_costs_no_more_than_the_time_to_wait() -> None:
+async def test_a_hanging_store_costs_no_more_than_the_timeout() -> None:
     store = Store()
     store.hangs = True
     marks = store.marks()
@@ -55,8 +55,8 @@ async def test_a_store_that_hangs_costs_no_more_than_the_time_to_wait() -> None:
     assert time.monotonic() - started < 1
 
 
-async def test_a_store_that_fails_leaves_the_group_that_is_known(monkeypatch) -> None:
-    monkeypatch.setattr(watermarks, "_KNOWN_S", 0.0)
+async def test_while_the_lookup_fails_the_last_group_is_used(monkeypatch) -> None:
+    monkeypatch.setattr(watermarks, "CACHE_TTL_S", 0.0)
     store = Store()
     marks = store.marks()
     assert await marks.reached({0: 9}, 0)
@@ -66,8 +66,8 @@ async def test_a_store_that_fails_leaves_the_group_that_is_known(monkeypatch) ->
         assert not await marks.reached({0: 10}, 0)
 
 
-async def test_another_collection_has_a_group_of_its_own(monkeypatch) -> None:
-    monkeypatch.setattr(watermarks, "_KNOWN_S", 0.0)
+async def test_after_a_swap_the_group_of_the_new_collection_is_used(monkeypatch) -> None:
+    monkeypatch.setattr(watermarks, "CACHE_TTL_S", 0.0)
     store = Store()
     marks = store.marks()
     store.names = []
@@ -78,8 +78,8 @@ async def test_another_collection_has_a_group_of_its_own(monkeypatch) -> None:
     assert set(store.groups) == {"one", "two"}
 
 
-async def test_while_the_alias_turns_a_write_is_finished_in_both(monkeypatch) -> None:
-    monkeypatch.setattr(watermarks, "_KNOWN_S", 0.0)
+async def test_during_a_switch_a_write_must_be_finished_in_both_groups(monkeypatch) -> None:
+    monkeypatch.setattr(watermarks, "CACHE_TTL_S", 0.0)
     store = Store()
     store.names = ["one", "two"]
     marks = store.marks()

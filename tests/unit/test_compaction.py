@@ -18,14 +18,14 @@ from lorestream.ports import Reclaimable
 from lorestream.wiring import Runtime
 from stream_workers.rebuild import alias_swap
 from stream_workers.rebuild.compaction import Compaction
-from tests.parts import open_parts, put, texts, working
+from tests.parts import open_parts, put, running_worker, texts
 
 EDGE = {"store": {"kind": "edge"}}
 
 
 @contextlib.asynccontextmanager
 async def lorestream(data: Path) -> AsyncIterator[tuple[Runtime, Compaction]]:
-    async with open_parts(data, **EDGE) as runtime, working(runtime):
+    async with open_parts(data, **EDGE) as runtime, running_worker(runtime):
         yield runtime, Compaction(runtime, replaced_retention_s=0.0, min_reclaimable=10)
 
 

@@ -1,4 +1,4 @@
-"""The loop around the pipeline: nothing is lost in an outage, nothing is committed before it is finished."""
+"""The indexer: an outage loses nothing, and no offset is committed before its work is finished."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lorestream.wiring import Runtime
 from stream_workers.indexing.dead_letters import DeadLetterPolicy
 from stream_workers.indexing.indexer import GROUP, BatchLimits, Indexer
 from stream_workers.indexing.retry import IndexingFailed, RetryUntilAvailable
-from tests.parts import Faulty, at_work, indexer_over, open_parts, put, read_dead_letters, texts
+from tests.parts import Faulty, indexer_over, open_parts, put, read_dead_letters, running, texts
 
 
 def indexer(runtime: Runtime, *, store: object = None, batch: int = 4) -> Indexer:
@@ -39,7 +39,7 @@ def failing(times: int) -> Callable[..., None]:
     return fail
 
 
-async def test_burst_drains_the_log_commits_and_ends(tmp_path: Path) -> None:
+async def test_a_burst_drains_the_log_commits_and_ends(tmp_path: Path) -> None:
     async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
         await fill(runtime, 21)
         worker = indexer(runtime)
@@ -65,7 +65,9 @@ async def test_an_outage_of_the_store_is_waited_out(tmp_path: Path) -> None:
         assert await read_dead_letters(runtime.log) == []  # type: ignore[attr-defined]
 
 
-async def test_while_the_store_is_away_it_says_so_and_commits_nothing(tmp_path: Path) -> None:
+async def test_during_an_outage_of_the_store_the_problem_is_shown_and_nothing_committed(
+    tmp_path: Path,
+) -> None:
     async with open_parts(tmp_path) as runtime:
         end = await fill(runtime, 3)
         worker = indexer(runtime, store=Faulty(runtime.store, insert=failing(10**9)))
@@ -80,7 +82,7 @@ async def test_while_the_store_is_away_it_says_so_and_commits_nothing(tmp_path: 
         assert await runtime.log.committed(GROUP) == {}
 
 
-async def test_a_record_that_cannot_be_processed_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+async def test_an_undecodable_record_becomes_a_dead_letter_and_the_others_are_stored(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         await fill(runtime, 2)
         await runtime.log.append([NewRecord(b"key", b"rubbish", {"schema": b"1"})])
@@ -93,7 +95,9 @@ async def test_a_record_that_cannot_be_processed_is_set_aside_and_the_rest_goes_
         assert await runtime.log.committed(GROUP) == {0: 5}
 
 
-async def test_an_unexpected_error_costs_the_record_that_causes_it_and_no_other(tmp_path: Path) -> None:
+async def test_an_unexpected_error_makes_a_dead_letter_of_the_record_that_causes_it_only(
+    tmp_path: Path,
+) -> None:
     def crash(memories: list[object], _vectors: object) -> None:
         if any("005" in memory.text for memory in memories):  # type: ignore[attr-defined]
             raise RuntimeError("a defect")
@@ -106,7 +110,7 @@ async def test_an_unexpected_error_costs_the_record_that_causes_it_and_no_other(
         assert len(await texts(runtime)) == 11
 
 
-async def test_what_is_set_up_wrongly_is_no_records_fault(tmp_path: Path) -> None:
+async def test_a_misconfiguration_stops_the_indexer_and_makes_no_dead_letter(tmp_path: Path) -> None:
     def refuse(*_: object) -> None:
         raise Misconfigured("the store wants another key")
 
@@ -120,7 +124,7 @@ async def test_what_is_set_up_wrongly_is_no_records_fault(tmp_path: Path) -> Non
         assert await texts(runtime) == ["event 000"]
 
 
-async def test_a_revocation_that_is_cut_off_gives_the_partitions_away_all_the_same(tmp_path: Path) -> None:
+async def test_a_cancelled_revocation_still_gives_the_partitions_up(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         await fill(runtime, 1)
         worker = indexer(runtime, store=Faulty(runtime.store, insert=failing(10**9)))
@@ -136,7 +140,7 @@ async def test_a_revocation_that_is_cut_off_gives_the_partitions_away_all_the_sa
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_when_nearly_everything_fails_it_stops_instead_of_emptying_the_log(tmp_path: Path) -> None:
+async def test_when_every_record_fails_it_stops_after_a_few_dead_letters(tmp_path: Path) -> None:
     def crash(*_: object) -> None:
         raise RuntimeError("a defect")
 
@@ -150,9 +154,9 @@ async def test_when_nearly_everything_fails_it_stops_instead_of_emptying_the_log
         assert len(aside) < DeadLetterPolicy.MAX_CONSECUTIVE_FAULTS
 
 
-async def test_an_outage_is_over_with_the_next_call_that_succeeds() -> None:
-    patiently = RetryUntilAvailable()
-    patiently.problem = None
+async def test_an_outage_is_over_when_a_call_to_the_same_part_succeeds() -> None:
+    retry = RetryUntilAvailable()
+    retry.problem = None
     outcomes = iter([Unavailable("away"), ValueError("a defect")])
 
     async def fail() -> None:
@@ -162,22 +166,22 @@ async def test_an_outage_is_over_with_the_next_call_that_succeeds() -> None:
         pass
 
     with pytest.raises(ValueError, match="defect"):
-        await patiently("embedder", fail)
-    await patiently("log", work)
-    assert patiently.problem == "embedder: away"
-    await patiently("embedder", work)
-    assert patiently.problem is None
+        await retry("embedder", fail)
+    await retry("log", work)
+    assert retry.problem == "embedder: away"
+    await retry("embedder", work)
+    assert retry.problem is None
 
 
-async def test_the_watermark_rises_with_finished_work_only(tmp_path: Path) -> None:
-    async with open_parts(tmp_path) as runtime, at_work(indexer(runtime)):
+async def test_only_finished_work_raises_the_watermark(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime, running(indexer(runtime)):
         end = await fill(runtime, 9)
         assert await runtime.watermarks.reached(end, 10)
         assert len(await texts(runtime)) == 9
         assert await runtime.watermarks.reached({0: end[0] + 1}, 0) is False
 
 
-async def test_offsets_are_committed_behind_a_flush(tmp_path: Path) -> None:
+async def test_offsets_are_committed_only_after_a_flush(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         await fill(runtime, 3)
         worker = indexer(runtime, store=Faulty(runtime.store, flush=failing(10**9)))
@@ -186,9 +190,9 @@ async def test_offsets_are_committed_behind_a_flush(tmp_path: Path) -> None:
         assert len(await texts(runtime)) == 3
 
 
-async def test_what_was_stored_before_an_erasure_was_heard_of_goes_when_it_is(tmp_path: Path) -> None:
-    """A worker whose ledger lags stores what it should not: nobody reads the erasure's own record for it."""
-    async with open_parts(tmp_path) as runtime, at_work(indexer(runtime)):
+async def test_a_late_write_is_erased_when_the_ledger_learns_of_the_erasure(tmp_path: Path) -> None:
+    """An indexer with an outdated ledger stores a covered memory, and the erasure's own record was processed elsewhere."""
+    async with open_parts(tmp_path) as runtime, running(indexer(runtime)):
         end = await fill(runtime, 3)
         assert await runtime.watermarks.reached(end, 10)
         now = runtime.clock.now()

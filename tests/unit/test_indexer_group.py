@@ -1,4 +1,4 @@
-"""Several indexers share a log at a real broker: they come and go, and nothing is lost or stored twice."""
+"""Several indexers of one group at a real broker: when they join and leave, nothing is lost or stored twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lorestream.memories import PageQuery, Scope
 from lorestream.ports import NewRecord
 from lorestream.wiring import Runtime
 from stream_workers.indexing.indexer import BatchLimits, Indexer
-from tests.parts import at_work, open_parts, pipeline_over, put, read_dead_letters
+from tests.parts import open_parts, pipeline_over, put, read_dead_letters, running
 
 PARTITIONS = 6
 GROUP = "lorestream.test"
@@ -26,7 +26,7 @@ PATIENCE_S = 60.0
 
 
 class Group:
-    """The parts that all indexers of the test share, and a log at the broker."""
+    """The parts that all indexers of a test share, and their log at the broker."""
 
     def __init__(self, runtime: Runtime, broker: KafkaBroker, topic: str) -> None:
         self.runtime = runtime
@@ -48,7 +48,7 @@ class Group:
 
     @contextlib.asynccontextmanager
     async def member(self) -> AsyncIterator[Indexer]:
-        """An indexer that works until the context ends: then it is stopped in order."""
+        """An indexer with a log of its own, running until the context ends."""
         async with self.log() as log:
             indexer = Indexer(
                 log,
@@ -59,7 +59,7 @@ class Group:
                 limits=BatchLimits(records=20),
                 commit_interval_s=0.2,
             )
-            async with at_work(indexer):
+            async with running(indexer):
                 yield indexer
 
     async def stored(self) -> int:
@@ -83,8 +83,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def finished(group: Group, log: KafkaLog) -> None:
-    """Everything in the log is finished and committed."""
+async def wait_until_committed(group: Group, log: KafkaLog) -> None:
+    """Wait until everything in the log is finished and committed."""
     async with asyncio.timeout(PATIENCE_S):
         while {p: at for p, at in (await log.committed(GROUP)).items() if at} != {
             p: at for p, at in (await log.end()).items() if at
@@ -92,7 +92,7 @@ async def finished(group: Group, log: KafkaLog) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_members_share_the_partitions_and_take_over_from_each_other(group: Group) -> None:
+async def test_partitions_are_rebalanced_when_members_join_and_leave(group: Group) -> None:
     everything = frozenset(range(PARTITIONS))
     async with group.log() as log, group.member() as first:
         await until(lambda: first.partitions == everything)
@@ -107,11 +107,11 @@ async def test_members_share_the_partitions_and_take_over_from_each_other(group:
             await until(lambda: first.partitions | second.partitions == everything)
             await log.append(puts(300, first=900))
         await until(lambda: first.partitions == everything)
-        await finished(group, log)
+        await wait_until_committed(group, log)
     assert await group.stored() == 1200
 
 
-async def test_bad_records_become_dead_letters_and_their_partitions_go_on(group: Group) -> None:
+async def test_bad_records_become_dead_letters_and_their_partitions_continue(group: Group) -> None:
     good = puts(30)
     first = good[0]
     bad = {
@@ -124,7 +124,7 @@ async def test_bad_records_become_dead_letters_and_their_partitions_go_on(group:
     async with group.log() as log:
         await log.append([*good[:10], *bad.values(), *good[10:]])
         async with group.member():
-            await finished(group, log)
+            await wait_until_committed(group, log)
         dead_letters = [stored.dead_letter for stored in await read_dead_letters(log)]
     assert await group.stored() == 30
     assert {dead_letter.reason for dead_letter in dead_letters} == set(bad)

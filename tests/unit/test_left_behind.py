@@ -1,4 +1,4 @@
-"""What a drop, a replay or a compaction leaves that was broken off: it is cleared away, and nothing else."""
+"""What an interrupted drop, replay or compaction leaves is deleted, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lorestream.wiring import Runtime
 from stream_workers.rebuild.alias_swap import AliasTasks, DropArguments
 from stream_workers.rebuild.compaction import Compaction
 from stream_workers.rebuild.replay import Replay, ReplayArguments
-from tests.parts import open_parts, put, texts, working
+from tests.parts import open_parts, put, running_worker, texts
 from tests.retrieval.reader import SetClock
 
 EDGE = {"store": {"kind": "edge"}}
@@ -29,7 +29,7 @@ SAME = Model("hash-v1-384", 384, "hash", "hash")
 
 @contextlib.asynccontextmanager
 async def lorestream(data: Path) -> AsyncGenerator[Runtime]:
-    async with open_parts(data, **EDGE) as runtime, working(runtime):
+    async with open_parts(data, **EDGE) as runtime, running_worker(runtime):
         yield runtime
 
 
@@ -39,7 +39,7 @@ async def write(runtime: Runtime, *words: str) -> None:
 
 
 def later(runtime: Runtime) -> Runtime:
-    """The same parts, when nobody can be using any more what was just withdrawn."""
+    """The same parts with a later clock: no process can still use a collection that was marked as deleted before."""
     return replace(runtime, clock=SetClock(time.time() + REPLACED_RETENTION_S + 1))
 
 
@@ -47,8 +47,8 @@ def directories(data: Path) -> list[str]:
     return sorted(path.name for path in (data / "store").iterdir() if path.is_dir())
 
 
-async def spare(runtime: Runtime) -> None:
-    """A second collection, open and fed."""
+async def create_spare(runtime: Runtime) -> None:
+    """Create a second collection, and wait until the worker has indexed into it."""
     await runtime.collections.catalogue.create("spare", SAME, secrets.token_hex(4))
     [collection] = [
         await runtime.collections.ensure_open(one)
@@ -58,10 +58,10 @@ async def spare(runtime: Runtime) -> None:
     assert await collection.watermarks.reached({0: 0}, 60)
 
 
-async def drop_broken_off(runtime: Runtime) -> None:
-    """Who asked for it goes away before anything is deleted."""
-    await spare(runtime)
-    dropping = asyncio.create_task(last(AliasTasks(runtime).drop(DropArguments("spare"))))
+async def interrupted_drop(runtime: Runtime) -> None:
+    """A drop that is cancelled after the mark and before the deletion."""
+    await create_spare(runtime)
+    dropping = asyncio.create_task(outcome(AliasTasks(runtime).drop(DropArguments("spare"))))
     while not await runtime.collections.catalogue.pending_deletions():
         assert not dropping.done()
         await asyncio.sleep(0)
@@ -70,22 +70,22 @@ async def drop_broken_off(runtime: Runtime) -> None:
         await dropping
 
 
-async def last(reports: object) -> object:
+async def outcome(reports: object) -> object:
     return [one async for one in reports][-1]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("verb", ["drop", "list", "replay"])
-async def test_the_next_verb_deletes_what_a_drop_has_left_once_nobody_uses_it(
+async def test_the_next_verb_deletes_what_a_drop_left_once_no_process_can_use_it(
     tmp_path: Path, verb: str
 ) -> None:
     async with lorestream(tmp_path) as runtime:
         await write(runtime, "stays")
-        await drop_broken_off(runtime)
+        await interrupted_drop(runtime)
         there = directories(tmp_path)
         assert len(there) == 2
         with pytest.raises(OperationRefused, match="is being dropped"):
-            await last(AliasTasks(runtime).drop(DropArguments("spare")))
-        await last(AliasTasks(runtime).list_(NoArguments()))
+            await outcome(AliasTasks(runtime).drop(DropArguments("spare")))
+        await outcome(AliasTasks(runtime).list_(NoArguments()))
         assert directories(tmp_path) == there  # it may still be in use
         async with asyncio.timeout(60):
             while runtime.collections.is_open("spare"):
@@ -93,46 +93,46 @@ async def test_the_next_verb_deletes_what_a_drop_has_left_once_nobody_uses_it(
         match verb:
             case "drop":
                 with pytest.raises(Exception, match="there is no collection spare"):
-                    await last(AliasTasks(later(runtime)).drop(DropArguments("spare")))
+                    await outcome(AliasTasks(later(runtime)).drop(DropArguments("spare")))
             case "list":
-                await last(AliasTasks(later(runtime)).list_(NoArguments()))
+                await outcome(AliasTasks(later(runtime)).list_(NoArguments()))
             case _:
                 with pytest.raises(OperationRefused, match="searched at present"):
-                    await last(Replay(later(runtime)).run(ReplayArguments("agent_memories")))
+                    await outcome(Replay(later(runtime)).run(ReplayArguments("agent_memories")))
         assert directories(tmp_path) == ["agent_memories"]
-        await spare(runtime)  # the name is free
+        await create_spare(runtime)  # the name is free
         await write(runtime, "one more")
         assert await texts(runtime) == ["one more", "stays"]
 
 
-async def test_what_a_killed_process_has_left_goes_after_the_next_start(tmp_path: Path) -> None:
+async def test_what_a_killed_process_left_is_deleted_after_the_next_start(tmp_path: Path) -> None:
     async with lorestream(tmp_path) as runtime:
         await write(runtime, "stays")
-        await drop_broken_off(runtime)
+        await interrupted_drop(runtime)
         stranger = tmp_path / "store" / "stranger"
         stranger.mkdir()
     async with lorestream(tmp_path) as runtime:
         assert "spare" in directories(tmp_path)
-        await Compaction(runtime).clear_away()
+        await Compaction(runtime).clean_up()
         assert directories(tmp_path) == ["agent_memories", "stranger"]
         assert await texts(runtime) == ["stays"]
 
 
-async def test_consumers_of_no_collection_hold_the_log_back_no_longer(tmp_path: Path) -> None:
+async def test_consumer_groups_without_a_collection_are_deleted(tmp_path: Path) -> None:
     async with lorestream(tmp_path) as runtime:
         await write(runtime, "stays")
-        await spare(runtime)
-        # A process that was killed between this and the making of the collection.
+        await create_spare(runtime)
+        # Left by a process that was killed between this call and the creation of the collection.
         await runtime.log.set_group_offsets("indexer.never.made", {0: 0})
         compaction = Compaction(runtime)
-        await compaction.clear_away()
-        assert "indexer.never.made" in await runtime.log.groups()  # it may be made at this moment
-        await compaction.clear_away()
+        await compaction.clean_up()
+        assert "indexer.never.made" in await runtime.log.groups()  # its collection may be just being created
+        await compaction.clean_up()
         assert "indexer.never.made" not in await runtime.log.groups()
         kept = {runtime.collections.group_of(one) for one in runtime.collections.listed}
-    async with lorestream(tmp_path) as runtime:  # at its end every feed has committed
+    async with lorestream(tmp_path) as runtime:  # at the end of the block before, every indexer committed
         compaction = Compaction(runtime)
-        await compaction.clear_away()
-        await compaction.clear_away()
+        await compaction.clean_up()
+        await compaction.clean_up()
         assert set(await runtime.log.groups()) == kept
         assert len(kept) == 2

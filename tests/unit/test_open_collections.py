@@ -1,4 +1,4 @@
-"""Several collections in one process: all are fed, one is searched, and what counts as finished follows the alias."""
+"""Several collections in one process: all are kept up to date, one is searched, and `finished` follows the alias."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from query_service.recall import CurrentRecall
 from stream_workers.rebuild import alias_swap
 from stream_workers.rebuild.alias_swap import AliasTasks, DropArguments, SwapArguments, switch_alias
 from stream_workers.worker import Worker
-from tests.parts import open_parts, put, working
+from tests.parts import open_parts, put, running_worker
 
 EDGE = {"store": {"kind": "edge"}}
 OTHER = Model("hash-v1-96", 96, "hash", "hash")
@@ -30,7 +30,7 @@ PATIENCE_S = 60
 
 @contextlib.asynccontextmanager
 async def lorestream(data: Path) -> AsyncIterator[tuple[Runtime, Worker]]:
-    async with open_parts(data, **EDGE) as runtime, working(runtime) as worker:
+    async with open_parts(data, **EDGE) as runtime, running_worker(runtime) as worker:
         yield runtime, worker
 
 
@@ -40,10 +40,10 @@ async def until(look: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def another(
+async def create(
     runtime: Runtime, name: str = "other", model: Model = OTHER, run: str = "run"
 ) -> OpenCollection:
-    """One more collection, listed and open."""
+    """Create one more collection and open it."""
     await runtime.collections.catalogue.create(name, model, run)
     return await opened(runtime, name)
 
@@ -61,22 +61,22 @@ async def size(runtime: Runtime, collection: OpenCollection) -> int:
     return await collection.store.size(now=runtime.clock.now())
 
 
-async def last(reports: Any) -> dict[str, Any]:
-    """The outcome of a task."""
+async def outcome(reports: Any) -> dict[str, Any]:
+    """The outcome of an admin task."""
     return [report async for report in reports][-1].value
 
 
-async def test_a_swap_is_followed_by_those_who_did_not_make_it(tmp_path: Path) -> None:
+async def test_a_swap_by_another_process_is_followed(tmp_path: Path) -> None:
     async with open_parts(tmp_path, **EDGE) as runtime:
-        reading, first = CurrentRecall(runtime), runtime.collections.current
-        before = reading()
-        other = await another(runtime)
+        current_recall, first = CurrentRecall(runtime), runtime.collections.current
+        before = current_recall()
+        other = await create(runtime)
         await runtime.collections.catalogue.swap("other", 1.0)
         await until(lambda: runtime.collections.current is other)
         assert (runtime.store, runtime.embedder.dim, runtime.group) == (other.store, 96, other.group)
-        after = reading()
+        after = current_recall()
         assert (after.store, after.embedder) == (other.store, other.embedder)
-        # Who has begun before ends where he began.
+        # A query that began before the swap ends in the old collection.
         assert (before.store, before.embedder) == (first.store, first.embedder)
         assert before.collection != after.collection
 
@@ -84,7 +84,9 @@ async def test_a_swap_is_followed_by_those_who_did_not_make_it(tmp_path: Path) -
 async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path: Path) -> None:
     async with lorestream(tmp_path) as (runtime, _worker):
         first = runtime.collections.current
-        strange = Model("of-another-kind", 96, "hash", "hash")  # loads, and is not what filled it
+        strange = Model(
+            "of-another-kind", 96, "hash", "hash"
+        )  # can be loaded, but is not the model that filled the collection
         await runtime.collections.catalogue.create("strange", strange, "run")
         await runtime.collections.catalogue.swap("strange", 1.0)
         await until(lambda: any(one.name == "strange" and one.active for one in runtime.collections.listed))
@@ -95,10 +97,12 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path:
         assert await size(runtime, first) == 1
 
 
-async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_path: Path) -> None:
+async def test_every_listed_collection_is_kept_up_to_date_and_closed_when_it_is_deleted(
+    tmp_path: Path,
+) -> None:
     async with lorestream(tmp_path) as (runtime, _worker):
         assert await runtime.watermarks.reached(await write(runtime, *range(20)), PATIENCE_S)
-        other = await another(runtime)
+        other = await create(runtime)
         end = await write(runtime, *range(20, 25))
         assert await other.watermarks.reached(end, PATIENCE_S)
         assert await runtime.watermarks.reached(end, PATIENCE_S)
@@ -109,11 +113,13 @@ async def test_every_collection_is_fed_and_closed_when_it_is_listed_no_more(tmp_
         assert await runtime.watermarks.reached(await write(runtime, 25), PATIENCE_S)
 
 
-@pytest.mark.parametrize("kind", ["hash", None])  # None: filled by the model of settings that were changed
-async def test_one_that_cannot_be_fed_stops_no_other(tmp_path: Path, kind: str | None) -> None:
+@pytest.mark.parametrize("kind", ["hash", None])  # None: the model of the settings, which were changed
+async def test_a_collection_that_cannot_be_opened_does_not_stop_the_others(
+    tmp_path: Path, kind: str | None
+) -> None:
     async with lorestream(tmp_path) as (runtime, worker):
         await runtime.collections.catalogue.create("strange", Model("of-another-kind", 96, kind), "run")
-        other = await another(runtime)
+        other = await create(runtime)
         end = await write(runtime, 1)
         assert await other.watermarks.reached(end, PATIENCE_S)
         assert await runtime.watermarks.reached(end, PATIENCE_S)
@@ -121,10 +127,10 @@ async def test_one_that_cannot_be_fed_stops_no_other(tmp_path: Path, kind: str |
         assert not runtime.collections.is_open("strange")
 
 
-async def test_a_write_is_finished_in_both_while_the_alias_turns(tmp_path: Path) -> None:
-    """Nobody feeds here: the test says how far each collection is."""
+async def test_during_a_switch_a_write_must_be_finished_in_both_collections(tmp_path: Path) -> None:
+    """Without a worker: the test itself publishes the watermarks."""
     async with open_parts(tmp_path, **EDGE) as runtime:
-        collections, first, other = runtime.collections, runtime.collections.current, await another(runtime)
+        collections, first, other = runtime.collections, runtime.collections.current, await create(runtime)
         await first.publisher.publish({0: 5})
         assert await runtime.watermarks.reached({0: 4}, 0)
         await collections.catalogue.announce_switch([first.name, "other"])
@@ -133,7 +139,7 @@ async def test_a_write_is_finished_in_both_while_the_alias_turns(tmp_path: Path)
         await other.publisher.publish({0: 5})
         assert await runtime.watermarks.reached({0: 4}, 0)
 
-        # Who was waiting already when the turn was announced waits for both, too.
+        # A caller that waited before the switch was announced waits for both as well.
         await collections.catalogue.announce_switch([])
         await collections.refresh()
         waiting = asyncio.create_task(runtime.watermarks.reached({0: 5}, PATIENCE_S))
@@ -148,12 +154,12 @@ async def test_a_write_is_finished_in_both_while_the_alias_turns(tmp_path: Path)
         assert await waiting
 
 
-async def test_a_turn_waits_for_what_was_finished_and_leaves_nothing_announced(
+async def test_a_switch_waits_until_both_caught_up_and_ends_its_announcement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alias_swap, "CATCH_UP_TIMEOUT_S", 0.1)
     async with open_parts(tmp_path, **EDGE) as runtime:
-        collections, first, other = runtime.collections, runtime.collections.current, await another(runtime)
+        collections, first, other = runtime.collections, runtime.collections.current, await create(runtime)
         await write(runtime, 1, 2, 3)
         await first.publisher.publish({0: 3})
         assert await switch_alias(runtime, other) == 3
@@ -168,32 +174,32 @@ async def test_a_turn_waits_for_what_was_finished_and_leaves_nothing_announced(
         assert not any(one.switching for one in await collections.refresh())
 
 
-async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
+async def test_swap_rollback_and_drop_are_refused_when_they_would_lose_writes_or_searches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alias_swap, "CATCH_UP_TIMEOUT_S", 0.1)
     async with open_parts(tmp_path, **EDGE) as runtime:
-        tasks, first, other = AliasTasks(runtime), runtime.collections.current, await another(runtime)
+        tasks, first, other = AliasTasks(runtime), runtime.collections.current, await create(runtime)
         await write(runtime, 1, 2)
         await first.publisher.publish({0: 2})
         with pytest.raises(OperationRefused, match="not complete"):
-            await last(tasks.swap(SwapArguments("other")))
+            await outcome(tasks.swap(SwapArguments("other")))
         await runtime.collections.catalogue.mark_complete("other")
         with pytest.raises(OperationRefused, match="2 records behind the log"):
-            await last(tasks.swap(SwapArguments()))
+            await outcome(tasks.swap(SwapArguments()))
         with pytest.raises(OperationRefused, match="nothing to go back to"):
-            await last(tasks.rollback(NoArguments()))
+            await outcome(tasks.rollback(NoArguments()))
         with pytest.raises(OperationRefused, match="swap to another"):
-            await last(tasks.drop(DropArguments(first.name)))
+            await outcome(tasks.drop(DropArguments(first.name)))
         with pytest.raises(InvalidRequest, match="no collection x"):
-            await last(tasks.drop(DropArguments("x")))
+            await outcome(tasks.drop(DropArguments("x")))
         assert runtime.collections.current is first
 
         await other.publisher.publish({0: 2})
-        assert await last(tasks.swap(SwapArguments())) == {"searched": "other", "before": first.name}
+        assert await outcome(tasks.swap(SwapArguments())) == {"searched": "other", "before": first.name}
         with pytest.raises(OperationRefused, match="try again in"):
-            await last(tasks.drop(DropArguments(first.name)))
-        assert await last(tasks.rollback(NoArguments())) == {"searched": first.name, "before": "other"}
+            await outcome(tasks.drop(DropArguments(first.name)))
+        assert await outcome(tasks.rollback(NoArguments())) == {"searched": first.name, "before": "other"}
         rows = [report.value async for report in tasks.list_(NoArguments())][:-1]
         assert [(row["name"], row["searched"], row["replaced_at"] is None) for row in rows] == [
             (first.name, True, True),
@@ -202,7 +208,7 @@ async def test_swap_rollback_and_drop_are_refused_where_they_would_do_harm(
 
 
 class Counting:
-    """A real embedder, and what it was asked for."""
+    """A real embedder that records its texts, and can be unavailable."""
 
     def __init__(self, embedder: Any, *, fails: bool = False) -> None:
         self._embedder = embedder
@@ -214,37 +220,37 @@ class Counting:
 
     async def embed(self, texts: list[str], priority: Priority = Priority.INGEST) -> Embeddings:
         if self.fails and texts:
-            raise Unavailable("the model is away")
+            raise Unavailable("the model is unavailable")
         self.texts += texts
         return await self._embedder.embed(texts, priority)
 
 
-async def test_what_the_same_model_has_embedded_is_not_embedded_again(tmp_path: Path) -> None:
+async def test_vectors_of_the_same_model_are_reused(tmp_path: Path) -> None:
     async with open_parts(tmp_path, **EDGE) as runtime:
         counting = runtime.collections._embedders[SAME.model_id] = Counting(
             runtime.collections.default_embedder
         )
         first = runtime.collections.current
         await write(runtime, *range(30))
-        async with working(runtime):
+        async with running_worker(runtime):
             assert await first.watermarks.reached({0: 29}, PATIENCE_S)
-            other = await another(runtime, model=SAME)
+            other = await create(runtime, model=SAME)
             assert other.embedder is counting
             assert await other.watermarks.reached({0: 29}, PATIENCE_S)
             assert await size(runtime, other) == 30
             assert counting.texts == []
 
 
-async def test_one_whose_model_is_away_waits_alone(tmp_path: Path) -> None:
+async def test_an_unavailable_model_delays_only_its_own_collection(tmp_path: Path) -> None:
     async with open_parts(tmp_path, **EDGE) as runtime:
-        other = await another(runtime)
-        away = Counting(other.embedder, fails=True)
-        runtime.collections._embedders[OTHER.model_id] = away
+        other = await create(runtime)
+        unavailable = Counting(other.embedder, fails=True)
+        runtime.collections._embedders[OTHER.model_id] = unavailable
         await runtime.collections.close("other")
         other = await opened(runtime, "other")
-        async with working(runtime):
+        async with running_worker(runtime):
             assert await runtime.watermarks.reached(await write(runtime, 1), PATIENCE_S)
             assert not await other.watermarks.reached({0: 0}, 0)
-            away.fails = False
+            unavailable.fails = False
             assert await other.watermarks.reached({0: 0}, PATIENCE_S)
             assert await size(runtime, other) == 1

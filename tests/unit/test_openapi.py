@@ -44,7 +44,7 @@ from producers.tail import Tail
 from query_service import rest as reads
 from query_service.recall import CurrentRecall
 from stream_workers.worker import Worker
-from tests.parts import at_work, open_parts
+from tests.parts import open_parts, running
 
 AGENT = "npc:woodcutter-1"
 TEXT = "pine trees stand north of the lake"
@@ -136,7 +136,7 @@ async def serve(runner: asyncio.Runner, data: Path) -> AsyncGenerator[Up]:
         app = embedded._application(runtime, gateway, recall, worker, Tail())
         transport = httpx2.ASGITransport(app=app)
         async with (
-            at_work(worker),
+            running(worker),
             httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as http,
         ):
             found = (await http.get("/openapi.json")).json()

@@ -1,4 +1,4 @@
-"""What becomes of a batch: stored once, refused, buried, erased, set aside; the cache told of all of it."""
+"""What the pipeline does with a batch: inserts, tombstones, erasures, dead letters, and the agents that changed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def erase(*subjects: str, at: float, kind: str = "agent") -> Erase:
     return Erase("default", f"erasure-{at}", kind, subjects, at)  # type: ignore[arg-type]
 
 
-async def test_a_put_becomes_a_memory_with_all_that_it_said(runtime: Runtime) -> None:
+async def test_a_put_becomes_a_memory_with_all_of_its_fields(runtime: Runtime) -> None:
     await apply(
         runtime,
         put(
@@ -68,7 +68,7 @@ async def test_a_put_becomes_a_memory_with_all_that_it_said(runtime: Runtime) ->
     assert memory.truncated is False
 
 
-async def test_what_has_no_text_is_narrated(runtime: Runtime) -> None:
+async def test_an_event_without_text_is_narrated(runtime: Runtime) -> None:
     await apply(
         runtime,
         put(type="dig", data={"node": "default:pine_tree"}, player="k1:ab"),
@@ -89,7 +89,7 @@ async def test_a_value_that_names_the_player_is_not_narrated(runtime: Runtime) -
     } == {"Sam"}
 
 
-async def test_a_text_past_the_models_limit_is_kept_whole_and_says_so(runtime: Runtime) -> None:
+async def test_a_text_beyond_the_models_limit_is_kept_and_marked_as_truncated(runtime: Runtime) -> None:
     long = "tree " * 400
     await apply(runtime, put(long))
     [memory] = await everything(runtime, "a")
@@ -103,7 +103,7 @@ async def test_the_first_content_of_an_id_stays(runtime: Runtime) -> None:
     assert await texts(runtime) == ["first"]
 
 
-async def test_a_deleted_id_stays_deleted_whatever_comes_in_which_order(runtime: Runtime) -> None:
+async def test_a_deleted_id_stays_deleted_in_any_order_of_arrival(runtime: Runtime) -> None:
     await apply(runtime, delete(), put("too late"))
     await apply(runtime, put("later still"))
     await apply(runtime, put("other", event_id="e2"))
@@ -111,7 +111,9 @@ async def test_a_deleted_id_stays_deleted_whatever_comes_in_which_order(runtime:
     assert await texts(runtime) == []
 
 
-async def test_an_erasure_takes_what_was_accepted_up_to_it_even_if_it_arrives_later(runtime: Runtime) -> None:
+async def test_an_erasure_covers_what_was_accepted_before_it_even_if_it_arrives_later(
+    runtime: Runtime,
+) -> None:
     await apply(runtime, put("old"), put("of another agent", agent="b", event_id="e9"))
     erased = await apply(runtime, erase("a", at=1500.0), put("late", event_id="e2", at=1400.0))
     await apply(runtime, put("later", event_id="e3", at=1500.0), put("a new life", event_id="e4", at=1500.1))
@@ -123,7 +125,9 @@ async def test_an_erasure_takes_what_was_accepted_up_to_it_even_if_it_arrives_la
         await pipeline_over(runtime).finish(erased)
 
 
-async def test_erasing_a_player_takes_their_memories_of_any_agent_and_their_agents(runtime: Runtime) -> None:
+async def test_erasing_a_player_removes_their_memories_of_any_agent_and_their_agents(
+    runtime: Runtime,
+) -> None:
     await apply(
         runtime,
         put("theirs", player="k1:ab"),
@@ -135,7 +139,7 @@ async def test_erasing_a_player_takes_their_memories_of_any_agent_and_their_agen
     assert await texts(runtime) == ["of somebody else"]
 
 
-async def test_an_event_that_has_expired_on_its_way_is_not_stored(runtime: Runtime) -> None:
+async def test_an_event_that_expired_on_its_way_is_not_stored(runtime: Runtime) -> None:
     now = runtime.clock.now()
     await apply(runtime, put("gone", expires_at=now - 1), put("here", event_id="e2", expires_at=now + 60))
     assert await texts(runtime) == ["here"]
@@ -156,7 +160,7 @@ async def test_an_event_that_has_expired_on_its_way_is_not_stored(runtime: Runti
         (DELETED, {"schema": b"1"}, "wrong_key"),
     ],
 )
-async def test_what_cannot_be_decoded_is_set_aside_and_the_rest_goes_on(
+async def test_an_undecodable_record_becomes_a_dead_letter_and_the_others_are_stored(
     runtime: Runtime, value: bytes, headers: dict[str, bytes], reason: str
 ) -> None:
     applied = await apply(runtime, put("good"), NewRecord(b"k", value, headers), put("better", event_id="e2"))
@@ -166,7 +170,7 @@ async def test_what_cannot_be_decoded_is_set_aside_and_the_rest_goes_on(
     assert await texts(runtime) == ["better", "good"]
 
 
-async def test_what_the_store_refuses_is_found_by_halving(runtime: Runtime) -> None:
+async def test_memories_that_the_store_refuses_are_found_by_halving(runtime: Runtime) -> None:
     def refuse(memories: Sequence[Memory], _vectors: object) -> None:
         if any("bad" in memory.text for memory in memories):
             raise InvalidEvent("the store cannot hold this")
@@ -180,7 +184,7 @@ async def test_what_the_store_refuses_is_found_by_halving(runtime: Runtime) -> N
 
 
 @pytest.mark.parametrize(
-    ("envelope", "touched"),
+    ("envelope", "changed"),
     [
         (put("more", event_id="e2"), frozenset([AGENT])),
         (delete(), frozenset([AGENT])),
@@ -189,12 +193,12 @@ async def test_what_the_store_refuses_is_found_by_halving(runtime: Runtime) -> N
     ],
     ids=["put", "delete", "erase", "erase player"],
 )
-async def test_whom_a_change_touches_is_told_alike_when_it_is_applied_again(
-    runtime: Runtime, envelope: events.Envelope, touched: frozenset[AgentKey] | None
+async def test_a_batch_applied_again_names_the_same_changed_agents(
+    runtime: Runtime, envelope: events.Envelope, changed: frozenset[AgentKey] | None
 ) -> None:
     await apply(runtime, put("there", player="k1:ab"))
-    for _ in range(2):  # the second time nothing is left to change in the store
-        assert (await apply(runtime, envelope)).changed_agents == touched
+    for _ in range(2):  # the second time the store does not change
+        assert (await apply(runtime, envelope)).changed_agents == changed
 
 
 OPERATIONS = (
@@ -213,13 +217,13 @@ OPERATIONS = (
 
 @given(
     order=st.lists(st.integers(0, len(OPERATIONS) - 1), max_size=12).flatmap(
-        # every operation at least once, some of them again, in any order
+        # every operation at least once, some twice or more, in any order
         lambda again: st.permutations([*range(len(OPERATIONS)), *again])
     ),
     sizes=st.lists(st.integers(1, 5), min_size=1, max_size=5),
 )
 @hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_late_repeated_and_reordered_batches_end_in_the_same_store(
+def test_late_repeated_and_reordered_batches_lead_to_the_same_store(
     order: list[int], sizes: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async def play() -> list[str]:

@@ -1,4 +1,4 @@
-"""What time takes away goes in bounded steps, and an outage only postpones it."""
+"""Removal by age and number works in bounded steps; an outage postpones it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lorestream.memories import AgentKey, PageQuery, Scope
 from lorestream.ports import Tombstone
 from lorestream.wiring import Runtime
 from stream_workers.sweeper import STEP, Sweeper
-from tests.parts import Faulty, open_parts, pipeline_over, put, records, texts, working
+from tests.parts import Faulty, open_parts, pipeline_over, put, records, running_worker, texts
 
 
 class StoppedClock:
@@ -22,7 +22,7 @@ class StoppedClock:
         return self.time
 
 
-async def test_expired_memories_and_overaged_tombstones_go(tmp_path: Path) -> None:
+async def test_expired_memories_and_old_tombstones_are_removed(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         now = runtime.clock.now()
         pipeline = pipeline_over(runtime)
@@ -61,7 +61,7 @@ async def test_an_outage_postpones_a_sweep(tmp_path: Path) -> None:
         assert running.cancelled()
 
 
-async def test_only_the_newest_of_each_agent_stay(tmp_path: Path) -> None:
+async def test_only_the_newest_of_each_agent_are_kept(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         pipeline = pipeline_over(runtime)
         crowd = [put(f"crowd {n}", agent="b", event_id=f"{n}", at=1000.0 + n) for n in range(STEP + 9)]
@@ -72,14 +72,14 @@ async def test_only_the_newest_of_each_agent_stay(tmp_path: Path) -> None:
         assert await texts(runtime, "b") == [f"crowd {STEP + n}" for n in range(5, 9)]
         assert len(await texts(runtime, "a")) == 3
         assert await sweeper.trim() == 0
-        # What arrives late has its turn like any other.
+        # An old memory that arrives late is trimmed as well.
         late = put("late", agent="b", event_id="late", at=5.0)
         await pipeline.apply(await pipeline.prepare(records(late)))
         assert await sweeper.trim() == 1
         assert "late" not in await texts(runtime, "b")
 
 
-async def test_the_cache_is_told_of_what_was_trimmed_even_if_it_was_away(tmp_path: Path) -> None:
+async def test_the_cache_is_invalidated_after_a_trim_even_if_it_was_unavailable(tmp_path: Path) -> None:
     outages = iter([True, True, False])
 
     def fail(*_: object) -> None:
@@ -106,12 +106,12 @@ async def test_the_cache_is_told_of_what_was_trimmed_even_if_it_was_away(tmp_pat
         assert await sweeper.trim() == 0
 
 
-async def test_a_worker_trims_as_its_settings_say(tmp_path: Path) -> None:
+async def test_a_worker_trims_according_to_the_settings(tmp_path: Path) -> None:
     chosen = {"keep_per_agent": 2, "sweep_interval_s": 0.05}
     async with open_parts(tmp_path, **chosen) as runtime:
         events = [put(f"{n}", event_id=f"{n}", at=1000.0 + n) for n in range(5)]
         await runtime.log.append([encode(one) for one in events])
-        async with working(runtime), asyncio.timeout(60):
+        async with running_worker(runtime), asyncio.timeout(60):
             while await texts(runtime) != ["3", "4"]:
                 await asyncio.sleep(0.02)
 
