@@ -27,10 +27,10 @@ from lorestream.ports import (
     Clock,
     ErasureLedger,
     EventLog,
+    MemoryWriter,
     Resolution,
     StoredDeadLetter,
     Tombstone,
-    VectorStore,
 )
 from lorestream.retry_headers import retry_record
 
@@ -82,7 +82,7 @@ class DeadLetters:
 
     log: EventLog
     ledger: ErasureLedger
-    store: Callable[[], VectorStore]
+    store: Callable[[], MemoryWriter]
     """Returns the store of the active collection."""
 
     def tasks(self) -> Sequence[AdminTask]:

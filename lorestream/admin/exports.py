@@ -14,7 +14,7 @@ from lorestream.admin.export_format import ExportedMemory
 from lorestream.errors import InvalidRequest
 from lorestream.identity import Pseudonyms
 from lorestream.memories import Memory
-from lorestream.ports import Clock, ErasureLedger, Tombstone, VectorStore
+from lorestream.ports import Clock, ErasureLedger, StoreMaintenance, Tombstone
 
 _PAGE = 500
 _YIELD_EVERY_ROWS = 16  # a few milliseconds of work: in the embedded shape, queries share this event loop
@@ -31,7 +31,7 @@ class ExportArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Exporter:
     """Exports memories. `pseudonyms` is None in a process without keys for player names."""
 
-    store: Callable[[], VectorStore]
+    store: Callable[[], StoreMaintenance]
     """Returns the store of the active collection."""
     ledger: ErasureLedger
     clock: Clock

@@ -24,9 +24,9 @@ from lorestream.ports import (
     Clock,
     ErasureLedger,
     EventLog,
+    MemoryWriter,
     NewRecord,
     Tombstone,
-    VectorStore,
     WatermarkReader,
 )
 
@@ -67,7 +67,7 @@ class Importer:
 
     log: EventLog
     ledger: ErasureLedger
-    store: Callable[[], VectorStore]
+    store: Callable[[], MemoryWriter]
     """Returns the store of the active collection."""
     watermarks: WatermarkReader
     group: Callable[[], str]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from lorestream.admin import Progress, Report
 from lorestream.memories import Memory
-from lorestream.ports import Tombstone, VectorStore
+from lorestream.ports import MemoryWriter, Tombstone
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.indexing import vectors
 from stream_workers.indexing.throttle import Throttle
@@ -60,7 +60,7 @@ class CarryOver:
         return max((at for _, at in (await self.parts.log.offsets_for_time(0)).values()), default=math.inf)
 
     async def _copy_page(
-        self, source: VectorStore, page: Sequence[Memory | Tombstone], before: float
+        self, source: MemoryWriter, page: Sequence[Memory | Tombstone], before: float
     ) -> bool:
         """Copy memories accepted before `before`, and tombstones. Whether the page had anything to be copied."""
         now, ledger = self.parts.clock.now(), self.parts.ledger
@@ -84,7 +84,7 @@ class CarryOver:
         await self._throttle.in_chunks(tombstones, self.target.store.put_tombstones)
         return has_any
 
-    async def _insert(self, source: VectorStore, memories: Sequence[Memory]) -> None:
+    async def _insert(self, source: MemoryWriter, memories: Sequence[Memory]) -> None:
         embedder = self.target.embedder
         same_model = embedder.model_id == self.parts.collections.current.embedder.model_id
         marked, rows = await vectors.embed(memories, embedder, source if same_model else None, self._throttle)

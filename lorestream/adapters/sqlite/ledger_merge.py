@@ -22,7 +22,7 @@ from lorestream.memories import Erasure, SubjectKind
 from lorestream.ports import NewRecord, Record
 
 if TYPE_CHECKING:
-    from lorestream.ports import ErasureLedger, EventLog, VectorStore
+    from lorestream.ports import ErasureLedger, EventLog, MemoryWriter
 
 _REMOVING_KINDS = frozenset({b"delete", b"erase"})
 _BATCH = 256
@@ -66,7 +66,7 @@ def read_removals(database: Path) -> Removals:
 
 
 async def merge(
-    old: Removals, present: Removals, log: EventLog, ledger: ErasureLedger, store: VectorStore
+    old: Removals, present: Removals, log: EventLog, ledger: ErasureLedger, store: MemoryWriter
 ) -> int:
     """Apply the removals in `old` that are missing in `present` to the restored log, ledger and store.
 
