@@ -18,7 +18,7 @@ from lorestream.http.application import application
 from producers.gateway import operations
 from producers.rpc import Writes
 from tests.api_keys import ShiftedClock, bearer, key_id
-from tests.edge import open_edge
+from tests.http_gateway import open_http_gateway
 
 PLAYER = "Wilhelmina"
 
@@ -44,11 +44,14 @@ async def test_what_is_erased_is_asked_for_and_done(tmp_path: Path, told: Told) 
     path = tmp_path / "keys.json"
     key = bearer(path, KeyScope.ERASE, KeyScope.INGEST, tenant="village")
     async with (
-        open_edge(tmp_path / "data") as edge,
+        open_http_gateway(tmp_path / "data") as service,
         ApiKeyAuthenticator.open(path, ShiftedClock()) as authenticator,
     ):
         app = application(
-            "gateway", operations(edge.gateway), metrics=edge.runtime.metrics, authenticator=authenticator
+            "gateway",
+            operations(service.gateway),
+            metrics=service.runtime.metrics,
+            authenticator=authenticator,
         )
         transport = httpx2.ASGITransport(app=app)
         headers = {"Authorization": key}
@@ -71,7 +74,7 @@ async def test_what_is_erased_is_asked_for_and_done(tmp_path: Path, told: Told) 
                     "tenant": "village",
                     "by": key_id(key),
                 }
-            await edge.index()
+            await service.index()
             assert told() == [
                 {
                     "event": "erasure done",
@@ -85,8 +88,8 @@ async def test_what_is_erased_is_asked_for_and_done(tmp_path: Path, told: Told) 
 
 async def test_each_deletion_of_a_memory(tmp_path: Path, told: Told) -> None:
     memory_id = "00000000-0000-4000-8000-000000000000"
-    async with open_edge(tmp_path) as edge:
-        answer = await edge.http.delete(f"/v1/memories/{memory_id}?agent_id=player:{PLAYER}")
+    async with open_http_gateway(tmp_path) as service:
+        answer = await service.http.delete(f"/v1/memories/{memory_id}?agent_id=player:{PLAYER}")
         assert told() == [
             {
                 "event": "memory deleted",
@@ -100,8 +103,8 @@ async def test_each_deletion_of_a_memory(tmp_path: Path, told: Told) -> None:
 
 
 async def test_grpc_is_written_down_too(tmp_path: Path, told: Told) -> None:
-    async with open_edge(tmp_path) as edge:
-        handlers = Handlers(delete=Writes(edge.gateway).delete)
+    async with open_http_gateway(tmp_path) as service:
+        handlers = Handlers(delete=Writes(service.gateway).delete)
         assert handlers.delete is not None
         await handlers.delete(Principal("village", ANONYMOUS.scopes, key="k-7"), f"player:{PLAYER}")
         [line] = told()
@@ -109,8 +112,8 @@ async def test_grpc_is_written_down_too(tmp_path: Path, told: Told) -> None:
 
 
 async def test_what_the_log_refuses_was_not_asked_for(tmp_path: Path, told: Told) -> None:
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         assert (
-            await edge.http.post("/v1/erasures", json={"player": PLAYER, "agent_id": "a"})
+            await service.http.post("/v1/erasures", json={"player": PLAYER, "agent_id": "a"})
         ).status_code == 400
         assert told() == []

@@ -21,7 +21,7 @@ from lorestream.ports import DeadLetter, EventLog, NewRecord, Record, Tombstone
 from lorestream.wiring import Runtime
 from stream_workers.indexing.indexer import Indexer
 from tests.contracts.test_log import kafka as kafka_log
-from tests.edge import SetClock
+from tests.http_gateway import SetClock
 from tests.parts import open_parts, pipeline_over, put, read_dead_letters, texts
 
 

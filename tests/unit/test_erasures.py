@@ -12,7 +12,7 @@ import pytest
 from lorestream import events, tokens
 from lorestream.errors import Unavailable
 from producers import erasures
-from tests.edge import Edge, SetClock, open_edge
+from tests.http_gateway import HttpGateway, SetClock, open_http_gateway
 from tests.parts import Faulty, open_parts, texts
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
@@ -20,8 +20,8 @@ DAY_S = 86_400.0
 TWO_KEYS = "k2:new,k1:old"
 
 
-async def fill(edge: Edge) -> list[str]:
-    answer = await edge.send(
+async def fill(service: HttpGateway) -> list[str]:
+    answer = await service.send(
         {"agent_id": "a", "text": "a1", "player": "Bob"},
         {"agent_id": "a", "text": "a2"},
         {"agent_id": "b", "text": "b1", "player": "Bob"},
@@ -29,12 +29,12 @@ async def fill(edge: Edge) -> list[str]:
         {"agent_id": "s:player:Bob", "text": "bob2"},
         {"agent_id": "player:Eve", "text": "eve1"},
     )
-    await edge.records()
+    await service.new_records()
     return answer["ids"]
 
 
-async def progress(edge: Edge, erasure_id: str) -> dict[str, Any]:
-    answer = await edge.http.get(f"/v1/erasures/{erasure_id}")
+async def progress(service: HttpGateway, erasure_id: str) -> dict[str, Any]:
+    answer = await service.http.get(f"/v1/erasures/{erasure_id}")
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -69,33 +69,33 @@ async def progress(edge: Edge, erasure_id: str) -> dict[str, Any]:
 async def test_what_goes_and_what_stays(
     tmp_path: Path, path: str, body: dict[str, str], left: str, *, by_post: bool
 ) -> None:
-    async with open_edge(tmp_path, player_key=TWO_KEYS) as edge:
-        ids = await fill(edge)
-        await edge.index()
+    async with open_http_gateway(tmp_path, player_key=TWO_KEYS) as service:
+        ids = await fill(service)
+        await service.index()
         for _ in range(2):
             if by_post:
                 filled = {name: value.format(*ids) for name, value in body.items()}
-                answer = await edge.http.post("/v1/erasures", json=filled)
+                answer = await service.http.post("/v1/erasures", json=filled)
             else:
-                answer = await edge.http.delete(path.format(*ids))
+                answer = await service.http.delete(path.format(*ids))
             assert answer.status_code == 202, answer.text
             assert set(answer.json()) == {"erasure_id", "token"}
-            await edge.index()
-            assert await edge.runtime.watermarks.reached(tokens.parse_token(answer.json()["token"]), 0)
-            assert (await progress(edge, answer.json()["erasure_id"]))["state"] == "done"
-            assert await texts(edge.runtime) == left.split()
-        await edge.send({"agent_id": "a", "text": "a new life", "player": "Bob"})
-        await edge.index()
-        assert "a new life" in await texts(edge.runtime)
+            await service.index()
+            assert await service.runtime.watermarks.reached(tokens.parse_token(answer.json()["token"]), 0)
+            assert (await progress(service, answer.json()["erasure_id"]))["state"] == "done"
+            assert await texts(service.runtime) == left.split()
+        await service.send({"agent_id": "a", "text": "a new life", "player": "Bob"})
+        await service.index()
+        assert "a new life" in await texts(service.runtime)
 
 
 async def test_every_stored_form_is_named(tmp_path: Path) -> None:
-    async with open_edge(tmp_path, player_key=TWO_KEYS) as edge:
-        names = edge.runtime.pseudonyms
-        await edge.http.delete("/v1/agents/player:Bob")
-        await edge.http.delete("/v1/players/Bob")
-        await edge.http.delete(f"/v1/memories/{NOWHERE}?agent_id=player:Bob")
-        agent, player, *deletes = await edge.logged()
+    async with open_http_gateway(tmp_path, player_key=TWO_KEYS) as service:
+        names = service.runtime.pseudonyms
+        await service.http.delete("/v1/agents/player:Bob")
+        await service.http.delete("/v1/players/Bob")
+        await service.http.delete(f"/v1/memories/{NOWHERE}?agent_id=player:Bob")
+        agent, player, *deletes = await service.new_events()
         assert isinstance(agent, events.Erase)
         assert (agent.kind, agent.subjects) == ("agent", names.agents("default", "player:Bob"))
         assert (player.kind, player.subjects) == ("player", names.players("default", "Bob"))
@@ -105,12 +105,12 @@ async def test_every_stored_form_is_named(tmp_path: Path) -> None:
 
 
 async def test_it_runs_until_the_worker_has_done_it_and_says_when_the_rest_is_gone(tmp_path: Path) -> None:
-    async with open_edge(tmp_path, clock=SetClock(1000.0)) as edge:
-        [memory_id, *_] = await fill(edge)
+    async with open_http_gateway(tmp_path, clock=SetClock(1000.0)) as service:
+        [memory_id, *_] = await fill(service)
         for path in (f"/v1/memories/{memory_id}?agent_id=a", "/v1/agents/a", "/v1/players/Bob"):
-            answer = await edge.http.delete(path)
+            answer = await service.http.delete(path)
             erasure_id = answer.json()["erasure_id"]
-            [*_, written] = await edge.logged()
+            [*_, written] = await service.new_events()
             log_gone_by = written.accepted_at + 30 * DAY_S
             expected = {
                 "erasure_id": erasure_id,
@@ -118,78 +118,78 @@ async def test_it_runs_until_the_worker_has_done_it_and_says_when_the_rest_is_go
                 "log_gone_by": pytest.approx(log_gone_by, abs=1e-3),
                 "dead_letters_gone_by": pytest.approx(log_gone_by + 14 * DAY_S, abs=1e-3),
             }
-            assert await progress(edge, erasure_id) == expected
-            await edge.index()
-            assert await progress(edge, erasure_id) == {**expected, "state": "done"}
-            await edge.rest()  # else it would be done with the next one before anybody has asked
+            assert await progress(service, erasure_id) == expected
+            await service.index()
+            assert await progress(service, erasure_id) == {**expected, "state": "done"}
+            await service.stop_worker()  # else it would be done with the next one before anybody has asked
 
 
 async def test_the_state_survives_a_restart(tmp_path: Path) -> None:
     keep = {"kind": "edge"}
-    async with open_edge(tmp_path, store=keep) as edge:
+    async with open_http_gateway(tmp_path, store=keep) as service:
         asked = [
-            (await edge.http.delete(path)).json()["erasure_id"]
+            (await service.http.delete(path)).json()["erasure_id"]
             for path in (f"/v1/memories/{NOWHERE}?agent_id=a", "/v1/agents/a", "/v1/players/Bob")
         ]
-    async with open_edge(tmp_path, store=keep) as edge:
-        assert [(await progress(edge, each))["state"] for each in asked] == ["running"] * 3
-        await edge.index()
-        assert [(await progress(edge, each))["state"] for each in asked] == ["done"] * 3
+    async with open_http_gateway(tmp_path, store=keep) as service:
+        assert [(await progress(service, each))["state"] for each in asked] == ["running"] * 3
+        await service.index()
+        assert [(await progress(service, each))["state"] for each in asked] == ["done"] * 3
 
 
 async def test_a_finished_erasure_stays_finished_after_a_restart(tmp_path: Path) -> None:
     keep = {"kind": "edge"}
-    async with open_edge(tmp_path, store=keep) as edge:
+    async with open_http_gateway(tmp_path, store=keep) as service:
         answers = [
-            await edge.http.delete("/v1/agents/a"),
-            await edge.http.delete(f"/v1/memories/{NOWHERE}?agent_id=a"),
+            await service.http.delete("/v1/agents/a"),
+            await service.http.delete(f"/v1/memories/{NOWHERE}?agent_id=a"),
         ]
-        await edge.index()
-    async with open_edge(tmp_path, store=keep) as edge:
-        await edge.index()  # as at every start: the worker publishes what is committed
+        await service.index()
+    async with open_http_gateway(tmp_path, store=keep) as service:
+        await service.index()  # as at every start: the worker publishes what is committed
         for answer in answers:
-            assert (await progress(edge, answer.json()["erasure_id"]))["state"] == "done"
+            assert (await progress(service, answer.json()["erasure_id"]))["state"] == "done"
 
 
 @pytest.mark.parametrize("erasure_id", [NOWHERE, "rubbish", "d1.AAAA", "%00", "w1.vpBhSFtd"])
 async def test_an_unknown_erasure_is_not_found(tmp_path: Path, erasure_id: str) -> None:
-    async with open_edge(tmp_path) as edge:
-        answer = await edge.http.get(f"/v1/erasures/{erasure_id}")
+    async with open_http_gateway(tmp_path) as service:
+        answer = await service.http.get(f"/v1/erasures/{erasure_id}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
 async def test_a_foreign_erasure_is_not_found(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        deletions = edge.gateway.erasures
+    async with open_http_gateway(tmp_path) as service:
+        deletions = service.gateway.erasures
         for receipt in (
             await deletions.delete_memory("other", "a", NOWHERE),
             await deletions.erase_agent("other", "a"),
         ):
             assert await deletions.progress("other", receipt.erasure_id) is not None
-            assert (await edge.http.get(f"/v1/erasures/{receipt.erasure_id}")).status_code == 404
+            assert (await service.http.get(f"/v1/erasures/{receipt.erasure_id}")).status_code == 404
 
 
 async def test_an_id_that_no_memory_has_writes_nothing(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        answer = await edge.http.delete("/v1/memories/not%20a%20uuid?agent_id=a")
+    async with open_http_gateway(tmp_path) as service:
+        answer = await service.http.delete("/v1/memories/not%20a%20uuid?agent_id=a")
         assert answer.status_code == 202
-        assert (await progress(edge, answer.json()["erasure_id"]))["state"] == "done"
-        assert await edge.records() == []
+        assert (await progress(service, answer.json()["erasure_id"]))["state"] == "done"
+        assert await service.new_records() == []
 
 
 async def test_ids_are_read_in_either_case(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        [first, *_] = await fill(edge)
-        await edge.http.delete(f"/v1/memories/{first.upper()}?agent_id=a")
-        [delete] = await edge.logged()
+    async with open_http_gateway(tmp_path) as service:
+        [first, *_] = await fill(service)
+        await service.http.delete(f"/v1/memories/{first.upper()}?agent_id=a")
+        [delete] = await service.new_events()
         assert delete.memory_id == first
 
 
 async def test_ids_in_paths_are_percent_encoded(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         for name in ("npc/1", "ä b", "100%", "a?b#c", "%2F"):
-            assert (await edge.http.delete(f"/v1/agents/{quote(name, safe='')}")).status_code == 202
-            [erase] = await edge.logged()
+            assert (await service.http.delete(f"/v1/agents/{quote(name, safe='')}")).status_code == 202
+            [erase] = await service.new_events()
             assert erase.subjects == (name,)
 
 
@@ -214,11 +214,11 @@ MISSPELT = [
 
 @pytest.mark.parametrize("route", ["/v1/erasures", "/memory/delete"])
 async def test_a_misspelt_deletion_is_no_other_deletion(tmp_path: Path, route: str) -> None:
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         for body in MISSPELT:
-            answer = await edge.http.post(route, content=body)
+            answer = await service.http.post(route, content=body)
             assert answer.status_code == 400, answer.text
-            assert await edge.records() == []
+            assert await service.new_records() == []
 
 
 WRONG_PATHS = [
@@ -235,21 +235,21 @@ WRONG_PATHS = [
 
 
 async def test_a_deletion_by_a_wrong_path_is_refused(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         for path in WRONG_PATHS:
-            answer = await edge.http.delete(path)
+            answer = await service.http.delete(path)
             assert answer.status_code == 400
-            assert await edge.records() == []
+            assert await service.new_records() == []
 
 
 async def test_memory_delete_erases_an_agent_or_a_player(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        await fill(edge)
+    async with open_http_gateway(tmp_path) as service:
+        await fill(service)
         for body in ({"agent_id": "a"}, {"player": "Bob"}):
-            answer = await edge.http.post("/memory/delete", json=body)
+            answer = await service.http.post("/memory/delete", json=body)
             assert (answer.status_code, answer.json()) == (202, {"success": True})
-        await edge.index()
-        assert await texts(edge.runtime) == ["eve1"]
+        await service.index()
+        assert await texts(service.runtime) == ["eve1"]
 
 
 async def test_a_ledger_that_hangs_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,8 +260,8 @@ async def test_a_ledger_that_hangs_is_an_outage(tmp_path: Path, monkeypatch: pyt
             await asyncio.Event().wait()
 
     hanging: Any = Hanging()
-    async with open_edge(tmp_path, ledger=hanging) as edge:
-        answer = await edge.http.delete("/v1/agents/a")
+    async with open_http_gateway(tmp_path, ledger=hanging) as service:
+        answer = await service.http.delete("/v1/agents/a")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
 
 
@@ -272,7 +272,7 @@ async def test_a_log_that_takes_nothing_leaves_no_trace_in_the_ledger(tmp_path: 
     async with open_parts(tmp_path / "other") as other:
         log: Any = Faulty(other.log, append=refuse)
         ledger: Any = Faulty(other.ledger, add=lambda *_: None)
-        async with open_edge(tmp_path, log=log, ledger=ledger) as edge:
+        async with open_http_gateway(tmp_path, log=log, ledger=ledger) as service:
             for path in ("/v1/agents/a", "/v1/players/Bob", f"/v1/memories/{NOWHERE}?agent_id=a"):
-                assert (await edge.http.delete(path)).status_code == 503
+                assert (await service.http.delete(path)).status_code == 503
         assert ledger.calls == []

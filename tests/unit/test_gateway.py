@@ -15,7 +15,7 @@ import zstandard
 from lorestream import tokens
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.identity import memory_id
-from tests.edge import SetClock, open_edge
+from tests.http_gateway import SetClock, open_http_gateway
 from tests.parts import Faulty, open_parts, texts
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -33,8 +33,8 @@ def refusing(error: Exception) -> Any:
 
 
 async def test_a_bad_event_does_not_cost_its_neighbours(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        answer = await edge.send(
+    async with open_http_gateway(tmp_path) as service:
+        answer = await service.send(
             event("one", id="1"), {"agent_id": "a"}, 7, event("two"), event("y" * 16_384)
         )
         assert answer["accepted"] == 2
@@ -46,17 +46,17 @@ async def test_a_bad_event_does_not_cost_its_neighbours(tmp_path: Path) -> None:
         assert all(each["message"] for each in answer["rejected"])
         assert answer["retry_after_ms"] == 0
         assert "indexed" not in answer
-        logged = await edge.logged()
+        logged = await service.new_events()
         assert [put.text for put in logged] == ["one", "two"]
         assert answer["ids"] == [logged[0].memory_id, None, None, logged[1].memory_id, None]
         assert logged[0].memory_id == memory_id("default", "default", "a", "1")
         assert tokens.parse_token(answer["token"]) == {0: 1}
-        assert (edge.count("accepted"), edge.count("rejected", "invalid_event")) == (2, 2)
-        assert edge.count("rejected", "event_too_large") == 1
+        assert (service.count("accepted"), service.count("rejected", "invalid_event")) == (2, 2)
+        assert service.count("rejected", "event_too_large") == 1
 
 
 async def test_the_log_holds_what_other_readers_rely_on(tmp_path: Path) -> None:
-    async with open_edge(tmp_path, clock=SetClock(1000.0), ttl_s=50.0) as edge:
+    async with open_http_gateway(tmp_path, clock=SetClock(1000.0), ttl_s=50.0) as service:
         given = event(
             id="e1",
             type="chat",
@@ -67,8 +67,8 @@ async def test_the_log_holds_what_other_readers_rely_on(tmp_path: Path) -> None:
             time=900.0,
         )
         traced = {"traceparent": TRACE}
-        await edge.http.post("/v1/events", json={"events": [given], "server": "s1"}, headers=traced)
-        [record] = await edge.records()
+        await service.http.post("/v1/events", json={"events": [given], "server": "s1"}, headers=traced)
+        [record] = await service.new_records()
         assert record.key == b'["default","a"]'
         assert record.headers == {
             "schema": b"1",
@@ -109,21 +109,21 @@ TRACEPARENTS = [
 
 
 async def test_only_a_valid_traceparent_is_handed_on(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         for header, kept in TRACEPARENTS:
-            await edge.http.post("/v1/events", json={"events": [event()]}, headers={"traceparent": header})
-            [record] = await edge.records()
+            await service.http.post("/v1/events", json={"events": [event()]}, headers={"traceparent": header})
+            [record] = await service.new_records()
             assert record.headers.get("traceparent") == (header.encode() if kept else None)
 
 
 async def test_the_stamps_stand_in_the_order_of_the_log(tmp_path: Path) -> None:
     clock = SetClock(1000.0)
-    async with open_edge(tmp_path, clock=clock, last_accepted_at=2000.0) as edge:
+    async with open_http_gateway(tmp_path, clock=clock, last_accepted_at=2000.0) as service:
         batches = [[event(f"{batch}.{n}") for n in range(150)] for batch in range(4)]
-        await asyncio.gather(*(edge.send(*batch) for batch in batches))
+        await asyncio.gather(*(service.send(*batch) for batch in batches))
         clock.time = 500.0
-        await edge.send(event())
-        stamps = [put.accepted_at for put in await edge.logged()]
+        await service.send(event())
+        stamps = [put.accepted_at for put in await service.new_events()]
         assert len(stamps) == 601
         assert stamps[0] > 2000.0
         assert all(earlier < later for earlier, later in itertools.pairwise(stamps))
@@ -131,52 +131,52 @@ async def test_the_stamps_stand_in_the_order_of_the_log(tmp_path: Path) -> None:
 
 async def test_a_restart_does_not_stamp_before_the_newest_record(tmp_path: Path) -> None:
     keep = {"kind": "edge"}
-    async with open_edge(tmp_path, clock=SetClock(9e9), store=keep) as edge:
-        await edge.send(event())
-    async with open_edge(tmp_path, clock=SetClock(1000.0), store=keep) as edge:
-        await edge.send(event())
-        first, second = await edge.logged()
+    async with open_http_gateway(tmp_path, clock=SetClock(9e9), store=keep) as service:
+        await service.send(event())
+    async with open_http_gateway(tmp_path, clock=SetClock(1000.0), store=keep) as service:
+        await service.send(event())
+        first, second = await service.new_events()
         assert second.accepted_at > first.accepted_at == 9e9
 
 
 async def test_all_rejected_is_still_an_answer(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        answer = await edge.send({}, {"agent_id": "a"})
+    async with open_http_gateway(tmp_path) as service:
+        answer = await service.send({}, {"agent_id": "a"})
         assert (answer["accepted"], answer["ids"]) == (0, [None, None])
-        assert await edge.records() == []
-        assert await edge.runtime.watermarks.reached(tokens.parse_token(answer["token"]), 0)
+        assert await service.new_records() == []
+        assert await service.runtime.watermarks.reached(tokens.parse_token(answer["token"]), 0)
 
 
 async def test_nothing_sent_is_nothing_accepted(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         for body in ({"events": []}, {"events": None, "dropped": 7}):
-            answer = await edge.http.post("/v1/events", json=body)
+            answer = await service.http.post("/v1/events", json=body)
             assert answer.status_code == 202
             assert answer.json()["ids"] == []
 
 
 async def test_wait_indexed_answers_when_the_events_can_be_found(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        early = await edge.http.post(
+    async with open_http_gateway(tmp_path) as service:
+        early = await service.http.post(
             "/v1/events?wait=indexed&timeout_ms=1", json={"events": [event("early")]}
         )
         assert (early.status_code, early.json()["indexed"]) == (202, False)
         waiting = asyncio.create_task(
-            edge.http.post("/v1/events?wait=indexed&timeout_ms=60000", json={"events": [event("late")]})
+            service.http.post("/v1/events?wait=indexed&timeout_ms=60000", json={"events": [event("late")]})
         )
         while not waiting.done():
-            await edge.index()
+            await service.index()
             await asyncio.sleep(0)
         answer = await waiting
         assert (answer.status_code, answer.json()["indexed"]) == (200, True)
-        assert await texts(edge.runtime) == ["early", "late"]
+        assert await texts(service.runtime) == ["early", "late"]
 
 
 async def test_an_outage_of_the_watermarks_takes_back_no_acceptance(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        away: Any = Faulty(edge.runtime.watermarks, reached=refusing(Unavailable("away")))
-        object.__setattr__(edge.gateway, "watermarks", away)
-        answer = await edge.http.post("/v1/events?wait=indexed", json={"events": [event()]})
+    async with open_http_gateway(tmp_path) as service:
+        away: Any = Faulty(service.runtime.watermarks, reached=refusing(Unavailable("away")))
+        object.__setattr__(service.gateway, "watermarks", away)
+        answer = await service.http.post("/v1/events?wait=indexed", json={"events": [event()]})
         assert (answer.status_code, answer.json()["indexed"]) == (202, False)
 
 
@@ -191,12 +191,12 @@ WRONG_QUERIES = [
 
 
 async def test_a_wrong_parameter_is_refused_before_anything_is_accepted(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         for query, path in WRONG_QUERIES:
-            answer = await edge.http.post(f"/v1/events?{query}", json={"events": [event()]})
+            answer = await service.http.post(f"/v1/events?{query}", json={"events": [event()]})
             assert answer.status_code == 400
             assert answer.json()["error"]["details"] == {"path": path}
-            assert await edge.records() == []
+            assert await service.new_records() == []
 
 
 BAD_BODIES = [
@@ -212,11 +212,11 @@ BAD_BODIES = [
 
 
 async def test_a_bad_body_is_refused_as_a_whole(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         for body, status, code in BAD_BODIES:
-            answer = await edge.http.post("/v1/events", content=body)
+            answer = await service.http.post("/v1/events", content=body)
             assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
-            assert await edge.records() == []
+            assert await service.new_records() == []
 
 
 async def test_what_is_almost_json_costs_only_its_own_event(tmp_path: Path) -> None:
@@ -227,22 +227,24 @@ async def test_what_is_almost_json_costs_only_its_own_event(tmp_path: Path) -> N
         b'{"agent_id":"a","text":"x","data":%s%s}' % (b"[" * 4000, b"]" * 4000),
         b'{"agent_id":"a","text":"x\ty"}',
     ]
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         good = json.dumps(event("good")).encode()
         body = b'{"server":"s","events":[%s]}' % b",".join(itertools.chain(*((each, good) for each in bad)))
-        answer = await edge.http.post("/v1/events", content=body)
+        answer = await service.http.post("/v1/events", content=body)
         assert answer.status_code == 202, answer.text
         assert [each["index"] for each in answer.json()["rejected"]] == [0, 2, 4, 6, 8]
         assert {each["code"] for each in answer.json()["rejected"]} == {"invalid_event"}
         assert answer.json()["rejected"][0]["message"].startswith("tick: ")
-        assert [put.text for put in await edge.logged()] == ["good"] * 5
+        assert [put.text for put in await service.new_events()] == ["good"] * 5
 
 
 async def test_bodies_may_come_packed_and_as_put(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         body = json.dumps({"events": [event()]}).encode()
         for encoding, packed in (("gzip", gzip.compress(body)), ("zstd", zstandard.compress(body))):
-            answer = await edge.http.put("/v1/events", content=packed, headers={"content-encoding": encoding})
+            answer = await service.http.put(
+                "/v1/events", content=packed, headers={"content-encoding": encoding}
+            )
             assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
 
 
@@ -255,46 +257,46 @@ async def test_a_log_that_takes_nothing_is_told_with_the_time_to_try_again(
 ) -> None:
     async with open_parts(tmp_path / "other") as other:
         log: Any = Faulty(other.log, append=refusing(error))
-        async with open_edge(tmp_path, log=log) as edge:
-            answer = await edge.http.post("/v1/events", json={"events": [event(), event(), {}]})
+        async with open_http_gateway(tmp_path, log=log) as service:
+            answer = await service.http.post("/v1/events", json={"events": [event(), event(), {}]})
             assert answer.status_code == status
             assert answer.json()["retry_after_ms"] > 0
             assert int(answer.headers["retry-after"]) >= 1
-            assert edge.count("refused", reason) == 2
-            assert edge.count("accepted") == 0
+            assert service.count("refused", reason) == 2
+            assert service.count("accepted") == 0
 
 
 async def test_the_same_id_makes_one_memory_and_the_first_content_stays(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        answer = await edge.send(event("first", id="1"), event("second", id="1"))
-        again = await edge.send(event("third", id="1"), event("elsewhere", id="1", agent_id="b"))
-        other = await edge.send(event("other server", id="1"), server="s2")
+    async with open_http_gateway(tmp_path) as service:
+        answer = await service.send(event("first", id="1"), event("second", id="1"))
+        again = await service.send(event("third", id="1"), event("elsewhere", id="1", agent_id="b"))
+        other = await service.send(event("other server", id="1"), server="s2")
         assert answer["ids"][0] == answer["ids"][1] == again["ids"][0]
         assert len({*answer["ids"], *again["ids"], *other["ids"]}) == 3
-        await edge.index()
-        assert await texts(edge.runtime) == ["elsewhere", "first", "other server"]
+        await service.index()
+        assert await texts(service.runtime) == ["elsewhere", "first", "other server"]
 
 
 async def test_no_name_of_a_player_is_stored(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        await edge.send(event(player="Bob"), event(agent_id="player:Bob", id="1"))
-        await edge.http.delete("/v1/players/Bob")
-        await edge.http.delete("/v1/agents/player:Bob")
-        records = await edge.records()
+    async with open_http_gateway(tmp_path) as service:
+        await service.send(event(player="Bob"), event(agent_id="player:Bob", id="1"))
+        await service.http.delete("/v1/players/Bob")
+        await service.http.delete("/v1/agents/player:Bob")
+        records = await service.new_records()
         assert len(records) == 4
         assert not any(b"Bob" in record.key + record.value for record in records)
 
 
 async def test_memory_put_answers_with_the_id_of_what_is_remembered(tmp_path: Path) -> None:
-    async with open_edge(tmp_path, clock=SetClock(1000.0), ttl_s=50.0) as edge:
+    async with open_http_gateway(tmp_path, clock=SetClock(1000.0), ttl_s=50.0) as service:
         sent = {"agent_id": "a", "text": "hello", "metadata": {"mood": "calm"}, "ttl": 7, "id": "ignored"}
-        answer = await edge.http.post("/memory/put", json=sent)
+        answer = await service.http.post("/memory/put", json=sent)
         assert answer.status_code == 202
-        [put] = await edge.logged()
+        [put] = await service.new_events()
         assert answer.json() == {"success": True, "id": put.memory_id}
         assert (put.text, put.metadata, put.expires_at) == ("hello", {"mood": "calm"}, 1007.0)
         assert put.memory_id != memory_id("default", "default", "a", "ignored")
-        assert edge.count("accepted") == 1
+        assert service.count("accepted") == 1
 
 
 NO_SENTENCES = [
@@ -314,17 +316,17 @@ NO_SENTENCES = [
 
 
 async def test_memory_put_refuses_what_is_no_memory(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
+    async with open_http_gateway(tmp_path) as service:
         for body in NO_SENTENCES:
-            answer = await edge.http.post("/memory/put", content=body)
+            answer = await service.http.post("/memory/put", content=body)
             assert answer.status_code == 400
             assert answer.json()["error"]["message"]
-            assert await edge.records() == []
+            assert await service.new_records() == []
 
 
 async def test_the_routes_are_documented(tmp_path: Path) -> None:
-    async with open_edge(tmp_path) as edge:
-        paths = (await edge.http.get("/openapi.json")).json()["paths"]
+    async with open_http_gateway(tmp_path) as service:
+        paths = (await service.http.get("/openapi.json")).json()["paths"]
         assert set(paths) == {
             "/v1/events",
             "/memory/put",
@@ -336,4 +338,4 @@ async def test_the_routes_are_documented(tmp_path: Path) -> None:
             "/v1/erasures/{erasure_id}",
             *("/health", "/ready", "/metrics", "/openapi.json", "/docs"),
         }
-        assert (await edge.http.get("/docs")).status_code == 200
+        assert (await service.http.get("/docs")).status_code == 200

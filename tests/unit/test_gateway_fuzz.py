@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.edge import Edge, open_edge
+from tests.http_gateway import HttpGateway, open_http_gateway
 from tests.parts import read_dead_letters
 
 QUICK = settings(max_examples=150, suppress_health_check=list(HealthCheck))
@@ -63,21 +63,21 @@ ENCODINGS = st.sampled_from([None, "gzip", "zstd", "identity", "br", "gzip, zstd
 
 
 @contextmanager
-def running_edge(data: Path) -> Iterator[tuple[asyncio.Runner, Edge]]:
+def running_edge(data: Path) -> Iterator[tuple[asyncio.Runner, HttpGateway]]:
     with asyncio.Runner() as runner:
-        opened = open_edge(data)
-        edge = runner.run(opened.__aenter__())
+        opened = open_http_gateway(data)
+        service = runner.run(opened.__aenter__())
         try:
-            yield runner, edge
+            yield runner, service
             # Everything that got in is something that the worker can work with.
-            runner.run(edge.index())
-            assert runner.run(read_dead_letters(edge.runtime.log)) == []
+            runner.run(service.index())
+            assert runner.run(read_dead_letters(service.runtime.log)) == []
         finally:
             runner.run(opened.__aexit__(None, None, None))
 
 
 def test_no_bytes_break_a_route(tmp_path: Path) -> None:
-    with running_edge(tmp_path) as (runner, edge):
+    with running_edge(tmp_path) as (runner, service):
 
         @QUICK
         @given(
@@ -91,7 +91,7 @@ def test_no_bytes_break_a_route(tmp_path: Path) -> None:
         def attempt(route: tuple[str, str], body: bytes, encoding: str | None) -> None:
             method, path = route
             headers = {"content-encoding": encoding} if encoding else {}
-            answer = runner.run(edge.http.request(method, path, content=body, headers=headers))
+            answer = runner.run(service.http.request(method, path, content=body, headers=headers))
             assert answer.status_code < 500, answer.text
             assert answer.status_code < 300 or answer.json()["error"]["message"]
 
@@ -99,13 +99,13 @@ def test_no_bytes_break_a_route(tmp_path: Path) -> None:
 
 
 def test_no_json_breaks_a_route(tmp_path: Path) -> None:
-    with running_edge(tmp_path) as (runner, edge):
+    with running_edge(tmp_path) as (runner, service):
 
         @QUICK
         @given(ROUTES, LIKELY | st.fixed_dictionaries({"events": st.lists(LIKELY | JSON)}) | JSON)
         def attempt(route: tuple[str, str], body: object) -> None:
             method, path = route
-            answer = runner.run(edge.http.request(method, path, content=json.dumps(body).encode()))
+            answer = runner.run(service.http.request(method, path, content=json.dumps(body).encode()))
             assert answer.status_code < 500, answer.text
             assert answer.status_code < 300 or answer.json()["error"]["message"]
 
@@ -114,14 +114,14 @@ def test_no_json_breaks_a_route(tmp_path: Path) -> None:
 
 def test_a_bad_event_never_costs_its_neighbours(tmp_path: Path) -> None:
     good = {"agent_id": "good", "text": "as it should be"}
-    with running_edge(tmp_path) as (runner, edge):
+    with running_edge(tmp_path) as (runner, service):
 
         @QUICK
         @given(st.lists(WELL_MEANT | LIKELY | JSON, max_size=6))
         def attempt(others: list[object]) -> None:
             mixed = [part for other in others for part in (good, other)]
             body = json.dumps({"events": [*mixed, good]}).encode()
-            answer = runner.run(edge.http.post("/v1/events", content=body))
+            answer = runner.run(service.http.post("/v1/events", content=body))
             assert answer.status_code == 202, answer.text
             result = answer.json()
             assert all(result["ids"][index] for index in range(0, len(mixed) + 1, 2))
@@ -133,7 +133,7 @@ def test_a_bad_event_never_costs_its_neighbours(tmp_path: Path) -> None:
 
 
 def test_no_path_breaks_a_route(tmp_path: Path) -> None:
-    with running_edge(tmp_path) as (runner, edge):
+    with running_edge(tmp_path) as (runner, service):
 
         @QUICK
         @given(
@@ -145,7 +145,7 @@ def test_no_path_breaks_a_route(tmp_path: Path) -> None:
             encoded = "".join(f"%{byte:02X}" for byte in part)
             asked = "" if query is None else "?agent_id=" + "".join(f"%{byte:02X}" for byte in query)
             for method in ("DELETE", "GET"):
-                answer = runner.run(edge.http.request(method, f"{path}{encoded}{asked}"))
+                answer = runner.run(service.http.request(method, f"{path}{encoded}{asked}"))
                 assert answer.status_code < 500, answer.text
 
         attempt()

@@ -13,7 +13,7 @@ from lorestream.errors import Unavailable
 from lorestream.ports import NewRecord
 from producers import log_writer
 from producers.log_writer import LogWriter
-from tests.edge import SetClock
+from tests.http_gateway import SetClock
 from tests.parts import Faulty, open_parts
 
 

@@ -28,7 +28,7 @@ from lorestream.settings import load_settings
 from lorestream.wiring import Runtime, restores
 from lorestream.wiring.snapshots import snapshots_over
 from tests.contracts.stored import EAST, START, memory, names, nearest, put, vectors
-from tests.edge import SetClock
+from tests.http_gateway import SetClock
 from tests.parts import indexer_over, open_parts
 from tests.parts import put as event
 

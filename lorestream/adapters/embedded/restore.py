@@ -96,7 +96,7 @@ async def restore(
         if removals is not None:
             yield Progress("applying deletions", 0)
             merged = await _apply_removals(removals, target, clock)
-        await snapshot_files.run_in_thread(lambda _cancelled: _move_into_target_path(target))
+        await snapshot_files.run_in_thread(lambda _cancelled: _move_into_place(target))
     except OSError as error:
         _clean_up(target)
         raise OperationRefused(
@@ -147,7 +147,7 @@ async def _apply_removals(removals: ledger_merge.Removals, target: RestoreTarget
         return await ledger_merge.merge(removals, present, log, ledger, store)
 
 
-def _move_into_target_path(target: RestoreTarget) -> None:
+def _move_into_place(target: RestoreTarget) -> None:
     for name in RESTORED_ENTRIES:
         path = target.staging / name
         if path.exists():

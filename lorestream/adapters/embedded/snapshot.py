@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lorestream.adapters.qdrant.edge.shard import About
+from lorestream.adapters.qdrant.edge.shard import StoreMetadata
 from lorestream.adapters.sqlite.pinned_copy import PinnedDatabase
 from lorestream.adapters.sqlite.segments import PARTITION
 from lorestream.admin import snapshot_files
@@ -77,11 +77,11 @@ class EmbeddedSnapshotSource:
             await snapshot_files.run_in_thread(
                 lambda cancelled: snapshot_files.copy(key, into / PLAYER_KEY, cancelled)
             )
-        about = msgspec.json.decode((into / STORE / "store.json").read_bytes(), type=About)
+        metadata = msgspec.json.decode((into / STORE / "store.json").read_bytes(), type=StoreMetadata)
         return CopyInfo(
             collection=collection,
-            model_id=about.model_id,
-            dim=about.dim,
+            model_id=metadata.model_id,
+            dim=metadata.dim,
             log="embedded",
             offsets=offsets,
             player_key="setting" if self._player_key is None else "file",

@@ -205,9 +205,9 @@ class EdgeCatalogue:
         Raises Misconfigured, with nothing changed, when the log does not hold all that one of them may hold.
         """
         outdated = {
-            name: about.schema
+            name: metadata.schema
             for name, entry in state.collections.items()
-            if (about := shard.find_outdated(self._directory / name, entry.model_id, entry.dim))
+            if (metadata := shard.find_outdated(self._directory / name, entry.model_id, entry.dim))
         }
         if not outdated:
             return

@@ -14,7 +14,7 @@ import qdrant_edge as edge
 
 from lorestream.adapters.qdrant.conditions import Clause
 from lorestream.adapters.qdrant.edge.filters import edge_filter
-from lorestream.adapters.qdrant.edge.shard import VECTOR, WORDS, translated
+from lorestream.adapters.qdrant.edge.shard import VECTOR, WORDS, translate_errors
 from lorestream.adapters.qdrant.engine import (
     AbsoluteValue,
     Constant,
@@ -80,14 +80,14 @@ class EdgeEngine:
             step = list(points[start : start + _WRITE_STEP])
             await self._writable.wait()
             replaced = 0 if insert_only else self._memories_among([one.id for one in step])
-            with translated():
+            with translate_errors():
                 self._shard.update(edge.UpdateOperation.upsert_points(step, update_mode=_MODES[insert_only]))
             self.removed += replaced
             await asyncio.sleep(0)
 
     def _memories_among(self, ids: Sequence[Any]) -> int:
         """How many of these points are memories. Tombstones are not counted: they take almost no space."""
-        with translated():
+        with translate_errors():
             records = self._shard.retrieve(list(ids), with_payload=READ_KEYS, with_vector=False)
         return sum("body" in (record.payload or {}) for record in records)
 
@@ -95,14 +95,14 @@ class EdgeEngine:
         """Remove points, in one step."""
         await self._writable.wait()
         removed = self._memories_among(ids)
-        with translated():
+        with translate_errors():
             self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
         self.removed += removed
 
     async def flush(self) -> None:
         """Make every write so far survive a power cut."""
         await self._writable.wait()
-        with translated():
+        with translate_errors():
             self._shard.flush()
 
     async def nearest(self, must: Sequence[Clause], near: NearestQuery) -> Sequence[tuple[Payload, float]]:
@@ -115,7 +115,7 @@ class EdgeEngine:
             with_payload=READ_KEYS,
             params=_EXACT,
         )
-        with translated():
+        with translate_errors():
             points = self._shard.query(request)
         return [(point.payload or {}, point.score) for point in points]
 
@@ -129,7 +129,7 @@ class EdgeEngine:
             score_threshold=near.threshold,
             params=_EXACT,
         )
-        with translated():
+        with translate_errors():
             return [point.score for point in self._shard.query(request)]
 
     async def rescore(
@@ -143,7 +143,7 @@ class EdgeEngine:
             with_payload=READ_KEYS,
             with_vector=[VECTOR],
         )
-        with translated():
+        with translate_errors():
             points = self._shard.query(request)
         return [(point.payload or {}, cast("Any", point.vector)[VECTOR], point.score) for point in points]
 
@@ -158,7 +158,7 @@ class EdgeEngine:
         else:
             prefetches = [_prefetch(near, filter_)]
             request = edge.QueryRequest(limit, prefetches=prefetches, query=order, with_payload=READ_KEYS)
-        with translated():
+        with translate_errors():
             points = self._shard.query(request)
         return [point.payload or {} for point in points]
 
@@ -172,7 +172,7 @@ class EdgeEngine:
             filter=edge_filter(*must),
             with_payload=READ_KEYS if with_payload else False,
         )
-        with translated():
+        with translate_errors():
             records, offset = self._shard.scroll(request)
         found = [(str(record.id), record.payload or {}) for record in records]
         return found, None if offset is None else str(offset)
@@ -181,7 +181,7 @@ class EdgeEngine:
         """The payloads of the points that exist, by id, read in steps."""
         found: dict[str, Payload] = {}
         for start in range(0, len(ids), _TRAITS.batch_size):
-            with translated():
+            with translate_errors():
                 records = self._shard.retrieve(
                     list(ids[start : start + _TRAITS.batch_size]), with_payload=READ_KEYS, with_vector=False
                 )
@@ -194,7 +194,7 @@ class EdgeEngine:
         """(payload, vector) of the points that have a vector, by id, read in steps."""
         found: dict[str, tuple[Payload, Sequence[float]]] = {}
         for start in range(0, len(ids), _WRITE_STEP):
-            with translated():
+            with translate_errors():
                 records = self._shard.retrieve(
                     list(ids[start : start + _WRITE_STEP]), with_payload=READ_KEYS, with_vector=[VECTOR]
                 )
@@ -207,12 +207,12 @@ class EdgeEngine:
 
     async def count(self, must: Sequence[Clause]) -> int:
         """The number of points that meet all clauses."""
-        with translated():
+        with translate_errors():
             return self._shard.count(edge.CountRequest(filter=edge_filter(*must)))
 
     async def agent_counts(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
         """(value of the key `agent`, how many points have it)."""
-        with translated():
+        with translate_errors():
             most = max(1, self._shard.info().points_count)
             request = edge.FacetRequest("agent", most, exact=True, filter=edge_filter(*must))
             hits = self._shard.facet(request).hits

@@ -40,7 +40,7 @@ RECLAIMABLE = "dead.json"
 """The file in which the store keeps how much a compaction would free (see store.py)."""
 
 
-class About(msgspec.Struct, forbid_unknown_fields=False):
+class StoreMetadata(msgspec.Struct, forbid_unknown_fields=False):
     """The content of `store.json`: the model that filled the shard, and the schema of its points."""
 
     model_id: str
@@ -49,7 +49,7 @@ class About(msgspec.Struct, forbid_unknown_fields=False):
 
 
 @contextmanager
-def translated() -> Generator[None]:
+def translate_errors() -> Generator[None]:
     """Raises Unavailable for every error of Edge, which raises bare `Exception`: put only calls to Edge inside."""
     try:
         yield
@@ -70,7 +70,7 @@ def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeSh
     except OSError as error:
         raise _unwritable(directory, error) from error
     try:
-        return _open_locked(directory, About(model_id, dim, SCHEMA_VERSION)), lock
+        return _open_locked(directory, StoreMetadata(model_id, dim, SCHEMA_VERSION)), lock
     except OSError as error:
         lock.release()
         raise _unwritable(directory, error) from error
@@ -79,19 +79,19 @@ def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeSh
         raise
 
 
-def find_outdated(directory: Path, model_id: str, dim: int) -> About | None:
+def find_outdated(directory: Path, model_id: str, dim: int) -> StoreMetadata | None:
     """What `store.json` says of a shard with an older schema than this code's; None when there is no such shard.
 
     Raises ModelMismatch when another model filled it.
     """
     try:
-        about = msgspec.json.decode((directory / _LABEL).read_bytes(), type=About)
+        metadata = msgspec.json.decode((directory / _LABEL).read_bytes(), type=StoreMetadata)
     except (OSError, msgspec.DecodeError):
         return None  # `open_shard` creates what is missing, and refuses what cannot be read
-    if about.schema >= SCHEMA_VERSION or not (directory / _SHARD).exists():
+    if metadata.schema >= SCHEMA_VERSION or not (directory / _SHARD).exists():
         return None
-    _check_model(directory, about, model_id, dim)
-    return about
+    _check_model(directory, metadata, model_id, dim)
+    return metadata
 
 
 def count_points(directory: Path) -> int:
@@ -134,16 +134,16 @@ async def create_in_subprocess(directory: Path, *, model_id: str, dim: int) -> N
         raise
 
 
-def _open_locked(directory: Path, about: About) -> edge.EdgeShard:
+def _open_locked(directory: Path, metadata: StoreMetadata) -> edge.EdgeShard:
     final, making, label = directory / _SHARD, directory / "shard.new", directory / _LABEL
     if not final.exists():
         if making.exists():
             shutil.rmtree(making)
-        _create(making, about.dim)
-        durable.write_file(label, msgspec.json.encode(about))
+        _create(making, metadata.dim)
+        durable.write_file(label, msgspec.json.encode(metadata))
         durable.rename(making, final)
     shutil.rmtree(directory / _OLD_SHARD, ignore_errors=True)
-    _check(directory, _read(label), about)
+    _check(directory, _read(label), metadata)
     try:
         return edge.EdgeShard.load(str(final))
     except Exception as error:
@@ -191,7 +191,7 @@ def _indexes() -> dict[str, edge.PayloadSchemaParams]:
     }
 
 
-def _check(directory: Path, found: About, wanted: About) -> None:
+def _check(directory: Path, found: StoreMetadata, wanted: StoreMetadata) -> None:
     _check_model(directory, found, wanted.model_id, wanted.dim)
     if found.schema != wanted.schema:
         raise Misconfigured(
@@ -200,7 +200,7 @@ def _check(directory: Path, found: About, wanted: About) -> None:
         )
 
 
-def _check_model(directory: Path, found: About, model_id: str, dim: int) -> None:
+def _check_model(directory: Path, found: StoreMetadata, model_id: str, dim: int) -> None:
     if (found.model_id, found.dim) != (model_id, dim):
         raise ModelMismatch(
             f"{directory} was filled by {found.model_id} ({found.dim} dimensions), not by {model_id} ({dim}):"
@@ -208,9 +208,9 @@ def _check_model(directory: Path, found: About, model_id: str, dim: int) -> None
         )
 
 
-def _read(label: Path) -> About:
+def _read(label: Path) -> StoreMetadata:
     try:
-        return msgspec.json.decode(label.read_bytes(), type=About)
+        return msgspec.json.decode(label.read_bytes(), type=StoreMetadata)
     except (FileNotFoundError, msgspec.DecodeError) as error:
         message = f"{label} does not say what filled the store: move {label.parent} away and start again"
         raise Misconfigured(message) from error

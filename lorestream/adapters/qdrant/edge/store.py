@@ -16,7 +16,7 @@ import qdrant_edge as edge
 
 from lorestream import durable
 from lorestream.adapters.qdrant.edge.engine import EdgeEngine
-from lorestream.adapters.qdrant.edge.shard import RECLAIMABLE, open_shard, translated
+from lorestream.adapters.qdrant.edge.shard import RECLAIMABLE, open_shard, translate_errors
 from lorestream.adapters.qdrant.store import QdrantStore
 from lorestream.durable import ProcessLock
 from lorestream.errors import Unavailable
@@ -70,7 +70,7 @@ class EdgeStore(QdrantStore[edge.Point]):
         async with self._copying:
             self._edge.pause_writes()
             try:
-                with translated():
+                with translate_errors():
                     self._shard.flush()
                 yield self._directory
                 if self._closed:
@@ -112,7 +112,7 @@ class EdgeStore(QdrantStore[edge.Point]):
             return
         self._closed = True
         try:
-            with translated():
+            with translate_errors():
                 if not self._temporary:
                     self._shard.flush()
                 self._shard.close()

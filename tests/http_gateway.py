@@ -1,4 +1,4 @@
-"""The gateway's HTTP edge over real parts, without a socket."""
+"""The gateway's HTTP application over real parts, called in process, without a socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.parts import indexer_over, open_parts
 
 
 class SetClock:
-    """Shows what it is set to."""
+    """A clock that shows the time it was set to."""
 
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.time = now
@@ -30,8 +30,8 @@ class SetClock:
 
 
 @dataclass
-class Edge:
-    """A gateway, and a client that speaks HTTP to it."""
+class HttpGateway:
+    """A gateway and an HTTP client of it. `working`: the task of its indexer, once `index` was called."""
 
     runtime: Runtime
     gateway: Gateway
@@ -39,42 +39,42 @@ class Edge:
     working: asyncio.Task[None] | None = None
 
     async def send(self, *given: dict[str, Any], **top: Any) -> dict[str, Any]:
-        """Events; the answer, which has to be 202."""
+        """Post events; the body of the response, whose status must be 202."""
         answer = await self.http.post("/v1/events", json={"events": list(given), **top})
         assert answer.status_code == 202, answer.text
         return answer.json()
 
-    async def records(self) -> list[Record]:
-        """What was appended since the last look."""
+    async def new_records(self) -> list[Record]:
+        """The records that were appended since the last call."""
         return list(await self.runtime.log.read("test", limit=10_000, wait_s=0))
 
-    async def logged(self) -> list[Any]:
-        """The same, decoded."""
-        return [events.decode(record) for record in await self.records()]
+    async def new_events(self) -> list[Any]:
+        """The events that were appended since the last call of this or `new_records`."""
+        return [events.decode(record) for record in await self.new_records()]
 
     async def index(self) -> None:
-        """Let the real worker process everything that is in the log; from now on it goes on working."""
+        """Wait until an indexer has processed the whole log. It is started by the first call, and keeps running."""
         if self.working is None:
             worker = indexer_over(self.runtime)
             self.working = asyncio.create_task(worker.run())
         last = {partition: end - 1 for partition, end in (await self.runtime.log.end()).items()}
         assert await self.runtime.watermarks.reached(last, 60)
 
-    async def rest(self) -> None:
-        """End the worker, if there is one; it commits what it has finished."""
+    async def stop_worker(self) -> None:
+        """Stop the indexer, if it runs; it commits what it has finished."""
         if self.working is not None:
             self.working.cancel()
             await asyncio.wait({self.working})
             self.working = None
 
     def count(self, result: str, reason: str = "") -> float:
-        """Of lorestream_ingest_events_total."""
+        """The value of lorestream_ingest_events_total with these labels."""
         labels = {"result": result, "reason": reason}
         return self.runtime.metrics.registry.get_sample_value("lorestream_ingest_events_total", labels) or 0.0
 
 
 @contextlib.asynccontextmanager
-async def open_edge(
+async def open_http_gateway(
     data: Path,
     *,
     clock: Clock | None = None,
@@ -83,8 +83,8 @@ async def open_edge(
     ledger: ErasureLedger | None = None,
     last_accepted_at: float | None = None,
     **overrides: Any,
-) -> AsyncIterator[Edge]:
-    """A gateway over the embedded parts, some of them replaced."""
+) -> AsyncIterator[HttpGateway]:
+    """A gateway over the embedded parts, some of which may be replaced."""
     async with open_parts(data, **overrides) as runtime:
         gateway = Gateway(
             log=log or runtime.log,
@@ -99,8 +99,8 @@ async def open_edge(
         app = application("gateway", operations(gateway), metrics=runtime.metrics)
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as http:
-            edge = Edge(runtime, gateway, http)
+            service = HttpGateway(runtime, gateway, http)
             try:
-                yield edge
+                yield service
             finally:
-                await edge.rest()
+                await service.stop_worker()
