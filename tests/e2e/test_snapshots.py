@@ -63,7 +63,7 @@ def send(lorestream: LorestreamProcess, first: int, count: int, *, wait: bool = 
 
 
 def questions(lorestream: LorestreamProcess) -> list[Any]:
-    """The same queries, and all that can be read: without what time changes."""
+    """The answers to fixed queries, and all memories of each agent, without fields that change with time."""
     answers: list[Any] = []
     with httpx2.Client(base_url=lorestream.url, timeout=60) as client:
         for name in NAMES:
@@ -85,7 +85,7 @@ def questions(lorestream: LorestreamProcess) -> list[Any]:
 
 
 def indexed(lorestream: LorestreamProcess) -> None:
-    """Everything in its log can be found: a write behind all others is."""
+    """Wait until the whole log is indexed: until a write after all others is."""
     event = {"agent_id": "last", "text": "last"}
     answer = httpx2.post(
         f"{lorestream.url}/v1/events?wait=indexed&timeout_ms=60000", json={"events": [event]}, timeout=70
@@ -115,7 +115,7 @@ def contents(directory: Path) -> Mapping[str, bytes | None]:
     }
 
 
-def test_what_is_restored_answers_the_same_without_the_old_files(tmp_path: Path) -> None:
+def test_a_restored_snapshot_answers_the_same_without_the_old_files(tmp_path: Path) -> None:
     with running(tmp_path / "old", HASH) as lorestream:
         ids = send(lorestream, 0, 60)
         httpx2.delete(f"{lorestream.url}/v1/memories/{ids[1]}", params={"agent_id": NAMES[1]})
@@ -142,7 +142,7 @@ def test_what_is_restored_answers_the_same_without_the_old_files(tmp_path: Path)
 
 
 def test_a_snapshot_taken_under_writes_and_reads(tmp_path: Path) -> None:
-    """All that was accepted before it was asked for is in it, and nothing half."""
+    """The snapshot has every event that was accepted before it was requested, and no partial batch."""
     with running(tmp_path / "old", HASH) as lorestream:
         send(lorestream, 0, 50)
         enough = threading.Event()
@@ -193,7 +193,7 @@ def test_a_snapshot_taken_under_writes_and_reads(tmp_path: Path) -> None:
     assert len(later) >= int(second["offsets"].get("0", 0)) - 50
 
 
-def test_what_cannot_be_restored_leaves_everything_as_it_was(tmp_path: Path) -> None:
+def test_a_restore_that_is_refused_changes_nothing(tmp_path: Path) -> None:
     kept, data = tmp_path / "kept", tmp_path / "new"
     with running(tmp_path / "old", HASH) as lorestream:
         send(lorestream, 0, 5)
@@ -213,7 +213,7 @@ def test_what_cannot_be_restored_leaves_everything_as_it_was(tmp_path: Path) -> 
     assert not data.exists()
 
 
-def test_what_was_forgotten_since_is_forgotten_again(tmp_path: Path) -> None:
+def test_later_deletions_and_erasures_are_applied_to_a_restored_snapshot(tmp_path: Path) -> None:
     with running(tmp_path / "old", HASH) as lorestream:
         ids = send(lorestream, 0, 30)
         snapshot(lorestream, "--to", str(tmp_path / "kept"))
@@ -253,7 +253,7 @@ def test_a_store_of_an_older_schema_answers_the_same_once_it_is_filled_again(tmp
         lorestream.stop()
 
 
-def test_snapshots_are_taken_by_themselves_and_the_newest_stay(tmp_path: Path) -> None:
+def test_scheduled_snapshots_are_taken_and_the_newest_are_kept(tmp_path: Path) -> None:
     regularly = {"LORESTREAM_SNAPSHOT__EVERY_HOURS": "0.0003", "LORESTREAM_SNAPSHOT__KEEP": "2"}
     regularly["LORESTREAM_SNAPSHOT__DIR"] = str(tmp_path / "kept")
     with running(tmp_path / "data", HASH | regularly) as lorestream:

@@ -1,4 +1,4 @@
-"""The directory of an embedded store: whose it is, and what a killed process leaves behind."""
+"""The directory of an embedded store: model, schema and lock, and what a killed process leaves in it."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def child(path):
-    """Starts a process that opens the store, writes and then waits with it open; kills it at the end."""
+    """Starts a process that opens the store, writes, and keeps it open; kills it when the test ends."""
     started = []
 
     def start(rounds=0):
@@ -61,7 +61,7 @@ def child(path):
         process.communicate()
 
 
-async def test_what_was_flushed_is_there_after_a_restart(path):
+async def test_flushed_writes_are_there_after_a_restart(path):
     async with open_store(path) as store:
         await put(store, memory("m"), memory("gone"))
         await store.put_tombstones([Tombstone("default", "a", "gone", START)])
@@ -73,7 +73,7 @@ async def test_what_was_flushed_is_there_after_a_restart(path):
         assert (await store.get("default", "a", "m", now=NOW)).text == "text of m"
 
 
-async def test_what_was_written_survives_a_kill_without_a_flush(path, child):
+async def test_writes_survive_a_kill_without_a_flush(path, child):
     process = child(rounds=3)
     assert process.stdout.readline() == "open\n"
     for n in range(3):
@@ -88,7 +88,7 @@ async def test_what_was_written_survives_a_kill_without_a_flush(path, child):
 
 
 async def test_a_store_killed_while_it_writes_can_be_opened(path, child):
-    """Each round writes down what it has done; that, and at most the round after it, is there."""
+    """Every round that was reported as done is there, and of later rounds at most the one that was running."""
     done = 0
     for rounds in (1, 3, 8, 21):
         process = child(rounds=100_000)
@@ -104,7 +104,7 @@ async def test_a_store_killed_while_it_writes_can_be_opened(path, child):
         assert not {f"m{n}.0" for n in range(done + 1)} & shown
 
 
-async def test_a_store_killed_in_the_making_is_made_anew(path, child):
+async def test_a_store_whose_creation_was_killed_is_created_again(path, child):
     for _ in range(4):
         process = child()
         while not path.exists() and process.poll() is None:
@@ -117,7 +117,7 @@ async def test_a_store_killed_in_the_making_is_made_anew(path, child):
         shutil.rmtree(path)
 
 
-async def test_every_state_of_the_making_is_put_right(path):
+async def test_an_incomplete_shard_is_deleted_and_created_again(path):
     half = path / "shard.new" / "segments" / "1234"
     half.mkdir(parents=True)
     (half / "page_0.dat").write_bytes(b"\0" * 100)
@@ -138,7 +138,7 @@ async def test_another_model_is_refused(path):
     await open_store(path, "minilm@1").close()
 
 
-async def test_one_process_at_a_time(path, child):
+async def test_a_second_process_is_refused_until_the_first_is_killed(path, child):
     process = child()
     assert process.stdout.readline() == "open\n"
     with pytest.raises(Misconfigured, match=r"in use by another lorestream.*--data") as refused:
@@ -155,7 +155,7 @@ async def test_a_second_store_of_the_same_process_is_refused_too(path):
             open_store(path)
 
 
-async def test_a_place_that_cannot_be_written(tmp_path):
+async def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Misconfigured, match=r"cannot be written \(Not a directory\).*--data"):
         open_store(tmp_path / "file" / "store")
@@ -164,7 +164,7 @@ async def test_a_place_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["label gone", "label broken", "label old", "shard emptied"])
-async def test_what_cannot_be_read_is_named(path, damage):
+async def test_a_damaged_store_is_refused_with_its_path(path, damage):
     await open_store(path).close()
     label = path / "store.json"
     match damage:
@@ -183,7 +183,7 @@ async def test_what_cannot_be_read_is_named(path, damage):
     assert "\n" not in str(refused.value)
 
 
-async def test_a_temporary_store_leaves_nothing(tmp_path, monkeypatch):
+async def test_a_temporary_store_leaves_no_files(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     store = open_store(None)
     await put(store, memory("m"))
@@ -195,7 +195,7 @@ async def test_a_temporary_store_leaves_nothing(tmp_path, monkeypatch):
         await store.search(nearest(1))
 
 
-async def test_one_that_another_process_has_made_is_opened_as_it_is(path):
+async def test_a_shard_created_in_a_subprocess_is_opened_unchanged(path):
     await create_in_subprocess(path, model_id="hash", dim=4)
     made = {one: one.stat().st_ino for one in (path / "store.json", path / "shard")}
     with pytest.raises(ModelMismatch):
@@ -206,7 +206,7 @@ async def test_one_that_another_process_has_made_is_opened_as_it_is(path):
     assert {one: one.stat().st_ino for one in made} == made
 
 
-async def test_what_went_wrong_elsewhere_is_said_when_it_is_opened(path):
+async def test_an_error_in_the_subprocess_is_raised_when_the_store_is_opened(path):
     path.parent.mkdir()
     path.write_text("no directory")
     await create_in_subprocess(path, model_id="hash", dim=4)

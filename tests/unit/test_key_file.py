@@ -1,4 +1,4 @@
-"""The API key file: what is in it, how it changes, and the verbs that change it."""
+"""The API key file: its content, its changes, and the commands that change it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def listed(path: Path) -> list[key_file.ApiKey]:
 # --- the file ------------------------------------------------------------------------------------------------
 
 
-def test_the_file_holds_hashes_and_is_its_owners_alone(path: Path):
+def test_the_file_holds_hashes_and_is_readable_by_its_owner_only(path: Path):
     new = made(path, scopes=[KeyScope.ERASE, KeyScope.INGEST, KeyScope.ERASE], label="survival-1")
     raw = path.read_text()
     assert new.secret not in raw
@@ -52,7 +52,7 @@ def test_the_file_holds_hashes_and_is_its_owners_alone(path: Path):
     assert sorted(each.name for each in path.parent.iterdir()) == ["keys.json", "keys.json.lock"]
 
 
-def test_a_secret_is_256_bits_and_shows_nowhere(path: Path):
+def test_a_secret_has_256_bits_and_is_not_in_repr(path: Path):
     news = [made(path) for _ in range(20)]
     assert len({new.secret for new in news}) == len({new.key.id for new in news}) == 20
     for new in news:
@@ -87,7 +87,7 @@ def test_a_key_lives_until_it_expires_or_is_revoked(path: Path):
     assert made(path).key.state(datetime.max.replace(tzinfo=UTC)) == "live"
 
 
-def test_rotation_makes_the_like_and_leaves_the_old_one(path: Path):
+def test_rotation_adds_an_equal_key_and_keeps_the_old_one(path: Path):
     old = made(path, tenant="a", scopes=[KeyScope.ADMIN], label="x", life=timedelta(days=7)).key
     new = key_file.rotate(path, old.id).key
     assert new.id != old.id
@@ -104,7 +104,7 @@ def test_rotation_makes_the_like_and_leaves_the_old_one(path: Path):
     assert third.expires == third.created + timedelta(days=1)
 
 
-def test_what_is_revoked_stays_so(path: Path):
+def test_a_revoked_key_cannot_be_changed(path: Path):
     key = made(path).key
     revoked = key_file.revoke(path, key.id)
     assert revoked.revoked is not None
@@ -115,14 +115,14 @@ def test_what_is_revoked_stays_so(path: Path):
         key_file.rotate(path, key.id)
 
 
-def test_a_key_that_is_not_there_is_named(path: Path):
+def test_an_unknown_key_is_named_in_the_error(path: Path):
     made(path)
     for change in (key_file.rotate, key_file.revoke, key_file.find):
         with pytest.raises(Misconfigured, match="has no key nobody"):
             change(path, "nobody")
 
 
-def test_a_link_goes_on_pointing_to_the_file(tmp_path: Path, path: Path):
+def test_a_symbolic_link_is_kept(tmp_path: Path, path: Path):
     link = tmp_path / "deep" / "link.json"
     link.parent.mkdir()
     link.symlink_to(path)
@@ -146,7 +146,7 @@ def test_a_write_that_fails_leaves_the_old_file(path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("fields", [{"tenant": "A"}, {"tenant": ""}, {"scopes": []}, {"label": "x" * 201}])
-def test_what_could_not_be_read_again_is_not_written(path: Path, fields: dict[str, Any]):
+def test_an_invalid_key_is_not_written(path: Path, fields: dict[str, Any]):
     with pytest.raises(Misconfigured):
         made(path, **fields)
     assert not path.exists()
@@ -157,7 +157,7 @@ def _make_keys(path: Path, count: int) -> None:
         made(path)
 
 
-def test_two_writers_lose_nothing(path: Path):
+def test_concurrent_writers_lose_no_key(path: Path):
     spawned = multiprocessing.get_context("spawn")
     writers = [spawned.Process(target=_make_keys, args=(path, 40)) for _ in range(3)]
     for writer in writers:
@@ -207,7 +207,7 @@ KEY = {
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_a_broken_file_is_one_line_that_names_what_is_wrong(path: Path, content: object, named: str):
+def test_an_invalid_file_is_refused_in_one_line_that_names_the_cause(path: Path, content: object, named: str):
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     with pytest.raises(Misconfigured, match=named) as caught:
         key_file.read(path)
@@ -216,7 +216,7 @@ def test_a_broken_file_is_one_line_that_names_what_is_wrong(path: Path, content:
     assert "0" * 63 not in str(caught.value)
 
 
-def test_a_file_that_is_none_is_misconfigured(tmp_path: Path, path: Path):
+def test_a_missing_unreadable_or_too_large_file_is_misconfigured(tmp_path: Path, path: Path):
     with pytest.raises(Misconfigured, match="lorestream keys create"):
         key_file.read(path)
     with pytest.raises(Misconfigured, match="cannot be read"):
@@ -228,7 +228,7 @@ def test_a_file_that_is_none_is_misconfigured(tmp_path: Path, path: Path):
         key_file.read(path)
 
 
-# --- the verbs -----------------------------------------------------------------------------------------------
+# --- the commands -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def lorestream(tmp_path: Path, path: Path) -> Run:
 
 
 @pytest.mark.parametrize("verb", ["create", "rotate", "revoke", "list"])
-def test_every_verb_explains_itself_with_an_example(lorestream: Run, verb: str):
+def test_the_help_of_every_command_has_an_example(lorestream: Run, verb: str):
     answer = lorestream(verb, "--help")
     assert answer.returncode == 0
     assert f" lorestream keys {verb}" in answer.stdout.partition("Usage:")[2].partition("\n")[2]
@@ -284,7 +284,7 @@ def test_from_create_to_revoke(lorestream: Run, path: Path):
             assert hidden not in shown
 
 
-def test_after_a_leak_the_old_key_goes_at_once(lorestream: Run, path: Path):
+def test_rotate_with_revoke_old_revokes_the_old_key_at_once(lorestream: Run, path: Path):
     old = made(path).key
     assert lorestream("rotate", old.id, "--revoke-old").returncode == 2, "nobody was asked"
     assert [key.revoked for key in listed(path)] == [None]
@@ -293,7 +293,7 @@ def test_after_a_leak_the_old_key_goes_at_once(lorestream: Run, path: Path):
     assert [key.revoked is None for key in listed(path)] == [False, True]
 
 
-def test_another_file_may_be_named(lorestream: Run, tmp_path: Path, path: Path):
+def test_the_option_file_names_another_file(lorestream: Run, tmp_path: Path, path: Path):
     other = tmp_path / "other.json"
     answer = lorestream("create", "--tenant", "a", "--scope", "query", "--file", "other.json")
     assert answer.returncode == 0
@@ -316,14 +316,14 @@ def test_another_file_may_be_named(lorestream: Run, tmp_path: Path, path: Path):
     ],
     ids=str,
 )
-def test_what_is_wrong_ends_with_its_code(lorestream: Run, arguments: list[str], code: int, path: Path):
+def test_errors_have_their_exit_codes(lorestream: Run, arguments: list[str], code: int, path: Path):
     answer = lorestream(*arguments)
     assert (answer.returncode, answer.stdout) == (code, "")
     assert "Traceback" not in answer.stderr
     assert not path.exists()
 
 
-def test_without_a_file_its_name_is_asked_for(tmp_path: Path):
+def test_without_a_file_the_error_names_the_option(tmp_path: Path):
     command = [sys.executable, "-m", "lorestream.cli", "keys", "list"]
     answer = subprocess.run(
         command, env=clean_environment(), cwd=tmp_path, capture_output=True, text=True, check=False

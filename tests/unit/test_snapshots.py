@@ -1,4 +1,4 @@
-"""Snapshots of the embedded parts: consistent under writes, whole or not there, and the newest kept."""
+"""Snapshots of the embedded parts: consistent under writes, complete or absent, and only the newest kept."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def digests(directory: Path) -> dict[str, str]:
     }
 
 
-# --- what it is a copy of --------------------------------------------------------------------------------------
+# --- consistency --------------------------------------------------------------------------------------
 
 
-async def test_what_the_copy_has_committed_lies_in_its_store(tmp_path: Path) -> None:
+async def test_every_record_below_the_committed_offset_is_in_the_copied_store(tmp_path: Path) -> None:
     async with open_edge_parts(tmp_path) as runtime:
         working = asyncio.create_task(indexer_over(runtime, commit_interval_s=0.05).run())
         taken: list[Path] = []
@@ -110,7 +110,7 @@ def log_in(database: Database) -> contextlib.AbstractAsyncContextManager[SqliteL
     return SqliteLog.open(database, retention_s=1e9, max_bytes=0, clock=SetClock())
 
 
-async def test_writes_wait_and_reads_go_on_while_files_are_copied(tmp_path: Path) -> None:
+async def test_writes_wait_and_reads_continue_while_files_are_copied(tmp_path: Path) -> None:
     async with EdgeStore.open(tmp_path / "store", model_id="hash", dim=4) as store:
         await put(store, *(memory(f"m{n}", timestamp=START + n) for n in range(200)))
         async with store.paused() as directory:
@@ -129,7 +129,7 @@ async def test_writes_wait_and_reads_go_on_while_files_are_copied(tmp_path: Path
         assert "late" in await names(store)
 
 
-async def test_a_pinned_database_is_as_it_was(tmp_path: Path) -> None:
+async def test_a_pinned_copy_has_no_later_writes(tmp_path: Path) -> None:
     async with Database.open(tmp_path / "log") as database, log_in(database) as log:
         await log.append([NewRecord(b"k", b"before", {})])
         await log.commit("worker", {0: 1})
@@ -145,12 +145,12 @@ async def test_a_pinned_database_is_as_it_was(tmp_path: Path) -> None:
         assert await log.committed("another") == {}
 
 
-# --- whole or not there ----------------------------------------------------------------------------------------
+# --- complete or absent ----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def no_file_beyond(size: int) -> Iterator[None]:
-    """As if the disk were full: Python is told EFBIG in place of ENOSPC."""
+    """Limit the size of every file, in bytes, to act as a full disk: writes fail with EFBIG instead of ENOSPC."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -159,14 +159,14 @@ def no_file_beyond(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-async def test_a_full_disk_leaves_nothing_of_a_snapshot_or_of_a_restore(tmp_path: Path) -> None:
+async def test_a_snapshot_or_restore_on_a_full_disk_leaves_no_files(tmp_path: Path) -> None:
     async with open_edge_parts(tmp_path) as runtime:
         await append(runtime, 0, 300)
         await indexer_over(runtime).run(burst=True)
         with no_file_beyond(50_000), pytest.raises(OperationRefused, match=r"cannot be written.*--to"):
             await take(runtime, tmp_path / "kept")
         assert entries(tmp_path) == {"data"}
-        # What was held back for the copy goes on.
+        # Writes that waited for the copy continue.
         await append(runtime, 300, 1)
         await indexer_over(runtime).run(burst=True)
         snapshot = await take(runtime, tmp_path / "kept")
@@ -181,7 +181,7 @@ async def test_a_full_disk_leaves_nothing_of_a_snapshot_or_of_a_restore(tmp_path
         assert (await runtime.log.committed("indexer"))[0] == 301
 
 
-async def test_whoever_leaves_takes_the_half_copy_along(tmp_path: Path) -> None:
+async def test_a_cancelled_snapshot_leaves_no_files(tmp_path: Path) -> None:
     async with open_edge_parts(tmp_path) as runtime:
         await append(runtime, 0, 50)
         await indexer_over(runtime).run(burst=True)
@@ -198,7 +198,7 @@ async def test_whoever_leaves_takes_the_half_copy_along(tmp_path: Path) -> None:
         await indexer_over(runtime).run(burst=True)
 
 
-async def test_a_restore_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
+async def test_a_restore_that_was_killed_starts_from_the_beginning(tmp_path: Path) -> None:
     async with open_edge_parts(tmp_path) as runtime:
         await append(runtime, 0, 5)
         await indexer_over(runtime).run(burst=True)
@@ -219,8 +219,8 @@ async def test_a_restore_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
         assert (await runtime.log.end())[0] == 5
 
 
-async def test_a_place_that_is_taken_or_cannot_be_written(tmp_path: Path) -> None:
-    snapshots = Snapshots(Pretended(), tmp_path / "kept", SetClock())
+async def test_a_target_that_exists_or_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    snapshots = Snapshots(TinySource(), tmp_path / "kept", SetClock())
     (tmp_path / "taken").mkdir()
     (tmp_path / "file").touch()
     for to, said in (("taken", "exists already"), ("file/below", "cannot be written")):
@@ -275,17 +275,17 @@ async def test_a_snapshot_that_is_damaged_or_does_not_fit_is_refused(tmp_path: P
     await refused(OperationRefused, r"diary\.txt")
 
 
-async def test_a_store_that_forgets_has_no_snapshot(tmp_path: Path) -> None:
+async def test_a_store_in_memory_has_no_snapshot(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         with pytest.raises(OperationRefused, match="forgets"):
             await take(runtime)
 
 
-# --- which are kept --------------------------------------------------------------------------------------------
+# --- retention --------------------------------------------------------------------------------------------
 
 
-class Pretended:
-    """A Source that has next to nothing to copy."""
+class TinySource:
+    """A SnapshotSource of one small file, which raises `fail` when it is set."""
 
     def __init__(self) -> None:
         self.fail: Exception | None = None
@@ -297,10 +297,10 @@ class Pretended:
         return CopyInfo("c", "hash", 4, "embedded", {0: 7}, "file", "edge")
 
 
-async def test_the_newest_are_kept_and_what_is_none_is_left_alone(tmp_path: Path) -> None:
+async def test_the_newest_are_kept_and_other_files_are_not_touched(tmp_path: Path) -> None:
     clock = SetClock(1_760_000_000.0)
     kept = tmp_path / "kept"
-    snapshots = Snapshots(Pretended(), kept, clock, keep=2)
+    snapshots = Snapshots(TinySource(), kept, clock, keep=2)
     (kept / "photos").mkdir(parents=True)
     for _ in range(4):
         clock.time += 3600
@@ -316,8 +316,8 @@ async def test_the_newest_are_kept_and_what_is_none_is_left_alone(tmp_path: Path
     assert (tmp_path / "apart" / "manifest.json").is_file()
 
 
-async def test_one_is_taken_when_it_is_due_and_a_failure_is_tried_again(tmp_path: Path) -> None:
-    source, clock = Pretended(), SetClock(1_760_000_000.0)
+async def test_a_snapshot_is_taken_when_due_and_retried_after_a_failure(tmp_path: Path) -> None:
+    source, clock = TinySource(), SetClock(1_760_000_000.0)
     snapshots = Snapshots(source, tmp_path, clock, every_s=0.01, keep=0)
     turn = False
     schedule = SnapshotSchedule(snapshots, lambda: turn)
@@ -345,7 +345,7 @@ async def test_one_is_taken_when_it_is_due_and_a_failure_is_tried_again(tmp_path
     assert SnapshotSchedule(Snapshots(source, tmp_path, clock)).work() == []
 
 
-def test_a_file_keeps_its_holes(tmp_path: Path) -> None:
+def test_a_copy_of_a_sparse_file_is_sparse(tmp_path: Path) -> None:
     source = tmp_path / "source"
     with source.open("wb") as file:
         file.write(b"begin")
@@ -363,7 +363,7 @@ def test_a_file_keeps_its_holes(tmp_path: Path) -> None:
         assert (tmp_path / f"small{len(empty)}").read_bytes() == empty
 
 
-def test_a_manifest_that_leads_outside_is_refused(tmp_path: Path) -> None:
+def test_a_manifest_with_a_path_outside_of_the_snapshot_is_refused(tmp_path: Path) -> None:
     for name in ("/etc/passwd", "../x", "a/../../x"):
         manifest = Manifest(
             lorestream="0",
@@ -383,10 +383,10 @@ def test_a_manifest_that_leads_outside_is_refused(tmp_path: Path) -> None:
             snapshot_manifest.read(tmp_path)
 
 
-# --- what was forgotten since ----------------------------------------------------------------------------------
+# --- later deletions and erasures ----------------------------------------------------------------------------------
 
 
-async def test_the_ledger_is_taken_over_even_where_the_log_has_forgotten(tmp_path: Path) -> None:
+async def test_erasures_that_only_the_old_ledger_has_are_applied(tmp_path: Path) -> None:
     gone = Erasure("e-1", "default", SubjectKind.AGENT, ("a",), START + 1)
     async with open_parts(tmp_path / "old", store={"kind": "edge"}) as old:
         await old.ledger.add(gone)
@@ -406,6 +406,6 @@ async def test_the_ledger_is_taken_over_even_where_the_log_has_forgotten(tmp_pat
         state = await new.ledger.state("e-1")
         assert state is not None
         assert state.done
-        # What is known already is taken over once.
+        # A second merge finds nothing to apply.
         present = ledger_merge.read_removals(tmp_path / "new" / "log.sqlite3")
         assert await ledger_merge.merge(forgotten, present, new.log, new.ledger, new.store) == 0

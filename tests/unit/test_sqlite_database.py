@@ -1,4 +1,4 @@
-"""The database file: its durability, its lock, its errors, and that it recovers from them."""
+"""The database file: durability, lock, errors, and recovery from them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def kept(connection: sqlite3.Connection) -> list[bytes]:
 
 
 def footprint(folder: Path) -> int:
-    """Bytes of all files of the database."""
+    """The size of all files of the database, in bytes."""
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
@@ -42,20 +42,20 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
-def anywhere(folder: Path, words: bytes) -> bool:
-    """Whether the words can be read in any file of the database."""
+def contains(folder: Path, words: bytes) -> bool:
+    """Whether any file of the database contains these bytes."""
     return any(words in file.read_bytes() for file in folder.iterdir())
 
 
 def output(script: str) -> str:
-    """What a process of its own prints."""
+    """The stdout of the Python script, run in another process."""
     command = [sys.executable, "-c", script]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 @contextmanager
 def largest_file(size: int) -> Generator[None]:
-    """No file of this process grows past `size`: the kernel itself then fails the write (EFBIG)."""
+    """Limit the size of every file of this process, in bytes: the kernel fails larger writes with EFBIG."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -76,7 +76,7 @@ async def test_every_commit_is_synced_to_the_disk(tmp_path: Path) -> None:
     assert pragmas == ["wal", full, incremental]
 
 
-async def test_nobody_else_on_this_machine_can_read_it(tmp_path: Path) -> None:
+async def test_the_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
         found = modes(tmp_path)
@@ -99,7 +99,7 @@ async def test_a_job_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         assert await database.read(kept) == [b"whole"]
 
 
-async def test_a_full_database_takes_no_more_until_there_is_room(tmp_path: Path) -> None:
+async def test_a_full_database_rejects_writes_until_there_is_space(tmp_path: Path) -> None:
     async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
         await database.write(keep(b"before"))
@@ -116,7 +116,7 @@ async def test_a_full_database_takes_no_more_until_there_is_room(tmp_path: Path)
         assert await database.read(kept) == [b"before", b"after"]
 
 
-async def test_it_goes_on_after_an_io_error(tmp_path: Path) -> None:
+async def test_writes_succeed_again_after_an_io_error(tmp_path: Path) -> None:
     async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
         await database.write(keep(b"before"))
@@ -131,7 +131,7 @@ async def test_it_goes_on_after_an_io_error(tmp_path: Path) -> None:
         assert await database.read(kept) == [b"before", b"after"]
 
 
-async def test_a_lock_of_another_program_is_an_outage_until_it_is_gone(
+async def test_writes_fail_while_another_program_holds_a_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lorestream.adapters.sqlite.database.BUSY_TIMEOUT_S", 0.05)
@@ -147,7 +147,7 @@ async def test_a_lock_of_another_program_is_an_outage_until_it_is_gone(
         assert await database.read(kept) == [b"after"]
 
 
-async def test_a_closed_database_takes_nothing(tmp_path: Path) -> None:
+async def test_a_closed_database_rejects_reads_and_writes(tmp_path: Path) -> None:
     async with Database.open(tmp_path / "lorestream.db") as database:
         await database.write(create)
     with pytest.raises(Unavailable, match="closed"):
@@ -176,17 +176,17 @@ async def test_a_read_that_fails_leaves_the_reader_usable(tmp_path: Path) -> Non
         assert await database.read(kept) == []
 
 
-async def test_deleted_rows_give_their_space_back(tmp_path: Path) -> None:
+async def test_compact_returns_the_space_of_deleted_rows(tmp_path: Path) -> None:
     path = tmp_path / "lorestream.db"
     async with Database.open(path) as database:
         await database.write(create)
         for _ in range(20):
             await database.write(keep(b"secret" * 100_000))
-        assert anywhere(tmp_path, b"secretsecret")
+        assert contains(tmp_path, b"secretsecret")
         await database.write(lambda connection: connection.execute("DELETE FROM kept").rowcount)
         await database.compact()
         assert footprint(tmp_path) < 100_000
-        assert not anywhere(tmp_path, b"secretsecret")
+        assert not contains(tmp_path, b"secretsecret")
     async with Database.open(path) as database:
         assert await database.read(kept) == []
 
@@ -213,7 +213,7 @@ except Misconfigured as error:
     assert output(script) == ""
 
 
-async def test_what_is_no_database_is_refused_in_one_line(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "lorestream.db"
     path.write_bytes(b"not at all a database" * 100)
     with pytest.raises(Misconfigured, match="not a database") as refused:
@@ -233,7 +233,7 @@ async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
             pass
 
 
-async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Misconfigured, match="choose another folder"):
         async with Database.open(tmp_path / "file" / "data" / "lorestream.db"):

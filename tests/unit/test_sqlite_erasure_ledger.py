@@ -1,4 +1,4 @@
-"""What is special to the embedded ledger: it lies in the log's file, outlives its records, and forgets ids."""
+"""The embedded erasure ledger beyond the contract: it outlives the log's records, and deletes old states."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def memory(accepted_at: float) -> Memory:
     return Memory("m", "default", "npc:smith", "A sword.", accepted_at, accepted_at)
 
 
-async def test_it_outlives_the_records_of_the_log_in_the_same_file(tmp_path: Path) -> None:
+async def test_erasures_outlive_the_records_of_the_log_in_the_same_file(tmp_path: Path) -> None:
     clock = SetClock()
     async with Database.open(tmp_path / "lorestream.db") as database:
         ledger = await SqliteErasureLedger.open(database, clock=clock)
@@ -47,7 +47,7 @@ async def test_it_outlives_the_records_of_the_log_in_the_same_file(tmp_path: Pat
         assert await ledger.state("e") is not None
 
 
-async def test_ids_of_finished_erasures_are_kept_for_a_year_and_what_they_cover_for_ever(
+async def test_states_of_finished_erasures_are_kept_for_a_year_and_their_subjects_for_ever(
     tmp_path: Path,
 ) -> None:
     clock = SetClock()
@@ -66,7 +66,7 @@ async def test_ids_of_finished_erasures_are_kept_for_a_year_and_what_they_cover_
         assert ledger.covers(memory(begun))
 
 
-async def test_an_erasure_counts_even_if_its_caller_has_gone(tmp_path: Path) -> None:
+async def test_an_erasure_counts_even_if_its_caller_is_cancelled(tmp_path: Path) -> None:
     async with Database.open(tmp_path / "lorestream.db") as database:
         ledger = await SqliteErasureLedger.open(database, clock=SetClock())
         adding = asyncio.ensure_future(ledger.add(erasure("e", 100.0)))

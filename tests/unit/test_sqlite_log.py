@@ -1,4 +1,4 @@
-"""What is special to the embedded log: its offsets, groups, bounds, faults and retention."""
+"""The embedded log beyond the contract of all logs: offsets, groups, limits, disk errors and retention."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lorestream.ports import DeadLetter, NewRecord
 from tests.parts import read_dead_letters
 
 DAY_S = 86_400.0
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 class SetClock:
@@ -66,7 +66,7 @@ def records(*numbers: int, size: int = 0) -> Sequence[NewRecord]:
 
 
 async def offsets(log: SqliteLog, group: str) -> list[int]:
-    """All that the group has not read yet."""
+    """The offsets that the group has not read yet."""
     found: list[int] = []
     while portion := await log.read(group, limit=100, wait_s=0):
         found += [each.offset for each in portion]
@@ -74,24 +74,24 @@ async def offsets(log: SqliteLog, group: str) -> list[int]:
 
 
 def segments(connection: sqlite3.Connection) -> int:
-    """The number of rows in which the records lie."""
+    """The number of rows of the table of segments."""
     return connection.execute("SELECT count(*) FROM segments").fetchone()[0]
 
 
 def footprint(folder: Path) -> int:
-    """Bytes of all files of the database."""
+    """The size of all files of the database, in bytes."""
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
-class Stall:
-    """Holds up the database's writer, as a hanging disk does, until it is released."""
+class BlockedWriter:
+    """Blocks the writing thread of the database, as a disk that hangs does, until `release`."""
 
     def __init__(self, database: Database) -> None:
-        self._go_on = threading.Event()
-        self._held = database.submit(lambda _: self._go_on.wait(PATIENCE_S))
+        self._released = threading.Event()
+        self._held = database.submit(lambda _: self._released.wait(TIMEOUT_S))
 
     async def release(self) -> None:
-        self._go_on.set()
+        self._released.set()
         await self._held
 
 
@@ -123,49 +123,49 @@ async def test_records_larger_than_a_segment_are_kept_whole(log: SqliteLog) -> N
     assert values == [b"7", *(each.value for each in large)]
 
 
-async def test_what_gathers_while_the_disk_is_busy_goes_in_one_transaction(
+async def test_appends_and_commits_during_a_write_share_the_next_transaction(
     database: Database, log: SqliteLog
 ) -> None:
-    stall = Stall(database)
+    blocked = BlockedWriter(database)
     appends = [asyncio.ensure_future(log.append(records(number))) for number in range(100)]
     await asyncio.sleep(0)
     commit = asyncio.ensure_future(log.commit("indexer", {0: 0}))
     await asyncio.sleep(0)
-    await stall.release()
+    await blocked.release()
 
     assert await asyncio.gather(*appends) == [{0: number} for number in range(100)]
     await commit
     assert await database.read(segments) == 1
 
 
-async def test_a_lower_commit_that_gathers_behind_a_higher_one_lowers_nothing(
-    database: Database, clock: SetClock
-) -> None:
+async def test_a_lower_commit_after_a_higher_one_changes_nothing(database: Database, clock: SetClock) -> None:
     async with opened(database, clock) as log:
         await log.append(records(*range(5)))
-        stall = Stall(database)
+        blocked = BlockedWriter(database)
         higher = asyncio.ensure_future(log.commit("indexer", {0: 5}))
         for _ in range(3):
             await asyncio.sleep(0)
         lower = asyncio.ensure_future(log.commit("indexer", {0: 3}))
         await asyncio.sleep(0)
-        await stall.release()
+        await blocked.release()
         await asyncio.gather(higher, lower)
         assert await log.committed("indexer") == {0: 5}
     async with opened(database, clock) as log:
         assert await log.committed("indexer") == {0: 5}
 
 
-async def test_a_full_queue_refuses_and_writes_nothing_of_it(database: Database, clock: SetClock) -> None:
+async def test_an_append_beyond_the_queue_limit_is_refused_and_not_written(
+    database: Database, clock: SetClock
+) -> None:
     async with opened(database, clock, queue_records=10) as log:
-        stall = Stall(database)
+        blocked = BlockedWriter(database)
         waiting = asyncio.ensure_future(log.append(records(*range(8))))
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
             await log.append(records(100, 101, 102))
         fitting = asyncio.ensure_future(log.append(records(8, 9)))
         await asyncio.sleep(0)
-        await stall.release()
+        await blocked.release()
         assert await waiting == {0: 7}
         assert await fitting == {0: 9}
         # A batch larger than the whole queue passes when nothing waits: it would never pass otherwise.
@@ -173,21 +173,21 @@ async def test_a_full_queue_refuses_and_writes_nothing_of_it(database: Database,
         assert [int(each.value) for each in await log.read("indexer", limit=100, wait_s=0)] == list(range(30))
 
 
-async def test_a_hanging_disk_is_an_outage_within_the_time_that_callers_are_promised(
+async def test_a_disk_that_hangs_is_reported_within_the_write_timeout(
     database: Database, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lorestream.adapters.sqlite.log.WRITE_TIMEOUT_S", 0.05)
-    stall = Stall(database)
+    blocked = BlockedWriter(database)
     with pytest.raises(Unavailable, match="took no write"):
         await log.append(records(0))
     with pytest.raises(Unavailable, match="took no write"):
         await log.commit("indexer", {0: 0})
-    await stall.release()
+    await blocked.release()
     monkeypatch.undo()
     assert await log.append(records(1)) == {0: 1}
 
 
-async def test_a_full_disk_is_an_outage_that_ends(database: Database, log: SqliteLog) -> None:
+async def test_appends_succeed_again_after_a_full_disk(database: Database, log: SqliteLog) -> None:
     def pages(limit: int) -> Callable[[sqlite3.Connection], None]:
         return lambda connection: connection.execute(f"PRAGMA max_page_count={limit}").fetchone()
 
@@ -204,14 +204,14 @@ async def test_a_full_disk_is_an_outage_that_ends(database: Database, log: Sqlit
     assert await offsets(log, "indexer") == [0, 1]
 
 
-async def test_an_append_whose_caller_has_gone_is_written_and_wakes_readers(log: SqliteLog) -> None:
+async def test_an_append_whose_caller_is_cancelled_is_written_and_wakes_readers(log: SqliteLog) -> None:
     reading = asyncio.ensure_future(log.read("indexer", limit=10, wait_s=3600))
     appending = asyncio.ensure_future(log.append(records(0)))
     await asyncio.sleep(0)
     appending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await appending
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         assert [each.offset for each in await reading] == [0]
 
 
@@ -225,7 +225,7 @@ async def test_closing_writes_what_was_appended_and_wakes_readers(
         await asyncio.sleep(0)
     assert await log.end() == {0: 2}
     assert await appending == {0: 1}
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await reading
     with pytest.raises(Unavailable, match="closed"):
         await log.append(records(2))
@@ -246,7 +246,7 @@ async def test_the_last_record_survives_reopening(database: Database, clock: Set
 # --- retention -------------------------------------------------------------------------------------------
 
 
-async def test_what_is_past_its_age_goes(log: SqliteLog, clock: SetClock) -> None:
+async def test_trim_deletes_records_past_their_retention(log: SqliteLog, clock: SetClock) -> None:
     await log.append(records(0, 1))
     clock.time += 20 * DAY_S
     await log.append(records(2))
@@ -256,7 +256,9 @@ async def test_what_is_past_its_age_goes(log: SqliteLog, clock: SetClock) -> Non
     assert await offsets(log, "indexer") == [2]
 
 
-async def test_offsets_are_never_used_again_when_all_has_gone(database: Database, clock: SetClock) -> None:
+async def test_offsets_are_not_used_again_after_all_records_are_deleted(
+    database: Database, clock: SetClock
+) -> None:
     async with opened(database, clock) as log:
         await log.append(records(0, 1, 2))
         clock.time += 31 * DAY_S
@@ -269,7 +271,7 @@ async def test_offsets_are_never_used_again_when_all_has_gone(database: Database
         assert await offsets(log, "indexer") == [3]
 
 
-async def test_the_oldest_go_when_there_is_too_much(database: Database, clock: SetClock) -> None:
+async def test_trim_deletes_the_oldest_records_beyond_max_bytes(database: Database, clock: SetClock) -> None:
     async with opened(database, clock, max_bytes=50_000) as log:
         for number in range(20):
             await log.append(records(number, size=10_000))
@@ -280,12 +282,12 @@ async def test_the_oldest_go_when_there_is_too_much(database: Database, clock: S
         assert await log.trim() == 1
 
 
-async def test_without_a_bound_size_does_not_matter(log: SqliteLog) -> None:
+async def test_without_max_bytes_the_size_is_not_limited(log: SqliteLog) -> None:
     await log.append(records(*range(100), size=10_000))
     assert await log.trim() == 0
 
 
-async def test_what_a_group_has_not_finished_stays(database: Database, clock: SetClock) -> None:
+async def test_trim_keeps_what_a_group_has_not_committed(database: Database, clock: SetClock) -> None:
     async with opened(database, clock, max_bytes=1) as log:
         for number in range(10):
             await log.append(records(number))
@@ -306,7 +308,7 @@ async def test_what_a_group_has_not_finished_stays(database: Database, clock: Se
         assert await log.committed("fast") == {0: 10}
 
 
-async def test_a_long_past_goes_in_steps_and_gives_its_space_back(tmp_path: Path, clock: SetClock) -> None:
+async def test_a_large_trim_runs_in_steps_and_returns_its_space(tmp_path: Path, clock: SetClock) -> None:
     async with Database.open(tmp_path / "lorestream.db") as database, opened(database, clock) as log:
         for at in range(40):
             await log.append(records(*range(at * 100, at * 100 + 100), size=4_000))
@@ -319,7 +321,7 @@ async def test_a_long_past_goes_in_steps_and_gives_its_space_back(tmp_path: Path
         assert footprint(tmp_path) < 500_000
 
 
-async def test_dead_letters_stay_for_their_own_time(log: SqliteLog, clock: SetClock) -> None:
+async def test_dead_letters_have_a_retention_of_their_own(log: SqliteLog, clock: SetClock) -> None:
     first_failure = clock.now()
     await log.append([NewRecord(b"key", b"\xff", {"schema": b"9"})])
     (broken,) = await log.read("indexer", limit=1, wait_s=0)
@@ -339,7 +341,7 @@ async def test_dead_letters_stay_for_their_own_time(log: SqliteLog, clock: SetCl
     assert await read_dead_letters(log) == []
 
 
-# --- sudden death ----------------------------------------------------------------------------------------
+# --- kill -9 ----------------------------------------------------------------------------------------
 
 APPENDER = """
 import asyncio, itertools, sys, time
@@ -367,7 +369,7 @@ asyncio.run(main())
 
 
 def kill_while_appending(path: Path, life: int, acknowledgements: int) -> list[tuple[str, int]]:
-    """Start the appender, kill it after so many acknowledgements; return all that it gave."""
+    """Start the appender and kill it after so many acknowledgements; return (record name, offset) of all of them."""
     command = [sys.executable, "-c", APPENDER, str(path), str(life)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as appender:
         assert appender.stdout is not None
@@ -378,7 +380,7 @@ def kill_while_appending(path: Path, life: int, acknowledgements: int) -> list[t
     return [(name, int(offset)) for name, offset in whole]
 
 
-async def test_all_that_was_acknowledged_is_there_once_after_a_kill(tmp_path: Path, clock: SetClock) -> None:
+async def test_every_acknowledged_record_is_stored_once_after_a_kill(tmp_path: Path, clock: SetClock) -> None:
     path = tmp_path / "lorestream.db"
     chance = random.Random(7)
     acknowledged: list[tuple[str, int]] = []
