@@ -1,4 +1,4 @@
-"""Strategies for filters, and for memories that they could be wrong about."""
+"""Hypothesis strategies for filters, and for memories with values that are hard to compare."""
 
 import math
 
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lorestream.memories import And, Condition, Field, Not, Op, Or
 
-NEAR = [
+SPECIAL_NUMBERS = [
     0,
     1,
     3,
@@ -31,7 +31,7 @@ NEAR = [
     123456789.12345679,
     math.nextafter(123456789.12345679, 0),
 ]
-WORDS = [
+SPECIAL_STRINGS = [
     "",
     "a",
     "A",
@@ -52,7 +52,7 @@ WORDS = [
 ]
 KEYS = ["a", "b", "a b", "[]", "a[0]", "木", "", "x'y", "back\\slash", "*", "%", "true", "A"]
 
-scalars = st.one_of(st.sampled_from(NEAR), st.sampled_from(WORDS), st.booleans())
+scalars = st.one_of(st.sampled_from(SPECIAL_NUMBERS), st.sampled_from(SPECIAL_STRINGS), st.booleans())
 leaves = st.one_of(scalars, st.none(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=3))
 lists = st.lists(
     st.one_of(leaves, st.lists(leaves, max_size=2), st.fixed_dictionaries({"a": leaves})), max_size=3
@@ -63,12 +63,12 @@ metadata = st.dictionaries(
     st.recursive(st.one_of(leaves, lists), lambda inner: st.dictionaries(keys, inner, max_size=3)),
     max_size=4,
 )
-floats = st.sampled_from(NEAR).map(float)
+floats = st.sampled_from(SPECIAL_NUMBERS).map(float)
 coordinates = st.one_of(st.none(), st.dictionaries(st.sampled_from("xyz"), floats, max_size=3))
 times = st.sampled_from(
     [0.0, 5.1, math.nextafter(5.1, 6), 1.7e9, 1.7e9 + 0.1, math.nextafter(1.7e9 + 0.1, 2e9)]
 )
-optional_words = st.one_of(st.none(), st.sampled_from(WORDS))
+optional_words = st.one_of(st.none(), st.sampled_from(SPECIAL_STRINGS))
 
 memories = st.builds(
     lambda **fields: fields,
@@ -76,7 +76,7 @@ memories = st.builds(
     metadata=metadata,
     type=optional_words,
     player=optional_words,
-    server=st.sampled_from(WORDS),
+    server=st.sampled_from(SPECIAL_STRINGS),
     tick=st.one_of(st.none(), floats),
     importance=st.sampled_from([0.0, 3.0, 5.0, 0.1 + 0.2]),
     pos=coordinates,
@@ -89,7 +89,7 @@ fields = st.one_of(
     own_fields.map(lambda name: Field((name,))),
 )
 wanted = st.one_of(scalars, times, st.floats(allow_nan=False, allow_infinity=False), st.just(10**400))
-numbers = st.one_of(st.sampled_from(NEAR), times, st.just(10**400))
+numbers = st.one_of(st.sampled_from(SPECIAL_NUMBERS), times, st.just(10**400))
 conditions = st.one_of(
     st.builds(Condition, fields, st.sampled_from([Op.EQ, Op.CONTAINS]), wanted),
     st.builds(Condition, fields, st.just(Op.IN), st.lists(wanted, max_size=4).map(tuple)),

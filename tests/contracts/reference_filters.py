@@ -1,4 +1,4 @@
-"""Filters as the contract words them, written from its text alone: what the stores are compared with."""
+"""A reference evaluator of filters, written from the text of the contract alone."""
 
 from fractions import Fraction
 
@@ -8,7 +8,7 @@ _ABSENT = object()
 
 
 def reference(condition, memory):
-    """Whether a memory satisfies a filter."""
+    """True if a memory satisfies a filter."""
     if isinstance(condition, And):
         verdicts = [reference(part, memory) for part in condition.parts]
         return False not in verdicts
@@ -75,7 +75,7 @@ def _has_substring(value, wanted):
 
 
 def _as_number(value):
-    """Exact, so that no rounding of ours hides one of theirs."""
+    """An exact fraction, so that rounding here does not hide rounding in a store."""
     if type(value) not in (int, float):
         return None
     return Fraction(value)

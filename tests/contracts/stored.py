@@ -1,4 +1,4 @@
-"""Memories to put into a store, and what can be read back."""
+"""Helpers of the store contracts: memories, inserts, queries."""
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def nearest(k, *, agent="a", tenant="default", vector=EAST, now=NOW, **fields):
 
 
 async def names(store, agent="a", tenant="default", **fields):
-    """The ids that a page shows, after a look whether all other reads agree with it."""
+    """The ids of a page; asserts that count, search, get and agents agree with it."""
     query = everything(agent, tenant, **fields)
     shown = await store.page(query)
     assert await store.count(query) == len(shown)

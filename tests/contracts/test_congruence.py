@@ -1,4 +1,4 @@
-"""The same calls on Qdrant in this process and on a server: the same answers."""
+"""The same calls on the embedded store and on a server return the same results."""
 
 import contextlib
 import dataclasses
@@ -58,7 +58,7 @@ kept = st.builds(
     expires_at=st.one_of(st.none(), moments),
 )
 inserts = st.tuples(st.just("insert"), st.lists(st.tuples(kept, rows), min_size=1, max_size=10))
-burials = st.tuples(st.just("bury"), st.lists(st.tuples(agents, ids, moments), max_size=4))
+tombstone_calls = st.tuples(st.just("put_tombstones"), st.lists(st.tuples(agents, ids, moments), max_size=4))
 erasures = st.tuples(
     st.just("erase"),
     st.one_of(
@@ -89,7 +89,9 @@ pages = st.tuples(st.just("page"), st.tuples(scopes, st.integers(1, 8), moments,
 gets = st.tuples(st.just("get"), st.tuples(agents, ids, moments))
 listings = st.tuples(st.just("agents"), st.tuples(scopes, st.integers(0, 4), moments))
 calls = st.lists(
-    st.one_of(inserts, inserts, burials, erasures, sweeps, asked, asked, asked, pages, gets, listings),
+    st.one_of(
+        inserts, inserts, tombstone_calls, erasures, sweeps, asked, asked, asked, pages, gets, listings
+    ),
     min_size=1,
     max_size=14,
 )
@@ -97,7 +99,7 @@ calls = st.lists(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def both(qdrant):
-    """An embedded store and one on a server; every example has a tenant of its own."""
+    """An embedded store and one on a server; each example has a tenant of its own."""
     async with contextlib.AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(open_store(kind, None, qdrant)) for kind in ("memory", "server")
@@ -106,12 +108,12 @@ async def both(qdrant):
 
 @given(script=calls)
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
-async def test_the_same_calls_have_the_same_answers(both, script):
+async def test_the_same_calls_return_the_same_results(both, script):
     tenant = uuid.uuid4().hex
     try:
         for name, given_ in script:
             await _compare(both, tenant, name, given_)
-    finally:  # a sweep knows no tenants: what is left must not meet that of another example
+    finally:  # a sweep covers all tenants: leave nothing for that of another example
         for store in both:
             await store.sweep(expired_before=math.inf, tombstones_before=math.inf, limit=10_000)
 
@@ -148,13 +150,13 @@ async def _compare(both, tenant, name, given_):
 
 
 async def _call(store, tenant, name, given_):
-    """One call, its answer in a form that compares."""
+    """Make one call; return its result in a comparable form."""
     match name, given_:
         case "insert", list():
             made = [Memory(**{"tenant": tenant, **fields}) for fields, _ in given_]
             matrix = np.array([row for _, row in given_], np.float32)
             return await store.insert(made, matrix / np.linalg.norm(matrix, axis=1, keepdims=True))
-        case "bury", list():
+        case "put_tombstones", list():
             return await store.put_tombstones([Tombstone(tenant, *one) for one in given_])
         case "erase", (kind, subjects, moment):
             return set(await store.erase(Erasure("e", tenant, kind, tuple(subjects), moment)))

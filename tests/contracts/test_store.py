@@ -1,4 +1,4 @@
-"""What every VectorStore promises: what is there, what is not, and for whom."""
+"""Contract of every VectorStore: inserts, tombstones, erasures, sweeping, scopes."""
 
 import asyncio
 import functools
@@ -50,7 +50,7 @@ WHOLE = Memory(
 )
 
 
-async def test_a_memory_comes_back_as_it_was(store):
+async def test_a_memory_is_returned_unchanged(store):
     await put(store, WHOLE)
     assert await store.get("default", WHOLE.agent_id, WHOLE.id, now=NOW) == WHOLE
     assert await store.page(everything(WHOLE.agent_id)) == [WHOLE]
@@ -60,13 +60,13 @@ async def test_a_memory_comes_back_as_it_was(store):
     assert [type(back[key]) for key in ("count", "whole", "yes")] == [int, float, bool]
 
 
-async def test_a_memory_of_nothing_but_what_is_needed(store):
+async def test_a_memory_with_required_fields_only(store):
     await put(store, memory("plain", text=""))
     [found] = await store.page(everything())
     assert found == memory("plain", text="")
 
 
-async def test_the_first_content_stays(store):
+async def test_a_repeated_insert_does_not_overwrite(store):
     await put(store, memory(text="first"), memory(text="second"))
     await put(store, memory(text="third"), vector=(0, 1, 0, 0))
     [hit] = await store.search(nearest(5))
@@ -75,7 +75,7 @@ async def test_the_first_content_stays(store):
 
 
 @pytest.mark.parametrize("kind", list(SubjectKind))
-async def test_puts_a_delete_and_an_erasure_end_alike_in_any_order(store, kind):
+async def test_inserts_delete_and_erasure_commute(store, kind):
     for order in sorted(set(itertools.permutations(["put", "put", "bury", "erase"]))):
         agent, player = f"agent of {order}", f"player of {order}"
         subject = agent if kind is SubjectKind.AGENT else player
@@ -89,7 +89,7 @@ async def test_puts_a_delete_and_an_erasure_end_alike_in_any_order(store, kind):
         assert await names(store, agent) == [], order
 
 
-async def test_a_tombstone_takes_nothing_else(store):
+async def test_a_tombstone_affects_only_its_memory(store):
     same_id = [memory(), memory(agent_id="b"), memory(tenant="other")]
     await put(store, *same_id, memory("n"))
     await store.put_tombstones([Tombstone("default", "a", "m", START)] * 2)
@@ -130,8 +130,8 @@ AWKWARD = [
     )
 )
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
-async def test_nobody_sees_what_is_of_others(store, keys):
-    # One store serves all examples: those before have left nothing that this one's tenants could show.
+async def test_reads_return_only_the_scopes_memories(store, keys):
+    # All examples share one store; each uses tenants of its own.
     tenants = {tenant for tenant, _ in keys}
     for tenant in tenants:
         agents = [agent for agent, _ in await store.agents(Scope(tenant), limit=1000, now=NOW)]
@@ -162,7 +162,7 @@ async def test_scopes_of_some_agents(store):
     assert await store.agents(Scope("default", ()), limit=10, now=NOW) == []
 
 
-async def test_what_has_expired_is_not_shown(store):
+async def test_expired_memories_are_not_returned(store):
     await put(
         store,
         memory("past", expires_at=NOW - 1),
@@ -176,7 +176,7 @@ async def test_what_has_expired_is_not_shown(store):
     assert await store.agents(Scope("default"), limit=5, now=NOW) == [("a", 2)]
 
 
-async def test_the_sweeper_takes_what_is_over_and_no_more_than_asked(store):
+async def test_sweep_removes_expired_memories_and_old_tombstones_up_to_the_limit(store):
     await put(store, *(memory(f"m{n:03}", expires_at=START + n) for n in range(700)))
     await store.put_tombstones([Tombstone("default", "a", f"t{n}", START + n) for n in range(5)])
     limits = {"expired_before": START + 599, "tombstones_before": START + 3}
@@ -187,10 +187,14 @@ async def test_the_sweeper_takes_what_is_over_and_no_more_than_asked(store):
     assert await names(store, now=START - 1) == [f"m{n:03}" for n in range(699, 599, -1)]
     for n in range(5):
         await put(store, memory(f"t{n}"))
-    assert [one for one in await names(store) if one[0] == "t"] == ["t2", "t1", "t0"]  # t3 and t4 stay buried
+    assert [one for one in await names(store) if one[0] == "t"] == [
+        "t2",
+        "t1",
+        "t0",
+    ]  # t3 and t4 stay tombstones
 
 
-async def test_erasing_agents_takes_all_forms_and_only_what_came_before(store):
+async def test_erasing_an_agent_removes_all_stored_forms_up_to_the_erasure(store):
     old, new = {"accepted_at": START}, {"accepted_at": math.nextafter(START, math.inf)}
     await put(
         store,
@@ -208,7 +212,7 @@ async def test_erasing_agents_takes_all_forms_and_only_what_came_before(store):
     assert set(await store.erase(erasure)) == set()
 
 
-async def test_erasing_a_player_takes_him_out_of_every_agent(store):
+async def test_erasing_a_player_removes_memories_of_every_agent(store):
     await put(
         store,
         memory("by him", agent_id="npc", player="k1:x"),
@@ -229,7 +233,7 @@ async def test_erasing_a_player_takes_him_out_of_every_agent(store):
     assert await names(store, "npc") == ["by another"]
 
 
-async def test_a_large_erasure_takes_everything(store):
+async def test_a_large_erasure(store):
     gone = [memory(f"g{n}", agent_id="a" if n % 2 else "b", player="k1:x") for n in range(1500)]
     stay = [memory(f"s{n}", accepted_at=START + 1, player="k1:x") for n in range(300)]
     await put(store, *itertools.chain(*zip(gone[:300], stay, strict=True)), *gone[300:])
@@ -262,14 +266,14 @@ async def test_agents_are_counted_and_ranked(store):
     ],
     ids=["nan", "inf", "big", "small", "surrogate", "surrogate key", "set", "deep"],
 )
-async def test_what_cannot_be_kept_is_refused_whole(store, metadata):
+async def test_a_batch_with_an_invalid_memory_is_rejected_completely(store, metadata):
     with pytest.raises(InvalidEvent):
         await put(store, memory("fine"), memory("broken", metadata=metadata))
     assert await names(store) == []
 
 
-async def test_metadata_may_be_as_deep_as_gateways_take_it(store):
-    """That are 32 levels, the metadata itself being the first."""
+async def test_metadata_as_deep_as_the_gateway_accepts(store):
+    """32 levels, the metadata itself included."""
     deepest = {
         "lists": _nested(30, lambda inner: [inner]),
         "objects": _nested(30, lambda inner: {"a": inner}),
@@ -284,7 +288,7 @@ def _nested(levels, wrap):
     return functools.reduce(lambda inner, _: wrap(inner), range(levels), None)
 
 
-async def test_vectors_have_to_fit(store):
+async def test_vectors_of_a_wrong_shape_are_rejected(store):
     with pytest.raises(ModelMismatch):
         await store.insert([memory()], np.ones((1, 3), np.float32))
     with pytest.raises(ModelMismatch):
@@ -296,7 +300,7 @@ async def test_vectors_have_to_fit(store):
     assert await names(store) == []
 
 
-async def test_nothing_in_nothing_out(store):
+async def test_empty_calls(store):
     await put(store)
     await store.put_tombstones([])
     assert await names(store) == []
@@ -305,8 +309,8 @@ async def test_nothing_in_nothing_out(store):
     assert await store.search(nearest(0)) == []
 
 
-async def test_others_get_their_turn_during_a_large_insert(store):
-    """The store may hold the event loop only in steps: a task beside it goes on all the while."""
+async def test_a_large_insert_does_not_block_the_event_loop(store):
+    """Another task keeps running during the insert."""
     await put(store, memory("there"))
     writing = asyncio.create_task(put(store, *(memory(f"m{n}") for n in range(2000))))
     steps, before = [], time.thread_time()
@@ -320,7 +324,7 @@ async def test_others_get_their_turn_during_a_large_insert(store):
     assert await store.count(everything()) == 2001
 
 
-async def test_readers_see_what_is_finished_during_a_large_insert(store):
+async def test_memories_are_visible_when_insert_returns(store):
     await put(store, memory("there"))
     writing = asyncio.create_task(put(store, *(memory(f"m{n}") for n in range(1000))))
     while not writing.done():
@@ -330,7 +334,7 @@ async def test_readers_see_what_is_finished_during_a_large_insert(store):
     await writing
 
 
-async def test_a_filter_joins_the_scope(store):
+async def test_filters_apply_within_the_scope(store):
     await put(
         store, memory("dig", type="dig"), memory("chat", type="chat"), memory("d", agent_id="b", type="dig")
     )

@@ -1,4 +1,4 @@
-"""Every store answers filters exactly as the reference evaluator does, whatever the metadata."""
+"""Every store evaluates filters exactly as the reference evaluator does, for any metadata."""
 
 import uuid
 
@@ -21,18 +21,18 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["memory", "server"])
 async def store(request, qdrant):
-    """One store for all examples, each of which has an agent of its own: to make one takes a while."""
+    """One store for all examples, because opening one is slow; each example has an agent of its own."""
     async with open_store(request.param, None, qdrant) as opened:
         yield opened
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def corpus(store):
-    """Memories with every notable value, plain, in a list, and one level down."""
+    """Memories with every special value: as a scalar, in a list, and one level down."""
     kept = []
     for value in [*NEAR, *WORDS, True, False, None, [], {}, [[]], [[3]], [None], [None, 3], [{"a": 3}]]:
         shapes = {"a": value, "a b": [value, "oak"], "o": {"b": value}, "back\\slash": value, "l": [value]}
-        # Apart, since a memory is treated with care as soon as one of its numbers needs it.
+        # Separate memories, because one inexact number makes the whole memory subject to the exact check.
         for fields in (
             {"metadata": shapes},
             {"tick": _float(value), "metadata": {"a": 3}},
@@ -59,10 +59,10 @@ async def corpus(store):
         ("type",),
     ],
 )
-async def test_every_comparison_with_every_notable_value(store, corpus, path):
-    """Where numbers are rounded, types are mixed and paths cannot be written, one by one."""
+async def test_comparisons_with_every_special_value(store, corpus, path):
+    """Rounded numbers, mixed types, paths that Qdrant cannot express: one at a time."""
     field = Field(path)
-    # Elsewhere every time is just one more number that nothing holds.
+    # On other fields a timestamp is only one more number without a match.
     times = {memory.timestamp for memory in corpus if path == ("timestamp",)} or {1.7e9}
     values = [*NEAR, *WORDS, True, False, 10**400, *times]
     chosen = [Condition(field, op, value) for op in (Op.EQ, Op.CONTAINS) for value in values]
@@ -84,13 +84,13 @@ async def test_every_comparison_with_every_notable_value(store, corpus, path):
 
 @given(condition=filters)
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
-async def test_every_combination_over_notable_values(store, corpus, condition):
+async def test_combinations_over_special_values(store, corpus, condition):
     await _compare(store, corpus, condition)
 
 
 @given(stored=st.lists(memories, min_size=1, max_size=12), chosen=st.lists(filters, min_size=1, max_size=12))
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
-async def test_every_filter_over_generated_memories(store, stored, chosen):
+async def test_filters_over_generated_memories(store, stored, chosen):
     agent = str(uuid.uuid4())
     kept = [_memory(agent, number, fields) for number, fields in enumerate(stored)]
     await store.insert(kept, _vectors(len(kept)))
@@ -106,7 +106,7 @@ async def _compare(store, kept, condition):
     assert await store.page(page) == expected
     assert await store.count(page) == len(expected)
     hits = await store.search(VectorQuery(scope, [1.0, 0.0, 0.0, 0.0], 3, NOW, condition))
-    assert [hit.memory for hit in hits] == expected[:3]  # all are equally near
+    assert [hit.memory for hit in hits] == expected[:3]  # all have the same cosine
 
 
 def _memory(agent, number, fields):

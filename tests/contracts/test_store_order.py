@@ -1,4 +1,4 @@
-"""The two orders of a store: by time, with pages that lose and repeat nothing, and by nearness."""
+"""Contract of every VectorStore: order of pages by time, and of searches by cosine."""
 
 import math
 import uuid
@@ -15,7 +15,7 @@ TIMES = [0.0, 5.0, 5.1, math.nextafter(5.1, 6), START, math.nextafter(START, 0),
 
 
 async def pages(store, limit, *, between=None, **query):
-    """All pages one after the other, with something happening between any two."""
+    """All pages in turn; `between` is called between two of them."""
     seen, after = [], None
     while True:
         page = await store.page(everything(limit=limit, after=after, **query))
@@ -34,7 +34,7 @@ async def pages(store, limit, *, between=None, **query):
     oldest_first=st.booleans(),
 )
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
-async def test_pages_hold_everything_once_and_in_order(store, moments, limit, oldest_first):
+async def test_pages_return_every_memory_once_in_order(store, moments, limit, oldest_first):
     agent = str(uuid.uuid4())
     kept = [
         memory(f"m{n}", agent_id=agent, timestamp=time, accepted_at=accepted)
@@ -46,7 +46,7 @@ async def test_pages_hold_everything_once_and_in_order(store, moments, limit, ol
 
 
 @pytest.mark.parametrize("oldest_first", [False, True])
-async def test_more_of_one_time_than_a_page_and_a_step_hold(store, oldest_first):
+async def test_more_equal_times_than_a_page_and_a_batch(store, oldest_first):
     kept = [memory(f"m{n:04}", accepted_at=START + n % 3) for n in range(1200)]
     await put(store, *kept, memory("old", timestamp=START - 1), memory("new", timestamp=START + 1))
     seen = await pages(store, 90, oldest_first=oldest_first)
@@ -54,7 +54,7 @@ async def test_more_of_one_time_than_a_page_and_a_step_hold(store, oldest_first)
     assert len({one.id for one in seen}) == len(seen) == 1202
 
 
-async def test_writes_between_pages_neither_repeat_nor_hide_older_ones(store):
+async def test_writes_between_pages_do_not_repeat_or_hide_older_memories(store):
     kept = [memory(f"m{n:02}", timestamp=START + n // 7) for n in range(60)]
     await put(store, *kept)
 
@@ -67,7 +67,7 @@ async def test_writes_between_pages_neither_repeat_nor_hide_older_ones(store):
     assert len({one.id for one in seen}) == len(seen)
 
 
-async def test_pages_of_a_filter_that_takes_a_look_at_each(store):
+async def test_pages_with_an_inexact_filter(store):
     share = 0.1 + 0.2
     kept = [memory(f"m{n}", timestamp=START + n, metadata={"s": share if n % 3 else 0.3}) for n in range(200)]
     await put(store, *kept)
@@ -79,7 +79,7 @@ async def test_pages_of_a_filter_that_takes_a_look_at_each(store):
     assert [hit.memory for hit in hits] == seen[:50]
 
 
-async def test_the_nearest_are_those_of_exact_search(store):
+async def test_nearest_equals_exact_search(store):
     random = np.random.default_rng(7)
     rows = random.standard_normal((800, 4)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -94,7 +94,7 @@ async def test_the_nearest_are_those_of_exact_search(store):
 
 
 @pytest.mark.parametrize("agent", ["a", None])
-async def test_equal_memories_come_newest_first_however_many(store, agent):
+async def test_many_equal_memories_come_newest_first(store, agent):
     equal = [memory(f"e{n:04}", timestamp=START + n // 600, accepted_at=START + n % 7) for n in range(1500)]
     nearer = [memory(f"n{n}", timestamp=START + 5 - n) for n in range(3)]
     farther = [memory(f"f{n}", timestamp=START + 9000 + n) for n in range(3)]
@@ -107,7 +107,7 @@ async def test_equal_memories_come_newest_first_however_many(store, agent):
         assert [hit.memory for hit in hits] == [*nearer, *newest, *reversed(farther)][:k]
 
 
-async def test_equal_memories_through_a_filter_that_takes_a_look_at_each(store):
+async def test_equal_memories_with_an_inexact_filter(store):
     kept = [memory(f"e{n}", timestamp=START + n, tick=0.1 + 0.2 if n % 2 else 0.3) for n in range(500)]
     await put(store, *kept)
     above = Or((Condition(Field(("tick",)), Op.GT, 0.3),))
@@ -115,7 +115,7 @@ async def test_equal_memories_through_a_filter_that_takes_a_look_at_each(store):
     assert [hit.memory for hit in hits] == [one for one in reversed(kept) if one.tick > 0.3][:20]
 
 
-async def test_relevance_lies_within_its_bounds_and_the_least_is_let_in(store):
+async def test_relevance_is_within_bounds_and_min_relevance_is_inclusive(store):
     random = np.random.default_rng(3)
     rows = random.standard_normal((300, 4)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -136,7 +136,7 @@ async def test_relevance_lies_within_its_bounds_and_the_least_is_let_in(store):
             )
 
 
-async def test_opposites_and_nothing_near_enough(store):
+async def test_opposite_vectors_and_no_hits(store):
     await store.insert([memory("opposite")], vectors((-1, 0, 0, 0), 1))
     [hit] = await store.search(nearest(5))
     assert hit.relevance == pytest.approx(-1.0)

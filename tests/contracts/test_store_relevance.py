@@ -1,4 +1,4 @@
-"""What is found by its words, and what by a blend of meaning, age and importance."""
+"""Contract of every VectorStore: keyword search, and blends of relevance, recency and importance."""
 
 import dataclasses
 import uuid
@@ -36,13 +36,13 @@ async def trails(store):
     return store
 
 
-async def test_what_shares_no_word_is_not_found(trails):
+async def test_memories_without_a_common_word_are_not_found(trails):
     assert await found(trails, "weather") == ["chat"]
     assert set(await found(trails, "tree")) == {"pine", "oak", "twice"}
     assert await found(trails, "submarine") == []
 
 
-async def test_rare_words_weigh_more_than_frequent_ones(trails):
+async def test_rare_words_score_higher_than_frequent_ones(trails):
     hits = await trails.search(words("oak tree"))
     assert hits[0].memory.id == "oak"
     assert {hit.memory.id for hit in hits} == {"oak", "pine", "twice"}
@@ -50,35 +50,35 @@ async def test_rare_words_weigh_more_than_frequent_ones(trails):
     assert [hit.relevance for hit in hits] == sorted((hit.relevance for hit in hits), reverse=True)
 
 
-async def test_words_are_found_in_any_case_and_only_whole(trails):
+async def test_words_match_in_any_case_and_only_as_a_whole(trails):
     assert set(await found(trails, "TREE")) == set(await found(trails, "tree"))
     assert await found(trails, "tre") == []
 
 
-async def test_names_of_nodes_are_found_by_their_parts(store):
+async def test_node_names_match_by_their_parts(store):
     await put(store, memory("m", text="default:pine_tree"), memory("n", text="default:stone"))
     assert await found(store, "pine") == ["m"]
     assert await found(store, "default:pine_tree") == ["m", "n"]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "?!", "\x00", "the of and", "木", "😀", "x" * 8192])
-async def test_a_text_without_words_that_count_finds_nothing(trails, text):
+async def test_a_query_of_stop_words_finds_nothing(trails, text):
     assert await found(trails, text) == []
 
 
-async def test_a_memory_without_words_can_be_kept(store):
+async def test_a_memory_without_words_can_be_stored(store):
     await put(store, memory("empty", text=""), memory("signs", text="?! 😀"), memory("m", text="oak"))
     assert len(await store.search(nearest(10))) == 3
     assert await found(store, "oak") == ["m"]
 
 
-async def test_of_texts_in_any_writing(store):
+async def test_texts_in_any_script(store):
     await put(store, memory("m", text="木の家 Äpfel naïve"), memory("n", text="stone"))
     assert await found(store, "äpfel") == ["m"]
     assert await found(store, "naïve") == ["m"]
 
 
-async def test_scope_filter_and_end_hold_for_words_too(store):
+async def test_scope_filter_and_expiry_apply_to_keyword_search(store):
     await put(
         store,
         memory("mine", text="oak"),
@@ -93,7 +93,7 @@ async def test_scope_filter_and_end_hold_for_words_too(store):
     assert await found(store, "oak", k=0) == []
 
 
-async def test_what_is_deleted_is_not_found_by_its_words(store):
+async def test_deleted_memories_are_not_found_by_keyword(store):
     await put(store, memory("kept", text="oak"), memory("gone", text="oak"), memory("b", agent_id="b"))
     await store.put_tombstones([Tombstone("default", "a", "gone", NOW)])
     assert await found(store, "oak") == ["kept"]
@@ -101,7 +101,7 @@ async def test_what_is_deleted_is_not_found_by_its_words(store):
     assert await found(store, "oak") == []
 
 
-async def test_equal_texts_come_newest_first_however_many(store):
+async def test_many_equal_texts_come_newest_first(store):
     equal = [memory(f"e{n:03}", text="dug some stone", timestamp=START + n % 250) for n in range(700)]
     better = [memory("better", text="stone upon stone", timestamp=START - 9)]
     await put(store, *equal, *better)
@@ -158,7 +158,7 @@ def population(count, seed=5):
         blend(relevance=5e-324, recency=1.0, importance=1e-30),
     ],
 )
-async def test_the_best_of_a_blend_are_those_of_exact_ranking(store, weighing):
+async def test_blend_equals_exact_ranking(store, weighing):
     rows, ones = population(600)
     await store.insert(ones, rows)
     for k in (1, 10, 100):
@@ -171,7 +171,7 @@ async def test_the_best_of_a_blend_are_those_of_exact_ranking(store, weighing):
             assert [hit.memory.id for hit in hits] == names
 
 
-async def test_of_more_equal_ones_than_the_pool_holds_the_newest_are_ranked(store):
+async def test_of_more_equal_memories_than_the_pool_the_newest_are_ranked(store):
     equal = [memory(f"e{n:03}", timestamp=NOW - 300 + n) for n in range(300)]
     await put(store, *equal[::2], *equal[-1::-2])
     weighing = blend(relevance=1.0, recency=1.0, half_life_s=50.0, pool=50)
@@ -179,7 +179,7 @@ async def test_of_more_equal_ones_than_the_pool_holds_the_newest_are_ranked(stor
     assert [hit.memory for hit in hits] == equal[:-6:-1]
 
 
-async def test_what_is_still_to_come_is_as_recent_as_now(store):
+async def test_future_memories_have_recency_1(store):
     soon = [memory(f"s{n}", timestamp=NOW + 300) for n in range(40)]
     past = [memory(f"p{n}", timestamp=NOW - 1) for n in range(40)]
     await put(store, *soon, *past)
@@ -187,7 +187,7 @@ async def test_what_is_still_to_come_is_as_recent_as_now(store):
     assert {hit.memory.id[0] for hit in hits} == {"s"}
 
 
-async def test_seconds_count_and_importance_ends_at_ten(store):
+async def test_short_half_lives_and_importance_above_ten(store):
     random = np.random.default_rng(11)
     rows = random.standard_normal((200, 4)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -199,7 +199,7 @@ async def test_seconds_count_and_importance_ends_at_ten(store):
         assert [hit.memory.id for hit in await store.search(query)] == best(rows, ones, query)[0]
 
 
-async def test_opposites_are_no_worse_than_strangers(store):
+async def test_negative_cosines_count_as_0(store):
     ones = [memory(name, importance=importance) for name, importance in (("far", 9.0), ("right", 1.0))]
     await store.insert(ones, np.array([[-1, 0, 0, 0], [0, 1, 0, 0]], np.float32))
     hits = await store.search(nearest(2, blend=blend(relevance=1.0, importance=0.1)))
@@ -221,7 +221,7 @@ async def test_opposites_are_no_worse_than_strangers(store):
     now=st.floats(-1e9, 4e9),
 )
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
-async def test_no_input_makes_a_blend_fail(store, ones, weights, half_life_s, pool, k, now):  # noqa: PLR0917
+async def test_blends_of_any_input(store, ones, weights, half_life_s, pool, k, now):  # noqa: PLR0917
     weights = {name: weight / max(weights.values()) for name, weight in weights.items()}
     agent = str(uuid.uuid4())
     rows = np.array([np.random.default_rng(seed).standard_normal(4) for _, _, seed in ones], np.float32)

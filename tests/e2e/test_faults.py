@@ -27,7 +27,7 @@ from tests.collection_compare import opened
 from tests.log_fold import differences, fold, level, stored
 from tests.processes import clean_environment, metric
 from tests.proxy import Proxy
-from tests.staleness_probe import Freshness
+from tests.staleness_probe import StalenessProbe
 
 pytestmark = pytest.mark.alone
 
@@ -122,17 +122,17 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def test_a_thousand_agents_of_ten_servers(stage: Stage) -> None:
-    with Freshness(stage.cluster.url) as fresh:
+    with StalenessProbe(stage.cluster.url) as fresh:
         load = stage.play(rate=800, seconds=8, agents=1000, servers=10)
         report = load.finish()
     assert report["events"]["accepted"] == report["events"]["scheduled"]
     assert fresh.stale == fresh.errors == []
-    assert fresh.finished > 5
+    assert fresh.completed > 5
     assert stage.check() > 0
 
 
 def test_workers_that_are_killed_frozen_and_added(stage: Stage) -> None:
-    with Freshness(stage.cluster.url) as fresh:
+    with StalenessProbe(stage.cluster.url) as fresh:
         load = stage.play(rate=200, seconds=26)
         kill_workers_again_and_again(stage)
         freeze_a_worker_beyond_its_session(stage)
@@ -187,7 +187,7 @@ def kill_a_worker_and_wait_for_the_other(stage: Stage) -> None:
 
 @pytest.mark.parametrize("away_s", [6, pytest.param(60, marks=pytest.mark.soak)])
 def test_a_broker_and_a_store_that_are_killed(stage: Stage, away_s: float) -> None:
-    with Freshness(stage.cluster.url) as fresh:
+    with StalenessProbe(stage.cluster.url) as fresh:
         load = stage.play(rate=200, seconds=away_s + 12)
         kill_the_broker(stage)
         kill_the_store(stage, away_s)
@@ -229,7 +229,7 @@ def kill_the_store(stage: Stage, away_s: float) -> None:
 
 
 def test_a_redis_that_is_emptied_killed_frozen_and_cut_off(stage: Stage) -> None:
-    with Freshness(stage.cluster.url) as fresh:
+    with StalenessProbe(stage.cluster.url) as fresh:
         load = stage.play(rate=200, seconds=24)
         empty_kill_and_freeze_redis(stage)
         cut_the_workers_off_from_redis(stage)
@@ -254,14 +254,14 @@ def empty_kill_and_freeze_redis(stage: Stage) -> None:
 
 def cut_the_workers_off_from_redis(stage: Stage) -> None:
     """Readers still have their cache: no write may count as finished before every older answer has expired."""
-    with Freshness(stage.cluster.url, name="npc:cut") as fresh:
+    with StalenessProbe(stage.cluster.url, name="npc:cut") as fresh:
         time.sleep(3)
-        assert fresh.finished > 0
+        assert fresh.completed > 0
         assert fresh.hits > 0
         stage.to_redis.cut()
         time.sleep(1.5)
-        at_the_cut = fresh.finished
+        at_the_cut = fresh.completed
         time.sleep(8)
-        assert fresh.finished <= at_the_cut + 1
+        assert fresh.completed <= at_the_cut + 1
         stage.to_redis.heal()
     assert fresh.stale == fresh.errors == []

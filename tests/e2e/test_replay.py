@@ -26,7 +26,7 @@ from tests.collection_compare import compare
 from tests.live_game import PATIENCE_S, Asking, LiveQueries, LiveWrites, ask_all, event, play, send
 from tests.parts import running_worker
 from tests.processes import HASH, LorestreamProcess, clean_environment, running
-from tests.staleness_probe import Freshness
+from tests.staleness_probe import StalenessProbe
 
 FIRST = "agent_memories"
 OTHER_DIM = 96
@@ -117,7 +117,7 @@ def test_built_anew_under_load(tmp_path: Path, lorestream: Run, count: int, at_o
         def replay_same() -> dict[str, Any]:
             return list(reports(url, "replay", to="same"))[-1]["value"]
 
-        with LiveQueries(url) as live, LiveWrites(url) as writes, Freshness(url) as fresh:
+        with LiveQueries(url) as live, LiveWrites(url) as writes, StalenessProbe(url) as fresh:
             play(url, count)
             played = time.monotonic()
             time.sleep(count / 10_000)  # something to compare the queries with; no assertion depends on it
@@ -138,7 +138,7 @@ def test_built_anew_under_load(tmp_path: Path, lorestream: Run, count: int, at_o
             lorestream("alias", "rollback", url=url)
         assert live.wrong == []
         assert fresh.stale == []
-        assert fresh.finished > 10
+        assert fresh.completed > 10
         assert writes.accepted > 0
         listed = json.loads(lorestream("alias", "list", "--json", url=url))["collections"]
         states = [(one["name"], one["searched"], one["whole"]) for one in listed]
@@ -148,7 +148,7 @@ def test_built_anew_under_load(tmp_path: Path, lorestream: Run, count: int, at_o
     print(
         f"{count:,} events, {memories:,} memories: the last run of the replay took {ended - resumed:.1f} s; p99 of"
         f" live queries {live.p99(played, began) * 1000:.1f} ms before, {live.p99(resumed, ended) * 1000:.1f} ms"
-        f" during it; {len(live.durations):,} queries, {fresh.finished:,} finished writes"
+        f" during it; {len(live.durations):,} queries, {fresh.completed:,} finished writes"
     )
 
 

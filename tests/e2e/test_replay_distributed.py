@@ -11,7 +11,7 @@ from deploy.local.cluster import Cluster
 from tests.admin_verbs import begun, ended, run
 from tests.collection_compare import compared
 from tests.live_game import AGENTS, PATIENCE_S, Asking, LiveWrites, ask_all, event, send
-from tests.staleness_probe import Freshness
+from tests.staleness_probe import StalenessProbe
 
 EVENTS = 2000
 LATE_ERASED = AGENTS[2]
@@ -39,7 +39,7 @@ def test_built_anew_by_the_verb_and_followed_by_all(cluster: Cluster) -> None:
         for first in range(0, EVENTS, 500):
             events = [event(number) | {"ttl": 0} for number in range(first, first + 500)]
             send(client, events, wait=first + 500 == EVENTS)
-    with LiveWrites(url, at_once=5) as writes, Freshness(url) as fresh:
+    with LiveWrites(url, at_once=5) as writes, StalenessProbe(url) as fresh:
         replay = begun(cluster, "replay", "--to", "other", "--dim", "96")
         early = erase(cluster, AGENTS[1])
         outcome = ended(replay)
@@ -62,7 +62,7 @@ def test_built_anew_by_the_verb_and_followed_by_all(cluster: Cluster) -> None:
         for question in (early, late):
             nothing_left(cluster, question)
     assert (fresh.stale, fresh.errors) == ([], [])
-    assert fresh.finished > 0
+    assert fresh.completed > 0
     assert writes.accepted > 0
     assert asyncio.run(compared(cluster, [first, "other"])) > EVENTS * 0.9
     assert "may still be running" in run(cluster, "drop", "other", "--yes", code=1)

@@ -1,4 +1,4 @@
-"""A village that was played through the real gateway, log, worker and store, by the real model."""
+"""The demo village, played through the real gateway, log, worker and store with the real model."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from query_service.queries import parse_search
 from query_service.schemas import Near, Search
 from tests.models import real_model
 from tests.parts import indexer_over, open_parts
-from tests.retrieval.crowd import add_crowd
+from tests.retrieval.background import add_background
 from tests.retrieval.reader import Reader, over
 
 SEED = 7
 SERVER = "village"
-GONE_S = 60.0
-"""The lifetime of what has expired when questions are asked."""
+EXPIRED_AFTER_S = 60.0
+"""TTL of the memories that have expired when the questions are asked."""
 
 
 @dataclass
 class Played:
-    """`events`: the day. `ids`: the memory of each. `hidden`: the memories that no answer may show."""
+    """`events`: of one day. `ids`: event id -> memory id. `hidden`: memory ids that no answer may contain."""
 
     reader: Reader
     events: list[dict[str, Any]]
@@ -43,12 +43,12 @@ class Played:
     hidden: frozenset[str]
 
     async def ask(self, question: village.Question, **more: Any) -> list[dict[str, Any]]:
-        """What the query service answers."""
+        """The memories that the query service returns."""
         body = {"agent_id": question.agent_id, "k": 5, **question.where, **more}
         return (await self.reader.search(question.query, **body))["memories"]
 
     async def exact(self, question: village.Question) -> list[tuple[float, str]]:
-        """(cosine, memory id) of all that the question may be answered with, by NumPy, the best first."""
+        """(cosine, memory id) of all memories in the question's scope and filter, computed by NumPy, the best first."""
         runtime, now = self.reader.runtime, self.reader.clock.now()
         near = question.where.get("near")
         search = Search(
@@ -72,9 +72,9 @@ def _within(sphere: Any, memory: Memory) -> bool:
 
 @contextlib.asynccontextmanager
 async def play(data: Path, *, memories: int = 0, seed: int = SEED) -> AsyncIterator[Played]:
-    """Play the village, and beside every answer's event some copies that must stay hidden.
+    """Play the village, with copies of every answer's event that must stay hidden.
 
-    The villagers have `memories` in all, if those of the day are fewer.
+    `memories`: the least number of memories in all; background memories are added to reach it.
     """
     real_model()
     async with open_parts(data, embedder={"kind": "openvino"}) as runtime, over(runtime) as reader:
@@ -87,15 +87,17 @@ async def play(data: Path, *, memories: int = 0, seed: int = SEED) -> AsyncItera
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
             ids = await _send(client, events)
-            expired = await _send(client, [{**_twin(one, "expired"), "ttl": GONE_S} for one in twins])
+            expired = await _send(
+                client, [{**_twin(one, "expired"), "ttl": EXPIRED_AFTER_S} for one in twins]
+            )
             deleted = await _send(client, [_twin(one, "deleted") for one in twins])
             for one in twins:
                 target = {"agent_id": one["agent_id"], "memory_id": deleted[f"{one['id']} deleted"]}
                 assert (await client.post("/v1/erasures", json=target)).status_code == 202
         await indexer_over(runtime).run(burst=True)
-        await add_crowd(runtime, max(0, memories - len(events)), start)
+        await add_background(runtime, max(0, memories - len(events)), start)
         foreign = await _copy_elsewhere(runtime, reader, [ids[one["id"]] for one in twins])
-        reader.clock.at = runtime.clock.now() + GONE_S
+        reader.clock.at = runtime.clock.now() + EXPIRED_AFTER_S
         hidden = frozenset({*expired.values(), *deleted.values(), *foreign})
         yield Played(reader, events, questions, ids, hidden)
 
@@ -105,7 +107,7 @@ def _twin(event: dict[str, Any], fate: str) -> dict[str, Any]:
 
 
 async def _send(client: httpx2.AsyncClient, events: list[dict[str, Any]]) -> dict[str, str]:
-    """Send the events; the memory id of each."""
+    """Send the events; return event id -> memory id."""
     answer = await client.post("/v1/events", json={"server": SERVER, "events": events})
     assert answer.status_code == 202, answer.text
     assert answer.json()["rejected"] == []
@@ -113,7 +115,7 @@ async def _send(client: httpx2.AsyncClient, events: list[dict[str, Any]]) -> dic
 
 
 async def _copy_elsewhere(runtime: Runtime, reader: Reader, ids: list[str]) -> list[str]:
-    """The same memories of another tenant's agents, and of another agent."""
+    """Insert copies of the memories for another tenant and for another agent; return their ids."""
     wanted, copies = set(ids), []
     for role in village.VILLAGERS:
         scope = parse_search(Search(agent_id=f"npc:{role}-1"), ANONYMOUS, runtime.pseudonyms).agents.scope

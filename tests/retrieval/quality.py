@@ -1,4 +1,4 @@
-"""How well each way of searching answers the village's questions, as a table.
+"""Retrieval quality of each search method on the village's questions, as a table.
 
 python -m tests.retrieval.quality --memories 10000 [--seeds 8]
 """
@@ -23,22 +23,22 @@ from producers.demo.village import Kind, Question
 from tests.retrieval.played import SEED, Played, play
 
 LATEST = {"relevance": 1, "recency": 0.3, "half_life_s": 21_600}
-WAYS: Mapping[str, Mapping[str, Any]] = {
+METHODS: Mapping[str, Mapping[str, Any]] = {
     "keyword": {"mode": "keyword"},
     "dense": {"mode": "dense"},
     "hybrid": {"mode": "hybrid"},
     "dense, weighted": {"mode": "dense", "weights": LATEST},
     "hybrid, weighted": {"mode": "hybrid", "weights": LATEST},
 }
-EXACT = "exact words"
+EXACT_WORDS = "exact words"
 DEPTH = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Figures:
-    """The means of some questions; MRR and NDCG of the first ten."""
+class Metrics:
+    """Means over several questions. MRR and NDCG are those of the first ten hits."""
 
-    asked: int
+    queries: int
     recall_1: float
     recall_5: float
     recall_10: float
@@ -46,8 +46,8 @@ class Figures:
     ndcg: float
 
     @classmethod
-    def of(cls, answers: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Figures:
-        """Of (ids found, ids of the answer)."""
+    def of(cls, answers: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Metrics:
+        """From (ids found, ids of the answer) of each question."""
         rows = [
             (*(_recall(found, gold, k) for k in (1, 5, DEPTH)), _mrr(found, gold), _ndcg(found, gold))
             for found, gold in answers
@@ -56,7 +56,7 @@ class Figures:
 
     def __str__(self) -> str:
         values = (self.recall_1, self.recall_5, self.recall_10, self.mrr, self.ndcg)
-        return " | ".join([str(self.asked), *(f"{value:.3f}" for value in values)])
+        return " | ".join([str(self.queries), *(f"{value:.3f}" for value in values)])
 
 
 def _recall(found: Sequence[str], gold: Sequence[str], k: int) -> float:
@@ -75,10 +75,10 @@ def _ndcg(found: Sequence[str], gold: Sequence[str]) -> float:
 
 
 def exact_questions(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, Question]]:
-    """What was said of prices, in its own words: four prices of a good differ in a number only."""
+    """Questions in the exact words of price events: four prices of one good differ only in a number."""
     return [
         (
-            EXACT,
+            EXACT_WORDS,
             Question(Kind.FACT, one["agent_id"], " ".join(one["text"].split()[3:]).strip("."), (one["id"],)),
         )
         for one in events
@@ -86,46 +86,46 @@ def exact_questions(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, Ques
     ]
 
 
-async def measure(played: Played) -> dict[tuple[str, str], Figures]:
-    """By kind of question ("all" among them) and by way of searching."""
-    asked = [(one.kind.value, one) for one in played.questions if one.gold] + exact_questions(played.events)
-    table: dict[tuple[str, str], Figures] = {}
-    for way, how in WAYS.items():
+async def measure(played: Played) -> dict[tuple[str, str], Metrics]:
+    """Metrics by (kind of question or "all", method)."""
+    queries = [(one.kind.value, one) for one in played.questions if one.gold] + exact_questions(played.events)
+    table: dict[tuple[str, str], Metrics] = {}
+    for method, options in METHODS.items():
         answers = [
             (
                 kind,
-                [found["id"] for found in await played.ask(question, **{**how, "k": DEPTH})],
+                [found["id"] for found in await played.ask(question, **{**options, "k": DEPTH})],
                 [played.ids[one] for one in question.gold],
             )
-            for kind, question in asked
+            for kind, question in queries
         ]
         for kind in dict.fromkeys(kind for kind, *_ in answers):
-            table[kind, way] = Figures.of([(found, gold) for one, found, gold in answers if one == kind])
-        table["all", way] = Figures.of([(found, gold) for _, found, gold in answers])
+            table[kind, method] = Metrics.of([(found, gold) for one, found, gold in answers if one == kind])
+        table["all", method] = Metrics.of([(found, gold) for _, found, gold in answers])
     return table
 
 
-def markdown(table: Mapping[tuple[str, str], Figures]) -> str:
-    """The table."""
-    head = ["questions", "way", "asked", "recall@1", "recall@5", "recall@10", "MRR", "NDCG@10"]
+def markdown(table: Mapping[tuple[str, str], Metrics]) -> str:
+    """The metrics as a Markdown table."""
+    head = ["questions", "method", "queries", "recall@1", "recall@5", "recall@10", "MRR", "NDCG@10"]
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    lines += [f"{kind} | {way} | {figures}" for (kind, way), figures in table.items()]
+    lines += [f"{kind} | {method} | {metrics}" for (kind, method), metrics in table.items()]
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def spread(tables: Sequence[Mapping[tuple[str, str], Figures]]) -> str:
-    """Of all questions: each figure's mean over several villages, and its least and its greatest value."""
-    head = ["way", "recall@1", "recall@5", "recall@10", "MRR", "NDCG@10"]
+def spread(tables: Sequence[Mapping[tuple[str, str], Metrics]]) -> str:
+    """For all questions: mean, minimum and maximum of each metric over several villages."""
+    head = ["method", "recall@1", "recall@5", "recall@10", "MRR", "NDCG@10"]
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    for way in WAYS:
-        rows = [dataclasses.astuple(table["all", way])[1:] for table in tables]
+    for method in METHODS:
+        rows = [dataclasses.astuple(table["all", method])[1:] for table in tables]
         columns = zip(*rows, strict=True)
         cells = [f"{math.fsum(one) / len(one):.3f} ({min(one):.3f}-{max(one):.3f})" for one in columns]
-        lines.append(" | ".join([way, *cells]))
+        lines.append(" | ".join([method, *cells]))
     return "\n".join(f"| {line} |" for line in lines)
 
 
-async def _measure(memories: int, seed: int) -> dict[tuple[str, str], Figures]:
+async def _measure(memories: int, seed: int) -> dict[tuple[str, str], Metrics]:
     with tempfile.TemporaryDirectory() as data:
         async with play(Path(data), memories=memories, seed=seed) as played:
             return await measure(played)
@@ -141,11 +141,11 @@ async def _main(memories: int, seeds: int) -> None:
 if __name__ == "__main__":
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),  # what it prints is the table
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),  # only the table goes to stdout
     )
     parser = argparse.ArgumentParser(prog="python -m tests.retrieval.quality")
     smallest = len(village.events(1))
     parser.add_argument("--memories", type=int, default=smallest)
-    parser.add_argument("--seeds", type=int, default=0, help="villages to play; 0: the one of the docs")
+    parser.add_argument("--seeds", type=int, default=0, help="number of villages; 0: the one of the docs")
     options = parser.parse_args()
     asyncio.run(_main(options.memories, options.seeds))

@@ -1,4 +1,4 @@
-"""The query service over real embedded parts, asked through its ASGI application."""
+"""The query service over real embedded parts, called through its ASGI application."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.parts import open_parts, pipeline_over, put, records
 NOW = 2_000_000_000.0
 
 
-class SetClock:
-    """A clock that stands where it is set."""
+class FixedClock:
+    """A clock that shows the time at which it is set."""
 
     def __init__(self, at: float) -> None:
         self.at = at
@@ -34,11 +34,11 @@ class SetClock:
 
 @dataclass
 class Reader:
-    """`client` asks; `write` lets memories in as the worker does."""
+    """`client` sends requests; `write` indexes memories as the worker does."""
 
     runtime: Runtime
     recall: Recall
-    clock: SetClock
+    clock: FixedClock
     client: httpx2.AsyncClient
 
     async def write(self, *envelopes: Envelope) -> None:
@@ -49,25 +49,25 @@ class Reader:
         )
 
     async def remember(self, text: str, *, event_id: str | None = None, **fields: Any) -> None:
-        """One memory of agent a, a second old unless told otherwise."""
+        """Write one memory, by default of agent a and one second old."""
         await self.write(put(text, event_id=event_id or text, **{"at": NOW - 1, **fields}))
 
     async def post(self, path: str, body: object) -> httpx2.Response:
         return await self.client.post(path, json=body)
 
     async def search(self, query: str | None = None, **body: Any) -> dict[str, Any]:
-        """A search that succeeds; of agent a unless a scope is given."""
+        """A successful search, of agent a unless a scope is given."""
         scope = {} if body.get("agent_ids") or body.get("scope") else {"agent_id": "a"}
         answer = await self.post("/v1/memories/search", {**scope, "query": query, **body})
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     async def texts(self, query: str | None = None, **body: Any) -> list[str]:
-        """The texts of a search's answer."""
+        """The texts of a search's memories."""
         return [memory["text"] for memory in (await self.search(query, **body))["memories"]]
 
     async def get(self, path: str, **params: Any) -> dict[str, Any]:
-        """A GET that succeeds."""
+        """A successful GET."""
         answer = await self.client.get(path, params=params)
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -75,15 +75,15 @@ class Reader:
 
 @contextlib.asynccontextmanager
 async def open_reader(data: Path, **overrides: Any) -> AsyncIterator[Reader]:
-    """A reader on an empty data directory, with the hash embedder unless told otherwise."""
+    """A reader on an empty data directory, by default with the hash embedder."""
     async with open_parts(data, **overrides) as runtime, over(runtime) as reader:
         yield reader
 
 
 @contextlib.asynccontextmanager
 async def over(runtime: Runtime, **other: Any) -> AsyncIterator[Reader]:
-    """A reader over parts that are open already; `other` replaces some of them."""
-    clock = SetClock(NOW)
+    """A reader over open parts; `other` replaces some of them."""
+    clock = FixedClock(NOW)
     parts: dict[str, Any] = {
         "store": runtime.store,
         "embedder": runtime.embedder,

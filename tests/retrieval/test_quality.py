@@ -1,6 +1,6 @@
-"""How well the village's questions are answered, by the real model through the whole way.
+"""Retrieval quality on the village's questions, with the real model and the whole pipeline.
 
-Measured with all-MiniLM-L6-v2; the floors stand a margin below. Shown by `pytest -s tests/retrieval`.
+Measured with all-MiniLM-L6-v2; the floors are a margin below. `pytest -s tests/retrieval` prints the figures.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import pytest_asyncio
 
 from producers.demo.village import Kind, Question
 from tests.retrieval.played import Played, play
-from tests.retrieval.quality import LATEST, Figures, markdown, measure
+from tests.retrieval.quality import LATEST, Metrics, markdown, measure
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
 K = 5
-UNSURE = 0.4
-"""The `min_score` under which nothing counts as an answer."""
-SLACK = 1e-4
-"""Cosines this close are the same: the store keeps 32 bits."""
+MIN_SCORE = 0.4
+"""A `min_score` that excludes answers to questions without an answer."""
+COSINE_TOLERANCE = 1e-4
+"""Cosines within this difference are equal: the store keeps 32 bits."""
 
 FLOORS = {
     "single fact": (0.95, 0.6),  # 1.000 0.695: each among five near misses
@@ -32,9 +32,9 @@ FLOORS = {
     "time": (0.95, 0.85),  # 1.000 1.000
     "per player": (0.95, 0.9),  # 1.000 1.000
 }
-"""(recall@5, MRR), and what was measured."""
-LEAST = {"keyword": (0.53, 0.56), "dense": (0.84, 0.88), "hybrid": (0.85, 0.88)}
-"""(MRR, NDCG) of all questions by way; measured (0.551, 0.585), (0.864, 0.898) and (0.871, 0.903)."""
+"""(recall@5, MRR); the comments have the measured values."""
+METHOD_FLOORS = {"keyword": (0.53, 0.56), "dense": (0.84, 0.88), "hybrid": (0.85, 0.88)}
+"""(MRR, NDCG) of all questions by method; measured were (0.551, 0.585), (0.864, 0.898) and (0.871, 0.903)."""
 CROWD = 100_000
 
 
@@ -55,7 +55,7 @@ def reciprocal_rank(found: Sequence[str], gold: Sequence[str]) -> float:
 async def figures(
     village: Played, questions: Sequence[Question], answer: Callable[[Question], Any]
 ) -> tuple[float, float]:
-    """(recall@5, MRR), the mean of the questions."""
+    """(recall@5, MRR): means over the questions."""
     recalls, ranks = [], []
     for question in questions:
         found, gold = await answer(question), [village.ids[one] for one in question.gold]
@@ -64,7 +64,7 @@ async def figures(
     return sum(recalls) / len(recalls), sum(ranks) / len(ranks)
 
 
-async def test_the_quality_stays_above_its_floor(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_quality_by_kind_of_question(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
     async def dense(question: Question) -> list[str]:
         return [one["id"] for one in await played.ask(question)]
 
@@ -101,23 +101,23 @@ async def test_the_quality_stays_above_its_floor(played: Played, capsys: pytest.
     assert not below
 
 
-def check(table: dict[tuple[str, str], Figures]) -> None:
-    """Every way above its floor, and both together no worse than the better of the two."""
-    keyword, dense, hybrid = (table["all", way] for way in LEAST)
-    for way, (mrr, ndcg) in LEAST.items():
-        assert table["all", way].mrr >= mrr, way
-        assert table["all", way].ndcg >= ndcg, way
+def check(table: dict[tuple[str, str], Metrics]) -> None:
+    """Every method is above its floor, and hybrid is no worse than the better of the other two."""
+    keyword, dense, hybrid = (table["all", method] for method in METHOD_FLOORS)
+    for method, (mrr, ndcg) in METHOD_FLOORS.items():
+        assert table["all", method].mrr >= mrr, method
+        assert table["all", method].ndcg >= ndcg, method
     assert hybrid.mrr >= max(keyword.mrr, dense.mrr)
     assert hybrid.ndcg >= max(keyword.ndcg, dense.ndcg)
     assert hybrid.recall_1 >= max(keyword.recall_1, dense.recall_1)
     assert hybrid.recall_5 >= max(keyword.recall_5, dense.recall_5)
     assert hybrid.recall_10 >= max(keyword.recall_10, dense.recall_10)
-    # Names and numbers are what words are good for.
+    # Keyword search is best at names and numbers.
     assert table["exact words", "keyword"].recall_1 >= 0.95
     assert table["latest update", "keyword"].mrr >= 0.95
 
 
-async def test_words_and_meaning_together_are_as_good_as_the_better_of_them(
+async def test_hybrid_is_as_good_as_the_better_of_keyword_and_dense(
     played: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = await measure(played)
@@ -127,7 +127,7 @@ async def test_words_and_meaning_together_are_as_good_as_the_better_of_them(
 
 
 @pytest.mark.soak
-async def test_the_same_among_a_hundred_thousand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_methods_among_100_000_memories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with play(tmp_path, memories=CROWD) as crowded:
         table = await measure(crowded)
         with capsys.disabled():
@@ -135,18 +135,18 @@ async def test_the_same_among_a_hundred_thousand(tmp_path: Path, capsys: pytest.
         check(table)
 
 
-async def test_the_store_finds_what_exact_search_finds(played: Played) -> None:
+async def test_search_equals_exact_search(played: Played) -> None:
     for question in played.questions:
         best = await played.exact(question)
         cosines = {memory_id: cosine for cosine, memory_id in best}
         found = await played.ask(question)
         assert len(found) == min(K, len(best))
         for one, (cosine, _) in zip(found, best, strict=False):
-            assert cosines[one["id"]] == pytest.approx(cosine, abs=SLACK)
-            assert one["score"] == pytest.approx(cosines[one["id"]], abs=SLACK)
+            assert cosines[one["id"]] == pytest.approx(cosine, abs=COSINE_TOLERANCE)
+            assert one["score"] == pytest.approx(cosines[one["id"]], abs=COSINE_TOLERANCE)
 
 
-async def test_nothing_hidden_is_ever_found(played: Played) -> None:
+async def test_hidden_memories_are_never_returned(played: Played) -> None:
     assert len(played.hidden) == 4 * len({event for one in played.questions for event in one.gold})
     for question in played.questions:
         for more in ({}, {"filters": None, "near": None}, {"weights": {"recency": 1}}):
@@ -154,16 +154,16 @@ async def test_nothing_hidden_is_ever_found(played: Played) -> None:
             assert not found & played.hidden
 
 
-async def test_what_is_not_known_is_told_apart_by_its_score(
+async def test_min_score_separates_unanswerable_questions(
     played: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nothing = [one for one in played.questions if one.kind is Kind.NOTHING]
     facts = [one for one in played.questions if one.kind is Kind.FACT]
-    silent = sum([not await played.ask(one, min_score=UNSURE) for one in nothing])
-    answered = sum([bool(await played.ask(one, min_score=UNSURE)) for one in facts])
+    silent = sum([not await played.ask(one, min_score=MIN_SCORE) for one in nothing])
+    answered = sum([bool(await played.ask(one, min_score=MIN_SCORE)) for one in facts])
     with capsys.disabled():
         print(
-            f"\n\nmin_score {UNSURE}: {silent}/{len(nothing)} unknowable unanswered, {answered}/{len(facts)} facts answered"
+            f"\n\nmin_score {MIN_SCORE}: {silent}/{len(nothing)} unknowable unanswered, {answered}/{len(facts)} facts answered"
         )
     assert silent >= 0.9 * len(nothing)
     assert answered >= 0.9 * len(facts)

@@ -1,7 +1,7 @@
-"""Writers and readers at once, through the whole query service: no answer is older than a write that was finished.
+"""Concurrent writers and readers of the whole query service: no answer is older than a completed write.
 
-The caches' own suites show it of the caches. Here are the searches under way that others join, two services over one
-cache, and a store that takes its time before and after it looks.
+The suites of the caches test this for the caches alone. Here are searches in flight that others join, two services
+over one cache, and a store with random delays before and after each call.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from tests.retrieval.reader import Reader, over
 
 AGENTS = ("npc:a", "npc:b", "npc:c")
 WRITES = 15
-"""Of each writer. All memories of an agent fit into one answer."""
+"""Writes of each writer. All memories of an agent fit into one answer."""
 
 
-class Unhurried:
-    """A store that others overtake, before it has looked and after."""
+class DelayedStore:
+    """A store with a random delay before and after each call."""
 
-    def __init__(self, store: Any, dice: random.Random) -> None:
+    def __init__(self, store: Any, rng: random.Random) -> None:
         self._store = store
-        self._dice = dice
+        self._random = rng
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
@@ -46,39 +46,39 @@ class Unhurried:
         return call
 
     async def _pause(self) -> None:
-        for _ in range(self._dice.choice([0, 1, 3])):
-            await asyncio.sleep(self._dice.choice([0, 0, 0.002]))
+        for _ in range(self._random.choice([0, 1, 3])):
+            await asyncio.sleep(self._random.choice([0, 0, 0.002]))
 
 
 @dataclass
-class World:
-    """What is finished, and what an answer left out of it."""
+class Observations:
+    """Completed writes by agent, and answers that lacked one of them."""
 
     finished: dict[str, set[str]] = field(default_factory=lambda: {agent: set() for agent in AGENTS})
     asked: int = 0
     hits: int = 0
     stale: list[str] = field(default_factory=list)
 
-    async def write(self, reader: Reader, writer: int, dice: random.Random) -> None:
+    async def write(self, reader: Reader, writer: int, rng: random.Random) -> None:
         for number in range(WRITES):
-            agent = dice.choice(AGENTS)
+            agent = rng.choice(AGENTS)
             event_id = f"{writer}:{number}"
             await reader.remember(f"note {event_id}", agent=agent, event_id=event_id)
             self.finished[agent].add(memory_id("default", "s", agent, event_id))
-            await asyncio.sleep(dice.choice([0, 0.005, 0.01]))
+            await asyncio.sleep(rng.choice([0, 0.005, 0.01]))
 
-    async def read(self, reader: Reader, dice: random.Random) -> None:
+    async def read(self, reader: Reader, rng: random.Random) -> None:
         while True:
-            await self.ask(reader, dice.choice(AGENTS), dice)
+            await self.search(reader, rng.choice(AGENTS), rng)
             await asyncio.sleep(0)
 
-    async def ask(self, reader: Reader, agent: str, dice: random.Random) -> None:
+    async def search(self, reader: Reader, agent: str, rng: random.Random) -> None:
         due = set(self.finished[agent])
-        how: dict[str, Any] = dice.choice(
+        how: dict[str, Any] = rng.choice(
             [{}, {"query": "note"}, {"query": "note", "mode": "keyword"}, {"query": "note", "mode": "hybrid"}]
         )
         body = {"agent_id": agent, "k": 100, **how}
-        if dice.random() < 0.2:
+        if rng.random() < 0.2:
             answer = await reader.post("/v1/memories/search/batch", {"searches": [body]})
             [found] = answer.json()["results"]
         else:
@@ -93,33 +93,33 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def services(runtime: Runtime, dice: random.Random) -> AsyncIterator[list[Reader]]:
+async def services(runtime: Runtime, rng: random.Random) -> AsyncIterator[list[Reader]]:
     async with (
-        over(runtime, store=Unhurried(runtime.store, dice)) as one,
-        over(runtime, store=Unhurried(runtime.store, dice)) as other,
+        over(runtime, store=DelayedStore(runtime.store, rng)) as one,
+        over(runtime, store=DelayedStore(runtime.store, rng)) as other,
     ):
         yield [one, other]
 
 
-async def play(runtime: Runtime, seed: int) -> World:
-    world = World()
+async def play(runtime: Runtime, seed: int) -> Observations:
+    observed = Observations()
     async with services(runtime, random.Random(seed)) as both:
         readers = [
-            asyncio.create_task(world.read(both[n % 2], random.Random(100 * seed + n))) for n in range(6)
+            asyncio.create_task(observed.read(both[n % 2], random.Random(100 * seed + n))) for n in range(6)
         ]
         try:
             async with asyncio.TaskGroup() as group:
                 for n in range(2):
-                    group.create_task(world.write(both[n], n, random.Random(200 * seed + n)))
+                    group.create_task(observed.write(both[n], n, random.Random(200 * seed + n)))
         finally:
             for task in readers:
                 task.cancel()
             outcomes = await asyncio.gather(*readers, return_exceptions=True)
         assert all(isinstance(one, asyncio.CancelledError) for one in outcomes), outcomes
-        for _ in range(2):  # nobody writes any more
+        for _ in range(2):  # after the last write
             for agent in AGENTS:
-                await world.ask(both[0], agent, random.Random(seed))
-    return world
+                await observed.search(both[0], agent, random.Random(seed))
+    return observed
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -132,7 +132,7 @@ async def test_no_answer_is_older_than_a_finished_write(
         server: RedisServer = request.getfixturevalue("own_redis")
         chosen["url"] = server.url
     async with open_parts(tmp_path / "data", cache=chosen) as runtime:
-        world = await play(runtime, seed)
-    assert world.stale == []
-    assert world.hits >= len(AGENTS)
-    assert world.asked > world.hits
+        observed = await play(runtime, seed)
+    assert observed.stale == []
+    assert observed.hits >= len(AGENTS)
+    assert observed.asked > observed.hits

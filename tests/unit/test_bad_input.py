@@ -1,4 +1,4 @@
-"""Every field of every read, wrong in every way that its kind can be: a 400 that names the field, and no 5xx ever."""
+"""Invalid values for every field of every read: the response is 400 and names the field, never 5xx."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from query_service.rpc import Reads
 from tests.parts import Faulty, open_parts
 from tests.retrieval.reader import Reader, over
 
-# No test here writes anything, so that one lorestream serves them all.
+# The tests here write nothing, so they share one instance.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SEARCH, BATCH, GET, CONTEXT = (
@@ -68,7 +68,7 @@ WRONG: dict[str, list[str]] = {
         '{"AND": [' * 5 + "{}" + "]}" * 5,
     ],
 }
-"""As they stand in the JSON, since some of them are none."""
+"""Written as JSON text, because some of them are not valid JSON."""
 
 SEARCHED = {
     "text": ("agent_id", "query"),
@@ -104,7 +104,7 @@ BODIES: dict[str, tuple[dict[str, Any], dict[str, tuple[str, ...]]]] = {
     f"{GET}?old": ({"agent_id": "a"}, {"text": ("query_text",)}),
     CONTEXT: ({}, EXCERPTED),
 }
-"""What is right, and the fields by their kinds. What stands behind the question mark only tells entries apart."""
+"""(path, a valid body, its fields by kind). The part after the question mark only makes the entries distinct."""
 PARAMS: dict[str, dict[str, list[str]]] = {
     "/v1/agents/a/memories": {
         "order": ["", "newest", "RECENT", "5"],
@@ -121,8 +121,8 @@ PARAMS: dict[str, dict[str, list[str]]] = {
 }
 
 
-def wrongs(path: str) -> list[tuple[dict[str, Any], str, str]]:
-    """What is right otherwise, a field and what it wrongly holds."""
+def invalid_cases(path: str) -> list[tuple[dict[str, Any], str, str]]:
+    """(a body that is valid otherwise, the name of a field, an invalid value for it as JSON text)."""
     base, fields = BODIES[path]
     return [
         (base, field, wrong) for kind, named in fields.items() for field in named for wrong in WRONG[kind]
@@ -141,8 +141,8 @@ async def reader(runtime: Runtime) -> AsyncIterator[Reader]:
         yield opened
 
 
-def with_wrong(base: dict[str, Any], field: str, wrong: str) -> bytes:
-    r"""A body with one field wrong, \xff being a byte that no UTF-8 has."""
+def body_with_invalid(base: dict[str, Any], field: str, wrong: str) -> bytes:
+    r"""The body as bytes with one field invalid; \xff in the value becomes a byte that is not UTF-8."""
     name, _, part = field.partition(".")
     inner = {"radius": "1", "x": "1"} if name == "near" else {}
     value = (
@@ -155,7 +155,7 @@ def with_wrong(base: dict[str, Any], field: str, wrong: str) -> bytes:
 def assert_names(answer: httpx2.Response, field: str) -> None:
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
-    if error["code"] != "invalid_json":  # what is no JSON has no fields
+    if error["code"] != "invalid_json":  # invalid JSON has no fields to name
         assert error["details"]["path"].startswith(field), error
     assert error["message"]
 
@@ -165,24 +165,24 @@ def assert_names(answer: httpx2.Response, field: str) -> None:
     [
         pytest.param(path, *one, id=f"{path}-{one[1]}-{one[2][:24]!a}")
         for path in BODIES
-        for one in wrongs(path)
+        for one in invalid_cases(path)
     ],
 )
-async def test_a_wrong_field_of_a_body_is_named(
+async def test_an_invalid_field_of_a_body_is_named(
     reader: Reader, path: str, base: dict[str, Any], field: str, wrong: str
 ) -> None:
-    raw = with_wrong(base, field, wrong)
+    raw = body_with_invalid(base, field, wrong)
     assert_names(await reader.client.post(path.partition("?")[0], content=raw), field)
 
 
-async def test_a_wrong_field_of_a_search_in_a_batch_is_named_and_costs_its_neighbours_nothing(
+async def test_an_invalid_field_in_a_batch_rejects_only_its_search(
     reader: Reader,
 ) -> None:
     for path in (SEARCH, f"{SEARCH}?agents"):
-        for base, field, wrong in wrongs(path):
-            raw = b'{"searches": [%b, {"agent_id": "a"}]}' % with_wrong(base, field, wrong)
+        for base, field, wrong in invalid_cases(path):
+            raw = b'{"searches": [%b, {"agent_id": "a"}]}' % body_with_invalid(base, field, wrong)
             answer = await reader.client.post(BATCH, content=raw)
-            if answer.status_code == 400:  # the whole of it is no JSON
+            if answer.status_code == 400:  # the whole body is invalid JSON
                 assert answer.json()["error"]["code"] == "invalid_json"
                 continue
             refused, answered = answer.json()["results"]
@@ -200,7 +200,7 @@ async def test_a_wrong_field_of_a_search_in_a_batch_is_named_and_costs_its_neigh
         for wrong in values
     ],
 )
-async def test_a_wrong_parameter_is_named(reader: Reader, path: str, name: str, wrong: str) -> None:
+async def test_an_invalid_query_parameter_is_named(reader: Reader, path: str, name: str, wrong: str) -> None:
     value = quote(wrong.encode("latin-1"), safe="")
     answer = await reader.client.get(f"{path}?{name}={value}")
     assert answer.status_code == 400, answer.text
@@ -238,7 +238,7 @@ async def rpc(reader: Reader) -> AsyncIterator[Any]:
         yield memory_pb2_grpc.MemoryServiceStub(channel)
 
 
-async def test_a_wrong_field_of_a_message_is_an_invalid_argument(rpc: Any) -> None:
+async def test_an_invalid_field_of_a_grpc_message_is_invalid_argument(rpc: Any) -> None:
     wrong = [
         *({"agent_id": name} for name in ("", "x" * 257)),
         *({"query_text": text} for text in ("", "x" * 8193)),

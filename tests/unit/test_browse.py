@@ -1,4 +1,4 @@
-"""One memory, pages, agents and summaries, through the routes."""
+"""Single memories, pages, agents and summaries, through the HTTP routes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def error_of(answer: Any) -> dict[str, Any]:
     return answer.json()["error"]
 
 
-async def test_one_memory_is_its_own_agents_alone(reader: Reader) -> None:
+async def test_a_memory_is_returned_for_its_own_agent_only(reader: Reader) -> None:
     await reader.remember("one", event_id="e", expires_at=NOW + 5)
     path = f"/v1/memories/{memory_id('default', 's', 'a', 'e')}"
     memory = await reader.get(path, agent_id="a")
@@ -46,7 +46,7 @@ async def test_one_memory_is_its_own_agents_alone(reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("order", ["recent", "oldest"])
-async def test_pages_meet_every_memory_once_however_equal_their_times(reader: Reader, order: str) -> None:
+async def test_pages_return_every_memory_once_with_equal_times(reader: Reader, order: str) -> None:
     await reader.write(
         *(put(f"{n}", event_id=f"{n}", at=NOW - 100, timestamp=NOW - 200 + n // 4) for n in range(11))
     )
@@ -61,7 +61,7 @@ async def test_pages_meet_every_memory_once_however_equal_their_times(reader: Re
         if page["next_cursor"] is None:
             break
         params["cursor"] = page["next_cursor"]
-        # What is written in between has its place before the pages that are still to come.
+        # A memory written between two pages sorts before the pages still to be read.
         at_front = NOW if order == "recent" else -NOW
         await reader.remember("later", event_id=f"later {written}", at=NOW - 100, timestamp=at_front)
         written += 1
@@ -70,7 +70,7 @@ async def test_pages_meet_every_memory_once_however_equal_their_times(reader: Re
     assert seen == (ordered if order == "oldest" else ordered[::-1])
 
 
-async def test_a_page_holds_what_lies_within_all_bounds(reader: Reader) -> None:
+async def test_page_filters_by_all_bounds(reader: Reader) -> None:
     for n in range(6):
         await reader.remember(
             f"{n}", at=NOW - 60 + n, tick=float(n), type="odd" if n % 2 else "even", data={"n": n}
@@ -88,13 +88,13 @@ async def test_a_page_holds_what_lies_within_all_bounds(reader: Reader) -> None:
     assert await page(limit="1000") == ["0", "1", "2", "3", "4", "5"]
 
 
-async def test_an_id_in_a_path_may_hold_anything(reader: Reader) -> None:
+async def test_an_id_in_a_path_may_have_any_characters(reader: Reader) -> None:
     await reader.remember("one", agent="a/b c?\u00fc")
     page = await reader.get(f"/v1/agents/{quote('a/b c?' + chr(252), safe='')}/memories")
     assert [one["text"] for one in page["memories"]] == ["one"]
 
 
-async def test_agents_are_listed_by_size(reader: Reader) -> None:
+async def test_agents_are_sorted_by_number_of_memories(reader: Reader) -> None:
     assert await reader.get("/v1/agents") == {"agents": []}
     for agent, count in (("b", 2), ("a", 2), ("c", 3), ("d", 1)):
         for n in range(count):
@@ -107,7 +107,7 @@ async def test_agents_are_listed_by_size(reader: Reader) -> None:
     ]
 
 
-async def test_a_summary_adds_up(reader: Reader) -> None:
+async def test_summary_counts(reader: Reader) -> None:
     empty = {"agent_id": "a", "total": 0, "by_type": {}, "first": None, "last": None}
     assert await reader.get("/v1/agents/a/summary") == empty
     for n, kind in enumerate(["dig", "chat", None, "dig", None, "dig"]):

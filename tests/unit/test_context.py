@@ -1,4 +1,4 @@
-"""Contexts: what fits, each memory once, the oldest first, and the tokens that they say they have."""
+"""Contexts: selection within the budget, no duplicates, order, and token counts."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-# --- what is chosen ----------------------------------------------------------------------------------------
+# --- selection ---------------------------------------------------------------------------------------------
 
 
-async def test_a_context_has_the_best_then_the_newest_and_none_of_them_twice(reader: Reader) -> None:
+async def test_a_context_has_relevant_then_recent_memories_without_duplicates(reader: Reader) -> None:
     for age in range(8, 0, -1):
         await reader.remember(f"memory {age}", at=NOW - age * HOUR)
     answer = await context(reader, query="memory 7", recent=3, relevant=2)
@@ -85,7 +85,7 @@ async def test_a_context_has_the_best_then_the_newest_and_none_of_them_twice(rea
     assert "score" not in answer["recent"][0]
 
 
-async def test_the_date_stands_where_it_changes(reader: Reader) -> None:
+async def test_the_date_is_shown_where_it_changes(reader: Reader) -> None:
     for age, text in ((30, "first"), (2, "second"), (1, "third  of\nmany \u2028 words")):
         await reader.remember(text, at=NOW - age * HOUR)
     await reader.remember("before any calendar", timestamp=-1e300)
@@ -97,7 +97,7 @@ async def test_the_date_stands_where_it_changes(reader: Reader) -> None:
     ]
 
 
-async def test_ten_recent_and_five_relevant_unless_told_otherwise(reader: Reader) -> None:
+async def test_defaults_are_ten_recent_and_five_relevant(reader: Reader) -> None:
     for age in range(40, 0, -1):
         await reader.remember(f"memory {age}", at=NOW - age)
     answer = await context(reader, query="memory 40", recent=None, relevant=None, token_budget=None)
@@ -107,14 +107,14 @@ async def test_ten_recent_and_five_relevant_unless_told_otherwise(reader: Reader
 
 
 @pytest.mark.parametrize("body", [{}, {"query": None, "relevant": 5}, {"query": "x", "relevant": 0}])
-async def test_without_a_question_there_are_recent_ones_alone(reader: Reader, body: dict[str, Any]) -> None:
+async def test_without_a_query_there_are_only_recent_memories(reader: Reader, body: dict[str, Any]) -> None:
     for age in (3, 2, 1):
         await reader.remember(f"{age}", at=NOW - age)
     answer = await context(reader, recent=2.0, **body)
     assert (texts(answer["recent"]), answer["relevant"]) == (["1", "2"], [])
 
 
-async def test_no_recent_ones_are_wanted(reader: Reader) -> None:
+async def test_zero_recent_memories(reader: Reader) -> None:
     for age in (3, 2, 1):
         await reader.remember(f"{age}", at=NOW - age)
     answer = await context(reader, query="3", recent=0, relevant=1)
@@ -128,11 +128,11 @@ async def test_an_agent_without_memories_has_an_empty_context(reader: Reader) ->
     assert (answer["recent"], answer["relevant"], answer["text"], answer["tokens"]) == ([], [], "", 0)
 
 
-async def test_what_does_not_fit_whole_is_left_out_and_the_next_one_may_fit(reader: Reader) -> None:
+async def test_a_memory_that_does_not_fit_is_skipped(reader: Reader) -> None:
     await reader.remember("tiny", at=NOW - 3)
     await reader.remember("much " * 50, at=NOW - 2)
     await reader.remember("small one", at=NOW - 1)
-    # Date and time are two words here, the date on the first line alone.
+    # Date and time count as two words; the date is on the first line only.
     answer = await context(reader, token_budget=6)
     assert answer["text"] == "2033-05-18 03:33 tiny\n03:33 small one"
     assert answer["tokens"] == 6
@@ -140,14 +140,14 @@ async def test_what_does_not_fit_whole_is_left_out_and_the_next_one_may_fit(read
     assert (await context(reader, token_budget=1))["text"] == ""
 
 
-async def test_filters_hold_for_both_parts(reader: Reader) -> None:
+async def test_filters_apply_to_relevant_and_recent(reader: Reader) -> None:
     for n in range(6):
         await reader.remember(f"{n}", type="odd" if n % 2 else "even", at=NOW - n)
     answer = await context(reader, query="2", filters={"type": "odd"}, relevant=1, recent=2)
     assert {memory["type"] for memory in (*answer["recent"], *answer["relevant"])} == {"odd"}
 
 
-async def test_agents_and_players_are_the_callers_own_words(reader: Reader) -> None:
+async def test_agents_and_players_are_named_as_in_the_request(reader: Reader) -> None:
     stored, _ = reader.runtime.pseudonyms.agent("default", "npc:player:ann/1")
     player = reader.runtime.pseudonyms.player("default", "ann")
     await reader.remember("mine", agent=stored, player=player)
@@ -158,10 +158,10 @@ async def test_agents_and_players_are_the_callers_own_words(reader: Reader) -> N
     assert answer["relevant"][0]["agent_id"] == "npc:player:ann/1"
 
 
-# --- like any other answer -----------------------------------------------------------------------------------
+# --- cache, waiting, metrics, errors -------------------------------------------------------------------------
 
 
-async def test_a_context_is_kept_until_a_write_is_finished_or_something_in_it_expires(reader: Reader) -> None:
+async def test_a_context_is_cached_until_a_write_completes_or_a_memory_expires(reader: Reader) -> None:
     await reader.remember("one", expires_at=NOW + 5)
     states = [(await context(reader, query="one", recent=5))["cache"] for _ in range(2)]
     assert states == ["miss", "hit"]
@@ -182,7 +182,7 @@ async def test_a_context_may_wait_for_a_write(reader: Reader) -> None:
     assert (await context(reader, after=token({0: 7}), wait_ms=0))["fresh"] is True
 
 
-async def test_contexts_are_timed_by_their_name(reader: Reader) -> None:
+async def test_query_duration_has_the_label_context(reader: Reader) -> None:
     await context(reader)
     value = reader.runtime.metrics.registry.get_sample_value
     assert value("lorestream_query_duration_seconds_count", {"api": "context", "cache": "miss"}) == 1
@@ -208,13 +208,13 @@ async def test_contexts_are_timed_by_their_name(reader: Reader) -> None:
         ({"budget": 5}, "budget"),
     ],
 )
-async def test_a_wrong_field_is_refused_by_its_name(reader: Reader, body: object, path: str) -> None:
+async def test_an_invalid_field_is_named(reader: Reader, body: object, path: str) -> None:
     answer = await reader.post(PATH, body)
     assert answer.status_code == 400
     assert answer.json()["error"]["details"]["path"] == path
 
 
-async def test_what_is_no_context_is_refused(reader: Reader) -> None:
+async def test_invalid_requests(reader: Reader) -> None:
     assert (await reader.client.post(PATH, content=b"")).status_code == 400
     assert (await reader.post(PATH, [])).status_code == 400
     answer = await reader.post(f"/v1/agents/{'x' * 257}/context", {})
@@ -238,14 +238,14 @@ _body = st.dictionaries(
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=_json | _body)
-async def test_nothing_that_is_sent_causes_a_5xx(reader: Reader, body: object) -> None:
+async def test_no_request_causes_a_5xx(reader: Reader, body: object) -> None:
     answer = await reader.client.post(PATH, content=json.dumps(body))
     assert answer.status_code in {200, 400}, answer.text
 
 
 @pytest.mark.parametrize(("error", "status"), [(Unavailable, 503), (Overloaded, 429)])
 @pytest.mark.parametrize("call", ["search", "page", "embed"])
-async def test_an_outage_is_no_empty_context(
+async def test_an_outage_is_503_and_not_an_empty_context(
     runtime: Runtime, call: str, error: Callable[[str], Exception], status: int
 ) -> None:
     def fail(*_args: object, **_kwargs: object) -> None:
@@ -279,16 +279,16 @@ _chosen = _pool.flatmap(
         )
     )
 )
-"""What is relevant and what is recent, each memory at most once in each."""
+"""(relevant, recent): each memory at most once in each list."""
 
 
-def _glued(text: str) -> int:
-    """Counts as no real tokenizer does: the whole has more than its lines have together."""
+def _superadditive_count(text: str) -> int:
+    """A token count in which the whole text has more tokens than its lines together."""
     return len(text) + len(text) ** 2 // 50
 
 
-@given(_chosen, st.integers(1, 60), st.sampled_from([words, len, _glued, lambda _text: 1]))
-def test_the_tokens_are_those_of_the_text_and_never_more_than_the_budget(
+@given(_chosen, st.integers(1, 60), st.sampled_from([words, len, _superadditive_count, lambda _text: 1]))
+def test_tokens_are_those_of_the_text_and_within_the_budget(
     chosen: tuple[list[Memory], list[Memory]], budget: int, count: Callable[[str], int]
 ) -> None:
     relevant, recent = chosen
@@ -303,7 +303,7 @@ def test_the_tokens_are_those_of_the_text_and_never_more_than_the_budget(
 
 
 def greedy(relevant: list[Memory], recent: list[Memory], budget: int) -> set[str]:
-    """What should be chosen, the slow way: a memory is in when the whole text with it still fits."""
+    """The expected selection, computed naively: add a memory if the whole text with it still fits."""
     chosen: list[Memory] = []
     refused: set[str] = set()
     for one in (*relevant, *recent):
@@ -318,14 +318,14 @@ def greedy(relevant: list[Memory], recent: list[Memory], budget: int) -> set[str
 
 
 @given(_chosen, st.integers(1, 40))
-def test_as_much_is_chosen_as_fits(chosen: tuple[list[Memory], list[Memory]], budget: int) -> None:
+def test_as_many_memories_are_selected_as_fit(chosen: tuple[list[Memory], list[Memory]], budget: int) -> None:
     relevant, recent = chosen
     found = build_excerpt([ranked(one) for one in relevant], recent, budget=budget, count_tokens=words)
     shown = {one.memory.id for one in found.relevant} | {one.id for one in found.recent}
     assert shown == greedy(relevant, recent, budget)
 
 
-def test_the_model_counts_what_it_would_read() -> None:
+def test_tokens_as_the_embedding_model_counts_them() -> None:
     embedder = OpenVinoEmbedder.open(real_model().directory)
     ones = [
         memory(f"{n}", f"the woodcutter dug {n} pine trees north of the lake", timestamp=NOW - n * HOUR)

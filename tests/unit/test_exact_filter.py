@@ -1,4 +1,4 @@
-"""Filters held against a memory, compared with the reference evaluator."""
+"""Filters evaluated on memories, compared with the reference evaluator."""
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from tests.contracts.stored import memory
 
 @given(fields=memories, condition=filters)
 @settings(max_examples=1500)
-def test_holds_as_the_reference_does(fields, condition):
+def test_matches_equals_the_reference_evaluator(fields, condition):
     one = memory(**fields)
     assert matches(condition, one) is reference(condition, one)
 
@@ -38,10 +38,10 @@ def test_holds_as_the_reference_does(fields, condition):
         ({"x": 0}, Op.IN, ("0", False), False),
     ],
 )
-def test_the_cases_that_the_contract_names(metadata, op, value, expected):
+def test_cases_named_in_the_contract(metadata, op, value, expected):
     assert matches(Condition(Field(("metadata", "x")), op, value), memory(metadata=metadata)) is expected
 
 
-def test_a_field_that_memories_do_not_have():
+def test_unknown_field():
     with pytest.raises(InvalidFilter, match="text"):
         matches(Condition(Field(("text",)), Op.EQ, "a"), Memory("m", "t", "a", "a", 0.0, 0.0))

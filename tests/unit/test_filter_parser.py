@@ -1,4 +1,4 @@
-"""Filters as callers write them: what they mean, and what is refused where."""
+"""Parsing of JSON filters: results, errors with their paths, limits."""
 # ruff: noqa: FBT003
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def parse(value: object):
     return parse_filter(value, stored_players=players)
 
 
-def holds_for(value: object, **fields: object) -> bool:
+def matches_memory(value: object, **fields: object) -> bool:
     memory = Memory(
         **{"id": "m", "tenant": "t", "agent_id": "a", "text": "x", "timestamp": 1.0}
         | {"accepted_at": 1.0}
@@ -75,7 +75,7 @@ def holds_for(value: object, **fields: object) -> bool:
         ({"player": {"exists": True}}, Condition(Field(("player",)), Op.EXISTS, True)),
     ],
 )
-def test_what_a_filter_means(value: object, expected: object) -> None:
+def test_parsed_filters(value: object, expected: object) -> None:
     assert parse(value) == expected
 
 
@@ -124,18 +124,18 @@ def test_what_a_filter_means(value: object, expected: object) -> None:
         ({"node": {"AND": [1]}}, "filters.node.AND"),
     ],
 )
-def test_what_is_refused_names_its_place(value: object, path: str) -> None:
+def test_invalid_filters_are_rejected_with_a_path(value: object, path: str) -> None:
     with pytest.raises(InvalidFilter) as refused:
         parse(value)
     assert refused.value.path == path
 
 
-def test_a_null_is_refused_with_the_way_to_ask_for_it() -> None:
+def test_null_is_rejected_with_a_hint_to_exists() -> None:
     with pytest.raises(InvalidFilter, match="exists"):
         parse({"node": None})
 
 
-def test_the_limits_are_reached_and_not_passed() -> None:
+def test_limits() -> None:
     assert parse({"NOT": {"NOT": {"NOT": {"type": "dig"}}}})
     assert parse({f"n{number}": number for number in range(MAX_CONDITIONS)})
     assert parse({"node": list(range(MAX_VALUES))})
@@ -164,10 +164,10 @@ def test_the_limits_are_reached_and_not_passed() -> None:
         ({"NOT": {"OR": []}}, {}, True),
     ],
 )
-def test_a_filter_holds_as_the_contract_words_it(
+def test_filters_match_as_the_contract_defines(
     value: object, metadata: dict[str, object], expected: bool
 ) -> None:
-    assert holds_for(value, metadata=metadata) is expected
+    assert matches_memory(value, metadata=metadata) is expected
 
 
 _json = st.recursive(
@@ -188,7 +188,7 @@ _json = st.recursive(
 
 
 @given(_json)
-def test_whatever_is_sent_is_a_filter_or_refused_with_a_place(value: object) -> None:
+def test_any_json_is_parsed_or_rejected_with_a_path(value: object) -> None:
     path = "filters"
     try:
         parsed = parse(value)

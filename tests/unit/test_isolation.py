@@ -34,18 +34,18 @@ from query_service.rest import operations
 from query_service.rpc import Reads
 from tests.api_keys import bearer
 from tests.parts import open_parts, put
-from tests.retrieval.reader import NOW, SetClock, over
+from tests.retrieval.reader import NOW, FixedClock, over
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TENANTS = ("a", "b")
 AGENTS = 500
-"""Of each tenant, with the same names."""
+"""Number of agents of each tenant; both tenants use the same names."""
 _TOKEN = re.compile(r"[ab]canary\d{3}")
 
 
 def token(tenant: str, number: int) -> str:
-    """What one agent's memory holds and nothing else does."""
+    """A text that occurs only in the memory of one agent."""
     return f"{tenant}canary{number:03}"
 
 
@@ -56,7 +56,7 @@ def agent(number: int) -> str:
 
 @dataclass
 class Tenant:
-    """A tenant's way in, by a key that may do everything there."""
+    """The access of one tenant, with a key that has all of its scopes."""
 
     name: str
     http: httpx2.AsyncClient
@@ -64,7 +64,7 @@ class Tenant:
     authorization: str
 
     def all(self) -> set[str]:
-        """The tokens that are its own."""
+        """The tokens of all of its agents."""
         return {token(self.name, number) for number in range(AGENTS)}
 
     def of(self, agents: Collection[str]) -> set[str]:
@@ -72,13 +72,13 @@ class Tenant:
         return {token(self.name, number) for number in range(AGENTS) if agent(number) in agents}
 
     async def post(self, path: str, body: object, allowed: set[str]) -> httpx2.Response:
-        """An answer that holds nothing but what is allowed; a refusal may repeat what was sent."""
+        """Send a request, and check that a successful response contains only allowed tokens."""
         answer = await self.http.post(path, json=body)
         self.check(answer, allowed, json.dumps(body))
         return answer
 
     async def get(self, path: str, allowed: set[str]) -> httpx2.Response:
-        """The same for what has no body."""
+        """As `post`, for a GET."""
         answer = await self.http.get(path)
         self.check(answer, allowed, path)
         return answer
@@ -93,7 +93,7 @@ class Tenant:
             assert held <= set(_TOKEN.findall(sent)), answer.text
 
     async def rpc_get(self, agent_id: str, query: str, filters: str) -> list[str] | None:
-        """The texts that gRPC answers with, None where it refuses."""
+        """The texts of a gRPC response, None for an error."""
         request = pb.GetMemoryRequest(agent_id=agent_id, query_text=query, k=100, filters_json=filters)
         try:
             found = await self.rpc.GetMemory(
@@ -136,8 +136,8 @@ async def tenants(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seq
 
 @contextlib.asynccontextmanager
 async def _served(recall: Recall, key_file: Path) -> AsyncIterator[tuple[Any, int]]:
-    """The service with the keys of a file, over HTTP in process and over gRPC on a port."""
-    authenticator = ApiKeyAuthenticator(key_file, SetClock(NOW))
+    """The service with a key file: HTTP in this process, gRPC on a port."""
+    authenticator = ApiKeyAuthenticator(key_file, FixedClock(NOW))
     app = application(
         "query", operations(lambda: recall), metrics=recall.metrics, authenticator=authenticator
     )
@@ -159,12 +159,12 @@ def _memory(pseudonyms: Any, tenant: str, number: int) -> Any:
         player=pseudonyms.player(tenant, "sam"),
         pos={"x": float(number), "y": 0.0, "z": 0.0},
         tick=float(number),
-        # What an answer must not take for the tenant and the agent that a memory belongs to.
+        # Metadata with the names of fields that isolate tenants and agents: it must have no effect.
         metadata={"n": number, "tenant": other, "agent_id": agent(number + 1), "agent_key": f'["{other}"]'},
     )
 
 
-# --- what is made up -------------------------------------------------------------------------------------
+# --- strategies ------------------------------------------------------------------------------------------
 
 _agents = st.integers(0, AGENTS - 1).map(agent) | st.sampled_from(
     ["*", "%", "npc:", '["b","npc:1"]', "b\x00npc:1", "b/npc:1", "npc:1\n", "player:sam", "NPC:1", "../b"]
@@ -228,11 +228,11 @@ _search = st.fixed_dictionaries(
 )
 
 
-# --- what holds ------------------------------------------------------------------------------------------
+# --- properties ------------------------------------------------------------------------------------------
 
 
-async def test_who_asks_for_its_own_gets_it(tenants: Sequence[Tenant]) -> None:
-    """Else no test here could fail."""
+async def test_every_agent_finds_its_own_memory(tenants: Sequence[Tenant]) -> None:
+    """Without this the other tests could not fail."""
     for tenant in tenants:
         own = token(tenant.name, 7)
         body = {"agent_id": agent(7), "query": "gold"}
@@ -246,10 +246,10 @@ async def test_who_asks_for_its_own_gets_it(tenants: Sequence[Tenant]) -> None:
 
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(scope=_scope, search=_search, other=_scope)
-async def test_no_search_gets_what_is_anothers(
+async def test_no_search_returns_memories_of_others(
     tenants: Sequence[Tenant], scope: dict[str, Any], search: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    """Both ask the same, one after the other: what is kept of one's answer is not for the other."""
+    """Both tenants send the same search in turn: a cached answer of one must not be served to the other."""
     body = {**scope, **search}
     for tenant in tenants:
         allowed, others = (_allowed(tenant, each) for each in (scope, other))
@@ -265,7 +265,7 @@ async def test_no_search_gets_what_is_anothers(
 @given(
     name=_agents, query=_query, filters=_filters, bounds=st.sampled_from(["", "&tick_from=-1", "&type=song"])
 )
-async def test_no_read_of_one_agent_gets_what_is_anothers(
+async def test_no_read_of_one_agent_returns_memories_of_others(
     tenants: Sequence[Tenant], name: str, query: str, filters: dict[str, Any], bounds: str
 ) -> None:
     encoded, text = quote(name, safe=""), json.dumps(filters)
@@ -282,7 +282,7 @@ async def test_no_read_of_one_agent_gets_what_is_anothers(
         assert set(_TOKEN.findall(" ".join(found))) <= allowed
 
 
-async def test_neither_ids_nor_cursors_nor_tokens_open_what_is_anothers(tenants: Sequence[Tenant]) -> None:
+async def test_ids_cursors_and_tokens_of_others_give_no_access(tenants: Sequence[Tenant]) -> None:
     for tenant, other in (tenants, tenants[::-1]):
         for number in range(0, AGENTS, 25):
             own = memory_id(tenant.name, "s", agent(number), "same")

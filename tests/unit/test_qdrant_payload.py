@@ -1,4 +1,4 @@
-"""What a memory is as a Qdrant point: names that never change, times that keep their order."""
+"""Memories as Qdrant points: stable ids and hashes, ordered ticks, lossless encoding."""
 
 import math
 
@@ -25,7 +25,7 @@ from tests.contracts.stored import memory as make
 times = st.floats(-1e12, 1e12)
 
 
-def test_ids_are_those_of_every_store_ever_filled():
+def test_point_ids_and_hashes_never_change():
     assert point_id("default", "a", "m") == "9b33e92f-9d21-5bb8-a025-c34d709adc29"
     assert fact_hash(("metadata", "x"), "oak") == 8621146836663377753
 
@@ -35,7 +35,7 @@ def test_ids_are_those_of_every_store_ever_filled():
     second=st.lists(st.text(max_size=4), min_size=3, max_size=3),
 )
 @example(first=["a", "b", "c"], second=["a", 'b","c', ""])
-def test_no_two_memories_share_a_point(first, second):
+def test_different_memories_have_different_point_ids(first, second):
     assume(first != second)
     assert point_id(*first) != point_id(*second)
     if first[:2] != second[:2]:
@@ -44,21 +44,21 @@ def test_no_two_memories_share_a_point(first, second):
 
 
 @given(times, times)
-def test_ticks_never_turn_an_order_round(one, other):
+def test_ticks_keep_the_order_of_times(one, other):
     assert (ticks(one) < ticks(other)) <= (one < other)
 
 
 @given(st.floats(2**30, 2**31, exclude_max=True))
-def test_times_of_this_age_have_a_tick_each(time):
+def test_adjacent_times_from_2004_to_2038_have_different_ticks(time):
     assert ticks(math.nextafter(time, math.inf)) > ticks(time)
     assert ticks(time) < 2**53  # so that Qdrant compares it exactly
 
 
-def test_times_beyond_all_bounds():
+def test_ticks_are_clamped():
     assert ticks(1e300) == -ticks(-1e300) == 2**62
 
 
-def test_facts_tell_types_and_places_apart_but_not_equal_numbers():
+def test_hashes_differ_by_type_and_path_but_not_for_equal_numbers():
     path = ("metadata", "x")
     assert fact_hash(path, 3) == fact_hash(path, 3.0)
     assert fact_hash(path, -0.0) == fact_hash(path, 0)
@@ -74,12 +74,12 @@ def test_facts_tell_types_and_places_apart_but_not_equal_numbers():
 
 
 @given(fields=memories)
-def test_a_memory_is_read_as_it_was_written(fields):
+def test_a_memory_is_decoded_as_it_was_encoded(fields):
     one = make(**fields)
     assert decode_memory(encode_memory(one)) == one
 
 
-def test_a_tombstone_keeps_nothing_but_the_id():
+def test_a_tombstone_keeps_only_the_id():
     one = Tombstone("default", "a", "m", 1.7e9)
     assert encode_tombstone(one) == {"deleted": ticks(1.7e9), "grave": '["default","a","m",1700000000.0]'}
     assert decode_point(encode_tombstone(one)) == one
@@ -88,6 +88,6 @@ def test_a_tombstone_keeps_nothing_but_the_id():
 @pytest.mark.parametrize(
     "fields", [{"tick": math.nan}, {"timestamp": math.nan}, {"text": "\ud800"}, {"timestamp": None}]
 )
-def test_what_no_store_could_give_back(fields):
+def test_memories_that_cannot_be_stored_are_rejected(fields):
     with pytest.raises(InvalidEvent):
         encode_memory(make(**fields))

@@ -1,4 +1,4 @@
-"""The formula that engines rank by is the blend itself, within what 32 bits of its constants cost."""
+"""The scoring formula equals the blend, within the tolerance of 32-bit constants."""
 
 import math
 import struct
@@ -21,23 +21,23 @@ from lorestream.memories import Blend
 from tests.contracts.stored import NOW, memory
 
 
-def value(term, keys):
-    """What an engine makes of a term."""
+def evaluate(term, keys):
+    """Evaluate a term as the engine does."""
     match term:
         case Constant(number):
             return struct.unpack("<f", struct.pack("<f", number))[0]
         case Variable(name):
             return keys[name]
         case Sum(terms):
-            return sum(value(one, keys) for one in terms)
+            return sum(evaluate(one, keys) for one in terms)
         case Product(terms):
-            return math.prod(value(one, keys) for one in terms)
+            return math.prod(evaluate(one, keys) for one in terms)
         case Negation(inner):
-            return -value(inner, keys)
+            return -evaluate(inner, keys)
         case AbsoluteValue(inner):
-            return abs(value(inner, keys))
+            return abs(evaluate(inner, keys))
         case ExponentialDecay(inner):
-            return 0.5 ** abs(value(inner, keys))
+            return 0.5 ** abs(evaluate(inner, keys))
 
 
 @given(
@@ -50,12 +50,12 @@ def value(term, keys):
     relevance=st.floats(-1, 1),
     now=st.floats(NOW, NOW + 1000),
 )
-def test_a_formula_is_the_blend(weights, half_life_s, age, importance, relevance, now):  # noqa: PLR0917
+def test_the_formula_equals_the_blend(weights, half_life_s, age, importance, relevance, now):  # noqa: PLR0917
     heaviest = max(weights.values())
     blend = Blend({name: one / heaviest for name, one in weights.items()}, half_life_s, 1000)
     one = memory(timestamp=now - age, importance=importance)
     keys = {"$score": relevance, "t": ticks(one.timestamp), "importance": importance}
     exact = blend.mean(blend.parts(one, relevance, now))
-    # A time is kept to 2 ** -22 seconds, which tells ages apart down to half-lives of some seconds.
+    # Times are stored in ticks of 2 ** -22 s: too coarse for recent memories with half-lives below a second.
     if half_life_s >= 1.0 or not 0 <= age < 1:
-        assert abs(value(blend_formula(blend, now), keys) - exact) <= TOLERANCE
+        assert abs(evaluate(blend_formula(blend, now), keys) - exact) <= TOLERANCE

@@ -1,4 +1,4 @@
-"""The store on a server: how its collection is made and found, by one or by several, and whose it is."""
+"""The store on a server: creation and discovery of its collection, concurrent opening, model checks."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from tests.contracts.stored import START, everything, memory, names, nearest, pu
 
 @pytest.fixture
 async def alias(qdrant):
-    """A name that nobody else uses; what was made behind it is dropped."""
+    """A unique alias; collections created behind it are dropped at the end."""
     name = f"test-{uuid.uuid4().hex}"
     yield name
     async with qdrant.connection() as connection:
@@ -53,7 +53,7 @@ async def test_the_collection_is_named_after_alias_and_model(qdrant, alias):
         assert await names(store) == ["m"]
 
 
-def test_models_that_differ_in_anything_have_other_collections():
+def test_different_models_have_different_collections():
     models = [
         CollectionMetadata("a/b", 4),
         CollectionMetadata("a-b", 4),
@@ -64,7 +64,7 @@ def test_models_that_differ_in_anything_have_other_collections():
     assert all(len(physical_name("x" * 128, CollectionMetadata("m" * 300, 4))) < 255 for _ in models)
 
 
-async def test_the_collection_is_made_as_it_was_asked_for(qdrant, alias):
+async def test_options_of_a_new_collection(qdrant, alias):
     options = {"shards": 2, "on_disk_payload": True, "scalar_quantization": True}
     async with qdrant.store(collection=alias, **options) as store:
         info = await described(qdrant, store.physical)
@@ -83,7 +83,7 @@ async def test_the_collection_is_made_as_it_was_asked_for(qdrant, alias):
     assert info.config.params.sparse_vectors_config.map["words"].modifier == wire.Modifier.Idf
 
 
-async def test_another_model_is_refused(qdrant, alias):
+async def test_another_model_is_rejected(qdrant, alias):
     async with qdrant.store(collection=alias, model_id="minilm@1"):
         pass
     for model, dim in (("minilm@2", 4), ("minilm@1", 8)):
@@ -95,7 +95,7 @@ async def test_another_model_is_refused(qdrant, alias):
         assert "\n" not in str(refused.value)
 
 
-async def test_a_collection_that_has_the_name_of_the_alias(qdrant, alias):
+async def test_a_collection_with_the_name_of_the_alias_is_rejected(qdrant, alias):
     vectors = wire.VectorsConfig(
         params_map=wire.VectorParamsMap(
             map={"dense": wire.VectorParams(size=4, distance=wire.Distance.Cosine)}
@@ -114,8 +114,8 @@ async def test_a_collection_that_has_the_name_of_the_alias(qdrant, alias):
             pass
 
 
-async def test_what_a_killed_maker_leaves_is_finished(qdrant, alias):
-    """It was killed behind making the collection: no index, no alias."""
+async def test_an_unfinished_collection_is_completed(qdrant, alias):
+    """The process was killed after it created the collection: indexes and alias are missing."""
     async with qdrant.store(collection=alias) as store:
         made = (await described(qdrant, store.physical)).config
         await qdrant.drop(store.physical)
@@ -134,8 +134,8 @@ async def test_what_a_killed_maker_leaves_is_finished(qdrant, alias):
 
 
 @pytest.mark.parametrize("models", [["one"] * 4, ["one", "other", "one", "other"]])
-async def test_several_that_open_it_at_once(qdrant, alias, models):
-    """Those of one model find one collection; of two models, one has the alias in the end."""
+async def test_concurrent_opening(qdrant, alias, models):
+    """Processes with one model share one collection; with two models, the alias leads to one of two."""
 
     async def opened(model):
         async with qdrant.store(collection=alias, model_id=model) as store:
@@ -152,8 +152,8 @@ async def test_several_that_open_it_at_once(qdrant, alias, models):
     assert [type(one) for one in later].count(tuple) == 1
 
 
-async def test_an_open_store_stays_with_its_collection(qdrant, alias):
-    """The alias may turn to another one: a query must not be embedded by one model and asked of the other."""
+async def test_an_open_store_keeps_its_collection_when_the_alias_switches(qdrant, alias):
+    """Otherwise a query could be embedded by one model and searched in the collection of another."""
     async with qdrant.store(collection=alias) as store, qdrant.store() as other:
         await put(store, memory("m"))
         await change_alias(qdrant, alias, other.physical)
@@ -163,7 +163,7 @@ async def test_an_open_store_stays_with_its_collection(qdrant, alias):
 # --- points ------------------------------------------------------------------------------------------------
 
 
-async def test_a_large_insert_in_batches_writes_each_point_once(qdrant):
+async def test_a_large_insert_writes_each_point_once(qdrant):
     async with qdrant.store() as store:
         many = [memory(f"m{n:04}", timestamp=START + n) for n in range(1000)]
         await put(store, *many, *many[:300])
@@ -171,7 +171,7 @@ async def test_a_large_insert_in_batches_writes_each_point_once(qdrant):
         assert await store.page(everything()) == many[::-1]
 
 
-async def test_a_collection_of_an_earlier_schema_is_refused(qdrant, alias):
+async def test_a_collection_of_an_earlier_schema_is_rejected(qdrant, alias):
     async with qdrant.store(collection=alias) as store:
         made = (await described(qdrant, store.physical)).config
     known = {**made.metadata, "schema": wire.Value(integer_value=SCHEMA_VERSION - 1)}
@@ -186,8 +186,8 @@ async def test_a_collection_of_an_earlier_schema_is_refused(qdrant, alias):
             pass
 
 
-async def test_a_point_that_the_server_refuses_is_an_invalid_event(qdrant):
-    """What the adapter does not see and the server does; the others are written by whoever bisects."""
+async def test_a_point_rejected_by_the_server_is_an_invalid_event(qdrant):
+    """The caller bisects the batch, and so writes the other points."""
     async with qdrant.store() as store:
         engine = store._engine
         bad = engine.point(str(uuid.uuid4()), {}, np.ones(3, np.float32), None)
@@ -196,7 +196,7 @@ async def test_a_point_that_the_server_refuses_is_an_invalid_event(qdrant):
             await engine.upsert([bad, good], insert_only=True)
 
 
-async def test_a_collection_that_is_gone_is_an_outage_with_its_name(qdrant):
+async def test_a_missing_collection_is_an_outage_that_names_it(qdrant):
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(qdrant.store(collection=f"test-{uuid.uuid4().hex}"))
         await qdrant.drop(store.physical)

@@ -1,4 +1,4 @@
-"""The stand-in itself: what it does not know it refuses, by name."""
+"""The stand-in itself: it rejects everything that it does not implement, and names it."""
 
 import urllib.error
 import urllib.request
@@ -62,7 +62,7 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory):
-    """Never a real server: what it knows more is not under test here."""
+    """Always the stand-in, even if a real server is configured."""
     with StandIn(tmp_path_factory.mktemp("qdrant")) as started:
         yield at(started)
 
@@ -76,16 +76,16 @@ async def status(qdrant, name, request):
 
 
 @pytest.mark.parametrize("what", UNKNOWN)
-async def test_what_it_does_not_know(stand_in, what):
+async def test_unknown_requests_are_unimplemented(stand_in, what):
     assert await status(stand_in, *UNKNOWN[what]) is grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("what", WRONG)
-async def test_what_a_server_refuses(stand_in, what):
+async def test_requests_that_a_server_rejects(stand_in, what):
     assert await status(stand_in, *WRONG[what]) is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_the_routes_of_health(own_qdrant):
+def test_health_routes(own_qdrant):
     for path in ("/", "/readyz", "/healthz", "/livez"):
         with urllib.request.urlopen(own_qdrant.url + path, timeout=5) as answer:
             assert answer.status == 200
@@ -93,7 +93,7 @@ def test_the_routes_of_health(own_qdrant):
         urllib.request.urlopen(f"{own_qdrant.url}/collections", timeout=5)
 
 
-async def test_collections_and_aliases_outlive_a_kill(own_qdrant):
+async def test_collections_and_aliases_survive_a_kill(own_qdrant):
     qdrant = at(own_qdrant)
     async with qdrant.store(collection="kept") as store:
         physical = store.physical

@@ -1,4 +1,4 @@
-"""The wire to a Qdrant server: keys, deadlines, its faults in our words, and what a question costs in calls."""
+"""The connection to a Qdrant server: keys, deadlines, error translation, and the number of calls per read."""
 
 import asyncio
 import contextlib
@@ -41,13 +41,13 @@ async def test_an_api_key(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:6333", "ftp://127.0.0.1", "http://", "http://[::1"])
-async def test_what_is_no_address(url):
+async def test_invalid_urls(url):
     with pytest.raises(Misconfigured, match="LORESTREAM_STORE__URL"):
         async with Qdrant(url, 6334).store():
             pass
 
 
-async def test_a_port_where_nobody_listens():
+async def test_connection_refused():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
@@ -55,14 +55,14 @@ async def test_a_port_where_nobody_listens():
                 pass
 
 
-async def test_the_port_of_rest(own_qdrant):
-    """The likeliest mistake with two ports; gRPC cannot tell it from an outage."""
+async def test_the_rest_port_given_as_grpc_port(own_qdrant):
+    """A likely mistake; gRPC cannot always tell it from an outage."""
     with pytest.raises((Unavailable, Misconfigured), match=str(own_qdrant.port)):
         async with Qdrant(own_qdrant.url, own_qdrant.port).store(timeout_s=5):
             pass
 
 
-async def test_a_server_that_hangs_costs_a_deadline(own_qdrant):
+async def test_calls_to_a_hanging_server_end_at_the_deadline(own_qdrant):
     async with at(own_qdrant).store(collection="c", timeout_s=0.3) as store:
         await put(store, memory("m"))
         own_qdrant.pause()
@@ -81,8 +81,8 @@ async def test_a_server_that_hangs_costs_a_deadline(own_qdrant):
         await _eventually(lambda: names(store))
 
 
-async def test_a_server_that_is_away_and_comes_back(own_qdrant):
-    """Killed, so that nothing was flushed: what was answered is there all the same."""
+async def test_reconnects_after_a_server_restart(own_qdrant):
+    """The server is killed without a flush: confirmed writes survive."""
     async with at(own_qdrant).store(collection="c") as store:
         await put(store, memory("m"), memory("gone"))
         await store.put_tombstones([Tombstone("default", "a", "gone", START)])
@@ -99,7 +99,7 @@ async def test_a_server_that_is_away_and_comes_back(own_qdrant):
 
 
 async def _eventually(call):
-    """Its answer, once there is one."""
+    """Repeat the call until it does not raise Unavailable; return its result."""
     async with asyncio.timeout(20):
         while True:
             with contextlib.suppress(Unavailable):
@@ -107,11 +107,11 @@ async def _eventually(call):
             await asyncio.sleep(0.05)
 
 
-# --- what a server may answer that the stand-in does not -----------------------------------------------------
+# --- responses of a server that the stand-in does not give ---------------------------------------------------
 
 
 class Scripted(PointsService):
-    """Fails or half finishes what the test says; otherwise it is the stand-in."""
+    """The stand-in with injected errors and statuses."""
 
     def __init__(self, catalogue):
         super().__init__(catalogue)
@@ -151,7 +151,7 @@ class Scripted(PointsService):
 
 @contextlib.asynccontextmanager
 async def scripted(directory, **how):
-    """A stand-in in this process, and where it is."""
+    """A scripted stand-in in this process, and its address."""
     catalogue = Catalogue(directory)
     service, port = Scripted(catalogue), free_port()
     server = await serve_grpc(catalogue, "127.0.0.1", port, None, points=service, **how)
@@ -176,7 +176,7 @@ OUTAGES = [
 ]
 
 
-async def test_what_each_status_becomes(tmp_path):
+async def test_translation_of_each_status(tmp_path):
     async with scripted(tmp_path) as (service, qdrant), qdrant.store() as store:
         calls = {"write": lambda: put(store, memory()), "read": lambda: store.search(nearest(1))}
         for name in OUTAGES:
@@ -197,7 +197,7 @@ async def test_what_each_status_becomes(tmp_path):
             await calls["read"]()
 
 
-async def test_a_key_that_is_changed_while_it_serves_is_an_outage_until_it_fits_again(tmp_path):
+async def test_a_key_changed_on_the_server_is_an_outage_until_it_matches(tmp_path):
     stand_in = StandIn(tmp_path, api_key="first")
     with stand_in:
         async with at(stand_in).store(collection="c") as store:
@@ -217,7 +217,7 @@ async def test_a_key_that_is_changed_while_it_serves_is_an_outage_until_it_fits_
             assert sorted(await names(store)) == ["m", "n"]
 
 
-async def test_a_server_that_limits_the_rate_is_asked_again_when_it_says(tmp_path):
+async def test_retry_after_of_a_rate_limiting_server(tmp_path):
     async with scripted(tmp_path) as (service, qdrant), qdrant.store() as store:
         service.faults = itertools.repeat(
             Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "slowly", (("retry-after", "7"),))
@@ -228,7 +228,7 @@ async def test_a_server_that_limits_the_rate_is_asked_again_when_it_says(tmp_pat
 
 
 @pytest.mark.parametrize("status", ["Acknowledged", "WaitTimeout", "ClockRejected"])
-async def test_a_write_that_is_not_finished_is_an_outage(tmp_path, status):
+async def test_a_write_that_is_only_acknowledged_is_an_outage(tmp_path, status):
     async with scripted(tmp_path) as (service, qdrant), qdrant.store() as store:
         service.status = wire.UpdateStatus.Value(status)
         with pytest.raises(Unavailable, match=status):
@@ -236,8 +236,8 @@ async def test_a_write_that_is_not_finished_is_an_outage(tmp_path, status):
 
 
 @pytest.mark.parametrize(("replication", "ordering"), [(0, "Weak"), (1, "Weak"), (2, "Medium")])
-async def test_writes_to_replicas_go_through_one_of_them(tmp_path, replication, ordering):
-    """Otherwise two that come at once may end in another order on each."""
+async def test_write_ordering_of_replicated_collections(tmp_path, replication, ordering):
+    """Without it, replicas could apply two concurrent writes in different orders."""
     async with scripted(tmp_path) as (service, qdrant), qdrant.store(replication=replication) as store:
         await put(store, memory())
     [request] = service.written
@@ -245,8 +245,8 @@ async def test_writes_to_replicas_go_through_one_of_them(tmp_path, replication, 
     assert request.wait
 
 
-async def test_an_outage_goes_before_a_refusal(tmp_path):
-    """Of the batches of one insert: what was refused comes back when all of it is tried again."""
+async def test_an_outage_takes_precedence_over_a_rejected_point(tmp_path):
+    """The caller then repeats all batches, and sees the rejected point again."""
     async with scripted(tmp_path) as (service, qdrant), qdrant.store() as store:
         codes = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE)
         service.faults = iter([Refused(code, "said so") for code in codes])
@@ -255,7 +255,7 @@ async def test_an_outage_goes_before_a_refusal(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["1.16.3", "0.11", "dev"])
-async def test_a_server_that_would_overwrite_is_refused(tmp_path, version):
+async def test_versions_without_insert_only_are_rejected(tmp_path, version):
     async with scripted(tmp_path, version=version) as (_, qdrant):
         with pytest.raises(Misconfigured, match=r"1\.17 or newer"):
             async with qdrant.store():
@@ -264,7 +264,7 @@ async def test_a_server_that_would_overwrite_is_refused(tmp_path, version):
 
 @pytest.mark.parametrize("version", ["1.17.0", "1.18.2", "1.19.0"])
 async def test_substrings_are_exact_on_every_version(tmp_path, version):
-    """In 1.19 there is no match that is one: whatever has the field is looked at here."""
+    """1.19 has no exact substring test: memories that have the field are checked in the adapter."""
     async with scripted(tmp_path, version=version) as (_, qdrant), qdrant.store() as store:
         words = ["oak", "Oak tree", "an oak", "", "pine", "oa k"]
         await put(
@@ -290,8 +290,8 @@ def test_substring_field_of_each_server_version():
 # --- round trips ---------------------------------------------------------------------------------------------
 
 
-async def test_a_search_is_one_call(tmp_path):
-    """With expiry, with a filter that Qdrant answers only nearly, with some ties: more only for many of them."""
+async def test_number_of_calls_per_read(tmp_path):
+    """A search is one call, with expiry, an inexact filter and a few ties; only many ties need another."""
     async with scripted(tmp_path) as (service, qdrant), qdrant.store() as store:
         random = np.random.default_rng(1)
         rows = random.standard_normal((200, 4)).astype(np.float32)

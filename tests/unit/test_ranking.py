@@ -1,4 +1,4 @@
-"""Place, age and importance in a score: bounds, extremes, order."""
+"""Spheres, blends and top k: bounds, extreme values, order."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def memory(**fields: object) -> Memory:
     _number,
     _number,
 )
-def test_a_blended_score_lies_between_0_and_1(
-    weights: Weights, cosine: float, timestamp: float, now: float
-) -> None:
+def test_blended_scores_are_in_0_to_1(weights: Weights, cosine: float, timestamp: float, now: float) -> None:
     for with_query in (True, False):
         blend = parse_weights(weights, with_query=with_query)
         if blend is not None:
@@ -41,12 +39,12 @@ def test_a_blended_score_lies_between_0_and_1(
             assert all(0 <= part <= 1 for part in ranked.details.values())
 
 
-def test_nothing_weighs_when_only_relevance_is_named_and_nothing_is_asked() -> None:
+def test_no_blend_for_relevance_alone_without_a_query() -> None:
     assert parse_weights(Weights(relevance=2), with_query=False) is None
     assert parse_weights(Weights(), with_query=True) is not None
 
 
-def test_half_of_the_recency_is_gone_after_the_half_life() -> None:
+def test_recency_is_a_half_after_the_half_life() -> None:
     blend = parse_weights(Weights(relevance=0, recency=1), with_query=True)
     assert blend is not None
     assert apply_blend(blend, Hit(memory(timestamp=100.0), 1), 100.0 + 86_400).score == 0.5
@@ -59,13 +57,13 @@ def test_half_of_the_recency_is_gone_after_the_half_life() -> None:
     ),
     st.dictionaries(st.sampled_from("xyz"), _number | st.floats(-20, 20)),
 )
-def test_the_box_holds_all_that_the_sphere_holds(near: Near, pos: dict[str, float]) -> None:
+def test_the_bounding_box_contains_the_sphere(near: Near, pos: dict[str, float]) -> None:
     sphere, one = Sphere.from_near(near), memory(pos=pos)
     if sphere.contains(one):
         assert matches(sphere.bounding_box, one)
 
 
-def test_a_sphere_ends_at_its_radius() -> None:
+def test_a_sphere_contains_places_up_to_its_radius() -> None:
     sphere = Sphere.from_near(Near(5, x=0, y=0))
     assert sphere.contains(memory(pos={"x": 3.0, "y": 4.0, "z": 1e9}))
     assert not sphere.contains(memory(pos={"x": 3.0, "y": math.nextafter(4, 5)}))

@@ -1,4 +1,4 @@
-"""Search over real parts: what is cached and for how long, what is never shown, what is done only once."""
+"""Recall over real parts: caching and expiry, single flight, overload, and what must never be returned."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.parts import Faulty, open_parts, put
 from tests.retrieval.reader import NOW, Reader, over
 
 
-def nothing(*_args: object, **_kwargs: object) -> None:
-    """What a part does that is only counted."""
+def do_nothing(*_args: object, **_kwargs: object) -> None:
+    """A fault injection that does nothing: the call is only counted."""
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ async def reader(runtime: Runtime) -> AsyncIterator[Reader]:
         yield opened
 
 
-def counted(reader: Reader, result: str) -> float:
-    """How often the look-ups in the cache came out like that."""
+def cache_requests(reader: Reader, result: str) -> float:
+    """The value of the metric of cache requests with this result."""
     return (
         reader.runtime.metrics.registry.get_sample_value(
             "lorestream_cache_requests_total", {"result": result}
@@ -51,15 +51,15 @@ def counted(reader: Reader, result: str) -> float:
 # --- the cache -------------------------------------------------------------------------------------------
 
 
-async def test_the_same_question_is_answered_from_the_cache(reader: Reader) -> None:
+async def test_an_equal_query_is_answered_from_the_cache(reader: Reader) -> None:
     await reader.remember("one")
     first, second = [await reader.search("one", explain=True) for _ in range(2)]
     assert (first["cache"], second["cache"]) == ("miss", "hit")
     assert second["memories"] == first["memories"] != []
-    assert (counted(reader, "miss"), counted(reader, "hit")) == (1, 1)
+    assert (cache_requests(reader, "miss"), cache_requests(reader, "hit")) == (1, 1)
 
 
-async def test_how_a_question_waits_does_not_make_it_another(reader: Reader) -> None:
+async def test_wait_and_number_format_are_not_part_of_the_cache_key(reader: Reader) -> None:
     await reader.search("one", filters={"a": 1, "b": 2})
     assert (await reader.search("one", filters={"b": 2, "a": 1}, wait_ms=7.0, k=5.0))["cache"] == "hit"
 
@@ -83,20 +83,20 @@ async def test_how_a_question_waits_does_not_make_it_another(reader: Reader) -> 
         {"agent_id": "b"},
     ],
 )
-async def test_another_question_is_another_entry(reader: Reader, other: dict[str, Any]) -> None:
+async def test_a_different_query_has_another_cache_entry(reader: Reader, other: dict[str, Any]) -> None:
     await reader.search("one")
     body = {"agent_id": "a", "query": "one", **other}
     assert (await reader.post("/v1/memories/search", body)).json()["cache"] == "miss"
 
 
-async def test_the_older_form_has_entries_of_its_own(reader: Reader) -> None:
+async def test_the_older_form_has_its_own_cache_entries(reader: Reader) -> None:
     await reader.remember("one")
     await reader.search("one")
     body = {"agent_id": "a", "query": "one"}
     answers = [(await reader.post("/memory/get", body)).json() for _ in range(2)]
     assert answers[0] == answers[1]
     assert answers[0]["memories"][0].keys() == {"agent_id", "text", "metadata", "timestamp", "score"}
-    assert (counted(reader, "miss"), counted(reader, "hit")) == (2, 1)
+    assert (cache_requests(reader, "miss"), cache_requests(reader, "hit")) == (2, 1)
 
 
 async def test_two_names_of_one_agent_do_not_share_an_answer(reader: Reader) -> None:
@@ -107,7 +107,7 @@ async def test_two_names_of_one_agent_do_not_share_an_answer(reader: Reader) -> 
         assert memory["agent_id"] == name
 
 
-async def test_a_finished_write_of_the_agent_ends_the_answer(reader: Reader) -> None:
+async def test_a_completed_write_of_the_agent_invalidates_its_answers(reader: Reader) -> None:
     await reader.search("one")
     await reader.remember("foreign", agent="b")
     assert (await reader.search("one"))["cache"] == "hit"
@@ -117,11 +117,11 @@ async def test_a_finished_write_of_the_agent_ends_the_answer(reader: Reader) -> 
     assert [memory["text"] for memory in answer["memories"]] == ["one"]
 
 
-async def test_a_write_that_finishes_during_a_search_voids_its_answer(runtime: Runtime) -> None:
+async def test_an_answer_computed_during_a_write_is_not_served_after_it(runtime: Runtime) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    class Slow:
-        """The store, with a pause behind each search."""
+    class Paused:
+        """The store, pausing after each search."""
 
         async def search(self, query: Any) -> Any:
             hits = await runtime.store.search(query)
@@ -129,11 +129,11 @@ async def test_a_write_that_finishes_during_a_search_voids_its_answer(runtime: R
             await go_on.wait()
             return hits
 
-    async with over(runtime, store=Slow()) as reader:
+    async with over(runtime, store=Paused()) as reader:
         early = asyncio.create_task(reader.search("one"))
         await begun.wait()
         await reader.remember("one")
-        # This one begins behind the write: it must not join the search that began before it.
+        # This one starts after the write: it must not join the computation that started before.
         late = asyncio.create_task(reader.search("one"))
         go_on.set()
         assert (await early)["memories"] == []
@@ -152,7 +152,7 @@ async def test_a_write_that_finishes_during_a_search_voids_its_answer(runtime: R
         (60, {"weights": {"importance": 1, "half_life_s": 200}}, None),
     ],
 )
-async def test_how_long_an_answer_lives(
+async def test_ttl_of_an_answer(
     reader: Reader, life_s: float, body: dict[str, Any], expires_in_s: float | None
 ) -> None:
     await reader.remember("one", expires_at=None if expires_in_s is None else NOW + expires_in_s)
@@ -165,13 +165,13 @@ async def test_how_long_an_answer_lives(
     assert len(answer["memories"]) == (0 if expires_in_s == life_s else 1)
 
 
-async def test_a_clock_that_is_set_back_gives_no_answer_a_longer_life(reader: Reader) -> None:
+async def test_a_clock_set_back_does_not_prolong_an_answer(reader: Reader) -> None:
     await reader.search("one")
     reader.clock.at = NOW - 3600
     assert (await reader.search("one"))["cache"] == "miss"
 
 
-async def test_without_a_cache_it_is_off(runtime: Runtime) -> None:
+async def test_without_a_cache_the_state_is_off(runtime: Runtime) -> None:
     async with over(runtime, cache=None) as reader:
         await reader.remember("one")
         for _ in range(2):
@@ -190,11 +190,11 @@ async def test_an_agent_in_several_stored_forms_is_not_cached(tmp_path: Path) ->
             assert [memory["agent_id"] for memory in answer["memories"]] == ["player:ann"] * 2
 
 
-# --- done once -------------------------------------------------------------------------------------------
+# --- single flight ---------------------------------------------------------------------------------------
 
 
-async def test_equal_questions_at_the_same_time_are_searched_once(runtime: Runtime) -> None:
-    store = Faulty(runtime.store, search=nothing)
+async def test_concurrent_equal_queries_are_computed_once(runtime: Runtime) -> None:
+    store = Faulty(runtime.store, search=do_nothing)
     async with over(runtime, store=store) as reader:
         await reader.remember("one")
         answers = await asyncio.gather(*(reader.search("one") for _ in range(20)))
@@ -202,17 +202,17 @@ async def test_equal_questions_at_the_same_time_are_searched_once(runtime: Runti
         assert all(answer["memories"] == answers[0]["memories"] != [] for answer in answers)
 
 
-async def test_who_gives_up_takes_no_other_along(runtime: Runtime) -> None:
+async def test_cancelling_one_caller_does_not_affect_the_others(runtime: Runtime) -> None:
     go_on = asyncio.Event()
 
-    class Slow:
-        """The store, which waits before it searches."""
+    class Paused:
+        """The store, pausing before each search."""
 
         async def search(self, query: Any) -> Any:
             await go_on.wait()
             return await runtime.store.search(query)
 
-    async with over(runtime, store=Slow()) as reader:
+    async with over(runtime, store=Paused()) as reader:
         await reader.remember("one")
         first, second = (asyncio.create_task(reader.search("one")) for _ in range(2))
         while not reader.recall.answers.in_flight:
@@ -222,12 +222,12 @@ async def test_who_gives_up_takes_no_other_along(runtime: Runtime) -> None:
         assert [memory["text"] for memory in (await second)["memories"]] == ["one"]
 
 
-async def test_nobody_waits_until_an_answer_is_kept(runtime: Runtime) -> None:
+async def test_callers_do_not_wait_for_the_cache_write(runtime: Runtime) -> None:
     go_on = asyncio.Event()
     assert runtime.cache is not None
 
-    class Slow:
-        """The cache, which waits before it keeps anything."""
+    class Paused:
+        """The cache, pausing before each write."""
 
         get = runtime.cache.get
 
@@ -235,7 +235,7 @@ async def test_nobody_waits_until_an_answer_is_kept(runtime: Runtime) -> None:
             await go_on.wait()
             await runtime.cache.put(*entry)
 
-    async with over(runtime, cache=Slow()) as reader:
+    async with over(runtime, cache=Paused()) as reader:
         await reader.remember("one")
         async with asyncio.timeout(10):
             assert (await reader.search("one"))["cache"] == "miss"
@@ -245,8 +245,8 @@ async def test_nobody_waits_until_an_answer_is_kept(runtime: Runtime) -> None:
                 pass
 
 
-async def test_a_search_that_failed_is_tried_anew_by_the_next(runtime: Runtime) -> None:
-    store = Faulty(runtime.store, search=nothing)
+async def test_after_a_failed_computation_the_next_query_computes_again(runtime: Runtime) -> None:
+    store = Faulty(runtime.store, search=do_nothing)
 
     def fail(*_args: object) -> None:
         raise Unavailable("down")
@@ -258,7 +258,7 @@ async def test_a_search_that_failed_is_tried_anew_by_the_next(runtime: Runtime) 
             *(reader.post("/v1/memories/search", {"agent_id": "a", "query": "one"}) for _ in range(3))
         )
         assert [answer.status_code for answer in answers] == [503] * 3
-        store.fail["search"] = nothing
+        store.fail["search"] = do_nothing
         assert await reader.texts("one") == ["one"]
 
 
@@ -268,7 +268,7 @@ async def test_the_queries_of_a_batch_are_embedded_together(runtime: Runtime) ->
     def embed(queries: list[str], *_args: object) -> None:
         asked.append(list(queries))
 
-    store = Faulty(runtime.store, search=nothing)
+    store = Faulty(runtime.store, search=do_nothing)
     async with over(runtime, store=store, embedder=Faulty(runtime.embedder, embed=embed)) as reader:
         for text in ("one", "two", "three"):
             await reader.remember(text)
@@ -282,7 +282,7 @@ async def test_the_queries_of_a_batch_are_embedded_together(runtime: Runtime) ->
         ]
         answer = (await reader.post("/v1/memories/search/batch", {"searches": searches})).json()
         assert asked == [["three"], ["one", "two"]]
-        # Equal searches fly once, what is kept does not fly, and the one without a query asks for a page.
+        # Equal searches are computed once, the cached one is not, and the one without a query reads a page.
         assert store.calls == ["search"] * 4
         results = answer["results"]
         best = [result["memories"][0]["text"] for result in results[:4]]
@@ -294,7 +294,7 @@ async def test_the_queries_of_a_batch_are_embedded_together(runtime: Runtime) ->
         assert (alone["cache"], alone["memories"]) == ("hit", results[1]["memories"])
 
 
-async def test_an_endpoint_that_takes_one_query_ill_refuses_that_one_alone(runtime: Runtime) -> None:
+async def test_a_text_rejected_by_the_endpoint_rejects_only_its_search(runtime: Runtime) -> None:
     def embed(queries: list[str], *_args: object) -> None:
         if "ill" in queries:
             raise InvalidRequest("the endpoint does not take this text")
@@ -308,8 +308,8 @@ async def test_an_endpoint_that_takes_one_query_ill_refuses_that_one_alone(runti
         assert second["error"]["code"] == "invalid_request"
 
 
-class Stuck:
-    """An embedder that is busy with something else for ever."""
+class BlockedEmbedder:
+    """An embedder that never returns."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.model_id = runtime.embedder.model_id
@@ -323,12 +323,10 @@ class Stuck:
             self.waiting -= 1
 
 
-async def test_no_query_waits_for_its_vector_without_end(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_embedding_of_a_query_times_out(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "EMBEDDING_TIMEOUT_S", 0.05)
-    stuck = Stuck(runtime)
-    async with over(runtime, embedder=stuck) as reader:
+    blocked = BlockedEmbedder(runtime)
+    async with over(runtime, embedder=blocked) as reader:
         search = {"agent_id": "a", "query": "one"}
         for path, body in (
             ("/v1/memories/search", search),
@@ -338,19 +336,17 @@ async def test_no_query_waits_for_its_vector_without_end(
             answer = await reader.post(path, body)
             assert answer.status_code == 429
             assert answer.json()["error"]["code"] == "overloaded"
-        assert stuck.waiting == 0, "who has given up leaves the queue"
+        assert blocked.waiting == 0, "cancelled calls are removed from the queue"
 
 
-async def test_so_many_searches_are_under_way_at_most(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_concurrent_searches_are_limited(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recall, "MAX_CONCURRENT_SEARCHES", 3)
-    stuck = Stuck(runtime)
+    blocked = BlockedEmbedder(runtime)
     async with over(runtime) as reader:
         await reader.search("kept")
-    async with over(runtime, embedder=stuck) as reader:
+    async with over(runtime, embedder=blocked) as reader:
         waiting = [asyncio.create_task(reader.search(f"{n}")) for n in range(3)]
-        while stuck.waiting < 3:
+        while blocked.waiting < 3:
             await asyncio.sleep(0)
         for path, body in (
             ("/v1/memories/search", {"agent_id": "a"}),
@@ -362,7 +358,7 @@ async def test_so_many_searches_are_under_way_at_most(
         kept = {"searches": [{"agent_id": "a", "query": "kept"}]}
         [result] = (await reader.post("/v1/memories/search/batch", kept)).json()["results"]
         assert result["cache"] == "hit"
-        joined = asyncio.create_task(reader.search("0"))  # one more of the same takes no place
+        joined = asyncio.create_task(reader.search("0"))  # joins the first: not counted
         await asyncio.sleep(0.01)
         assert not joined.done()
         for task in (*waiting, joined):
@@ -370,7 +366,9 @@ async def test_so_many_searches_are_under_way_at_most(
         await asyncio.wait([*waiting, joined])
 
 
-async def test_places_are_given_back(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_searches_do_not_count_as_in_flight(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recall, "MAX_CONCURRENT_SEARCHES", 1)
 
     def fail(*_args: object) -> None:
@@ -381,12 +379,12 @@ async def test_places_are_given_back(runtime: Runtime, monkeypatch: pytest.Monke
         for _ in range(3):
             answer = await reader.post("/v1/memories/search", {"agent_id": "a", "query": "one"})
             assert answer.status_code == 503
-        store.fail["search"] = nothing
+        store.fail["search"] = do_nothing
         for n in range(3):
             await reader.search(f"{n}")
 
 
-async def test_a_full_queue_is_429(runtime: Runtime) -> None:
+async def test_a_full_embedder_queue_is_429(runtime: Runtime) -> None:
     def full(*_args: object) -> None:
         raise Overloaded("too many")
 
@@ -396,10 +394,10 @@ async def test_a_full_queue_is_429(runtime: Runtime) -> None:
         assert answer.json()["retry_after_ms"] == 1000
 
 
-# --- what is never shown -----------------------------------------------------------------------------------
+# --- visibility --------------------------------------------------------------------------------------------
 
 
-async def test_what_an_erasure_covers_is_passed_over_until_k_are_found(reader: Reader) -> None:
+async def test_erased_memories_are_skipped_until_k_are_found(reader: Reader) -> None:
     await reader.write(
         *(put("same", event_id=f"gone {n}", at=NOW - 50 + n / 10, player="k1:x") for n in range(40)),
         *(put("same", event_id=f"left {n}", at=NOW - 100 + n) for n in range(3)),
@@ -416,7 +414,7 @@ async def test_what_an_erasure_covers_is_passed_over_until_k_are_found(reader: R
     assert ([memory["timestamp"] for memory in page["memories"]], page["next_cursor"]) == (left[2:], None)
 
 
-async def test_expired_memories_are_nowhere(reader: Reader) -> None:
+async def test_expired_memories_are_not_returned_by_any_read(reader: Reader) -> None:
     await reader.remember("one", expires_at=NOW + 5)
     reader.clock.at = NOW + 5
     assert await reader.texts("one") == await reader.texts() == []
@@ -425,9 +423,11 @@ async def test_expired_memories_are_nowhere(reader: Reader) -> None:
     assert (await reader.get("/v1/agents"))["agents"] == []
 
 
-async def test_what_a_store_gives_too_much_is_not_passed_on(runtime: Runtime) -> None:
-    class Careless:
-        """A store that forgets whose memories were asked for."""
+async def test_memories_outside_the_scope_are_not_returned_even_if_the_store_returns_them(
+    runtime: Runtime,
+) -> None:
+    class Unscoped:
+        """A store that also returns memories of another agent."""
 
         async def search(self, query: Any) -> Any:
             return [hit for agent in ("a", "b") for hit in await runtime.store.search(self._of(query, agent))]
@@ -439,17 +439,17 @@ async def test_what_a_store_gives_too_much_is_not_passed_on(runtime: Runtime) ->
             values = {name: getattr(query, name) for name in query.__dataclass_fields__}
             return type(query)(**{**values, "scope": type(query.scope)("default", (agent,))})
 
-    async with over(runtime, store=Careless()) as reader:
+    async with over(runtime, store=Unscoped()) as reader:
         await reader.remember("mine")
         await reader.remember("foreign", agent="b")
         assert await reader.texts("foreign") == ["mine"]
         assert await reader.texts() == ["mine"]
 
 
-# --- who may ------------------------------------------------------------------------------------------------
+# --- access, metrics ----------------------------------------------------------------------------------------
 
 
-async def test_the_whole_tenant_is_for_admins(reader: Reader) -> None:
+async def test_tenant_scope_needs_admin(reader: Reader) -> None:
     pseudonyms = reader.runtime.pseudonyms
     search = Search(scope="tenant", query="x")
     assert parse_search(search, ANONYMOUS, pseudonyms).agents.scope.agents is None
@@ -458,7 +458,7 @@ async def test_the_whole_tenant_is_for_admins(reader: Reader) -> None:
     assert (refused.value.status, refused.value.code) == (403, "forbidden")
 
 
-async def test_a_question_stays_in_the_tenant_of_who_asks(reader: Reader) -> None:
+async def test_a_query_is_limited_to_the_callers_tenant(reader: Reader) -> None:
     await reader.remember("mine", tenant="other")
     elsewhere = Principal("other", frozenset({KeyScope.QUERY}))
     assert await reader.recall.get(ANONYMOUS, "a", "mine", 5, None) == []
@@ -470,13 +470,13 @@ async def test_a_question_stays_in_the_tenant_of_who_asks(reader: Reader) -> Non
     ("arguments", "path"),
     [(("", "x", 5, None), "agent_id"), (("a", "", 5, None), "query"), (("a", "x", 101, None), "k")],
 )
-async def test_plain_arguments_are_checked_as_well(reader: Reader, arguments: Any, path: str) -> None:
+async def test_arguments_of_get_are_checked(reader: Reader, arguments: Any, path: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await reader.recall.get(ANONYMOUS, *arguments)
     assert refused.value.path == path
 
 
-async def test_answers_are_timed_by_route_and_cache(reader: Reader) -> None:
+async def test_query_duration_has_labels_api_and_cache(reader: Reader) -> None:
     await reader.search("one")
     await reader.search("one")
     await reader.get("/v1/agents")

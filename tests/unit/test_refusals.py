@@ -1,4 +1,4 @@
-"""What the query service refuses, and how it names what is wrong; outages; whatever else is sent."""
+"""Error responses of the query service: invalid requests, outages, and arbitrary input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.retrieval.reader import Reader, over
 SEARCH = "/v1/memories/search"
 
 
-# No test here writes anything, so that one lorestream serves them all.
+# The tests here write nothing, so they share one instance.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -83,7 +83,7 @@ def error_of(answer: Any) -> dict[str, Any]:
         ({"agent_id": "a", "limit": 5}, "limit"),
     ],
 )
-async def test_a_wrong_field_is_refused_by_its_name(reader: Reader, body: object, path: str) -> None:
+async def test_an_invalid_field_is_named(reader: Reader, body: object, path: str) -> None:
     answer = await reader.post(SEARCH, body)
     assert answer.status_code == 400
     assert error_of(answer)["code"] == "invalid_request"
@@ -101,7 +101,7 @@ async def test_a_wrong_field_is_refused_by_its_name(reader: Reader, body: object
         ({"mode": "fuzzy"}, "invalid_request", "mode"),
     ],
 )
-async def test_what_has_a_code_of_its_own(
+async def test_errors_with_their_own_codes(
     reader: Reader, fields: dict[str, Any], code: str, path: str
 ) -> None:
     answer = await reader.post(SEARCH, {"agent_id": "a", "query": "x", **fields})
@@ -110,7 +110,7 @@ async def test_what_has_a_code_of_its_own(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"agent_id": "\xff"}', b"[" * 5000, b'{"k": NaN}'])
-async def test_what_is_not_json_is_refused(reader: Reader, body: bytes) -> None:
+async def test_invalid_json_is_rejected(reader: Reader, body: bytes) -> None:
     for path in (SEARCH, f"{SEARCH}/batch", "/memory/get"):
         answer = await reader.client.post(path, content=body)
         assert answer.status_code == 400
@@ -120,7 +120,7 @@ async def test_what_is_not_json_is_refused(reader: Reader, body: bytes) -> None:
 @pytest.mark.parametrize(
     "body", [{}, {"searches": None}, {"searches": {}}, {"searches": [{}] * 65}, {"search": []}]
 )
-async def test_a_batch_that_is_none_is_refused(reader: Reader, body: object) -> None:
+async def test_an_invalid_batch_is_rejected(reader: Reader, body: object) -> None:
     answer = await reader.post(f"{SEARCH}/batch", body)
     assert answer.status_code == 400
 
@@ -137,7 +137,7 @@ async def test_a_batch_that_is_none_is_refused(reader: Reader, body: object) -> 
         ({"agent_id": "a", "query": "x", "filters": {"tick": "1"}}, "filters.tick"),
     ],
 )
-async def test_the_older_form_is_as_strict(reader: Reader, body: object, path: str | None) -> None:
+async def test_invalid_fields_of_the_older_form(reader: Reader, body: object, path: str | None) -> None:
     answer = await reader.post("/memory/get", body)
     assert answer.status_code == 400
     assert error_of(answer)["details"].get("path") == path
@@ -165,7 +165,7 @@ async def test_the_older_form_is_as_strict(reader: Reader, body: object, path: s
         ("type=%FF", "invalid_request", None),
     ],
 )
-async def test_a_wrong_parameter_is_refused_by_its_name(
+async def test_an_invalid_query_parameter_is_named(
     reader: Reader, query: str, code: str, path: str | None
 ) -> None:
     answer = await reader.client.get(f"/v1/agents/a/memories?{query}")
@@ -185,7 +185,7 @@ async def test_a_wrong_parameter_is_refused_by_its_name(
         ("/v1/agents/%FF/summary", "agent_id"),
     ],
 )
-async def test_the_other_reads_are_as_strict(reader: Reader, path: str, at_fault: str | None) -> None:
+async def test_invalid_parameters_of_other_reads(reader: Reader, path: str, at_fault: str | None) -> None:
     answer = await reader.client.get(path)
     assert answer.status_code == 400
     assert error_of(answer)["details"].get("path") == at_fault
@@ -257,7 +257,7 @@ _params = st.dictionaries(
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=_json | _body, params=_params, name=st.text(min_size=1, max_size=6))
-async def test_nothing_that_is_sent_causes_a_5xx(
+async def test_no_request_causes_a_5xx(
     reader: Reader, body: object, params: dict[str, str], name: str
 ) -> None:
     if isinstance(body, dict):

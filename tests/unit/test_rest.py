@@ -1,4 +1,4 @@
-"""The routes that search: what they answer."""
+"""The search routes: their results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def reader(runtime: Runtime) -> AsyncIterator[Reader]:
         yield opened
 
 
-async def test_a_search_answers_with_all_that_a_memory_is(reader: Reader) -> None:
+async def test_a_search_returns_all_fields_of_a_memory(reader: Reader) -> None:
     ann = reader.runtime.pseudonyms.player("default", "ann")
     await reader.remember(
         "I dug a pine",
@@ -74,13 +74,13 @@ async def test_a_search_answers_with_all_that_a_memory_is(reader: Reader) -> Non
     }
 
 
-async def test_score_details_come_only_with_explain(reader: Reader) -> None:
+async def test_score_details_need_explain(reader: Reader) -> None:
     await reader.remember("one")
     [memory] = (await reader.search("one"))["memories"]
     assert "score_details" not in memory
 
 
-async def test_the_best_come_first_and_no_more_than_k(reader: Reader) -> None:
+async def test_at_most_k_the_best_first(reader: Reader) -> None:
     for number in range(9):
         await reader.remember(f"text {number}")
     found = (await reader.search("text 4", k=3.0))["memories"]
@@ -90,14 +90,14 @@ async def test_the_best_come_first_and_no_more_than_k(reader: Reader) -> None:
     assert len((await reader.search("text 4"))["memories"]) == 5
 
 
-async def test_equal_scores_are_ordered_by_newer(reader: Reader) -> None:
+async def test_equal_scores_are_sorted_newest_first(reader: Reader) -> None:
     for age in (3, 1, 2):
         await reader.remember("the same", event_id=f"{age}", at=NOW - age)
     found = (await reader.search("the same"))["memories"]
     assert [NOW - one["timestamp"] for one in found] == [1, 2, 3]
 
 
-async def test_without_a_query_the_newest_come_first_and_all_match_alike(reader: Reader) -> None:
+async def test_without_a_query_the_newest_come_first_with_score_1(reader: Reader) -> None:
     for age in (3, 1, 2):
         await reader.remember(f"{age}", at=NOW - age)
     answer = await reader.search(k=2, explain=True)
@@ -106,7 +106,7 @@ async def test_without_a_query_the_newest_come_first_and_all_match_alike(reader:
     assert answer["memories"][0]["score_details"] == {}
 
 
-async def test_null_is_the_same_as_nothing(reader: Reader) -> None:
+async def test_null_is_the_same_as_a_missing_field(reader: Reader) -> None:
     await reader.remember("one")
     names = [
         "agent_ids",
@@ -124,11 +124,11 @@ async def test_null_is_the_same_as_nothing(reader: Reader) -> None:
     assert await reader.texts("one", **dict.fromkeys(names)) == ["one"]
 
 
-async def test_an_agent_without_memories_is_an_empty_answer(reader: Reader) -> None:
+async def test_an_unknown_agent_has_no_memories(reader: Reader) -> None:
     assert await reader.texts("anything") == []
 
 
-async def test_min_score_keeps_out_what_is_less_alike(reader: Reader) -> None:
+async def test_min_score_excludes_lower_scores(reader: Reader) -> None:
     await reader.remember("one", at=NOW - 2)
     await reader.remember("two")
     assert await reader.texts("one", min_score=0.5) == ["one"]
@@ -137,7 +137,7 @@ async def test_min_score_keeps_out_what_is_less_alike(reader: Reader) -> None:
     assert await reader.texts(min_score=1.5) == []
 
 
-async def test_filters_are_asked_for_in_plain_names(reader: Reader) -> None:
+async def test_filters_by_plain_names(reader: Reader) -> None:
     player = reader.runtime.pseudonyms.player
     await reader.remember("by ann", player=player("default", "ann"), type="dig", data={"node": "pine"})
     await reader.remember("by bob", player=player("default", "bob"), type="dig")
@@ -147,7 +147,7 @@ async def test_filters_are_asked_for_in_plain_names(reader: Reader) -> None:
     assert await reader.texts(filters={"NOT": {"player": ["ann", "bob"]}}) == []
 
 
-async def test_scopes_are_what_is_asked_for_and_nothing_else(reader: Reader) -> None:
+async def test_a_search_covers_exactly_its_scope(reader: Reader) -> None:
     for agent in ("a", "b", "c"):
         await reader.remember(f"of {agent}", agent=agent)
     await reader.remember("foreign", tenant="other")
@@ -160,7 +160,7 @@ async def test_scopes_are_what_is_asked_for_and_nothing_else(reader: Reader) -> 
     assert answer["cache"] == "off"
 
 
-async def test_an_agent_comes_back_as_it_was_named(reader: Reader) -> None:
+async def test_agent_ids_are_returned_as_the_caller_wrote_them(reader: Reader) -> None:
     stored, _ = reader.runtime.pseudonyms.agent("default", "npc:player:ann")
     await reader.remember("mine", agent=stored)
     for scope in ({"agent_id": "npc:player:ann"}, {"agent_ids": ["b", "npc:player:ann"]}):
@@ -177,7 +177,7 @@ async def test_an_agent_comes_back_as_it_was_named(reader: Reader) -> None:
     assert (await reader.get("/v1/agents"))["agents"] == [{"agent_id": stored, "total": 1}]
 
 
-async def test_place_is_the_exact_distance_in_the_coordinates_given(reader: Reader) -> None:
+async def test_near_compares_the_exact_distance_in_the_given_coordinates(reader: Reader) -> None:
     await reader.remember("corner", pos={"x": 9.0, "y": 0.0, "z": 9.0})
     await reader.remember("rim", pos={"x": 10.0, "y": 99.0, "z": 0.0})
     await reader.remember("flat", pos={"x": 1.0})
@@ -189,7 +189,7 @@ async def test_place_is_the_exact_distance_in_the_coordinates_given(reader: Read
     assert await reader.texts(near={**circle, "y": 0}) == []
 
 
-async def test_k_are_found_in_a_place_however_many_lie_outside_it(reader: Reader) -> None:
+async def test_k_memories_are_found_in_a_sphere_among_many_outside(reader: Reader) -> None:
     await reader.write(
         *(put("same", event_id=f"out {n}", at=NOW - n / 100, pos={"x": 9.0, "z": 9.0}) for n in range(300)),
         *(put("same", event_id=f"in {n}", at=NOW - 100 - n, pos={"x": 1.0, "z": 1.0}) for n in range(4)),
@@ -199,7 +199,7 @@ async def test_k_are_found_in_a_place_however_many_lie_outside_it(reader: Reader
         assert [one["timestamp"] for one in found] == [NOW - 100 - n for n in range(4)]
 
 
-async def test_the_parts_of_a_weighted_score_add_up(reader: Reader) -> None:
+async def test_a_weighted_score_is_the_mean_of_its_parts(reader: Reader) -> None:
     await reader.remember("old but vital", at=NOW - 86_400, importance=10.0)
     await reader.remember("new and dull", importance=0.0)
     weights = {"relevance": 2, "recency": 1, "importance": 4, "half_life_s": 43_200}
@@ -218,7 +218,7 @@ async def test_the_parts_of_a_weighted_score_add_up(reader: Reader) -> None:
 @pytest.mark.parametrize(
     "weights", [{"recency": 1e308, "importance": 1e308}, {"recency": 5e-324, "half_life_s": 5e-324}]
 )
-async def test_extreme_weights_give_numbers(reader: Reader, weights: dict[str, float]) -> None:
+async def test_extreme_weights_give_finite_scores(reader: Reader, weights: dict[str, float]) -> None:
     await reader.remember("ancient", at=NOW - 1, timestamp=-1e300)
     await reader.remember("new")
     scores = [one["score"] for one in (await reader.search("new", weights=weights))["memories"]]
@@ -247,7 +247,7 @@ _weights = st.fixed_dictionaries(
     asked=st.booleans(),
     min_score=st.none() | _near_or_far,
 )
-async def test_a_score_is_what_its_parts_add_up_to_whatever_is_asked(  # noqa: PLR0917 (Hypothesis gives them)
+async def test_scores_equal_their_parts_for_any_search(  # noqa: PLR0917 (Hypothesis gives them)
     reader: Reader,
     weights: dict[str, float] | None,
     times: list[float],
@@ -278,24 +278,24 @@ async def test_a_score_is_what_its_parts_add_up_to_whatever_is_asked(  # noqa: P
             continue
         assert all(0 <= part <= 1 for part in parts.values())
         named = {name: Fraction(weigh[name]) for name in parts}
-        # What is not named weighs nothing, and of what nothing weighs all match alike.
+        # Parts without a weight count 0; without any weight all scores are 1.
         mean = sum(named[name] * parts[name] for name in parts) / sum(named.values()) if parts else 1
         assert one["score"] == pytest.approx(float(mean), abs=1e-12)
 
 
-async def test_after_says_whether_the_write_was_processed(reader: Reader) -> None:
+async def test_fresh_is_whether_the_write_was_indexed(reader: Reader) -> None:
     assert (await reader.search("x", after=token({0: 7}), wait_ms=0))["fresh"] is False
     await reader.runtime.collections.current.publisher.publish({0: 8})
     assert (await reader.search("x", after=token({0: 7}), wait_ms=0))["fresh"] is True
 
 
-async def test_put_is_the_same_as_post(reader: Reader) -> None:
+async def test_put_is_accepted_like_post(reader: Reader) -> None:
     await reader.remember("one")
     answer = await reader.client.put(SEARCH, json={"agent_id": "a", "query": "one"})
     assert [one["text"] for one in answer.json()["memories"]] == ["one"]
 
 
-async def test_each_search_of_a_batch_is_answered_or_refused_on_its_own(reader: Reader) -> None:
+async def test_each_search_of_a_batch_is_answered_or_rejected_on_its_own(reader: Reader) -> None:
     await reader.remember("one")
     searches = [
         {"agent_id": "a", "query": "one"},
@@ -314,7 +314,7 @@ async def test_each_search_of_a_batch_is_answered_or_refused_on_its_own(reader: 
     assert fifth["error"]["details"]["path"] == "k"
 
 
-async def test_the_older_form_answers_with_its_five_fields(reader: Reader) -> None:
+async def test_the_older_form_returns_its_five_fields(reader: Reader) -> None:
     stored, _ = reader.runtime.pseudonyms.agent("default", "player:ann")
     await reader.remember("one", agent=stored, data={"n": 1}, at=NOW - 4)
     for query in ({"query": "one"}, {"query_text": "one"}):

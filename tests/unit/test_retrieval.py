@@ -30,7 +30,7 @@ def details(memory: dict[str, Any]) -> dict[str, float]:
     return memory["score_details"]
 
 
-def test_the_first_of_both_lists_has_1_and_the_first_of_one_a_half() -> None:
+def test_first_in_both_lists_scores_1_and_first_in_one_scores_a_half() -> None:
     [both] = reciprocal_rank_fusion([hit("m")], [hit("m", 7.0)])
     assert (both.score, both.details) == (1.0, {"dense": 0.5, "keyword": 0.5})
     [one] = reciprocal_rank_fusion([hit("m")], [])
@@ -38,7 +38,7 @@ def test_the_first_of_both_lists_has_1_and_the_first_of_one_a_half() -> None:
     assert reciprocal_rank_fusion([], []) == []
 
 
-def test_equals_share_a_rank_and_the_next_has_its_place() -> None:
+def test_hits_of_equal_relevance_share_a_rank() -> None:
     found = reciprocal_rank_fusion(
         [hit("a", 0.9), hit("b", 0.8)], [hit("c", 7.0), hit("b", 7.0), hit("a", 7.0), hit("d", 3.0)]
     )
@@ -56,7 +56,7 @@ ranking = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 4)), un
 
 
 @given(ranking, ranking)
-def test_fused_ranks_add_up_and_lie_between_0_and_1(
+def test_fused_scores_are_sums_of_their_parts_in_0_to_1(
     dense: list[tuple[str, int]], keyword: list[tuple[str, int]]
 ) -> None:
     lists = [sorted(one, key=lambda pair: -pair[1]) for one in (dense, keyword)]
@@ -68,7 +68,7 @@ def test_fused_ranks_add_up_and_lie_between_0_and_1(
         assert one.score == float(sum(map(Fraction, one.details.values())))
 
 
-async def test_each_mode_answers_in_its_own_way(reader: Reader) -> None:
+async def test_results_of_each_mode(reader: Reader) -> None:
     for text in ("oak tree", "the weather is fine", "old oak"):
         await reader.remember(text)
     assert await reader.texts("weather", mode="keyword") == ["the weather is fine"]
@@ -79,7 +79,7 @@ async def test_each_mode_answers_in_its_own_way(reader: Reader) -> None:
     assert all(details(one)["keyword"] == 0 for one in others)
 
 
-async def test_words_explain_their_score_and_min_score_is_held_against_it(reader: Reader) -> None:
+async def test_keyword_scores_are_explained_and_compared_with_min_score(reader: Reader) -> None:
     for text in ("oak oak oak", "oak and elm", "elm"):
         await reader.remember(text)
     found = (await reader.search("oak", mode="keyword", explain=True))["memories"]
@@ -90,7 +90,7 @@ async def test_words_explain_their_score_and_min_score_is_held_against_it(reader
     assert await reader.texts("oak and elm", mode="hybrid", min_score=1) == ["oak and elm"]
 
 
-async def test_a_blend_of_fused_ranks_adds_up(reader: Reader) -> None:
+async def test_blend_of_fused_ranks(reader: Reader) -> None:
     await reader.remember("oak tree", at=NOW - 10_000, importance=1)
     await reader.remember("oak", at=NOW, importance=9)
     weights = {"relevance": 1, "recency": 3, "importance": 1, "half_life_s": 5000}
@@ -104,7 +104,7 @@ async def test_a_blend_of_fused_ranks_adds_up(reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("mode", ["keyword", "hybrid", "dense"])
-async def test_a_place_is_a_sphere_in_every_mode(reader: Reader, mode: str) -> None:
+async def test_near_is_a_sphere_in_every_mode(reader: Reader, mode: str) -> None:
     for n in range(30):
         await reader.remember(f"oak {n}", pos={"x": float(n), "y": float(n), "z": 0.0})
     near = {"x": 0, "y": 0, "radius": 7.1}  # the box holds 8, the sphere 6
@@ -125,7 +125,9 @@ async def test_a_place_is_a_sphere_in_every_mode(reader: Reader, mode: str) -> N
         {"mode": "dense", "weights": {"recency": 1}},
     ],
 )
-async def test_what_is_erased_and_not_yet_gone_takes_no_place(reader: Reader, how: dict[str, Any]) -> None:
+async def test_erased_memories_still_in_the_store_do_not_count_in_k(
+    reader: Reader, how: dict[str, Any]
+) -> None:
     for n in range(20):
         await reader.remember(f"oak {n}", at=NOW - n)
     erasure = Erasure("e", "default", SubjectKind.AGENT, ("a",), NOW - 10)
@@ -134,7 +136,7 @@ async def test_what_is_erased_and_not_yet_gone_takes_no_place(reader: Reader, ho
     assert len(await reader.texts("oak", k=9, **how)) == 9
 
 
-async def test_no_vector_is_made_for_words(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keyword_mode_does_not_embed(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     await reader.remember("oak")
 
     async def embed(*_: object, **__: object) -> None:
@@ -147,7 +149,7 @@ async def test_no_vector_is_made_for_words(reader: Reader, monkeypatch: pytest.M
     assert len(answer["memories"]) == 1
 
 
-async def test_weights_in_the_engine_are_those_of_the_service(reader: Reader) -> None:
+async def test_blends_in_the_engine_equal_blends_in_the_service(reader: Reader) -> None:
     for n in range(40):
         await reader.remember(f"oak {n % 7}", event_id=f"e{n}", at=NOW - 40 * n, importance=n % 11)
     weights = {"relevance": 1, "recency": 2, "importance": 0.5, "half_life_s": 600}

@@ -26,8 +26,8 @@ from tests.qdrant_stand_in.serving import serve_rest
 
 
 @dataclass
-class Place:
-    """Where the servers are, for one test."""
+class ServerSetup:
+    """The servers, settings and alias of one test."""
 
     settings: Settings
     qdrant: Any
@@ -50,7 +50,7 @@ class Place:
 
 
 @pytest.fixture
-def place(kafka: Any, qdrant: Any, unique: str, tmp_path: Path) -> Place:
+def servers(kafka: Any, qdrant: Any, unique: str, tmp_path: Path) -> ServerSetup:
     store = {"kind": "qdrant", "url": qdrant.url, "grpc_port": qdrant.grpc_port, "collection": unique}
     loaded = load_settings(
         data_dir=tmp_path / "data",
@@ -68,7 +68,7 @@ def place(kafka: Any, qdrant: Any, unique: str, tmp_path: Path) -> Place:
         embedder={"kind": "hash", "dim": 8},
         player_key="k1:test",
     )
-    return Place(loaded, qdrant, unique)
+    return ServerSetup(loaded, qdrant, unique)
 
 
 async def fill(parts: WorkerParts, first: int, count: int) -> None:
@@ -93,70 +93,70 @@ async def take(parts: WorkerParts) -> Path:
     return Path(outcome.value["snapshot"])
 
 
-async def test_a_server_that_lost_the_collection_gets_it_back(place: Place) -> None:
-    async with place.parts() as parts:
+async def test_restore_of_a_lost_collection(servers: ServerSetup) -> None:
+    async with servers.parts() as parts:
         await fill(parts, 0, 30)
         snapshot = await take(parts)
         manifest = snapshot_manifest.read(snapshot)
         assert sum(manifest.offsets.values()) == 30
         assert sorted(manifest.files) == ["collection.snapshot"]
         lost = parts.collections.current.name
-    await place.qdrant.drop(lost)
-    outcome, reports = await place.restore(snapshot)
+    await servers.qdrant.drop(lost)
+    outcome, reports = await servers.restore(snapshot)
     assert outcome["searched"]
     assert not [one for one in reports if isinstance(one, Remark)]
-    async with place.parts() as parts:
+    async with servers.parts() as parts:
         assert parts.collections.current.name == outcome["collection"] != lost
         assert await texts(parts) == [f"text {n}" for n in range(30)]
-        # Its group goes on where the snapshot was, and does nothing twice.
+        # The consumer group continues at the offsets of the snapshot.
         assert await parts.log.committed(parts.group) == manifest.offsets
         await fill(parts, 30, 5)
         assert await texts(parts) == [f"text {n}" for n in range(35)]
         assert (
             parts.metrics.registry.get_sample_value("lorestream_embed_texts_total", {"source": "model"}) == 5
         )
-        await place.qdrant.drop(parts.collections.current.name)
+        await servers.qdrant.drop(parts.collections.current.name)
 
 
-async def test_beside_a_collection_that_is_searched_it_waits_for_a_swap(place: Place) -> None:
-    async with place.parts() as parts:
+async def test_a_collection_restored_beside_an_active_one_needs_a_swap(servers: ServerSetup) -> None:
+    async with servers.parts() as parts:
         await fill(parts, 0, 10)
         snapshot = await take(parts)
         present = parts.collections.current.name
-        outcome, reports = await place.restore(snapshot)
+        outcome, reports = await servers.restore(snapshot)
         assert not outcome["searched"]
         [remark] = [one.text for one in reports if isinstance(one, Remark)]
         assert "lorestream alias swap" in remark
-        assert await place.collections() == {present, outcome["collection"]}
+        assert await servers.collections() == {present, outcome["collection"]}
         assert parts.collections.current.name == present
-        await place.qdrant.drop(*await place.collections())
+        await servers.qdrant.drop(*await servers.collections())
 
 
-async def test_what_cannot_be_restored_adds_nothing(place: Place) -> None:
-    async with place.parts() as parts:
+async def test_a_failed_restore_changes_nothing(servers: ServerSetup) -> None:
+    async with servers.parts() as parts:
         await fill(parts, 0, 3)
         snapshot = await take(parts)
-        before = await place.collections()
+        before = await servers.collections()
     file = snapshot / "collection.snapshot"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
     with pytest.raises(OperationRefused, match="damaged"):
-        await place.restore(snapshot)
+        await servers.restore(snapshot)
     file.write_bytes(whole)
-    other = place.settings.model_copy(
-        update={"embedder": place.settings.embedder.model_copy(update={"dim": 16})}
+    other = servers.settings.model_copy(
+        update={"embedder": servers.settings.embedder.model_copy(update={"dim": 16})}
     )
     with pytest.raises(ModelMismatch, match="8 dimensions"):
-        await Place(other, place.qdrant, place.alias).restore(snapshot)
-    embedded = load_settings(data_dir=place.settings.data_dir / "new", embedder={"kind": "hash", "dim": 8})
+        await ServerSetup(other, servers.qdrant, servers.alias).restore(snapshot)
+    embedded = load_settings(data_dir=servers.settings.data_dir / "new", embedder={"kind": "hash", "dim": 8})
     with pytest.raises(OperationRefused, match="not of an embedded"):
         [_ async for _ in restores.restore(embedded, snapshot, ledger_from=None)]
     assert not embedded.data_dir.exists()
-    assert await place.collections() == before
-    await place.qdrant.drop(*before)
+    assert await servers.collections() == before
+    await servers.qdrant.drop(*before)
 
 
-async def test_a_server_that_is_away_or_refuses(tmp_path: Path) -> None:
+async def test_rest_errors(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         await SnapshotApi(f"http://127.0.0.1:{free_port()}", None).fetch("c", "s", tmp_path / "file")
     assert not (tmp_path / "file").exists()

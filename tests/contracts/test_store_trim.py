@@ -1,4 +1,4 @@
-"""What every VectorStore promises of keeping the newest memories of each agent."""
+"""Contract of every VectorStore: keeping only the newest memories of each agent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def trim(store, agent=A, *, keep, limit=1000, now=NOW):
     return await store.trim(agent, keep=keep, limit=limit, now=now)
 
 
-async def test_only_agents_with_more_are_crowded(store):
+async def test_agents_above_a_number_of_memories(store):
     await put(store, *(memory(f"a{n}") for n in range(3)))
     await put(store, *(memory(f"b{n}", agent_id="b") for n in range(2)))
     await put(store, *(memory(f"o{n}", tenant="other") for n in range(4)))
@@ -29,7 +29,7 @@ async def test_only_agents_with_more_are_crowded(store):
     assert list(await store.agents_above(keep=4)) == []
 
 
-async def test_the_newest_stay_of_that_agent_alone(store):
+async def test_trim_keeps_the_newest_of_that_agent_only(store):
     await put(store, *(memory(f"a{n}", timestamp=START + n) for n in range(5)))
     await put(store, *(memory(f"b{n}", agent_id="b") for n in range(3)))
     await put(store, *(memory(f"o{n}", tenant="other") for n in range(3)))
@@ -41,7 +41,7 @@ async def test_the_newest_stay_of_that_agent_alone(store):
     assert await trim(store, AgentKey("default", "nobody"), keep=2) == 0
 
 
-async def test_a_limit_takes_the_oldest_first(store):
+async def test_trim_with_a_limit_removes_the_oldest_first(store):
     await put(store, *(memory(f"a{n}", timestamp=START + n) for n in range(6)))
     assert await trim(store, keep=1, limit=2) == 2
     assert await names(store) == ["a5", "a4", "a3", "a2"]
@@ -50,7 +50,7 @@ async def test_a_limit_takes_the_oldest_first(store):
     assert await names(store) == ["a5"]
 
 
-async def test_equal_times_go_by_acceptance_then_id(store):
+async def test_equal_times_are_ordered_by_acceptance_then_id(store):
     await put(
         store,
         memory("z", accepted_at=START),
@@ -62,7 +62,7 @@ async def test_equal_times_go_by_acceptance_then_id(store):
     assert await names(store) == ["c", "b"]
 
 
-async def test_what_has_expired_counts_for_nothing_and_tombstones_stay(store):
+async def test_trim_ignores_expired_memories_and_tombstones(store):
     await put(
         store,
         *(memory(f"gone{n}", timestamp=START + 10 + n, expires_at=NOW) for n in range(3)),
@@ -75,7 +75,7 @@ async def test_what_has_expired_counts_for_nothing_and_tombstones_stay(store):
     assert await names(store) == ["a1", "a0"]
 
 
-async def test_what_was_trimmed_may_come_again(store):
+async def test_a_trimmed_memory_can_be_inserted_again(store):
     await put(store, *(memory(f"a{n}", timestamp=START + n) for n in range(2)))
     assert await trim(store, keep=1) == 1
     await put(store, memory("a0", timestamp=START))
@@ -85,32 +85,32 @@ async def test_what_was_trimmed_may_come_again(store):
 
 
 orders = st.tuples(st.integers(0, 3), st.integers(0, 2))
-crowds = st.lists(
+populations = st.lists(
     st.tuples(st.lists(orders, max_size=25), st.integers(1, 10), st.integers(1, 10)), max_size=8
 )
 
 
 @settings(max_examples=3)
-@given(crowds=crowds)
-def test_any_crowd_in_any_steps(crowds):
-    """By the definition: sorted by order, the last `keep` stay."""
+@given(populations=populations)
+def test_trim_in_steps_keeps_the_newest(populations):
+    """Compared with the definition: sorted by position, the last `keep` remain."""
 
     async def check():
         async with open_store("memory", None, None) as store:
-            for number, (times, keep, limit) in enumerate(crowds):
-                crowd = [
+            for number, (times, keep, limit) in enumerate(populations):
+                population = [
                     memory(
                         f"m{n}", agent_id=f"{number}", timestamp=START + at / 8, accepted_at=START + accepted
                     )
                     for n, (at, accepted) in enumerate(times)
                 ]
-                await put(store, *crowd)
+                await put(store, *population)
                 gone = []
                 while not gone or gone[-1]:
                     gone.append(await trim(store, AgentKey("default", f"{number}"), keep=keep, limit=limit))
                     assert gone[-1] <= limit
-                newest = sorted(crowd, key=lambda one: one.position, reverse=True)[:keep]
+                newest = sorted(population, key=lambda one: one.position, reverse=True)[:keep]
                 assert await names(store, f"{number}") == [one.id for one in newest]
-                assert sum(gone) == len(crowd) - len(newest)
+                assert sum(gone) == len(population) - len(newest)
 
     asyncio.run(check())

@@ -1,4 +1,4 @@
-"""What happens in a village every day and answers no question: other days' work and small talk."""
+"""Background memories that answer no question: work and small talk of other days in the village."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from producers.demo import village
 
 _FIRST_SEED = 1000
 _WORK = {"craft", "pickup", "eat", "drop"}
-_STEP = 512
+_BATCH_SIZE = 512
 
 
-async def add_crowd(runtime: Runtime, count: int, start: float) -> None:
-    """Put so many into the store, of the villagers themselves, within the day that begins at `start`."""
+async def add_background(runtime: Runtime, count: int, start: float) -> None:
+    """Insert `count` memories of the villagers, within the day that begins at `start` (Unix seconds)."""
     events = itertools.islice(_events(start), count)
-    vectors: dict[str, Any] = {}  # a day's work is told in few sentences
-    while batch := list(itertools.islice(events, _STEP)):
+    vectors: dict[str, Any] = {}  # by text: a day's work has few distinct sentences
+    while batch := list(itertools.islice(events, _BATCH_SIZE)):
         memories = [_memory(runtime, event) for event in batch]
         new = sorted({one.text for one in memories} - vectors.keys())
         if new:

@@ -1,4 +1,4 @@
-"""What every VectorStore promises of the vectors that lie in it."""
+"""Contract of every VectorStore: reusable vectors."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from tests.contracts.stored import EAST, START, memory, put
 NORTH = (0.0, 1.0, 0.0, 0.0)
 
 
-async def test_the_vector_of_a_memory_that_lies_there_with_the_same_text(store):
+async def test_vectors_are_reusable_for_equal_texts(store):
     east, north = memory("east"), memory("north", agent_id="b", truncated=True)
     await put(store, east)
     await put(store, north, vector=NORTH)
@@ -24,7 +24,7 @@ async def test_the_vector_of_a_memory_that_lies_there_with_the_same_text(store):
     ]
 
 
-async def test_neither_tombstones_nor_other_agents_give_a_vector(store):
+async def test_tombstones_and_other_agents_have_no_reusable_vector(store):
     await put(store, memory("gone"), memory("there"))
     await store.put_tombstones([Tombstone("default", "a", "gone", START)])
     found = await store.reusable_vectors(
@@ -33,7 +33,7 @@ async def test_neither_tombstones_nor_other_agents_give_a_vector(store):
     assert found == [None, None, None]
 
 
-async def test_many_at_once_and_none(store):
+async def test_many_memories_and_none(store):
     kept = [memory(f"m{n}") for n in range(300)]
     await put(store, *kept)
     assert [one is not None for one in await store.reusable_vectors(kept)] == [True] * 300
