@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lorestream.memories import Condition, Field, Memory, Not, Op, PageQuery, Scope, VectorQuery
 from tests.contracts.conftest import open_store
-from tests.contracts.generated import NEAR, WORDS, filters, memories
+from tests.contracts.generated import SPECIAL_NUMBERS, SPECIAL_STRINGS, filters, memories
 from tests.contracts.reference_filters import reference
 
 NOW = 1_800_000_000.0
@@ -30,7 +30,20 @@ async def store(request, qdrant):
 async def corpus(store):
     """Memories with every special value: as a scalar, in a list, and one level down."""
     kept = []
-    for value in [*NEAR, *WORDS, True, False, None, [], {}, [[]], [[3]], [None], [None, 3], [{"a": 3}]]:
+    for value in [
+        *SPECIAL_NUMBERS,
+        *SPECIAL_STRINGS,
+        True,
+        False,
+        None,
+        [],
+        {},
+        [[]],
+        [[3]],
+        [None],
+        [None, 3],
+        [{"a": 3}],
+    ]:
         shapes = {"a": value, "a b": [value, "oak"], "o": {"b": value}, "back\\slash": value, "l": [value]}
         # Separate memories, because one inexact number makes the whole memory subject to the exact check.
         for fields in (
@@ -64,7 +77,7 @@ async def test_comparisons_with_every_special_value(store, corpus, path):
     field = Field(path)
     # On other fields a timestamp is only one more number without a match.
     times = {memory.timestamp for memory in corpus if path == ("timestamp",)} or {1.7e9}
-    values = [*NEAR, *WORDS, True, False, 10**400, *times]
+    values = [*SPECIAL_NUMBERS, *SPECIAL_STRINGS, True, False, 10**400, *times]
     chosen = [Condition(field, op, value) for op in (Op.EQ, Op.CONTAINS) for value in values]
     chosen += [
         Condition(field, op, value)

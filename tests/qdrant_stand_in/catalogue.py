@@ -1,9 +1,9 @@
-"""Collections and their aliases in a directory. A killed process leaves nothing half made.
+"""Collections and their aliases in a directory. After a kill, unfinished collections are removed.
 
-collections/NAME/create.pb   the call that made it, as it came
+collections/NAME/create.pb   the request that created it
 collections/NAME/shard       Edge's own files
 snapshots/NAME/SNAPSHOT      a tar of such a directory
-aliases.json                 alias: collection
+aliases.json                 alias -> collection
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import grpc
 import qdrant_edge as edge
 from qdrant_client import grpc as wire
 
-from tests.qdrant_stand_in.refusals import Refused, invalid, not_found, only, unknown
+from tests.qdrant_stand_in.refusals import RequestError, allow_fields, invalid, not_found, unimplemented
 
 
 @dataclass
 class Collection:
-    """One shard, and what it was made with."""
+    """One shard, and the request that created it."""
 
     name: str
     created: wire.CreateCollection
@@ -42,7 +42,7 @@ class Collection:
 
 
 class Catalogue:
-    """What there is. Every method may raise Refused."""
+    """All collections and aliases. Every method may raise RequestError."""
 
     def __init__(self, directory: Path) -> None:
         self._root = directory / "collections"
@@ -77,7 +77,9 @@ class Catalogue:
         if not name or len(name) > 255:
             raise invalid("collection_name: 1 to 255 characters")
         if name in self._collections:
-            raise Refused(grpc.StatusCode.ALREADY_EXISTS, f"Wrong input: Collection `{name}` already exists!")
+            raise RequestError(
+                grpc.StatusCode.ALREADY_EXISTS, f"Wrong input: Collection `{name}` already exists!"
+            )
         if name in self.aliases:
             raise invalid(
                 f"Can't create collection with name {name}. Alias with the same name already exists"
@@ -96,9 +98,9 @@ class Catalogue:
         return self._root / quote(name, safe="")
 
     def adopt(self, name: str, fill: Callable[[Path], None]) -> None:
-        """A collection whose directory is filled by somebody else."""
+        """Add a collection; `fill` writes the files of its directory."""
         if name in self._collections or name in self.aliases:
-            raise unknown("a snapshot of a collection that is there")
+            raise unimplemented("a snapshot of a collection that is there")
         path = self.directory_of(name)
         making = path.with_name(path.name + ".new")
         making.mkdir()
@@ -115,11 +117,11 @@ class Catalogue:
             return False
         found.shard.close()
         shutil.rmtree(self._root / quote(name, safe=""))
-        self._keep({alias: target for alias, target in self.aliases.items() if target != name})
+        self._save_aliases({alias: target for alias, target in self.aliases.items() if target != name})
         return True
 
     def change_aliases(self, sent: wire.ChangeAliases) -> None:
-        """All of the changes, or none. One that exists is turned to another collection, as a server does it."""
+        """Apply all changes or none. An existing alias is switched to the new collection, as on a server."""
         aliases = dict(self.aliases)
         for action in sent.actions:
             match action.WhichOneof("action"):
@@ -128,7 +130,7 @@ class Catalogue:
                     if target not in self._collections:
                         raise not_found(target)
                     if alias in self._collections:
-                        raise Refused(
+                        raise RequestError(
                             grpc.StatusCode.ALREADY_EXISTS,
                             f"Wrong input: Collection `{alias}` already exists!",
                         )
@@ -136,15 +138,15 @@ class Catalogue:
                 case "delete_alias":
                     aliases.pop(action.delete_alias.alias_name, None)
                 case other:
-                    raise unknown(f"the alias action {other}")
-        self._keep(aliases)
+                    raise unimplemented(f"the alias action {other}")
+        self._save_aliases(aliases)
 
     def close(self) -> None:
         for one in self._collections.values():
             one.shard.flush()
             one.shard.close()
 
-    def _keep(self, aliases: dict[str, str]) -> None:
+    def _save_aliases(self, aliases: dict[str, str]) -> None:
         partial = self._alias_file.with_suffix(".new")
         partial.write_text(json.dumps(aliases))
         partial.rename(self._alias_file)
@@ -152,13 +154,13 @@ class Catalogue:
 
 
 def _config(sent: wire.CreateCollection) -> edge.EdgeConfig:
-    only(
+    allow_fields(
         sent,
         "collection_name",
         "vectors_config",
         "sparse_vectors_config",
         "metadata",
-        # From here on: kept and shown, without effect on one shard that is searched exactly.
+        # The following fields are stored and shown, without effect on one shard with exact search.
         "hnsw_config",
         "quantization_config",
         "on_disk_payload",
@@ -171,18 +173,18 @@ def _config(sent: wire.CreateCollection) -> edge.EdgeConfig:
         if sent.HasField(name) and getattr(sent, name) < 1:
             raise invalid(f"{name}: 1 or more")
     if sent.vectors_config.WhichOneof("config") != "params_map":
-        raise unknown("a vector without a name")
+        raise unimplemented("a vector without a name")
     vectors: dict[str, edge.EdgeVectorParams] = {}
     for name, one in sent.vectors_config.params_map.map.items():
-        only(one, "size", "distance", "on_disk")
+        allow_fields(one, "size", "distance", "on_disk")
         if one.distance != wire.Distance.Cosine:
-            raise unknown("any distance but the cosine")
+            raise unimplemented("any distance but the cosine")
         vectors[name] = edge.EdgeVectorParams(one.size, edge.Distance.Cosine)
     sparse: dict[str, edge.EdgeSparseVectorParams] = {}
     for name, params in sent.sparse_vectors_config.map.items():
-        only(params, "modifier")
+        allow_fields(params, "modifier")
         if params.modifier != wire.Modifier.Idf:
-            raise unknown("a sparse vector without the modifier Idf")
+            raise unimplemented("a sparse vector without the modifier Idf")
         sparse[name] = edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)
     flat = edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10_000)
     return edge.EdgeConfig(vectors, sparse, hnsw_config=flat, max_search_threads=1)

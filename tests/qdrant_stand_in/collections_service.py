@@ -1,4 +1,4 @@
-"""The service Collections: making, showing and naming them."""
+"""The gRPC service Collections: creation, description, aliases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import qdrant_edge as edge
 from qdrant_client import grpc as wire
 
 from tests.qdrant_stand_in.catalogue import Catalogue
-from tests.qdrant_stand_in.refusals import only
+from tests.qdrant_stand_in.refusals import allow_fields
 
 _TYPES = {
     edge.PayloadSchemaType.Keyword: wire.PayloadSchemaType.Keyword,
@@ -16,7 +16,7 @@ _TYPES = {
 
 
 class CollectionsService(wire.CollectionsServicer):
-    """Every method is called as `method(request)` by `serving.answering`."""
+    """Every method is called as `method(request)` by `serving._with_handlers`."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -58,11 +58,11 @@ class CollectionsService(wire.CollectionsServicer):
         return wire.CollectionOperationResponse(result=True)
 
     def Delete(self, request: wire.DeleteCollection) -> wire.CollectionOperationResponse:  # noqa: N802
-        only(request, "collection_name")
+        allow_fields(request, "collection_name")
         return wire.CollectionOperationResponse(result=self._catalogue.delete(request.collection_name))
 
     def UpdateAliases(self, request: wire.ChangeAliases) -> wire.CollectionOperationResponse:  # noqa: N802
-        only(request, "actions")
+        allow_fields(request, "actions")
         self._catalogue.change_aliases(request)
         return wire.CollectionOperationResponse(result=True)
 

@@ -1,15 +1,15 @@
-"""Filters of the wire in the types of Qdrant Edge: the conditions that the adapter sends, no others."""
+"""Filter messages in the types of Qdrant Edge; allow_fields the conditions that the adapter sends are implemented."""
 
 from __future__ import annotations
 
 import qdrant_edge as edge
 from qdrant_client import grpc as wire
 
-from tests.qdrant_stand_in.refusals import invalid, only, unknown
+from tests.qdrant_stand_in.refusals import allow_fields, invalid, unimplemented
 
 
 def edge_filter(sent: wire.Filter) -> edge.Filter:
-    only(sent, "must", "should", "must_not")
+    allow_fields(sent, "must", "should", "must_not")
     return edge.Filter(
         must=[_condition(one) for one in sent.must] or None,
         should=[_condition(one) for one in sent.should] or None,
@@ -24,14 +24,14 @@ def _condition(sent: wire.Condition) -> edge.ConditionType:
         case "is_empty":
             return edge.IsEmptyCondition(sent.is_empty.key)
         case "field":
-            only(sent.field, "key", "match", "range")
+            allow_fields(sent.field, "key", "match", "range")
             if sent.field.HasField("match") == sent.field.HasField("range"):
                 raise invalid("a condition on a field is either a match or a range")
             if sent.field.HasField("match"):
                 return edge.FieldCondition(sent.field.key, match=_match(sent.field.match))
             return edge.FieldCondition(sent.field.key, range=_range(sent.field.range))
         case other:
-            raise unknown(f"the condition {other}")
+            raise unimplemented(f"the condition {other}")
 
 
 def _match(sent: wire.Match) -> edge.MatchType:
@@ -47,7 +47,7 @@ def _match(sent: wire.Match) -> edge.MatchType:
         case "text":
             return edge.MatchSubstring(sent.text)  # as 1.18 takes it where a field has no text index
         case other:
-            raise unknown(f"the match {other}")
+            raise unimplemented(f"the match {other}")
 
 
 def _range(sent: wire.Range) -> edge.RangeFloat:

@@ -1,11 +1,11 @@
-"""Formulas of the wire in the types of Qdrant Edge: what the adapter sends, no others."""
+"""Formula messages in the types of Qdrant Edge; allow_fields the terms that the adapter sends are implemented."""
 
 from __future__ import annotations
 
 import qdrant_edge as edge
 from qdrant_client import grpc as wire
 
-from tests.qdrant_stand_in.refusals import only, unknown
+from tests.qdrant_stand_in.refusals import allow_fields, unimplemented
 
 
 def expression(sent: wire.Expression) -> edge.Expression:
@@ -24,8 +24,8 @@ def expression(sent: wire.Expression) -> edge.Expression:
             return edge.Expression.Abs(expression(sent.abs))
         case "exp_decay":
             decay = sent.exp_decay
-            only(decay, "x", "midpoint", "scale")
+            allow_fields(decay, "x", "midpoint", "scale")
             inner = expression(decay.x)
             return edge.Expression.Decay(edge.DecayKind.Exp, inner, None, decay.midpoint, decay.scale)
         case other:  # max and min among them, which a server of 1.18 does not have
-            raise unknown(f"the expression {other}")
+            raise unimplemented(f"the expression {other}")

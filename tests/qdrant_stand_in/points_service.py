@@ -1,4 +1,4 @@
-"""The service Points: writing and asking, each call handed on to Qdrant Edge."""
+"""The gRPC service Points: writes and queries, each passed on to Qdrant Edge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qdrant_client.conversions.conversion import grpc_to_payload, payload_to_grp
 from tests.qdrant_stand_in.catalogue import Catalogue, Collection
 from tests.qdrant_stand_in.filters import edge_filter
 from tests.qdrant_stand_in.formulas import expression
-from tests.qdrant_stand_in.refusals import invalid, only, unknown
+from tests.qdrant_stand_in.refusals import allow_fields, invalid, unimplemented
 
 _MODES = {
     wire.UpdateMode.Upsert: edge.UpdateMode.Upsert,
@@ -22,13 +22,13 @@ _MODES = {
 }
 _DIRECTIONS = {wire.Direction.Asc: edge.Direction.Asc, wire.Direction.Desc: edge.Direction.Desc}
 _EXACT = edge.SearchParams(exact=True)
-_AT_ONCE = 8
+_BATCH_SIZE = 8
 
 T = TypeVar("T")
 
 
 class PointsService(wire.PointsServicer):
-    """Every method is called as `method(request)`, and awaited where it asks for it, by `serving.answering`."""
+    """Every method is called as `method(request)` by `serving._with_handlers`, and awaited if it is a coroutine."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -36,27 +36,27 @@ class PointsService(wire.PointsServicer):
     # --- writing -------------------------------------------------------------------------------------------
 
     async def Upsert(self, request: wire.UpsertPoints) -> wire.PointsOperationResponse:  # noqa: N802
-        only(request, "collection_name", "wait", "points", "ordering", "update_mode")
+        allow_fields(request, "collection_name", "wait", "points", "ordering", "update_mode")
         found = self._catalogue.get(request.collection_name)
         mode = _MODES[request.update_mode]
         points: list[edge.Point] = []
-        for some in _few(request.points):
+        for some in _batches(request.points):
             points += (_point(found, one) for one in some)
             await asyncio.sleep(0)
-        for some in _few(points):
+        for some in _batches(points):
             _update(found, edge.UpdateOperation.upsert_points(list(some), update_mode=mode), wait=True)
             await asyncio.sleep(0)
         return _updated(wait=request.wait)
 
     def Delete(self, request: wire.DeletePoints) -> wire.PointsOperationResponse:  # noqa: N802
-        only(request, "collection_name", "wait", "points", "ordering")
-        only(request.points, "points")
+        allow_fields(request, "collection_name", "wait", "points", "ordering")
+        allow_fields(request.points, "points")
         found = self._catalogue.get(request.collection_name)
         ids = [_id(one) for one in request.points.points.ids]
         return _update(found, edge.UpdateOperation.delete_points(ids), wait=request.wait)
 
     def CreateFieldIndex(self, request: wire.CreateFieldIndexCollection) -> wire.PointsOperationResponse:  # noqa: N802
-        only(request, "collection_name", "wait", "field_name", "field_type", "field_index_params")
+        allow_fields(request, "collection_name", "wait", "field_name", "field_type", "field_index_params")
         found = self._catalogue.get(request.collection_name)
         operation = edge.UpdateOperation.create_field_index(request.field_name, _index(request))
         return _update(found, operation, wait=request.wait)
@@ -64,7 +64,7 @@ class PointsService(wire.PointsServicer):
     # --- reading -------------------------------------------------------------------------------------------
 
     def Query(self, request: wire.QueryPoints) -> wire.QueryResponse:  # noqa: N802
-        only(
+        allow_fields(
             request,
             "collection_name",
             "prefetch",
@@ -82,7 +82,7 @@ class PointsService(wire.PointsServicer):
             raise invalid("limit: 1 or more")
         found = self._catalogue.get(request.collection_name)
         names = list(request.with_vectors.include.names)
-        only(request.with_vectors, "include")
+        allow_fields(request.with_vectors, "include")
         asked = edge.QueryRequest(
             request.limit,
             offset=request.offset,
@@ -97,7 +97,7 @@ class PointsService(wire.PointsServicer):
         return wire.QueryResponse(result=map(_scored, found.shard.query(asked)))
 
     def Scroll(self, request: wire.ScrollPoints) -> wire.ScrollResponse:  # noqa: N802
-        only(request, "collection_name", "filter", "offset", "limit", "with_payload")
+        allow_fields(request, "collection_name", "filter", "offset", "limit", "with_payload")
         if request.limit < 1:
             raise invalid("limit: 1 or more")
         found = self._catalogue.get(request.collection_name)
@@ -112,20 +112,20 @@ class PointsService(wire.PointsServicer):
         return wire.ScrollResponse(result=map(_retrieved, records), next_page_offset=following)
 
     def Get(self, request: wire.GetPoints) -> wire.GetResponse:  # noqa: N802
-        only(request, "collection_name", "ids", "with_payload", "with_vectors")
+        allow_fields(request, "collection_name", "ids", "with_payload", "with_vectors")
         found = self._catalogue.get(request.collection_name)
         names = list(request.with_vectors.include.names)
         records = found.shard.retrieve([_id(one) for one in request.ids], _selection(request), names or False)
         return wire.GetResponse(result=map(_retrieved, records))
 
     def Count(self, request: wire.CountPoints) -> wire.CountResponse:  # noqa: N802
-        only(request, "collection_name", "filter", "exact")
+        allow_fields(request, "collection_name", "filter", "exact")
         found = self._catalogue.get(request.collection_name)
         count = found.shard.count(edge.CountRequest(filter=_filter(request)))
         return wire.CountResponse(result=wire.CountResult(count=count))
 
     def Facet(self, request: wire.FacetCounts) -> wire.FacetResponse:  # noqa: N802
-        only(request, "collection_name", "key", "filter", "limit", "exact")
+        allow_fields(request, "collection_name", "key", "filter", "limit", "exact")
         found = self._catalogue.get(request.collection_name)
         if request.key not in found.shard.info().payload_schema:
             raise invalid(f"a facet needs an index, and {request.key} has none")
@@ -138,9 +138,9 @@ class PointsService(wire.PointsServicer):
         return wire.FacetResponse(hits=hits)
 
 
-def _few(points: Sequence[T]) -> Iterator[Sequence[T]]:
-    """A server answers questions while it takes a batch in: here between so many of its points."""
-    return (points[start : start + _AT_ONCE] for start in range(0, len(points), _AT_ONCE))
+def _batches(points: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Slices of the points. Between two of them other calls are served, as a server does during an upsert."""
+    return (points[start : start + _BATCH_SIZE] for start in range(0, len(points), _BATCH_SIZE))
 
 
 def _update(
@@ -151,7 +151,7 @@ def _update(
 
 
 def _updated(*, wait: bool) -> wire.PointsOperationResponse:
-    """Without `wait` a server says only that it will; done it is here all the same."""
+    """Without `wait` a server says allow_fields that it will; done it is here all the same."""
     status = wire.UpdateStatus.Completed if wait else wire.UpdateStatus.Acknowledged
     return wire.PointsOperationResponse(result=wire.UpdateResult(status=status))
 
@@ -160,7 +160,7 @@ def _point(found: Collection, sent: wire.PointStruct) -> edge.Point:
     if not sent.HasField("vectors"):
         raise invalid("Expected some vectors")
     if sent.vectors.WhichOneof("vectors_options") != "vectors":
-        raise unknown("a vector without a name")
+        raise unimplemented("a vector without a name")
     vectors: dict[str, Any] = {}
     for name, vector in sent.vectors.vectors.vectors.items():
         if name in found.sparse and vector.WhichOneof("vector") == "sparse":
@@ -169,7 +169,7 @@ def _point(found: Collection, sent: wire.PointStruct) -> edge.Point:
         if name not in found.sizes:
             raise invalid(f"Not existing vector name error: {name}")
         if vector.WhichOneof("vector") != "dense":
-            raise unknown("any vector but a dense one")
+            raise unimplemented("any vector but a dense one")
         if len(vector.dense.data) != found.sizes[name]:
             sizes = f"expected dim: {found.sizes[name]}, got {len(vector.dense.data)}"
             raise invalid(f"Vector dimension error: {sizes}")
@@ -187,29 +187,29 @@ def _index(sent: wire.CreateFieldIndexCollection) -> edge.PayloadSchemaParams:
     match sent.field_type, sent.field_index_params.WhichOneof("index_params"):
         case wire.FieldType.FieldTypeKeyword, "keyword_index_params":
             keyword = sent.field_index_params.keyword_index_params
-            only(keyword, "is_tenant")
+            allow_fields(keyword, "is_tenant")
             return edge.KeywordIndexParams(is_tenant=keyword.is_tenant)
         case wire.FieldType.FieldTypeInteger, "integer_index_params":
             integer = sent.field_index_params.integer_index_params
-            only(integer, "lookup", "range")
+            allow_fields(integer, "lookup", "range")
             return edge.IntegerIndexParams(lookup=integer.lookup, range=integer.range)
         case wire.FieldType.FieldTypeFloat, "float_index_params":
-            only(sent.field_index_params.float_index_params)
+            allow_fields(sent.field_index_params.float_index_params)
             return edge.FloatIndexParams()
         case other:
-            raise unknown(f"the index {other}")
+            raise unimplemented(f"the index {other}")
 
 
 def _query(found: Collection, sent: Any) -> edge.Query | edge.OrderBy | edge.Formula:
     """The query of a request, or of a prefetch in it."""
     match sent.query.WhichOneof("variant"):
         case "nearest":
-            only(sent.params, "exact")
+            allow_fields(sent.params, "exact")
             kind = sent.query.nearest.WhichOneof("variant")
             if kind == "sparse" and sent.using in found.sparse:
                 return edge.Query.Nearest(_sparse(sent.query.nearest.sparse), sent.using)
             if kind != "dense":
-                raise unknown(f"a query by {kind} with {sent.using}")
+                raise unimplemented(f"a query by {kind} with {sent.using}")
             if sent.using not in found.sizes:
                 raise invalid(f"Not existing vector name error: {sent.using}")
             vector = list(sent.query.nearest.dense.data)
@@ -217,20 +217,20 @@ def _query(found: Collection, sent: Any) -> edge.Query | edge.OrderBy | edge.For
                 raise invalid(f"Vector dimension error: got {len(vector)}")
             return edge.Query.Nearest(vector, sent.using)
         case "formula":
-            only(sent.query.formula, "expression")
+            allow_fields(sent.query.formula, "expression")
             return edge.Formula(expression(sent.query.formula.expression))
         case "order_by":
             order = sent.query.order_by
-            only(order, "key", "direction")
+            allow_fields(order, "key", "direction")
             if order.key not in found.shard.info().payload_schema:
                 raise invalid(f"No range index for `order_by` key: `{order.key}`")
             return edge.OrderBy(order.key, _DIRECTIONS[order.direction])
         case other:
-            raise unknown(f"the query {other}")
+            raise unimplemented(f"the query {other}")
 
 
 def _prefetch(found: Collection, sent: wire.PrefetchQuery) -> edge.Prefetch:
-    only(sent, "query", "using", "filter", "params", "score_threshold", "limit")
+    allow_fields(sent, "query", "using", "filter", "params", "score_threshold", "limit")
     return edge.Prefetch(
         sent.limit,
         query=_query(found, sent),
@@ -257,7 +257,7 @@ def _selection(sent: Any) -> bool | list[str]:
         case "include":
             return list(sent.with_payload.include.fields)
         case other:
-            raise unknown(f"the selection {other}")
+            raise unimplemented(f"the selection {other}")
 
 
 def _scored(hit: edge.ScoredPoint) -> wire.ScoredPoint:
@@ -283,5 +283,5 @@ def _show_vectors(made: wire.ScoredPoint | wire.RetrievedPoint, vectors: Any) ->
 
 def _id(sent: wire.PointId) -> str:
     if sent.WhichOneof("point_id_options") != "uuid":
-        raise unknown("an id that is no UUID")
+        raise unimplemented("an id that is no UUID")
     return sent.uuid

@@ -1,4 +1,4 @@
-"""How the stand-in says no: a gRPC status, and a look whether a message holds anything it does not know."""
+"""Errors of the stand-in as gRPC statuses, and the check for fields that it does not implement."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import grpc
 from google.protobuf.message import Message
 
 
-class Refused(Exception):
-    """A call that ends with a status other than OK."""
+class RequestError(Exception):
+    """Ends a call with a status other than OK."""
 
     def __init__(
         self, code: grpc.StatusCode, details: str, trailing: tuple[tuple[str, str], ...] = ()
@@ -18,20 +18,20 @@ class Refused(Exception):
         self.trailing = trailing
 
 
-def invalid(details: str) -> Refused:
-    return Refused(grpc.StatusCode.INVALID_ARGUMENT, f"Wrong input: {details}")
+def invalid(details: str) -> RequestError:
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"Wrong input: {details}")
 
 
-def not_found(name: str) -> Refused:
-    return Refused(grpc.StatusCode.NOT_FOUND, f"Not found: Collection `{name}` doesn't exist!")
+def not_found(name: str) -> RequestError:
+    return RequestError(grpc.StatusCode.NOT_FOUND, f"Not found: Collection `{name}` doesn't exist!")
 
 
-def unknown(what: str) -> Refused:
-    return Refused(grpc.StatusCode.UNIMPLEMENTED, f"the stand-in does not know {what}")
+def unimplemented(what: str) -> RequestError:
+    return RequestError(grpc.StatusCode.UNIMPLEMENTED, f"the stand-in does not implement {what}")
 
 
-def only(message: Message, *fields: str) -> None:
-    """Refuse a message in which any other field is set."""
+def allow_fields(message: Message, *fields: str) -> None:
+    """Raise UNIMPLEMENTED if any other field of the message is set."""
     for field, _ in message.ListFields():
         if field.name not in fields:
-            raise unknown(f"{message.DESCRIPTOR.name}.{field.name}")
+            raise unimplemented(f"{message.DESCRIPTOR.name}.{field.name}")

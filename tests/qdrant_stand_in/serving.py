@@ -1,4 +1,4 @@
-"""The two ports: gRPC with the key checked, and of REST the health routes and the files of snapshots."""
+"""The two ports: gRPC with a check of the API key, and REST for health and snapshot files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qdrant_client import grpc as wire
 from tests.qdrant_stand_in.catalogue import Catalogue
 from tests.qdrant_stand_in.collections_service import CollectionsService
 from tests.qdrant_stand_in.points_service import PointsService
-from tests.qdrant_stand_in.refusals import Refused
+from tests.qdrant_stand_in.refusals import RequestError
 from tests.qdrant_stand_in.snapshots_service import SnapshotsService
 
 VERSION = "1.18.2"
@@ -23,7 +23,7 @@ _OPEN = "/qdrant.Qdrant/HealthCheck"
 
 
 class _Key(grpc.aio.ServerInterceptor):
-    """Lets in who knows the key; anybody where there is none. The health check is open, as on a server."""
+    """Checks the API key, if there is one. The health check needs no key, as on a server."""
 
     def __init__(self, key: str | None) -> None:
         self._key = key
@@ -50,8 +50,8 @@ class _Root(wire.QdrantServicer):
         return wire.HealthCheckReply(title="qdrant stand-in for tests", version=self._version)
 
 
-def _answering(service: Any) -> Any:
-    """The service with each method that it has as a handler; those it has not are UNIMPLEMENTED."""
+def _with_handlers(service: Any) -> Any:
+    """The service with a handler for each of its methods; methods that it does not define are UNIMPLEMENTED."""
     [base] = [one for one in type(service).__mro__ if one.__name__.endswith("Servicer")]
     for name, declared in inspect.getmembers(base, inspect.isfunction):
         own = getattr(type(service), name) is not declared
@@ -62,13 +62,13 @@ def _answering(service: Any) -> Any:
 def _handler(method: Callable[[Any], Any] | None, name: str) -> Callable[..., Awaitable[Any]]:
     async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
         if method is None:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the stand-in does not know {name}")
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the stand-in does not implement {name}")
         try:
             answer = method(request)
             return await answer if inspect.isawaitable(answer) else answer
-        except Refused as refused:
+        except RequestError as refused:
             await context.abort(refused.code, refused.details, refused.trailing)
-        except Exception as error:  # noqa: BLE001 (Edge raises bare Exception for all that goes wrong)
+        except Exception as error:  # noqa: BLE001 (Edge raises bare Exception for every error)
             await context.abort(grpc.StatusCode.INTERNAL, f"Service internal error: {error}")
 
     return handle
@@ -83,21 +83,21 @@ async def serve_grpc(
     points: PointsService | None = None,
     version: str = VERSION,
 ) -> grpc.aio.Server:
-    """A started server; port 0 is not for it, since nobody would learn the port."""
+    """Start a server. `port` must not be 0, because the chosen port would not be known."""
     limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    # Without this a second stand-in would take the port too, and every other call.
+    # Otherwise a second stand-in could listen on the same port and get every other call.
     server = grpc.aio.server(interceptors=[_Key(key)], options=[*limits, ("grpc.so_reuseport", 0)])
-    wire.add_PointsServicer_to_server(_answering(points or PointsService(catalogue)), server)
-    wire.add_CollectionsServicer_to_server(_answering(CollectionsService(catalogue)), server)
-    wire.add_SnapshotsServicer_to_server(_answering(SnapshotsService(catalogue)), server)
-    wire.add_QdrantServicer_to_server(_answering(_Root(version)), server)
+    wire.add_PointsServicer_to_server(_with_handlers(points or PointsService(catalogue)), server)
+    wire.add_CollectionsServicer_to_server(_with_handlers(CollectionsService(catalogue)), server)
+    wire.add_SnapshotsServicer_to_server(_with_handlers(SnapshotsService(catalogue)), server)
+    wire.add_QdrantServicer_to_server(_with_handlers(_Root(version)), server)
     server.add_insecure_port(f"{host}:{port}")
     await server.start()
     return server
 
 
 async def serve_rest(host: str, port: int, catalogue: Catalogue, key: str | None) -> asyncio.Server:
-    """GET / and the health routes, the files of snapshots to fetch and to upload; everything else is 501."""
+    """Serve GET /, the health routes, and download and upload of snapshots; everything else is 501."""
     snapshots = SnapshotsService(catalogue)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,4 +144,4 @@ def _rest(
                 return "404 Not Found", text, b"Not found: Snapshot"
             return "200 OK", "application/octet-stream", found
         case _:
-            return "501 Not Implemented", text, b"the stand-in does not know this"
+            return "501 Not Implemented", text, b"the stand-in does not implement this"

@@ -1,6 +1,6 @@
-"""The service Snapshots, and the two calls of REST that hand out a file and take one in.
+"""The gRPC service Snapshots, and the REST calls that download and upload a snapshot file.
 
-A snapshot is a tar of the collection's directory, and knows nothing of aliases, as a server's.
+A snapshot is a tar of the collection's directory. It contains no aliases, like a server's.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from urllib.parse import quote
 from qdrant_client import grpc as wire
 
 from tests.qdrant_stand_in.catalogue import Catalogue
-from tests.qdrant_stand_in.refusals import not_found, only
+from tests.qdrant_stand_in.refusals import allow_fields, not_found
 
 
 class SnapshotsService(wire.SnapshotsServicer):
-    """Every method is called as `method(request)` by `serving.answering`."""
+    """Every method is called as `method(request)` by `serving._with_handlers`."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
     def Create(self, request: wire.CreateSnapshotRequest) -> wire.CreateSnapshotResponse:  # noqa: N802
-        only(request, "collection_name")
+        allow_fields(request, "collection_name")
         found = self._catalogue.get(request.collection_name)
         found.shard.flush()
         folder = self._folder(found.name)
@@ -36,14 +36,14 @@ class SnapshotsService(wire.SnapshotsServicer):
         return wire.CreateSnapshotResponse(snapshot_description=_described(path))
 
     def List(self, request: wire.ListSnapshotsRequest) -> wire.ListSnapshotsResponse:  # noqa: N802
-        only(request, "collection_name")
+        allow_fields(request, "collection_name")
         name = self._catalogue.get(request.collection_name).name
         return wire.ListSnapshotsResponse(
             snapshot_descriptions=[_described(path) for path in sorted(self._folder(name).glob("*"))]
         )
 
     def Delete(self, request: wire.DeleteSnapshotRequest) -> wire.DeleteSnapshotResponse:  # noqa: N802
-        only(request, "collection_name", "snapshot_name")
+        allow_fields(request, "collection_name", "snapshot_name")
         path = self._folder(request.collection_name) / request.snapshot_name
         if not path.is_file():
             raise not_found(request.snapshot_name)
@@ -58,7 +58,7 @@ class SnapshotsService(wire.SnapshotsServicer):
         return path.read_bytes() if path.is_file() else None
 
     def upload(self, collection: str, content: bytes) -> None:
-        """POST /collections/COLLECTION/snapshots/upload, with the collection not there yet."""
+        """POST /collections/COLLECTION/snapshots/upload, for a collection that does not exist."""
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
             self._catalogue.adopt(collection, lambda directory: tar.extractall(directory, filter="data"))
 

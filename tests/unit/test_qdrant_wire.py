@@ -22,7 +22,7 @@ from tests.qdrant_stand_in.catalogue import Catalogue
 from tests.qdrant_stand_in.fixtures import Qdrant, at
 from tests.qdrant_stand_in.points_service import PointsService
 from tests.qdrant_stand_in.process import StandIn
-from tests.qdrant_stand_in.refusals import Refused
+from tests.qdrant_stand_in.refusals import RequestError
 from tests.qdrant_stand_in.serving import serve_grpc
 
 
@@ -180,17 +180,17 @@ async def test_translation_of_each_status(tmp_path):
     async with scripted(tmp_path) as (service, qdrant), qdrant.store() as store:
         calls = {"write": lambda: put(store, memory()), "read": lambda: store.search(nearest(1))}
         for name in OUTAGES:
-            service.faults = itertools.repeat(Refused(grpc.StatusCode[name], "said\nso"))
+            service.faults = itertools.repeat(RequestError(grpc.StatusCode[name], "said\nso"))
             for call in calls.values():
                 with pytest.raises(Unavailable, match="said so") as failed:
                     await call()
                 assert failed.value.retryable
         for name in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-            service.faults = itertools.repeat(Refused(grpc.StatusCode[name], "said so"))
+            service.faults = itertools.repeat(RequestError(grpc.StatusCode[name], "said so"))
             for call in calls.values():
                 with pytest.raises(Unavailable, match="LORESTREAM_STORE__API_KEY"):
                     await call()
-        service.faults = itertools.repeat(Refused(grpc.StatusCode.INVALID_ARGUMENT, "said so"))
+        service.faults = itertools.repeat(RequestError(grpc.StatusCode.INVALID_ARGUMENT, "said so"))
         with pytest.raises(InvalidEvent, match="said so"):
             await calls["write"]()
         with pytest.raises(Unavailable, match="said so"):
@@ -220,7 +220,7 @@ async def test_a_key_changed_on_the_server_is_an_outage_until_it_matches(tmp_pat
 async def test_retry_after_of_a_rate_limiting_server(tmp_path):
     async with scripted(tmp_path) as (service, qdrant), qdrant.store() as store:
         service.faults = itertools.repeat(
-            Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "slowly", (("retry-after", "7"),))
+            RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "slowly", (("retry-after", "7"),))
         )
         with pytest.raises(Unavailable) as failed:
             await put(store, memory())
@@ -249,7 +249,7 @@ async def test_an_outage_takes_precedence_over_a_rejected_point(tmp_path):
     """The caller then repeats all batches, and sees the rejected point again."""
     async with scripted(tmp_path) as (service, qdrant), qdrant.store() as store:
         codes = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE)
-        service.faults = iter([Refused(code, "said so") for code in codes])
+        service.faults = iter([RequestError(code, "said so") for code in codes])
         with pytest.raises(Unavailable):
             await put(store, *(memory(f"m{n}") for n in range(200)))
 
