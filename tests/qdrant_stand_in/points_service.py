@@ -151,7 +151,7 @@ def _update(
 
 
 def _updated(*, wait: bool) -> wire.PointsOperationResponse:
-    """Without `wait` a server says allow_fields that it will; done it is here all the same."""
+    """Without `wait` a server only acknowledges the write; here it is completed in either case."""
     status = wire.UpdateStatus.Completed if wait else wire.UpdateStatus.Acknowledged
     return wire.PointsOperationResponse(result=wire.UpdateResult(status=status))
 
