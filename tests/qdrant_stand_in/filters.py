@@ -1,4 +1,4 @@
-"""Filter messages in the types of Qdrant Edge; allow_fields the conditions that the adapter sends are implemented."""
+"""Filter messages in the types of Qdrant Edge; only the conditions that the adapter sends are implemented."""
 
 from __future__ import annotations
 

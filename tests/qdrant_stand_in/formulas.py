@@ -1,4 +1,4 @@
-"""Formula messages in the types of Qdrant Edge; allow_fields the terms that the adapter sends are implemented."""
+"""Formula messages in the types of Qdrant Edge; only the terms that the adapter sends are implemented."""
 
 from __future__ import annotations
 
