@@ -16,20 +16,15 @@ from lorestream.http.application import application
 from lorestream.wiring import Runtime
 from query_service.recall import Recall
 from query_service.rest import operations
+<<<<<<< HEAD
 from stream_workers.indexing.cache_invalidation import InvalidationQueue
+=======
+from stream_workers.indexing.cache_invalidation import Finishing
+from tests.edge import SetClock
+>>>>>>> fff6eb3 (One SetClock for the tests of both edges)
 from tests.parts import open_parts, pipeline_over, put, records
 
 NOW = 2_000_000_000.0
-
-
-class FixedClock:
-    """A clock that shows the time at which it is set."""
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-
-    def now(self) -> float:
-        return self.at
 
 
 @dataclass
@@ -38,7 +33,7 @@ class Reader:
 
     runtime: Runtime
     recall: Recall
-    clock: FixedClock
+    clock: SetClock
     client: httpx2.AsyncClient
 
     async def write(self, *envelopes: Envelope) -> None:
@@ -83,7 +78,7 @@ async def open_reader(data: Path, **overrides: Any) -> AsyncIterator[Reader]:
 @contextlib.asynccontextmanager
 async def over(runtime: Runtime, **other: Any) -> AsyncIterator[Reader]:
     """A reader over open parts; `other` replaces some of them."""
-    clock = FixedClock(NOW)
+    clock = SetClock(NOW)
     parts: dict[str, Any] = {
         "store": runtime.store,
         "embedder": runtime.embedder,

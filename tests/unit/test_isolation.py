@@ -33,8 +33,9 @@ from query_service.recall import Recall
 from query_service.rest import operations
 from query_service.rpc import Reads
 from tests.api_keys import bearer
+from tests.edge import SetClock
 from tests.parts import open_parts, put
-from tests.retrieval.reader import NOW, FixedClock, over
+from tests.retrieval.reader import NOW, over
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -137,7 +138,7 @@ async def tenants(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seq
 @contextlib.asynccontextmanager
 async def _served(recall: Recall, key_file: Path) -> AsyncIterator[tuple[Any, int]]:
     """The service with a key file: HTTP in this process, gRPC on a port."""
-    authenticator = ApiKeyAuthenticator(key_file, FixedClock(NOW))
+    authenticator = ApiKeyAuthenticator(key_file, SetClock(NOW))
     app = application(
         "query", operations(lambda: recall), metrics=recall.metrics, authenticator=authenticator
     )
