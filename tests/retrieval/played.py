@@ -97,7 +97,7 @@ async def play(data: Path, *, memories: int = 0, seed: int = SEED) -> AsyncItera
         await indexer_over(runtime).run(burst=True)
         await add_background(runtime, max(0, memories - len(events)), start)
         foreign = await _copy_elsewhere(runtime, reader, [ids[one["id"]] for one in twins])
-        reader.clock.at = runtime.clock.now() + EXPIRED_AFTER_S
+        reader.clock.time = runtime.clock.now() + EXPIRED_AFTER_S
         hidden = frozenset({*expired.values(), *deleted.values(), *foreign})
         yield Played(reader, events, questions, ids, hidden)
 

@@ -41,7 +41,7 @@ async def test_a_memory_is_returned_for_its_own_agent_only(reader: Reader) -> No
     for where in (f"{path}?agent_id=b", "/v1/memories/nonsense?agent_id=a", "/v1/memories/%00?agent_id=a"):
         answer = await reader.client.get(where)
         assert (answer.status_code, error_of(answer)["code"]) == (404, "not_found")
-    reader.clock.at = NOW + 5
+    reader.clock.time = NOW + 5
     assert (await reader.client.get(path, params={"agent_id": "a"})).status_code == 404
 
 

@@ -168,7 +168,7 @@ async def test_a_context_is_cached_until_a_write_completes_or_a_memory_expires(r
     for other in ({"recent": 6}, {"relevant": 6}, {"token_budget": 6}, {"filters": {"type": "x"}}):
         assert (await context(reader, **{"query": "one", "recent": 5, **other}))["cache"] == "miss"
     assert (await context(reader, recent=5))["cache"] == "miss"
-    reader.clock.at = NOW + 5
+    reader.clock.time = NOW + 5
     answer = await context(reader, query="one", recent=5)
     assert (answer["cache"], answer["text"]) == ("miss", "")
     await reader.remember("two")

@@ -157,9 +157,9 @@ async def test_ttl_of_an_answer(
 ) -> None:
     await reader.remember("one", expires_at=None if expires_in_s is None else NOW + expires_in_s)
     await reader.search("one", **body)
-    reader.clock.at = NOW + life_s - 0.001
+    reader.clock.time = NOW + life_s - 0.001
     assert (await reader.search("one", **body))["cache"] == "hit"
-    reader.clock.at = NOW + life_s
+    reader.clock.time = NOW + life_s
     answer = await reader.search("one", **body)
     assert answer["cache"] == "miss"
     assert len(answer["memories"]) == (0 if expires_in_s == life_s else 1)
@@ -167,7 +167,7 @@ async def test_ttl_of_an_answer(
 
 async def test_a_clock_set_back_does_not_prolong_an_answer(reader: Reader) -> None:
     await reader.search("one")
-    reader.clock.at = NOW - 3600
+    reader.clock.time = NOW - 3600
     assert (await reader.search("one"))["cache"] == "miss"
 
 
@@ -416,7 +416,7 @@ async def test_erased_memories_are_skipped_until_k_are_found(reader: Reader) -> 
 
 async def test_expired_memories_are_not_returned_by_any_read(reader: Reader) -> None:
     await reader.remember("one", expires_at=NOW + 5)
-    reader.clock.at = NOW + 5
+    reader.clock.time = NOW + 5
     assert await reader.texts("one") == await reader.texts() == []
     assert (await reader.get("/v1/agents/a/memories"))["total"] == 0
     assert (await reader.get("/v1/agents/a/summary"))["total"] == 0

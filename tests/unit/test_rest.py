@@ -258,7 +258,7 @@ async def test_scores_equal_their_parts_for_any_search(  # noqa: PLR0917 (Hypoth
     agent = uuid.uuid4().hex
     for n, at in enumerate(times):
         await reader.remember(f"text {n}", agent=agent, timestamp=at, importance=(0.0, -0.0, 10.0)[n])
-    reader.clock.at = now
+    reader.clock.time = now
     query = {"query": "text 1"} if asked else {}
     body = {"agent_id": agent, "weights": weights, "min_score": min_score, "explain": True, **query}
     answer = await reader.post(SEARCH, body)
