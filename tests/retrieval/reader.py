@@ -16,12 +16,8 @@ from lorestream.http.application import application
 from lorestream.wiring import Runtime
 from query_service.recall import Recall
 from query_service.rest import operations
-<<<<<<< HEAD
 from stream_workers.indexing.cache_invalidation import InvalidationQueue
-=======
-from stream_workers.indexing.cache_invalidation import Finishing
 from tests.edge import SetClock
->>>>>>> fff6eb3 (One SetClock for the tests of both edges)
 from tests.parts import open_parts, pipeline_over, put, records
 
 NOW = 2_000_000_000.0
