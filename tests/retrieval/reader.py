@@ -17,7 +17,7 @@ from lorestream.wiring import Runtime
 from query_service.recall import Recall
 from query_service.rest import operations
 from stream_workers.indexing.cache_invalidation import InvalidationQueue
-from tests.edge import SetClock
+from tests.http_gateway import SetClock
 from tests.parts import open_parts, pipeline_over, put, records
 
 NOW = 2_000_000_000.0

@@ -33,7 +33,7 @@ from query_service.recall import Recall
 from query_service.rest import operations
 from query_service.rpc import Reads
 from tests.api_keys import bearer
-from tests.edge import SetClock
+from tests.http_gateway import SetClock
 from tests.parts import open_parts, put
 from tests.retrieval.reader import NOW, over
 

@@ -20,7 +20,7 @@ from lorestream.wiring import Runtime
 from stream_workers.rebuild.alias_swap import AliasTasks, DropArguments
 from stream_workers.rebuild.compaction import Compaction
 from stream_workers.rebuild.replay import Replay, ReplayArguments
-from tests.edge import SetClock
+from tests.http_gateway import SetClock
 from tests.parts import open_parts, put, running_worker, texts
 
 EDGE = {"store": {"kind": "edge"}}
