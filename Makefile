@@ -53,8 +53,8 @@ test: debian dev weights model kafka ## everything that must pass: lint, types, 
 	@python -m pytest -m "alone and not soak" $(PYTEST_ARGS)
 
 .PHONY: quick
-quick: dev ## within a minute: lint, types, import rules, the unit tests that need no service and no model
-	@$(call in_parallel,tests/unit -m "not (soak or alone or service or model)" --numprocesses 2 $(PYTEST_ARGS))
+quick: dev ## within a minute: lint, types, import rules, the fast unit tests
+	@$(call in_parallel,tests/unit -m "not (soak or alone or service or model or slow)" --numprocesses 2 $(PYTEST_ARGS))
 
 .PHONY: lint
 lint: dev ## ruff, pyright, import rules, luacheck

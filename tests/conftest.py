@@ -44,6 +44,41 @@ SERVICES = frozenset(
     }
 )
 """Fixtures that start a process. Tests that use one get the marker `service`."""
+SLOW = frozenset(
+    {
+        "test_answers_are_fresh",
+        "test_cli",
+        "test_compaction",
+        "test_dead_letters",
+        "test_edge_shard",
+        "test_event_batch",
+        "test_exact_filter",
+        "test_exports",
+        "test_gateway_fuzz",
+        "test_http_embedder",
+        "test_http_request",
+        "test_indexer",
+        "test_indexer_group",
+        "test_isolation",
+        "test_key_file",
+        "test_left_behind",
+        "test_model_preparation",
+        "test_narrate",
+        "test_open_collections",
+        "test_openapi",
+        "test_pipeline",
+        "test_qdrant_stand_in",
+        "test_qdrant_wire",
+        "test_refusals",
+        "test_replay",
+        "test_rest",
+        "test_server_snapshots",
+        "test_simulator",
+        "test_snapshots",
+        "test_sweeper",
+    }
+)
+"""Unit tests over real stores, with many generated examples or with waits: seconds each. They get the marker `slow`."""
 
 
 def pytest_configure() -> None:
@@ -86,6 +121,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SERVICES & set(getattr(item, "fixturenames", ())) or item.path.parent.name in WHOLE_SYSTEMS:
             item.add_marker("service")
+        if item.path.stem in SLOW:
+            item.add_marker("slow")
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
