@@ -1,4 +1,4 @@
-"""Erased while an index is built anew, while a late writer writes, while Redis holds the answer: never seen again."""
+"""Erasures during a replay, with a late writer and answers in Redis: no read shows the erased agents again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def send(http: httpx2.AsyncClient, first: int, count: int, *, wait: bool =
 
 
 async def erase(http: httpx2.AsyncClient, agents: Sequence[str]) -> None:
-    """Processed when this returns: from then on nobody may see anything of them."""
+    """Erase the agents, and wait until it is processed: from then on no read may show anything of them."""
     for agent in agents:
         answer = await http.delete(f"/v1/agents/{agent}")
         assert answer.status_code == 202, answer.text
@@ -59,7 +59,7 @@ async def erase(http: httpx2.AsyncClient, agents: Sequence[str]) -> None:
 
 
 async def shown(http: httpx2.AsyncClient, agents: Sequence[str]) -> list[str]:
-    """Every way in which anything of these agents is seen."""
+    """The reads that show anything of these agents, each as a sentence."""
     answers: list[tuple[str, httpx2.Response]] = []
     for agent in agents:
         for how in ({}, {"mode": "keyword"}, {"mode": "hybrid"}, {"weights": {"importance": 1}}):
@@ -76,40 +76,40 @@ async def shown(http: httpx2.AsyncClient, agents: Sequence[str]) -> list[str]:
 
 
 async def counted(http: httpx2.AsyncClient, agents: Sequence[str]) -> list[str]:
-    """Those of them whose memories are counted: a late write may be, until its writer has heard of the erasure."""
+    """The agents whose memories are counted. A late write may be, until its writer has learned of the erasure."""
     listed = (await http.get("/v1/agents?limit=1000")).json()["agents"]
     totals = [(await http.get(f"/v1/agents/{agent}/summary")).json() for agent in agents]
     return [one["agent_id"] for one in [*listed, *totals] if one["total"] and one["agent_id"] in agents]
 
 
-class Watch:
-    """Asks all the while about those that are erased already."""
+class ErasureWatch:
+    """Reads the erased agents all the time, and collects what shows anything of them."""
 
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
         self.erased: list[str] = []
         self.seen: list[str] = []
-        self.looked = 0
+        self.rounds = 0
 
     async def run(self) -> None:
         while True:
             if self.erased:
                 agents = list(self.erased)
                 self.seen += await shown(self._http, agents)
-                self.looked += 1
+                self.rounds += 1
             await asyncio.sleep(0.3)
 
-    async def looks_once_more(self) -> None:
-        """A look that begins from now on comes to its end."""
-        before = self.looked
+    async def wait_for_full_round(self) -> None:
+        """Wait until a round of reads that begins from now on has ended."""
+        before = self.rounds
         async with asyncio.timeout(PATIENCE_S):
-            while self.looked < before + 2:
+            while self.rounds < before + 2:
                 await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager
-async def watching(http: httpx2.AsyncClient) -> AsyncIterator[Watch]:
-    watch = Watch(http)
+async def watching(http: httpx2.AsyncClient) -> AsyncIterator[ErasureWatch]:
+    watch = ErasureWatch(http)
     running = asyncio.create_task(watch.run())
     try:
         yield watch
@@ -120,8 +120,8 @@ async def watching(http: httpx2.AsyncClient) -> AsyncIterator[Watch]:
     assert watch.seen == []
 
 
-async def filled(http: httpx2.AsyncClient) -> None:
-    """Memories of all, and answers about the spies that a cache holds."""
+async def fill(http: httpx2.AsyncClient) -> None:
+    """Write memories of all agents, and have answers about the spies cached."""
     await send(http, 0, EACH * len(EVERYBODY))
     assert len(await shown(http, SPIES)) > 4 * len(SPIES)
     question = {"agent_id": SPIES[0], "query": WORD, "k": 100}
@@ -132,7 +132,7 @@ async def filled(http: httpx2.AsyncClient) -> None:
 
 
 class LateWriter:
-    """Has the spies' memories in hand, with their vectors, and writes them whenever it wakes."""
+    """A suspended worker that holds the spies' memories, and inserts them into every collection when it resumes."""
 
     def __init__(self, runtime: Runtime, memories: Sequence[Memory]) -> None:
         self._runtime = runtime
@@ -143,8 +143,8 @@ class LateWriter:
             made = await collection.embedder.embed([one.text for one in self._memories])
             await collection.store.insert(self._memories, made.vectors)
 
-    async def learn(self) -> None:
-        """What every worker does about its own late writes, once it hears of an erasure."""
+    async def apply_erasures(self) -> None:
+        """What every indexer does after its ledger has learned of an erasure."""
         for collection in await self._collections():
             for erasure in self._runtime.ledger.added_since(0):
                 await collection.store.erase(erasure)
@@ -156,7 +156,7 @@ class LateWriter:
 
 @contextlib.asynccontextmanager
 async def embedded(data: Path, redis: RedisServer) -> AsyncIterator[tuple[Runtime, httpx2.AsyncClient]]:
-    """What `lorestream up` serves, over a Redis."""
+    """The gateway and query service of `lorestream up`, with a cache in Redis."""
     cache = {"kind": "redis", "url": redis.url}
     async with open_parts(data, store={"kind": "edge"}, cache=cache) as runtime:
         operations = [*writes.operations(Gateway.over(runtime)), *reads.operations(CurrentRecall(runtime))]
@@ -170,7 +170,7 @@ async def embedded(data: Path, redis: RedisServer) -> AsyncIterator[tuple[Runtim
 
 async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
     async with embedded(tmp_path, own_redis) as (runtime, http):
-        await filled(http)
+        await fill(http)
         scope = Scope("default", tuple(SPIES))
         spied = await runtime.store.page(PageQuery(scope, limit=1000, now=runtime.clock.now()))
         assert len(spied) == EACH * len(SPIES)
@@ -179,7 +179,7 @@ async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
         async with watching(http) as watch:
             async for report in Replay(runtime).run(ReplayArguments("other", dim=96)):
                 match report:
-                    case Remark():  # nothing is in it yet
+                    case Remark():  # the new collection is empty
                         await erase(http, SPIES[:half])
                         watch.erased += SPIES[:half]
                         await late.write()
@@ -191,7 +191,7 @@ async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
                         watch.erased += SPIES[half:]
                         await late.write()
                         assert await shown(http, SPIES) == []
-                        await late.learn()
+                        await late.apply_erasures()
                     case _:
                         outcome = report
             assert (outcome.value["gate"], outcome.value["reasons"]) == ("passed", [])  # type: ignore[union-attr]
@@ -199,13 +199,13 @@ async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
             async for _ in AliasTasks(runtime).swap(SwapArguments("other")):
                 pass
             assert runtime.collections.current.name == "other"
-            await watch.looks_once_more()
+            await watch.wait_for_full_round()
             await late.write()
             async for _ in AliasTasks(runtime).rollback(NoArguments()):
                 pass
-            await watch.looks_once_more()
+            await watch.wait_for_full_round()
             assert len(await shown(http, OTHERS)) > 4 * len(OTHERS)
-        await late.learn()
+        await late.apply_erasures()
         assert await counted(http, SPIES) == []
 
 
@@ -215,34 +215,34 @@ async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
 @pytest.mark.timeout(600)
 async def test_distributed(cluster: Cluster) -> None:
     async with httpx2.AsyncClient(base_url=cluster.url, timeout=PATIENCE_S) as http:
-        await filled(http)
-        await asyncio.wait_for(erased_while_a_worker_sleeps(cluster, http), 400)
+        await fill(http)
+        await asyncio.wait_for(erase_while_a_worker_is_suspended(cluster, http), 400)
     names = [one["name"] for one in run(cluster, "alias", "list")["collections"]]
     assert len(names) == 2
-    assert await compared(cluster, names) > 0  # nor is anything of the erased agents in either collection
+    assert await compared(cluster, names) > 0  # neither collection holds anything of the erased agents
     run(cluster, "drop", "other", "--yes")
 
 
-async def erased_while_a_worker_sleeps(cluster: Cluster, http: httpx2.AsyncClient) -> None:
-    sleeper = cluster.workers[0]
+async def erase_while_a_worker_is_suspended(cluster: Cluster, http: httpx2.AsyncClient) -> None:
+    suspended = cluster.workers[0]
     async with watching(http) as watch:
         replay = begun(cluster, "replay", "--to", "other", "--dim", "96")
-        # It is at these when it falls asleep; about half of the spies' partitions are its own.
+        # It is suspended while it processes these events; about half of the spies' partitions are assigned to it.
         await send(http, 10_000, 1000, wait=False)
-        sleeper.pause()
+        suspended.pause()
         try:
             await erase(http, SPIES)
             watch.erased += SPIES
-            await watch.looks_once_more()
+            await watch.wait_for_full_round()
         finally:
             before = metric(cluster.workers[1].url, "lorestream_rebalances_total")
-            sleeper.resume()
-        # It writes what it had in hand, hears of it, and is given work again.
+            suspended.resume()
+        # It writes its batch in progress, learns of the erasures, and gets partitions assigned again.
         async with asyncio.timeout(PATIENCE_S):
             while metric(cluster.workers[1].url, "lorestream_rebalances_total") == before:
                 await asyncio.sleep(0.1)
         outcome = await asyncio.to_thread(ended, replay)
         assert (outcome["gate"], outcome["reasons"]) == ("passed", [])
-        await watch.looks_once_more()
+        await watch.wait_for_full_round()
         assert len(await shown(http, OTHERS)) > 4 * len(OTHERS)
     assert await counted(http, SPIES) == []

@@ -1,4 +1,4 @@
-"""The index built anew while players play: killed on the way, swapped, rolled back, and equal at the end."""
+"""A replay under load: the process is killed meanwhile, the alias swapped and rolled back; the collections end equal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def lorestream(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `lorestream ARGUMENTS` in this process, which has to end with `code`; returns what it printed."""
+    """Runs `lorestream ARGUMENTS` in this process, expects the exit code, and returns the output and the error."""
     for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
 
@@ -50,7 +50,7 @@ def lorestream(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def reports(url: str, task: str, **arguments: object) -> Iterator[dict[str, Any]]:
-    """What a task of care tells, line by line."""
+    """The reports of an admin task, as they arrive."""
     with (
         httpx2.Client(base_url=url, timeout=PATIENCE_S) as client,
         client.stream("POST", f"/v1/admin/{task}", json=arguments) as answer,
@@ -61,37 +61,37 @@ def reports(url: str, task: str, **arguments: object) -> Iterator[dict[str, Any]
                 yield json.loads(line)
 
 
-def killed_while_replaying(process: LorestreamProcess, to: str, told: int, **arguments: object) -> None:
-    """Kill it when the replay has told so many things, and start it again."""
+def kill_during_replay(process: LorestreamProcess, to: str, after_reports: int, **arguments: object) -> None:
+    """Kill the process after this many reports of the replay, and start it again."""
     with contextlib.suppress(httpx2.TransportError):
         for number, report in enumerate(reports(process.url, "replay", to=to, **arguments), start=1):
             assert report["report"] in {"remark", "progress"}, report
-            if number == told:
+            if number == after_reports:
                 process.kill()
     assert not process.alive
     process.start()
 
 
-def turned_under_queries(url: str, turn: Callable[[str], None], count: int) -> None:
-    """Turn the alias to and fro until so many questions were answered."""
+def swap_under_queries(url: str, swap: Callable[[str], None], count: int) -> None:
+    """Swap the alias back and forth until this many queries were answered; each by the one or the other collection."""
     first = ask_all(url)
-    turn("other")
+    swap("other")
     other = ask_all(url)
-    turn(FIRST)
+    swap(FIRST)
     assert ask_all(url) == first
     for a, b in zip(first, other, strict=True):
         assert len(a) == len(b) == 5
         assert a[0] != b[0]  # scores of other vectors
-    turns = 0
+    swaps = 0
     with Asking(url) as asking:
-        while asking.asked < count or turns < 4 or turns % 2:
-            turn(FIRST if turns % 2 else "other")
-            turns += 1
+        while asking.asked < count or swaps < 4 or swaps % 2:
+            swap(FIRST if swaps % 2 else "other")
+            swaps += 1
     assert asking.wrong(first, other) == []
 
 
 async def compared(data: Path, names: Sequence[str]) -> int:
-    """Open what a stopped lorestream has left, let its workers come to the end of the log, and compare."""
+    """Open the data of a stopped process, let its worker index the whole log, and compare the collections."""
     chosen = load_settings(data_dir=data, embedder={"kind": "hash"})
     async with open_runtime(chosen) as runtime, running_worker(runtime):
         return await compare(runtime, names)
@@ -105,12 +105,12 @@ async def compared(data: Path, names: Sequence[str]) -> int:
         pytest.param(200_000, False, marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
     ],
 )
-def test_built_anew_under_load(tmp_path: Path, lorestream: Run, count: int, at_once: bool) -> None:
+def test_replay_under_load(tmp_path: Path, lorestream: Run, count: int, at_once: bool) -> None:
     data = tmp_path / "lorestream"
     with running(data, HASH) as process:
         url = process.url
 
-        def turn(to: str) -> None:
+        def swap(to: str) -> None:
             for report in reports(url, "alias-swap", to=to):
                 assert report["report"] == "outcome", report
 
@@ -120,12 +120,12 @@ def test_built_anew_under_load(tmp_path: Path, lorestream: Run, count: int, at_o
         with LiveQueries(url) as live, LiveWrites(url) as writes, StalenessProbe(url) as fresh:
             play(url, count)
             played = time.monotonic()
-            time.sleep(count / 10_000)  # something to compare the queries with; no assertion depends on it
+            time.sleep(count / 10_000)  # to measure queries without a replay; no assertion depends on it
             began = time.monotonic()
-            killed_while_replaying(process, "other", 2, dim=OTHER_DIM)
-            killed_while_replaying(process, "other", 4)
+            kill_during_replay(process, "other", 2, dim=OTHER_DIM)
+            kill_during_replay(process, "other", 4)
             resumed = time.monotonic()
-            with ThreadPoolExecutor(1) as pool:  # two at once do each other no harm
+            with ThreadPoolExecutor(1) as pool:  # two replays at the same time
                 same = pool.submit(replay_same) if at_once else None
                 outcome = json.loads(lorestream("replay", "--to", "other", "--json", url=url))
                 ended = time.monotonic()
@@ -133,7 +133,7 @@ def test_built_anew_under_load(tmp_path: Path, lorestream: Run, count: int, at_o
             assert (outcome["gate"], outcome["reasons"]) == ("passed", [])
             assert (outcome["model"], outcome["behind"]) == (f"hash-v1-{OTHER_DIM}", 0)
             assert (second["gate"], second["recall_at_10"]) == ("passed", 1.0)
-            turned_under_queries(url, turn, 1000)
+            swap_under_queries(url, swap, 1000)
             lorestream("alias", "swap", "other", url=url)
             lorestream("alias", "rollback", url=url)
         assert live.wrong == []
@@ -155,16 +155,16 @@ def test_built_anew_under_load(tmp_path: Path, lorestream: Run, count: int, at_o
 # --- what is refused -------------------------------------------------------------------------------------------
 
 
-async def leave_one_half(data: Path) -> None:
-    """A collection whose replay was broken off, in the directory of a lorestream that does not run."""
+async def leave_incomplete_collection(data: Path) -> None:
+    """Leave an incomplete collection, as an interrupted replay does, in the data directory of a stopped process."""
     catalogue = EdgeCatalogue(data / "store", FIRST)
     await catalogue.ensure_active(Model("hash-v1-384", 384))
     await catalogue.create("half", Model("hash-v1-384", 384, "hash"), "run")
     await catalogue.close_all()
 
 
-def test_what_would_do_harm_is_refused_and_changes_nothing(tmp_path: Path, lorestream: Run) -> None:
-    asyncio.run(leave_one_half(tmp_path / "lorestream"))
+def test_refused_verbs_change_nothing(tmp_path: Path, lorestream: Run) -> None:
+    asyncio.run(leave_incomplete_collection(tmp_path / "lorestream"))
     with running(tmp_path / "lorestream", HASH) as process:
         url = process.url
         with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
@@ -177,15 +177,15 @@ def test_what_would_do_harm_is_refused_and_changes_nothing(tmp_path: Path, lores
 
         def refused(*arguments: str, code: int = 1) -> str:
             before = [one[:3] for one in collections()]
-            said = lorestream(*arguments, url=url, code=code)
+            output = lorestream(*arguments, url=url, code=code)
             assert [one[:3] for one in collections()] == before
-            return said
+            return output
 
         assert [one[0] for one in collections()] == [FIRST, "half"]
         assert "searched at present" in refused("replay", "--to", FIRST)
         assert "the log begins later" in refused("replay", "--to", "x", "--from", "2001-01-01")
         assert "to" in refused("replay", "--to", "../x")
-        assert "is no time" in refused("replay", "--to", "x", "--from", "yesterday", code=2)
+        assert "is not a time" in refused("replay", "--to", "x", "--from", "yesterday", code=2)
         assert "dim" in refused("replay", "--to", "x", "--dim", "0", code=2)
         assert f"there is no collection x: there are {FIRST}, half" in refused("alias", "swap", "x")
         assert "is searched already" in refused("alias", "swap", FIRST)
@@ -194,12 +194,12 @@ def test_what_would_do_harm_is_refused_and_changes_nothing(tmp_path: Path, lores
         assert "nothing to go back to" in refused("alias", "rollback")
         assert "is searched" in refused("drop", FIRST, "--yes")
         assert "there is no collection x" in refused("drop", "x", "--yes")
-        refused("drop", "half", code=2)  # nobody said yes
+        refused("drop", "half", code=2)  # without --yes
         lorestream("drop", "half", "--dry-run", url=url)
         lorestream("drop", "half", "--yes", url=url)
         assert collections() == [(FIRST, True, True, 480)]
 
-        assert '"passed"' in lorestream("replay", "--to", "half", "--json", url=url)  # the name is free
+        assert '"passed"' in lorestream("replay", "--to", "half", "--json", url=url)  # the name is free again
         assert "is complete already" in refused("replay", "--to", "half")
         lorestream("alias", "swap", url=url)
         assert "searches in it may still be running" in refused("drop", FIRST, "--yes")
@@ -209,11 +209,11 @@ def test_what_would_do_harm_is_refused_and_changes_nothing(tmp_path: Path, lores
         assert ask_all(url) == answers
         assert sorted(collections()) == [(FIRST, True, True, 480), ("half", False, True, 480)]
 
-        # From a time on: what is left out is said, and nobody expects it.
+        # A replay since a time reports how many records it leaves out, and the gate does not expect them.
         with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
             since = time.time()
             send(client, [event(number) | {"ttl": 0} for number in range(480, 500)], wait=True)
-        told = list(reports(url, "replay", to="late", since=since))
-        assert "480 older records are left out" in told[0]["text"]
-        assert told[-1]["value"]["memories"] == {"new": 20, "searched": 500}
-        assert told[-1]["value"]["gate"] == "passed"
+        replayed = list(reports(url, "replay", to="late", since=since))
+        assert "480 older records are left out" in replayed[0]["text"]
+        assert replayed[-1]["value"]["memories"] == {"new": 20, "searched": 500}
+        assert replayed[-1]["value"]["gate"] == "passed"

@@ -1,4 +1,4 @@
-"""The index built anew in the distributed shape: the verb does it in a process of its own, the services follow."""
+"""A replay in the distributed shape: the verb runs in a process of its own, and the services follow the swap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LATE_ERASED = AGENTS[2]
 
 
 def erase(cluster: Cluster, agent: str) -> dict[str, Any]:
-    """The question that may never be answered with anything again."""
+    """Erase an agent; returns a query for its memories, which must find nothing from now on."""
     answer = httpx2.delete(f"{cluster.url}/v1/agents/{agent}", timeout=PATIENCE_S)
     assert answer.status_code == 202, answer.text
     question = {"agent_id": agent, "query": "near the mill", "k": 100}
@@ -28,12 +28,12 @@ def erase(cluster: Cluster, agent: str) -> dict[str, Any]:
     return question
 
 
-def nothing_left(cluster: Cluster, question: dict[str, Any]) -> None:
+def assert_nothing_found(cluster: Cluster, question: dict[str, Any]) -> None:
     found = httpx2.post(f"{cluster.url}/v1/memories/search", json=question, timeout=PATIENCE_S).json()
     assert found["memories"] == []
 
 
-def test_built_anew_by_the_verb_and_followed_by_all(cluster: Cluster) -> None:
+def test_a_replay_by_the_verb_is_followed_by_all_services(cluster: Cluster) -> None:
     url = cluster.url
     with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
         for first in range(0, EVENTS, 500):
@@ -45,7 +45,7 @@ def test_built_anew_by_the_verb_and_followed_by_all(cluster: Cluster) -> None:
         outcome = ended(replay)
         assert (outcome["gate"], outcome["reasons"], outcome["model"]) == ("passed", [], "hash-v1-96")
         late = erase(cluster, LATE_ERASED)
-        # Asked without a pause, they take the CPU from the verbs.
+        # With a pause, so that the queries leave CPU to the verbs.
         with Asking(url, pause_s=0.05) as asking:
             one = ask_all(url)
             swapped = run(cluster, "alias", "swap")
@@ -53,14 +53,14 @@ def test_built_anew_by_the_verb_and_followed_by_all(cluster: Cluster) -> None:
             first = swapped["before"]
             other = ask_all(url)
             for question in (early, late):
-                nothing_left(cluster, question)
+                assert_nothing_found(cluster, question)
             assert run(cluster, "alias", "rollback") == {"searched": first, "before": "other"}
             assert ask_all(url) == one
         assert one[0][0] != other[0][0]
         assert asking.wrong(one, other) == []
         assert asking.asked > 0
         for question in (early, late):
-            nothing_left(cluster, question)
+            assert_nothing_found(cluster, question)
     assert (fresh.stale, fresh.errors) == ([], [])
     assert fresh.completed > 0
     assert writes.accepted > 0
@@ -70,13 +70,13 @@ def test_built_anew_by_the_verb_and_followed_by_all(cluster: Cluster) -> None:
     assert [(one["name"], one["searched"]) for one in listed] == [(first, True), ("other", False)]
 
 
-def test_what_is_dropped_is_gone_and_the_others_are_fed(cluster: Cluster) -> None:
+def test_a_dropped_collection_is_gone_and_the_others_are_kept_up_to_date(cluster: Cluster) -> None:
     with httpx2.Client(base_url=cluster.url, timeout=PATIENCE_S) as client:
         send(client, [event(number) | {"ttl": 0} for number in range(EVENTS, EVENTS + 48)], wait=True)
         assert run(cluster, "replay", "--to", "spare")["gate"] == "passed"
         assert run(cluster, "drop", "spare", "--yes") == {"dropped": "spare", "dry_run": False}
         send(client, [event(number) | {"ttl": 0} for number in range(EVENTS + 48, EVENTS + 96)], wait=True)
         again = run(cluster, "replay", "--to", "spare", "--dim", "96")
-    # Made anew, by another model; nobody takes it for the one before.
+    # Created again with another model, and not mistaken for the dropped one.
     assert (again["gate"], again["model"]) == ("passed", "hash-v1-96")
     assert again["memories"]["new"] == again["memories"]["searched"] >= 96
