@@ -1,4 +1,4 @@
-"""Verbs of care in the distributed shape, where each does its work in a process of its own."""
+"""Runs admin verbs in the distributed shape, each in a process of its own with the settings of the services."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.processes import clean_environment
 
 
 def begun(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
-    """A verb with the settings of the services, in a process of its own."""
+    """Start a verb with --json; returns its process."""
     return subprocess.Popen(
         [sys.executable, "-m", "lorestream.cli", *arguments, "--json"],
         env=clean_environment(**_settings(cluster)),
@@ -25,13 +25,14 @@ def begun(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
 
 
 def ended(verb: subprocess.Popen[str], code: int = 0) -> Any:
-    """What it has printed; what it has said where it had to fail."""
-    printed, said = verb.communicate(timeout=PATIENCE_S)
-    assert verb.returncode == code, f"{printed}\n{said}"
-    return said if code else json.loads(printed)
+    """Wait for the end of a verb and check its exit code. Returns the JSON on stdout, or stderr if `code` is not 0."""
+    stdout, stderr = verb.communicate(timeout=PATIENCE_S)
+    assert verb.returncode == code, f"{stdout}\n{stderr}"
+    return stderr if code else json.loads(stdout)
 
 
 def run(cluster: Cluster, *arguments: str, code: int = 0) -> Any:
+    """Run a verb to its end; as `ended`."""
     return ended(begun(cluster, *arguments), code)
 
 

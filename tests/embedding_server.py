@@ -1,4 +1,4 @@
-"""A real server of `/v1/embeddings` over the hash embedder, that misbehaves when told to."""
+"""An HTTP server of `/v1/embeddings` with the hash embedder, which can be told to fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Fault: TypeAlias = "Callable[[Rows], Awaitable[Response] | Response]"
 
 @dataclass
 class EmbeddingServer:
-    """`faults` are used up, one a request; `requests` holds the texts of each that came."""
+    """`faults`: each is applied to one request, in order. `requests`: the texts of all requests. `refuse`: answers 400."""
 
     port: int = field(default_factory=free_port)
     faults: deque[Fault] = field(default_factory=deque)
@@ -37,7 +37,7 @@ class EmbeddingServer:
     refuse: Callable[[list[str]], bool] = lambda texts: False
     delay_s: float = 0.0
     running: int = 0
-    most_running: int = 0
+    max_running: int = 0
 
     @property
     def url(self) -> str:
@@ -48,25 +48,25 @@ class EmbeddingServer:
         self.requests.clear()
         self.refuse = lambda texts: False
         self.delay_s = 0.0
-        self.most_running = 0
+        self.max_running = 0
 
     async def answer(self, request: Request) -> Response:
         if request.headers.get("authorization") != f"Bearer {KEY}":
             return refusal(401, "incorrect key")
-        asked = await request.json()
-        if asked["model"] != MODEL:
+        content = await request.json()
+        if content["model"] != MODEL:
             return refusal(404, "no such model")
-        texts: list[str] = asked["input"]
+        texts: list[str] = content["input"]
         self.requests.append(texts)
         self.running += 1
-        self.most_running = max(self.most_running, self.running)
+        self.max_running = max(self.max_running, self.running)
         try:
             await asyncio.sleep(self.delay_s)
             if self.faults:
                 made = self.faults.popleft()(rows(texts))
                 return made if isinstance(made, Response) else await made
             if self.refuse(texts) or not all(texts):
-                return refusal(400, "one of the inputs is no good")
+                return refusal(400, "one of the inputs is invalid")
             return body(rows(texts))
         finally:
             self.running -= 1

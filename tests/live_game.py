@@ -1,4 +1,4 @@
-"""A game that is played beside a test, and the questions about it."""
+"""Simulated game traffic for tests: a history of events, writes and searches in the background."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import httpx2
 
 AGENTS = [f"npc:{number}" for number in range(48)]
 ERASED_AGENT, ERASED_PLAYER = AGENTS[3], "Wilhelmina"
-BATCH = 500
+BATCH_SIZE = 500
 PATIENCE_S = 120
-INDEXED_S = 600
+INDEX_TIMEOUT_S = 600
 
 
 def event(number: int) -> dict[str, Any]:
-    """Every seventh is a player's, every 97th lives a second."""
+    """Event `number`. Every seventh is about ERASED_PLAYER, every 97th expires after a second."""
     return {
         "id": f"e{number}",
         "agent_id": AGENTS[number % len(AGENTS)],
@@ -34,28 +34,29 @@ def event(number: int) -> dict[str, Any]:
 
 
 def send(client: httpx2.Client, events: Sequence[dict[str, Any]], *, wait: bool = False) -> list[str]:
-    deadline = time.monotonic() + INDEXED_S
+    """Send events until they are accepted, with `wait` until they are indexed; returns the memory ids."""
+    deadline = time.monotonic() + INDEX_TIMEOUT_S
     while True:
         path = "/v1/events?wait=indexed&timeout_ms=60000" if wait else "/v1/events"
         answer = client.post(path, json={"server": "s", "events": events})
         if (
             answer.status_code in {429, 503} and time.monotonic() < deadline
-        ):  # a producer comes again, with the same ids
+        ):  # retried like a real producer, with the same ids
             time.sleep(answer.json()["retry_after_ms"] / 1000)
             continue
         if wait and answer.status_code == 202 and time.monotonic() < deadline:
-            continue  # the same ids once more
+            continue  # not indexed yet: send the same ids again
         assert answer.status_code == (200 if wait else 202), answer.text
         return answer.json()["ids"]
 
 
 def play(url: str, count: int) -> None:
-    """Events, the first of them once more with other words, deletes, an agent and a player erased, a new life."""
+    """Write a history: `count` events, some sent again with other texts, deletes, two erasures, then new events."""
     with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
         ids: list[str] = []
-        for first in range(0, count, BATCH):
-            ids += send(client, [event(number) for number in range(first, min(first + BATCH, count))])
-        send(client, [event(number) | {"text": f"once more {number}"} for number in range(BATCH)])
+        for first in range(0, count, BATCH_SIZE):
+            ids += send(client, [event(number) for number in range(first, min(first + BATCH_SIZE, count))])
+        send(client, [event(number) | {"text": f"once more {number}"} for number in range(BATCH_SIZE)])
         for number in range(5, count, count // 60):
             agent = AGENTS[number % len(AGENTS)]
             assert client.delete(f"/v1/memories/{ids[number]}", params={"agent_id": agent}).status_code == 202
@@ -66,7 +67,7 @@ def play(url: str, count: int) -> None:
 
 
 class LiveWrites:
-    """A game beside everything else: ten times a second some events about agents of its own, none waited for."""
+    """Writes in the background: ten requests per second of `at_once` events each, about agents of their own."""
 
     def __init__(self, url: str, *, at_once: int = 20) -> None:
         self._url = url
@@ -104,18 +105,20 @@ QUESTIONS = [
 
 
 def ask(client: httpx2.Client, question: dict[str, Any]) -> list[dict[str, Any]]:
+    """Search; returns the memories."""
     answer = client.post("/v1/memories/search", json=question)
     assert answer.status_code == 200, answer.text
     return answer.json()["memories"]
 
 
 def ask_all(url: str) -> list[list[dict[str, Any]]]:
+    """The answers to all QUESTIONS."""
     with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
         return [ask(client, question) for question in QUESTIONS]
 
 
 class LiveQueries:
-    """Asks at a steady pace beside everything else; `durations` in seconds, with the time at which each began."""
+    """Searches in the background, 20 per second. `durations`: (start, duration) in seconds of the monotonic clock."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -125,7 +128,7 @@ class LiveQueries:
         self.wrong: list[str] = []
 
     def p99(self, begin: float, end: float) -> float:
-        """In seconds, of those that began between two times of the monotonic clock."""
+        """The 99th percentile in seconds, of searches that started between two times of the monotonic clock."""
         within = [took for at, took in self.durations if begin <= at < end]
         return statistics.quantiles(within, n=100)[-1] if len(within) > 1 else math.nan
 
@@ -134,12 +137,12 @@ class LiveQueries:
             for number in itertools.count():
                 if self._stopping.wait(0.05):
                     return
-                began = time.monotonic()
-                question = QUESTIONS[number % len(QUESTIONS)] | {"query": f"unheard of {number}"}
-                with contextlib.suppress(httpx2.TransportError):  # it is killed now and then
+                started = time.monotonic()
+                question = QUESTIONS[number % len(QUESTIONS)] | {"query": f"new query {number}"}
+                with contextlib.suppress(httpx2.TransportError):  # the server is killed now and then
                     if (answer := client.post("/v1/memories/search", json=question)).status_code != 200:
                         self.wrong.append(answer.text)
-                    self.durations.append((began, time.monotonic() - began))
+                    self.durations.append((started, time.monotonic() - started))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -151,7 +154,7 @@ class LiveQueries:
 
 
 class Asking:
-    """Asks all questions again and again, four at a time; every answer has to be right, and wholly of one collection."""
+    """Sends all QUESTIONS repeatedly from four threads, to check that each answer comes from one collection only."""
 
     def __init__(self, url: str, *, pause_s: float = 0.0) -> None:
         self._url = url
@@ -163,17 +166,17 @@ class Asking:
 
     @property
     def asked(self) -> int:
-        """How many answers there are by now."""
+        """The number of searches so far."""
         return len(self._found) + len(self._failed)
 
     def wrong(self, *expected: list[list[dict[str, Any]]]) -> list[str]:
-        """What failed, and the answers that are those of no collection. `expected`: by `ask_all`, of each."""
-        strange = [
+        """Errors, and answers that match no collection. `expected`: the result of `ask_all` for each collection."""
+        unexpected = [
             f"{number}: {found}"
             for number, found in self._found
             if found not in [each[:8] if number < 0 else each[number] for each in expected]
         ]
-        return self._failed + strange
+        return self._failed + unexpected
 
     def _run(self, first: int) -> None:
         with httpx2.Client(base_url=self._url, timeout=PATIENCE_S) as client:
@@ -181,14 +184,14 @@ class Asking:
                 if self._stopping.wait(self._pause_s):
                     return
                 try:
-                    if number % 10 == 0:  # a batch is answered by one collection, too
+                    if number % 10 == 0:  # a batch must also be answered by one collection
                         answer = client.post("/v1/memories/search/batch", json={"searches": QUESTIONS[:8]})
                         found = [one["memories"] for one in answer.json()["results"]]
                         self._found.append((-1, found))
                     else:
                         at = number % len(QUESTIONS)
                         self._found.append((at, ask(client, QUESTIONS[at])))
-                except Exception as error:  # noqa: BLE001 (whatever it is, the test is to hear of it)
+                except Exception as error:  # noqa: BLE001 (reported to the test by `wrong`)
                     self._failed.append(repr(error))
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Sentences as a game makes them, seeded: who did what, where, and what was said."""
+"""Random sentences as a game produces them, by seed: actions, places and messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAYINGS = [
 
 
 def game_sentences(count: int, *, seed: int = 1) -> list[str]:
-    """Distinct sentences of 5 to 30 word pieces, 19 in the mean."""
+    """`count` distinct sentences of 5 to 30 tokens, 19 on average."""
     pick = random.Random(seed)
     made: dict[str, None] = {}
     while len(made) < count:

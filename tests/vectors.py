@@ -1,4 +1,4 @@
-"""How near two sets of vectors are to each other."""
+"""Measures of the similarity of two sets of vectors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Row by row, for rows of length 1."""
+    """Cosine similarity of each pair of rows, shape (n,). The rows must have length 1."""
     return np.sum(left.astype(np.float64) * right, axis=1)
 
 
 def neighbours_kept(reference: np.ndarray, other: np.ndarray, k: int = 10) -> float:
-    """The share of each row's k nearest others that stay among its k nearest."""
+    """Mean share of the k nearest neighbours of a row in `reference` that are also its k nearest in `other`."""
 
     def nearest(vectors: np.ndarray) -> np.ndarray:
         similar = vectors @ vectors.T

@@ -1,4 +1,4 @@
-"""Care of the data of a running lorestream, from the command line."""
+"""Admin verbs of the command line against a running `lorestream up`: dead letters, export, import."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests import command_line
 from tests.command_line import Ended
 from tests.processes import HASH, LorestreamProcess, clean_environment, running
 
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
 Run = Callable[..., Ended]
@@ -30,7 +30,7 @@ Run = Callable[..., Ended]
 
 @pytest.fixture
 def lorestream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a verb on the lorestream at `url`."""
+    """Runs a verb against the server at `url`."""
     for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -44,7 +44,7 @@ def lorestream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 async def fill_log(data: Path, *records: NewRecord) -> None:
-    """What some stranger has written into the log of a lorestream that does not run."""
+    """Append records to the log of a Lorestream that is not running."""
     async with (
         Database.open(data / "log.sqlite3") as database,
         SqliteLog.open(database, retention_s=86_400, max_bytes=0, clock=SystemClock()) as log,
@@ -54,19 +54,19 @@ async def fill_log(data: Path, *records: NewRecord) -> None:
 
 @pytest.fixture
 def with_dead_letters(tmp_path: Path) -> Iterator[LorestreamProcess]:
-    """A lorestream that finds two records in its log that it cannot process."""
+    """A server with two records in its log that it cannot process."""
     key = b'["default","npc:smith"]'
-    rubbish = NewRecord(key, b"\xff rubbish", {"schema": b"1"})
-    strange = NewRecord(key, b'{"op":"put"}', {"schema": b"99"})
+    undecodable = NewRecord(key, b"\xff rubbish", {"schema": b"1"})
+    unknown_schema = NewRecord(key, b'{"op":"put"}', {"schema": b"99"})
     (tmp_path / "lorestream").mkdir()
-    asyncio.run(fill_log(tmp_path / "lorestream", rubbish, strange))
+    asyncio.run(fill_log(tmp_path / "lorestream", undecodable, unknown_schema))
     with running(tmp_path / "lorestream", HASH) as process:
         yield process
 
 
-def until(look: Callable[[], Any], wanted: object) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while (found := look()) != wanted:
+def wait_for(read: Callable[[], Any], expected: object) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while (found := read()) != expected:
         assert time.monotonic() < deadline, found
         time.sleep(0.2)
 
@@ -79,7 +79,7 @@ def test_dead_letters(with_dead_letters: LorestreamProcess, lorestream: Run) -> 
         assert answer["total"] == len(answer["letters"])
         return answer["letters"]
 
-    until(lambda: [one["id"] for one in dead_letters()], ["0-1", "0-0"])
+    wait_for(lambda: [one["id"] for one in dead_letters()], ["0-1", "0-0"])
     table = lorestream("dlq", "ls", "--reason", "undecodable", url=url).stdout.decode()
     assert "0-0" in table
     assert "0-1" not in table
@@ -87,7 +87,7 @@ def test_dead_letters(with_dead_letters: LorestreamProcess, lorestream: Run) -> 
     assert json.loads(lorestream("dlq", "show", "0-1", "--json", url=url).stdout)["value"] == {"op": "put"}
 
     assert b"1 tried again" in lorestream("dlq", "retry", "0-0", url=url).stdout
-    until(lambda: sorted((one["id"], one["attempts"]) for one in dead_letters()), [("0-1", 1), ("0-2", 2)])
+    wait_for(lambda: sorted((one["id"], one["attempts"]) for one in dead_letters()), [("0-1", 1), ("0-2", 2)])
     parked = lorestream("dlq", "retry", "--all", "--max-attempts", "2", "--yes", "--json", url=url)
     assert json.loads(parked.stdout) | {"missing": 0} == {
         "retried": 1,
@@ -96,7 +96,7 @@ def test_dead_letters(with_dead_letters: LorestreamProcess, lorestream: Run) -> 
         "missing": 0,
         "dry_run": False,
     }
-    until(lambda: sorted((one["id"], one["attempts"]) for one in dead_letters()), [("0-2", 2), ("0-3", 2)])
+    wait_for(lambda: sorted((one["id"], one["attempts"]) for one in dead_letters()), [("0-2", 2), ("0-3", 2)])
 
     assert b"2 would be dropped" in lorestream("dlq", "drop", "--all", "--dry-run", url=url).stdout
     lorestream("dlq", "drop", "--all", url=url, code=2)
@@ -111,7 +111,7 @@ def test_dead_letters(with_dead_letters: LorestreamProcess, lorestream: Run) -> 
 
 def put(url: str, agent: str, *texts: str) -> None:
     body = {"server": "s", "events": [{"id": text, "agent_id": agent, "text": text} for text in texts]}
-    answer = httpx2.post(f"{url}/v1/events?wait=indexed&timeout_ms=50000", json=body, timeout=PATIENCE_S)
+    answer = httpx2.post(f"{url}/v1/events?wait=indexed&timeout_ms=50000", json=body, timeout=TIMEOUT_S)
     assert answer.status_code == 200, answer.text
 
 
@@ -144,7 +144,7 @@ def test_export_and_import(tmp_path: Path, lorestream: Run) -> None:
         assert len(zstandard.ZstdDecompressor().decompressobj().decompress(packed).splitlines()) == 2
 
 
-def test_what_cannot_be_imported_changes_nothing(
+def test_an_invalid_import_changes_nothing(
     tmp_path: Path, lorestream: Run, lorestream_hash: LorestreamProcess
 ) -> None:
     url, path = lorestream_hash.url, tmp_path / "m.jsonl"

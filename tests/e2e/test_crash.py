@@ -1,4 +1,4 @@
-"""kill -9 at random moments while events flow: every accepted event is findable, exactly once."""
+"""kill -9 at random times while events arrive: every accepted event can be found exactly once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVENTS_PER_ROUND = 400
 
 
 class Producer(threading.Thread):
-    """Sends numbered events, again with the same id until they are answered; notes which were accepted."""
+    """Sends numbered events, retries with the same ids, and records which were accepted."""
 
     def __init__(self, url: str, first: int, count: int) -> None:
         super().__init__(daemon=True)
@@ -49,8 +49,8 @@ def _event(number: int) -> dict[str, object]:
     return {"agent_id": f"npc:{number % AGENTS}", "id": f"e{number}", "text": f"event number {number}"}
 
 
-def _findable(url: str) -> dict[str, list[str]]:
-    """The ids of every memory by its text, over all agents, page by page."""
+def _memory_ids(url: str) -> dict[str, list[str]]:
+    """The ids of all memories by their text, over all agents, read page by page."""
     found: dict[str, list[str]] = {}
     with httpx2.Client(timeout=10) as client:
         for agent in range(AGENTS):
@@ -66,8 +66,8 @@ def _findable(url: str) -> dict[str, list[str]]:
     return found
 
 
-def _settle(url: str) -> None:
-    """Wait until everything that the log holds is indexed."""
+def _wait_until_indexed(url: str) -> None:
+    """Wait until all records of the log are indexed."""
     answer = httpx2.post(
         f"{url}/v1/events?wait=indexed&timeout_ms=30000",
         json={"events": [{"agent_id": "npc:last", "text": "the last one"}]},
@@ -77,7 +77,7 @@ def _settle(url: str) -> None:
     assert answer.json()["indexed"] is True
 
 
-def test_every_accepted_event_survives_kill_9_exactly_once(tmp_path: Path) -> None:
+def test_every_accepted_event_is_stored_exactly_once_after_kills(tmp_path: Path) -> None:
     seed = 20_261_121
     chance = random.Random(seed)
     process = LorestreamProcess(tmp_path / "data", HASH)
@@ -97,14 +97,14 @@ def test_every_accepted_event_survives_kill_9_exactly_once(tmp_path: Path) -> No
             assert producer.accepted, f"nothing was accepted in round {round_number} (seed {seed})"
             accepted |= producer.accepted
         process.start()
-        # What the producer could not know of is sent again with the same ids, as a producer would.
+        # The producer does not know which events were accepted before a kill: all are sent again with the same ids.
         again = Producer(process.url, 0, ROUNDS * EVENTS_PER_ROUND)
         again.start()
         again.join(60)
         assert len(again.accepted) == ROUNDS * EVENTS_PER_ROUND
         assert {number: again.accepted[number] for number in accepted} == accepted
-        _settle(process.url)
-        found = _findable(process.url)
+        _wait_until_indexed(process.url)
+        found = _memory_ids(process.url)
     finally:
         if process.alive:
             process.kill()
@@ -112,7 +112,7 @@ def test_every_accepted_event_survives_kill_9_exactly_once(tmp_path: Path) -> No
     assert found == expected, f"seed {seed}"
 
 
-def test_accepted_before_a_kill_is_there_without_sending_again(tmp_path: Path) -> None:
+def test_accepted_events_survive_a_kill_without_a_retry(tmp_path: Path) -> None:
     process = LorestreamProcess(tmp_path / "data", HASH)
     try:
         process.start()
@@ -121,8 +121,8 @@ def test_accepted_before_a_kill_is_there_without_sending_again(tmp_path: Path) -
         producer.join(30)
         process.kill()
         process.start()
-        _settle(process.url)
-        found = _findable(process.url)
+        _wait_until_indexed(process.url)
+        found = _memory_ids(process.url)
     finally:
         if process.alive:
             process.kill()
@@ -131,20 +131,20 @@ def test_accepted_before_a_kill_is_there_without_sending_again(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_ends_within_five_seconds_and_loses_nothing(tmp_path: Path, signum: int) -> None:
+def test_a_stop_takes_at_most_five_seconds_and_loses_nothing(tmp_path: Path, signum: int) -> None:
     with running(tmp_path / "data", HASH) as process:
         producer = Producer(process.url, 0, 200)
         producer.start()
         producer.join(30)
         assert process.stop(signum) < 5  # the contract's bound, not a measurement
         process.start()
-        _settle(process.url)
-        assert len(_findable(process.url)) == 200
+        _wait_until_indexed(process.url)
+        assert len(_memory_ids(process.url)) == 200
 
 
 @pytest.mark.soak
 def test_two_hundred_kills(tmp_path: Path) -> None:
-    """The long form: as many rounds of dying and coming back as a bad year has, at most 30,000 events in all."""
+    """The long version: 200 rounds of kill and restart, at most 30,000 events."""
     seed = 20_261_122
     chance = random.Random(seed)
     process = LorestreamProcess(tmp_path / "data", HASH)
@@ -158,19 +158,19 @@ def test_two_hundred_kills(tmp_path: Path) -> None:
             wanted, deadline = chance.randint(0, each), time.monotonic() + 30
             while len(producer.accepted) < wanted:
                 producer.join(0.002)
-                assert time.monotonic() < deadline, f"round {round_number} takes no events (seed {seed})"
+                assert time.monotonic() < deadline, f"round {round_number} accepts no events (seed {seed})"
             process.kill()
             producer.halt.set()
             producer.join()
             accepted |= producer.accepted
         process.start()
-        _settle(process.url)
-        found = _findable(process.url)
+        _wait_until_indexed(process.url)
+        found = _memory_ids(process.url)
     finally:
         if process.alive:
             process.kill()
     assert len(accepted) > rounds
     for number, memory_id in accepted.items():
         assert found.pop(f"event number {number}") == [memory_id]
-    # What is left was written, but its answer was lost in a kill; nothing is there twice.
+    # The rest was stored, but the answer was lost in a kill; no event is stored twice.
     assert all(len(ids) == 1 for ids in found.values())

@@ -1,4 +1,4 @@
-"""After an erasure no byte of it is in Redis, no reader shows it, and the log holds it until its retention."""
+"""After an erasure: no erased text is in Redis or in any answer; the log keeps it until its retention ends."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lorestream.ports import NewRecord
 from tests.parts import open_parts
 from tests.processes import HASH, running
 
-PATIENCE_S = 120
+TIMEOUT_S = 120
 AGENT, PLAYER, OTHER = "npc:spy", "Mata", "npc:innkeeper"
-KEEPS = {"store": {"kind": "edge"}}
+EDGE = {"store": {"kind": "edge"}}
 
 
 class Canaries:
-    """Words that stand nowhere else. `agent` and `player`: what is to be forgotten; `stays`: what is not."""
+    """Unique words. `agent`, `player`, `dead_letter`: in data that will be erased; `stays`: in data that will not."""
 
     def __init__(self) -> None:
         self.agent, self.player, self.dead_letter, self.stays = (secrets.token_hex(8) for _ in range(4))
@@ -41,12 +41,12 @@ class Canaries:
             *(event(OTHER, self.stays, number) for number in range(50, 60)),
         ]
 
-    def forgotten_in(self, content: bytes) -> list[str]:
+    def erased_words_in(self, content: bytes) -> list[str]:
         return [word for word in (self.agent, self.player, self.dead_letter) if word.encode() in content]
 
 
-def everything_in(server: RedisServer) -> bytes:
-    """What its slow log has kept, what every key holds, and all of it as Redis would write it out."""
+def redis_content(server: RedisServer) -> bytes:
+    """All bytes in Redis: its slow log, the values of all keys, and its dump file."""
     found: list[bytes] = []
     with redis.Redis.from_url(server.url) as raw:
         found.append(repr(raw.slowlog_get(100_000)).encode())
@@ -60,8 +60,8 @@ def everything_in(server: RedisServer) -> bytes:
     return b"\0".join(found)
 
 
-def asked(http: httpx2.Client, word: str) -> Iterator[bytes]:
-    """Whatever reads show of anybody, twice, so that the second answer may come from a cache."""
+def read_all(http: httpx2.Client, word: str) -> Iterator[bytes]:
+    """The answers of all read routes, for all agents; each twice, so that the second may come from the cache."""
     for _ in range(2):
         for agent in (AGENT, OTHER, f"player:{PLAYER}"):
             for how in ({}, {"mode": "keyword"}, {"mode": "hybrid"}, {"weights": {"recency": 1}}):
@@ -82,8 +82,8 @@ def asked(http: httpx2.Client, word: str) -> Iterator[bytes]:
         yield http.post("/v1/memories/search", json=question).raise_for_status().content
 
 
-def told(http: httpx2.Client, task: str, **arguments: Any) -> bytes:
-    """Everything that a task of care tells."""
+def run_task(http: httpx2.Client, task: str, **arguments: Any) -> bytes:
+    """All reports of an admin task."""
     answer = http.post(f"/v1/admin/{task}", json=arguments).raise_for_status().content
     assert b'"outcome"' in answer, answer
     return answer
@@ -95,68 +95,68 @@ def erase(http: httpx2.Client, path: str) -> None:
     assert http.post("/v1/memories/search", json=question).raise_for_status().json()["fresh"]
 
 
-async def logged(data: Path) -> bytes:
-    """The records of a lorestream that does not run."""
-    async with open_parts(data, **KEEPS) as runtime:
+async def log_content(data: Path) -> bytes:
+    """The values of all records in the log of a Lorestream that is not running."""
+    async with open_parts(data, **EDGE) as runtime:
         return b"\0".join(one.value for one in await runtime.log.read("reader", limit=10_000, wait_s=0))
 
 
-async def append_a_broken_record(data: Path, canaries: Canaries) -> None:
-    """One that no producer sends: it becomes a dead letter of the agent."""
-    async with open_parts(data, **KEEPS) as runtime:
+async def append_undecodable_record(data: Path, canaries: Canaries) -> None:
+    """Append a record that becomes a dead letter of the agent."""
+    async with open_parts(data, **EDGE) as runtime:
         value = b"\xff no JSON " + canaries.dead_letter.encode()
         await runtime.log.append([NewRecord(agent_key("default", AGENT), value, {"schema": b"1"})])
 
 
 @pytest.mark.timeout(600)
-async def test_no_byte_in_redis_no_reader_but_the_log(tmp_path: Path, own_redis: RedisServer) -> None:
+async def test_erased_text_is_neither_in_redis_nor_in_answers(tmp_path: Path, own_redis: RedisServer) -> None:
     canaries, data = Canaries(), tmp_path / "lorestream"
-    with redis.Redis.from_url(own_redis.url) as raw:  # as if everything took long
+    with redis.Redis.from_url(own_redis.url) as raw:  # log every command as slow
         raw.config_set("slowlog-log-slower-than", 0)
         raw.config_set("slowlog-max-len", 100_000)
-    await append_a_broken_record(data, canaries)
+    await append_undecodable_record(data, canaries)
     settings = {
         **HASH,
         "LORESTREAM_PLAYER_KEY": "k1:test",
         "LORESTREAM_CACHE__KIND": "redis",
         "LORESTREAM_CACHE__URL": own_redis.url,
     }
-    with running(data, settings) as process, httpx2.Client(base_url=process.url, timeout=PATIENCE_S) as http:
+    with running(data, settings) as process, httpx2.Client(base_url=process.url, timeout=TIMEOUT_S) as http:
         body = {"server": "s", "events": canaries.events()}
         answer = http.post("/v1/events?wait=indexed&timeout_ms=60000", json=body)
         assert answer.status_code == 200, answer.text
         spied, met = answer.json()["ids"][0], answer.json()["ids"][20]
 
-        # All of it is there, in Redis too: what is looked for below can be found.
-        shown = b"".join([*asked(http, canaries.agent), *asked(http, canaries.player)])
-        shown += told(http, "export") + told(http, "dlq-show", id="0-0")
-        assert len(canaries.forgotten_in(shown)) == 3
-        before = everything_in(own_redis)
-        assert [canaries.agent, canaries.player] == canaries.forgotten_in(before)
+        # Before the erasure, all words are found, in Redis too: the checks below can fail.
+        shown = b"".join([*read_all(http, canaries.agent), *read_all(http, canaries.player)])
+        shown += run_task(http, "export") + run_task(http, "dlq-show", id="0-0")
+        assert len(canaries.erased_words_in(shown)) == 3
+        before = redis_content(own_redis)
+        assert [canaries.agent, canaries.player] == canaries.erased_words_in(before)
 
         with http.stream("GET", "/v1/admin/tail") as tail:
             lines = tail.iter_lines()
             next(lines)
             erase(http, f"/v1/agents/{AGENT}")
             erase(http, f"/v1/players/{PLAYER}")
-            assert canaries.forgotten_in(everything_in(own_redis)) == []
+            assert canaries.erased_words_in(redis_content(own_redis)) == []
 
-            # Asked for again, and all of the log read again.
-            told(http, "replay", to="again")
-            told(http, "alias-swap", to="again")
-            shown = b"".join([*asked(http, canaries.agent), *asked(http, canaries.player)])
-            shown += told(http, "export") + told(http, "dlq-ls")
+            # After a replay of the whole log into another collection.
+            run_task(http, "replay", to="again")
+            run_task(http, "alias-swap", to="again")
+            shown = b"".join([*read_all(http, canaries.agent), *read_all(http, canaries.player)])
+            shown += run_task(http, "export") + run_task(http, "dlq-ls")
             assert canaries.stays.encode() in shown
-            assert canaries.forgotten_in(shown) == []
+            assert canaries.erased_words_in(shown) == []
             for memory, agent in ((spied, AGENT), (met, OTHER)):
                 answer = http.get(f"/v1/memories/{memory}", params={"agent_id": agent})
                 assert answer.status_code == 404
             answer = http.post("/v1/admin/dlq-show", json={"id": "0-0"})
-            assert canaries.forgotten_in(answer.content) == []
-            assert canaries.forgotten_in(everything_in(own_redis)) == []
+            assert canaries.erased_words_in(answer.content) == []
+            assert canaries.erased_words_in(redis_content(own_redis)) == []
 
             event = {"agent_id": OTHER, "text": "the last one"}
             http.post("/v1/events", json={"events": [event]}).raise_for_status()
             assert json.loads(next(line for line in lines if line.strip()))["text"] == "the last one"
         process.stop()
-    assert len(canaries.forgotten_in(await logged(data))) == 3
+    assert len(canaries.erased_words_in(await log_content(data))) == 3

@@ -1,4 +1,4 @@
-"""What time and number take away from a real `lorestream up`."""
+"""Expiry, and the newest N memories per agent, in a real `lorestream up`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx2
 
 from tests.processes import HASH, LorestreamProcess, running
 
-SWEPT_OFTEN = {**HASH, "LORESTREAM_SWEEP_INTERVAL_S": "0.1"}
+FAST_SWEEPER = {**HASH, "LORESTREAM_SWEEP_INTERVAL_S": "0.1"}
 
 
 def send(lorestream: LorestreamProcess, first: int, count: int, **fields: Any) -> None:
@@ -36,20 +36,20 @@ def found(lorestream: LorestreamProcess) -> set[str]:
     return {one["text"] for one in answer.json()["memories"]}
 
 
-def test_the_newest_of_an_agent_stay_and_no_cache_knows_the_others(tmp_path: Path) -> None:
-    with running(tmp_path / "data", SWEPT_OFTEN | {"MAX_STORED_MESSAGES": "3"}) as lorestream:
+def test_the_newest_memories_stay_and_caches_do_not_return_others(tmp_path: Path) -> None:
+    with running(tmp_path / "data", FAST_SWEEPER | {"MAX_STORED_MESSAGES": "3"}) as lorestream:
         for first in (0, 10):
             send(lorestream, first, 10)
             deadline = time.monotonic() + 60
             newest = [str(first + n) for n in (9, 8, 7)]
-            # Asked all the while, so that each answer is cached before the next sweep.
+            # Search in a loop, so that answers are cached before the next sweep.
             while kept(lorestream) != newest or found(lorestream) != set(newest):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
 
 
-def test_what_has_expired_is_gone_at_once_and_swept_later(tmp_path: Path) -> None:
-    with running(tmp_path / "data", SWEPT_OFTEN) as lorestream:
+def test_expired_memories_are_hidden_at_once_and_swept_later(tmp_path: Path) -> None:
+    with running(tmp_path / "data", FAST_SWEEPER) as lorestream:
         send(lorestream, 0, 3, ttl=2)
         send(lorestream, 3, 2)
         deadline = time.monotonic() + 60

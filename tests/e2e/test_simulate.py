@@ -1,4 +1,4 @@
-"""`lorestream simulate` as a user runs it: against a real lorestream, one that dies meanwhile, and none at all."""
+"""`lorestream simulate` as a user runs it: against a real server, one that is killed meanwhile, and without a server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def simulate(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 @pytest.fixture(scope="module")
 def lorestream_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One real lorestream for the tests that kill nothing; each has a seed of its own."""
+    """One real server for the tests that do not kill it; each test has a seed of its own."""
     with running(tmp_path_factory.mktemp("lorestream"), HASH) as process:
         yield process.url
 
@@ -59,14 +59,14 @@ def stored(url: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def grown(ledger: Path, load: subprocess.Popen[str], *, beyond: int = 0) -> int:
-    """Wait until the ledger is larger than that; its size."""
+def wait_for_growth(ledger: Path, load: subprocess.Popen[str], *, beyond: int = 0) -> int:
+    """Wait until the ledger is larger than `beyond` bytes; return its size."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         size = ledger.stat().st_size if ledger.exists() else 0
         if size > beyond:
             return size
-        assert load.poll() is None, "it ended before its time"
+        assert load.poll() is None, "the load ended too early"
         time.sleep(0.02)
     raise AssertionError("nothing was accepted")
 
@@ -75,7 +75,7 @@ def lines(ledger: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ledger.read_text().splitlines()]
 
 
-def test_the_store_holds_exactly_the_ledger_although_lorestream_was_killed_twice(tmp_path: Path) -> None:
+def test_the_store_equals_the_ledger_although_the_server_was_killed_twice(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     process = LorestreamProcess(tmp_path / "data", HASH)
     process.start()
@@ -90,7 +90,7 @@ def test_the_store_holds_exactly_the_ledger_although_lorestream_was_killed_twice
     try:
         size = 0
         for _ in range(2):
-            size = grown(ledger, load, beyond=size)
+            size = wait_for_growth(ledger, load, beyond=size)
             time.sleep(1)
             size = ledger.stat().st_size
             process.kill()
@@ -116,7 +116,7 @@ def test_the_store_holds_exactly_the_ledger_although_lorestream_was_killed_twice
         assert one["memory_id"] == memory_id("default", one["server"], one["agent_id"], one["id"])
 
 
-def test_the_json_report_names_every_figure(lorestream_url: str) -> None:
+def test_the_json_report_has_all_fields(lorestream_url: str) -> None:
     options = ("--seed", "1", "--queries", "20", "--resend", "0.05", "--wait-indexed", "30", "--json")
     answer = simulate(*SMALL, *options, LORESTREAM_URL=lorestream_url)
     assert (answer.returncode, answer.stderr) == (0, "")
@@ -141,7 +141,7 @@ def test_the_json_report_names_every_figure(lorestream_url: str) -> None:
     figures = report["events"]
     assert (figures["scheduled"], figures["accepted"]) == (400, 400)
     assert figures["resent"] == sum(
-        one.again for one in events(Plan(servers=3, agents=20, rate=200, seconds=2, seed=1, resend=0.05))
+        one.resend for one in events(Plan(servers=3, agents=20, rate=200, seconds=2, seed=1, resend=0.05))
     )
     assert [figures[name] for name in ("rejected", "refused", "left", "unsure", "retried")] == [0] * 5
     assert report["requests"]["sent"] == report["requests"]["accepted"] > 10
@@ -157,15 +157,15 @@ def test_the_json_report_names_every_figure(lorestream_url: str) -> None:
     assert report["backlog"]["left"] == 0
 
 
-def test_people_get_a_table(lorestream_url: str) -> None:
+def test_without_json_a_table_is_printed(lorestream_url: str) -> None:
     answer = simulate(*SMALL, "--seed", "2", "--wait-indexed", "30", "--url", lorestream_url)
     assert answer.returncode == 0
-    for words in ("400 events, 200.0/s", "all findable", "p999", "flush wait"):
+    for words in ("400 events, 200.0/s", "all found", "p999", "flush wait"):
         assert words in answer.stdout
     assert answer.stderr == ""
 
 
-def test_the_same_load_again_doubles_nothing(lorestream_url: str, tmp_path: Path) -> None:
+def test_the_same_load_again_adds_no_memories(lorestream_url: str, tmp_path: Path) -> None:
     ledgers = [tmp_path / "first", tmp_path / "second"]
     for ledger in ledgers:
         options = ("--seed", "3", "--wait-indexed", "30", "--ledger", str(ledger))
@@ -185,7 +185,7 @@ def test_lost_events_end_with_1_unless_loss_is_allowed(tmp_path: Path) -> None:
         options = ("--url", gone.url, "--rate", "50", "--seconds", "3", "--drain", "0.2", "--json", *allowed)
         options += ("--ledger", str(ledger))
         load = subprocess.Popen(command(*options), env=clean_environment(), stdout=subprocess.PIPE, text=True)
-        grown(ledger, load)
+        wait_for_growth(ledger, load)
         gone.kill()
         output, _ = load.communicate(timeout=60)
         assert load.returncode == code
@@ -194,7 +194,7 @@ def test_lost_events_end_with_1_unless_loss_is_allowed(tmp_path: Path) -> None:
         assert report["complete"] is False
 
 
-def test_ctrl_c_ends_with_the_figures_so_far(lorestream_url: str, tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_a_report(lorestream_url: str, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     shape = ("--rate", "200", "--seconds", "600", "--seed", "4", "--ledger", str(ledger))
     load = subprocess.Popen(
@@ -203,7 +203,7 @@ def test_ctrl_c_ends_with_the_figures_so_far(lorestream_url: str, tmp_path: Path
         stdout=subprocess.PIPE,
         text=True,
     )
-    grown(ledger, load)
+    wait_for_growth(ledger, load)
     load.send_signal(signal.SIGINT)
     output, _ = load.communicate(timeout=10)
     assert load.returncode == 0
@@ -212,21 +212,21 @@ def test_ctrl_c_ends_with_the_figures_so_far(lorestream_url: str, tmp_path: Path
     assert 0 < report["events"]["accepted"] <= report["events"]["scheduled"] < 12_000
 
 
-def test_without_an_lorestream_one_line_says_what_to_do() -> None:
+def test_without_a_server_the_error_is_one_line() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     answer = simulate(*SMALL, "--url", url)
     assert (answer.returncode, answer.stdout) == (1, "")
     assert answer.stderr == f"lorestream: no lorestream at {url}: start one with `lorestream up`\n"
 
 
-def test_a_dry_run_says_what_would_be_sent_and_sends_nothing() -> None:
+def test_a_dry_run_prints_the_load_and_sends_nothing() -> None:
     answer = simulate(*SMALL, "--dry-run", "--json", LORESTREAM_URL=f"http://127.0.0.1:{free_port()}")
     assert answer.returncode == 0
-    told = json.loads(answer.stdout)
-    assert told["events"] == sum(server["events"] for server in told["servers"]) == 400
-    assert [server["server"] for server in told["servers"]] == ["server-1", "server-2", "server-3"]
-    plan = Plan(**told["plan"])
-    assert [one["event"] for one in told["first"]] == [json.loads(e.body) for e in list(events(plan))[:5]]
+    result = json.loads(answer.stdout)
+    assert result["events"] == sum(server["events"] for server in result["servers"]) == 400
+    assert [server["server"] for server in result["servers"]] == ["server-1", "server-2", "server-3"]
+    plan = Plan(**result["plan"])
+    assert [one["event"] for one in result["first"]] == [json.loads(e.body) for e in list(events(plan))[:5]]
     shown = simulate(*SMALL, "--dry-run")
     assert "nothing was sent" in shown.stdout
 
@@ -248,14 +248,14 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in answer.stderr
 
 
-def test_a_ledger_that_cannot_be_written_is_said_at_once(lorestream_url: str, tmp_path: Path) -> None:
+def test_a_ledger_that_cannot_be_written_is_an_error_at_once(lorestream_url: str, tmp_path: Path) -> None:
     answer = simulate(*SMALL, "--url", lorestream_url, "--ledger", str(tmp_path / "no" / "file"))
     assert answer.returncode == 1
     assert answer.stderr.startswith("lorestream: --ledger: cannot write")
     assert "Traceback" not in answer.stderr
 
 
-def test_help_teaches_with_examples() -> None:
+def test_help_has_examples() -> None:
     answer = simulate("--help")
     assert answer.returncode == 0
     assert answer.stdout.count(" lorestream simulate --") >= 4

@@ -1,4 +1,4 @@
-"""`lorestream up` from outside: what it prints, what it refuses, each refusal one line that says what to do."""
+"""`lorestream up` as a process: what it prints, and errors at start, each of one line that says what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.processes import HASH, LorestreamProcess, clean_environment, free_por
 
 
 def refused(*options: str, **environment: str) -> str:
-    """Run `lorestream up` that must not come up; return its one line."""
+    """Run `lorestream up`, which must fail; return its error line."""
     ended = subprocess.run(
         [sys.executable, "-m", "lorestream.cli", "up", *options],
         env=clean_environment(**{**HASH, "LORESTREAM_LOG_LEVEL": "error", **environment}),
@@ -34,7 +34,7 @@ def ports() -> list[str]:
     return ["--port", str(free_port()), "--grpc-port", str(free_port())]
 
 
-def test_it_prints_where_everything_is(lorestream_hash: LorestreamProcess) -> None:
+def test_it_prints_its_urls_and_paths(lorestream_hash: LorestreamProcess) -> None:
     output = lorestream_hash.output()
     for expected in (
         lorestream_hash.url,
@@ -83,7 +83,7 @@ def test_a_collection_of_another_model(tmp_path: Path) -> None:
     assert "--data" in line
 
 
-def test_a_dimension_that_the_model_does_not_have(tmp_path: Path) -> None:
+def test_a_wrong_dimension(tmp_path: Path) -> None:
     real_model()
     line = refused("--data", str(tmp_path), *ports(), LORESTREAM_EMBEDDER__KIND="auto", EMBEDDING_DIM="768")
     assert "EMBEDDING_DIM" in line
@@ -95,11 +95,11 @@ def test_without_keys_only_loopback_is_served(tmp_path: Path, host: str) -> None
     assert "API keys" in refused("--data", str(tmp_path), "--host", host, *ports())
 
 
-def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     assert "LORESTREAM_TTL_DAYS" in refused("--data", str(tmp_path), *ports(), LORESTREAM_TTL_DAYS="soon")
 
 
-def test_memory_says_that_it_forgets_and_does(tmp_path: Path) -> None:
+def test_the_memory_store_warns_and_forgets(tmp_path: Path) -> None:
     forgetful = {**HASH, "LORESTREAM_STORE__KIND": "memory"}
     event = {"events": [{"agent_id": "npc:a", "text": "soon forgotten"}]}
     with running(tmp_path, forgetful) as process:
@@ -110,7 +110,7 @@ def test_memory_says_that_it_forgets_and_does(tmp_path: Path) -> None:
         assert httpx2.get(f"{process.url}/v1/agents/npc:a/memories").json()["total"] == 0
 
 
-def test_the_pages_for_people_and_for_machines(lorestream_hash: LorestreamProcess) -> None:
+def test_pages_and_metrics(lorestream_hash: LorestreamProcess) -> None:
     with httpx2.Client(base_url=lorestream_hash.url) as client:
         home = client.get("/")
         assert home.headers["content-type"].startswith("text/html")
@@ -138,7 +138,7 @@ def test_the_pages_for_people_and_for_machines(lorestream_hash: LorestreamProces
             assert f"# TYPE {name.removesuffix('_total')}" in client.get("/metrics").text
 
 
-def test_nothing_redirects_and_what_is_not_there_is_json(lorestream_hash: LorestreamProcess) -> None:
+def test_unknown_paths_get_json_errors_and_no_redirect(lorestream_hash: LorestreamProcess) -> None:
     with httpx2.Client(base_url=lorestream_hash.url) as client:
         for path in ("/v1/events/", "/nothing", "/v1/agents/a/memories/"):
             answer = client.get(path)
@@ -148,7 +148,7 @@ def test_nothing_redirects_and_what_is_not_there_is_json(lorestream_hash: Lorest
         assert set(client.get("/v1/events").headers["allow"].split(", ")) == {"POST", "PUT"}
 
 
-def test_limits_are_kept(tmp_path: Path) -> None:
+def test_rate_limits(tmp_path: Path) -> None:
     limits = {"LORESTREAM_LIMITS__AGENT_QUERIES_PER_S": "0.1", "LORESTREAM_LIMITS__EVENTS_PER_S": "0.1"}
     asked = {"agent_id": "npc:asks-a-lot", "query": "again?"}
     event = {"events": [{"agent_id": "npc:a", "text": "again"}]}

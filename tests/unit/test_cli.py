@@ -1,4 +1,4 @@
-"""The command line as a user sees it: its output, its exit code. Where the process matters, in one of its own."""
+"""The command line as a user sees it: output and exit codes. Some tests need a process of their own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def lorestream(tmp_path: Path) -> Run:
-    """Runs `lorestream ARGUMENTS` away from the checkout, with a data directory of its own."""
+    """Runs `lorestream ARGUMENTS` outside the checkout, with a data directory of its own."""
 
     def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         settings = {"LORESTREAM_DATA_DIR": str(tmp_path / "data"), "HOME": str(tmp_path), "COLUMNS": "200"}
@@ -42,20 +42,20 @@ def lorestream(tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def lorestream_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One real lorestream for all of these tests; each has its own agent."""
+    """One real server for all tests of this file; each test has its own agent."""
     with running(tmp_path_factory.mktemp("lorestream"), {"LORESTREAM_EMBEDDER__KIND": "hash"}) as process:
         yield process.url
 
 
 @pytest.fixture
 def agent() -> str:
-    """An agent that no other test knows."""
+    """An agent that no other test uses."""
     return f"npc:{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
-    """An empty world of a user's Luanti folder."""
+    """An empty world in a user's Luanti folder."""
     folder = tmp_path / "luanti" / "worlds" / "home"
     folder.mkdir(parents=True)
     (folder / "world.mt").write_text("gameid = minetest\n")
@@ -72,12 +72,12 @@ NESTED = [
 
 
 @pytest.mark.parametrize("verb", [*([verb] for verb in VERBS), *NESTED], ids=" ".join)
-def test_every_verb_explains_itself_with_an_example(verb: list[str]):
+def test_the_help_of_every_verb_has_an_example(verb: list[str]):
     said = command_line.lorestream(*verb, "--help", environment={"COLUMNS": "200"}).stdout.decode()
     assert f" lorestream {' '.join(verb)}" in said.partition("Usage:")[2].partition("\n")[2]
 
 
-def test_help_needs_no_service_and_no_adapter():
+def test_help_imports_no_heavy_package():
     heavy = [
         "numpy",
         "openvino",
@@ -131,14 +131,14 @@ def test_wrong_usage_ends_with_2(arguments: list[str]):
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_without_an_lorestream_one_line_says_what_to_do(lorestream: Run, arguments: list[str]):
+def test_without_a_server_the_error_is_one_line(lorestream: Run, arguments: list[str]):
     url = f"http://127.0.0.1:{free_port()}"
     answer = lorestream(*arguments, LORESTREAM_URL=url)
     assert (answer.returncode, answer.stdout) == (1, "")
     assert answer.stderr == f"lorestream: no lorestream at {url}: start one with `lorestream up`\n"
 
 
-def test_what_is_not_utf8_is_wrong_usage(tmp_path: Path):
+def test_arguments_that_are_not_utf8_are_wrong_usage(tmp_path: Path):
     command = [sys.executable.encode(), b"-m", b"lorestream.cli", b"put", b"a", b"\xff"]
     answer = subprocess.run(command, env=clean_environment(), cwd=tmp_path, capture_output=True, check=False)
     assert (answer.returncode, answer.stderr) == (
@@ -180,7 +180,7 @@ def test_put_search_recent_agents_erase(lorestream: Run, lorestream_url: str, ag
     assert json.loads(lorestream("recent", agent, "--json", **at).stdout)["total"] == 0
 
 
-def test_the_same_id_again_makes_no_second_memory(lorestream: Run, lorestream_url: str, agent: str):
+def test_the_same_id_adds_no_second_memory(lorestream: Run, lorestream_url: str, agent: str):
     for text in ("first", "second"):
         assert lorestream("put", agent, text, "--id", "mine", LORESTREAM_URL=lorestream_url).returncode == 0
     page = json.loads(lorestream("recent", agent, "--json", LORESTREAM_URL=lorestream_url).stdout)
@@ -201,7 +201,7 @@ def test_erasing_a_player(lorestream: Run, lorestream_url: str, agent: str):
     )
 
 
-def test_refusals_are_one_line_with_the_code(lorestream: Run, lorestream_url: str, agent: str):
+def test_an_error_of_the_server_is_one_line_with_its_code(lorestream: Run, lorestream_url: str, agent: str):
     answer = lorestream(
         "search", agent, "q", "--filters", '{"n": {"nearly": 1}}', LORESTREAM_URL=lorestream_url
     )
@@ -216,7 +216,7 @@ HOSTILE = "red \x1b[31m bell \x07 csi \x9b31m title \x1b]0;x\x07"
 
 @pytest.mark.parametrize("verb", ["search", "recent"])
 @pytest.mark.parametrize("as_json", [False, True])
-def test_no_memory_steers_a_terminal(
+def test_control_characters_in_memories_are_escaped(
     lorestream_url: str, lorestream: Run, agent: str, verb: str, as_json: bool
 ):
     lorestream("put", agent, HOSTILE, LORESTREAM_URL=lorestream_url)
@@ -224,13 +224,13 @@ def test_no_memory_steers_a_terminal(
     arguments = [verb, agent, *(["red"] if verb == "search" else []), *(["--json"] if as_json else [])]
     seen = at_a_terminal(arguments, environment)
     assert b"bell" in seen
-    # What is left of escape sequences are Rich's own for bold and the like, never a colour: NO_COLOR.
+    # The remaining escape sequences are Rich's own, for bold and the like; no colours because of NO_COLOR.
     for sequence in (b"\x1b[31m", b"\x07", b"\xc2\x9b", b"\x1b]"):
         assert sequence not in seen
 
 
 def at_a_terminal(arguments: list[str], environment: Mapping[str, str]) -> bytes:
-    """What a terminal would be sent."""
+    """The bytes that a terminal would get."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "lorestream.cli", *arguments]
     with subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL):
@@ -246,13 +246,13 @@ def at_a_terminal(arguments: list[str], environment: Mapping[str, str]) -> bytes
     return seen
 
 
-def test_tail_prints_one_object_a_line(lorestream: Run, lorestream_url: str, agent: str):
+def test_tail_prints_one_object_per_line(lorestream: Run, lorestream_url: str, agent: str):
     command = [sys.executable, "-m", "lorestream.cli", "tail", "-n", "2", "--agent", agent, "--json"]
     environment = clean_environment(LORESTREAM_URL=lorestream_url)
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as tail:
         shown: list[str] = []
         number = 0
-        while tail.poll() is None:  # it listens from some moment on: write until it has seen enough
+        while tail.poll() is None:  # when it starts to listen is unknown: write until it has seen enough
             for each, text in (("b", "not asked for"), (agent, f"text {number}")):
                 event = {"server": "s", "events": [{"agent_id": each, "text": text}]}
                 httpx2.post(f"{lorestream_url}/v1/events", json=event, timeout=60).raise_for_status()
@@ -265,18 +265,18 @@ def test_tail_prints_one_object_a_line(lorestream: Run, lorestream_url: str, age
     assert int(second["text"].split()[1]) == int(first["text"].split()[1]) + 1
 
 
-def test_demo_plays_and_asks(lorestream: Run, lorestream_url: str):
+def test_demo_writes_events_and_asks_questions(lorestream: Run, lorestream_url: str):
     answer = lorestream("demo", "--questions", "3", "--json", LORESTREAM_URL=lorestream_url)
     assert answer.returncode == 0, answer.stderr
-    told = json.loads(answer.stdout)
-    assert told["played"]["accepted"] == told["played"]["events"] > 300
-    assert [len(one["memories"]) for one in told["answers"]] == [3, 3, 3]
+    result = json.loads(answer.stdout)
+    assert result["played"]["accepted"] == result["played"]["events"] > 300
+    assert [len(one["memories"]) for one in result["answers"]] == [3, 3, 3]
     lorestream("demo", "--questions", "0", LORESTREAM_URL=lorestream_url)
     listed = json.loads(lorestream("agents", "-n", "1000", "--json", LORESTREAM_URL=lorestream_url).stdout)[
         "agents"
     ]
     villagers = {event["agent_id"] for event in village.events(1)}
-    assert sum(a["total"] for a in listed if a["agent_id"] in villagers) == told["played"]["events"]
+    assert sum(a["total"] for a in listed if a["agent_id"] in villagers) == result["played"]["events"]
 
 
 # --- doctor --------------------------------------------------------------------------------------------------
@@ -286,14 +286,14 @@ def by_name(answer: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str
     return {check["name"]: check for check in json.loads(answer.stdout)["checks"]}
 
 
-def test_doctor_finds_a_running_lorestream_well(lorestream: Run, lorestream_url: str):
+def test_doctor_passes_for_a_running_server(lorestream: Run, lorestream_url: str):
     answer = lorestream("doctor", "--json", LORESTREAM_URL=lorestream_url, LORESTREAM_EMBEDDER__KIND="hash")
     assert answer.returncode == 0, answer.stdout
     found = by_name(answer)
     assert found["lorestream"]["verdict"] == found["canary"]["verdict"] == "ok"
 
 
-def test_doctor_says_what_is_missing(lorestream: Run):
+def test_doctor_reports_what_is_missing(lorestream: Run):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -312,7 +312,7 @@ def test_doctor_says_what_is_missing(lorestream: Run):
     assert found["lorestream"]["verdict"] == "skipped"
 
 
-def test_doctor_waiting_in_vain_is_unhealthy(lorestream: Run):
+def test_doctor_with_wait_fails_without_a_server(lorestream: Run):
     url = f"http://127.0.0.1:{free_port()}"
     answer = lorestream(
         "doctor", "--wait", "0.1", "--json", LORESTREAM_URL=url, LORESTREAM_EMBEDDER__KIND="hash"
@@ -321,14 +321,14 @@ def test_doctor_waiting_in_vain_is_unhealthy(lorestream: Run):
     assert by_name(answer)["lorestream"]["verdict"] == "failed"
 
 
-def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path):
+def test_a_data_directory_below_a_file_is_reported(tmp_path: Path):
     (tmp_path / "file").touch()
     check = checks.data_directory(tmp_path / "file" / "data")
     assert check.verdict is Verdict.FAILED
     assert "--data" in str(check.fix)
 
 
-def test_looking_at_a_data_directory_leaves_nothing(tmp_path: Path):
+def test_checking_a_data_directory_leaves_no_file(tmp_path: Path):
     assert checks.data_directory(tmp_path / "deep" / "data").verdict is not Verdict.FAILED
     assert list(tmp_path.iterdir()) == []
 
@@ -336,7 +336,7 @@ def test_looking_at_a_data_directory_leaves_nothing(tmp_path: Path):
 # --- settings ------------------------------------------------------------------------------------------------
 
 
-def test_config_show_names_origins_and_hides_secrets(lorestream: Run, tmp_path: Path):
+def test_config_show_prints_origins_and_hides_secrets(lorestream: Run, tmp_path: Path):
     (tmp_path / ".env").write_text("LORESTREAM_LOG_LEVEL=debug\nLORESTREAM_TTL_DAYS=1\n")
     answer = lorestream(
         "config",
@@ -361,7 +361,7 @@ def test_config_show_names_origins_and_hides_secrets(lorestream: Run, tmp_path: 
     assert shown["LORESTREAM_HTTP_PORT"] == (8080, "default")
 
 
-def test_a_wrong_setting_is_one_line(lorestream: Run):
+def test_the_error_of_a_wrong_setting_is_one_line(lorestream: Run):
     answer = lorestream("config", "show", LORESTREAM_HTTP_PORT="many")
     assert (answer.returncode, answer.stderr.count("\n")) == (1, 1)
     assert "LORESTREAM_HTTP_PORT" in answer.stderr
@@ -388,7 +388,7 @@ def test_the_mod_is_installed_and_updated(lorestream: Run, world: Path):
     assert sorted(path.name for path in world.iterdir()) == ["world.mt", "worldmods"]
 
 
-def test_the_mod_is_put_into_worlds_only(lorestream: Run, tmp_path: Path):
+def test_the_mod_is_installed_into_worlds_only(lorestream: Run, tmp_path: Path):
     answer = lorestream("mod", "install", str(tmp_path))
     assert answer.returncode == 1
     assert "world.mt" in answer.stderr
@@ -396,7 +396,9 @@ def test_the_mod_is_put_into_worlds_only(lorestream: Run, tmp_path: Path):
 
 
 @pytest.mark.parametrize("link", [False, True], ids=["another mod", "a link"])
-def test_what_is_not_ours_is_replaced_by_force_only(lorestream: Run, world: Path, tmp_path: Path, link: bool):
+def test_another_directory_is_replaced_only_with_force(
+    lorestream: Run, world: Path, tmp_path: Path, link: bool
+):
     target = world / "worldmods" / "lorestream"
     theirs = tmp_path / "theirs" if link else target
     theirs.mkdir(parents=True)
@@ -412,7 +414,7 @@ def test_what_is_not_ours_is_replaced_by_force_only(lorestream: Run, world: Path
     assert (tmp_path / "theirs").exists() == link
 
 
-def test_the_world_is_checked(lorestream: Run, world: Path):
+def test_checks_of_a_world(lorestream: Run, world: Path):
     conf = world.parent.parent / "minetest.conf"
     conf.write_text("secure.http_mods = lorestream\n")
     assert {check.name for check in luanti.checks(world, None) if check.verdict is Verdict.FAILED} == {
@@ -432,5 +434,5 @@ def test_the_world_is_checked(lorestream: Run, world: Path):
 
 
 @pytest.mark.parametrize("timestamp", [-1e30, 0.0, 1.8e9, 1e30, float("inf"), float("nan")])
-def test_every_time_can_be_shown(timestamp: float):
+def test_every_time_can_be_printed(timestamp: float):
     assert terminal.local_time(timestamp)

@@ -1,4 +1,4 @@
-"""Files of exports: what is written is read again, and what is damaged is told from what is whole."""
+"""Export files: written content can be read, and damage is detected."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read(path: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("name", ["m.jsonl.zst", "m", "m.jsonl"])
-def test_what_is_written_is_read_again(tmp_path: Path, name: str) -> None:
+def test_written_lines_can_be_read(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / name)
     assert read(path) == LINES
     assert (path.read_bytes()[:1] == b"{") == (name == "m.jsonl")
@@ -41,7 +41,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, name: str) -> None:
     assert [one.name for one in tmp_path.iterdir()] == [name]
 
 
-def test_a_file_that_exists_is_replaced_only_by_force(tmp_path: Path) -> None:
+def test_an_existing_file_is_overwritten_only_with_force(tmp_path: Path) -> None:
     path = written(tmp_path / "m")
     with pytest.raises(OperationRefused, match="--force"), export_file.writing(str(path), force=False):
         pass
@@ -50,21 +50,21 @@ def test_a_file_that_exists_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert read(path) == [b"new"]
 
 
-def test_an_export_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_export_keeps_the_existing_file(tmp_path: Path) -> None:
     path = written(tmp_path / "m")
 
-    def break_off() -> None:
+    def fail_halfway() -> None:
         with export_file.writing(str(path), force=True) as write:
             write(b"half")
             raise LorestreamError("broken")
 
     with pytest.raises(LorestreamError, match="broken"):
-        break_off()
+        fail_halfway()
     assert read(path) == LINES
     assert [one.name for one in tmp_path.iterdir()] == ["m"]
 
 
-def test_a_place_that_cannot_be_written_or_read(tmp_path: Path) -> None:
+def test_errors_of_the_file_system(tmp_path: Path) -> None:
     with (
         pytest.raises(LorestreamError, match="cannot be written"),
         export_file.writing(f"{tmp_path}/x/m", force=False),
@@ -75,15 +75,15 @@ def test_a_place_that_cannot_be_written_or_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 100, 2000])
-def test_packed_data_that_breaks_off(tmp_path: Path, cut: int) -> None:
+def test_truncated_compressed_data_is_refused(tmp_path: Path, cut: int) -> None:
     path = written(tmp_path / "m")
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(OperationRefused, match="damaged"):
         read(path)
 
 
-def test_packed_data_of_which_a_byte_is_another(tmp_path: Path) -> None:
-    """Some bytes of a header may change and mean the same; nothing is ever read that was not written."""
+def test_a_changed_byte_is_detected(tmp_path: Path) -> None:
+    """Some header bytes may change without effect; but no content is ever read that was not written."""
     path = written(tmp_path / "m")
     whole, refused = bytearray(path.read_bytes()), 0
     for at in range(5, len(whole), len(whole) // 20):
@@ -97,27 +97,27 @@ def test_packed_data_of_which_a_byte_is_another(tmp_path: Path) -> None:
     assert refused > 10
 
 
-def test_rubbish_behind_packed_data(tmp_path: Path) -> None:
+def test_garbage_after_compressed_data_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "m")
     path.write_bytes(path.read_bytes() + b"rubbish")
     with pytest.raises(OperationRefused, match="damaged"):
         read(path)
 
 
-def test_files_put_together_are_one(tmp_path: Path) -> None:
+def test_concatenated_files_are_read_as_one(tmp_path: Path) -> None:
     packed = zstandard.compress(b"a\nb") + zstandard.compress(b"c\n") + zstandard.compress(b"d")
     (tmp_path / "m").write_bytes(packed)
     assert read(tmp_path / "m") == [b"a", b"bc", b"d"]
 
 
-def test_a_line_without_an_end_is_not_held_in_memory() -> None:
+def test_a_line_without_an_end_is_cut_off() -> None:
     for content in (b"x" * 3_000_000, zstandard.compress(b"x" * 3_000_000)):
         [(number, line)] = export_file.lines(io.BytesIO(content + b""))
         assert (number, line) == (1, b"x" * (MAX_LINE_BYTES + 1))
 
 
 @given(st.lists(st.binary(max_size=5)), st.integers(1, 7))
-def test_numbers_are_those_of_an_editor(parts: list[bytes], step: int) -> None:
+def test_line_numbers_are_those_of_an_editor(parts: list[bytes], step: int) -> None:
     class Slow(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             return super().read(min(step, size or step))

@@ -1,4 +1,4 @@
-"""Memories out of one lorestream and into another, over the real parts."""
+"""Export and import of memories, over real parts."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def imports(runtime: Runtime) -> Importer:
 
 
 async def import_(runtime: Runtime, rows: Sequence[object]) -> dict[str, Any]:
-    """What an import of these lines counts, once the real worker has indexed them; only what is not 0."""
+    """Import these lines, index them with the real worker, and return the counts that are not 0."""
     put, wait = imports(runtime).tasks()
     lines = [(number, row if isinstance(row, str) else json.dumps(row)) for number, row in enumerate(rows, 2)]
     bad, counts = await run(put, lines=lines)
@@ -90,8 +90,8 @@ async def store(runtime: Runtime, *memories: Memory) -> None:
 
 
 @st.composite
-def whole_memories(draw: st.DrawFn) -> Memory:
-    """Everything that a memory may have."""
+def full_memories(draw: st.DrawFn) -> Memory:
+    """Memories with any combination of fields."""
     agent = draw(st.sampled_from(AGENTS))
     fields = draw(generated) | {
         "player": draw(st.sampled_from([None, *HASHED])),
@@ -105,9 +105,9 @@ def whole_memories(draw: st.DrawFn) -> Memory:
     return memory(draw(st.text(min_size=1, max_size=4)), agent, **fields)
 
 
-@given(memories=st.lists(whole_memories(), min_size=20, max_size=40))
+@given(memories=st.lists(full_memories(), min_size=20, max_size=40))
 @settings(max_examples=2, suppress_health_check=list(HealthCheck))
-async def test_what_comes_out_goes_in_again_and_only_once(
+async def test_an_export_can_be_imported_and_only_once(
     tmp_path_factory: pytest.TempPathFactory, memories: list[Memory]
 ) -> None:
     async with open_parts(tmp_path_factory.mktemp("first")) as runtime:
@@ -121,7 +121,7 @@ async def test_what_comes_out_goes_in_again_and_only_once(
         assert await export(runtime) == rows
 
 
-async def test_a_line_is_all_that_is_known_and_no_vector(tmp_path: Path) -> None:
+async def test_a_line_has_all_fields_and_no_vector(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         await store(runtime, memory(metadata={"n": 3}, pos={"x": 1.0}, expires_at=NOW + 1000, server="s"))
         [row] = await export(runtime)
@@ -140,7 +140,7 @@ async def test_a_line_is_all_that_is_known_and_no_vector(tmp_path: Path) -> None
     }
 
 
-async def test_agents_and_tenants_are_chosen_by_their_plain_names(tmp_path: Path) -> None:
+async def test_export_filters_by_agent_and_tenant(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         bob, _ = runtime.pseudonyms.agent("default", "player:bob")
         others_bob, _ = runtime.pseudonyms.agent("other", "player:bob")
@@ -170,8 +170,8 @@ async def test_agents_and_tenants_are_chosen_by_their_plain_names(tmp_path: Path
             await run(keyless, agents=["player:bob"])
 
 
-async def test_what_has_expired_was_deleted_or_erased_is_left_out(tmp_path: Path) -> None:
-    """Whatever a late writer brings: the ledger is asked, not only the store."""
+async def test_expired_deleted_and_erased_memories_are_not_exported(tmp_path: Path) -> None:
+    """Erased memories are left out by the ledger, even if a late writer has stored them again."""
     async with open_parts(tmp_path) as runtime:
         await runtime.ledger.add(Erasure("e", "default", SubjectKind.AGENT, ("npc:gone",), 2000.0))
         await store(
@@ -185,7 +185,7 @@ async def test_what_has_expired_was_deleted_or_erased_is_left_out(tmp_path: Path
         assert sorted(row["id"] for row in await export(runtime)) == ["new life", "stays"]
 
 
-async def test_an_import_brings_nothing_back_that_was_taken(tmp_path: Path) -> None:
+async def test_an_import_restores_no_deleted_or_erased_memory(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         lasting = memory("m", f"player:{HASHED[0]}", lasting_agent=f"player:{HASHED[1]}")
         await store(
@@ -220,8 +220,8 @@ async def test_an_import_brings_nothing_back_that_was_taken(tmp_path: Path) -> N
         assert await texts(runtime) == ["text of stays", "text of swept"]
 
 
-async def test_what_is_imported_tells_nothing_of_a_delay(tmp_path: Path) -> None:
-    """The headline is the time from acceptance until a memory can be found; these were accepted long ago."""
+async def test_imported_memories_do_not_count_in_the_visibility_metric(tmp_path: Path) -> None:
+    """The metric is the time from acceptance until a memory can be found; these were accepted long ago."""
     async with open_parts(tmp_path) as runtime:
         assert await import_(runtime, [GOOD]) == {"imported": 1}
         count = partial(runtime.metrics.registry.get_sample_value, "lorestream_event_visible_seconds_count")
@@ -263,7 +263,7 @@ GOOD = msgspec.to_builtins(ExportedMemory.from_memory(memory()))
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_bad_lines_say_what_is_wrong(wrong: object, reason: str) -> None:
+def test_the_error_of_a_bad_line_names_its_cause(wrong: object, reason: str) -> None:
     text = wrong if isinstance(wrong, str) else json.dumps(GOOD | wrong)  # type: ignore[operator]
     if text == '{"timestamp": 1e400}':
         text = json.dumps(GOOD).replace("1000.0", "1e400")
@@ -272,13 +272,13 @@ def test_bad_lines_say_what_is_wrong(wrong: object, reason: str) -> None:
     assert parse_line(json.dumps(GOOD), NOW) == ExportedMemory.from_memory(memory())
 
 
-async def test_bad_lines_cost_their_neighbours_nothing(tmp_path: Path) -> None:
+async def test_bad_lines_do_not_affect_other_lines(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         counts = await import_(runtime, ["rubbish", GOOD, GOOD | {"importance": 11}, GOOD | {"id": "n"}])
         assert counts == {"imported": 2, "bad": 2}
         rows, _ = await run(imports(runtime).tasks()[0], lines=[[7, "rubbish"]])
         assert rows[0]["line"] == 7
-        # Each line may be read, and the event that it makes may still be too large for the log.
+        # A line may be short enough, while its event is too large for the log.
         room = MAX_LINE_BYTES - len(msgspec.json.encode(ExportedMemory.from_memory(memory("huge", text=""))))
         line = msgspec.json.encode(ExportedMemory.from_memory(memory("huge", text="x" * room))).decode()
         assert parse_line(line, NOW).text == "x" * room
@@ -286,19 +286,19 @@ async def test_bad_lines_cost_their_neighbours_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff", b'{"format": "other", "version": 1}'])
-def test_what_is_no_export(text: bytes) -> None:
+def test_a_file_that_is_not_an_export(text: bytes) -> None:
     with pytest.raises(InvalidRequest, match=FORMAT):
         check_header(text)
 
 
-def test_another_version_of_the_format() -> None:
+def test_an_unknown_format_version_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="version 2"):
         check_header(b'{"format": "lorestream.memories", "version": 2}')
     check_header(b'{"format": "lorestream.memories", "version": 1, "exported_by": "somebody"}')
 
 
-async def test_acceptance_goes_on_in_the_present_after_an_import(tmp_path: Path) -> None:
-    """The newest record of the log was accepted long ago; what comes next is newer than all that came before."""
+async def test_acceptance_times_do_not_go_back_after_an_import(tmp_path: Path) -> None:
+    """After an import, the newest record has an old acceptance time; later events must still be the newest."""
     async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
         before = runtime.clock.now()
         await import_(runtime, [GOOD])
@@ -309,7 +309,7 @@ async def test_acceptance_goes_on_in_the_present_after_an_import(tmp_path: Path)
         assert before <= runtime.last_accepted_at
 
 
-async def test_nobody_waits_for_workers_that_stand_still(
+async def test_waiting_ends_if_the_workers_make_no_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lorestream.admin.imports.STALL_TIMEOUT_S", 0.0)

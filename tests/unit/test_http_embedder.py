@@ -233,7 +233,7 @@ async def test_batches_are_bounded_and_go_side_by_side(server: EmbeddingServer) 
     async with new(server, max_texts=20, parallel=3) as embedder:
         assert np.allclose((await embedder.embed(texts)).vectors, await right(texts), atol=1e-6)
     assert [len(request) for request in server.requests] == [20] * 10
-    assert server.most_running == 3
+    assert server.max_running == 3
 
 
 async def test_long_texts_go_in_smaller_batches(server: EmbeddingServer) -> None:

@@ -1,4 +1,4 @@
-"""The simulated servers against gateways that answer as told, over real sockets: what is sent again, and when."""
+"""The simulated game servers against scripted gateways, over real sockets: what is retried, and when."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from tests.processes import free_port
 
 PLAN = Plan(servers=2, agents=10, rate=100, seconds=1, seed=3)
 HANG_UP = 0
-"""In place of a status: take the request and close the connection without a word."""
+"""Used as a status: read the request, and close the connection without an answer."""
 
 
 @dataclass
 class Gateway:
-    """Answers what `told` says to the n-th request, from 0 on; None: as a gateway that takes everything."""
+    """Answers request n (from 0) with `script(n)`; None: accepts all events."""
 
-    told: Callable[[int], tuple[int, Any] | None] = lambda _number: None
+    script: Callable[[int], tuple[int, Any] | None] = lambda _number: None
     delay_s: float = 0.0
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
     in_flight: dict[str, int] = field(default_factory=dict)
-    most_in_flight: int = 0
+    max_in_flight: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, body: dict[str, Any]) -> tuple[int, Any]:
@@ -49,14 +49,14 @@ class Gateway:
             self.bodies.append(body)
             self.moments.append(time.monotonic())
             self.in_flight[server] = self.in_flight.get(server, 0) + 1
-            self.most_in_flight = max(self.most_in_flight, self.in_flight[server])
+            self.max_in_flight = max(self.max_in_flight, self.in_flight[server])
         time.sleep(self.delay_s)
         with self.lock:
             self.in_flight[server] -= 1
-        return self.told(number) or (202, accepted(body))
+        return self.script(number) or (202, accepted(body))
 
     def ids(self) -> list[str]:
-        """The event ids that came with each request in turn."""
+        """The event ids of all requests, in order."""
         return [event["id"] for body in self.bodies for event in body["events"]]
 
 
@@ -91,7 +91,7 @@ def listening(gateway: Gateway) -> Generator[Gateway]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()
-            with contextlib.suppress(OSError):  # whoever asked no longer waits
+            with contextlib.suppress(OSError):  # the client no longer waits
                 self.wfile.write(raw)
 
         def log_message(self, *arguments):
@@ -129,14 +129,16 @@ def ids_of(plan: Plan) -> list[str]:
     return [orjson.loads(one.body)["id"] for one in events(plan)]
 
 
-async def test_everything_is_sent_once_by_server_in_order_and_written_into_the_ledger() -> None:
+async def test_each_server_sends_all_events_once_in_order_and_the_ledger_has_them() -> None:
     ledger = io.BytesIO()
     with listening(Gateway()) as gateway:
         async with simulator(PLAN, gateway.url, ledger=ledger) as load:
             await load.run()
     assert load.complete
     event, request = load.results.event.milliseconds(), load.results.request.milliseconds()
-    assert event["p50"] > request["p50"] + 150  # events wait for a flush, a quarter of a second in the mean
+    assert (
+        event["p50"] > request["p50"] + 150
+    )  # events wait for the next flush: a quarter of a second on average
     assert (load.results.events.accepted, load.results.events.lost, load.results.requests.retried) == (
         100,
         0,
@@ -152,12 +154,12 @@ async def test_everything_is_sent_once_by_server_in_order_and_written_into_the_l
     assert load.results.positions == {0: max(len(body["events"]) for body in gateway.bodies)}
 
 
-async def test_a_slow_gateway_slows_no_event_down_and_shows_in_latencies_from_the_intended_moments() -> None:
+async def test_latencies_are_measured_from_the_intended_times() -> None:
     plan = Plan(servers=1, agents=5, rate=50, seconds=2, seed=1)
     with listening(Gateway(delay_s=0.8)) as gateway:
         async with simulator(plan, gateway.url) as load:
             await load.run()
-    assert gateway.most_in_flight == 1
+    assert gateway.max_in_flight == 1
     assert gateway.ids() == ids_of(plan)
     # Due every 0.5 s, answered every 0.8 s: the n-th request waits 0.3 s longer than the one before.
     answer, request = load.results.answer.milliseconds(), load.results.request.milliseconds()
@@ -179,11 +181,9 @@ async def test_a_slow_gateway_slows_no_event_down_and_shows_in_latencies_from_th
         ((200, {"hello": "world"}), "not_lorestream"),
     ],
 )
-async def test_what_may_be_tried_again_comes_with_the_same_ids_in_the_same_order(
-    answer: tuple[int, Any], kind: str
-) -> None:
+async def test_a_retry_has_the_same_ids_in_the_same_order(answer: tuple[int, Any], kind: str) -> None:
     plan = Plan(servers=1, agents=10, rate=100, seconds=1, seed=3)
-    with listening(Gateway(told=lambda number: answer if number in {1, 2} else None)) as gateway:
+    with listening(Gateway(script=lambda number: answer if number in {1, 2} else None)) as gateway:
         async with simulator(plan, gateway.url) as load:
             await load.run()
     first, *tries = [[event["id"] for event in body["events"]] for body in gateway.bodies]
@@ -195,14 +195,14 @@ async def test_what_may_be_tried_again_comes_with_the_same_ids_in_the_same_order
     assert (load.results.events.accepted, load.results.events.lost) == (100, 0)
 
 
-async def test_a_request_without_an_answer_in_time_is_sent_again() -> None:
+async def test_a_request_that_times_out_is_retried() -> None:
     plan = Plan(servers=1, agents=10, rate=100, seconds=0.4, seed=3)
     gateway = Gateway()
 
     def first_is_slow(number: int) -> None:
         time.sleep(1.0 if number == 0 else 0.0)
 
-    gateway.told = first_is_slow
+    gateway.script = first_is_slow
     with listening(gateway):
         async with simulator(plan, gateway.url, timeout_s=0.3) as load:
             await load.run()
@@ -214,12 +214,12 @@ async def test_a_request_without_an_answer_in_time_is_sent_again() -> None:
 async def test_retry_after_is_honoured_after_a_refusal_and_after_an_acceptance() -> None:
     plan = Plan(servers=1, agents=10, rate=100, seconds=1, seed=3)
 
-    def told(number: int) -> tuple[int, Any] | None:
+    def script(number: int) -> tuple[int, Any] | None:
         if number == 0:
             return outage(503, after_ms=700)
         return (202, accepted(gateway.bodies[1]) | {"retry_after_ms": 900}) if number == 1 else None
 
-    gateway = Gateway(told=told)
+    gateway = Gateway(script=script)
     with listening(gateway):
         async with simulator(plan, gateway.url) as load:
             await load.run()
@@ -228,7 +228,7 @@ async def test_retry_after_is_honoured_after_a_refusal_and_after_an_acceptance()
     assert load.results.events.lost == 0
 
 
-async def test_gateways_take_turns_and_the_next_one_is_asked_where_one_is_gone() -> None:
+async def test_requests_rotate_over_gateways_and_skip_those_that_are_down() -> None:
     gone = [f"http://127.0.0.1:{free_port()}" for _ in range(7)]
     with listening(Gateway()) as one, listening(Gateway()) as other:
         async with simulator(PLAN, one.url, *gone, other.url) as load:
@@ -238,12 +238,14 @@ async def test_gateways_take_turns_and_the_next_one_is_asked_where_one_is_gone()
     assert one.bodies
     assert other.bodies
     assert sorted(one.ids() + other.ids()) == sorted(ids_of(PLAN))
-    assert load.results.request.milliseconds()["max"] < 3000  # pauses before each next one would be 5600
+    assert (
+        load.results.request.milliseconds()["max"] < 3000
+    )  # with a pause before each next gateway it would be 5600
 
 
-async def test_a_request_that_is_refused_for_good_costs_its_own_events_alone() -> None:
+async def test_a_refused_request_loses_its_own_events_only() -> None:
     refused = (413, {"error": {"code": "too_large", "message": "no"}})
-    with listening(Gateway(told=lambda number: refused if number == 0 else None)) as gateway:
+    with listening(Gateway(script=lambda number: refused if number == 0 else None)) as gateway:
         async with simulator(PLAN, gateway.url) as load:
             await load.run()
     figures, size = load.results.events, len(gateway.bodies[0]["events"])
@@ -252,8 +254,8 @@ async def test_a_request_that_is_refused_for_good_costs_its_own_events_alone() -
     assert len(gateway.ids()) == 100
 
 
-async def test_a_reject_is_final_and_counted_by_its_code() -> None:
-    def told(number: int) -> tuple[int, Any] | None:
+async def test_a_rejected_event_is_not_retried_and_counted_by_code() -> None:
+    def script(number: int) -> tuple[int, Any] | None:
         if number:
             return None
         answer = accepted(gateway.bodies[0])
@@ -262,7 +264,7 @@ async def test_a_reject_is_final_and_counted_by_its_code() -> None:
         return 202, answer | {"accepted": answer["accepted"] - 1, "rejected": [reject]}
 
     ledger = io.BytesIO()
-    gateway = Gateway(told=told)
+    gateway = Gateway(script=script)
     with listening(gateway):
         async with simulator(PLAN, gateway.url, ledger=ledger) as load:
             await load.run()
@@ -274,9 +276,9 @@ async def test_a_reject_is_final_and_counted_by_its_code() -> None:
     assert {*ids_of(PLAN)} - {*kept} == {gateway.bodies[0]["events"][1]["id"]}
 
 
-async def test_a_gateway_that_refuses_the_key_ends_the_run() -> None:
+async def test_a_refused_api_key_ends_the_run() -> None:
     no = (401, {"error": {"code": "unauthorized", "message": "a key is needed"}})
-    with listening(Gateway(told=lambda _number: no)) as gateway:
+    with listening(Gateway(script=lambda _number: no)) as gateway:
         async with simulator(PLAN, gateway.url) as load:
             with pytest.raises(ApiError, match="a key is needed"):
                 await load.run()
@@ -284,8 +286,8 @@ async def test_a_gateway_that_refuses_the_key_ends_the_run() -> None:
     assert not load.complete
 
 
-async def test_what_cannot_be_sent_in_time_is_left_and_lost() -> None:
-    with listening(Gateway(told=lambda _number: outage(503))) as gateway:
+async def test_events_that_cannot_be_sent_in_time_are_lost() -> None:
+    with listening(Gateway(script=lambda _number: outage(503))) as gateway:
         async with simulator(PLAN, gateway.url, drain_s=0.5) as load:
             await load.run()
     figures = load.results.events
@@ -294,7 +296,7 @@ async def test_what_cannot_be_sent_in_time_is_left_and_lost() -> None:
     assert 0 < figures.unsure < 100
 
 
-async def test_a_stopped_run_counts_what_had_happened_by_then() -> None:
+async def test_a_stopped_run_reports_the_events_so_far() -> None:
     with listening(Gateway()) as gateway:
         async with simulator(Plan(servers=2, agents=10, rate=100, seconds=60, seed=3), gateway.url) as load:
             run = asyncio.create_task(load.run())
@@ -308,7 +310,7 @@ async def test_a_stopped_run_counts_what_had_happened_by_then() -> None:
     assert figures.left == figures.scheduled - figures.accepted
 
 
-async def test_what_is_sent_twice_on_purpose_is_counted_apart() -> None:
+async def test_intentional_resends_are_counted_separately() -> None:
     plan = Plan(servers=2, agents=10, rate=100, seconds=1, seed=3, resend=0.2)
     ledger = io.BytesIO()
     with listening(Gateway()) as gateway:
@@ -320,15 +322,17 @@ async def test_what_is_sent_twice_on_purpose_is_counted_apart() -> None:
     assert len(ledger.getvalue().splitlines()) == 100
 
 
-async def test_questions_are_asked_at_their_rate_however_slow_the_answers_are() -> None:
+async def test_searches_keep_their_rate_if_answers_are_slow() -> None:
     found = (200, {"memories": [], "cache": "hit", "fresh": True, "took_ms": 1})
     plan = Plan(servers=1, agents=10, rate=1, seconds=1, seed=3)
-    with listening(Gateway(told=lambda number: found if number % 2 else outage(503), delay_s=0.5)) as gateway:
+    with listening(
+        Gateway(script=lambda number: found if number % 2 else outage(503), delay_s=0.5)
+    ) as gateway:
         async with simulator(plan, gateway.url) as load, httpx2.AsyncClient(trust_env=False) as http:
             readers = Readers(plan, gateway.url, http, load.clock, rate=40, repeat=0.5)
             load.clock.start()
             await readers.run()
-    assert gateway.moments[-1] - gateway.moments[0] < 2  # one after the other they would take 20 s
+    assert gateway.moments[-1] - gateway.moments[0] < 2  # one after another they would take 20 s
     assert (readers.figures.asked, readers.figures.answered) == (40, 20)
     assert readers.figures.cache == {"hit": 20}
     assert readers.figures.errors == {"http_503": 20}
@@ -336,11 +340,11 @@ async def test_questions_are_asked_at_their_rate_however_slow_the_answers_are() 
     assert 20 < len(set(asked)) < 40
 
 
-async def test_findable_waits_for_the_highest_offset_of_every_partition() -> None:
-    def told(number: int) -> tuple[int, Any]:
+async def test_wait_until_indexed_waits_for_the_highest_offset_of_every_partition() -> None:
+    def script(number: int) -> tuple[int, Any]:
         return outage(503) if number == 0 else (200, {"memories": [], "cache": "off", "fresh": number == 2})
 
-    with listening(Gateway(told=told)) as gateway:
+    with listening(Gateway(script=script)) as gateway:
         async with httpx2.AsyncClient(trust_env=False) as http:
             indexed = await wait_until_indexed(http, gateway.url, {0: 7, 3: 9}, timeout_s=20)
     assert indexed.findable
@@ -348,9 +352,9 @@ async def test_findable_waits_for_the_highest_offset_of_every_partition() -> Non
     assert {body["after"] for body in gateway.bodies} == {tokens.token({0: 7, 3: 9})}
 
 
-async def test_findable_says_when_the_time_is_over() -> None:
+async def test_wait_until_indexed_reports_a_timeout() -> None:
     late = (200, {"memories": [], "cache": "off", "fresh": False})
-    with listening(Gateway(told=lambda _number: late, delay_s=0.1)) as gateway:
+    with listening(Gateway(script=lambda _number: late, delay_s=0.1)) as gateway:
         async with httpx2.AsyncClient(trust_env=False) as http:
             indexed = await wait_until_indexed(http, gateway.url, {0: 7}, timeout_s=0.3)
     assert not indexed.findable

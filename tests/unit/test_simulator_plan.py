@@ -1,4 +1,4 @@
-"""The schedule of a simulated load: what fixes it, how it is spread, how servers gather it."""
+"""The schedule of a simulated load: determinism, distribution, batches."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _texts(plan: Plan) -> list[str]:
     return [one.get("text") or narrate(one["type"], one["data"], by_player="player" in one) for one in made]
 
 
-def test_the_same_seed_is_the_same_load() -> None:
+def test_the_same_seed_gives_the_same_load() -> None:
     assert list(events(PLAN)) == list(events(PLAN))
     assert list(batches(PLAN)) == list(batches(PLAN))
 
 
-def test_another_seed_or_shape_shares_no_id_and_another_start_changes_times_alone() -> None:
+def test_other_parameters_share_no_id_and_another_start_changes_only_times() -> None:
     ids = {orjson.loads(one.body)["id"] for one in events(PLAN)}
     for other in (replace(PLAN, seed=8), replace(PLAN, agents=51), replace(PLAN, zipf=0.5)):
         assert ids.isdisjoint(orjson.loads(one.body)["id"] for one in events(other))
@@ -37,13 +37,13 @@ def test_another_seed_or_shape_shares_no_id_and_another_start_changes_times_alon
         assert moved == one
 
 
-def test_a_longer_load_begins_as_the_shorter_one() -> None:
+def test_a_longer_load_begins_like_a_shorter_one() -> None:
     plan = replace(PLAN, resend=0.0)
     shorter = list(events(plan))
     assert list(islice(events(replace(plan, seconds=50)), len(shorter))) == shorter
 
 
-def test_every_event_can_be_admitted_and_has_an_id_of_its_own() -> None:
+def test_every_event_is_valid_and_has_a_unique_id() -> None:
     new = [one for one in events(PLAN) if not one.resend]
     assert len(new) == PLAN.events == 1000
     for one in new:
@@ -51,7 +51,7 @@ def test_every_event_can_be_admitted_and_has_an_id_of_its_own() -> None:
     assert len({orjson.loads(one.body)["id"] for one in new}) == 1000
 
 
-def test_events_are_in_the_order_of_time_at_the_rate_that_was_asked_for() -> None:
+def test_events_are_ordered_by_time_and_have_the_given_rate() -> None:
     made = list(events(PLAN))
     assert [one.at for one in made] == sorted(one.at for one in made)
     new = [one.at for one in made if not one.resend]
@@ -59,7 +59,7 @@ def test_events_are_in_the_order_of_time_at_the_rate_that_was_asked_for() -> Non
     assert [PLAN.due(at) for at in (-1, 0, 0.5, 5, 99)] == [0, 0, 100, 1000, 1000]
 
 
-def test_what_is_sent_twice_is_the_same_event_later() -> None:
+def test_a_resend_is_the_same_event_later() -> None:
     made = list(events(PLAN))
     first = {one.body: one for one in made if not one.resend}
     again = [one for one in made if one.resend]
@@ -76,7 +76,7 @@ def test_sentences_are_mostly_distinct_and_of_many_kinds() -> None:
     assert len({orjson.loads(one.body)["type"] for one in events(plan)}) >= 8
 
 
-def test_agents_are_as_popular_as_zipf_says() -> None:
+def test_the_popularity_of_agents_follows_zipf() -> None:
     plan = Plan(servers=1, agents=100, rate=20_000, seconds=1, seed=1)
     counts = Counter(orjson.loads(one.body)["agent_id"] for one in events(plan)).most_common()
     harmonic = sum(1 / rank for rank in range(1, 101))
@@ -98,7 +98,7 @@ def test_agents_stay_on_their_server_unless_they_move() -> None:
     assert all(150 < restless[server] < 350 for server in range(PLAN.servers))
 
 
-def test_batches_hold_every_event_once_in_order_and_are_due_in_order() -> None:
+def test_batches_have_every_event_once_in_order() -> None:
     plan = replace(PLAN, rate=2000)
     sent = list(batches(plan))
     assert [batch.due for batch in sent] == sorted(batch.due for batch in sent)
@@ -115,7 +115,7 @@ def test_an_event_waits_at_most_one_flush_and_a_batch_is_bounded() -> None:
         assert all(0 <= batch.due - one.at <= plan.flush_s + 1e-9 for one in batch.events)
 
 
-def test_servers_flush_at_moments_of_their_own() -> None:
+def test_the_flush_times_of_servers_are_spread() -> None:
     plan = Plan(servers=5, agents=50, rate=100, seconds=4, seed=1)
     phases = {batch.server: round(batch.due % plan.flush_s, 6) % plan.flush_s for batch in batches(plan)}
     assert phases == pytest.approx({server: server * 0.1 for server in range(5)})
@@ -125,7 +125,7 @@ def test_servers_have_names() -> None:
     assert [server_name(number) for number in range(2)] == ["server-1", "server-2"]
 
 
-def test_latencies_are_kept_to_two_percent() -> None:
+def test_latencies_are_precise_to_two_percent() -> None:
     latencies = Latencies()
     for number in range(1, 1001):
         latencies.add(number / 1000)

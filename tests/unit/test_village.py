@@ -1,4 +1,4 @@
-"""The village: the same for the same seed, valid events, questions whose answers are there."""
+"""The demo village: deterministic by seed, valid events, questions whose answers exist."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SEEDS = [1, 2, 99]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_same_seed_is_the_same_village(seed: int) -> None:
+def test_the_same_seed_gives_the_same_village(seed: int) -> None:
     assert village.events(seed) == village.events(seed)
     assert village.questions(seed) == village.questions(seed)
     assert village.events(seed) != village.events(seed + 1)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_answer_is_an_event_of_who_is_asked(seed: int) -> None:
+def test_every_expected_answer_is_an_event_of_the_agent(seed: int) -> None:
     events = {event["id"]: event for event in village.events(seed)}
     assert len(events) == len(village.events(seed))
     for question in village.questions(seed):
@@ -30,7 +30,7 @@ def test_every_answer_is_an_event_of_who_is_asked(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_question_is_never_the_words_of_an_event(seed: int) -> None:
+def test_no_question_equals_the_text_of_an_event(seed: int) -> None:
     texts = {event.get("text") or event["data"].get("message") for event in village.events(seed)}
     assert not texts & {question.query for question in village.questions(seed)}
 
@@ -51,11 +51,11 @@ def test_the_last_of_several_updates_is_the_answer(seed: int) -> None:
             assert len(same) == 4
 
 
-def test_the_day_begins_when_it_is_told_to() -> None:
+def test_the_day_begins_at_the_given_time() -> None:
     times = [event["time"] for event in village.events(1, start=5000.0)]
     assert times == sorted(times)
     assert 5000 <= times[0] <= times[-1] <= 5000 + village.DAY_S
 
 
-def test_a_few_questions_show_all_kinds() -> None:
+def test_the_first_questions_cover_all_kinds() -> None:
     assert Counter(question.kind for question in village.questions(1)[:12]) == dict.fromkeys(Kind, 2)
