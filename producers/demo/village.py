@@ -1,7 +1,7 @@
-"""A village for demonstrations and for measuring retrieval: a day of events, and questions with known answers.
+"""A simulated village for the demo and for retrieval benchmarks: a day of events, and questions with known answers.
 
-Pure: the same seed is the same village. Questions are worded from templates that no event uses, so that what
-finds their answers is meaning and not equal words.
+Pure: the same seed gives the same village. Questions use other templates than events, so that answers are found by
+meaning and not by equal words.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from enum import StrEnum
 from typing import Any
 
 START = 1_760_000_000.0
-"""Unix seconds at which the day begins."""
+"""Default beginning of the day, in Unix seconds."""
 DAY_S = 86_400.0
-ROUTINE = 40
-"""Events of daily work of every villager, among which the answers stand."""
+ROUTINE_EVENTS = 40
+"""Number of routine events per villager, which answer no question."""
 
 VILLAGERS = ("woodcutter", "miner", "farmer", "smith", "guard", "trader")
 PLAYERS = ("ash", "birch", "cedar")
 
 
 class Kind(StrEnum):
-    """What makes a question hard."""
+    """What a question tests."""
 
     FACT = "single fact"
     UPDATE = "latest update"
@@ -35,7 +35,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a villager is asked. `gold`: the event ids of the answer; `where`: what else the search says."""
+    """A question to a villager. `gold`: event ids of the expected answer; `where`: further arguments of the search."""
 
     kind: Kind
     agent_id: str
@@ -45,12 +45,12 @@ class Question:
 
 
 def events(seed: int, start: float = START) -> list[dict[str, Any]]:
-    """The day, in order, in the form of POST /v1/events. `start`: when it begins, in Unix seconds."""
+    """The events of the day, ordered by time, in the form of POST /v1/events. `start`: its beginning in Unix seconds."""
     return _Village(seed, start).events
 
 
 def questions(seed: int, start: float = START) -> list[Question]:
-    """What the villagers are asked at its end: some of every kind in turn."""
+    """The questions at the end of the day, alternating between all kinds."""
     village = _Village(seed, start)
     by_kind = [[one for one in village.questions if one.kind is kind] for kind in Kind]
     turns = range(max(map(len, by_kind)))
@@ -60,7 +60,7 @@ def questions(seed: int, start: float = START) -> list[Question]:
 class _Village:
     def __init__(self, seed: int, start: float) -> None:
         self._start = start
-        self._random = random.Random(seed)  # noqa: S311 (a game, no secret)
+        self._random = random.Random(seed)  # noqa: S311 (not a secret)
         self._prefix = f"village-{seed}"
         self._count = 0
         self.events: list[dict[str, Any]] = []
@@ -79,14 +79,14 @@ class _Village:
         self._random.shuffle(self.questions)
         self.events.sort(key=lambda event: event["time"])
 
-    def _event(self, agent: str, at: float, **fields: Any) -> str:  # noqa: ANN401 (an event's own)
-        """Something happens; returns the event's id. `at`: between 0, the day's beginning, and 1."""
+    def _event(self, agent: str, at: float, **fields: Any) -> str:  # noqa: ANN401 (any fields)
+        """Add an event; returns its id. `at`: the time of day, from 0 (beginning) to 1 (end)."""
         self._count += 1
         event_id = f"{self._prefix}-{self._count}"
         event: dict[str, Any] = {
             "id": event_id,
             "agent_id": agent,
-            "pos": fields.pop("pos", None) or self._place(),
+            "pos": fields.pop("pos", None) or self._position(),
             "tick": float(round(at * DAY_S * 10)),
             "time": self._start + round(at * DAY_S, 3),
             "importance": fields.pop("importance", self._random.randint(1, 9)),
@@ -94,7 +94,7 @@ class _Village:
         self.events.append({**event, **fields})
         return event_id
 
-    def _place(self, centre: Mapping[str, float] | None = None, spread: float = 400.0) -> dict[str, float]:
+    def _position(self, centre: Mapping[str, float] | None = None, spread: float = 400.0) -> dict[str, float]:
         middle = centre or {"x": 0.0, "y": 5.0, "z": 0.0}
         reach = {"x": spread, "y": min(spread, 5.0), "z": spread}
         return {
@@ -105,7 +105,7 @@ class _Village:
         self.questions.append(Question(kind, agent, query, gold, where))
 
     def _facts(self, agent: str) -> None:
-        """Things that are said once."""
+        """Facts that are stated once."""
         items = iter(self._random.sample(ITEMS, 3))
         spots = iter(self._random.sample(SPOTS, 6))
         creatures = iter(self._random.sample(CREATURES, 3))
@@ -125,13 +125,13 @@ class _Village:
             self._ask(Kind.FACT, agent, f"Which ingredients go into {dish}?", gold)
 
     def _mentions(self, agent: str, subject: str) -> None:
-        """Near misses: they speak of the subject and do not answer."""
+        """Distractors: they mention the subject, but do not answer the question."""
         for mention in self._random.sample(_MENTIONS, 5):
             text = mention.format(subject)
             self._event(agent, self._random.random(), type="note", text=text)
 
     def _prices(self, agent: str) -> None:
-        """Things that change: only the last time counts."""
+        """Prices that change: only the latest one is the answer."""
         for good in self._random.sample(GOODS, 2):
             times = sorted(self._random.random() for _ in range(4))
             coins = self._random.sample(range(2, 40), len(times))
@@ -142,7 +142,7 @@ class _Village:
             self._ask(Kind.UPDATE, agent, f"How much money do people pay for {good} at present?", said[-1])
 
     def _sites(self, agent: str) -> None:
-        """The same work in several places: only the place tells the answer."""
+        """The same work in several places: the answer depends on the place in the search."""
         corners = self._random.sample([(-900.0, -900.0), (900.0, -900.0), (-900.0, 900.0), (900.0, 900.0)], 3)
         for x, z in corners:
             site = {"x": x, "y": 5.0, "z": z}
@@ -153,20 +153,20 @@ class _Village:
                     self._random.random(),
                     type="dig",
                     data={"node": node, "count": self._random.randint(2, 12)},
-                    pos=self._place(site, 15.0),
+                    pos=self._position(site, 15.0),
                 )
                 for node in nodes
             ]
             for node in self._random.sample(_BUILT, 2):
                 at = self._random.random()
-                self._event(agent, at, type="place", data={"node": node}, pos=self._place(site, 15.0))
+                self._event(agent, at, type="place", data={"node": node}, pos=self._position(site, 15.0))
             near = {**site, "radius": 40.0}
             self._ask(
                 Kind.PLACE, agent, "What raw material did I take out of the ground here?", *gold, near=near
             )
 
     def _rounds(self, agent: str) -> None:
-        """The same duty at several times of the day: only the hour tells the answer."""
+        """The same duty at several times: the answer depends on the time in the search."""
         seen = self._random.sample(OBSERVED, 4)
         for quarter, observed in enumerate(seen):
             at = quarter / 4 + self._random.uniform(0.02, 0.23)
@@ -178,7 +178,7 @@ class _Village:
                 self._ask(Kind.TIME, agent, query, gold, filters=hours)
 
     def _customers(self, agent: str) -> None:
-        """The same wish by several players: only the player tells the answer."""
+        """The same request by several players: the answer depends on the player in the search."""
         goods = self._random.sample(WANTED, len(PLAYERS))
         for player, good in zip(PLAYERS, goods, strict=True):
             message = f"Could you bring me {good} tomorrow?"
@@ -193,8 +193,8 @@ class _Village:
         return self._event(agent, at, type="chat", player=player, data={"message": message})
 
     def _routine(self, agent: str) -> None:
-        """What happens every day and answers nothing."""
-        for _ in range(ROUTINE):
+        """Routine events that answer no question."""
+        for _ in range(ROUTINE_EVENTS):
             kind, pool = self._random.choice(_WORK)
             data: dict[str, Any] = {"item": self._random.choice(pool)}
             if self._random.random() < 0.5:  # noqa: PLR2004

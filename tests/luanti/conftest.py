@@ -1,4 +1,4 @@
-"""Fixtures of the real server: skipped where it is not installed, a failure in CI."""
+"""Fixtures for a real Luanti server. Tests are skipped if it is not installed, and fail in CI."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def need(names: tuple[str, ...]) -> None:
-    """Skip the test, or fail it in CI, when none of these programs is there."""
+    """Skip the test (in CI: fail it) if none of these programs is installed."""
     if find(names) is None:
         reason = f"{names[-1]} is not installed: {INSTALL}"
         if os.environ.get("CI") == "true":
@@ -25,7 +25,7 @@ def need(names: tuple[str, ...]) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts a server."""
+    """Mark the tests that start a server."""
     for item in items:
         if "new_server" in getattr(item, "fixturenames", ()):
             item.add_marker("luanti")
@@ -33,14 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def gateway() -> Iterator[RecordingGateway]:
-    """A recording gateway that is up."""
+    """A running recording gateway."""
     with RecordingGateway() as running:
         yield running
 
 
 @pytest.fixture
 def new_server(tmp_path: Path) -> Iterator[Callable[..., RealServer]]:
-    """Makes servers (arguments as RealServer's, after the folder) that end with the test."""
+    """Creates servers (arguments of RealServer after the folder) that are stopped at the end of the test."""
     need(SERVER_NAMES)
     made: list[RealServer] = []
 
@@ -55,7 +55,7 @@ def new_server(tmp_path: Path) -> Iterator[Callable[..., RealServer]]:
 
 @pytest.fixture
 def join(tmp_path: Path) -> Iterator[Callable[[RealServer, str], RealClient]]:
-    """Lets a real client join a server under a name; it leaves with the test."""
+    """Lets a real client join a server under a name; it leaves at the end of the test."""
     need(CLIENT_NAMES)
     made: list[RealClient] = []
 

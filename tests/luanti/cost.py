@@ -1,4 +1,4 @@
-"""What the mod costs inside a real server, for the benchmark: `measure_mod()`."""
+"""Benchmark of the mod in a real server: `measure_mod()`."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ return true
 """
 
 _LIMIT = 20_000
-# In one step, and none of the mod's own: kinds of every value, in every file. What becomes garbage in days would else be
-# collected in the seconds after it.
+# Fills the spool in one step, outside of the mod's measured time, with events of every value in every file. Collects the
+# garbage at once: otherwise it would be collected in the seconds that are measured.
 _FILL = """
 for n = 1, %d do
     if n %% 3 == 0 then
@@ -59,14 +59,13 @@ return true
 
 
 def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_game") -> dict[str, Any]:
-    """Plays `events` deeds at `rate` a second into a server with one real player, then half as many in each of two outages.
+    """Run `events` events at `rate` per second in a server with one real player, then half as many in each of two outages.
 
-    Returns `capture_us_mean`, `capture_us_p99` and `capture_us_max` (one handler or API call by the mod's own
-    clock: encoding and the write to the spool included), `event_us_total_mean` (that and the steps together over the
-    events that were sent), the counts `calls` and `events`, and what `_steps` says of the mod's whole work in each
-    server step: with everything well (the start of the server and the join are part of it), and under `outage`
-    while the gateway fails and while the backlog is sent. `full` is the same of a spool at its limit of 20,000 events,
-    which drops one for each that comes; `dropped` says how many.
+    Returns `capture_us_mean`, `capture_us_p99` and `capture_us_max` (duration of one handler or API call, including
+    encoding and the write to the spool), `event_us_total_mean` (calls and steps together, per event sent), the counts
+    `calls` and `events`, and the results of `_steps` (the mod's whole work in each server step): in normal operation,
+    including the start of the server and the join; as `outage`, while the gateway fails and the backlog is sent; and as
+    `full`, with a spool at its limit of 20,000 events, which drops one for each new event (`dropped`: how many).
     """
     with tempfile.TemporaryDirectory() as folder, RecordingGateway() as gateway:
         server = RealServer(
@@ -85,20 +84,20 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
         try:
             server.start()
             client.start()
-            _play(server, events, rate)
-            _settle(server)
+            _run_load(server, events, rate)
+            _wait_until_sent(server)
             status = server.lua("return lorestream.status()")
-            well = server.lua("return stopwatch.take()")
+            normal = server.lua("return stopwatch.take()")
             gateway.mode = "500"
-            _play(server, events // 2, rate)
+            _run_load(server, events // 2, rate)
             gateway.mode = "ok"
-            _settle(server)
+            _wait_until_sent(server)
             outage = server.lua("return stopwatch.take()")
             gateway.mode = "500"
             server.lua(_FILL % (_LIMIT + 1000))
-            _play(server, events // 2, rate)
+            _run_load(server, events // 2, rate)
             gateway.mode = "ok"
-            _settle(server)
+            _wait_until_sent(server)
             full = server.lua("return stopwatch.take()")
             dropped = server.lua("return lorestream.status().dropped")
         finally:
@@ -113,31 +112,31 @@ def measure_mod(*, events: int = 4000, rate: int = 200, game: str = "minetest_ga
         "event_us_total_mean": total_us / max(1.0, status["sent"]),
         "calls": int(capture["count"]),
         "events": int(status["sent"]),
-        **_steps(well),
+        **_steps(normal),
         "outage": _steps(outage),
         "full": {"dropped": int(dropped), **_steps(full)},
     }
 
 
-def _play(server: RealServer, events: int, rate: int) -> None:
+def _run_load(server: RealServer, events: int, rate: int) -> None:
     count = "return lorestream.status().capture.count"
     wanted = server.lua(count) + events
     server.lua(_LOAD % (events, rate))
-    # Each question costs the server a step of file work.
+    # Poll rarely: each poll costs the server a step with file access.
     wait_until(lambda: server.lua(count) >= wanted, what="the load", seconds=60 + events / rate, every=1.0)
 
 
-def _settle(server: RealServer) -> None:
+def _wait_until_sent(server: RealServer) -> None:
     left = "local s = lorestream.status(); return s.spooled + s.folding"
     wait_until(lambda: server.lua(left) == 0, what="the flush", seconds=300, every=0.5)
 
 
 def _steps(taken: dict[str, Any]) -> dict[str, Any]:
-    """Figures of the steps, in milliseconds: `step_ms` by the wall, `step_cpu_ms` by the CPU clock of the thread.
+    """Durations of server steps in milliseconds: `step_ms` in wall time, `step_cpu_ms` in CPU time of the thread.
 
-    `step_ms_max_undisturbed` is the worst by the wall of those in which the thread never left its core, and
-    `noise_ms` the wall time of a bare loop with the CPU time of each step. Of the worst step by either clock there is
-    also the `part` of the mod with most CPU time in it; by the wall, its CPU time and how often it left its core.
+    `step_ms_max_undisturbed`: the longest step in wall time during which the thread was never descheduled. `noise_ms`:
+    wall time of an empty loop with the CPU time of each step. For the longest steps: the `part` of the mod with the most
+    CPU time; for the longest in wall time also its CPU time, and how often it was descheduled.
     """
     steps: list[dict[str, Any]] = taken["steps"]
     by_wall = max(steps, key=lambda step: step["wall_us"])

@@ -1,4 +1,4 @@
-"""A gateway that records what it gets and answers as it is told: for the faults that a real one seldom has."""
+"""A gateway that records requests and can be told to fail, for faults that a real gateway rarely has."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, Self
 
 
 class RecordingGateway:
-    """Answers like Lorestream's gateway on a port of its own, which stays the same over `down` and `up`.
+    """Answers like Lorestream's gateway. Its port stays the same over `down` and `up`.
 
-    `mode`: `ok`; `500`, `429`, `401`, `400` (that status, nothing taken); `slow` (takes the events, answers only
-    after `delay` seconds); `lost` (takes the events, and answers 500: what a crash after the write looks like);
-    `reject` (rejects events whose type is `bad`).
+    `mode`: `ok`; `500`, `429`, `401`, `400` (this status, no event accepted); `slow` (accepts the events, and answers
+    after `delay` seconds); `lost` (accepts the events, and answers 500, like a crash after the write); `reject`
+    (rejects events of the type `bad`).
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class RecordingGateway:
         return f"http://127.0.0.1:{self.port}"
 
     def up(self) -> None:
-        """Listen (again)."""
+        """Start to listen."""
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -80,7 +80,7 @@ class RecordingGateway:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def down(self) -> None:
-        """Refuse connections, and end those that are open."""
+        """Stop listening, and close all connections."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -91,7 +91,7 @@ class RecordingGateway:
         self.connections.clear()
 
     def take(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        """Record one request; the status and the answer."""
+        """Record one request; returns the status and the answer."""
         document = json.loads(body)
         events: list[dict[str, Any]] = document.get("events", [])
         if document == {"events": []}:  # the mod's greeting while the server loads
@@ -132,16 +132,16 @@ class RecordingGateway:
         return 404, {"error": {"code": "not_found", "message": path, "details": {}, "request_id": "r"}}
 
     def bodies(self, path: str) -> list[dict[str, Any]]:
-        """What was posted to this path, in order."""
+        """The bodies of all requests to this path, in order."""
         with self._lock:
             return [document for where, document in self.requests if where == path]
 
     def raw_events(self) -> list[dict[str, Any]]:
-        """Every event of every request that was taken, repeats included, in order of arrival."""
+        """All accepted events, including repeated ones, in order of arrival."""
         return [event for document in self.bodies("/v1/events") for event in document["events"]]
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Each event once, by its server, agent and id, as the gateway's identity does it."""
+        """All accepted events, each id once (identified by server, agent and id)."""
         once: dict[tuple[str, str], dict[str, Any]] = {}
         for event in self.raw_events():
             once.setdefault((event["agent_id"], event["id"]), event)

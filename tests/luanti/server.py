@@ -1,4 +1,4 @@
-"""A real Luanti server and a real client without a display, each in its own folder, for tests and benchmarks."""
+"""A real Luanti server and a real headless client, each in its own folder, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def find(names: tuple[str, ...]) -> str | None:
 
 
 def wait_until(condition: Callable[[], Any], *, what: str, seconds: float = 20.0, every: float = 0.02) -> Any:
-    """The first true value of `condition`. Raises AssertionError when the time is over."""
+    """Poll until `condition` is true; return its value. Raises AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -41,14 +41,14 @@ def wait_until(condition: Callable[[], Any], *, what: str, seconds: float = 20.0
 
 
 def free_udp_port() -> int:
-    """A UDP port of the loopback that nobody uses now."""
+    """A free UDP port on the loopback interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Process:
-    """A child with its own HOME and output file."""
+    """A child process with its own HOME and output file."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -56,7 +56,7 @@ class Process:
         self.child: subprocess.Popen[bytes] | None = None
 
     def spawn(self, command: list[str]) -> None:
-        """Start it; its output is appended to `output`."""
+        """Start the process; its output is appended to `output`."""
         environment = {"HOME": str(self.home), "PATH": _PATH, "LANG": "C.UTF-8"}
         with self.output.open("ab") as output:
             self.child = subprocess.Popen(
@@ -65,11 +65,11 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the process runs."""
         return self.child is not None and self.child.poll() is None
 
     def end(self, how: signal.Signals, seconds: float = 15.0) -> int | None:
-        """Signal it and wait; a child that does not heed is killed. Returns its exit status."""
+        """Send a signal and wait; kill the process after `seconds`. Returns its exit status."""
         if self.child is None:
             return None
         if self.alive:
@@ -141,7 +141,7 @@ class RealServer(Process):
         self.config.write_text("".join(f"{key} = {value}\n" for key, value in self._settings.items()))
 
     def start(self) -> Self:
-        """Start it, and return when the driver answers."""
+        """Start the server; return when the driver answers."""
         program = find(SERVER_NAMES)
         assert program, INSTALL
         self.spawn(
@@ -155,7 +155,7 @@ class RealServer(Process):
         return self
 
     def lua(self, code: str, *, seconds: float = 20.0) -> Any:
-        """Run Lua in the server: what it returns, or gives to `done(value)` later. Raises AssertionError."""
+        """Run Lua code in the server; returns its return value, or the one passed to `done(value)`. Raises AssertionError."""
         self._asked += 1
         name = self.world / "driver" / f"{self._asked:06d}"
         part, answer = name.with_suffix(".part"), name.with_suffix(".json")
@@ -170,15 +170,15 @@ class RealServer(Process):
         return result["value"]
 
     def stop(self) -> int | None:
-        """Shut it down by SIGTERM, hooks and all."""
+        """Shut down by SIGTERM; shutdown hooks run."""
         return self.end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL: no hook runs."""
+        """Kill by SIGKILL; no hooks run."""
         self.end(signal.SIGKILL)
 
     def log_text(self) -> str:
-        """The whole log."""
+        """The content of the log."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def tail(self) -> str:
@@ -187,7 +187,7 @@ class RealServer(Process):
         return (self.log_text() + output)[-3000:]
 
     def spooled(self) -> list[dict[str, Any]]:
-        """The events in its spool files that are not marked as done, in order."""
+        """The events in the spool files that are not done, in order."""
         segments: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for path in (self.world / "lorestream_spool").glob("*.ndjson"):
             with contextlib.suppress(FileNotFoundError):  # acknowledged meanwhile
@@ -208,7 +208,7 @@ class RealClient(Process):
         self.name = name
 
     def start(self) -> Self:
-        """Join, and return when the player stands in the world."""
+        """Join; return when the player is in the world."""
         program = find(CLIENT_NAMES)
         assert program, INSTALL
         config = self.home / "client.conf"
@@ -228,7 +228,7 @@ class RealClient(Process):
         return self
 
     def joined(self) -> bool:
-        """Whether the server has put the player into the world."""
+        """Whether the player is in the world."""
         assert self.alive, self.output.read_text(errors="replace")[-2000:]
         code = f"local p = core.get_player_by_name({self.name!r}); return p ~= nil and p:get_pos().y > 0.4"
         return bool(self.server.lua(code))

@@ -1,4 +1,4 @@
-"""What a real player does in a real server reaches the gateway: each kind of event, once, and without a name."""
+"""Events of a real player in a real server reach the gateway: each type once, and without the player's name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NAME = "Walter_77"
 
-DEEDS = """
+ACTIONS = """
 local name = "Walter_77"
 local player = core.get_player_by_name(name)
 local function put_and_dig(x, node)
@@ -48,7 +48,7 @@ return player:get_hp()
 
 
 def strings(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """Every string within, with its path."""
+    """All strings in a value, with their paths."""
     if isinstance(value, str):
         return [(path, value)]
     if isinstance(value, dict):
@@ -58,15 +58,15 @@ def strings(value: Any, path: str = "") -> list[tuple[str, str]]:
     return []
 
 
-def test_a_players_deeds_arrive(
+def test_events_of_a_player_arrive(
     gateway: RecordingGateway,
     new_server: Callable[..., RealServer],
     join: Callable[[RealServer, str], Any],
 ) -> None:
-    """Chat, dig, place, craft, punch, damage, death, join and leave of a client that joined."""
+    """Chat, dig, place, craft, punch, damage, death, join and leave of a real client."""
     server = new_server(gateway.url).start()
     join(server, NAME)
-    assert server.lua(DEEDS) == 0
+    assert server.lua(ACTIONS) == 0
     wait_until(lambda: gateway.events("death"), what="the death")
     assert server.stop() == 0
 
@@ -87,13 +87,13 @@ def test_a_players_deeds_arrive(
     assert damage["fall"]["amount"] == 2
     assert damage["punch"]["source"] == "player"
     assert one("death")["data"] == {"reason": "drown"}
-    # No handler of the engine tells of a player who is online at shutdown.
+    # The engine calls no leave handler for players who are online at shutdown.
     assert one("leave")["agent_id"] == f"player:{NAME}"
     check_envelopes(gateway)
 
 
 def check_envelopes(gateway: RecordingGateway) -> None:
-    """What holds for every event: its fields, its order, and no name outside the two that are replaced."""
+    """Checks for every event: its fields, the order, and no name except in the two fields that are replaced."""
     events = gateway.events()
     assert len(gateway.raw_events()) == len(events)
     assert gateway.most_in_flight == 1
@@ -118,13 +118,13 @@ def test_opting_out_ends_capture(
     new_server: Callable[..., RealServer],
     join: Callable[[RealServer, str], Any],
 ) -> None:
-    """After /lorestream optout nothing of the player is sent; /lorestream forget erases the past, after what it erases."""
+    """After /lorestream optout, no event of the player is sent; /lorestream forget sends an erasure after earlier events."""
     server = new_server(gateway.url).start()
     join(server, NAME)
     wait_until(lambda: gateway.events("join"), what="the join")
     command = 'local ok, text = core.registered_chatcommands.lorestream.func("Walter_77", "{}"); return {{ok, text}}'
     assert server.lua(command.format("optout"))[0] is True
-    server.lua(DEEDS)
+    server.lua(ACTIONS)
     assert server.lua(command.format("forget"))[0] is True
     wait_until(lambda: gateway.bodies("/v1/erasures"), what="the erasure")
     assert gateway.bodies("/v1/erasures") == [{"player": NAME}]

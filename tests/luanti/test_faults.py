@@ -1,4 +1,4 @@
-"""Killed servers and gateways that are down, slow or broken: every event id once, none lost."""
+"""Killed servers, and gateways that are down, slow or failing: no event is lost or duplicated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def numbers(gateway: RecordingGateway) -> list[int]:
 
 
 def emit(server: RealServer, first: int, last: int) -> None:
-    """Let the server emit numbered events."""
+    """Emit numbered events in the server."""
     server.lua(EMIT % (first, last))
 
 
@@ -33,7 +33,7 @@ def idle(server: RealServer) -> bool:
 
 
 def test_gateway_down_for_a_while(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
-    """What was captured in the outage arrives after it, in order."""
+    """Events captured during an outage arrive after it, in order."""
     server = new_server(gateway.url).start()
     emit(server, 1, 10)
     wait_until(lambda: idle(server), what="the first flush")
@@ -53,7 +53,7 @@ def test_gateway_down_for_a_while(gateway: RecordingGateway, new_server: Callabl
 def test_answers_that_keep_events(
     gateway: RecordingGateway, new_server: Callable[..., RealServer], mode: str
 ) -> None:
-    """Errors, load, a wrong key, and a write whose answer got lost: kept, sent again under the same ids."""
+    """After errors, overload, a wrong key, or a lost answer, events are kept and sent again with the same ids."""
     server = new_server(gateway.url).start()
     gateway.mode = mode
     emit(server, 1, 50)
@@ -69,7 +69,7 @@ def test_answers_that_keep_events(
 
 
 def test_slow_gateway(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
-    """One request in flight, however slow; a shutdown that cannot wait leaves the rest for the next start."""
+    """Only one request in flight; at a shutdown, events without an answer are left for the next start."""
     gateway.mode, gateway.delay = "slow", 3.0
     server = new_server(gateway.url).start()
     emit(server, 1, 300)
@@ -86,7 +86,7 @@ def test_slow_gateway(gateway: RecordingGateway, new_server: Callable[..., RealS
 
 
 def test_killed_server(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
-    """SIGKILL while events flow and while the gateway is down: the next start sends what was left."""
+    """After SIGKILL, with the gateway up or down, the next start sends the remaining events."""
     server = new_server(gateway.url).start()
     first = 1
     for round_number in range(3):
@@ -107,7 +107,7 @@ def test_killed_server(gateway: RecordingGateway, new_server: Callable[..., Real
 
 
 def test_final_flush(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
-    """A shutdown before the flush interval sends what is there and leaves no file."""
+    """A shutdown before the flush interval sends all events and leaves no file."""
     server = new_server(gateway.url, settings={"lorestream.flush_interval": "60"}).start()
     emit(server, 1, 20)
     assert server.stop() == 0
@@ -115,10 +115,10 @@ def test_final_flush(gateway: RecordingGateway, new_server: Callable[..., RealSe
     assert list((server.world / "lorestream_spool").iterdir()) == []
 
 
-def test_rejects_cost_only_themselves(
+def test_rejected_events_do_not_affect_others(
     gateway: RecordingGateway, new_server: Callable[..., RealServer]
 ) -> None:
-    """A rejected event is dropped and logged once; one that is too large is refused when it is emitted."""
+    """A rejected event is dropped and logged once; an event that is too large is refused by the API."""
     gateway.mode = "reject"
     server = new_server(gateway.url).start()
     server.lua('for _ = 1, 3 do lorestream.emit("bad", "npc:x", {n = 1}) end; return true')
@@ -139,7 +139,7 @@ def test_rejects_cost_only_themselves(
 def test_full_spool_drops_the_least_valuable(
     gateway: RecordingGateway, new_server: Callable[..., RealServer]
 ) -> None:
-    """Digs go before trades, and the next batch says how many."""
+    """Digs are dropped before trades, and the next batch reports how many."""
     gateway.down()
     server = new_server(gateway.url, settings={"lorestream.spool_limit": "1000"}).start()
     server.lua(
@@ -158,7 +158,7 @@ def test_full_spool_drops_the_least_valuable(
 
 
 def test_without_http(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
-    """A server that does not allow HTTP runs, says which line is missing, and keeps the events."""
+    """Without HTTP permission, the server runs, names the missing line, and keeps the events."""
     server = new_server(gateway.url, http=False, game="devtest").start()
     assert "secure.http_mods = lorestream" in server.log_text()
     emit(server, 1, 30)

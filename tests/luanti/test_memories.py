@@ -1,4 +1,4 @@
-"""The whole way: what a real server sends to a running Lorestream can be found, and the woodcutter uses it."""
+"""End to end: events of a real server become memories in a running Lorestream, and the woodcutter uses them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAME = "Wanda_5"
 WOODCUTTER = "npc:woodcutter-1"
-DEEDS = """
+ACTIONS = """
 local player = core.get_player_by_name("Wanda_5")
 for x = 2, 4 do
     local pos = {x = x, y = 1, z = 0}
@@ -44,13 +44,13 @@ def memories_of(base: str, agent_id: str) -> list[dict[str, Any]]:
     return call(f"{base}/v1/agents/{quote(agent_id, safe='')}/memories?limit=100")["memories"]
 
 
-def test_deeds_become_memories(
+def test_events_become_memories(
     lorestream_url: str, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
 ) -> None:
-    """A player's deeds are found by agent and by meaning, in the server and outside, and erased on request."""
+    """Memories about a player are found by agent and by meaning, from the server and from outside, and can be erased."""
     server = new_server(lorestream_url).start()
     join(server, NAME)
-    server.lua(DEEDS)
+    server.lua(ACTIONS)
     agent = f"player:{NAME}"
     wait_until(
         lambda: (
@@ -67,7 +67,7 @@ def test_deeds_become_memories(
     assert found["chat"]["text"] == "a player said: the old mine is flooded"
     assert found["join"]["timestamp"] < found["dig"]["timestamp"] < found["chat"]["timestamp"]
     for memory in found.values():
-        # The agent comes back as it was named in the question; nothing else tells the name.
+        # The agent id is returned as given in the search; no other field has the name.
         assert NAME not in json.dumps({**memory, "agent_id": ""})
         assert memory["agent_id"] == agent
     search = {"agent_id": agent, "query": "a player said: the old mine is flooded", "k": 1}
@@ -81,10 +81,10 @@ def test_deeds_become_memories(
     wait_until(lambda: not memories_of(lorestream_url, agent), what="the erasure")
 
 
-def test_woodcutter_goes_back(
+def test_the_woodcutter_returns_to_a_remembered_tree(
     lorestream_url: str, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
 ) -> None:
-    """First by sight; then, out of sight, to where he remembers a tree; and he learns that it is gone."""
+    """First to a tree in sight; then to a remembered one; then it remembers that the tree is gone."""
     mod = PRODUCERS / "examples" / "lorestream_woodcutter"
     server = new_server(lorestream_url, mods=(mod,), settings={"lorestream_woodcutter.rest": "2"}).start()
     join(server, NAME)
@@ -93,17 +93,17 @@ def test_woodcutter_goes_back(
         'core.add_entity({x = -3, y = 1, z = -3}, "lorestream_woodcutter:woodcutter", "npc:woodcutter-1") return true'
     )
 
-    def thought(words: str) -> Callable[[], bool]:
+    def has_logged(words: str) -> Callable[[], bool]:
         return lambda: words in server.log_text()
 
-    wait_until(thought("I remember no tree: I see a tree: going to (3,1,3)"), what="the first plan")
-    wait_until(thought("cut default:tree at (3,1,3)"), what="the first cut")
+    wait_until(has_logged("I remember no tree: I see a tree: going to (3,1,3)"), what="the first plan")
+    wait_until(has_logged("cut default:tree at (3,1,3)"), what="the first cut")
     wait_until(lambda: memories_of(lorestream_url, WOODCUTTER), what="his memory")
     wait_until(
-        thought("I remember 1 visits and go back to where a tree was: going to (3,1,3)"),
+        has_logged("I remember 1 visits and go back to where a tree was: going to (3,1,3)"),
         what="the second plan",
     )
-    wait_until(thought("no tree at (3,1,3)"), what="his lesson")
+    wait_until(has_logged("no tree at (3,1,3)"), what="his lesson")
     outcomes = [memory["metadata"]["outcome"] for memory in memories_of(lorestream_url, WOODCUTTER)]
     assert outcomes[-1] == "success"
     wait_until(

@@ -1,4 +1,4 @@
-"""lorestream.get, recall, context and forget inside a real server: one callback each, in time, whatever happens."""
+"""lorestream.get, recall, context and forget in a real server: exactly one callback each, before the timeout."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ end)
 TIMEOUT = 2.0
 
 
-def test_answers(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:
-    """The request is the contract's, and so is what the callback gets."""
+def test_requests_and_answers_follow_the_contract(
+    gateway: RecordingGateway, new_server: Callable[..., RealServer]
+) -> None:
+    """Requests and callback arguments are those of the contract."""
     gateway.memories = [
         {"id": "1", "text": "I dug a tree", "score": 0.8, "metadata": {"node": "default:tree"}}
     ]
@@ -52,7 +54,7 @@ def test_answers(gateway: RecordingGateway, new_server: Callable[..., RealServer
 def test_put_and_forget_keep_their_order(
     gateway: RecordingGateway, new_server: Callable[..., RealServer]
 ) -> None:
-    """What was put before a forget is sent before it, so that it is erased as well."""
+    """Events put before a forget are sent before it, so that they are erased too."""
     server = new_server(gateway.url).start()
     gateway.down()
     server.lua(
@@ -72,7 +74,7 @@ def test_put_and_forget_keep_their_order(
 def test_failures_give_an_empty_table_in_time(
     gateway: RecordingGateway, new_server: Callable[..., RealServer]
 ) -> None:
-    """A slow, broken, unreachable or overrun service: exactly one callback, {} and a reason."""
+    """With a slow, failing, unreachable or overloaded service: exactly one callback with {} and a reason."""
     server = new_server(
         gateway.url, settings={"lorestream.recall_rate": "0.01", "lorestream.recall_burst": "3"}
     ).start()
@@ -81,7 +83,7 @@ def test_failures_give_an_empty_table_in_time(
     gateway.mode, gateway.delay = "slow", 4.0
     slow = server.lua(ASK)
     assert (slow["count"], slow["why"], slow["calls"]) == (0, "timeout", 1)
-    # The mod's own clock, not this test's: the promise holds inside the server.
+    # Measured by the mod's clock: the guarantee holds inside the server.
     assert slow["took"] <= TIMEOUT
     gateway.down()
     assert server.lua(ASK)["why"] == "unreachable"
@@ -91,10 +93,10 @@ def test_failures_give_an_empty_table_in_time(
     assert invalid == [0, "invalid: agent_id must be a string"]
 
 
-def test_woodcutter_lives_without_a_memory(
+def test_the_woodcutter_works_without_the_service(
     gateway: RecordingGateway, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
 ) -> None:
-    """With the service down he looks around as if he had none, and what he does is remembered later."""
+    """With the service down, it looks for trees in sight, and its memories are sent later."""
     gateway.down()
     server = new_server(gateway.url, mods=(PRODUCERS / "examples" / "lorestream_woodcutter",)).start()
     join(server, "Wanda_5")

@@ -1,4 +1,4 @@
-"""The mod's files by themselves: luacheck, and the specs that busted runs with a fake engine."""
+"""The mod's source files: luacheck, and specs run by busted with a fake engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOD = ROOT / "producers" / "luanti" / "lorestream"
 
 
 def run(program: str, package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a tool of Debian's in the repository; skips where it is not installed, fails in CI."""
+    """Run a tool in the repository. Skips the test (in CI: fails it) if its Debian package is not installed."""
     path = shutil.which(program)
     if path is None:
         reason = f"{program} is not installed: apt-get install -y {package}"
@@ -28,14 +28,14 @@ def run(program: str, package: str, *arguments: str) -> subprocess.CompletedProc
 
 
 def test_luacheck() -> None:
-    """No warning in any Lua file."""
+    """Luacheck reports no warning in any Lua file."""
     done = run("luacheck", "lua-check", "--no-color", "producers/luanti", "tests/luanti")
     assert done.returncode == 0, done.stdout
     assert "0 warnings / 0 errors" in done.stdout
 
 
 def test_specs() -> None:
-    """Every spec passes, and each file of specs was found."""
+    """All specs pass, and all files of specs were run."""
     done = run("busted", "lua-busted", "--output=TAP", "tests/luanti/specs")
     assert done.returncode == 0, done.stdout + done.stderr
     specs = "".join(path.read_text() for path in (ROOT / "tests/luanti/specs").glob("*_spec.lua"))
@@ -44,7 +44,7 @@ def test_specs() -> None:
 
 
 def test_settings_are_documented() -> None:
-    """Each setting that the code reads stands in settingtypes.txt, and each of those is read."""
+    """The settings in settingtypes.txt are exactly those that the code reads."""
     code = (MOD / "init.lua").read_text()
     read = set(re.findall(r'(?:setting|number|base_url)\("([a-z_]+)"', code))
     captured = re.search(r"local CAPTURED = \{(.*?)\}", code)

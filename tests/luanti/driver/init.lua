@@ -1,4 +1,4 @@
--- Runs every file N.lua of the world's driver folder once, and writes what it returns (or gives to done) to N.json.
+-- Runs each file N.lua in the world's driver folder once, and writes its result (returned or passed to done) to N.json.
 
 local dir = core.get_worldpath() .. "/driver"
 core.mkdir(dir)
@@ -36,7 +36,7 @@ local function run(name)
 	end
 end
 
--- A floor to stand on: the world is empty.
+-- A floor to stand on, because the world is empty.
 local function build_floor()
 	local stone = core.registered_nodes["default:stone"] and "default:stone" or "basenodes:stone"
 	for x = -4, 4 do

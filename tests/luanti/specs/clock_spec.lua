@@ -2,7 +2,7 @@ local fake = dofile("tests/luanti/specs/fake_core.lua")
 local Clock = fake.load("clock")
 
 describe("clock", function()
-	it("comes within a step of the true time once a second has changed", function()
+	it("is exact to one step after the first change of the second", function()
 		local now = fake.time(1760000000.8)
 		local clock = Clock.new(now.wall, now.micros)
 		for _ = 1, 20 do
@@ -12,7 +12,7 @@ describe("clock", function()
 		assert.is_true(math.abs(clock:now_ms() - now.us / 1000) <= 91)
 	end)
 
-	it("gives rising stamps of whole milliseconds within one step", function()
+	it("returns increasing timestamps of whole milliseconds within one step", function()
 		local now = fake.time(1760000000.2)
 		local clock = Clock.new(now.wall, now.micros)
 		local last = 0
@@ -25,7 +25,7 @@ describe("clock", function()
 		assert.is_true(last < 1760000000.2 + 0.3)
 	end)
 
-	it("does not run away in a flood", function()
+	it("stays close to the clock under load", function()
 		local now = fake.time(1760000000)
 		local clock = Clock.new(now.wall, now.micros)
 		local last

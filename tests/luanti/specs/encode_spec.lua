@@ -17,7 +17,7 @@ describe("encode.event", function()
 		assert.are.equal('"type":"dig"}', line:sub(-13))
 	end)
 
-	it("refuses what the gateway would reject", function()
+	it("refuses events that the gateway would reject", function()
 		for _, wrong in ipairs({
 			{agent_id = ""}, {agent_id = 5}, {agent_id = ("x"):rep(257)},
 			{type = "lorestream.x"}, {type = ""}, {type = ("x"):rep(65)}, {type = 7},
@@ -37,17 +37,17 @@ describe("encode.event", function()
 end)
 
 describe("encode.data", function()
-	it("leaves out what JSON cannot carry", function()
+	it("leaves out values that have no JSON form", function()
 		local data = encode.data(core, {a = 0 / 0, b = 1 / 0, c = print, d = 1, e = {1, 1 / 0, 3}, f = false})
 		assert.are.same({d = 1, e = {1, 3}, f = false}, data)
 	end)
 
-	it("makes objects of mixed tables", function()
+	it("encodes mixed tables as objects", function()
 		assert.are.same({["1"] = "x", y = 2}, encode.data(core, {"x", y = 2}))
 		assert.are.same({["5"] = "x"}, encode.data(core, {[5] = "x"}))
 	end)
 
-	it("refuses a table that holds itself", function()
+	it("refuses a table that contains itself", function()
 		local data = {}
 		data.data = data
 		local copy, why = encode.data(core, data)
@@ -65,7 +65,7 @@ describe("encode.clean", function()
 end)
 
 describe("encode.position and percent", function()
-	it("takes numbers within a world only", function()
+	it("accepts only coordinates within a world", function()
 		assert.are.same({x = 1, y = 2, z = 3}, encode.position({x = 1, y = 2, z = 3, w = 4}))
 		assert.is_nil(encode.position({x = 1, y = 2}))
 		assert.is_nil(encode.position({x = 0 / 0, y = 2, z = 3}))

@@ -1,4 +1,4 @@
--- What the pure files need of the engine: JSON as write_json writes it (sorted keys), colours, files.
+-- A fake of the engine's functions that the mod uses: JSON with sorted keys as write_json has it, colours, files.
 
 local fake = {}
 
@@ -50,7 +50,7 @@ function fake.core()
 	}
 end
 
--- A clock that the spec moves: wall() in whole seconds, micros() from another epoch.
+-- A clock controlled by the spec: wall() in whole seconds, micros() with another epoch.
 function fake.time(start_s)
 	local now = {us = start_s * 1e6}
 	function now.wall()
@@ -65,7 +65,7 @@ function fake.time(start_s)
 	return now
 end
 
--- An empty folder, and what lists it.
+-- An empty folder, and a function that lists it.
 function fake.folder()
 	local path = os.tmpname()
 	os.remove(path)
@@ -82,7 +82,7 @@ function fake.folder()
 	return path, list
 end
 
--- An HTTP table whose requests the spec answers: http.answer(code, body) completes the oldest open one.
+-- A fake HTTP API: http.answer(code, body) completes the oldest open request.
 function fake.http()
 	local http = {requests = {}, results = {}, next_open = 1}
 	function http.fetch_async(request)

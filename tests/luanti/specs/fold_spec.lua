@@ -20,7 +20,7 @@ describe("fold", function()
 			"default:dirt", "count", 1, time * 1e6)
 	end
 
-	it("joins the same deed in one block, at the place of the first and the time of the last", function()
+	it("joins equal events in one block, with the position of the first and the time of the last", function()
 		dig("a", 1, 0)
 		dig("a", 15, 1)
 		fold:step(1.9e6, yes)
@@ -30,7 +30,7 @@ describe("fold", function()
 		assert.are.equal(0, fold.count)
 	end)
 
-	it("keeps actors and blocks apart", function()
+	it("does not join events of other agents or blocks", function()
 		dig("a", 1, 0)
 		dig("b", 1, 0)
 		dig("a", 16, 0)
@@ -39,7 +39,7 @@ describe("fold", function()
 		assert.are.equal(4, #closed)
 	end)
 
-	it("closes one agent alone, in order", function()
+	it("closes the folds of one agent only, in order", function()
 		dig("a", 1, 0)
 		dig("b", 1, 0)
 		dig("a", 17, 0)
@@ -50,7 +50,7 @@ describe("fold", function()
 		assert.are.equal(3, #closed)
 	end)
 
-	it("stops when there is no time left", function()
+	it("stops when the time is used up", function()
 		for x = 0, 9 do
 			dig("a", x * 16, 0)
 		end
@@ -62,7 +62,7 @@ describe("fold", function()
 		assert.are.equal(3, #closed)
 	end)
 
-	it("is bounded", function()
+	it("closes the oldest fold when there are too many", function()
 		for x = 1, 1200 do
 			dig("a", x * 16, 0)
 		end

@@ -29,7 +29,7 @@ describe("questions", function()
 		questions:step(now)
 	end
 
-	it("calls back once, never at once", function()
+	it("calls back once, in a later step", function()
 		ask()
 		http.answer(200, '{"memories":[]}')
 		assert.are.equal(0, #heard)
@@ -38,7 +38,7 @@ describe("questions", function()
 		assert.are.same({0}, heard)
 	end)
 
-	it("ends a question before its time is over, once, whatever comes later", function()
+	it("times out once, and ignores a later answer", function()
 		ask()
 		for _ = 1, 19 do
 			step(0.1)
@@ -49,7 +49,7 @@ describe("questions", function()
 		assert.are.same({"timeout"}, heard)
 	end)
 
-	it("gives reasons", function()
+	it("passes the reason of a failure", function()
 		for _, answer in ipairs({{0}, {500, "oops"}, {200, "{}"}, {200}}) do
 			questions.buckets = {}
 			ask()
@@ -59,7 +59,7 @@ describe("questions", function()
 		assert.are.same({"unreachable", "HTTP 500", "unexpected answer", "HTTP 200"}, heard)
 	end)
 
-	it("limits each agent by its own bucket, and refills it", function()
+	it("limits the rate of each agent separately", function()
 		questions.http = {fetch_async = http.fetch_async, fetch_async_get = function()
 			return {completed = true, code = 200, data = '{"memories":[]}'}
 		end}
@@ -76,7 +76,7 @@ describe("questions", function()
 		assert.are.equal(0, heard[9])
 	end)
 
-	it("has four requests in flight, and those that wait have the same time", function()
+	it("has at most four requests in flight; waiting ones have the same timeout", function()
 		for n = 1, 6 do
 			ask("a" .. n)
 		end
@@ -89,7 +89,7 @@ describe("questions", function()
 		assert.are.equal(5, #http.requests)
 	end)
 
-	it("survives a callback that fails, and one that asks again", function()
+	it("continues after a callback that fails or starts another search", function()
 		ask("a", function() error("mine") end)
 		ask("b", function() ask("b") end)
 		http.answer(200, '{"memories":[]}')
@@ -100,7 +100,7 @@ describe("questions", function()
 		assert.are.same({0}, heard)
 	end)
 
-	it("answers everything at shutdown", function()
+	it("calls all callbacks at shutdown", function()
 		for n = 1, 6 do
 			ask("a" .. n)
 		end
@@ -109,7 +109,7 @@ describe("questions", function()
 		assert.are.equal(6, #heard)
 	end)
 
-	it("forgets buckets that are full again", function()
+	it("removes full buckets", function()
 		for n = 1, 2000 do
 			questions:allow("agent" .. n, now)
 		end

@@ -1,7 +1,7 @@
 local fake = dofile("tests/luanti/specs/fake_core.lua")
 local Sender, Spool = fake.load("sender"), fake.spool()
 
--- The answers that the specs give, as parse_json would read them.
+-- The answers used in the specs, as parse_json returns them.
 local ANSWERS = {
 	['{"accepted":1}'] = {accepted = 1},
 	['{"pause":1}'] = {accepted = 1, retry_after_ms = 5000},
@@ -44,7 +44,7 @@ describe("sender", function()
 		sender:step(now)
 	end
 
-	-- Sends what is due and answers it.
+	-- Sends a due batch and answers it.
 	local function round(code, body)
 		pass(0.5)
 		http.answer(code, body)
@@ -63,7 +63,7 @@ describe("sender", function()
 		assert.are.equal(0, request.timeout % 1)
 	end)
 
-	it("does not read the ids", function()
+	it("does not parse the ids of an answer", function()
 		local read
 		sender.parse = function(text)
 			read = text
@@ -86,7 +86,7 @@ describe("sender", function()
 		assert.are.equal(1, acks)
 	end)
 
-	it("drops rejected events and says each code once", function()
+	it("drops rejected events and logs each code once", function()
 		round(202, '{"rejected":1}')
 		spool:put('{"type":"c"}', now)
 		round(202, '{"rejected":1}')
@@ -115,7 +115,7 @@ describe("sender", function()
 		assert.are.equal(0, spool.count)
 	end)
 
-	it("waits as long as the body asks for", function()
+	it("waits for the retry_after_ms of an answer", function()
 		round(429, '{"busy":1}')
 		assert.are.equal(30, (sender.next_us - now) / 1e6)
 		assert.are.equal(2, spool.count)
@@ -125,7 +125,7 @@ describe("sender", function()
 		assert.are.equal(0, spool.count)
 	end)
 
-	it("keeps events when something is configured wrongly, and tells the admins once", function()
+	it("keeps events after a configuration error, and warns the admins once", function()
 		local refused = '{"error":1}'
 		for _, answer in ipairs({{401, refused}, {403, refused}, {404, refused}, {200, '{"other":1}'}, {405}}) do
 			round(answer[1], answer[2])
@@ -140,7 +140,7 @@ describe("sender", function()
 		assert.are.equal(before, #warned)
 	end)
 
-	it("drops a batch that is refused for good", function()
+	it("drops a refused batch", function()
 		round(400, '{"error":1}')
 		assert.are.equal(0, spool.count)
 		assert.are.equal(2, sender.refused)
@@ -174,7 +174,7 @@ describe("sender", function()
 		assert.are.equal(2, spool.count)
 	end)
 
-	it("sends what is left at shutdown when the gateway answers", function()
+	it("sends all remaining events at shutdown if the gateway answers", function()
 		http.fetch_async_get = function()
 			return {completed = true, code = 202, data = '{"accepted":1}'}
 		end

@@ -24,7 +24,7 @@ describe("spool", function()
 		end
 	end
 
-	-- Everything that a spool would still send, in order.
+	-- All events that a spool would still send, in order.
 	local function drain(spool)
 		local numbers = {}
 		while true do
@@ -56,7 +56,7 @@ describe("spool", function()
 		os.execute("rm -r '" .. dir .. "'")
 	end)
 
-	it("gives back what it took, in order, in batches of the right size", function()
+	it("returns events in order, in batches of the right size", function()
 		local spool = open()
 		fill(spool, 1, 450)
 		assert.are.equal(199, spool:take().count)
@@ -80,14 +80,14 @@ describe("spool", function()
 		spool:done(spool:take())
 		spool:take()
 		fill(spool, 251, 300)
-		-- No close: the process is gone.
+		-- Without close(): the process was killed.
 		local second, count = open(nil, "b1")
 		assert.are.equal(101, count)
 		fill(second, 301, 310)
 		assert.are.same(range(200, 310), drain(open(nil, "b2")))
 	end)
 
-	it("does not send again what was answered for in a file that is used again", function()
+	it("does not send acknowledged events of a reused file again", function()
 		local spool = open()
 		for round = 0, 9 do
 			fill(spool, round * 10 + 1, round * 10 + 10)
@@ -98,7 +98,7 @@ describe("spool", function()
 		assert.are.same(range(101, 105), drain(open(nil, "b1")))
 	end)
 
-	it("marks what was answered for at once", function()
+	it("marks acknowledged events at once", function()
 		local spool = open()
 		fill(spool, 1, 10)
 		spool:done(spool:take())
@@ -112,7 +112,7 @@ describe("spool", function()
 		assert.are.same(range(1, 10), drain(open(nil, "00")))
 	end)
 
-	it("leaves no file when it is closed empty, and no line when it is idle", function()
+	it("leaves no file after closing empty, and no line when idle", function()
 		local spool = open()
 		fill(spool, 1, 10)
 		drain(spool)
@@ -126,7 +126,7 @@ describe("spool", function()
 		assert.are.same({}, list())
 	end)
 
-	it("leaves out a line that was cut off", function()
+	it("skips a line that was cut off", function()
 		local file = io.open(dir .. "/000000000001-aa-00000001.ndjson", "wb")
 		file:write(line(1), "\n", line(2), "\n", '{"n":3,"ty')
 		file:close()
@@ -135,7 +135,7 @@ describe("spool", function()
 		assert.are.equal(1, #logged)
 	end)
 
-	it("continues no broken line", function()
+	it("does not append to an incomplete line", function()
 		local file = io.open(dir .. "/000000000001-aa-00000001.ndjson", "wb")
 		file:write(line(1), ",\n", '{"n":3,"data":{"a":1}')
 		file:close()
@@ -144,14 +144,14 @@ describe("spool", function()
 		assert.are.same({1, 0}, drain(open(nil, "b1")))
 	end)
 
-	it("reads lines that no comma ends, too", function()
+	it("reads lines without a final comma", function()
 		local file = io.open(dir .. "/000000000001-aa-00000001.ndjson", "wb")
 		file:write(line(9), "\n#7\n", line(1), "\n", line(2), "\n", line(3), "\n")
 		file:close()
 		assert.are.equal(table.concat({line(1), line(2), line(3)}, ","), open():take().body)
 	end)
 
-	describe("when dropped lines cannot leave the file", function()
+	describe("when dropped lines cannot be removed from the file", function()
 		local kept = {}
 		for n = 1, 199 do
 			kept[#kept + 1] = n % 3 ~= 0 and n or nil
@@ -164,7 +164,7 @@ describe("spool", function()
 			fill(spool, 200, 400, "chat")
 		end
 
-		-- The segment that is sent first holds what was kept, in whole lines, and leaves no file behind.
+		-- The first segment has all kept events in whole lines, and leaves no file behind.
 		local function sends_the_rest(spool)
 			assert.is_false(spool:due(0, 0))
 			for _ = 1, 20 do
@@ -186,7 +186,7 @@ describe("spool", function()
 			assert.are.equal(0, spool.count)
 		end
 
-		it("sends the others, when they are not where they should be", function()
+		it("sends the others if they are at an unexpected place", function()
 			local file = io.open(dir .. "/000000000001-aa-00000001.ndjson", "wb")
 			file:write("#1\n")
 			for n = 1, 199 do
@@ -199,7 +199,7 @@ describe("spool", function()
 			sends_the_rest(spool)
 		end)
 
-		it("sends the others, when their types are not at their ends", function()
+		it("sends the others if the type is not at the end of the line", function()
 			local file = io.open(dir .. "/000000000001-aa-00000001.ndjson", "wb")
 			file:write("#1\n")
 			for n = 1, 199 do
@@ -216,8 +216,8 @@ describe("spool", function()
 			assert.are.same(range(67, 316), drain(spool))
 		end)
 
-		-- A disk that is full while a line before was still written.
-		it("sends the others, when the copy cannot be begun", function()
+		-- The disk becomes full after the previous line was written.
+		it("sends the others if the copy cannot be started", function()
 			local spool = open(334)
 			fill_three(spool)
 			while spool.pool:tend() do end
@@ -228,7 +228,7 @@ describe("spool", function()
 			sends_the_rest(spool)
 		end)
 
-		it("sends the others, when the copy cannot be ended", function()
+		it("sends the others if the copy cannot be completed", function()
 			local spool = open(334)
 			fill_three(spool)
 			while not spool.queue.first.copy do
@@ -241,7 +241,7 @@ describe("spool", function()
 		end)
 	end)
 
-	it("reads a backlog from files that are used again as it would join its lines", function()
+	it("reads the same body from reused files as by joining lines", function()
 		local spool = open()
 		fill(spool, 1, 20)
 		spool:done(spool:take())
@@ -255,7 +255,7 @@ describe("spool", function()
 		assert.are.equal(wanted, open(nil, "b1"):take().body)
 	end)
 
-	it("opens two files ahead while others wait", function()
+	it("opens two files in advance while others are waiting", function()
 		local spool = open()
 		fill(spool, 1, 210)
 		assert.are.equal(2, #list())
@@ -274,7 +274,7 @@ describe("spool", function()
 		local done_to_files
 
 		-- luacheck: push ignore 122
-		-- Counts the files that are made, emptied, deleted or renamed. A file that is there and only continued is none.
+		-- Counts files that are created, emptied, deleted or renamed; not existing files that are appended to.
 		before_each(function()
 			done_to_files = 0
 			io.open = function(path, mode)
@@ -308,7 +308,7 @@ describe("spool", function()
 			return done_to_files, result
 		end
 
-		it("does something to one file at most, and to none where events come, go and are sent", function()
+		it("changes at most one file, and none while events are added and sent", function()
 			local spool = open(1500)
 			local tended, sent = 0, 0
 			local function step()
@@ -338,7 +338,7 @@ describe("spool", function()
 		end)
 	end)
 
-	it("keeps the order of what was thinned over a restart", function()
+	it("keeps the order of thinned segments over a restart", function()
 		local spool = open(500)
 		fill(spool, 1, 210)
 		spool:done(spool:take())
@@ -372,14 +372,14 @@ describe("spool", function()
 	end)
 
 	describe("when full", function()
-		-- Chat, with a deed of lower value now and then, all in numbers that rise.
+		-- Chat, sometimes an event of lower value, with increasing numbers.
 		local function kind_of(n)
 			return n % 7 == 0 and "dig" or n % 5 == 0 and "join" or "chat"
 		end
 
 		local LOWEST = {"dig", "join", "chat"}
 
-		-- What a spool must hold: with each event that is too many the oldest of the lowest value goes.
+		-- A model of the spool: each event beyond the limit drops the oldest of the lowest value.
 		local function expected(last, limit)
 			local excess, gone = last - limit, {}
 			for _, kind in ipairs(LOWEST) do
@@ -423,7 +423,7 @@ describe("spool", function()
 			assert.are.same({0, 0}, {spool.count, spool.unsaved})
 		end)
 
-		it("holds the same after a kill between any two parts of the work", function()
+		it("has the same events after a kill between any two parts of the work", function()
 			for parts = 0, 12 do
 				local spool = open(1000)
 				put(spool, 1, 1600)
@@ -435,7 +435,7 @@ describe("spool", function()
 			end
 		end)
 
-		it("thins a segment in parts, and is whole between them", function()
+		it("thins a segment in parts, and is consistent between them", function()
 			local function long(n)
 				return ('{"n":%d,"text":"%s","type":"%s"}'):format(n, ("x"):rep(200 + n % 90), kind_of(n))
 			end
@@ -459,7 +459,7 @@ describe("spool", function()
 			assert.are.equal(400, #drain(open(400, "b1")))
 		end)
 
-		it("drops on while a segment is thinned", function()
+		it("drops events while a segment is being thinned", function()
 			local spool = open(1000)
 			put(spool, 1, 1300)
 			for n = 1301, 1600 do
@@ -469,7 +469,7 @@ describe("spool", function()
 			assert.are.same(expected(1600, 1000), drain(spool))
 		end)
 
-		it("takes a report into a segment that is being thinned", function()
+		it("adds a report to a segment that is being thinned", function()
 			for parts = 0, 9 do
 				for later = 0, 3, 3 do
 					local spool = open(400)
@@ -505,7 +505,7 @@ describe("spool", function()
 			assert.are.equal(1000, lines_in_files())
 		end)
 
-		it("leaves what was dropped out of a body that could not be sent", function()
+		it("removes dropped events from a body that could not be sent", function()
 			local spool = open(300)
 			fill(spool, 1, 199, "dig")
 			fill(spool, 200, 300, "chat")
@@ -515,7 +515,7 @@ describe("spool", function()
 		end)
 	end)
 
-	it("does not drop what is being sent", function()
+	it("does not drop events that are being sent", function()
 		local spool = open(300)
 		fill(spool, 1, 250, "dig")
 		local segment = spool:take()
@@ -525,7 +525,7 @@ describe("spool", function()
 		assert.is_true(spool.count >= 0)
 	end)
 
-	it("keeps an erasure in its place, also over a restart", function()
+	it("keeps the place of an erasure, also over a restart", function()
 		local spool = open()
 		fill(spool, 1, 3)
 		spool:put_erasure('{"agent_id":"npc:a"}')
@@ -540,7 +540,7 @@ describe("spool", function()
 		assert.are.same({3, '{"agent_id":"npc:a"}', 3}, kinds)
 	end)
 
-	it("sends nothing behind an erasure while that could be sent again", function()
+	it("sends nothing after an erasure while that could be sent again", function()
 		local function kinds(spool)
 			local found = {}
 			for segment in spool.queue:each() do
@@ -562,7 +562,7 @@ describe("spool", function()
 		assert.are.same({3}, kinds(open(nil, "b2")))
 	end)
 
-	it("puts no events into the file of an erasure", function()
+	it("adds no events to the file of an erasure", function()
 		local spool = open()
 		fill(spool, 1, 450)
 		spool:put_erasure('{"agent_id":"npc:a"}')
@@ -574,7 +574,7 @@ describe("spool", function()
 		assert.are.same(range(451, 900), drain(open(nil, "b1")))
 	end)
 
-	it("keeps the place of what an earlier run captured, once it is thinned", function()
+	it("keeps the place of segments of an earlier run after thinning", function()
 		fill(open(1000, "b0"), 1, 500, "dig")
 		local spool = open(400, "b1")
 		fill(spool, 501, 700, "chat")
@@ -584,7 +584,7 @@ describe("spool", function()
 		assert.are.same(range(301, 700), drain(open(400, "b2")))
 	end)
 
-	it("keeps events in memory, bounded, when the folder cannot be written", function()
+	it("keeps a limited number of events in memory if the folder cannot be written", function()
 		local gone = dir .. "/missing"
 		local spool = Spool.new({dir = gone, boot = "b0", started = 1, limit = 100000, list = function() return {} end,
 			log = function() end})

@@ -14,7 +14,7 @@ int getrusage(int who, stopwatch_usage *usage);
 
 -- Linux's numbers.
 local MONOTONIC, THREAD_CPU, THIS_THREAD = 1, 3, 1
--- What is told of a step: the part of the mod in which most of its CPU time went, and these.
+-- The result of a step: the part of the mod with the most CPU time, and these values.
 local PARTS = {
 	sender = {"fire", "judge", "parse"},
 	spool = {"due", "put", "take", "done", "tend"},
@@ -29,7 +29,7 @@ local function now_us(clock)
 	return tonumber(time.s) * 1e6 + tonumber(time.ns) / 1e3
 end
 
--- How often the thread has left its core, by itself or driven out.
+-- Number of context switches of the thread, voluntary and involuntary.
 local function switches()
 	ffi.C.getrusage(THIS_THREAD, usage)
 	return tonumber(usage.voluntary + usage.involuntary)
@@ -54,7 +54,7 @@ local function loop(turns)
 end
 
 local steps, noise = {}, {}
--- Of the step that runs: the CPU time of each part without the parts in it, and that of the parts in the one that runs.
+-- For the current step: the CPU time of each part without nested parts, and the CPU time of nested parts.
 local parts, within = nil, 0
 
 local function split(object, label, name)
