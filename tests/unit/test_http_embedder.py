@@ -84,7 +84,7 @@ async def test_what_is_set_wrongly_is_refused_at_the_start(
 
 async def test_a_server_that_refuses_any_text_is_refused(server: EmbeddingServer) -> None:
     server.refuse = lambda texts: True
-    with pytest.raises(Misconfigured, match="no good"):
+    with pytest.raises(Misconfigured, match="is invalid"):
         async with HttpEmbedder.open(url=server.url, model=MODEL, api_key=KEY):
             pass
 
@@ -206,7 +206,7 @@ async def test_one_text_that_is_refused_costs_its_neighbours_nothing(server: Emb
     bad = texts[17]
     server.refuse = lambda asked: bad in asked
     async with new(server) as embedder:
-        with pytest.raises(InvalidRequest, match="no good"):
+        with pytest.raises(InvalidRequest, match="is invalid"):
             await embedder.embed(texts)
         assert len(server.requests) <= 2 * 6
         server.requests.clear()
