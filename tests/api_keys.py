@@ -1,4 +1,4 @@
-"""Keys for tests: a file of them, and services that follow it quickly."""
+"""API keys for tests: a key file, and helpers for services that read it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lorestream.access import key_file
 from lorestream.access.authentication import Authenticator, Unauthenticated
 from lorestream.access.key_file import KeyScope
 
-SOON_S = 0.02
-"""How often the tests' services look at their key file."""
+POLL_INTERVAL_S = 0.02
+"""The poll interval of key files in tests."""
 
 
 class ShiftedClock:
-    """The time of day, and what it is ahead of that."""
+    """A clock that is `ahead` seconds ahead of the system clock."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -27,7 +27,7 @@ class ShiftedClock:
 
 
 def bearer(path: Path, *scopes: KeyScope, **fields: Any) -> str:
-    """The Authorization of a new key; it may do everything unless told otherwise."""
+    """The Authorization of a new key; by default it has all scopes."""
     made = key_file.create(path, **{"tenant": "default", "scopes": scopes or tuple(KeyScope), **fields})
     return f"Bearer {made.credential}"
 
@@ -37,7 +37,7 @@ def key_id(authorization: str) -> str:
     return authorization.removeprefix("Bearer ").partition(".")[0]
 
 
-def lets_in(authenticator: Authenticator, authorization: str | None) -> bool:
+def is_valid(authenticator: Authenticator, authorization: str | None) -> bool:
     """Whether the key is valid."""
     try:
         authenticator.authenticate(authorization)
@@ -46,8 +46,8 @@ def lets_in(authenticator: Authenticator, authorization: str | None) -> bool:
     return True
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Fails when it does not hold within some seconds."""
+async def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait until it holds; fails after 10 s."""
     deadline = time.monotonic() + 10
     while not holds():
         assert time.monotonic() < deadline

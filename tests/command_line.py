@@ -1,4 +1,4 @@
-"""The command line in the test's own process: a new process for each verb would cost a second of CPU time."""
+"""Runs the command line in the test's own process: a new process costs a second of CPU time."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ from lorestream.errors import LorestreamError
 
 
 @dataclass
-class Ended:
-    """What a verb has printed."""
+class CommandOutput:
+    """What a command has printed."""
 
     stdout: bytes
     stderr: bytes
 
 
-def lorestream(*arguments: str, environment: Mapping[str, str], code: int = 0, stdin: bytes = b"") -> Ended:
-    """Run `lorestream ARGUMENTS`, which has to end with `code`, in our environment and the one given."""
+def lorestream(
+    *arguments: str, environment: Mapping[str, str], code: int = 0, stdin: bytes = b""
+) -> CommandOutput:
+    """Run `lorestream ARGUMENTS` in the current environment and the given one; fails unless it exits with `code`."""
     ended = CliRunner().invoke(app, arguments, input=stdin, env=environment)
     stderr = ended.stderr_bytes or b""
     if isinstance(ended.exception, LorestreamError):  # main() prints it in one line
         stderr += str(ended.exception).encode()
     assert ended.exit_code == code, (ended.output, ended.exception)
-    return Ended(ended.stdout_bytes, stderr)
+    return CommandOutput(ended.stdout_bytes, stderr)
 
 
 def run_main(
     *arguments: str, environment: Mapping[str, str], directory: Path, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run `lorestream ARGUMENTS` as its process does: in exactly this environment and working directory.
+    """Run `lorestream ARGUMENTS` as a process would: in exactly this environment and working directory, without terminal.
 
-    It has no terminal. Returns what `subprocess.run` would return.
+    Returns what `subprocess.run` would return.
     """
     command = ["lorestream", *arguments]
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0

@@ -1,4 +1,4 @@
-"""A server that answers as told, and clients of either kind that are called alike."""
+"""An HTTP server with scripted responses, and an adapter that gives AsyncMemoryClient blocking methods."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lorestream.client import AsyncMemoryClient
 
 ACCEPTED = {"accepted": 1, "rejected": [], "ids": ["m1"], "token": "t", "retry_after_ms": 0}
 HANG_UP, SILENCE, SLOW = 0, 1, 2
-"""In place of a status: close the connection without a word; keep it so for a while; answer after SLOW_S."""
+"""In place of a status: close the connection; send nothing for a long time; answer after SLOW_S."""
 SLOW_S = 0.5
 
 
 @dataclass
-class Told:
-    """A scripted server: its answers, the last one for ever, and what it was sent."""
+class ScriptedServer:
+    """The script (responses in order; the last one is repeated) and the requests that were received."""
 
     answers: list[tuple[int, Any]]
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -30,8 +30,8 @@ class Told:
 
 
 @contextlib.contextmanager
-def told(*answers: tuple[int, Any]) -> Generator[Told]:
-    script = Told(list(answers))
+def scripted_server(*answers: tuple[int, Any]) -> Generator[ScriptedServer]:
+    script = ScriptedServer(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self):
@@ -70,8 +70,8 @@ def told(*answers: tuple[int, Any]) -> Generator[Told]:
         thread.join()
 
 
-class Awaited:
-    """An AsyncMemoryClient that is called like a MemoryClient: each call runs to its end in one event loop."""
+class BlockingAdapter:
+    """An AsyncMemoryClient with the methods of a MemoryClient: each call runs to its end in one event loop."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._loop = asyncio.Runner()

@@ -1,4 +1,4 @@
-"""A real lorestream with keys: two tenants that never see each other, rotation while it serves, the verbs with a key."""
+"""A running lorestream with API keys: isolation of two tenants, key rotation under load, commands with a key."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BUSY = {503, grpc.StatusCode.UNAVAILABLE}
 
 @dataclass
 class Tenant:
-    """One tenant's way to the lorestream."""
+    """The HTTP client of one tenant."""
 
     http: httpx2.Client
     rpc: memory_pb2_grpc.MemoryServiceStub
@@ -49,8 +49,8 @@ class Tenant:
     def remember(self, *events: dict[str, Any]) -> dict[str, Any]:
         return self.post("/v1/events?wait=indexed", {"events": list(events)})
 
-    def settle(self) -> None:
-        """All that was written before can be found, and what was deleted can't."""
+    def wait_until_indexed(self) -> None:
+        """Wait until all earlier writes and deletions are visible."""
         self.remember({"agent_id": "npc:settled", "text": "x"})
 
     @property
@@ -67,7 +67,7 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lorestream(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Iterator[LorestreamProcess]:
-    """One process for all, reachable from everywhere, with a file that has no key in it yet."""
+    """One process for all tests, listening on all addresses, with a key file without keys."""
     environment = {**HASH, "LORESTREAM_API_KEYS_FILE": str(key_file)}
     with running(tmp_path_factory.mktemp("lorestream"), environment, "--host", "0.0.0.0") as process:
         yield process
@@ -86,7 +86,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def entered(lorestream: LorestreamProcess, key_file: Path, name: str) -> Iterator[Tenant]:
+def open_tenant(lorestream: LorestreamProcess, key_file: Path, name: str) -> Iterator[Tenant]:
     authorization = bearer(key_file, tenant=name)
     until(lambda: valid(lorestream, authorization))
     headers = {"Authorization": authorization}
@@ -99,17 +99,17 @@ def entered(lorestream: LorestreamProcess, key_file: Path, name: str) -> Iterato
 
 @pytest.fixture(scope="module")
 def a(lorestream: LorestreamProcess, key_file: Path) -> Iterator[Tenant]:
-    with entered(lorestream, key_file, "a") as tenant:
+    with open_tenant(lorestream, key_file, "a") as tenant:
         yield tenant
 
 
 @pytest.fixture(scope="module")
 def b(lorestream: LorestreamProcess, key_file: Path) -> Iterator[Tenant]:
-    with entered(lorestream, key_file, "b") as tenant:
+    with open_tenant(lorestream, key_file, "b") as tenant:
         yield tenant
 
 
-def test_without_a_key_nobody_gets_in(lorestream: LorestreamProcess, a: Tenant) -> None:
+def test_without_a_key_every_request_is_refused(lorestream: LorestreamProcess, a: Tenant) -> None:
     a.remember({"agent_id": "npc:open", "text": CANARY})
     assert httpx2.get(f"{lorestream.url}/v1/agents").status_code == 401
     assert httpx2.post(f"{lorestream.url}/v1/events", json={"events": []}).status_code == 401
@@ -126,7 +126,7 @@ def test_without_a_key_nobody_gets_in(lorestream: LorestreamProcess, a: Tenant) 
 
 
 def test_a_tenant_sees_nothing_of_another(a: Tenant, b: Tenant) -> None:
-    """The same agent, the same event ids, the same player: whatever b asks, the canary is not in the answer."""
+    """With the same agent, event ids and player: no response to tenant b contains the canary."""
     agent = "npc:twin"
     event = {"agent_id": agent, "id": "e1", "type": "chat", "player": "sam", "data": {"n": 1}}
     more = [{"agent_id": agent, "id": f"m{n}", "text": f"{CANARY} {n}", "time": 1000 + n} for n in range(5)]
@@ -191,15 +191,15 @@ def test_a_tenant_deletes_nothing_of_another(a: Tenant, b: Tenant) -> None:
     b.http.delete("/v1/players/kim")
     b.post("/memory/delete", {"player": "kim"}, 202)
     b.rpc.DeleteMemory(pb.DeleteMemoryRequest(agent_id=agent), metadata=b.metadata, timeout=5)
-    b.settle()
+    b.wait_until_indexed()
     assert a.http.get(f"/v1/agents/{agent}/memories").json() == before
     assert a.http.get("/v1/agents/npc%3Aplayer%3Akim/summary").json()["total"] == 1
     a.rpc.DeleteMemory(pb.DeleteMemoryRequest(agent_id=agent), metadata=a.metadata, timeout=5)
-    a.settle()
+    a.wait_until_indexed()
     assert a.http.get(f"/v1/agents/{agent}/memories").json()["total"] == 0
 
 
-def test_a_tenant_watches_its_own(a: Tenant, b: Tenant) -> None:
+def test_a_tenant_tails_only_its_own_memories(a: Tenant, b: Tenant) -> None:
     seen: list[dict[str, Any]] = []
     with b.http.stream("GET", "/v1/admin/tail") as answer:
         lines = answer.iter_lines()
@@ -214,8 +214,8 @@ def test_a_tenant_watches_its_own(a: Tenant, b: Tenant) -> None:
 
 
 @pytest.fixture(scope="module")
-def singing(a: Tenant) -> Tenant:
-    """Tenant a with a canary that a search for it finds."""
+def canary(a: Tenant) -> Tenant:
+    """Tenant a with a canary memory that a search finds."""
     a.remember({"agent_id": "npc:open", "text": CANARY, "data": {"n": 1}})
     found = a.post("/v1/memories/search", {"scope": "tenant", "query": CANARY})
     assert CANARY in {memory["text"] for memory in found["memories"]}
@@ -260,7 +260,7 @@ _filters = st.recursive(
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(filters=_filters, extra=st.dictionaries(st.sampled_from(["tenant", "grants"]), _values, max_size=1))
 def test_no_filter_reaches_another_tenant(
-    singing: Tenant, b: Tenant, filters: dict[str, Any], extra: dict[str, Any]
+    canary: Tenant, b: Tenant, filters: dict[str, Any], extra: dict[str, Any]
 ) -> None:
     for scope in ({"scope": "tenant"}, {"agent_id": "npc:open"}):
         for query in ({}, {"query": CANARY}):
@@ -274,10 +274,10 @@ def test_no_filter_reaches_another_tenant(
 # --- keys that change ------------------------------------------------------------------------------------------
 
 
-async def test_keys_are_rotated_under_load_without_a_refusal(
+async def test_keys_are_rotated_under_load_without_a_failed_call(
     lorestream: LorestreamProcess, key_file: Path
 ) -> None:
-    """Whoever follows the recipe (make the new one, hand it out, revoke the old one) loses no call."""
+    """Create the new key, use it everywhere, revoke the old one: no call fails."""
     current = bearer(key_file, tenant="rotated")
     await asyncio.to_thread(until, lambda: valid(lorestream, current))
     codes: list[object] = []
@@ -318,7 +318,7 @@ async def test_keys_are_rotated_under_load_without_a_refusal(
     assert set(codes) - BUSY == {202, grpc.StatusCode.OK}
 
 
-def test_a_revoked_key_sees_no_more_of_a_stream(
+def test_a_stream_ends_when_its_key_is_revoked(
     lorestream: LorestreamProcess, key_file: Path, a: Tenant
 ) -> None:
     sent = bearer(key_file, KeyScope.ADMIN, tenant="a")
@@ -360,7 +360,7 @@ def test_no_secret_is_logged(lorestream: LorestreamProcess, a: Tenant) -> None:
 @pytest.mark.parametrize(
     "value", [b"Bearer " + b"x" * 2**20, b"Bearer \xff\xfe.\x80", b"\x01\x02", b"Bearer a.b, Bearer c.d"]
 )
-def test_a_header_of_garbage_is_refused_and_harms_nothing(
+def test_an_invalid_authorization_header_is_refused(
     lorestream: LorestreamProcess, a: Tenant, value: bytes
 ) -> None:
     request = b"GET /v1/agents HTTP/1.1\r\nHost: x\r\nAuthorization: %b\r\nConnection: close\r\n\r\n" % value
@@ -379,7 +379,7 @@ def test_a_header_of_garbage_is_refused_and_harms_nothing(
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"version": 9, "keys": []}'])
-def test_a_start_without_a_good_file_is_refused_in_one_line(tmp_path: Path, content: str | None) -> None:
+def test_a_start_without_a_valid_file_is_refused_in_one_line(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "keys.json"
     if content is not None:
         path.write_text(content)

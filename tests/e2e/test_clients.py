@@ -14,17 +14,17 @@ import pytest
 
 from lorestream.client import AsyncMemoryClient, BadRequest, MemoryClient, NotFound, Rejected
 from tests.processes import HASH, running
-from tests.scripted_server import Awaited
+from tests.scripted_server import BlockingAdapter
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One lorestream for all: each test has agents of its own."""
+    """One lorestream for all tests, which use different agents."""
     with running(tmp_path_factory.mktemp("lorestream"), HASH) as process:
         yield process.url
 
 
-@pytest.fixture(params=[MemoryClient, Awaited], ids=["threads", "tasks"])
+@pytest.fixture(params=[MemoryClient, BlockingAdapter], ids=["threads", "tasks"])
 def client(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
     with request.param(url) as made:
         yield made
@@ -71,14 +71,14 @@ def test_every_call_of_the_clients(client, agent):
     assert client.ready().ok
 
 
-def test_a_player_is_forgotten(client, agent):
+def test_a_player_is_erased(client, agent):
     name = uuid.uuid4().hex
     client.add(agent, "somebody came", event={"player": name}, wait_s=10)
     assert client.search(agent, filters={"player": name}).memories
     assert client.search(agent, after=client.forget_player(name).token, wait_s=5).memories == []
 
 
-def test_what_is_wrong_is_named(client, agent):
+def test_invalid_fields_are_named(client, agent):
     with pytest.raises(BadRequest) as caught:
         client.search(agent, "x", filters={"type": {"like": "y"}})
     assert caught.value.code == "invalid_filter"
@@ -104,7 +104,7 @@ async def test_many_tasks_write_and_read_what_they_wrote(url, agent):
 
 @pytest.fixture(params=["batch", "abatch"])
 def store(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
-    """A store of which the plain methods go one way or the other."""
+    """A store whose blocking methods use either client."""
     pytest.importorskip("langgraph.store.base")
     from lorestream.langgraph import LorestreamStore  # noqa: PLC0415 (an extra)
 
@@ -141,7 +141,7 @@ VALUE = {
 }
 
 
-def test_an_item_comes_back_as_it_was_put(store, root):
+def test_get_returns_what_was_put(store, root):
     before = datetime.now(UTC)
     store.put((root, "a"), "key", VALUE)
     item = store.get((root, "a"), "key")
@@ -153,7 +153,7 @@ def test_an_item_comes_back_as_it_was_put(store, root):
     assert store.get((root,), "key") is None
 
 
-def test_a_put_replaces_and_a_delete_takes_it_away_and_a_put_brings_it_back(store, root):
+def test_put_replace_delete_and_put_again(store, root):
     store.put((root,), "key", {"text": "one"})
     first = store.get((root,), "key")
     store.put((root,), "key", {"text": "two"})
@@ -170,7 +170,7 @@ def test_a_put_replaces_and_a_delete_takes_it_away_and_a_put_brings_it_back(stor
     assert store.get((root,), "key").value == {"text": "three"}
 
 
-def test_a_batch_reads_before_it_writes_and_the_last_put_counts(store, root):
+def test_a_batch_reads_before_it_writes_and_the_last_put_wins(store, root):
     from langgraph.store.base import GetOp, ListNamespacesOp, PutOp, SearchOp  # noqa: PLC0415 (an extra)
 
     namespace = (root,)
@@ -195,7 +195,7 @@ def test_a_batch_reads_before_it_writes_and_the_last_put_counts(store, root):
     assert store.batch([]) == []
 
 
-def test_a_search_ranks_filters_and_covers_what_lies_below(store, root):
+def test_search_ranks_filters_and_covers_namespaces_below(store, root):
     for place, key, value in (
         ((root,), "1", {"text": "pine trees", "kind": "wood", "n": 1}),
         ((root, "x"), "2", {"text": "iron ore", "kind": "stone", "n": 2, "deep": {"er": "a"}}),
@@ -223,7 +223,7 @@ def test_a_search_ranks_filters_and_covers_what_lies_below(store, root):
     assert store.search((root,), limit=1)[0].score is None
 
 
-def test_what_is_not_indexed_is_found_by_key_and_not_by_a_question(store, root):
+def test_items_that_are_not_indexed_are_found_by_key_only(store, root):
     store.put((root,), "hidden", {"text": "pine trees"}, index=False)
     store.put((root,), "shown", {"text": "pine trees"}, index=["text"])
     assert [item.key for item in store.search((root,), query="pine trees")] == ["shown"]
@@ -262,7 +262,7 @@ def test_a_ttl_is_kept_in_minutes(store, root, url):
     assert store.get((root,), "long") is not None
 
 
-def test_memories_of_a_game_are_items_too(store, agent, url):
+def test_memories_of_a_game_are_found_as_items(store, agent, url):
     with MemoryClient(url) as memories:
         memory_id = memories.add(agent, "a stranger", event={"data": {"n": 1}}, wait_s=10).ids[0]
     [found] = store.search((agent,), query="a stranger", filter={"n": 1})
@@ -292,8 +292,8 @@ def test_an_item_that_is_too_large_is_refused_and_the_others_are_kept(store, roo
     assert store.get((root,), "small").value == {"text": "x"}
 
 
-def test_it_does_what_langgraphs_own_store_does(store, root):
-    """The same operations on both, chosen by chance: the same answers, but for the order of equal ones."""
+def test_it_agrees_with_langgraphs_in_memory_store(store, root):
+    """Random operations on both stores give the same results, except for the order of equal scores."""
     from langgraph.store.memory import InMemoryStore  # noqa: PLC0415 (an extra)
 
     chance = random.Random(7)
@@ -332,7 +332,7 @@ def test_it_does_what_langgraphs_own_store_does(store, root):
                 assert mine == [place for place in theirs if place in held]
 
 
-async def test_puts_of_one_key_that_meet_leave_one_of_them(url, root):
+async def test_concurrent_puts_of_one_key_leave_one_visible(url, root):
     pytest.importorskip("langgraph.store.base")
     from lorestream.langgraph import LorestreamStore  # noqa: PLC0415 (an extra)
 

@@ -1,4 +1,4 @@
-"""memory.MemoryService of a running lorestream, asked with nothing but what reflection and the .proto say."""
+"""memory.MemoryService of a running lorestream, called with the generated stubs and by reflection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Stub = memory_pb2_grpc.MemoryServiceStub
 
 @pytest.fixture(scope="module")
 def lorestream_hash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LorestreamProcess]:
-    """One process for all: every test has agents of its own, or changes nothing."""
+    """One process for all tests, which use different agents or change nothing."""
     with running(tmp_path_factory.mktemp("lorestream"), HASH) as process:
         yield process
 
@@ -37,7 +37,7 @@ def stub(channel: grpc.Channel) -> Stub:
     return Stub(channel)
 
 
-def settle(url: str) -> None:
+def wait_until_indexed(url: str) -> None:
     answer = httpx2.post(
         f"{url}/v1/events?wait=indexed", json={"events": [{"agent_id": "npc:x", "text": "x"}]}
     )
@@ -51,7 +51,7 @@ def test_put_get_delete(stub: Stub, lorestream_hash: LorestreamProcess) -> None:
     )
     assert put.success
     stub.PutMemory(pb.PutMemoryRequest(agent_id="npc:a", text="something else"), timeout=5)
-    settle(lorestream_hash.url)
+    wait_until_indexed(lorestream_hash.url)
     request = pb.GetMemoryRequest(
         agent_id="npc:a", query_text="pines in the north", filters_json='{"tree": "pine"}'
     )
@@ -61,7 +61,7 @@ def test_put_get_delete(stub: Stub, lorestream_hash: LorestreamProcess) -> None:
     assert memory.score == pytest.approx(1)
     assert memory.timestamp == int(memory.time)
     assert stub.DeleteMemory(pb.DeleteMemoryRequest(agent_id="npc:a"), timeout=5).success
-    settle(lorestream_hash.url)
+    wait_until_indexed(lorestream_hash.url)
     assert list(stub.GetMemory(request, timeout=5).memories) == []
 
 
@@ -74,7 +74,7 @@ def test_ttl_0_is_for_ever_and_an_absent_one_the_default(
         ).id
         for ttl in (None, 0, 90)
     }
-    settle(lorestream_hash.url)
+    wait_until_indexed(lorestream_hash.url)
     lives: dict[int | None, float | None] = {}
     for ttl, memory_id in ids.items():
         memory = httpx2.get(f"{lorestream_hash.url}/v1/memories/{memory_id}?agent_id=npc:ttl").json()
@@ -114,9 +114,7 @@ def test_bad_arguments_are_invalid_argument(stub: Stub, request_: object) -> Non
 
 @pytest.mark.parametrize("method", ["PutMemory", "GetMemory", "DeleteMemory"])
 @pytest.mark.parametrize("data", [b"\xff\xff", b"\x0a\x02\xff\xfe"], ids=["no message", "no UTF-8"])
-def test_bytes_that_are_no_message_are_invalid_argument(
-    channel: grpc.Channel, method: str, data: bytes
-) -> None:
+def test_undecodable_requests_are_invalid_argument(channel: grpc.Channel, method: str, data: bytes) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(f"/memory.MemoryService/{method}")(data, timeout=5)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

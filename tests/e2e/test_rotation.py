@@ -1,4 +1,4 @@
-"""A new first key for player names: what was written under the old one stays one memory, found, and deleted."""
+"""A new first player key: memories written with the old key keep their ids, and can be found and deleted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def delete(url: str, memory_id: str) -> None:
     assert httpx2.post(f"{url}/v1/memories/search", json=search).json()["fresh"] is True
 
 
-def test_ids_outlast_a_new_first_key(tmp_path: Path) -> None:
+def test_memory_ids_stay_after_a_new_first_key(tmp_path: Path) -> None:
     with running(tmp_path, {**HASH, "LORESTREAM_PLAYER_KEY": "k1:old"}) as process:
         before = send(process.url, "kept", "deleted", "to delete")
         delete(process.url, before["deleted"])

@@ -1,4 +1,4 @@
-"""What gets in, what does not and why, and what becomes of what got in."""
+"""Admission: which events are valid, the errors of the others, and the envelopes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def nested(levels: int) -> Any:
         ({"player": ["p"]}, "player"),
     ],
 )
-def test_a_wrong_field_is_refused_by_its_name(fields: dict[str, Any], named: str) -> None:
+def test_an_invalid_field_is_named(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidEvent) as caught:
         parse_event(event(**fields))
     assert caught.value.code == "invalid_event"
@@ -81,7 +81,7 @@ def test_a_wrong_field_is_refused_by_its_name(fields: dict[str, Any], named: str
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 @pytest.mark.parametrize("field", ["tick", "time", "importance", "ttl"])
-def test_numbers_are_finite(field: str, value: str) -> None:
+def test_nan_and_infinity_are_refused(field: str, value: str) -> None:
     with pytest.raises(InvalidEvent) as caught:
         parse_event(b'{"agent_id": "a", "text": "x", "%s": %s}' % (field.encode(), value.encode()))
     assert caught.value.path == field
@@ -91,20 +91,20 @@ def test_numbers_are_finite(field: str, value: str) -> None:
     "value", [b"NaN", b"1e999", b"9" * 5000, b'"\\ud800"', b'"\xff"', b'{"\\udfff": 1}', b'"\xed\xa0\x80"']
 )
 @pytest.mark.parametrize("field", [b"data", b"metadata"])
-def test_details_hold_only_what_can_be_stored(field: bytes, value: bytes) -> None:
+def test_data_and_metadata_must_be_storable(field: bytes, value: bytes) -> None:
     with pytest.raises(InvalidEvent):
         parse_event(b'{"agent_id": "a", "text": "x", "%s": {"a": [%s]}}' % (field, value))
 
 
 @pytest.mark.parametrize("field", ["agent_id", "id", "text", "type", "player"])
-def test_texts_are_unicode(field: str) -> None:
+def test_strings_must_be_valid_unicode(field: str) -> None:
     for text in (rb"\ud800", rb"\udc00 x", b"\xff", b"\xed\xa0\x80"):
         with pytest.raises(InvalidEvent):
             parse_event(b'{"agent_id": "a", "text": "x", "%s": "%s"}' % (field.encode(), text))
 
 
 @pytest.mark.parametrize("levels", [MAX_DEPTH, MAX_DEPTH + 1, 900, 5000])
-def test_details_have_at_most_32_levels(levels: int) -> None:
+def test_data_and_metadata_have_at_most_32_levels(levels: int) -> None:
     raw = b'{"agent_id": "a", "text": "x", "data": {"a": %s}}' % (b"[" * (levels - 1) + b"]" * (levels - 1))
     if levels <= MAX_DEPTH:
         assert parse_event(raw).data
@@ -123,14 +123,14 @@ def test_levels_are_counted_through_objects_and_lists() -> None:
 @pytest.mark.parametrize(
     "raw", [b"{", b'{"agent_id" "a"}', b"", b"tru", b'{"agent_id": "a", "tick": 01}', b"}{"]
 )
-def test_what_is_no_json_is_no_event_either(raw: bytes) -> None:
+def test_invalid_json_is_an_http_error(raw: bytes) -> None:
     with pytest.raises(HttpError) as caught:
         parse_event(raw)
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
 
 
 @pytest.mark.parametrize("raw", [b"3", b"null", b"[]", b'"text"', b"NaN", b"{}"])
-def test_json_that_is_no_event_is_rejected(raw: bytes) -> None:
+def test_json_other_than_an_event_is_rejected(raw: bytes) -> None:
     with pytest.raises(InvalidEvent):
         parse_event(raw)
 
@@ -143,13 +143,13 @@ def test_an_event_has_at_most_16_kib_as_it_was_sent() -> None:
     assert caught.value.code == "event_too_large"
 
 
-def test_lua_writes_empty_tables_as_null_or_list_and_numbers_with_a_point() -> None:
+def test_lua_forms_of_empty_tables_and_integers_are_accepted() -> None:
     for empty in (None, [], {}):
         put = admitted(data=empty, metadata=empty, pos=empty, player=None, tick=3.0, ttl=None)
         assert (put.data, put.metadata, put.pos, put.tick) == (None, None, None, 3.0)
 
 
-def test_unknown_fields_and_missing_coordinates_do_not_matter() -> None:
+def test_unknown_fields_and_missing_coordinates_are_ignored() -> None:
     put = admitted(pos={"x": 1, "y": None, "w": "?"}, mood="grim")
     assert put.pos == {"x": 1.0}
 
@@ -159,14 +159,14 @@ def test_a_type_alone_is_enough_and_control_characters_stay() -> None:
     assert admitted(text="\0\x1b(c@#f00)red\x7f").text == "\0\x1b(c@#f00)red\x7f"
 
 
-def test_the_acceptance_stands_in_for_a_missing_or_a_wrong_time() -> None:
+def test_the_acceptance_time_replaces_a_missing_or_future_time() -> None:
     assert admitted().timestamp == NOW
     assert admitted(time=NOW + 301).timestamp == NOW
     assert admitted(time=NOW + 300).timestamp == NOW + 300
     assert admitted(time=-5).timestamp == -5
 
 
-def test_the_lifetime_counts_from_the_acceptance() -> None:
+def test_the_ttl_counts_from_acceptance() -> None:
     assert admitted(ttl_s=100).expires_at == NOW + 100
     assert admitted(ttl_s=100, ttl=None).expires_at == NOW + 100
     assert admitted(ttl_s=100, ttl=7, time=5).expires_at == NOW + 7
@@ -175,34 +175,34 @@ def test_the_lifetime_counts_from_the_acceptance() -> None:
     assert admitted(ttl_s=None, ttl=7).expires_at == NOW + 7
 
 
-def test_importance_is_5_unless_told() -> None:
+def test_importance_defaults_to_5() -> None:
     assert admitted().importance == 5
     assert admitted(importance=None).importance == 5
     assert admitted(importance=0).importance == 0
     assert admitted(importance=10).importance == 10
 
 
-def test_no_player_name_gets_past_admission() -> None:
+def test_admission_replaces_every_player_name() -> None:
     put = admitted(agent_id="survival:player:Bob", player="Bob")
     assert put.player == put.agent_player == OLD_AND_NEW.player("default", "Bob")
     assert put.agent_id == f"survival:player:{put.player}"
     assert "Bob" not in repr(put)
 
 
-def test_an_id_names_its_memory_and_without_one_every_event_has_its_own() -> None:
+def test_the_memory_id_is_derived_from_the_event_id_or_random() -> None:
     assert admitted(id="1").memory_id == memory_id("default", "s", "a", "1")
     first, second = admitted().memory_id, admitted().memory_id
     assert first != second
     assert uuid.UUID(first).version == 4
 
 
-def test_an_empty_type_id_or_player_is_a_missing_one() -> None:
+def test_empty_strings_count_as_missing() -> None:
     put = admitted(text="it rained", type="", id="", player="")
     assert (put.type, put.player) == (None, None)
     assert put.memory_id != admitted(text="it rained", type="", id="", player="").memory_id
 
 
-def test_data_that_name_the_player_are_marked_for_the_narration() -> None:
+def test_data_keys_with_the_players_name_are_marked() -> None:
     marked = admitted(
         text="", type="trade", player="Sam", data={"with": "Sam", "item": "Samovar", "n": 1, "l": ["Sam"]}
     )

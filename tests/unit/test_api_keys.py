@@ -1,4 +1,4 @@
-"""Keys told from garbage, and a key file that changes while it is followed."""
+"""Authentication by API keys, and a key file that changes while the service runs."""
 
 # ruff: noqa: ASYNC240 (a small file of the test's own)
 
@@ -27,7 +27,7 @@ from lorestream.access.authentication import (
 from lorestream.access.key_file import KeyScope
 from lorestream.client import MemoryClient
 from lorestream.errors import Misconfigured
-from tests.api_keys import SOON_S, ShiftedClock, bearer, key_id, lets_in, until
+from tests.api_keys import POLL_INTERVAL_S, ShiftedClock, bearer, is_valid, key_id, wait_until
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def clock() -> ShiftedClock:
 # --- a key -------------------------------------------------------------------------------------------------
 
 
-def test_a_key_says_whose_it_is_and_what_it_may_do(path: Path, clock: ShiftedClock):
+def test_a_key_gives_tenant_and_scopes(path: Path, clock: ShiftedClock):
     mine = bearer(path, KeyScope.QUERY, KeyScope.INGEST, tenant="a")
     theirs = bearer(path, KeyScope.ADMIN, tenant="b")
     authenticator = ApiKeyAuthenticator(path, clock)
@@ -88,7 +88,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("sent", [*GARBAGE, "x" * 2**20, "Bearer " + "a." * 2**19], ids=lambda s: s[:30])
-def test_whatever_else_is_sent_is_not_valid_in_the_same_words(path: Path, clock: ShiftedClock, sent: str):
+def test_every_invalid_authorization_gets_the_same_message(path: Path, clock: ShiftedClock, sent: str):
     made = key_file.create(path, tenant="a", scopes=[KeyScope.QUERY])
     authenticator = ApiKeyAuthenticator(path, clock)
     key_id, secret = made.key.id, made.secret
@@ -104,12 +104,12 @@ def test_whatever_else_is_sent_is_not_valid_in_the_same_words(path: Path, clock:
     assert str(caught.value) == authentication.INVALID_KEY
 
 
-def test_what_is_expired_or_revoked_is_refused_in_the_same_words(path: Path, clock: ShiftedClock):
+def test_expired_and_revoked_keys_get_the_same_message(path: Path, clock: ShiftedClock):
     expired = bearer(path, life=timedelta(days=1))
     revoked = bearer(path)
     key_file.revoke(path, key_id(revoked))
     authenticator = ApiKeyAuthenticator(path, clock)
-    assert lets_in(authenticator, expired)
+    assert is_valid(authenticator, expired)
     clock.ahead = 86_401
     said: set[str] = set()
     for sent in (expired, revoked, f"{revoked}x", "Bearer nobody.nothing"):
@@ -136,16 +136,16 @@ def test_every_well_formed_key_costs_one_comparison(
     hmac_compare = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", compare)
     for sent in (right, f"{right[:-1]}_", revoked, "Bearer nobody.nothing"):
-        lets_in(authenticator, sent)
+        is_valid(authenticator, sent)
     assert compared == [(32, 32)] * 4
 
 
-def test_no_secret_stands_in_a_repr_or_a_log_line(path: Path, clock: ShiftedClock):
+def test_no_secret_is_in_a_repr_or_a_log_line(path: Path, clock: ShiftedClock):
     made = key_file.create(path, tenant="a", scopes=[KeyScope.QUERY])
     with structlog.testing.capture_logs() as lines:
         authenticator = ApiKeyAuthenticator(path, clock)
         authenticator.authenticate(f"Bearer {made.credential}")
-        lets_in(authenticator, f"Bearer {made.credential}x")
+        is_valid(authenticator, f"Bearer {made.credential}x")
     digest = hashlib.sha256(made.secret.encode()).digest()
     for text in (repr(vars(authenticator)), repr(lines)):
         assert made.secret not in text
@@ -156,47 +156,47 @@ def test_no_secret_stands_in_a_repr_or_a_log_line(path: Path, clock: ShiftedCloc
 # --- a file that changes -----------------------------------------------------------------------------------
 
 
-async def test_the_file_is_followed(path: Path, clock: ShiftedClock):
+async def test_changes_of_the_file_are_read(path: Path, clock: ShiftedClock):
     first = bearer(path)
-    async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=SOON_S) as authenticator:
+    async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=POLL_INTERVAL_S) as authenticator:
         second = bearer(path, tenant="b")
-        await until(lambda: lets_in(authenticator, second))
+        await wait_until(lambda: is_valid(authenticator, second))
         assert authenticator.authenticate(second).tenant == "b"
         key_file.revoke(path, key_id(first))
-        await until(lambda: not lets_in(authenticator, first))
-        assert lets_in(authenticator, second)
+        await wait_until(lambda: not is_valid(authenticator, first))
+        assert is_valid(authenticator, second)
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["replaced", "in place"])
-async def test_a_file_of_the_same_size_and_time_is_another_one(
+async def test_a_file_of_the_same_size_and_time_is_read_again(
     path: Path, clock: ShiftedClock, in_place: bool
 ):
     first = bearer(path)
     before, raw = path.stat(), path.read_bytes()
-    async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=SOON_S) as authenticator:
+    async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=POLL_INTERVAL_S) as authenticator:
         changed = path if in_place else path.with_name("other")
         with changed.open("r+b" if in_place else "wb") as file:
             file.write(raw.replace(key_id(first).encode(), b"f" * 12))
         os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
         changed.replace(path)
         assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-        await until(lambda: not lets_in(authenticator, first))
-        assert lets_in(authenticator, first.replace(key_id(first), "f" * 12))
+        await wait_until(lambda: not is_valid(authenticator, first))
+        assert is_valid(authenticator, first.replace(key_id(first), "f" * 12))
 
 
 def replace(path: Path, raw: bytes) -> None:
-    """At once: a file that is written in place is seen half."""
+    """Replace the file atomically: a file written in place could be read half-written."""
     draft = path.with_name("draft")
     draft.write_bytes(raw)
     draft.rename(path)
 
 
 @pytest.mark.parametrize("broken", ["empty", "half", "version", "gone", "unreadable"])
-async def test_a_broken_file_changes_nothing_and_is_told_once(path: Path, clock: ShiftedClock, broken: str):
+async def test_a_broken_file_changes_nothing_and_is_logged_once(path: Path, clock: ShiftedClock, broken: str):
     first = bearer(path)
     raw = path.read_bytes()
     with structlog.testing.capture_logs() as lines:
-        async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=SOON_S) as authenticator:
+        async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=POLL_INTERVAL_S) as authenticator:
             match broken:
                 case "empty":
                     replace(path, b"")
@@ -210,31 +210,31 @@ async def test_a_broken_file_changes_nothing_and_is_told_once(path: Path, clock:
                     draft = path.with_name("draft")
                     draft.symlink_to(path.parent)
                     draft.rename(path)
-            await until(lambda: any(line["log_level"] == "error" for line in lines))
-            await asyncio.sleep(5 * SOON_S)
-            assert lets_in(authenticator, first)
+            await wait_until(lambda: any(line["log_level"] == "error" for line in lines))
+            await asyncio.sleep(5 * POLL_INTERVAL_S)
+            assert is_valid(authenticator, first)
             assert sum(line["log_level"] == "error" for line in lines) == 1
             replace(path, raw)
             second = bearer(path)
-            await until(lambda: lets_in(authenticator, second))
-            assert lets_in(authenticator, first)
+            await wait_until(lambda: is_valid(authenticator, second))
+            assert is_valid(authenticator, first)
             assert sum(line["log_level"] == "error" for line in lines) == 1
 
 
-async def test_a_mended_file_that_looks_like_the_broken_one_is_read(path: Path, clock: ShiftedClock):
-    """A writer in place may be seen between two writes of the same moment."""
+async def test_a_repaired_file_with_the_same_stamp_is_read(path: Path, clock: ShiftedClock):
+    """A file written in place can be read between two writes with equal timestamps."""
     first = bearer(path)
     raw = path.read_bytes()
-    async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=SOON_S) as authenticator:
+    async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=POLL_INTERVAL_S) as authenticator:
         path.write_bytes(raw.replace(b'"version": 1', b'"version": 3'))
-        await until(lambda: authenticator._read_error != "")
+        await wait_until(lambda: authenticator._read_error != "")
         path.write_bytes(raw.replace(key_id(first).encode(), b"f" * 12))
         authenticator._stamp = key_file.stamp(path)
-        await until(lambda: not lets_in(authenticator, first))
+        await wait_until(lambda: not is_valid(authenticator, first))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b'{"version": 1, "keys": [{}]}'])
-async def test_a_start_without_a_good_file_is_refused_in_one_line(
+async def test_a_start_without_a_valid_file_is_refused_in_one_line(
     path: Path, clock: ShiftedClock, content: bytes | None
 ):
     if content is not None:
@@ -246,12 +246,12 @@ async def test_a_start_without_a_good_file_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-async def test_without_a_key_in_the_file_nobody_gets_in(path: Path, clock: ShiftedClock):
+async def test_a_file_without_keys_admits_nobody(path: Path, clock: ShiftedClock):
     path.write_bytes(b'{"version": 1, "keys": []}')
     async with ApiKeyAuthenticator.open(path, clock) as authenticator:
         assert authenticator.needs_keys
-        assert not lets_in(authenticator, "Bearer a.b")
-        assert not lets_in(authenticator, None)
+        assert not is_valid(authenticator, "Bearer a.b")
+        assert not is_valid(authenticator, None)
 
 
 async def test_a_key_is_checked_in_microseconds(path: Path, clock: ShiftedClock):
@@ -269,13 +269,13 @@ async def test_a_key_is_checked_in_microseconds(path: Path, clock: ShiftedClock)
 
 
 @pytest.mark.parametrize("given", ["schl\u00fcssel.x", "a\nb", "a\r\nX-Other: b", "\ud800"])
-def test_a_client_refuses_what_cannot_be_sent_as_a_key(given: str):
+def test_a_client_refuses_a_key_that_no_header_can_have(given: str):
     with pytest.raises(Misconfigured, match=r"ID\.SECRET") as caught:
         MemoryClient(api_key=given)
     assert given not in str(caught.value)
 
 
-def test_without_keys_everybody_here_may_do_everything():
+def test_without_keys_every_local_caller_has_all_scopes():
     for sent in (None, "", "Bearer a.b", "nonsense"):
         assert NO_AUTHENTICATION.authenticate(sent) is ANONYMOUS
     assert not NO_AUTHENTICATION.needs_keys

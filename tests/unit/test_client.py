@@ -1,4 +1,4 @@
-"""Both clients against a server that answers as told: what they try again, how long, how they fail."""
+"""Both clients against a scripted server: retries, timeouts, exceptions."""
 
 from __future__ import annotations
 
@@ -26,12 +26,21 @@ from lorestream.client import (
 )
 from lorestream.errors import Misconfigured
 from tests.processes import free_port
-from tests.scripted_server import ACCEPTED, HANG_UP, SILENCE, SLOW, Awaited, ids, refused, told
+from tests.scripted_server import (
+    ACCEPTED,
+    HANG_UP,
+    SILENCE,
+    SLOW,
+    BlockingAdapter,
+    ids,
+    refused,
+    scripted_server,
+)
 
 
-@pytest.fixture(params=[MemoryClient, Awaited], ids=["threads", "tasks"])
+@pytest.fixture(params=[MemoryClient, BlockingAdapter], ids=["threads", "tasks"])
 def connect(request: pytest.FixtureRequest) -> Any:
-    """Makes a client of either kind."""
+    """The constructor of either client."""
     return request.param
 
 
@@ -45,8 +54,8 @@ def connect(request: pytest.FixtureRequest) -> Any:
     ],
     ids=["429", "503", "broken connection", "proxy"],
 )
-def test_a_write_is_tried_again_with_the_same_id(connect, fault):
-    with told(fault, fault, (202, ACCEPTED)) as server, connect(server.url) as client:
+def test_a_write_is_retried_with_the_same_id(connect, fault):
+    with scripted_server(fault, fault, (202, ACCEPTED)) as server, connect(server.url) as client:
         assert client.add("a", "x").ids == ["m1"]
         sent = ids(server.requests)
     assert len(sent) == 3
@@ -54,9 +63,9 @@ def test_a_write_is_tried_again_with_the_same_id(connect, fault):
     assert sent[0]
 
 
-def test_patience_ends_with_the_servers_own_words(connect):
+def test_after_the_retry_timeout_the_servers_error_is_raised(connect):
     with (
-        told((503, refused("unavailable", retry_after_ms=1))) as server,
+        scripted_server((503, refused("unavailable", retry_after_ms=1))) as server,
         connect(server.url, retry_timeout_s=1.0) as client,
         pytest.raises(ApiError) as caught,
     ):
@@ -78,9 +87,9 @@ def test_patience_ends_with_the_servers_own_words(connect):
         (500, "internal", ApiError),
     ],
 )
-def test_each_family_of_refusals_has_a_class_and_is_not_tried_again(connect, status, code, kind):
+def test_each_status_has_its_exception_and_is_not_retried(connect, status, code, kind):
     with (
-        told((status, refused(code, details={"path": "k"}))) as server,
+        scripted_server((status, refused(code, details={"path": "k"}))) as server,
         connect(server.url) as client,
     ):
         with pytest.raises(ApiError, match=rf"^k: no \({code}\)$") as caught:
@@ -95,10 +104,10 @@ def test_each_family_of_refusals_has_a_class_and_is_not_tried_again(connect, sta
 @pytest.mark.parametrize(
     ("status", "kind"), [(429, TooManyRequests), (503, ServiceUnavailable)], ids=["429", "503"]
 )
-def test_a_pause_that_is_longer_than_patience_is_not_begun(connect, status, kind):
+def test_no_wait_for_a_retry_after_beyond_the_retry_timeout(connect, status, kind):
     started = time.monotonic()
     with (
-        told((status, refused("later", retry_after_ms=60_000))) as server,
+        scripted_server((status, refused("later", retry_after_ms=60_000))) as server,
         connect(server.url, retry_timeout_s=20) as client,
         pytest.raises(kind) as caught,
     ):
@@ -109,8 +118,11 @@ def test_a_pause_that_is_longer_than_patience_is_not_begun(connect, status, kind
     assert len(server.requests) == 1
 
 
-def test_a_silent_server_costs_no_more_than_patience(connect):
-    with told((SILENCE, None)) as server, connect(server.url, timeout_s=0.4, retry_timeout_s=1.0) as client:
+def test_a_silent_server_fails_within_the_retry_timeout(connect):
+    with (
+        scripted_server((SILENCE, None)) as server,
+        connect(server.url, timeout_s=0.4, retry_timeout_s=1.0) as client,
+    ):
         started = time.monotonic()
         with pytest.raises(Unreachable, match="did not answer"):
             client.search("a", "q")
@@ -118,17 +130,20 @@ def test_a_silent_server_costs_no_more_than_patience(connect):
         assert len(server.requests) >= 2
 
 
-def test_the_time_that_the_server_may_wait_comes_on_top(connect):
-    with told((SLOW, ACCEPTED)) as server, connect(server.url, timeout_s=0.2, retry_timeout_s=0) as client:
+def test_the_servers_wait_is_added_to_the_timeout(connect):
+    with (
+        scripted_server((SLOW, ACCEPTED)) as server,
+        connect(server.url, timeout_s=0.2, retry_timeout_s=0) as client,
+    ):
         with pytest.raises(Unreachable):
             client.add("a", "x")
         assert client.add("a", "x", wait_s=5).accepted == 1
 
 
-def test_a_rejected_event_is_an_error_of_its_own(connect):
+def test_a_rejected_event_raises_rejected(connect):
     reject = {"index": 0, "code": "event_too_large", "message": "16 KiB"}
     answer = {"accepted": 0, "rejected": [reject], "ids": [None], "token": "t"}
-    with told((202, answer)) as server, connect(server.url) as client:
+    with scripted_server((202, answer)) as server, connect(server.url) as client:
         with pytest.raises(Rejected, match="16 KiB") as caught:
             client.add("a", "x")
         assert caught.value.code == "event_too_large"
@@ -144,8 +159,8 @@ def test_a_refused_connection_says_what_to_do(connect):
         client.check()
 
 
-def test_another_service_is_not_taken_for_an_lorestream(connect):
-    with told((200, b"<html>hello</html>")) as server, connect(server.url) as client:
+def test_a_response_of_another_service_raises_unreachable(connect):
+    with scripted_server((200, b"<html>hello</html>")) as server, connect(server.url) as client:
         with pytest.raises(Unreachable, match="not a lorestream"):
             client.check()
         with pytest.raises(Unreachable, match="not a lorestream"):
@@ -157,14 +172,14 @@ def test_another_service_is_not_taken_for_an_lorestream(connect):
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://a:port", "nonsense"])
-def test_what_is_no_address_is_named(connect, url):
+def test_an_invalid_url_is_named(connect, url):
     with connect(url) as client, pytest.raises(Misconfigured, match="not a URL"):
         client.recent("a")
 
 
 def test_one_client_serves_many_threads():
     with (
-        told((202, ACCEPTED)) as server,
+        scripted_server((202, ACCEPTED)) as server,
         MemoryClient(server.url) as client,
         ThreadPoolExecutor(16) as threads,
     ):
@@ -175,7 +190,7 @@ def test_one_client_serves_many_threads():
 
 
 async def test_one_client_serves_many_tasks():
-    with told((202, ACCEPTED)) as server:
+    with scripted_server((202, ACCEPTED)) as server:
         async with AsyncMemoryClient(server.url, connections=4) as client:
             await asyncio.gather(*(client.add("a", f"{i}") for i in range(64)))
     assert {request["body"]["events"][0]["text"] for request in server.requests} == {
@@ -183,8 +198,8 @@ async def test_one_client_serves_many_tasks():
     }
 
 
-async def test_a_task_that_is_cancelled_stops_its_call():
-    with told((SILENCE, None)) as server:
+async def test_cancelling_a_task_stops_its_call():
+    with scripted_server((SILENCE, None)) as server:
         async with AsyncMemoryClient(server.url) as client:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.add("a", "x"), 0.2)

@@ -1,4 +1,4 @@
-"""Both clients against a server that answers as told: what each call sends, and what it makes of the answer."""
+"""Both clients against a scripted server: what each call sends, and how it reads the response."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 import pytest
 
 from lorestream.client import AsyncMemoryClient, Context, Erasure, MemoryClient, Readiness, calls
-from tests.scripted_server import ACCEPTED, Awaited, ids, told
+from tests.scripted_server import ACCEPTED, BlockingAdapter, ids, scripted_server
 
 
-@pytest.fixture(params=[MemoryClient, Awaited], ids=["threads", "tasks"])
+@pytest.fixture(params=[MemoryClient, BlockingAdapter], ids=["threads", "tasks"])
 def connect(request: pytest.FixtureRequest) -> Any:
-    """Makes a client of either kind."""
+    """The constructor of either client."""
     return request.param
 
 
-def test_every_event_gets_an_id_of_its_own_and_keeps_a_given_one(connect):
-    with told((202, {**ACCEPTED, "accepted": 3})) as server, connect(server.url) as client:
+def test_every_event_gets_an_id_unless_it_has_one(connect):
+    with scripted_server((202, {**ACCEPTED, "accepted": 3})) as server, connect(server.url) as client:
         client.add_batch([{"agent_id": "a", "text": "x"}, {"agent_id": "a", "text": "x", "id": "mine"}])
         first, second = ids(server.requests)
     assert second == "mine"
     assert first not in {"", "mine"}
 
 
-def test_ids_stay_one_part_of_the_path(connect):
+def test_ids_are_one_path_segment(connect):
     empty = {"memories": [], "total": 0, "next_cursor": None}
-    with told((200, empty)) as server, connect(server.url) as client:
+    with scripted_server((200, empty)) as server, connect(server.url) as client:
         for agent_id in ("a/b", "..", "ä?#%2F"):
             client.recent(agent_id, 1)
     paths = [request["path"] for request in server.requests]
@@ -39,11 +39,11 @@ def test_ids_stay_one_part_of_the_path(connect):
     ]
 
 
-def test_the_key_goes_with_every_call_and_reads_go_to_their_own_address(connect):
+def test_every_call_sends_the_key_and_reads_go_to_the_query_url(connect):
     answer = {"memories": [], "cache": "miss", "fresh": True, "took_ms": 1.0}
     with (
-        told((202, ACCEPTED)) as writes,
-        told((200, answer)) as reads,
+        scripted_server((202, ACCEPTED)) as writes,
+        scripted_server((200, answer)) as reads,
         connect(writes.url, query_url=reads.url, api_key="id.secret") as client,
     ):
         client.add("a", "x", event={"type": "chat", "ttl": 60}, wait_s=1.5)
@@ -66,7 +66,7 @@ def test_the_key_goes_with_every_call_and_reads_go_to_their_own_address(connect)
 
 def test_a_search_sends_what_was_given_and_nothing_else(connect):
     near, weights = {"x": 1.0, "radius": 5.0}, {"relevance": 1.0, "recency": 0.5}
-    with told((200, {"memories": []})) as server, connect(server.url) as client:
+    with scripted_server((200, {"memories": []})) as server, connect(server.url) as client:
         client.search("a")
         client.search("a", near=near, weights=weights, explain=True, min_score=0.0, after="t", wait_s=1.5)
     bare, full = (request["body"] for request in server.requests)
@@ -82,9 +82,9 @@ def test_a_search_sends_what_was_given_and_nothing_else(connect):
     }
 
 
-def test_a_page_asks_for_what_was_given(connect):
+def test_a_page_sends_what_was_given(connect):
     empty = {"memories": [], "total": 0, "next_cursor": None}
-    with told((200, empty)) as server, connect(server.url) as client:
+    with scripted_server((200, empty)) as server, connect(server.url) as client:
         client.recent(
             "a", 7, cursor="c", order="oldest", type="dig", tick_from=0, until=2.5, filters={"n": "ä&"}
         )
@@ -95,7 +95,7 @@ def test_a_page_asks_for_what_was_given(connect):
 def test_a_context_within_a_budget(connect):
     memory = {"id": "m1", "agent_id": "a/b", "text": "x", "timestamp": 1.5}
     answer = {"recent": [memory], "relevant": [{**memory, "score": 0.5}], "text": "x", "tokens": 1}
-    with told((200, answer)) as server, connect(server.url) as client:
+    with scripted_server((200, answer)) as server, connect(server.url) as client:
         found = client.context("a/b", "q", recent=0, token_budget=500, after="t", wait_s=1)
         client.context("a/b")
     first, second = server.requests
@@ -107,14 +107,17 @@ def test_a_context_within_a_budget(connect):
 
 
 def test_an_erasure_can_be_followed(connect):
-    with told((200, {"state": "running"}), (200, {"state": "done"})) as server, connect(server.url) as client:
+    with (
+        scripted_server((200, {"state": "running"}), (200, {"state": "done"})) as server,
+        connect(server.url) as client,
+    ):
         assert not client.erasure_done(Erasure("e/1"))
         assert client.erasure_done(Erasure("e/1"))
     assert server.requests[0]["path"] == "/v1/erasures/e%2F1"
 
 
 @pytest.mark.parametrize("kind", [MemoryClient, AsyncMemoryClient])
-def test_both_kinds_have_every_call_with_its_parameters_and_its_words(kind):
+def test_both_clients_have_every_call_with_signature_and_docstring(kind):
     built = [
         build
         for name, build in inspect.getmembers(calls, inspect.isfunction)
@@ -130,9 +133,9 @@ def test_both_kinds_have_every_call_with_its_parameters_and_its_words(kind):
     assert str(inspect.signature(kind.agents)).endswith("-> 'list[AgentTotal]'")
 
 
-def test_not_ready_is_an_answer(connect):
+def test_not_ready_is_a_result(connect):
     with (
-        told((503, {"status": "unavailable", "checks": {"indexer": "stands still"}})) as server,
+        scripted_server((503, {"status": "unavailable", "checks": {"indexer": "stands still"}})) as server,
         connect(server.url) as client,
     ):
         assert client.ready() == Readiness("unavailable", {"indexer": "stands still"})
@@ -140,7 +143,7 @@ def test_not_ready_is_an_answer(connect):
 
 
 def test_erasures_name_one_subject(connect):
-    with told((202, {"erasure_id": "e1", "token": "t"})) as server, connect(server.url) as client:
+    with scripted_server((202, {"erasure_id": "e1", "token": "t"})) as server, connect(server.url) as client:
         client.delete("m1", "..")
         client.forget("a/b")
         client.forget_player("Ann")
@@ -152,5 +155,8 @@ def test_erasures_name_one_subject(connect):
 
 
 def test_tail_skips_empty_lines():
-    with told((200, b'\n{"text": "x"}\n\n{"text": "y"}\n')) as server, MemoryClient(server.url) as client:
+    with (
+        scripted_server((200, b'\n{"text": "x"}\n\n{"text": "y"}\n')) as server,
+        MemoryClient(server.url) as client,
+    ):
         assert [line["text"] for line in client.tail()] == ["x", "y"]

@@ -1,4 +1,4 @@
-"""What LangGraph's store makes of namespaces, values and filters, and what it refuses before it asks Lorestream."""
+"""The LangGraph store: translation of namespaces, items and filters, and what it refuses without a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ base = pytest.importorskip("langgraph.store.base")
 from lorestream.client import AsyncMemoryClient, Forbidden, MemoryClient  # noqa: E402
 from lorestream.errors import Misconfigured, Unavailable  # noqa: E402
 from lorestream.langgraph import LorestreamStore, items  # noqa: E402
-from tests.scripted_server import ACCEPTED, refused, told  # noqa: E402
+from tests.scripted_server import ACCEPTED, refused, scripted_server  # noqa: E402
 
 LABELS = st.lists(
     st.text(min_size=1, max_size=8).filter(lambda text: "." not in text), min_size=1, max_size=5
@@ -27,8 +27,8 @@ def test_every_namespace_has_an_agent_of_its_own(labels):
 
 
 @pytest.mark.parametrize("namespace", [(), ("a", ""), ("a.b",), ("a", 1), ("x" * 200, "y" * 56)])
-def test_what_is_no_namespace_is_refused(namespace):
-    with told(NOTHING) as server, MemoryClient(server.url) as memories:
+def test_an_invalid_namespace_is_refused(namespace):
+    with scripted_server(NOTHING) as server, MemoryClient(server.url) as memories:
         for op in (
             base.GetOp(namespace, "k"),
             base.PutOp(namespace, "k", {}),
@@ -40,9 +40,9 @@ def test_what_is_no_namespace_is_refused(namespace):
 
 
 @pytest.mark.parametrize("agent_id", ["", ".", "a.", ".a", "a..b"])
-def test_agents_that_are_no_namespace_are_not_listed(agent_id):
+def test_agent_ids_that_are_not_namespaces_are_not_listed(agent_id):
     totals = {"agents": [{"agent_id": agent_id, "total": 1}, {"agent_id": "a.b", "total": 1}]}
-    with told((200, totals)) as server, MemoryClient(server.url) as memories:
+    with scripted_server((200, totals)) as server, MemoryClient(server.url) as memories:
         assert LorestreamStore(memories).list_namespaces() == [("a", "b")]
 
 
@@ -56,7 +56,7 @@ def test_agents_that_are_no_namespace_are_not_listed(agent_id):
         ({"a": {"$eq": 1}, "b": {"$ne": 2}}, {"metadata.a": {"eq": 1}, "metadata.b": {"ne": 2}}),
     ],
 )
-def test_filters_are_those_of_lorestream(given, asked):
+def test_filters_are_translated(given, asked):
     assert items.to_filters(given, indexed=False) == asked
 
 
@@ -74,7 +74,7 @@ def test_filters_are_those_of_lorestream(given, asked):
         {"a": {"$eq": [1]}},
     ],
 )
-def test_filters_that_lorestream_does_not_have_are_named(wanted):
+def test_unsupported_filters_are_refused(wanted):
     with pytest.raises(ValueError, match=r"^metadata\."):
         items.to_filters(wanted, indexed=False)
 
@@ -90,7 +90,7 @@ def test_filters_that_lorestream_does_not_have_are_named(wanted):
         (("$",), False, None),
     ],
 )
-def test_the_text_is_that_of_the_fields(fields, index, text):
+def test_the_text_is_made_of_the_fields(fields, index, text):
     written = items.event(base.PutOp(("n",), "k", {"a": "x", "b": ["y", "z"]}, index), fields)
     assert written["text"] == (text or "k")
     assert written["metadata"][items.ITEM_FIELDS].get("index") is (None if text else False)
@@ -111,8 +111,8 @@ def test_a_ttl_is_in_minutes_and_none_is_for_ever(minutes, seconds):
         base.SearchOp(("n",), filter={"a": None}),
     ],
 )
-def test_what_lorestream_does_not_have_is_refused_before_anything_is_written(op):
-    with told(NOTHING) as server, MemoryClient(server.url) as memories:
+def test_unsupported_items_are_refused_before_writing(op):
+    with scripted_server(NOTHING) as server, MemoryClient(server.url) as memories:
         store = LorestreamStore(memories, below=False)
         with pytest.raises(ValueError, match=r"."):
             store.batch([base.PutOp(("n",), "other", {"a": 1}), op])
@@ -125,33 +125,36 @@ def test_reading_cannot_refresh_a_ttl():
 
 
 def test_a_default_ttl_is_used():
-    with told(NOTHING, (200, {**ACCEPTED, "indexed": True})) as server, MemoryClient(server.url) as memories:
+    with (
+        scripted_server(NOTHING, (200, {**ACCEPTED, "indexed": True})) as server,
+        MemoryClient(server.url) as memories,
+    ):
         LorestreamStore(memories, ttl={"refresh_on_read": False, "default_ttl": 5}).put(("n",), "k", {"a": 1})
     assert server.requests[1]["body"]["events"][0]["ttl"] == 300
 
 
-async def test_a_client_that_is_missing_is_named():
+async def test_a_missing_client_is_named():
     with pytest.raises(Misconfigured, match="no MemoryClient"):
         LorestreamStore(asynchronous=AsyncMemoryClient()).get(("n",), "k")
     with MemoryClient() as memories, pytest.raises(Misconfigured, match="no AsyncMemoryClient"):
         await LorestreamStore(memories).aget(("n",), "k")
 
 
-def test_a_key_without_admin_searches_namespaces_themselves():
-    with told((403, refused("forbidden"))) as server, MemoryClient(server.url) as memories:
+def test_below_false_needs_no_admin_scope():
+    with scripted_server((403, refused("forbidden"))) as server, MemoryClient(server.url) as memories:
         with pytest.raises(Forbidden):
             LorestreamStore(memories).search(("n",))
         with pytest.raises(ValueError, match="below=True"):
             LorestreamStore(memories, below=False).search(())
     page = {"memories": [], "total": 0, "next_cursor": None}
-    with told((200, page)) as server, MemoryClient(server.url) as memories:
+    with scripted_server((200, page)) as server, MemoryClient(server.url) as memories:
         assert LorestreamStore(memories, below=False).search(("n", "m")) == []
     assert [request["path"] for request in server.requests] == ["/v1/agents/n%2Em/memories?limit=10"]
 
 
 def test_more_namespaces_than_can_be_listed_are_an_error():
     totals = {"agents": [{"agent_id": f"a.{number}", "total": 1} for number in range(1000)]}
-    with told((200, totals)) as server, MemoryClient(server.url) as memories:
+    with scripted_server((200, totals)) as server, MemoryClient(server.url) as memories:
         for call in (
             LorestreamStore(memories).list_namespaces,
             lambda: LorestreamStore(memories).search(("a",)),
@@ -175,7 +178,7 @@ def test_many_namespaces_are_searched_in_several_requests():
         return {"memories": [{**memory, "metadata": {items.ITEM_FIELDS: own}, "score": number / 10}]}
 
     with (
-        told((200, totals), (200, found(1)), (200, found(2))) as server,
+        scripted_server((200, totals), (200, found(1)), (200, found(2))) as server,
         MemoryClient(server.url) as memories,
     ):
         best = LorestreamStore(memories).search(("a",), query="q", limit=1)
@@ -185,7 +188,7 @@ def test_many_namespaces_are_searched_in_several_requests():
     assert {request["body"]["k"] for request in server.requests[1:]} == {1}
 
 
-def test_the_newest_version_counts_while_an_older_one_is_there():
+def test_reads_show_only_the_newest_version():
     def version(number: int) -> dict[str, Any]:
         own = {"key": "k", "created_at": 0.5}
         metadata = {"n": number, items.ITEM_FIELDS: own}
@@ -200,19 +203,19 @@ def test_the_newest_version_counts_while_an_older_one_is_there():
         }
 
     page = {"memories": [version(1), version(3), version(2)], "total": 3, "next_cursor": None}
-    with told((200, page)) as server, MemoryClient(server.url) as memories:
+    with scripted_server((200, page)) as server, MemoryClient(server.url) as memories:
         [item] = LorestreamStore(memories, below=False).search(("n",))
     assert item.value == {"n": 3}
     best = {"memories": [{**version(number), "score": 1 / number} for number in (1, 2, 3)]}
-    with told((200, best)) as server, MemoryClient(server.url) as memories:
+    with scripted_server((200, best)) as server, MemoryClient(server.url) as memories:
         [found] = LorestreamStore(memories, below=False).search(("n",), query="q")
     assert (found.value, found.score) == ({"n": 3}, 1 / 3)
     assert item.created_at.timestamp() == 0.5
 
 
-def test_a_write_that_is_not_seen_in_time_is_no_silent_success():
+def test_a_write_that_is_not_visible_in_time_raises_unavailable():
     with (
-        told(NOTHING, (202, ACCEPTED)) as server,
+        scripted_server(NOTHING, (202, ACCEPTED)) as server,
         MemoryClient(server.url) as memories,
         pytest.raises(Unavailable, match=r"durable.* 0\.5 s"),
     ):

@@ -1,4 +1,4 @@
-"""Deleting over HTTP, down to what the worker makes of it."""
+"""Deletions over HTTP, including their processing by the worker."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def progress(service: HttpGateway, erasure_id: str) -> dict[str, Any]:
         ),
     ],
 )
-async def test_what_goes_and_what_stays(
+async def test_a_deletion_removes_exactly_what_it_names(
     tmp_path: Path, path: str, body: dict[str, str], left: str, *, by_post: bool
 ) -> None:
     async with open_http_gateway(tmp_path, player_key=TWO_KEYS) as service:
@@ -89,7 +89,7 @@ async def test_what_goes_and_what_stays(
         assert "a new life" in await texts(service.runtime)
 
 
-async def test_every_stored_form_is_named(tmp_path: Path) -> None:
+async def test_an_erasure_names_the_pseudonyms_of_all_keys(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path, player_key=TWO_KEYS) as service:
         names = service.runtime.pseudonyms
         await service.http.delete("/v1/agents/player:Bob")
@@ -104,7 +104,7 @@ async def test_every_stored_form_is_named(tmp_path: Path) -> None:
         assert len(agent.subjects) == len(player.subjects) == 2
 
 
-async def test_it_runs_until_the_worker_has_done_it_and_says_when_the_rest_is_gone(tmp_path: Path) -> None:
+async def test_progress_is_running_then_done_with_the_expiry_of_log_and_dead_letters(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path, clock=SetClock(1000.0)) as service:
         [memory_id, *_] = await fill(service)
         for path in (f"/v1/memories/{memory_id}?agent_id=a", "/v1/agents/a", "/v1/players/Bob"):
@@ -169,7 +169,7 @@ async def test_a_foreign_erasure_is_not_found(tmp_path: Path) -> None:
             assert (await service.http.get(f"/v1/erasures/{receipt.erasure_id}")).status_code == 404
 
 
-async def test_an_id_that_no_memory_has_writes_nothing(tmp_path: Path) -> None:
+async def test_an_invalid_memory_id_writes_nothing(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
         answer = await service.http.delete("/v1/memories/not%20a%20uuid?agent_id=a")
         assert answer.status_code == 202
@@ -177,7 +177,7 @@ async def test_an_id_that_no_memory_has_writes_nothing(tmp_path: Path) -> None:
         assert await service.new_records() == []
 
 
-async def test_ids_are_read_in_either_case(tmp_path: Path) -> None:
+async def test_memory_ids_are_case_insensitive(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
         [first, *_] = await fill(service)
         await service.http.delete(f"/v1/memories/{first.upper()}?agent_id=a")
@@ -213,7 +213,7 @@ MISSPELT = [
 
 
 @pytest.mark.parametrize("route", ["/v1/erasures", "/memory/delete"])
-async def test_a_misspelt_deletion_is_no_other_deletion(tmp_path: Path, route: str) -> None:
+async def test_a_misspelt_deletion_is_refused(tmp_path: Path, route: str) -> None:
     async with open_http_gateway(tmp_path) as service:
         for body in MISSPELT:
             answer = await service.http.post(route, content=body)
@@ -252,7 +252,7 @@ async def test_memory_delete_erases_an_agent_or_a_player(tmp_path: Path) -> None
         assert await texts(service.runtime) == ["eve1"]
 
 
-async def test_a_ledger_that_hangs_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_ledger_is_answered_with_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasures, "APPEND_TIMEOUT_S", 0.05)
 
     class Hanging:
@@ -265,12 +265,12 @@ async def test_a_ledger_that_hangs_is_an_outage(tmp_path: Path, monkeypatch: pyt
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
 
 
-async def test_a_log_that_takes_nothing_leaves_no_trace_in_the_ledger(tmp_path: Path) -> None:
-    def refuse(*_: object) -> None:
+async def test_no_ledger_entry_when_the_log_is_unavailable(tmp_path: Path) -> None:
+    def raise_error(*_: object) -> None:
         raise Unavailable("the disk is full")
 
     async with open_parts(tmp_path / "other") as other:
-        log: Any = Faulty(other.log, append=refuse)
+        log: Any = Faulty(other.log, append=raise_error)
         ledger: Any = Faulty(other.ledger, add=lambda *_: None)
         async with open_http_gateway(tmp_path, log=log, ledger=ledger) as service:
             for path in ("/v1/agents/a", "/v1/players/Bob", f"/v1/memories/{NOWHERE}?agent_id=a"):

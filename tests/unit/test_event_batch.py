@@ -1,4 +1,4 @@
-"""A body taken apart: the fast way and the slow one cut alike."""
+"""Splitting a batch: the fast way and the lenient way give the same events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JSON = st.recursive(
 @given(
     st.lists(JSON), st.dictionaries(st.text() | st.sampled_from(["server"]), JSON), st.sampled_from([None, 1])
 )
-def test_the_slow_way_finds_the_same_events(
+def test_lenient_splitting_gives_the_same_events(
     events: list[object], others: dict[str, object], indent: int | None
 ) -> None:
     body = json.dumps({**others, "events": events}, indent=indent).encode()
@@ -31,7 +31,7 @@ def test_the_slow_way_finds_the_same_events(
     assert json.loads(rest) == {**others, "events": []}
 
 
-async def test_events_are_left_as_they_were_sent() -> None:
+async def test_events_keep_their_bytes() -> None:
     submission = await split_batch(b'{"server": "s", "other": [1], "events": [{"a" : 1}, 3 ,"x"]}')
     assert submission.server == "s"
     assert [bytes(each) for each in submission.events] == [b'{"a" : 1}', b"3", b'"x"']
@@ -47,7 +47,7 @@ async def test_events_are_left_as_they_were_sent() -> None:
         b"-Infinity",
     ],
 )
-async def test_what_is_almost_json_stays_one_piece(bad: bytes) -> None:
+async def test_an_event_of_almost_json_is_one_event(bad: bytes) -> None:
     submission = await split_batch(b'{"events": [ "],[", %s , {"a": ","} ], "server": "s"}' % bad)
     assert [bytes(each).strip() for each in submission.events] == [b'"],["', bad, b'{"a": ","}']
     assert submission.server == "s"
@@ -56,7 +56,7 @@ async def test_what_is_almost_json_stays_one_piece(bad: bytes) -> None:
 @pytest.mark.parametrize(
     "body", [b'{"events": null}', b'{"events": []}', b'{"events": [ ], "x": 1, "server": null}']
 )
-async def test_an_empty_table_of_lua_is_no_events(body: bytes) -> None:
+async def test_an_empty_lua_table_is_an_empty_batch(body: bytes) -> None:
     submission = await split_batch(body)
     assert list(submission.events) == []
     assert submission.server == "default"
@@ -78,7 +78,7 @@ async def test_an_empty_table_of_lua_is_no_events(body: bytes) -> None:
         (b'{"events": [NaN], "server": 3}', "server"),
     ],
 )
-async def test_a_wrong_shape_names_the_field(body: bytes, path: str | None) -> None:
+async def test_an_invalid_body_names_the_field(body: bytes, path: str | None) -> None:
     with pytest.raises(InvalidRequest) as caught:
         await split_batch(body)
     assert caught.value.path == path
@@ -99,14 +99,14 @@ async def test_a_wrong_shape_names_the_field(body: bytes, path: str | None) -> N
         b'{"x": ' + b"[" * 100_000,
     ],
 )
-async def test_a_broken_body_is_no_json(body: bytes) -> None:
+async def test_a_broken_body_is_refused_as_invalid_json(body: bytes) -> None:
     with pytest.raises(HttpError) as caught:
         await split_batch(body)
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
 
 
 @pytest.mark.parametrize("last", [b"1", b"NaN"])
-async def test_a_body_holds_at_most_1000_events(last: bytes) -> None:
+async def test_a_body_has_at_most_1000_events(last: bytes) -> None:
     submission = await split_batch(b'{"events": [%s%s]}' % (b"1," * 999, last))
     assert len(submission.events) == 1000
     with pytest.raises(HttpError) as caught:
@@ -114,7 +114,7 @@ async def test_a_body_holds_at_most_1000_events(last: bytes) -> None:
     assert (caught.value.status, caught.value.code) == (413, "too_many_events")
 
 
-def test_no_body_makes_the_cut_look_at_a_byte_again_and_again() -> None:
+def test_lenient_splitting_takes_linear_time() -> None:
     # Quadratic, these would take hours, and the suite's limit for a test is three minutes.
     for unit in (b'\\"', b'"', b"\\", b'"\\', b"[", b'{"events":[', b","):
         body = b'{"events": ["' + unit * (2**20 // len(unit))

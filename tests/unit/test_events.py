@@ -1,4 +1,4 @@
-"""The envelope: what is written is read again, and what no reader can use is refused."""
+"""Envelopes: encoding, decoding, and the reasons why a record is unreadable."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ ERASE = Erase("t", "e", "player", ("k2:p", "k1:p"), 5.0)
 
 
 @pytest.mark.parametrize("envelope", [FULL, put("x"), put(type="dig"), DELETE, ERASE])
-def test_what_is_written_is_read_again(envelope: Envelope) -> None:
+def test_envelopes_survive_encoding_and_decoding(envelope: Envelope) -> None:
     [record] = records(envelope)
     assert events.decode(record) == envelope
     assert record.headers["kind"].decode() == json.loads(record.value)["op"]
 
 
-def test_the_key_is_the_agents_and_an_erasures_its_first_subjects() -> None:
+def test_records_are_keyed_by_agent_and_erasures_by_first_subject() -> None:
     keys = [record.key for record in records(FULL, DELETE, ERASE)]
     assert keys == [b'["default","a"]', b'["t","a"]', b'["t","k2:p"]']
 
 
-def test_headers_hold_the_event_id_and_the_trace_where_there_are_some() -> None:
+def test_headers_have_the_event_id_and_traceparent_if_given() -> None:
     bare = events.encode(DELETE).headers
     assert bare == {"schema": b"1", "kind": b"delete", "tenant": b"t"}
     full = events.encode(DELETE, event_id="ä1", traceparent=b"00-x").headers
     assert full == {**bare, "event_id": "ä1".encode(), "traceparent": b"00-x"}
 
 
-def test_fields_of_a_later_writer_are_ignored() -> None:
+def test_unknown_fields_are_ignored() -> None:
     [record] = records(FULL)
     value = json.loads(record.value) | {"mood": {"grim": 1}}
     later = Record(0, 0, record.key, json.dumps(value).encode(), record.headers, 0.0)
@@ -74,7 +74,7 @@ def test_fields_of_a_later_writer_are_ignored() -> None:
         b'{"op": "put", "data": %s' % (b"[" * 100_000),
     ],
 )
-def test_a_value_that_no_reader_can_use_is_refused(value: bytes) -> None:
+def test_an_invalid_value_is_refused(value: bytes) -> None:
     with pytest.raises(InvalidEvent):
         events.decode(Record(0, 0, b"", value, {"schema": b"1"}, 0.0))
 
@@ -96,14 +96,14 @@ def test_an_unknown_version_is_refused(headers: dict[str, bytes]) -> None:
         ({"key": b""}, "wrong_key"),
     ],
 )
-def test_what_cannot_be_read_says_why_in_a_word(change: dict[str, Any], reason: str) -> None:
+def test_an_unreadable_record_has_a_reason(change: dict[str, Any], reason: str) -> None:
     [record] = records(FULL)
     with pytest.raises(events.Unreadable) as caught:
         events.decode(replace(record, **change))
     assert caught.value.reason == reason
 
 
-def test_a_memory_has_the_events_data_overlaid_by_its_metadata() -> None:
+def test_metadata_of_a_memory_overrides_the_data() -> None:
     memory = FULL.memory("told")
     assert memory.metadata == {"a": 2.5, "b": [None, True, "ä"]}
     assert (memory.text, memory.id, memory.server) == ("told", FULL.memory_id, "s")
@@ -112,7 +112,7 @@ def test_a_memory_has_the_events_data_overlaid_by_its_metadata() -> None:
     assert Put.memory(put("x"), "x").metadata == {}
 
 
-def test_deletions_become_what_the_store_and_the_ledger_keep() -> None:
+def test_deletions_become_tombstones_and_ledger_entries() -> None:
     tombstone, erasure = DELETE.tombstone(), ERASE.erasure()
     assert (tombstone.tenant, tombstone.agent_id, tombstone.memory_id, tombstone.deleted_at) == (
         "t",

@@ -1,4 +1,4 @@
-"""The gateway as producers meet it: HTTP in, the log behind it."""
+"""The gateway over HTTP, and the records that it appends to the log."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def event(text: str = "x", **fields: Any) -> dict[str, Any]:
     return {"agent_id": "a", "text": text, **fields}
 
 
-def refusing(error: Exception) -> Any:
-    def refuse(*_: object) -> None:
+def raising(error: Exception) -> Any:
+    def raise_error(*_: object) -> None:
         raise error
 
-    return refuse
+    return raise_error
 
 
-async def test_a_bad_event_does_not_cost_its_neighbours(tmp_path: Path) -> None:
+async def test_a_bad_event_does_not_affect_the_others(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
         answer = await service.send(
             event("one", id="1"), {"agent_id": "a"}, 7, event("two"), event("y" * 16_384)
@@ -55,7 +55,7 @@ async def test_a_bad_event_does_not_cost_its_neighbours(tmp_path: Path) -> None:
         assert service.count("rejected", "event_too_large") == 1
 
 
-async def test_the_log_holds_what_other_readers_rely_on(tmp_path: Path) -> None:
+async def test_the_records_have_the_documented_form(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path, clock=SetClock(1000.0), ttl_s=50.0) as service:
         given = event(
             id="e1",
@@ -108,7 +108,7 @@ TRACEPARENTS = [
 ]
 
 
-async def test_only_a_valid_traceparent_is_handed_on(tmp_path: Path) -> None:
+async def test_only_a_valid_traceparent_is_stored(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
         for header, kept in TRACEPARENTS:
             await service.http.post("/v1/events", json={"events": [event()]}, headers={"traceparent": header})
@@ -116,7 +116,7 @@ async def test_only_a_valid_traceparent_is_handed_on(tmp_path: Path) -> None:
             assert record.headers.get("traceparent") == (header.encode() if kept else None)
 
 
-async def test_the_stamps_stand_in_the_order_of_the_log(tmp_path: Path) -> None:
+async def test_acceptance_times_are_in_the_order_of_the_log(tmp_path: Path) -> None:
     clock = SetClock(1000.0)
     async with open_http_gateway(tmp_path, clock=clock, last_accepted_at=2000.0) as service:
         batches = [[event(f"{batch}.{n}") for n in range(150)] for batch in range(4)]
@@ -129,7 +129,7 @@ async def test_the_stamps_stand_in_the_order_of_the_log(tmp_path: Path) -> None:
         assert all(earlier < later for earlier, later in itertools.pairwise(stamps))
 
 
-async def test_a_restart_does_not_stamp_before_the_newest_record(tmp_path: Path) -> None:
+async def test_after_a_restart_times_are_later_than_the_newest_record(tmp_path: Path) -> None:
     keep = {"kind": "edge"}
     async with open_http_gateway(tmp_path, clock=SetClock(9e9), store=keep) as service:
         await service.send(event())
@@ -139,7 +139,7 @@ async def test_a_restart_does_not_stamp_before_the_newest_record(tmp_path: Path)
         assert second.accepted_at > first.accepted_at == 9e9
 
 
-async def test_all_rejected_is_still_an_answer(tmp_path: Path) -> None:
+async def test_a_batch_of_rejected_events_is_answered_with_202(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
         answer = await service.send({}, {"agent_id": "a"})
         assert (answer["accepted"], answer["ids"]) == (0, [None, None])
@@ -147,7 +147,7 @@ async def test_all_rejected_is_still_an_answer(tmp_path: Path) -> None:
         assert await service.runtime.watermarks.reached(tokens.parse_token(answer["token"]), 0)
 
 
-async def test_nothing_sent_is_nothing_accepted(tmp_path: Path) -> None:
+async def test_an_empty_batch_accepts_nothing(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
         for body in ({"events": []}, {"events": None, "dropped": 7}):
             answer = await service.http.post("/v1/events", json=body)
@@ -172,9 +172,9 @@ async def test_wait_indexed_answers_when_the_events_can_be_found(tmp_path: Path)
         assert await texts(service.runtime) == ["early", "late"]
 
 
-async def test_an_outage_of_the_watermarks_takes_back_no_acceptance(tmp_path: Path) -> None:
+async def test_events_stay_accepted_when_the_watermarks_are_unavailable(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
-        away: Any = Faulty(service.runtime.watermarks, reached=refusing(Unavailable("away")))
+        away: Any = Faulty(service.runtime.watermarks, reached=raising(Unavailable("away")))
         object.__setattr__(service.gateway, "watermarks", away)
         answer = await service.http.post("/v1/events?wait=indexed", json={"events": [event()]})
         assert (answer.status_code, answer.json()["indexed"]) == (202, False)
@@ -219,7 +219,7 @@ async def test_a_bad_body_is_refused_as_a_whole(tmp_path: Path) -> None:
             assert await service.new_records() == []
 
 
-async def test_what_is_almost_json_costs_only_its_own_event(tmp_path: Path) -> None:
+async def test_an_event_of_almost_json_is_rejected_alone(tmp_path: Path) -> None:
     bad = [
         b'{"agent_id":"a","text":"x","tick":NaN}',
         b'{"agent_id":"a","text":"\\ud800"}',
@@ -238,7 +238,7 @@ async def test_what_is_almost_json_costs_only_its_own_event(tmp_path: Path) -> N
         assert [put.text for put in await service.new_events()] == ["good"] * 5
 
 
-async def test_bodies_may_come_packed_and_as_put(tmp_path: Path) -> None:
+async def test_bodies_may_be_compressed_and_sent_by_put(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
         body = json.dumps({"events": [event()]}).encode()
         for encoding, packed in (("gzip", gzip.compress(body)), ("zstd", zstandard.compress(body))):
@@ -252,11 +252,11 @@ async def test_bodies_may_come_packed_and_as_put(tmp_path: Path) -> None:
     ("error", "status", "reason"),
     [(Unavailable("the disk is full"), 503, "unavailable"), (Overloaded("too much"), 429, "overloaded")],
 )
-async def test_a_log_that_takes_nothing_is_told_with_the_time_to_try_again(
+async def test_an_unavailable_log_is_answered_with_a_retry_time(
     tmp_path: Path, error: Unavailable, status: int, reason: str
 ) -> None:
     async with open_parts(tmp_path / "other") as other:
-        log: Any = Faulty(other.log, append=refusing(error))
+        log: Any = Faulty(other.log, append=raising(error))
         async with open_http_gateway(tmp_path, log=log) as service:
             answer = await service.http.post("/v1/events", json={"events": [event(), event(), {}]})
             assert answer.status_code == status
@@ -266,7 +266,7 @@ async def test_a_log_that_takes_nothing_is_told_with_the_time_to_try_again(
             assert service.count("accepted") == 0
 
 
-async def test_the_same_id_makes_one_memory_and_the_first_content_stays(tmp_path: Path) -> None:
+async def test_a_repeated_event_id_keeps_the_first_content(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
         answer = await service.send(event("first", id="1"), event("second", id="1"))
         again = await service.send(event("third", id="1"), event("elsewhere", id="1", agent_id="b"))
@@ -287,7 +287,7 @@ async def test_no_name_of_a_player_is_stored(tmp_path: Path) -> None:
         assert not any(b"Bob" in record.key + record.value for record in records)
 
 
-async def test_memory_put_answers_with_the_id_of_what_is_remembered(tmp_path: Path) -> None:
+async def test_memory_put_returns_the_memory_id(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path, clock=SetClock(1000.0), ttl_s=50.0) as service:
         sent = {"agent_id": "a", "text": "hello", "metadata": {"mood": "calm"}, "ttl": 7, "id": "ignored"}
         answer = await service.http.post("/memory/put", json=sent)
@@ -315,7 +315,7 @@ NO_SENTENCES = [
 ]
 
 
-async def test_memory_put_refuses_what_is_no_memory(tmp_path: Path) -> None:
+async def test_memory_put_refuses_invalid_bodies(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
         for body in NO_SENTENCES:
             answer = await service.http.post("/memory/put", content=body)

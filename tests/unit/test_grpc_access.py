@@ -1,4 +1,4 @@
-"""Every call of MemoryService against every scope."""
+"""Access over gRPC: every call of MemoryService with every scope."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lorestream.access.key_file import KeyScope
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
 from lorestream.grpc.server import Handlers, serving
-from tests.api_keys import SOON_S, ShiftedClock, bearer, lets_in, until
+from tests.api_keys import POLL_INTERVAL_S, ShiftedClock, bearer, is_valid, wait_until
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ RPCS = {
 
 @dataclass
 class Rpc:
-    """MemoryService behind keys; `callers` are those whose calls reached a handler."""
+    """A MemoryService that needs keys; `callers` are the principals whose calls reached a handler."""
 
     channel: grpc.aio.Channel
     authenticator: ApiKeyAuthenticator
     callers: list[Principal] = field(default_factory=list)
 
     async def code(self, method: str, *authorizations: Any, data: bytes | None = None) -> grpc.StatusCode:
-        """How a call ends."""
+        """The status code of a call."""
         call = self.channel.unary_unary(f"/memory.MemoryService/{method}")
         request = RPCS[method][0].SerializeToString() if data is None else data
         metadata = tuple(("authorization", each) for each in authorizations)
@@ -61,7 +61,7 @@ async def rpc(path: Path, clock: ShiftedClock) -> AsyncIterator[Rpc]:
     bearer(path)
     async with contextlib.AsyncExitStack() as stack:
         authenticator = await stack.enter_async_context(
-            ApiKeyAuthenticator.open(path, clock, poll_interval_s=SOON_S)
+            ApiKeyAuthenticator.open(path, clock, poll_interval_s=POLL_INTERVAL_S)
         )
         callers: list[Principal] = []
 
@@ -84,7 +84,7 @@ async def rpc(path: Path, clock: ShiftedClock) -> AsyncIterator[Rpc]:
 
 async def test_every_call_against_every_scope(rpc: Rpc, path: Path):
     sent = {scope: bearer(path, scope, tenant=f"t-{scope}") for scope in KeyScope}
-    await until(lambda: all(lets_in(rpc.authenticator, each) for each in sent.values()))
+    await wait_until(lambda: all(is_valid(rpc.authenticator, each) for each in sent.values()))
     for method, (_, needed) in RPCS.items():
         for scope, authorization in sent.items():
             expected = grpc.StatusCode.OK if scope is needed else grpc.StatusCode.PERMISSION_DENIED
@@ -99,9 +99,9 @@ async def test_every_call_against_every_scope(rpc: Rpc, path: Path):
     [(), ("",), ("Bearer nobody.nothing",), ("Bearer x",), ("two", "two"), ("Bearer " + "x" * 4096,)],
     ids=lambda sent: str(sent)[:30],
 )
-async def test_every_call_refuses_who_has_no_key(rpc: Rpc, path: Path, sent: tuple[str, ...]):
+async def test_every_call_refuses_callers_without_a_valid_key(rpc: Rpc, path: Path, sent: tuple[str, ...]):
     good = bearer(path)
-    await until(lambda: lets_in(rpc.authenticator, good))
+    await wait_until(lambda: is_valid(rpc.authenticator, good))
     chosen = [good, bearer(path)] if sent == ("two", "two") else sent
     for method in RPCS:
         for data in (None, b"\xff\xff"):
@@ -109,14 +109,14 @@ async def test_every_call_refuses_who_has_no_key(rpc: Rpc, path: Path, sent: tup
     assert rpc.callers == []
 
 
-async def test_a_key_larger_than_metadata_may_be_reaches_nobody(rpc: Rpc):
+async def test_metadata_over_the_limit_reaches_no_handler(rpc: Rpc):
     for method in RPCS:
         code = await rpc.code(method, "Bearer " + "x" * 2**20)
         assert code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAUTHENTICATED}
     assert rpc.callers == []
 
 
-async def test_a_call_that_is_answered_elsewhere_says_so_to_everybody(path: Path, clock: ShiftedClock):
+async def test_calls_of_the_peer_service_name_it_without_a_key(path: Path, clock: ShiftedClock):
     bearer(path)
     async with (
         serving(

@@ -1,4 +1,4 @@
-"""Every route against every scope, answers without end, and the routes of the other service."""
+"""Access over HTTP: every route with every scope, streams, the routes of the peer service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from producers.tail import Tail
 from producers.tail import operations as tail_operations
 from query_service import rest as reads
 from query_service.recall import CurrentRecall
-from tests.api_keys import SOON_S, ShiftedClock, bearer, key_id, lets_in, until
+from tests.api_keys import POLL_INTERVAL_S, ShiftedClock, bearer, is_valid, key_id, wait_until
 from tests.parts import open_parts
 
 
@@ -61,7 +61,7 @@ NEEDS = {
     ("GET", "/v1/agents"): KeyScope.ADMIN,
     ("GET", "/v1/admin/tail"): KeyScope.ADMIN,
 }
-"""What each route needs. A route that is not here fails the test below: say what it needs."""
+"""The scope of each route. A route that is missing here fails the test below: add its scope."""
 
 OPEN = ["/health", "/ready", "/metrics", "/docs", "/openapi.json", "/"]
 
@@ -79,7 +79,7 @@ BODIES: dict[str, object] = {
 
 @dataclass
 class Service:
-    """All operations behind keys, and a client without one."""
+    """An application with all operations that needs keys, and an HTTP client without a key."""
 
     runtime: Runtime
     operations: list[Operation]
@@ -87,7 +87,7 @@ class Service:
     http: httpx2.AsyncClient
 
     async def send(self, method: str, route: str, authorization: str | None = None) -> httpx2.Response:
-        """The request of a route, with a body that it takes."""
+        """Send a request with a valid body for the route."""
         path = route.partition("{")[0] + "a" + route.partition("}")[2] if "{" in route else route
         if (method == "DELETE" and "memor" in route) or route == "/v1/memories/{id}":
             path += "?agent_id=a"
@@ -100,7 +100,7 @@ async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncItera
     bearer(path)
     async with (
         open_parts(tmp_path / "data") as runtime,
-        ApiKeyAuthenticator.open(path, clock, poll_interval_s=SOON_S) as authenticator,
+        ApiKeyAuthenticator.open(path, clock, poll_interval_s=POLL_INTERVAL_S) as authenticator,
     ):
         tail = Tail()
         tail.close()  # so that its answer ends
@@ -110,7 +110,7 @@ async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncItera
             *tail_operations(tail),
         ]
 
-        async def facts() -> list[StatusRow]:
+        async def rows() -> list[StatusRow]:
             return [StatusRow("Memories", "12")]
 
         app = application(
@@ -118,7 +118,7 @@ async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncItera
             offered,
             metrics=runtime.metrics,
             authenticator=authenticator,
-            pages=[status_page("Lorestream", facts, needs_keys=authenticator.needs_keys)],
+            pages=[status_page("Lorestream", rows, needs_keys=authenticator.needs_keys)],
         )
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://lorestream") as http:
@@ -132,7 +132,7 @@ def error_of(answer: httpx2.Response) -> dict[str, Any]:
 async def test_every_route_against_every_scope(service: Service, path: Path):
     assert {(each.method, each.path) for each in service.operations} == set(NEEDS)
     sent = {scope: bearer(path, scope) for scope in KeyScope}
-    await until(lambda: all(lets_in(service.authenticator, each) for each in sent.values()))
+    await wait_until(lambda: all(is_valid(service.authenticator, each) for each in sent.values()))
     for operation in service.operations:
         for method in operation.methods:
             for scope, authorization in sent.items():
@@ -152,7 +152,7 @@ async def test_every_route_against_every_scope(service: Service, path: Path):
     [None, "", "Bearer nobody.nothing", "Bearer nonsense", "Basic YTpi", "Bearer \xe9.\xe9", "x" * 2**20],
     ids=lambda given: str(given)[:20],
 )
-async def test_every_route_refuses_who_has_no_key(service: Service, authorization: str | None):
+async def test_every_route_refuses_callers_without_a_valid_key(service: Service, authorization: str | None):
     for operation in service.operations:
         for method in operation.methods:
             before = await service.runtime.log.end()
@@ -168,16 +168,16 @@ async def test_every_route_refuses_who_has_no_key(service: Service, authorizatio
             assert await service.runtime.log.end() == before
 
 
-async def test_two_keys_at_once_are_none(service: Service, path: Path):
+async def test_two_authorization_headers_are_refused(service: Service, path: Path):
     first, second = bearer(path), bearer(path, tenant="b")
-    await until(lambda: lets_in(service.authenticator, second))
+    await wait_until(lambda: is_valid(service.authenticator, second))
     for pair in ((first, second), (second, first), (first, "Bearer x")):
         headers = [("Authorization", each) for each in pair]
         answer = await service.http.get("/v1/agents", headers=headers)
         assert answer.status_code == 401
 
 
-async def test_what_is_open_stays_open(service: Service):
+async def test_open_pages_need_no_key(service: Service):
     for route in OPEN:
         assert (await service.http.get(route)).status_code == 200, route
     assert (await service.http.get("/v1/nowhere")).status_code == 404
@@ -187,7 +187,7 @@ async def test_what_is_open_stays_open(service: Service):
 async def test_the_whole_tenant_is_for_admins(service: Service, path: Path):
     search = {"scope": "tenant", "query": "x"}
     reader, admin = bearer(path, KeyScope.QUERY), bearer(path, KeyScope.QUERY, KeyScope.ADMIN)
-    await until(lambda: lets_in(service.authenticator, admin))
+    await wait_until(lambda: is_valid(service.authenticator, admin))
     answers = [
         await service.http.post("/v1/memories/search", json=search, headers={"Authorization": sent})
         for sent in (reader, admin)
@@ -221,7 +221,7 @@ async def test_without_keys_the_document_names_none():
 
 async def test_a_parameter_given_twice_is_refused_everywhere(service: Service, path: Path):
     headers = {"Authorization": bearer(path)}
-    await until(lambda: lets_in(service.authenticator, headers["Authorization"]))
+    await wait_until(lambda: is_valid(service.authenticator, headers["Authorization"]))
     for operation in service.operations:
         answer = await service.http.request(
             operation.method,
@@ -243,12 +243,12 @@ def _echo(handler: Callable[[ApiRequest], Any] | None = None) -> Operation:
     return Operation("GET", "/echo", handler or echo, "Echo", KeyScope.QUERY, dict)
 
 
-async def test_an_answer_without_end_ends_with_its_key(path: Path, clock: ShiftedClock):
+async def test_a_stream_ends_when_its_key_is_revoked(path: Path, clock: ShiftedClock):
     sent = bearer(path)
     closed = asyncio.Event()
 
-    async def drip(_call: ApiRequest) -> Any:
-        async def drops() -> AsyncIterator[bytes]:
+    async def stream(_call: ApiRequest) -> Any:
+        async def chunks() -> AsyncIterator[bytes]:
             try:
                 while True:
                     yield b"."
@@ -256,10 +256,10 @@ async def test_an_answer_without_end_ends_with_its_key(path: Path, clock: Shifte
             finally:
                 closed.set()
 
-        return StreamingResponse(drops())
+        return StreamingResponse(chunks())
 
-    async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=SOON_S) as authenticator:
-        app = application("x", [_echo(drip)], metrics=Metrics(), authenticator=authenticator)
+    async with ApiKeyAuthenticator.open(path, clock, poll_interval_s=POLL_INTERVAL_S) as authenticator:
+        app = application("x", [_echo(stream)], metrics=Metrics(), authenticator=authenticator)
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://x") as http:
             answering = asyncio.create_task(http.get("/echo", headers={"Authorization": sent}))
@@ -271,21 +271,21 @@ async def test_an_answer_without_end_ends_with_its_key(path: Path, clock: Shifte
             assert closed.is_set()
 
 
-async def test_nothing_of_a_stream_follows_a_revocation(path: Path, clock: ShiftedClock):
-    """Not even the line that was waited for while the key was revoked."""
+async def test_no_chunk_is_sent_after_a_revocation(path: Path, clock: ShiftedClock):
+    """A chunk that was pending when the key was revoked is not sent either."""
     sent = bearer(path)
     more = asyncio.Event()
     authenticator = ApiKeyAuthenticator(path, clock)
 
-    async def drip(_call: ApiRequest) -> Any:
-        async def drops() -> AsyncIterator[bytes]:
+    async def stream(_call: ApiRequest) -> Any:
+        async def chunks() -> AsyncIterator[bytes]:
             yield b"first "
             await more.wait()
             yield b"second"
 
-        return StreamingResponse(drops())
+        return StreamingResponse(chunks())
 
-    app = application("x", [_echo(drip)], metrics=Metrics(), authenticator=authenticator)
+    app = application("x", [_echo(stream)], metrics=Metrics(), authenticator=authenticator)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as http:
         answering = asyncio.create_task(http.get("/echo", headers={"Authorization": sent}))
         await asyncio.sleep(0.05)
@@ -298,7 +298,7 @@ async def test_nothing_of_a_stream_follows_a_revocation(path: Path, clock: Shift
 # --- the other service's routes ------------------------------------------------------------------------------
 
 
-async def test_each_service_names_the_other(tmp_path: Path, path: Path, clock: ShiftedClock):
+async def test_each_service_names_the_peer_service(tmp_path: Path, path: Path, clock: ShiftedClock):
     sent = bearer(path)
     async with open_parts(tmp_path / "data") as runtime:
         authenticator = ApiKeyAuthenticator(path, clock)

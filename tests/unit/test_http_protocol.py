@@ -1,4 +1,4 @@
-"""What reaches the socket before it is a request: heads without end, and what is not HTTP."""
+"""The protocol on the socket: endless headers, and data that is not HTTP."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def port() -> AsyncIterator[int]:
 
 
 async def answers(port: int, *pieces: bytes) -> list[tuple[int, Any]]:
-    """The answers to what is sent, each as its status and its body, until the connection is closed."""
+    """Send the pieces; returns (status, body) of each response until the connection closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     received: list[tuple[int, Any]] = []
 
@@ -78,7 +78,7 @@ LAST = POST + b"Connection: close\r\n"
     ],
     ids=["one header", "many headers", "the path"],
 )
-async def test_a_head_without_end_is_refused(port: int, head: list[bytes]):
+async def test_endless_headers_are_refused(port: int, head: list[bytes]):
     sent = b"".join(head)
     [(status, body)] = await answers(port, sent[: MAX_HEAD_BYTES + 1])
     assert (status, body["error"]["code"]) == (431, "too_large")
@@ -93,11 +93,11 @@ async def test_a_head_without_end_is_refused(port: int, head: list[bytes]):
     [[b"0\r\nX: ", *[b"x" * 2**14] * 100], [b"1;", *[b"x" * 2**14] * 100]],
     ids=["trailer", "extension"],
 )
-async def test_nothing_else_without_end_is_taken(port: int, rest: list[bytes]):
+async def test_endless_trailers_and_chunk_extensions_are_refused(port: int, rest: list[bytes]):
     assert await answers(port, POST, b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", *rest) == []
 
 
-async def test_large_bodies_and_many_requests_are_no_heads(port: int):
+async def test_bodies_and_pipelined_requests_do_not_count_as_headers(port: int):
     body = b"x" * 2**20
     large = b"X-Large: %b\r\n" % (b"x" * (MAX_HEAD_BYTES // 2))
     whole = POST + b"Content-Length: %d\r\n\r\n" % len(body)
@@ -118,7 +118,7 @@ async def test_large_bodies_and_many_requests_are_no_heads(port: int):
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\xff" * 100, b"GET / HTTP/9\r\n\r\n"]
 )
-async def test_what_is_not_http_is_refused_in_the_contracts_shape(port: int, garbage: bytes):
+async def test_data_that_is_not_http_gets_an_error_response(port: int, garbage: bytes):
     [(status, body)] = await answers(port, garbage)
     assert (status, body["error"]["code"]) == (400, "bad_request")
     assert body["error"]["request_id"]

@@ -1,4 +1,4 @@
-"""Bodies decompressd within limits, errors in the contract's words."""
+"""Request bodies: decompression and its limits, decoding, error responses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lorestream.http.request import MAX_BODY_BYTES, ApiRequest, HttpError, decod
 BODY = b'{"a": 1}' * 100
 
 
-class Shape(msgspec.Struct, forbid_unknown_fields=True):
+class Body(msgspec.Struct, forbid_unknown_fields=True):
     a: int
     b: list[str] = []
 
@@ -46,12 +46,12 @@ def call(path: dict[str, str]) -> ApiRequest:
         ("gzip, zstd", zstandard.compress(gzip.compress(BODY, mtime=0))),
     ],
 )
-def test_bodies_are_unpacked(encoding: str, raw: bytes) -> None:
+def test_bodies_are_decompressed(encoding: str, raw: bytes) -> None:
     assert decompress(raw, encoding) == BODY
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
-def test_a_body_is_unpacked_up_to_its_limit_and_no_further(pack: object) -> None:
+def test_decompression_stops_at_the_limit(pack: object) -> None:
     assert callable(pack)
     encoding = "gzip" if pack is gzip.compress else "zstd"
     assert len(decompress(pack(bytes(MAX_BODY_BYTES)), encoding)) == MAX_BODY_BYTES
@@ -61,7 +61,7 @@ def test_a_body_is_unpacked_up_to_its_limit_and_no_further(pack: object) -> None
         assert (caught.value.status, caught.value.code) == (413, "too_large")
 
 
-def test_a_bomb_in_many_pieces_or_layers_is_a_bomb() -> None:
+def test_compression_bombs_of_many_members_or_layers_are_refused() -> None:
     piece = gzip.compress(bytes(2**16))
     for raw, encoding in ((piece * 17, "gzip"), (gzip.compress(gzip.compress(bytes(2**28))), "gzip, gzip")):
         with pytest.raises(HttpError) as caught:
@@ -81,12 +81,12 @@ def test_a_bomb_in_many_pieces_or_layers_is_a_bomb() -> None:
         ("zstd", gzip.compress(BODY, mtime=0)),
     ],
 )
-def test_what_is_not_packed_as_it_says_is_refused(encoding: str, raw: bytes) -> None:
+def test_a_body_with_a_wrong_encoding_is_refused(encoding: str, raw: bytes) -> None:
     with pytest.raises(InvalidRequest, match=f"not valid {encoding}"):
         decompress(raw, encoding)
 
 
-def test_no_body_is_made_of_thousands_of_wrappings() -> None:
+def test_gzip_members_and_encodings_are_limited() -> None:
     with pytest.raises(InvalidRequest, match="more than 1024 members"):
         decompress(gzip.compress(b"", mtime=0) * 2000, "gzip")
     with pytest.raises(HttpError) as caught:
@@ -112,23 +112,23 @@ def test_other_encodings_are_not_supported(encoding: str) -> None:
         (b'{"a": 1, "c": 3}', "c"),
     ],
 )
-def test_the_field_at_fault_is_named(raw: bytes, path: str | None) -> None:
+def test_the_invalid_field_is_named(raw: bytes, path: str | None) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        decode(raw, Shape)
+        decode(raw, Body)
     assert caught.value.path == path
 
 
 @pytest.mark.parametrize(
     "raw", [b"", b"{", b'{"a": NaN}', b'{"a": 1, "b": ["\xff"]}', b'{"a": 1, "x": ' + b"[" * 10**5]
 )
-def test_what_is_no_json_is_refused(raw: bytes) -> None:
+def test_invalid_json_is_refused(raw: bytes) -> None:
     with pytest.raises((HttpError, InvalidRequest)) as caught:
-        decode(raw, msgspec.Raw if raw == b"{" else Shape)
+        decode(raw, msgspec.Raw if raw == b"{" else Body)
     status = json.loads(bytes(error_response(caught.value, "r").body))["error"]["code"]
     assert status in {"invalid_json", "invalid_request"}
 
 
-def test_an_error_has_the_contracts_shape() -> None:
+def test_error_responses_have_the_documented_form() -> None:
     answer = error_response(InvalidFilter("no such operator", path="filters.x"), "r1")
     assert answer.status == 400
     assert json.loads(bytes(answer.body)) == {
@@ -148,9 +148,7 @@ def test_an_error_has_the_contracts_shape() -> None:
         (Overloaded("x", retry_after_ms=1500), 429, "overloaded"),
     ],
 )
-def test_an_outage_says_when_to_try_again_where_a_mod_can_see_it(
-    error: Unavailable, status: int, code: str
-) -> None:
+def test_retry_times_are_in_the_body_and_the_header(error: Unavailable, status: int, code: str) -> None:
     answer = error_response(error, "r1")
     body = json.loads(bytes(answer.body))
     assert (answer.status, body["error"]["code"]) == (status, code)
@@ -158,20 +156,20 @@ def test_an_outage_says_when_to_try_again_where_a_mod_can_see_it(
     assert dict(answer.headers)[b"retry-after"] == b"2"
 
 
-def test_a_fault_of_ours_tells_nothing_of_itself() -> None:
+def test_an_internal_error_shows_no_details() -> None:
     answer = error_response(RuntimeError("secret"), "r1")
     assert answer.status == 500
     assert b"secret" not in bytes(answer.body)
 
 
-def test_a_part_of_the_path_is_percent_decoded_once() -> None:
+def test_path_parameters_are_percent_decoded_once() -> None:
     assert call({"name": "a%2Fb%2520%C3%A4"}).path_param("name") == "a/b%20ä"
     with pytest.raises(InvalidRequest) as caught:
         call({"name": "%FF"}).path_param("name")
     assert caught.value.path == "name"
 
 
-def test_a_sane_request_id_is_kept_and_another_replaced() -> None:
+def test_a_valid_request_id_is_kept_and_an_invalid_one_replaced() -> None:
     assert request_id_of({b"x-request-id": b"abc-1.2_3"}) == "abc-1.2_3"
     for given in ("", "a b", "x" * 65, "ä", "a\n"):
         made = request_id_of({b"x-request-id": given.encode("latin-1")})

@@ -1,4 +1,4 @@
-"""Pseudonyms, memory ids, agent keys: what the same name becomes, and what no other name may become."""
+"""Pseudonyms, memory ids and agent keys: the same input gives the same id, different inputs different ids."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_pseudonym_is_the_hmac_of_tenant_and_name() -> None:
     assert Pseudonyms.parse("k7:secret").player("default", "Bob") == f"k7:{digest}"
 
 
-def test_the_first_key_writes_and_all_match() -> None:
+def test_the_first_key_is_used_and_all_keys_match() -> None:
     new, old = TWO.players("default", "Bob")
     assert new == TWO.player("default", "Bob") == Pseudonyms.parse("new:one").player("default", "Bob")
     assert old == Pseudonyms.parse("old:two").player("default", "Bob")
@@ -35,7 +35,7 @@ def test_tenants_do_not_share_pseudonyms(tenant: str, name: str) -> None:
     assert name not in {TWO.player(tenant, name), *TWO.players(tenant, name)}
 
 
-def test_what_is_a_pseudonym_already_stays() -> None:
+def test_a_pseudonym_is_not_replaced_again() -> None:
     for stored in TWO.players("default", "Bob"):
         assert TWO.player("default", stored) == stored
         assert TWO.players("default", stored) == (stored,)
@@ -62,7 +62,7 @@ def test_other_agents_keep_their_names(agent_id: str) -> None:
 
 
 @given(NAMES, NAMES)
-def test_names_may_hold_anything(tenant: str, name: str) -> None:
+def test_names_may_have_any_characters(tenant: str, name: str) -> None:
     assert len({*TWO.players(tenant, name)}) == 2
     assert (
         len({TWO.player(tenant, name), TWO.player(tenant, name + "\0"), TWO.player(tenant, name + " ")}) == 3
@@ -77,7 +77,7 @@ def test_wrong_keys_are_refused_and_not_shown(text: str) -> None:
         Pseudonyms.parse(text)
 
 
-def test_a_lone_key_is_k1_and_a_secret_may_hold_a_colon() -> None:
+def test_a_single_key_gets_kid_k1_and_a_secret_may_have_a_colon() -> None:
     assert Pseudonyms.parse("secret").player("t", "n") == Pseudonyms.parse("k1:secret").player("t", "n")
     assert Pseudonyms.parse("k1:a:b").player("t", "n") == Pseudonyms([PlayerKey("k1", b"a:b")]).player(
         "t", "n"
@@ -91,7 +91,7 @@ def test_a_memory_id_is_the_uuid5_of_the_json_array() -> None:
 
 
 @given(st.lists(st.text('",[]\\:ab', max_size=4), min_size=8, max_size=8))
-def test_parts_never_run_into_each_other(parts: list[str]) -> None:
+def test_different_parts_give_different_ids(parts: list[str]) -> None:
     one, other = parts[:4], parts[4:]
     assert (memory_id(*one) == memory_id(*other)) == (one == other)
     assert (agent_key(*one[:2]) == agent_key(*other[:2])) == (one[:2] == other[:2])

@@ -1,4 +1,4 @@
-"""Events become sentences that say what happened and never who."""
+"""Texts of events: they say what happened, and never have a player name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ JSON = st.recursive(
         ("dig", {}, "dug something"),
     ],
 )
-def test_sentences(kind: str, data: dict[str, object], sentence: str) -> None:
+def test_texts(kind: str, data: dict[str, object], sentence: str) -> None:
     assert narrate(kind, data, by_player=False) == sentence
     assert narrate(kind, data, by_player=True) == f"a player {sentence}"
 
@@ -45,17 +45,17 @@ def test_sentences(kind: str, data: dict[str, object], sentence: str) -> None:
     "key", ["player", "player_name", "name", "killer", "owner", "Puncher", "target_player"]
 )
 @pytest.mark.parametrize("kind", ["dig", "punch", "unheard_of", "trade", "damage"])
-def test_no_name_gets_into_a_sentence(kind: str, key: str) -> None:
+def test_no_player_name_gets_into_a_text(kind: str, key: str) -> None:
     assert "alice" not in narrate(kind, {key: "alice", "node": "default:stone"}, by_player=True)
 
 
-def test_words_take_the_mod_and_the_underscores_away() -> None:
+def test_words_removes_the_mod_name_and_underscores() -> None:
     assert words("default:stone_with_iron") == "stone with iron"
     assert words("mod:") == "mod:"
 
 
 @given(kind=st.text(min_size=1, max_size=64), data=st.dictionaries(st.text(max_size=12), JSON, max_size=30))
-def test_whatever_the_data_are_a_sentence_comes_out(kind: str, data: dict[str, object]) -> None:
+def test_any_data_give_a_text(kind: str, data: dict[str, object]) -> None:
     sentence = narrate(kind, data, by_player=True)
     assert sentence.startswith("a player ")
     assert len(sentence) < 6000

@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid, whole and true: Schemathesis asks by it, and every answer is one that it names.
+"""The OpenAPI document is valid and complete: Schemathesis makes requests from it, and every response is documented.
 
 What it asks is drawn anew from the document, the same at every run. No more than EXAMPLES calls of a kind are drawn
 for each operation, none is shrunk, and PUT, which is POST, is left out: the time goes into drawing them, not into
@@ -62,7 +62,7 @@ CONFORMANCE = CHECKS.get_by_names(
 )
 REJECTION = CHECKS.get_by_names(["negative_data_rejection"])
 ONE_BY_ONE = {"/v1/events", "/v1/memories/search/batch"}
-"""What is wrong in one of many does not cost its neighbours: the whole is answered with success."""
+"""Routes that answer with success although one of several items is invalid."""
 
 BOUNDED = settings(
     max_examples=EXAMPLES,
@@ -80,7 +80,7 @@ FILTERS = [
 
 @dataclass
 class Up:
-    """What `lorestream up` serves, in this process; it works while it is asked."""
+    """The application of `lorestream up` in this process; the worker runs during requests."""
 
     runner: asyncio.Runner
     http: httpx2.AsyncClient
@@ -98,7 +98,7 @@ class Up:
         )
 
     def remember(self) -> tuple[str, str]:
-        """What is written here can be found; the id of a memory of AGENT's, and the token of its write."""
+        """Write memories and wait until they can be found; returns a memory id of AGENT, and the token of its write."""
         event = {
             "agent_id": AGENT,
             "type": "dig",
@@ -116,7 +116,7 @@ class Up:
         return answer.json()["ids"][0], answer.json()["token"]
 
     def operations(self) -> list[APIOperation]:
-        """All but PUT; what deletes comes last."""
+        """All operations but PUT; those that delete come last."""
         found = [result.ok() for result in self.api.get_all_operations()]
         asked = [one for one in found if one.method != "put"]
         return sorted(asked, key=lambda one: "Deletions" in one.tags or one.path == "/memory/delete")
@@ -146,12 +146,12 @@ async def serve(runner: asyncio.Runner, data: Path) -> AsyncGenerator[Up]:
 # --- what is answered ------------------------------------------------------------------------------------
 
 
-def test_what_is_well_meant_is_answered_as_documented(up: Up) -> None:
+def test_valid_requests_are_answered_as_documented(up: Up) -> None:
     for operation in up.operations():
         draw(operation.as_strategy(), lambda case: conforming(up, case))
 
 
-def test_what_is_ill_meant_is_refused_as_documented(up: Up) -> None:
+def test_invalid_requests_are_refused_as_documented(up: Up) -> None:
     for operation in up.operations():
         takes = operation.path_parameters or operation.query or operation.body
         if not takes or operation.path == "/v1/erasures/{erasure_id}":
@@ -161,13 +161,13 @@ def test_what_is_ill_meant_is_refused_as_documented(up: Up) -> None:
         draw(strategy, lambda case, checks=checks: conforming(up, case, checks))
 
 
-def test_what_is_found_is_as_documented(up: Up) -> None:
-    """What is drawn at random finds nothing, and is refused mostly: here it is bent to what is there."""
+def test_responses_with_memories_are_as_documented(up: Up) -> None:
+    """Random requests find nothing; here they are changed so that they match existing memories."""
     written = up.remember()
     for operation in up.operations():
         if "Reads" not in operation.tags and operation.path != "/memory/get":
             continue
-        strategy = st.builds(bent, operation.as_strategy(), st.just(written), st.sampled_from(FILTERS))
+        strategy = st.builds(adapted, operation.as_strategy(), st.just(written), st.sampled_from(FILTERS))
         seen: list[httpx2.Response] = []
         draw(strategy, lambda case, seen=seen: seen.append(conforming(up, case)))
         assert {answer.status_code for answer in seen} == {200}, (operation.label, [one.text for one in seen])
@@ -189,7 +189,7 @@ def conforming(up: Up, case: Case, checks: Sequence[Any] = CONFORMANCE) -> httpx
     return answer
 
 
-def bent(case: Case, written: tuple[str, str], filters: dict[str, Any]) -> Case:
+def adapted(case: Case, written: tuple[str, str], filters: dict[str, Any]) -> Case:
     memory_id, token = written
     for part in (case.path_parameters, case.query):
         part |= {name: value for name, value in (("agent_id", AGENT), ("id", memory_id)) if name in part}
@@ -213,7 +213,7 @@ def bent(case: Case, written: tuple[str, str], filters: dict[str, Any]) -> Case:
     return case
 
 
-def test_every_example_is_a_call_that_is_answered_as_shown(up: Up) -> None:
+def test_every_example_is_answered_as_shown(up: Up) -> None:
     memory_id, _ = up.remember()
     for operation in up.operations():
         described = up.document["paths"][operation.path][operation.method]
@@ -242,7 +242,7 @@ def validator(found: dict[str, Any], schema: dict[str, Any]) -> jsonschema_rs.Dr
     return jsonschema_rs.Draft202012Validator({**schema, "components": found["components"]})
 
 
-def test_a_body_too_large_or_packed_in_an_unknown_way_is_documented(up: Up) -> None:
+def test_errors_for_large_bodies_and_unknown_encodings_are_documented(up: Up) -> None:
     case = up.api["/v1/events"]["post"].Case(body={"events": []})
     for expected, options in (
         (413, {"content": b" " * (MAX_BODY_BYTES + 1)}),
@@ -284,7 +284,7 @@ def test_errors_are_as_documented(error: LorestreamError, name: str) -> None:
 @pytest.mark.parametrize(
     ("schema", "status"), [("AgentTotal", "200"), ("ErrorBody", "400")], ids=["success", "error"]
 )
-def test_an_answer_off_its_schema_would_be_seen(up: Up, schema: str, status: str) -> None:
+def test_the_check_detects_a_response_that_breaks_its_schema(up: Up, schema: str, status: str) -> None:
     up.remember()  # an answer about nobody fits any schema of an agent
     for spoil in (
         lambda found: found["components"]["schemas"][schema].update(required=["something else"]),
@@ -340,7 +340,7 @@ def test_every_parameter_of_a_path_is_described(up: Up) -> None:
             assert described == set(re.findall(r"{(\w+)}", path)), path
 
 
-async def test_with_keys_every_operation_says_what_it_needs(tmp_path: Path) -> None:
+async def test_with_keys_every_operation_names_its_scope(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         offered = [*writes.operations(Gateway.over(runtime)), *reads.operations(CurrentRecall(runtime))]
     found = json.loads(openapi_document("x", offered, needs_keys=True, peer=f"the {READS.name} service"))
@@ -371,7 +371,7 @@ def test_allow_names_all_methods_of_a_path(up: Up) -> None:
 
 
 @pytest.mark.parametrize("name", ["until", "since", "tick_from", "tick_to"])
-def test_null_in_an_address_is_no_bound(up: Up, name: str) -> None:
+def test_null_is_refused_in_a_query_string(up: Up, name: str) -> None:
     answer = up.request("GET", f"/v1/agents/{AGENT}/memories", params={name: "null"})
     assert answer.status_code == 400
     assert answer.json()["error"]["details"] == {"path": name}
@@ -380,7 +380,7 @@ def test_null_in_an_address_is_no_bound(up: Up, name: str) -> None:
 # --- the page --------------------------------------------------------------------------------------------
 
 
-def test_the_page_needs_nothing_from_anywhere_else(up: Up) -> None:
+def test_the_page_loads_nothing(up: Up) -> None:
     answer = up.request("GET", "/docs")
     page = answer.text
     assert re.findall(r"(?:src|href)\s*=\s*['\"]?([^'\"\s>]+)", page)
@@ -392,7 +392,7 @@ def test_the_page_needs_nothing_from_anywhere_else(up: Up) -> None:
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-def test_the_page_shows_every_operation_with_a_line_to_try(up: Up) -> None:
+def test_the_page_shows_every_operation_with_an_example(up: Up) -> None:
     page = html.unescape(re.sub(r"<[^>]+>", " ", up.request("GET", "/docs").text))
     for path, methods in up.document["paths"].items():
         for method in methods:
@@ -403,7 +403,7 @@ def test_the_page_shows_every_operation_with_a_line_to_try(up: Up) -> None:
     )
 
 
-def test_the_page_believes_no_address_that_is_none(up: Up) -> None:
+def test_the_page_shows_no_invalid_host_header(up: Up) -> None:
     page = up.request("GET", "/docs", headers={"Host": "x'><script>alert(1)</script>"}).text
     assert "alert" not in page
     assert "export LORESTREAM_URL=http://127.0.0.1:8080" in page

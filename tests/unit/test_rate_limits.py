@@ -1,4 +1,4 @@
-"""Limits per key and per agent: the buckets, in the process and in Redis; what callers see of them."""
+"""Rate limits: token buckets in memory and in Redis, and the responses over the limit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.api_keys import ShiftedClock, bearer
 from tests.parts import open_parts
 
 SLOW = 0.001
-"""A rate at which nothing comes in during a test."""
+"""A rate so low that no token is added during a test."""
 
 
 # --- buckets -----------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ async def buckets(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[
         yield RedisTokenBuckets(await stack.enter_async_context(opened))
 
 
-async def test_a_bucket_gives_its_burst_at_once_and_then_what_comes_in(buckets: TokenBuckets) -> None:
+async def test_a_full_bucket_gives_its_capacity_at_once(buckets: TokenBuckets) -> None:
     request = BucketRequest("a", SLOW, capacity=3)
     assert [await buckets.consume([request]) for _ in range(3)] == [None] * 3
     shortfall = await buckets.consume([request])
@@ -65,7 +65,7 @@ async def test_a_bucket_gives_its_burst_at_once_and_then_what_comes_in(buckets: 
     assert await buckets.consume([BucketRequest("b", SLOW, capacity=3)]) is None
 
 
-async def test_after_the_wait_there_is_enough(buckets: TokenBuckets) -> None:
+async def test_after_wait_s_the_request_is_granted(buckets: TokenBuckets) -> None:
     request = BucketRequest("a", 20.0, capacity=2)
     for _ in range(3):
         while (shortfall := await buckets.consume([request])) is None:
@@ -75,7 +75,7 @@ async def test_after_the_wait_there_is_enough(buckets: TokenBuckets) -> None:
         assert await buckets.consume([request]) is None
 
 
-async def test_what_is_more_than_a_bucket_holds_takes_a_full_one_and_is_paid_later(
+async def test_a_request_beyond_the_capacity_takes_a_full_bucket_into_debt(
     buckets: TokenBuckets,
 ) -> None:
     assert await buckets.consume([BucketRequest("a", 1.0, capacity=4, tokens=64)]) is None
@@ -88,7 +88,7 @@ async def test_what_is_more_than_a_bucket_holds_takes_a_full_one_and_is_paid_lat
     assert 900 < shortfall.wait_s <= 1000
 
 
-async def test_all_are_drawn_from_or_none(buckets: TokenBuckets) -> None:
+async def test_all_buckets_are_charged_or_none(buckets: TokenBuckets) -> None:
     plenty, short = BucketRequest("plenty", SLOW, capacity=2), BucketRequest("short", SLOW, capacity=1)
     assert await buckets.consume([plenty, short]) is None
     for _ in range(5):
@@ -103,7 +103,7 @@ async def test_all_are_drawn_from_or_none(buckets: TokenBuckets) -> None:
         assert shortfall.request == longer
 
 
-async def test_many_at_a_time_get_no_more_than_there_is(buckets: TokenBuckets) -> None:
+async def test_concurrent_requests_get_no_more_than_the_capacity(buckets: TokenBuckets) -> None:
     taken = await asyncio.gather(
         *(buckets.consume([BucketRequest("a", SLOW, capacity=10)]) for _ in range(50))
     )
@@ -115,10 +115,10 @@ async def test_many_at_a_time_get_no_more_than_there_is(buckets: TokenBuckets) -
     st.sampled_from([0.5, 1.0, 4.0]),
     st.integers(1, 8),
 )
-def test_a_bucket_is_a_level_that_rises_evenly(
+def test_a_bucket_agrees_with_a_textbook_token_bucket(
     calls: list[tuple[int, int]], per_s: float, burst: int
 ) -> None:
-    """Against the bucket of the textbooks, whose level may fall below 0 for what is more than it holds."""
+    """Compared with a textbook token bucket, whose level may fall below 0 for requests beyond its capacity."""
     now, level, before = 0.0, float(burst), 0.0
     buckets = LocalTokenBuckets(monotonic=lambda: now)
 
@@ -140,7 +140,7 @@ def test_a_bucket_is_a_level_that_rises_evenly(
     asyncio.run(run())
 
 
-async def test_full_buckets_are_forgotten(unique: str, own_redis: RedisServer) -> None:
+async def test_full_buckets_are_removed(unique: str, own_redis: RedisServer) -> None:
     now = 0.0
     local = LocalTokenBuckets(monotonic=lambda: now)
     for number in range(10_000):
@@ -189,7 +189,7 @@ async def test_one_agent_over_its_limit_leaves_the_key_to_the_others() -> None:
     assert [await passes(limits, KEY, agent) for agent in "bcd"] == [True, True, False]
 
 
-async def test_a_burst_is_two_seconds_worth_and_one_at_least() -> None:
+async def test_the_capacity_is_two_seconds_worth_and_at_least_one() -> None:
     limits = RateLimits(queries_per_s=3, burst_s=2)
     assert await passes(limits, KEY, count=6)
     with pytest.raises(RateLimited, match=r"more than 3 queries per second with this key") as refused:
@@ -197,7 +197,7 @@ async def test_a_burst_is_two_seconds_worth_and_one_at_least() -> None:
     assert 0 < refused.value.retry_after_ms <= 334
 
 
-async def test_nothing_is_limited_unless_it_was_asked_for() -> None:
+async def test_the_default_is_no_limit() -> None:
     limits = RateLimits()
     for _ in range(1000):
         await limits.count_queries(KEY, ["a"] * 64, 64)
@@ -208,7 +208,7 @@ async def test_nothing_is_limited_unless_it_was_asked_for() -> None:
 # --- Redis away --------------------------------------------------------------------------------------------
 
 
-async def test_processes_share_what_is_in_redis(own_redis: RedisServer) -> None:
+async def test_processes_share_the_buckets_in_redis(own_redis: RedisServer) -> None:
     async with (
         RedisClient.open(own_redis.url, try_timeout_s=10) as one,
         RedisClient.open(own_redis.url, try_timeout_s=10) as two,
@@ -219,14 +219,14 @@ async def test_processes_share_what_is_in_redis(own_redis: RedisServer) -> None:
         assert not await passes(second, KEY)
 
 
-async def test_without_redis_each_process_limits_by_itself(own_redis: RedisServer) -> None:
+async def test_without_redis_each_process_counts_in_its_memory(own_redis: RedisServer) -> None:
     async with RedisClient.open(own_redis.url) as client:
         limits = RateLimits(queries_per_s=SLOW, burst_s=2000, shared=RedisTokenBuckets(client))
         own_redis.kill()
         assert [await passes(limits, KEY) for _ in range(4)] == [True, True, False, False]
 
 
-async def test_what_is_no_number_in_redis_is_no_error(own_redis: RedisServer) -> None:
+async def test_an_invalid_value_in_redis_is_no_error(own_redis: RedisServer) -> None:
     async with RedisClient.open(own_redis.url, try_timeout_s=10) as client:
         limits = RateLimits(queries_per_s=SLOW, shared=RedisTokenBuckets(client))
         assert await passes(limits, KEY)
@@ -248,7 +248,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
 
 @contextlib.asynccontextmanager
 async def service(runtime: Runtime, limits: RateLimits, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
-    """Reads and writes behind these limits."""
+    """An HTTP client of an application with these rate limits."""
     operations = [
         *writes.operations(Gateway.over(runtime), limits),
         *reads.operations(CurrentRecall(runtime), limits),
@@ -272,7 +272,7 @@ READS = [
 
 
 def refused(answer: httpx2.Response) -> bool:
-    """Whether it is over a limit; then it says so in every place."""
+    """Whether the response is 429; then body and headers must agree."""
     if answer.status_code != 429:
         assert answer.status_code in {200, 202, 404}, answer.text
         return False
@@ -310,7 +310,7 @@ async def test_a_batch_counts_as_many_as_it_has_searches(runtime: Runtime) -> No
         assert not refused(await client.post(path, json={"searches": searches[:1]}))
 
 
-async def test_over_the_limit_nothing_is_looked_for(runtime: Runtime) -> None:
+async def test_over_the_limit_no_search_runs(runtime: Runtime) -> None:
     async with service(runtime, RateLimits(queries_per_s=SLOW)) as client:
         await client.post("/v1/memories/search", json=SEARCH)
         value = runtime.metrics.registry.get_sample_value
@@ -345,7 +345,7 @@ async def test_events_count_one_by_one_and_nothing_of_a_refused_request_is_accep
         assert not refused(await client.post("/v1/memories/search", json=SEARCH)), "events are no queries"
 
 
-async def test_keys_are_told_apart(runtime: Runtime, tmp_path: Path) -> None:
+async def test_each_key_has_its_own_count(runtime: Runtime, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     one, two = bearer(path), bearer(path)
     authenticator = ApiKeyAuthenticator(path, ShiftedClock())

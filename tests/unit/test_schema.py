@@ -1,4 +1,4 @@
-"""The published schema of the log is the one that the code reads and writes."""
+"""The published JSON Schema of the log is that of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens, receipts and cursors: what was handed out comes back, and nothing else is taken for it."""
+"""Tokens, receipts and cursors: they survive encoding, and other strings are refused."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ TIMES = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(POSITIONS)
-def test_a_token_names_every_partition(positions: dict[int, int]) -> None:
+def test_a_token_has_the_offset_of_every_partition(positions: dict[int, int]) -> None:
     assert tokens.parse_token(tokens.token(positions)) == positions
 
 
 @given(st.text(), TIMES, POSITIONS)
-def test_a_receipt_says_who_when_and_where(tenant: str, at: float, positions: dict[int, int]) -> None:
+def test_a_receipt_has_tenant_time_and_offsets(tenant: str, at: float, positions: dict[int, int]) -> None:
     assert tokens.parse_receipt(tokens.receipt(tenant, at, positions)) == (tenant, at, positions)
 
 
 @given(TIMES, TIMES, st.text())
-def test_a_cursor_holds_a_position(timestamp: float, accepted_at: float, memory_id: str) -> None:
+def test_a_cursor_has_a_position(timestamp: float, accepted_at: float, memory_id: str) -> None:
     position = (timestamp, accepted_at, memory_id)
     assert tokens.parse_cursor(tokens.cursor(position)) == position
 
@@ -41,7 +41,7 @@ def test_other_strings_are_refused(text: str) -> None:
 
 
 @given(POSITIONS, st.data())
-def test_a_changed_character_is_noticed(positions: dict[int, int], data: st.DataObject) -> None:
+def test_a_changed_character_is_detected(positions: dict[int, int], data: st.DataObject) -> None:
     token = tokens.token(positions)
     place = data.draw(st.integers(3, len(token) - 2))
     other = data.draw(st.sampled_from("ABCxyz019-_").filter(lambda each: each != token[place]))
@@ -49,7 +49,7 @@ def test_a_changed_character_is_noticed(positions: dict[int, int], data: st.Data
         tokens.parse_token(token[:place] + other + token[place + 1 :])
 
 
-def test_one_kind_is_not_taken_for_another() -> None:
+def test_kinds_are_distinguished() -> None:
     token, cursor, receipt = (
         tokens.token({0: 1}),
         tokens.cursor((1.0, 1.0, "x")),
@@ -69,19 +69,19 @@ def test_one_kind_is_not_taken_for_another() -> None:
     "value",
     [None, 3, {}, [3], [[1]], [[1, 2, 3]], [[1, "2"]], [[-1, 2]], [[1, -2]], [[1, 2**63]], [[1.5, 2]]],
 )
-def test_a_sealed_value_of_another_shape_is_no_token(value: object) -> None:
+def test_a_value_of_another_type_is_refused_as_token(value: object) -> None:
     with pytest.raises(InvalidToken):
         tokens.parse_token(tokens._encode("w1", value))
     assert tokens.parse_receipt(tokens._encode("d1", ["t", 1.0, value])) is None
 
 
 @pytest.mark.parametrize("value", [None, [], [1.0, 1.0], [1.0, 1.0, 3], ["1", 1.0, "x"], [None, 1.0, "x"]])
-def test_a_sealed_value_of_another_shape_is_no_cursor(value: object) -> None:
+def test_a_value_of_another_type_is_refused_as_cursor(value: object) -> None:
     with pytest.raises(InvalidCursor):
         tokens.parse_cursor(tokens._encode("c1", value))
 
 
-def test_a_token_is_fit_for_a_url_and_for_json() -> None:
+def test_tokens_need_no_escaping_in_urls_and_json() -> None:
     token = tokens.token({partition: 2**40 + partition for partition in range(64)})
     assert json.dumps(token) == f'"{token}"'
     assert set(token) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
