@@ -19,13 +19,13 @@ from lorestream.adapters.sqlite.log import SqliteLog
 from lorestream.ports import NewRecord
 from lorestream.wiring import SystemClock
 from tests import command_line
-from tests.command_line import Ended
+from tests.command_line import CommandOutput
 from tests.processes import HASH, LorestreamProcess, clean_environment, running
 
 TIMEOUT_S = 60
 
 
-Run = Callable[..., Ended]
+Run = Callable[..., CommandOutput]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def lorestream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str, url: str = "", **options: Any) -> Ended:
+    def run(*arguments: str, url: str = "", **options: Any) -> CommandOutput:
         return command_line.lorestream(
             *arguments, environment={"LORESTREAM_URL": url, "COLUMNS": "200"}, **options
         )
