@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from lorestream.memories import Memory
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S
 from stream_workers.indexing.indexer import Indexer
 from stream_workers.indexing.pipeline import Pipeline
-from stream_workers.indexing.throttle import Throttle
+from stream_workers.indexing.vectors import Throttle
 from stream_workers.sweeper import Sweeper
 
 SERVER_COMMIT_INTERVAL_S = 0.25
@@ -34,14 +35,15 @@ class CollectionIndexer:
         self.collection = collection
         self._collections = parts.collections
         distributed = parts.settings.distributed
+        must_finish = partial(parts.collections.must_finish, collection)
         pipeline = Pipeline(
             collection.store,
             collection.embedder,
             parts.ledger,
             parts.clock,
             parts.metrics,
-            must_finish=self.must_finish,
-            throttle=Throttle(is_foreground=self.must_finish),
+            must_finish=must_finish,
+            throttle=Throttle(is_foreground=must_finish),
             vector_source=lambda: (
                 None if (other := parts.collections.same_model(collection)) is None else other.store
             ),
@@ -69,13 +71,6 @@ class CollectionIndexer:
     def is_active(self) -> bool:
         """Whether queries are answered from this collection."""
         return self._collections.current is self.collection
-
-    def must_finish(self) -> bool:
-        """Whether a write counts as finished only when it is in this collection.
-
-        So it is for the active collection, and for both between which the alias is being switched.
-        """
-        return self.is_active() or self._collections.is_switching(self.collection)
 
     async def run(self, *, burst: bool = False) -> None:
         """Work until `stop`, or with `burst` until the log is drained. Raises IndexingFailed."""

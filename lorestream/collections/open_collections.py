@@ -145,6 +145,13 @@ class OpenCollections:
         """Whether the alias is about to be switched from it or to it."""
         return any(one.switching and one.name == collection.name for one in self.listed)
 
+    def must_finish(self, collection: OpenCollection) -> bool:
+        """Whether a write counts as finished only when it is in this collection.
+
+        So it is for the active collection, and for both between which the alias is being switched.
+        """
+        return collection is self.current or self.is_switching(collection)
+
     def serving(self) -> list[OpenCollection]:
         """The collections in which a write has to be finished: the active one, and those that are switching."""
         switching = [self._open[one.name] for one in self.listed if one.switching and one.name in self._open]

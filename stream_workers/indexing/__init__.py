@@ -2,13 +2,10 @@
 
     indexer.py              Indexer: the loop; reads batches, calls the steps below, waits out outages
     pipeline.py             what is done with a batch: prepare, apply, finish
-    vectors.py              the vectors of its memories: reused or computed
-    throttle.py             pauses, while the collection is filled in the background
+    vectors.py              the vectors of its memories: reused or computed, with pauses in the background (Throttle)
     cache_invalidation.py   InvalidationQueue: a batch is finished only after the cache was invalidated
-    checkpoint.py           Checkpoint: offsets, membership, published and committed watermarks
-    retry.py                RetryUntilAvailable: repeats a call while an outage lasts
-    dead_letters.py         DeadLetterPolicy: records that cannot be processed
-    lag.py                  the lag metrics
+    checkpoint.py           Checkpoint: offsets, membership, published and committed watermarks, lag metrics
+    failures.py             what a failed step leads to: RetryUntilAvailable in an outage, DeadLetterPolicy for a record
     stall_detector.py       ends an indexer that hangs without an error
 
 The way of a batch:

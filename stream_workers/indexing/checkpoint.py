@@ -1,4 +1,4 @@
-"""Offsets, membership, publishing and committing of one member of a consumer group.
+"""Offsets, membership, publishing, committing and lag of one member of a consumer group.
 
 The way of an offset: `track` notes that its record was read, `finish` that all work on it is done. The watermark of a
 partition is the lowest offset that is not finished; everything below it is finished without a gap. Watermarks are
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from lorestream.errors import Unavailable
-from lorestream.ports import Record, Subscription, WatermarkPublisher
+from lorestream.ports import Clock, Record, Subscription, WatermarkPublisher
 from lorestream.telemetry import Metrics
 
 _log = structlog.get_logger("lorestream.indexer")
@@ -242,3 +242,32 @@ class Checkpoint:
         await self._flush()
         await member.commit(risen)
         self._committed |= {p: offset for p, offset in risen.items() if p in self._committed}
+
+
+class LagGauges:
+    """`lorestream_consumer_lag_records` and `lorestream_consumer_lag_seconds`, over all assigned partitions."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        must_finish: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`must_finish`: whether clients wait for this collection; while it is false the gauges are not set."""
+        self._checkpoint = checkpoint
+        self._metrics = metrics
+        self._clock = clock
+        self._must_finish = must_finish
+
+    async def update(self, batch: Sequence[Record]) -> None:
+        """Set both gauges. `batch`: the records processed last, whose age is the lag while there are more."""
+        if not self._must_finish():
+            return
+        with contextlib.suppress(Unavailable):
+            behind = await self._checkpoint.records_behind()
+            self._metrics.consumer_lag_records.set(behind)
+            now = self._clock.now()
+            oldest = min(record.appended_at for record in batch) if batch and behind else now
+            self._metrics.consumer_lag_seconds.set(max(0.0, now - oldest))

@@ -16,11 +16,9 @@ from functools import partial
 from lorestream.memories import Memory
 from lorestream.ports import Cache, DeadLetter, EventLog, Record, Subscription, WatermarkPublisher
 from stream_workers.indexing.cache_invalidation import InvalidationQueue, union
-from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S, Checkpoint, Delivery
-from stream_workers.indexing.dead_letters import DeadLetterPolicy
-from stream_workers.indexing.lag import LagGauges
+from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S, Checkpoint, Delivery, LagGauges
+from stream_workers.indexing.failures import DeadLetterPolicy, IndexingFailed, RetryUntilAvailable
 from stream_workers.indexing.pipeline import Applied, Batch, Pipeline
-from stream_workers.indexing.retry import IndexingFailed, RetryUntilAvailable
 from stream_workers.indexing.stall_detector import StallDetector
 
 GROUP = "indexer"

@@ -34,7 +34,7 @@ from lorestream.ports import (
 )
 from lorestream.telemetry import Metrics
 from stream_workers.indexing import vectors
-from stream_workers.indexing.throttle import Throttle
+from stream_workers.indexing.vectors import Throttle
 
 
 @dataclass(frozen=True, slots=True)

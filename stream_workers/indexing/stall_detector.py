@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from lorestream.errors import Unavailable
-from stream_workers.indexing.retry import IndexingFailed
+from stream_workers.indexing.failures import IndexingFailed
 
 _log = structlog.get_logger("lorestream.indexer")
 

@@ -12,7 +12,7 @@ from lorestream.memories import Memory
 from lorestream.ports import MemoryWriter, Tombstone
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.indexing import vectors
-from stream_workers.indexing.throttle import Throttle
+from stream_workers.indexing.vectors import Throttle
 
 PAGE_SIZE = 32
 

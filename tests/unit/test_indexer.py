@@ -14,9 +14,8 @@ from lorestream.errors import Misconfigured, Unavailable
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.ports import NewRecord
 from lorestream.wiring import Runtime
-from stream_workers.indexing.dead_letters import DeadLetterPolicy
+from stream_workers.indexing.failures import DeadLetterPolicy, IndexingFailed, RetryUntilAvailable
 from stream_workers.indexing.indexer import GROUP, BatchLimits, Indexer
-from stream_workers.indexing.retry import IndexingFailed, RetryUntilAvailable
 from tests.parts import Faulty, indexer_over, open_parts, put, read_dead_letters, running, texts
 
 

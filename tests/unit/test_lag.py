@@ -13,9 +13,8 @@ from lorestream.errors import Unavailable
 from lorestream.ports import Record
 from lorestream.telemetry import Metrics
 from stream_workers.indexing import stall_detector
-from stream_workers.indexing.checkpoint import Checkpoint
-from stream_workers.indexing.lag import LagGauges
-from stream_workers.indexing.retry import IndexingFailed
+from stream_workers.indexing.checkpoint import Checkpoint, LagGauges
+from stream_workers.indexing.failures import IndexingFailed
 from stream_workers.indexing.stall_detector import StallDetector
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from stream_workers.indexing.throttle import CHUNK_SIZE, Throttle
+from stream_workers.indexing.vectors import CHUNK_SIZE, Throttle
 
 
 async def test_in_the_foreground_all_is_done_in_one_call() -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lorestream.adapters.embedders.vector_cache import CachedVector, VectorCache, text_key
+from lorestream.adapters.embedders.texts import CachedVector, VectorCache, text_key
 
 
 def entry(number: float) -> CachedVector:

@@ -6,8 +6,7 @@
     http_endpoint.py      one request to such a server: retries, errors, decoding
     hash.py               vectors without meaning, for tests
     queue.py              what the local ones share: a bounded queue before one worker thread
-    vector_cache.py       the vectors of recent texts
-    text.py               which part of a text a model reads
+    texts.py              which part of a text a model reads, and a cache of the vectors of recent texts
     model_files.py        a prepared model on disk: paths, manifest, description of a model's own files
     model_preparation.py  from a model's name to a prepared model: hub, weights package, conversion
     bert_network.py       the OpenVINO network of a BERT model, from its weights

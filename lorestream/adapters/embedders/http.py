@@ -16,8 +16,7 @@ import numpy as np
 
 from lorestream.adapters.embedders.http_endpoint import SETTING, EmbeddingsEndpoint
 from lorestream.adapters.embedders.queue import OnTexts
-from lorestream.adapters.embedders.text import plain
-from lorestream.adapters.embedders.vector_cache import CachedVector, VectorCache, text_key
+from lorestream.adapters.embedders.texts import CachedVector, VectorCache, plain, text_key
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
 from lorestream.ports import Embeddings, Priority
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.model_files import NETWORK, TOKENIZER, ModelFiles
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
-from lorestream.adapters.embedders.text import cut_to_fit
+from lorestream.adapters.embedders.texts import cut_to_fit
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import Embeddings
 

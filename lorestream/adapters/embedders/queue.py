@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 
-from lorestream.adapters.embedders.text import plain
-from lorestream.adapters.embedders.vector_cache import CachedVector, VectorCache, text_key
+from lorestream.adapters.embedders.texts import CachedVector, VectorCache, plain, text_key
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports import Embeddings, Priority
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from lorestream.adapters.embedders.model_files import model_id
 from lorestream.adapters.embedders.model_preparation import INSTALL_TORCH, ModelSource, find_source
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
-from lorestream.adapters.embedders.text import cut_to_fit
+from lorestream.adapters.embedders.texts import cut_to_fit
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import Embeddings
 

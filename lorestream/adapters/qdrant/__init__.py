@@ -2,11 +2,10 @@
 
     store.py         QdrantStore: writes and maintenance; inherits the reads from QdrantReader
     reader.py        QdrantReader: search, page, count, get, agents
-    scoring.py       similarity of a query to memories; blends with recency and importance as a Qdrant formula
+    scoring.py       similarity by vector and by BM25; blends with recency and importance as a Qdrant formula
     conditions.py    filters and scopes as Qdrant conditions
     exact_filter.py  filters evaluated on a memory, where a condition is only approximate
     ordering.py      reading in the exact order of memories, where Qdrant orders by tick only
-    bm25.py          texts as sparse vectors for the keyword mode
     payload.py       a memory as point id and payload, and back
     engine.py        the interface to Qdrant that `edge/` and `server/` implement
     edge/            the engine in this process: store, shard files, catalogue of collections
@@ -16,7 +15,7 @@ One insert (QdrantStore is generic over its engine; EdgeStore and ServerStore on
 
     store.insert(memories, vectors)                 store.py: check the shapes, compute the point ids
         encode_memory(memory)                       payload.py: payload with `body`, keys for filters, hashes
-        bm25.embed_document(text)                   bm25.py: sparse vector
+        scoring.embed_document(text)                scoring.py: sparse vector for BM25
         engine.point(id, payload, vector, words)    edge/engine.py or server/engine.py
         engine.upsert(points, insert_only=True)     existing points and tombstones stay as they are
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 
-from lorestream.adapters.qdrant import bm25
+from lorestream.adapters.qdrant import scoring
 from lorestream.adapters.qdrant.conditions import (
     Clause,
     Group,
@@ -69,7 +69,7 @@ class QdrantReader(Generic[P]):
             return []
         selection = await self._select(query.scope, query.filter, query.now)
         if isinstance(query, KeywordQuery):
-            words = bm25.embed_query(query.text)
+            words = scoring.embed_query(query.text)
             return [] if words is None else await self._best(selection, Similarity(words, 0.0), query.k)
         min_relevance = -1.0 if query.min_relevance is None else query.min_relevance
         similarity = Similarity(np.asarray(query.vector, np.float32).tolist(), min_relevance)

@@ -3,8 +3,7 @@
     catalogue.py    Catalogue: which collections there are, and which one is searched
     store.py        EdgeStore: a VectorStore in one directory
     shard.py        the shard in that directory: created, locked, checked against model and schema
-    engine.py       the Engine: searches and writes as calls to Edge
-    filters.py      filter clauses in Edge's types
+    engine.py       the Engine: searches, writes and filters as calls to Edge
 
 A search in the collection that is active:
 

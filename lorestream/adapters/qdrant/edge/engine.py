@@ -7,14 +7,13 @@ milliseconds between which other tasks run. `optimize()` stops every thread for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import qdrant_edge as edge
 
-from lorestream.adapters.qdrant.conditions import Clause
-from lorestream.adapters.qdrant.edge.filters import edge_filter
-from lorestream.adapters.qdrant.edge.shard import VECTOR, WORDS, translate_errors
+from lorestream.adapters.qdrant.conditions import Clause, Empty, Group, Match, Range, Substring
 from lorestream.adapters.qdrant.engine import (
     AbsoluteValue,
     Constant,
@@ -30,10 +29,15 @@ from lorestream.adapters.qdrant.engine import (
     Variable,
 )
 from lorestream.adapters.qdrant.payload import READ_KEYS
+from lorestream.errors import Unavailable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+VECTOR = "dense"
+WORDS = "words"
+"""The names of the vectors."""
 
 _TRAITS = EngineTraits(in_process=True, batch_size=256, tie_margin=1, exact_substrings=True)
 _WRITE_STEP = 64  # points written at once: about 3 ms
@@ -256,3 +260,46 @@ def _expression(term: Term) -> edge.Expression:  # noqa: PLR0911 (one for each k
         case ExponentialDecay(inner):
             half = _expression(inner)
             return edge.Expression.Decay(edge.DecayKind.Exp, half, None, 0.5, 1.0)
+
+
+def edge_filter(*must: Clause, must_not: tuple[Clause, ...] = ()) -> edge.Filter:
+    """The filter for points that meet all of `must` and none of `must_not`."""
+    return edge.Filter(
+        must=[_condition(clause) for clause in must] or None,
+        must_not=[_condition(clause) for clause in must_not] or None,
+    )
+
+
+def _condition(clause: Clause) -> edge.ConditionType:
+    match clause:
+        case Match(key, (value,)):
+            return edge.FieldCondition(key, match=edge.MatchValue(value))
+        case Match(key, values):
+            return edge.FieldCondition(key, match=edge.MatchAny(list[Any](values)))
+        case Substring(key, text):
+            return edge.FieldCondition(key, match=edge.MatchSubstring(text))
+        case Range(key, gt, gte, lt, lte):
+            return edge.FieldCondition(key, range=edge.RangeFloat(gt=gt, gte=gte, lt=lt, lte=lte))
+        case Empty(key):
+            return edge.IsEmptyCondition(key)
+        case Group(must, should, must_not):
+            # None where a list is empty: a Group without `should` demands nothing of it.
+            return edge.Filter(
+                must=[_condition(one) for one in must] or None,
+                should=[_condition(one) for one in should] or None,
+                must_not=[_condition(one) for one in must_not] or None,
+            )
+
+
+@contextmanager
+def translate_errors() -> Generator[None]:
+    """Raises Unavailable for every error of Edge, which raises bare `Exception`: put only calls to Edge inside."""
+    try:
+        yield
+    except Exception as error:
+        raise Unavailable(f"Qdrant Edge: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error of Edge, which may have several lines, in one."""
+    return " ".join(str(error).split())

@@ -14,24 +14,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import qdrant_edge as edge
 
 from lorestream import durable
+from lorestream.adapters.qdrant.edge.engine import VECTOR, WORDS, one_line
 from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
 from lorestream.durable import LockHeld, ProcessLock
-from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-VECTOR = "dense"
-WORDS = "words"
-"""The names of the vectors."""
+from lorestream.errors import Misconfigured, ModelMismatch
 
 _SHARD = "shard"
 _OLD_SHARD = "shard.old"
@@ -46,15 +38,6 @@ class StoreMetadata(msgspec.Struct, forbid_unknown_fields=False):
     model_id: str
     dim: int
     schema: int
-
-
-@contextmanager
-def translate_errors() -> Generator[None]:
-    """Raises Unavailable for every error of Edge, which raises bare `Exception`: put only calls to Edge inside."""
-    try:
-        yield
-    except Exception as error:
-        raise Unavailable(f"Qdrant Edge: {_one_line(error)}") from error
 
 
 def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeShard, ProcessLock]:
@@ -147,7 +130,7 @@ def _open_locked(directory: Path, metadata: StoreMetadata) -> edge.EdgeShard:
     try:
         return edge.EdgeShard.load(str(final))
     except Exception as error:
-        message = f"{final} cannot be loaded ({_one_line(error)}): move {directory} away and start again"
+        message = f"{final} cannot be loaded ({one_line(error)}): move {directory} away and start again"
         raise Misconfigured(message) from error
 
 
@@ -159,7 +142,7 @@ def _create(path: Path, dim: int) -> None:
         shard.flush()
         shard.close()
     except Exception as error:
-        raise Misconfigured(f"no store can be created in {path.parent}: {_one_line(error)}") from error
+        raise Misconfigured(f"no store can be created in {path.parent}: {one_line(error)}") from error
 
 
 def _config(dim: int) -> edge.EdgeConfig:
@@ -219,9 +202,6 @@ def _read(label: Path) -> StoreMetadata:
 def _unwritable(directory: Path, error: OSError) -> Misconfigured:
     return Misconfigured(f"{directory} cannot be written ({error.strerror}): start with another --data")
 
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.adapters.embedders.text import cut_to_fit, plain
+from lorestream.adapters.embedders.texts import cut_to_fit, plain
 
 
 @pytest.mark.parametrize(
