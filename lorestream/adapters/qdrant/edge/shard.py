@@ -203,6 +203,5 @@ def _unwritable(directory: Path, error: OSError) -> Misconfigured:
     return Misconfigured(f"{directory} cannot be written ({error.strerror}): start with another --data")
 
 
-
 if __name__ == "__main__":
     open_shard(Path(sys.argv[1]), model_id=sys.argv[2], dim=int(sys.argv[3]))[0].close()
