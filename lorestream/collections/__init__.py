@@ -1,8 +1,8 @@
 """The collections of a deployment: which there are, which is searched, how far each is indexed.
 
 catalogue.py          Catalogue: the port that lists, creates, switches and deletes collections
-open_collections.py   OpenCollections: those that this process has open, and the active one
-watermarks.py         the watermarks of the active collection, with and without an open store
+open_collections.py   OpenCollections: those that this process has open, the active one, and their watermarks
+watermarks.py         ActiveWatermarks: the watermarks of the active collection, for a process without a store
 
 async with OpenCollections.open(catalogue, embedder, load=load, watch=watch, group_of=group_of) as collections:
     current = collections.current  # one query uses the same collection from its beginning to its end

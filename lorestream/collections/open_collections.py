@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -156,6 +157,21 @@ class OpenCollections:
         """The collections in which a write has to be finished: the active one, and those that are switching."""
         switching = [self._open[one.name] for one in self.listed if one.switching and one.name in self._open]
         return [self.current, *(one for one in switching if one is not self.current)]
+
+    async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
+        """Whether everything up to and including these offsets is finished in every collection of `serving`.
+
+        Waits at most `timeout_s`. This makes it the WatermarkReader of a process that has the store open.
+        """
+        deadline = time.monotonic() + timeout_s
+        reached: set[OpenCollection] = set()
+        # In a loop: a switch may be announced while this waits.
+        while missing := [one for one in self.serving() if one not in reached]:
+            for collection in missing:
+                if not await collection.watermarks.reached(offsets, max(0.0, deadline - time.monotonic())):
+                    return False
+                reached.add(collection)
+        return True
 
     async def embedder_of(self, model: Model) -> Embedder:
         """The embedder of a collection's model, loaded once. Raises Misconfigured."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from lorestream.errors import LorestreamError
 
 if TYPE_CHECKING:
-    from lorestream.collections.open_collections import OpenCollection, OpenCollections
     from lorestream.ports import WatermarkReader
 
 CACHE_TTL_S = 1.0
@@ -74,22 +73,3 @@ class ActiveWatermarks:
         finally:
             if self._current:
                 self._looked_up_at = time.monotonic()
-
-
-class CurrentWatermarks:
-    """A WatermarkReader over the open collections: the active one, and those between which the alias is switched."""
-
-    def __init__(self, collections: OpenCollections) -> None:
-        self._collections = collections
-
-    async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
-        """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
-        reached: set[OpenCollection] = set()
-        # In a loop: a switch may be announced while this waits.
-        while missing := [one for one in self._collections.serving() if one not in reached]:
-            for collection in missing:
-                if not await collection.watermarks.reached(offsets, max(0.0, deadline - time.monotonic())):
-                    return False
-                reached.add(collection)
-        return True

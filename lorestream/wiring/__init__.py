@@ -31,7 +31,7 @@ import structlog
 
 from lorestream.admin.dead_letters import DeadLetterCleanup, DeadLetters
 from lorestream.collections.open_collections import GroupWatermarks, OpenCollection, OpenCollections
-from lorestream.collections.watermarks import ActiveWatermarks, CurrentWatermarks
+from lorestream.collections.watermarks import ActiveWatermarks
 from lorestream.errors import Misconfigured
 from lorestream.settings import Settings, warn_of_unread
 from lorestream.settings.backends import KafkaLog, QdrantStore
@@ -107,7 +107,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 ledger=log.ledger,
                 collections=collections,
                 cache=openers.new_cache(settings, redis),
-                watermarks=CurrentWatermarks(collections),
+                watermarks=collections,
                 pseudonyms=openers.pseudonyms(settings, directory),
                 authenticator=await openers.open_authenticator(settings, context.clock, stack),
                 limits=openers.new_limits(settings, redis),
@@ -156,7 +156,7 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
                 ledger=log.ledger,
                 collections=collections,
                 cache=openers.new_cache(settings, redis),
-                watermarks=CurrentWatermarks(collections),
+                watermarks=collections,
                 metrics=context.metrics,
                 clock=context.clock,
                 trim=log.trim,
@@ -178,7 +178,7 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
                 ledger=log.ledger,
                 collections=collections,
                 cache=openers.new_cache(settings, redis),
-                watermarks=CurrentWatermarks(collections),
+                watermarks=collections,
                 pseudonyms=pseudonyms,
                 authenticator=await openers.open_authenticator(settings, context.clock, context.stack),
                 limits=openers.new_limits(settings, redis),
