@@ -1,4 +1,4 @@
-"""A TCP proxy that can be cut: what a network partition looks like to those behind it."""
+"""A TCP proxy that can be cut, to simulate a network partition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 
 class Proxy:
-    """Forwards a port of this machine. While it is cut, nothing passes in either direction and nothing is closed."""
+    """Forwards to a local port. While it is cut, no data passes in either direction and no connection is closed."""
 
     def __init__(self, target: int) -> None:
         self._target = target

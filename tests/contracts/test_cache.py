@@ -1,4 +1,4 @@
-"""What every Cache promises, run over each adapter that keeps anything."""
+"""Contract suite of the Cache port, run over each adapter."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lorestream.ports import Cache
 WOODCUTTER = AgentKey("default", "npc:woodcutter")
 SMITH = AgentKey("default", "npc:smith")
 ELSEWHERE = AgentKey("other", "npc:woodcutter")
-# Joined by any character that ids may hold, these would be one.
+# With the parts of the key joined by a separator, some of these would have the same key.
 ALIKE = [AgentKey("a", 'b","c'), AgentKey('a","b', "c"), AgentKey("a:b", "c"), AgentKey("a", "b:c")]
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One cache as several processes use it, and what an engine may do to it at any time."""
+    """One cache with one client per process, and a function that makes the backend lose its data."""
 
     clients: list[Cache]
     lose: Callable[[], Any]
@@ -72,20 +72,20 @@ async def cache(opened: Open) -> AsyncIterator[Cache]:
 
 
 async def fill(cache: Cache, agent: AgentKey, key: bytes, answer: bytes) -> bytes:
-    """Ask, and keep what was found; return the generation."""
+    """Miss, then store the answer; returns the generation."""
     found, generation = await cache.get(agent, key)
     assert found is None
     await cache.put(agent, key, answer, generation, 60)
     return generation
 
 
-async def test_an_answer_that_was_put_is_got(cache: Cache) -> None:
+async def test_a_stored_answer_is_returned(cache: Cache) -> None:
     generation = await fill(cache, WOODCUTTER, b"where", b"by the river")
     assert await cache.get(WOODCUTTER, b"where") == (b"by the river", generation)
     assert await cache.get(WOODCUTTER, b"when") == (None, generation)
 
 
-async def test_agents_and_tenants_are_apart(cache: Cache) -> None:
+async def test_answers_are_separate_per_agent_and_tenant(cache: Cache) -> None:
     await fill(cache, WOODCUTTER, b"where", b"by the river")
     await fill(cache, SMITH, b"where", b"at the forge")
     await fill(cache, ELSEWHERE, b"where", b"in another world")
@@ -94,13 +94,13 @@ async def test_agents_and_tenants_are_apart(cache: Cache) -> None:
     assert (await cache.get(ELSEWHERE, b"where"))[0] == b"in another world"
 
 
-async def test_no_two_agents_run_into_each_other(cache: Cache) -> None:
+async def test_agents_with_similar_ids_do_not_collide(cache: Cache) -> None:
     for number, agent in enumerate(ALIKE):
         await fill(cache, agent, b"where", b"%d" % number)
     assert [(await cache.get(agent, b"where"))[0] for agent in ALIKE] == [b"0", b"1", b"2", b"3"]
 
 
-async def test_any_key_and_any_answer_come_back(cache: Cache) -> None:
+async def test_any_bytes_are_valid_keys_and_answers(cache: Cache) -> None:
     answers = {b"": b"\0", b"g": b"\r\n$3\r\n", bytes(range(256)): bytes(range(256)) * 100}
     for key, answer in answers.items():
         await fill(cache, WOODCUTTER, key, answer)
@@ -118,7 +118,7 @@ async def test_an_empty_answer_is_an_answer(cache: Cache) -> None:
     assert await cache.get(WOODCUTTER, b"where") == (b"", generation)
 
 
-async def test_invalidating_takes_all_answers_of_those_agents_and_of_no_others(cache: Cache) -> None:
+async def test_invalidating_removes_all_answers_of_those_agents_and_no_others(cache: Cache) -> None:
     before = await fill(cache, WOODCUTTER, b"where", b"by the river")
     await fill(cache, WOODCUTTER, b"when", b"yesterday")
     await fill(cache, SMITH, b"where", b"at the forge")
@@ -132,7 +132,7 @@ async def test_invalidating_takes_all_answers_of_those_agents_and_of_no_others(c
     assert await cache.get(ELSEWHERE, b"where") == (b"in another world", kept)
 
 
-async def test_an_answer_computed_before_the_invalidation_is_void(cache: Cache) -> None:
+async def test_an_answer_computed_before_an_invalidation_is_not_kept(cache: Cache) -> None:
     _, generation = await cache.get(WOODCUTTER, b"where")
     await cache.invalidate([WOODCUTTER])
     await cache.put(WOODCUTTER, b"where", b"stale", generation, 60)
@@ -141,14 +141,14 @@ async def test_an_answer_computed_before_the_invalidation_is_void(cache: Cache) 
     assert (await cache.get(WOODCUTTER, b"where"))[0] is None
 
 
-async def test_a_generation_that_never_was_is_void(cache: Cache) -> None:
+async def test_an_answer_with_an_unknown_generation_is_not_kept(cache: Cache) -> None:
     await cache.put(WOODCUTTER, b"where", b"forged", b"", 60)
     await cache.put(SMITH, b"where", b"forged", bytes(16), 60)
     assert (await cache.get(WOODCUTTER, b"where"))[0] is None
     assert (await cache.get(SMITH, b"where"))[0] is None
 
 
-async def test_clearing_takes_everything(cache: Cache) -> None:
+async def test_clearing_removes_everything(cache: Cache) -> None:
     generation = await fill(cache, WOODCUTTER, b"where", b"by the river")
     await fill(cache, SMITH, b"where", b"at the forge")
     await cache.clear()
@@ -176,7 +176,7 @@ steps = st.lists(
 
 @given(steps=steps)
 async def test_no_answer_is_ever_older_than_the_last_invalidation(opened: Open, steps: list[Any]) -> None:
-    """Searches begin, end late and in any order, at any client; what is got always holds the agent's newest write."""
+    """Searches begin and end in any order at any client; a cached answer always contains the agent's newest write."""
     async with opened() as deployment:
         written = {WOODCUTTER: 0, ELSEWHERE: 0}
         running: list[tuple[AgentKey, bytes, bytes, bytes]] = []

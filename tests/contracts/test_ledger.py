@@ -1,4 +1,4 @@
-"""What every ErasureLedger promises, run over each adapter."""
+"""Contract suite of the ErasureLedger port, run over each adapter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import ErasureLedger, ErasureState
 
 Opener = Callable[[], AbstractAsyncContextManager[ErasureLedger]]
-"""Opens the ledger; opened again after it was closed, it is the same ledger."""
+"""Opens the ledger. After closing, it can be opened again with the same erasures."""
 
 
 class StoppedClock:
@@ -95,7 +95,7 @@ async def test_a_player_is_covered_as_an_agent_and_in_the_memories_of_others(led
     assert not ledger.covers(replace(MEMORY, tenant="other"))
 
 
-async def test_agents_and_players_of_one_name_are_apart(ledger: ErasureLedger) -> None:
+async def test_agents_and_players_with_the_same_name_are_separate(ledger: ErasureLedger) -> None:
     await ledger.add(replace(OF_SMITH, subjects=("k1:aa",)))
     assert not ledger.covers(MEMORY)
     await ledger.add(replace(OF_PLAYER, subjects=("npc:smith",)))
@@ -103,7 +103,7 @@ async def test_agents_and_players_of_one_name_are_apart(ledger: ErasureLedger) -
 
 
 @pytest.mark.parametrize("order", list(permutations((80.0, 100.0, 90.0))))
-async def test_the_newest_erasure_counts_in_whatever_order_they_come(
+async def test_the_newest_erasure_applies_in_any_order_of_arrival(
     opener: Opener, order: tuple[float]
 ) -> None:
     async with opener() as ledger:
@@ -136,7 +136,7 @@ async def test_an_erasure_is_running_until_it_is_done_and_stays_done(opener: Ope
         assert ledger.covers(MEMORY)
 
 
-async def test_an_older_erasure_of_the_same_subject_can_be_asked_for_too(ledger: ErasureLedger) -> None:
+async def test_an_older_erasure_of_the_same_subject_has_its_own_state(ledger: ErasureLedger) -> None:
     older = replace(OF_SMITH, id="e0", accepted_at=50.0)
     await ledger.add(OF_SMITH)
     await ledger.add(older)
@@ -174,39 +174,37 @@ memories = st.builds(
 )
 
 
-asked = st.lists(erasures, max_size=6)
-remembered = st.lists(memories, max_size=20)
+requested = st.lists(erasures, max_size=6)
+stored = st.lists(memories, max_size=20)
 
 
 @settings(max_examples=50)
-@given(asked=asked, remembered=remembered)
-async def test_it_covers_exactly_what_one_of_its_erasures_covers(
-    tmp_path_factory: pytest.TempPathFactory, asked: list[Erasure], remembered: list[Memory]
+@given(requested=requested, stored=stored)
+async def test_covers_is_true_exactly_if_one_erasure_covers_the_memory(
+    tmp_path_factory: pytest.TempPathFactory, requested: list[Erasure], stored: list[Memory]
 ) -> None:
-    await covers_exactly_what_one_covers(sqlite(tmp_path_factory.mktemp("ledger")), asked, remembered)
+    await check_covers(sqlite(tmp_path_factory.mktemp("ledger")), requested, stored)
 
 
 @settings(max_examples=5)
-@given(asked=asked, remembered=remembered)
-async def test_the_one_in_kafka_covers_exactly_what_one_of_its_erasures_covers(
-    kafka: Any, asked: list[Erasure], remembered: list[Memory]
+@given(requested=requested, stored=stored)
+async def test_covers_is_true_exactly_if_one_erasure_covers_the_memory_in_kafka(
+    kafka: Any, requested: list[Erasure], stored: list[Memory]
 ) -> None:
-    await covers_exactly_what_one_covers(kafka_ledger(kafka.bootstrap, f"t{uuid4().hex}"), asked, remembered)
+    await check_covers(kafka_ledger(kafka.bootstrap, f"t{uuid4().hex}"), requested, stored)
 
 
-async def covers_exactly_what_one_covers(
-    opener: Opener, asked: list[Erasure], remembered: list[Memory]
-) -> None:
-    expected = [any(erasure.covers(memory) for erasure in asked) for memory in remembered]
+async def check_covers(opener: Opener, requested: list[Erasure], stored: list[Memory]) -> None:
+    expected = [any(erasure.covers(memory) for erasure in requested) for memory in stored]
     async with opener() as ledger:
-        for erasure in asked:
+        for erasure in requested:
             await ledger.add(erasure)
-        assert [ledger.covers(memory) for memory in remembered] == expected
+        assert [ledger.covers(memory) for memory in stored] == expected
     async with opener() as ledger:
-        assert [ledger.covers(memory) for memory in remembered] == expected
+        assert [ledger.covers(memory) for memory in stored] == expected
 
 
-async def test_what_has_been_learned_is_told_once_and_in_order(ledger: ErasureLedger) -> None:
+async def test_added_since_returns_each_erasure_once_and_in_order(ledger: ErasureLedger) -> None:
     known = len(ledger.added_since(0))
     first, second = (Erasure(f"e{n}", "default", SubjectKind.AGENT, (f"npc:{n}",), 100.0 + n) for n in (1, 2))
     await ledger.add(first)

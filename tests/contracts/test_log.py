@@ -1,4 +1,4 @@
-"""What every EventLog promises, run over each adapter."""
+"""Contract suite of the EventLog port, run over each adapter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lorestream.adapters.sqlite.log import SqliteLog
 from lorestream.ports import DeadLetter, EventLog, NewRecord, Record, Resolution, Subscription
 
 Opener = Callable[[], AbstractAsyncContextManager[EventLog]]
-"""Opens the log; opened again after it was closed, it is the same log."""
+"""Opens the log. After closing, it can be opened again with the same records."""
 
 PATIENCE_S = 30.0
 MEGABYTE = 2**20
@@ -43,7 +43,7 @@ def sqlite(folder: Path) -> Opener:
 
 
 def kafka(bootstrap: str | KafkaConnection, prefix: str, **options: Any) -> Opener:
-    """Several partitions, as few as show that there are several: each is a directory at the broker."""
+    """A log with three partitions: enough to test several, few because each is a directory at the broker."""
     connection = KafkaConnection(bootstrap) if isinstance(bootstrap, str) else bootstrap
 
     @asynccontextmanager
@@ -80,7 +80,7 @@ def record(value: str | bytes, key: bytes = b"agent") -> NewRecord:
 
 
 class Listener:
-    """Remembers which partitions its member has, and where it began to read them."""
+    """Records the assigned partitions and the starting positions."""
 
     def __init__(self) -> None:
         self.began: dict[int, int] = {}
@@ -95,12 +95,12 @@ class Listener:
 
 
 def subscribed(log: EventLog, group: str) -> AbstractAsyncContextManager[Subscription]:
-    """The only member of a group."""
+    """A subscription as the only member of a group."""
     return log.subscribe(group, Listener())
 
 
-async def take(member: Subscription, count: int, *, limit: int = 7) -> list[Record]:
-    """Read until `count` records have come; a log may hand them out in any portions."""
+async def read_count(member: Subscription, count: int, *, limit: int = 7) -> list[Record]:
+    """Read until `count` records have arrived; a log may return them in reads of any size."""
     records: list[Record] = []
     async with asyncio.timeout(PATIENCE_S):
         while len(records) < count:
@@ -111,22 +111,22 @@ async def take(member: Subscription, count: int, *, limit: int = 7) -> list[Reco
 
 
 async def read_all(log: EventLog, group: str, count: int) -> list[Record]:
-    """Read `count` records as a member that joins for it and commits nothing."""
+    """Read `count` records as a new member of the group, without committing."""
     async with subscribed(log, group) as member:
-        return await take(member, count)
+        return await read_count(member, count)
 
 
 async def read_and_commit(
     log: EventLog, group: str, count: int, *, finished: int | None = None
 ) -> list[Record]:
-    """Read `count` records and commit behind the first `finished` of them, None = behind all."""
+    """Read `count` records and commit the first `finished` of them (None: all)."""
     async with subscribed(log, group) as member:
-        records = await take(member, count)
-        await member.commit(behind(records[:finished]))
+        records = await read_count(member, count)
+        await member.commit(positions_after(records[:finished]))
         return records
 
 
-async def nothing_more(member: Subscription) -> bool:
+async def at_end(member: Subscription) -> bool:
     return await member.read(limit=1, max_bytes=MEGABYTE, wait_s=0) == []
 
 
@@ -135,12 +135,12 @@ def values(records: list[Record]) -> list[bytes]:
 
 
 async def read_dead_letters(log: EventLog) -> list[DeadLetter]:
-    """The dead letters, the earliest first."""
+    """The unresolved dead letters, the oldest first."""
     return [each.dead_letter async for each in log.dead_letters()]
 
 
-def behind(records: list[Record]) -> dict[int, int]:
-    """The positions to commit when these are finished."""
+def positions_after(records: list[Record]) -> dict[int, int]:
+    """The positions to commit after these records."""
     return {each.partition: each.offset + 1 for each in records}
 
 
@@ -149,14 +149,14 @@ async def test_records_of_one_key_are_read_in_the_order_in_which_they_were_appen
     await log.append([record(str(number)) for number in range(2, 20)])
 
     async with subscribed(log, "indexer") as member:
-        records = await take(member, 20)
-        assert await nothing_more(member)
+        records = await read_count(member, 20)
+        assert await at_end(member)
 
     assert values(records) == [str(number).encode() for number in range(20)]
     assert all(earlier.offset < later.offset for earlier, later in pairwise(records))
 
 
-async def test_append_answers_with_the_highest_offset_of_every_partition_that_it_touched(
+async def test_append_returns_the_highest_offset_per_partition_written_to(
     log: EventLog,
 ) -> None:
     first = await log.append([record(str(number), key=str(number).encode()) for number in range(30)])
@@ -172,13 +172,13 @@ async def test_append_answers_with_the_highest_offset_of_every_partition_that_it
         assert touched == highest
 
 
-async def test_appending_nothing_touches_nothing(log: EventLog) -> None:
+async def test_appending_no_records_writes_nothing(log: EventLog) -> None:
     assert await log.append([]) == {}
     async with subscribed(log, "indexer") as member:
-        assert await nothing_more(member)
+        assert await at_end(member)
 
 
-async def test_any_bytes_and_all_headers_come_back(log: EventLog) -> None:
+async def test_any_bytes_and_all_headers_are_read_back_unchanged(log: EventLog) -> None:
     every_byte = bytes(range(256))
     headers = {"schema": b"1", "binary": every_byte, "empty": b"", "größe": "ü".encode()}
     await log.append([NewRecord(every_byte, b"\x00" + every_byte * 64, headers), NewRecord(b"", b"", {})])
@@ -189,13 +189,13 @@ async def test_any_bytes_and_all_headers_come_back(log: EventLog) -> None:
     assert (empty.key, empty.value, dict(empty.headers)) == (b"", b"", {})
 
 
-async def test_records_know_when_they_were_appended(log: EventLog) -> None:
+async def test_records_have_the_time_of_their_append(log: EventLog) -> None:
     await log.append([record("now")])
     (only,) = await read_all(log, "indexer", 1)
     assert only.appended_at > 1_700_000_000
 
 
-async def test_a_portion_is_bounded_in_bytes_but_never_empty(log: EventLog) -> None:
+async def test_max_bytes_limits_a_read_but_not_its_first_record(log: EventLog) -> None:
     await log.append([record(b"x" * 1000) for _ in range(10)])
     async with subscribed(log, "indexer") as member:
         sizes: list[int] = []
@@ -214,7 +214,7 @@ async def test_groups_are_independent(log: EventLog) -> None:
     other = await read_all(log, "other", 10)
 
     assert values(one) == values(other)
-    assert await log.committed("one") == behind(one)
+    assert await log.committed("one") == positions_after(one)
     assert await log.committed("other") == {}
 
 
@@ -226,7 +226,7 @@ async def test_a_new_group_begins_at_the_oldest_record(log: EventLog) -> None:
     assert values(await read_all(log, "late", 2)) == [b"old", b"new"]
 
 
-async def test_a_member_is_told_its_partitions_and_where_it_goes_on(opener: Opener) -> None:
+async def test_the_listener_gets_all_partitions_and_starting_positions(opener: Opener) -> None:
     async with opener() as log:
         await log.append([record(str(number)) for number in range(5)])
         [partition] = {each.partition for each in await read_and_commit(log, "indexer", 5, finished=3)}
@@ -234,29 +234,29 @@ async def test_a_member_is_told_its_partitions_and_where_it_goes_on(opener: Open
     async with opener() as log:
         listener = Listener()
         async with log.subscribe("indexer", listener) as member:
-            rest = await take(member, 2)
+            rest = await read_count(member, 2)
             assert listener.owned == set(await log.end())
             assert listener.began[partition] == rest[0].offset
             assert await member.end() == await log.end()
 
 
-async def test_a_group_goes_on_behind_its_commit_after_reopening(opener: Opener) -> None:
+async def test_a_group_continues_at_its_committed_position_after_reopening(opener: Opener) -> None:
     async with opener() as log:
         await log.append([record(str(number)) for number in range(10)])
         records = await read_and_commit(log, "indexer", 10, finished=4)
 
     async with opener() as log:
-        assert await log.committed("indexer") == behind(records[:4])
+        assert await log.committed("indexer") == positions_after(records[:4])
         async with subscribed(log, "indexer") as member:
-            again = await take(member, 6)
+            again = await read_count(member, 6)
             await log.append([record("10")])
-            again += await take(member, 1)
+            again += await read_count(member, 1)
 
     assert [each.offset for each in again[:6]] == [each.offset for each in records[4:]]
     assert values(again) == [str(number).encode() for number in range(4, 11)]
 
 
-async def test_what_was_read_but_never_committed_is_read_again_by_the_next_member(log: EventLog) -> None:
+async def test_records_that_were_not_committed_are_read_again_by_the_next_member(log: EventLog) -> None:
     await log.append([record("0"), record("1")])
     await read_all(log, "indexer", 2)
     assert values(await read_all(log, "indexer", 2)) == [b"0", b"1"]
@@ -266,27 +266,29 @@ async def test_a_commit_is_never_lowered(opener: Opener) -> None:
     async with opener() as log:
         await log.append([record(str(number)) for number in range(5)])
         async with subscribed(log, "indexer") as member:
-            records = await take(member, 5)
-            await member.commit(behind(records))
-            await member.commit(behind(records[:2]))
-        assert await log.committed("indexer") == behind(records)
+            records = await read_count(member, 5)
+            await member.commit(positions_after(records))
+            await member.commit(positions_after(records[:2]))
+        assert await log.committed("indexer") == positions_after(records)
 
     async with opener() as log:
-        assert await log.committed("indexer") == behind(records)
+        assert await log.committed("indexer") == positions_after(records)
 
 
-async def test_concurrent_commits_keep_the_highest(opener: Opener) -> None:
+async def test_concurrent_commits_keep_the_highest_position(opener: Opener) -> None:
     async with opener() as log:
         await log.append([record(str(number)) for number in range(5)])
         async with subscribed(log, "indexer") as member:
-            records = await take(member, 5)
-            await asyncio.gather(*(member.commit(behind(records[:count])) for count in (3, 5, 1, 4, 2)))
+            records = await read_count(member, 5)
+            await asyncio.gather(
+                *(member.commit(positions_after(records[:count])) for count in (3, 5, 1, 4, 2))
+            )
 
     async with opener() as log:
-        assert await log.committed("indexer") == behind(records)
+        assert await log.committed("indexer") == positions_after(records)
 
 
-async def test_a_waiting_read_returns_as_soon_as_something_is_appended(log: EventLog) -> None:
+async def test_a_waiting_read_returns_as_soon_as_a_record_is_appended(log: EventLog) -> None:
     async with subscribed(log, "indexer") as member:
         reading = asyncio.ensure_future(member.read(limit=10, max_bytes=MEGABYTE, wait_s=3600))
         await asyncio.sleep(0)
@@ -295,13 +297,13 @@ async def test_a_waiting_read_returns_as_soon_as_something_is_appended(log: Even
             assert values(list(await reading)) == [b"at last"]
 
 
-async def test_a_read_of_an_empty_log_ends_empty(log: EventLog) -> None:
+async def test_a_read_of_an_empty_log_returns_no_records(log: EventLog) -> None:
     async with subscribed(log, "indexer") as member:
-        assert await nothing_more(member)
+        assert await at_end(member)
         assert await member.read(limit=10, max_bytes=MEGABYTE, wait_s=0.01) == []
 
 
-async def test_a_cancelled_read_loses_nothing(log: EventLog) -> None:
+async def test_a_cancelled_read_loses_no_records(log: EventLog) -> None:
     await log.append([record(str(number)) for number in range(100)])
     async with subscribed(log, "indexer") as member:
         begun: list[bytes] = []
@@ -312,11 +314,11 @@ async def test_a_cancelled_read_loses_nothing(log: EventLog) -> None:
             if reading.cancel():
                 await asyncio.wait({reading})
             begun += values(list(reading.result())) if not reading.cancelled() else []
-        begun += values(await take(member, 100 - len(begun)))
+        begun += values(await read_count(member, 100 - len(begun)))
     assert begun == [str(number).encode() for number in range(100)]
 
 
-async def test_concurrent_appends_are_all_there_once_each_in_its_own_order(log: EventLog) -> None:
+async def test_concurrent_appends_are_stored_once_and_keep_the_order_of_each_key(log: EventLog) -> None:
     async def append(task: int) -> dict[int, int]:
         answers = [await log.append([record(f"{task}:{at}", b"%d" % task)]) for at in range(10)]
         return answers[-1]
@@ -324,8 +326,8 @@ async def test_concurrent_appends_are_all_there_once_each_in_its_own_order(log: 
     answers = await asyncio.gather(*(append(task) for task in range(50)))
 
     async with subscribed(log, "indexer") as member:
-        records = await take(member, 500, limit=100)
-        assert await nothing_more(member)
+        records = await read_count(member, 500, limit=100)
+        assert await at_end(member)
     for task, answer in enumerate(answers):
         own = [each for each in records if each.key == b"%d" % task]
         assert values(own) == [f"{task}:{at}".encode() for at in range(10)]
@@ -346,7 +348,7 @@ async def test_the_end_is_the_offset_of_the_next_record(opener: Opener) -> None:
         assert all(after[partition] == offset for partition, offset in appended.items())
 
 
-async def test_a_dead_letter_is_kept_raw_and_once(opener: Opener) -> None:
+async def test_a_dead_letter_is_stored_raw_and_only_once(opener: Opener) -> None:
     async with opener() as log:
         await log.append([NewRecord(b"agent", b"\xff broken", {"schema": b"9"}), record("fine")])
         broken, fine = await read_all(log, "indexer", 2)
@@ -362,7 +364,7 @@ async def test_a_dead_letter_is_kept_raw_and_once(opener: Opener) -> None:
         assert sorted(each.reason for each in await read_dead_letters(log)) == ["too_large", "undecodable"]
 
 
-async def test_letters_come_in_the_order_in_which_they_were_set_aside(log: EventLog) -> None:
+async def test_dead_letters_are_returned_in_the_order_in_which_they_were_stored(log: EventLog) -> None:
     await log.append([record(str(number)) for number in range(150)])
     records = await read_all(log, "indexer", 150)
     found = [DeadLetter(each, "undecodable", "no JSON") for each in reversed(records)]
@@ -371,8 +373,8 @@ async def test_letters_come_in_the_order_in_which_they_were_set_aside(log: Event
     assert await read_dead_letters(log) == found
 
 
-async def test_what_is_set_aside_later_is_not_walked_over(log: EventLog) -> None:
-    """Who tries each letter again would go round for ever."""
+async def test_iterating_dead_letters_leaves_out_those_added_meanwhile(log: EventLog) -> None:
+    """Otherwise an operator who retries each dead letter would never come to an end."""
     await log.append([record(str(number)) for number in range(6)])
     first, second, *others = await read_all(log, "indexer", 6)
     await log.append_dead_letters(
@@ -387,7 +389,7 @@ async def test_what_is_set_aside_later_is_not_walked_over(log: EventLog) -> None
     assert len(await read_dead_letters(log)) == 2
 
 
-async def test_a_settled_letter_is_hidden_for_good(opener: Opener) -> None:
+async def test_a_resolved_dead_letter_never_comes_back(opener: Opener) -> None:
     async with opener() as log:
         await log.append([record(str(number)) for number in range(4)])
         broken = [DeadLetter(each, "undecodable", "") for each in await read_all(log, "indexer", 4)]
@@ -401,12 +403,12 @@ async def test_a_settled_letter_is_hidden_for_good(opener: Opener) -> None:
 
     async with opener() as log:
         assert await read_dead_letters(log) == [broken[2]]
-        # Another reader of the same record, such as a replay, brings it back no more.
+        # Another reader of the same record, such as a replay, does not add it again.
         await log.append_dead_letters([broken[0], broken[3]])
         assert await read_dead_letters(log) == broken[2:]
 
 
-async def test_a_letter_is_tried_again_as_it_was_and_counts_on(log: EventLog) -> None:
+async def test_a_retried_record_is_unchanged_and_keeps_its_attempts_and_first_failure(log: EventLog) -> None:
     await log.append([NewRecord(b"agent", b"\xff broken", {"schema": b"9", "kind": b"put"})])
     [broken] = await read_all(log, "indexer", 1)
     await log.append_dead_letters([DeadLetter(broken, "undecodable", "no JSON at byte 0", attempts=2)])
@@ -426,14 +428,14 @@ async def test_a_letter_is_tried_again_as_it_was_and_counts_on(log: EventLog) ->
     assert (back.dead_letter, back.failed_at) == (once_more, stored.failed_at)
 
 
-async def test_the_retention_can_be_asked_for(log: EventLog) -> None:
+async def test_retention_s_is_the_configured_retention(log: EventLog) -> None:
     assert log.retention_s == 86_400
 
 
 # --- where a new group begins --------------------------------------------------------------------------------
 
 
-async def test_the_first_record_since_a_time(log):
+async def test_offsets_for_time_returns_the_first_record_at_or_after_it(log):
     assert await log.offsets_for_time(0) == {}
     await log.append([record("a"), record("b")])
     [(partition, (offset, appended_at))] = (await log.offsets_for_time(0)).items()
@@ -442,7 +444,7 @@ async def test_the_first_record_since_a_time(log):
     assert await log.offsets_for_time(appended_at + 3600) == {}
 
 
-async def test_a_group_begins_where_it_is_told(log):
+async def test_a_group_begins_at_the_offsets_that_were_set(log):
     await log.append([record(f"{n}") for n in range(10)])
     [(partition, _)] = (await log.offsets_for_time(0)).items()
     await log.set_group_offsets("later", {partition: 7})

@@ -1,4 +1,4 @@
-"""What all Watermarks promise, run over each adapter."""
+"""Contract suite of the Watermarks ports, run over each adapter."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CommittedOffsets:
 
 @asynccontextmanager
 async def kafka_watermarks(bootstrap: str, prefix: str) -> AsyncGenerator[Watermarks]:
-    """What a member commits is published."""
+    """Watermarks on Kafka: committing publishes them."""
     async with (
         KafkaLog.open(
             KafkaConnection(bootstrap),
@@ -54,7 +54,7 @@ async def kafka_watermarks(bootstrap: str, prefix: str) -> AsyncGenerator[Waterm
 
 @asynccontextmanager
 async def redis_watermarks(url: str, prefix: str) -> AsyncGenerator[Watermarks]:
-    """What a worker publishes, read by another process. The broker knows of no commit."""
+    """A worker publishes to Redis, another client reads. The group has committed nothing."""
 
     async def committed() -> Mapping[int, int]:
         return {}
@@ -101,13 +101,13 @@ async def test_all_partitions_have_to_be_reached(watermarks: Watermarks) -> None
     assert await watermarks.reached({1: 2}, 0)
 
 
-async def test_a_partition_of_which_nothing_is_known_is_not_reached(watermarks: Watermarks) -> None:
+async def test_a_partition_without_a_watermark_is_not_reached(watermarks: Watermarks) -> None:
     await watermarks.publish({0: 6})
     assert not await watermarks.reached({0: 5, 7: 0}, 0)
     assert not await watermarks.reached({7: 0}, 0.01)
 
 
-async def test_nothing_to_wait_for_is_reached(watermarks: Watermarks) -> None:
+async def test_an_empty_mapping_is_reached(watermarks: Watermarks) -> None:
     assert await watermarks.reached({}, 0)
 
 
@@ -117,7 +117,7 @@ async def test_watermarks_are_never_lowered(watermarks: Watermarks) -> None:
     assert await watermarks.reached({0: 5, 1: 8}, 0)
 
 
-async def test_those_who_wait_are_told_of_the_publication_that_they_wait_for(watermarks: Watermarks) -> None:
+async def test_waiting_callers_return_at_the_publication_that_they_wait_for(watermarks: Watermarks) -> None:
     waiting = [asyncio.ensure_future(watermarks.reached({0: offset, 1: 0}, 3600)) for offset in range(20)]
     await asyncio.sleep(0)
     await watermarks.publish({0: 10})
@@ -131,12 +131,12 @@ async def test_those_who_wait_are_told_of_the_publication_that_they_wait_for(wat
         assert await asyncio.gather(*waiting[10:]) == [True] * 10
 
 
-async def test_a_wait_that_is_in_vain_ends(watermarks: Watermarks) -> None:
+async def test_waiting_ends_at_the_timeout(watermarks: Watermarks) -> None:
     await watermarks.publish({0: 5})
     assert not await watermarks.reached({0: 5}, 0.01)
 
 
-async def test_one_who_gives_up_disturbs_nobody(watermarks: Watermarks) -> None:
+async def test_a_cancelled_waiter_does_not_affect_others(watermarks: Watermarks) -> None:
     leaving, staying = (asyncio.ensure_future(watermarks.reached({0: 0}, 3600)) for _ in range(2))
     await asyncio.sleep(0)
     leaving.cancel()

@@ -1,4 +1,4 @@
-"""The engines that every other test builds on: they start, keep what they should, and forget what they should."""
+"""The local Kafka and Redis that other tests use: start, persistence, eviction, freezing, error messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def first(bootstrap: str, topic: str, group: str) -> bytes | None:
     return record.value
 
 
-async def test_a_broker_keeps_its_records_through_a_kill(own_kafka):
+async def test_a_killed_broker_keeps_its_records(own_kafka):
     await create(own_kafka.bootstrap, "kept")
     await send(own_kafka.bootstrap, "kept", b"one")
     own_kafka.kill()
@@ -51,7 +51,7 @@ async def test_a_broker_keeps_its_records_through_a_kill(own_kafka):
     assert await first(own_kafka.bootstrap, "kept", "after the kill") == b"one"
 
 
-async def test_a_frozen_broker_goes_on_where_it_was(own_kafka):
+async def test_a_frozen_broker_continues_after_it_is_resumed(own_kafka):
     await create(own_kafka.bootstrap, "frozen")
     own_kafka.pause()
     waiting = asyncio.create_task(send(own_kafka.bootstrap, "frozen", b"late"))
@@ -64,7 +64,7 @@ async def test_a_frozen_broker_goes_on_where_it_was(own_kafka):
     assert not own_kafka.alive
 
 
-async def test_the_brokers_topics_are_made_by_hand(kafka, unique):
+async def test_the_broker_does_not_create_topics_automatically(kafka, unique):
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, request_timeout_ms=2000)
     await producer.start()
     with pytest.raises(Exception, match=r"(?i)topic"):
@@ -72,7 +72,7 @@ async def test_the_brokers_topics_are_made_by_hand(kafka, unique):
     await producer.stop()
 
 
-async def test_redis_forgets_at_its_end_and_evicts(own_redis):
+async def test_redis_does_not_persist_and_evicts(own_redis):
     async with Redis.from_url(own_redis.url) as client:
         await client.set("there", "1")
         assert (await client.config_get("maxmemory-policy"))["maxmemory-policy"] == "allkeys-lru"
@@ -83,7 +83,7 @@ async def test_redis_forgets_at_its_end_and_evicts(own_redis):
         assert await client.get("there") is None
 
 
-async def test_redis_with_a_password_lets_nobody_else_in(tmp_path: Path, redis_server):
+async def test_redis_with_a_password_refuses_other_clients(tmp_path: Path, redis_server):
     assert redis_server.send_command("PING") == b"+PONG\r\n"
     with RedisServer(tmp_path, password="sesame") as server:
         assert server.send_command("PING") == b"+PONG\r\n"
@@ -98,12 +98,12 @@ def test_a_frozen_redis_does_not_answer(own_redis):
     own_redis.wait_ready()
 
 
-def test_what_ends_at_its_start_says_why(tmp_path: Path):
+def test_a_process_that_ends_at_start_reports_why(tmp_path: Path):
     server = RedisServer(tmp_path, maxmemory="nonsense")
     with pytest.raises(NotReady, match=r"(?s)ended with 1.*maxmemory"):
         server.start()
 
 
-def test_a_missing_program_is_named_with_the_line_to_type():
+def test_a_missing_program_is_reported_with_the_command_to_install_it():
     with pytest.raises(NotInstalled, match="apt-get install -y such-a-thing"):
         program("no-such-program", "apt-get install -y such-a-thing")

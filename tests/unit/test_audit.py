@@ -1,4 +1,4 @@
-"""The audit log: what was erased or deleted, by whose key, and no name of anybody."""
+"""The audit log: what was erased or deleted and by which key, without names of players."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.http_gateway import open_http_gateway
 
 PLAYER = "Wilhelmina"
 
-Told = Callable[[], list[dict[str, Any]]]
+AuditLines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
-    """The audit's lines since it was called last. The suite's own log shows nothing below a warning."""
+def audit_lines() -> Iterator[AuditLines]:
+    """Returns the audit lines since the last call. They are logged although the tests' log level is warning."""
     with capture_logs() as captured:
 
         def lines() -> list[dict[str, Any]]:
@@ -40,7 +40,9 @@ def told() -> Iterator[Told]:
         yield lines
 
 
-async def test_what_is_erased_is_asked_for_and_done(tmp_path: Path, told: Told) -> None:
+async def test_an_erasure_is_logged_when_requested_and_when_done(
+    tmp_path: Path, audit_lines: AuditLines
+) -> None:
     path = tmp_path / "keys.json"
     key = bearer(path, KeyScope.ERASE, KeyScope.INGEST, tenant="village")
     async with (
@@ -64,7 +66,7 @@ async def test_what_is_erased_is_asked_for_and_done(tmp_path: Path, told: Told) 
                 ("agent", await http.post("/memory/delete", json={"agent_id": "a"})),
             ]
             assert all(answer.status_code == 202 for _, answer in asked)
-            written = told()
+            written = audit_lines()
             for line, (kind, answer) in zip(written, asked, strict=True):
                 erasure_id = answer.json().get("erasure_id", line["erasure_id"])
                 assert line == {
@@ -75,7 +77,7 @@ async def test_what_is_erased_is_asked_for_and_done(tmp_path: Path, told: Told) 
                     "by": key_id(key),
                 }
             await service.index()
-            assert told() == [
+            assert audit_lines() == [
                 {
                     "event": "erasure done",
                     "erasure_id": line["erasure_id"],
@@ -86,11 +88,11 @@ async def test_what_is_erased_is_asked_for_and_done(tmp_path: Path, told: Told) 
             ]
 
 
-async def test_each_deletion_of_a_memory(tmp_path: Path, told: Told) -> None:
+async def test_each_deletion_of_a_memory_is_logged(tmp_path: Path, audit_lines: AuditLines) -> None:
     memory_id = "00000000-0000-4000-8000-000000000000"
     async with open_http_gateway(tmp_path) as service:
         answer = await service.http.delete(f"/v1/memories/{memory_id}?agent_id=player:{PLAYER}")
-        assert told() == [
+        assert audit_lines() == [
             {
                 "event": "memory deleted",
                 "erasure_id": answer.json()["erasure_id"],
@@ -102,18 +104,18 @@ async def test_each_deletion_of_a_memory(tmp_path: Path, told: Told) -> None:
         ]
 
 
-async def test_grpc_is_written_down_too(tmp_path: Path, told: Told) -> None:
+async def test_erasures_by_grpc_are_logged(tmp_path: Path, audit_lines: AuditLines) -> None:
     async with open_http_gateway(tmp_path) as service:
         handlers = Handlers(delete=Writes(service.gateway).delete)
         assert handlers.delete is not None
         await handlers.delete(Principal("village", ANONYMOUS.scopes, key="k-7"), f"player:{PLAYER}")
-        [line] = told()
+        [line] = audit_lines()
         assert (line["event"], line["tenant"], line["by"]) == ("erasure asked for", "village", "k-7")
 
 
-async def test_what_the_log_refuses_was_not_asked_for(tmp_path: Path, told: Told) -> None:
+async def test_a_refused_erasure_is_not_logged(tmp_path: Path, audit_lines: AuditLines) -> None:
     async with open_http_gateway(tmp_path) as service:
         assert (
             await service.http.post("/v1/erasures", json={"player": PLAYER, "agent_id": "a"})
         ).status_code == 400
-        assert told() == []
+        assert audit_lines() == []

@@ -1,4 +1,4 @@
-"""What is special to the local cache: its bounds, its clock, and what goes first."""
+"""LocalCache beyond the contract suite: limits, expiry, order of eviction."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def kept(cache: LocalCache, of: AgentKey, key: bytes) -> bytes | None:
     return (await cache.get(of, key))[0]
 
 
-async def test_an_answer_dies_at_the_end_of_its_time() -> None:
+async def test_an_answer_expires_after_its_ttl() -> None:
     clock = SetClock()
     cache = LocalCache(monotonic=clock)
     await keep(cache, agent(0), b"short", b"1", ttl_s=5)
@@ -51,7 +51,7 @@ async def test_generations_are_128_random_bits() -> None:
     assert len(set(generations)) == 100
 
 
-async def test_the_least_recently_used_answer_goes_first() -> None:
+async def test_the_least_recently_used_answer_is_evicted_first() -> None:
     cache = LocalCache(max_entries=2)
     await keep(cache, agent(0), b"old", b"1")
     await keep(cache, agent(1), b"middle", b"2")
@@ -62,7 +62,7 @@ async def test_the_least_recently_used_answer_goes_first() -> None:
     assert await kept(cache, agent(0), b"new") == b"3"
 
 
-async def test_large_answers_push_out_several_small_ones_and_the_largest_none() -> None:
+async def test_a_large_answer_evicts_several_small_ones_and_a_too_large_one_none() -> None:
     cache = LocalCache(max_bytes=4 * (ENTRY_OVERHEAD_BYTES + 11))
     for number in range(4):
         await keep(cache, agent(0), b"%d" % number, b"x" * 10)
@@ -80,7 +80,7 @@ async def test_large_answers_push_out_several_small_ones_and_the_largest_none() 
     assert await kept(cache, agent(0), b"4") is not None
 
 
-async def test_the_agent_that_was_asked_about_least_recently_goes_first() -> None:
+async def test_the_least_recently_used_agent_is_evicted_first() -> None:
     cache = LocalCache(max_agents=2)
     await keep(cache, agent(0), b"where", b"here")
     await keep(cache, agent(1), b"where", b"there")
@@ -90,7 +90,7 @@ async def test_the_agent_that_was_asked_about_least_recently_goes_first() -> Non
     assert cache.size[0] == 1
 
 
-async def test_an_agent_that_is_pushed_out_never_gets_its_old_generation_back() -> None:
+async def test_an_evicted_agent_gets_a_new_generation() -> None:
     cache = LocalCache(max_agents=2)
     generation = await keep(cache, agent(0), b"where", b"here")
     await cache.get(agent(1), b"where")
@@ -116,7 +116,7 @@ steps = st.lists(
 
 
 @given(max_entries=bounds, max_agents=bounds, max_bytes=st.integers(1, 2000), steps=steps)
-async def test_the_bounds_hold_whatever_happens(
+async def test_the_limits_hold_for_any_sequence_of_calls(
     max_entries: int, max_agents: int, max_bytes: int, steps: list[tuple[str, int, int, int]]
 ) -> None:
     clock = SetClock()

@@ -1,9 +1,9 @@
-"""What is special to the watermarks of one process."""
+"""LocalWatermarks beyond the contract suite."""
 
 from lorestream.adapters.in_process.watermarks import LocalWatermarks
 
 
-async def test_the_positions_can_be_seen_but_not_changed_from_outside() -> None:
+async def test_positions_returns_a_copy_of_the_watermarks() -> None:
     watermarks = LocalWatermarks()
     assert watermarks.positions() == {}
     published = {0: 5}

@@ -1,4 +1,4 @@
-"""What was read ahead: every partition in its order, every partition in its turn."""
+"""ReadBuffers: order within a partition, fairness between partitions, limits."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def test_every_partition_gets_its_share() -> None:
     assert len(touched) == 3
 
 
-def test_what_a_short_partition_leaves_goes_to_the_long_ones() -> None:
+def test_the_unused_share_of_a_short_partition_goes_to_the_others() -> None:
     buffers, _ = filled(2, 100)
     taken, _ = buffers.pop(50, PLENTY)
     assert (len(offsets(taken, 0)), len(offsets(taken, 1))) == (2, 48)
 
 
-def test_nobody_waits_for_ever() -> None:
+def test_partitions_are_served_in_turn() -> None:
     buffers, _ = filled(100, 100, 100)
     firsts = [buffers.pop(1, PLENTY)[0][0].partition for _ in range(6)]
     assert sorted(firsts[:3]) == [0, 1, 2]
     assert firsts[:3] == firsts[3:]
 
 
-def test_all_come_once_and_in_order() -> None:
+def test_all_records_are_returned_once_and_in_order() -> None:
     buffers, partitions = filled(17, 0, 5, 41, size=3)
     taken: list[Record] = []
     while buffers:
@@ -57,14 +57,14 @@ def test_all_come_once_and_in_order() -> None:
     assert all(partition.buffered_bytes == 0 for partition in partitions)
 
 
-def test_the_first_may_be_larger_than_all_together_may_be() -> None:
+def test_the_first_record_may_exceed_max_bytes() -> None:
     buffers, [partition] = filled(3, size=100)
     assert len(buffers.pop(10, 1)[0]) == 1
     assert len(buffers.pop(10, 250)[0]) == 2
     assert partition.next_offset == 3
 
 
-def test_cleared_there_is_nothing() -> None:
+def test_cleared_buffers_are_empty() -> None:
     buffers, [partition] = filled(3)
     buffers.clear()
     assert not buffers

@@ -1,4 +1,4 @@
-"""How to reach a cluster: what aiokafka is given, and what a wrong setting is told."""
+"""KafkaConnection: TLS and SASL, wrong settings, translation of errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaBroker, Path]]:
-    """A broker that wants TLS and a password, and the certificate to trust."""
+    """A broker that requires TLS and a password, and its certificate."""
     folder = tmp_path_factory.mktemp("secured")
     cert, key = certificate(folder, "broker")
     chain = folder / "keystore.pem"
@@ -70,19 +70,19 @@ async def test_everything_works_over_tls_with_a_password(connection: KafkaConnec
         assert await log.committed("indexer") == {}
 
 
-async def test_a_wrong_password_is_told_as_such_and_shown_nowhere(connection: KafkaConnection) -> None:
+async def test_a_wrong_password_is_reported_without_showing_it(connection: KafkaConnection) -> None:
     wrong = replace(connection, sasl_password="guessed")
     with pytest.raises(Misconfigured, match="sasl_username and sasl_password") as refused:
         await wrong.check()
     assert "guessed" not in str(refused.value) + repr(wrong)
 
 
-async def test_a_mechanism_that_the_broker_does_not_take_is_told(connection: KafkaConnection) -> None:
+async def test_an_unsupported_sasl_mechanism_is_reported(connection: KafkaConnection) -> None:
     with pytest.raises(Misconfigured, match="sasl_mechanism=SCRAM-SHA-256"):
         await replace(connection, sasl_mechanism="SCRAM-SHA-256").check()
 
 
-async def test_a_broker_that_we_do_not_trust_is_told(connection: KafkaConnection, tmp_path: Path) -> None:
+async def test_an_untrusted_certificate_is_reported(connection: KafkaConnection, tmp_path: Path) -> None:
     other, _ = certificate(tmp_path, "other")
     for untrusting in (str(other), None):
         with pytest.raises(Misconfigured, match="ssl_cafile"):
@@ -105,12 +105,12 @@ async def test_the_wrong_protocol_does_not_connect(connection: KafkaConnection, 
         ({"security_protocol": "SSL", "ssl_certfile": __file__}, "ssl_certfile"),
     ],
 )
-def test_what_cannot_be_used_is_told_before_anybody_is_called(settings: dict[str, str], named: str) -> None:
+def test_unusable_settings_are_reported_before_connecting(settings: dict[str, str], named: str) -> None:
     with pytest.raises(Misconfigured, match=named):
         KafkaConnection("127.0.0.1:1", **settings).arguments()  # type: ignore[arg-type]
 
 
-async def test_one_broker_of_several_suffices(kafka: KafkaBroker) -> None:
+async def test_one_reachable_broker_of_several_is_enough(kafka: KafkaBroker) -> None:
     await KafkaConnection(f"127.0.0.1:1,{kafka.bootstrap}").check()
     with pytest.raises(Unavailable):
         await KafkaConnection("127.0.0.1:1,127.0.0.1:2").check()
@@ -132,14 +132,14 @@ async def test_one_broker_of_several_suffices(kafka: KafkaBroker) -> None:
     ],
     ids=lambda each: type(each).__name__ if isinstance(each, Exception) else None,
 )
-def test_errors_are_an_outage_or_somebodys_to_mend(error: Exception, becomes: type[Exception]) -> None:
+def test_errors_become_unavailable_or_misconfigured(error: Exception, becomes: type[Exception]) -> None:
     connection = KafkaConnection("127.0.0.1:1")
     with pytest.raises(becomes) as raised, connection.translate_errors("write records"):
         raise error
     assert raised.value.__cause__ is error
 
 
-def test_while_serving_somebodys_to_mend_is_an_outage_until_then() -> None:
+def test_while_serving_a_misconfiguration_is_logged_and_unavailable() -> None:
     connection = KafkaConnection("127.0.0.1:1")
     with (
         capture_logs() as lines,
@@ -150,6 +150,6 @@ def test_while_serving_somebodys_to_mend_is_an_outage_until_then() -> None:
     assert [line["log_level"] for line in lines] == ["error"]
 
 
-def test_other_errors_stay_what_they_are() -> None:
+def test_other_errors_pass_unchanged() -> None:
     with pytest.raises(KeyError), KafkaConnection("127.0.0.1:1").translate_errors("write records"):
         raise KeyError

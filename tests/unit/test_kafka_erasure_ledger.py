@@ -1,4 +1,4 @@
-"""What is special to the ledger in Kafka: several who write, what compaction keeps, what others put there."""
+"""KafkaErasureLedger beyond the contract suite: concurrent writers, compaction, invalid records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMITH = key_of("default", "agent", "npc:smith")
 
 
 class Ledgers:
-    """Several on one topic, and what stands there."""
+    """Opens several ledgers on one topic, and reads and writes the topic directly."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self.bootstrap = bootstrap
@@ -34,21 +34,21 @@ class Ledgers:
     def open(self):
         return KafkaErasureLedger.open(KafkaConnection(self.bootstrap), topic=self.topic)
 
-    async def kept(self) -> dict[bytes, Entry | None]:
-        """Of each key the last record: what compaction keeps."""
-        place = TopicPartition(self.topic, 0)
+    async def last_records(self) -> dict[bytes, Entry | None]:
+        """The last record of each key, which is what compaction keeps."""
+        partition = TopicPartition(self.topic, 0)
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
-        consumer.assign([place])
-        kept: dict[bytes, Entry | None] = {}
+        consumer.assign([partition])
+        last_records: dict[bytes, Entry | None] = {}
         async with consumer:
-            [end] = (await consumer.end_offsets([place])).values()
-            while await consumer.position(place) < end:
+            [end] = (await consumer.end_offsets([partition])).values()
+            while await consumer.position(partition) < end:
                 for records in (await consumer.getmany(timeout_ms=100)).values():
-                    kept |= {record.key or b"": decoded(record.value) for record in records}
-        return kept
+                    last_records |= {record.key or b"": decoded(record.value) for record in records}
+        return last_records
 
-    async def raw(self, key: bytes, value: bytes) -> None:
-        """What a gateway wrote that had not seen what we have."""
+    async def write_raw(self, key: bytes, value: bytes) -> None:
+        """Write a record as another gateway would that has not read the newest records."""
         async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
             await producer.send_and_wait(self.topic, value, key)
 
@@ -74,19 +74,21 @@ def memory(accepted_at: float) -> Memory:
     return Memory("m", "default", "npc:smith", "", 0.0, accepted_at)
 
 
-async def test_the_keys_are_those_of_the_contract(ledger: KafkaErasureLedger, ledgers: Ledgers) -> None:
+async def test_the_record_keys_are_those_of_the_contract(
+    ledger: KafkaErasureLedger, ledgers: Ledgers
+) -> None:
     await ledger.add(NEWER)
     entry = Entry.of(NEWER)
-    assert await ledgers.kept() == {
+    assert await ledgers.last_records() == {
         b'["default","agent","npc:smith"]': entry,
         b'["default","agent","npc:baker"]': entry,
         b'["default","state","newer"]': entry,
     }
     await ledger.mark_done("newer")
-    assert set((await ledgers.kept()).values()) == {entry.finished()}
+    assert set((await ledgers.last_records()).values()) == {entry.finished()}
 
 
-async def test_what_is_known_is_not_written_again(ledger: KafkaErasureLedger) -> None:
+async def test_a_known_erasure_is_not_written_again(ledger: KafkaErasureLedger) -> None:
     await ledger.add(NEWER)
     end = ledger._next_offset
     await ledger.add(NEWER)
@@ -96,7 +98,9 @@ async def test_what_is_known_is_not_written_again(ledger: KafkaErasureLedger) ->
     assert ledger._next_offset == end + 1, "an older one has its state, and takes nothing"
 
 
-async def test_everybody_follows_what_one_adds(ledger: KafkaErasureLedger, ledgers: Ledgers) -> None:
+async def test_an_added_erasure_reaches_the_other_processes(
+    ledger: KafkaErasureLedger, ledgers: Ledgers
+) -> None:
     async with ledgers.open() as other:
         await ledger.add(NEWER)
         await eventually_covers(other, memory(100.0))
@@ -106,7 +110,7 @@ async def test_everybody_follows_what_one_adds(ledger: KafkaErasureLedger, ledge
                 await asyncio.sleep(0.01)
 
 
-async def test_whoever_is_told_an_id_finds_it_at_every_gateway(
+async def test_an_erasure_id_is_found_at_every_gateway_at_once(
     ledger: KafkaErasureLedger, ledgers: Ledgers
 ) -> None:
     async with ledgers.open() as other:
@@ -117,65 +121,69 @@ async def test_whoever_is_told_an_id_finds_it_at_every_gateway(
         assert await other.state("unheard of") is None
 
 
-async def test_a_topic_that_has_no_one_order_is_refused(ledgers: Ledgers) -> None:
+async def test_a_topic_with_several_partitions_is_refused(ledgers: Ledgers) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=ledgers.bootstrap)
     await admin.start()
-    how = {"cleanup.policy": "compact", "retention.ms": "-1"}
-    await admin.create_topics([NewTopic(ledgers.topic, 3, 1, None, how)])
+    configs = {"cleanup.policy": "compact", "retention.ms": "-1"}
+    await admin.create_topics([NewTopic(ledgers.topic, 3, 1, None, configs)])
     await admin.close()
     with pytest.raises(Misconfigured, match=r"3 partitions.*ERASURES_TOPIC"):
         async with ledgers.open():
             pass
 
 
-async def test_of_two_written_at_once_the_newer_stays(ledger: KafkaErasureLedger, ledgers: Ledgers) -> None:
+async def test_of_two_erasures_written_at_once_the_newer_is_kept(
+    ledger: KafkaErasureLedger, ledgers: Ledgers
+) -> None:
     async with ledgers.open() as other:
         for number in range(10):
             newer, older = (
                 replace(each, id=f"{each.id}{number}", subjects=(f"npc:{number}",)) for each in (NEWER, OLDER)
             )
             await asyncio.gather(ledger.add(newer), other.add(older))
-    kept = await ledgers.kept()
+    last_records = await ledgers.last_records()
     for number in range(10):
-        entry = kept[key_of("default", "agent", f"npc:{number}")]
+        entry = last_records[key_of("default", "agent", f"npc:{number}")]
         assert entry is not None
         assert entry.id == f"newer{number}"
 
 
-async def test_an_older_one_at_the_end_of_a_key_is_mended_by_whoever_comes(
+async def test_an_older_erasure_as_last_record_of_a_key_is_corrected(
     ledger: KafkaErasureLedger, ledgers: Ledgers
 ) -> None:
     await ledger.add(NEWER)
-    await ledgers.raw(SMITH, Entry.of(OLDER).encoded())
-    assert (await ledgers.kept())[SMITH] == Entry.of(OLDER)
+    await ledgers.write_raw(SMITH, Entry.of(OLDER).encoded())
+    assert (await ledgers.last_records())[SMITH] == Entry.of(OLDER)
     async with ledgers.open() as late:
         assert late.covers(memory(100.0))
-    assert (await ledgers.kept())[SMITH] == Entry.of(NEWER)
+    assert (await ledgers.last_records())[SMITH] == Entry.of(NEWER)
 
-    await ledgers.raw(SMITH, Entry.of(OLDER).encoded())
+    await ledgers.write_raw(SMITH, Entry.of(OLDER).encoded())
     async with asyncio.timeout(PATIENCE_S):
         while not ledger._outdated:
             await asyncio.sleep(0.01)
     assert ledger.covers(memory(100.0))
     await ledger.add(NEWER)
-    assert (await ledgers.kept())[SMITH] == Entry.of(NEWER)
+    assert (await ledgers.last_records())[SMITH] == Entry.of(NEWER)
 
 
-async def test_what_is_done_stays_done_when_a_late_one_says_otherwise(
+async def test_a_done_erasure_stays_done_after_a_late_record(
     ledger: KafkaErasureLedger, ledgers: Ledgers
 ) -> None:
     await ledger.add(NEWER)
     await ledger.mark_done("newer")
-    await ledgers.raw(key_of("default", "state", "newer"), Entry.of(NEWER).encoded())
+    await ledgers.write_raw(key_of("default", "state", "newer"), Entry.of(NEWER).encoded())
     async with ledgers.open() as late:
         assert await late.state("newer") == ErasureState(NEWER, done=True)
-    assert (await ledgers.kept())[key_of("default", "state", "newer")] == Entry.of(NEWER).finished()
+    assert (await ledgers.last_records())[key_of("default", "state", "newer")] == Entry.of(NEWER).finished()
 
 
-async def test_what_is_no_erasure_is_passed_over(ledger: KafkaErasureLedger, ledgers: Ledgers) -> None:
-    await ledgers.raw(b"key", b"no JSON")
-    await ledgers.raw(SMITH, b'{"id": 5}')
-    await ledgers.raw(SMITH, Entry.of(NEWER).encoded().replace(b'"agent"', b'"village"'))
+async def test_records_that_are_not_erasures_are_ignored(
+    ledger: KafkaErasureLedger, ledgers: Ledgers
+) -> None:
+    await ledgers.write_raw(b"key", b"no JSON")
+    await ledgers.write_raw(SMITH, b'{"id": 5}')
+    await ledgers.write_raw(SMITH, Entry.of(NEWER).encoded().replace(b'"agent"', b'"village"'))
     await ledger.add(NEWER)
     assert ledger.covers(memory(100.0))
     async with ledgers.open() as late:

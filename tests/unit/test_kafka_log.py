@@ -1,4 +1,4 @@
-"""What is special to the log in Kafka: partitions, order, sizes, other clients' records, dead letters."""
+"""KafkaLog beyond the contract suite: partitioning, order, sizes, records of other clients, dead letters."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lorestream.errors import EventTooLarge, Overloaded
 from lorestream.ports import DeadLetter, NewRecord, Record
 from tests.contracts.test_log import (
     Opener,
-    behind,
+    positions_after,
     read_all,
+    read_count,
     read_dead_letters,
     record,
     subscribed,
-    take,
     values,
 )
 from tests.contracts.test_log import (
@@ -38,7 +38,7 @@ JAVA_HASHES = {
     b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
     b"abc": 479470107,
 }
-"""Murmur2 as Kafka's Java client has it: the vectors of its own UtilsTest."""
+"""Murmur2 test vectors from UtilsTest of Kafka's Java client."""
 
 
 @pytest.fixture
@@ -55,12 +55,12 @@ async def log(opener: Opener) -> AsyncGenerator[KafkaLog]:
 
 @pytest.fixture
 async def stranger(kafka: KafkaBroker) -> AsyncGenerator[AIOKafkaProducer]:
-    """Somebody else who writes to the topics."""
+    """Another Kafka client that writes to the topics."""
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
         yield producer
 
 
-async def test_keys_go_to_the_partitions_that_other_clients_choose(
+async def test_keys_go_to_the_same_partitions_as_with_other_kafka_clients(
     log: KafkaLog, stranger: AIOKafkaProducer, unique: str
 ) -> None:
     for key, java in JAVA_HASHES.items():
@@ -82,11 +82,11 @@ async def test_the_order_of_the_calls_is_the_order_in_the_log(log: KafkaLog) -> 
     ]
 
 
-async def test_one_who_gives_up_takes_his_records_along_and_no_others(log: KafkaLog) -> None:
+async def test_a_cancelled_append_withdraws_its_queued_records_and_no_others(log: KafkaLog) -> None:
     before = asyncio.ensure_future(log.append([record("before")]))
     for _ in range(3):
         await asyncio.sleep(0)
-    # The first is on its way; what comes now gathers behind it.
+    # The first batch is in flight; the next records queue up behind it.
     first, leaving, last = (
         asyncio.ensure_future(log.append([record(value)])) for value in ("first", "leaving", "last")
     )
@@ -96,7 +96,7 @@ async def test_one_who_gives_up_takes_his_records_along_and_no_others(log: Kafka
     assert values(await read_all(log, "indexer", 3)) == [b"before", b"first", b"last"]
 
 
-async def test_the_largest_record_fits_and_a_larger_one_harms_nobody(log: KafkaLog) -> None:
+async def test_the_largest_record_fits_and_a_larger_one_is_refused_alone(log: KafkaLog) -> None:
     largest = os.urandom(MAX_RECORD_BYTES - 500)
     neighbour = asyncio.ensure_future(log.append([record("neighbour")]))
     await asyncio.sleep(0)
@@ -107,7 +107,7 @@ async def test_the_largest_record_fits_and_a_larger_one_harms_nobody(log: KafkaL
     assert values(await read_all(log, "indexer", 3)) == [b"neighbour", largest, b"behind"]
 
 
-async def test_more_than_a_batch_holds_is_cut_into_batches(log: KafkaLog) -> None:
+async def test_more_records_than_fit_into_a_batch_go_into_several(log: KafkaLog) -> None:
     many = [record(os.urandom(10_000)) for _ in range(200)]
     [(partition, last)] = (await log.append(many)).items()
     read = await read_all(log, "indexer", 200)
@@ -115,7 +115,7 @@ async def test_more_than_a_batch_holds_is_cut_into_batches(log: KafkaLog) -> Non
     assert (read[-1].partition, read[-1].offset) == (partition, last)
 
 
-async def test_too_much_at_once_is_refused_and_nothing_of_it_written(log: KafkaLog) -> None:
+async def test_a_full_queue_refuses_an_append_and_writes_nothing_of_it(log: KafkaLog) -> None:
     log._events._queue_bytes = 10_000
     first = asyncio.ensure_future(log.append([record(b"x" * 20_000)]))
     await asyncio.sleep(0)
@@ -136,7 +136,7 @@ async def test_a_missing_key_or_value_or_header_is_empty(
     assert (no_value.key, no_value.value, no_value.headers) == (b"no value", b"", {"h": b""})
 
 
-async def test_letters_tell_connects_tools_why_they_lie_there(
+async def test_dead_letters_have_the_headers_of_kafka_connect(
     log: KafkaLog, kafka: KafkaBroker, unique: str
 ) -> None:
     await log.append([NewRecord(b"key", b"\xff", {"schema": b"9", "tenant": b"default"})])
@@ -164,14 +164,14 @@ async def test_letters_tell_connects_tools_why_they_lie_there(
     assert float(headers["lorestream.first_failure_at"]) == 1_760_000_000
 
 
-async def test_the_largest_record_makes_a_letter_too(log: KafkaLog) -> None:
+async def test_the_largest_record_fits_into_a_dead_letter(log: KafkaLog) -> None:
     huge = Record(0, 7, os.urandom(1000), os.urandom(MAX_RECORD_BYTES), {"h": os.urandom(1000)}, 5.5)
     dead_letter = DeadLetter(huge, "too_large", "é" * 9_000)
     await log.append_dead_letters([dead_letter])
     assert await read_dead_letters(log) == [dead_letter]
 
 
-async def test_a_record_that_was_inflated_past_every_limit_makes_a_letter_of_its_beginning(
+async def test_a_record_beyond_every_limit_is_cut_in_its_dead_letter(
     log: KafkaLog,
 ) -> None:
     headers = {f"h{number}": b"x" * 100_000 for number in range(30)}
@@ -183,14 +183,14 @@ async def test_a_record_that_was_inflated_past_every_limit_makes_a_letter_of_its
     assert stored.record.key == b"k" * 65_536
 
 
-async def test_letters_of_two_processes_are_shown_once_and_the_earliest_first(
+async def test_dead_letters_of_two_processes_are_returned_once_and_the_oldest_first(
     log: KafkaLog, opener: Opener, stranger: AIOKafkaProducer, unique: str
 ) -> None:
     dead_letters = [
         DeadLetter(Record(1, offset, b"k", b"v", {}, 0.0), "undecodable", f"error {offset}")
         for offset in range(5)
     ]
-    await stranger.send_and_wait(f"{unique}.events.dlq", b"no letter of ours")
+    await stranger.send_and_wait(f"{unique}.events.dlq", b"not a dead letter")
     await log.append_dead_letters(dead_letters[:3])
     async with opener() as other:
         await other.append_dead_letters(
@@ -200,17 +200,17 @@ async def test_letters_of_two_processes_are_shown_once_and_the_earliest_first(
     assert await read_dead_letters(log) == dead_letters
 
 
-async def test_a_group_whose_next_records_are_gone_goes_on_at_the_oldest_and_says_so(
+async def test_a_group_whose_next_records_were_deleted_continues_at_the_oldest_with_a_warning(
     log: KafkaLog, kafka: KafkaBroker, unique: str
 ) -> None:
     await log.append([record(str(number)) for number in range(50)])
     async with subscribed(log, "indexer") as member:
-        read = await take(member, 10, limit=10)
-        await member.commit(behind(read))
+        read = await read_count(member, 10, limit=10)
+        await member.commit(positions_after(read))
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
-    place = TopicPartition(f"{unique}.events", read[0].partition)
-    await admin.delete_records({place: RecordsToDelete(before_offset=40)})
+    partition_of_topic = TopicPartition(f"{unique}.events", read[0].partition)
+    await admin.delete_records({partition_of_topic: RecordsToDelete(before_offset=40)})
     await admin.close()
 
     with capture_logs() as lines:
@@ -219,13 +219,13 @@ async def test_a_group_whose_next_records_are_gone_goes_on_at_the_oldest_and_say
     assert (line["expected"], line["got"]) == (10, 40)
 
 
-async def test_a_group_of_whose_records_none_is_left_has_nothing_to_wait_for(
+async def test_a_group_whose_records_were_all_deleted_begins_at_the_end(
     log: KafkaLog, kafka: KafkaBroker, unique: str
 ) -> None:
     await log.append([record(str(number)) for number in range(50)])
     async with subscribed(log, "indexer") as member:
-        read = await take(member, 10, limit=10)
-        await member.commit(behind(read))
+        read = await read_count(member, 10, limit=10)
+        await member.commit(positions_after(read))
     partition = read[0].partition
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
@@ -243,4 +243,4 @@ async def test_a_group_of_whose_records_none_is_left_has_nothing_to_wait_for(
     async with log.subscribe("indexer", listener) as member:
         assert listener.positions[partition] == 50 == (await member.end())[partition]
         await log.append([record("behind")])
-        assert values(await take(member, 1)) == [b"behind"]
+        assert values(await read_count(member, 1)) == [b"behind"]

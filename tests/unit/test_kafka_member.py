@@ -1,4 +1,4 @@
-"""Members of a group: who reads what, what becomes of work in hand, and that nobody is taken for dead."""
+"""KafkaSubscription: assignments, rebalances, commits, bounded buffers, replacement of stuck consumers."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.adapters.kafka.subscription import KafkaSubscription
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import NewRecord, Record
-from tests.contracts.test_log import MEGABYTE, PATIENCE_S, behind, record, take, values
+from tests.contracts.test_log import MEGABYTE, PATIENCE_S, positions_after, read_count, record, values
 from tests.contracts.test_log import kafka as opener_of
 
-QUICK = ConsumerConfig(session_timeout_s=3, revoke_timeout_s=1)
+SHORT_TIMEOUTS = ConsumerConfig(session_timeout_s=3, revoke_timeout_s=1)
 
 
-class Member:
-    """A listener that remembers what it was told; `on_revoked` is what it does about partitions that go."""
+class RecordingListener:
+    """A listener that records its calls; `on_revoked` is called for revoked partitions."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, set[int]]] = []
+        self.calls: list[tuple[str, set[int]]] = []
         self.owned: set[int] = set()
         self.on_revoked: Callable[[Collection[int]], Awaitable[object]] | None = None
 
     async def assigned(self, positions: Mapping[int, int]) -> None:
-        self.told.append(("assigned", set(positions)))
+        self.calls.append(("assigned", set(positions)))
         self.owned = set(positions)
 
     async def revoked(self, partitions: Collection[int]) -> None:
-        self.told.append(("revoked", set(partitions)))
+        self.calls.append(("revoked", set(partitions)))
         self.owned -= set(partitions)
         if self.on_revoked is not None:
             await self.on_revoked(partitions)
@@ -46,19 +46,19 @@ class Member:
 
 @pytest.fixture
 async def log(kafka: KafkaBroker, unique: str, request: pytest.FixtureRequest) -> AsyncGenerator[KafkaLog]:
-    """Three partitions; a parameter is the membership of its members."""
-    consumer_config = getattr(request, "param", QUICK)
+    """A log with three partitions; the parameter is the ConsumerConfig of its members."""
+    consumer_config = getattr(request, "param", SHORT_TIMEOUTS)
     async with opener_of(kafka.bootstrap, unique, consumer_config=consumer_config)() as log:
         assert isinstance(log, KafkaLog)
         yield log
 
 
 def group_of(log: KafkaLog) -> str:
-    """One per test: a group of another test may not have ended yet."""
+    """A group name per test: the group of another test may still have members."""
     return log._topic
 
 
-def joined(log: KafkaLog, listener: Member, consumer_config: ConsumerConfig = QUICK):
+def joined(log: KafkaLog, listener: RecordingListener, consumer_config: ConsumerConfig = SHORT_TIMEOUTS):
     log._consumer_config = consumer_config
     return log.subscribe(group_of(log), listener)
 
@@ -69,8 +69,8 @@ async def eventually(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def patiently(read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
-    """As a worker does it: an outage is waited out."""
+async def with_retries(read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
+    """Retry while the log is unavailable, as a worker does."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
@@ -80,22 +80,22 @@ async def patiently(read: Callable[[], Awaitable[list[Record]]]) -> list[Record]
 
 
 def spread(count: int, start: int = 0) -> list[NewRecord]:
-    """Records for all partitions."""
+    """Records with keys of all partitions."""
     return [record(str(number), b"agent %d" % (number % 50)) for number in range(start, start + count)]
 
 
-async def test_members_share_the_partitions_and_lose_nothing_when_one_comes_and_goes(log: KafkaLog) -> None:
+async def test_members_share_the_partitions_and_lose_no_records_in_rebalances(log: KafkaLog) -> None:
     seen: dict[bytes, int] = {}
     writing, ended = asyncio.Event(), asyncio.Event()
 
-    async def work(listener: Member, leave: asyncio.Event) -> None:
+    async def work(listener: RecordingListener, leave: asyncio.Event) -> None:
         async with joined(log, listener) as member:
             while not leave.is_set():
                 records = await member.read(limit=20, max_bytes=MEGABYTE, wait_s=0.05)
                 assert {each.partition for each in records} <= listener.owned
                 for each in records:
                     seen[each.value] = seen.get(each.value, 0) + 1
-                await member.commit(behind(list(records)))
+                await member.commit(positions_after(list(records)))
 
     async def write() -> None:
         for start in range(0, 3000, 50):
@@ -103,7 +103,7 @@ async def test_members_share_the_partitions_and_lose_nothing_when_one_comes_and_
             await asyncio.sleep(0.02)
         writing.set()
 
-    staying, coming = Member(), Member()
+    staying, coming = RecordingListener(), RecordingListener()
     leave = asyncio.Event()
     tasks = [asyncio.ensure_future(each) for each in (work(staying, ended), write())]
     await eventually(lambda: len(staying.owned) == 3)
@@ -120,40 +120,42 @@ async def test_members_share_the_partitions_and_lose_nothing_when_one_comes_and_
     await asyncio.gather(*tasks)
 
     assert await log.committed(group_of(log)) == await log.end()
-    assert sum(seen.values()) - 3000 <= 40, "no more is read twice than two members have in hand"
+    assert sum(seen.values()) - 3000 <= 40, (
+        "at most what two members had read and not committed is read twice"
+    )
 
 
-async def test_what_was_read_ahead_of_a_partition_that_goes_is_not_handed_out(log: KafkaLog) -> None:
+async def test_buffered_records_of_revoked_partitions_are_not_returned(log: KafkaLog) -> None:
     await log.append(spread(300))
-    first, second = Member(), Member()
+    first, second = RecordingListener(), RecordingListener()
     async with joined(log, first) as one:
         in_hand = list(await one.read(limit=30, max_bytes=MEGABYTE, wait_s=PATIENCE_S))
         leftover: list[Record] = []
 
         async def finish(_partitions: Collection[int]) -> None:
             leftover.extend(await one.read(limit=1000, max_bytes=MEGABYTE, wait_s=0.1))
-            await one.commit(behind(in_hand))
+            await one.commit(positions_after(in_hand))
 
         first.on_revoked = finish
         async with joined(log, second) as other:
-            await eventually(lambda: bool(first.owned) and bool(second.owned) and len(first.told) == 3)
+            await eventually(lambda: bool(first.owned) and bool(second.owned) and len(first.calls) == 3)
             assert leftover == []
             rest = list(await other.read(limit=1000, max_bytes=MEGABYTE, wait_s=PATIENCE_S))
             assert {each.partition for each in rest} <= second.owned
-            here = await take(one, 300 - len(in_hand) - await left_for(other, rest), limit=1000)
+            here = await read_count(one, 300 - len(in_hand) - await left_for(other, rest), limit=1000)
     assert sorted(map(int, values(in_hand + rest + here))) == list(range(300))
 
 
 async def left_for(member: KafkaSubscription, records: list[Record]) -> int:
-    """Read the rest of the member's share into `records`; how many there are."""
+    """Read the remaining records of the member into `records`; returns their total number."""
     while more := await member.read(limit=1000, max_bytes=MEGABYTE, wait_s=1):
         records += more
     return len(records)
 
 
-async def test_a_listener_that_hangs_is_cut_off_and_the_others_go_on(log: KafkaLog) -> None:
+async def test_a_listener_that_hangs_in_revoked_is_cancelled(log: KafkaLog) -> None:
     await log.append(spread(30))
-    first, second = Member(), Member()
+    first, second = RecordingListener(), RecordingListener()
     cut = asyncio.Event()
 
     async def hang(_partitions: Collection[int]) -> None:
@@ -164,143 +166,145 @@ async def test_a_listener_that_hangs_is_cut_off_and_the_others_go_on(log: KafkaL
 
     first.on_revoked = hang
     async with joined(log, first) as one:
-        await take(one, 30)
+        await read_count(one, 30)
         began = time.monotonic()
         async with joined(log, second):
             assert cut.is_set()
-            assert QUICK.revoke_timeout_s <= time.monotonic() - began < QUICK.session_timeout_s
+            assert (
+                SHORT_TIMEOUTS.revoke_timeout_s <= time.monotonic() - began < SHORT_TIMEOUTS.session_timeout_s
+            )
 
 
-async def test_nothing_is_committed_of_partitions_that_have_gone(log: KafkaLog) -> None:
+async def test_partitions_that_were_revoked_are_not_committed(log: KafkaLog) -> None:
     await log.append(spread(300))
-    first, second = Member(), Member()
+    first, second = RecordingListener(), RecordingListener()
     async with joined(log, first) as one:
-        records = await take(one, 300, limit=300)
+        records = await read_count(one, 300, limit=300)
         async with joined(log, second) as other:
-            await eventually(lambda: len(first.told) == 3)
-            await one.commit(behind(records))
+            await eventually(lambda: len(first.calls) == 3)
+            await one.commit(positions_after(records))
             assert set(await log.committed(group_of(log))) == first.owned
-            await other.commit(behind(records))
+            await other.commit(positions_after(records))
             assert await log.committed(group_of(log)) == await log.end()
             await other.commit(dict.fromkeys(range(3), 1))
             await one.commit(dict.fromkeys(range(3), 1))
             assert await log.committed(group_of(log)) == await log.end()
 
 
-IMPATIENT = ConsumerConfig(
+SMALL_BUFFERS = ConsumerConfig(
     session_timeout_s=3, max_poll_interval_s=0.5, buffer_records=10, buffer_bytes=2000, stuck_after_s=2
 )
 
 
-@pytest.mark.parametrize("log", [IMPATIENT], indirect=True)
-async def test_a_slow_reader_stays_a_member_and_its_buffers_stay_small(log: KafkaLog) -> None:
+@pytest.mark.parametrize("log", [SMALL_BUFFERS], indirect=True)
+async def test_a_slow_reader_stays_a_member_with_bounded_buffers(log: KafkaLog) -> None:
     await log.append(spread(2000))
-    listener = Member()
+    listener = RecordingListener()
     async with log.subscribe(group_of(log), listener) as member:
         await asyncio.sleep(1.5)
         assert all(partition.paused for partition in member._partitions.values())
-        records = await take(member, 500, limit=50)
+        records = await read_count(member, 500, limit=50)
         await asyncio.sleep(0.7)
-        records += await take(member, 1500, limit=50)
-    assert listener.told == [("assigned", {0, 1, 2})]
+        records += await read_count(member, 1500, limit=50)
+    assert listener.calls == [("assigned", {0, 1, 2})]
     assert len(set(values(records))) == 2000
     for number in range(3):
         offsets = [each.offset for each in records if each.partition == number]
         assert offsets == list(range(len(offsets)))
 
 
-async def test_a_partition_is_paused_by_its_bytes_too(log: KafkaLog) -> None:
+async def test_a_partition_is_paused_when_its_buffer_has_enough_bytes(log: KafkaLog) -> None:
     await log.append([record(b"x" * 1500) for _ in range(100)])
-    async with joined(log, Member(), IMPATIENT) as member:
+    async with joined(log, RecordingListener(), SMALL_BUFFERS) as member:
         await eventually(lambda: any(partition.paused for partition in member._partitions.values()))
-        assert len(await take(member, 100)) == 100
+        assert len(await read_count(member, 100)) == 100
 
 
 async def test_a_member_without_partitions_waits(log: KafkaLog) -> None:
-    listeners = [Member() for _ in range(4)]
+    listeners = [RecordingListener() for _ in range(4)]
     async with contextlib.AsyncExitStack() as stack:
         for listener in listeners:
             last = await stack.enter_async_context(joined(log, listener))
         await eventually(lambda: sum(len(each.owned) for each in listeners) == 3)
         idle = next(each for each in listeners if not each.owned)
-        assert idle.told[-1] == ("assigned", set())
+        assert idle.calls[-1] == ("assigned", set())
         assert set(await last.end()) == listeners[-1].owned
 
 
-async def test_a_static_member_that_comes_back_soon_disturbs_nobody(log: KafkaLog) -> None:
+async def test_a_static_member_that_restarts_causes_no_rebalance(log: KafkaLog) -> None:
     await log.append(spread(30))
-    staying, first, again = Member(), Member(), Member()
+    staying, first, again = RecordingListener(), RecordingListener(), RecordingListener()
     static = ConsumerConfig(session_timeout_s=6, static_member="worker-1")
     async with joined(log, staying):
         async with joined(log, first, static):
-            await eventually(lambda: bool(staying.owned) and len(staying.told) == 3)
+            await eventually(lambda: bool(staying.owned) and len(staying.calls) == 3)
         async with joined(log, again, static) as member:
             assert again.owned == first.owned
-            assert staying.told[-1] == ("assigned", staying.owned)
-            assert len(staying.told) == 3
-            assert {each.partition for each in await take(member, 1)} <= again.owned
+            assert staying.calls[-1] == ("assigned", staying.owned)
+            assert len(staying.calls) == 3
+            assert {each.partition for each in await read_count(member, 1)} <= again.owned
 
 
-async def test_two_workers_of_one_name_are_told_of(log: KafkaLog) -> None:
-    one, other = (replace(QUICK, static_member=name) for name in ("worker-1", "worker-2"))
-    holder, neighbour = Member(), Member()
+async def test_two_members_with_the_same_name_are_logged_as_an_error(log: KafkaLog) -> None:
+    one, other = (replace(SHORT_TIMEOUTS, static_member=name) for name in ("worker-1", "worker-2"))
+    holder, neighbour = RecordingListener(), RecordingListener()
 
-    def told() -> list[MutableMapping[str, Any]]:
-        return [entry for entry in said if "LORESTREAM_LOG__MEMBER" in entry["event"]]
+    def calls() -> list[MutableMapping[str, Any]]:
+        return [entry for entry in log_lines if "LORESTREAM_LOG__MEMBER" in entry["event"]]
 
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as log_lines:
         async with joined(log, holder, one) as member, joined(log, neighbour, other):
             await eventually(lambda: len(holder.owned) + len(neighbour.owned) == 3 and bool(neighbour.owned))
             coordinator = member._consumer._coordinator
             await coordinator._stop_heartbeat_task()
             await eventually(lambda: len(neighbour.owned) == 3)
             coordinator._start_heartbeat_task()
-            await eventually(lambda: len(neighbour.owned) < 3 and holder.told[-2][0] == "revoked")
-            assert told() == []  # it was silent for too long: nobody else has its name
-            async with joined(log, Member(), one):
-                await eventually(lambda: bool(told()))
-    assert {(entry["log_level"], entry["member"]) for entry in told()} == {("error", "worker-1")}
+            await eventually(lambda: len(neighbour.owned) < 3 and holder.calls[-2][0] == "revoked")
+            assert calls() == []  # its session timed out: no other member has its name
+            async with joined(log, RecordingListener(), one):
+                await eventually(lambda: bool(calls()))
+    assert {(entry["log_level"], entry["member"]) for entry in calls()} == {("error", "worker-1")}
 
 
-STUCK = ConsumerConfig(session_timeout_s=3, stuck_after_s=1)
+SHORT_STUCK_TIMEOUT = ConsumerConfig(session_timeout_s=3, stuck_after_s=1)
 
 
-@pytest.mark.parametrize("log", [STUCK], indirect=True)
-async def test_a_consumer_that_no_longer_brings_what_is_there_is_replaced(log: KafkaLog) -> None:
-    listener = Member()
+@pytest.mark.parametrize("log", [SHORT_STUCK_TIMEOUT], indirect=True)
+async def test_a_consumer_that_receives_nothing_while_records_wait_is_replaced(log: KafkaLog) -> None:
+    listener = RecordingListener()
     async with log.subscribe(group_of(log), listener) as member:
         await log.append([record("before")])
-        [before] = await take(member, 1)
-        await member.commit(behind([before]))
+        [before] = await read_count(member, 1)
+        await member.commit(positions_after([before]))
         assert member._consumer is not None
         member._consumer.pause(*(TopicPartition(log._topic, number) for number in range(3)))
         await log.append([record("behind")])
-        assert values(await patiently(lambda: take(member, 1))) == [b"behind"]
-    assert [what for what, _ in listener.told] == ["assigned", "revoked", "assigned"]
+        assert values(await with_retries(lambda: read_count(member, 1))) == [b"behind"]
+    assert [what for what, _ in listener.calls] == ["assigned", "revoked", "assigned"]
 
 
-@pytest.mark.parametrize("log", [STUCK], indirect=True)
-async def test_a_quiet_consumer_is_left_alone(log: KafkaLog) -> None:
-    listener = Member()
+@pytest.mark.parametrize("log", [SHORT_STUCK_TIMEOUT], indirect=True)
+async def test_a_consumer_without_new_records_is_not_replaced(log: KafkaLog) -> None:
+    listener = RecordingListener()
     async with log.subscribe(group_of(log), listener) as member:
         await log.append([record("read"), record("not read")])
-        await take(member, 1, limit=1)
+        await read_count(member, 1, limit=1)
         await asyncio.sleep(1.7)
-        await take(member, 1)
-    assert [what for what, _ in listener.told] == ["assigned"]
+        await read_count(member, 1)
+    assert [what for what, _ in listener.calls] == ["assigned"]
 
 
-async def test_a_session_that_the_broker_does_not_allow_is_told(log: KafkaLog) -> None:
+async def test_a_session_timeout_that_the_broker_does_not_allow_is_reported(log: KafkaLog) -> None:
     with pytest.raises(Misconfigured, match="session_timeout_s"):
-        async with joined(log, Member(), ConsumerConfig(session_timeout_s=0.3)):
+        async with joined(log, RecordingListener(), ConsumerConfig(session_timeout_s=0.3)):
             pass
 
 
-async def test_a_listener_that_fails_is_asked_again_by_a_new_consumer(log: KafkaLog) -> None:
-    class Failing(Member):
+async def test_a_listener_that_fails_in_assigned_gets_a_new_consumer(log: KafkaLog) -> None:
+    class Failing(RecordingListener):
         async def assigned(self, positions: Mapping[int, int]) -> None:
             await super().assigned(positions)
-            if len(self.told) == 1:
+            if len(self.calls) == 1:
                 raise Unavailable("the store is away")
 
     listener = Failing()
@@ -309,4 +313,4 @@ async def test_a_listener_that_fails_is_asked_again_by_a_new_consumer(log: Kafka
         async with joined(log, listener):
             pass
     async with joined(log, listener) as member:
-        assert values(await take(member, 1)) == [b"waits"]
+        assert values(await read_count(member, 1)) == [b"waits"]

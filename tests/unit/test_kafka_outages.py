@@ -1,4 +1,4 @@
-"""A broker that is killed, frozen, away from the beginning, or that loses patience with a producer."""
+"""Kafka adapters while the broker is killed, frozen, missing from the start, or refuses a producer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ from lorestream.errors import Overloaded, Unavailable
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import NewRecord
 from tests.brokers import running
-from tests.contracts.test_log import MEGABYTE, PATIENCE_S, Listener, behind, record, take, values
+from tests.contracts.test_log import (
+    MEGABYTE,
+    PATIENCE_S,
+    Listener,
+    positions_after,
+    read_count,
+    record,
+    values,
+)
 from tests.contracts.test_log import kafka as opener_of
 
 pytestmark = pytest.mark.alone
@@ -37,8 +45,8 @@ MEMORY = Memory(id="m", tenant="default", agent_id="npc:smith", text="", timesta
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    """One that the tests of this file may treat badly, as long as it runs again when they end."""
-    with running(KafkaBroker(tmp_path_factory.mktemp("badly-treated"))) as broker:
+    """A broker that tests of this file may kill and freeze, as long as they leave it running."""
+    with running(KafkaBroker(tmp_path_factory.mktemp("faulty"))) as broker:
         yield broker
 
 
@@ -49,7 +57,7 @@ def threads(broker: KafkaBroker) -> list[Path]:
 @contextlib.contextmanager
 def frozen(broker: KafkaBroker) -> Generator[None]:
     broker.pause()
-    # The signal reaches the broker's many threads one by one.
+    # SIGSTOP reaches the threads of the broker one by one.
     while any(stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in threads(broker)):
         time.sleep(0.001)
     try:
@@ -60,7 +68,7 @@ def frozen(broker: KafkaBroker) -> Generator[None]:
 
 @pytest.fixture(autouse=True)
 async def _serving(broker: KafkaBroker) -> None:
-    """A broker that was frozen has to register again before it has a part in anything."""
+    """Wait until the broker serves: one that was frozen has to register at the controller again."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with contextlib.suppress(Unavailable):
@@ -77,15 +85,15 @@ async def log(broker: KafkaBroker, unique: str) -> AsyncGenerator[KafkaLog]:
         yield log
 
 
-async def refused_in_time(call: Awaitable[object]) -> None:
+async def assert_unavailable_in_time(call: Awaitable[object]) -> None:
     began = time.monotonic()
     with pytest.raises(Unavailable):
         await call
     assert time.monotonic() - began < PROMISED_S
 
 
-async def patiently_append(log: KafkaLog, records: list[NewRecord]) -> dict[int, int]:
-    """As producers do it: the same again until it is taken; every refusal comes in time."""
+async def append_with_retries(log: KafkaLog, records: list[NewRecord]) -> dict[int, int]:
+    """Append with retries, as producers do, and check that every failure comes within the promised time."""
     while True:
         began = time.monotonic()
         try:
@@ -95,7 +103,7 @@ async def patiently_append(log: KafkaLog, records: list[NewRecord]) -> dict[int,
             await asyncio.sleep(0.1)
 
 
-async def test_what_was_acknowledged_outlives_a_killed_broker_in_its_order(
+async def test_acknowledged_records_survive_a_killed_broker_in_order(
     broker: KafkaBroker, log: KafkaLog, unique: str
 ) -> None:
     agents, rounds = 8, 60
@@ -107,7 +115,7 @@ async def test_what_was_acknowledged_outlives_a_killed_broker_in_its_order(
     async def play(agent: int) -> None:
         for number in range(rounds):
             records = [record(f"{agent} {number}", b"agent %d" % agent)]
-            acknowledged[agent, number] = await patiently_append(log, records)
+            acknowledged[agent, number] = await append_with_retries(log, records)
             await asyncio.sleep(0.02)
 
     async def index() -> None:
@@ -120,7 +128,7 @@ async def test_what_was_acknowledged_outlives_a_killed_broker_in_its_order(
                         agent, number = map(int, each.value.split())
                         read.append((agent, number))
                         offsets.setdefault((agent, number), []).append(each.offset)
-                    await member.commit(behind(records))
+                    await member.commit(positions_after(records))
 
     async with asyncio.timeout(2 * PATIENCE_S):
         indexing = asyncio.ensure_future(index())
@@ -134,15 +142,17 @@ async def test_what_was_acknowledged_outlives_a_killed_broker_in_its_order(
         done.set()
         await indexing
 
-        for place, answer in acknowledged.items():
-            assert set(answer.values()) <= set(offsets[place]), "acknowledged where it stands"
+        for event, answer in acknowledged.items():
+            assert set(answer.values()) <= set(offsets[event]), (
+                "the acknowledged offset is the one that is read"
+            )
         for agent in range(agents):
             firsts = [min(offsets[agent, number]) for number in range(rounds)]
             assert firsts == sorted(firsts)
         assert await log.committed(unique) == {n: end for n, end in (await log.end()).items() if end}
 
 
-async def test_a_frozen_broker_is_told_of_in_time_and_forgotten_when_it_thaws(
+async def test_calls_fail_in_time_while_the_broker_is_frozen_and_work_afterwards(
     broker: KafkaBroker, log: KafkaLog, unique: str
 ) -> None:
     connection = KafkaConnection(broker.bootstrap)
@@ -150,25 +160,28 @@ async def test_a_frozen_broker_is_told_of_in_time_and_forgotten_when_it_thaws(
         await ledger.add(ERASURE)
         async with log.subscribe(unique, Listener()) as member:
             await log.append([record("before")])
-            before = await take(member, 1)
+            before = await read_count(member, 1)
             watermarks = KafkaWatermarks(log, group=unique)
             with frozen(broker):
                 later = Erasure("e2", "default", SubjectKind.AGENT, ("npc:smith",), 200.0)
                 await asyncio.gather(
-                    *(refused_in_time(log.append([record(f"frozen {number}")])) for number in range(20)),
-                    refused_in_time(log.committed(unique)),
-                    refused_in_time(log.end()),
-                    refused_in_time(member.commit(behind(before))),
-                    refused_in_time(ledger.add(later)),
+                    *(
+                        assert_unavailable_in_time(log.append([record(f"frozen {number}")]))
+                        for number in range(20)
+                    ),
+                    assert_unavailable_in_time(log.committed(unique)),
+                    assert_unavailable_in_time(log.end()),
+                    assert_unavailable_in_time(member.commit(positions_after(before))),
+                    assert_unavailable_in_time(ledger.add(later)),
                 )
                 assert not await watermarks.reached({0: 0}, 0.1)
                 assert ledger.covers(MEMORY)
                 assert await ledger.state("e1") is not None
-            await patiently_append(log, [record("after")])
+            await append_with_retries(log, [record("after")])
             async with asyncio.timeout(PATIENCE_S):
                 while True:
                     with contextlib.suppress(Unavailable):
-                        await member.commit(behind(before))
+                        await member.commit(positions_after(before))
                         await ledger.add(later)
                         break
             assert (await ledger.state("e2")) is not None
@@ -176,29 +189,29 @@ async def test_a_frozen_broker_is_told_of_in_time_and_forgotten_when_it_thaws(
             async with asyncio.timeout(PATIENCE_S):
                 while b"after" not in seen:
                     with contextlib.suppress(Unavailable):
-                        seen += values(await take(member, 1))
+                        seen += values(await read_count(member, 1))
 
 
-async def test_little_is_held_while_the_broker_is_away(broker: KafkaBroker, log: KafkaLog) -> None:
+async def test_the_queue_stays_bounded_while_the_broker_is_frozen(broker: KafkaBroker, log: KafkaLog) -> None:
     log._events._queue_bytes = 100_000
     await log.append([record("before")])
     with frozen(broker):
-        # For a moment nobody can know that it is not just slow.
+        # At first the appender cannot tell a frozen broker from a slow one.
         for expected in ({Unavailable, Overloaded}, {Unavailable}):
             calls = [asyncio.ensure_future(log.append([record(b"x" * 5000)])) for _ in range(100)]
             answers = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(answer) for answer in answers} == expected
         assert log._events._pending_bytes == 0
         assert sum(len(queue.records) for queue in log._events._queues) == 0
-    await patiently_append(log, [record("after")])
+    await append_with_retries(log, [record("after")])
 
 
-async def test_a_producer_that_the_broker_refuses_is_replaced(log: KafkaLog) -> None:
+async def test_a_producer_whose_batches_are_refused_is_replaced(log: KafkaLog) -> None:
     await log.append([record("before")])
     producer = log._events._producer
     assert producer is not None
     for partition in range(3):
-        # As if a batch had been lost on the way: the numbers no longer follow on each other.
+        # Simulate a lost batch: the sequence numbers get a gap.
         producer._producer._txn_manager.increment_sequence_number(TopicPartition(log._topic, partition), 5)
     with pytest.raises(Unavailable):
         await log.append([record("refused")])
@@ -206,7 +219,7 @@ async def test_a_producer_that_the_broker_refuses_is_replaced(log: KafkaLog) -> 
     assert log._events._producer is not producer
 
 
-async def test_a_producer_without_any_answer_is_replaced(
+async def test_a_producer_without_acknowledgements_is_replaced(
     broker: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lorestream.adapters.kafka.appender.ACK_TIMEOUT_S", 1.0)
@@ -216,7 +229,7 @@ async def test_a_producer_without_any_answer_is_replaced(
         await appender.append([record("before")])
         producer = appender._producer
         with frozen(broker):
-            await refused_in_time(appender.append([record("frozen")]))
+            await assert_unavailable_in_time(appender.append([record("frozen")]))
             async with asyncio.timeout(PATIENCE_S):
                 while appender._producer is producer:
                     await asyncio.sleep(0.05)
@@ -227,7 +240,7 @@ async def test_a_producer_without_any_answer_is_replaced(
                     break
 
 
-async def test_one_who_closes_is_not_kept_by_a_frozen_broker(
+async def test_closing_is_not_blocked_by_a_frozen_broker(
     broker: KafkaBroker, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscription, "STOP_TIMEOUT_S", 1.0)
@@ -235,7 +248,7 @@ async def test_one_who_closes_is_not_kept_by_a_frozen_broker(
         log = await stack.enter_async_context(opener_of(broker.bootstrap, unique)())
         member = await stack.enter_async_context(log.subscribe(unique, Listener()))
         await log.append([record("x")])
-        await take(member, 1)
+        await read_count(member, 1)
         opened = stack.pop_all()
     with frozen(broker):
         waiting = asyncio.ensure_future(log.append([record("never acknowledged")]))
@@ -243,13 +256,13 @@ async def test_one_who_closes_is_not_kept_by_a_frozen_broker(
         began = time.monotonic()
         await opened.aclose()
         assert time.monotonic() - began < 10
-        await refused_in_time(waiting)
+        await assert_unavailable_in_time(waiting)
     assert isinstance(member, KafkaSubscription)
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*member._stopping)
 
 
-async def test_nothing_begins_without_a_broker(tmp_path: Path, unique: str) -> None:
+async def test_opening_fails_without_a_broker(tmp_path: Path, unique: str) -> None:
     nobody = KafkaConnection(f"127.0.0.1:{free_port()}")
     with pytest.raises(Unavailable):
         async with opener_of(nobody.bootstrap, unique)():

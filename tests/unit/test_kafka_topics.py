@@ -1,4 +1,4 @@
-"""Topics as they are found: made, taken as they are, or refused with what to change."""
+"""Topics: created when missing, accepted as they are, or refused with the setting to change."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def partitions(admin: AIOKafkaAdminClient, name: str) -> int:
     return len(topic["partitions"])
 
 
-async def made(admin: AIOKafkaAdminClient, name: str, partitions: int = 1, **settings: str) -> None:
+async def create(admin: AIOKafkaAdminClient, name: str, partitions: int = 1, **settings: str) -> None:
     answer: Any = await admin.create_topics(
         [
             NewTopic(
@@ -55,7 +55,7 @@ async def made(admin: AIOKafkaAdminClient, name: str, partitions: int = 1, **set
     assert answer.topic_errors[0][1] == 0
 
 
-async def test_missing_topics_are_made_with_their_settings(
+async def test_missing_topics_are_created_with_their_settings(
     connection: KafkaConnection, admin: AIOKafkaAdminClient, unique: str
 ) -> None:
     log = topics.events(f"{unique}.events", partitions=5, retention_s=30 * DAY_S)
@@ -83,7 +83,7 @@ async def test_several_processes_may_start_at_once(connection: KafkaConnection, 
     await asyncio.gather(*(ensure(connection, wanted) for _ in range(5)))
 
 
-async def test_a_topic_keeps_the_partitions_that_it_has(
+async def test_an_existing_topic_keeps_its_partitions(
     connection: KafkaConnection, admin: AIOKafkaAdminClient, unique: str
 ) -> None:
     await ensure(connection, [topics.events(unique, partitions=2, retention_s=DAY_S)])
@@ -99,14 +99,14 @@ async def test_a_topic_keeps_the_partitions_that_it_has(
         ({"retention_ms": "86400000", "max_message_bytes": "1000"}, "max.message.bytes=1000, not 1048576"),
     ],
 )
-async def test_a_topic_that_keeps_something_else_is_refused_with_what_to_type(
+async def test_a_topic_with_wrong_settings_is_refused_with_the_command_to_run(
     connection: KafkaConnection,
     admin: AIOKafkaAdminClient,
     unique: str,
     found: dict[str, str],
     complaint: str,
 ) -> None:
-    await made(admin, unique, **found)
+    await create(admin, unique, **found)
     with pytest.raises(Misconfigured) as refused:
         await ensure(connection, [topics.events(unique, partitions=1, retention_s=DAY_S)])
     message = str(refused.value)
@@ -118,10 +118,10 @@ async def test_a_topic_that_keeps_something_else_is_refused_with_what_to_type(
     )
 
 
-async def test_a_topic_that_takes_more_is_taken(
+async def test_a_topic_with_a_larger_limit_is_accepted(
     connection: KafkaConnection, admin: AIOKafkaAdminClient, unique: str
 ) -> None:
-    await made(admin, unique, retention_ms="86400000", max_message_bytes="5000000")
+    await create(admin, unique, retention_ms="86400000", max_message_bytes="5000000")
     await ensure(connection, [topics.events(unique, partitions=1, retention_s=DAY_S)])
 
 

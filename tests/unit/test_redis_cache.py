@@ -1,4 +1,4 @@
-"""The cache in Redis when Redis is away, slow, full, emptied or somebody else."""
+"""RedisCache beyond the contract suite: limits, expiry, and a Redis that is down, slow, full or emptied."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from lorestream.memories import AgentKey
 
 AGENT = AgentKey("default", "npc:woodcutter")
 SLACK_S = 3.0
-"""For a busy machine. One that waited for each of a hundred in a row would take eight seconds."""
-"""What a machine with other things to do may add to a deadline."""
+"""Tolerance for a busy machine. A hundred calls that each waited for their timeout would take eight seconds."""
 
 
 @pytest.fixture
@@ -49,8 +48,8 @@ async def fill(cache: RedisCache, key: bytes = b"where", answer: bytes = b"by th
     return generation
 
 
-async def back(cache: RedisCache) -> None:
-    """Wait until Redis is asked again."""
+async def until_recovered(cache: RedisCache) -> None:
+    """Wait until the circuit breaker is closed again."""
     agent = AgentKey("default", "npc:probe")
     async with asyncio.timeout(30):
         while True:
@@ -60,10 +59,10 @@ async def back(cache: RedisCache) -> None:
             await asyncio.sleep(0.05)
 
 
-# --- bounds ----------------------------------------------------------------------------------------------
+# --- limits ----------------------------------------------------------------------------------------------
 
 
-async def test_an_agent_has_so_many_answers_at_most(client: RedisClient, raw: Redis) -> None:
+async def test_the_answers_of_an_agent_are_limited(client: RedisClient, raw: Redis) -> None:
     cache = RedisCache(client, max_entries=4)
     _, generation = await cache.get(AGENT, b"")
     for number in range(20):
@@ -89,7 +88,9 @@ async def test_a_large_answer_is_not_kept(client: RedisClient) -> None:
     assert (await cache.get(AGENT, b"when"))[0] is None
 
 
-async def test_answers_end_each_at_its_time_and_hashes_with_the_last(client: RedisClient, raw: Redis) -> None:
+async def test_each_answer_expires_by_its_own_ttl_and_the_hash_with_the_last(
+    client: RedisClient, raw: Redis
+) -> None:
     at = 1000.0
     cache = RedisCache(client, now=lambda: at)
     _, generation = await cache.get(AGENT, b"")
@@ -105,19 +106,19 @@ async def test_answers_end_each_at_its_time_and_hashes_with_the_last(client: Red
     assert 0 < raw.pttl(name) <= 60_000
 
 
-async def test_an_answer_of_a_clock_that_goes_wrong_is_none(client: RedisClient) -> None:
+async def test_an_answer_from_a_process_with_a_wrong_clock_is_ignored(client: RedisClient) -> None:
     ahead = RedisCache(client, now=lambda: time.time() + 3600)
     generation = await fill(ahead)
     assert await RedisCache(client).get(AGENT, b"where") == (None, generation)
 
 
-async def test_a_generation_nobody_used_goes_by_itself(cache: RedisCache, raw: Redis) -> None:
+async def test_an_unused_generation_expires(cache: RedisCache, raw: Redis) -> None:
     await cache.get(AGENT, b"")
     (name,) = raw.keys("t:a:*")
     assert 0 < raw.pttl(name) <= 60_000
 
 
-async def test_there_are_so_many_connections_at_most(own_redis: RedisServer, raw: Redis) -> None:
+async def test_the_connections_are_limited(own_redis: RedisServer, raw: Redis) -> None:
     async with RedisClient.open(own_redis.url, max_connections=3, try_timeout_s=10) as client:
         cache = RedisCache(client)
         generations = await asyncio.gather(*(cache.get(AGENT, b"%d" % n) for n in range(200)))
@@ -125,7 +126,7 @@ async def test_there_are_so_many_connections_at_most(own_redis: RedisServer, raw
         assert len(raw.client_list()) <= 3 + 1
 
 
-async def test_clearing_takes_what_is_ours_and_leaves_the_rest(own_redis: RedisServer, raw: Redis) -> None:
+async def test_clearing_removes_only_keys_with_the_prefix(own_redis: RedisServer, raw: Redis) -> None:
     raw.mset({"t[*]?:b": 1, "tx:a:1": 2, "t[*]?x": 3})
     async with RedisClient.open(own_redis.url, prefix="t[*]?") as client:
         cache = RedisCache(client)
@@ -146,10 +147,10 @@ async def test_many_agents_are_invalidated_in_few_commands(cache: RedisCache, ra
     assert not set(before) & set(after)
 
 
-# --- outages ---------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------------
 
 
-async def test_a_frozen_redis_costs_one_query_a_moment_and_the_next_ones_nothing(
+async def test_a_frozen_redis_delays_one_call_and_the_breaker_fails_the_next_at_once(
     cache: RedisCache, own_redis: RedisServer
 ) -> None:
     generation = await fill(cache)
@@ -177,24 +178,24 @@ async def test_a_frozen_redis_costs_one_query_a_moment_and_the_next_ones_nothing
     assert {(await cache.get(AGENT, b"where"))[0] for _ in range(100)} == {None}
     assert (
         TRY_TIMEOUT_S <= time.perf_counter() - began < TRY_TIMEOUT_S + SLACK_S
-    )  # one tries, the others don't
+    )  # one call probes, the others fail at once
 
     own_redis.resume()
-    await back(cache)
+    await until_recovered(cache)
     await cache.invalidate([AGENT])
     assert (await cache.get(AGENT, b"where"))[0] is None
 
 
-async def test_what_an_outage_answered_is_never_kept(cache: RedisCache, own_redis: RedisServer) -> None:
+async def test_an_answer_computed_in_an_outage_is_not_kept(cache: RedisCache, own_redis: RedisServer) -> None:
     own_redis.pause()
     _, during = await cache.get(AGENT, b"where")
     own_redis.resume()
-    await back(cache)
+    await until_recovered(cache)
     await cache.put(AGENT, b"where", b"computed in the outage", during, 60)
     assert (await cache.get(AGENT, b"where"))[0] is None
 
 
-async def test_a_killed_redis_comes_back_empty_and_nothing_old_with_it(
+async def test_a_restarted_redis_is_empty_and_takes_no_old_answers(
     cache: RedisCache, own_redis: RedisServer
 ) -> None:
     old = await fill(cache)
@@ -203,7 +204,7 @@ async def test_a_killed_redis_comes_back_empty_and_nothing_old_with_it(
     with pytest.raises(Unavailable):
         await cache.invalidate([AGENT])
     own_redis.start()
-    await back(cache)
+    await until_recovered(cache)
     await cache.put(AGENT, b"where", b"from before", old, 60)
     found, new = await cache.get(AGENT, b"where")
     assert found is None
@@ -212,9 +213,7 @@ async def test_a_killed_redis_comes_back_empty_and_nothing_old_with_it(
     await fill(cache)
 
 
-async def test_a_flush_takes_the_scripts_too_and_costs_nothing_but_the_answers(
-    cache: RedisCache, raw: Redis
-) -> None:
+async def test_after_a_flush_of_keys_and_scripts_the_cache_works_again(cache: RedisCache, raw: Redis) -> None:
     old = await fill(cache)
     raw.flushall()
     raw.script_flush()
@@ -224,7 +223,7 @@ async def test_a_flush_takes_the_scripts_too_and_costs_nothing_but_the_answers(
     await fill(cache)
 
 
-async def test_a_cut_connection_is_made_anew_at_once(cache: RedisCache, raw: Redis) -> None:
+async def test_a_closed_connection_is_replaced_at_once(cache: RedisCache, raw: Redis) -> None:
     generation = await fill(cache)
     for _ in range(5):
         raw.client_kill_filter(_type="normal", skipme=True)
@@ -233,7 +232,7 @@ async def test_a_cut_connection_is_made_anew_at_once(cache: RedisCache, raw: Red
         await cache.invalidate([AgentKey("default", "another")])
 
 
-async def test_a_redis_that_takes_nothing_more_is_an_outage(
+async def test_a_full_redis_is_treated_as_an_outage(
     cache: RedisCache, client: RedisClient, raw: Redis
 ) -> None:
     raw.config_set("maxmemory-policy", "noeviction")
@@ -243,21 +242,21 @@ async def test_a_redis_that_takes_nothing_more_is_an_outage(
     assert found is None
     await cache.invalidate([AGENT])
     raw.config_set("maxmemory", 0)
-    await back(cache)
+    await until_recovered(cache)
     await fill(cache)
 
 
-async def test_a_key_that_is_no_hash_is_no_answer(cache: RedisCache, raw: Redis) -> None:
+async def test_a_key_of_another_type_is_a_miss(cache: RedisCache, raw: Redis) -> None:
     await cache.get(AGENT, b"")
     (name,) = raw.keys("t:a:*")
     raw.set(name, "somebody else's")
     assert (await cache.get(AGENT, b"where"))[0] is None
     await cache.invalidate([AGENT])
-    await back(cache)
+    await until_recovered(cache)
     await fill(cache)
 
 
-async def test_an_entry_that_is_none_is_no_answer(cache: RedisCache, raw: Redis) -> None:
+async def test_an_invalid_entry_is_a_miss(cache: RedisCache, raw: Redis) -> None:
     generation = await fill(cache)
     (name,) = raw.keys("t:a:*")
     for entry in (b"", b"short", generation, generation + b"1234567"):
@@ -265,7 +264,7 @@ async def test_an_entry_that_is_none_is_no_answer(cache: RedisCache, raw: Redis)
         assert await cache.get(AGENT, b"where") == (None, generation)
 
 
-async def test_those_who_leave_mix_up_nobodys_answers(cache: RedisCache) -> None:
+async def test_cancelled_calls_do_not_mix_up_the_replies_of_others(cache: RedisCache) -> None:
     _, generation = await cache.get(AGENT, b"")
     for number in range(8):
         await cache.put(AGENT, b"%d" % number, b"%d" % number * 2000, generation, 60)
@@ -282,12 +281,12 @@ async def test_those_who_leave_mix_up_nobodys_answers(cache: RedisCache) -> None
                 assert (await call)[0] == b"%d" % number * 2000
 
 
-# --- everything at once ----------------------------------------------------------------------------------
+# --- random faults under load ----------------------------------------------------------------------------------
 
 
 @dataclass
 class World:
-    """A store that answers at once, and per agent the newest write that is finished."""
+    """A simulated store, and the newest stored and the newest finished write of each agent."""
 
     agents: list[AgentKey] = field(default_factory=lambda: [AgentKey("t", str(n)) for n in range(12)])
     stored: dict[AgentKey, int] = field(default_factory=dict)
@@ -322,8 +321,8 @@ class World:
             await asyncio.sleep(0.03)
 
 
-async def _trouble(server: RedisServer, dice: random.Random, until: float) -> int:
-    """What may happen to a Redis. Returns how many hashes it evicted."""
+async def _inject_faults(server: RedisServer, dice: random.Random, until: float) -> int:
+    """Inject random faults into Redis until the loop time `until`. Returns how many hashes it evicted."""
     evicted = 0
     loop = asyncio.get_running_loop()
     with Redis.from_url(server.url, socket_timeout=5) as raw:
@@ -360,10 +359,10 @@ async def _trouble(server: RedisServer, dice: random.Random, until: float) -> in
 @pytest.mark.parametrize(
     ("seed", "seconds"), [(1, 6), *(pytest.param(seed, 120, marks=pytest.mark.soak) for seed in (2, 3))]
 )
-async def test_no_answer_is_older_than_a_finished_write_whatever_happens(
+async def test_no_answer_is_older_than_a_finished_write_under_any_faults(
     own_redis: RedisServer, seed: int, seconds: float
 ) -> None:
-    """Readers and writers on clients of their own, a Redis that evicts all the time, and trouble on top."""
+    """Readers and writers with their own clients, a Redis that evicts all the time, and random faults."""
     dice = random.Random(seed)
     world = World()
     rest = {"prefix": "t", "breaker_open_s": 0.05}
@@ -379,7 +378,7 @@ async def test_no_answer_is_older_than_a_finished_write_whatever_happens(
         tasks = [asyncio.ensure_future(job) for job in jobs]
         try:
             until = asyncio.get_running_loop().time() + seconds
-            evicted = await _trouble(own_redis, dice, until)
+            evicted = await _inject_faults(own_redis, dice, until)
             for task in tasks:
                 if task.done():
                     task.result()

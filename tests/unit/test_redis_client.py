@@ -1,4 +1,4 @@
-"""What a Redis is refused for at the start, and when nobody is asked."""
+"""RedisClient: what is refused at the start, outages, the circuit breaker, TLS, the shared connection."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def refusal(url: str) -> str:
 
 
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://:se:cret@host:port/0"])
-async def test_what_is_no_address_is_refused_without_being_repeated(url: str) -> None:
+async def test_an_invalid_address_is_refused_without_showing_it(url: str) -> None:
     message = await refusal(url)
     assert "redis://" in message
     assert "cret" not in message
@@ -44,7 +44,7 @@ async def test_a_wrong_or_missing_password_is_refused(tmp_path: Path) -> None:
             assert await client.try_command("PING")
 
 
-async def test_what_is_no_redis_is_refused() -> None:
+async def test_a_server_that_is_not_a_redis_is_refused() -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()
@@ -65,7 +65,7 @@ async def test_a_node_of_a_cluster_is_refused(tmp_path: Path) -> None:
         assert "Cluster" in await refusal(server.url)
 
 
-async def test_rights_to_our_own_keys_and_commands_are_enough(own_redis: RedisServer) -> None:
+async def test_an_acl_for_the_own_keys_and_commands_is_enough(own_redis: RedisServer) -> None:
     with Redis.from_url(own_redis.url) as raw:
         commands = "hmget hgetall evalsha eval hsetnx hget hset hdel hkeys hlen hexists pexpire unlink scan"
         raw.acl_setuser(
@@ -87,7 +87,7 @@ async def test_rights_to_our_own_keys_and_commands_are_enough(own_redis: RedisSe
         await cache.clear()
 
 
-async def test_one_that_is_away_may_come_later(own_redis: RedisServer) -> None:
+async def test_a_redis_that_is_down_at_start_may_come_later(own_redis: RedisServer) -> None:
     own_redis.stop()
     async with RedisClient.open(own_redis.url, prefix="t", breaker_open_s=0.05) as client:
         with pytest.raises(Unavailable):
@@ -99,20 +99,20 @@ async def test_one_that_is_away_may_come_later(own_redis: RedisServer) -> None:
         assert await client.try_command("PING")
 
 
-async def test_one_that_is_frozen_holds_up_a_start_for_a_moment_only(own_redis: RedisServer) -> None:
+async def test_a_frozen_redis_delays_a_start_only_briefly(own_redis: RedisServer) -> None:
     own_redis.pause()
     began = time.perf_counter()
     async with RedisClient.open(own_redis.url, prefix="t"):
         assert time.perf_counter() - began < 5
 
 
-async def test_a_host_that_is_none_is_an_outage() -> None:
+async def test_an_unreachable_address_is_an_outage() -> None:
     async with RedisClient.open(f"redis://127.0.0.1:{free_port()}") as client:
         with pytest.raises(Unavailable):
             await client.try_command("PING")
 
 
-async def test_a_process_that_was_held_up_itself_does_not_blame_redis(own_redis: RedisServer) -> None:
+async def test_a_timeout_of_a_blocked_process_does_not_open_the_breaker(own_redis: RedisServer) -> None:
     async with RedisClient.open(own_redis.url, prefix="t", try_timeout_s=0.05, breaker_open_s=3600) as client:
         calls = [asyncio.ensure_future(client.try_command("PING")) for _ in range(5)]
         await asyncio.sleep(0)
@@ -121,7 +121,9 @@ async def test_a_process_that_was_held_up_itself_does_not_blame_redis(own_redis:
         assert await client.try_command("PING")
 
 
-async def test_one_that_stops_is_not_asked_again(own_redis: RedisServer) -> None:
+async def test_after_a_failure_best_effort_calls_fail_at_once_and_commands_do_not(
+    own_redis: RedisServer,
+) -> None:
     async with RedisClient.open(own_redis.url, prefix="t", breaker_open_s=3600) as client:
         own_redis.pause()
         with pytest.raises(Unavailable, match="80 ms"):
@@ -132,7 +134,7 @@ async def test_one_that_stops_is_not_asked_again(own_redis: RedisServer) -> None
         assert await client.command("PING")
 
 
-def test_the_breaker_lets_one_try_after_a_rest() -> None:
+def test_the_breaker_admits_one_probe_after_its_open_time() -> None:
     at = 0.0
     breaker = CircuitBreaker(1.0, monotonic=lambda: at)
     assert [breaker.admits() for _ in range(3)] == [True] * 3
@@ -149,7 +151,7 @@ def test_the_breaker_lets_one_try_after_a_rest() -> None:
     assert [breaker.admits() for _ in range(3)] == [True] * 3
 
 
-def test_a_trial_that_never_ends_does_not_keep_the_breaker_open_for_ever() -> None:
+def test_a_probe_that_never_ends_does_not_block_the_next_probe() -> None:
     at = 0.0
     breaker = CircuitBreaker(1.0, monotonic=lambda: at)
     breaker.failure()
@@ -159,7 +161,7 @@ def test_a_trial_that_never_ends_does_not_keep_the_breaker_open_for_ever() -> No
     assert breaker.admits()
 
 
-async def test_the_database_of_the_address_is_the_one_that_is_asked(own_redis: RedisServer) -> None:
+async def test_the_database_of_the_address_is_used(own_redis: RedisServer) -> None:
     third = own_redis.url.removesuffix("/0") + "/3"
     async with RedisClient.open(third, prefix="t") as client:
         await RedisCache(client).get(AGENT, b"where")
@@ -179,7 +181,7 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     return key, certificate
 
 
-async def test_over_tls_only_who_shows_the_right_certificate_is_asked(tmp_path: Path) -> None:
+async def test_over_tls_only_a_trusted_certificate_is_accepted(tmp_path: Path) -> None:
     key, certificate = self_signed(tmp_path)
     port = free_port()
 
@@ -199,7 +201,7 @@ async def test_over_tls_only_who_shows_the_right_certificate_is_asked(tmp_path: 
                 await client.try_command("HGETALL", "t:nothing")
 
 
-async def test_one_that_says_no_answers_the_next_all_the_same(own_redis: RedisServer) -> None:
+async def test_an_error_reply_does_not_affect_the_next_commands(own_redis: RedisServer) -> None:
     async with RedisClient.open(own_redis.url, prefix="t", try_timeout_s=5) as client:
         calls = [
             client.try_command("HGETALL", "t:x"),

@@ -1,4 +1,4 @@
-"""Watermarks when Redis forgets, freezes, dies or holds another topic's, and when only the broker knows."""
+"""RedisWatermarks beyond the contract suite: data loss, outages, several processes, committed offsets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATIENCE_S = 30.0
 
 @dataclass
 class Broker:
-    """What a group has committed, as a log tells it."""
+    """A fake source of committed offsets, which may be unavailable or hang."""
 
     commits: dict[int, int] = field(default_factory=dict)
     away: bool = False
@@ -55,7 +55,7 @@ Join: TypeAlias = "Callable[..., Awaitable[RedisWatermarks]]"
 
 @pytest.fixture
 async def join(own_redis: RedisServer, broker: Broker) -> AsyncIterator[Join]:
-    """Makes the watermarks of one more process, with a client of its own."""
+    """Opens the watermarks of another process, with its own client."""
     async with AsyncExitStack() as stack:
 
         async def joined(group: str = "g", identity: str = "t") -> RedisWatermarks:
@@ -74,7 +74,7 @@ async def reached(watermarks: RedisWatermarks, positions: dict[int, int]) -> boo
     return await watermarks.reached(positions, PATIENCE_S)
 
 
-async def test_what_one_process_publishes_another_sees_at_once(join: Join, broker: Broker) -> None:
+async def test_a_published_watermark_reaches_another_process_at_once(join: Join, broker: Broker) -> None:
     broker.away = True
     worker, query = await join(), await join()
     waits: list[float] = []
@@ -99,7 +99,7 @@ async def test_publishing_never_waits_for_redis(join: Join, own_redis: RedisServ
     own_redis.resume()
 
 
-async def test_two_workers_publish_each_its_own_and_the_higher_of_one_partition(join: Join) -> None:
+async def test_of_two_published_watermarks_of_a_partition_the_higher_counts(join: Join) -> None:
     one, two, query = await join(), await join(), await join()
     await one.publish({0: 5, 1: 7})
     await two.publish({1: 3, 2: 9})
@@ -107,7 +107,9 @@ async def test_two_workers_publish_each_its_own_and_the_higher_of_one_partition(
     assert not await query.reached({0: 5}, 0.1)
 
 
-async def test_many_who_wait_ask_once(join: Join, own_redis: RedisServer, broker: Broker) -> None:
+async def test_many_waiting_callers_share_one_poll(
+    join: Join, own_redis: RedisServer, broker: Broker
+) -> None:
     """The number of reads follows from the time that passed, however fast the machine is, not from who waits."""
     worker, query = await join(), await join()
     with Redis.from_url(own_redis.url) as raw:
@@ -131,7 +133,9 @@ async def test_many_who_wait_ask_once(join: Join, own_redis: RedisServer, broker
                 await asyncio.sleep(10 * watermarks.POLL_INTERVAL_S)
 
 
-async def test_marks_that_redis_lost_come_back(join: Join, own_redis: RedisServer, broker: Broker) -> None:
+async def test_watermarks_that_redis_lost_are_published_again(
+    join: Join, own_redis: RedisServer, broker: Broker
+) -> None:
     broker.away = True
     worker = await join()
     await worker.publish({0: 5, 1: 8})
@@ -147,7 +151,7 @@ async def test_marks_that_redis_lost_come_back(join: Join, own_redis: RedisServe
     assert await reached(await join(), {0: 4, 1: 7})
 
 
-async def test_a_process_that_ends_leaves_its_last_mark(
+async def test_closing_publishes_the_last_watermark(
     own_redis: RedisServer, broker: Broker, join: Join
 ) -> None:
     async with (
@@ -158,7 +162,7 @@ async def test_a_process_that_ends_leaves_its_last_mark(
     assert await (await join()).reached({0: 4}, 0)
 
 
-async def test_another_group_and_another_life_of_the_topic_have_marks_of_their_own(join: Join) -> None:
+async def test_watermarks_are_separate_per_group_and_topic_identity(join: Join) -> None:
     worker = await join()
     await worker.publish({0: 5})
     assert await reached(await join(), {0: 4})
@@ -166,7 +170,7 @@ async def test_another_group_and_another_life_of_the_topic_have_marks_of_their_o
     assert not await (await join(identity="another topic of that name")).reached({0: 4}, 0.1)
 
 
-async def test_commits_count_where_redis_has_no_mark_or_an_old_one(join: Join, broker: Broker) -> None:
+async def test_commits_count_where_redis_has_no_watermark_or_a_lower_one(join: Join, broker: Broker) -> None:
     worker, query = await join(), await join()
     await worker.publish({0: 5, 1: 9})
     broker.commits = {0: 8, 2: 3}
@@ -201,7 +205,7 @@ async def test_without_redis_commits_count_and_nothing_is_raised(
     assert not await query.reached({0: 5}, 0.05)
 
 
-async def test_when_nobody_answers_an_answer_comes_in_time(
+async def test_reached_returns_in_time_when_redis_and_the_broker_hang(
     join: Join, own_redis: RedisServer, broker: Broker
 ) -> None:
     query = await join()
@@ -213,7 +217,7 @@ async def test_when_nobody_answers_an_answer_comes_in_time(
         assert time.perf_counter() - began < max(timeout_s, IMMEDIATE_TIMEOUT_S) + SLACK_S
 
 
-async def test_redis_answers_while_the_broker_hangs(join: Join, broker: Broker) -> None:
+async def test_watermarks_in_redis_count_while_the_broker_hangs(join: Join, broker: Broker) -> None:
     broker.hangs = True
     worker, query = await join(), await join()
     waiting = asyncio.ensure_future(reached(query, {0: 4}))
@@ -223,7 +227,7 @@ async def test_redis_answers_while_the_broker_hangs(join: Join, broker: Broker) 
         assert await waiting
 
 
-async def test_a_mark_never_falls(own_redis: RedisServer, broker: Broker, join: Join) -> None:
+async def test_a_watermark_is_never_lowered(own_redis: RedisServer, broker: Broker, join: Join) -> None:
     async with (
         RedisClient.open(own_redis.url, prefix="t") as client,
         RedisWatermarks.open(client, group="g", identity="t", committed=broker.committed) as gone,
@@ -232,6 +236,6 @@ async def test_a_mark_never_falls(own_redis: RedisServer, broker: Broker, join: 
     late = await join()
     await late.publish({0: 3, 1: 10})
     query = await join()
-    assert await reached(query, {1: 9})  # the late one has been heard
+    assert await reached(query, {1: 9})  # what the late process published has arrived
     assert await query.reached({0: 10**15 - 1}, 0)
     assert not await query.reached({0: 10**15}, 0)
