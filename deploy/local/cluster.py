@@ -1,7 +1,7 @@
-"""The whole distributed shape on one machine: `make cluster`, and what tests and benchmarks play with.
+"""The whole distributed shape on one machine: for `make cluster`, tests and benchmarks.
 
-Kafka, Redis and nginx are the real ones. The store is the Qdrant server that LORESTREAM_STORE__URL names, else the
-stand-in, which is no Qdrant.
+Kafka, Redis and nginx are real. The store is the Qdrant server at LORESTREAM_STORE__URL, or, if that is not set, the
+stand-in, which is not Qdrant.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RESTART_S = 1.0
-"""How long a process that ended is left alone before it is started again."""
+"""How often ended processes are looked for and started again."""
 
 
 class Cluster:
-    """Every process, each to be stopped, killed and frozen on its own (see Child). Nothing runs before `start`.
+    """All processes of a cluster. Each can be stopped, killed and frozen alone (see Child). `start` starts them.
 
-    `settings` are the services' LORESTREAM_* variables, beside the addresses that are set here; with LORESTREAM_STORE__URL
-    among them there is no stand-in (`store` is None). No others of our own environment reach the services. One
-    service's may be changed in its `environment` until it starts. What the engines keep lies in `directory`.
+    `settings` are LORESTREAM_* variables of the services, besides the addresses, which are set here. If they contain
+    LORESTREAM_STORE__URL, there is no stand-in (`store` is None). LORESTREAM_* variables of this process are not passed
+    on. The `environment` of a single service may be changed until it starts. `directory` holds the data.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class Cluster:
 
     @property
     def engines(self) -> list[Child]:
-        """What the services need."""
+        """Kafka, Redis and, if it is local, the store."""
         return [self.kafka, self.redis, *([self.store] if self.store else [])]
 
     @property
     def services(self) -> list[Service]:
-        """Lorestream's own processes."""
+        """The processes of Lorestream: gateways, workers, query services."""
         return [*self.gateways, *self.workers, *self.queries]
 
     def start(self) -> Self:
-        """Start all of it and wait until it is ready. Raises NotInstalled and NotReady; then nothing of it runs."""
+        """Start all processes and wait until they are ready. Raises NotInstalled and NotReady, after stopping them."""
         try:
             _start(self.engines)
             _start(self.services)
@@ -105,19 +105,19 @@ class Cluster:
         return self
 
     def stop(self) -> None:
-        """End the door, then the services, then the engines; what does not end in time is killed."""
+        """Stop nginx, then the services, then the engines. Processes that do not end in time are killed."""
         _stop([self.nginx])
         _stop(self.services)
         _stop(self.engines)
 
     def add_worker(self) -> Service:
-        """One more worker, started."""
+        """Start another worker, and return it once it is ready."""
         worker = self._service("worker", len(self.workers))
         self.workers.append(worker)
         return worker.start()
 
     def ended(self) -> Iterator[Child]:
-        """The processes that do not run any more."""
+        """The processes that have ended."""
         return (each for each in (*self.engines, *self.services, self.nginx) if not each.alive)
 
     def _service(self, verb: str, number: int) -> Service:
@@ -158,7 +158,7 @@ def _player_key(directory: Path) -> Path:
 
 
 def main() -> int:
-    """Run a cluster until SIGINT, SIGTERM or SIGHUP; a process that ends by itself is started again."""
+    """Run a cluster until SIGINT, SIGTERM or SIGHUP. A process that ends by itself is started again."""
     options = _options()
     settings = {name: value for name, value in os.environ.items() if name.startswith("LORESTREAM_")}
     cluster = Cluster(
@@ -174,33 +174,33 @@ def main() -> int:
         signal.signal(signum, _stop_once)
     started = time.monotonic()
     try:
-        _say("starting Kafka, Redis, the store, the services, nginx")
+        _print("starting Kafka, Redis, the store, the services, nginx")
         with cluster:
             _describe(cluster, time.monotonic() - started)
             while True:
                 time.sleep(RESTART_S)
-                _start_again(cluster)
+                _restart_ended(cluster)
     except KeyboardInterrupt:
         return 0
     except (NotInstalled, NotReady) as error:
-        _say(str(error))
+        _print(str(error))
         return 1
 
 
 def _stop_once(_signum: int, _frame: FrameType | None) -> None:
     for signum in STOPPING:
-        signal.signal(signum, signal.SIG_IGN)  # what has begun to stop is not to be left half stopped
+        signal.signal(signum, signal.SIG_IGN)  # a second signal must not interrupt the stop
     raise KeyboardInterrupt
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make cluster", description=__doc__)
-    parser.add_argument("directory", type=Path, help="where the engines keep what they have")
+    parser.add_argument("directory", type=Path, help="directory of the data and logs")
     parser.add_argument("--gateways", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--queries", type=int, default=1)
-    parser.add_argument("--port", type=int, default=8080, help="the door for HTTP")
-    parser.add_argument("--grpc-port", type=int, default=50_051, help="the door for gRPC")
+    parser.add_argument("--port", type=int, default=8080, help="HTTP port of nginx")
+    parser.add_argument("--grpc-port", type=int, default=50_051, help="gRPC port of nginx")
     return parser.parse_args()
 
 
@@ -216,18 +216,20 @@ def _describe(cluster: Cluster, seconds: float) -> None:
         f"  {'Redis':14}{cluster.redis.url}",
         *(f"  {each.name:14}{each.url}  process {each.pid}" for each in cluster.services),
         f"  {'logs':14}{cluster.directory}/*/*.log",
-        "Ctrl-C stops it all",
+        "Ctrl-C stops all of it",
     ]
-    _say("\n".join(lines))
+    _print("\n".join(lines))
 
 
-def _start_again(cluster: Cluster) -> None:
+def _restart_ended(cluster: Cluster) -> None:
     for child in cluster.ended():
-        _say(f"{child.name} ended with {child.exit_code}, starting it again; its log is {child.log_path}")
+        _print(
+            f"{child.name} ended with exit code {child.exit_code}, starting it again; log: {child.log_path}"
+        )
         child.spawn()
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

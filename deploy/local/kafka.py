@@ -1,4 +1,4 @@
-"""A real Kafka broker: one KRaft node, controller and broker in one process, from Maven's artifacts."""
+"""A real Kafka broker: one KRaft node, controller and broker in one process, from the jars of `make kafka`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from deploy.local.process import LOOPBACK, Child, NotInstalled, NotReady, free_p
 HERE = Path(__file__).parents[1] / "kafka"
 LIBS = HERE / "libs"
 CLASSES = LIBS / "classes.jsa"
-"""The JVM's archive of the classes that a broker loads: with it a start takes half the CPU time."""
+"""Class data sharing archive (CDS) of the classes that a broker loads. It halves the CPU time of a start."""
 JAVA = "apt-get install -y openjdk-17-jre-headless"
 
 
 class KafkaBroker(Child):
-    """One node on ports of its own. Its data directory outlives `stop` and `kill`.
+    """One node on its own ports. Its data directory is kept by `stop` and `kill`.
 
-    `protocol` is what clients speak (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL); what that needs, and anything
-    else of server.properties, comes with `settings`. The listener of clients is called CLIENTS.
+    `protocol` is that of the clients' listener, whose name is CLIENTS (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL).
+    `settings` are added to server.properties.
     """
 
     def __init__(
@@ -45,20 +45,20 @@ class KafkaBroker(Child):
         self._config = directory / "server.properties"
 
     def prepare(self) -> None:
-        """Write the configuration, and format the storage once."""
+        """Write the configuration and, the first time, format the storage."""
         self._config.write_text("".join(f"{key}={value}\n" for key, value in self._properties().items()))
         if (self.data / "meta.properties").exists():
             return
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={self._config}"]
-        done = subprocess.run(  # noqa: S603 (the command stands here)
+        done = subprocess.run(  # noqa: S603 (the command is fixed)
             [*self._java("-XX:TieredStopAtLevel=1"), *tool], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise NotReady(f"kafka: the storage could not be formatted:\n{done.stdout}{done.stderr}")
+            raise NotReady(f"kafka: formatting the storage failed:\n{done.stdout}{done.stderr}")
 
     def command(self) -> list[str]:
-        """The broker."""
+        """The command line of the broker."""
         return [
             *self._java("-XX:+ExitOnOutOfMemoryError", *self._jvm),
             "kafka.Kafka",
@@ -66,13 +66,13 @@ class KafkaBroker(Child):
         ]
 
     def ready(self) -> bool:
-        """The broker says so once its controller lets it serve."""
+        """Whether the broker has logged that it serves."""
         return self.printed(r"\] Kafka Server started")
 
     def _java(self, *options: str) -> list[str]:
         java = program("java", JAVA)
         if not LIBS.is_dir():
-            raise NotInstalled("Kafka's jars are not here, type: make kafka")
+            raise NotInstalled("the jars of Kafka are not installed, run: make kafka")
         return [
             java,
             *("-Xms64m", "-XX:+UseSerialGC", *_archive(), *options),
@@ -92,7 +92,7 @@ class KafkaBroker(Child):
             "log.dirs": str(self.data),
             "offsets.topic.num.partitions": "4",
             "group.min.session.timeout.ms": "500",
-            # A broker that was killed may register again only when its old session is over (9 s by default).
+            # A killed broker can register again only after its old session has timed out (9 s by default).
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
             **self._settings,
@@ -105,7 +105,7 @@ def _as_deployed() -> dict[str, str]:
 
 
 def _archive() -> list[str]:
-    """One that another JVM wrote is passed over in silence."""
+    """JVM options for the class archive. A JVM ignores an archive of another version without a message."""
     return (
         [f"-XX:SharedArchiveFile={CLASSES}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
         if CLASSES.exists()
@@ -114,12 +114,12 @@ def _archive() -> list[str]:
 
 
 def archive_classes() -> None:
-    """Start a broker once and keep what it loaded. Raises NotInstalled and NotReady."""
+    """Start a broker once and write the class archive. Raises NotInstalled and NotReady."""
     CLASSES.unlink(missing_ok=True)
     part = CLASSES.with_suffix(".part")
     with tempfile.TemporaryDirectory() as directory:
         broker = KafkaBroker(Path(directory), jvm=[f"-XX:ArchiveClassesAtExit={part}"])
-        broker.stop_s = 60  # it writes the archive then
+        broker.stop_s = 60  # it writes the archive when it stops
         broker.start().stop()
     part.rename(CLASSES)
 

@@ -1,4 +1,4 @@
-"""nginx as the one door, with the routes of deploy/nginx.conf and the addresses of this machine."""
+"""nginx in front of the services, with the routes of deploy/nginx.conf and local addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INSTALL = "apt-get install -y nginx-light"
 
 
 class Nginx(Child):
-    """The door at `url` and `grpc_port`. Gateways and query services are given as (HTTP port, gRPC port)."""
+    """A proxy at `url` and `grpc_port`. `gateways` and `queries` are pairs of (HTTP port, gRPC port)."""
 
     ready_s = 15.0
 
@@ -45,19 +45,19 @@ class Nginx(Child):
         self._config.write_text(configuration(listens, self._servers))
 
     def command(self) -> list[str]:
-        """The master, which starts its workers."""
-        # Started by root, its workers are another user's, who may not enter a folder of root's.
+        """The command line of the nginx master process."""
+        # Started as root, its workers run as another user, who cannot read root's directories.
         options = ["-g", "user root;"] if os.geteuid() == 0 else []
         nginx = program("nginx", INSTALL)
         return [nginx, "-e", "stderr", "-p", str(self.directory), "-c", str(self._config), *options]
 
     def ready(self) -> bool:
-        """Whether both doors are open."""
+        """Whether both ports accept connections."""
         return answers(self.port) and answers(self.grpc_port)
 
 
 def configuration(listens: Mapping[str, int], servers: Mapping[str, Sequence[int]]) -> str:
-    """deploy/nginx.conf with these ports of the loopback for those that it names."""
+    """deploy/nginx.conf with its listening ports and servers replaced by local ones."""
     text = CONFIGURATION.read_text()
     for port, here in listens.items():
         text = _replaced(text, rf"listen {port}\b", f"listen {LOOPBACK}:{here}")
@@ -69,5 +69,5 @@ def configuration(listens: Mapping[str, int], servers: Mapping[str, Sequence[int
 
 def _replaced(text: str, pattern: str, new: str) -> str:
     text, times = re.subn(pattern, new, text)
-    assert times == 1, f"{CONFIGURATION}: {pattern} stands there {times} times"
+    assert times == 1, f"{CONFIGURATION}: {pattern} occurs {times} times"
     return text

@@ -1,4 +1,4 @@
-"""A child process that may be stopped, killed, frozen and started again, with its output in a file."""
+"""A child process that can be stopped, killed, frozen and restarted, with its output in a log file."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/
 
 
 class NotInstalled(Exception):
-    """A program is missing. The message is the line to type."""
+    """A program is missing. The message contains the command that installs it."""
 
 
 class NotReady(Exception):
-    """A process ended, or did not answer in time. The message ends with its last output."""
+    """A process ended or was not ready in time. The message ends with its last output."""
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on at the moment.
+    """A free TCP port of the loopback interface.
 
-    Below those that the system gives to outgoing connections: one of them could be taken before it is listened on.
+    Below the ephemeral ports: one of those could be given to an outgoing connection before it is used.
     """
     while True:
         port = secrets.choice(_PORTS)
@@ -46,29 +46,29 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether somebody takes connections on this port of the loopback."""
+    """Whether a local port accepts connections."""
     with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
         return True
     return False
 
 
 def program(name: str, install: str) -> str:
-    """The path of an installed program. Raises NotInstalled with the line to type."""
+    """The path of an installed program. Raises NotInstalled, with the command `install` that installs it."""
     if (path := shutil.which(name, path=_SBIN)) is None:
-        raise NotInstalled(f"{name} is not installed, type: {install}")
+        raise NotInstalled(f"{name} is not installed, run: {install}")
     return path
 
 
 @contextlib.contextmanager
 def _signals_later() -> Generator[None]:
-    """Hold back what would raise in the middle: a child that nobody knows of yet would outlive everybody."""
+    """Delay signals that raise an exception, so that a child that was just started is not lost and left running."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
     handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for signum, handler in handlers.items():
-        if callable(handler):  # what is ignored, or ends us without a word, goes on to do so
+        if callable(handler):  # ignored signals and default actions stay as they are
             signal.signal(signum, lambda number, _frame: came.append(number))
     try:
         yield
@@ -80,11 +80,11 @@ def _signals_later() -> Generator[None]:
 
 
 class Child:
-    """One process with a folder of its own. `start` may follow `stop` and `kill`: same folder, same ports.
+    """One process with its own directory. It can be started again after `stop` or `kill`, with the same ports.
 
-    `ready` says whether it does its work by now; it is asked every 20 ms for at most `ready_s` seconds.
-    `environment` is all that the child has of one; by default ours. It may be changed until the next start.
-    The child is in a session of its own, so that a Ctrl-C reaches whoever started it and nobody else.
+    `ready` is polled every 20 ms for at most `ready_s` seconds after a start. `environment` is the whole environment of
+    the child (default: a copy of this process's) and may be changed until the next start. The child runs in its own
+    session, so that Ctrl-C in the terminal does not reach it.
     """
 
     ready_s = 60.0
@@ -103,24 +103,24 @@ class Child:
         raise NotImplementedError
 
     def prepare(self) -> None:
-        """What has to lie in the folder before a start."""
+        """Called before each start, to write files into the directory."""
 
     def ready(self) -> bool:
-        """Whether it does its work."""
+        """Whether the process is ready to serve."""
         raise NotImplementedError
 
     def excuse(self) -> str:
-        """What it says itself of why it is not ready, for a message; empty where it says nothing."""
+        """Why it is not ready, as it reports itself, for an error message; empty if it reports nothing."""
         return ""
 
     def spawn(self) -> Self:
-        """Start it without waiting for it."""
-        assert not self.alive, f"{self.name} runs already"
+        """Start the process without waiting until it is ready. Raises NotInstalled."""
+        assert not self.alive, f"{self.name} is already running"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.prepare()
         self._logged = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log, _signals_later():
-            self._child = subprocess.Popen(  # noqa: S603 (the commands stand in this package)
+            self._child = subprocess.Popen(  # noqa: S603 (the commands are fixed in this package)
                 self.command(),
                 env=self.environment,
                 cwd=self.directory,
@@ -129,11 +129,11 @@ class Child:
                 stderr=log,
                 start_new_session=True,
             )
-        atexit.register(self.kill)  # nothing outlives whoever started it and forgot it
+        atexit.register(self.kill)  # do not leave it running when this process ends without stopping it
         return self
 
     def start(self) -> Self:
-        """Start it and wait until it is ready. Raises NotInstalled and NotReady; then nothing of it runs."""
+        """Start it and wait until it is ready. Raises NotInstalled and NotReady; then it is not running."""
         self.spawn()
         try:
             return self.wait_ready()
@@ -142,7 +142,7 @@ class Child:
             raise
 
     def wait_ready(self, seconds: float | None = None) -> Self:
-        """Wait until it does its work. Raises NotReady."""
+        """Wait until it is ready, for at most `seconds` (default `ready_s`). Raises NotReady."""
         deadline = time.monotonic() + (self.ready_s if seconds is None else seconds)
         while not self.ready():
             if not self.alive:
@@ -153,12 +153,12 @@ class Child:
         return self
 
     def stop(self) -> int | None:
-        """SIGTERM, and SIGKILL for one that does not heed it within `stop_s`. Returns its exit status."""
+        """Send SIGTERM, and SIGKILL if it has not ended after `stop_s` seconds. Returns its exit code."""
         self.terminate()
         return self.wait_end()
 
     def wait_end(self) -> int | None:
-        """What `stop` does after its SIGTERM: a second one could cut short what the first began."""
+        """The second part of `stop`, after SIGTERM was sent: wait, then kill. Sends no second SIGTERM."""
         if self._child is None:
             return None
         try:
@@ -168,23 +168,23 @@ class Child:
             return self._child.returncode
 
     def terminate(self) -> None:
-        """SIGTERM, without waiting for the end."""
+        """Send SIGTERM without waiting."""
         self._signal(signal.SIGTERM)
         self.resume()
 
     def kill(self) -> None:
-        """SIGKILL: nothing is flushed, nothing is said."""
+        """Send SIGKILL and wait: the process cannot flush or clean up anything."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
             atexit.unregister(self.kill)
 
     def pause(self) -> None:
-        """SIGSTOP: it answers nothing, its connections stay open."""
+        """Send SIGSTOP: it stops answering, and its connections stay open."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._signal(signal.SIGCONT)
 
     def restart(self) -> Self:
@@ -194,22 +194,22 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs, frozen or not."""
+        """Whether the process exists, frozen or not."""
         return self._child is not None and self._child.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended; negative: the signal."""
+        """The exit code, negative for a signal; None while it runs."""
         return None if self._child is None else self._child.poll()
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         assert self._child is not None
         return self._child.pid
 
     def output(self) -> str:
-        """What it has printed and logged since its last start."""
+        """The output since the last start."""
         if not self.log_path.exists():
             return ""
         with self.log_path.open("rb") as log:
@@ -217,16 +217,16 @@ class Child:
             return log.read().decode(errors="replace")
 
     def tail(self, lines: int = 30) -> str:
-        """The last of its output."""
+        """The last lines of its output since the last start."""
         return "\n".join(self.output().splitlines()[-lines:])
 
     def printed(self, pattern: str) -> bool:
-        """Whether its output since its last start holds this pattern."""
+        """Whether its output since the last start matches this regular expression."""
         return re.search(pattern, self.output()) is not None
 
     def _signal(self, signum: signal.Signals) -> None:
         if self._child is not None:
-            self._child.send_signal(signum)  # says nothing to one that has ended
+            self._child.send_signal(signum)  # does nothing when it has ended
 
     def __enter__(self) -> Self:
         return self.start()

@@ -1,4 +1,4 @@
-"""Redis as Lorestream wants it: a cache without persistence that evicts what was used least recently."""
+"""A Redis server as Lorestream needs it: without persistence, evicting the least recently used keys (LRU)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INSTALL = "apt-get install -y redis-server"
 
 
 class RedisServer(Child):
-    """One server that forgets everything when it ends. `maxmemory` is its whole size, Redis's own share included."""
+    """One server. Its data is lost when it ends. `maxmemory` limits its memory, the overhead of Redis included."""
 
     ready_s = 15.0
 
@@ -32,7 +32,7 @@ class RedisServer(Child):
         self._config = directory / "redis.conf"
 
     def prepare(self) -> None:
-        """Write the configuration: a password must not stand on a command line."""
+        """Write the configuration file. A password must not appear on the command line."""
         settings = {
             "bind": LOOPBACK,
             "port": self.port,
@@ -47,15 +47,15 @@ class RedisServer(Child):
         self._config.chmod(0o600)
 
     def command(self) -> list[str]:
-        """The server."""
+        """The command line of the server."""
         return [program("redis-server", INSTALL), str(self._config)]
 
     def ready(self) -> bool:
-        """Whether it answers a PING, be it by asking for the password."""
+        """Whether it answers a PING, with PONG or by requiring a password."""
         return self.send_command("PING").startswith((b"+PONG", b"-NOAUTH"))
 
     def send_command(self, command: str) -> bytes:
-        """The first line of Redis's answer to an inline command; empty when it cannot be reached."""
+        """The first line of the reply to an inline command; empty when the server cannot be reached."""
         with (
             contextlib.suppress(OSError),
             socket.create_connection((LOOPBACK, self.port), timeout=1) as connection,
@@ -63,7 +63,7 @@ class RedisServer(Child):
             login = "" if self.password is None else f"AUTH {self.password}\r\n"
             connection.sendall(f"{login}{command}\r\n".encode())
             with connection.makefile("rb") as answer:
-                if login and not (said := answer.readline()).startswith(b"+OK"):
-                    return said
+                if login and not (reply := answer.readline()).startswith(b"+OK"):
+                    return reply
                 return answer.readline()
         return b""

@@ -1,4 +1,4 @@
-"""Lorestream's own processes of the distributed shape, and what stands for Qdrant where there is none."""
+"""The services of Lorestream in the distributed shape, and the stand-in for a Qdrant server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Service(Child):
-    """`lorestream gateway`, `lorestream worker` or `lorestream query`, with its settings in `environment`."""
+    """`lorestream gateway`, `lorestream worker` or `lorestream query` (`verb`), with its settings in `environment`."""
 
     ready_s = 120.0
 
@@ -34,20 +34,20 @@ class Service(Child):
             self._arguments += ["--port", str(self.port), "--grpc-port", str(self.grpc_port)]
 
     def command(self) -> Sequence[str]:
-        """The verb."""
+        """The command line of the service."""
         return [sys.executable, "-m", "lorestream.cli", *self._arguments]
 
     def ready(self) -> bool:
-        """Whether it can do its job, as it says itself."""
+        """Whether its /ready answers 200."""
         return self.get("/ready") == http.HTTPStatus.OK
 
     def excuse(self) -> str:
-        """What its /ready says."""
+        """The body of its /ready."""
         _, body = self._get("/ready")
         return f", {body or 'and does not answer'}"
 
     def get(self, path: str) -> int | None:
-        """The status of a GET at its own port; None when it does not answer within 2 s."""
+        """The status of a GET request to the service; None when it does not answer within 2 s."""
         return self._get(path)[0]
 
     def _get(self, path: str) -> tuple[int | None, str]:
@@ -63,7 +63,7 @@ class Service(Child):
 
 
 class StandIn(Child):
-    """tests/qdrant_stand_in: Qdrant's calls over an Edge shard, for machines without a server. Test equipment."""
+    """tests/qdrant_stand_in: Qdrant's gRPC services over an Edge shard, for machines without a Qdrant server."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         super().__init__("qdrant-stand-in", directory, {**environment, "PYTHONPATH": str(ROOT)})
@@ -72,7 +72,7 @@ class StandIn(Child):
         self.url = f"http://{LOOPBACK}:{self.port}"
 
     def command(self) -> Sequence[str]:
-        """Its module."""
+        """The command line of the stand-in."""
         options = ["--data", str(self.directory / "data"), "--port", str(self.port)]
         return [
             sys.executable,
@@ -84,5 +84,5 @@ class StandIn(Child):
         ]
 
     def ready(self) -> bool:
-        """Whether both of its doors are open."""
+        """Whether both ports accept connections."""
         return answers(self.port) and answers(self.grpc_port)

@@ -27,6 +27,10 @@ class AssignedPartition:
     buffered_bytes: int = 0
     """Sum of the sizes of the values in `buffered`."""
 
+    def exceeds(self, records: int, size: int) -> bool:
+        """Whether at least `records` records, or at least `size` bytes of values, are buffered."""
+        return len(self.buffered) >= records or self.buffered_bytes >= size
+
 
 class ReadBuffers:
     """The buffered records of all assigned partitions. False when no record is buffered."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka
 from aiokafka.client import AIOKafkaClient, CoordinationType
@@ -14,11 +16,14 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, close_within_timeout
+from lorestream.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from lorestream.adapters.kafka.connection import KafkaConnection
+
+_log = structlog.get_logger("lorestream.kafka")
 
 T = TypeVar("T")
 
@@ -68,6 +73,22 @@ class KafkaOffsets:
     async def beginning(self) -> dict[int, int]:
         """The oldest offset of each partition that retention has left. Raises Unavailable."""
         return await self._with_retries("read offsets", lambda: self._list(EARLIEST))
+
+    async def skip_deleted(self, positions: Mapping[int, int]) -> dict[int, int]:
+        """The positions, raised to the oldest offset that retention has left. Logs a warning for lost records.
+
+        Without an answer from the brokers within `CALL_TIMEOUT_S`, the positions are returned as they are.
+        """
+        oldest: Mapping[int, int] = {}
+        with contextlib.suppress(
+            Unavailable
+        ):  # the leader of one partition may be away; the others can go on
+            oldest = await self.beginning()
+        raised = {number: max(at, oldest.get(number, at)) for number, at in positions.items()}
+        for number, at in positions.items():
+            if raised[number] > at:
+                warn_of_lost_records(number, at, raised[number])
+        return raised
 
     async def offsets_for_time(self, at: float) -> dict[int, tuple[int, float]]:
         """Offset and time of the first record of each partition at or after the Unix time `at`, in seconds.
@@ -186,6 +207,17 @@ async def commit_for_empty_group(
                 await consumer.commit(at)
         finally:
             await close_within_timeout(consumer.stop())
+
+
+def warn_of_lost_records(partition: int, expected: int, got: int) -> None:
+    """Log that records were deleted unread. `expected`: the position of the group; `got`: the oldest offset left."""
+    _log.warning(
+        "records were deleted by retention before they were read and are lost to this consumer group: increase"
+        " LORESTREAM_LOG__RETENTION_DAYS or add workers",
+        partition=partition,
+        expected=expected,
+        got=got,
+    )
 
 
 def _raise_for_code(code: int) -> None:

@@ -20,6 +20,7 @@ from lorestream.adapters.kafka.buffers import AssignedPartition, ReadBuffers
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S
 from lorestream.adapters.kafka.consumer import RebalanceCallbacks, new_consumer, to_record
 from lorestream.adapters.kafka.consumer_health import ConsumerStuck, DuplicateMemberDetector, watch_progress
+from lorestream.adapters.kafka.offsets import warn_of_lost_records
 from lorestream.errors import LorestreamError, Unavailable
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class KafkaSubscription:
         try:
             async with asyncio.timeout(POSITION_TIMEOUT_S):
                 positions = {each.partition: await consumer.position(each) for each in assigned}
-                positions = await self._skip_expired(positions)
+                positions = await self._offsets.skip_deleted(positions)
         except TimeoutError:
             # Raise instead of waiting on: aiokafka looks for a new coordinator only after this has returned.
             raise ConsumerStuck(f"no committed offsets within {POSITION_TIMEOUT_S} s") from None
@@ -192,19 +193,6 @@ class KafkaSubscription:
         self._joined = True
         self._problem = None
         self._notify()
-
-    async def _skip_expired(self, positions: Mapping[int, int]) -> dict[int, int]:
-        """The positions, raised to the oldest offset that retention has left, so that nobody waits for lost records."""
-        oldest: Mapping[int, int] = {}
-        with contextlib.suppress(
-            Unavailable
-        ):  # the leader of one partition may be away; the others can go on
-            oldest = await self._offsets.beginning()
-        raised = {number: max(at, oldest.get(number, at)) for number, at in positions.items()}
-        for number, at in positions.items():
-            if raised[number] > at:
-                _warn_of_lost_records(number, at, raised[number])
-        return raised
 
     async def _on_revoked(self, consumer: AIOKafkaConsumer) -> None:
         if consumer is self._consumer:
@@ -300,12 +288,9 @@ class KafkaSubscription:
     ) -> None:
         """Buffer records that arrived; pause the partition when its buffer is full."""
         if records[0].offset > partition.next_offset:
-            _warn_of_lost_records(tp.partition, partition.next_offset, records[0].offset)
+            warn_of_lost_records(tp.partition, partition.next_offset, records[0].offset)
         self._buffers.put(partition, map(to_record, records))
-        full = (
-            len(partition.buffered) >= self._config.buffer_records
-            or partition.buffered_bytes >= self._config.buffer_bytes
-        )
+        full = partition.exceeds(self._config.buffer_records, self._config.buffer_bytes)
         if full and not partition.paused:
             partition.paused = True
             consumer.pause(tp)
@@ -315,11 +300,10 @@ class KafkaSubscription:
 
         Not earlier: what aiokafka had fetched and not delivered at a pause is thrown away and fetched again.
         """
-        half_free = (
-            len(partition.buffered) <= self._config.buffer_records // 2
-            and partition.buffered_bytes <= self._config.buffer_bytes // 2
+        half_full = partition.exceeds(
+            self._config.buffer_records // 2 + 1, self._config.buffer_bytes // 2 + 1
         )
-        if partition.paused and half_free and self._consumer is not None:
+        if partition.paused and not half_full and self._consumer is not None:
             partition.paused = False
             self._consumer.resume(TopicPartition(self._topic, partition.number))
 
@@ -359,14 +343,3 @@ class KafkaSubscription:
 
     def _notify(self) -> None:
         self._changed.set()
-
-
-def _warn_of_lost_records(partition: int, expected: int, got: int) -> None:
-    """`expected`: the offset to read next; `got`: the oldest offset that still exists."""
-    _log.warning(
-        "records were deleted by retention before they were read and are lost to this consumer group: increase"
-        " LORESTREAM_LOG__RETENTION_DAYS or add workers",
-        partition=partition,
-        expected=expected,
-        got=got,
-    )
