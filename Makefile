@@ -45,8 +45,8 @@ define in_parallel
 	exit $$failed
 endef
 
-# More processes than two cores, because tests wait for processes of their own. conftest.py sorts the files.
-PARALLEL := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+# More processes than two cores, because tests wait for processes of their own. conftest.py sorts and groups the files.
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 .PHONY: test
 test: debian dev weights model kafka ## everything that must pass: lint, types, import rules, all tests
 	@$(call in_parallel,-m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS))
