@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.local.cluster import Cluster
-from tests.live_game import PATIENCE_S
+from tests.live_game import TIMEOUT_S
 from tests.processes import clean_environment
 
 
-def begun(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
+def start(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
     """Start a verb with --json; returns its process."""
     return subprocess.Popen(
         [sys.executable, "-m", "lorestream.cli", *arguments, "--json"],
@@ -24,16 +24,16 @@ def begun(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def ended(verb: subprocess.Popen[str], code: int = 0) -> Any:
+def finish(verb: subprocess.Popen[str], code: int = 0) -> Any:
     """Wait for the end of a verb and check its exit code. Returns the JSON on stdout, or stderr if `code` is not 0."""
-    stdout, stderr = verb.communicate(timeout=PATIENCE_S)
+    stdout, stderr = verb.communicate(timeout=TIMEOUT_S)
     assert verb.returncode == code, f"{stdout}\n{stderr}"
     return stderr if code else json.loads(stdout)
 
 
 def run(cluster: Cluster, *arguments: str, code: int = 0) -> Any:
-    """Run a verb to its end; as `ended`."""
-    return ended(begun(cluster, *arguments), code)
+    """Run a verb to its end; as `finish`."""
+    return finish(start(cluster, *arguments), code)
 
 
 def _settings(cluster: Cluster) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ import httpx2
 AGENTS = [f"npc:{number}" for number in range(48)]
 ERASED_AGENT, ERASED_PLAYER = AGENTS[3], "Wilhelmina"
 BATCH_SIZE = 500
-PATIENCE_S = 120
+TIMEOUT_S = 120
 INDEX_TIMEOUT_S = 600
 
 
@@ -50,9 +50,9 @@ def send(client: httpx2.Client, events: Sequence[dict[str, Any]], *, wait: bool 
         return answer.json()["ids"]
 
 
-def play(url: str, count: int) -> None:
+def write_history(url: str, count: int) -> None:
     """Write a history: `count` events, some sent again with other texts, deletes, two erasures, then new events."""
-    with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
+    with httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client:
         ids: list[str] = []
         for first in range(0, count, BATCH_SIZE):
             ids += send(client, [event(number) for number in range(first, min(first + BATCH_SIZE, count))])
@@ -77,7 +77,7 @@ class LiveWrites:
         self.accepted = 0
 
     def _run(self) -> None:
-        with httpx2.Client(base_url=self._url, timeout=PATIENCE_S) as client:
+        with httpx2.Client(base_url=self._url, timeout=TIMEOUT_S) as client:
             for number in itertools.count():
                 if self._stopping.wait(0.1):
                     return
@@ -95,26 +95,26 @@ class LiveWrites:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(TIMEOUT_S)
 
 
-QUESTIONS = [
+QUERIES = [
     {"agent_id": agent, "query": f"event number {number} near the mill", "k": 5}
     for number, agent in enumerate(AGENTS[4:44])
 ]
 
 
-def ask(client: httpx2.Client, question: dict[str, Any]) -> list[dict[str, Any]]:
+def search(client: httpx2.Client, question: dict[str, Any]) -> list[dict[str, Any]]:
     """Search; returns the memories."""
     answer = client.post("/v1/memories/search", json=question)
     assert answer.status_code == 200, answer.text
     return answer.json()["memories"]
 
 
-def ask_all(url: str) -> list[list[dict[str, Any]]]:
-    """The answers to all QUESTIONS."""
-    with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
-        return [ask(client, question) for question in QUESTIONS]
+def search_all(url: str) -> list[list[dict[str, Any]]]:
+    """The answers to all QUERIES."""
+    with httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client:
+        return [search(client, question) for question in QUERIES]
 
 
 class LiveQueries:
@@ -133,12 +133,12 @@ class LiveQueries:
         return statistics.quantiles(within, n=100)[-1] if len(within) > 1 else math.nan
 
     def _run(self) -> None:
-        with httpx2.Client(base_url=self._url, timeout=PATIENCE_S) as client:
+        with httpx2.Client(base_url=self._url, timeout=TIMEOUT_S) as client:
             for number in itertools.count():
                 if self._stopping.wait(0.05):
                     return
                 started = time.monotonic()
-                question = QUESTIONS[number % len(QUESTIONS)] | {"query": f"new query {number}"}
+                question = QUERIES[number % len(QUERIES)] | {"query": f"new query {number}"}
                 with contextlib.suppress(httpx2.TransportError):  # the server is killed now and then
                     if (answer := client.post("/v1/memories/search", json=question)).status_code != 200:
                         self.wrong.append(answer.text)
@@ -150,11 +150,11 @@ class LiveQueries:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(TIMEOUT_S)
 
 
-class Asking:
-    """Sends all QUESTIONS repeatedly from four threads, to check that each answer comes from one collection only."""
+class RepeatedSearches:
+    """Sends all QUERIES repeatedly from four threads, to check that each answer comes from one collection only."""
 
     def __init__(self, url: str, *, pause_s: float = 0.0) -> None:
         self._url = url
@@ -165,12 +165,12 @@ class Asking:
         self._failed: list[str] = []
 
     @property
-    def asked(self) -> int:
+    def count(self) -> int:
         """The number of searches so far."""
         return len(self._found) + len(self._failed)
 
     def wrong(self, *expected: list[list[dict[str, Any]]]) -> list[str]:
-        """Errors, and answers that match no collection. `expected`: the result of `ask_all` for each collection."""
+        """Errors, and answers that match no collection. `expected`: the result of `search_all` for each collection."""
         unexpected = [
             f"{number}: {found}"
             for number, found in self._found
@@ -179,18 +179,18 @@ class Asking:
         return self._failed + unexpected
 
     def _run(self, first: int) -> None:
-        with httpx2.Client(base_url=self._url, timeout=PATIENCE_S) as client:
+        with httpx2.Client(base_url=self._url, timeout=TIMEOUT_S) as client:
             for number in itertools.count(first, 4):
                 if self._stopping.wait(self._pause_s):
                     return
                 try:
                     if number % 10 == 0:  # a batch must also be answered by one collection
-                        answer = client.post("/v1/memories/search/batch", json={"searches": QUESTIONS[:8]})
+                        answer = client.post("/v1/memories/search/batch", json={"searches": QUERIES[:8]})
                         found = [one["memories"] for one in answer.json()["results"]]
                         self._found.append((-1, found))
                     else:
-                        at = number % len(QUESTIONS)
-                        self._found.append((at, ask(client, QUESTIONS[at])))
+                        at = number % len(QUERIES)
+                        self._found.append((at, search(client, QUERIES[at])))
                 except Exception as error:  # noqa: BLE001 (reported to the test by `wrong`)
                     self._failed.append(repr(error))
 
@@ -202,4 +202,4 @@ class Asking:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         for thread in self._threads:
-            thread.join(PATIENCE_S)
+            thread.join(TIMEOUT_S)

@@ -21,7 +21,7 @@ from lorestream.ports import DeadLetter, EventLog, NewRecord, Record, Resolution
 Opener = Callable[[], AbstractAsyncContextManager[EventLog]]
 """Opens the log. After closing, it can be opened again with the same records."""
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 MEGABYTE = 2**20
 
 
@@ -102,9 +102,9 @@ def subscribed(log: EventLog, group: str) -> AbstractAsyncContextManager[Subscri
 async def read_count(member: Subscription, count: int, *, limit: int = 7) -> list[Record]:
     """Read until `count` records have arrived; a log may return them in reads of any size."""
     records: list[Record] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while len(records) < count:
-            portion = await member.read(limit=limit, max_bytes=MEGABYTE, wait_s=PATIENCE_S)
+            portion = await member.read(limit=limit, max_bytes=MEGABYTE, wait_s=TIMEOUT_S)
             assert len(portion) <= limit
             records += portion
     return records
@@ -199,12 +199,12 @@ async def test_max_bytes_limits_a_read_but_not_its_first_record(log: EventLog) -
     await log.append([record(b"x" * 1000) for _ in range(10)])
     async with subscribed(log, "indexer") as member:
         sizes: list[int] = []
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while sum(sizes) < 10:
-                sizes.append(len(await member.read(limit=10, max_bytes=2500, wait_s=PATIENCE_S)))
+                sizes.append(len(await member.read(limit=10, max_bytes=2500, wait_s=TIMEOUT_S)))
         assert max(sizes) <= 2
         await log.append([record(b"x" * 5000)])
-        assert len(await member.read(limit=10, max_bytes=1, wait_s=PATIENCE_S)) == 1
+        assert len(await member.read(limit=10, max_bytes=1, wait_s=TIMEOUT_S)) == 1
 
 
 async def test_groups_are_independent(log: EventLog) -> None:
@@ -293,7 +293,7 @@ async def test_a_waiting_read_returns_as_soon_as_a_record_is_appended(log: Event
         reading = asyncio.ensure_future(member.read(limit=10, max_bytes=MEGABYTE, wait_s=3600))
         await asyncio.sleep(0)
         await log.append([record("at last")])
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             assert values(list(await reading)) == [b"at last"]
 
 

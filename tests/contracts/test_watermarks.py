@@ -18,7 +18,7 @@ from lorestream.adapters.redis.watermarks import RedisWatermarks
 from lorestream.ports import Subscription, Watermarks
 from tests.contracts.test_log import Listener, StoppedClock
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 @dataclass
@@ -122,12 +122,12 @@ async def test_waiting_callers_return_at_the_publication_that_they_wait_for(wate
     await asyncio.sleep(0)
     await watermarks.publish({0: 10})
     await watermarks.publish({1: 1})
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         assert await asyncio.gather(*waiting[:10]) == [True] * 10
     assert not any(each.done() for each in waiting[10:])
 
     await watermarks.publish({0: 20})
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         assert await asyncio.gather(*waiting[10:]) == [True] * 10
 
 
@@ -141,7 +141,7 @@ async def test_a_cancelled_waiter_does_not_affect_others(watermarks: Watermarks)
     await asyncio.sleep(0)
     leaving.cancel()
     await watermarks.publish({0: 1})
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         assert await staying
     with pytest.raises(asyncio.CancelledError):
         await leaving

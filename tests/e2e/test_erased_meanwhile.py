@@ -24,12 +24,12 @@ from query_service import rest as reads
 from query_service.recall import CurrentRecall
 from stream_workers.rebuild.alias_swap import AliasTasks, SwapArguments
 from stream_workers.rebuild.replay import Replay, ReplayArguments
-from tests.admin_verbs import begun, ended, run
+from tests.admin_verbs import finish, start, run
 from tests.collection_compare import compared
 from tests.parts import open_parts, running_worker
 from tests.processes import metric
 
-PATIENCE_S = 120
+TIMEOUT_S = 120
 SPIES = [f"npc:spy-{number}" for number in range(4)]
 OTHERS = [f"npc:farmer-{number}" for number in range(4)]
 EVERYBODY = [*SPIES, *OTHERS]
@@ -102,7 +102,7 @@ class ErasureWatch:
     async def wait_for_full_round(self) -> None:
         """Wait until a round of reads that begins from now on has ended."""
         before = self.rounds
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while self.rounds < before + 2:
                 await asyncio.sleep(0.02)
 
@@ -214,7 +214,7 @@ async def test_embedded(tmp_path: Path, own_redis: RedisServer) -> None:
 
 @pytest.mark.timeout(600)
 async def test_distributed(cluster: Cluster) -> None:
-    async with httpx2.AsyncClient(base_url=cluster.url, timeout=PATIENCE_S) as http:
+    async with httpx2.AsyncClient(base_url=cluster.url, timeout=TIMEOUT_S) as http:
         await fill(http)
         await asyncio.wait_for(erase_while_a_worker_is_suspended(cluster, http), 400)
     names = [one["name"] for one in run(cluster, "alias", "list")["collections"]]
@@ -226,7 +226,7 @@ async def test_distributed(cluster: Cluster) -> None:
 async def erase_while_a_worker_is_suspended(cluster: Cluster, http: httpx2.AsyncClient) -> None:
     suspended = cluster.workers[0]
     async with watching(http) as watch:
-        replay = begun(cluster, "replay", "--to", "other", "--dim", "96")
+        replay = start(cluster, "replay", "--to", "other", "--dim", "96")
         # It is suspended while it processes these events; about half of the spies' partitions are assigned to it.
         await send(http, 10_000, 1000, wait=False)
         suspended.pause()
@@ -238,10 +238,10 @@ async def erase_while_a_worker_is_suspended(cluster: Cluster, http: httpx2.Async
             before = metric(cluster.workers[1].url, "lorestream_rebalances_total")
             suspended.resume()
         # It writes its batch in progress, learns of the erasures, and gets partitions assigned again.
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while metric(cluster.workers[1].url, "lorestream_rebalances_total") == before:
                 await asyncio.sleep(0.1)
-        outcome = await asyncio.to_thread(ended, replay)
+        outcome = await asyncio.to_thread(finish, replay)
         assert (outcome["gate"], outcome["reasons"]) == ("passed", [])
         await watch.wait_for_full_round()
         assert len(await shown(http, OTHERS)) > 4 * len(OTHERS)

@@ -23,7 +23,7 @@ from lorestream.errors import LorestreamError
 from lorestream.settings import load_settings
 from lorestream.wiring import open_runtime
 from tests.collection_compare import compare
-from tests.live_game import PATIENCE_S, Asking, LiveQueries, LiveWrites, ask_all, event, play, send
+from tests.live_game import TIMEOUT_S, RepeatedSearches, LiveQueries, LiveWrites, search_all, event, write_history, send
 from tests.parts import running_worker
 from tests.processes import HASH, LorestreamProcess, clean_environment, running
 from tests.staleness_probe import StalenessProbe
@@ -52,7 +52,7 @@ def lorestream(monkeypatch: pytest.MonkeyPatch) -> Run:
 def reports(url: str, task: str, **arguments: object) -> Iterator[dict[str, Any]]:
     """The reports of an admin task, as they arrive."""
     with (
-        httpx2.Client(base_url=url, timeout=PATIENCE_S) as client,
+        httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client,
         client.stream("POST", f"/v1/admin/{task}", json=arguments) as answer,
     ):
         assert answer.status_code == 200, answer.read()
@@ -74,20 +74,20 @@ def kill_during_replay(process: LorestreamProcess, to: str, after_reports: int, 
 
 def swap_under_queries(url: str, swap: Callable[[str], None], count: int) -> None:
     """Swap the alias back and forth until this many queries were answered; each by the one or the other collection."""
-    first = ask_all(url)
+    first = search_all(url)
     swap("other")
-    other = ask_all(url)
+    other = search_all(url)
     swap(FIRST)
-    assert ask_all(url) == first
+    assert search_all(url) == first
     for a, b in zip(first, other, strict=True):
         assert len(a) == len(b) == 5
         assert a[0] != b[0]  # scores of other vectors
     swaps = 0
-    with Asking(url) as asking:
-        while asking.asked < count or swaps < 4 or swaps % 2:
+    with RepeatedSearches(url) as searches:
+        while searches.count < count or swaps < 4 or swaps % 2:
             swap(FIRST if swaps % 2 else "other")
             swaps += 1
-    assert asking.wrong(first, other) == []
+    assert searches.wrong(first, other) == []
 
 
 async def compared(data: Path, names: Sequence[str]) -> int:
@@ -118,7 +118,7 @@ def test_replay_under_load(tmp_path: Path, lorestream: Run, count: int, at_once:
             return list(reports(url, "replay", to="same"))[-1]["value"]
 
         with LiveQueries(url) as live, LiveWrites(url) as writes, StalenessProbe(url) as fresh:
-            play(url, count)
+            write_history(url, count)
             played = time.monotonic()
             time.sleep(count / 10_000)  # to measure queries without a replay; no assertion depends on it
             began = time.monotonic()
@@ -167,9 +167,9 @@ def test_refused_verbs_change_nothing(tmp_path: Path, lorestream: Run) -> None:
     asyncio.run(leave_incomplete_collection(tmp_path / "lorestream"))
     with running(tmp_path / "lorestream", HASH) as process:
         url = process.url
-        with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
+        with httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client:
             send(client, [event(number) | {"ttl": 0} for number in range(480)], wait=True)
-        answers = ask_all(url)
+        answers = search_all(url)
 
         def collections() -> list[tuple[str, bool, bool, int]]:
             listed = json.loads(lorestream("alias", "list", "--json", url=url))["collections"]
@@ -203,14 +203,14 @@ def test_refused_verbs_change_nothing(tmp_path: Path, lorestream: Run) -> None:
         assert "is complete already" in refused("replay", "--to", "half")
         lorestream("alias", "swap", url=url)
         assert "searches in it may still be running" in refused("drop", FIRST, "--yes")
-        assert ask_all(url) == answers
+        assert search_all(url) == answers
         lorestream("cache", "clear", url=url)
         lorestream("alias", "rollback", url=url)
-        assert ask_all(url) == answers
+        assert search_all(url) == answers
         assert sorted(collections()) == [(FIRST, True, True, 480), ("half", False, True, 480)]
 
         # A replay since a time reports how many records it leaves out, and the gate does not expect them.
-        with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
+        with httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client:
             since = time.time()
             send(client, [event(number) | {"ttl": 0} for number in range(480, 500)], wait=True)
         replayed = list(reports(url, "replay", to="late", since=since))

@@ -8,9 +8,9 @@ from typing import Any
 import httpx2
 
 from deploy.local.cluster import Cluster
-from tests.admin_verbs import begun, ended, run
+from tests.admin_verbs import finish, start, run
 from tests.collection_compare import compared
-from tests.live_game import AGENTS, PATIENCE_S, Asking, LiveWrites, ask_all, event, send
+from tests.live_game import AGENTS, TIMEOUT_S, RepeatedSearches, LiveWrites, search_all, event, send
 from tests.staleness_probe import StalenessProbe
 
 EVENTS = 2000
@@ -19,46 +19,46 @@ LATE_ERASED = AGENTS[2]
 
 def erase(cluster: Cluster, agent: str) -> dict[str, Any]:
     """Erase an agent; returns a query for its memories, which must find nothing from now on."""
-    answer = httpx2.delete(f"{cluster.url}/v1/agents/{agent}", timeout=PATIENCE_S)
+    answer = httpx2.delete(f"{cluster.url}/v1/agents/{agent}", timeout=TIMEOUT_S)
     assert answer.status_code == 202, answer.text
     question = {"agent_id": agent, "query": "near the mill", "k": 100}
     after = {"after": answer.json()["token"], "wait_ms": 30_000}
-    found = httpx2.post(f"{cluster.url}/v1/memories/search", json=question | after, timeout=PATIENCE_S).json()
+    found = httpx2.post(f"{cluster.url}/v1/memories/search", json=question | after, timeout=TIMEOUT_S).json()
     assert (found["fresh"], found["memories"]) == (True, [])
     return question
 
 
 def assert_nothing_found(cluster: Cluster, question: dict[str, Any]) -> None:
-    found = httpx2.post(f"{cluster.url}/v1/memories/search", json=question, timeout=PATIENCE_S).json()
+    found = httpx2.post(f"{cluster.url}/v1/memories/search", json=question, timeout=TIMEOUT_S).json()
     assert found["memories"] == []
 
 
 def test_a_replay_by_the_verb_is_followed_by_all_services(cluster: Cluster) -> None:
     url = cluster.url
-    with httpx2.Client(base_url=url, timeout=PATIENCE_S) as client:
+    with httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client:
         for first in range(0, EVENTS, 500):
             events = [event(number) | {"ttl": 0} for number in range(first, first + 500)]
             send(client, events, wait=first + 500 == EVENTS)
     with LiveWrites(url, at_once=5) as writes, StalenessProbe(url) as fresh:
-        replay = begun(cluster, "replay", "--to", "other", "--dim", "96")
+        replay = start(cluster, "replay", "--to", "other", "--dim", "96")
         early = erase(cluster, AGENTS[1])
-        outcome = ended(replay)
+        outcome = finish(replay)
         assert (outcome["gate"], outcome["reasons"], outcome["model"]) == ("passed", [], "hash-v1-96")
         late = erase(cluster, LATE_ERASED)
         # With a pause, so that the queries leave CPU to the verbs.
-        with Asking(url, pause_s=0.05) as asking:
-            one = ask_all(url)
+        with RepeatedSearches(url, pause_s=0.05) as searches:
+            one = search_all(url)
             swapped = run(cluster, "alias", "swap")
             assert swapped["searched"] == "other"
             first = swapped["before"]
-            other = ask_all(url)
+            other = search_all(url)
             for question in (early, late):
                 assert_nothing_found(cluster, question)
             assert run(cluster, "alias", "rollback") == {"searched": first, "before": "other"}
-            assert ask_all(url) == one
+            assert search_all(url) == one
         assert one[0][0] != other[0][0]
-        assert asking.wrong(one, other) == []
-        assert asking.asked > 0
+        assert searches.wrong(one, other) == []
+        assert searches.count > 0
         for question in (early, late):
             assert_nothing_found(cluster, question)
     assert (fresh.stale, fresh.errors) == ([], [])
@@ -71,7 +71,7 @@ def test_a_replay_by_the_verb_is_followed_by_all_services(cluster: Cluster) -> N
 
 
 def test_a_dropped_collection_is_gone_and_the_others_are_kept_up_to_date(cluster: Cluster) -> None:
-    with httpx2.Client(base_url=cluster.url, timeout=PATIENCE_S) as client:
+    with httpx2.Client(base_url=cluster.url, timeout=TIMEOUT_S) as client:
         send(client, [event(number) | {"ttl": 0} for number in range(EVENTS, EVENTS + 48)], wait=True)
         assert run(cluster, "replay", "--to", "spare")["gate"] == "passed"
         assert run(cluster, "drop", "spare", "--yes") == {"dropped": "spare", "dry_run": False}

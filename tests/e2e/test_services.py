@@ -22,7 +22,7 @@ from tests.brokers import missing_is_skipped
 from tests.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def run(cluster: Cluster, *command: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
         check=False,
     )
 
@@ -99,7 +99,7 @@ def test_those_at_home_in_faust_start_the_same_worker(cluster: Cluster) -> None:
         assert search(cluster, "npc:faust", after=token, wait_ms=45_000)["fresh"] is True
     finally:
         worker.send_signal(signal.SIGTERM)
-        said, _ = worker.communicate(timeout=PATIENCE_S)
+        said, _ = worker.communicate(timeout=TIMEOUT_S)
     assert worker.returncode == 0, said
     assert found(cluster, "npc:faust") == ["still here"]
     assert not (cluster.directory / "lorestream-data").exists()
@@ -135,7 +135,7 @@ def test_a_verb_that_no_service_serves_says_what_to_do(
     environment = clean_environment(LORESTREAM_URL=url, LORESTREAM_DATA_DIR=str(tmp_path))
     command = [sys.executable, "-m", "lorestream.cli", *arguments]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"lorestream: the service at {url} ")
@@ -195,7 +195,7 @@ def test_the_doctor_looks_at_every_server(cluster: Cluster) -> None:
     away |= {"LORESTREAM_STORE__GRPC_PORT": "1", "LORESTREAM_CACHE__URL": "redis://127.0.0.1:1/0"}
     away.pop("LORESTREAM_PLAYER_KEY_FILE")
     command = [sys.executable, "-m", "lorestream.cli", "doctor", "--json"]
-    done = subprocess.run(command, env=away, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = subprocess.run(command, env=away, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 3
     failed = {
         check["name"]: check for check in json.loads(done.stdout)["checks"] if check["verdict"] == "failed"
@@ -230,7 +230,7 @@ def test_what_does_not_fit_is_refused_at_start_in_one_line(
             environment[name] = value
     command = [sys.executable, "-m", "lorestream.cli", "worker", "--metrics-port", "0"]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]

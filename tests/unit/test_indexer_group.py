@@ -22,7 +22,7 @@ from tests.parts import open_parts, pipeline_over, put, read_dead_letters, runni
 
 PARTITIONS = 6
 GROUP = "lorestream.test"
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 class Group:
@@ -78,14 +78,14 @@ def puts(count: int, *, first: int = 0) -> list[NewRecord]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not condition():
             await asyncio.sleep(0.05)
 
 
 async def wait_until_committed(group: Group, log: KafkaLog) -> None:
     """Wait until everything in the log is finished and committed."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while {p: at for p, at in (await log.committed(GROUP)).items() if at} != {
             p: at for p, at in (await log.end()).items() if at
         }:

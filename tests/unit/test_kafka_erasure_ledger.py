@@ -18,7 +18,7 @@ from lorestream.errors import Misconfigured
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import ErasureState
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 NEWER = Erasure("newer", "default", SubjectKind.AGENT, ("npc:smith", "npc:baker"), 100.0)
 OLDER = replace(NEWER, id="older", accepted_at=90.0)
 SMITH = key_of("default", "agent", "npc:smith")
@@ -65,7 +65,7 @@ async def ledger(ledgers: Ledgers) -> AsyncGenerator[KafkaErasureLedger]:
 
 
 async def eventually_covers(ledger: KafkaErasureLedger, memory: Memory) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not ledger.covers(memory):
             await asyncio.sleep(0.01)
 
@@ -105,7 +105,7 @@ async def test_an_added_erasure_reaches_the_other_processes(
         await ledger.add(NEWER)
         await eventually_covers(other, memory(100.0))
         await other.mark_done("newer")
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while await ledger.state("newer") != ErasureState(NEWER, done=True):
                 await asyncio.sleep(0.01)
 
@@ -159,7 +159,7 @@ async def test_an_older_erasure_as_last_record_of_a_key_is_corrected(
     assert (await ledgers.last_records())[SMITH] == Entry.of(NEWER)
 
     await ledgers.write_raw(SMITH, Entry.of(OLDER).encoded())
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not ledger._outdated:
             await asyncio.sleep(0.01)
     assert ledger.covers(memory(100.0))

@@ -19,7 +19,7 @@ from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.adapters.kafka.subscription import KafkaSubscription
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import NewRecord, Record
-from tests.contracts.test_log import MEGABYTE, PATIENCE_S, positions_after, read_count, record, values
+from tests.contracts.test_log import MEGABYTE, TIMEOUT_S, positions_after, read_count, record, values
 from tests.contracts.test_log import kafka as opener_of
 
 SHORT_TIMEOUTS = ConsumerConfig(session_timeout_s=3, revoke_timeout_s=1)
@@ -64,14 +64,14 @@ def joined(log: KafkaLog, listener: RecordingListener, consumer_config: Consumer
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not holds():
             await asyncio.sleep(0.01)
 
 
 async def with_retries(read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
     """Retry while the log is unavailable, as a worker does."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             try:
                 return await read()
@@ -129,7 +129,7 @@ async def test_buffered_records_of_revoked_partitions_are_not_returned(log: Kafk
     await log.append(spread(300))
     first, second = RecordingListener(), RecordingListener()
     async with joined(log, first) as one:
-        in_hand = list(await one.read(limit=30, max_bytes=MEGABYTE, wait_s=PATIENCE_S))
+        in_hand = list(await one.read(limit=30, max_bytes=MEGABYTE, wait_s=TIMEOUT_S))
         leftover: list[Record] = []
 
         async def finish(_partitions: Collection[int]) -> None:
@@ -140,7 +140,7 @@ async def test_buffered_records_of_revoked_partitions_are_not_returned(log: Kafk
         async with joined(log, second) as other:
             await eventually(lambda: bool(first.owned) and bool(second.owned) and len(first.calls) == 3)
             assert leftover == []
-            rest = list(await other.read(limit=1000, max_bytes=MEGABYTE, wait_s=PATIENCE_S))
+            rest = list(await other.read(limit=1000, max_bytes=MEGABYTE, wait_s=TIMEOUT_S))
             assert {each.partition for each in rest} <= second.owned
             here = await read_count(one, 300 - len(in_hand) - await left_for(other, rest), limit=1000)
     assert sorted(map(int, values(in_hand + rest + here))) == list(range(300))

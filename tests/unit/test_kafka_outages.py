@@ -27,7 +27,7 @@ from lorestream.ports import NewRecord
 from tests.brokers import running
 from tests.contracts.test_log import (
     MEGABYTE,
-    PATIENCE_S,
+    TIMEOUT_S,
     Listener,
     positions_after,
     read_count,
@@ -69,7 +69,7 @@ def frozen(broker: KafkaBroker) -> Generator[None]:
 @pytest.fixture(autouse=True)
 async def _serving(broker: KafkaBroker) -> None:
     """Wait until the broker serves: one that was frozen has to register at the controller again."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             with contextlib.suppress(Unavailable):
                 await topics.ensure(KafkaConnection(broker.bootstrap), [])
@@ -130,7 +130,7 @@ async def test_acknowledged_records_survive_a_killed_broker_in_order(
                         offsets.setdefault((agent, number), []).append(each.offset)
                     await member.commit(positions_after(records))
 
-    async with asyncio.timeout(2 * PATIENCE_S):
+    async with asyncio.timeout(2 * TIMEOUT_S):
         indexing = asyncio.ensure_future(index())
         await joined.wait()
         playing = [asyncio.ensure_future(play(agent)) for agent in range(agents)]
@@ -178,7 +178,7 @@ async def test_calls_fail_in_time_while_the_broker_is_frozen_and_work_afterwards
                 assert ledger.covers(MEMORY)
                 assert await ledger.state("e1") is not None
             await append_with_retries(log, [record("after")])
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while True:
                     with contextlib.suppress(Unavailable):
                         await member.commit(positions_after(before))
@@ -186,7 +186,7 @@ async def test_calls_fail_in_time_while_the_broker_is_frozen_and_work_afterwards
                         break
             assert (await ledger.state("e2")) is not None
             seen: list[bytes] = []
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while b"after" not in seen:
                     with contextlib.suppress(Unavailable):
                         seen += values(await read_count(member, 1))
@@ -230,10 +230,10 @@ async def test_a_producer_without_acknowledgements_is_replaced(
         producer = appender._producer
         with frozen(broker):
             await assert_unavailable_in_time(appender.append([record("frozen")]))
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while appender._producer is producer:
                     await asyncio.sleep(0.05)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while True:
                 with contextlib.suppress(Unavailable):
                     await appender.append([record("after")])
@@ -258,7 +258,7 @@ async def test_closing_is_not_blocked_by_a_frozen_broker(
         assert time.monotonic() - began < 10
         await assert_unavailable_in_time(waiting)
     assert isinstance(member, KafkaSubscription)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await asyncio.gather(*member._stopping)
 
 

@@ -25,7 +25,7 @@ from tests.parts import open_parts, put, running_worker
 EDGE = {"store": {"kind": "edge"}}
 OTHER = Model("hash-v1-96", 96, "hash", "hash")
 SAME = Model("hash-v1-384", 384, "hash", "hash")
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
 @contextlib.asynccontextmanager
@@ -35,7 +35,7 @@ async def lorestream(data: Path) -> AsyncIterator[tuple[Runtime, Worker]]:
 
 
 async def until(look: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not look():
             await asyncio.sleep(0.02)
 
@@ -93,7 +93,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path:
         with pytest.raises(Exception, match="prepare that one"):
             await runtime.collections.refresh()
         assert runtime.collections.current is first
-        assert await runtime.watermarks.reached(await write(runtime, 1), PATIENCE_S)
+        assert await runtime.watermarks.reached(await write(runtime, 1), TIMEOUT_S)
         assert await size(runtime, first) == 1
 
 
@@ -101,16 +101,16 @@ async def test_every_listed_collection_is_kept_up_to_date_and_closed_when_it_is_
     tmp_path: Path,
 ) -> None:
     async with lorestream(tmp_path) as (runtime, _worker):
-        assert await runtime.watermarks.reached(await write(runtime, *range(20)), PATIENCE_S)
+        assert await runtime.watermarks.reached(await write(runtime, *range(20)), TIMEOUT_S)
         other = await create(runtime)
         end = await write(runtime, *range(20, 25))
-        assert await other.watermarks.reached(end, PATIENCE_S)
-        assert await runtime.watermarks.reached(end, PATIENCE_S)
+        assert await other.watermarks.reached(end, TIMEOUT_S)
+        assert await runtime.watermarks.reached(end, TIMEOUT_S)
         assert await size(runtime, other) == await size(runtime, runtime.collections.current) == 25
         await runtime.collections.catalogue.mark_deleted("other", 1.0)
         await runtime.collections.refresh()
         await until(lambda: not runtime.collections.is_open("other"))
-        assert await runtime.watermarks.reached(await write(runtime, 25), PATIENCE_S)
+        assert await runtime.watermarks.reached(await write(runtime, 25), TIMEOUT_S)
 
 
 @pytest.mark.parametrize("kind", ["hash", None])  # None: the model of the settings, which were changed
@@ -121,8 +121,8 @@ async def test_a_collection_that_cannot_be_opened_does_not_stop_the_others(
         await runtime.collections.catalogue.create("strange", Model("of-another-kind", 96, kind), "run")
         other = await create(runtime)
         end = await write(runtime, 1)
-        assert await other.watermarks.reached(end, PATIENCE_S)
-        assert await runtime.watermarks.reached(end, PATIENCE_S)
+        assert await other.watermarks.reached(end, TIMEOUT_S)
+        assert await runtime.watermarks.reached(end, TIMEOUT_S)
         assert worker.indexer.problem is None
         assert not runtime.collections.is_open("strange")
 
@@ -142,7 +142,7 @@ async def test_during_a_switch_a_write_must_be_finished_in_both_collections(tmp_
         # A caller that waited before the switch was announced waits for both as well.
         await collections.catalogue.announce_switch([])
         await collections.refresh()
-        waiting = asyncio.create_task(runtime.watermarks.reached({0: 5}, PATIENCE_S))
+        waiting = asyncio.create_task(runtime.watermarks.reached({0: 5}, TIMEOUT_S))
         await asyncio.sleep(0)
         await collections.catalogue.announce_switch([first.name, "other"])
         await collections.refresh()
@@ -165,7 +165,7 @@ async def test_a_switch_waits_until_both_caught_up_and_ends_its_announcement(
         assert await switch_alias(runtime, other) == 3
         assert collections.current is first
         assert not any(one.switching for one in collections.listed)
-        monkeypatch.setattr(alias_swap, "CATCH_UP_TIMEOUT_S", PATIENCE_S)
+        monkeypatch.setattr(alias_swap, "CATCH_UP_TIMEOUT_S", TIMEOUT_S)
         switching = asyncio.create_task(switch_alias(runtime, other))
         await until(lambda: any(one.switching for one in collections.listed))
         await other.publisher.publish({0: 3})
@@ -233,10 +233,10 @@ async def test_vectors_of_the_same_model_are_reused(tmp_path: Path) -> None:
         first = runtime.collections.current
         await write(runtime, *range(30))
         async with running_worker(runtime):
-            assert await first.watermarks.reached({0: 29}, PATIENCE_S)
+            assert await first.watermarks.reached({0: 29}, TIMEOUT_S)
             other = await create(runtime, model=SAME)
             assert other.embedder is counting
-            assert await other.watermarks.reached({0: 29}, PATIENCE_S)
+            assert await other.watermarks.reached({0: 29}, TIMEOUT_S)
             assert await size(runtime, other) == 30
             assert counting.texts == []
 
@@ -249,8 +249,8 @@ async def test_an_unavailable_model_delays_only_its_own_collection(tmp_path: Pat
         await runtime.collections.close("other")
         other = await opened(runtime, "other")
         async with running_worker(runtime):
-            assert await runtime.watermarks.reached(await write(runtime, 1), PATIENCE_S)
+            assert await runtime.watermarks.reached(await write(runtime, 1), TIMEOUT_S)
             assert not await other.watermarks.reached({0: 0}, 0)
             unavailable.fails = False
-            assert await other.watermarks.reached({0: 0}, PATIENCE_S)
+            assert await other.watermarks.reached({0: 0}, TIMEOUT_S)
             assert await size(runtime, other) == 1

@@ -24,7 +24,7 @@ from lorestream.adapters.redis.watermarks import (
 from lorestream.errors import Unavailable
 
 SLACK_S = 2.0
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 @dataclass
@@ -71,7 +71,7 @@ async def join(own_redis: RedisServer, broker: Broker) -> AsyncIterator[Join]:
 
 
 async def reached(watermarks: RedisWatermarks, positions: dict[int, int]) -> bool:
-    return await watermarks.reached(positions, PATIENCE_S)
+    return await watermarks.reached(positions, TIMEOUT_S)
 
 
 async def test_a_published_watermark_reaches_another_process_at_once(join: Join, broker: Broker) -> None:
