@@ -183,13 +183,13 @@ def test_make_cluster_runs_until_a_signal_and_leaves_behind_what_the_engines_kee
         return re.search(pattern, log.read_text()) is not None
 
     try:
-        wait_until(lambda: said("Ctrl-C stops it all"))
+        wait_until(lambda: said("Ctrl-C stops all of it"))
         assert said(f"http://127.0.0.1:{port} ")
         assert said("a stand-in")
         put_at(f"http://127.0.0.1:{port}", "npc:lasting", "once and for all", "e1")
         worker = int(re.search(r"worker-1 .* process (\d+)", log.read_text())[1])
         os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: said("worker-1 ended with -9, starting it again"))
+        wait_until(lambda: said("worker-1 ended with exit code -9, starting it again"))
         wait_until(lambda: len(children_of(process.pid)) == 7)
         children = [int(pid) for pid in children_of(process.pid)]
         process.send_signal(signal.SIGINT)
