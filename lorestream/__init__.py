@@ -1,3 +1,34 @@
-"""Lorestream: memory for game agents as an event stream."""
+"""Lorestream: memory for game agents as an event stream. This package contains what all services share.
+
+    events.py         the envelopes: the values of the log, and the memories they become
+    memories.py       memories, filters, queries to a store, erasures
+    identity.py       pseudonyms of players, memory ids, log keys of agents
+    narrate.py        the text of a memory, from the type and data of an event
+    tokens.py         write tokens, deletion receipts, page cursors
+    retry_headers.py  headers of records that are retried after they became dead letters
+    errors.py         the exceptions
+    telemetry.py      metrics, and the format of log lines
+    audit.py          the audit log
+    durable.py        files that survive a power cut, and locks between processes
+    ports/            the interfaces to the backends
+    adapters/         the implementations of the ports, by backend
+    collections/      which collections there are, and which is searched
+    access/           API keys and rate limits
+    settings/         all settings
+    wiring/           from settings to the open parts of a service
+    http/             the HTTP interface
+    grpc/             the gRPC interface
+    admin/            tasks for operators
+    cli/              the command line `lorestream`
+    client/           clients for Python programs
+    langgraph/        LangGraph's long-term store over a client
+
+The services are packages of their own: `producers` (gateway), `stream_workers`, `query_service`. A program uses them
+through a client:
+
+    with MemoryClient("http://127.0.0.1:8080") as memories:  # lorestream.client
+        memories.add("npc:smith", "sold a sword", wait_s=5)
+        answer = memories.search("npc:smith", "weapons")
+"""
 
 __version__ = "0.1.0"

@@ -1,20 +1,22 @@
 """The producers' side: the gateway in front of the log, and programs that send events to it.
 
-gateway     accepts events: HTTP routes, rate limits, append
-admission   splits a batch, validates each event, makes its envelope
-log_writer  times of acceptance, and appends to the log
-erasures    deletions of a memory, an agent, a player, and their HTTP routes
-schemas     the msgspec types of the routes
-examples    example requests and responses for the documentation
-rpc         the gateway's gRPC calls
-tail        streams memories as they become findable
-simulator/  simulated game servers, for load and fault tests
-demo/       the events of `lorestream demo`
-luanti/     the Luanti mod (Lua)
+    gateway     accepts events: HTTP routes, rate limits, append
+    admission   splits a batch, validates each event, makes its envelope
+    log_writer  times of acceptance, and appends to the log
+    erasures    deletions of a memory, an agent, a player, and their HTTP routes
+    schemas     the msgspec types of the routes
+    examples    example requests and responses for the documentation
+    rpc         the gateway's gRPC calls
+    tail        streams memories as they become findable
+    simulator/  simulated game servers, for load and fault tests
+    demo/       the events of `lorestream demo`
+    luanti/     the Luanti mod (Lua)
 
-gateway = Gateway.over(parts)
-app = application("gateway", operations(gateway, limits), metrics=parts.metrics)
+A gateway, and one write:
 
-ingested = await gateway.ingest("default", "survival-1", [b'{"agent_id": "npc:smith", "text": "it rains"}'])
-await gateway.wait_until_indexed(ingested.positions, timeout_s=5)
+    gateway = Gateway.over(parts)
+    app = application("gateway", operations(gateway, limits), metrics=parts.metrics)
+
+    ingested = await gateway.ingest("default", "survival-1", [b'{"agent_id": "npc:smith", "text": "it rains"}'])
+    await gateway.wait_until_indexed(ingested.positions, timeout_s=5)
 """

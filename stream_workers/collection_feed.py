@@ -1,4 +1,4 @@
-"""What keeps one collection up to date: an indexer, and a sweeper in one of the workers."""
+"""CollectionIndexer: keeps one collection up to date, by an indexer, and by a sweeper in one of the workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks for operators: dead letters, exports and imports, snapshots, cache, and the frame that replay and alias use too.
+"""Tasks for operators: dead letters, exports and imports, snapshots, cache. Replay and alias are AdminTasks, too.
 
     __init__.py           AdminTask and the reports that a task yields
     dead_letters.py       list, show, retry and drop dead letters; removes the erased ones

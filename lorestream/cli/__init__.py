@@ -1,5 +1,6 @@
 """The command line: `lorestream VERB`. Exit codes: 0 success, 1 error, 2 wrong usage, 3 unhealthy.
 
+    __main__.py  `python -m lorestream.cli`
     app.py       all verbs; doctor, demo, config, model and mod with their options
     options.py   options that several verbs share
     terminal.py  printing: lines, tables, JSON, notes, progress bars, questions

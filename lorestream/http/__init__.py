@@ -1,21 +1,24 @@
 """The HTTP interface that all services share.
 
-request        ApiRequest and ApiResponse: body limits, decompression, JSON decoding and encoding
-errors         the JSON types of errors, and the response for each exception
-operation      Operation: what describes a route, for routing and for the documentation
-application    the ASGI application: authentication, dispatch, errors, metrics, /health, /ready, /metrics
-openapi        /openapi.json, generated from the operations
-docs_page      /docs, the same document for people
-status_page    the page at /
-admin_routes   the admin tasks as routes
-other_service  the routes of the other service of a distributed deployment
-protocol       uvicorn's protocol with a limit on header sizes and joined writes
-server         runs a process: serves beside background work, stops in order
+    request        ApiRequest and ApiResponse: body limits, decompression, JSON decoding and encoding
+    errors         the JSON types of errors, and the response for each exception
+    operation      Operation: what describes a route, for routing and for the documentation
+    application    the ASGI application: authentication, dispatch, errors, metrics, /health, /ready, /metrics
+    openapi        /openapi.json, generated from the operations
+    docs_page      /docs, the same document for people
+    status_page    the page at /
+    templating     renders the pages from templates/ (Jinja2)
+    admin_routes   the admin tasks as routes
+    other_service  the routes of the other service of a distributed deployment
+    protocol       uvicorn's protocol with a limit on header sizes and joined writes
+    server         runs a process: serves beside background work, stops in order
 
-async def echo(request: ApiRequest) -> ApiResponse:
-return json_response(await request.json(EchoBody))
+A service with one route:
 
-echoes = Operation("POST", "/v1/echo", echo, "Echo", KeyScope.QUERY, EchoBody, body=EchoBody)
-app = application("echo", [echoes], metrics=metrics, authenticator=authenticator)
-server.main(server.run(app, listener))
+    async def echo(request: ApiRequest) -> ApiResponse:
+        return json_response(await request.json(EchoBody))
+
+    echoes = Operation("POST", "/v1/echo", echo, "Echo", KeyScope.QUERY, EchoBody, body=EchoBody)
+    app = application("echo", [echoes], metrics=metrics, authenticator=authenticator)
+    server.main(server.run(app, listener))
 """

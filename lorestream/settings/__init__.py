@@ -1,12 +1,14 @@
 """All settings: environment variables with the prefix LORESTREAM_, nested by two underscores.
 
-load.py      Settings; reads environment, `.env` and files of secrets, checks combinations of values
-backends.py  one model for each kind of log, store, cache and embedder; limits, snapshots
-aliases.py   other names of settings, such as QDRANT_URL, and secrets in files
-unread.py    a warning about variables of other designs that have no effect, such as MONGODB_URI
+    load.py      Settings; reads environment, `.env` and files of secrets, checks combinations of values
+    backends.py  one model for each kind of log, store, cache and embedder; limits, snapshots
+    aliases.py   other names of settings, such as QDRANT_URL, and secrets in files
+    unread.py    a warning about variables of other designs that have no effect, such as MONGODB_URI
 
-settings = load_settings(data_dir=Path("data"))  # raises Misconfigured, with the variable at fault
-settings.store.kind  # "edge"
+A typical call:
+
+    settings = load_settings(data_dir=Path("data"))  # raises Misconfigured, with the variable at fault
+    settings.store.kind  # "edge"
 """
 
 from lorestream.settings.aliases import ALIASES

@@ -1,7 +1,7 @@
 """Snapshot and restore of the embedded shape: SQLite log, Edge store, player key.
 
     snapshot.py    EmbeddedSnapshotSource: a consistent copy of a running lorestream
-    restore.py     a snapshot into an empty data directory
+    restore.py     restores a snapshot into an empty data directory
 
 A restore, as wiring/restores.py does it:
 

@@ -1,4 +1,4 @@
-"""The event log, the erasure ledger and the watermarks on Kafka, by way of aiokafka.
+"""The event log, the erasure ledger and the watermarks in Kafka, through aiokafka.
 
     log                  KafkaLog, the EventLog: a topic of events and a topic of dead letters
     appender             durable appends to one topic, batched per partition

@@ -3,7 +3,7 @@
     client         RedisClient: `try_command` and `try_script` for what may fail, `command` for what must succeed
     connection     MultiplexedConnection: one connection that all `try_...` calls share
     cache          RedisCache, the Cache: one hash per agent
-    watermarks     RedisWatermarks, the Watermarks: one hash per consumer group
+    watermarks     RedisWatermarks, the WatermarkReader and WatermarkPublisher: one hash per consumer group
     token_buckets  RedisTokenBuckets: rate limits that all services share
 
 A cached answer passes cache, client, connection.

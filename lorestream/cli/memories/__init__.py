@@ -1,10 +1,12 @@
 """Verbs on memories: put, search, recent, agents, tail, erase, demo.
 
-commands.py  the verbs and their options
-calls.py     the work: calls the server with lorestream.client.MemoryClient, prints the answers
-demo.py      lorestream demo: writes a simulated village, asks questions, prints the answers
+    commands.py  the verbs and their options
+    calls.py     the work: calls the server with lorestream.client.MemoryClient, prints the answers
+    demo.py      lorestream demo: writes a simulated village, asks questions, prints the answers
 
-with calls.connect("http://127.0.0.1:8080") as memories:
-    receipt = memories.add("npc:smith", "sold a sword", wait_s=5.0)
-    answer = memories.search("npc:smith", "weapons", 5)
+A typical call:
+
+    with calls.connect("http://127.0.0.1:8080") as memories:
+        receipt = memories.add("npc:smith", "sold a sword", wait_s=5.0)
+        answer = memories.search("npc:smith", "weapons", 5)
 """

@@ -1,9 +1,11 @@
 """Verbs for set-up: config show, model prepare, mod install.
 
-settings.py  lorestream config show
-model.py     lorestream model prepare
-luanti.py    lorestream mod install, and the checks of a world for `lorestream doctor`
+    settings.py  lorestream config show
+    model.py     lorestream model prepare
+    luanti.py    lorestream mod install, and the checks of a world for `lorestream doctor`
 
-for setting in settings.effective(os.environ):
-    print(setting.name, setting.value, setting.origin)  # LORESTREAM_TTL_DAYS 30 default
+A typical call:
+
+    for setting in settings.effective(os.environ):
+        print(setting.name, setting.value, setting.origin)  # LORESTREAM_TTL_DAYS 30 default
 """
