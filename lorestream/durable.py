@@ -84,7 +84,7 @@ def remove_file(path: Path) -> None:
 def remove_tree(directory: Path) -> None:
     """Remove a directory with all that it holds. Does nothing when there is none.
 
-    A crash may leave a part of it: rename it first where nobody may find half of it under its name.
+    A crash may leave a part of it. Where a partial directory must not be found under its name, rename it first.
     """
     try:
         shutil.rmtree(directory)

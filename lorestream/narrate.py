@@ -34,7 +34,8 @@ _PHRASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 def narrate(kind: str, data: Mapping[str, Any], *, by_player: bool) -> str:
     """The text for an event of type `kind`.
 
-    For "dig" and {"node": "default:tree", "count": 3} it is "dug 3 tree". `by_player`: whether a player did it or was affected; then the text begins with "a player".
+    For "dig" and {"node": "default:tree", "count": 3} it is "dug 3 tree". `by_player`: whether a player did it or was
+    affected; then the text begins with "a player".
     """
     special = _SPECIAL.get(kind)
     if special is not None:

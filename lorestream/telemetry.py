@@ -1,4 +1,4 @@
-"""Metrics (all names in one place) and the format of log lines.
+"""Metrics, all defined here, and the format of log lines.
 
 Units are seconds and bytes. No label holds an agent or a player. Each `Metrics` has its own Prometheus registry and is
 passed to the parts that use it, so that two instances in one process (tests) do not share values.

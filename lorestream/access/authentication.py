@@ -1,4 +1,4 @@
-"""Who sends a request: principals, and the authenticators that find them (API keys, or nobody needs one)."""
+"""Who sends a request: principals, and the authenticators that find them, by API key or without keys."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ _UNKNOWN_KEY = _Entry(os.urandom(32), Principal("", frozenset()), -math.inf)
 
 
 class ApiKeyAuthenticator:
-    """Authenticator by the keys of a file, which is read again when it changes. An empty file lets nobody in."""
+    """Authenticator by the keys of a file, which is read again when it changes. A file without keys admits no caller."""
 
     needs_keys = True
 

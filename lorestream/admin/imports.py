@@ -71,7 +71,7 @@ class Importer:
     """Returns the store of the active collection."""
     watermarks: WatermarkReader
     group: Callable[[], str]
-    """Returns the consumer group that fills it."""
+    """Returns the consumer group that indexes into that store."""
     clock: Clock
 
     def tasks(self) -> Sequence[AdminTask]:

@@ -1,7 +1,7 @@
 """Snapshots of a running Lorestream, taken on request or every few hours.
 
-A snapshot is a directory that gets its name when it is complete and durable. Of the scheduled ones the newest are
-kept.
+A snapshot is a directory that gets its name when it is complete and durable. Of the snapshots in the directory of the
+settings the newest are kept.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Snapshots:
         return manifest
 
     async def _prune(self) -> tuple[int, list[str]]:
-        """Delete all snapshots but the newest. Returns how many, and a message for each that could not be deleted."""
+        """Delete all snapshots but the newest `keep`. Returns how many, and a message for each that could not be deleted."""
         removed, remarks = 0, list[str]()
         for path, _ in snapshot_manifest.list_snapshots(self.directory)[self.keep :] if self.keep else ():
             try:
@@ -194,14 +194,14 @@ class SnapshotSchedule:
     """Takes a snapshot whenever one is due. Does nothing when the snapshots have no interval."""
 
     def __init__(self, snapshots: Snapshots, wanted: Callable[[], bool] = lambda: True) -> None:
-        """`wanted`: whether this process takes the snapshots: of several processes, one does."""
+        """`wanted`: whether this process takes the snapshots; of several processes, only one does."""
         self._snapshots = snapshots
         self._wanted = wanted
         self._poll_interval_s = min(POLL_INTERVAL_S, snapshots.every_s)
         self._running: asyncio.Task[None] | None = None
 
     def work(self) -> list[Coroutine[None, None, None]]:
-        """The coroutine that runs until `stop`; none when there is no interval."""
+        """The coroutine that runs until `stop`; an empty list when there is no interval."""
         return [self._run()] if self._snapshots.every_s else []
 
     def stop(self) -> None:

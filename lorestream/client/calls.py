@@ -46,7 +46,7 @@ class Call(Generic[T_co]):
     """One idempotent request: sending it twice has the same effect as sending it once.
 
     `read` decodes the body of a successful response; `other_success` is a further status that counts as success.
-    `wait_s` is how long the server was asked to wait before it answers. `to_writer`: it goes to the gateway, not to
+    `wait_s` is how long the server may wait before it answers. `to_writer`: it goes to the gateway, not to
     the query service. `retries`: whether a failure is retried.
     """
 

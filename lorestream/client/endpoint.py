@@ -1,4 +1,4 @@
-"""What both clients share: URLs, requests, retries, error translation. Everything but sending."""
+"""What both clients share: URLs, requests, retries, error translation. The clients themselves only send."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ Method = TypeVar("Method", bound=Callable[..., object])
 class Endpoint(ABC, Generic[Http]):
     """The base of both clients. Writes go to `url`, reads to `query_url` (the same where it is None).
 
-    An attempt takes at most `timeout_s`, plus the time for which the server was asked to wait. 429, 503, broken
+    An attempt takes at most `timeout_s`, plus the `wait_s` of the call. 429, 503, broken
     connections and timeouts are retried for `retry_timeout_s` (0 = never), with exponential backoff, and never
-    sooner than the server asks. At most `connections` are open at a time. Raises Misconfigured for an `api_key`
-    that cannot be one.
+    before the `retry_after_ms` of the response. At most `connections` are open at a time. Raises Misconfigured for an `api_key`
+    with characters that no key has.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Endpoint(ABC, Generic[Http]):
 
 
 class RetryBudget:
-    """The time limits of one call: for starting attempts, and for the call as a whole. Starts when created.
+    """The time limits of one call: for starting attempts, and for the call as a whole. The time runs from its creation.
 
     No attempt starts after `retry_timeout_s`. Every attempt gets at most `attempt_timeout_s`, and ends when the
     budget ends; only the first attempt may last longer than `retry_timeout_s`.

@@ -258,14 +258,14 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether a service can do its job; `checks` has one entry per part: "ok", or what is missing."""
+    """Whether a service can do its job. `checks` has one entry for each part: "ok", or what is missing."""
 
     status: str
     checks: dict[str, str] = {}
 
     @property
     def ok(self) -> bool:
-        """Whether it can."""
+        """Whether the service can do its job."""
         return self.status == "ok"
 
 

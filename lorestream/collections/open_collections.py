@@ -34,7 +34,7 @@ class GroupWatermarks(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenCollection:
-    """One collection with its store and its model: a query is embedded by the one and searched in the other."""
+    """One collection with its store and its model: a query is embedded by that model and searched in that store."""
 
     collection: Collection
     """As it was listed when it was opened."""
@@ -149,7 +149,7 @@ class OpenCollections:
     def must_finish(self, collection: OpenCollection) -> bool:
         """Whether a write counts as finished only when it is in this collection.
 
-        So it is for the active collection, and for both between which the alias is being switched.
+        True for the active collection, and during a switch of the alias for both collections.
         """
         return collection is self.current or self.is_switching(collection)
 

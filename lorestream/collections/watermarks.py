@@ -17,7 +17,7 @@ CACHE_TTL_S = 1.0
 """How long the names of the active consumer groups are used before they are looked up again."""
 RETRY_DELAY_S = 0.1
 MIN_LOOKUP_TIMEOUT_S = 0.25
-"""For one lookup, even when the caller does not wait."""
+"""The shortest timeout of one lookup, for callers that do not wait."""
 MAX_LOOKUP_TIMEOUT_S = 1.0
 
 
@@ -54,7 +54,7 @@ class ActiveWatermarks:
         return all(await asyncio.gather(*(one.reached(offsets, left_s) for one in current)))
 
     async def _watermarks(self, left_s: float) -> Sequence[WatermarkReader]:
-        """Those of the active groups; while the lookup fails, those of the last lookup."""
+        """The watermarks of the active groups; while the lookup fails, those of the last successful lookup."""
         if time.monotonic() - self._looked_up_at >= CACHE_TTL_S:
             timeout_s = min(max(left_s, MIN_LOOKUP_TIMEOUT_S), MAX_LOOKUP_TIMEOUT_S)
             with contextlib.suppress(LorestreamError, TimeoutError):  # a write must not fail for this

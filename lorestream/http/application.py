@@ -107,9 +107,8 @@ def application(
         path = request.scope["path"]
         http_error = HttpError(status, code, f"{request.method} {path} is not offered here")
         response = error_response(http_error, request_id_of(headers_of(request.scope)))
-        if (
-            status == HTTPStatus.METHOD_NOT_ALLOWED
-        ):  # Starlette names the methods of the first matching route only
+        # Starlette names the methods of the first matching route only.
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
             response.set_header("Allow", ", ".join(_allowed([*routes, *open_routes, *pages], path)))
         return response
 

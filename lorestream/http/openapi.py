@@ -113,7 +113,7 @@ class _Schemas:
 
 
 def _tags(operations: Sequence[Operation]) -> list[str]:
-    """In the order of the operations; those of older names and of the service itself last."""
+    """The tags in the order of the operations; the two that `operation` defines come last."""
     tags = dict.fromkeys([*(op.tag for op in operations), SERVICE])
     return sorted(tags, key=lambda tag: tag in {OLDER_NAMES, SERVICE})
 

@@ -99,19 +99,19 @@ class JoinedWrites(asyncio.Transport):
         self._transport.abort()
 
     def is_closing(self) -> bool:
-        """Delegated."""
+        """Delegated to the transport."""
         return self._transport.is_closing()
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """Delegated."""
+        """Delegated to the transport."""
         return self._transport.get_extra_info(name, default)
 
     def pause_reading(self) -> None:
-        """Delegated."""
+        """Delegated to the transport."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Delegated."""
+        """Delegated to the transport."""
         self._transport.resume_reading()
 
     def _flush(self) -> None:

@@ -236,7 +236,7 @@ def request_id_of(headers: Headers) -> str:
 
 
 def new_request_id() -> str:
-    """128 random bits in hexadecimal."""
+    """A new request id: 128 random bits in hexadecimal."""
     return os.urandom(16).hex()
 
 

@@ -63,7 +63,7 @@ async def run(
 ) -> None:
     """Serve `app` beside `work` until SIGINT, SIGTERM, or until one of them ends.
 
-    `stop` tells the work to end, `started` is called when the server starts. The first exception of any of them is
+    `stop` requests the end of the work, `started` is called when the server starts. The first exception of any of them is
     raised after all have ended.
     """
     stopping = asyncio.Event()

@@ -53,7 +53,7 @@ MAX_HITS = 100
 MAX_AGENTS = 1000
 AGENTS_PER_SEARCH = 64
 EVENTS_PER_WRITE = 60
-"""Events have at most 16 KiB each: so many fit into the limit of a request body."""
+"""Events have at most 16 KiB each: 60 of them fit into a request body of at most 1 MiB."""
 PAGE_SIZE = 1000
 
 T = TypeVar("T")

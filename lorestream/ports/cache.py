@@ -14,7 +14,7 @@ class Cache(Protocol):
 
     A reader calls `get`, computes the answer on a miss, and calls `put` with the generation from `get`. When the agent
     was invalidated in between, the generations differ, and the answer, which may miss the newest writes, is not
-    kept. An adapter may evict any entry at any time. If it forgets the generation of an agent, it must drop the agent's
+    kept. An adapter may evict any entry at any time. If it evicts the generation of an agent, it must drop the agent's
     entries too and give it a new generation, which equals no earlier one (16 random bytes; not a counter).
     """
 

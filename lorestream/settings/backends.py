@@ -103,7 +103,7 @@ class QdrantStore(_Part):
     on_disk_payload: bool = True
     """Whether a new collection keeps payloads on disk instead of in memory."""
     quantization: Literal["none", "scalar"] = "none"
-    """Of a new collection. scalar = one byte per dimension in memory, the full vectors on disk."""
+    """How a new collection stores vectors. scalar = one byte per dimension in memory, the full vectors on disk."""
 
 
 # --- the cache ---------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Variables of the original documents that Lorestream does not read.
 
-Somebody who comes from those documents may have them in the environment or in `.env` and expect an effect. One
-warning at start names them and the page that says what takes their place.
+A user of those documents may have them in the environment or in `.env` and expect an effect. One warning at start
+names them, and the page that says what to set instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _log = structlog.get_logger("lorestream")
 
 
 def unread(names: Iterable[str]) -> list[str]:
-    """Those of the given variable names that only the original documents know, sorted."""
+    """The names that only the original documents know, sorted."""
     return sorted(name for name in names if name in NAMES or name.startswith(PREFIXES))
 
 

@@ -4,8 +4,8 @@
     openers.py         one opener for each port: from the settings of a backend to its adapter
     parts.py           the parts of each service, as frozen values
     data_directory.py  the data directory of the embedded shape: checks, lock, player key
-    snapshots.py       what snapshots are taken of
-    restores.py        a snapshot back into an empty data directory or server
+    snapshots.py       the snapshots of a process, and the source that they copy
+    restores.py        restores a snapshot into an empty data directory or to a Qdrant server
 
 Everything is closed in reverse order when the context ends. All functions raise Misconfigured with one line that says
 what to do, and Unavailable if a server does not answer.

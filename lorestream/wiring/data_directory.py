@@ -1,4 +1,4 @@
-"""The data directory of an embedded Lorestream: made, checked, locked, and its key for player names."""
+"""The data directory of the embedded shape: created, checked, locked; and its own key for player names."""
 
 from __future__ import annotations
 

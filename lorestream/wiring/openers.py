@@ -47,7 +47,7 @@ class OpenLog:
     last_accepted_at: float = 0.0
     """The newest acceptance time in the log, Unix seconds; new events are never accepted earlier."""
     life: str = ""
-    """Identity of this log. If it changes, offsets start again, and stored watermarks are void."""
+    """Identifies this log across deletions. A new log starts at offset 0, and must not find the old watermarks."""
 
 
 async def open_embedder(

@@ -1,4 +1,4 @@
-"""The snapshots of a process: what they copy, chosen by its settings."""
+"""The snapshots of a process: from its settings, the source that they copy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Converts a model to OpenVINO through sentence-transformers: `python -P model_export.py WEIGHTS_DIR TARGET_DIR`.
 
-A program of its own, run by `model_preparation`: the memory that torch takes (about 1 GB) is freed when it ends,
+A separate program, run by `model_preparation`: the memory that torch takes (about 1 GB) is freed when it ends,
 and what torch prints does not reach the user. It imports nothing of this project.
 """
 
@@ -12,7 +12,9 @@ from typing import Any
 _TEXTS = ["The old bridge by the mill has fallen into the river.", "Oak.", "Who took my torches?"]
 """The network is traced on the first two, so that the trace contains padding, and checked on all three."""
 _TOLERANCE = 1e-3
-"""Of the largest component. In float32 a different order of additions makes a hundredth of that."""
+"""The largest allowed difference of a component, as a share of the largest component.
+
+In float32 another order of the additions makes a difference of a hundredth of this."""
 
 
 def export(weights: Path, target: Path) -> None:

@@ -140,7 +140,7 @@ def _from_hub(
 
 
 def _snapshot(name: str, directory: str) -> ModelSource:
-    """The hub's cache names the directory of a snapshot by its commit, which is the revision."""
+    """The source in a directory of the hub's cache, whose name is the commit; the commit is the revision."""
     return ModelSource(Path(directory), name, Path(directory).name)
 
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from lorestream.adapters.kafka.consumer_health import DuplicateMemberDetector
 
 PARTITION_FETCH_BYTES = 1024 * 1024
-"""Of one partition in one fetch response. A record that is larger arrives as the only one of its partition."""
+"""Largest size of one partition's records in a fetch response. A larger record arrives as the only one."""
 FETCH_BYTES = 8 * 1024 * 1024
-"""Of all partitions in one fetch response."""
+"""Largest size of the records of all partitions in a fetch response."""
 FETCH_WAIT_MS = 250
 """How long a broker holds back an empty fetch response. A partition that is resumed waits for that response first."""
 
@@ -59,7 +59,7 @@ class ConsumerConfig:
 
 
 def new_consumer(connection: KafkaConnection, group: str, config: ConsumerConfig) -> AIOKafkaConsumer:
-    """A consumer that is not started and commits only what it is told to. Raises Misconfigured."""
+    """A consumer that is not started. It commits only explicitly. Raises Misconfigured."""
     session_ms = round(config.session_timeout_s * 1000)
     arguments = connection.arguments()
     # The broker answers a join request only when all members have joined, which takes up to the session timeout.

@@ -48,7 +48,7 @@ def encode(topic: str, dead_letter: DeadLetter, failed_at: float) -> NewRecord:
     """The record of the dead letter topic for a failed record of `topic`. `failed_at`: Unix seconds.
 
     A key or value that is too large is cut to its beginning, headers that are too large are left out, and the header
-    `lorestream.cut` tells the original sizes.
+    `lorestream.cut` gives the original sizes.
     """
     record = dead_letter.record
     key, value = record.key[:_MAX_KEY_BYTES], record.value[:_MAX_VALUE_BYTES]

@@ -48,9 +48,9 @@ class KafkaOffsets:
         self._client = client
         self._topic = topic
         self._coordinators: dict[str, int] = {}
-        """Of each group, the node id of its coordinator."""
+        """Group -> node id of its coordinator."""
         self._committed: dict[str, tuple[float, asyncio.Task[dict[int, int]]]] = {}
-        """Of each group, when its committed offsets were asked for (monotonic seconds), and the request."""
+        """Group -> when its committed offsets were requested (monotonic seconds), and the request."""
 
     @classmethod
     @asynccontextmanager
@@ -80,9 +80,8 @@ class KafkaOffsets:
         Without an answer from the brokers within `CALL_TIMEOUT_S`, the positions are returned as they are.
         """
         oldest: Mapping[int, int] = {}
-        with contextlib.suppress(
-            Unavailable
-        ):  # the leader of one partition may be away; the others can go on
+        # The leader of one partition may be unavailable; the other partitions can go on.
+        with contextlib.suppress(Unavailable):
             oldest = await self.beginning()
         raised = {number: max(at, oldest.get(number, at)) for number, at in positions.items()}
         for number, at in positions.items():
@@ -117,7 +116,7 @@ class KafkaOffsets:
         return await asyncio.shield(request)
 
     def drop_cached(self, group: str) -> None:
-        """To be called after a commit of the group, so that `committed` asks the broker again."""
+        """To be called after a commit of the group, so that `committed` sends a new request to the broker."""
         self._committed.pop(group, None)
 
     async def _with_retries(

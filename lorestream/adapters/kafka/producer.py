@@ -1,4 +1,4 @@
-"""aiokafka's idempotent producer for one topic, used batch by batch, that can be closed within seconds."""
+"""aiokafka's idempotent producer for one topic. It sends whole batches, and can be closed within seconds."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class KafkaSubscription:
     # --- rebalances --------------------------------------------------------------------------------------
 
     async def _on_assigned(self, consumer: AIOKafkaConsumer, assigned: Collection[TopicPartition]) -> None:
-        """Look up the starting offsets, tell the listener, and only then let records arrive."""
+        """Look up the starting offsets, call the listener, and only then let records arrive."""
         if consumer is not self._consumer:
             return
         # Nothing is fetched yet: aiokafka calls this in the same event loop iteration in which it assigns.

@@ -27,9 +27,9 @@ DEAD_LETTER_RETENTION_S = 14 * 86_400.0
 UNLIMITED_RETENTION_MS = -1
 
 _EXACT = ("cleanup.policy", "retention.ms")
-"""Must be equal: another value deletes data too early or keeps data that must be deleted."""
+"""Settings that must be equal: another value deletes data too early or keeps data that must be deleted."""
 _AT_LEAST = ("max.message.bytes",)
-"""May be larger."""
+"""Settings that may be larger."""
 
 _MIN_REPLICATION_FOR_TWO_INSYNC = 3
 _METADATA_TIMEOUT_S = 5.0

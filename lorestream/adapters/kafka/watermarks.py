@@ -40,7 +40,7 @@ class KafkaWatermarks:
     async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is committed, waiting at most `timeout_s`.
 
-        Also False when the broker could not be asked in that time.
+        Also False when the broker did not answer in that time.
         """
         deadline = time.monotonic() + timeout_s
         request_timeout_s = max(timeout_s, MIN_REQUEST_TIMEOUT_S)

@@ -1,7 +1,7 @@
 """Filters evaluated on a memory itself, for the cases in which the engine's answer is only approximate.
 
-Engines compare numbers as 64-bit floats and cannot express every metadata path. In those cases the store asks the
-engine for a superset and lets `matches` decide.
+Engines compare numbers as 64-bit floats and cannot express every metadata path. In those cases the store requests
+a superset from the engine, and `matches` decides.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _satisfies(value: object, op: Op, wanted: Scalar | tuple[Scalar, ...]) -> bo
 
 
 def _compare(value: object, op: Op, wanted: Scalar | tuple[Scalar, ...], *, in_list: bool) -> bool:
-    """One comparison with a scalar; a value that is no scalar, or of another type, satisfies none."""
+    """One comparison with a scalar. False for a value that is not a scalar, or of another type."""
     match op:
         case Op.EQ:
             return _equal(value, wanted)

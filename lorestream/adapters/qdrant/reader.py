@@ -35,7 +35,7 @@ _LIMIT_GROWTH = 4
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """Which memories a query is about: the engine's conditions, and the filter that the engine leaves to check.
+    """Which memories a query selects: conditions for the engine, and a filter to be checked on what it returns.
 
     `unchecked` is EVERYTHING where the conditions are exact.
     """
@@ -153,7 +153,7 @@ class QdrantReader(Generic[P]):
         return _Selection((*visible, wanted.superset), filter_)
 
     async def _visible(self, scope: Scope, now: float) -> tuple[Clause, ...]:
-        """The conditions of scope and expiry; in process, expiry only if anything has expired.
+        """The conditions of scope and expiry. In process the one of expiry is left out while no memory has expired.
 
         A second condition costs Edge 0.17 microseconds a memory, more than comparing its vector; and between two
         runs of the sweeper almost no memory is expired.

@@ -1,4 +1,4 @@
-"""Writes to and maintenance of one collection; with the reads of `QdrantReader` a complete VectorStore."""
+"""QdrantStore: a complete VectorStore, with the reads of `QdrantReader`, and writes and maintenance."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class QdrantStore(QdrantReader[P]):
         return [decode_point(payload) for _, payload in records], following
 
     async def reclaimable(self) -> Reclaimable:
-        """Nothing: a server gives the space of removed points back by itself."""
+        """Always zero: a server gives the space of removed points back by itself."""
         return Reclaimable()
 
     async def size(self, *, now: float) -> int:

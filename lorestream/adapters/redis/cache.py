@@ -84,7 +84,7 @@ class RedisCache:
         self._now = now
 
     async def get(self, agent: AgentKey, key: bytes) -> tuple[bytes | None, bytes]:
-        """The cached answer, or None, and the generation to pass to `put`. In an outage that matches no other one."""
+        """The cached answer, or None, and the generation to pass to `put`. In an outage it is random, so that no `put` matches it."""
         name = self._name(agent)
         try:
             generation, entry = await self._redis.try_command("HMGET", name, _GENERATION, _field(key))
@@ -119,7 +119,7 @@ class RedisCache:
     async def clear(self) -> None:
         """Remove all generations and answers with this prefix. Raises Unavailable; then some may be removed.
 
-        SCAN returns every hash that exists from its begin to its end. A hash that is made meanwhile may stay: its
+        SCAN returns every hash that exists from its beginning to its end. A hash that is made meanwhile may stay: its
         generation is new, so its answers were computed after this call began.
         """
         cursor = 0

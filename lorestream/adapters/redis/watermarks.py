@@ -19,9 +19,9 @@ from lorestream.errors import Unavailable
 REPUBLISH_INTERVAL_S = 0.5
 """How often all watermarks are published again, in case Redis has lost them."""
 POLL_INTERVAL_S = 0.02
-"""How often Redis is asked while anybody waits: one command, however many wait."""
+"""How often Redis is polled while there are waiting callers: one command for all of them."""
 COMMITS_POLL_INTERVAL_S = 0.2
-"""How often the committed offsets are read while anybody waits."""
+"""How often the committed offsets are read while there are waiting callers."""
 IMMEDIATE_TIMEOUT_S = 0.25
 """Limit of the single look-up for callers that do not want to wait."""
 
@@ -97,7 +97,7 @@ class RedisWatermarks:
     async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is finished, waiting at most `timeout_s`.
 
-        With a timeout of 0 it looks once, for at most `IMMEDIATE_TIMEOUT_S`.
+        With a timeout of 0 it makes one look-up, of at most `IMMEDIATE_TIMEOUT_S`.
         """
         if await self._known.reached(offsets, 0):
             return True
@@ -122,7 +122,7 @@ class RedisWatermarks:
         return await self._known.reached(offsets, 0)
 
     def _keep_polling(self, read: Callable[[], Awaitable[None]], interval_s: float) -> None:
-        """Call `read` in a task every `interval_s` while anybody waits; one task for all waiters."""
+        """Call `read` in a task every `interval_s` while there are waiting callers; one task for all of them."""
 
         async def poll() -> None:
             while self._waiters:

@@ -111,7 +111,7 @@ def _decoded(records: Sequence[Record]) -> tuple[list[events.Delete], dict[str, 
         try:
             envelope = events.decode(record)
         except InvalidEvent:
-            continue  # the indexer makes a dead letter of it
+            continue  # the indexer writes it to the dead letters
         if isinstance(envelope, events.Delete):
             deletions.append(envelope)
         elif isinstance(envelope, events.Erase):

@@ -37,7 +37,7 @@ _LOG_AND_ERASURE_LEDGER: Migration = (
     """CREATE TABLE erased_subjects (
         tenant TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, accepted_at REAL NOT NULL,
         PRIMARY KEY (tenant, kind, subject)) WITHOUT ROWID""",
-    # The erasures by id, for those who ask for their state.
+    # The erasures by id, for requests for their state.
     """CREATE TABLE erasures (
         id TEXT PRIMARY KEY, tenant TEXT NOT NULL, kind TEXT NOT NULL, subjects BLOB NOT NULL,
         accepted_at REAL NOT NULL, done INTEGER NOT NULL) WITHOUT ROWID""",

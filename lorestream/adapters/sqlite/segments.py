@@ -91,7 +91,7 @@ def commit(connection: sqlite3.Connection, positions: Mapping[str, int]) -> None
 
 
 def read(connection: sqlite3.Connection, offset: int, limit: int) -> list[Record]:
-    """At most `limit` records, beginning at `offset`, or at the first that is left behind it."""
+    """At most `limit` records from `offset` on; from the oldest record left, if that one is later."""
     records: list[Record] = []
     rows = connection.execute(
         "SELECT first, records FROM segments WHERE first >="
@@ -131,7 +131,7 @@ def trim(
 ) -> tuple[int, bool]:
     """Delete the oldest segments: those appended before the Unix time `before`, and those beyond `max_bytes` in all.
 
-    `max_bytes` 0: no limit. `floor`: records from this offset on stay. Returns the number of records deleted, and
+    `max_bytes` 0: no limit. `floor`: records from this offset on are kept. Returns the number of records deleted, and
     whether another call may delete more.
     """
     _, total = _end(connection)
@@ -189,7 +189,7 @@ def last_dead_letter(connection: sqlite3.Connection) -> int:
 def dead_letters(
     connection: sqlite3.Connection, after: int, upto: int, limit: int
 ) -> list[tuple[int, StoredDeadLetter]]:
-    """At most `limit` dead letters with row numbers above `after` and up to `upto`, in order: (row number, letter)."""
+    """At most `limit` dead letters with row numbers above `after` and up to `upto`, in order: (row number, dead letter)."""
     rows = connection.execute(
         "SELECT rowid, partition, offset, key, value, headers, appended_at, reason, error, attempts, failed_at"
         " FROM dead_letters WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?",

@@ -4,7 +4,7 @@
     checks.py   this machine: Python, disk, limits, ports, model, processor
     servers.py  Kafka, Qdrant, Redis of the distributed shape
 
-Each check returns a value; only a failed one makes the whole unhealthy:
+Each check returns a value; only a failed one makes the whole report unhealthy:
 
     check = checks.data_directory(Path("data"))
     if check.verdict is Verdict.FAILED:

@@ -34,7 +34,7 @@ _LISTENING = "0A"
 
 
 class Verdict(StrEnum):
-    """The result of a check. Only `failed` makes the whole unhealthy."""
+    """The result of a check. Only `failed` makes the whole report unhealthy."""
 
     OK = "ok"
     WARNING = "warning"

@@ -1,4 +1,4 @@
-"""The work of `put`, `search`, `recent`, `agents`, `tail` and `erase`, by the HTTP client."""
+"""The verbs `put`, `search`, `recent`, `agents`, `tail` and `erase`, carried out through the HTTP client."""
 
 from __future__ import annotations
 

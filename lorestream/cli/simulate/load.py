@@ -1,4 +1,4 @@
-"""The work of `lorestream simulate`: runs the load, shows progress, prints the report."""
+"""`lorestream simulate`, carried out: runs the load, shows progress, prints the report."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _log = structlog.get_logger("lorestream.store")
 
 
 class _Entry(msgspec.Struct, omit_defaults=True):
-    """A collection in the file."""
+    """What the file says of one collection."""
 
     model_id: str
     dim: int
@@ -162,7 +162,7 @@ class EdgeCatalogue:
         self._write()
 
     async def announce_switch(self, names: Sequence[str]) -> None:
-        """Note between which collections the alias is about to switch."""
+        """Mark these collections, and no others, as the ones between which the alias is about to switch."""
         self._switching = frozenset(names)
 
     async def swap(self, name: str, at: float) -> None:
@@ -176,7 +176,7 @@ class EdgeCatalogue:
         self._write()
 
     async def mark_deleted(self, name: str, at: float) -> None:
-        """List the collection no longer, and note since when it is to be deleted."""
+        """Remove the collection from the list, and note since when it is to be deleted."""
         if self._known.collections.pop(name, None) is not None:
             self._known.pending_deletions[name] = at
             self._write()

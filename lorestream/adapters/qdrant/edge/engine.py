@@ -58,11 +58,11 @@ class EdgeEngine:
         """Memories removed or replaced since the shard was opened. The shard never reuses or frees their space."""
 
     def pause_writes(self) -> None:
-        """Let no write step begin until `resume_writes`. None is running: each is one call on the event loop."""
+        """Let no write step begin until `resume_writes`. No step is running now: each is one call on the event loop."""
         self._writable.clear()
 
     def resume_writes(self) -> None:
-        """Let the write steps that wait begin, in their order."""
+        """Let the waiting write steps begin, in their order."""
         self._writable.set()
 
     def point(
@@ -110,7 +110,7 @@ class EdgeEngine:
             self._shard.flush()
 
     async def nearest(self, must: Sequence[Clause], near: NearestQuery) -> Sequence[tuple[Payload, float]]:
-        """(payload, score) of the nearest points, the nearest first."""
+        """(payload, score) by falling score."""
         request = edge.QueryRequest(
             near.limit,
             query=_nearest(near),
@@ -124,7 +124,7 @@ class EdgeEngine:
         return [(point.payload or {}, point.score) for point in points]
 
     async def scores(self, must: Sequence[Clause], near: NearestQuery, *, offset: int) -> Sequence[float]:
-        """The scores of `near.limit` more, behind the nearest `offset`."""
+        """Only the scores of `nearest`, after skipping the first `offset` hits."""
         request = edge.QueryRequest(
             near.limit,
             offset=offset,
@@ -139,7 +139,7 @@ class EdgeEngine:
     async def rescore(
         self, must: Sequence[Clause], near: NearestQuery, formula: Term, *, limit: int
     ) -> Sequence[tuple[Payload, Sequence[float], float]]:
-        """(payload, vector, value of the formula) of those near, the highest first."""
+        """Rank the hits of `near` by a formula: (payload, dense vector, value of the formula), highest first."""
         request = edge.QueryRequest(
             limit,
             prefetches=[_prefetch(near, edge_filter(*must))],
@@ -154,7 +154,7 @@ class EdgeEngine:
     async def ordered_by_time(
         self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: NearestQuery | None = None
     ) -> Sequence[Payload]:
-        """The first by the key `t`; with `near`, only of those."""
+        """The first `limit` points by the payload key `t`; with `near`, only among its hits."""
         filter_ = edge_filter(*must)
         order = edge.OrderBy("t", edge.Direction.Asc if oldest_first else edge.Direction.Desc)
         if near is None:
@@ -169,7 +169,7 @@ class EdgeEngine:
     async def scroll(
         self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True
     ) -> tuple[Sequence[tuple[str, Payload]], str | None]:
-        """At most `limit` points behind the id `after`, in the order of ids: (id, payload), and the id to continue at."""
+        """One page of (id, payload) by id, starting at the id `after`; and the id of the next page."""
         request = edge.ScrollRequest(
             offset=after,
             limit=limit,

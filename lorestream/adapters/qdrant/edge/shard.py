@@ -78,7 +78,7 @@ def find_outdated(directory: Path, model_id: str, dim: int) -> StoreMetadata | N
 
 
 def count_points(directory: Path) -> int:
-    """The number of points of a shard that is not open. 0 when Edge cannot load it, as it may be too old for it."""
+    """The number of points of a shard that is not open. 0 when Edge cannot load it, because it is too old."""
     try:
         loaded = edge.EdgeShard.load(str(directory / _SHARD))
         points = loaded.info().points_count
@@ -105,7 +105,7 @@ def empty(directory: Path) -> None:
 async def create_in_subprocess(directory: Path, *, model_id: str, dim: int) -> None:
     """Create the shard of a directory in another process: Edge stops all threads of the process for up to seconds.
 
-    An error there is not reported: `open_shard` meets it again and raises it.
+    An error there is not reported: the next `open_shard` fails with the same error.
     """
     arguments = ("-m", __name__, str(directory), model_id, str(dim))
     quiet = asyncio.subprocess.DEVNULL

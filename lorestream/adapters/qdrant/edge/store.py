@@ -123,7 +123,7 @@ class EdgeStore(QdrantStore[edge.Point]):
 
 
 def _sync_data(directory: Path) -> None:
-    """Call fdatasync on every file. One that cannot be opened is left to Edge's own flush."""
+    """Call fdatasync on every file. A file that cannot be opened is skipped: Edge's own flush writes it."""
     for parent, _, names in os.walk(directory):
         for name in names:
             with contextlib.suppress(OSError):

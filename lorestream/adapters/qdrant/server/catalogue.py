@@ -137,7 +137,7 @@ class ServerCatalogue:
         return ServerStore(self._connection, await self._find(name), substring_field=self._substring_field)
 
     async def close(self, name: str) -> None:
-        """Forget what is cached of the collection; the connection is shared and stays open."""
+        """Drop the cached metadata of the collection. The connection is shared and stays open."""
         self._found.pop(name, None)
 
     async def mark_complete(self, name: str) -> None:
