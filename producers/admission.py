@@ -65,8 +65,8 @@ async def split_batch(body: bytes) -> EventBatch:
     except msgspec.ValidationError:
         batch = decode(body, _RawBatch)  # decode again for the error that names the field
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # One event holds almost JSON: NaN, a lone surrogate, a thousand brackets. Splitting at the commas is slow,
-        # so it runs in a thread.
+        # One event is not strict JSON: it has NaN, a lone surrogate, or a thousand brackets. Splitting the body at its
+        # commas is slow, so it runs in a thread.
         return await asyncio.to_thread(_split_leniently, body)
     return _batch(batch, batch.events or ())
 

@@ -10,7 +10,7 @@ from lorestream.errors import Unavailable
 from lorestream.ports import Clock, EventLog, NewRecord
 
 APPEND_TIMEOUT_S = 1.8
-"""Below 2 s, because callers get their 503 within 2 s."""
+"""Limit of one append: below the 2 s within which callers get an answer."""
 
 _STEP_S = 1e-6
 """The smallest step between two acceptance times. Doubles of this century are 0.24 microseconds apart."""

@@ -1,7 +1,7 @@
 """The answer cache with single flight: concurrent equal queries share one computation.
 
 An answer is looked up in the cache first. On a miss, the first caller starts a task that computes the answer, and
-every caller that asks for the same slot while the task runs awaits the same task (single flight). The result is
+every caller with the same slot that comes while the task runs awaits the same task (single flight). The result is
 stored in the cache by another task, so that no caller waits for the write.
 """
 

@@ -48,7 +48,7 @@ _RECENCY_TTL_FRACTION = 0.01
 
 EncodeHits: TypeAlias = "Callable[[SearchQuery, Sequence[Ranked]], bytes]"
 EncodeContext: TypeAlias = "Callable[[ContextQuery, ContextExcerpt], bytes]"
-"""Encoders give the JSON that callers get and the cache holds."""
+"""Encoders return the JSON that is sent to callers and stored in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Recall:
 
     @classmethod
     def from_parts(cls, parts: QueryParts) -> Self:
-        """On the parts of a process and its active collection."""
+        """The Recall over the active collection of a process."""
         current = parts.collections.current
         return cls(
             store=current.store,

@@ -67,7 +67,7 @@ async def embed_queries(embedder: Embedder, texts: Iterable[str]) -> dict[str, V
 class ReadGuard:
     """Which memories one read may return: those of its scope that have neither expired nor been erased.
 
-    The store applies the same conditions. This check holds also where the store is wrong or behind: a late writer
+    The store applies the same conditions. This check is needed because the store may lag behind: a late writer
     may have added a memory that an erasure covers.
     """
 
@@ -149,7 +149,7 @@ class Retriever:
         return await (self._hybrid(components) if mode == "hybrid" else self._dense(components))
 
     async def _dense(self, vector: Sequence[float]) -> list[Ranked]:
-        """At least the k best, by cosine or by its blend with recency and importance."""
+        """At least the k best memories, by cosine or by its blend with recency and importance."""
         query = self.query
         if query.blend is None:
             min_relevance = _clamp_cosine(query.min_score)
@@ -159,12 +159,12 @@ class Retriever:
             best = await self.store.search(self._vector_query(vector, with_blend=True)(query.k))
             if all(self.guard.admits(hit.memory) for hit in best):
                 return [apply_blend(query.blend, hit, self.guard.now) for hit in best]
-        # The store knows no spheres, and not the newest erasures: fill the pool here instead.
+        # The store cannot filter by sphere, and may not have applied the newest erasures: fill the pool here instead.
         pool = await self._search(self._vector_query(vector), RERANK_POOL_SIZE)
         return [apply_blend(query.blend, hit, self.guard.now) for hit in pool]
 
     async def _hybrid(self, vector: Sequence[float]) -> list[Ranked]:
-        """By fused ranks, or by their blend with recency and importance."""
+        """The memories by fused ranks, or by the blend of these with recency and importance."""
         blend, k = self.query.blend, self.query.k
         depth = max(_FUSION_DEPTH_PER_HIT * k, _MIN_FUSION_DEPTH) if blend is None else RERANK_POOL_SIZE
         dense = await self._search(self._vector_query(vector), depth)

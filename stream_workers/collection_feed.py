@@ -15,10 +15,14 @@ from stream_workers.indexing.vectors import Throttle
 from stream_workers.sweeper import Sweeper
 
 SERVER_COMMIT_INTERVAL_S = 0.25
-"""A Qdrant server makes each write durable by itself, and without Redis other processes see only the commits."""
+"""How often the offsets of a collection on a Qdrant server are committed.
+
+Often, because the server makes each write durable by itself, so that a commit needs no expensive flush; and because
+without Redis other processes see the watermarks only by the commits.
+"""
 
 _SWEEPER_PARTITION = 0
-"""Of several workers, the one that this partition is assigned to sweeps."""
+"""Of several workers, the one to which this partition is assigned runs the sweeper."""
 
 
 class CollectionIndexer:
@@ -82,5 +86,5 @@ class CollectionIndexer:
             await asyncio.gather(sweeping, return_exceptions=True)
 
     def stop(self) -> None:
-        """Finish the batch in hand and end `run`."""
+        """Finish the current batch and end `run`."""
         self.indexer.stop()

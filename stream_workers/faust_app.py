@@ -35,7 +35,7 @@ class Shell(faust.App):
     BootStrategy = _WithoutKafka
 
     def _create_directories(self) -> None:
-        """Create none: directories are for tables, and this app has no tables."""
+        """Do nothing: Faust needs directories for tables, and this app has no tables."""
 
 
 class Indexing(Service):
@@ -52,13 +52,13 @@ class Indexing(Service):
 
     @property
     def parts(self) -> WorkerParts:
-        """The worker's parts. Only after the start."""
+        """The worker's parts. Available only after the start."""
         assert self._worker is not None, "not started"
         return self._worker.parts
 
     @property
     def worker(self) -> Worker:
-        """The worker. Only after the start."""
+        """The worker. Available only after the start."""
         assert self._worker is not None, "not started"
         return self._worker
 
@@ -82,7 +82,7 @@ class Indexing(Service):
             self._worker_ended.set()
 
     async def on_stop(self) -> None:
-        """Finish the batch in hand, commit, and leave the group."""
+        """Finish the current batch, commit, and leave the group."""
         if self._worker is not None:
             self._worker.stop()
             with contextlib.suppress(TimeoutError):

@@ -18,7 +18,7 @@ STEP = 500
 
 
 class Sweeper:
-    """Removes at intervals, in bounded steps. Readers do not depend on it: they check the expiry themselves."""
+    """Removes memories at intervals, in bounded steps. Readers do not depend on it: they check the expiry themselves."""
 
     def __init__(
         self,
@@ -79,12 +79,14 @@ class Sweeper:
 
     async def trim(self) -> int:
         """Remove what is beyond the newest `keep_per_agent` of each agent; return how many. Raises Unavailable."""
-        await self._invalidate()  # agents left over from a sweep during which the cache was away
+        await self._invalidate()  # agents left over from a sweep during which the cache was unavailable
         if not self._keep:
             return 0
         removed, now = 0, self._clock.now()
         for agent in await self._store.agents_above(keep=self._keep):
-            self._to_invalidate.add(agent)  # first: a step that fails may have removed some
+            self._to_invalidate.add(
+                agent
+            )  # before the removal: a step that fails may have removed some memories
             gone = step = await self._store.trim(agent, keep=self._keep, limit=STEP, now=now)
             while step == STEP:
                 await asyncio.sleep(0)

@@ -19,14 +19,14 @@ _log = structlog.get_logger("lorestream.worker")
 POLL_INTERVAL_S = 0.5
 """How often the list of collections is compared with what is running."""
 RETRY_DELAY_S = 30.0
-"""After an indexer of an inactive collection failed."""
+"""Pause before an indexer of an inactive collection that failed is started again."""
 
 
 class Worker:
     """Runs one CollectionIndexer per listed collection. Its parts are opened and closed by the caller."""
 
     STOP_TIMEOUT_S: ClassVar[float] = 3.0
-    """Records whose batch takes longer than this to finish are read again after the restart."""
+    """How long the end of an indexer is waited for. Records that it has not finished by then are read again later."""
 
     def __init__(
         self, parts: WorkerParts, *, on_indexed: Callable[[Sequence[Memory]], None] | None = None
@@ -61,7 +61,7 @@ class Worker:
             await asyncio.gather(*(task for _, task in self._running.values()), return_exceptions=True)
 
     def stop(self) -> None:
-        """Finish the batches in hand and end `run`."""
+        """Finish the current batches and end `run`."""
         self._stopping = True
         self._first.stop()
         for indexer, _ in self._running.values():
@@ -116,7 +116,7 @@ class Worker:
             self._start(CollectionIndexer(self.parts, opened))
 
     def _postpone(self, name: str, error: BaseException | None) -> None:
-        """An inactive collection fails alone: the others go on."""
+        """Log why an inactive collection cannot be indexed, and try again after `RETRY_DELAY_S`. The others go on."""
         _log.error(
             "indexing of a collection failed, it is tried again later",
             collection=name,

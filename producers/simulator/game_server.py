@@ -54,7 +54,7 @@ class _Refusal(msgspec.Struct):
 class _Failure(msgspec.Struct):
     """The attempt failed; it will be retried.
 
-    `try_next`: try the next gateway at once. `retry_after_s`: the pause that the gateway asked for.
+    `try_next`: try the next gateway at once. `retry_after_s`: the pause that the gateway requested.
     """
 
     kind: str
@@ -115,7 +115,7 @@ class GameServer:
         self.in_flight = 0
 
     def _backoff_s(self, attempt: int, failure: _Failure) -> float:
-        """Seconds until the next attempt: exponential with jitter, and at least what the gateway asked for."""
+        """Seconds until the next attempt: exponential with jitter, and at least what the gateway requested."""
         if failure.try_next and attempt < self._gateways - 1:
             return 0.0
         delay = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** min(attempt, 10))

@@ -71,7 +71,7 @@ class Results:
         self.events.refused += _new_events(batch)
 
     def on_accepted(self, batch: Batch, receipt: Receipt, now: float) -> None:
-        """It was answered at `now`."""
+        """The gateway accepted the batch at `now`."""
         self.requests.accepted += 1
         if _new_events(batch):
             self.last_accepted = now

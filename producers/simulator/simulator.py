@@ -24,7 +24,7 @@ LOOK_AHEAD_S = 1.0
 _YIELD_EVERY = 32
 """Events generated before the event loop runs: half a millisecond during which no answer is read."""
 _YIELD_EVERY_WHEN_LATE = 8 * _YIELD_EVERY
-"""The same, if generating events falls behind."""
+"""As `_YIELD_EVERY`, while generating events falls behind."""
 _SAMPLE_INTERVAL_S = 0.1
 
 

@@ -95,7 +95,7 @@ class InvalidationQueue:
             self._queue.popleft()
 
     async def _invalidate(self, agents: frozenset[AgentKey] | None) -> bool:
-        """Whether the cache holds no answer from before any more; True without a cache."""
+        """Invalidate these agents. Returns whether the cache holds none of their old answers; True without a cache."""
         if self._cache is None:
             return True
         try:

@@ -26,12 +26,12 @@ COMMIT_INTERVAL_S = 5.0
 """A flush of Edge blocks every reader for about 0.1 s, so commits are rare. Qdrant flushes as often by default."""
 
 BACKGROUND_COMMIT_EVERY = 6
-"""Of the commit intervals, while the collection is filled in the background: each commit flushes the store."""
+"""In the background only every sixth commit interval ends with a commit, because each commit flushes the store."""
 
 REVOKE_TIMEOUT_S = 7.5
-"""For the whole of a revocation, less than the 8 s that the Kafka adapter allows it."""
+"""Limit of a whole revocation: less than the 8 s that the Kafka adapter allows."""
 COMMIT_RESERVE_S = 2.5
-"""Of that time, kept for the last commit: so a batch in hand may delay a rebalance by 5 s."""
+"""The part of `REVOKE_TIMEOUT_S` kept for the last commit. So the current batch may delay a rebalance by 5 s."""
 
 DRAIN_POLL_INTERVAL_S = 0.01
 
@@ -114,7 +114,7 @@ class Offsets:
 
 
 class Checkpoint:
-    """How far one member of a consumer group has come in its partitions, and the only place that commits it."""
+    """The progress of one member of a consumer group in its partitions. Only this class commits it."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class Checkpoint:
         await self.publish()
 
     async def publish(self) -> None:
-        """Publish the watermarks. When that fails, those who wait see them at the next commit."""
+        """Publish the watermarks. When that fails, waiting callers see them at the next commit."""
         if self._publisher is not None:
             with contextlib.suppress(Unavailable):
                 await self._publisher.publish(self.offsets.watermarks())

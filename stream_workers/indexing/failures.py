@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class IndexingFailed(LorestreamError):
-    """The indexer must not or cannot go on. The process has to be examined, or restarted."""
+    """The indexer cannot or must not continue. The message says what to correct; then restart the worker."""
 
 
 class RetryUntilAvailable:
@@ -60,12 +60,12 @@ class RetryUntilAvailable:
 
 
 class DeadLetterPolicy:
-    """Writes dead letters, and counts failures: an indexer that fails everything must not empty the log."""
+    """Writes dead letters, and counts failures: an indexer that fails for every record must not empty the log."""
 
     MAX_CONSECUTIVE_FAULTS = 20
-    """Unexpected errors without a batch that succeeds in between."""
+    """How many unexpected errors, without a batch that succeeds in between, stop the indexer."""
     MAX_CONSECUTIVE_DEAD_LETTERS = 1000
-    """Dead letters without a memory that is stored in between."""
+    """How many dead letters, without a memory that is stored in between, stop the indexer."""
 
     def __init__(self, log: EventLog, metrics: Metrics, retry: RetryUntilAvailable) -> None:
         self._event_log = log
@@ -81,9 +81,9 @@ class DeadLetterPolicy:
             self._dead_letters = 0
 
     def record_fault(self, error: Exception) -> None:
-        """Count an unexpected error. Raises IndexingFailed for one fault too many, and for Misconfigured at once.
+        """Count an unexpected error. Raises IndexingFailed when there are too many, and for Misconfigured at once.
 
-        InvalidRequest is not counted: it is the store's or the model's verdict on the record.
+        InvalidRequest is not counted: with it the store or the model has refused the record.
         """
         if isinstance(error, IndexingFailed):
             raise error

@@ -1,7 +1,7 @@
 """The loop that indexes a log: read, prepare, apply, invalidate caches, finish.
 
-An outage is waited out, however long it lasts. A record that can never be processed becomes a dead letter, and the
-others go on.
+During an outage the indexer retries for as long as it lasts. A record that can never be processed becomes a dead
+letter, and the indexer continues with the others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LATE_WRITE_S = 3600.0
 """An erasure is applied again for this long after its acceptance, against writes of a worker that was suspended."""
 
 STALL_TIMEOUT_S = 120.0
-"""With records to index and without progress for so long, the indexer ends."""
+"""The indexer ends with an error after this time without progress, if there are records to index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class BatchLimits:
 
     records: int = 256
     bytes: int = 2**20
-    """Of values. The first record may be larger."""
+    """Total size of the values. The first record may be larger."""
     age_s: float = 0.01
     """How long a batch that is not full waits for more records after its first."""
 
@@ -147,7 +147,7 @@ class Indexer:
                 await self.checkpoint.leave()
 
     def stop(self) -> None:
-        """Finish the batch in hand and end `run`."""
+        """Finish the current batch and end `run`."""
         self._stopping.set()
 
     # --- rebalances ------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class Indexer:
     # --- the way of a batch ----------------------------------------------------------------------------------
 
     async def _index(self, member: Subscription, *, burst: bool) -> None:
-        """Prepare batches ahead, and process them one after the other: neither embedder nor store waits idle."""
+        """Prepare batches ahead, and process them one after the other, so that embedder and store work at the same time."""
         ahead = deque(asyncio.create_task(self._next_batch(member)) for _ in range(PREPARED_AHEAD))
         try:
             while not self._stopping.is_set():
@@ -229,7 +229,7 @@ class Indexer:
             wait_s = 0.0
 
     async def _apply(self, batch: Batch) -> list[Applied]:
-        """Step 3: change the store. After an unexpected error record by record; what fails is a dead letter."""
+        """Step 3: change the store. After an unexpected error record by record; a record that fails becomes a dead letter."""
         try:
             applied = await self._retry("store", lambda: self._pipeline.apply(batch))
         except Exception as error:
@@ -254,7 +254,7 @@ class Indexer:
             await self._retry("ledger", lambda each=each: self._pipeline.finish(each))
         await self.checkpoint.finish(deliveries)
 
-    # --- exceptions to it ------------------------------------------------------------------------------------
+    # --- errors, erasures, burst -----------------------------------------------------------------------------
 
     async def _prepare_one_by_one(self, records: Sequence[Record]) -> Batch:
         """A batch of the records that can be prepared; the others become dead letters."""
@@ -273,7 +273,7 @@ class Indexer:
         return replace(batch, records=records)
 
     async def _apply_new_erasures(self) -> None:
-        """Erase what this indexer stored before its ledger had the erasure: the ledger lags, or the process slept.
+        """Erase what this indexer stored before its ledger had the erasure: the ledger lagged, or the process was suspended.
 
         Called between two batches, when none of its writes is in progress. The indexer that processes the erasure's
         own record erases everything that is stored at that time.

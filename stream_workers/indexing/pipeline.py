@@ -1,4 +1,4 @@
-"""What is done with a batch of records. No loop, no retry and no offsets: those are the indexer's.
+"""The processing of one batch of records. The loop, retries and offsets are in the indexer.
 
 Three steps, so that one batch can be embedded while the one before it is written:
 
@@ -194,7 +194,7 @@ class Pipeline:
         return {}
 
     def _is_obsolete(self, memory: Memory) -> bool:
-        """Whether it expired on its way, or is covered by an erasure."""
+        """Whether the memory has expired since it was accepted, or is covered by an erasure."""
         expired = memory.expires_at is not None and memory.expires_at <= self.clock.now()
         return expired or self.ledger.covers(memory)
 

@@ -17,7 +17,7 @@ CHECK_INTERVAL_S = 5.0
 
 
 class StallDetector:
-    """Looks at intervals whether an indexer that has work makes progress."""
+    """Checks at intervals whether an indexer that has work makes progress."""
 
     def __init__(
         self,
@@ -29,8 +29,8 @@ class StallDetector:
     ) -> None:
         """`progress` is any number that changes with each batch.
 
-        `is_waiting`: whether the indexer waits for something it knows of, such as a store that is away.
-        `records_behind` may raise Unavailable; then there is nothing to do either.
+        `is_waiting`: whether the indexer waits for something it knows of, such as a store that is unavailable.
+        `records_behind` may raise Unavailable: that counts as no work.
         """
         self._records_behind = records_behind
         self._progress = progress

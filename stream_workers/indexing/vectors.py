@@ -18,8 +18,9 @@ from lorestream.memories import Memory
 from lorestream.ports import Embedder, MemoryWriter, Priority
 
 BACKGROUND_CPU_SHARE = 0.5
-"""Of one processor, at most."""
+"""Largest share of one processor that work in the background uses."""
 MAX_PAUSE_S = 1.0
+"""Longest pause after one piece of work."""
 CHUNK_SIZE = 8
 """Memories read or written at once: that blocks an embedded store for about a millisecond."""
 
@@ -30,7 +31,7 @@ class Throttle:
     """Pauses after work in the background; does nothing in the foreground."""
 
     def __init__(self, is_foreground: Callable[[], bool] = lambda: True) -> None:
-        """`is_foreground` is asked again before each piece of work."""
+        """`is_foreground` is called again before each piece of work."""
         self.is_foreground = is_foreground
 
     async def pause(self, worked_s: float) -> None:

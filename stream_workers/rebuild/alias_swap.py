@@ -21,7 +21,7 @@ _log = structlog.get_logger("lorestream.admin")
 CATCH_UP_TIMEOUT_S = 5.0
 """How long a switch waits for the collections to reach the end of the log."""
 PROPAGATION_S = 3.0
-"""By then every process has read a change of the catalogue: each reads it twice a second."""
+"""After this time every process has read a change of the catalogue: each reads it twice a second."""
 CLOSE_TIMEOUT_S = 15.0
 """How long a drop waits for an indexer in this process to close the collection."""
 
@@ -137,8 +137,8 @@ class AliasTasks:
 async def switch_alias(parts: WorkerParts, target: OpenCollection) -> int:
     """Make the target the active collection if it has caught up with the log, and return 0.
 
-    Else change nothing and return how many records it is behind. Raises Unavailable. Nobody who was told that a write
-    is finished misses it afterwards:
+    Otherwise change nothing and return how many records it is behind. Raises Unavailable. A write that was reported as
+    finished is found before and after the switch:
 
     1. Announce the switch: from then on a write is finished only when it is in both collections.
     2. Wait until the active collection has indexed what is in the log: earlier writes are finished there.
@@ -169,7 +169,7 @@ async def wait_until_seen(parts: WorkerParts) -> None:
 
 
 async def drop_collection(parts: WorkerParts, collection: Collection) -> None:
-    """Have every process close a collection, then delete it and its consumer group. Raises Unavailable."""
+    """Wait until every process has closed a collection, then delete it and its consumer group. Raises Unavailable."""
     collections = parts.collections
     await collections.catalogue.mark_deleted(collection.name, parts.clock.now())
     await collections.refresh()

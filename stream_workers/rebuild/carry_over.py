@@ -1,4 +1,4 @@
-"""Copies from the active collection into a new one what the log cannot provide: older memories, and all tombstones."""
+"""CarryOver: copies memories older than the log, and all tombstones, from the active collection into a new one."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class CarryOver:
             await self.target.store.flush()
 
     async def _log_start(self) -> float:
-        """From when on every partition has its records, in Unix seconds: the latest of the first records."""
+        """The Unix time from which on no partition lacks records: that of the latest of all first records."""
         return max((at for _, at in (await self.parts.log.offsets_for_time(0)).values()), default=math.inf)
 
     async def _copy_page(
         self, source: MemoryWriter, page: Sequence[Memory | Tombstone], before: float
     ) -> bool:
-        """Copy memories accepted before `before`, and tombstones. Whether the page had anything to be copied."""
+        """Copy memories accepted before `before`, and tombstones. Returns whether the page had any."""
         now, ledger = self.parts.clock.now(), self.parts.ledger
         memories = [
             one

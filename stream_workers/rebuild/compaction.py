@@ -1,7 +1,7 @@
 """Gives back the disk space of deleted memories, in the embedded shape.
 
-Qdrant Edge never shrinks its files. So what is alive is copied into a new collection, which then becomes the active
-one, and the old one is deleted. That is a replay that copies instead of reading the log: the consumer group of the new
+Qdrant Edge never shrinks its files. So the memories and tombstones are copied into a new collection, which then
+becomes the active one, and the old one is deleted. That is a replay that copies instead of reading the log: the consumer group of the new
 collection begins at the committed offsets of the old one's, so every memory is either copied or read from the log.
 """
 
@@ -26,20 +26,20 @@ from stream_workers.rebuild.quality_gate import records_behind
 _log = structlog.get_logger("lorestream.compaction")
 
 RUN_PREFIX = "compacted"
-"""Of the run of each collection that a compaction made."""
+"""Prefix of the `run` of each collection that a compaction created."""
 CHECK_INTERVAL_S = 60.0
 MIN_INTERVAL_S = 600.0
-"""Between two compactions."""
+"""Shortest time between two compactions."""
 MIN_RECLAIMABLE = 10_000
-"""Points: with fewer, the space is not worth the work."""
+"""With fewer deleted points than this no compaction is started: the space is not worth the work."""
 MAX_RECLAIMABLE_SHARE = 0.5
-"""Of the number of living memories."""
+"""A compaction is started when the deleted points exceed this share of the memories that exist."""
 CATCH_UP_TIMEOUT_S = 30.0
 
 
 @dataclass(slots=True)
 class Compaction:
-    """Compacts the embedded store when it is worth it. A Qdrant server does that by itself."""
+    """Compacts the embedded store when `is_due`. A Qdrant server gives space back by itself."""
 
     parts: WorkerParts
     check_interval_s: float = CHECK_INTERVAL_S
@@ -73,7 +73,7 @@ class Compaction:
                 _log.warning("compaction failed, it is tried again at the next check", error=str(error))
 
     async def is_due(self) -> bool:
-        """Whether memories were erased, or deleted points exceed half of the living ones. Raises Unavailable.
+        """Whether memories were erased, or the deleted points exceed half of the memories. Raises Unavailable.
 
         False while there is another collection: an operator may be replaying, or may want to roll back to it.
         """
@@ -101,7 +101,7 @@ class Compaction:
         return False
 
     async def compact(self) -> None:
-        """Copy what is alive, switch the alias to the copy, delete the old collection. Raises Unavailable."""
+        """Copy memories and tombstones, switch the alias to the copy, delete the old collection. Raises Unavailable."""
         began = time.monotonic()
         collections, log = self.parts.collections, self.parts.log
         old = collections.current
@@ -157,7 +157,7 @@ class Compaction:
     async def _delete_unused_groups(self, listed: Sequence[Collection]) -> None:
         """Delete consumer groups without a collection: the log would keep its records for them for ever.
 
-        Only those found at two checks in a row: the collection of a new one may be just being created.
+        Only groups found at two checks in a row: the collection of a new group may be just being created.
         """
         known = {self.parts.collections.group_of(one) for one in listed}
         unknown = set(await self.parts.log.groups()) - known

@@ -18,31 +18,31 @@ CATCH_UP_TIMEOUT_S = 30.0
 COUNT_ATTEMPTS = 10
 COUNT_PAUSE_S = 0.5
 MIN_RECALL = 0.98
-"""With the same model. Vectors computed at another time differ in their last bits, so not 1."""
+"""Least recall of a collection with the same model. Not 1: vectors computed at another time differ in the last bits."""
 MIN_SELF_FOUND = 0.9
-"""With another model, whose nearest memories are rightly others."""
+"""Least share of memories found by their own text, with another model: its nearest memories are different ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """The measurements, and the reasons against the new collection."""
+    """The measurements, and the reasons why the new collection must not replace the active one."""
 
     behind: int
     """Records of the log that the new collection does not have yet."""
     memories: int
-    """In the new collection."""
+    """Number of memories in the new collection."""
     active_memories: int
-    """In the active collection, counted at the same time."""
+    """Number of memories in the active collection, counted at the same time."""
     recall: float
     """The mean share of the active collection's `TOP_K` nearest that are among those of the new one."""
     found_itself: float
-    """The share of queries that find the memory they were made of, or another one with the same text."""
+    """The share of sampled texts whose search finds the memory itself, or another one with the same text."""
     reasons: tuple[str, ...]
-    """Each a sentence; empty when the collection is good enough."""
+    """One sentence each; empty when the collection is good enough."""
 
     @property
     def passed(self) -> bool:
-        """Whether there is no reason against the new collection."""
+        """Whether the new collection may replace the active one."""
         return not self.reasons
 
     def as_json(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ async def _compare(parts: WorkerParts, target: OpenCollection) -> tuple[float, f
 
 
 async def _sample(parts: WorkerParts) -> list[Memory]:
-    """Up to `SAMPLE_SIZE` living memories in the order of the store, which is by hash: so they are of many agents."""
+    """Up to `SAMPLE_SIZE` memories, in the order of the store: it is by hash, so that they are of many agents."""
     now, ledger = parts.clock.now(), parts.ledger
     sample: list[Memory] = []
     after: str | None = None
@@ -151,7 +151,6 @@ async def _nearest(
         query = VectorQuery(scope, vector.tolist(), TOP_K, parts.clock.now())
         hits = await collection.store.search(query)
         nearest.append({hit.memory.id: hit.memory.text for hit in hits})
-        await asyncio.sleep(
-            0
-        )  # a search of the embedded store blocks the event loop: let others run in between
+        # A search of the embedded store blocks the event loop: let other tasks run in between.
+        await asyncio.sleep(0)
     return nearest

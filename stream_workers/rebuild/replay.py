@@ -1,4 +1,4 @@
-"""`lorestream replay`: builds another collection from the log while the active one goes on serving.
+"""`lorestream replay`: builds another collection from the log, while the active one stays in use.
 
 The workers fill it: they index into every listed collection, into an inactive one at a lower rate. This task creates
 the collection, waits until the log was replayed, copies what is older than the log, and compares the result with the
@@ -25,7 +25,7 @@ from stream_workers.rebuild.quality_gate import evaluate
 
 POLL_INTERVAL_S = 0.5
 STALL_REMARK_S = 30.0
-"""Without progress for so long, the task yields a remark."""
+"""After this time without progress the task yields a remark."""
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
