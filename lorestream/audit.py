@@ -15,7 +15,7 @@ _EVERY_LEVEL = structlog.make_filtering_bound_logger(0)
 
 def erasure_requested(*, erasure_id: str, kind: str, tenant: str, by: str) -> None:
     """Log that an erasure is durable. `by`: the id of the caller's API key, empty when no keys are configured."""
-    _logger().info("erasure asked for", erasure_id=erasure_id, kind=kind, tenant=tenant, by=by)
+    _logger().info("erasure requested", erasure_id=erasure_id, kind=kind, tenant=tenant, by=by)
 
 
 def erasure_done(*, erasure_id: str, kind: str, tenant: str) -> None:

@@ -62,7 +62,9 @@ class Sweeper:
             _log.warning("sweep failed, it is tried again at the next interval", error=error.message)
         else:
             if removed or trimmed:
-                _log.info("swept", memories=removed, records=trimmed)
+                _log.info(
+                    "expired or surplus memories and old records removed", memories=removed, records=trimmed
+                )
 
     async def sweep(self) -> int:
         """Remove expired memories and old tombstones; return how many. Raises Unavailable."""

@@ -96,7 +96,9 @@ class Snapshots:
     async def _run_task(self, arguments: SnapshotArguments) -> ReportStream:
         to = None if arguments.to is None else Path(arguments.to)
         if to is not None and not to.is_absolute():
-            raise OperationRefused(f"{to} is relative to an unknown directory: give the whole path")
+            raise OperationRefused(
+                f"{to} is a relative path, and the server has another working directory: give an absolute path"
+            )
         async for report in self.take(to):
             yield report
 
@@ -234,7 +236,7 @@ class SnapshotSchedule:
                             pass
         except LorestreamError as error:
             _log.error(
-                "the scheduled snapshot failed, it is tried again",
+                "the scheduled snapshot failed, it is tried again after retry_s seconds",
                 error=str(error),
                 retry_s=self._poll_interval_s,
             )

@@ -211,7 +211,7 @@ async def _open_embedder(context: _Context) -> Embedder:
     )
     if chosen.dim not in {None, embedder.dim}:
         raise Misconfigured(
-            f"EMBEDDING_DIM is {chosen.dim}, but {embedder.model_id} has {embedder.dim}:"
+            f"LORESTREAM_EMBEDDER__DIM (or EMBEDDING_DIM) is {chosen.dim}, but {embedder.model_id} has {embedder.dim}:"
             f" set it to {embedder.dim}, or unset it"
         )
     return embedder

@@ -62,7 +62,8 @@ def exclusive_use(directory: Path, *, restoring: bool = False) -> Generator[None
     with lock:
         if (directory / RESTORING).exists() and not restoring:
             raise Misconfigured(
-                f"a restore into {directory} was broken off: run `lorestream restore` again, it begins anew"
+                f"a restore into {directory} was interrupted: run `lorestream restore` again, which starts it from the"
+                " beginning"
             )
         yield
 

@@ -92,8 +92,8 @@ async def _restore_to_server(
 
     if not settings.distributed or ledger_from is not None:
         raise OperationRefused(
-            "the ledger of services is lorestream.erasures in Kafka, which they read anyway: restore with"
-            " LORESTREAM_LOG__BOOTSTRAP, and without --ledger-from"
+            "a snapshot of a Qdrant server needs the erasure ledger in Kafka, which applies without --ledger-from: set"
+            " LORESTREAM_LOG__BOOTSTRAP, and leave out --ledger-from"
         )
     await _check_server_manifest(settings, manifest)
     async for progress in _verify(snapshot, manifest):
@@ -138,7 +138,9 @@ async def _check_target(settings: Settings, snapshot: Path, manifest: Manifest) 
     from lorestream.adapters.embedded import restore  # noqa: PLC0415
 
     if settings.store.kind == "memory":
-        raise OperationRefused("LORESTREAM_STORE__KIND=memory forgets at exit: restore with edge")
+        raise OperationRefused(
+            "LORESTREAM_STORE__KIND=memory keeps nothing after exit: set it to edge for a restore"
+        )
     model_id, dim = await _configured_model(settings)
     directory = settings.data_dir
     target = restore.RestoreTarget(
@@ -220,11 +222,11 @@ def _player_key_warning(settings: Settings, manifest: Manifest) -> str | None:
     if manifest.player_key == "setting" and settings.player_key is None:
         return (
             "the key for player names was a setting when this snapshot was taken: set LORESTREAM_PLAYER_KEY to the same"
-            " one, or nothing will be found by a player's name"
+            " key, otherwise no memory is found by a player's name"
         )
     if manifest.player_key == "file" and settings.player_key is not None:
         return (
-            "this snapshot has a key for player names of its own (player.key), and LORESTREAM_PLAYER_KEY counts before"
-            " it: leave that out, or put both keys into it"
+            "this snapshot contains its own key for player names (player.key), but LORESTREAM_PLAYER_KEY takes"
+            " precedence: unset it, or put both keys into it"
         )
     return None

@@ -64,8 +64,8 @@ def _source(parts: WorkerParts) -> SnapshotSource:
         def searched() -> tuple[str, str]:
             if not settings.distributed:
                 raise Misconfigured(
-                    "with the embedded log, snapshots are of an edge store: take Qdrant's own of the collection, and"
-                    " copy the data directory of the stopped lorestream"
+                    "no snapshot of the embedded log together with a Qdrant server is possible: stop Lorestream, then copy"
+                    " its data directory, and take a snapshot of the collection with Qdrant's own tools"
                 )
             return parts.collections.current.name, parts.group
 
@@ -78,7 +78,7 @@ def _source(parts: WorkerParts) -> SnapshotSource:
         store = parts.store
         if settings.store.kind == "memory" or not isinstance(store, EdgeStore):
             raise OperationRefused(
-                "LORESTREAM_STORE__KIND=memory forgets at exit: with edge there is something to keep"
+                "LORESTREAM_STORE__KIND=memory has no files to copy: set it to edge for snapshots"
             )
         return store, parts.collections.current.name, parts.group
 

@@ -184,7 +184,7 @@ class Checkpoint:
             self.offsets.revoke(partitions)
             for partition in partitions:
                 self._committed.pop(partition, None)
-            _log.info("partitions revoked", partitions=sorted(partitions), cut_off=unfinished)
+            _log.info("partitions revoked", partitions=sorted(partitions), unfinished=unfinished)
 
     # --- progress --------------------------------------------------------------------------------------------
 

@@ -89,7 +89,11 @@ class DeadLetterPolicy:
             raise error
         if isinstance(error, Misconfigured):
             raise IndexingFailed(str(error)) from error
-        _log.error("a batch or record failed with an unexpected error", exc_info=error)
+        _log.error(
+            "a batch or record failed with an unexpected error: its records are processed one by one, and those that"
+            " fail become dead letters",
+            exc_info=error,
+        )
         self._faults += not isinstance(error, InvalidRequest)
         if self._faults >= self.MAX_CONSECUTIVE_FAULTS:
             raise IndexingFailed(
@@ -105,7 +109,12 @@ class DeadLetterPolicy:
         for dead_letter in dead_letters:
             self._metrics.dlq_records.labels(dead_letter.reason).inc()
             position = {"partition": dead_letter.record.partition, "offset": dead_letter.record.offset}
-            _log.warning("dead letter", reason=dead_letter.reason, error=dead_letter.error, **position)
+            _log.warning(
+                "a record became a dead letter: see `lorestream dlq ls`",
+                reason=dead_letter.reason,
+                error=dead_letter.error,
+                **position,
+            )
         self._dead_letters += len(dead_letters)
         if self._dead_letters >= self.MAX_CONSECUTIVE_DEAD_LETTERS:
             raise IndexingFailed(

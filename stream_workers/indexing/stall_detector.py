@@ -48,7 +48,9 @@ class StallDetector:
             if stalled_s >= self._timeout_s:
                 for task in asyncio.all_tasks():
                     _log.error(
-                        "indexer stalled: where each task waits", task=task.get_name(), stack=_stack(task)
+                        "the indexer stalled and is ended: where this task waits",
+                        task=task.get_name(),
+                        stack=_stack(task),
                     )
                 raise IndexingFailed(
                     f"there are records to index, and none was indexed for {stalled_s:.0f} s: restart the worker;"

@@ -101,7 +101,7 @@ class AliasTasks:
         await collect_garbage(self.parts)
         if arguments.name in await collections.catalogue.pending_deletions():
             raise OperationRefused(
-                f"{arguments.name} is being dropped or created: look again in some minutes"
+                f"{arguments.name} is just being created or dropped: try again in some minutes"
             )
         one = _find(await collections.refresh(), arguments.name)
         if one.active:

@@ -87,9 +87,13 @@ async def evaluate(parts: WorkerParts, target: OpenCollection, *, complete: bool
     recall, found_itself = await _compare(parts, target)
     same_model = target.embedder.model_id == parts.collections.current.embedder.model_id
     if complete and same_model and recall < MIN_RECALL:
-        reasons.append(f"only {recall:.3f} of the nearest are the same")
+        reasons.append(
+            f"only {recall:.3f} of the nearest memories are the same, at least {MIN_RECALL} is needed"
+        )
     if complete and not same_model and found_itself < MIN_SELF_FOUND:
-        reasons.append(f"only {found_itself:.2f} of the questions find the memory they were made of")
+        reasons.append(
+            f"only {found_itself:.2f} of the sampled memories are found by their own text, at least {MIN_SELF_FOUND} is needed"
+        )
     return GateResult(missing, memories, active_memories, recall, found_itself, tuple(reasons))
 
 

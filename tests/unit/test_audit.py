@@ -70,7 +70,7 @@ async def test_an_erasure_is_logged_when_requested_and_when_done(
             for line, (kind, answer) in zip(written, asked, strict=True):
                 erasure_id = answer.json().get("erasure_id", line["erasure_id"])
                 assert line == {
-                    "event": "erasure asked for",
+                    "event": "erasure requested",
                     "erasure_id": erasure_id,
                     "kind": kind,
                     "tenant": "village",
@@ -110,7 +110,7 @@ async def test_erasures_by_grpc_are_logged(tmp_path: Path, audit_lines: AuditLin
         assert handlers.delete is not None
         await handlers.delete(Principal("village", ANONYMOUS.scopes, key="k-7"), f"player:{PLAYER}")
         [line] = audit_lines()
-        assert (line["event"], line["tenant"], line["by"]) == ("erasure asked for", "village", "k-7")
+        assert (line["event"], line["tenant"], line["by"]) == ("erasure requested", "village", "k-7")
 
 
 async def test_a_refused_erasure_is_not_logged(tmp_path: Path, audit_lines: AuditLines) -> None:

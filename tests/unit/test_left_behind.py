@@ -83,7 +83,7 @@ async def test_the_next_verb_deletes_what_a_drop_left_once_no_process_can_use_it
         await interrupted_drop(runtime)
         there = directories(tmp_path)
         assert len(there) == 2
-        with pytest.raises(OperationRefused, match="is being dropped"):
+        with pytest.raises(OperationRefused, match="is just being created or dropped"):
             await outcome(AliasTasks(runtime).drop(DropArguments("spare")))
         await outcome(AliasTasks(runtime).list_(NoArguments()))
         assert directories(tmp_path) == there  # it may still be in use

@@ -227,7 +227,7 @@ async def test_with_the_same_model_other_nearest_memories_fail(runtime: Runtime)
     await insert(current, memories)
     await insert(new, memories, texts=[f"another {n}" for n in range(60)])
     [reason] = (await gate(runtime, new)).reasons
-    assert "of the nearest are the same" in reason
+    assert "of the nearest memories are the same" in reason
 
 
 async def test_with_another_model_queries_must_find_their_own_memories(runtime: Runtime) -> None:
@@ -236,7 +236,7 @@ async def test_with_another_model_queries_must_find_their_own_memories(runtime: 
     await insert(current, memories)
     await insert(new, memories, texts=[f"another {n}" for n in range(60)])
     [reason] = (await gate(runtime, new)).reasons
-    assert "find the memory they were made of" in reason
+    assert "are found by their own text" in reason
 
 
 async def test_a_memory_with_the_same_text_counts_as_found(runtime: Runtime) -> None:

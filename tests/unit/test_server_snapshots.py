@@ -149,7 +149,7 @@ async def test_a_failed_restore_changes_nothing(servers: ServerSetup) -> None:
     with pytest.raises(ModelMismatch, match="8 dimensions"):
         await ServerSetup(other, servers.qdrant, servers.alias).restore(snapshot)
     embedded = load_settings(data_dir=servers.settings.data_dir / "new", embedder={"kind": "hash", "dim": 8})
-    with pytest.raises(OperationRefused, match="not of an embedded"):
+    with pytest.raises(OperationRefused, match="of the distributed shape"):
         [_ async for _ in restores.restore(embedded, snapshot, ledger_from=None)]
     assert not embedded.data_dir.exists()
     assert await servers.collections() == before

@@ -208,7 +208,7 @@ async def test_a_restore_that_was_killed_starts_from_the_beginning(tmp_path: Pat
     for left in ("restoring", "restoring/store", "store"):  # one entry is in its place, the others are not
         (new / left).mkdir(parents=True)
     (new / "store" / "half").touch()
-    with pytest.raises(Misconfigured, match="broken off"):
+    with pytest.raises(Misconfigured, match="was interrupted"):
         async with open_parts(new, store={"kind": "edge"}):
             pass
     reports = [one async for one in restores.restore(target, snapshot, ledger_from=None)]
@@ -226,7 +226,7 @@ async def test_a_target_that_exists_or_cannot_be_written_is_refused(tmp_path: Pa
     for to, said in (("taken", "exists already"), ("file/below", "cannot be written")):
         with pytest.raises(OperationRefused, match=said):
             [_ async for _ in snapshots.take(tmp_path / to)]
-    with pytest.raises(OperationRefused, match="whole path"):
+    with pytest.raises(OperationRefused, match="absolute path"):
         [_ async for _ in snapshots.task().run(snapshots.task().arguments(to="somewhere"))]
     assert entries(tmp_path) == {"taken", "file"}
 
@@ -277,7 +277,7 @@ async def test_a_snapshot_that_is_damaged_or_does_not_fit_is_refused(tmp_path: P
 
 async def test_a_store_in_memory_has_no_snapshot(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
-        with pytest.raises(OperationRefused, match="forgets"):
+        with pytest.raises(OperationRefused, match="no files to copy"):
             await take(runtime)
 
 

@@ -55,7 +55,8 @@ def check(snapshot: Path, manifest: Manifest, target: RestoreTarget) -> None:
     """Check the manifest and the target, not the files. Raises OperationRefused, ModelMismatch."""
     if (manifest.store, manifest.log) != ("edge", "embedded"):
         raise OperationRefused(
-            f"{snapshot} is not of an embedded lorestream: restore it with the settings of its services"
+            f"{snapshot} is of the distributed shape: restore it with the settings of its services, such as"
+            " LORESTREAM_STORE__URL and LORESTREAM_LOG__BOOTSTRAP"
         )
     if missing := {LOG, f"{STORE}/store.json"} - set(manifest.files):
         raise OperationRefused(f"the snapshot is damaged: its manifest names no {min(missing)}")

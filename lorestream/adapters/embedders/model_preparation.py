@@ -116,7 +116,7 @@ def _from_hub(
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
     disable_progress_bars()
-    report(f"asking the hub for {name}")
+    report(f"looking up {name} on the hub")
     try:
         info = huggingface_hub.HfApi(endpoint=endpoint).model_info(name, timeout=_HUB_TIMEOUT_S)
         present = {file.rfilename for file in info.siblings or []}

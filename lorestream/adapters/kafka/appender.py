@@ -213,7 +213,10 @@ class KafkaAppender:
     def _note_timeout(self) -> None:
         if not self._outage_logged and not self._is_acknowledging():
             self._outage_logged = True
-            _log.warning("Kafka acknowledges no records: writes fail until it does", topic=self._topic)
+            _log.warning(
+                "Kafka acknowledges no records, writes are refused until it does: check the brokers",
+                topic=self._topic,
+            )
 
     def _find_queue(self, key: bytes) -> _PartitionQueue:
         """The partition that Kafka's own clients choose, so that all writers agree on the partition of a key."""

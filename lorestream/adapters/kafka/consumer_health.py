@@ -55,7 +55,9 @@ async def watch_progress(
         before = behind
         behind = {number: at for number, at in (positions() or {}).items() if at < ends.get(number, 0)}
         if still := [number for number, at in behind.items() if before.get(number) == at]:
-            raise ConsumerStuck(f"the partitions {still} have records at the broker, and none arrives")
+            raise ConsumerStuck(
+                f"the partitions {still} have records at the broker, and none of them arrives"
+            )
 
 
 class DuplicateMemberDetector:

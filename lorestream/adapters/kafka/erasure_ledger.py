@@ -186,10 +186,13 @@ class KafkaErasureLedger:
                     await self._read()
             except LorestreamError as error:
                 _log.warning(
-                    "reading erasures failed, trying again: new ones are not applied here", error=str(error)
+                    "reading the erasures topic failed, it is tried again: new erasures are not applied in this process",
+                    error=str(error),
                 )
             except Exception:  # noqa: BLE001 (a ledger that stops reading would let erased memories be served)
-                _log.exception("reading erasures failed, trying again: new ones are not applied here")
+                _log.exception(
+                    "reading the erasures topic failed, it is tried again: new erasures are not applied in this process"
+                )
             await asyncio.sleep(RETRY_DELAY_S)
 
     async def _read(self) -> None:

@@ -218,7 +218,9 @@ class RedisClient:
         if time.monotonic() - self._warned_at > _WARNING_INTERVAL_S:
             self._warned_at = time.monotonic()
             _log.warning(
-                "Redis calls fail: answers are not cached and limits are not shared", error=error.message
+                "Redis calls fail, answers are not cached and rate limits are not shared: check the server at"
+                f" {SETTING}",
+                error=error.message,
             )
 
     async def _within(self, seconds: float, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401

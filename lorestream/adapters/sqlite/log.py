@@ -339,7 +339,7 @@ class SqliteLog:
                 # The transaction is written for all its callers, even when one is cancelled.
                 return await asyncio.shield(transaction.written)
         except TimeoutError:
-            raise Unavailable(f"the disk took no write for {WRITE_TIMEOUT_S} s") from None
+            raise Unavailable(f"the disk did not complete a write within {WRITE_TIMEOUT_S} s") from None
 
     def _wake_readers(self) -> None:
         self._grown.set()

@@ -121,7 +121,7 @@ class EdgeCatalogue:
             )
         state = self._known
         if name in state.pending_deletions:
-            raise OperationRefused(f"{name} is just being made or dropped: try again in some minutes")
+            raise OperationRefused(f"{name} is just being created or dropped: try again in some minutes")
         if (self._directory / name).exists():
             raise OperationRefused(
                 f"there is a {self._directory / name} already: choose another name, or remove it"

@@ -195,7 +195,7 @@ def _read(label: Path) -> StoreMetadata:
     try:
         return msgspec.json.decode(label.read_bytes(), type=StoreMetadata)
     except (FileNotFoundError, msgspec.DecodeError) as error:
-        message = f"{label} does not say what filled the store: move {label.parent} away and start again"
+        message = f"{label} is missing or damaged, so the model of the store is unknown: move {label.parent} away and start again"
         raise Misconfigured(message) from error
 
 

@@ -262,5 +262,8 @@ def _as_outage() -> Generator[None]:
     try:
         yield
     except Misconfigured as error:
-        _log.error("Qdrant rejects requests until its configuration is corrected", error=str(error))
+        _log.error(
+            "Qdrant rejects requests, they fail as unavailable: correct what the error names",
+            error=str(error),
+        )
         raise Unavailable(str(error)) from error

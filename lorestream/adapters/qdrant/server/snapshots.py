@@ -129,7 +129,8 @@ def check_manifest(manifest: Manifest, *, model_id: str, dim: int) -> None:
     """Check that a server can restore the snapshot. Raises OperationRefused for another kind of store, and ModelMismatch."""
     if manifest.store != "qdrant" or FILE not in manifest.files:
         raise OperationRefused(
-            "this is the snapshot of an embedded lorestream: restore it without the settings of servers"
+            "this is a snapshot of the embedded shape: unset LORESTREAM_STORE__URL and LORESTREAM_LOG__BOOTSTRAP, and"
+            " restore it into a data directory"
         )
     if (manifest.model_id, manifest.dim) != (model_id, dim):
         raise ModelMismatch(
