@@ -2,7 +2,7 @@
 
 A new file is durable when two things are on the disk: its content, and the directory entry that names it. So every
 function here that creates, replaces, renames or removes something calls fsync on the parent directory as well. A
-file or directory that is written here appears under its name only when it is whole: after a crash at any moment a
+file or directory that is written here appears under its name only when it is complete: after a crash at any moment a
 reader finds the old state or the new one.
 
     durable.write_file(path, content, mode=0o600)       # write a temporary file, fsync, rename, fsync the directory
@@ -119,7 +119,7 @@ class LockHeld(Exception):
 
 
 class ProcessLock:
-    """An exclusive lock on a file, held until `release` or until the process dies, however it dies.
+    """An exclusive lock on a file, held until `release`, or until the process ends in any way.
 
     The lock file holds the id of the process, and stays when the lock is released: removing it would let two
     processes lock two files of the same name.

@@ -15,7 +15,7 @@
         └── Overloaded           a queue is full: 429, nothing was accepted
             └── RateLimited      the caller is over its rate limit: 429, nothing was done
 
-`retryable` says whether the same call may succeed later although nobody changes anything.
+`retryable` says whether the same call may succeed later without any correction.
 """
 
 from typing import ClassVar

@@ -72,8 +72,8 @@ async def split_batch(body: bytes) -> EventBatch:
 
 
 def _split_leniently(body: bytes) -> EventBatch:
-    rest, events = _cut(body)
-    return _batch(decode(rest, _RawBatch), events)
+    without_events, events = _extract_events(body)
+    return _batch(decode(without_events, _RawBatch), events)
 
 
 def _batch(batch: _RawBatch, events: Sequence[bytes | msgspec.Raw]) -> EventBatch:
@@ -87,7 +87,7 @@ def _batch(batch: _RawBatch, events: Sequence[bytes | msgspec.Raw]) -> EventBatc
     return EventBatch(batch.server or DEFAULT_SERVER, events)
 
 
-def _cut(body: bytes) -> tuple[bytes, list[bytes]]:
+def _extract_events(body: bytes) -> tuple[bytes, list[bytes]]:
     """The body with an empty list of events, and the bytes of each event. Validates nothing."""
     depth, key, previous = 0, b"", b""
     begin = end = start = -1

@@ -89,16 +89,16 @@ class Sweeper:
             self._to_invalidate.add(
                 agent
             )  # before the removal: a step that fails may have removed some memories
-            gone = step = await self._store.trim(agent, keep=self._keep, limit=STEP, now=now)
+            count = step = await self._store.trim(agent, keep=self._keep, limit=STEP, now=now)
             while step == STEP:
                 await asyncio.sleep(0)
                 step = await self._store.trim(agent, keep=self._keep, limit=STEP, now=now)
-                gone += step
-            if gone:
+                count += step
+            if count:
                 await self._invalidate()
             else:
                 self._to_invalidate.discard(agent)
-            removed += gone
+            removed += count
             await asyncio.sleep(0)
         return removed
 

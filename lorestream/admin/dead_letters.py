@@ -35,7 +35,7 @@ from lorestream.ports import (
 from lorestream.retry_headers import retry_record
 
 MAX_ATTEMPTS = 5
-"""After so many failed attempts a record is parked: a retry skips it unless forced."""
+"""A record with this number of failed attempts is parked: a retry skips it unless forced."""
 CLEANUP_INTERVAL_S = 3600.0
 
 _BATCH_SIZE = 100
@@ -204,7 +204,7 @@ class DeadLetters:
             yield batch
 
     async def _erased_or_deleted(self, dead_letters: Sequence[StoredDeadLetter]) -> list[StoredDeadLetter]:
-        """Those whose memory the ledger of erasures covers, or whose memory was deleted by its id."""
+        """The dead letters whose memory an erasure covers, or whose memory was deleted by its id."""
         covered: list[StoredDeadLetter] = []
         puts: list[tuple[StoredDeadLetter, Memory]] = []
         for stored in dead_letters:

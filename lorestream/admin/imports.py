@@ -32,7 +32,7 @@ from lorestream.ports import (
 
 MAX_LINES = 1000
 STALL_TIMEOUT_S = 60.0
-"""Waiting for the workers ends after so many seconds without progress."""
+"""Waiting for the workers ends after this time without progress."""
 _POLL_INTERVAL_S = 1.0
 _YIELD_EVERY_LINES = 64  # about a millisecond of work: in the embedded shape, queries share this event loop
 

@@ -166,7 +166,7 @@ class Snapshots:
         removed, remarks = 0, list[str]()
         for path, _ in snapshot_manifest.list_snapshots(self.directory)[self.keep :] if self.keep else ():
             try:
-                # The manifest first: a directory without one is no snapshot, even if the rest is left by a crash.
+                # The manifest first: a directory without it is no snapshot, even if a crash leaves the other files.
                 durable.remove_file(path / snapshot_manifest.FILE_NAME)
                 await snapshot_files.run_in_thread(lambda _cancelled, path=path: durable.remove_tree(path))
                 removed += 1
@@ -179,9 +179,9 @@ class Snapshots:
     def _remove_abandoned(self) -> None:
         """Delete the temporary directories that killed processes left more than a day ago."""
         limit = self.clock.now() - _ABANDONED_AFTER_S
-        for left in self.directory.glob(f"{_TEMPORARY_PREFIX}*"):
-            if left.stat().st_mtime < limit:
-                shutil.rmtree(left, ignore_errors=True)
+        for abandoned in self.directory.glob(f"{_TEMPORARY_PREFIX}*"):
+            if abandoned.stat().st_mtime < limit:
+                shutil.rmtree(abandoned, ignore_errors=True)
 
     def _new_name(self) -> Path:
         name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.clock.now()))
@@ -212,12 +212,12 @@ class SnapshotSchedule:
             self._running.cancel()
 
     async def _run(self) -> None:
-        self._running = asyncio.create_task(self._regularly())
+        self._running = asyncio.create_task(self._run_schedule())
         await asyncio.wait({self._running})
         if not self._running.cancelled():
             self._running.result()
 
-    async def _regularly(self) -> None:
+    async def _run_schedule(self) -> None:
         while True:
             if self._wanted() and self._snapshots.is_due():
                 await self._take()

@@ -15,7 +15,7 @@ from lorestream.client.endpoint import Endpoint, as_method
 from lorestream.client.models import api_error
 
 STREAM_TIMEOUT_S = 60.0
-"""A stream without any data for so long has failed: the server sends an empty line every 10 s."""
+"""A stream has failed after this time without data: the server sends an empty line every 10 s."""
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -136,9 +136,9 @@ class RetryBudget:
         """
         if not (isinstance(error, LorestreamError) and error.retryable):
             return False
-        asked_ms = error.retry_after_ms if isinstance(error, ApiError) else None
+        requested_ms = error.retry_after_ms if isinstance(error, ApiError) else None
         jittered_s = self._backoff_s * random.uniform(0.5, 1.0)  # noqa: S311
-        backoff_s = jittered_s if asked_ms is None else max(0.01, asked_ms / 1000)
+        backoff_s = jittered_s if requested_ms is None else max(0.01, requested_ms / 1000)
         self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
         return backoff_s if time.monotonic() + backoff_s < self._last_start else False
 

@@ -17,7 +17,7 @@ class WatermarkReader(Protocol):
         """Whether all records up to and including these offsets (partition -> offset) are finished.
 
         Waits until they are, for at most `timeout_s` seconds, and returns True as soon as they are. With a timeout of
-        0 it looks once. Does not raise in an outage: it returns what is known.
+        0 it checks once. Does not raise in an outage: it returns what is known.
         """
         ...
 

@@ -52,7 +52,7 @@ class KafkaLog(_Part):
     member: Name | None = None
     """Static name of this worker (group.instance.id): a quick restart then moves no partitions. Default: none."""
     session_timeout_s: Annotated[float, Field(ge=1, le=1800)] = 30
-    """After so many seconds without a heartbeat, the partitions of a worker are assigned to others."""
+    """Seconds without a heartbeat after which the partitions of a worker are assigned to others."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How to connect to the brokers: with or without TLS and login."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
@@ -168,7 +168,7 @@ class LimitSettings(_Part):
     events_per_s: Rate = 0
     """Events per second of one API key."""
     burst_s: Annotated[float, Field(gt=0, le=3600)] = 2
-    """Size of the bucket: the requests of so many seconds may come at once."""
+    """Size of the bucket, in seconds of the rate: that many requests may come at once."""
 
 
 # --- snapshots ---------------------------------------------------------------------------------------------

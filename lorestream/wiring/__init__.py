@@ -272,8 +272,8 @@ def _require_distributed(settings: Settings, service: str) -> None:
 def _log_modes(parts: AnyParts) -> AnyParts:
     """Log one line that names the mode of each part; return the parts."""
     settings = parts.settings
-    forgets = settings.store.kind == "memory"
-    modes = {"log": "memory" if forgets else settings.log.kind}
+    in_memory = settings.store.kind == "memory"
+    modes = {"log": "memory" if in_memory else settings.log.kind}
     if isinstance(parts, StoreParts):
         modes |= {
             "store": settings.store.kind,
@@ -284,7 +284,7 @@ def _log_modes(parts: AnyParts) -> AnyParts:
         modes["keys"] = str(settings.api_keys_file) if settings.api_keys_file else "none"
     _log.info("started", **modes, data=str(settings.data_dir))
     warn_of_unread()
-    if forgets:
+    if in_memory:
         _log.warning(
             "log and store are in memory and will forget everything at exit: set LORESTREAM_STORE__KIND=edge to keep them"
         )

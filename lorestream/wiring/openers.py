@@ -46,7 +46,7 @@ class OpenLog:
     """Removes records past their retention and returns their number. None: the log does that itself."""
     last_accepted_at: float = 0.0
     """The newest acceptance time in the log, Unix seconds; new events are never accepted earlier."""
-    life: str = ""
+    identity: str = ""
     """Identifies this log across deletions. A new log starts at offset 0, and must not find the old watermarks."""
 
 
@@ -176,8 +176,8 @@ async def _open_kafka_log(chosen: KafkaLog, clock: Clock, stack: contextlib.Asyn
     ledger = await stack.enter_async_context(
         KafkaErasureLedger.open(connection, topic=chosen.erasures_topic, replication=chosen.replication)
     )
-    life = f"{await cluster_id(connection)}/{chosen.topic}"
-    return OpenLog(log, ledger, trim=None, life=life)
+    identity = f"{await cluster_id(connection)}/{chosen.topic}"
+    return OpenLog(log, ledger, trim=None, identity=identity)
 
 
 async def open_catalogue(
@@ -310,7 +310,7 @@ async def open_watermarks(
 
         shared = await stack.enter_async_context(
             RedisWatermarks.open(
-                redis, group=group, identity=log.life, committed=lambda: log.events.committed(group)
+                redis, group=group, identity=log.identity, committed=lambda: log.events.committed(group)
             )
         )
         return GroupWatermarks(shared, shared)

@@ -36,7 +36,7 @@ def question(rng: random.Random) -> str:
         item=_any(rng, ITEMS),
         creature=_any(rng, CREATURES),
         good=_any(rng, GOODS),
-        hour=_to(rng, 24),
+        hour=_up_to(rng, 24),
     )
 
 
@@ -44,74 +44,74 @@ def _any(rng: random.Random, among: Sequence[T]) -> T:
     return among[int(rng.random() * len(among))]
 
 
-def _to(rng: random.Random, most: int) -> int:
+def _up_to(rng: random.Random, most: int) -> int:
     return 1 + int(rng.random() * most)
 
 
 def _dug(rng: random.Random) -> Fields:
-    data: Fields = {"node": _any(rng, NODES), "count": _to(rng, 99), "depth": _to(rng, 120)}
+    data: Fields = {"node": _any(rng, NODES), "count": _up_to(rng, 99), "depth": _up_to(rng, 120)}
     return {"type": "dig", "data": data}
 
 
 def _built(rng: random.Random) -> Fields:
-    data: Fields = {"node": _any(rng, _BUILDING), "count": _to(rng, 40), "beside": _any(rng, NODES)}
-    return {"type": "place", "data": data | {"height": _to(rng, 60)}}
+    data: Fields = {"node": _any(rng, _BUILDING), "count": _up_to(rng, 40), "beside": _any(rng, NODES)}
+    return {"type": "place", "data": data | {"height": _up_to(rng, 60)}}
 
 
 def _crafted(rng: random.Random) -> Fields:
-    data: Fields = {"item": _any(rng, _TOOLS), "count": _to(rng, 20), "wear": _to(rng, 65_535)}
+    data: Fields = {"item": _any(rng, _TOOLS), "count": _up_to(rng, 20), "wear": _up_to(rng, 65_535)}
     return {"type": "craft", "data": data}
 
 
 def _travelled(rng: random.Random) -> Fields:
     text = (
-        f"Walked {_to(rng, 900)} steps past the hut of {_any(rng, _NAMES)} and found a {_any(rng, CREATURES)}"
-        f" {_any(rng, SPOTS)}, {_to(rng, 59)} minutes after {_to(rng, 23)} o'clock."
+        f"Walked {_up_to(rng, 900)} steps past the hut of {_any(rng, _NAMES)} and found a {_any(rng, CREATURES)}"
+        f" {_any(rng, SPOTS)}, {_up_to(rng, 59)} minutes after {_up_to(rng, 23)} o'clock."
     )
     return {"type": "explore", "text": text}
 
 
 def _hidden(rng: random.Random) -> Fields:
-    text = f"Put {_to(rng, 90)} {_any(rng, GOODS)} and the {_any(rng, ITEMS)} {_any(rng, SPOTS)}."
+    text = f"Put {_up_to(rng, 90)} {_any(rng, GOODS)} and the {_any(rng, ITEMS)} {_any(rng, SPOTS)}."
     return {"type": "note", "text": text, "metadata": {"outcome": "success"}}
 
 
 def _watched(rng: random.Random) -> Fields:
-    text = f"Round {_to(rng, 900)} along the fence took {_to(rng, 55)} minutes: {_any(rng, OBSERVED)}."
+    text = f"Round {_up_to(rng, 900)} along the fence took {_up_to(rng, 55)} minutes: {_any(rng, OBSERVED)}."
     return {"type": "patrol", "text": text}
 
 
 def _priced(rng: random.Random) -> Fields:
-    text = f"{_any(rng, _NAMES)} asks {_to(rng, 400)} coins for {_to(rng, 60)} {_any(rng, GOODS)} now."
-    return {"type": "price", "text": text, "metadata": {"price": _to(rng, 400)}}
+    text = f"{_any(rng, _NAMES)} asks {_up_to(rng, 400)} coins for {_up_to(rng, 60)} {_any(rng, GOODS)} now."
+    return {"type": "price", "text": text, "metadata": {"price": _up_to(rng, 400)}}
 
 
 def _said(rng: random.Random) -> Fields:
     message = (
-        f"Could you bring me {_any(rng, WANTED)} and {_to(rng, 70)} {_any(rng, GOODS)}"
-        f" before {_to(rng, 23)} o'clock, to the place {_any(rng, SPOTS)}?"
+        f"Could you bring me {_any(rng, WANTED)} and {_up_to(rng, 70)} {_any(rng, GOODS)}"
+        f" before {_up_to(rng, 23)} o'clock, to the place {_any(rng, SPOTS)}?"
     )
     return {"type": "chat", "player": _any(rng, _NAMES), "data": {"message": message}}
 
 
 def _traded(rng: random.Random) -> Fields:
     data = {
-        "gave": f"{_to(rng, 50)} {_any(rng, GOODS)}",
-        "got": f"{_to(rng, 50)} {_any(rng, _TOOLS)}",
-        "bargain": _to(rng, 100),
+        "gave": f"{_up_to(rng, 50)} {_any(rng, GOODS)}",
+        "got": f"{_up_to(rng, 50)} {_any(rng, _TOOLS)}",
+        "bargain": _up_to(rng, 100),
     }
     return {"type": "trade", "player": _any(rng, _NAMES), "data": data}
 
 
 def _hurt(rng: random.Random) -> Fields:
-    amount = _to(rng, 190) / 10
+    amount = _up_to(rng, 190) / 10
     data: Fields = {"amount": amount, "reason": "punch", "source": _any(rng, CREATURES)}
     return {"type": "damage", "data": data, "ttl": 86_400}
 
 
 def _dreamt(rng: random.Random) -> Fields:
     text = (
-        f"Dreamt of {_to(rng, 99)} {_any(rng, GOODS)}, a {_any(rng, CREATURES)} and the"
+        f"Dreamt of {_up_to(rng, 99)} {_any(rng, GOODS)}, a {_any(rng, CREATURES)} and the"
         f" {_any(rng, ITEMS)} {_any(rng, SPOTS)}."
     )
     return {"type": "note", "text": text, "ttl": 3600}

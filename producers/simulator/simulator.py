@@ -20,7 +20,7 @@ from producers.simulator.plan import Batch, Batcher, Plan, events
 START_DELAY_S = 0.5
 """Time from the call of `run` to the beginning of the run, in seconds."""
 LOOK_AHEAD_S = 1.0
-"""Events are generated so many seconds before they are due, so that generating them delays none."""
+"""Events are generated this long before they are due, so that generating them delays none."""
 _YIELD_EVERY = 32
 """Events generated before the event loop runs: half a millisecond during which no answer is read."""
 _YIELD_EVERY_WHEN_LATE = 8 * _YIELD_EVERY

@@ -58,10 +58,10 @@ class Applied:
     """What a batch changed."""
 
     memories: Sequence[Memory]
-    """Those that were inserted."""
+    """The memories that were inserted."""
     accepted_at: Sequence[float]
-    """When those of them were accepted that come straight from a gateway, in Unix seconds. Retried and imported
-    events are left out: they would distort the measured delay."""
+    """The acceptance times (Unix seconds) of the inserted memories, except those of retried and imported events:
+    these would distort the measured delay."""
     dead_letters: Sequence[DeadLetter]
     erasures: Sequence[Erasure]
     changed_agents: frozenset[AgentKey] | None
@@ -74,7 +74,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """From records to a changed store, over the ports."""
+    """Processes batches of records: changes the store and the ledger through their ports."""
 
     store: MemoryWriter
     embedder: Embedder

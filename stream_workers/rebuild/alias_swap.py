@@ -198,5 +198,5 @@ def _find(listed: Sequence[Collection], name: str) -> Collection:
     for one in listed:
         if one.name == name:
             return one
-    there = ", ".join(one.name for one in listed)
-    raise InvalidRequest(f"there is no collection {name}: there are {there}", path="name")
+    names = ", ".join(one.name for one in listed)
+    raise InvalidRequest(f"there is no collection {name}: there are {names}", path="name")

@@ -81,10 +81,10 @@ class Compaction:
         store = self.parts.collections.current.store
         reclaimable = await store.reclaimable()
         if not reclaimable.erased:
-            living = await store.size(now=self.parts.clock.now())
+            unexpired = await store.size(now=self.parts.clock.now())
             if (
                 reclaimable.points < self.min_reclaimable
-                or reclaimable.points <= MAX_RECLAIMABLE_SHARE * living
+                or reclaimable.points <= MAX_RECLAIMABLE_SHARE * unexpired
             ):
                 return False
         if len(listed) == 1:

@@ -200,7 +200,7 @@ class HttpEmbedder:
     # --- single flight: at most one pending request for a text, of each priority -----------------------------
 
     def _admit(self, count: int, priority: Priority) -> None:
-        pending = sum(of == priority for of, _ in self._pending)
+        pending = sum(each == priority for each, _ in self._pending)
         if count and pending and pending + count > self._queue_texts:
             raise Overloaded(f"the queue of the embedder is full: {pending} texts are pending")
 

@@ -111,9 +111,9 @@ class _OpenVinoEncoder:
         """At most `max_tokens` token ids, special tokens included, and whether the text has more of them."""
         text, cut = cut_to_fit(text, self._max_tokens)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        room = self._max_tokens - self._special
-        cut = cut or len(encoding.ids) > room
-        encoding.truncate(room)
+        limit = self._max_tokens - self._special
+        cut = cut or len(encoding.ids) > limit
+        encoding.truncate(limit)
         return self._tokenizer.post_process(encoding).ids, cut
 
 

@@ -46,8 +46,8 @@ class _TorchEncoder:
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
         parts, was_cut = zip(*(cut_to_fit(text, self._max_tokens) for text in texts), strict=True)
-        room = self._max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        truncated = [cut or self.count_tokens(text) > room for text, cut in zip(parts, was_cut, strict=True)]
+        limit = self._max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        truncated = [cut or self.count_tokens(text) > limit for text, cut in zip(parts, was_cut, strict=True)]
         return Embeddings(self._vectors(parts), truncated)
 
     def count_tokens(self, text: str) -> int:

@@ -98,8 +98,8 @@ class RebalanceCallbacks(ConsumerRebalanceListener):
         self._revoked = revoked
         self._duplicates = duplicates
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Gets the exception that `assigned` raised. aiokafka only logs it and would go on with partitions that
-        nobody processes."""
+        """Gets the exception that `assigned` raised. aiokafka only logs it, and would go on fetching partitions
+        that are not processed."""
 
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, revoked: Collection[TopicPartition]

@@ -54,9 +54,9 @@ async def watch_progress(
             continue
         before = behind
         behind = {number: at for number, at in (positions() or {}).items() if at < ends.get(number, 0)}
-        if still := [number for number, at in behind.items() if before.get(number) == at]:
+        if unchanged := [number for number, at in behind.items() if before.get(number) == at]:
             raise ConsumerStuck(
-                f"the partitions {still} have records at the broker, and none of them arrives"
+                f"the partitions {unchanged} have records at the broker, and none of them arrives"
             )
 
 

@@ -168,10 +168,10 @@ class KafkaErasureLedger:
 
     async def _catch_up(self) -> None:
         end = (await self._offsets.end())[PARTITION]
-        while (begun := self._next_offset) < end:
+        while (position := self._next_offset) < end:
             try:
                 async with asyncio.timeout(PROGRESS_TIMEOUT_S):
-                    await self._wait_until_read(min(begun + 1, end))
+                    await self._wait_until_read(min(position + 1, end))
             except TimeoutError:
                 raise Unavailable(
                     f"no records of the topic {self._topic} arrived for {PROGRESS_TIMEOUT_S} s"

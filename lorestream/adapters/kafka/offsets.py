@@ -103,9 +103,9 @@ class KafkaOffsets:
 
         The result is at most `COMMITTED_CACHE_TTL_S` old, and never older than the last `drop_cached`.
         """
-        asked_at, request = self._committed.get(group, (0.0, None))
+        requested_at, request = self._committed.get(group, (0.0, None))
         now = time.monotonic()
-        if request is None or now - asked_at > COMMITTED_CACHE_TTL_S:
+        if request is None or now - requested_at > COMMITTED_CACHE_TTL_S:
             request = asyncio.create_task(
                 self._with_retries("read committed offsets", lambda: self._fetch_committed(group))
             )

@@ -1,7 +1,7 @@
 """A member of a consumer group: polls records into bounded buffers and reports assignments to a listener.
 
 Kafka removes a member that stops polling from its group. Therefore one task polls for as long as the subscription
-is open, whether or not anybody calls `read`; a partition whose buffer is full is paused. Rebalances of aiokafka
+is open, whether or not `read` is called; a partition whose buffer is full is paused. Rebalances of aiokafka
 are eager: every partition is revoked before the new assignment arrives.
 """
 
@@ -108,7 +108,7 @@ class KafkaSubscription:
     # --- the port ----------------------------------------------------------------------------------------
 
     async def read(self, *, limit: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
-        """Return buffered records, a share of each partition; wait up to `wait_s` seconds for the first one.
+        """Return buffered records of all partitions in turn; wait up to `wait_s` seconds for the first one.
 
         Raises Unavailable when nothing is buffered and there is no working consumer.
         """

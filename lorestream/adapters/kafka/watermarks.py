@@ -1,4 +1,4 @@
-"""The watermarks of a group, read from its committed offsets at the broker, which are polled while somebody waits.
+"""The watermarks of a group, read from its committed offsets at the broker, which are polled while callers wait.
 
 The commit of the offsets is the publication, so this is a WatermarkReader only.
 """

@@ -134,8 +134,8 @@ class QdrantReader(Generic[P]):
             for agent, count in (await self._count_per_agent(scope, *within, expired_clause(now))).items():
                 counts[agent] -= count
         else:
-            living = Group(must_not=(expired_clause(now),))
-            counts = await self._count_per_agent(scope, scope_clause(scope), living)
+            unexpired = Group(must_not=(expired_clause(now),))
+            counts = await self._count_per_agent(scope, scope_clause(scope), unexpired)
         ranked = sorted((-count, agent) for agent, count in counts.items() if count > 0)
         return [(agent, -count) for count, agent in ranked[:limit]]
 

@@ -127,8 +127,8 @@ class QdrantStore(QdrantReader[P]):
     async def trim(self, agent: AgentKey, *, keep: int, limit: int, now: float) -> int:
         """Remove at most `limit` of the agent's oldest memories, none of its newest `keep`; return how many."""
         scope = Scope(agent.tenant, (agent.agent_id,))
-        living: tuple[Clause, ...] = (scope_clause(scope), Group(must_not=(expired_clause(now),)))
-        excess = min(limit, await self._engine.count(living) - keep)
+        unexpired: tuple[Clause, ...] = (scope_clause(scope), Group(must_not=(expired_clause(now),)))
+        excess = min(limit, await self._engine.count(unexpired) - keep)
         if excess <= 0:
             return 0
         oldest = await self.page(PageQuery(scope, excess, now, oldest_first=True))
@@ -137,7 +137,7 @@ class QdrantStore(QdrantReader[P]):
         last = oldest[-1]
         points = [
             point
-            async for point, memory in self._scroll(*living, Range("t", lte=ticks(last.timestamp)))
+            async for point, memory in self._scroll(*unexpired, Range("t", lte=ticks(last.timestamp)))
             if memory.position <= last.position
         ]
         for start in range(0, len(points), self._traits.batch_size):

@@ -258,7 +258,7 @@ class SqliteLog:
                 segments.resolve_dead_letters,
                 record_ids=record_ids,
                 resolution=resolution,
-                settled_at=self._clock.now(),
+                resolved_at=self._clock.now(),
             )
         ):
             await self._database.compact()

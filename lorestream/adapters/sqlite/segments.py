@@ -206,12 +206,12 @@ def resolve_dead_letters(
     connection: sqlite3.Connection,
     record_ids: Collection[RecordId],
     resolution: Resolution,
-    settled_at: float,
+    resolved_at: float,
 ) -> int:
     """Delete the dead letters of these records and note how they were resolved; return how many were deleted."""
     connection.executemany(
         "INSERT OR IGNORE INTO settled_letters VALUES (?, ?, ?, ?)",
-        [(*record_id, settled_at, resolution.value) for record_id in record_ids],
+        [(*record_id, resolved_at, resolution.value) for record_id in record_ids],
     )
     delete = "DELETE FROM dead_letters WHERE partition = ? AND offset = ?"
     return connection.executemany(delete, record_ids).rowcount

@@ -93,8 +93,8 @@ def restore(
     else:
         terminal.print_line(outcome["data"])
         next_ = "" if settings.distributed else f"; next: lorestream up --data {outcome['data']}"
-        forgotten = f", {outcome['forgotten']} deletions and erasures applied" if ledger_from else ""
-        terminal.print_note(f"{_size(outcome['bytes'])}{forgotten}{next_}")
+        applied = f", {outcome['forgotten']} deletions and erasures applied" if ledger_from else ""
+        terminal.print_note(f"{_size(outcome['bytes'])}{applied}{next_}")
 
 
 def _run(settings: Settings, source: Path, ledger_from: Path | None, *, dry_run: bool) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Target:
 def run(target: Target, *, wait_s: float | None, canary: bool, as_json: bool) -> bool:
     """Run all checks and print them; return whether none failed.
 
-    With `wait_s`, the server must be ready within so many seconds. `canary` writes and searches a test memory.
+    With `wait_s`, the server must be ready within that time. `canary` writes and searches a test memory.
     """
     settings = load_settings(data_dir=target.data_dir)
     set_up_logging(settings.log_format, "error")  # failures are reported as checks

@@ -84,7 +84,7 @@ async def _redis(chosen: RedisCache) -> Check:
                 "redis",
                 Verdict.WARNING,
                 "answers, but does not allow CONFIG GET: its configuration is unknown",
-                _REDIS,
+                _REDIS_FIX,
             )
     evidence = ", ".join(f"{name} {value or '-'}" for name, value in found.items())
     if found["save"] or found["appendonly"] == "yes":
@@ -95,11 +95,11 @@ async def _redis(chosen: RedisCache) -> Check:
             "redis-cli CONFIG SET save '' and CONFIG SET appendonly no, and in its configuration file",
         )
     if found["maxmemory-policy"] != "allkeys-lru" or found["maxmemory"] == "0":
-        return Check("redis", Verdict.WARNING, evidence, _REDIS)
+        return Check("redis", Verdict.WARNING, evidence, _REDIS_FIX)
     return Check("redis", Verdict.OK, evidence)
 
 
-_REDIS = "set save '', appendonly no, maxmemory, and maxmemory-policy allkeys-lru in its configuration"
+_REDIS_FIX = "set save '', appendonly no, maxmemory, and maxmemory-policy allkeys-lru in its configuration"
 
 
 async def _qdrant(chosen: QdrantStore) -> Check:

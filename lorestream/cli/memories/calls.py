@@ -16,7 +16,7 @@ from lorestream.client import ApiError, Event, FoundMemory, MemoryClient, NotFou
 from lorestream.errors import Misconfigured
 
 RETRY_BUDGET_S = 10.0
-"""Requests answered with 429 or 503 are retried for so many seconds."""
+"""How long requests that are answered with 429 or 503 are retried."""
 ERASURE_TIMEOUT_S = 10.0
 
 

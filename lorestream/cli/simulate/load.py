@@ -30,7 +30,7 @@ from producers.simulator.simulator import START_DELAY_S, Simulator
 TIMEOUT_S = 10.0
 """Timeout of a request in seconds, as in the Luanti mod."""
 KEEPALIVE_S = 3.0
-"""Idle connections are closed after so many seconds: before the server does it, which would fail a request."""
+"""Idle connections are closed after this time, before the server closes them: that could fail a request."""
 SHOWN_EVENTS = 5
 _REFRESH_INTERVAL_S = 0.25
 

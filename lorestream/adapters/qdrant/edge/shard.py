@@ -27,7 +27,7 @@ from lorestream.errors import Misconfigured, ModelMismatch
 
 _SHARD = "shard"
 _OLD_SHARD = "shard.old"
-_LABEL = "store.json"
+_METADATA_FILE = "store.json"
 RECLAIMABLE = "dead.json"
 """The file in which the store keeps how much a compaction would free (see store.py)."""
 
@@ -68,7 +68,7 @@ def find_outdated(directory: Path, model_id: str, dim: int) -> StoreMetadata | N
     Raises ModelMismatch when another model filled it.
     """
     try:
-        metadata = msgspec.json.decode((directory / _LABEL).read_bytes(), type=StoreMetadata)
+        metadata = msgspec.json.decode((directory / _METADATA_FILE).read_bytes(), type=StoreMetadata)
     except (OSError, msgspec.DecodeError):
         return None  # `open_shard` creates what is missing, and refuses what cannot be read
     if metadata.schema >= SCHEMA_VERSION or not (directory / _SHARD).exists():
@@ -118,19 +118,23 @@ async def create_in_subprocess(directory: Path, *, model_id: str, dim: int) -> N
 
 
 def _open_locked(directory: Path, metadata: StoreMetadata) -> edge.EdgeShard:
-    final, making, label = directory / _SHARD, directory / "shard.new", directory / _LABEL
-    if not final.exists():
-        if making.exists():
-            shutil.rmtree(making)
-        _create(making, metadata.dim)
-        durable.write_file(label, msgspec.json.encode(metadata))
-        durable.rename(making, final)
+    shard_path, new_shard, metadata_file = (
+        directory / _SHARD,
+        directory / "shard.new",
+        directory / _METADATA_FILE,
+    )
+    if not shard_path.exists():
+        if new_shard.exists():
+            shutil.rmtree(new_shard)
+        _create(new_shard, metadata.dim)
+        durable.write_file(metadata_file, msgspec.json.encode(metadata))
+        durable.rename(new_shard, shard_path)
     shutil.rmtree(directory / _OLD_SHARD, ignore_errors=True)
-    _check(directory, _read(label), metadata)
+    _check(directory, _read(metadata_file), metadata)
     try:
-        return edge.EdgeShard.load(str(final))
+        return edge.EdgeShard.load(str(shard_path))
     except Exception as error:
-        message = f"{final} cannot be loaded ({one_line(error)}): move {directory} away and start again"
+        message = f"{shard_path} cannot be loaded ({one_line(error)}): move {directory} away and start again"
         raise Misconfigured(message) from error
 
 
@@ -191,11 +195,11 @@ def _check_model(directory: Path, found: StoreMetadata, model_id: str, dim: int)
         )
 
 
-def _read(label: Path) -> StoreMetadata:
+def _read(metadata_file: Path) -> StoreMetadata:
     try:
-        return msgspec.json.decode(label.read_bytes(), type=StoreMetadata)
+        return msgspec.json.decode(metadata_file.read_bytes(), type=StoreMetadata)
     except (FileNotFoundError, msgspec.DecodeError) as error:
-        message = f"{label} is missing or damaged, so the model of the store is unknown: move {label.parent} away and start again"
+        message = f"{metadata_file} is missing or damaged, so the model of the store is unknown: move {metadata_file.parent} away and start again"
         raise Misconfigured(message) from error
 
 

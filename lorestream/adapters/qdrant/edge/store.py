@@ -80,9 +80,9 @@ class EdgeStore(QdrantStore[edge.Point]):
 
     async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
         """Remove what the erasure covers. Its bytes stay in the files until a compaction (see `reclaimable`)."""
-        lost = await super().erase(erasure)
-        self._erased = self._erased or bool(lost)
-        return lost
+        affected = await super().erase(erasure)
+        self._erased = self._erased or bool(affected)
+        return affected
 
     async def reclaimable(self) -> Reclaimable:
         """How much was removed and still takes space, and whether an erasure removed something."""

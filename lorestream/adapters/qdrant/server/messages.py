@@ -70,8 +70,8 @@ def _serialised_prefix(dim: int) -> bytes:
     """A serialised point with a dense vector of `dim` components, up to the first of them."""
     dense = wire.DenseVector(data=[0.0] * dim)
     named = wire.NamedVectors(vectors={DENSE_VECTOR: wire.Vector(dense=dense)})
-    whole = wire.PointStruct(vectors=wire.Vectors(vectors=named)).SerializeToString()
-    return whole[: -_FLOAT_BYTES * dim]
+    serialised = wire.PointStruct(vectors=wire.Vectors(vectors=named)).SerializeToString()
+    return serialised[: -_FLOAT_BYTES * dim]
 
 
 def _value(one: object) -> wire.Value:  # noqa: PLR0911 (one for each kind of JSON)
