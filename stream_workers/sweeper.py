@@ -18,7 +18,7 @@ STEP = 500
 
 
 class Sweeper:
-    """Removes memories at intervals, in bounded steps. Readers do not depend on it: they check the expiry themselves."""
+    """Removes memories at intervals, in bounded steps. Readers do not depend on it: they check expiry themselves."""
 
     def __init__(
         self,

@@ -99,7 +99,7 @@ _UNKNOWN_KEY = _Entry(os.urandom(32), Principal("", frozenset()), -math.inf)
 
 
 class ApiKeyAuthenticator:
-    """Authenticator by the keys of a file, which is read again when it changes. A file without keys admits no caller."""
+    """Authenticator by the keys of a file, which is read again when it changes. Without keys it admits no caller."""
 
     needs_keys = True
 

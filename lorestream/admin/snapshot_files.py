@@ -42,7 +42,7 @@ class FileDigest(msgspec.Struct, frozen=True):
 
 
 async def run_in_thread(work: Callable[[Cancelled], T]) -> T:
-    """Run `work` in a thread. When the caller is cancelled, `cancelled` is set, and the caller waits for the end of `work`."""
+    """Run `work` in a thread. When the caller is cancelled, `cancelled` is set, and the end of `work` is awaited."""
     cancelled = threading.Event()
     running = asyncio.get_running_loop().run_in_executor(None, work, cancelled)
     try:

@@ -34,8 +34,8 @@ class Endpoint(ABC, Generic[Http]):
 
     An attempt takes at most `timeout_s`, plus the `wait_s` of the call. 429, 503, broken
     connections and timeouts are retried for `retry_timeout_s` (0 = never), with exponential backoff, and never
-    before the `retry_after_ms` of the response. At most `connections` are open at a time. Raises Misconfigured for an `api_key`
-    with characters that no key has.
+    before the `retry_after_ms` of the response. At most `connections` are open at a time. Raises Misconfigured for an
+    `api_key` with characters that no key has.
     """
 
     def __init__(

@@ -165,7 +165,7 @@ class Indexer:
     # --- the way of a batch ----------------------------------------------------------------------------------
 
     async def _index(self, member: Subscription, *, burst: bool) -> None:
-        """Prepare batches ahead, and process them one after the other, so that embedder and store work at the same time."""
+        """Prepare batches ahead and process them one by one, so that embedder and store work at the same time."""
         ahead = deque(asyncio.create_task(self._next_batch(member)) for _ in range(PREPARED_AHEAD))
         try:
             while not self._stopping.is_set():
@@ -229,7 +229,7 @@ class Indexer:
             wait_s = 0.0
 
     async def _apply(self, batch: Batch) -> list[Applied]:
-        """Step 3: change the store. After an unexpected error record by record; a record that fails becomes a dead letter."""
+        """Step 3: change the store. After an unexpected error record by record; one that fails becomes a dead letter."""
         try:
             applied = await self._retry("store", lambda: self._pipeline.apply(batch))
         except Exception as error:
@@ -273,8 +273,9 @@ class Indexer:
         return replace(batch, records=records)
 
     async def _apply_new_erasures(self) -> None:
-        """Erase what this indexer stored before its ledger had the erasure: the ledger lagged, or the process was suspended.
+        """Erase what this indexer stored before its ledger had the erasure.
 
+        That happens when the ledger lags behind, or the process was suspended.
         Called between two batches, when none of its writes is in progress. The indexer that processes the erasure's
         own record erases everything that is stored at that time.
         """

@@ -1,8 +1,9 @@
 """Gives back the disk space of deleted memories, in the embedded shape.
 
 Qdrant Edge never shrinks its files. So the memories and tombstones are copied into a new collection, which then
-becomes the active one, and the old one is deleted. That is a replay that copies instead of reading the log: the consumer group of the new
-collection begins at the committed offsets of the old one's, so every memory is either copied or read from the log.
+becomes the active one, and the old one is deleted. That is a replay that copies instead of reading the log: the
+consumer group of the new collection begins at the committed offsets of the old collection's group, so every memory is
+either copied or read from the log.
 """
 
 from __future__ import annotations

@@ -92,7 +92,8 @@ async def evaluate(parts: WorkerParts, target: OpenCollection, *, complete: bool
         )
     if complete and not same_model and found_itself < MIN_SELF_FOUND:
         reasons.append(
-            f"only {found_itself:.2f} of the sampled memories are found by their own text, at least {MIN_SELF_FOUND} is needed"
+            f"only {found_itself:.2f} of the sampled memories are found by their own text, at least {MIN_SELF_FOUND} is"
+            " needed"
         )
     return GateResult(missing, memories, active_memories, recall, found_itself, tuple(reasons))
 

@@ -1,8 +1,8 @@
 """Filters as Qdrant conditions over the payload described in `payload`, independent of any client library.
 
 Qdrant cannot evaluate every filter exactly: it rounds some numbers, and some metadata paths cannot be written.
-`translate_filter` therefore returns a condition that is exact for most memories, and bounds for the others; the memories
-between the bounds are checked in `exact_filter`.
+`translate_filter` therefore returns a condition that is exact for most memories, and bounds for the others; the
+memories between the bounds are checked in `exact_filter`.
 """
 
 from __future__ import annotations

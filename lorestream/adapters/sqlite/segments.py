@@ -189,7 +189,7 @@ def last_dead_letter(connection: sqlite3.Connection) -> int:
 def dead_letters(
     connection: sqlite3.Connection, after: int, upto: int, limit: int
 ) -> list[tuple[int, StoredDeadLetter]]:
-    """At most `limit` dead letters with row numbers above `after` and up to `upto`, in order: (row number, dead letter)."""
+    """At most `limit` pairs (row number, dead letter) with row numbers above `after` and up to `upto`, in order."""
     rows = connection.execute(
         "SELECT rowid, partition, offset, key, value, headers, appended_at, reason, error, attempts, failed_at"
         " FROM dead_letters WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?",

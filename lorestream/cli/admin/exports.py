@@ -154,10 +154,10 @@ def _check_file(file: IO[bytes], *, strict: bool) -> tuple[int, frozenset[int]]:
     from lorestream.cli.admin import export_file
     from lorestream.errors import InvalidRequest, OperationRefused
 
-    each = export_file.lines(file)
-    check_header(next(each, (0, b""))[1])
+    numbered_lines = export_file.lines(file)
+    check_header(next(numbered_lines, (0, b""))[1])
     good, bad, now = 0, set[int](), time.time()
-    for number, text in each:
+    for number, text in numbered_lines:
         try:
             parse_line(text, now)
             good += 1
@@ -174,11 +174,11 @@ def _batches(file: IO[bytes], bad: frozenset[int]) -> Iterator[list[tuple[int, s
     """The valid lines with their numbers, in batches that fit into one request."""
     from lorestream.cli.admin import export_file
 
-    each = export_file.lines(file)
-    next(each)
+    numbered_lines = export_file.lines(file)
+    next(numbered_lines)
     batch: list[tuple[int, str]] = []
     size = 0
-    for number, text in each:
+    for number, text in numbered_lines:
         if number in bad:
             continue
         if batch and (size + len(text) > _BATCH_BYTES or len(batch) == _BATCH_LINES):

@@ -199,8 +199,10 @@ def _read(metadata_file: Path) -> StoreMetadata:
     try:
         return msgspec.json.decode(metadata_file.read_bytes(), type=StoreMetadata)
     except (FileNotFoundError, msgspec.DecodeError) as error:
-        message = f"{metadata_file} is missing or damaged, so the model of the store is unknown: move {metadata_file.parent} away and start again"
-        raise Misconfigured(message) from error
+        raise Misconfigured(
+            f"{metadata_file} is missing or damaged, so the model of the store is unknown: move"
+            f" {metadata_file.parent} away and start again"
+        ) from error
 
 
 def _unwritable(directory: Path, error: OSError) -> Misconfigured:
