@@ -206,7 +206,7 @@ def operations(gateway: Gateway, limits: RateLimits = NO_RATE_LIMITS) -> list[Op
             response=EventsResponse,
             body=EventsBody,
             query_params=WaitParams,
-            other_statuses={200: "They can be found: this was waited for, and `indexed` is true"},
+            other_statuses={200: "With `wait=indexed`: the events can be found, and `indexed` is true"},
             tag="Writes",
             description=(
                 "A bad event does not affect the others: it is listed in `rejected` and never accepted. An overload"

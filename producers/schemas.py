@@ -110,7 +110,7 @@ class PlayerPath(Struct):
 
 
 class ErasurePath(Struct):
-    """The id that a deletion was answered with."""
+    """The `erasure_id` in the response to a deletion."""
 
     erasure_id: str
 

@@ -54,7 +54,7 @@ _OPEN_PAGES = (
         "/ready",
         "Whether the service can do its job",
         response=Readiness,
-        statuses={200: "It can", 503: "It cannot: `checks` says what is missing"},
+        statuses={200: "The service can do its job", 503: "It cannot: `checks` says what is missing"},
     ),
     Page("/metrics", "Measurements for Prometheus", "text/plain"),
     Page("/openapi.json", "This document"),

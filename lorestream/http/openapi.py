@@ -39,7 +39,7 @@ _ERRORS = {
     ),
     401: ("Unauthorized", "No API key, or not a valid one."),
     403: ("Forbidden", "The key lacks the scope."),
-    404: ("NotFound", "It does not exist."),
+    404: ("NotFound", "What the request names does not exist."),
     413: ("TooLarge", "The body, or what it contains, is larger than one request may be."),
     415: ("UnknownEncoding", "A `Content-Encoding` other than identity, gzip and zstd."),
     429: ("TooManyRequests", "Nothing was done: the caller is over its rate limit, or a queue is full."),
