@@ -111,7 +111,9 @@ def read(path: Path) -> tuple[Stamp, tuple[ApiKey, ...]]:
     except OSError as error:
         raise Misconfigured(f"the key file {path} cannot be read: {error.strerror or error}") from error
     if len(raw) > MAX_BYTES:
-        raise Misconfigured(f"the key file {path} is larger than {MAX_BYTES} bytes")
+        raise Misconfigured(
+            f"the key file {path} is larger than {MAX_BYTES} bytes: check that this is the right file"
+        )
     try:
         return read_at, _decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -249,7 +251,7 @@ def _checked(keys: Sequence[ApiKey]) -> tuple[ApiKey, ...]:
     try:
         return msgspec.convert(msgspec.to_builtins(keys), tuple[ApiKey, ...])
     except msgspec.ValidationError as error:
-        raise Misconfigured(f"this is no key: {error}") from error
+        raise Misconfigured(f"a new key is not valid, the file was not changed: {error}") from error
 
 
 def _unwritable(path: Path, error: OSError) -> Misconfigured:

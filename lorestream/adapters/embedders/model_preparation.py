@@ -124,7 +124,10 @@ def _from_hub(
         report(f"fetching {name} from the hub")
         directory = huggingface_hub.snapshot_download(name, allow_patterns=patterns, endpoint=endpoint)
     except HFValidationError:
-        raise Misconfigured(f"{name!r} is neither a directory with a model nor a model's name") from None
+        raise Misconfigured(
+            f"{name!r} is neither a directory with a model nor a model's name: give a name such as"
+            " sentence-transformers/all-MiniLM-L6-v2"
+        ) from None
     except (OSError, ValueError, httpx.HTTPError) as error:
         # ValueError: the answer is no JSON, such as the page of a sign-in portal.
         reason = str(error).partition("\n")[0]

@@ -110,7 +110,7 @@ def configuration_file(world: Path, given: Path | None) -> Path | None:
     """
     if given is not None:
         if not given.is_file():
-            raise Misconfigured(f"{given} is not a file")
+            raise Misconfigured(f"{given} is not a file: give the server's configuration file with --conf")
         return given
     folders = [
         Path("~/.minetest").expanduser(),

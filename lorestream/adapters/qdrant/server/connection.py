@@ -78,7 +78,9 @@ class Connection:
                 f"{SETTING} is not the URL of a Qdrant server: it has the form http://host:6333"
             )
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
-            raise Misconfigured("LORESTREAM_STORE__API_KEY has characters that are not printable ASCII")
+            raise Misconfigured(
+                "LORESTREAM_STORE__API_KEY has characters that are not printable ASCII: copy the key again"
+            )
         target = f"[{host}]:{grpc_port}" if ":" in host else f"{host}:{grpc_port}"
         metadata = () if api_key is None else (("api-key", api_key),)
         if scheme == "https":
