@@ -20,9 +20,9 @@ PREFIX = "lorestream.retry."
 ATTEMPTS = f"{PREFIX}attempts"
 """Number of failed attempts, decimal."""
 FIRST_FAILED_AT = f"{PREFIX}first_failed_at"
-"""Unix seconds."""
+"""When processing failed for the first time: Unix seconds, decimal."""
 FIRST_APPENDED_AT = f"{PREFIX}first_appended_at"
-"""Unix seconds."""
+"""When the record was appended for the first time: Unix seconds, decimal."""
 
 
 def retry_record(stored: StoredDeadLetter) -> NewRecord:

@@ -4,7 +4,7 @@ worker.py            Worker: one CollectionIndexer per listed collection, starte
 collection_feed.py   CollectionIndexer: indexer and sweeper of one collection
 sweeper.py           removes expired memories, old tombstones, memories beyond an agent's limit, old log records
 faust_app.py         the Faust app: the process around the worker in the distributed shape
-indexing/            the way of a batch: read, prepare, apply, invalidate caches, finish, commit
+indexing/            the steps of a batch: read, prepare, apply, invalidate caches, finish, commit
 rebuild/             another collection: replay, quality gate, alias swap, compaction
 
 async with open_worker(load_settings()) as parts:  # embedded: the Runtime of open_runtime

@@ -37,9 +37,9 @@ class Collection:
     run: str = ""
     """Identifies the replay or compaction that created it; empty for the first collection of an alias."""
     active: bool = False
-    """Whether it is the one that is searched."""
+    """Whether this collection is the one that is searched."""
     complete: bool = True
-    """Whether it holds all that it should. If not, a replay is filling it, or was interrupted."""
+    """Whether it contains all memories that it should. If not, a replay is filling it, or was interrupted."""
     replaced_at: float | None = None
     """When it stopped being active, in Unix seconds; only for the last active one, to which a rollback returns."""
     switching: bool = False

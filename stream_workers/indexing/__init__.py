@@ -1,4 +1,4 @@
-"""Indexing: the way of a batch of records from the log into one collection.
+"""Indexing: batches of records from the log into one collection.
 
     indexer.py              Indexer: the loop; reads batches, calls the steps below, waits out outages
     pipeline.py             what is done with a batch: prepare, apply, finish
@@ -8,7 +8,7 @@
     failures.py             what a failed step leads to: RetryUntilAvailable in an outage, DeadLetterPolicy for a record
     stall_detector.py       ends an indexer that hangs without an error
 
-The way of a batch:
+The steps of a batch:
 
     1. Indexer._read                  member.read; checkpoint.offsets.track(records)
     2. Pipeline.prepare               decode, narrate, vectors.embed; up to two batches ahead of step 3

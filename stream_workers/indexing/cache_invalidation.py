@@ -2,7 +2,7 @@
 
 A write is finished (`wait=indexed`, `after`, the committed offset) when no answer from before it can be in use any
 more: the cache was invalidated, or every answer that it held has expired. While the cache cannot be reached, batches
-go on being stored, and wait here for at most `MAX_ANSWER_AGE_S`.
+are still stored, and wait here for at most `MAX_ANSWER_AGE_S`.
 """
 
 from __future__ import annotations

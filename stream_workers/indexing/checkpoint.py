@@ -1,6 +1,6 @@
 """Offsets, membership, publishing, committing and lag of one member of a consumer group.
 
-The way of an offset: `track` notes that its record was read, `finish` that all work on it is done. The watermark of a
+For each record, `track` notes that it was read, and `finish` that all work on it is done. The watermark of a
 partition is the lowest offset that is not finished; everything below it is finished without a gap. Watermarks are
 published at once (`wait=indexed` waits for them) and committed at intervals, after a flush of the store, so that a
 power cut loses nothing that the log would not deliver again.

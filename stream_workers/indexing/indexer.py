@@ -162,7 +162,7 @@ class Indexer:
         """Finish and commit what is in progress, within `checkpoint.REVOKE_TIMEOUT_S`."""
         await self.checkpoint.revoke(partitions)
 
-    # --- the way of a batch ----------------------------------------------------------------------------------
+    # --- the steps of a batch --------------------------------------------------------------------------------
 
     async def _index(self, member: Subscription, *, burst: bool) -> None:
         """Prepare batches ahead and process them one by one, so that embedder and store work at the same time."""

@@ -4,9 +4,9 @@
     log.sqlite3     log, ledger and dead letters
     player.key      where the data directory has one
 
-The copy is consistent: writes to the store wait while its files are copied, and before they go on a read transaction
-on the log is opened, from which the log is copied. So the copied log is as new as the copied store, and every record
-below the offset that it has committed is in the copied store.
+The copy is consistent: writes to the store wait while its files are copied, and before they continue a read
+transaction on the log is opened, from which the log is copied. So the copied log is as new as the copied store, and
+every record below the offset that it has committed is in the copied store.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class _Agent:
 class _Entry:
     answer: bytes
     expires_at: float
-    """Monotonic seconds."""
+    """In monotonic seconds."""
     size: int
 
 

@@ -65,7 +65,7 @@ class DuplicateMemberDetector:
 
     A member that joins with a name in use replaces the member that holds it, and the group stays in the same
     generation. aiokafka's requests make the broker answer the replaced member with "unknown member" instead of
-    "fenced", so it joins again and replaces the other one in turn. The two would go on like that without any error.
+    "fenced", so it joins again and replaces the other one in turn. The two would continue like that without any error.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer, name: str) -> None:

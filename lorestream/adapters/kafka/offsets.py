@@ -80,7 +80,7 @@ class KafkaOffsets:
         Without an answer from the brokers within `CALL_TIMEOUT_S`, the positions are returned as they are.
         """
         oldest: Mapping[int, int] = {}
-        # The leader of one partition may be unavailable; the other partitions can go on.
+        # The leader of one partition may be unavailable; the other partitions can continue.
         with contextlib.suppress(Unavailable):
             oldest = await self.beginning()
         raised = {number: max(at, oldest.get(number, at)) for number, at in positions.items()}

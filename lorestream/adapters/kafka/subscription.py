@@ -314,7 +314,7 @@ class KafkaSubscription:
         return {number: each.next_offset for number, each in self._partitions.items() if not each.paused}
 
     async def _drop_consumer(self) -> None:
-        """Stop the consumer; after `STOP_TIMEOUT_S` it goes on leaving the group in the background."""
+        """Stop the consumer. What takes longer than `STOP_TIMEOUT_S` continues in the background."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             stopping = asyncio.create_task(consumer.stop())

@@ -48,7 +48,7 @@ TRY_TIMEOUT_S = 0.08
 COMMAND_TIMEOUT_S = 0.25
 """Limit of `command`."""
 START_TIMEOUT_S = 2.0
-"""How long `open` waits for Redis before it goes on without."""
+"""How long `open` waits for Redis. After that the client opens without a connection."""
 BREAKER_OPEN_S = 1.0
 """How long best-effort calls fail at once after a failure."""
 _WARNING_INTERVAL_S = 60.0

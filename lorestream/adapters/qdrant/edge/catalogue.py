@@ -224,7 +224,7 @@ class EdgeCatalogue:
             entry = state.collections[name]
             entry.run = f"{entry.run or 'refilled'}-{secrets.token_hex(4)}"
         self._state = state
-        self._write()  # before the first is emptied: after a crash the old group would go on behind its commit
+        self._write()  # before emptying: after a crash the old group would continue at its commit, and skip all earlier records
         for name, schema in outdated.items():
             shard.empty(self._directory / name)
             _log.warning(

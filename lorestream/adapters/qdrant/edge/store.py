@@ -65,7 +65,7 @@ class EdgeStore(QdrantStore[edge.Point]):
     async def paused(self) -> AsyncGenerator[Path]:
         """Flush, and hold all writes until the context ends. Yields the directory, in which no file changes.
 
-        Reads go on. A second caller waits for the first. Raises Unavailable.
+        Reads continue. A second caller waits for the first. Raises Unavailable.
         """
         async with self._copying:
             self._edge.pause_writes()
