@@ -162,7 +162,7 @@ class Snapshots:
         return manifest
 
     async def _prune(self) -> tuple[int, list[str]]:
-        """Delete all snapshots but the newest `keep`. Returns how many, and a message for each that cannot be deleted."""
+        """Delete all snapshots but the newest `keep`. Returns how many, and a message for each one that stays."""
         removed, remarks = 0, list[str]()
         for path, _ in snapshot_manifest.list_snapshots(self.directory)[self.keep :] if self.keep else ():
             try:

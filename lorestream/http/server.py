@@ -63,8 +63,8 @@ async def run(
 ) -> None:
     """Serve `app` beside `work` until SIGINT, SIGTERM, or until one of them ends.
 
-    `stop` requests the end of the work, `started` is called when the server starts. The first exception of any of them is
-    raised after all have ended.
+    `stop` requests the end of the work, `started` is called when the server starts. The first exception of any of
+    them is raised after all have ended.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

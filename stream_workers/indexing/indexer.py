@@ -229,7 +229,7 @@ class Indexer:
             wait_s = 0.0
 
     async def _apply(self, batch: Batch) -> list[Applied]:
-        """Step 3: change the store. After an unexpected error record by record; one that fails becomes a dead letter."""
+        """Step 3: change the store. After an unexpected error record by record: what fails becomes a dead letter."""
         try:
             applied = await self._retry("store", lambda: self._pipeline.apply(batch))
         except Exception as error:

@@ -84,7 +84,7 @@ class RedisCache:
         self._now = now
 
     async def get(self, agent: AgentKey, key: bytes) -> tuple[bytes | None, bytes]:
-        """The cached answer, or None, and the generation to pass to `put`. In an outage it is one that matches no other."""
+        """The cached answer, or None, and the generation to pass to `put`. In an outage that one matches no other."""
         name = self._name(agent)
         try:
             generation, entry = await self._redis.try_command("HMGET", name, _GENERATION, _field(key))

@@ -224,7 +224,8 @@ class EdgeCatalogue:
             entry = state.collections[name]
             entry.run = f"{entry.run or 'refilled'}-{secrets.token_hex(4)}"
         self._state = state
-        self._write()  # before emptying: after a crash the old group would continue at its commit, and skip all earlier records
+        # Before emptying: after a crash the old group would continue at its commit, and skip all earlier records.
+        self._write()
         for name, schema in outdated.items():
             shard.empty(self._directory / name)
             _log.warning(

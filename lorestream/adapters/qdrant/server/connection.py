@@ -64,7 +64,7 @@ class Connection:
     async def open(
         cls, url: str, *, grpc_port: int, api_key: str | None, timeout_s: float
     ) -> AsyncGenerator[Connection]:
-        """A channel to the host of `url`, with TLS if its scheme is https. The port in `url` is that of REST, and ignored.
+        """A channel to the host of `url`, with TLS if its scheme is https. Ignores a port in `url`: it is that of REST.
 
         Makes no call. `timeout_s`: the default deadline of each call. Raises Misconfigured for an invalid URL or key.
         """
