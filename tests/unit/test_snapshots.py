@@ -261,7 +261,7 @@ async def test_a_snapshot_that_is_damaged_or_does_not_fit_is_refused(tmp_path: P
         (lambda: (kept / "manifest.json").write_text(manifest[:-20]), "damaged"),
         (lambda: manifest_with('"format": 1', '"format": 9'), "format 9"),
         (lambda: manifest_with("log.sqlite3", "other"), "names no log.sqlite3"),
-        (lambda: manifest_with('"edge"', '"qdrant"'), "not of an embedded"),
+        (lambda: manifest_with('"edge"', '"qdrant"'), "of the distributed shape"),
     ]
     for damage, said in damages:
         damage()
