@@ -24,7 +24,7 @@ from query_service import rest as reads
 from query_service.recall import CurrentRecall
 from stream_workers.rebuild.alias_swap import AliasTasks, SwapArguments
 from stream_workers.rebuild.replay import Replay, ReplayArguments
-from tests.admin_verbs import finish, start, run
+from tests.admin_verbs import finish, run, start
 from tests.collection_compare import compared
 from tests.parts import open_parts, running_worker
 from tests.processes import metric

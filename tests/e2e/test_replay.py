@@ -23,7 +23,16 @@ from lorestream.errors import LorestreamError
 from lorestream.settings import load_settings
 from lorestream.wiring import open_runtime
 from tests.collection_compare import compare
-from tests.live_game import TIMEOUT_S, RepeatedSearches, LiveQueries, LiveWrites, search_all, event, write_history, send
+from tests.live_game import (
+    TIMEOUT_S,
+    LiveQueries,
+    LiveWrites,
+    RepeatedSearches,
+    event,
+    search_all,
+    send,
+    write_history,
+)
 from tests.parts import running_worker
 from tests.processes import HASH, LorestreamProcess, clean_environment, running
 from tests.staleness_probe import StalenessProbe

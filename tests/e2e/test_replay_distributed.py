@@ -8,9 +8,9 @@ from typing import Any
 import httpx2
 
 from deploy.local.cluster import Cluster
-from tests.admin_verbs import finish, start, run
+from tests.admin_verbs import finish, run, start
 from tests.collection_compare import compared
-from tests.live_game import AGENTS, TIMEOUT_S, RepeatedSearches, LiveWrites, search_all, event, send
+from tests.live_game import AGENTS, TIMEOUT_S, LiveWrites, RepeatedSearches, event, search_all, send
 from tests.staleness_probe import StalenessProbe
 
 EVENTS = 2000
