@@ -96,8 +96,11 @@ class Simulator:
                 group.create_task(self._generate())
                 for server, queue in zip(self._servers, self._queues, strict=True):
                     group.create_task(_deliver_all(server, queue))
-        except* LorestreamError as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as errors:
+            # Not `except*`: Python 3.11.2 wraps what is raised there into another group.
+            if expected := errors.subgroup(LorestreamError):
+                raise expected.exceptions[0] from None
+            raise
 
     async def _sample_backlog(self) -> None:
         """Sample the backlog; returns when the time of the plan is over, including `drain_s`."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lorestream.errors import InvalidRequest
 from lorestream.http.request import HttpError
-from producers.admission import _cut, _split_leniently, split_batch
+from producers.admission import _extract_events, _split_leniently, split_batch
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -26,7 +26,7 @@ def test_lenient_splitting_gives_the_same_events(
     events: list[object], others: dict[str, object], indent: int | None
 ) -> None:
     body = json.dumps({**others, "events": events}, indent=indent).encode()
-    rest, pieces = _cut(body)
+    rest, pieces = _extract_events(body)
     assert [json.loads(piece) for piece in pieces] == events
     assert json.loads(rest) == {**others, "events": []}
 
@@ -118,4 +118,4 @@ def test_lenient_splitting_takes_linear_time() -> None:
     # Quadratic, these would take hours, and the suite's limit for a test is three minutes.
     for unit in (b'\\"', b'"', b"\\", b'"\\', b"[", b'{"events":[', b","):
         body = b'{"events": ["' + unit * (2**20 // len(unit))
-        assert _cut(body) == (body, [])
+        assert _extract_events(body) == (body, [])
