@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.deploy.test_observability import CONTRACT
 from tests.models import real_model
 from tests.processes import HASH, LorestreamProcess, clean_environment, free_port, running
 
@@ -121,20 +122,7 @@ def test_pages_and_metrics(lorestream_hash: LorestreamProcess) -> None:
         assert client.get("/health").json()["status"] == "ok"
         assert client.get("/ready").json()["checks"] == {"indexer": "ok"}
         assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
-        for name in (
-            "lorestream_ingest_events_total",
-            "lorestream_event_visible_seconds",
-            "lorestream_stage_duration_seconds",
-            "lorestream_batch_size",
-            "lorestream_embed_texts_total",
-            "lorestream_consumer_lag_records",
-            "lorestream_consumer_lag_seconds",
-            "lorestream_dlq_records_total",
-            "lorestream_query_duration_seconds",
-            "lorestream_cache_requests_total",
-            "lorestream_rebalances_total",
-            "lorestream_build_info",
-        ):
+        for name in CONTRACT:
             assert f"# TYPE {name.removesuffix('_total')}" in client.get("/metrics").text
 
 

@@ -30,8 +30,8 @@ An append passes log, appender, producer; a read passes log, subscription, buffe
 Timeouts, from the shortest to the longest, in seconds. Each must be shorter than the one that contains it.
 
     CALL_TIMEOUT_S     1.8  one call of a port: append, commit, offsets, ledger. An HTTP caller is answered within 2.
-    indexer's drain    5    stream_workers waits this long, in `RebalanceListener.revoked`, for batches in progress,
-                            and then commits them: 5 + CALL_TIMEOUT_S = 6.8
+    REVOKE_TIMEOUT_S   7.5  stream_workers, in `RebalanceListener.revoked`: at most 5 for batches in progress, the rest
+                            for their commit (`stream_workers/indexing/checkpoint.py`)
     revoke_timeout_s   8    `RebalanceListener.revoked` as a whole; at most 0.8 of the session timeout
                             (`ConsumerConfig.revoke_deadline_s`), so that the member joins again in time
     CONNECT_TIMEOUT_S  10   a new client connects
