@@ -7,6 +7,7 @@
     tokens.py         write tokens, deletion receipts, page cursors
     retry_headers.py  headers of records that are retried after they became dead letters
     errors.py         the exceptions
+    supervision.py    background tasks: how they start, stop, and what their failure means
     telemetry.py      metrics, and the format of log lines
     audit.py          the audit log
     durable.py        files that survive a power cut, and locks between processes

@@ -26,6 +26,14 @@ SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+BACKGROUND_FAILURES = Counter(
+    "lorestream_background_failures",
+    "Background tasks of this process that ended with an error",
+    ["task"],
+    registry=None,
+)
+"""Counted by lorestream.supervision. Of the process, as what ProcessCollector measures: the tasks of all parts."""
+
 
 class Metrics:
     """All metrics of a process."""
@@ -71,6 +79,7 @@ class Metrics:
             "lorestream_build_info", "Always 1, with the running versions as labels", "version", "python"
         )
         self.build_info.labels(__version__, platform.python_version()).set(1)
+        self.registry.register(BACKGROUND_FAILURES)
         ProcessCollector(registry=self.registry)
 
     def exposition(self) -> bytes:

@@ -1,0 +1,216 @@
+"""Background work. Only this module creates tasks (a lint rule), so each has a name, an owner and a stated policy.
+
+    function          for                                     an unexpected end
+    restarting        loops that run beside a service         logged, counted, started again with backoff
+    run_together      parts that cannot work without          the others are stopped, and the error is raised
+                      each other
+    alongside         one task within a block                 raised by the block
+    run_all           calls made at the same time             the others are cancelled, and the error is raised
+    start_shared      one computation with several callers    raised to each caller that waits
+    start_detached    short work that nobody waits for        logged, counted
+
+"Logged" is with the stack, once. A stop is bounded in time: a task that goes on after its cancellation is logged and
+left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import structlog
+
+from lorestream.telemetry import BACKGROUND_FAILURES
+
+_log = structlog.get_logger("lorestream.background")
+
+STOP_TIMEOUT_S = 3.0
+"""How long a cancelled task may take to end."""
+RESTART_DELAY_S = 0.5
+"""Pause before the first restart of a task; doubled at each further one, up to MAX_RESTART_DELAY_S."""
+MAX_RESTART_DELAY_S = 30.0
+HEALTHY_AFTER_S = 60.0
+"""After this time without a failure, the next pause is RESTART_DELAY_S again."""
+
+T = TypeVar("T")
+
+_detached: set[asyncio.Task[Any]] = set()
+"""The event loop keeps only weak references to its tasks: without these, a task could vanish while it runs."""
+
+
+@contextlib.asynccontextmanager
+async def restarting(
+    work: Callable[[], Coroutine[Any, Any, None]],
+    name: str,
+    *,
+    delay_s: float = RESTART_DELAY_S,
+    stop_timeout_s: float = STOP_TIMEOUT_S,
+) -> AsyncGenerator[None]:
+    """Run `work()` in the background until the context ends, and again whenever it fails. A normal return ends it.
+
+    `name` stands in the log and in the metric. `delay_s`: the pause before the first restart, in seconds.
+    """
+    async with alongside(_restart(work, name, delay_s), name, stop_timeout_s=stop_timeout_s):
+        yield
+
+
+async def run_together(
+    works: Mapping[str, Coroutine[Any, Any, object]],
+    *,
+    stop: Callable[[], None] | None = None,
+    grace_s: float = 0.0,
+    stop_timeout_s: float = STOP_TIMEOUT_S,
+) -> None:
+    """Run all `works`, by name, until the first one ends; then stop the others. Returns when all have ended.
+
+    `stop` asks the others to end, and they have `grace_s` seconds for it. Those that still run are cancelled, and
+    waited for at most `stop_timeout_s`. Raises the error of the first that failed; further errors are logged.
+    """
+    tasks = [_start(work, name) for name, work in works.items()]
+    ended: Collection[asyncio.Task[object]] = ()
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if stop is not None:
+            stop()
+        if grace_s > 0:
+            await asyncio.wait(tasks, timeout=grace_s)
+    finally:
+        cancelled = await stop_tasks(tasks, timeout_s=stop_timeout_s)
+    # The one that ended first is the cause; what the others failed with may follow from it.
+    tasks.sort(key=lambda task: task not in ended)
+    failures = [error for task in tasks if (error := _failure(task, cancelled)) is not None]
+    for error in failures[1:]:
+        _log.error("a part failed while it was stopped", exc_info=error)
+    if failures:
+        raise failures[0]
+
+
+@contextlib.asynccontextmanager
+async def alongside(
+    work: Coroutine[Any, Any, T], name: str, *, stop_timeout_s: float = STOP_TIMEOUT_S
+) -> AsyncGenerator[asyncio.Task[T]]:
+    """Run one task beside the block, and stop it when the block ends. Yields the task, which the block may await.
+
+    When the block ends without an error of its own, an error of the task is raised.
+    """
+    task = _start(work, name)
+    try:
+        yield task
+    except BaseException as error:
+        failure = _failure(task, await stop_tasks([task], timeout_s=stop_timeout_s))
+        if failure is not None and failure is not error:
+            _log.error("a part failed while it was stopped", task=name, exc_info=failure)
+        raise
+    failure = _failure(task, await stop_tasks([task], timeout_s=stop_timeout_s))
+    if failure is not None:
+        raise failure
+
+
+async def run_all(*calls: Coroutine[Any, Any, T]) -> list[T]:
+    """The results of all calls, which run at the same time, in their order.
+
+    The first error is raised; the other calls are cancelled then, and have ended when this returns.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    raise first
+
+
+def start_shared(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Start a computation that several callers await, each by `asyncio.shield`. Its error is raised to them.
+
+    It goes on when all of them were cancelled; nobody wants its error then, so it is not logged.
+    """
+    task = _start(work, name)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
+def start_detached(work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:
+    """Start short work that nobody waits for. The owner may still stop it with `stop_tasks`."""
+    task = _start(work, name)
+    task.add_done_callback(_report_failure)
+    return task
+
+
+async def stop_tasks(
+    tasks: Collection[asyncio.Task[Any]], *, timeout_s: float = STOP_TIMEOUT_S
+) -> frozenset[asyncio.Task[Any]]:
+    """Cancel those of the tasks that still run, and wait at most `timeout_s` seconds until they have ended.
+
+    Returns those that were cancelled. One that does not end is logged, with the place where it stands.
+    """
+    running = frozenset(task for task in tasks if not task.done())
+    for task in running:
+        task.cancel()
+    if running:
+        _, late = await asyncio.wait(running, timeout=timeout_s)
+        for task in late:
+            task.add_done_callback(_report_failure)
+            place = task.get_stack(limit=1)
+            _log.error(
+                "a background task did not end after its cancellation, the stop goes on without it",
+                task=task.get_name(),
+                waited_s=timeout_s,
+                stands_at=f"{place[0].f_code.co_filename}:{place[0].f_lineno}" if place else "unknown",
+            )
+    return running
+
+
+def _start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    _detached.add(task)
+    task.add_done_callback(_detached.discard)
+    return task
+
+
+async def _restart(work: Callable[[], Coroutine[Any, Any, None]], name: str, delay_s: float) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    pause_s = delay_s
+    while True:
+        began = loop.time()
+        try:
+            await work()
+        except asyncio.CancelledError as error:
+            if task.cancelling():
+                raise
+            failure: BaseException = error  # of something that the work has awaited, not of this task
+        except Exception as error:  # noqa: BLE001 (whatever it is, the work has to go on)
+            failure = error
+        else:
+            return
+        if loop.time() - began > HEALTHY_AFTER_S:
+            pause_s = delay_s
+        BACKGROUND_FAILURES.labels(name).inc()
+        _log.error(
+            "a background task ended unexpectedly, it is started again",
+            task=name,
+            restart_in_s=pause_s,
+            exc_info=failure,
+        )
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, MAX_RESTART_DELAY_S)
+
+
+def _failure(task: asyncio.Task[Any], cancelled: Collection[asyncio.Task[Any]]) -> BaseException | None:
+    """What a task failed with; None for one that still runs, and for one that ended because it was `cancelled`."""
+    if not task.done() or (task.cancelled() and task in cancelled):
+        return None
+    if task.cancelled():
+        # Raised as it is, the CancelledError would look like a cancellation of the caller, and end it in silence.
+        return RuntimeError(f"{task.get_name()} ended because something that it awaited was cancelled")
+    return task.exception()
+
+
+def _report_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        BACKGROUND_FAILURES.labels(task.get_name()).inc()
+        _log.error("a background task failed", task=task.get_name(), exc_info=error)

@@ -1,0 +1,162 @@
+"""Background work: restarts, ends that end others, bounded stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from structlog.testing import capture_logs
+
+from lorestream import supervision
+from lorestream.telemetry import Metrics
+
+
+def failures(task: str) -> float:
+    return Metrics().registry.get_sample_value("lorestream_background_failures_total", {"task": task}) or 0.0
+
+
+async def stubborn(release: asyncio.Event) -> None:
+    """Goes on after its cancellation, until `release`."""
+    while not release.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await release.wait()
+
+
+async def fail(error: Exception) -> None:
+    raise error
+
+
+async def test_a_loop_that_fails_is_logged_with_its_stack_counted_and_started_again():
+    before, runs, again = failures("sometimes"), 0, asyncio.Event()
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise ValueError(f"run {runs}")
+        again.set()
+        await asyncio.Event().wait()
+
+    with capture_logs() as logs:
+        async with supervision.restarting(work, "sometimes", delay_s=0.001):
+            await again.wait()
+    assert [(one["event"], str(one["exc_info"]), one["restart_in_s"]) for one in logs] == [
+        ("a background task ended unexpectedly, it is started again", "run 1", 0.001),
+        ("a background task ended unexpectedly, it is started again", "run 2", 0.002),
+    ]
+    assert all(one["exc_info"].__traceback__ is not None for one in logs)
+    assert failures("sometimes") == before + 2
+
+
+async def test_a_loop_that_awaited_a_cancelled_future_is_started_again_and_does_not_vanish():
+    runs, again = 0, asyncio.Event()
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()  # as libraries do with their own futures when they are closed
+            await future
+        again.set()
+
+    with capture_logs() as logs:
+        async with supervision.restarting(work, "awaits", delay_s=0.001):
+            await again.wait()
+    assert [type(one["exc_info"]) for one in logs] == [asyncio.CancelledError]
+
+
+async def test_the_first_end_stops_the_others_and_its_error_is_raised():
+    ended = []
+
+    async def other() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("other")
+
+    with pytest.raises(ValueError, match="broken"):
+        await supervision.run_together({"first": fail(ValueError("broken")), "other": other()})
+    assert ended == ["other"]
+
+
+async def test_others_may_finish_within_the_grace_and_a_second_error_is_logged():
+    stopping = asyncio.Event()
+
+    async def other() -> None:
+        await stopping.wait()
+        raise KeyError("second")
+
+    with capture_logs() as logs, pytest.raises(ValueError, match="first"):
+        await supervision.run_together(
+            {"first": fail(ValueError("first")), "other": other()}, stop=stopping.set, grace_s=60
+        )
+    assert [type(one["exc_info"]) for one in logs] == [KeyError]
+
+
+async def test_a_part_that_awaited_a_cancelled_future_does_not_look_like_a_cancelled_caller():
+    async def work() -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    with pytest.raises(RuntimeError, match="reader ended because"):
+        await supervision.run_together({"reader": work()})
+
+
+async def test_a_stop_is_bounded_and_says_what_did_not_end():
+    release = asyncio.Event()
+    with capture_logs() as logs:
+        await supervision.run_together(
+            {"quick": asyncio.sleep(0), "stubborn": stubborn(release)}, stop_timeout_s=0.01
+        )
+    assert [(one["task"], one["waited_s"]) for one in logs] == [("stubborn", 0.01)]
+    assert "test_supervision.py" in logs[0]["stands_at"]
+    release.set()
+
+
+async def test_a_task_beside_a_block_is_stopped_with_it_and_its_error_is_raised():
+    async with supervision.alongside(asyncio.Event().wait(), "waits") as task:
+        pass
+    assert task.cancelled()
+    with pytest.raises(ValueError, match="unseen"):
+        async with supervision.alongside(fail(ValueError("unseen")), "fails"):
+            await asyncio.sleep(0)
+
+
+async def test_the_error_of_the_block_wins_over_that_of_its_task_which_is_logged():
+    async def block() -> None:
+        async with supervision.alongside(fail(ValueError("task")), "fails"):
+            await asyncio.sleep(0)
+            raise KeyError("block")
+
+    with capture_logs() as logs, pytest.raises(KeyError, match="block"):
+        await block()
+    assert [str(one["exc_info"]) for one in logs] == ["task"]
+
+
+async def test_calls_at_the_same_time_return_in_order_and_the_first_error_ends_the_others():
+    assert await supervision.run_all(asyncio.sleep(0.001, 1), asyncio.sleep(0, 2)) == [1, 2]
+    ended = asyncio.Event()
+
+    async def other() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with pytest.raises(ValueError, match="one") as caught:
+        await supervision.run_all(other(), fail(ValueError("one")))
+    assert ended.is_set()
+    assert not isinstance(caught.value, BaseExceptionGroup)
+
+
+async def test_the_failure_of_work_that_nobody_waits_for_is_logged_and_counted():
+    before = failures("store an answer")
+    with capture_logs() as logs:
+        task = supervision.start_detached(fail(ValueError("no")), "store an answer")
+        await asyncio.wait([task])
+        await asyncio.sleep(0)
+    assert [str(one["exc_info"]) for one in logs] == ["no"]
+    assert failures("store an answer") == before + 1
