@@ -212,3 +212,12 @@ async def test_an_error_in_the_subprocess_is_raised_when_the_store_is_opened(pat
     await create_in_subprocess(path, model_id="hash", dim=4)
     with pytest.raises(Misconfigured, match="cannot be written"):
         open_store(path)
+
+
+async def test_the_subprocess_runs_no_module_of_the_current_directory(path, tmp_path, monkeypatch):
+    """A msgspec.py in the folder where `lorestream up` runs is not imported by compaction or replay."""
+    (tmp_path / "msgspec.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    await create_in_subprocess(path, model_id="hash", dim=4)
+    assert not (tmp_path / "was run").exists()
+    assert (path / "shard").is_dir()

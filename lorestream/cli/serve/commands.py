@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 GATEWAY_PORT = 8081
 GATEWAY_GRPC_PORT = 50_052
 
+BACKLOG = 2048
+"""Connections that the kernel accepts while the service starts or is busy; the default of uvicorn."""
+
 NICE = 15
 """The default niceness of a worker: indexing may wait, queries may not.
 
@@ -62,6 +65,7 @@ def up(
     from lorestream.settings import load_settings
 
     settings = load_settings(data_dir=data, http_port=port, grpc_port=grpc_port)
+    _require_two_ports(settings.http_port, settings.grpc_port)
     _prepare(settings, host)
     with _listening(host, settings.http_port) as listener:
         server.main(run(settings, host, listener))
@@ -96,6 +100,7 @@ def gateway(
     _prepare(settings, host)
     http = settings.http_port if "http_port" in chosen else GATEWAY_PORT
     grpc = settings.grpc_port if "grpc_port" in chosen else GATEWAY_GRPC_PORT
+    _require_two_ports(http, grpc)
     with _listening(host, http) as listener:
         server.main(run_gateway(settings, host, listener, grpc))
 
@@ -125,6 +130,7 @@ def query(
     from lorestream.settings import load_settings
 
     settings = load_settings(http_port=port, grpc_port=grpc_port)
+    _require_two_ports(settings.http_port, settings.grpc_port)
     _prepare(settings, host)
     with _listening(host, settings.http_port) as listener:
         server.main(run_query(settings, host, listener, settings.grpc_port))
@@ -169,7 +175,7 @@ def worker(
     settings = load_settings(metrics_port=metrics_port)
     os.nice(nice)
     _prepare(settings)
-    with _listening(host, settings.metrics_port) as listener:
+    with _listening(host, settings.metrics_port, option="--metrics-port") as listener:
         server.main(run_worker(settings, listener, burst=burst))
 
 
@@ -188,19 +194,41 @@ def _prepare(settings: Settings, host: str | None = None) -> None:
     sys.setswitchinterval(0.0005)
 
 
+def _require_two_ports(http: int, grpc: int) -> None:
+    """Raises BadParameter (exit code 2) when HTTP and gRPC would share one port."""
+    if http and http == grpc:
+        raise typer.BadParameter(
+            f"HTTP and gRPC cannot share port {http}: choose another one with --port or --grpc-port"
+        )
+
+
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Generator[socket.socket]:
-    """A socket bound to the port, before anything else is opened: a port in use is an error at once. Raises Misconfigured."""
+def _listening(host: str, port: int, *, option: str = "--port") -> Generator[socket.socket]:
+    """A socket that listens on the port, before anything else is opened: a port in use is an error at once.
+
+    It listens already: of two processes that only bind, both succeed, and one of them never gets a connection.
+    Connections that come before the service is ready wait for it. Raises Misconfigured, which names `option`.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen(BACKLOG)
         except OSError as error:
+            another = f"choose another port, such as {option} {port % 65535 + 1}"
             if error.errno == errno.EADDRINUSE:
+                from lorestream.cli.doctor.checks import port_owner
+
+                owner = port_owner(port) or "a process of another user"
                 raise Misconfigured(
-                    f"port {port} on {host} is in use: stop the process that uses it (`lorestream doctor` names it),"
-                    f" or choose another port, such as --port {port % 65535 + 1}"
+                    f"port {port} on {host} is in use by {owner}: stop it, or {another}"
                 ) from error
-            raise Misconfigured(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            if error.errno == errno.EACCES:
+                raise Misconfigured(
+                    f"port {port} is reserved for root: choose one above 1023 with {option}"
+                ) from error
+            raise Misconfigured(
+                f"cannot listen on {host}:{port} ({error.strerror}): choose another address with --host"
+            ) from error
         yield listener

@@ -107,7 +107,8 @@ async def create_in_subprocess(directory: Path, *, model_id: str, dim: int) -> N
 
     An error there is not reported: the next `open_shard` fails with the same error.
     """
-    arguments = ("-m", __name__, str(directory), model_id, str(dim))
+    # -P: without it a msgspec.py in the current directory would be imported instead of the package.
+    arguments = ("-P", "-m", __name__, str(directory), model_id, str(dim))
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=quiet, stderr=quiet)
     try:
