@@ -9,26 +9,90 @@ reader finds the old state or the new one.
     durable.rename(directory_in_the_making, directory)  # after durable.sync_tree(directory_in_the_making)
     with durable.ProcessLock(path): ...                 # raises LockHeld at once when another process holds it
 
-All functions block, and raise OSError. A crash may leave a temporary file `.NAME.XXXXXXXX.tmp`, which may be deleted.
+All functions but `in_thread` block, and raise OSError. A crash may leave a temporary file `.NAME.XXXXXXXX.tmp`, which may be deleted.
+
+Code that uses the disk while requests are served translates OSError where it is raised, as adapters translate the
+errors of a vendor's library:
+
+    with durable.translated(path):      # Unavailable instead of OSError: callers get 503, the indexer tries again
+        durable.write_file(path, content)
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Self, TypeVar
 
 import filelock
 
+from lorestream.errors import Unavailable
+
+T = TypeVar("T")
+
 PRIVATE = 0o600
 """The mode of files that hold secrets or memories: readable and writable by their owner alone."""
+PRIVATE_DIRECTORY = 0o700
+"""The mode of directories that hold such files: nobody else can list or enter them."""
+PRIVATE_UMASK = 0o077
+"""The umask of a process that writes such files through libraries with modes of their own."""
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 _LOCK_POLL_INTERVAL_S = 0.01
+
+
+def remedy(error: OSError) -> str:
+    """What to do about an error of the disk: the end of a message."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "free some space on its disk"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return "give this user the right to write it"
+        case errno.EMFILE | errno.ENFILE:
+            return "raise the limit of open files (ulimit -n)"
+        case _:
+            return "check its disk"
+
+
+def unavailable(path: Path, error: OSError) -> Unavailable:
+    """The outage that an error of the disk means for callers: the same call may succeed later."""
+    return Unavailable(f"{path} cannot be used ({error.strerror or error}): {remedy(error)}")
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Generator[None]:
+    """Raises Unavailable, with the name of `path` and what to do, for an OSError inside the context."""
+    try:
+        yield
+    except OSError as error:
+        raise unavailable(path, error) from error
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work in a thread and return its result.
+
+    A caller that is cancelled waits for the end of the work: nobody undoes or repeats it while it goes on.
+    """
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
+
+
+def private_directory(path: Path) -> None:
+    """Create a directory that only this user can enter, or take the rights of others from one that exists."""
+    path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    if path.stat().st_mode & 0o077:
+        path.chmod(PRIVATE_DIRECTORY)
 
 
 def write_file(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
@@ -91,6 +155,13 @@ def remove_tree(directory: Path) -> None:
     except FileNotFoundError:
         return
     sync(directory.parent)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove the temporary files that killed processes left in a directory, which no other process writes to."""
+    for path in directory.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -206,12 +206,12 @@ async def test_a_shard_created_in_a_subprocess_is_opened_unchanged(path):
     assert {one: one.stat().st_ino for one in made} == made
 
 
-async def test_an_error_in_the_subprocess_is_raised_when_the_store_is_opened(path):
+async def test_a_shard_that_cannot_be_created_in_a_subprocess_is_an_outage_that_names_the_cause(path):
     path.parent.mkdir()
     path.write_text("no directory")
-    await create_in_subprocess(path, model_id="hash", dim=4)
-    with pytest.raises(Misconfigured, match="cannot be written"):
-        open_store(path)
+    with pytest.raises(Unavailable, match=r"could not be created \(.*cannot be written") as refused:
+        await create_in_subprocess(path, model_id="hash", dim=4)
+    assert "\n" not in refused.value.message
 
 
 async def test_the_subprocess_runs_no_module_of_the_current_directory(path, tmp_path, monkeypatch):

@@ -71,9 +71,9 @@ class QdrantStore(QdrantReader[P]):
             batch.append(point)
             affected.add(AgentKey(memory.tenant, memory.agent_id))
             if len(batch) == self._traits.batch_size:
-                await self._delete(batch)
+                await self._delete_erased(batch)
                 batch = []
-        await self._delete(batch)
+        await self._delete_erased(batch)
         return affected
 
     async def reusable_vectors(
@@ -169,6 +169,10 @@ class QdrantStore(QdrantReader[P]):
         except (TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:_MAX_REASON_CHARS]
             raise InvalidEvent(f"memory {memory.id} cannot be stored: {reason}") from error
+
+    async def _delete_erased(self, points: Sequence[str]) -> None:
+        """Remove points that an erasure covers."""
+        await self._delete(points)
 
     async def _delete(self, points: Sequence[str]) -> None:
         if points:

@@ -10,9 +10,10 @@ that was ever appended to it.
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import math
 import secrets
-import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.adapters.qdrant.payload import SCHEMA_VERSION
 from lorestream.collections.catalogue import Collection, Model
-from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused, Unavailable
+from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused
 
 _log = structlog.get_logger("lorestream.store")
 
@@ -46,8 +47,14 @@ class _State(msgspec.Struct):
 
     active: str
     collections: dict[str, _Entry]
-    pending_deletions: dict[str, float] = msgspec.field(default_factory=dict[str, float], name="withdrawn")
-    """The names of directories to delete, each with the Unix time since when."""
+    pending_deletions: dict[str, float | None] = msgspec.field(
+        default_factory=dict[str, float | None], name="withdrawn"
+    )
+    """The names of directories to delete, each with the Unix time since when.
+
+    Also the one that is being created, since 0: after a crash the next start deletes it. Older versions wrote null
+    for that one, which is what JSON makes of infinity.
+    """
 
 
 async def _no_log() -> None:
@@ -74,13 +81,22 @@ class EdgeCatalogue:
         self._complete_log_size = complete_log_size
         self._open: dict[str, EdgeStore] = {}
         self._switching: frozenset[str] = frozenset()
+        self._creating: set[str] = set()
+        self._opening = asyncio.Lock()
+        self._changing = asyncio.Lock()
         self._state = self._read()
 
     async def ensure_active(self, model: Model) -> Collection:
         """The collection that is searched, created for `model` when there is none.
 
-        Raises ModelMismatch, and Misconfigured when a collection has an older schema and cannot be filled again.
+        Raises ModelMismatch, and Misconfigured when the directory cannot be written, or when a collection has an older
+        schema and cannot be filled again.
         """
+        try:
+            durable.private_directory(self._directory)
+            durable.remove_temporaries(self._directory)
+        except OSError as error:
+            raise Misconfigured(str(durable.unavailable(self._directory, error))) from error
         first = _Entry(model.model_id, model.dim, model.kind, model.name)
         state = self._state or _State(self._alias, {self._alias: first})
         active = state.collections[state.active]
@@ -115,36 +131,43 @@ class EdgeCatalogue:
 
     async def create(self, name: str, model: Model, run: str) -> None:
         """Create an empty collection. Raises OperationRefused when the name is taken."""
-        if name in self._known.collections:
+        state = self._known
+        if name in state.collections:
             raise OperationRefused(
                 f"there is a collection {name} already: choose another name, or drop it first"
             )
-        state = self._known
-        if name in state.pending_deletions:
+        if name in state.pending_deletions or name in self._creating:
             raise OperationRefused(f"{name} is just being created or dropped: try again in some minutes")
         if (self._directory / name).exists():
             raise OperationRefused(
                 f"there is a {self._directory / name} already: choose another name, or remove it"
             )
-        state.pending_deletions[name] = math.inf  # after a crash the next start deletes it
+        self._creating.add(name)
         try:
-            self._write()
+            await self._change(lambda state: state.pending_deletions.update({name: 0.0}))
             await shard.create_in_subprocess(self._directory / name, model_id=model.model_id, dim=model.dim)
-        except BaseException:
-            state.pending_deletions[name] = 0.0
-            raise
-        del state.pending_deletions[name]
-        state.collections[name] = _Entry(
-            model.model_id, model.dim, model.kind, model.name, run, complete=False
-        )
-        self._write()
+
+            def add(state: _State) -> None:
+                del state.pending_deletions[name]
+                state.collections[name] = _Entry(
+                    model.model_id, model.dim, model.kind, model.name, run, complete=False
+                )
+
+            await self._change(add)
+        finally:
+            self._creating.discard(name)
 
     async def open(self, name: str) -> EdgeStore:
-        """The store of a collection, loaded once."""
-        if name not in self._open:
-            entry = self._known.collections[name]
-            self._open[name] = _open(self._directory / name, Model(entry.model_id, entry.dim))
-        return self._open[name]
+        """The store of a collection, loaded once, in a thread. Raises Misconfigured."""
+        async with self._opening:
+            if name not in self._open:
+                entry = self._known.collections[name]
+
+                def load() -> None:
+                    self._open[name] = _open(self._directory / name, Model(entry.model_id, entry.dim))
+
+                await durable.in_thread(load)
+            return self._open[name]
 
     async def close(self, name: str) -> None:
         """Close the store of a collection, if it is open."""
@@ -158,8 +181,11 @@ class EdgeCatalogue:
 
     async def mark_complete(self, name: str) -> None:
         """Note that the collection holds everything that it should."""
-        self._known.collections[name].complete = True
-        self._write()
+
+        def complete(state: _State) -> None:
+            state.collections[name].complete = True
+
+        await self._change(complete)
 
     async def announce_switch(self, names: Sequence[str]) -> None:
         """Mark these collections, and no others, as the ones between which the alias is about to switch."""
@@ -167,37 +193,39 @@ class EdgeCatalogue:
 
     async def swap(self, name: str, at: float) -> None:
         """Search this collection from now on. `at`: the Unix time at which the other one was replaced."""
-        state = self._known
-        for one in state.collections.values():
-            one.replaced_at = None
-        state.collections[state.active].replaced_at = at
-        state.collections[name].replaced_at = None
-        state.active = name
-        self._write()
+
+        def switch(state: _State) -> None:
+            for one in state.collections.values():
+                one.replaced_at = None
+            state.collections[state.active].replaced_at = at
+            state.collections[name].replaced_at = None
+            state.active = name
+
+        await self._change(switch)
 
     async def mark_deleted(self, name: str, at: float) -> None:
         """Remove the collection from the list, and note since when it is to be deleted."""
-        if self._known.collections.pop(name, None) is not None:
-            self._known.pending_deletions[name] = at
-            self._write()
+
+        def withdraw(state: _State) -> None:
+            del state.collections[name]
+            state.pending_deletions[name] = at
+
+        if name in self._known.collections:
+            await self._change(withdraw)
 
     async def pending_deletions(self) -> Mapping[str, float]:
         """The names to delete, each with the Unix time since when; all 0 after a restart."""
-        return dict(self._known.pending_deletions)
+        pending = {name: at or 0.0 for name, at in self._known.pending_deletions.items()}
+        return pending | dict.fromkeys(self._creating, math.inf)
 
     async def delete(self, name: str) -> None:
-        """Delete the directory of a collection that was marked as deleted."""
-        if name not in self._known.pending_deletions:
+        """Delete the directory of a collection that was marked as deleted. Raises Unavailable."""
+        if name not in self._known.pending_deletions or name in self._creating:
             return
         await self.close(name)
-        try:
-            shutil.rmtree(self._directory / name)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise Unavailable(f"{self._directory / name} cannot be removed ({error.strerror})") from error
-        del self._known.pending_deletions[name]
-        self._write()
+        with durable.translated(self._directory / name):
+            await durable.in_thread(lambda: durable.remove_tree(self._directory / name))
+        await self._change(lambda state: state.pending_deletions.pop(name, None))
 
     async def _empty_outdated(self, state: _State) -> None:
         """Empty the collections of an older schema. Each gets a new run, whose group reads the log from its beginning.
@@ -223,9 +251,9 @@ class EdgeCatalogue:
         for name in outdated:
             entry = state.collections[name]
             entry.run = f"{entry.run or 'refilled'}-{secrets.token_hex(4)}"
-        self._state = state
         # Before emptying: after a crash the old group would continue at its commit, and skip all earlier records.
-        self._write()
+        self._write(state)
+        self._state = state
         for name, schema in outdated.items():
             shard.empty(self._directory / name)
             _log.warning(
@@ -255,8 +283,26 @@ class EdgeCatalogue:
         state.pending_deletions = dict.fromkeys(state.pending_deletions, 0.0)
         return state
 
-    def _write(self) -> None:
-        durable.write_file(self._file, msgspec.json.format(msgspec.json.encode(self._state)))
+    async def _change(self, edit: Callable[[_State], object]) -> None:
+        """Edit the state: durably in the file first, then in memory. Raises Unavailable, with nothing changed.
+
+        After an error of the last fsync the file may hold the new state already. That is harmless: each state is
+        one that a crash may leave, and the next change replaces it.
+        """
+        async with self._changing:
+            state = copy.deepcopy(self._known)
+            edit(state)
+
+            def write() -> None:
+                self._write(state)
+                self._state = state
+
+            await durable.in_thread(write)
+
+    def _write(self, state: _State) -> None:
+        """Replace the file. Blocks. Raises Unavailable."""
+        with durable.translated(self._file):
+            durable.write_file(self._file, msgspec.json.format(msgspec.json.encode(state)))
 
 
 def _open(path: Path, model: Model) -> EdgeStore:

@@ -23,7 +23,7 @@ from lorestream import durable
 from lorestream.adapters.qdrant.edge.engine import VECTOR, WORDS, one_line
 from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
 from lorestream.durable import LockHeld, ProcessLock
-from lorestream.errors import Misconfigured, ModelMismatch
+from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 
 _SHARD = "shard"
 _OLD_SHARD = "shard.old"
@@ -43,7 +43,7 @@ class StoreMetadata(msgspec.Struct, forbid_unknown_fields=False):
 def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeShard, ProcessLock]:
     """Lock a directory and load its shard, or create one. Raises Misconfigured, ModelMismatch."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        durable.private_directory(directory)
         lock = ProcessLock(directory / "lock")
     except LockHeld as error:
         raise Misconfigured(
@@ -105,17 +105,22 @@ def empty(directory: Path) -> None:
 async def create_in_subprocess(directory: Path, *, model_id: str, dim: int) -> None:
     """Create the shard of a directory in another process: Edge stops all threads of the process for up to seconds.
 
-    An error there is not reported: the next `open_shard` fails with the same error.
+    Raises Unavailable when it could not be created.
     """
     # -P: without it a msgspec.py in the current directory would be imported instead of the package.
     arguments = ("-P", "-m", __name__, str(directory), model_id, str(dim))
-    quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=quiet, stderr=quiet)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
     try:
-        await process.wait()
+        _, errors = await process.communicate()
     except BaseException:
         process.kill()
+        await process.wait()
         raise
+    if process.returncode:
+        reason = (errors.decode(errors="replace").strip().splitlines() or ["it was killed"])[-1]
+        raise Unavailable(f"the store {directory} could not be created ({reason})")
 
 
 def _open_locked(directory: Path, metadata: StoreMetadata) -> edge.EdgeShard:
@@ -124,6 +129,7 @@ def _open_locked(directory: Path, metadata: StoreMetadata) -> edge.EdgeShard:
         directory / "shard.new",
         directory / _METADATA_FILE,
     )
+    durable.remove_temporaries(directory)
     if not shard_path.exists():
         if new_shard.exists():
             shutil.rmtree(new_shard)
@@ -207,8 +213,13 @@ def _read(metadata_file: Path) -> StoreMetadata:
 
 
 def _unwritable(directory: Path, error: OSError) -> Misconfigured:
-    return Misconfigured(f"{directory} cannot be written ({error.strerror}): start with another --data")
+    return Misconfigured(
+        f"{directory} cannot be written ({error.strerror}): {durable.remedy(error)}, or start with another --data"
+    )
 
 
 if __name__ == "__main__":
-    open_shard(Path(sys.argv[1]), model_id=sys.argv[2], dim=int(sys.argv[3]))[0].close()
+    try:
+        open_shard(Path(sys.argv[1]), model_id=sys.argv[2], dim=int(sys.argv[3]))[0].close()
+    except Misconfigured as refused:
+        sys.exit(str(refused))

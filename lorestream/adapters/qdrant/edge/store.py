@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -80,9 +80,14 @@ class EdgeStore(QdrantStore[edge.Point]):
 
     async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
         """Remove what the erasure covers. Its bytes stay in the files until a compaction (see `reclaimable`)."""
-        affected = await super().erase(erasure)
-        self._erased = self._erased or bool(affected)
-        return affected
+        return await super().erase(erasure)
+
+    async def _delete_erased(self, points: Sequence[str]) -> None:
+        if points and not self._stored.erased:
+            # Before the first point goes: after a crash the erasure finds nothing to remove, and its bytes stay.
+            self._erased = True
+            await self._store_reclaimable()
+        await self._delete(points)
 
     async def reclaimable(self) -> Reclaimable:
         """How much was removed and still takes space, and whether an erasure removed something."""
@@ -92,10 +97,20 @@ class EdgeStore(QdrantStore[edge.Point]):
         """Make every write so far survive a power cut. Raises Unavailable."""
         if not self._temporary:
             # Edge's flush stops every thread, so most of the data is written to the disk before it.
-            await asyncio.to_thread(_sync_data, self._directory)
+            with durable.translated(self._directory):
+                await durable.in_thread(lambda: _sync_data(self._directory))
         await super().flush()
-        if (reclaimable := await self.reclaimable()) != self._stored and not self._temporary:
-            durable.write_file(self._directory / RECLAIMABLE, msgspec.json.encode(reclaimable))
+        await self._store_reclaimable()
+
+    async def _store_reclaimable(self) -> None:
+        """Write `reclaimable` to its file, if it has changed. Raises Unavailable."""
+        path = self._directory / RECLAIMABLE
+        async with self._copying:  # no file changes while a snapshot copies them
+            reclaimable = await self.reclaimable()
+            if reclaimable == self._stored or self._temporary:
+                return
+            with durable.translated(path):
+                await durable.in_thread(lambda: durable.write_file(path, msgspec.json.encode(reclaimable)))
             self._stored = reclaimable
 
     async def __aenter__(self) -> Self:
@@ -123,15 +138,20 @@ class EdgeStore(QdrantStore[edge.Point]):
 
 
 def _sync_data(directory: Path) -> None:
-    """Call fdatasync on every file. A file that cannot be opened is skipped: Edge's own flush writes it."""
+    """Call fdatasync on every file. Raises OSError when the disk refuses the data.
+
+    A file that cannot be opened is skipped: Edge's own flush writes it.
+    """
     for parent, _, names in os.walk(directory):
         for name in names:
-            with contextlib.suppress(OSError):
+            try:
                 handle = os.open(os.path.join(parent, name), os.O_RDONLY)  # noqa: PTH118 (as the walk gives them)
-                try:
-                    os.fdatasync(handle)
-                finally:
-                    os.close(handle)
+            except OSError:
+                continue
+            try:
+                os.fdatasync(handle)
+            finally:
+                os.close(handle)
 
 
 def _read_reclaimable(path: Path) -> Reclaimable:
