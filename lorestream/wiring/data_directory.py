@@ -26,13 +26,14 @@ def ensure_writable(directory: Path) -> Path:
     Raises Misconfigured when no file can be written in it, or when a version with the project's former name made it.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=durable.PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        durable.remove_temporaries(directory)
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
         raise Misconfigured(
-            f"the data directory {directory} cannot be written ({error.strerror}): choose another with --data"
-            " or LORESTREAM_DATA_DIR"
+            f"the data directory {directory} cannot be written ({error.strerror}): {durable.remedy(error)}, or"
+            " choose another with --data or LORESTREAM_DATA_DIR"
         ) from error
     if any(directory.glob(_FORMER_MODEL_MANIFESTS)):
         raise Misconfigured(

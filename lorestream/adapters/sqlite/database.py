@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from lorestream.adapters.sqlite import migrations
-from lorestream.durable import PRIVATE, LockHeld, ProcessLock
+from lorestream.durable import PRIVATE, PRIVATE_DIRECTORY, LockHeld, ProcessLock, remedy
 from lorestream.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _primary(error: sqlite3.Error) -> int:
 def _locked(path: Path) -> Generator[None]:
     """Hold the lock beside the database, and create the database file, both readable by this user alone."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         # Not on the database itself: closing any descriptor of it would release SQLite's own POSIX locks.
         lock = ProcessLock(path.with_name(f"{path.name}.lock"))
     except LockHeld as error:
@@ -222,7 +222,7 @@ def _locked(path: Path) -> Generator[None]:
         ) from error
     except OSError as error:
         raise Misconfigured(
-            f"{path.parent} cannot be written ({error.strerror}): choose another folder"
+            f"{path.parent} cannot be written ({error.strerror}): {remedy(error)}, or choose another folder"
         ) from error
     with lock:
         try:
@@ -230,6 +230,6 @@ def _locked(path: Path) -> Generator[None]:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE))
         except OSError as error:
             raise Misconfigured(
-                f"{path} cannot be written ({error.strerror}): choose another folder"
+                f"{path} cannot be written ({error.strerror}): {remedy(error)}, or choose another folder"
             ) from error
         yield

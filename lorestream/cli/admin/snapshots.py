@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,6 +101,7 @@ def restore(
 def _run(settings: Settings, source: Path, ledger_from: Path | None, *, dry_run: bool) -> dict[str, Any]:
     import uvloop
 
+    from lorestream import durable
     from lorestream.admin import Outcome, Progress, Remark, Row
     from lorestream.cli import terminal
     from lorestream.cli.admin.runner import ProgressDisplay
@@ -107,6 +109,7 @@ def _run(settings: Settings, source: Path, ledger_from: Path | None, *, dry_run:
     from lorestream.wiring import restores
 
     set_up_logging(settings.log_format, "warning")
+    os.umask(durable.PRIVATE_UMASK)  # the libraries that open the copies create files with modes of their own
 
     async def run() -> dict[str, Any]:
         reports = (

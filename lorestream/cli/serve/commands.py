@@ -180,10 +180,13 @@ def worker(
 
 
 def _prepare(settings: Settings, host: str | None = None) -> None:
-    """Set up signals, logging and thread switching. Refuses a `host` that is not loopback without API keys."""
+    """Set up umask, signals, logging and thread switching. Refuses a `host` that is not loopback without API keys."""
+    from lorestream import durable
     from lorestream.access.authentication import require_loopback
     from lorestream.telemetry import set_up_logging
 
+    # Before the first file: SQLite and Qdrant Edge create theirs with the modes that the umask leaves.
+    os.umask(durable.PRIVATE_UMASK)
     # Process 1 of a container ignores signals without a handler: a SIGTERM during the start would be lost.
     signal.signal(signal.SIGTERM, lambda signum, _frame: sys.exit(128 + signum))
     set_up_logging(settings.log_format, settings.log_level)
