@@ -50,10 +50,10 @@ class Principal:
     key: str = field(default="", compare=False)
     """The id of the key, empty without keys. Rate limits count per key."""
 
-    def require(self, scope: KeyScope) -> None:
-        """Raise Forbidden without this scope."""
-        if scope not in self.scopes:
-            raise Forbidden(f"this needs a key with the scope {scope}")
+    def require(self, *scopes: KeyScope) -> None:
+        """Raise Forbidden without one of these scopes."""
+        if self.scopes.isdisjoint(scopes):
+            raise Forbidden(f"this needs a key with the scope {' or '.join(scopes)}")
 
 
 ANONYMOUS = Principal("default", frozenset(KeyScope))

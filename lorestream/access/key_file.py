@@ -40,12 +40,16 @@ Stamp: TypeAlias = tuple[int, ...]
 
 
 class KeyScope(StrEnum):
-    """What a key may do. No scope includes another one."""
+    """What a key may do. No scope includes another one.
+
+    All scopes but OPERATOR are limited to the key's tenant. OPERATOR is for what concerns the machine or all tenants.
+    """
 
     INGEST = "ingest"
     QUERY = "query"
     ERASE = "erase"
     ADMIN = "admin"
+    OPERATOR = "operator"
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

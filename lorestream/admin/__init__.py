@@ -35,6 +35,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from lorestream.access.authentication import Forbidden, Principal
+from lorestream.access.key_file import KeyScope
+
 
 class NoArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The arguments of a task that takes none."""
@@ -81,6 +84,28 @@ Report: TypeAlias = Progress | Remark | Row | Outcome
 ReportStream: TypeAlias = AsyncGenerator[Report]
 
 
+TENANT_SCOPES = (KeyScope.ADMIN, KeyScope.OPERATOR)
+"""The scopes of tasks that `only_own_tenant` limits for callers without the scope operator."""
+
+
+def only_own_tenant(tenant: str | None, caller: Principal) -> str | None:
+    """The tenant that a task is limited to, of the one in its arguments; None is all tenants.
+
+    A caller without the scope operator is limited to its own tenant. Raises Forbidden when it asks for another one.
+    """
+    if KeyScope.OPERATOR in caller.scopes:
+        return tenant
+    if tenant not in {None, caller.tenant}:
+        raise Forbidden(
+            f"this key is of the tenant {caller.tenant}: another tenant needs a key with the scope operator"
+        )
+    return caller.tenant
+
+
+def _unchanged(arguments: Any, _caller: Principal) -> Any:  # noqa: ANN401 (each task has a type of its own)
+    return arguments
+
+
 @dataclass(frozen=True, slots=True)
 class AdminTask:
     """One operation for operators: its name in routes and verbs, the type of its arguments, and the function.
@@ -92,6 +117,10 @@ class AdminTask:
     arguments: type[msgspec.Struct]
     """Must forbid unknown fields."""
     run: Callable[[Any], ReportStream]
+    scopes: tuple[KeyScope, ...] = (KeyScope.OPERATOR,)
+    """A caller over the network needs a key with one of these."""
+    restrict: Callable[[Any, Principal], Any] = _unchanged
+    """Returns the arguments limited to what this caller over the network may do. Raises Forbidden, OperationRefused."""
 
 
 AdminTasks: TypeAlias = Mapping[str, AdminTask]

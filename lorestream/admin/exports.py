@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import msgspec
 
 from lorestream import identity
-from lorestream.admin import AdminTask, Outcome, Progress, ReportStream, Row
+from lorestream.access.authentication import Principal
+from lorestream.admin import TENANT_SCOPES, AdminTask, Outcome, Progress, ReportStream, Row, only_own_tenant
 from lorestream.admin.export_format import ExportedMemory
 from lorestream.errors import InvalidRequest
 from lorestream.identity import Pseudonyms
@@ -27,6 +28,10 @@ class ExportArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenant: str | None = None
 
 
+def _restrict(arguments: ExportArguments, caller: Principal) -> ExportArguments:
+    return msgspec.structs.replace(arguments, tenant=only_own_tenant(arguments.tenant, caller))
+
+
 @dataclass(frozen=True, slots=True)
 class Exporter:
     """Exports memories. `pseudonyms` is None in a process without keys for player names."""
@@ -39,7 +44,7 @@ class Exporter:
 
     def tasks(self) -> Sequence[AdminTask]:
         """The task `export`."""
-        return [AdminTask("export", ExportArguments, self.export)]
+        return [AdminTask("export", ExportArguments, self.export, TENANT_SCOPES, _restrict)]
 
     async def export(self, arguments: ExportArguments) -> ReportStream:
         """Yield one row for each memory that is neither expired nor erased, in a stable order.

@@ -15,7 +15,16 @@ from typing import Annotated
 import msgspec
 
 from lorestream import events
-from lorestream.admin import AdminTask, Outcome, Progress, ReportStream, Row
+from lorestream.access.authentication import Principal
+from lorestream.admin import (
+    TENANT_SCOPES,
+    AdminTask,
+    Outcome,
+    Progress,
+    ReportStream,
+    Row,
+    only_own_tenant,
+)
 from lorestream.admin.export_format import ExportedMemory, parse_line
 from lorestream.errors import InvalidRequest
 from lorestream.events import MAX_VALUE_BYTES
@@ -50,12 +59,18 @@ class ImportArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     This bounds the backlog of the import, because live events queue behind it in the log.
     """
+    tenant: str | None = None
+    """Lines of another tenant are bad lines. None: all tenants."""
 
 
 class WaitArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of `indexed`: wait until these offsets are indexed, by partition."""
 
     positions: dict[int, int]
+
+
+def _restrict(arguments: ImportArguments, caller: Principal) -> ImportArguments:
+    return msgspec.structs.replace(arguments, tenant=only_own_tenant(arguments.tenant, caller))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +92,8 @@ class Importer:
     def tasks(self) -> Sequence[AdminTask]:
         """The tasks `import` and `indexed`."""
         return [
-            AdminTask("import", ImportArguments, self.put),
-            AdminTask("indexed", WaitArguments, self.wait),
+            AdminTask("import", ImportArguments, self.put, TENANT_SCOPES, _restrict),
+            AdminTask("indexed", WaitArguments, self.wait, TENANT_SCOPES),
         ]
 
     async def put(self, arguments: ImportArguments) -> ReportStream:
@@ -97,7 +112,9 @@ class Importer:
         good: list[tuple[int, ExportedMemory]] = []
         for number, text in arguments.lines:
             try:
-                good.append((number, parse_line(text, self.clock.now())))
+                line = parse_line(text, self.clock.now())
+                _check_tenant(line, arguments.tenant)
+                good.append((number, line))
             except InvalidRequest as error:
                 counts["bad"] += 1
                 yield Row({"line": number, "reason": error.message})
@@ -151,6 +168,15 @@ class Importer:
         """About how many records are not indexed yet; those of other writers count as well."""
         committed = await self.log.committed(self.group())
         return sum(max(0, at + 1 - committed.get(partition, 0)) for partition, at in positions.items())
+
+
+def _check_tenant(line: ExportedMemory, tenant: str | None) -> None:
+    """Raise InvalidRequest for a line of another tenant. Nothing about that tenant's memories is looked up."""
+    if tenant not in {None, line.tenant}:
+        raise InvalidRequest(
+            f"the memory belongs to the tenant {line.tenant}, and only those of {tenant} are imported: a key with the"
+            " scope operator imports those of all tenants"
+        )
 
 
 def _to_record(line: ExportedMemory) -> NewRecord:

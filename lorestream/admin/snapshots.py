@@ -7,6 +7,7 @@ settings the newest are kept.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
 import time
@@ -20,6 +21,7 @@ import msgspec
 import structlog
 
 from lorestream import __version__, durable
+from lorestream.access.authentication import Principal
 from lorestream.admin import (
     AdminTask,
     Outcome,
@@ -31,7 +33,7 @@ from lorestream.admin import (
     snapshot_manifest,
 )
 from lorestream.admin.snapshot_manifest import Manifest
-from lorestream.errors import LorestreamError, OperationRefused
+from lorestream.errors import InvalidRequest, LorestreamError, OperationRefused
 from lorestream.ports import Clock
 
 _log = structlog.get_logger("lorestream.snapshots")
@@ -86,19 +88,30 @@ class Snapshots:
 
     def task(self) -> AdminTask:
         """The admin task of `lorestream snapshot`."""
-        return AdminTask("snapshot", SnapshotArguments, self._run_task)
+        return AdminTask("snapshot", SnapshotArguments, self._run_task, restrict=self._restrict)
 
     def is_due(self) -> bool:
         """Whether the newest snapshot is older than the interval of the schedule, or there is none."""
         found = snapshot_manifest.list_snapshots(self.directory)
         return not found or self.clock.now() >= found[0][1].created + self.every_s
 
+    def _restrict(self, arguments: SnapshotArguments, caller: Principal) -> SnapshotArguments:
+        """Refuse a directory outside that of the snapshots to whom has a key: keys are used from other machines.
+
+        A caller without a key is on this machine, where no other one is served.
+        """
+        if arguments.to is not None and caller.key:
+            # Compared without symbolic links: one below the directory could lead anywhere.
+            to, directory = os.path.realpath(_checked(arguments.to)), os.path.realpath(self.directory)
+            if Path(directory) not in Path(to).parents:
+                raise OperationRefused(
+                    f"over the network, snapshots are taken below {directory} only: leave --to out, or set"
+                    " LORESTREAM_SNAPSHOT__DIR of the server to another directory"
+                )
+        return arguments
+
     async def _run_task(self, arguments: SnapshotArguments) -> ReportStream:
-        to = None if arguments.to is None else Path(arguments.to)
-        if to is not None and not to.is_absolute():
-            raise OperationRefused(
-                f"{to} is a relative path, and the server has another working directory: give an absolute path"
-            )
+        to = None if arguments.to is None else _checked(arguments.to)
         async for report in self.take(to):
             yield report
 
@@ -109,10 +122,10 @@ class Snapshots:
         """
         started = time.monotonic()
         final = to or self._new_name()
-        if final.exists():
-            raise OperationRefused(f"{final} exists already: choose another place for the snapshot")
         temporary = final.with_name(f"{_TEMPORARY_PREFIX}{final.name}-{secrets.token_hex(4)}")
         try:
+            if final.exists():
+                raise OperationRefused(f"{final} exists already: choose another place for the snapshot")
             final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._remove_abandoned()
             temporary.mkdir(mode=0o700)
@@ -250,6 +263,18 @@ def _describe(path: Path, manifest: Manifest) -> dict[str, object]:
         "model_id": manifest.model_id,
         "offsets": {str(partition): offset for partition, offset in manifest.offsets.items()},
     }
+
+
+def _checked(to: str) -> Path:
+    """The path of a new snapshot. Raises InvalidRequest if it contains NUL, OperationRefused if it is relative."""
+    if "\0" in to:
+        raise InvalidRequest("no directory can have a name with NUL", path="to")
+    path = Path(to)
+    if not path.is_absolute():
+        raise OperationRefused(
+            f"{to} is a relative path, and the server has another working directory: give an absolute path"
+        )
+    return path
 
 
 def _unwritable(path: Path, error: OSError) -> OperationRefused:

@@ -10,7 +10,6 @@ import msgspec
 import structlog
 from starlette.responses import StreamingResponse
 
-from lorestream.access.key_file import KeyScope
 from lorestream.admin import AdminTask, AdminTasks, Failure, Outcome, Report, ReportStream
 from lorestream.errors import LorestreamError
 from lorestream.http.operation import Operation
@@ -31,10 +30,11 @@ def operations(tasks: AdminTasks) -> list[Operation]:
             PREFIX + task.name,
             _Route(task).run,
             f"Admin task: {task.name}",
-            KeyScope.ADMIN,
+            task.scopes[0],
             Outcome,
             body=task.arguments,
             hidden=True,
+            or_scopes=task.scopes[1:],
         )
         for task in tasks.values()
     ]
@@ -47,7 +47,7 @@ class _Route:
         self._task = task
 
     async def run(self, request: ApiRequest) -> StreamingResponse:
-        arguments = await request.json(self._task.arguments)
+        arguments = self._task.restrict(await request.json(self._task.arguments), request.principal)
         reports = self._task.run(arguments)
         # Wait for the first report: an error before it still gets its own HTTP status.
         first = await anext(reports, None)

@@ -141,7 +141,7 @@ def application(
 def _endpoint(
     operation: Operation, metrics: Metrics, authenticator: Authenticator, log: FilteringBoundLogger
 ) -> _Endpoint:
-    name = f"{operation.method} {operation.path}"
+    name, scopes = f"{operation.method} {operation.path}", operation.scopes
     counters: dict[int, Counter] = {}  # looking a counter up by its labels costs more than counting
 
     async def endpoint(scope: Scope, receive: Receive) -> Response:
@@ -153,7 +153,7 @@ def _endpoint(
         try:
             principal = authenticator.authenticate(authorization)
             request = ApiRequest(scope, receive, headers, principal, request_id)
-            request.require(operation.scope)
+            request.require(*scopes)
             request.query_values()  # refuses an ambiguous query string for handlers that do not read it, too
             response = await operation.handler(request)
         except (LorestreamError, HttpError, Unauthenticated, Forbidden) as error:

@@ -179,7 +179,7 @@ def _operation(op: Operation, method: str, schemas: _Schemas, *, needs_keys: boo
         }
     described["responses"] = _responses(op, schemas, needs_keys=needs_keys)
     if needs_keys:
-        described["security"] = [{SECURITY_SCHEME: [op.scope]}]
+        described["security"] = [{SECURITY_SCHEME: [scope]} for scope in op.scopes]
     return described
 
 

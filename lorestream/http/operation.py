@@ -36,7 +36,7 @@ class Operation:
     """One route (an "operation" in OpenAPI).
 
     `body`, `query_params`, `path_params` and `response` are msgspec types. `scope` is the scope that the caller's
-    key needs. `status` is the status of success; `other_statuses` maps further statuses to their meaning, beside
+    key needs; one of `or_scopes` does as well. `status` is the status of success; `other_statuses` maps further statuses to their meaning, beside
     those that every route has. A further status below 300 has the same response type. `hidden` operations are not
     in the documentation. A POST route accepts PUT as well, because old Luanti releases send PUT instead.
     """
@@ -56,6 +56,12 @@ class Operation:
     description: str = ""
     example: Example | None = None
     hidden: bool = False
+    or_scopes: tuple[KeyScope, ...] = ()
+
+    @property
+    def scopes(self) -> tuple[KeyScope, ...]:
+        """The scopes of which the caller's key needs one."""
+        return (self.scope, *self.or_scopes)
 
     @property
     def methods(self) -> list[str]:

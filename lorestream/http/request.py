@@ -68,9 +68,9 @@ class ApiRequest:
         """The caller's tenant."""
         return self.principal.tenant
 
-    def require(self, key_scope: KeyScope) -> None:
-        """Raise Forbidden (403) unless the caller's key has this scope."""
-        self.principal.require(key_scope)
+    def require(self, *key_scopes: KeyScope) -> None:
+        """Raise Forbidden (403) unless the caller's key has one of these scopes."""
+        self.principal.require(*key_scopes)
 
     def path_param(self, name: str) -> str:
         """One path parameter, percent-decoded. Raises InvalidRequest when it is not UTF-8."""

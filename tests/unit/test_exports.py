@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorestream import events
+from lorestream.access.authentication import ANONYMOUS, Forbidden, Principal
+from lorestream.access.key_file import KeyScope
 from lorestream.admin import AdminTask, Outcome, Row
 from lorestream.admin.export_format import FORMAT, MAX_LINE_BYTES, ExportedMemory, check_header, parse_line
 from lorestream.admin.exports import Exporter
@@ -36,9 +38,12 @@ AGENTS = ["npc:smith", 'a"],["b', "木", f"player:{HASHED[0]}", f"guild:player:{
 Rows = list[dict[str, Any]]
 
 
-async def run(task: AdminTask, **arguments: Any) -> tuple[Rows, dict[str, Any]]:
+async def run(
+    task: AdminTask, caller: Principal = ANONYMOUS, **arguments: Any
+) -> tuple[Rows, dict[str, Any]]:
     """The rows and the outcome of a task, with arguments as they come over the wire."""
     wanted = msgspec.json.decode(msgspec.json.encode(arguments), type=task.arguments)
+    wanted = task.restrict(wanted, caller)
     reports = [report async for report in task.run(wanted)]
     outcome = reports[-1]
     assert isinstance(outcome, Outcome)
@@ -168,6 +173,38 @@ async def test_export_filters_by_agent_and_tenant(tmp_path: Path) -> None:
         assert len((await run(keyless, agents=[bob]))[0]) == 1
         with pytest.raises(InvalidRequest, match="LORESTREAM_PLAYER_KEY"):
             await run(keyless, agents=["player:bob"])
+
+
+async def test_a_key_with_admin_exports_and_imports_its_own_tenant_only(tmp_path: Path) -> None:
+    """An operator's key does so for all tenants."""
+    admin = Principal("beta", frozenset({KeyScope.ADMIN}), "key")
+    operator = Principal("beta", frozenset({KeyScope.OPERATOR}), "key")
+    async with open_parts(tmp_path) as runtime:
+        await store(runtime, memory("1", tenant="alpha"), memory("2", tenant="beta"))
+        exporting = Exporter(lambda: runtime.store, runtime.ledger, runtime.clock, None).tasks()[0]
+        importing = imports(runtime).tasks()[0]
+
+        async def exported(caller: Principal, **arguments: Any) -> list[str]:
+            return [row["tenant"] for row in (await run(exporting, caller, **arguments))[0]]
+
+        assert await exported(admin) == ["beta"]
+        assert await exported(admin, tenant="beta") == ["beta"]
+        with pytest.raises(Forbidden, match="operator"):
+            await exported(admin, tenant="alpha")
+        assert sorted(await exported(operator)) == ["alpha", "beta"]
+        assert await exported(operator, tenant="alpha") == ["alpha"]
+
+        lines = [
+            (number, json.dumps(msgspec.to_builtins(ExportedMemory.from_memory(memory(name, tenant=tenant)))))
+            for number, (name, tenant) in enumerate([("1", "alpha"), ("forged", "alpha"), ("own", "beta")], 2)
+        ]
+        bad, outcome = await run(importing, admin, lines=lines)
+        assert [(row["line"], "tenant alpha" in row["reason"]) for row in bad] == [(2, True), (3, True)]
+        assert (outcome["imported"], outcome["present"], outcome["bad"]) == (1, 0, 2)
+        with pytest.raises(Forbidden, match="operator"):
+            await run(importing, admin, lines=lines, tenant="alpha")
+        _, outcome = await run(importing, operator, lines=lines)
+        assert (outcome["imported"], outcome["present"], outcome["bad"]) == (2, 1, 0)
 
 
 async def test_expired_deleted_and_erased_memories_are_not_exported(tmp_path: Path) -> None:

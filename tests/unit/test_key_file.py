@@ -18,6 +18,7 @@ import pytest
 
 from lorestream.access import key_file
 from lorestream.access.key_file import KeyScope, NewKey
+from lorestream.cli.keys.commands import TenantScope
 from lorestream.errors import Misconfigured
 from tests import command_line
 from tests.processes import clean_environment
@@ -282,6 +283,18 @@ def test_from_create_to_revoke(lorestream: Run, path: Path):
         assert key_id in shown
         for hidden in (secret, rotated["key"].partition(".")[2], *(key.sha256 for key in listed(path))):
             assert hidden not in shown
+
+
+def test_only_the_option_operator_gives_the_scope_operator(lorestream: Run, path: Path):
+    assert lorestream("create", "--tenant", "a", "--scope", "operator").returncode == 2
+    assert not path.exists()
+    given = json.loads(lorestream("create", "--tenant", "a", "--operator", "--json").stdout)
+    assert given["scopes"] == ["operator"]
+    given = json.loads(
+        lorestream("create", "--tenant", "a", "--scope", "admin", "--operator", "--json").stdout
+    )
+    assert given["scopes"] == ["admin", "operator"]
+    assert {*TenantScope, "operator"} == set(KeyScope)
 
 
 def test_rotate_with_revoke_old_revokes_the_old_key_at_once(lorestream: Run, path: Path):

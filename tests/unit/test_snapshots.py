@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from lorestream.access.authentication import ANONYMOUS, Principal
+from lorestream.access.key_file import KeyScope
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.adapters.sqlite import ledger_merge
 from lorestream.adapters.sqlite.database import Database
@@ -20,7 +22,7 @@ from lorestream.adapters.sqlite.pinned_copy import PinnedDatabase
 from lorestream.admin import Outcome, Progress, snapshot_files, snapshot_manifest
 from lorestream.admin.snapshot_manifest import Manifest
 from lorestream.admin.snapshots import CopyInfo, Snapshots, SnapshotSchedule
-from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused, Unavailable
+from lorestream.errors import InvalidRequest, Misconfigured, ModelMismatch, OperationRefused, Unavailable
 from lorestream.events import Put, decode, encode
 from lorestream.memories import AgentKey, Erasure, SubjectKind
 from lorestream.ports import NewRecord
@@ -229,6 +231,39 @@ async def test_a_target_that_exists_or_cannot_be_written_is_refused(tmp_path: Pa
     with pytest.raises(OperationRefused, match="absolute path"):
         [_ async for _ in snapshots.task().run(snapshots.task().arguments(to="somewhere"))]
     assert entries(tmp_path) == {"taken", "file"}
+
+
+async def test_a_path_that_no_file_can_have_is_refused_with_a_reason(tmp_path: Path) -> None:
+    task = Snapshots(TinySource(), tmp_path / "kept", SetClock()).task()
+    for to, error in (("/a\0b", InvalidRequest), (f"{tmp_path}/{'x' * 300}", OperationRefused)):
+        with pytest.raises(error):
+            [_ async for _ in task.run(task.restrict(task.arguments(to=to), ANONYMOUS))]
+    with pytest.raises(InvalidRequest):
+        task.restrict(task.arguments(to="/a\0b"), Principal("a", frozenset(KeyScope), "key"))
+    assert entries(tmp_path) <= {"kept"}
+
+
+async def test_a_caller_with_a_key_gets_snapshots_below_their_directory_only(tmp_path: Path) -> None:
+    """Without keys, callers are on this machine and choose any directory."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "link").symlink_to(tmp_path)
+    task = Snapshots(TinySource(), kept, SetClock()).task()
+    operator = Principal("a", frozenset({KeyScope.OPERATOR}), "key")
+    for outside in (
+        tmp_path / "x",
+        kept / ".." / "x",
+        kept / "link" / "x",
+        tmp_path / "kept-too" / "x",
+        kept,
+    ):
+        arguments = task.arguments(to=str(outside))
+        assert task.restrict(arguments, ANONYMOUS) is arguments
+        with pytest.raises(OperationRefused, match="LORESTREAM_SNAPSHOT__DIR"):
+            task.restrict(arguments, operator)
+    for inside in (None, str(kept / "monday")):
+        arguments = task.arguments(to=inside)
+        assert task.restrict(arguments, operator) is arguments
 
 
 async def test_a_snapshot_that_is_damaged_or_does_not_fit_is_refused(tmp_path: Path) -> None:

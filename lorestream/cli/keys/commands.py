@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -22,6 +23,16 @@ keys = typer.Typer(
         " Only keys of a tenant can read its memories."
     ),
 )
+
+
+class TenantScope(StrEnum):
+    """What --scope takes. The scope operator crosses tenants, and has an option of its own."""
+
+    INGEST = KeyScope.INGEST
+    QUERY = KeyScope.QUERY
+    ERASE = KeyScope.ERASE
+    ADMIN = KeyScope.ADMIN
+
 
 KeyFile = Annotated[
     Optional[Path],  # noqa: UP045 (typer reads it)
@@ -49,12 +60,20 @@ def create(
         typer.Option(metavar="NAME", help="The tenant whose memories the key can reach.", callback=_tenant),
     ],
     scope: Annotated[
-        list[KeyScope],
+        Optional[list[TenantScope]],  # noqa: UP045 (typer reads it)
         typer.Option(
-            help="What the key may do: write memories (ingest), read and search them (query), delete them (erase), list"
-            " agents, search the whole tenant and watch it (admin). May be repeated."
+            help="What the key may do: write memories (ingest), read and search them (query), delete them (erase); list"
+            " agents, search the whole tenant, watch, export and import it (admin). May be repeated.",
         ),
-    ],
+    ] = None,
+    operator: Annotated[
+        bool,
+        typer.Option(
+            "--operator",
+            help="The key may do what concerns the machine or all tenants: snapshots, replay, alias, drop, dead letters,"
+            " cache, export and import of everything. Give it to nobody but whoever runs the server.",
+        ),
+    ] = False,
     label: Annotated[
         str | None, typer.Option(metavar="TEXT", help="A note for yourself, shown by `lorestream keys list`.")
     ] = None,
@@ -71,11 +90,17 @@ def create(
     Examples:
     lorestream keys create --tenant default --scope ingest --scope query --scope erase --label survival-1
     lorestream keys create --tenant default --scope query --expires 90 --file keys.json
+    lorestream keys create --tenant default --operator --scope admin --label backups
     export LORESTREAM_API_KEY=$(lorestream keys create --tenant default --scope query)
     """
     from lorestream.cli.keys import key_file
 
-    key_file.create(file, tenant=tenant, scopes=scope, label=label, expires_days=expires, as_json=as_json)
+    scopes = [KeyScope(name) for name in dict.fromkeys(scope or [])] + [KeyScope.OPERATOR] * operator
+    if not scopes:
+        raise typer.BadParameter(
+            "say what the key may do: --scope (may be repeated), or --operator", param_hint="--scope"
+        )
+    key_file.create(file, tenant=tenant, scopes=scopes, label=label, expires_days=expires, as_json=as_json)
 
 
 @keys.command()
