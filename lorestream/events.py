@@ -46,7 +46,10 @@ class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=
     lasting_agent: str | None = None
     """The agent id from which the memory id is computed, where a newer player key gives another `agent_id`."""
     naming: list[str] | None = None
-    """Keys of `data` whose value is the name of the event's player: the generated text must not contain it."""
+    """Keys of `data` whose value is the name of the event's player: the generated text must not contain it.
+
+    Only in older records: where the data have that name, gateways now write the text.
+    """
 
     def memory(self, text: str) -> Memory:
         """The memory of this event, with the given text."""

@@ -18,13 +18,17 @@ import orjson
 from lorestream.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 MEMORY_NAMESPACE = uuid.UUID("5f0c5f5e-3b0e-5f0b-9f0e-1a6d9c1f7e42")
 """The UUIDv5 namespace of memory ids. It must never change: a repeated event would get another memory id."""
 
+MAX_NAME_COLONS = 2
+"""Colons that a player's NAME may have in an agent id `ROLE:NAME`, as in `smith:steam:7656`."""
+
 _PLAYER_AGENT = re.compile(r"(?P<prefix>(?:.*:)?player:)(?P<name>.+)", re.DOTALL)
 _PSEUDONYM = re.compile(r"[A-Za-z0-9_-]{1,32}:[0-9a-f]{64}")
+_PSEUDONYM_AGENT = re.compile(rf"(?P<prefix>.+:)(?P<name>{_PSEUDONYM.pattern})", re.DOTALL)
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -39,8 +43,12 @@ def agent_key(tenant: str, agent_id: str) -> bytes:
 
 
 def player_name(agent_id: str) -> str | None:
-    """NAME in an agent id `player:NAME` or `…:player:NAME`, None for any other agent id."""
-    match = _PLAYER_AGENT.fullmatch(agent_id)
+    """The player that the id itself says the agent is named after, or None.
+
+    That is NAME in `player:NAME` and `…:player:NAME`, and PSEUDONYM in `ROLE:PSEUDONYM`. A plain `ROLE:NAME` may be
+    any agent: only an event whose player is NAME makes it the player's, see `Pseudonyms.agent`.
+    """
+    match = _PLAYER_AGENT.fullmatch(agent_id) or _PSEUDONYM_AGENT.fullmatch(agent_id)
     return match and match["name"]
 
 
@@ -109,25 +117,64 @@ class Pseudonyms:
             return (name,)
         return tuple(self._hash(key, tenant, name) for key in self._keys)
 
-    def agent(self, tenant: str, agent_id: str) -> tuple[str, str | None]:
-        """The stored form of an agent id, and the pseudonym of the player that it is named after (None: no player)."""
-        match = _PLAYER_AGENT.fullmatch(agent_id)
-        if match is None:
-            return agent_id, None
-        player = self.player(tenant, match["name"])
-        return match["prefix"] + player, player
+    def agent(self, tenant: str, agent_id: str, player: str | None = None) -> tuple[str, str | None]:
+        """The stored form of an event's agent id, and the pseudonym of the player that it is named after, or None.
 
-    def lasting_agent(self, tenant: str, agent_id: str) -> str:
-        """The stored form with the last key, from which memory ids are computed.
+        `player`: the event's player. An agent `ROLE:NAME` is named after the player NAME if that is the event's.
+        """
+        named = self._named_after(tenant, agent_id, player)
+        if named is None:
+            return agent_id, None
+        prefix, pseudonyms = named
+        return prefix + pseudonyms[0], pseudonyms[0]
+
+    def lasting_agent(self, tenant: str, agent_id: str, player: str | None = None) -> str:
+        """The stored form with the last key, from which memory ids are computed. Arguments as for `agent`.
 
         A new first key then does not change the memory id of an event that is sent again. The old key must stay in
         the list for as long as events may be sent again.
         """
-        return self.agents(tenant, agent_id)[-1]
+        named = self._named_after(tenant, agent_id, player)
+        return agent_id if named is None else named[0] + named[1][-1]
 
     def agents(self, tenant: str, agent_id: str) -> tuple[str, ...]:
-        """All stored forms of an agent id: one per key if it is named after a player, else one."""
-        match = _PLAYER_AGENT.fullmatch(agent_id)
-        if match is None:
-            return (agent_id,)
-        return tuple(match["prefix"] + player for player in self.players(tenant, match["name"]))
+        """All stored forms of an agent id in a read, a deletion or an erasure.
+
+        One per key if the id says that it is named after a player. A read of `ROLE:NAME` does not say whether NAME
+        is a player, and events with and without that player may exist: then the id itself, and one form per key.
+        """
+        named = self._named_after(tenant, agent_id, None)
+        if named is not None:
+            return tuple(named[0] + pseudonym for pseudonym in named[1])
+        return (
+            agent_id,
+            *(
+                f"{role}:{pseudonym}"
+                for role, name in _roles_and_names(agent_id)
+                for pseudonym in self.players(tenant, name)
+            ),
+        )
+
+    def _named_after(
+        self, tenant: str, agent_id: str, player: str | None
+    ) -> tuple[str, tuple[str, ...]] | None:
+        """(the id up to the player's name, the player's pseudonyms), None if the agent is named after no player."""
+        if match := _PLAYER_AGENT.fullmatch(agent_id):
+            return match["prefix"], self.players(tenant, match["name"])
+        if match := _PSEUDONYM_AGENT.fullmatch(agent_id):
+            return match["prefix"], (match["name"],)
+        for role, name in _roles_and_names(agent_id) if player else ():
+            if name == player:
+                return f"{role}:", self.players(tenant, name)
+        return None
+
+
+def _roles_and_names(agent_id: str) -> Iterator[tuple[str, str]]:
+    """The ways to read an agent id as `ROLE:NAME`; NAME has at most MAX_NAME_COLONS colons."""
+    role = agent_id
+    for _ in range(MAX_NAME_COLONS + 1):
+        role = role.rpartition(":")[0]
+        if not role:
+            return
+        if name := agent_id[len(role) + 1 :]:
+            yield role, name

@@ -6,7 +6,7 @@ A text never has a player's name: it says "a player", whatever the data contain.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 _MAX_VALUE_CHARS = 200
@@ -45,6 +45,28 @@ def narrate(kind: str, data: Mapping[str, Any], *, by_player: bool) -> str:
     else:
         sentence = (words(kind) or "did something") + _details(data, skip=())
     return f"a player {sentence}" if by_player else sentence
+
+
+def without_names(data: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A copy of the data with "a player" for each of the names, as a whole word in a key or a text at any depth.
+
+    `names` are not empty. A name is also replaced in the form that `words` gives it. Equal to `data` if it has no name.
+    """
+    forms = sorted({form for name in names for form in (name, words(name))} - {""}, key=len, reverse=True)
+    whole_words = re.compile(rf"(?<![^\W_])(?:player:)?(?:{'|'.join(map(re.escape, forms))})(?![^\W_])")
+    return _replace_in(data, whole_words)
+
+
+def _replace_in(value: Any, name: re.Pattern[str]) -> Any:  # noqa: ANN401 (any JSON value)
+    match value:
+        case str():
+            return name.sub("a player", value)
+        case dict():
+            return {_replace_in(key, name): _replace_in(part, name) for key, part in value.items()}
+        case list():
+            return [_replace_in(part, name) for part in value]
+        case _:
+            return value
 
 
 def words(name: str) -> str:

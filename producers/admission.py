@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
-from lorestream import identity
+from lorestream import identity, narrate
 from lorestream.errors import EventTooLarge, InvalidEvent, InvalidRequest
 from lorestream.events import Put
 from lorestream.http.request import HttpError, decode, explain_validation_error
@@ -214,9 +214,9 @@ class Admission:
 
     def admit(self, event: Event, *, tenant: str, server: str, accepted_at: float) -> Put:
         """The envelope of an event: player names replaced, times and expiry fixed. `accepted_at` in Unix seconds."""
-        agent_id, agent_player = self.pseudonyms.agent(tenant, event.agent_id)
-        lasting = self.pseudonyms.lasting_agent(tenant, event.agent_id)
         time, player = event.time, event.player or None
+        agent_id, agent_player = self.pseudonyms.agent(tenant, event.agent_id, player)
+        lasting = self.pseudonyms.lasting_agent(tenant, event.agent_id, player)
         if not event.id:
             memory_id = str(uuid.uuid4())
         else:
@@ -229,7 +229,7 @@ class Admission:
             timestamp=accepted_at if time is None or time > accepted_at + MAX_FUTURE_S else time,
             accepted_at=accepted_at,
             type=event.type or None,
-            text=event.text or None,
+            text=event.text or _text_without_names(event),
             data=_non_empty(event.data),
             metadata=_non_empty(event.metadata),
             player=None if player is None else self.pseudonyms.player(tenant, player),
@@ -239,7 +239,6 @@ class Admission:
             importance=5.0 if event.importance is None else event.importance,
             expires_at=self._expires_at(event.ttl, accepted_at),
             lasting_agent=None if lasting == agent_id else lasting,
-            naming=None if event.text else _keys_with_names(event),
         )
 
     def _expires_at(self, ttl: float | None, accepted_at: float) -> float | None:
@@ -252,11 +251,18 @@ def _non_empty(value: JsonObject) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and value else None
 
 
-def _keys_with_names(event: Event) -> list[str] | None:
-    """The keys of `data` whose value is exactly the name of the event's player, or of the agent's player."""
-    names = {event.player, identity.player_name(event.agent_id)}
+def _text_without_names(event: Event) -> str | None:
+    """The generated text of an event whose `data` have its player's name, with "a player" in place of the name.
+
+    None without the name: then the worker generates the text. It could not here: behind the gateway no part of the
+    system has the name.
+    """
     data = _non_empty(event.data) or {}
-    return [key for key, value in data.items() if isinstance(value, str) and value in names] or None
+    names = {event.player, identity.player_name(event.agent_id)} - {None, ""}
+    anonymous = narrate.without_names(data, cast("set[str]", names)) if names else data
+    if anonymous == data:
+        return None
+    return narrate.narrate(event.type or "event", anonymous, by_player=True)
 
 
 def _coordinates(pos: Coordinates | list[Any] | None) -> dict[str, float] | None:

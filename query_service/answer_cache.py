@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -23,6 +23,9 @@ MAX_TTL_S = 60.0
 
 _EXPIRY = struct.Struct("<d")
 """The prefix of a cache entry: the Unix time at which it expires."""
+
+_GENERATION_ONLY = b""
+"""A key without answers: only the generation is read."""
 
 CacheState: TypeAlias = Literal["hit", "miss", "off"]
 
@@ -40,7 +43,11 @@ Compute: TypeAlias = "Callable[[], Awaitable[ComputedAnswer]]"
 
 @dataclass(frozen=True, slots=True)
 class CacheSlot:
-    """Where an answer is stored: the agent, the query's key, and the agent's generation at the look-up."""
+    """Where an answer is stored: the agent, the key, and the agent's generation at the look-up.
+
+    `key`: that of the query, followed by the generations of the agent's other stored forms. So an invalidation of any
+    form makes the answer unreachable.
+    """
 
     agent: AgentKey
     key: bytes
@@ -74,16 +81,22 @@ class AnswerCache:
         """The number of computations that other callers can join."""
         return len(self._in_flight)
 
-    async def look_up(self, agent: AgentKey | None, key: bytes) -> Lookup:
-        """Look up the answer to the query `key` of one agent. Queries over several agents (None) are not cached."""
-        if self._cache is None or agent is None:
+    async def look_up(self, agent: Sequence[AgentKey], key: bytes) -> Lookup:
+        """Look up the answer to the query `key` of one agent, given by its stored forms.
+
+        Queries over several agents (an empty sequence) are not cached.
+        """
+        if self._cache is None or not agent:
             return Lookup(None)
-        entry, generation = await self._cache.get(agent, key)
+        first, *others = agent
+        for other in others:
+            key += (await self._cache.get(other, _GENERATION_ONLY))[1]
+        entry, generation = await self._cache.get(first, key)
         if entry is not None and self._is_alive(entry):
             self._hits.inc()
             return Lookup(None, entry[_EXPIRY.size :])
         self._misses.inc()
-        return Lookup(CacheSlot(agent, key, generation))
+        return Lookup(CacheSlot(first, key, generation))
 
     async def get_or_compute(self, lookup: Lookup, compute: Compute) -> tuple[bytes, CacheState]:
         """The cached answer, or the result of `compute`, called once for all concurrent callers of a slot.

@@ -50,10 +50,10 @@ class ResolvedAgents:
         return self.names.get(agent_id, agent_id)
 
     @property
-    def single(self) -> AgentKey | None:
-        """The agent if there is exactly one stored id, else None. Only such queries are cached."""
-        agents = self.scope.agents
-        return AgentKey(self.scope.tenant, agents[0]) if agents is not None and len(agents) == 1 else None
+    def single(self) -> tuple[AgentKey, ...]:
+        """The stored forms of the agent if the request names exactly one, else nothing. Only such queries are cached."""
+        one = len(set(self.names.values())) == 1
+        return tuple(AgentKey(self.scope.tenant, stored) for stored in self.names) if one else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class ContextQuery:
 
 
 def resolve_agents(pseudonyms: Pseudonyms, tenant: str, agent_ids: Sequence[str]) -> ResolvedAgents:
-    """The stored ids of agents: one per player key for an agent named after a player, else one."""
+    """The stored ids of agents, see `Pseudonyms.agents`: one or more for each."""
     names: dict[str, str] = {}
     for agent_id in agent_ids:
         for stored in pseudonyms.agents(tenant, agent_id):

@@ -202,11 +202,15 @@ def test_empty_strings_count_as_missing() -> None:
     assert put.memory_id != admitted(text="it rained", type="", id="", player="").memory_id
 
 
-def test_data_keys_with_the_players_name_are_marked() -> None:
-    marked = admitted(
-        text="", type="trade", player="Sam", data={"with": "Sam", "item": "Samovar", "n": 1, "l": ["Sam"]}
+def test_a_text_is_generated_at_once_only_from_data_with_the_players_name() -> None:
+    found = admitted(
+        text="", type="trade", player="Sam", data={"with": "Sam", "item": "Samovar", "l": ["Sam"]}
     )
-    assert marked.naming == ["with"]
-    assert admitted(agent_id="player:Sam", text="", type="duel", data={"by": "Sam"}).naming == ["by"]
-    assert admitted(agent_id="npc:Sam", text="", type="duel", data={"by": "npc:Sam"}).naming is None
-    assert admitted(text="by Sam", player="Sam", data={"by": "Sam"}).naming is None
+    assert found.text == "a player traded Samovar, with a player, l a player"
+    assert found.data == {"with": "Sam", "item": "Samovar", "l": ["Sam"]}
+    assert admitted(agent_id="player:Sam", text="", type="duel", data={"by": "Sam"}).text == (
+        "a player duel, by a player"
+    )
+    assert admitted(agent_id="npc:Sam", text="", type="duel", data={"by": "npc:Sam"}).text is None
+    assert admitted(text="", type="duel", player="Sam", data={"by": "Tom"}).text is None
+    assert admitted(text="by Sam", player="Sam", data={"by": "Sam"}).text == "by Sam"

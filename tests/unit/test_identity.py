@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorestream.errors import Misconfigured
-from lorestream.identity import MEMORY_NAMESPACE, PlayerKey, Pseudonyms, agent_key, memory_id
+from lorestream.identity import MAX_NAME_COLONS, MEMORY_NAMESPACE, PlayerKey, Pseudonyms, agent_key, memory_id
 
 TWO = Pseudonyms.parse("new:one, old:two")
 NAMES = st.text(min_size=1, max_size=20)
@@ -54,11 +54,25 @@ def test_an_agent_named_after_a_player_is_stored_under_the_pseudonym(prefix: str
 
 
 @pytest.mark.parametrize(
-    "agent_id", ["npc:1", "player:", "player", "players:Bob", "npcplayer:Bob", "Player:Bob"]
+    "agent_id", ["npc", "npc:1", "player:", "player", ":Bob", "players:Bob", "npcplayer:Bob", "Player:Bob"]
 )
 def test_other_agents_keep_their_names(agent_id: str) -> None:
-    assert TWO.agent("default", agent_id) == (agent_id, None)
-    assert TWO.agents("default", agent_id) == (agent_id,)
+    for player in (None, "", "Ann", "ob", "r:Bob", agent_id):
+        assert TWO.agent("default", agent_id, player) == (agent_id, None)
+        assert TWO.lasting_agent("default", agent_id, player) == agent_id
+    assert TWO.agents("default", agent_id)[0] == agent_id
+
+
+def test_a_read_covers_an_agent_with_a_role_in_every_form_that_events_give_it() -> None:
+    for name in ("Bob", "steam:7", "a:b:c"):
+        stored = {TWO.agent("default", f"smith:{name}", player)[0] for player in (name, None)}
+        assert stored | {TWO.lasting_agent("default", f"smith:{name}", name)} <= {
+            *TWO.agents("default", f"smith:{name}")
+        }
+    assert TWO.agents("default", "npc") == ("npc",)
+    assert len(TWO.agents("default", ":".join("x" * 200))) == 1 + 2 * (MAX_NAME_COLONS + 1)
+    [listed] = {TWO.agent("default", "smith:Bob", "Bob")[0]}
+    assert TWO.agents("default", listed) == (listed,)
 
 
 @given(NAMES, NAMES)

@@ -44,7 +44,7 @@ class LocalCache:
         *,
         max_entries: int = 50_000,
         max_bytes: int = 64 * 1024 * 1024,
-        max_agents: int = 50_000,
+        max_agents: int = 100_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """The least recently used entries are evicted beyond `max_entries` or `max_bytes`, agents beyond `max_agents`.
