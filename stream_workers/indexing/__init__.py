@@ -4,7 +4,8 @@
     pipeline.py             what is done with a batch: prepare, apply, finish
     vectors.py              the vectors of its memories: reused or computed, with pauses in the background (Throttle)
     cache_invalidation.py   InvalidationQueue: a batch is finished only after the cache was invalidated
-    checkpoint.py           Checkpoint: offsets, membership, published and committed watermarks, lag metrics
+    checkpoint.py           Checkpoint: offsets, membership, published and committed watermarks
+    lag.py                  the lag gauges, set at intervals, in an outage too
     failures.py             what a failed step leads to: RetryUntilAvailable in an outage, DeadLetterPolicy for a record
     stall_detector.py       ends an indexer that hangs without an error
 

@@ -1,4 +1,4 @@
-"""Offsets, membership, publishing, committing and lag of one member of a consumer group.
+"""Offsets, membership, publishing and committing of one member of a consumer group.
 
 For each record, `track` notes that it was read, and `finish` that all work on it is done. The watermark of a
 partition is the lowest offset that is not finished; everything below it is finished without a gap. Watermarks are
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from lorestream.errors import Unavailable
-from lorestream.ports import Clock, Record, Subscription, WatermarkPublisher
+from lorestream.ports import Record, Subscription, WatermarkPublisher
 from lorestream.telemetry import Metrics
 
 _log = structlog.get_logger("lorestream.indexer")
@@ -41,6 +41,8 @@ class _Span:
     """Records of one partition that were read together. `end` is the offset after the last of them."""
 
     end: int
+    appended_at: float
+    """When the log stored the first of them: Unix seconds."""
     finished: bool = False
 
 
@@ -86,17 +88,17 @@ class Offsets:
 
     def track(self, records: Iterable[Record]) -> Delivery:
         """Note records that were read, in the order of each partition. Those of other partitions are ignored."""
-        ends: dict[int, int] = {}
+        spans: dict[int, _Span] = {}
         for record in records:
-            ends[record.partition] = record.offset + 1
-        spans: list[tuple[_Partition, _Span]] = []
-        for number, end in ends.items():
+            span = spans.setdefault(record.partition, _Span(record.offset, record.appended_at))
+            span.end = record.offset + 1
+        tracked: list[tuple[_Partition, _Span]] = []
+        for number, span in spans.items():
             partition = self._partitions.get(number)
             if partition is not None:
-                span = _Span(end)
                 partition.spans.append(span)
-                spans.append((partition, span))
-        return Delivery(spans)
+                tracked.append((partition, span))
+        return Delivery(tracked)
 
     def finish(self, delivery: Delivery) -> None:
         """Note that all work on these records is done."""
@@ -107,6 +109,11 @@ class Offsets:
     def watermarks(self) -> dict[int, int]:
         """The lowest unfinished offset of each assigned partition: the highest that may be committed."""
         return {number: partition.watermark for number, partition in self._partitions.items()}
+
+    def oldest_unfinished(self) -> float | None:
+        """When the oldest record that was read and is not finished was appended, Unix seconds; None if there is none."""
+        waiting = [partition.spans[0].appended_at for partition in self._partitions.values() if partition.spans]
+        return min(waiting, default=None)
 
     def in_progress(self, partitions: Collection[int]) -> bool:
         """Whether records of these partitions were read and are not finished."""
@@ -242,32 +249,3 @@ class Checkpoint:
         await self._flush()
         await member.commit(risen)
         self._committed |= {p: offset for p, offset in risen.items() if p in self._committed}
-
-
-class LagGauges:
-    """`lorestream_consumer_lag_records` and `lorestream_consumer_lag_seconds`, over all assigned partitions."""
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        metrics: Metrics,
-        clock: Clock,
-        *,
-        must_finish: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """`must_finish`: whether clients wait for this collection; while it is false the gauges are not set."""
-        self._checkpoint = checkpoint
-        self._metrics = metrics
-        self._clock = clock
-        self._must_finish = must_finish
-
-    async def update(self, batch: Sequence[Record]) -> None:
-        """Set both gauges. `batch`: the records processed last, whose age is the lag while there are more."""
-        if not self._must_finish():
-            return
-        with contextlib.suppress(Unavailable):
-            behind = await self._checkpoint.records_behind()
-            self._metrics.consumer_lag_records.set(behind)
-            now = self._clock.now()
-            oldest = min(record.appended_at for record in batch) if batch and behind else now
-            self._metrics.consumer_lag_seconds.set(max(0.0, now - oldest))

@@ -16,8 +16,9 @@ from functools import partial
 from lorestream.memories import Memory
 from lorestream.ports import Cache, DeadLetter, EventLog, Record, Subscription, WatermarkPublisher
 from stream_workers.indexing.cache_invalidation import InvalidationQueue, union
-from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S, Checkpoint, Delivery, LagGauges
+from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S, Checkpoint, Delivery
 from stream_workers.indexing.failures import DeadLetterPolicy, IndexingFailed, RetryUntilAvailable
+from stream_workers.indexing.lag import LagGauges
 from stream_workers.indexing.pipeline import Applied, Batch, Pipeline
 from stream_workers.indexing.stall_detector import StallDetector
 
@@ -130,6 +131,7 @@ class Indexer:
                     self._index(member, burst=burst),
                     self._invalidation.run(),
                     self.checkpoint.run(),
+                    self._lag.run(),
                     self._stall.run(),
                 )
             ]
@@ -179,7 +181,6 @@ class Indexer:
                     await self._process(prepared)
                 elif burst and await self._is_drained():
                     return
-                await self._lag.update(prepared.batch.records)
         finally:
             for task in ahead:
                 task.cancel()

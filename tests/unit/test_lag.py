@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from lorestream import events
 from lorestream.errors import Unavailable
 from lorestream.ports import Record
 from lorestream.telemetry import Metrics
-from stream_workers.indexing import stall_detector
-from stream_workers.indexing.checkpoint import Checkpoint, LagGauges
+from stream_workers.indexing import lag, stall_detector
+from stream_workers.indexing.checkpoint import Checkpoint
 from stream_workers.indexing.failures import IndexingFailed
+from stream_workers.indexing.lag import LagGauges
 from stream_workers.indexing.stall_detector import StallDetector
+from tests.parts import Faulty, indexer_over, open_parts, put, running
 
 
 @dataclass
@@ -37,9 +41,12 @@ class Member:
         pass
 
 
+@dataclass
 class Clock:
+    time: float = 1000.0
+
     def now(self) -> float:
-        return 1000.0
+        return self.time
 
 
 class Subject:
@@ -54,8 +61,17 @@ class Subject:
         self.checkpoint.offsets.assign({0: 10, 1: 10})
         self.member = Member({0: 10, 1: 14})
         self.checkpoint.join(self.member)
-        self.lag = LagGauges(self.checkpoint, self.metrics, Clock())
+        self.clock = Clock()
+        self.lag = LagGauges(self.checkpoint, self.metrics, self.clock, must_finish=lambda: True)
         self.batches = 0
+
+    async def gauges(self) -> tuple[float | None, float | None]:
+        """Records and seconds, after the next update."""
+        running = asyncio.create_task(self.lag.run())
+        await asyncio.sleep(0)  # `run` updates at once, and nothing here waits
+        running.cancel()
+        value = self.metrics.registry.get_sample_value
+        return value("lorestream_consumer_lag_records"), value("lorestream_consumer_lag_seconds")
 
     async def watch(self, *, waiting: bool = False) -> None:
         detector = StallDetector(
@@ -80,14 +96,54 @@ async def test_unfinished_records_of_assigned_partitions_are_counted(subject: Su
     assert await subject.checkpoint.records_behind() == 4
 
 
-async def test_the_gauges_show_how_many_and_how_old(subject: Subject) -> None:
-    await subject.lag.update([Record(1, n, b"", b"", {}, 990.0 + n) for n in (3, 4)])
-    value = subject.metrics.registry.get_sample_value
-    assert value("lorestream_consumer_lag_records") == 4
-    assert value("lorestream_consumer_lag_seconds") == 7
-    subject.member.ends = {0: 10, 1: 10}
-    await subject.lag.update([])
-    assert value("lorestream_consumer_lag_records") == value("lorestream_consumer_lag_seconds") == 0
+async def test_the_gauges_show_how_many_are_unfinished_and_how_old_the_oldest_is(subject: Subject) -> None:
+    delivery = subject.checkpoint.offsets.track([Record(1, n, b"", b"", {}, 980.0 + n) for n in (10, 11)])
+    assert await subject.gauges() == (4, 10)
+    subject.clock.time += 60  # nothing is finished meanwhile
+    assert await subject.gauges() == (4, 70)
+    subject.checkpoint.offsets.finish(delivery)
+    subject.member.ends = {0: 10, 1: 12}
+    assert await subject.gauges() == (0, 0)
+
+
+async def test_records_that_are_not_even_delivered_age_too(subject: Subject) -> None:
+    assert await subject.gauges() == (4, 0)
+    subject.clock.time += 60
+    assert await subject.gauges() == (4, 60)
+
+
+async def test_while_the_log_is_away_the_unfinished_records_go_on_ageing(subject: Subject) -> None:
+    subject.checkpoint.offsets.track([Record(1, 10, b"", b"", {}, 1000.0)])
+    assert await subject.gauges() == (4, 0)
+    subject.member.away = True
+    subject.clock.time += 60
+    assert await subject.gauges() == (4, 60)
+
+
+async def test_the_gauges_rise_while_the_store_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is away and 498 records are unfinished: the gauges stood at what the last finished batch had left."""
+    monkeypatch.setattr(lag, "UPDATE_INTERVAL_S", 0.01)
+
+    back = False
+
+    def away(*_arguments: object) -> None:
+        if not back:
+            raise Unavailable("the store is away")
+
+    async with open_parts(tmp_path) as runtime:
+        indexer = indexer_over(runtime, Faulty(runtime.store, insert=away))  # type: ignore[arg-type]
+        value = runtime.metrics.registry.get_sample_value
+        async with running(indexer):
+            await runtime.log.append([events.encode(put(event_id=str(number))) for number in range(498)])
+            async with asyncio.timeout(30):
+                while value("lorestream_consumer_lag_records") != 498:
+                    await asyncio.sleep(0.01)
+                before = value("lorestream_consumer_lag_seconds") or 0.0
+                while (value("lorestream_consumer_lag_seconds") or 0.0) <= before:
+                    await asyncio.sleep(0.01)
+            back = True
 
 
 async def test_work_without_progress_ends_the_indexer(subject: Subject) -> None:
