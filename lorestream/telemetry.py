@@ -68,11 +68,19 @@ class Metrics:
         self.consumer_lag_seconds = gauge(
             "lorestream_consumer_lag_seconds", "Age of the oldest unfinished record"
         )
+        self.lost_records = counter(
+            "lorestream_lost_records", "Records that retention deleted before they were read"
+        )
         self.dlq_records = counter("lorestream_dlq_records", "Records written to the dead letters", "reason")
         self.query_duration = histogram(
             "lorestream_query_duration_seconds", "Time to answer a query", LATENCY_BUCKETS, "api", "cache"
         )
         self.cache_requests = counter("lorestream_cache_requests", "Lookups in the answer cache", "result")
+        self.dependency_up = gauge(
+            "lorestream_dependency_up",
+            "1 if a part that this service uses works, 0 if not, as /ready says",
+            "dependency",
+        )
         self.rebalances = counter("lorestream_rebalances", "Assignments of partitions to this worker")
         self.http_requests = counter("lorestream_http_requests", "HTTP requests answered", "route", "code")
         self.build_info = gauge(

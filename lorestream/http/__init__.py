@@ -4,6 +4,7 @@
     errors         the JSON types of errors, and the response for each exception
     operation      Operation: what describes a route, for routing and for the documentation
     application    the ASGI application: authentication, dispatch, errors, metrics, /health, /ready, /metrics
+    readiness      ReadinessChecks: what /ready answers and the gauge of it in /metrics
     openapi        /openapi.json, generated from the operations
     docs_page      /docs, the same document for people
     status_page    the page at /

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias, cast
 
@@ -31,6 +30,7 @@ from lorestream.http.errors import Health, Readiness, error_response
 from lorestream.http.openapi import openapi_document
 from lorestream.http.operation import Operation, Page, Response, methods_of
 from lorestream.http.other_service import PeerService
+from lorestream.http.readiness import ReadinessCheck, ReadinessChecks
 from lorestream.http.request import (
     ApiRequest,
     ApiResponse,
@@ -62,14 +62,6 @@ _OPEN_PAGES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ReadinessCheck:
-    """One thing that a service needs. `problem` returns None, or a text that says what is missing."""
-
-    name: str
-    problem: Callable[[], Awaitable[str | None]]
-
-
 def application(
     service: str,
     operations: Sequence[Operation],
@@ -90,12 +82,15 @@ def application(
         return json_response(Health("ok", service))
 
     async def ready(_request: Request) -> ApiResponse:
-        problems = {check.name: problem for check in checks if (problem := await check.problem()) is not None}
-        results = {check.name: problems.get(check.name, "ok") for check in checks}
-        readiness = Readiness("unavailable" if problems else "ok", service, results)
-        return json_response(readiness, 503 if problems else 200)
+        results = await readiness.results()
+        ready = readiness.is_ready(results)
+        body = Readiness("ok" if ready else "unavailable", service, dict(results))
+        return json_response(body, 200 if ready else 503)
 
     async def metrics_page(_request: Request) -> StarletteResponse:
+        await (
+            readiness.results()
+        )  # sets the gauge of the dependencies: alerts must not depend on calls of /ready
         return StarletteResponse(metrics.exposition(), media_type=CONTENT_TYPE)
 
     async def openapi(_request: Request) -> ApiResponse:
@@ -112,6 +107,7 @@ def application(
             response.set_header("Allow", ", ".join(_allowed([*routes, *open_routes, *pages], path)))
         return response
 
+    readiness = ReadinessChecks(checks, metrics)
     document = openapi_document(
         service,
         operations,

@@ -11,7 +11,7 @@ Words used here and in the adapters:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -69,6 +69,20 @@ class StoredDeadLetter:
 
 RecordId: TypeAlias = "tuple[int, int]"
 """(partition, offset) of a record."""
+
+
+OnLost: TypeAlias = "Callable[[int], None]"
+"""Called by a log with the number of records that were deleted before a consumer group had read them."""
+
+LOST_RECORDS = (
+    "records were deleted by retention before they were read and are lost to this consumer group: increase"
+    " LORESTREAM_LOG__RETENTION_DAYS, or add workers"
+)
+"""What a log writes to its own log for each such gap, with the group, the partition and both offsets."""
+
+
+def ignore_lost(_records: int) -> None:
+    """An `OnLost` for readers that count nothing."""
 
 
 class Resolution(StrEnum):

@@ -59,6 +59,7 @@ __all__ = [
     "Parts",
     "QueryParts",
     "Runtime",
+    "StoreParts",
     "SystemClock",
     "WorkerParts",
     "open_gateway",
@@ -113,6 +114,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 limits=openers.new_limits(settings, redis),
                 metrics=context.metrics,
                 clock=context.clock,
+                ping_redis=None if redis is None else redis.ping,
                 trim=None if settings.distributed else trim,
                 last_accepted_at=log.last_accepted_at,
             )
@@ -138,6 +140,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
                 limits=openers.new_limits(settings, redis),
                 metrics=context.metrics,
                 clock=context.clock,
+                ping_redis=None if redis is None else redis.ping,
                 last_accepted_at=log.last_accepted_at,
             )
         )
@@ -159,6 +162,7 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
                 watermarks=collections,
                 metrics=context.metrics,
                 clock=context.clock,
+                ping_redis=None if redis is None else redis.ping,
                 trim=log.trim,
             )
         )
@@ -184,6 +188,7 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
                 limits=openers.new_limits(settings, redis),
                 metrics=context.metrics,
                 clock=context.clock,
+                ping_redis=None if redis is None else redis.ping,
             )
         )
 
@@ -199,7 +204,9 @@ async def _open_storage(
 ) -> tuple[openers.OpenLog, RedisClient | None, OpenCollections]:
     """Open what services with a store need: the log, Redis if any, the collections. `state`: directory of embedded data."""
     embedder = await _open_embedder(context)
-    log = await openers.open_log(context.settings, state, context.clock, context.stack)
+    log = await openers.open_log(
+        context.settings, state, context.clock, context.stack, context.metrics.lost_records.inc
+    )
     redis = await openers.open_redis(context.settings, context.stack)
     return log, redis, await _open_collections(context, state, embedder, log, redis)
 

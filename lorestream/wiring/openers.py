@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lorestream.adapters.kafka.connection import KafkaConnection
     from lorestream.adapters.redis.client import RedisClient
     from lorestream.collections.catalogue import Catalogue
-    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog
+    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, OnLost
     from lorestream.telemetry import Metrics
 
 INDEXER = "indexer"
@@ -97,18 +97,29 @@ async def open_embedder(
 
 
 async def open_log(
-    settings: Settings, state: Path, clock: Clock, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    state: Path,
+    clock: Clock,
+    stack: contextlib.AsyncExitStack,
+    on_lost: OnLost | None = None,
 ) -> OpenLog:
-    """Open the event log and the ledger of erasures. `state` is the directory of the embedded log."""
+    """Open the event log and the ledger of erasures. `state` is the directory of the embedded log.
+
+    `on_lost` counts records that were deleted before they were read.
+    """
     match settings.log:
         case EmbeddedLog() as embedded:
-            return await _open_embedded_log(embedded, state, clock, stack)
+            return await _open_embedded_log(embedded, state, clock, stack, on_lost)
         case KafkaLog() as kafka:
-            return await _open_kafka_log(kafka, clock, stack)
+            return await _open_kafka_log(kafka, clock, stack, on_lost)
 
 
 async def _open_embedded_log(
-    chosen: EmbeddedLog, state: Path, clock: Clock, stack: contextlib.AsyncExitStack
+    chosen: EmbeddedLog,
+    state: Path,
+    clock: Clock,
+    stack: contextlib.AsyncExitStack,
+    on_lost: OnLost | None,
 ) -> OpenLog:
     from lorestream import events  # noqa: PLC0415
     from lorestream.adapters.sqlite.database import Database  # noqa: PLC0415
@@ -119,7 +130,11 @@ async def _open_embedded_log(
     ledger = await SqliteErasureLedger.open(database, clock=clock)
     log = await stack.enter_async_context(
         SqliteLog.open(
-            database, retention_s=chosen.retention_days * DAY_S, max_bytes=chosen.max_bytes, clock=clock
+            database,
+            retention_s=chosen.retention_days * DAY_S,
+            max_bytes=chosen.max_bytes,
+            clock=clock,
+            on_lost=on_lost,
         )
     )
     last = await log.last()
@@ -152,7 +167,9 @@ def kafka_connection(chosen: KafkaLog) -> KafkaConnection:
     )
 
 
-async def _open_kafka_log(chosen: KafkaLog, clock: Clock, stack: contextlib.AsyncExitStack) -> OpenLog:
+async def _open_kafka_log(
+    chosen: KafkaLog, clock: Clock, stack: contextlib.AsyncExitStack, on_lost: OnLost | None
+) -> OpenLog:
     from lorestream.adapters.kafka.consumer import ConsumerConfig  # noqa: PLC0415
     from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger  # noqa: PLC0415
     from lorestream.adapters.kafka.log import KafkaLog as Log  # noqa: PLC0415
@@ -171,6 +188,7 @@ async def _open_kafka_log(chosen: KafkaLog, clock: Clock, stack: contextlib.Asyn
             consumer_config=ConsumerConfig(
                 session_timeout_s=chosen.session_timeout_s, static_member=chosen.member
             ),
+            on_lost=on_lost,
         )
     )
     ledger = await stack.enter_async_context(

@@ -35,6 +35,8 @@ class Parts:
     watermarks: WatermarkReader
     metrics: Metrics
     clock: Clock
+    ping_redis: Callable[[], Awaitable[object]] | None
+    """Asks Redis for a sign of life; raises Unavailable. None without Redis."""
 
 
 @dataclass(frozen=True, kw_only=True)

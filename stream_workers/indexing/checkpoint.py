@@ -112,7 +112,9 @@ class Offsets:
 
     def oldest_unfinished(self) -> float | None:
         """When the oldest record that was read and is not finished was appended, Unix seconds; None if there is none."""
-        waiting = [partition.spans[0].appended_at for partition in self._partitions.values() if partition.spans]
+        waiting = [
+            partition.spans[0].appended_at for partition in self._partitions.values() if partition.spans
+        ]
         return min(waiting, default=None)
 
     def in_progress(self, partitions: Collection[int]) -> bool:

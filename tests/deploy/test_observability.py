@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
+import pytest
 import yaml
 
 from lorestream.telemetry import Metrics
@@ -74,6 +78,17 @@ def test_the_alerts_are_those_that_were_promised():
     assert alerts()["LorestreamDown"]["for"] == "1m"
     assert "> 0.010" in alerts()["LorestreamQuerySlow"]["expr"]
     assert "> 0.020" in alerts()["LorestreamQueryTooSlow"]["expr"]
+
+
+def test_each_outage_fires_its_alert_and_nothing_else_does():
+    """The situations are in alerts_test.yml: store, log, embedder, cache away; records lost; all well."""
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("promtool is not installed: apt-get install -y prometheus")
+    situations = Path(__file__).with_name("alerts_test.yml")
+    done = subprocess.run(
+        [promtool, "test", "rules", situations], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_prometheus_asks_the_services_where_they_answer():

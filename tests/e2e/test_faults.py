@@ -22,6 +22,7 @@ import httpx2
 import pytest
 
 from deploy.local.cluster import Cluster
+from deploy.local.services import Service
 from tests.brokers import missing_is_skipped
 from tests.collection_compare import opened
 from tests.log_fold import differences, fold, level, stored
@@ -197,6 +198,14 @@ def test_a_broker_and_a_store_that_are_killed(stage: Stage, away_s: float) -> No
     stage.check()
 
 
+def assert_shown(service: Service, dependency: str, *, ready: bool) -> None:
+    """Assert that /ready and /metrics of the service name the part that is away."""
+    answer = httpx2.get(f"{service.url}/ready", timeout=10)
+    assert answer.json()["checks"][dependency] != "ok"
+    assert answer.status_code == (200 if ready else 503)
+    assert metric(service.url, f'lorestream_dependency_up{{dependency="{dependency}"}}') == 0
+
+
 def kill_the_broker(stage: Stage) -> None:
     """A gateway refuses events in time, and takes them again when the broker is back."""
     time.sleep(2)
@@ -206,6 +215,7 @@ def kill_the_broker(stage: Stage) -> None:
     event = {"server": "s", "events": [{"agent_id": "npc:patient", "id": "1", "text": "again"}]}
     refused = httpx2.post(f"{stage.cluster.gateways[0].url}/v1/events", json=event, timeout=10)
     took = time.monotonic() - started
+    assert_shown(stage.cluster.gateways[0], "log", ready=False)
     stage.cluster.kafka.start()
     assert refused.status_code == 503
     assert refused.json()["retry_after_ms"] > 0
@@ -222,6 +232,7 @@ def kill_the_store(stage: Stage, away_s: float) -> None:
     time.sleep(away_s / 2)
     body = {"agent_id": "npc:nobody", "query": "anything"}
     away = httpx2.post(f"{stage.cluster.url}/v1/memories/search", json=body, timeout=20)
+    assert_shown(stage.cluster.queries[0], "store", ready=False)
     time.sleep(away_s / 2)
     store.start()
     assert away.status_code == 503
@@ -245,6 +256,7 @@ def empty_kill_and_freeze_redis(stage: Stage) -> None:
         redis.send_command("FLUSHALL")
     redis.kill()
     time.sleep(2)
+    assert_shown(stage.cluster.queries[0], "cache", ready=True)
     redis.start()
     time.sleep(2)
     redis.pause()

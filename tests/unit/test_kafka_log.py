@@ -200,7 +200,7 @@ async def test_dead_letters_of_two_processes_are_returned_once_and_the_oldest_fi
     assert await read_dead_letters(log) == dead_letters
 
 
-async def test_a_group_whose_next_records_were_deleted_continues_at_the_oldest_with_a_warning(
+async def test_a_group_whose_next_records_were_deleted_continues_at_the_oldest_and_counts_them(
     log: KafkaLog, kafka: KafkaBroker, unique: str
 ) -> None:
     await log.append([record(str(number)) for number in range(50)])
@@ -213,10 +213,15 @@ async def test_a_group_whose_next_records_were_deleted_continues_at_the_oldest_w
     await admin.delete_records({partition_of_topic: RecordsToDelete(before_offset=40)})
     await admin.close()
 
+    lost: list[int] = []
     with capture_logs() as lines:
-        assert values(await read_all(log, "indexer", 10)) == [b"%d" % number for number in range(40, 50)]
+        async with opener_of(kafka.bootstrap, unique, on_lost=lost.append)() as counting:
+            assert values(await read_all(counting, "indexer", 10)) == [
+                b"%d" % number for number in range(40, 50)
+            ]
     [line] = [line for line in lines if line["log_level"] == "warning"]
     assert (line["expected"], line["got"]) == (10, 40)
+    assert lost == [30]
 
 
 async def test_a_group_whose_records_were_all_deleted_begins_at_the_end(

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 from lorestream.adapters.sqlite.database import Database
 from lorestream.adapters.sqlite.log import DEAD_LETTER_RETENTION_S, SqliteLog
 from lorestream.errors import Overloaded, Unavailable
-from lorestream.ports import DeadLetter, NewRecord
+from lorestream.ports import DeadLetter, NewRecord, OnLost
 from tests.parts import read_dead_letters
 
 DAY_S = 86_400.0
@@ -47,10 +47,20 @@ async def database(tmp_path: Path) -> AsyncGenerator[Database]:
 
 @asynccontextmanager
 async def opened(
-    database: Database, clock: SetClock, *, max_bytes: int = 0, queue_records: int = 20_000
+    database: Database,
+    clock: SetClock,
+    *,
+    max_bytes: int = 0,
+    queue_records: int = 20_000,
+    on_lost: OnLost | None = None,
 ) -> AsyncGenerator[SqliteLog]:
     async with SqliteLog.open(
-        database, retention_s=30 * DAY_S, max_bytes=max_bytes, queue_records=queue_records, clock=clock
+        database,
+        retention_s=30 * DAY_S,
+        max_bytes=max_bytes,
+        queue_records=queue_records,
+        clock=clock,
+        on_lost=on_lost,
     ) as log:
         yield log
 
@@ -306,6 +316,41 @@ async def test_trim_keeps_what_a_group_has_not_committed(database: Database, clo
     async with opened(database, clock) as log:
         assert await log.committed("slow") == {}
         assert await log.committed("fast") == {0: 10}
+
+
+class IgnoringListener:
+    async def assigned(self, positions: Mapping[int, int]) -> None:
+        pass
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        pass
+
+
+async def test_trim_keeps_what_a_group_reads_that_has_not_committed_yet(
+    database: Database, clock: SetClock
+) -> None:
+    """The first commit comes seconds after the first record: until then a trim deleted records unread."""
+    async with opened(database, clock, max_bytes=1) as log:
+        await log.append(records(0, 1, 2))
+        await log.append(records(3))
+        async with log.subscribe("indexer", IgnoringListener()) as member:
+            assert await log.trim() == 0
+            await member.commit({0: 3})
+            assert await log.trim() == 3
+
+
+async def test_records_that_were_deleted_unread_are_counted(database: Database, clock: SetClock) -> None:
+    lost: list[int] = []
+    async with opened(database, clock, on_lost=lost.append) as log:
+        await log.append(records(*range(10)))
+        clock.time += 31 * DAY_S
+        assert await log.trim() == 10
+        await log.append(records(10))
+        assert await offsets(log, "new") == [10]
+        assert lost == []  # a new group begins at the oldest record
+        await log.set_group_offsets("late", {0: 3})
+        assert await offsets(log, "late") == [10]
+        assert lost == [7]
 
 
 async def test_a_large_trim_runs_in_steps_and_returns_its_space(tmp_path: Path, clock: SetClock) -> None:

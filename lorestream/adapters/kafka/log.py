@@ -11,6 +11,7 @@ from lorestream.adapters.kafka.appender import KafkaAppender
 from lorestream.adapters.kafka.consumer import ConsumerConfig
 from lorestream.adapters.kafka.offsets import KafkaOffsets, commit_for_empty_group
 from lorestream.adapters.kafka.subscription import KafkaSubscription
+from lorestream.ports.log import ignore_lost
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         Clock,
         DeadLetter,
         NewRecord,
+        OnLost,
         RebalanceListener,
         RecordId,
         Resolution,
@@ -46,6 +48,7 @@ class KafkaLog:
         retention_s: float,
         consumer_config: ConsumerConfig,
         clock: Clock,
+        on_lost: OnLost,
     ) -> None:
         self._connection = connection
         self._events = events
@@ -56,6 +59,7 @@ class KafkaLog:
         self._retention_s = retention_s
         self._consumer_config = consumer_config
         self._clock = clock
+        self._on_lost = on_lost
         self._written: dict[RecordId, None] = {}
         """Records that this process has written to the dead letter topic, the oldest first."""
 
@@ -72,11 +76,12 @@ class KafkaLog:
         partitions: int = 12,
         replication: int = 0,
         consumer_config: ConsumerConfig | None = None,
+        on_lost: OnLost | None = None,
     ) -> AsyncGenerator[Self]:
         """Open the log in these topics. Missing topics are created; existing ones are checked.
 
         `partitions` and `replication` (0: the broker's default) apply only when the topic of events is created.
-        `consumer_config` applies to every subscription. Raises Unavailable and Misconfigured.
+        `consumer_config` and `on_lost` apply to every subscription. Raises Unavailable and Misconfigured.
         """
         wanted = (
             topics.events(topic, partitions=partitions, retention_s=retention_s),
@@ -102,6 +107,7 @@ class KafkaLog:
                 retention_s=retention_s,
                 consumer_config=consumer_config or ConsumerConfig(),
                 clock=clock,
+                on_lost=on_lost or ignore_lost,
             )
 
     @property
@@ -132,6 +138,7 @@ class KafkaLog:
             topic=self._topic,
             group=group,
             config=self._consumer_config,
+            on_lost=self._on_lost,
         )
 
     async def committed(self, group: str) -> Mapping[int, int]:

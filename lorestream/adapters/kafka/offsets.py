@@ -8,7 +8,6 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka
 from aiokafka.client import AIOKafkaClient, CoordinationType
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from lorestream.adapters.kafka.connection import KafkaConnection
-
-_log = structlog.get_logger("lorestream.kafka")
 
 T = TypeVar("T")
 
@@ -75,7 +72,7 @@ class KafkaOffsets:
         return await self._with_retries("read offsets", lambda: self._list(EARLIEST))
 
     async def skip_deleted(self, positions: Mapping[int, int]) -> dict[int, int]:
-        """The positions, raised to the oldest offset that retention has left. Logs a warning for lost records.
+        """The positions, raised to the oldest offset that retention has left.
 
         Without an answer from the brokers within `CALL_TIMEOUT_S`, the positions are returned as they are.
         """
@@ -83,11 +80,7 @@ class KafkaOffsets:
         # The leader of one partition may be unavailable; the other partitions can continue.
         with contextlib.suppress(Unavailable):
             oldest = await self.beginning()
-        raised = {number: max(at, oldest.get(number, at)) for number, at in positions.items()}
-        for number, at in positions.items():
-            if raised[number] > at:
-                warn_of_lost_records(number, at, raised[number])
-        return raised
+        return {number: max(at, oldest.get(number, at)) for number, at in positions.items()}
 
     async def offsets_for_time(self, at: float) -> dict[int, tuple[int, float]]:
         """Offset and time of the first record of each partition at or after the Unix time `at`, in seconds.
@@ -206,17 +199,6 @@ async def commit_for_empty_group(
                 await consumer.commit(at)
         finally:
             await close_within_timeout(consumer.stop())
-
-
-def warn_of_lost_records(partition: int, expected: int, got: int) -> None:
-    """Log that records were deleted unread. `expected`: the position of the group; `got`: the oldest offset left."""
-    _log.warning(
-        "records were deleted by retention before they were read and are lost to this consumer group: increase"
-        " LORESTREAM_LOG__RETENTION_DAYS or add workers",
-        partition=partition,
-        expected=expected,
-        got=got,
-    )
 
 
 def _raise_for_code(code: int) -> None:

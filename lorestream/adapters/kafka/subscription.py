@@ -20,8 +20,8 @@ from lorestream.adapters.kafka.buffers import AssignedPartition, ReadBuffers
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S
 from lorestream.adapters.kafka.consumer import RebalanceCallbacks, new_consumer, to_record
 from lorestream.adapters.kafka.consumer_health import ConsumerStuck, DuplicateMemberDetector, watch_progress
-from lorestream.adapters.kafka.offsets import warn_of_lost_records
 from lorestream.errors import LorestreamError, Unavailable
+from lorestream.ports.log import LOST_RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lorestream.adapters.kafka.connection import KafkaConnection
     from lorestream.adapters.kafka.consumer import ConsumerConfig
     from lorestream.adapters.kafka.offsets import KafkaOffsets
-    from lorestream.ports import RebalanceListener, Record
+    from lorestream.ports import OnLost, RebalanceListener, Record
 
 _log = structlog.get_logger("lorestream.kafka")
 
@@ -58,6 +58,7 @@ class KafkaSubscription:
         topic: str,
         group: str,
         config: ConsumerConfig,
+        on_lost: OnLost,
     ) -> None:
         self._connection = connection
         self._offsets = offsets
@@ -65,6 +66,9 @@ class KafkaSubscription:
         self._topic = topic
         self._group = group
         self._config = config
+        self._on_lost = on_lost
+        self._lost_below: dict[int, int] = {}
+        """Partition -> the offset below which lost records have been counted."""
         self._consumer: AIOKafkaConsumer | None = None
         self._partitions: dict[int, AssignedPartition] = {}
         self._revoking: dict[int, AssignedPartition] = {}
@@ -88,13 +92,15 @@ class KafkaSubscription:
         topic: str,
         group: str,
         config: ConsumerConfig,
+        on_lost: OnLost,
     ) -> AsyncGenerator[Self]:
         """Join the group; entered once the first assignment has arrived (it may be empty).
 
+        `on_lost` is called with the number of records that retention deleted before this group had read them.
         Raises Unavailable and Misconfigured when joining fails. Later failures are retried with a new consumer,
         and `read` and `commit` raise Unavailable meanwhile.
         """
-        self = cls(connection, offsets, listener, topic=topic, group=group, config=config)
+        self = cls(connection, offsets, listener, topic=topic, group=group, config=config, on_lost=on_lost)
         running = asyncio.create_task(self._run())
         try:
             await self._first_assignment()
@@ -177,13 +183,15 @@ class KafkaSubscription:
         consumer.pause(*assigned)
         try:
             async with asyncio.timeout(POSITION_TIMEOUT_S):
-                positions = {each.partition: await consumer.position(each) for each in assigned}
-                positions = await self._offsets.skip_deleted(positions)
+                expected = {each.partition: await consumer.position(each) for each in assigned}
+                positions = await self._offsets.skip_deleted(expected)
         except TimeoutError:
             # Raise instead of waiting on: aiokafka looks for a new coordinator only after this has returned.
             raise ConsumerStuck(f"no committed offsets within {POSITION_TIMEOUT_S} s") from None
         if consumer is not self._consumer:
             return
+        for number, at in positions.items():
+            self._count_lost(number, expected[number], at)
         _log.info("partitions assigned", group=self._group, positions=positions)
         self._partitions = {
             number: AssignedPartition(number, at, at) for number, at in sorted(positions.items())
@@ -287,13 +295,23 @@ class KafkaSubscription:
         records: Sequence[ConsumerRecord[bytes | None, bytes | None]],
     ) -> None:
         """Buffer records that arrived; pause the partition when its buffer is full."""
-        if records[0].offset > partition.next_offset:
-            warn_of_lost_records(tp.partition, partition.next_offset, records[0].offset)
+        self._count_lost(tp.partition, partition.next_offset, records[0].offset)
         self._buffers.put(partition, map(to_record, records))
         full = partition.exceeds(self._config.buffer_records, self._config.buffer_bytes)
         if full and not partition.paused:
             partition.paused = True
             consumer.pause(tp)
+
+    def _count_lost(self, partition: int, expected: int, got: int) -> None:
+        """Report records that were deleted unread: `expected` is the group's position, `got` the oldest offset left.
+
+        Each is reported once, although the group's position stays behind them until the next commit.
+        """
+        expected = max(expected, self._lost_below.get(partition, 0))
+        if got > expected:
+            self._lost_below[partition] = got
+            self._on_lost(got - expected)
+            _log.warning(LOST_RECORDS, group=self._group, partition=partition, expected=expected, got=got)
 
     def _resume(self, partition: AssignedPartition) -> None:
         """Resume a paused partition once half of its buffer is free.

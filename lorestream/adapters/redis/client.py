@@ -184,6 +184,10 @@ class RedisClient:
         """
         return await self._within(self._command_timeout_s, self._command(*command))
 
+    async def ping(self) -> None:
+        """Return when the server has answered, within `command_timeout_s`. Raises Unavailable."""
+        await self.command("PING")
+
     async def _command(self, *command: Argument) -> Any:  # noqa: ANN401
         reply: Any = await self._redis.execute_command(*command)
         return reply

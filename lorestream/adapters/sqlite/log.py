@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+import structlog
+
 from lorestream.adapters.sqlite import segments
 from lorestream.adapters.sqlite.segments import PARTITION
 from lorestream.errors import Overloaded, Unavailable
+from lorestream.ports.log import LOST_RECORDS, ignore_lost
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,12 +30,15 @@ if TYPE_CHECKING:
         Clock,
         DeadLetter,
         NewRecord,
+        OnLost,
         RebalanceListener,
         Record,
         RecordId,
         Resolution,
         StoredDeadLetter,
     )
+
+_log = structlog.get_logger("lorestream.sqlite")
 
 DEAD_LETTER_RETENTION_S = 14 * 86_400.0
 """How long a dead letter is kept."""
@@ -96,6 +102,7 @@ class SqliteLog:
         clock: Clock,
         end: int,
         committed: dict[str, int],
+        on_lost: OnLost,
     ) -> None:
         self._database = database
         self._retention_s = retention_s
@@ -104,6 +111,9 @@ class SqliteLog:
         self._clock = clock
         self._end = end
         self._committed = committed
+        self._on_lost = on_lost
+        self._subscribed: Counter[str] = Counter()
+        """Open subscriptions of each group."""
         self._positions: dict[str, int] = {}
         self._read_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._grown = asyncio.Event()
@@ -122,11 +132,13 @@ class SqliteLog:
         max_bytes: int,
         queue_records: int = 20_000,
         clock: Clock,
+        on_lost: OnLost | None = None,
     ) -> AsyncGenerator[Self]:
         """The log in `database`. When the context ends, everything that was appended is written.
 
         `max_bytes`: the log's size beyond which `trim` deletes the oldest records (0: no limit). `queue_records`:
-        how many records may wait for the disk. Raises Unavailable.
+        how many records may wait for the disk. `on_lost` is called with the number of records that were deleted
+        before a group had read them. Raises Unavailable.
         """
         end, committed = await database.read(segments.load)
         self = cls(
@@ -137,6 +149,7 @@ class SqliteLog:
             clock=clock,
             end=end,
             committed=committed,
+            on_lost=on_lost or ignore_lost,
         )
         try:
             yield self
@@ -170,10 +183,12 @@ class SqliteLog:
     @asynccontextmanager
     async def subscribe(self, group: str, listener: RebalanceListener) -> AsyncGenerator[SqliteSubscription]:
         """Join the group as its only member. What it has not committed when it leaves is read again."""
-        await listener.assigned({PARTITION: self._committed.get(group, 0)})
+        self._subscribed[group] += 1
         try:
+            await listener.assigned({PARTITION: self._committed.get(group, 0)})
             yield SqliteSubscription(self, group)
         finally:
+            self._subscribed[group] -= 1
             self._positions.pop(group, None)
 
     async def read(
@@ -187,8 +202,15 @@ class SqliteLog:
             records = await self._database.read(partial(segments.read, offset=position, limit=limit))
             records = records[: _within(records, max_bytes)]
             if records:
+                self._count_lost(group, position, records[0].offset)
                 self._positions[group] = records[-1].offset + 1
             return records
+
+    def _count_lost(self, group: str, expected: int, got: int) -> None:
+        """Report records that were deleted unread. A group without a position begins at the oldest record instead."""
+        if got > expected and (group in self._positions or group in self._committed):
+            self._on_lost(got - expected)
+            _log.warning(LOST_RECORDS, group=group, partition=PARTITION, expected=expected, got=got)
 
     async def commit(self, group: str, positions: Mapping[int, int]) -> None:
         """Store durably the next offset that the group reads. Never lowers it. Raises Unavailable."""
@@ -266,8 +288,8 @@ class SqliteLog:
     async def trim(self) -> int:
         """Delete the records past their retention, and the oldest beyond `max_bytes`; return how many.
 
-        Records from the lowest commit of any group on are kept. Returns the space to the file system. Raises
-        Unavailable.
+        Records from the lowest commit of any group on are kept; all of them while a group reads that has not
+        committed yet. Returns the space to the file system. Raises Unavailable.
         """
         now = self._clock.now()
         deleted, more = 0, True
@@ -276,7 +298,7 @@ class SqliteLog:
                 segments.trim,
                 before=now - self._retention_s,
                 max_bytes=self._max_bytes,
-                floor=min(self._committed.values(), default=None),
+                floor=min(self._needed_from(), default=None),
             )
             records, more = await self._database.write(step)
             deleted += records
@@ -286,6 +308,13 @@ class SqliteLog:
         if deleted or dead_letters:
             await self._database.compact()
         return deleted
+
+    def _needed_from(self) -> Iterator[int]:
+        """The offset from which each group still needs the records."""
+        yield from self._committed.values()
+        yield from (
+            0 for group, members in self._subscribed.items() if members and group not in self._committed
+        )
 
     async def _wait_for_end_beyond(self, position: int, wait_s: float) -> bool:
         if position < self._end:

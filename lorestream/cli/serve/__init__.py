@@ -3,6 +3,7 @@
     commands.py     the verbs and their options; sets up the process and binds the port
     embedded.py     lorestream up: everything in one process
     distributed.py  lorestream gateway, worker, query: one service for each process
+    readiness.py    what /ready of each of them checks
 
 Each opens its parts, builds an application over them, and serves until a signal stops it:
 

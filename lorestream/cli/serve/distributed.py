@@ -6,14 +6,12 @@ import contextlib
 import os
 import socket
 import sys
-import uuid
-from collections.abc import Awaitable, Callable
 
 from lorestream.admin.snapshots import SnapshotSchedule
-from lorestream.errors import Unavailable
+from lorestream.cli.serve import readiness
 from lorestream.grpc.server import Handlers, serving
 from lorestream.http import server
-from lorestream.http.application import ReadinessCheck, application
+from lorestream.http.application import application
 from lorestream.http.other_service import READS, WRITES
 from lorestream.settings import Settings
 from lorestream.wiring import GatewayParts, QueryParts, open_gateway, open_query
@@ -25,8 +23,6 @@ from query_service import rest
 from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 
-_NO_MEMORY = str(uuid.UUID(int=0))
-
 
 async def run_gateway(settings: Settings, host: str, listener: socket.socket, grpc_port: int) -> None:
     """Serve writes until SIGINT or SIGTERM. Raises Misconfigured before the first request is served."""
@@ -37,7 +33,7 @@ async def run_gateway(settings: Settings, host: str, listener: socket.socket, gr
             "gateway",
             gateway.operations(writer, parts.limits),
             metrics=parts.metrics,
-            checks=[ReadinessCheck("log", lambda: _problem(parts.log.end))],
+            checks=readiness.of_gateway(parts),
             authenticator=parts.authenticator,
             peer=READS,
         )
@@ -55,14 +51,11 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
         parts = await stack.enter_async_context(open_query(settings))
         recall = CurrentRecall(parts)
 
-        async def probe_store() -> object:
-            return await parts.store.get("default", "", _NO_MEMORY, now=parts.clock.now())
-
         app = application(
             "query",
             rest.operations(recall, parts.limits),
             metrics=parts.metrics,
-            checks=[ReadinessCheck("store", lambda: _problem(probe_store))],
+            checks=readiness.of_query(parts),
             authenticator=parts.authenticator,
             peer=WRITES,
         )
@@ -83,13 +76,8 @@ async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool
     await shell.start()
     try:
         await shell.add_runtime_dependency(indexing)
-
-        async def problem() -> str | None:
-            return indexing.worker.indexer.problem
-
-        app = application(
-            "worker", [], metrics=indexing.parts.metrics, checks=[ReadinessCheck("indexer", problem)]
-        )
+        checks = readiness.of_worker(indexing.parts, indexing.worker)
+        app = application("worker", [], metrics=indexing.parts.metrics, checks=checks)
         address, port = server.address(listener)
         snapshots = SnapshotSchedule(
             snapshots_over(indexing.parts), lambda: 0 in indexing.worker.indexer.partitions
@@ -110,14 +98,6 @@ async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool
         )
     finally:
         await shell.stop()
-
-
-async def _problem(call: Callable[[], Awaitable[object]]) -> str | None:
-    try:
-        await call()
-    except Unavailable as error:
-        return error.message
-    return None
 
 
 def _print_started(

@@ -12,9 +12,10 @@ from starlette.types import ASGIApp
 
 from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.cli.admin.tasks import tasks_over
+from lorestream.cli.serve import readiness
 from lorestream.grpc.server import Handlers, serving
 from lorestream.http import admin_routes, server
-from lorestream.http.application import ReadinessCheck, application
+from lorestream.http.application import application
 from lorestream.http.status_page import StatusRow, status_page
 from lorestream.memories import PageQuery, Scope
 from lorestream.settings import Settings
@@ -68,9 +69,6 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
 def _application(
     runtime: Runtime, writer: Gateway, recall: CurrentRecall, worker: Worker, tail: Tail
 ) -> ASGIApp:
-    async def indexer_problem() -> str | None:
-        return worker.indexer.problem
-
     async def facts() -> Sequence[StatusRow]:
         return await _status_facts(runtime, worker.indexer)
 
@@ -83,7 +81,7 @@ def _application(
             *admin_routes.operations(tasks_over(runtime)),
         ],
         metrics=runtime.metrics,
-        checks=[ReadinessCheck("indexer", indexer_problem)],
+        checks=readiness.of_embedded(runtime, worker),
         pages=[status_page("Lorestream", facts, needs_keys=runtime.authenticator.needs_keys)],
         authenticator=runtime.authenticator,
     )

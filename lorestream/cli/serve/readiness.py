@@ -1,0 +1,84 @@
+"""The readiness checks of the services: each asks a part that the service uses, as a request would."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from lorestream.errors import LorestreamError, Overloaded
+from lorestream.http.readiness import ReadinessCheck
+from lorestream.ports import Priority
+from lorestream.wiring import Parts, StoreParts
+
+if TYPE_CHECKING:
+    from stream_workers.worker import Worker  # a second of imports that the other services do not need
+
+_NO_MEMORY = str(uuid.UUID(int=0))
+
+
+def of_gateway(parts: Parts) -> list[ReadinessCheck]:
+    """A gateway needs the log. Without Redis, its rate limits are not shared and watermarks come from the log."""
+    return [_log(parts, needed=True), *_cache(parts)]
+
+
+def of_query(parts: StoreParts) -> list[ReadinessCheck]:
+    """A query service needs store and embedder. Without log it knows no new erasures, without cache it is slower."""
+    return [_store(parts), *_embedder(parts), _log(parts, needed=False), *_cache(parts)]
+
+
+def of_worker(parts: StoreParts, worker: Worker) -> list[ReadinessCheck]:
+    """A worker needs all but the cache, without which writes are finished up to 65 s later."""
+    return [
+        *_indexer(worker),
+        _store(parts),
+        *_embedder(parts),
+        _log(parts, needed=True),
+        *_cache(parts),
+    ]
+
+
+def of_embedded(parts: StoreParts, worker: Worker) -> list[ReadinessCheck]:
+    """`lorestream up` needs all of its parts."""
+    return [*_indexer(worker), _store(parts), *_embedder(parts)]
+
+
+def _indexer(worker: Worker) -> list[ReadinessCheck]:
+    async def problem() -> str | None:
+        return worker.indexer.problem
+
+    return [ReadinessCheck("indexer", problem)]
+
+
+def _log(parts: Parts, *, needed: bool) -> ReadinessCheck:
+    return _check("log", parts.log.end, needed=needed)
+
+
+def _store(parts: StoreParts) -> ReadinessCheck:
+    return _check("store", lambda: parts.store.get("default", "", _NO_MEMORY, now=parts.clock.now()))
+
+
+def _embedder(parts: StoreParts) -> list[ReadinessCheck]:
+    """A check of a remote embedder. A local model is part of the process."""
+    if parts.settings.embedder.kind != "http":
+        return []
+    # A text that was never seen: a known one is answered from the embedder's cache.
+    return [_check("embedder", lambda: parts.embedder.embed([uuid.uuid4().hex], Priority.QUERY))]
+
+
+def _cache(parts: Parts) -> list[ReadinessCheck]:
+    """A check of Redis, where there is one."""
+    return [] if parts.ping_redis is None else [_check("cache", parts.ping_redis, needed=False)]
+
+
+def _check(name: str, call: Callable[[], Awaitable[object]], *, needed: bool = True) -> ReadinessCheck:
+    async def problem() -> str | None:
+        try:
+            await call()
+        except Overloaded:  # it works
+            return None
+        except LorestreamError as error:
+            return str(error)
+        return None
+
+    return ReadinessCheck(name, problem, needed)
