@@ -6,6 +6,7 @@
     narrate.py        the text of a memory, from the type and data of an event
     tokens.py         write tokens, deletion receipts, page cursors
     retry_headers.py  headers of records that are retried after they became dead letters
+    limits.py         what is valid: times, depth, lengths, names, numbers
     errors.py         the exceptions
     supervision.py    background tasks: how they start, stop, and what their failure means
     telemetry.py      metrics, and the format of log lines

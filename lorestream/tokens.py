@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from lorestream.memories import Position
 
-_MAX_LENGTH = 4096
+_MAX_LENGTH = 64 * 1024
+"""A write has at most MAX_EVENTS events, and so names at most as many partitions: 37,000 characters."""
 _MAX_OFFSET = 2**63 - 1
 
 

@@ -12,26 +12,22 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
-from lorestream import identity, narrate
+from lorestream import identity, limits, narrate
 from lorestream.errors import EventTooLarge, InvalidEvent, InvalidRequest
 from lorestream.events import Put
 from lorestream.http.request import HttpError, decode, explain_validation_error
 from lorestream.identity import Pseudonyms
-from producers.schemas import MAX_EVENTS, Coordinates, Event, JsonObject, ServerName
+from lorestream.limits import MAX_EVENT_BYTES, MAX_EVENTS, ServerName
+from producers.schemas import Coordinates, Event, JsonObject
 
-MAX_EVENT_BYTES = 16 * 1024
-MAX_DEPTH = 32
-"""Levels of nested objects and lists in `data` and `metadata`, the outermost included."""
 MAX_FUTURE_S = 300.0
 """A `time` further in the future comes from a wrong clock, and is replaced by the time of acceptance."""
 RESERVED_TYPE_PREFIX = "lorestream."
 DEFAULT_SERVER = "default"
-
-_INT64 = range(-(2**63), 2**63)
 
 # --- batches ---------------------------------------------------------------------------------------------
 
@@ -146,28 +142,17 @@ def _validate(event: Event) -> None:
     """The rules that types cannot express. Raises InvalidEvent."""
     if not event.text and not event.type:
         raise InvalidEvent("text or type is needed")
+    try:
+        limits.check_agent_id(event.agent_id)
+    except InvalidRequest as error:
+        raise InvalidEvent(error.message, path=error.path) from error
+    if event.time is not None and not limits.is_time(event.time):
+        raise InvalidEvent("not in the years 1 to 9999: times are in Unix seconds", path="time")
     if event.type is not None and event.type.startswith(RESERVED_TYPE_PREFIX):
         raise InvalidEvent(f"types that begin with {RESERVED_TYPE_PREFIX} are reserved", path="type")
     for path, value in (("data", event.data), ("metadata", event.metadata)):
         if value:
-            _validate_nested(value, path, MAX_DEPTH)
-
-
-def _validate_nested(value: Mapping[str, Any] | Sequence[Any], path: str, levels: int) -> None:
-    """Refuse integers beyond 64 bits and more than `levels` levels. The decoder has refused NaN and surrogates."""
-    if levels == 0:
-        raise InvalidEvent(
-            f"more than {MAX_DEPTH} levels deep", path=path.partition(".")[0].partition("[")[0]
-        )
-    for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
-        if part.__class__ is int and part not in _INT64:
-            raise InvalidEvent("an integer beyond 64 bits", path=_child(path, key))
-        if isinstance(part, dict | list):
-            _validate_nested(cast("dict[str, Any] | list[Any]", part), _child(path, key), levels - 1)
-
-
-def _child(path: str, key: str | int) -> str:
-    return f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}"
+            limits.check_json(value, path)
 
 
 def _explain_decode_error(raw: bytes) -> InvalidRequest | HttpError:

@@ -6,7 +6,6 @@ memory is only a record of the log: its id is a receipt that contains the record
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from functools import partial
 
 import msgspec
 
-from lorestream import audit, events, tokens
+from lorestream import audit, events, limits, tokens
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
 from lorestream.http.operation import OLDER_NAMES, Operation
@@ -44,7 +43,6 @@ _IDEMPOTENT = (
     "It may be repeated, and is accepted for what does not exist. Once it is processed (`token`), no read shows the"
     " deleted memories."
 )
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +62,10 @@ class Erasures:
     async def delete_memory(
         self, tenant: str, agent_id: str, memory_id: str, *, by: str = ""
     ) -> ErasureReceipt:
-        """Delete one memory of that agent for good."""
+        """Delete one memory of that agent for good. Raises InvalidRequest for an agent id that is too long."""
+        limits.check_agent_id(agent_id)
         accepted_at = self.log_writer.next_accepted_at()
-        canonical_id = _canonical(memory_id)
+        canonical_id = limits.canonical_memory_id(memory_id)
         agents = self.pseudonyms.agents(tenant, agent_id) if canonical_id is not None else ()
         positions = await self.log_writer.append(
             [events.encode(events.Delete(tenant, agent, canonical_id or "", accepted_at)) for agent in agents]
@@ -76,7 +75,11 @@ class Erasures:
         return ErasureReceipt(receipt, tokens.token(positions))
 
     async def erase_agent(self, tenant: str, agent_id: str, *, by: str = "") -> ErasureReceipt:
-        """Erase all memories of an agent that were accepted until now."""
+        """Erase all memories of an agent that were accepted until now.
+
+        Raises InvalidRequest for an agent id that is empty or too long.
+        """
+        limits.check_agent_id(agent_id)
         return await self._erase(tenant, SubjectKind.AGENT, self.pseudonyms.agents(tenant, agent_id), by)
 
     async def erase_player(self, tenant: str, name: str, *, by: str = "") -> ErasureReceipt:
@@ -114,12 +117,6 @@ class Erasures:
             # The ledger has the entry before the caller gets its id. If this process crashes here, the indexer adds it.
             await self.ledger.add(erase.erasure())
         return ErasureReceipt(erase.erasure_id, tokens.token(positions))
-
-
-def _canonical(memory_id: str) -> str | None:
-    """The id in lower case. None when it is not a UUID: then no memory has this id."""
-    lower = memory_id.lower()
-    return lower if _UUID.fullmatch(lower) else None
 
 
 # --- HTTP ------------------------------------------------------------------------------------------------

@@ -7,8 +7,6 @@ from typing import Any
 
 from lorestream.access.authentication import Principal
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
-from lorestream.errors import InvalidRequest
-from lorestream.http.request import MAX_AGENT_ID_CHARS
 from producers.gateway import Gateway
 from producers.schemas import Event
 
@@ -38,6 +36,4 @@ class Writes:
 
     async def delete(self, principal: Principal, agent_id: str) -> None:
         """Erase an agent. Raises InvalidRequest, Unavailable."""
-        if not 1 <= len(agent_id) <= MAX_AGENT_ID_CHARS:
-            raise InvalidRequest(f"needs 1 to {MAX_AGENT_ID_CHARS} characters", path="agent_id")
         await self._gateway.erasures.erase_agent(principal.tenant, agent_id, by=principal.key)

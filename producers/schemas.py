@@ -6,21 +6,27 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lorestream.http.request import MAX_AGENT_ID_CHARS
+from lorestream.limits import (
+    MAX_EVENT_ID_CHARS,
+    MAX_EVENTS,
+    MAX_PLAYER_CHARS,
+    MAX_TIME,
+    MAX_TYPE_CHARS,
+    MIN_TIME,
+    AgentId,
+    PlayerName,
+    ServerName,
+)
 
-MAX_EVENTS = 1000
 MAX_WAIT_MS = 60_000.0
 
-AgentId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_AGENT_ID_CHARS)]
-PlayerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
-ServerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 Ttl: TypeAlias = Annotated[
     float, Meta(ge=0, description="Seconds from acceptance; absent = the default, 0 = for ever.")
 ]
 EventId: TypeAlias = Annotated[
     str,
     Meta(
-        max_length=256,
+        max_length=MAX_EVENT_ID_CHARS,
         description="The producer's id of the event, unique within its server and agent. Without one, a retry makes"
         " a second memory.",
     ),
@@ -48,16 +54,26 @@ class Event(Struct, omit_defaults=True):
 
     agent_id: AgentId
     id: EventId | None = None
-    type: Annotated[str, Meta(max_length=64)] | None = None
+    type: Annotated[str, Meta(max_length=MAX_TYPE_CHARS)] | None = None
     text: (
         Annotated[str, Meta(description="Without one, the text is generated from `type` and `data`.")] | None
     ) = None
     data: JsonObject = None
     metadata: JsonObject = None
-    player: Annotated[str, Meta(max_length=256)] | None = None
+    player: Annotated[str, Meta(max_length=MAX_PLAYER_CHARS)] | None = None
     pos: Coordinates | _EmptyList | None = None
     tick: float | None = None
-    time: Annotated[float, Meta(description="Unix seconds; default the time of acceptance.")] | None = None
+    time: (
+        Annotated[
+            float,
+            Meta(
+                # Checked by admission, which says more about it.
+                extra_json_schema={"minimum": MIN_TIME, "maximum": MAX_TIME},
+                description="Unix seconds, in the years 1 to 9999; default the time of acceptance.",
+            ),
+        ]
+        | None
+    ) = None
     importance: Annotated[float, Meta(ge=0, le=10)] | None = None
     ttl: Ttl | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorestream.limits import canonical_memory_id
 from lorestream.memories import (
     EVERYTHING,
     And,
@@ -48,6 +49,7 @@ class Page:
 
 async def get_memory(recall: Recall, agents: ResolvedAgents, memory_id: str) -> Memory | None:
     """The memory of that id of one of the agents, or None."""
+    memory_id = canonical_memory_id(memory_id) or memory_id
     scope = agents.scope
     guard = recall.guard(scope, recall.clock.now())
     for agent_id in scope.agents or ():

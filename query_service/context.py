@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from lorestream.limits import is_time, utc
 
 if TYPE_CHECKING:
     from lorestream.memories import Memory
@@ -95,8 +96,7 @@ def _render(memories: Sequence[Memory]) -> str:
 def _date_and_line(memory: Memory) -> tuple[str, str]:
     """(date, rest of the line); the date is empty if the timestamp is outside the calendar."""
     text = " ".join(memory.text.split())
-    try:
-        time = datetime.fromtimestamp(memory.timestamp, UTC)
-    except (ValueError, OverflowError, OSError):
+    if not is_time(memory.timestamp):
         return "", text
-    return f"{time:%Y-%m-%d}", f"{time:%H:%M} {text}"
+    time = utc(memory.timestamp)
+    return time.date().isoformat(), f"{time:%H:%M} {text}"

@@ -12,6 +12,7 @@ import msgspec
 import orjson
 from msgspec import UNSET
 
+from lorestream import limits
 from lorestream.access.authentication import Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
@@ -86,9 +87,13 @@ class ContextQuery:
 
 
 def resolve_agents(pseudonyms: Pseudonyms, tenant: str, agent_ids: Sequence[str]) -> ResolvedAgents:
-    """The stored ids of agents, see `Pseudonyms.agents`: one or more for each."""
+    """The stored ids of agents, see `Pseudonyms.agents`: one or more for each.
+
+    Raises InvalidRequest for an id that is too long.
+    """
     names: dict[str, str] = {}
     for agent_id in agent_ids:
+        limits.check_agent_id(agent_id)
         for stored in pseudonyms.agents(tenant, agent_id):
             names.setdefault(stored, agent_id)
     return ResolvedAgents(Scope(tenant, tuple(names)), names)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from lorestream.http.errors import ErrorBody
-from lorestream.http.request import MAX_AGENT_ID_CHARS
+from lorestream.limits import AgentId
 
 MAX_BATCH_SEARCHES = 64
 MAX_AGENTS = 64
@@ -24,7 +24,6 @@ DEFAULT_RELEVANT = 5
 DEFAULT_TOKEN_BUDGET = 1000
 MAX_TOKEN_BUDGET = 100_000
 
-AgentId = Annotated[str, Meta(min_length=1, max_length=MAX_AGENT_ID_CHARS)]
 Query = Annotated[str, Meta(min_length=1, max_length=8192)]
 TopK = Annotated[float, Meta(ge=1, le=MAX_K, multiple_of=1, description="A whole number; default 5.")]
 After = Annotated[

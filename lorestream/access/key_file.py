@@ -28,12 +28,12 @@ import msgspec
 
 from lorestream import durable
 from lorestream.errors import Misconfigured
+from lorestream.limits import Tenant
 
 VERSION = 1
 MAX_BYTES = 16 * 2**20
 SECRET_BYTES = 32
 
-Tenant: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{1,64}\Z")]
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 Stamp: TypeAlias = tuple[int, ...]
 """Identifies one state of the file: it changes whenever the file is replaced."""

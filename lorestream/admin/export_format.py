@@ -9,11 +9,11 @@ Vectors are not part of it: an import computes them again with the model of the 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Self
 
 import msgspec
 
-from lorestream import identity
+from lorestream import identity, limits
 from lorestream.errors import InvalidRequest
 from lorestream.events import MAX_VALUE_BYTES, Put
 from lorestream.memories import Memory
@@ -23,9 +23,6 @@ VERSION = 1
 MAX_LINE_BYTES = MAX_VALUE_BYTES
 MAX_AHEAD_S = 300.0
 """Tolerance for clocks that run ahead, in seconds: a later `accepted_at` is refused."""
-
-_MAX_DEPTH = 31
-_INT64 = range(-(2**63), 2**63)
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
@@ -47,7 +44,7 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     """
 
     id: _Name
-    tenant: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]{1,64}$")]
+    tenant: limits.Tenant
     agent_id: _Name
     text: Annotated[str, msgspec.Meta(min_length=1)]
     timestamp: float
@@ -145,7 +142,10 @@ def parse_line(text: bytes | str, now: float) -> ExportedMemory:
     if not 0 <= line.accepted_at <= now + MAX_AHEAD_S:
         raise InvalidRequest(f"accepted_at {line.accepted_at} is not a time in the past (Unix seconds)")
     _check_names(line)
-    _check_metadata(line.metadata, _MAX_DEPTH)
+    try:
+        limits.check_json(line.metadata, "metadata")
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{error.path}: {error.message}") from error
     return line
 
 
@@ -161,23 +161,3 @@ def _check_names(line: ExportedMemory) -> None:
         lasting = identity.player_name(line.lasting_agent)
         if name is None or lasting is None or not identity.is_pseudonym(lasting):
             raise InvalidRequest("lasting_agent is not another pseudonym of the player in agent_id")
-
-
-def _check_metadata(value: object, levels: int) -> None:
-    if levels < 0:
-        raise InvalidRequest(f"metadata has more than {_MAX_DEPTH} levels")
-    match value:
-        case dict():
-            for inner in cast("dict[str, object]", value).values():
-                _check_metadata(inner, levels - 1)
-        case list():
-            for inner in cast("list[object]", value):
-                _check_metadata(inner, levels - 1)
-        case bool():
-            pass
-        case int() if value not in _INT64:
-            raise InvalidRequest("metadata contains an integer that needs more than 64 bits")
-        case float() if not math.isfinite(value):
-            raise InvalidRequest("metadata contains a number that is not finite")
-        case _:
-            pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from lorestream.access.authentication import (
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
+from lorestream.limits import clamp_time
 from lorestream.memories import Memory
 
 _log = structlog.get_logger("lorestream.grpc")
@@ -238,7 +240,7 @@ def _message(hit: Hit) -> memory_pb2.Memory:
         agent_id=hit.agent_id,
         text=memory.text,
         metadata=msgspec.json.encode(memory.metadata).decode(),
-        timestamp=int(memory.timestamp // 1),
+        timestamp=math.floor(clamp_time(memory.timestamp)),
         score=hit.score,
         id=memory.id,
         type=memory.type or "",

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 2**20
 """The limit of a request body, before and after decompression."""
-MAX_AGENT_ID_CHARS = 256
 
 Headers: TypeAlias = Mapping[bytes, bytes]
 """Request headers by name, in lower case."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from langgraph.store.base import (
@@ -14,9 +13,10 @@ from langgraph.store.base import (
     get_text_at_path,
 )
 
+from lorestream import limits
 from lorestream.client.models import Event, FoundMemory
+from lorestream.errors import InvalidRequest
 
-MAX_AGENT_ID_CHARS = 256
 TYPE = "langgraph"
 """The event type of memories that hold items."""
 ITEM_FIELDS = "langgraph"
@@ -38,10 +38,12 @@ def agent_of(namespace: Sequence[str]) -> str:
                 f"a label of a namespace must be a string that is not empty and has no dot: {namespace}"
             )
     agent_id = ".".join(namespace)
-    if not 1 <= len(agent_id) <= MAX_AGENT_ID_CHARS:
+    try:
+        limits.check_agent_id(agent_id)
+    except InvalidRequest as error:
         raise InvalidNamespaceError(
-            f"a namespace must have 1 to {MAX_AGENT_ID_CHARS} characters, dots between labels included: {namespace}"
-        )
+            f"a namespace must have 1 to {limits.MAX_AGENT_ID_CHARS} characters, dots between labels included: {namespace}"
+        ) from error
     return agent_id
 
 
@@ -114,8 +116,8 @@ def item(memory: FoundMemory) -> SearchItem:
         namespace=tuple(memory.agent_id.split(".")),
         key=key,
         value=value,
-        created_at=datetime.fromtimestamp(created_at, UTC),
-        updated_at=datetime.fromtimestamp(memory.timestamp, UTC),
+        created_at=limits.utc(created_at),
+        updated_at=limits.utc(memory.timestamp),
         score=memory.score,
     )
 

@@ -18,6 +18,7 @@ import msgspec
 from lorestream.admin import AdminTask, Outcome, Progress, Remark, Report, ReportStream
 from lorestream.collections.catalogue import Collection, Model
 from lorestream.errors import InvalidRequest, OperationRefused
+from lorestream.limits import CollectionName
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.alias_swap import collect_garbage
 from stream_workers.rebuild.carry_over import CarryOver
@@ -27,13 +28,11 @@ POLL_INTERVAL_S = 0.5
 STALL_REMARK_S = 30.0
 """After this time without progress the task yields a remark."""
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-
 
 class ReplayArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`to`: the collection to be filled. `since`: Unix seconds; None: the whole log, and what is older is copied."""
 
-    to: Name
+    to: CollectionName
     since: float | None = None
     model: str | None = None
     """As in LORESTREAM_EMBEDDER__MODEL; None: the model of the settings."""

@@ -11,7 +11,8 @@ import pytest
 from lorestream.errors import EventTooLarge, InvalidEvent
 from lorestream.http.request import HttpError
 from lorestream.identity import Pseudonyms, memory_id
-from producers.admission import MAX_DEPTH, MAX_EVENT_BYTES, Admission, parse_event
+from lorestream.limits import MAX_DEPTH, MAX_EVENT_BYTES
+from producers.admission import Admission, parse_event
 
 NOW = 1_760_000_000.0
 OLD_AND_NEW = Pseudonyms.parse("k2:new,k1:old")

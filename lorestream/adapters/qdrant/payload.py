@@ -28,6 +28,7 @@ import orjson
 
 from lorestream.errors import InvalidEvent
 from lorestream.identity import agent_key
+from lorestream.limits import check_json, scalar_fault
 from lorestream.memories import Memory
 from lorestream.ports import Tombstone
 
@@ -47,7 +48,6 @@ FLOAT_INDEX_KEYS = ["importance", "pos.x", "pos.y", "pos.z"]
 TICKS_PER_S = 2**22
 """A double between 2004 and 2038, in seconds, is a whole number of ticks below 2**53."""
 
-_MAX_DEPTH = 32  # the gateway's limit too; protobuf allows 100 nested messages, and a JSON level takes three
 _MAX_TICKS = 2**62
 _MAX_EXACT_INTEGER = 2**53
 _MAX_EXACT_DIGITS = 15
@@ -190,9 +190,11 @@ def _is_inexact(value: object) -> bool:
 
 def encode_memory(memory: Memory) -> dict[str, Any]:
     """The payload of a memory. Raises InvalidEvent for a memory that would not come back unchanged."""
-    _check(memory.metadata, "metadata", _MAX_DEPTH)
-    for name in ("timestamp", "accepted_at", "expires_at", "tick", "importance", "pos"):
-        _check(getattr(memory, name), name, 2)
+    check_json(memory.metadata, "metadata")
+    check_json(memory.pos or {}, "pos")
+    for name in ("timestamp", "accepted_at", "expires_at", "tick", "importance"):
+        if fault := scalar_fault(getattr(memory, name)):
+            raise InvalidEvent(fault, path=name)
     try:
         memory.text.encode()
         return _payload(memory)
@@ -286,30 +288,3 @@ def _body(memory: Memory) -> str:
         memory.lasting_agent,
     )
     return _encoder.encode(body).decode()
-
-
-def _check(value: object, path: str, depth: int) -> None:
-    """Raise InvalidEvent for a value that JSON or the store would change or reject. Recurses `depth` levels."""
-    match value:  # the most frequent types first: this runs for every value of every memory
-        case str() | bool() | None:
-            pass
-        case float() | int():
-            _check_number(value, path)
-        case dict() | list() | Mapping() if depth == 0:
-            raise InvalidEvent(f"nested deeper than {_MAX_DEPTH} levels", path=path)
-        case list():
-            for inner in value:
-                _check(inner, path, depth - 1)
-        case dict() | Mapping():
-            for key, inner in value.items():
-                _check(inner, f"{path}.{key}", depth - 1)
-        case _:
-            pass
-
-
-def _check_number(value: float, path: str) -> None:
-    if isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise InvalidEvent("this integer does not fit in 64 bits", path=path)
-    elif not math.isfinite(value):
-        raise InvalidEvent("this number is not finite", path=path)

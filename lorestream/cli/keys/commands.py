@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
@@ -14,6 +13,7 @@ import typer
 from lorestream.access.key_file import KeyScope
 from lorestream.cli import options
 from lorestream.cli.options import AsJson, Yes
+from lorestream.limits import is_tenant
 
 keys = typer.Typer(
     no_args_is_help=True,
@@ -48,7 +48,7 @@ Days = Annotated[
 
 
 def _tenant(name: str) -> str:
-    if re.fullmatch(r"[a-z0-9_-]{1,64}", name) is None:
+    if not is_tenant(name):
         raise typer.BadParameter("a tenant has 1 to 64 characters of a-z, 0-9, _ and -")
     return name
 
