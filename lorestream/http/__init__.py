@@ -9,6 +9,7 @@
     docs_page      /docs, the same document for people
     status_page    the page at /
     templating     renders the pages from templates/ (Jinja2)
+    local_only     refuses web pages of other origins where callers need no key
     admin_routes   the admin tasks as routes
     other_service  the routes of the other service of a distributed deployment
     protocol       uvicorn's protocol with a limit on header sizes and joined writes

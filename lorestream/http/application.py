@@ -27,6 +27,7 @@ from lorestream.access.authentication import (
 from lorestream.errors import InvalidRequest, LorestreamError, OperationRefused, RateLimited, Unavailable
 from lorestream.http.docs_page import DocsPage
 from lorestream.http.errors import Health, Readiness, error_response
+from lorestream.http.local_only import LocalOnly
 from lorestream.http.openapi import openapi_document
 from lorestream.http.operation import Operation, Page, Response, methods_of
 from lorestream.http.other_service import PeerService
@@ -71,11 +72,13 @@ def application(
     pages: Sequence[Route] = (),
     authenticator: Authenticator = NO_AUTHENTICATION,
     peer: PeerService | None = None,
+    local_only: bool = False,
 ) -> ASGIApp:
     """The application of a service: its operations, and /health, /ready, /metrics, /docs, /openapi.json.
 
     Operations need a principal from `authenticator`; all other routes are open, `pages` too. A route of `peer` is
-    answered with 404 `wrong_service` and the name of that service.
+    answered with 404 `wrong_service` and the name of that service. `local_only`: refuse web pages of other origins,
+    for services whose callers need no key.
     """
 
     async def health(_request: Request) -> ApiResponse:
@@ -131,7 +134,8 @@ def application(
     )
     app.router.redirect_slashes = False
     by_path = {(method, op.path): endpoint for op, endpoint in endpoints for method in op.methods}
-    return _RawPathRouter(app, {key: endpoint for key, endpoint in by_path.items() if "{" not in key[1]})
+    router = _RawPathRouter(app, {key: endpoint for key, endpoint in by_path.items() if "{" not in key[1]})
+    return LocalOnly(router) if local_only else router
 
 
 def _endpoint(

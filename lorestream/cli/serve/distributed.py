@@ -36,6 +36,7 @@ async def run_gateway(settings: Settings, host: str, listener: socket.socket, gr
             checks=readiness.of_gateway(parts),
             authenticator=parts.authenticator,
             peer=READS,
+            local_only=not parts.authenticator.needs_keys,
         )
         rpc = Writes(writer, parts.limits)
         handlers = Handlers(put=rpc.put, delete=rpc.delete, peer="the query service")
@@ -58,6 +59,7 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
             checks=readiness.of_query(parts),
             authenticator=parts.authenticator,
             peer=WRITES,
+            local_only=not parts.authenticator.needs_keys,
         )
         handlers = Handlers(get=Reads(recall, parts.limits).get, peer="the gateway")
         bound = await stack.enter_async_context(

@@ -84,6 +84,7 @@ def _application(
         checks=readiness.of_embedded(runtime, worker),
         pages=[status_page("Lorestream", facts, needs_keys=runtime.authenticator.needs_keys)],
         authenticator=runtime.authenticator,
+        local_only=not runtime.authenticator.needs_keys,
     )
 
 
@@ -93,7 +94,7 @@ async def _status_facts(runtime: Runtime, indexer: Indexer) -> list[StatusRow]:
     behind = sum(end - committed.get(partition, 0) for partition, end in ends.items())
     return [
         StatusRow("State", indexer.problem or "ready", ok=indexer.problem is None),
-        # The page needs no key: with API keys, the counts of tenants must not be on it.
+        # The page needs no key: with API keys, the counts of tenants and paths of the machine must not be on it.
         *([] if runtime.authenticator.needs_keys else [await _memory_count(runtime)]),
         StatusRow(
             "Log", f"{settings.log.kind}, {sum(ends.values()):,} records, {behind:,} not yet committed"
@@ -101,7 +102,7 @@ async def _status_facts(runtime: Runtime, indexer: Indexer) -> list[StatusRow]:
         StatusRow("Store", settings.store.kind),
         StatusRow("Cache", settings.cache.kind),
         StatusRow("Embedder", f"{runtime.embedder.model_id}, {runtime.embedder.dim} dimensions"),
-        StatusRow("Data", str(settings.data_dir.resolve())),
+        *([] if runtime.authenticator.needs_keys else [StatusRow("Data", str(settings.data_dir.resolve()))]),
     ]
 
 

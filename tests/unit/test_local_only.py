@@ -1,0 +1,133 @@
+"""Without API keys, web pages of others can neither write nor read: Host, Origin and Sec-Fetch-Site."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from lorestream.cli.serve import embedded
+from lorestream.http import local_only
+from lorestream.wiring import Runtime
+from producers.gateway import Gateway
+from producers.tail import Tail
+from query_service.recall import CurrentRecall
+from stream_workers.worker import Worker
+from tests.api_keys import bearer
+from tests.parts import open_parts
+
+EVENTS = b'{"events": [{"agent_id": "a", "text": "planted"}]}'
+
+
+def client(runtime: Runtime) -> httpx2.AsyncClient:
+    """A client of the application of `lorestream up`."""
+    app = embedded._application(
+        runtime, Gateway.over(runtime), CurrentRecall(runtime), Worker(runtime), Tail()
+    )
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://127.0.0.1:8080")
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
+    async with open_parts(tmp_path / "data") as opened:
+        yield opened
+
+
+ROUTES = [
+    ("POST", "/v1/events", EVENTS),
+    ("POST", "/v1/erasures", b'{"agent_id": "a"}'),
+    ("POST", "/v1/admin/cache-clear", b"{}"),
+    ("POST", "/v1/memories/search", b'{"agent_id": "a", "query": "x"}'),
+    ("GET", "/v1/agents", b""),
+    *(("GET", page, b"") for page in ("/", "/docs", "/openapi.json", "/metrics", "/ready", "/nowhere")),
+]
+
+
+PAGES = [
+    {"Host": "evil.example"},
+    {"Host": "evil.example", "Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
+    {"Host": "localhost.evil.example:8080"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:3000", "Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
+"""What browsers send for pages of others."""
+
+
+async def test_a_web_page_of_another_origin_neither_writes_nor_reads(runtime: Runtime):
+    async with client(runtime) as http:
+        for page in PAGES:
+            for method, path, body in ROUTES:
+                headers = {"Content-Type": "text/plain", **page}
+                answer = await http.request(method, path, content=body, headers=headers)
+                assert answer.status_code == 403, (path, page)
+                assert answer.json()["error"]["code"] == "forbidden"
+                assert "LORESTREAM_API_KEYS_FILE" in answer.json()["error"]["message"]
+        assert sum((await runtime.log.end()).values()) == 0
+
+
+CALLERS = [
+    {},
+    {"Content-Type": "text/plain"},
+    {"Host": "localhost"},
+    {"Host": "[::1]:8080"},
+    {"Host": "LOCALHOST:9", "Origin": "http://localhost:9", "Sec-Fetch-Site": "same-origin"},
+    {"Origin": "http://127.0.0.1:8080", "Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"},
+]
+"""What other programs send, and browsers for pages of the service."""
+
+
+async def test_programs_and_the_pages_of_the_service_are_answered(runtime: Runtime):
+    async with client(runtime) as http:
+        for caller in CALLERS:
+            assert (await http.post("/v1/events", content=EVENTS, headers=caller)).status_code == 202, caller
+            for page in ("/", "/docs", "/v1/agents"):
+                assert (await http.get(page, headers=caller)).status_code == 200, caller
+
+
+async def test_with_keys_any_host_name_serves_and_the_page_shows_no_path(tmp_path: Path):
+    """Browsers send no key by themselves, so other pages can do nothing; proxies keep the name that the client used."""
+    bearer(tmp_path / "keys.json")
+    async with (
+        open_parts(tmp_path / "data", api_keys_file=tmp_path / "keys.json") as runtime,
+        client(runtime) as http,
+    ):
+        answer = await http.get("/", headers={"Host": "memory.example", "Origin": "https://game.example"})
+        assert answer.status_code == 200
+        assert str(tmp_path) not in answer.text
+        planted = await http.post("/v1/events", content=EVENTS, headers={"Origin": "https://evil.example"})
+        assert planted.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [
+        (b"localhost", True),
+        (b"localhost:", True),
+        (b"127.0.0.1:65535", True),
+        (b"127.99.0.3", True),
+        (b"[::1]", True),
+        (b"[0:0:0:0:0:0:0:1]:80", True),
+        (b"[::ffff:127.0.0.1]", True),
+        (b"", False),
+        (b"0.0.0.0:8080", False),
+        (b"[::]", False),
+        (b"192.168.1.2", False),
+        (b"127.0.0.1.evil.example", False),
+        (b"evil.example:127", False),
+        (b"localhost@evil.example", False),
+        (b"127.0.0.1, evil.example", False),
+        (b"127.1", False),
+        (b"2130706433", False),
+        (b"[::1", False),
+        (b"\xff", False),
+        (b"localhost\x00", False),
+    ],
+)
+def test_which_host_names_are_this_machine(host: bytes, is_local: bool):
+    assert local_only.is_loopback(host) is is_local
