@@ -1,4 +1,4 @@
-"""The matrix of faults of the disk: for each operation, for each call to the disk during it, each way to fail.
+"""The matrix of faults of the disk: for each operation, for each step of its calls to the disk, each way to fail.
 
     python -m tests.disk_matrix OPERATION...       the whole matrix of some operations, or of all
 
@@ -30,7 +30,11 @@ from typing import Any
 import msgspec
 
 from lorestream import durable
-from lorestream.adapters.qdrant.edge import shard
+from lorestream.adapters.embedded import restore, snapshot
+from lorestream.adapters.embedders import hash as hash_embedder
+from lorestream.adapters.in_process import cache, watermarks
+from lorestream.adapters.qdrant.edge import catalogue, shard
+from lorestream.adapters.sqlite import log as sqlite_log
 from lorestream.admin import Outcome, snapshot_manifest
 from lorestream.cli.admin.tasks import tasks_over
 from lorestream.collections import open_collections
@@ -48,6 +52,8 @@ from stream_workers.worker import Worker
 from tests.disk_faults import KILLED, MODES, Fault
 from tests.log_fold import differences, fold, stored
 
+LOADED = (restore, snapshot, hash_embedder, cache, watermarks, catalogue, sqlite_log)
+"""What the wiring imports where it is chosen: imported here once, before the processes of the runs are forked."""
 RUN_TIMEOUT_S = 120
 """A run that takes longer hangs."""
 RECOVERY_S = 40.0
@@ -105,7 +111,7 @@ class Stage:
         self.note(put=put)
         return put
 
-    async def task(self, name: str, **arguments: Any) -> dict[str, Any]:
+    async def task(self, name: str, /, **arguments: Any) -> dict[str, Any]:
         """Run an admin task to its outcome."""
         task = tasks_over(self.runtime)[name]
         wanted = msgspec.json.decode(msgspec.json.encode(arguments), type=task.arguments)
@@ -477,27 +483,29 @@ def copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", "--sparse=always", str(source), str(target)], check=True)
 
 
-def chosen(points: Sequence[str], most: int, chance: random.Random) -> Sequence[int]:
-    """Numbers of points, from 1: all of them, or at most `most`.
-
-    Equal calls in a row, such as the fsync of each file of a store, are one step, and of each step one point is taken
-    before a second one of any.
-    """
-    if not most:
-        return range(1, len(points) + 1)
+def steps_of(points: Sequence[str]) -> list[list[int]]:
+    """The numbers of the points, from 1, by step. A step is equal calls in a row: the fsync of each file of a store."""
     steps: list[list[int]] = []
     for number, name in enumerate(points, 1):
         if number == 1 or points[number - 2] != name:
             steps.append([])
         steps[-1].append(number)
-    return sorted(chance.choice(step) for step in chance.sample(steps, min(most, len(steps))))
+    return steps
+
+
+def chosen(points: Sequence[str], most: int, chance: random.Random) -> Sequence[int]:
+    """The points to fail: the first, the last and one in the middle of each step; or one of each of `most` steps."""
+    steps = steps_of(points)
+    if most:
+        return sorted(chance.choice(step) for step in chance.sample(steps, min(most, len(steps))))
+    return sorted({one for step in steps for one in (step[0], chance.choice(step), step[-1])})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print one line of JSON for each operation and mode. Returns the number of runs that found something wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("operations", nargs="*", default=list(OPERATIONS))
-    parser.add_argument("--most", type=int, default=0, help="at most so many points of an operation, 0 = all")
+    parser.add_argument("--most", type=int, default=0, help="at most so many steps of an operation, 0 = all")
     parser.add_argument("--modes", nargs="+", default=list(MODES))
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -521,7 +529,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 report = {
                     "operation": name,
                     "mode": mode,
-                    "points": len(counted.points),
+                    "calls": len(counted.points),
+                    "steps": len(steps_of(counted.points)),
                     "runs": len(runs),
                     "wrong": wrong or counted.wrong,
                 }
