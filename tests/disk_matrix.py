@@ -520,10 +520,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             operation = OPERATIONS[name]
             counted = matrix.run(operation, "count", 0)
             for mode in options.modes:
-                every = max(options.every, -(-len(counted.points) // options.most) if options.most else 1)
-                runs = [
-                    (at, matrix.run(operation, mode, at)) for at in chosen(len(counted.points), every, chance)
-                ]
+                numbers = chosen(counted.points, options.most, chance)
+                runs = [(at, matrix.run(operation, mode, at)) for at in numbers]
                 wrong = {f"{at} {found.hit}": found.wrong for at, found in runs if found.wrong}
                 failed += len(wrong)
                 report = {
