@@ -23,7 +23,7 @@ from lorestream.cli.setup import luanti
 from lorestream.cli.setup.settings import HIDDEN
 from producers.demo import village
 from tests import command_line
-from tests.processes import clean_environment, free_port, running
+from tests.processes import LorestreamProcess, clean_environment, free_port, running
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -41,10 +41,16 @@ def lorestream(tmp_path: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def lorestream_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LorestreamProcess]:
     """One real server for all tests of this file; each test has its own agent."""
     with running(tmp_path_factory.mktemp("lorestream"), {"LORESTREAM_EMBEDDER__KIND": "hash"}) as process:
-        yield process.url
+        yield process
+
+
+@pytest.fixture
+def lorestream_url(server: LorestreamProcess) -> str:
+    """The address of that server."""
+    return server.url
 
 
 @pytest.fixture
@@ -148,6 +154,13 @@ def test_arguments_that_are_not_utf8_are_wrong_usage(tmp_path: Path):
 
 
 # --- with a lorestream ------------------------------------------------------------------------------------------
+
+
+def test_nobody_else_can_read_the_files_of_a_server(server: LorestreamProcess):
+    """Texts and names lie in them. SQLite and Edge create files with what the umask leaves: by default, for all."""
+    files = [path for path in server.data.rglob("*") if path != server.log_path]
+    assert {path.name for path in files} >= {"log.sqlite3", "player.key", "store", "shard", "store.json"}
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
 
 
 def test_put_search_recent_agents_erase(lorestream: Run, lorestream_url: str, agent: str):
