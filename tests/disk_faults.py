@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,10 @@ _WRITING = (
     "chmod",
 )
 _READING = ("listdir", "scandir")
+_CODE = tuple(
+    str(Path(__file__).parents[1] / name) + os.sep
+    for name in ("lorestream", "producers", "stream_workers", "query_service")
+)
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -43,7 +48,7 @@ class Fault:
     """What happens at the point number `at`, counted from 1 while it is armed.
 
     error: the call fails once with EIO, and nothing was done. late: once with EIO, and it was done. full: this and
-    all later calls that write fail with ENOSPC, until it is disarmed. kill: the process ends before the call.
+    all later calls that need space fail with ENOSPC, until it is disarmed. kill: the process ends before the call.
     """
 
     root: Path
@@ -58,11 +63,12 @@ class Fault:
         """Called before each call. Returns whether it must fail after it is done. Raises OSError."""
         if not self.armed:
             return False
+        site = f"{name} {_site()}"
         with self._lock:
-            self.points.append(name)
+            self.points.append(site)
             number = len(self.points)
         if number == self.at:
-            self.hit = name
+            self.hit = site
         if self.mode == "full" and writes and 0 < self.at <= number:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if number != self.at or self.mode in {"count", "full"}:
@@ -90,8 +96,8 @@ class Fault:
 
     def install(self) -> None:
         """Put the seam in place, for the rest of this process."""
-        for name in (*_WRITING, *_READING):
-            setattr(os, name, self._wrapped(name, getattr(os, name), writes=name in _WRITING))
+        for name in (*_NEEDING_SPACE, *_OTHERS):
+            setattr(os, name, self._wrapped(name, getattr(os, name), writes=name in _NEEDING_SPACE))
         self._install_opens()
         _install_sqlite(self)
         _install_edge(self)
@@ -160,6 +166,17 @@ class _File:
 
     def __exit__(self, *_: object) -> None:
         self._real.close()
+
+
+def _site() -> str:
+    """Where our own code makes the call: file and line of each of its frames, the innermost first."""
+    frame, lines = sys._getframe(2), list[str]()
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path.startswith(_CODE):
+            lines.append(f"{path.rpartition('/')[2]}:{frame.f_lineno}")
+        frame = frame.f_back
+    return " < ".join(lines)
 
 
 def failure() -> OSError:

@@ -1,4 +1,4 @@
-"""The matrix of faults of the disk: for each operation, for each step of its calls to the disk, each way to fail.
+"""The matrix of faults of the disk: for each operation, for each place in the code that calls the disk during it, each way to fail.
 
     python -m tests.disk_matrix OPERATION...       the whole matrix of some operations, or of all
 
@@ -483,29 +483,27 @@ def copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", "--sparse=always", str(source), str(target)], check=True)
 
 
-def steps_of(points: Sequence[str]) -> list[list[int]]:
-    """The numbers of the points, from 1, by step. A step is equal calls in a row: the fsync of each file of a store."""
-    steps: list[list[int]] = []
-    for number, name in enumerate(points, 1):
-        if number == 1 or points[number - 2] != name:
-            steps.append([])
-        steps[-1].append(number)
-    return steps
+def sites_of(points: Sequence[str]) -> list[list[int]]:
+    """The numbers of the points, from 1, by the place in the code that makes the call."""
+    sites: dict[str, list[int]] = {}
+    for number, site in enumerate(points, 1):
+        sites.setdefault(site, []).append(number)
+    return list(sites.values())
 
 
 def chosen(points: Sequence[str], most: int, chance: random.Random) -> Sequence[int]:
-    """The points to fail: the first, the last and one in the middle of each step; or one of each of `most` steps."""
-    steps = steps_of(points)
+    """The points to fail: the first, the last and one more of each place; or one of each of `most` places."""
+    sites = sites_of(points)
     if most:
-        return sorted(chance.choice(step) for step in chance.sample(steps, min(most, len(steps))))
-    return sorted({one for step in steps for one in (step[0], chance.choice(step), step[-1])})
+        return sorted(chance.choice(site) for site in chance.sample(sites, min(most, len(sites))))
+    return sorted({one for site in sites for one in (site[0], chance.choice(site), site[-1])})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print one line of JSON for each operation and mode. Returns the number of runs that found something wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("operations", nargs="*", default=list(OPERATIONS))
-    parser.add_argument("--most", type=int, default=0, help="at most so many steps of an operation, 0 = all")
+    parser.add_argument("--most", type=int, default=0, help="at most so many places, 0 = all")
     parser.add_argument("--modes", nargs="+", default=list(MODES))
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -528,7 +526,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "operation": name,
                     "mode": mode,
                     "calls": len(counted.points),
-                    "steps": len(steps_of(counted.points)),
+                    "places": len(sites_of(counted.points)),
                     "runs": len(runs),
                     "wrong": wrong or counted.wrong,
                 }

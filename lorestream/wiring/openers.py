@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorestream import durable
 from lorestream.collections.open_collections import GroupWatermarks
 from lorestream.errors import InvalidEvent, Misconfigured
 from lorestream.identity import Pseudonyms
@@ -362,7 +363,14 @@ def pseudonyms(settings: Settings, directory: Path | None = None) -> Pseudonyms:
             "LORESTREAM_PLAYER_KEY: all gateways and query services need the same key for player names; set it to"
             " k1:SECRET, such as k1:$(openssl rand -hex 32), or LORESTREAM_PLAYER_KEY_FILE to a file that holds it"
         )
-    return Pseudonyms.parse(data_directory.own_player_key(directory))
+    try:
+        key = data_directory.own_player_key(directory)
+    except OSError as error:
+        raise Misconfigured(
+            f"the key for player names in {directory} cannot be read or written ({error.strerror}):"
+            f" {durable.remedy(error)}"
+        ) from error
+    return Pseudonyms.parse(key)
 
 
 def group_of(log: EmbeddedLog | KafkaLog, collection: str, run: str) -> str:

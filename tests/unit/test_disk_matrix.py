@@ -45,7 +45,7 @@ def test_a_sample_of_the_faults_of_the_disk_changes_no_memory() -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_no_fault_at_any_step_of_the_disk_changes_a_memory(operation: str) -> None:
+def test_no_fault_of_the_disk_at_any_place_changes_a_memory(operation: str) -> None:
     runs, wrong = findings(operation)
     assert wrong == []
     assert runs > 0
