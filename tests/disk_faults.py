@@ -23,19 +23,8 @@ import qdrant_edge as edge
 KILLED = 77
 """The exit code of a process that a fault has killed."""
 MODES = ("error", "late", "full", "kill")
-_WRITING = (
-    "mkdir",
-    "rename",
-    "replace",
-    "link",
-    "unlink",
-    "rmdir",
-    "fsync",
-    "fdatasync",
-    "ftruncate",
-    "chmod",
-)
-_READING = ("listdir", "scandir")
+_NEEDING_SPACE = ("mkdir", "rename", "replace", "link", "fsync", "fdatasync", "ftruncate")
+_OTHERS = ("unlink", "rmdir", "chmod", "listdir", "scandir")
 _CODE = tuple(
     str(Path(__file__).parents[1] / name) + os.sep
     for name in ("lorestream", "producers", "stream_workers", "query_service")

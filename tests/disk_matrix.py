@@ -1,4 +1,4 @@
-"""The matrix of faults of the disk: for each operation, for each place in the code that calls the disk during it, each way to fail.
+"""The matrix of faults of the disk: each operation, each place in the code that calls the disk in it, each fault.
 
     python -m tests.disk_matrix OPERATION...       the whole matrix of some operations, or of all
 
