@@ -74,10 +74,8 @@ async def run_together(
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if stop is not None:
             stop()
-        if grace_s > 0:
-            await asyncio.wait(tasks, timeout=grace_s)
     finally:
-        cancelled = await stop_tasks(tasks, timeout_s=stop_timeout_s)
+        cancelled = await stop_tasks(tasks, grace_s=grace_s, timeout_s=stop_timeout_s)
     # The one that ended first is the cause; what the others failed with may follow from it.
     tasks.sort(key=lambda task: task not in ended)
     failures = [error for task in tasks if (error := _failure(task, cancelled)) is not None]
@@ -141,12 +139,21 @@ def start_detached(work: Coroutine[Any, Any, object], name: str) -> asyncio.Task
 
 
 async def stop_tasks(
-    tasks: Collection[asyncio.Task[Any]], *, timeout_s: float = STOP_TIMEOUT_S
+    tasks: Collection[asyncio.Task[Any]], *, grace_s: float = 0.0, timeout_s: float = STOP_TIMEOUT_S
 ) -> frozenset[asyncio.Task[Any]]:
-    """Cancel those of the tasks that still run, and wait at most `timeout_s` seconds until they have ended.
+    """Wait `grace_s` seconds for the end of the tasks, then cancel those that still run, and wait `timeout_s` for it.
 
     Returns those that were cancelled. One that does not end is logged, with the place where it stands.
     """
+    try:
+        if grace_s > 0 and tasks:
+            await asyncio.wait(tasks, timeout=grace_s)
+    finally:
+        running = await _cancel(tasks, timeout_s)
+    return running
+
+
+async def _cancel(tasks: Collection[asyncio.Task[Any]], timeout_s: float) -> frozenset[asyncio.Task[Any]]:
     running = frozenset(task for task in tasks if not task.done())
     for task in running:
         task.cancel()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
-from starlette.responses import StreamingResponse
 
 from lorestream.access.key_file import KeyScope
 from lorestream.http.operation import Operation
 from lorestream.http.request import ApiRequest
+from lorestream.http.streaming import LineStream
 from lorestream.memories import Memory
 
 QUEUE_SIZE = 1000
 """Lines held for a slow reader; when the queue is full, the oldest line is dropped."""
 KEEP_ALIVE_INTERVAL_S = 10.0
+REMEMBERED = 10_000
+"""Memories that are not published a second time: while the alias is switched, two collections report each."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -36,6 +40,7 @@ class Tail:
 
     def __init__(self) -> None:
         self._readers: dict[asyncio.Queue[bytes], str] = {}
+        self._published = OrderedDict[tuple[str, str, str], None]()
         self._closed = False
 
     def close(self) -> None:
@@ -45,23 +50,34 @@ class Tail:
             _put(queue, b"")
 
     def publish(self, memories: Sequence[Memory]) -> None:
-        """Queue the memories for their readers. Never blocks."""
+        """Queue the memories for their readers, each once. Never blocks."""
+        new = [memory for memory in memories if self._is_new(memory)]
         for queue, tenant in self._readers.items():
-            for memory in memories:
+            for memory in new:
                 if memory.tenant == tenant:
                     _put(queue, _line(memory))
 
-    async def lines(self, tenant: str) -> AsyncIterator[bytes]:
+    def _is_new(self, memory: Memory) -> bool:
+        key = memory.tenant, memory.agent_id, memory.id
+        if key in self._published:
+            return False
+        self._published[key] = None
+        if len(self._published) > REMEMBERED:
+            self._published.popitem(last=False)
+        return True
+
+    async def lines(self, tenant: str) -> AsyncGenerator[bytes]:
         """The memories of a tenant from now on, one JSON line each, and empty lines that keep the stream alive."""
         queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_SIZE)
         self._readers[queue] = tenant
         try:
             yield b"\n"  # sends the response headers at once: then the reader knows that it is connected
             while not self._closed:
-                try:
-                    yield await asyncio.wait_for(queue.get(), KEEP_ALIVE_INTERVAL_S)
-                except TimeoutError:
-                    yield b"\n"
+                line = b"\n"
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(KEEP_ALIVE_INTERVAL_S):
+                        line = await queue.get()
+                yield line
         finally:
             self._readers.pop(queue, None)
 
@@ -86,8 +102,8 @@ class _Routes:
     def __init__(self, tail: Tail) -> None:
         self._tail = tail
 
-    async def tail(self, request: ApiRequest) -> StreamingResponse:
-        return StreamingResponse(self._tail.lines(request.tenant), media_type="application/x-ndjson")
+    async def tail(self, request: ApiRequest) -> LineStream:
+        return LineStream(self._tail.lines(request.tenant))
 
 
 def _put(queue: asyncio.Queue[bytes], line: bytes) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from lorestream import supervision
 from lorestream.memories import Memory
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S
@@ -35,7 +35,7 @@ class CollectionIndexer:
         *,
         on_indexed: Callable[[Sequence[Memory]], None] | None = None,
     ) -> None:
-        """`on_indexed` is called with the memories of each batch that was stored."""
+        """`on_indexed` is called with the memories of each batch that was stored while queries are answered from it."""
         self.collection = collection
         self._collections = parts.collections
         distributed = parts.settings.distributed
@@ -59,7 +59,7 @@ class CollectionIndexer:
             cache=parts.cache,
             group=collection.group,
             commit_interval_s=SERVER_COMMIT_INTERVAL_S if distributed else COMMIT_INTERVAL_S,
-            on_indexed=on_indexed,
+            on_indexed=None if on_indexed is None else partial(_report, on_indexed, must_finish),
         )
         self._sweeper = Sweeper(
             collection.store,
@@ -78,13 +78,16 @@ class CollectionIndexer:
 
     async def run(self, *, burst: bool = False) -> None:
         """Work until `stop`, or with `burst` until the log is drained. Raises IndexingFailed."""
-        sweeping = asyncio.create_task(self._sweeper.run())
-        try:
+        async with supervision.restarting(self._sweeper.run, "sweeper"):
             await self.indexer.run(burst=burst)
-        finally:
-            sweeping.cancel()
-            await asyncio.gather(sweeping, return_exceptions=True)
 
     def stop(self) -> None:
         """Finish the current batch and end `run`."""
         self.indexer.stop()
+
+
+def _report(
+    on_indexed: Callable[[Sequence[Memory]], None], findable: Callable[[], bool], memories: Sequence[Memory]
+) -> None:
+    if findable():
+        on_indexed(memories)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import structlog
 
+from lorestream import supervision
 from lorestream.errors import LorestreamError
 from lorestream.memories import Memory
 from lorestream.wiring import WorkerParts
@@ -31,11 +32,15 @@ class Worker:
     def __init__(
         self, parts: WorkerParts, *, on_indexed: Callable[[Sequence[Memory]], None] | None = None
     ) -> None:
-        """`on_indexed` is called with each batch of memories stored in the collection that is active now."""
+        """`on_indexed` is called with each batch of memories that has become findable.
+
+        While the alias is switched, two collections are active: then it is called for both.
+        """
         self.parts = parts
         self._running: dict[str, tuple[CollectionIndexer, asyncio.Task[None]]] = {}
         self._not_before: dict[str, float] = {}
         self._stopping = False
+        self._on_indexed = on_indexed
         self._first = CollectionIndexer(parts, parts.collections.current, on_indexed=on_indexed)
 
     @property
@@ -47,7 +52,8 @@ class Worker:
     async def run(self, *, burst: bool = False) -> None:
         """Work until `stop`, or with `burst` until the log is drained into the active collection.
 
-        Raises IndexingFailed when the indexer of the active collection fails.
+        Raises IndexingFailed when the indexer of the active collection fails. The others have `STOP_TIMEOUT_S` to
+        end then: one that waits out an outage must not keep alive a process that indexes nothing.
         """
         if burst:
             await self._first.run(burst=True)
@@ -58,7 +64,8 @@ class Worker:
         finally:
             for indexer, _ in self._running.values():
                 indexer.stop()
-            await asyncio.gather(*(task for _, task in self._running.values()), return_exceptions=True)
+            tasks = [task for _, task in self._running.values()]
+            await supervision.stop_tasks(tasks, grace_s=self.STOP_TIMEOUT_S)
 
     def stop(self) -> None:
         """Finish the current batches and end `run`."""
@@ -70,7 +77,9 @@ class Worker:
     # --- one indexer per collection --------------------------------------------------------------------------
 
     def _start(self, indexer: CollectionIndexer) -> None:
-        self._running[indexer.collection.name] = indexer, asyncio.create_task(indexer.run())
+        name = indexer.collection.name
+        # Shared: `_supervise` reads how it ended.
+        self._running[name] = indexer, supervision.start_shared(indexer.run(), f"indexer of {name}")
 
     async def _supervise(self) -> None:
         """Start and stop indexers as the list changes, until that of the active collection ends. Raises its error."""
@@ -97,9 +106,8 @@ class Worker:
             one = listed.get(name)
             if (one is None or one.run != indexer.collection.collection.run) and not indexer.is_active():
                 indexer.stop()
-                await asyncio.wait([task], timeout=self.STOP_TIMEOUT_S)
-                task.cancel()  # it may be retrying a write to a store that was deleted
-                await asyncio.gather(task, return_exceptions=True)
+                # It may be retrying a write to a store that was deleted.
+                await supervision.stop_tasks([task], grace_s=self.STOP_TIMEOUT_S)
                 del self._running[name]
                 await collections.close(name)
                 _log.info("indexing stopped, the collection is no longer listed", collection=name)
@@ -113,14 +121,14 @@ class Worker:
                 self._postpone(name, error)
                 continue
             _log.info("indexing started", collection=name, group=opened.group)
-            self._start(CollectionIndexer(self.parts, opened))
+            self._start(CollectionIndexer(self.parts, opened, on_indexed=self._on_indexed))
 
     def _postpone(self, name: str, error: BaseException | None) -> None:
         """Log why an inactive collection cannot be indexed, and try again after `RETRY_DELAY_S`. The others go on."""
         _log.error(
             "indexing of a collection failed, it is tried again later",
             collection=name,
-            error=str(error),
             retry_in_s=RETRY_DELAY_S,
+            exc_info=error,
         )
         self._not_before[name] = asyncio.get_running_loop().time() + RETRY_DELAY_S

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 import structlog
-from starlette.responses import StreamingResponse
 
 from lorestream.admin import AdminTask, AdminTasks, Failure, Outcome, Report, ReportStream
 from lorestream.errors import LorestreamError
 from lorestream.http.operation import Operation
 from lorestream.http.request import ApiRequest
+from lorestream.http.streaming import LineStream, with_keep_alive
 
 PREFIX = "/v1/admin/"
 KEEP_ALIVE_INTERVAL_S = 10.0
@@ -46,20 +45,21 @@ class _Route:
     def __init__(self, task: AdminTask) -> None:
         self._task = task
 
-    async def run(self, request: ApiRequest) -> StreamingResponse:
+    async def run(self, request: ApiRequest) -> LineStream:
         arguments = self._task.restrict(await request.json(self._task.arguments), request.principal)
         reports = self._task.run(arguments)
         # Wait for the first report: an error before it still gets its own HTTP status.
         first = await anext(reports, None)
         _log.info("admin task started", task=self._task.name, request_id=request.request_id)
-        return StreamingResponse(self._lines(first, reports), media_type="application/x-ndjson")
+        stopping = Failure("the service is stopping: run it again when the service is up")
+        return LineStream(self._lines(first, reports), last_line=_line(stopping))
 
-    async def _lines(self, first: Report | None, reports: ReportStream) -> AsyncIterator[bytes]:
-        async with contextlib.aclosing(reports):
+    async def _lines(self, first: Report | None, reports: ReportStream) -> AsyncGenerator[bytes]:
+        async with contextlib.aclosing(with_keep_alive(reports, KEEP_ALIVE_INTERVAL_S)) as alive:
             try:
                 if first is not None:
                     yield _line(first)
-                async for report in _with_keep_alive(reports):
+                async for report in alive:
                     yield b"\n" if report is None else _line(report)
             except LorestreamError as error:
                 _log.warning("admin task aborted", task=self._task.name, error=str(error))
@@ -67,28 +67,6 @@ class _Route:
             except Exception:  # noqa: BLE001 (the response has begun: its last line is the only place for the error)
                 _log.exception("admin task failed", task=self._task.name)
                 yield _line(Failure("internal error; the server's log has the details"))
-
-
-async def _with_keep_alive(reports: ReportStream) -> AsyncIterator[Report | None]:
-    """The reports, and None after every KEEP_ALIVE_INTERVAL_S without one, so that readers see it still runs."""
-    pending: asyncio.Future[Report] | None = None
-    try:
-        while True:
-            pending = pending or asyncio.ensure_future(anext(reports))
-            done, _ = await asyncio.wait({pending}, timeout=KEEP_ALIVE_INTERVAL_S)
-            if not done:
-                yield None
-                continue
-            try:
-                report = pending.result()
-            except StopAsyncIteration:
-                return
-            pending = None
-            yield report
-    finally:
-        if pending is not None and not pending.done():
-            pending.cancel()
-            await asyncio.wait({pending})
 
 
 def _line(report: Report | Failure) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from lorestream import supervision
 from lorestream.memories import Memory
 from lorestream.ports import Cache, DeadLetter, EventLog, Record, Subscription, WatermarkPublisher
 from stream_workers.indexing.cache_invalidation import InvalidationQueue, union
@@ -125,27 +126,20 @@ class Indexer:
             )
             self.checkpoint.join(member)
             self._retry.problem = None
-            tasks = [
-                asyncio.create_task(work)
-                for work in (
-                    self._index(member, burst=burst),
-                    self._invalidation.run(),
-                    self.checkpoint.run(),
-                    self._lag.run(),
-                    self._stall.run(),
-                )
-            ]
             try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+                await supervision.run_together(
+                    {
+                        "indexer": self._index(member, burst=burst),
+                        "cache invalidation": self._invalidation.run(),
+                        "checkpoint": self.checkpoint.run(),
+                        "lag": self._lag.run(),
+                        "stall detector": self._stall.run(),
+                    }
+                )
             except IndexingFailed as error:
                 self._retry.problem = str(error)
                 raise
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
                 await self.checkpoint.leave()
 
     def stop(self) -> None:
@@ -168,7 +162,7 @@ class Indexer:
 
     async def _index(self, member: Subscription, *, burst: bool) -> None:
         """Prepare batches ahead and process them one by one, so that embedder and store work at the same time."""
-        ahead = deque(asyncio.create_task(self._next_batch(member)) for _ in range(PREPARED_AHEAD))
+        ahead = deque(self._prepare_next(member) for _ in range(PREPARED_AHEAD))
         try:
             while not self._stopping.is_set():
                 done, _ = await asyncio.wait({ahead[0]}, timeout=POLL_INTERVAL_S)
@@ -176,16 +170,17 @@ class Indexer:
                 if not done:
                     continue
                 prepared = ahead.popleft().result()
-                ahead.append(asyncio.create_task(self._next_batch(member)))
+                ahead.append(self._prepare_next(member))
                 if prepared.batch.records:
                     await self._process(prepared)
                 elif burst and await self._is_drained():
                     return
         finally:
-            for task in ahead:
-                task.cancel()
             # Their records are not committed and will be read again, so their errors do not matter.
-            await asyncio.gather(*ahead, return_exceptions=True)
+            await supervision.stop_tasks(ahead)
+
+    def _prepare_next(self, member: Subscription) -> asyncio.Task[_PreparedBatch]:
+        return supervision.start_shared(self._next_batch(member), "next batch")
 
     async def _next_batch(self, member: Subscription) -> _PreparedBatch:
         """Steps 1 and 2: read a batch and prepare it."""
