@@ -6,6 +6,7 @@
                       each other
     alongside         one task within a block                 raised by the block
     run_all           calls made at the same time             the others are cancelled, and the error is raised
+    together          a block that starts such calls          the same
     start_shared      one computation with several callers    raised to each caller that waits
     start_detached    short work that nobody waits for        logged, counted
 
@@ -111,13 +112,24 @@ async def run_all(*calls: Coroutine[Any, Any, T]) -> list[T]:
 
     The first error is raised; the other calls are cancelled then, and have ended when this returns.
     """
+    async with together() as start:
+        tasks = [start(call) for call in calls]
+    return [task.result() for task in tasks]
+
+
+@contextlib.asynccontextmanager
+async def together() -> AsyncGenerator[Callable[[Coroutine[Any, Any, T]], asyncio.Task[T]]]:
+    """A block that starts tasks, and ends when all of them have ended.
+
+    The first error, of a task or of the block, cancels all others, and is raised as it is, without a group around it.
+    """
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(call) for call in calls]
+            yield group.create_task
     except BaseExceptionGroup as errors:
         first = errors.exceptions[0]
     else:
-        return [task.result() for task in tasks]
+        return
     raise first
 
 

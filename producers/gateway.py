@@ -158,11 +158,15 @@ class Gateway:
             raise
 
     async def wait_until_indexed(self, positions: dict[int, int], timeout_s: float) -> bool:
-        """Whether the log was processed past these offsets within `timeout_s`. Never raises Unavailable."""
+        """Whether the log was processed past these offsets within `timeout_s`.
+
+        Never raises Unavailable, and returns False when it is cancelled, as it is when the process stops: the events
+        are accepted all the same, and their sender must learn that.
+        """
         try:
             return await self.watermarks.reached(positions, timeout_s)
-        except Unavailable:
-            return False  # the events are accepted all the same
+        except (Unavailable, asyncio.CancelledError):
+            return False
 
     def _admit(
         self, event: Event, tenant: str, server: str, traceparent: bytes | None

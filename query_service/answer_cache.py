@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from lorestream import supervision
+
 if TYPE_CHECKING:
     from lorestream.memories import AgentKey
     from lorestream.ports import Cache, Clock
@@ -74,7 +76,6 @@ class AnswerCache:
         # Finding a counter by its label takes longer than incrementing it.
         self._hits, self._misses = (metrics.cache_requests.labels(result) for result in ("hit", "miss"))
         self._in_flight: dict[CacheSlot, asyncio.Task[bytes]] = {}
-        self._stores: set[asyncio.Task[None]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -122,22 +123,14 @@ class AnswerCache:
         They have read the same generation, so no write of the agent was completed between their look-up and the
         start of the computation. The task goes on if the caller that started it is cancelled.
         """
-        task = asyncio.create_task(self._compute(slot, compute))
+        task = supervision.start_shared(self._compute(slot, compute), "answer")
         self._in_flight[slot] = task
-
-        def on_done(done: asyncio.Task[bytes]) -> None:
-            del self._in_flight[slot]
-            if not done.cancelled():
-                done.exception()  # mark the exception as retrieved: all callers may have been cancelled
-
-        task.add_done_callback(on_done)
+        task.add_done_callback(lambda _: self._in_flight.pop(slot))
         return task
 
     async def _compute(self, slot: CacheSlot, compute: Compute) -> bytes:
         answer = await compute()
-        store = asyncio.create_task(self._store(slot, answer))
-        self._stores.add(store)
-        store.add_done_callback(self._stores.discard)
+        supervision.start_detached(self._store(slot, answer), "store of an answer")
         return answer.encoded
 
     async def _store(self, slot: CacheSlot, answer: ComputedAnswer) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from lorestream import supervision
 from lorestream.errors import InvalidRequest, Overloaded
 from query_service.answer_cache import (
     MAX_TTL_S,
@@ -125,12 +126,12 @@ class Recall:
         self, queries: Sequence[SearchQuery], encode: EncodeHits, *, api: str
     ) -> list[SearchResult | InvalidRequest]:
         """Answer or reject each query as `search` does; the texts that need a vector are embedded in one call."""
-        pending = await asyncio.gather(*(self._look_up(query) for query in queries))
+        pending = await supervision.run_all(*(self._look_up(query) for query in queries))
         vectors = await self._embed_all(
             one.query.text for one in pending if one.lookup.encoded is None and one.query.mode != "keyword"
         )
         results = (self._finish_or_reject(one, encode, vectors, api) for one in pending)
-        return await asyncio.gather(*results)
+        return await supervision.run_all(*results)
 
     async def context(self, query: ContextQuery, encode: EncodeContext) -> SearchResult:
         """The most relevant and the newest memories that fit in a token budget, each once."""
@@ -207,10 +208,10 @@ class Recall:
         with_relevant = search.text is not None and search.k > 0
         with self._admitted():
             retriever = self._retriever(search, now)
-            relevant, recent = await asyncio.gather(
-                retriever.top_k() if with_relevant else _empty(),
-                retriever.newest(query.recent) if query.recent else _empty(),
-            )
+            newest = retriever.newest(query.recent) if query.recent else _empty()
+            async with supervision.alongside(newest, "newest memories") as reading:
+                relevant = await retriever.top_k() if with_relevant else []
+                recent = await reading
             excerpt = await asyncio.to_thread(
                 build_excerpt,
                 relevant,

@@ -9,7 +9,7 @@ rebuild/             another collection: replay, quality gate, alias swap, compa
 
 async with open_worker(load_settings()) as parts:  # embedded: the Runtime of open_runtime
     worker = Worker(parts)
-    running = asyncio.create_task(worker.run())
+    running = supervision.start_shared(worker.run(), "worker")
     ...
     if worker.indexer.problem is not None:
         print("waiting for", worker.indexer.problem)

@@ -17,6 +17,7 @@ from typing import Protocol, Self
 
 import structlog
 
+from lorestream import supervision
 from lorestream.access import key_file
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import Misconfigured
@@ -118,12 +119,8 @@ class ApiKeyAuthenticator:
     ) -> AsyncGenerator[Self]:
         """Read the file, and follow its changes until the context ends. Raises Misconfigured."""
         opened = cls(path, clock)
-        polling = asyncio.create_task(opened._poll(poll_interval_s))
-        try:
+        async with supervision.restarting(lambda: opened._poll(poll_interval_s), "key file"):
             yield opened
-        finally:
-            polling.cancel()
-            await asyncio.wait({polling})
 
     def authenticate(self, authorization: str | None) -> Principal:
         """The holder of this key. Raises Unauthenticated, with one message for every kind of invalid key."""

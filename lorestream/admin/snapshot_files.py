@@ -54,13 +54,9 @@ async def run_in_thread(work: Callable[[Cancelled], T]) -> T:
 
 
 async def ticks(task: asyncio.Task[T], interval_s: float = 1.0) -> AsyncGenerator[None]:
-    """Yields once per interval until the task is done. Closing the generator cancels the task and waits for it."""
-    try:
-        while not (await asyncio.wait({task}, timeout=interval_s))[0]:
-            yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
+    """Yields once per interval until the task is done."""
+    while not (await asyncio.wait({task}, timeout=interval_s))[0]:
+        yield
 
 
 def disk_usage(directory: Path) -> int:

@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 import msgspec
 import structlog
 
-from lorestream import __version__, durable
+from lorestream import __version__, durable, supervision
 from lorestream.access.authentication import Principal
 from lorestream.admin import (
     AdminTask,
@@ -133,11 +133,10 @@ class Snapshots:
             raise _unwritable(final, error) from error
         try:
             yield Progress("copying", 0, unit="bytes")
-            filling = asyncio.create_task(self._fill(temporary))
-            async with aclosing(snapshot_files.ticks(filling)) as ticks:
-                async for _ in ticks:
+            async with supervision.alongside(self._fill(temporary), "snapshot") as filling:
+                async for _ in snapshot_files.ticks(filling):
                     yield Progress("copying", snapshot_files.disk_usage(temporary), unit="bytes")
-            manifest = filling.result()
+                manifest = filling.result()
             durable.rename(temporary, final)
         except OSError as error:
             raise _unwritable(final, error) from error
@@ -213,46 +212,60 @@ class SnapshotSchedule:
         self._snapshots = snapshots
         self._wanted = wanted
         self._poll_interval_s = min(POLL_INTERVAL_S, snapshots.every_s)
-        self._running: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self.problem: str | None = None
+        """Why the last attempt failed; None when it has succeeded, and before the first one."""
 
-    def work(self) -> list[Coroutine[None, None, None]]:
-        """The coroutine that runs until `stop`; an empty list when there is no interval."""
-        return [self._run()] if self._snapshots.every_s else []
+    @property
+    def enabled(self) -> bool:
+        """Whether the snapshots have an interval."""
+        return self._snapshots.every_s > 0
+
+    def work(self) -> dict[str, Coroutine[None, None, None]]:
+        """The coroutine that runs until `stop`, by its name; empty when there is no interval."""
+        return {"snapshots": self._run()} if self.enabled else {}
 
     def stop(self) -> None:
         """End the coroutine, and cancel a snapshot that is being taken."""
-        if self._running is not None:
-            self._running.cancel()
+        self._stopping.set()
 
     async def _run(self) -> None:
-        self._running = asyncio.create_task(self._run_schedule())
-        await asyncio.wait({self._running})
-        if not self._running.cancelled():
-            self._running.result()
+        async with supervision.restarting(self._run_schedule, "snapshots"):
+            await self._stopping.wait()
 
     async def _run_schedule(self) -> None:
         while True:
-            if self._wanted() and self._snapshots.is_due():
-                await self._take()
+            await self.take_if_due()
             await asyncio.sleep(self._poll_interval_s)
 
-    async def _take(self) -> None:
+    async def take_if_due(self) -> None:
+        """Take a snapshot if one is due. A failure is logged once for each cause, and stays in `problem`."""
         try:
-            async with aclosing(self._snapshots.take(None)) as reports:
-                async for report in reports:
-                    match report:
-                        case Outcome():
-                            _log.info("snapshot taken", **report.value)
-                        case Remark():
-                            _log.warning(report.text)
-                        case _:
-                            pass
-        except LorestreamError as error:
-            _log.error(
-                "the scheduled snapshot failed, it is tried again after retry_s seconds",
-                error=str(error),
-                retry_s=self._poll_interval_s,
-            )
+            if self._wanted() and self._snapshots.is_due():
+                await self._take()
+        except (LorestreamError, OSError) as error:
+            # A directory that cannot be read now (a network drive) may be there again at the next attempt.
+            problem = f"no snapshot was taken: {error}"
+            if problem != self.problem:
+                _log.error(
+                    "the scheduled snapshot failed, it is tried again after retry_s seconds",
+                    error=str(error),
+                    retry_s=self._poll_interval_s,
+                )
+            self.problem = problem
+        else:
+            self.problem = None
+
+    async def _take(self) -> None:
+        async with aclosing(self._snapshots.take(None)) as reports:
+            async for report in reports:
+                match report:
+                    case Outcome():
+                        _log.info("snapshot taken", **report.value)
+                    case Remark():
+                        _log.warning(report.text)
+                    case _:
+                        pass
 
 
 def _describe(path: Path, manifest: Manifest) -> dict[str, object]:

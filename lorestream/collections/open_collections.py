@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import structlog
 
+from lorestream import supervision
 from lorestream.collections.catalogue import Model
 from lorestream.errors import LorestreamError, Misconfigured
 
@@ -101,12 +102,10 @@ class OpenCollections:
         active = await catalogue.ensure_active(Model(embedder.model_id, embedder.dim))
         self.current = await self.ensure_open(active)
         self.listed = (self.current.collection,)
-        following = asyncio.create_task(self._follow(), name="lorestream-collections")
         try:
-            yield self
+            async with supervision.restarting(self._follow, "collections"):
+                yield self
         finally:
-            following.cancel()
-            await asyncio.wait([following])
             for name in list(self._open):
                 await self.catalogue.close(name)
 

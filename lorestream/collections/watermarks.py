@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lorestream import supervision
 from lorestream.errors import LorestreamError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class ActiveWatermarks:
                 return False
             await asyncio.sleep(min(RETRY_DELAY_S, max(0.0, deadline - time.monotonic())))
         left_s = max(0.0, deadline - time.monotonic())
-        return all(await asyncio.gather(*(one.reached(offsets, left_s) for one in current)))
+        return all(await supervision.run_all(*(one.reached(offsets, left_s) for one in current)))
 
     async def _watermarks(self, left_s: float) -> Sequence[WatermarkReader]:
         """The watermarks of the active groups; while the lookup fails, those of the last successful lookup."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lorestream import supervision
 from lorestream.telemetry import Metrics
 
 CHECK_TIMEOUT_S = 1.8
@@ -48,7 +49,7 @@ class ReadinessChecks:
         """For each check "ok" or its problem, at most `MAX_AGE_S` old. Returns within about `CHECK_TIMEOUT_S`."""
         async with self._lock:
             if self._monotonic() - self._checked_at > MAX_AGE_S:
-                problems = await asyncio.gather(*(_problem(check) for check in self._checks))
+                problems = await supervision.run_all(*(_problem(check) for check in self._checks))
                 self._results = {
                     check.name: problem or OK for check, problem in zip(self._checks, problems, strict=True)
                 }

@@ -9,13 +9,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any, TypeAlias
 
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from lorestream import supervision
 from lorestream.http.protocol import BoundedProtocol
 
 STOP_TIMEOUT_S = 3.0
@@ -57,38 +58,35 @@ async def run(
     app: ASGIApp,
     listener: socket.socket,
     *,
-    work: Sequence[Work] = (),
+    work: Mapping[str, Work] | None = None,
     stop: Callable[[], None] = lambda: None,
     started: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve `app` beside `work` until SIGINT, SIGTERM, or until one of them ends.
+    """Serve `app` beside `work`, by name, until SIGINT, SIGTERM, or until one of them ends.
 
     `stop` requests the end of the work, `started` is called when the server starts. The first exception of any of
-    them is raised after all have ended.
+    them is raised after all have ended. The stop takes at most STOP_TIMEOUT_S, and supervision.STOP_TIMEOUT_S for
+    what had to be cancelled.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stopping.set)
     server = _server(app)
-    tasks = [asyncio.create_task(coroutine) for coroutine in (server.serve([listener]), *work)]
-    stop_requested = asyncio.create_task(stopping.wait())
     started()
     # The 160,000 objects of the start live as long as the process. Freezing them keeps them out of full garbage
     # collections, each of which would block all requests for 0.1 s.
     gc.collect()
     gc.freeze()
-    await asyncio.wait({*tasks, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
-    # First stop accepting requests, then finish the current batch; the caller closes the parts after that.
-    server.should_exit = True
-    stop()
-    stop_requested.cancel()
-    _, late = await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
-    for task in late:
-        task.cancel()
-    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, Exception):
-            raise outcome
+
+    def stop_all() -> None:
+        # First stop accepting requests, then finish the current batch; the caller closes the parts after that.
+        server.should_exit = True
+        stopping.set()
+        stop()
+
+    works = {"HTTP server": server.serve([listener]), "signals": stopping.wait(), **(work or {})}
+    await supervision.run_together(works, stop=stop_all, grace_s=STOP_TIMEOUT_S)
 
 
 def address(listener: socket.socket) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorestream import supervision
 from lorestream.admin import Outcome, Progress, Remark, Report, snapshot_files, snapshot_manifest
 from lorestream.errors import OperationRefused, Unavailable
 from lorestream.settings.backends import QdrantStore
@@ -206,15 +207,13 @@ async def _verify(snapshot: Path, manifest: Manifest) -> AsyncGenerator[Progress
         nonlocal seen
         seen += more
 
-    verifying = asyncio.create_task(
-        snapshot_files.run_in_thread(
-            lambda cancelled: snapshot_manifest.verify(snapshot, manifest.files, cancelled, count)
-        )
+    verifying = snapshot_files.run_in_thread(
+        lambda cancelled: snapshot_manifest.verify(snapshot, manifest.files, cancelled, count)
     )
-    async with contextlib.aclosing(snapshot_files.ticks(verifying)) as ticks:
-        async for _ in ticks:
+    async with supervision.alongside(verifying, "check of a snapshot") as task:
+        async for _ in snapshot_files.ticks(task):
             yield Progress("checking", seen, manifest.bytes, "bytes")
-    verifying.result()
+        task.result()
     yield Progress("checking", manifest.bytes, manifest.bytes, "bytes")
 
 

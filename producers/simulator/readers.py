@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import httpx2
 import msgspec
 
-from lorestream import tokens
+from lorestream import supervision, tokens
 from producers.simulator import game_life
 from producers.simulator.game_server import RunClock
 from producers.simulator.plan import Plan, Popularity
@@ -49,12 +49,12 @@ class Readers:
         """Search until the plan ends; returns after the last answer."""
         rng = random.Random(f"{self._plan.seed}:questions")  # noqa: S311 (not a secret)
         popularity = Popularity(self._plan.agents, self._plan.zipf)
-        async with asyncio.TaskGroup() as group:
+        async with supervision.together() as start:
             for number in range(int(self._plan.seconds * self._rate)):
                 body = self._search(rng, popularity.agent(rng), number)
                 moment = (number + 1) / self._rate
                 await self._clock.sleep_until(moment)
-                group.create_task(self._timed_search(body, moment))
+                start(self._timed_search(body, moment))
 
     def _search(self, rng: random.Random, agent: int, number: int) -> bytes:
         if rng.random() < self._repeat:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import httpx2
 
-from lorestream.errors import LorestreamError
+from lorestream import supervision
 from producers.simulator.game_server import GameServer, RunClock
 from producers.simulator.ledger import Results
 from producers.simulator.plan import Batch, Batcher, Plan, events
@@ -70,37 +70,23 @@ class Simulator:
     async def run(self) -> None:
         """Run the plan. Raises ApiError or Unreachable if a gateway will never accept anything."""
         self.clock.start(in_s=START_DELAY_S)
-        tasks = [
-            asyncio.create_task(work)
-            for work in (self._send_all(), self._sample_backlog(), self._stopped.wait())
-        ]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await supervision.run_together(
+                {"send": self._send_all(), "sample": self._sample_backlog(), "stop": self._stopped.wait()}
+            )
         finally:
-            for task in tasks:
-                task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
             figures = self.results.events
             figures.scheduled = self.plan.due(self.clock.now())
             figures.left = figures.scheduled - self.results.completed
             figures.unsure = sum(server.in_flight for server in self._servers)
-        for one in ended:
-            if isinstance(one, Exception):
-                raise one
-        self.complete = ended[0] is None
 
     async def _send_all(self) -> None:
         """Send all events; returns when all are completed."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._generate())
-                for server, queue in zip(self._servers, self._queues, strict=True):
-                    group.create_task(_deliver_all(server, queue))
-        except ExceptionGroup as errors:
-            # Not `except*`: Python 3.11.2 wraps what is raised there into another group.
-            if expected := errors.subgroup(LorestreamError):
-                raise expected.exceptions[0] from None
-            raise
+        deliveries = (
+            _deliver_all(server, queue) for server, queue in zip(self._servers, self._queues, strict=True)
+        )
+        await supervision.run_all(self._generate(), *deliveries)
+        self.complete = True
 
     async def _sample_backlog(self) -> None:
         """Sample the backlog; returns when the time of the plan is over, including `drain_s`."""

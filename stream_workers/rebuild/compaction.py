@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from lorestream import supervision
 from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection
 from lorestream.errors import LorestreamError
 from lorestream.wiring import WorkerParts
@@ -53,10 +54,8 @@ class Compaction:
 
     async def run(self) -> None:
         """Work until `stop`."""
-        working = asyncio.create_task(self._work())
-        await self._stopping.wait()
-        working.cancel()
-        await asyncio.wait([working])
+        async with supervision.restarting(self._work, "compaction"):
+            await self._stopping.wait()
 
     def stop(self) -> None:
         """End `run`. An interrupted compaction is cleaned up and started again after the next start."""

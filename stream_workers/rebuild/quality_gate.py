@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lorestream import supervision
 from lorestream.memories import Memory, Scope, VectorQuery
 from lorestream.ports import Priority
 from lorestream.wiring import OpenCollection, WorkerParts
@@ -117,7 +118,7 @@ async def _compare(parts: WorkerParts, target: OpenCollection) -> tuple[float, f
     if not sample:
         return 1.0, 1.0
     texts = [memory.text for memory in sample]
-    expected, found = await asyncio.gather(
+    expected, found = await supervision.run_all(
         _nearest(parts, parts.collections.current, sample, texts), _nearest(parts, target, sample, texts)
     )
     shares = [len(a.keys() & b.keys()) / len(a) for a, b in zip(expected, found, strict=True) if a]

@@ -1,15 +1,33 @@
-"""Background work: restarts, ends that end others, bounded stops."""
+"""Background work: restarts, ends that end others, bounded stops; and no task is created anywhere else."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from lorestream import supervision
 from lorestream.telemetry import Metrics
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = ("lorestream", "producers", "stream_workers", "query_service")
+
+
+def test_tasks_are_created_in_supervision_only():
+    """Also by the methods of a loop or a group, which the linter's list of banned functions cannot name."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for package in PRODUCT
+        for path in (ROOT / package).rglob("*.py")
+        if path != ROOT / "lorestream/supervision.py"
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Attribute) and node.attr in {"create_task", "ensure_future", "TaskGroup"}
+    ]
+    assert not found
 
 
 def failures(task: str) -> float:

@@ -6,15 +6,14 @@ directory, and moved into their places at the end. While the staging directory e
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorestream import durable
+from lorestream import durable, supervision
 from lorestream.adapters.embedded.snapshot import LOG, PLAYER_KEY, STORE
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.adapters.sqlite import ledger_merge
@@ -86,13 +85,11 @@ async def restore(
     removals = None if old is None else ledger_merge.read_removals(old)
     _clean_up(target)
     try:
-        copying = asyncio.create_task(
-            snapshot_files.run_in_thread(lambda cancelled: _copy(snapshot, manifest, target, cancelled))
-        )
-        async with aclosing(snapshot_files.ticks(copying)) as ticks:
-            async for _ in ticks:
+        copying = snapshot_files.run_in_thread(lambda cancelled: _copy(snapshot, manifest, target, cancelled))
+        async with supervision.alongside(copying, "restore") as task:
+            async for _ in snapshot_files.ticks(task):
                 yield Progress("copying", snapshot_files.disk_usage(target.staging), unit="bytes")
-        copying.result()
+            task.result()
         merged = 0
         if removals is not None:
             yield Progress("applying deletions", 0)

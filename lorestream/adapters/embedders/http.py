@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 import numpy as np
 
+from lorestream import supervision
 from lorestream.adapters.embedders.http_endpoint import SETTING, EmbeddingsEndpoint
 from lorestream.adapters.embedders.queue import OnTexts
 from lorestream.adapters.embedders.texts import CachedVector, VectorCache, plain, text_key
@@ -185,8 +186,7 @@ class HttpEmbedder:
         requests = set(self._pending.values())
         for request in requests:
             self._cancel(request)
-        if requests:
-            await asyncio.wait([request.task for request in requests])
+        await supervision.stop_tasks([request.task for request in requests])
         await self._endpoint.close()
 
     async def __aenter__(self) -> Self:
@@ -217,16 +217,11 @@ class HttpEmbedder:
             yield batch
 
     def _start(self, batch: Mapping[bytes, str], priority: Priority) -> None:
-        task = asyncio.create_task(self._run(batch, priority), name="lorestream-embedder")
+        task = supervision.start_shared(self._run(batch, priority), "embedder")
         request = _PendingRequest(list(batch), priority, task)
         self._pending |= {(priority, key): request for key in batch}
 
-        def on_done(task: asyncio.Task[_Vectors]) -> None:
-            self._remove(request)
-            if not task.cancelled():
-                task.exception()  # marked as retrieved, for when no caller waits any more
-
-        task.add_done_callback(on_done)
+        task.add_done_callback(lambda _: self._remove(request))
 
     async def _results(self, requests: Iterable[_PendingRequest]) -> _Vectors:
         """The vectors of these requests, once all have ended. Requests without another caller are cancelled then."""

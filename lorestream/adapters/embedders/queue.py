@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 
+from lorestream import supervision
 from lorestream.adapters.embedders.texts import CachedVector, VectorCache, plain, text_key
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports import Embeddings, Priority
@@ -120,7 +121,7 @@ class QueuedEmbedder:
         self._thread = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="lorestream-embedder", initializer=_lower_priority
         )
-        self._dispatcher: asyncio.Task[None] | None = None
+        self._dispatcher: asyncio.Task[object] | None = None
         self._closed = False
 
     @property
@@ -201,7 +202,7 @@ class QueuedEmbedder:
             raise Overloaded(f"the queue of the embedder is full: it holds {len(queue)} texts")
         queue.extend(texts)
         if self._dispatcher is None or self._dispatcher.done():
-            self._dispatcher = asyncio.create_task(self._dispatch(), name="lorestream-embedder")
+            self._dispatcher = supervision.start_detached(self._dispatch(), "embedder")
 
     async def _dispatch(self) -> None:
         """Give chunk after chunk to the thread until the queues are empty. However it ends, every caller is answered."""

@@ -8,7 +8,6 @@ load. One future per batch instead of one per record makes this three times as c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -20,6 +19,7 @@ import structlog
 from aiokafka import errors as kafka
 from aiokafka.partitioner import murmur2
 
+from lorestream import supervision
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S
 from lorestream.adapters.kafka.producer import Producer
 from lorestream.errors import EventTooLarge, Overloaded, Unavailable
@@ -105,7 +105,7 @@ class KafkaAppender:
         self._pending: set[_PendingAppend] = set()
         self._pending_bytes = 0
         self._flush: asyncio.Handle | None = None
-        self._replacement: asyncio.Task[None] | None = None
+        self._replacement: asyncio.Task[object] | None = None
         self._acknowledged_at = time.monotonic()
         self._outage_logged = False
         self._closed = False
@@ -133,11 +133,10 @@ class KafkaAppender:
             max_record_bytes=max_record_bytes,
             queue_bytes=queue_bytes,
         )
-        watch = asyncio.create_task(self._watch_acknowledgements())
         try:
-            yield self
+            async with supervision.restarting(self._watch_acknowledgements, "Kafka acknowledgements"):
+                yield self
         finally:
-            watch.cancel()
             await self._close()
 
     @property
@@ -294,7 +293,8 @@ class KafkaAppender:
         if producer is self._producer and not self._closed:
             _log.warning("Kafka producer failed, replacing it", topic=self._topic, reason=reason)
             self._producer = None
-            self._replacement = asyncio.create_task(self._start_new_producer(producer))
+            work = self._start_new_producer(producer)
+            self._replacement = supervision.start_detached(work, "new Kafka producer")
 
     async def _start_new_producer(self, old: Producer) -> None:
         await old.stop()
@@ -315,9 +315,7 @@ class KafkaAppender:
         if self._flush is not None:
             self._flush.cancel()
         if self._replacement is not None:
-            self._replacement.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._replacement
+            await supervision.stop_tasks([self._replacement])
         if self._producer is not None:
             await self._producer.stop()
 

@@ -97,9 +97,14 @@ class RebalanceCallbacks(ConsumerRebalanceListener):
         self._assigned = assigned
         self._revoked = revoked
         self._duplicates = duplicates
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Gets the exception that `assigned` raised. aiokafka only logs it, and would go on fetching partitions
-        that are not processed."""
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait_for_failure(self) -> None:
+        """Raise what `assigned` raises; otherwise wait until cancelled.
+
+        aiokafka only logs it, and would go on fetching partitions that are not processed.
+        """
+        await self._failed
 
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, revoked: Collection[TopicPartition]
@@ -119,8 +124,8 @@ class RebalanceCallbacks(ConsumerRebalanceListener):
         try:
             await self._assigned(assigned)
         except Exception as error:  # noqa: BLE001 (any error means that this consumer has to be replaced)
-            if not self.failed.done():
-                self.failed.set_exception(error)
+            if not self._failed.done():
+                self._failed.set_exception(error)
 
 
 def to_record(record: ConsumerRecord[bytes | None, bytes | None]) -> Record:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from lorestream import supervision
 from lorestream.adapters.in_process.erased_subjects import ErasedSubjects
 from lorestream.adapters.kafka import topics
 from lorestream.adapters.kafka.appender import KafkaAppender
@@ -86,14 +87,9 @@ class KafkaErasureLedger:
                     " LORESTREAM_LOG__ERASURES_TOPIC to another name"
                 )
             self = cls(connection, topic=topic, appender=appender, offsets=offsets)
-            following = asyncio.create_task(self._follow())
-            try:
+            async with supervision.restarting(self._follow, "erasures"):
                 await self._catch_up()
                 yield self
-            finally:
-                following.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await following
 
     async def add(self, erasure: Erasure) -> None:
         """Store the erasure durably, as not done; `covers` takes it into account when this returns. Idempotent.

@@ -14,6 +14,7 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from lorestream import supervision
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, close_within_timeout
 from lorestream.errors import Unavailable
 
@@ -99,11 +100,10 @@ class KafkaOffsets:
         requested_at, request = self._committed.get(group, (0.0, None))
         now = time.monotonic()
         if request is None or now - requested_at > COMMITTED_CACHE_TTL_S:
-            request = asyncio.create_task(
-                self._with_retries("read committed offsets", lambda: self._fetch_committed(group))
+            request = supervision.start_shared(
+                self._with_retries("read committed offsets", lambda: self._fetch_committed(group)),
+                "committed offsets",
             )
-            # Retrieve the exception: all callers may have been cancelled before the request fails.
-            request.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._committed[group] = now, request
         # The request is shared: a caller that is cancelled must not cancel it for the others.
         return await asyncio.shield(request)
@@ -142,7 +142,7 @@ class KafkaOffsets:
         for partition in partitions:
             leader = self._leader(partition)
             leaders.setdefault(leader, []).append((partition, timestamp_ms))
-        responses: list[Any] = await asyncio.gather(
+        responses: list[Any] = await supervision.run_all(
             *(
                 self._client.send(node, OffsetRequest(-1, _READ_COMMITTED, [(self._topic, wanted)]))
                 for node, wanted in leaders.items()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
+from lorestream import supervision
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, close_within_timeout
 from lorestream.errors import Misconfigured
 
@@ -62,7 +63,7 @@ class Producer:
 
     def send(self, batch: BatchBuilder, partition: int) -> asyncio.Task[RecordMetadata]:
         """Send the batch. The task ends when the brokers have acknowledged it, with the offset of its first record."""
-        task = asyncio.create_task(self._deliver(batch, partition))
+        task = supervision.start_shared(self._deliver(batch, partition), "delivery to Kafka")
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
         return task

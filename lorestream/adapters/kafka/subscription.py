@@ -16,6 +16,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka
 
+from lorestream import supervision
 from lorestream.adapters.kafka.buffers import AssignedPartition, ReadBuffers
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S
 from lorestream.adapters.kafka.consumer import RebalanceCallbacks, new_consumer, to_record
@@ -79,7 +80,6 @@ class KafkaSubscription:
         self._joined = False
         self._problem: LorestreamError | None = None
         """Why there is no working consumer at present; None while there is one."""
-        self._stopping: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -101,14 +101,11 @@ class KafkaSubscription:
         and `read` and `commit` raise Unavailable meanwhile.
         """
         self = cls(connection, offsets, listener, topic=topic, group=group, config=config, on_lost=on_lost)
-        running = asyncio.create_task(self._run())
         try:
-            await self._first_assignment()
-            yield self
+            async with supervision.restarting(self._run, "Kafka consumer"):
+                await self._first_assignment()
+                yield self
         finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
             await self._drop_consumer()
 
     # --- the port ----------------------------------------------------------------------------------------
@@ -263,19 +260,13 @@ class KafkaSubscription:
             DuplicateMemberDetector(consumer, name) if name is not None else None,
         )
         consumer.subscribe([self._topic], listener=callbacks)
-        tasks = [
-            asyncio.create_task(self._poll(consumer)),
-            asyncio.create_task(watch_progress(self._expected_positions, self._offsets, self._config)),
-        ]
-        try:
-            done, _ = await asyncio.wait([*tasks, callbacks.failed], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            callbacks.failed.cancel()
-            await asyncio.gather(*tasks, callbacks.failed, return_exceptions=True)
+        await supervision.run_together(
+            {
+                "Kafka polling": self._poll(consumer),
+                "Kafka progress": watch_progress(self._expected_positions, self._offsets, self._config),
+                "Kafka callbacks": callbacks.wait_for_failure(),
+            }
+        )
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         await consumer.start()
@@ -335,14 +326,13 @@ class KafkaSubscription:
         """Stop the consumer. What takes longer than `STOP_TIMEOUT_S` continues in the background."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            stopping = asyncio.create_task(consumer.stop())
-            self._stopping.add(stopping)
-            stopping.add_done_callback(self._on_stopped)
+            stopping = supervision.start_detached(self._stop(consumer), "stop of a Kafka consumer")
             await asyncio.wait({stopping}, timeout=STOP_TIMEOUT_S)
 
-    def _on_stopped(self, stopping: asyncio.Task[None]) -> None:
-        self._stopping.discard(stopping)
-        if not stopping.cancelled() and (error := stopping.exception()) is not None:
+    async def _stop(self, consumer: AIOKafkaConsumer) -> None:
+        try:
+            await consumer.stop()
+        except Exception as error:  # noqa: BLE001 (nothing depends on it any more)
             _log.info(
                 "Kafka consumer stopped with an error; it leaves the group when its session times out",
                 group=self._group,

@@ -18,6 +18,8 @@ from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
+from lorestream import supervision
+
 if TYPE_CHECKING:
     from redis.asyncio.connection import BlockingConnectionPool
 
@@ -54,8 +56,7 @@ class MultiplexedConnection:
     async def close(self) -> None:
         """Close the connection. Commands without a reply fail."""
         if self._opening is not None and not self._opening.done():
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
+            await supervision.stop_tasks([self._opening])
         if self._protocol is not None:
             self._protocol.fail(RedisConnectionError("closed"))
 
@@ -64,8 +65,7 @@ class MultiplexedConnection:
         if self._protocol is not None and not self._protocol.closed:
             return self._protocol
         if self._opening is None or self._opening.done():
-            self._opening = asyncio.create_task(self._open(), name="lorestream-redis-connect")
-            self._opening.add_done_callback(_retrieve_exception)
+            self._opening = supervision.start_shared(self._open(), "connection to Redis")
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> _RedisProtocol:
@@ -188,9 +188,3 @@ def _handshake(options: Mapping[str, Any]) -> list[tuple[Argument, ...]]:
 def _to_error(message: str) -> ResponseError:
     """The exception of redis-py for an error reply. Only a missing script needs a class of its own here."""
     return NoScriptError(message) if message.startswith("NOSCRIPT") else ResponseError(message)
-
-
-def _retrieve_exception(task: asyncio.Task[_RedisProtocol]) -> None:
-    """Mark the exception as retrieved: all callers may have been cancelled before connecting failed."""
-    if not task.cancelled():
-        task.exception()

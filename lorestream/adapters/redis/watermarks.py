@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 import orjson
 
+from lorestream import supervision
 from lorestream.adapters.in_process.watermarks import LocalWatermarks
 from lorestream.adapters.redis.client import RedisClient, Script
 from lorestream.errors import Unavailable
@@ -58,7 +59,7 @@ class RedisWatermarks:
         self._published: dict[int, int] = {}
         self._changed = asyncio.Event()
         self._waiters = 0
-        self._pollers: dict[float, asyncio.Task[None]] = {}
+        self._pollers: dict[float, asyncio.Task[object]] = {}
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -77,14 +78,11 @@ class RedisWatermarks:
         (`EventLog.committed`) and may raise Unavailable.
         """
         watermarks = cls(redis, group=group, identity=identity, committed=committed)
-        publishing = asyncio.create_task(watermarks._publish_changes(), name="lorestream-watermarks")
         try:
-            yield watermarks
+            async with supervision.restarting(watermarks._publish_changes, "watermarks"):
+                yield watermarks
         finally:
-            tasks = [publishing, *watermarks._pollers.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await supervision.stop_tasks(watermarks._pollers.values())
             await watermarks._send()
 
     async def publish(self, positions: Mapping[int, int]) -> None:
@@ -131,7 +129,7 @@ class RedisWatermarks:
 
         poller = self._pollers.get(interval_s)
         if poller is None or poller.done():
-            self._pollers[interval_s] = asyncio.create_task(poll(), name="lorestream-watermarks")
+            self._pollers[interval_s] = supervision.start_detached(poll(), "poll of the watermarks")
 
     async def _read_redis(self) -> None:
         with contextlib.suppress(Unavailable):

@@ -78,12 +78,12 @@ async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool
     await shell.start()
     try:
         await shell.add_runtime_dependency(indexing)
-        checks = readiness.of_worker(indexing.parts, indexing.worker)
-        app = application("worker", [], metrics=indexing.parts.metrics, checks=checks)
-        address, port = server.address(listener)
         snapshots = SnapshotSchedule(
             snapshots_over(indexing.parts), lambda: 0 in indexing.worker.indexer.partitions
         )
+        checks = [*readiness.of_worker(indexing.parts, indexing.worker), *readiness.of_snapshots(snapshots)]
+        app = application("worker", [], metrics=indexing.parts.metrics, checks=checks)
+        address, port = server.address(listener)
 
         def stop() -> None:
             snapshots.stop()
@@ -92,7 +92,7 @@ async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool
         await server.run(
             app,
             listener,
-            work=[indexing.ended(), *snapshots.work()],
+            work={"worker": indexing.ended(), **snapshots.work()},
             stop=stop,
             started=lambda: _print_line(
                 f"Lorestream worker {os.getpid()}, metrics at http://{address}:{port}/metrics"

@@ -43,13 +43,13 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         tail = Tail()
         writer, recall = Gateway.over(runtime), CurrentRecall(runtime)
         worker, compaction = Worker(runtime, on_indexed=tail.publish), Compaction(runtime)
-        app = _application(runtime, writer, recall, worker, tail)
+        snapshots = SnapshotSchedule(snapshots_over(runtime))
+        app = _application(runtime, writer, recall, worker, tail=tail, snapshots=snapshots)
         rpc = Writes(writer, runtime.limits)
         handlers = Handlers(put=rpc.put, get=Reads(recall, runtime.limits).get, delete=rpc.delete)
         grpc_port = await stack.enter_async_context(
             serving(handlers, host, settings.grpc_port, authenticator=runtime.authenticator)
         )
-        snapshots = SnapshotSchedule(snapshots_over(runtime))
 
         def stop() -> None:
             tail.close()
@@ -60,14 +60,20 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         await server.run(
             app,
             listener,
-            work=[worker.run(), compaction.run(), *snapshots.work()],
+            work={"worker": worker.run(), "compaction": compaction.run(), **snapshots.work()},
             stop=stop,
             started=lambda: _print_banner(settings, listener, grpc_port),
         )
 
 
 def _application(
-    runtime: Runtime, writer: Gateway, recall: CurrentRecall, worker: Worker, tail: Tail
+    runtime: Runtime,
+    writer: Gateway,
+    recall: CurrentRecall,
+    worker: Worker,
+    *,
+    tail: Tail,
+    snapshots: SnapshotSchedule,
 ) -> ASGIApp:
     async def facts() -> Sequence[StatusRow]:
         return await _status_facts(runtime, worker.indexer)
@@ -81,7 +87,7 @@ def _application(
             *admin_routes.operations(tasks_over(runtime)),
         ],
         metrics=runtime.metrics,
-        checks=readiness.of_embedded(runtime, worker),
+        checks=[*readiness.of_embedded(runtime, worker), *readiness.of_snapshots(snapshots)],
         pages=[status_page("Lorestream", facts, needs_keys=runtime.authenticator.needs_keys)],
         authenticator=runtime.authenticator,
         local_only=not runtime.authenticator.needs_keys,

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.errors import LorestreamError, Overloaded
 from lorestream.http.readiness import ReadinessCheck
 from lorestream.ports import Priority
@@ -41,6 +42,15 @@ def of_worker(parts: StoreParts, worker: Worker) -> list[ReadinessCheck]:
 def of_embedded(parts: StoreParts, worker: Worker) -> list[ReadinessCheck]:
     """`lorestream up` needs all of its parts."""
     return [*_indexer(worker), _store(parts), *_embedder(parts)]
+
+
+def of_snapshots(schedule: SnapshotSchedule) -> list[ReadinessCheck]:
+    """Whether the last scheduled snapshot was taken; nothing without a schedule. A service works without snapshots."""
+
+    async def problem() -> str | None:
+        return schedule.problem
+
+    return [ReadinessCheck("snapshots", problem, needed=False)] if schedule.enabled else []
 
 
 def _indexer(worker: Worker) -> list[ReadinessCheck]:

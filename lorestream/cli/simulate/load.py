@@ -17,7 +17,7 @@ import httpx2
 import orjson
 import uvloop
 
-from lorestream import __version__
+from lorestream import __version__, supervision
 from lorestream.cli import terminal
 from lorestream.cli.memories import calls
 from lorestream.client.models import Unreachable
@@ -95,16 +95,14 @@ async def _run(plan: Plan, options: RunOptions, ledger: BinaryIO | None) -> Repo
         )
         cpu = time.process_time()
         with _stopped_by_ctrl_c(simulator):
-            tasks = [asyncio.create_task(work) for work in (readers.run(), _progress(simulator))]
-            try:
+            async with (
+                supervision.alongside(_progress(simulator), "progress"),
+                supervision.alongside(readers.run(), "readers") as reading,
+            ):
                 await simulator.run()
                 seconds, cpu = simulator.clock.now(), time.process_time() - cpu
                 if simulator.complete:
-                    await tasks[0]
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                    await reading
         report = _report(simulator, seconds, cpu / (seconds + START_DELAY_S))
         positions = simulator.results.positions
         if options.queries:
