@@ -176,7 +176,13 @@ class Snapshots:
     async def _prune(self) -> tuple[int, list[str]]:
         """Delete all snapshots but the newest `keep`. Returns how many, and a message for each one that stays."""
         removed, remarks = 0, list[str]()
-        for path, _ in snapshot_manifest.list_snapshots(self.directory)[self.keep :] if self.keep else ():
+        try:
+            found = snapshot_manifest.list_snapshots(self.directory) if self.keep else ()
+        except OSError as error:
+            return 0, [
+                f"old snapshots in {self.directory} cannot be listed ({error.strerror}): none was deleted"
+            ]
+        for path, _ in found[self.keep :]:
             try:
                 # The manifest first: a directory without it is no snapshot, even if a crash leaves the other files.
                 durable.remove_file(path / snapshot_manifest.FILE_NAME)

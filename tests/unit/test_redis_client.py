@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from structlog.testing import capture_logs
 
 from deploy.local.process import free_port
 from deploy.local.redis_server import RedisServer
@@ -211,3 +212,29 @@ async def test_an_error_reply_does_not_affect_the_next_commands(own_redis: Redis
         first, refused, last = await asyncio.gather(*calls, return_exceptions=True)
         assert (first, last) == ([], [None])
         assert isinstance(refused, Unavailable)
+
+
+def open_sockets() -> int:
+    return sum(link.is_socket() for link in Path("/proc/self/fd").iterdir())
+
+
+async def test_a_redis_that_returns_with_another_password_costs_no_socket_per_call(tmp_path: Path) -> None:
+    with running(RedisServer(tmp_path / "redis", password="one")) as server, capture_logs() as logs:
+        async with RedisClient.open(server.url, prefix="t", breaker_open_s=0.0) as client:
+            assert await client.try_command("PING")
+            server.stop()
+            server.password = "two"
+            server.start()
+            before = open_sockets()
+            for _ in range(20):
+                with pytest.raises(Unavailable, match="refused the login"):
+                    await client.try_command("PING")
+            await asyncio.sleep(0)  # an aborted connection is closed in the next iteration
+            assert open_sockets() <= before
+        async with RedisClient.open(server.url.replace("one", "two"), prefix="t") as client:
+            client._shared._pool.connection_kwargs["password"] = "one"
+            with pytest.raises(Unavailable, match="refused the login"):
+                await client.try_command("PING")
+            with pytest.raises(Unavailable, match="a moment ago"):  # the breaker is open
+                await client.try_command("PING")
+    assert [line["log_level"] for line in logs] == ["warning", "warning"]  # one of each client

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import resource
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from lorestream.access.authentication import ANONYMOUS, Principal
 from lorestream.access.key_file import KeyScope
@@ -22,11 +25,14 @@ from lorestream.adapters.sqlite.pinned_copy import PinnedDatabase
 from lorestream.admin import Outcome, Progress, snapshot_files, snapshot_manifest
 from lorestream.admin.snapshot_manifest import Manifest
 from lorestream.admin.snapshots import CopyInfo, Snapshots, SnapshotSchedule
+from lorestream.cli.serve import readiness
 from lorestream.errors import InvalidRequest, Misconfigured, ModelMismatch, OperationRefused, Unavailable
 from lorestream.events import Put, decode, encode
+from lorestream.http.application import application
 from lorestream.memories import AgentKey, Erasure, SubjectKind
 from lorestream.ports import NewRecord
 from lorestream.settings import load_settings
+from lorestream.telemetry import Metrics
 from lorestream.wiring import Runtime, restores
 from lorestream.wiring.snapshots import snapshots_over
 from tests.contracts.stored import EAST, START, memory, names, nearest, put, vectors
@@ -356,7 +362,7 @@ async def test_a_snapshot_is_taken_when_due_and_retried_after_a_failure(tmp_path
     snapshots = Snapshots(source, tmp_path, clock, every_s=0.01, keep=0)
     turn = False
     schedule = SnapshotSchedule(snapshots, lambda: turn)
-    [work] = schedule.work()
+    [work] = schedule.work().values()
     running = asyncio.create_task(work)
 
     async def until(count: int) -> None:
@@ -377,7 +383,7 @@ async def test_a_snapshot_is_taken_when_due_and_retried_after_a_failure(tmp_path
     finally:
         schedule.stop()
         await asyncio.wait_for(running, 60)
-    assert SnapshotSchedule(Snapshots(source, tmp_path, clock)).work() == []
+    assert SnapshotSchedule(Snapshots(source, tmp_path, clock)).work() == {}
 
 
 def test_a_copy_of_a_sparse_file_is_sparse(tmp_path: Path) -> None:
@@ -444,3 +450,28 @@ async def test_erasures_that_only_the_old_ledger_has_are_applied(tmp_path: Path)
         # A second merge finds nothing to apply.
         present = ledger_merge.read_removals(tmp_path / "new" / "log.sqlite3")
         assert await ledger_merge.merge(forgotten, present, new.log, new.ledger, new.store) == 0
+
+
+async def test_a_directory_that_cannot_be_read_is_a_problem_of_the_schedule_and_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = SnapshotSchedule(Snapshots(TinySource(), tmp_path, SetClock(), every_s=3600.0))
+
+    def stale(_: Path) -> Iterator[Path]:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as away, capture_logs() as logs:
+        away.setattr(Path, "iterdir", stale)
+        for _ in range(3):
+            await schedule.take_if_due()
+        app = application("lorestream", [], metrics=Metrics(), checks=readiness.of_snapshots(schedule))
+        async with httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=app), base_url="http://lorestream"
+        ) as http:
+            ready = await http.get("/ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ok")  # reads and writes go on
+    assert "Stale file handle" in ready.json()["checks"]["snapshots"]
+    assert len(logs) == 1
+    await schedule.take_if_due()
+    assert schedule.problem is None
+    assert len(snapshot_manifest.list_snapshots(tmp_path)) == 1

@@ -71,8 +71,16 @@ class MultiplexedConnection:
     async def _open(self) -> _RedisProtocol:
         async with asyncio.timeout(self._timeout_s):
             protocol = await _connect(self._pool, partial(_RedisProtocol, self._timeout_s))
-            for command in _handshake(self._pool.connection_kwargs):
-                await protocol.send(pack_command(cast("Any", command)))
+            try:
+                for command in _handshake(self._pool.connection_kwargs):
+                    await protocol.send(pack_command(cast("Any", command)))
+            except BaseException as error:
+                # The next command opens another connection: left open, this one would stay until the process ends.
+                protocol.fail(RedisConnectionError("not usable"))
+                if isinstance(error, ResponseError):
+                    # Without a login there is no connection, so this counts as an outage.
+                    raise RedisConnectionError(f"Redis refused the login: {error}") from error
+                raise
         self._protocol = protocol
         return protocol
 

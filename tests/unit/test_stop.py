@@ -1,0 +1,142 @@
+"""Callers at the end: a service that stops answers those that wait, and a client that leaves ends its task quietly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp
+
+from lorestream.admin import AdminTask, NoArguments, Progress, Report, tasks_by_name
+from lorestream.http import admin_routes, server
+from lorestream.http.application import application
+from lorestream.telemetry import Metrics
+from lorestream.wiring import Runtime
+from producers import gateway
+from producers.gateway import Gateway
+from query_service import rest
+from query_service.recall import CurrentRecall
+from tests.parts import open_parts
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[int]:
+    """Serve on a free port until the context ends; yields the port. SIGTERM to this process stops it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = asyncio.create_task(server.run(app, listener))
+        try:
+            yield listener.getsockname()[1]
+            os.kill(os.getpid(), signal.SIGTERM)
+            await running
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            gc.unfreeze()
+
+
+async def send(port: int, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    await writer.drain()
+    return reader, writer
+
+
+def post(path: str, body: object, *, close: bool = False) -> bytes:
+    encoded = json.dumps(body)
+    head = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(encoded)}"]
+    return "\r\n".join([*head, *(["Connection: close"] if close else []), "", encoded]).encode()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+def application_over(runtime: Runtime) -> ASGIApp:
+    """Without an indexer: what waits for one waits until it is told otherwise."""
+    operations = [
+        *gateway.operations(Gateway.over(runtime), runtime.limits),
+        *rest.operations(CurrentRecall(runtime), runtime.limits),
+    ]
+    return application("lorestream", operations, metrics=runtime.metrics)
+
+
+async def test_a_stop_answers_callers_that_wait_for_the_index_a_search_or_the_rest_of_their_body(
+    tmp_path: Path,
+) -> None:
+    event = {"events": [{"agent_id": "a", "text": "x"}]}
+    async with open_parts(tmp_path) as runtime, contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(serving(application_over(runtime)))
+        first, _ = await send(port, post("/v1/events?wait=indexed&timeout_ms=60000", event))
+        while not (await runtime.log.end())[0]:
+            await asyncio.sleep(0.01)
+        written, _ = await send(port, post("/v1/events", event, close=True))
+        _, body = await answer(written)
+        search = {"agent_id": "a", "query": "x", "after": body["token"], "wait_ms": 10_000}
+        waiting, _ = await send(port, post("/v1/memories/search", search))
+        half, _ = await send(port, post("/v1/events", event)[:-5])
+        await stack.aclose()
+        status, body = await answer(first)
+        assert (status, body["accepted"], body["indexed"]) == (202, 1, False)
+        for reader in (waiting, half):
+            status, body = await answer(reader)
+            assert (status, body["error"]["code"]) == (503, "unavailable")
+            assert body["retry_after_ms"] > 0
+
+
+class Silent:
+    """An admin task with a step that takes longer than any test."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def run(self, _: NoArguments) -> AsyncGenerator[Report]:
+        try:
+            yield Progress("beginning", 0)
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)  # as a task that waits for its thread
+            self.ended.set()
+
+
+@pytest.mark.parametrize("leaves", ["before the first keep-alive", "after some"])
+async def test_a_client_that_leaves_during_a_silent_step_ends_the_task_without_a_traceback(
+    leaves: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(admin_routes, "KEEP_ALIVE_INTERVAL_S", 3600.0 if "before" in leaves else 0.001)
+    silent, complaints = Silent(), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    tasks = tasks_by_name(AdminTask("silent", NoArguments, silent.run))
+    app = application("lorestream", admin_routes.operations(tasks), metrics=Metrics())
+    async with serving(app) as port:
+        reader, writer = await send(port, post("/v1/admin/silent", {}))
+        await reader.readuntil(b'"beginning"')
+        writer.transport.abort()
+        async with asyncio.timeout(60):
+            await silent.ended.wait()
+        gc.collect()
+    assert not complaints
+    assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_stop_ends_a_task_and_its_response_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    silent = Silent()
+    tasks = tasks_by_name(AdminTask("silent", NoArguments, silent.run))
+    app = application("lorestream", admin_routes.operations(tasks), metrics=Metrics())
+    async with serving(app) as port:
+        reader, _ = await send(port, post("/v1/admin/silent", {}))
+        await reader.readuntil(b'"beginning"')
+    assert silent.ended.is_set()
+    rest = await reader.read()
+    assert b"the service is stopping" in rest
+    assert rest.endswith(b"0\r\n\r\n")
+    assert not [record for record in caplog.records if record.exc_info]

@@ -1,0 +1,92 @@
+"""One worker over several collections: what ends it, and which of its memories are reported as findable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorestream import events
+from lorestream.collections.catalogue import Model
+from lorestream.errors import Unavailable
+from lorestream.memories import Memory
+from lorestream.wiring import OpenCollection, Runtime
+from producers.tail import Tail
+from stream_workers.indexing.failures import DeadLetterPolicy, IndexingFailed
+from stream_workers.rebuild.alias_swap import drop_collection, switch_alias
+from stream_workers.worker import Worker
+from tests.parts import open_parts, put, running
+
+SAME = Model("hash-v1-384", 384, "hash", "hash")
+
+
+async def create(runtime: Runtime, name: str) -> OpenCollection:
+    await runtime.collections.catalogue.create(name, SAME, "run")
+    listed = {one.name: one for one in await runtime.collections.refresh()}
+    return await runtime.collections.ensure_open(listed[name])
+
+
+async def write(runtime: Runtime, *numbers: int) -> None:
+    records = [events.encode(put(f"m{n}", event_id=f"{n}")) for n in numbers]
+    positions = await runtime.log.append(records)
+    assert await runtime.watermarks.reached(positions, 60)
+
+
+def test_a_memory_that_two_collections_report_is_shown_once_to_a_reader_of_tail() -> None:
+    tail, lines = Tail(), asyncio.Queue[bytes](10)
+    tail._readers[lines] = "default"
+    memory = put("seen", event_id="1").memory()
+    for _ in range(2):  # by the old and by the new collection, while the alias is switched
+        tail.publish([memory])
+    tail.publish([put("also", event_id="2").memory()])
+    assert [b'"text":"seen"' in lines.get_nowait() for _ in range(lines.qsize())] == [True, False]
+
+
+async def test_a_worker_whose_searched_collection_fails_ends_while_another_waits_out_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "STOP_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(DeadLetterPolicy, "MAX_CONSECUTIVE_FAULTS", 1)
+    async with open_parts(tmp_path) as runtime:
+        searched, other = runtime.collections.current, await create(runtime, "other")
+        waits, broken = asyncio.Event(), asyncio.Event()
+
+        async def unavailable(*_: Any) -> None:
+            waits.set()
+            raise Unavailable("the disk is away")
+
+        async def fail(*_: Any) -> None:
+            await broken.wait()
+            raise RuntimeError("broken")
+
+        monkeypatch.setattr(other.store, "insert", unavailable)
+        monkeypatch.setattr(searched.store, "insert", fail)
+        running = asyncio.create_task(Worker(runtime).run())
+        await runtime.log.append([events.encode(put("x"))])
+        await waits.wait()
+        broken.set()
+        async with asyncio.timeout(60):
+            with pytest.raises(IndexingFailed, match="broken"):
+                await running
+
+
+async def test_memories_are_reported_after_the_collection_of_the_start_was_dropped(tmp_path: Path) -> None:
+    reported: list[str] = []
+
+    def on_indexed(memories: Sequence[Memory]) -> None:
+        reported.extend(memory.text for memory in memories)
+
+    async with open_parts(tmp_path) as runtime:
+        first = runtime.collections.current
+        async with running(Worker(runtime, on_indexed=on_indexed)):
+            await write(runtime, 1)
+            other = await create(runtime, "other")
+            await runtime.collections.catalogue.mark_complete("other")
+            assert not await switch_alias(runtime, other)
+            assert "m1" in reported
+            await drop_collection(runtime, first.collection)
+            await write(runtime, 2)
+            assert reported.count("m2") == 1
