@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
+import structlog
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
@@ -22,12 +26,23 @@ from lorestream.http.protocol import BoundedProtocol
 STOP_TIMEOUT_S = 3.0
 """Work that still runs this long after a stop is cancelled. Nothing is lost: accepted events are in the log."""
 
+RESPONSE_TIMEOUT_S = 1.0
+"""Of that, how long a request that was cancelled may take to send its response."""
+
+EXIT_TIMEOUT_S = 20.0
+"""A process that has not ended this long after its stop began exits with code 1, whatever still runs in it."""
+
 START_ABORT_TIMEOUT_S = 1.0
 """When a start is aborted, it has this long to close what it has opened; then the process exits."""
 
 _EXIT_CODE_SIGTERM = 128 + signal.SIGTERM
 
 Work: TypeAlias = "Coroutine[Any, Any, None]"
+
+_log = structlog.get_logger("lorestream")
+
+_stop_begins: ContextVar[Callable[[], None] | None] = ContextVar("stop_begins", default=None)
+"""Called when the stop of a service begins. Set by `main`: only there is the process the service's own."""
 
 
 def main(service: Work) -> None:
@@ -46,6 +61,7 @@ def main(service: Work) -> None:
             loop.call_later(START_ABORT_TIMEOUT_S, os._exit, _EXIT_CODE_SIGTERM)
 
         loop.add_signal_handler(signal.SIGTERM, stop)
+        _stop_begins.set(_limit_exit)
         await service
 
     try:
@@ -81,12 +97,30 @@ async def run(
 
     def stop_all() -> None:
         # First stop accepting requests, then finish the current batch; the caller closes the parts after that.
+        if (limit := _stop_begins.get()) is not None:
+            limit()
         server.should_exit = True
         stopping.set()
         stop()
 
     works = {"HTTP server": server.serve([listener]), "signals": stopping.wait(), **(work or {})}
     await supervision.run_together(works, stop=stop_all, grace_s=STOP_TIMEOUT_S)
+
+
+def _limit_exit() -> None:
+    """Exit after EXIT_TIMEOUT_S, from a thread: the event loop, or a thread that Python joins at its end, may be stuck."""
+
+    def exit_now() -> None:
+        _log.error(
+            "the process did not stop in time and exits now; what was accepted is in the log: see where its threads are",
+            after_s=EXIT_TIMEOUT_S,
+        )
+        faulthandler.dump_traceback()
+        os._exit(1)
+
+    timer = threading.Timer(EXIT_TIMEOUT_S, exit_now)
+    timer.daemon = True
+    timer.start()
 
 
 def address(listener: socket.socket) -> tuple[str, int]:
@@ -111,6 +145,12 @@ def _server(app: ASGIApp) -> uvicorn.Server:
 
 
 class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop. uvicorn cancels the requests that still run, and does not wait for their responses."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=RESPONSE_TIMEOUT_S)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         """Do nothing: `run` handles signals, and uvicorn would raise them again at its end."""

@@ -9,6 +9,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -43,11 +45,18 @@ async def serving(app: ASGIApp) -> AsyncIterator[int]:
             gc.unfreeze()
 
 
-async def send(port: int, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+@contextlib.asynccontextmanager
+async def sent(port: int, request: bytes) -> AsyncIterator[asyncio.StreamReader]:
+    """A connection over which the request was sent; yields what comes back."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    await writer.drain()
-    return reader, writer
+    try:
+        writer.write(request)
+        await writer.drain()
+        yield reader
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def post(path: str, body: object, *, close: bool = False) -> bytes:
@@ -74,20 +83,24 @@ async def test_a_stop_answers_callers_that_wait_for_the_index_a_search_or_the_re
     tmp_path: Path,
 ) -> None:
     event = {"events": [{"agent_id": "a", "text": "x"}]}
-    async with open_parts(tmp_path) as runtime, contextlib.AsyncExitStack() as stack:
-        port = await stack.enter_async_context(serving(application_over(runtime)))
-        first, _ = await send(port, post("/v1/events?wait=indexed&timeout_ms=60000", event))
-        while not (await runtime.log.end())[0]:
-            await asyncio.sleep(0.01)
-        written, _ = await send(port, post("/v1/events", event, close=True))
-        _, body = await answer(written)
-        search = {"agent_id": "a", "query": "x", "after": body["token"], "wait_ms": 10_000}
-        waiting, _ = await send(port, post("/v1/memories/search", search))
-        half, _ = await send(port, post("/v1/events", event)[:-5])
-        await stack.aclose()
-        status, body = await answer(first)
+    async with open_parts(tmp_path) as runtime, contextlib.AsyncExitStack() as callers:
+        async with serving(application_over(runtime)) as port:
+
+            async def call(request: bytes) -> asyncio.StreamReader:
+                return await callers.enter_async_context(sent(port, request))
+
+            indexed = await call(post("/v1/events?wait=indexed&timeout_ms=60000", event))
+            while not (await runtime.log.end())[0]:
+                await asyncio.sleep(0.01)
+            _, written = await answer(await call(post("/v1/events", event, close=True)))
+            search = {"agent_id": "a", "query": "x", "after": written["token"], "wait_ms": 10_000}
+            refused = [
+                await call(post("/v1/memories/search", search)),
+                await call(post("/v1/events", event)[:-5]),
+            ]
+        status, body = await answer(indexed)
         assert (status, body["accepted"], body["indexed"]) == (202, 1, False)
-        for reader in (waiting, half):
+        for reader in refused:
             status, body = await answer(reader)
             assert (status, body["error"]["code"]) == (503, "unavailable")
             assert body["retry_after_ms"] > 0
@@ -118,9 +131,8 @@ async def test_a_client_that_leaves_during_a_silent_step_ends_the_task_without_a
     tasks = tasks_by_name(AdminTask("silent", NoArguments, silent.run))
     app = application("lorestream", admin_routes.operations(tasks), metrics=Metrics())
     async with serving(app) as port:
-        reader, writer = await send(port, post("/v1/admin/silent", {}))
-        await reader.readuntil(b'"beginning"')
-        writer.transport.abort()
+        async with sent(port, post("/v1/admin/silent", {})) as reader:
+            await reader.readuntil(b'"beginning"')
         async with asyncio.timeout(60):
             await silent.ended.wait()
         gc.collect()
@@ -132,11 +144,41 @@ async def test_a_stop_ends_a_task_and_its_response_says_so(caplog: pytest.LogCap
     silent = Silent()
     tasks = tasks_by_name(AdminTask("silent", NoArguments, silent.run))
     app = application("lorestream", admin_routes.operations(tasks), metrics=Metrics())
-    async with serving(app) as port:
-        reader, _ = await send(port, post("/v1/admin/silent", {}))
-        await reader.readuntil(b'"beginning"')
-    assert silent.ended.is_set()
-    rest = await reader.read()
-    assert b"the service is stopping" in rest
-    assert rest.endswith(b"0\r\n\r\n")
+    async with contextlib.AsyncExitStack() as caller:
+        async with serving(app) as port:
+            reader = await caller.enter_async_context(sent(port, post("/v1/admin/silent", {})))
+            await reader.readuntil(b'"beginning"')
+        assert silent.ended.is_set()
+        rest_of_it = await reader.read()
+    assert b"the service is stopping" in rest_of_it
+    assert rest_of_it.endswith(b"0\r\n\r\n")
     assert not [record for record in caplog.records if record.exc_info]
+
+
+STUCK = """
+import asyncio, socket, sys, time
+from lorestream.http import server
+from lorestream.http.application import application
+from lorestream.telemetry import Metrics
+
+server.EXIT_TIMEOUT_S, server.STOP_TIMEOUT_S = 0.5, 0.1
+listener = socket.create_server(("127.0.0.1", 0))
+stuck = asyncio.to_thread(time.sleep, 3600)
+app = application("lorestream", [], metrics=Metrics())
+server.main(server.run(app, listener, work={"stuck": stuck}, started=lambda: print("up", flush=True)))
+"""
+
+
+def test_a_process_whose_thread_does_not_end_exits_all_the_same_and_says_where_it_stands() -> None:
+    command = [sys.executable, "-c", STUCK]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            process.send_signal(signal.SIGTERM)
+            said = "".join(process.communicate(timeout=60))
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert "did not stop in time" in said
+    assert "most recent call first" in said

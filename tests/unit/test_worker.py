@@ -38,10 +38,10 @@ async def write(runtime: Runtime, *numbers: int) -> None:
 def test_a_memory_that_two_collections_report_is_shown_once_to_a_reader_of_tail() -> None:
     tail, lines = Tail(), asyncio.Queue[bytes](10)
     tail._readers[lines] = "default"
-    memory = put("seen", event_id="1").memory()
+    memory = put(event_id="1").memory("seen")
     for _ in range(2):  # by the old and by the new collection, while the alias is switched
         tail.publish([memory])
-    tail.publish([put("also", event_id="2").memory()])
+    tail.publish([put(event_id="2").memory("also")])
     assert [b'"text":"seen"' in lines.get_nowait() for _ in range(lines.qsize())] == [True, False]
 
 
