@@ -14,6 +14,8 @@ export LORESTREAM_DATA_DIR
 export UV_NO_PROGRESS ?= 1
 export UV_LINK_MODE ?= copy
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Bytecode is kept, also where the environment forbids it: compiling at every start would take longer than the start.
+export PYTHONDONTWRITEBYTECODE =
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 READY := $(VENV)/.ready
@@ -23,7 +25,7 @@ SOURCES := lorestream producers stream_workers query_service deploy tests
 # Both refuse every package whose hash is not in the file.
 define install
 	@echo "installing $(1)" >&2
-	@uv pip install --quiet --python $(VENV)/bin/python $(2) --require-hashes -r $(1) \
+	@uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python $(2) --require-hashes -r $(1) \
 	  || python -m pip install --quiet $(2) --require-hashes -r $(1)
 endef
 
@@ -47,10 +49,12 @@ endef
 
 # More processes than two cores, because tests wait for processes of their own. conftest.py sorts and groups the files.
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# The files with the marker `alone`, so that pytest does not read all others once more.
+ALONE = $(shell grep -rl --include='*.py' 'pytest.mark.alone' tests)
 .PHONY: test
 test: debian dev weights model kafka ## everything that must pass: lint, types, import rules, all tests
 	@$(call in_parallel,-m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS))
-	@python -m pytest -m "alone and not soak" $(PYTEST_ARGS)
+	@python -m pytest -m "alone and not soak" $(ALONE) $(PYTEST_ARGS)
 
 .PHONY: quick
 quick: dev ## within a minute: lint, types, import rules, the fast unit tests

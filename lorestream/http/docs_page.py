@@ -1,11 +1,13 @@
-"""The page at /docs: the OpenAPI document for people, rendered once at start by templates/docs.html."""
+"""The page at /docs: the OpenAPI document for people, rendered once, at the first request, by templates/docs.html."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -31,11 +33,13 @@ class DocsPage:
     """The page of one OpenAPI document (as JSON)."""
 
     def __init__(self, document: bytes) -> None:
-        self._page = render("docs.html", origin=_ORIGIN_PLACEHOLDER, **_values(orjson.loads(document)))
+        self._document = document
 
     async def respond(self, request: Request) -> Response:
         """The response to a request for the page."""
-        return html_response(self.html(f"{request.url.scheme}://{request.headers.get('host', '')}"))
+        origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
+        # In a thread, because the first call renders the page, which takes a tenth of a second.
+        return html_response(await asyncio.to_thread(self.html, origin))
 
     def html(self, origin: str) -> str:
         """The page, with the address of the service as its reader sees it, such as http://127.0.0.1:8080.
@@ -45,6 +49,10 @@ class DocsPage:
         return self._page.replace(
             _ORIGIN_PLACEHOLDER, origin if _ORIGIN.fullmatch(origin) else _DEFAULT_ORIGIN
         )
+
+    @cached_property
+    def _page(self) -> str:
+        return render("docs.html", origin=_ORIGIN_PLACEHOLDER, **_values(orjson.loads(self._document)))
 
 
 def _values(api: Mapping[str, Any]) -> dict[str, Any]:

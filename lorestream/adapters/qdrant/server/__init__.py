@@ -7,6 +7,7 @@
     messages.py      points, filters, queries and formulas as protocol messages
     connection.py    the channel: deadlines, error translation, version check
     snapshots.py     creating, downloading and uploading snapshots
+    protocol.py      the messages and stubs of qdrant-client, without its REST client
 
 A write and a search in the active collection:
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from qdrant_client import grpc as wire
 
 from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.server.protocol import wire
 from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import grpc
 import grpc.aio
-from qdrant_client import grpc as wire
 
+from lorestream.adapters.qdrant.server.protocol import wire
 from lorestream.errors import InvalidEvent, LorestreamError, Misconfigured, Unavailable
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from qdrant_client import grpc as wire
 
 from lorestream.adapters.qdrant.conditions import Clause
 from lorestream.adapters.qdrant.engine import EngineTraits, NearestQuery, Payload, SparseVector, Term
 from lorestream.adapters.qdrant.payload import READ_KEYS
 from lorestream.adapters.qdrant.server import messages
 from lorestream.adapters.qdrant.server.collection import DENSE_VECTOR
+from lorestream.adapters.qdrant.server.protocol import wire
 from lorestream.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from qdrant_client import grpc as wire
-
 from lorestream.adapters.qdrant.conditions import Clause, Empty, Group, Match, Range, Substring
 from lorestream.adapters.qdrant.engine import (
     AbsoluteValue,
@@ -22,6 +20,7 @@ from lorestream.adapters.qdrant.engine import (
     Variable,
 )
 from lorestream.adapters.qdrant.server.collection import DENSE_VECTOR, SPARSE_VECTOR
+from lorestream.adapters.qdrant.server.protocol import wire
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-from qdrant_client import grpc as wire
 
 from lorestream.adapters.qdrant.server.collection import (
     CollectionMetadata,
@@ -27,6 +26,7 @@ from lorestream.adapters.qdrant.server.collection import (
     update_aliases,
 )
 from lorestream.adapters.qdrant.server.connection import Connection
+from lorestream.adapters.qdrant.server.protocol import wire
 from lorestream.admin.snapshots import CopyInfo
 from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch, OperationRefused, Unavailable
 

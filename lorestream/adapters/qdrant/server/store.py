@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qdrant_client import grpc as wire
-
 from lorestream.adapters.qdrant.server.engine import ServerEngine
+from lorestream.adapters.qdrant.server.protocol import wire
 from lorestream.adapters.qdrant.store import QdrantStore
 
 if TYPE_CHECKING:
