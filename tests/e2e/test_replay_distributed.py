@@ -46,7 +46,7 @@ def test_a_replay_by_the_verb_is_followed_by_all_services(cluster: Cluster) -> N
         assert (outcome["gate"], outcome["reasons"], outcome["model"]) == ("passed", [], "hash-v1-96")
         late = erase(cluster, LATE_ERASED)
         # With a pause, so that the queries leave CPU to the verbs.
-        with RepeatedSearches(url, pause_s=0.05) as searches:
+        with RepeatedSearches(url, pause_s=0.2) as searches:
             one = search_all(url)
             swapped = run(cluster, "alias", "swap")
             assert swapped["searched"] == "other"
