@@ -17,7 +17,8 @@ from deploy.local.services import Service
 from tests.api_keys import bearer
 
 TENANTS = ("alpha", "beta")
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+MOVABLE_CLOCKS = ("gateway-2", "worker-2", "query-1")
+CLOCK = Path(__file__).with_name("clock")
 PARTITIONS = 6
 SETTINGS = {
     "LORESTREAM_EMBEDDER__KIND": "hash",
@@ -39,7 +40,7 @@ class Deployment:
         assert self.cluster.store is not None
         self._pairs: dict[str, list[tuple[int, int]]] = {}
         self._redis_ports: dict[str, int] = {}
-        self._offsets: dict[str, Path] = {}
+        self._clocks: dict[str, Path] = {}
         for service in self.cluster.services:
             self._link_engines(service)
         for worker in self.cluster.workers:
@@ -72,14 +73,11 @@ class Deployment:
             port = self._redis_ports[service.name]
             service.environment["LORESTREAM_CACHE__URL"] = f"redis://:{password}@{LOOPBACK}:{port}/0"
 
-    def set_clock(self, service: str, offset: str) -> None:
-        """Move the clock of a service, such as "+70d"; "+0" sets it right."""
-        self._offsets[service].write_text(offset)
-
-    @property
-    def clocks(self) -> list[str]:
-        """The services whose clock can be moved; none without libfaketime."""
-        return list(self._offsets)
+    def set_clock(self, service: str, ahead_s: float) -> None:
+        """Set the clock of one of `MOVABLE_CLOCKS` so many seconds ahead."""
+        new = self._clocks[service].with_suffix(".new")
+        new.write_text(str(ahead_s))
+        new.replace(self._clocks[service])
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -135,16 +133,10 @@ class Deployment:
             "LORESTREAM_STORE__GRPC_PORT": str(grpc),
             "LORESTREAM_LOG__BOOTSTRAP": f"{LOOPBACK}:{kafka}",
         }
-        if name in {"gateway-2", "worker-2", "query-1"} and FAKETIME.exists():
-            offset = self._offsets[name] = cluster.directory / f"{name}.clock"
-            offset.write_text("+0")
-            service.environment |= {
-                "LD_PRELOAD": str(FAKETIME),
-                "FAKETIME_TIMESTAMP_FILE": str(offset),
-                "FAKETIME_CACHE_DURATION": "1",
-                "DONT_FAKE_MONOTONIC": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
+        if name in MOVABLE_CLOCKS:
+            ahead = self._clocks[name] = cluster.directory / f"{name}.clock"
+            ahead.write_text("0")
+            service.environment |= {"PYTHONPATH": str(CLOCK), "SOAK_CLOCK": str(ahead)}
 
     def _listen_for_each_service(self) -> None:
         """Give the broker a listener for each service: it sends clients to the address that the listener advertises."""

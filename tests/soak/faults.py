@@ -23,7 +23,7 @@ from typing import Any
 import httpx2
 
 from deploy.local.process import Child, NotReady
-from tests.soak.deployment import Deployment
+from tests.soak.deployment import MOVABLE_CLOCKS, Deployment
 from tests.soak.load import Sent
 
 OPEN_AT_ONCE = 2
@@ -32,7 +32,7 @@ GIVE_UP_S = 180.0
 LONGEST_DOWN_S = 2.0
 LONGEST_PARTITION_S = 8.0
 FULL_S = 8.0
-JUMP, JUMP_S = "+70d", 9.0
+JUMP_DAYS, JUMP_S = 70, 9.0
 WEIGHTS = {"kafka": 1, "redis": 2, "qdrant-stand-in": 2, "nginx": 2}
 """How often a part is killed, in proportion; services 3."""
 
@@ -118,7 +118,7 @@ class Faults:
                 actions.append(partial(self._cut, self._chance.choice(deployment.links)))
         self._chance.shuffle(actions)
         alone: list[Callable[[], None]] = [self._fill_disk, self._rotate_password]
-        alone += [partial(self._move_clock, service) for service in deployment.clocks]
+        alone += [partial(self._move_clock, service) for service in MOVABLE_CLOCKS]
         step = len(actions) / (len(alone) + 1)
         self._alone = set(alone)
         for number, action in enumerate(alone):
@@ -258,10 +258,10 @@ class Faults:
             fault.note = "every service was restarted with it in turn"
 
     def _move_clock(self, service: str) -> None:
-        with self._holding("clock", f"{service} {JUMP}", service):
-            self._deployment.set_clock(service, JUMP)
+        with self._holding("clock", f"{service}, {JUMP_DAYS} days ahead", service):
+            self._deployment.set_clock(service, JUMP_DAYS * 86_400)
             time.sleep(JUMP_S)
-            self._deployment.set_clock(service, "+0")
+            self._deployment.set_clock(service, 0)
 
 
 def kill(part: Child) -> None:
