@@ -85,6 +85,8 @@ class Pipeline:
     """Whether clients wait for this store. While false, `finish` does nothing: the store is only filled."""
     throttle: Throttle = field(default_factory=Throttle)
     """Limits embedding and inserting in the background."""
+    is_clock_right: Callable[[], bool] = lambda: True
+    """Whether memories may be left out as expired: a clock that has jumped ahead makes every memory look expired."""
     vector_source: Callable[[], MemoryWriter | None] = lambda: None
     """Another store that the same model has filled: vectors found there are not computed again."""
 
@@ -194,9 +196,13 @@ class Pipeline:
         return {}
 
     def _is_obsolete(self, memory: Memory) -> bool:
-        """Whether the memory has expired since it was accepted, or is covered by an erasure."""
+        """Whether the memory has expired since it was accepted, or is covered by an erasure.
+
+        While the clock cannot be believed, expired memories are stored. Readers leave them out, and a sweep removes
+        them later; a memory that is left out here is lost.
+        """
         expired = memory.expires_at is not None and memory.expires_at <= self.clock.now()
-        return expired or self.ledger.covers(memory)
+        return (expired and self.is_clock_right()) or self.ledger.covers(memory)
 
 
 def _changed_agents(batch: Batch) -> frozenset[AgentKey] | None:

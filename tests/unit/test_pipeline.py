@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,17 @@ async def test_erasing_a_player_removes_their_memories_of_any_agent_and_their_ag
     )
     await apply(runtime, erase("k1:ab", "k0:cd", at=1500.0, kind="player"))
     assert await texts(runtime) == ["of somebody else"]
+
+
+async def test_while_the_clock_is_wrong_no_event_is_left_out_as_expired(runtime: Runtime) -> None:
+    """A worker whose clock was 70 days ahead for 9 s took new memories for expired, and they were lost."""
+    now = runtime.clock.now()
+    ahead = type("Clock", (), {"now": lambda _: now + 70 * 86_400})()
+    for is_right in (True, False):
+        pipeline = dataclasses.replace(pipeline_over(runtime), clock=ahead, is_clock_right=lambda: is_right)  # noqa: B023 (called before the next round)
+        lasting = put("kept for a month", at=now, expires_at=now + 30 * 86_400)
+        await pipeline.apply(await pipeline.prepare(records(lasting)))
+        assert await texts(runtime, "a") == ([] if is_right else ["kept for a month"])
 
 
 async def test_an_event_that_expired_on_its_way_is_not_stored(runtime: Runtime) -> None:
