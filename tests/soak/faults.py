@@ -65,9 +65,9 @@ class Disk:
     @contextlib.contextmanager
     def full(self) -> Any:
         filler = self._place / "filler"
-        with filler.open("wb") as file:
-            while (left := os.statvfs(self._place).f_bavail * os.statvfs(self._place).f_frsize) > 0:
-                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, left)
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:  # until there is no space left
+                file.write(bytes(2**20))
         try:
             yield
         finally:
@@ -124,6 +124,8 @@ class Faults:
         for number, action in enumerate(alone):
             actions.insert(int(step * (number + 1)) + number, action)
         self._actions = actions
+        self.begun = 0.0
+        """The share of the faults that have begun."""
 
     def run(self) -> None:
         """Run all faults. Ends when the last has healed, after `GIVE_UP_S`, or soon after `stop`."""
@@ -137,6 +139,7 @@ class Faults:
             self._wait_until_open(0 if alone else OPEN_AT_ONCE - 1)
             if self._over.is_set():
                 return
+            self.begun = (number + 1) / len(self._actions)
             if alone:
                 self._carry_out(action)
                 self._wait_until_open(0)

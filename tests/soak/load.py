@@ -98,6 +98,8 @@ class Load:
         self.events = events
         self._seconds = seconds
         self._seed = seed
+        self.allowed = 1.0
+        """The share of the events that may be sent by now. The faults raise it, so that each of them meets a load."""
         self._next = itertools.count()
         self._began = time.monotonic()
         self.ended = asyncio.Event()
@@ -145,6 +147,8 @@ class Load:
     async def _wait_for_turn(self, first: int) -> None:
         due = self._began + self._seconds * first / self.events
         await asyncio.sleep(max(0.0, due - time.monotonic()))
+        while first > self.allowed * self.events:
+            await asyncio.sleep(0.1)
 
     async def _put(self, client: httpx2.AsyncClient, tenant: str, events: list[dict[str, Any]]) -> list[str]:
         answer = await self._post(client, tenant, "/v1/events", {"server": "soak", "events": events})

@@ -32,6 +32,7 @@ from tests.soak.truth import compare, read_log, read_store
 HEAL_S = 60.0
 DRAIN_S = 600.0
 BYTES_PER_EVENT = 1500
+PROGRESS_S = 10.0
 WRONG = ("lost", "doubled", "foreign", "undead", "changed")
 
 
@@ -107,8 +108,13 @@ async def _watch(
 ) -> None:
     """Print the progress until load and faults have ended."""
     counts = load.sent.counts
+    next_line = time.monotonic()
     while not loading.done() and (faulting.is_alive() or counts["events"] < load.events):
-        await asyncio.sleep(10)
+        await asyncio.sleep(0.2)
+        load.allowed = faults.begun if faulting.is_alive() else 1.0
+        if time.monotonic() < next_line:
+            continue
+        next_line += PROGRESS_S
         print(
             f"{time.monotonic() - began:.0f} s: {counts['events']:,} events, {counts['retries']} retries,"
             f" {len(faults.all)} faults, {len(load.sent.canaries)} canaries",
