@@ -61,6 +61,7 @@ def main(service: Work) -> None:
             loop.call_later(START_ABORT_TIMEOUT_S, os._exit, _EXIT_CODE_SIGTERM)
 
         loop.add_signal_handler(signal.SIGTERM, stop)
+        loop.set_exception_handler(_log_unhandled)
         _stop_begins.set(_limit_exit)
         await service
 
@@ -105,6 +106,11 @@ async def run(
 
     works = {"HTTP server": server.serve([listener]), "signals": stopping.wait(), **(work or {})}
     await supervision.run_together(works, stop=stop_all, grace_s=STOP_TIMEOUT_S)
+
+
+def _log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what asyncio could raise to nobody, in the format of all other lines."""
+    _log.error("an error in the event loop", reason=context["message"], exc_info=context.get("exception"))
 
 
 def _limit_exit() -> None:
