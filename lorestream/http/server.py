@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
+import logging
 import os
 import signal
 import socket
@@ -13,7 +14,8 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, cast
 
 import structlog
 import uvicorn
@@ -21,6 +23,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from lorestream import supervision
+from lorestream.http.connections import ConnectionTable, connection_limit
 from lorestream.http.protocol import BoundedProtocol
 
 STOP_TIMEOUT_S = 3.0
@@ -34,6 +37,9 @@ EXIT_TIMEOUT_S = 20.0
 
 START_ABORT_TIMEOUT_S = 1.0
 """When a start is aborted, it has this long to close what it has opened; then the process exits."""
+
+_TICKS_PER_CHECK = 10
+"""Connections are checked once a second."""
 
 _EXIT_CODE_SIGTERM = 128 + signal.SIGTERM
 
@@ -136,9 +142,11 @@ def address(listener: socket.socket) -> tuple[str, int]:
 
 
 def _server(app: ASGIApp) -> uvicorn.Server:
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # otherwise each invalid request writes a line
+    connections = ConnectionTable(connection_limit())
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=cast("Any", partial(BoundedProtocol, connections=connections)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -147,10 +155,20 @@ def _server(app: ASGIApp) -> uvicorn.Server:
         proxy_headers=False,  # the client's address is not used, and reading it costs time
         timeout_graceful_shutdown=1,
     )
-    return _Server(config)
+    return _Server(config, connections)
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, connections: ConnectionTable) -> None:
+        super().__init__(config)
+        self._connections = connections
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second."""
+        if counter % _TICKS_PER_CHECK == 0:
+            self._connections.check(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop. uvicorn cancels the requests that still run, and does not wait for their responses."""
         await super().shutdown(sockets)
