@@ -30,6 +30,7 @@ _PLAYER_AGENT = re.compile(r"(?P<prefix>(?:.*:)?player:)(?P<name>.+)", re.DOTALL
 _PSEUDONYM = re.compile(r"[A-Za-z0-9_-]{1,32}:[0-9a-f]{64}")
 _PSEUDONYM_AGENT = re.compile(rf"(?P<prefix>.+:)(?P<name>{_PSEUDONYM.pattern})", re.DOTALL)
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_FINGERPRINT = b"lorestream: fingerprint of a key for player names"
 
 
 def memory_id(tenant: str, server: str, agent_id: str, event_id: str) -> str:
@@ -106,6 +107,12 @@ class Pseudonyms:
     def _compute(key: PlayerKey, tenant: str, name: str) -> str:
         digest = hmac.new(key.secret, f"{tenant}\0{name}".encode(), hashlib.sha256)
         return f"{key.kid}:{digest.hexdigest()}"
+
+    def fingerprints(self) -> dict[str, str]:
+        """For each key id, a digest that tells whether two keys are the same without showing them."""
+        return {
+            key.kid: hmac.new(key.secret, _FINGERPRINT, hashlib.sha256).hexdigest()[:32] for key in self._keys
+        }
 
     def player(self, tenant: str, name: str) -> str:
         """The pseudonym of a player's name with the first key."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -54,5 +54,13 @@ class ErasureLedger(Protocol):
         """The erasure with this id and its state, or None if there is none. Raises Unavailable.
 
         Finds erasures that another process has added before the call. Kept for at least a year.
+        """
+        ...
+
+    async def player_keys(self, new: Mapping[str, str]) -> Mapping[str, str]:
+        """The fingerprint of each key for player names by its key id, kept for ever. Raises Unavailable.
+
+        Those of `new` whose key ids are not known are stored durably first. With another key, the erasure of a player
+        would cover nothing.
         """
         ...

@@ -93,7 +93,10 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorestream-")))
         elif not settings.distributed:
             stack.enter_context(data_directory.exclusive_use(directory))
+        # Before the log is created: a key is made only where there is none.
+        pseudonyms = openers.pseudonyms(settings, directory)
         log, redis, collections = await _open_storage(context, state)
+        await openers.require_known_keys(pseudonyms, log.ledger, add=True)
         cleanup = DeadLetterCleanup(
             DeadLetters(log.events, log.ledger, lambda: collections.current.store), context.clock
         )
@@ -109,7 +112,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 collections=collections,
                 cache=openers.new_cache(settings, redis),
                 watermarks=collections,
-                pseudonyms=openers.pseudonyms(settings, directory),
+                pseudonyms=pseudonyms,
                 authenticator=await openers.open_authenticator(settings, context.clock, stack),
                 limits=openers.new_limits(settings, redis),
                 metrics=context.metrics,
@@ -128,6 +131,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
     async with _open_context(settings) as context:
         pseudonyms = openers.pseudonyms(settings)
         log = await openers.open_log(settings, settings.data_dir, context.clock, context.stack)
+        await openers.require_known_keys(pseudonyms, log.ledger, add=True)
         redis = await openers.open_redis(settings, context.stack)
         yield _log_modes(
             GatewayParts(
@@ -175,6 +179,7 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
     async with _open_context(settings) as context:
         pseudonyms = openers.pseudonyms(settings)
         log, redis, collections = await _open_storage(context, settings.data_dir)
+        await openers.require_known_keys(pseudonyms, log.ledger, add=False)
         yield _log_modes(
             QueryParts(
                 settings=settings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import tempfile
 from collections.abc import Generator
@@ -16,6 +17,14 @@ RESTORING = "restoring"
 
 _LOCK = "lock"
 _PLAYER_KEY = "player.key"
+_PLAYER_KEY_FORM = re.compile(r"[A-Za-z0-9_-]{1,32}:[0-9a-f]{64}(,[A-Za-z0-9_-]{1,32}:[0-9a-f]{64})*\s*")
+_PSEUDONYMS = ("log.sqlite3", "store")
+"""The entries that may hold pseudonyms made with the player key."""
+_PLAYER_KEY_REMEDY = (
+    "put it back from a copy or a snapshot, or set LORESTREAM_PLAYER_KEY if it was a setting before. If the key is lost,"
+    " set LORESTREAM_PLAYER_KEY=k2:$(openssl rand -hex 32) for good: what was stored about players before is then no"
+    " longer found or erased by their names"
+)
 _FORMER_MODEL_MANIFESTS = "models/*/engram-model.json"
 """Files that only the versions before the renaming wrote: today's manifests have another name."""
 
@@ -72,11 +81,16 @@ def exclusive_use(directory: Path, *, restoring: bool = False) -> Generator[None
 def own_player_key(directory: Path) -> str:
     """The data directory's own key for player names, `k1:` and 64 hexadecimal digits.
 
-    Created at the first start, and durable before it is returned: without it no pseudonym can be matched again.
-    Raises OSError.
+    Created at the first start, and durable before it is returned: without it no pseudonym can be matched again. So it
+    is never created beside a log or a store. Raises Misconfigured when it is missing or damaged, and OSError.
     """
     path = directory / _PLAYER_KEY
     if not path.exists():
+        if any((directory / name).exists() for name in _PSEUDONYMS):
+            raise Misconfigured(f"{path} is missing: {_PLAYER_KEY_REMEDY}")
         with contextlib.suppress(FileExistsError):  # another process was first, and its key counts
             durable.create_file(path, f"k1:{secrets.token_hex(32)}\n".encode("ascii"))
-    return path.read_text(encoding="ascii").strip()
+    key = path.read_bytes().decode("ascii", errors="replace")
+    if not _PLAYER_KEY_FORM.fullmatch(key):
+        raise Misconfigured(f"{path} is damaged, it does not hold a whole key: {_PLAYER_KEY_REMEDY}")
+    return key.strip()

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from lorestream import durable
 from lorestream.collections.open_collections import GroupWatermarks
 from lorestream.errors import InvalidEvent, Misconfigured
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from lorestream.collections.catalogue import Catalogue
     from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, OnLost
     from lorestream.telemetry import Metrics
+
+_log = structlog.get_logger("lorestream")
 
 INDEXER = "indexer"
 """The consumer group of the embedded store."""
@@ -371,6 +375,30 @@ def pseudonyms(settings: Settings, directory: Path | None = None) -> Pseudonyms:
             f" {durable.remedy(error)}"
         ) from error
     return Pseudonyms.parse(key)
+
+
+async def require_known_keys(pseudonyms: Pseudonyms, ledger: ErasureLedger, *, add: bool) -> None:
+    """Compare the keys for player names with those that the log was written with. With `add`, new ones are added.
+
+    Raises Misconfigured when a key id stands for another key: no name would match what is stored. Warns of a missing
+    one.
+    """
+    given = pseudonyms.fingerprints()
+    known = await ledger.player_keys({})
+    if add and all(known.get(kid, own) == own for kid, own in given.items()):
+        known = await ledger.player_keys(given)
+    if wrong := [kid for kid, own in given.items() if known.get(kid, own) != own]:
+        raise Misconfigured(
+            f"the key {wrong[0]} for player names is not the key {wrong[0]} that the log was written with: set"
+            " LORESTREAM_PLAYER_KEY (or player.key in the data directory) back to that one. To write with another key"
+            " from now on, put it before the old one under an id of its own, as k2:NEW,k1:OLD"
+        )
+    if missing := sorted(known.keys() - given.keys()):
+        _log.warning(
+            "the log holds names of players under keys that are not set: these memories are not found or erased by the"
+            " player's name. Add the keys to LORESTREAM_PLAYER_KEY, behind the present ones",
+            missing=missing,
+        )
 
 
 def group_of(log: EmbeddedLog | KafkaLog, collection: str, run: str) -> str:

@@ -214,3 +214,16 @@ async def test_added_since_returns_each_erasure_once_and_in_order(ledger: Erasur
     assert list(ledger.added_since(known)) == [first, second]
     assert list(ledger.added_since(known + 1)) == [second]
     assert list(ledger.added_since(known + 2)) == []
+
+
+async def test_the_fingerprint_of_a_key_for_player_names_is_kept_and_never_replaced(opener: Opener) -> None:
+    async with opener() as ledger:
+        assert await ledger.player_keys({}) == {}
+        assert await ledger.player_keys({"k1": "aa"}) == {"k1": "aa"}
+    async with opener() as ledger:
+        await ledger.add(OF_PLAYER)
+        assert await ledger.player_keys({"k2": "bb"}) == {"k1": "aa", "k2": "bb"}
+        assert await ledger.player_keys({}) == {"k1": "aa", "k2": "bb"}
+    async with opener() as ledger:
+        assert await ledger.player_keys({}) == {"k1": "aa", "k2": "bb"}
+        assert ledger.covers(MEMORY)

@@ -73,3 +73,31 @@ def test_the_player_key_is_on_the_disk_before_it_is_used(
     monkeypatch.setattr(os, "fsync", record)
     key = data_directory.own_player_key(tmp_path)
     assert synced == [f"{key}\n".encode(), tmp_path.name]
+
+
+@pytest.mark.parametrize("entry", ["log.sqlite3", "store"])
+def test_a_missing_player_key_is_not_made_beside_a_log_or_a_store(tmp_path: Path, entry: str) -> None:
+    """Another key would match no name: erasing a player would say "done" and erase nothing."""
+    (tmp_path / entry).mkdir()
+    with pytest.raises(Misconfigured, match=r"player\.key is missing.*copy or a snapshot.*k2:") as refused:
+        data_directory.own_player_key(tmp_path)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "player.key").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"abc", b"k1:", b"k1:" + b"a" * 63, b"\xff" * 67, b"k1:" + b"a" * 65]
+)
+def test_a_damaged_player_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "player.key").write_bytes(content)
+    with pytest.raises(Misconfigured, match=r"player\.key is damaged.*copy or a snapshot") as refused:
+        data_directory.own_player_key(tmp_path)
+    assert "\n" not in str(refused.value)
+    assert (tmp_path / "player.key").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", ["k1:" + "a" * 64, f"k2:{'b' * 64},k1:{'a' * 64}\n"])
+def test_a_whole_player_key_is_taken(tmp_path: Path, content: str) -> None:
+    (tmp_path / "log.sqlite3").touch()
+    (tmp_path / "player.key").write_text(content)
+    assert data_directory.own_player_key(tmp_path) == content.strip()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from lorestream import events
 from lorestream.errors import Misconfigured, ModelMismatch, ModelMissing
@@ -96,3 +97,39 @@ async def test_acceptance_goes_on_behind_the_last_record(tmp_path: Path) -> None
         await runtime.log.append([events.encode(put("x", at=4_000_000_000.0))])
     async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
         assert runtime.last_accepted_at == 4_000_000_000.0
+
+
+async def test_a_removed_player_key_is_refused_until_it_is_back(tmp_path: Path) -> None:
+    kept = {"store": {"kind": "edge"}, "player_key": None}
+    async with open_parts(tmp_path, **kept) as runtime:
+        alice = runtime.pseudonyms.player("default", "alice")
+    (tmp_path / "player.key").rename(tmp_path / "copy")
+    with pytest.raises(Misconfigured, match=r"player\.key is missing"):
+        async with open_parts(tmp_path, **kept):
+            pass
+    # The two things that the message says: put it back, or, when it is lost, set a new one under another id.
+    with structlog.testing.capture_logs() as lines:
+        async with open_parts(tmp_path, **kept | {"player_key": "k2:new"}) as runtime:
+            assert runtime.pseudonyms.player("default", "alice").startswith("k2:")
+    assert [line["missing"] for line in lines if line["log_level"] == "warning"] == [["k1"]]
+    (tmp_path / "copy").rename(tmp_path / "player.key")
+    async with open_parts(tmp_path, **kept) as runtime:
+        assert runtime.pseudonyms.player("default", "alice") == alice
+
+
+async def test_another_player_key_under_the_same_id_is_refused(tmp_path: Path) -> None:
+    """It is another key than the one that the log was written with: no name would match what is stored."""
+    edge = {"kind": "edge"}
+    async with open_parts(tmp_path, store=edge, player_key="k1:old"):
+        pass
+    for other in ("k1:other", "other", "k2:new,k1:other"):
+        with pytest.raises(Misconfigured, match=r"k1.*k2:NEW,k1:OLD") as refused:
+            async with open_parts(tmp_path, store=edge, player_key=other):
+                pass
+        assert "\n" not in str(refused.value)
+        assert "other" not in str(refused.value).replace("another", "")
+    with structlog.testing.capture_logs() as lines:
+        for given in ("k2:new,k1:old", "k1:old,k2:new"):
+            async with open_parts(tmp_path, store=edge, player_key=given):
+                pass
+    assert not [line for line in lines if line["log_level"] == "warning"]

@@ -1,6 +1,11 @@
-"""Records of the erasures topic: per erased subject its newest erasure, per erasure id its state."""
+"""Records of the erasures topic: per erased subject its newest erasure, per erasure id its state.
+
+Beside them the fingerprints of the keys for player names: the subjects of players are pseudonyms made with these keys.
+"""
 
 from __future__ import annotations
+
+import contextlib
 
 import msgspec
 import orjson
@@ -41,6 +46,8 @@ class Entry(msgspec.Struct, frozen=True):
         return _encoder.encode(self)
 
 
+_PLAYER_KEY = "player_key"
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Entry)
 
@@ -48,6 +55,20 @@ _decoder = msgspec.json.Decoder(Entry)
 def key_of(tenant: str, kind: str, subject: str) -> bytes:
     """The record key: the JSON array [tenant, kind, subject]. With kind "state", `subject` is an erasure id."""
     return orjson.dumps([tenant, kind, subject])
+
+
+def player_key_record(kid: str, fingerprint: str) -> tuple[bytes, bytes]:
+    """Key and value of the record that holds the fingerprint of a key for player names. No tenant has the name ""."""
+    return key_of("", _PLAYER_KEY, kid), orjson.dumps({"fingerprint": fingerprint})
+
+
+def player_key_of(key: bytes, value: bytes | None) -> tuple[str, str] | None:
+    """The key id and the fingerprint in such a record, None for every other record."""
+    with contextlib.suppress(orjson.JSONDecodeError, ValueError, TypeError, KeyError):
+        tenant, kind, kid = orjson.loads(key)
+        if (tenant, kind) == ("", _PLAYER_KEY):
+            return str(kid), str(orjson.loads(value or b"")["fingerprint"])
+    return None
 
 
 def decoded(value: bytes | None) -> Entry | None:

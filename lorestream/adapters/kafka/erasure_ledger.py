@@ -20,13 +20,20 @@ from lorestream.adapters.in_process.erased_subjects import ErasedSubjects
 from lorestream.adapters.kafka import topics
 from lorestream.adapters.kafka.appender import KafkaAppender
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, close_within_timeout
-from lorestream.adapters.kafka.erasure_entry import Entry, decoded, key_of, merged
+from lorestream.adapters.kafka.erasure_entry import (
+    Entry,
+    decoded,
+    key_of,
+    merged,
+    player_key_of,
+    player_key_record,
+)
 from lorestream.adapters.kafka.offsets import KafkaOffsets
 from lorestream.errors import LorestreamError, Misconfigured, Unavailable
 from lorestream.ports import ErasureState, NewRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from aiokafka import ConsumerRecord
 
@@ -61,6 +68,7 @@ class KafkaErasureLedger:
         """Erasure id -> key of the record with its state."""
         self._outdated: set[bytes] = set()
         """Keys whose last record in the topic is not their newest erasure."""
+        self._player_keys: dict[str, str] = {}
         self._next_offset = 0
         self._advanced = asyncio.Event()
 
@@ -133,6 +141,24 @@ class KafkaErasureLedger:
                 ) from None
         key = self._states.get(erasure_id)
         return None if key is None else self._entries[key].state()
+
+    async def player_keys(self, new: Mapping[str, str]) -> Mapping[str, str]:
+        """The fingerprints of the keys for player names, after adding those of unknown key ids. Raises Unavailable."""
+        added = [
+            NewRecord(*player_key_record(kid, own), {})
+            for kid, own in new.items()
+            if kid not in self._player_keys
+        ]
+        if added:
+            try:
+                async with asyncio.timeout(CALL_TIMEOUT_S):
+                    offsets = await self._appender.append(added)
+                    await self._wait_until_read(offsets[PARTITION] + 1)
+            except TimeoutError:
+                raise Unavailable(
+                    f"the player keys were not written to the topic {self._topic} within {CALL_TIMEOUT_S} s"
+                ) from None
+        return dict(self._player_keys)
 
     async def _write(self, entries: dict[bytes, Entry]) -> None:
         """Write the entries that are new, until they were read back and each key ends with its newest erasure."""
@@ -220,6 +246,10 @@ class KafkaErasureLedger:
 
     def _apply(self, records: Iterable[ConsumerRecord[bytes | None, bytes | None]]) -> None:
         for record in records:
+            if record.key is not None and (known_key := player_key_of(record.key, record.value)) is not None:
+                # The last one counts, as for a reader after compaction.
+                self._player_keys[known_key[0]] = known_key[1]
+                continue
             if (entry := decoded(record.value)) is None or record.key is None:
                 _log.warning(
                     "ignored a record in the erasures topic that is not an erasure",

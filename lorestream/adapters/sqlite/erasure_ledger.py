@@ -14,7 +14,7 @@ from lorestream.ports import ErasureState
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lorestream.adapters.in_process.erased_subjects import Subject
     from lorestream.adapters.sqlite.database import Database
@@ -63,6 +63,10 @@ class SqliteErasureLedger:
         """The erasure of that id and whether it is done, or None. Raises Unavailable."""
         return await self._database.read(partial(_state, erasure_id=erasure_id))
 
+    async def player_keys(self, new: Mapping[str, str]) -> Mapping[str, str]:
+        """The fingerprints of the keys for player names, after adding those of unknown key ids. Raises Unavailable."""
+        return await self._database.write(partial(_player_keys, new=new))
+
     async def trim(self) -> int:
         """Delete the states of finished erasures older than a year; return how many. Raises Unavailable."""
         return await self._database.write(partial(_trim, before=self._clock.now() - STATE_RETENTION_S))
@@ -104,6 +108,11 @@ def _state(connection: sqlite3.Connection, erasure_id: str) -> ErasureState | No
     tenant, kind, subjects, accepted_at, done = row
     erasure = Erasure(erasure_id, tenant, SubjectKind(kind), _subjects.decode(subjects), accepted_at)
     return ErasureState(erasure, done=bool(done))
+
+
+def _player_keys(connection: sqlite3.Connection, new: Mapping[str, str]) -> dict[str, str]:
+    connection.executemany("INSERT OR IGNORE INTO player_keys VALUES (?, ?)", new.items())
+    return dict(connection.execute("SELECT kid, fingerprint FROM player_keys"))
 
 
 def _trim(connection: sqlite3.Connection, before: float) -> int:

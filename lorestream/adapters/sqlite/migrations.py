@@ -43,7 +43,12 @@ _LOG_AND_ERASURE_LEDGER: Migration = (
         accepted_at REAL NOT NULL, done INTEGER NOT NULL) WITHOUT ROWID""",
 )
 
-MIGRATIONS: Sequence[Migration] = (_LOG_AND_ERASURE_LEDGER,)
+_PLAYER_KEYS: Migration = (
+    # Which keys for player names the pseudonyms in log and ledger were made with.
+    "CREATE TABLE player_keys (kid TEXT PRIMARY KEY, fingerprint TEXT NOT NULL) WITHOUT ROWID",
+)
+
+MIGRATIONS: Sequence[Migration] = (_LOG_AND_ERASURE_LEDGER, _PLAYER_KEYS)
 """The first one makes version 1 of an empty file."""
 
 
