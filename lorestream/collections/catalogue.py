@@ -7,7 +7,8 @@ replay creates another collection, and a swap switches the alias to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +17,23 @@ if TYPE_CHECKING:
 
 REPLACED_RETENTION_S = 60.0
 """A collection that was active is kept for at least this long, so that searches that began in it can end in it."""
+
+
+CheckpointOf = Callable[[str, str], Awaitable[bool]]
+"""Whether the consumer group of a collection, by its name and its run, has committed offsets. May raise Unavailable."""
+
+REFILLED = "refilled"
+"""Prefix of the `run` of a first collection that is filled again from the beginning of the log."""
+
+
+async def no_checkpoint(_name: str, _run: str) -> bool:
+    """A CheckpointOf for a catalogue without a log."""
+    return False
+
+
+def refilled_run(run: str = "") -> str:
+    """A new run for a collection that had `run`: its consumer group begins at the beginning of the log."""
+    return f"{run or REFILLED}-{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,11 @@ class Catalogue(Protocol):
     """The collections of one alias. Every method raises Unavailable on an outage, and Misconfigured."""
 
     async def ensure_active(self, model: Model) -> Collection:
-        """The active collection. If there is none, the first one is created for this model."""
+        """The active collection. If there is none, the first one is created for this model.
+
+        A store that is created while the log has a checkpoint of the store before it gets a new run, so that it is
+        filled from the beginning of the log.
+        """
         ...
 
     async def list_all(self) -> Sequence[Collection]:

@@ -211,6 +211,10 @@ async def open_catalogue(
     `state` is the directory of the embedded store.
     """
     chosen = settings.store
+
+    async def has_checkpoint(collection: str, run: str) -> bool:
+        return any((await log.committed(group_of(settings.log, collection, run))).values())
+
     if isinstance(chosen, QdrantStore):
         from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415
         from lorestream.adapters.qdrant.server.collection import CollectionOptions  # noqa: PLC0415
@@ -230,12 +234,16 @@ async def open_catalogue(
                 api_key=_secret(chosen.api_key),
                 timeout_s=chosen.timeout_s,
                 options=options,
+                has_checkpoint=has_checkpoint,
             )
         )
     from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue  # noqa: PLC0415
 
     catalogue = EdgeCatalogue(
-        state / "store", chosen.collection, complete_log_size=partial(_complete_log_size, log)
+        state / "store",
+        chosen.collection,
+        complete_log_size=partial(_complete_log_size, log),
+        has_checkpoint=has_checkpoint,
     )
     stack.push_async_callback(catalogue.close_all)
     return catalogue

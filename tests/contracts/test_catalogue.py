@@ -6,6 +6,7 @@ import time
 import uuid
 
 import pytest
+import structlog
 
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue
@@ -25,16 +26,16 @@ async def opener(request, tmp_path, qdrant):
     alias = f"test-{uuid.uuid4().hex}"
 
     @contextlib.asynccontextmanager
-    async def edge():
-        catalogue = EdgeCatalogue(tmp_path, alias)
+    async def edge(**options):
+        catalogue = EdgeCatalogue(tmp_path, alias, **options)
         try:
             yield catalogue
         finally:
             await catalogue.close_all()
 
     @contextlib.asynccontextmanager
-    async def server():
-        async with qdrant.catalogue(alias) as catalogue:
+    async def server(**options):
+        async with qdrant.catalogue(alias, **options) as catalogue:
             yield catalogue
 
     opened = edge if request.param == "edge" else server
@@ -63,6 +64,22 @@ async def test_the_first_collection_is_created_once_and_active(catalogue, opener
     assert await catalogue.list_all() == [first]
     await catalogue.close(first.name)
     async with opener() as again:
+        assert await again.ensure_active(MODEL) == first
+
+
+async def test_a_new_store_beside_the_checkpoint_of_an_old_one_gets_a_run_of_its_own(opener):
+    """With the old run it would continue where the old store ended, and stay empty for good."""
+
+    async def has_checkpoint(_name, run):
+        return not run
+
+    async with opener(has_checkpoint=has_checkpoint) as catalogue:
+        with structlog.testing.capture_logs() as lines:
+            first = await catalogue.ensure_active(MODEL)
+        assert (first.active, first.complete, bool(first.run)) == (True, True, True)
+        assert [line["log_level"] for line in lines if "the store is new" in line["event"]] == ["warning"]
+        await catalogue.close(first.name)
+    async with opener(has_checkpoint=has_checkpoint) as again:
         assert await again.ensure_active(MODEL) == first
 
 

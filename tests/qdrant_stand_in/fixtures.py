@@ -70,8 +70,8 @@ class Qdrant:
                     await self.drop(found.name)
 
     @contextlib.asynccontextmanager
-    async def catalogue(self, alias: str) -> AsyncIterator[ServerCatalogue]:
-        """The collections of one alias."""
+    async def catalogue(self, alias: str, **options: Any) -> AsyncIterator[ServerCatalogue]:
+        """The collections of one alias; `options` are those of ServerCatalogue.open_on."""
         from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415 (the import takes a second)
         from lorestream.adapters.qdrant.server.collection import CollectionOptions  # noqa: PLC0415
 
@@ -82,6 +82,7 @@ class Qdrant:
             api_key=self.api_key,
             timeout_s=TIMEOUT_S,
             options=CollectionOptions(),
+            **options,
         ) as catalogue:
             yield catalogue
 

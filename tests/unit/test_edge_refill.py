@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
-from collections.abc import Sequence
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import structlog
 
 from lorestream import durable
+from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.payload import SCHEMA_VERSION
 from lorestream.errors import Misconfigured, ModelMismatch
 from lorestream.events import encode
@@ -128,3 +132,120 @@ async def test_an_older_store_of_another_model_is_refused_first(tmp_path: Path) 
     with pytest.raises(ModelMismatch, match="hash-v1-384"):
         await opened(tmp_path, embedder={"kind": "hash", "dim": 64})
     assert json.loads(label(tmp_path).read_bytes())["schema"] == SCHEMA_VERSION - 1
+
+
+# --- a store that is gone or damaged ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory in memory, where there is room: a store is made with a thousand fsyncs."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+def follow(advice: str, aside: Path) -> None:
+    """Do what the message says: move the named directory away."""
+    moved = re.search(r"move (\S+) away and start again, which fills the store from the log", advice)
+    assert moved, advice
+    Path(moved[1]).rename(aside)
+
+
+async def start_refused(data: Path) -> str:
+    with pytest.raises(Misconfigured) as raised:
+        await opened(data)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("lost", ["store/agent_memories", "store/agent_memories/shard", "store"])
+async def test_a_store_that_was_moved_away_is_filled_from_the_log(place: Path, lost: str) -> None:
+    """The position in the log does not outlive the store: it would stay empty for good, with all green."""
+    data = place / "data"
+    memories = await fill(data)
+    for turn in range(2):  # the second time there is a catalogue, whose collection is gone
+        (data / lost).rename(place / f"aside{turn}")
+        with structlog.testing.capture_logs() as lines:
+            async with open_parts(data, store=EDGE) as runtime:
+                assert await indexed(runtime) == memories
+        assert [line["log_level"] for line in lines if "the store is new" in line["event"]] == ["warning"]
+    async with open_parts(data, store=EDGE) as runtime:
+        assert await everything(runtime) == memories
+
+
+async def test_a_lost_store_is_filled_with_the_present_model(place: Path) -> None:
+    data = place / "data"
+    memories = await fill(data)
+    for turn in range(2):
+        (data / "store" / NAME).rename(place / f"aside{turn}")
+        async with open_parts(data, store=EDGE, embedder={"kind": "hash", "dim": 64 + turn}) as runtime:
+            assert len(await indexed(runtime)) == len(memories)
+
+
+async def test_what_the_log_no_longer_holds_is_said(place: Path) -> None:
+    data = place / "data"
+    await fill(data)
+    async with open_parts(data, store=EDGE, log={"kind": "embedded", "max_bytes": 1}) as runtime:
+        assert runtime.trim is not None
+        assert await runtime.trim() == 20
+    (data / "store").rename(place / "aside")
+    with structlog.testing.capture_logs() as lines:
+        await opened(data)
+    [line] = [line for line in lines if "the store is new" in line["event"]]
+    assert "only in snapshots" in line["event"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[" * 100_000, '{"model_id": "hash-v1-384", "dim": 384, "schema": %s}' % ("[" * 100_000)],
+)
+async def test_the_advice_for_a_damaged_label_works(place: Path, content: str) -> None:
+    data = place / "data"
+    memories = await fill(data)
+    label(data).write_text(content)
+    follow(await start_refused(data), place / "aside")
+    async with open_parts(data, store=EDGE) as runtime:
+        assert await indexed(runtime) == memories
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[" * 100_000,
+        '{"active": "a", "collections": {}}',
+        '{"active": "../../evil", "collections": {"../../evil": {"model_id": "hash-v1-384", "dim": 384}}}',
+        '{"active": "a", "collections": {"a": {"model_id": "hash-v1-384", "dim": 384}}, "withdrawn": {"../x": 0}}',
+    ],
+)
+async def test_the_advice_for_a_damaged_catalogue_works(place: Path, content: str) -> None:
+    data = place / "data"
+    memories = await fill(data)
+    (data / "store" / f"{NAME}.json").write_text(content)
+    follow(await start_refused(data), place / "aside")
+    assert not (place / "evil").exists()
+    async with open_parts(data, store=EDGE) as runtime:
+        assert await indexed(runtime) == memories
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        Exception("IO: No space left on device (os error 28)"),
+    ],
+)
+async def test_a_full_disk_asks_for_room_and_not_to_move_the_store_away(
+    place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    await fill(place / "data")
+
+    class FullDisk:
+        @staticmethod
+        def load(_path: str) -> None:
+            raise error
+
+    monkeypatch.setattr(shard.edge, "EdgeShard", FullDisk)
+    said = await start_refused(place / "data")
+    assert "free some space" in said
+    assert "away" not in said

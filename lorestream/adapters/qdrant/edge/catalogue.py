@@ -5,7 +5,8 @@
     ALIAS.json    the collections; missing while there is only the first, and it was never filled again
 
 A collection of an older schema is emptied at the start and filled again from the log, where the log still holds all
-that was ever appended to it.
+that was ever appended to it. A collection whose shard is gone (moved away, lost) is filled again as far as the log
+goes: its checkpoint must not outlive it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
-import secrets
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,8 +25,17 @@ from lorestream import durable
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.adapters.qdrant.payload import SCHEMA_VERSION
-from lorestream.collections.catalogue import Collection, Model
+from lorestream.collections.catalogue import (
+    CheckpointOf,
+    Collection,
+    Model,
+    no_checkpoint,
+    refilled_run,
+)
 from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
+"""What may be the name of a collection, and so of a directory: no path that leads out of this one."""
 
 _log = structlog.get_logger("lorestream.store")
 
@@ -70,6 +80,7 @@ class EdgeCatalogue:
         alias: str,
         *,
         complete_log_size: Callable[[], Awaitable[int | None]] = _no_log,
+        has_checkpoint: CheckpointOf = no_checkpoint,
     ) -> None:
         """`complete_log_size`: the number of records of the log if it holds every record since its first, else None.
 
@@ -79,6 +90,7 @@ class EdgeCatalogue:
         self._alias = alias
         self._file = directory / f"{alias}.json"
         self._complete_log_size = complete_log_size
+        self._has_checkpoint = has_checkpoint
         self._open: dict[str, EdgeStore] = {}
         self._switching: frozenset[str] = frozenset()
         self._creating: set[str] = set()
@@ -100,12 +112,15 @@ class EdgeCatalogue:
         first = _Entry(model.model_id, model.dim, model.kind, model.name)
         state = self._state or _State(self._alias, {self._alias: first})
         active = state.collections[state.active]
+        if active.kind is None and not shard.exists(self._directory / state.active):
+            active.model_id, active.dim = model.model_id, model.dim  # it holds nothing of another model
         if active.kind is None and active.model_id != model.model_id:
             raise ModelMismatch(
                 f"{self._directory / state.active} was filled by {active.model_id}, not by {model.model_id}:"
                 " start with that model, or with another --data"
             )
         await self._empty_outdated(state)
+        await self._refill_lost(state)
         if self._state is None:
             # Creates the directory where it is missing, and refuses another model.
             self._open[self._alias] = _open(self._directory / self._alias, model)
@@ -250,7 +265,7 @@ class EdgeCatalogue:
                 )
         for name in outdated:
             entry = state.collections[name]
-            entry.run = f"{entry.run or 'refilled'}-{secrets.token_hex(4)}"
+            entry.run = refilled_run(entry.run)
         # Before emptying: after a crash the old group would continue at its commit, and skip all earlier records.
         self._write(state)
         self._state = state
@@ -265,6 +280,30 @@ class EdgeCatalogue:
                 records=records,
             )
 
+    async def _refill_lost(self, state: _State) -> None:
+        """Give a new run to collections without a shard whose group has committed: the commits are of a store that is gone.
+
+        Raises Unavailable.
+        """
+        lost = [
+            name
+            for name, entry in state.collections.items()
+            if not shard.exists(self._directory / name) and await self._has_checkpoint(name, entry.run)
+        ]
+        if not lost:
+            return
+        for name in lost:
+            state.collections[name].run = refilled_run(state.collections[name].run)
+        self._write(state)  # before the shards are created: after a crash the old groups would be continued
+        self._state = state
+        complete = await self._complete_log_size() is not None
+        _log.warning(
+            "the store is new and the log is not: the store is filled from the log, and until that is done searches"
+            " find only a part"
+            + ("" if complete else "; what is older than the log is only in snapshots and exports"),
+            collections=lost,
+        )
+
     @property
     def _known(self) -> _State:
         assert self._state is not None, "call ensure_active first"
@@ -275,10 +314,21 @@ class EdgeCatalogue:
             state = msgspec.json.decode(self._file.read_bytes(), type=_State)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except OSError as error:
             raise Misconfigured(
-                f"{self._file} cannot be read ({error}): restore it from a snapshot"
+                f"{self._file} cannot be read ({error.strerror}): let this user read it"
             ) from error
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Misconfigured(
+                f"{self._file} is damaged ({error}): {shard.refill_advice(self._directory)}"
+            ) from error
+        if state.active not in state.collections or not all(
+            _NAME.fullmatch(name) for name in (*state.collections, *state.pending_deletions)
+        ):
+            raise Misconfigured(
+                f"{self._file} is damaged (it names no collection, or one outside of this directory):"
+                f" {shard.refill_advice(self._directory)}"
+            )
         # The process that used them has ended: nothing has them open, and they may be deleted at once.
         state.pending_deletions = dict.fromkeys(state.pending_deletions, 0.0)
         return state

@@ -12,6 +12,7 @@ A shard gets its name only when it is complete, so that after a crash at any mom
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import sys
 from pathlib import Path
@@ -30,6 +31,9 @@ _OLD_SHARD = "shard.old"
 _METADATA_FILE = "store.json"
 RECLAIMABLE = "dead.json"
 """The file in which the store keeps how much a compaction would free (see store.py)."""
+
+
+_MAKE_ROOM = "free some space on its disk and start again"
 
 
 class StoreMetadata(msgspec.Struct, forbid_unknown_fields=False):
@@ -69,12 +73,17 @@ def find_outdated(directory: Path, model_id: str, dim: int) -> StoreMetadata | N
     """
     try:
         metadata = msgspec.json.decode((directory / _METADATA_FILE).read_bytes(), type=StoreMetadata)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, RecursionError):
         return None  # `open_shard` creates what is missing, and refuses what cannot be read
-    if metadata.schema >= SCHEMA_VERSION or not (directory / _SHARD).exists():
+    if metadata.schema >= SCHEMA_VERSION or not exists(directory):
         return None
     _check_model(directory, metadata, model_id, dim)
     return metadata
+
+
+def exists(directory: Path) -> bool:
+    """Whether there is a complete shard in the directory."""
+    return (directory / _SHARD).exists()
 
 
 def count_points(directory: Path) -> int:
@@ -141,8 +150,8 @@ def _open_locked(directory: Path, metadata: StoreMetadata) -> edge.EdgeShard:
     try:
         return edge.EdgeShard.load(str(shard_path))
     except Exception as error:
-        message = f"{shard_path} cannot be loaded ({one_line(error)}): move {directory} away and start again"
-        raise Misconfigured(message) from error
+        advice = _MAKE_ROOM if _is_full(error) else refill_advice(directory)
+        raise Misconfigured(f"{shard_path} cannot be loaded ({one_line(error)}): {advice}") from error
 
 
 def _create(path: Path, dim: int) -> None:
@@ -153,7 +162,10 @@ def _create(path: Path, dim: int) -> None:
         shard.flush()
         shard.close()
     except Exception as error:
-        raise Misconfigured(f"no store can be created in {path.parent}: {one_line(error)}") from error
+        advice = _MAKE_ROOM if _is_full(error) else "start with another --data"
+        raise Misconfigured(
+            f"no store can be created in {path.parent} ({one_line(error)}): {advice}"
+        ) from error
 
 
 def _config(dim: int) -> edge.EdgeConfig:
@@ -205,10 +217,10 @@ def _check_model(directory: Path, found: StoreMetadata, model_id: str, dim: int)
 def _read(metadata_file: Path) -> StoreMetadata:
     try:
         return msgspec.json.decode(metadata_file.read_bytes(), type=StoreMetadata)
-    except (FileNotFoundError, msgspec.DecodeError) as error:
+    except (FileNotFoundError, msgspec.DecodeError, RecursionError) as error:
         raise Misconfigured(
-            f"{metadata_file} is missing or damaged, so the model of the store is unknown: move"
-            f" {metadata_file.parent} away and start again"
+            f"{metadata_file} is missing or damaged, so the model of the store is unknown:"
+            f" {refill_advice(metadata_file.parent)}"
         ) from error
 
 
@@ -216,6 +228,19 @@ def _unwritable(directory: Path, error: OSError) -> Misconfigured:
     return Misconfigured(
         f"{directory} cannot be written ({error.strerror}): {durable.remedy(error)}, or start with another --data"
     )
+
+
+def refill_advice(directory: Path) -> str:
+    """What to do when a part of the store is damaged. Doing so loses nothing that the log still holds."""
+    return (
+        f"move {directory} away and start again, which fills the store from the log as far as the log goes back,"
+        " or restore a snapshot into another --data"
+    )
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether an error of Edge, which has only a text, says that the disk is full."""
+    return "No space left" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
 
 
 if __name__ == "__main__":

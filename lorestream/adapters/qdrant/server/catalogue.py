@@ -17,6 +17,9 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Self
 
+import msgspec
+import structlog
+
 from lorestream.adapters.qdrant.server import collection
 from lorestream.adapters.qdrant.server.collection import (
     CollectionMetadata,
@@ -26,8 +29,17 @@ from lorestream.adapters.qdrant.server.collection import (
 from lorestream.adapters.qdrant.server.connection import Connection
 from lorestream.adapters.qdrant.server.messages import substring_field
 from lorestream.adapters.qdrant.server.store import ServerStore
-from lorestream.collections.catalogue import Collection, Model
+from lorestream.collections.catalogue import (
+    REFILLED,
+    CheckpointOf,
+    Collection,
+    Model,
+    no_checkpoint,
+    refilled_run,
+)
 from lorestream.errors import OperationRefused
+
+_log = structlog.get_logger("lorestream.store")
 
 CREATION_TIMEOUT_S = 900.0
 """A collection that has no `fed` marker after this time was left by a process that died; it may be deleted."""
@@ -43,12 +55,14 @@ class ServerCatalogue:
         options: CollectionOptions,
         *,
         substring_field: str | None,
+        has_checkpoint: CheckpointOf,
     ) -> None:
         """Use `open_on`."""
         self._connection = connection
         self._alias = alias
         self._options = options
         self._substring_field = substring_field
+        self._has_checkpoint = has_checkpoint
         self._found: dict[str, ExistingCollection] = {}
 
     @classmethod
@@ -62,6 +76,7 @@ class ServerCatalogue:
         api_key: str | None,
         timeout_s: float,
         options: CollectionOptions,
+        has_checkpoint: CheckpointOf = no_checkpoint,
     ) -> AsyncGenerator[Self]:
         """Connect. `options`: of collections that are created; `timeout_s`: the deadline of each call.
 
@@ -71,11 +86,20 @@ class ServerCatalogue:
             url, grpc_port=grpc_port, api_key=api_key, timeout_s=timeout_s
         ) as connection:
             field = substring_field(await connection.version())
-            yield cls(connection, alias, options, substring_field=field)
+            yield cls(connection, alias, options, substring_field=field, has_checkpoint=has_checkpoint)
 
     async def ensure_active(self, model: Model) -> Collection:
         """The active collection; collection and alias are created if the alias does not exist."""
         metadata = CollectionMetadata(model.model_id, model.dim)
+        if await collection.resolve_alias(self._connection, self._alias) is None and (
+            await self._has_checkpoint(collection.physical_name(self._alias, metadata), "")
+        ):
+            metadata = msgspec.structs.replace(metadata, run=refilled_run())
+            _log.warning(
+                "the store is new and the log is not: the store is filled from the log, as far as that goes back; until"
+                " it is done searches find only a part",
+                collection=self._alias,
+            )
         found = await collection.first_collection(self._connection, self._alias, metadata, self._options)
         self._found[found.name] = found
         return next(one for one in await self.list_all() if one.active)
@@ -101,7 +125,7 @@ class ServerCatalogue:
                     model,
                     metadata.run,
                     active=name == active,
-                    complete=not metadata.run or name in complete,
+                    complete=not metadata.run or metadata.run.startswith(REFILLED) or name in complete,
                     replaced_at=replaced.get(name),
                     switching=name in switching,
                 )
