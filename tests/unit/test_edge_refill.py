@@ -16,8 +16,9 @@ import structlog
 
 from lorestream import durable
 from lorestream.adapters.qdrant.edge import shard
+from lorestream.adapters.qdrant.edge.engine import translate_errors
 from lorestream.adapters.qdrant.payload import SCHEMA_VERSION
-from lorestream.errors import Misconfigured, ModelMismatch
+from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 from lorestream.events import encode
 from lorestream.memories import Memory
 from lorestream.wiring import Runtime
@@ -249,3 +250,27 @@ async def test_a_full_disk_asks_for_room_and_not_to_move_the_store_away(
     said = await start_refused(place / "data")
     assert "free some space" in said
     assert "away" not in said
+
+
+async def test_a_panic_of_the_engine_is_an_error_in_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyo3 raises panics of Rust code as a BaseException, which `except Exception` does not catch."""
+    panic = type("PanicException", (BaseException,), {})("index out of bounds:\nthe len is 3")
+    with pytest.raises(Unavailable, match="out of bounds: the len is 3"), translate_errors():
+        raise panic
+    with pytest.raises(KeyboardInterrupt), translate_errors():
+        raise KeyboardInterrupt
+    memories = await fill(place / "data")
+
+    class Panicking:
+        @staticmethod
+        def load(_path: str) -> None:
+            raise panic
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard.edge, "EdgeShard", Panicking)
+        advice = await start_refused(place / "data")
+    follow(advice, place / "aside")
+    async with open_parts(place / "data", store=EDGE) as runtime:
+        assert await indexed(runtime) == memories

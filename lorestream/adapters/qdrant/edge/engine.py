@@ -296,8 +296,15 @@ def translate_errors() -> Generator[None]:
     """Raises Unavailable for every error of Edge, which raises bare `Exception`: put only calls to Edge inside."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
+        if not is_edge_error(error):
+            raise
         raise Unavailable(f"Qdrant Edge: {one_line(error)}") from error
+
+
+def is_edge_error(error: BaseException) -> bool:
+    """Whether it is an error of Edge. A panic of its Rust code is raised as a class that is no `Exception`."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def one_line(error: BaseException) -> str:

@@ -21,7 +21,7 @@ import msgspec
 import qdrant_edge as edge
 
 from lorestream import durable
-from lorestream.adapters.qdrant.edge.engine import VECTOR, WORDS, one_line
+from lorestream.adapters.qdrant.edge.engine import VECTOR, WORDS, is_edge_error, one_line
 from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
 from lorestream.durable import LockHeld, ProcessLock
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
@@ -92,7 +92,9 @@ def count_points(directory: Path) -> int:
         loaded = edge.EdgeShard.load(str(directory / _SHARD))
         points = loaded.info().points_count
         loaded.close()
-    except Exception:  # noqa: BLE001 (Edge raises bare Exception)
+    except BaseException as error:
+        if not is_edge_error(error):
+            raise
         return 0
     return points
 
@@ -149,7 +151,9 @@ def _open_locked(directory: Path, metadata: StoreMetadata) -> edge.EdgeShard:
     _check(directory, _read(metadata_file), metadata)
     try:
         return edge.EdgeShard.load(str(shard_path))
-    except Exception as error:
+    except BaseException as error:
+        if not is_edge_error(error):
+            raise
         advice = _MAKE_ROOM if _is_full(error) else refill_advice(directory)
         raise Misconfigured(f"{shard_path} cannot be loaded ({one_line(error)}): {advice}") from error
 
@@ -161,7 +165,9 @@ def _create(path: Path, dim: int) -> None:
             shard.update(edge.UpdateOperation.create_field_index(key, schema))
         shard.flush()
         shard.close()
-    except Exception as error:
+    except BaseException as error:
+        if not is_edge_error(error):
+            raise
         advice = _MAKE_ROOM if _is_full(error) else "start with another --data"
         raise Misconfigured(
             f"no store can be created in {path.parent} ({one_line(error)}): {advice}"
@@ -238,7 +244,7 @@ def refill_advice(directory: Path) -> str:
     )
 
 
-def _is_full(error: Exception) -> bool:
+def _is_full(error: BaseException) -> bool:
     """Whether an error of Edge, which has only a text, says that the disk is full."""
     return "No space left" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
 
