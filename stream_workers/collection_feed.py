@@ -13,6 +13,7 @@ from stream_workers.indexing.indexer import Indexer
 from stream_workers.indexing.pipeline import Pipeline
 from stream_workers.indexing.vectors import Throttle
 from stream_workers.sweeper import Sweeper
+from stream_workers.time_check import TimeCheck
 
 SERVER_COMMIT_INTERVAL_S = 0.25
 """How often the offsets of a collection on a Qdrant server are committed.
@@ -33,9 +34,13 @@ class CollectionIndexer:
         parts: WorkerParts,
         collection: OpenCollection,
         *,
+        time_check: TimeCheck,
         on_indexed: Callable[[Sequence[Memory]], None] | None = None,
     ) -> None:
-        """`on_indexed` is called with the memories of each batch that was stored while queries are answered from it."""
+        """`on_indexed` is called with the memories of each batch that was stored while queries are answered from it.
+
+        `time_check` is that of the process.
+        """
         self.collection = collection
         self._collections = parts.collections
         distributed = parts.settings.distributed
@@ -70,6 +75,7 @@ class CollectionIndexer:
             cache=parts.cache,
             trim_log=parts.trim,
             is_responsible=lambda: _SWEEPER_PARTITION in self.indexer.partitions,
+            time_problem=time_check.problem,
         )
 
     def is_active(self) -> bool:

@@ -31,11 +31,13 @@ class Sweeper:
         cache: Cache | None = None,
         trim_log: Callable[[], Awaitable[int]] | None = None,
         is_responsible: Callable[[], bool] = lambda: True,
+        time_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`keep_per_agent`: the newest memories of each agent that are kept, 0 = all.
 
         `cache`: where agents that lost memories to that limit are invalidated. `trim_log` removes records past their
         retention and returns their number. `is_responsible`: whether this sweeper, of several, is the one to work.
+        `time_problem`: why the clock cannot be believed, None when it can (see time_check.py).
         """
         self._store = store
         self._clock = clock
@@ -46,13 +48,25 @@ class Sweeper:
         self._to_invalidate: set[AgentKey] = set()
         self._trim_log = trim_log
         self._is_responsible = is_responsible
+        self._time_problem = time_problem
+        self._waits = False
 
     async def run(self) -> None:
         """Sweep at once and then at intervals, until cancelled. An outage postpones to the next interval."""
         while True:
-            if self._is_responsible():
+            if self._is_responsible() and self._may_remove():
                 await self._sweep_if_available()
             await asyncio.sleep(self._interval_s)
+
+    def _may_remove(self) -> bool:
+        """Whether the clock can be believed. Logs once when it no longer can, and once when it can again."""
+        problem = self._time_problem()
+        if problem is not None and not self._waits:
+            _log.warning("removal by age waits", problem=problem)
+        if problem is None and self._waits:
+            _log.info("removal by age goes on")
+        self._waits = problem is not None
+        return not self._waits
 
     async def _sweep_if_available(self) -> None:
         try:

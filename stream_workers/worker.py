@@ -11,9 +11,10 @@ import structlog
 from lorestream import supervision
 from lorestream.errors import LorestreamError
 from lorestream.memories import Memory
-from lorestream.wiring import WorkerParts
+from lorestream.wiring import OpenCollection, Runtime, WorkerParts
 from stream_workers.collection_feed import CollectionIndexer
 from stream_workers.indexing.indexer import Indexer
+from stream_workers.time_check import TimeCheck
 
 _log = structlog.get_logger("lorestream.worker")
 
@@ -41,7 +42,9 @@ class Worker:
         self._not_before: dict[str, float] = {}
         self._stopping = False
         self._on_indexed = on_indexed
-        self._first = CollectionIndexer(parts, parts.collections.current, on_indexed=on_indexed)
+        newest = parts.last_accepted_at if isinstance(parts, Runtime) else 0.0
+        self._time_check = TimeCheck(parts.clock, newest=newest)
+        self._first = self._indexer_of(parts.collections.current)
 
     @property
     def indexer(self) -> Indexer:
@@ -121,7 +124,12 @@ class Worker:
                 self._postpone(name, error)
                 continue
             _log.info("indexing started", collection=name, group=opened.group)
-            self._start(CollectionIndexer(self.parts, opened, on_indexed=self._on_indexed))
+            self._start(self._indexer_of(opened))
+
+    def _indexer_of(self, collection: OpenCollection) -> CollectionIndexer:
+        return CollectionIndexer(
+            self.parts, collection, time_check=self._time_check, on_indexed=self._on_indexed
+        )
 
     def _postpone(self, name: str, error: BaseException | None) -> None:
         """Log why an inactive collection cannot be indexed, and try again after `RETRY_DELAY_S`. The others go on."""

@@ -177,6 +177,10 @@ class EventLog(Protocol):
         """The offset that the next record of each partition will get. Raises Unavailable."""
         ...
 
+    async def check(self) -> None:
+        """Raises Unavailable when the log cannot be asked, or when the last append failed and the next would, too."""
+        ...
+
     async def offsets_for_time(self, at: float) -> Mapping[int, tuple[int, float]]:
         """Offset and time of the first record of each partition that was appended at or after `at`, in Unix seconds.
 

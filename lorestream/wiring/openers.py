@@ -19,6 +19,7 @@ import structlog
 from lorestream import durable
 from lorestream.collections.open_collections import GroupWatermarks
 from lorestream.errors import InvalidEvent, Misconfigured
+from lorestream.free_space import FreeSpace
 from lorestream.identity import Pseudonyms
 from lorestream.settings import DAY_S, Settings
 from lorestream.settings.backends import EmbeddedLog, EmbedderSettings, KafkaLog, QdrantStore, RedisCache
@@ -114,7 +115,9 @@ async def open_log(
     """
     match settings.log:
         case EmbeddedLog() as embedded:
-            return await _open_embedded_log(embedded, state, clock, stack, on_lost)
+            return await _open_embedded_log(
+                embedded, state, clock, stack, on_lost=on_lost, space=free_space(settings, state)
+            )
         case KafkaLog() as kafka:
             return await _open_kafka_log(kafka, clock, stack, on_lost)
 
@@ -124,7 +127,9 @@ async def _open_embedded_log(
     state: Path,
     clock: Clock,
     stack: contextlib.AsyncExitStack,
+    *,
     on_lost: OnLost | None,
+    space: FreeSpace,
 ) -> OpenLog:
     from lorestream import events  # noqa: PLC0415
     from lorestream.adapters.sqlite.database import Database  # noqa: PLC0415
@@ -140,6 +145,7 @@ async def _open_embedded_log(
             max_bytes=chosen.max_bytes,
             clock=clock,
             on_lost=on_lost,
+            require_space=space.require,
         )
     )
     last = await log.last()
@@ -244,9 +250,15 @@ async def open_catalogue(
         chosen.collection,
         complete_log_size=partial(_complete_log_size, log),
         has_checkpoint=has_checkpoint,
+        require_space=free_space(settings, state).require,
     )
     stack.push_async_callback(catalogue.close_all)
     return catalogue
+
+
+def free_space(settings: Settings, state: Path) -> FreeSpace:
+    """The free space on the disk of `state`, the directory of the embedded log and store."""
+    return FreeSpace(state, settings.min_free_bytes)
 
 
 async def _complete_log_size(log: EventLog) -> int | None:

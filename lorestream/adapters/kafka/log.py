@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
@@ -11,6 +12,7 @@ from lorestream.adapters.kafka.appender import KafkaAppender
 from lorestream.adapters.kafka.consumer import ConsumerConfig
 from lorestream.adapters.kafka.offsets import KafkaOffsets, commit_for_empty_group
 from lorestream.adapters.kafka.subscription import KafkaSubscription
+from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports.log import ignore_lost
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
         Resolution,
         StoredDeadLetter,
     )
+
+FAILURE_MEMORY_S = 10.0
+"""How long a failed append counts when none follows. Only another one can tell whether the cause is gone."""
 
 REMEMBERED_DEAD_LETTERS = 10_000
 """How many records a process remembers as written to the dead letter topic, to write each only once."""
@@ -60,6 +65,8 @@ class KafkaLog:
         self._consumer_config = consumer_config
         self._clock = clock
         self._on_lost = on_lost
+        self._failure: tuple[float, Unavailable] | None = None
+        """When the last append failed, by the monotonic clock, and why; None when it succeeded."""
         self._written: dict[RecordId, None] = {}
         """Records that this process has written to the dead letter topic, the oldest first."""
 
@@ -122,7 +129,21 @@ class KafkaLog:
         written); Overloaded when too many bytes wait for the brokers, and EventTooLarge for a record that exceeds
         the topic's limit (in both cases nothing was written).
         """
-        return await self._events.append(records)
+        try:
+            positions = await self._events.append(records)
+        except Overloaded:
+            raise
+        except Unavailable as error:
+            self._failure = time.monotonic(), error
+            raise
+        self._failure = None
+        return positions
+
+    async def check(self) -> None:
+        """Raises Unavailable when the brokers do not answer, or when the last append failed within `FAILURE_MEMORY_S`."""
+        await self.end()
+        if self._failure is not None and time.monotonic() - self._failure[0] < FAILURE_MEMORY_S:
+            raise self._failure[1]
 
     def subscribe(
         self, group: str, listener: RebalanceListener

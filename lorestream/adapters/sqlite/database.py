@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from lorestream.adapters.sqlite import migrations
+from lorestream.adapters.sqlite import migrations, segments
 from lorestream.durable import PRIVATE, PRIVATE_DIRECTORY, LockHeld, ProcessLock, remedy
 from lorestream.errors import Misconfigured, Unavailable
 
@@ -37,7 +37,8 @@ _REMEDIES = {
     sqlite3.SQLITE_FULL: "free some space on its disk",
     sqlite3.SQLITE_BUSY: "stop the program that holds it",
     sqlite3.SQLITE_READONLY: "give this user the right to write it",
-    sqlite3.SQLITE_NOTADB: "move that file away",
+    sqlite3.SQLITE_NOTADB: segments.DAMAGED,
+    sqlite3.SQLITE_CORRUPT: segments.DAMAGED,
 }
 
 
@@ -116,7 +117,7 @@ class Database:
                 f" {error.known}): start that version, or choose another folder"
             ) from error
         except sqlite3.Error as error:
-            remedy = _REMEDIES.get(_primary(error), "restore it, or choose another folder")
+            remedy = _remedy(error) or "restore it, or choose another folder"
             raise Misconfigured(f"{self._path} cannot be opened ({error}): {remedy}") from error
 
     def _transact(self, job: Callable[[sqlite3.Connection], T]) -> T:
@@ -137,7 +138,7 @@ class Database:
                 # After an I/O error the connection's caches may not match the file: the next job opens another.
                 self._writer.close()
                 self._writer = None
-            raise Unavailable(f"{self._path.name} cannot be written: {error}") from error
+            raise Unavailable(_message(f"{self._path.name} cannot be written", error)) from error
 
     def _query(self, job: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -149,7 +150,7 @@ class Database:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
-            raise Unavailable(f"{self._path.name} cannot be read: {error}") from error
+            raise Unavailable(_message(f"{self._path.name} cannot be read", error)) from error
 
     async def _close(self) -> None:
         self._closed = True
@@ -202,6 +203,16 @@ def _truncate_wal(connection: sqlite3.Connection) -> bool:
     # While a reader uses the write-ahead log this truncates nothing; the next call does.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return False
+
+
+def _remedy(error: sqlite3.Error) -> str | None:
+    """What to do about an error, None when that is not known."""
+    return _REMEDIES.get(_primary(error))
+
+
+def _message(what: str, error: sqlite3.Error) -> str:
+    remedy = _remedy(error)
+    return f"{what}: {error}" if remedy is None else f"{what} ({error}): {remedy}"
 
 
 def _primary(error: sqlite3.Error) -> int:

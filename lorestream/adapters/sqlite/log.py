@@ -23,7 +23,7 @@ from lorestream.ports.log import LOST_RECORDS, ignore_lost
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from lorestream.adapters.sqlite.database import Database
     from lorestream.ports import (
@@ -103,6 +103,7 @@ class SqliteLog:
         end: int,
         committed: dict[str, int],
         on_lost: OnLost,
+        require_space: Callable[[], None],
     ) -> None:
         self._database = database
         self._retention_s = retention_s
@@ -112,6 +113,8 @@ class SqliteLog:
         self._end = end
         self._committed = committed
         self._on_lost = on_lost
+        self._require_space = require_space
+        self._last_write_failed = False
         self._subscribed: Counter[str] = Counter()
         """Open subscriptions of each group."""
         self._positions: dict[str, int] = {}
@@ -133,12 +136,14 @@ class SqliteLog:
         queue_records: int = 20_000,
         clock: Clock,
         on_lost: OnLost | None = None,
+        require_space: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Self]:
         """The log in `database`. When the context ends, everything that was appended is written.
 
         `max_bytes`: the log's size beyond which `trim` deletes the oldest records (0: no limit). `queue_records`:
         how many records may wait for the disk. `on_lost` is called with the number of records that were deleted
-        before a group had read them. Raises Unavailable.
+        before a group had read them. `require_space` is called before each append; it raises Unavailable when the disk
+        is nearly full. Raises Unavailable.
         """
         end, committed = await database.read(segments.load)
         self = cls(
@@ -150,6 +155,7 @@ class SqliteLog:
             end=end,
             committed=committed,
             on_lost=on_lost or ignore_lost,
+            require_space=require_space,
         )
         try:
             yield self
@@ -169,6 +175,7 @@ class SqliteLog:
         """
         if not records:
             return {}
+        self._require_space()
         if self._waiting_records and self._waiting_records + len(records) > self._queue_records:
             raise Overloaded(f"{self._waiting_records} records are waiting for the disk")
         now = self._clock.now()
@@ -220,6 +227,16 @@ class SqliteLog:
         transaction = self._collecting()
         transaction.positions[group] = max(position, transaction.positions.get(group, 0))
         await self._written(transaction)
+
+    async def check(self) -> None:
+        """Raises Unavailable when an append would fail now: below the floor of free space, or as the last write did.
+
+        After a failed write it tries one that changes nothing, so that it knows when the cause is gone.
+        """
+        self._require_space()
+        if self._last_write_failed:
+            await self._database.write(_change_nothing)
+            self._last_write_failed = False
 
     async def committed(self, group: str) -> Mapping[int, int]:
         """The next offset that the group reads; {} when it has never committed."""
@@ -350,6 +367,7 @@ class SqliteLog:
         self._waiting_records -= len(transaction.packed)
         self._write_next()
         error = outcome.exception()
+        self._last_write_failed = error is not None
         if error is not None:
             transaction.written.set_exception(error)
             # Marks the exception as retrieved: all callers may have been cancelled.
@@ -379,6 +397,10 @@ class SqliteLog:
         self._wake_readers()
         while transaction := self._writing or self._next:
             await asyncio.wait({transaction.written})
+
+
+def _change_nothing(_connection: sqlite3.Connection) -> None:
+    """A transaction that takes the lock of the file, and writes nothing."""
 
 
 def _within(records: Sequence[Record], max_bytes: int) -> int:

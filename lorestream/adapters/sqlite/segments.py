@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lorestream.errors import Misconfigured
 from lorestream.ports import DeadLetter, Record, StoredDeadLetter
 from lorestream.retry_headers import first_failed_at
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 PARTITION = 0
 """The only partition of the embedded log."""
+
+DAMAGED = (
+    "restore a snapshot into another --data, or move log.sqlite3 away and start again: then the memories in the store"
+    " stay, and events that were not indexed yet are lost"
+)
+"""What to do about a damaged log: the end of a message."""
 
 SEGMENT_RECORDS = 256
 SEGMENT_BYTES = 1024 * 1024
@@ -101,13 +108,23 @@ def read(connection: sqlite3.Connection, offset: int, limit: int) -> list[Record
     # An open cursor keeps its snapshot, and SQLite cannot truncate the write-ahead log while it does.
     with closing(rows):
         for first, blob in rows:
-            elements = _records.decode(blob)
+            elements = _decode(first, blob)
             skipped = max(0, offset - first)
             for at, element in enumerate(elements[skipped : skipped + limit - len(records)], first + skipped):
                 records.append(Record(PARTITION, at, *element))
             if len(records) >= limit:
                 break
     return records
+
+
+def _decode(first: int, blob: bytes) -> list[tuple[bytes, bytes, dict[str, bytes], float]]:
+    """The records of the segment whose first offset is `first`. Raises Misconfigured when it is damaged."""
+    try:
+        return _records.decode(blob)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Misconfigured(
+            f"the log is damaged, its records from offset {first} on cannot be read ({error}): {DAMAGED}"
+        ) from error
 
 
 def first_since(connection: sqlite3.Connection, at: float) -> Record | None:

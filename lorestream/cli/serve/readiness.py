@@ -41,7 +41,7 @@ def of_worker(parts: StoreParts, worker: Worker) -> list[ReadinessCheck]:
 
 def of_embedded(parts: StoreParts, worker: Worker) -> list[ReadinessCheck]:
     """`lorestream up` needs all of its parts."""
-    return [*_indexer(worker), _store(parts), *_embedder(parts)]
+    return [*_indexer(worker), _log(parts, needed=True), _store(parts), *_embedder(parts)]
 
 
 def of_snapshots(schedule: SnapshotSchedule) -> list[ReadinessCheck]:
@@ -61,7 +61,7 @@ def _indexer(worker: Worker) -> list[ReadinessCheck]:
 
 
 def _log(parts: Parts, *, needed: bool) -> ReadinessCheck:
-    return _check("log", parts.log.end, needed=needed)
+    return _check("log", parts.log.check, needed=needed)
 
 
 def _store(parts: StoreParts) -> ReadinessCheck:

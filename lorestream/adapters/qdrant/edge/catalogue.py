@@ -81,16 +81,19 @@ class EdgeCatalogue:
         *,
         complete_log_size: Callable[[], Awaitable[int | None]] = _no_log,
         has_checkpoint: CheckpointOf = no_checkpoint,
+        require_space: Callable[[], None] = lambda: None,
     ) -> None:
         """`complete_log_size`: the number of records of the log if it holds every record since its first, else None.
 
-        Raises Misconfigured when the file cannot be read.
+        `require_space` raises Unavailable when the disk is nearly full: nothing is written then, and no collection
+        created. Raises Misconfigured when the file cannot be read.
         """
         self._directory = directory
         self._alias = alias
         self._file = directory / f"{alias}.json"
         self._complete_log_size = complete_log_size
         self._has_checkpoint = has_checkpoint
+        self._require_space = require_space
         self._open: dict[str, EdgeStore] = {}
         self._switching: frozenset[str] = frozenset()
         self._creating: set[str] = set()
@@ -123,7 +126,7 @@ class EdgeCatalogue:
         await self._refill_lost(state)
         if self._state is None:
             # Creates the directory where it is missing, and refuses another model.
-            self._open[self._alias] = _open(self._directory / self._alias, model)
+            self._open[self._alias] = self._load(self._alias, model)
             self._state = state
         return (await self.list_all())[0]
 
@@ -157,6 +160,7 @@ class EdgeCatalogue:
             raise OperationRefused(
                 f"there is a {self._directory / name} already: choose another name, or remove it"
             )
+        self._require_space()
         self._creating.add(name)
         try:
             await self._change(lambda state: state.pending_deletions.update({name: 0.0}))
@@ -179,7 +183,7 @@ class EdgeCatalogue:
                 entry = self._known.collections[name]
 
                 def load() -> None:
-                    self._open[name] = _open(self._directory / name, Model(entry.model_id, entry.dim))
+                    self._open[name] = self._load(name, Model(entry.model_id, entry.dim))
 
                 await durable.in_thread(load)
             return self._open[name]
@@ -333,6 +337,17 @@ class EdgeCatalogue:
         state.pending_deletions = dict.fromkeys(state.pending_deletions, 0.0)
         return state
 
+    def _load(self, name: str, model: Model) -> EdgeStore:
+        """Open the store of a collection, or create it. Blocks. Raises Misconfigured, ModelMismatch, Unavailable."""
+        if not shard.exists(self._directory / name):
+            self._require_space()
+        return EdgeStore.open(
+            self._directory / name,
+            model_id=model.model_id,
+            dim=model.dim,
+            require_space=self._require_space,
+        )
+
     async def _change(self, edit: Callable[[_State], object]) -> None:
         """Edit the state: durably in the file first, then in memory. Raises Unavailable, with nothing changed.
 
@@ -353,7 +368,3 @@ class EdgeCatalogue:
         """Replace the file. Blocks. Raises Unavailable."""
         with durable.translated(self._file):
             durable.write_file(self._file, msgspec.json.format(msgspec.json.encode(state)))
-
-
-def _open(path: Path, model: Model) -> EdgeStore:
-    return EdgeStore.open(path, model_id=model.model_id, dim=model.dim)

@@ -7,7 +7,7 @@ milliseconds between which other tasks run. `optimize()` stops every thread for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,8 +50,10 @@ class EdgeEngine:
 
     traits = _TRAITS
 
-    def __init__(self, shard: edge.EdgeShard) -> None:
+    def __init__(self, shard: edge.EdgeShard, *, require_space: Callable[[], None] = lambda: None) -> None:
+        """`require_space` raises Unavailable when nothing more may be written, because the disk is nearly full."""
         self._shard = shard
+        self._require_space = require_space
         self._writable = asyncio.Event()
         self._writable.set()
         self.removed = 0
@@ -83,6 +85,7 @@ class EdgeEngine:
         for start in range(0, len(points), _WRITE_STEP):
             step = list(points[start : start + _WRITE_STEP])
             await self._writable.wait()
+            self._require_space()
             replaced = 0 if insert_only else self._memories_among([one.id for one in step])
             with translate_errors():
                 self._shard.update(edge.UpdateOperation.upsert_points(step, update_mode=_MODES[insert_only]))
@@ -98,6 +101,7 @@ class EdgeEngine:
     async def delete(self, ids: Sequence[str]) -> None:
         """Remove points, in one step."""
         await self._writable.wait()
+        self._require_space()
         removed = self._memories_among(ids)
         with translate_errors():
             self._shard.update(edge.UpdateOperation.delete_points(list(ids)))

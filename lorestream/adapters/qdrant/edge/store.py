@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -35,10 +35,17 @@ class EdgeStore(QdrantStore[edge.Point]):
     """
 
     def __init__(
-        self, shard: edge.EdgeShard, lock: ProcessLock, directory: Path, *, dim: int, temporary: bool
+        self,
+        shard: edge.EdgeShard,
+        lock: ProcessLock,
+        directory: Path,
+        *,
+        dim: int,
+        temporary: bool,
+        require_space: Callable[[], None],
     ) -> None:
         """Use `open`."""
-        engine = EdgeEngine(shard)
+        engine = EdgeEngine(shard, require_space=require_space)
         super().__init__(engine, dim=dim)
         self._edge = engine
         self._shard = shard
@@ -51,15 +58,23 @@ class EdgeStore(QdrantStore[edge.Point]):
         self._erased = self._at_open.erased
 
     @classmethod
-    def open(cls, path: Path | None, *, model_id: str, dim: int) -> Self:
+    def open(
+        cls,
+        path: Path | None,
+        *,
+        model_id: str,
+        dim: int,
+        require_space: Callable[[], None] = lambda: None,
+    ) -> Self:
         """Open the store in `path`, created where it is missing; None: in a temporary directory.
 
+        `require_space` is called before each write; it raises Unavailable when the disk is nearly full.
         Blocks for about 10 microseconds per memory. Raises ModelMismatch when another model filled it, and
         Misconfigured when another process has it open, or when it cannot be read or written.
         """
         directory = Path(tempfile.mkdtemp(prefix="lorestream-store-")) if path is None else path
         shard, lock = open_shard(directory, model_id=model_id, dim=dim)
-        return cls(shard, lock, directory, dim=dim, temporary=path is None)
+        return cls(shard, lock, directory, dim=dim, temporary=path is None, require_space=require_space)
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncGenerator[Path]:

@@ -1,0 +1,53 @@
+"""The free space on the disk of the data directory, and a floor below which nothing more is written.
+
+On a full disk SQLite refuses a write, but Qdrant Edge writes through mapped files: the kernel then ends the process
+with SIGBUS, and reads end with it. So writes stop while there is still room for what is in progress.
+
+    space = FreeSpace(settings.data_dir, settings.min_free_bytes)
+    space.require()  # before each write; raises Unavailable: callers get 503, the indexer waits and tries again
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lorestream.errors import Unavailable
+
+RETRY_AFTER_MS = 10_000
+"""Space is freed by people or by a compaction, not within a second."""
+
+_MIB = 2**20
+
+
+def free_bytes(directory: Path) -> int:
+    """How many bytes a user who is not root may still write on the disk of the directory. Raises OSError."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
+class FreeSpace:
+    """Compares the free space with a floor. Each call asks the kernel, which takes a few microseconds."""
+
+    def __init__(self, directory: Path, floor_bytes: int) -> None:
+        """`floor_bytes`: 0 = no floor."""
+        self._directory = directory
+        self._floor_bytes = floor_bytes
+
+    def problem(self) -> str | None:
+        """Why nothing more is written, in one line that says what to do; None while there is enough space."""
+        try:
+            free = free_bytes(self._directory)
+        except OSError:
+            return None  # the write that follows says what is wrong with the directory
+        if free >= self._floor_bytes:
+            return None
+        return (
+            f"only {free // _MIB} MiB are free on the disk of {self._directory}, and below"
+            f" {self._floor_bytes // _MIB} MiB (LORESTREAM_MIN_FREE_BYTES) nothing is written: free some space on it"
+        )
+
+    def require(self) -> None:
+        """Raises Unavailable when there is less free space than the floor."""
+        if (problem := self.problem()) is not None:
+            raise Unavailable(problem, retry_after_ms=RETRY_AFTER_MS)
