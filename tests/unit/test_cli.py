@@ -299,11 +299,39 @@ def by_name(answer: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str
     return {check["name"]: check for check in json.loads(answer.stdout)["checks"]}
 
 
-def test_doctor_passes_for_a_running_server(lorestream: Run, lorestream_url: str):
-    answer = lorestream("doctor", "--json", LORESTREAM_URL=lorestream_url, LORESTREAM_EMBEDDER__KIND="hash")
+def test_doctor_asks_the_running_server_about_its_own_files(
+    lorestream: Run, lorestream_url: str, tmp_path: Path
+):
+    """A second terminal has other settings: another data directory, no model. The running one is healthy."""
+    (tmp_path / "file").touch()
+    answer = lorestream(
+        "doctor",
+        "--json",
+        LORESTREAM_URL=lorestream_url,
+        LORESTREAM_DATA_DIR=str(tmp_path / "file" / "below"),
+        LORESTREAM_MODELS_DIR=str(tmp_path / "no models"),
+    )
     assert answer.returncode == 0, answer.stdout
     found = by_name(answer)
+    assert str(tmp_path) not in found["data directory"]["evidence"]
+    assert "hash" in found["model"]["evidence"]
+    assert found["permissions"]["verdict"] in {"ok", "warning"}
     assert found["lorestream"]["verdict"] == found["canary"]["verdict"] == "ok"
+
+
+def test_doctor_finds_files_that_others_may_read(tmp_path: Path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "private").write_text("x")
+    (tmp_path / "private").chmod(0o600)
+    assert checks.permissions(tmp_path).verdict is Verdict.OK
+    (tmp_path / "open").write_text("x")
+    (tmp_path / "open").chmod(0o644)
+    check = checks.permissions(tmp_path)
+    assert check.verdict is Verdict.WARNING
+    assert str(tmp_path / "open") in check.evidence
+    assert check.fix == f"chmod -R go= {tmp_path}"
+    tmp_path.chmod(0o700)
+    assert checks.permissions(tmp_path).verdict is Verdict.OK
 
 
 def test_doctor_reports_what_is_missing(lorestream: Run):
@@ -336,7 +364,7 @@ def test_doctor_with_wait_fails_without_a_server(lorestream: Run):
 
 def test_a_data_directory_below_a_file_is_reported(tmp_path: Path):
     (tmp_path / "file").touch()
-    check = checks.data_directory(tmp_path / "file" / "data")
+    check = checks.data_directory(tmp_path / "file" / "data", 1)
     assert check.verdict is Verdict.FAILED
     assert "--data" in str(check.fix)
 

@@ -58,7 +58,7 @@ def test_damage_is_named(tmp_path: Path, name: str):
         model_files.read(directory)
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"name": 3}', "[]"])
+@pytest.mark.parametrize("text", ["", "{", '{"name": 3}', "[]", "[" * 100_000])
 def test_a_broken_manifest_is_named(tmp_path: Path, text: str):
     directory = put(tmp_path / "model")
     (directory / MANIFEST).write_text(text)

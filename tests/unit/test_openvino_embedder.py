@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lorestream.adapters.embedders import model_preparation
-from lorestream.adapters.embedders.model_files import NETWORK, TOKENIZER
+from lorestream.adapters.embedders.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS
 from lorestream.adapters.embedders.openvino import OpenVinoEmbedder, cpu_flags, precision
 from lorestream.errors import Misconfigured, ModelMissing
 from tests.models import TINY_DIM, write_tiny_model
@@ -55,6 +57,32 @@ def test_damaged_files_are_named(tmp_path: Path, name: str):
     (directory / name).write_text("not what it should be")
     with pytest.raises(Misconfigured, match=str(directory)):
         OpenVinoEmbedder.open(directory)
+
+
+@pytest.mark.parametrize("name", [NETWORK, TOKENIZER, WEIGHTS])
+async def test_one_flipped_bit_is_noticed(tmp_path: Path, name: str):
+    """Weights with a flipped bit load without an error, and give other vectors."""
+    directory = prepared(tmp_path)
+    content = bytearray((directory / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (directory / name).write_bytes(content)
+    with pytest.raises(
+        Misconfigured, match=rf"{name} is damaged.*remove .*`lorestream model prepare`"
+    ) as refused:
+        OpenVinoEmbedder.open(directory)
+    assert "\n" not in str(refused.value)
+    # What the message says works.
+    shutil.rmtree(directory)
+    await OpenVinoEmbedder.open(prepared(tmp_path)).close()
+
+
+async def test_a_model_without_checksums_is_served(tmp_path: Path):
+    """Earlier versions wrote none."""
+    directory = prepared(tmp_path)
+    manifest = json.loads((directory / MANIFEST).read_bytes())
+    assert set(manifest.pop("files")) == {NETWORK, TOKENIZER, WEIGHTS}
+    (directory / MANIFEST).write_text(json.dumps(manifest))
+    await OpenVinoEmbedder.open(directory).close()
 
 
 def test_an_unknown_device(tmp_path: Path):

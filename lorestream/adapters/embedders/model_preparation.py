@@ -198,6 +198,7 @@ def _write_files(target: Path, source: ModelSource, report: Report) -> None:
     else:
         report(f"exporting {source.name} to OpenVINO; this takes about half a minute")
         _export(source, target)
+    manifest = msgspec.structs.replace(manifest, files=model_files.digests(target))
     content = msgspec.json.format(msgspec.json.encode(manifest))
     durable.write_file(target / MANIFEST, content, mode=_PUBLIC)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -159,10 +160,16 @@ class OpenVinoEmbedder(QueuedEmbedder):
         cache_entries: int = 20_000,
         on_texts: OnTexts | None = None,
     ) -> OpenVinoEmbedder:
-        """Load the prepared model in `model_dir`. Blocks for half a second.
+        """Load the prepared model in `model_dir`, and verify its files meanwhile. Blocks for half a second.
 
         `threads`: 0 = as many as cores. `device`: as OpenVINO names it. The rest as in `QueuedEmbedder`. Raises
         ModelMissing, and Misconfigured for damaged files or an unknown device.
         """
-        encoder = _OpenVinoEncoder(model_files.read(model_dir), threads=threads, device=device.upper())
+        files = model_files.read(model_dir)
+        with ThreadPoolExecutor(1) as pool:
+            verified = pool.submit(model_files.verify, files)
+            try:
+                encoder = _OpenVinoEncoder(files, threads=threads, device=device.upper())
+            finally:
+                verified.result()  # says more than the error of a network that does not load
         return cls(encoder, queue_texts=queue_texts, cache_entries=cache_entries, on_texts=on_texts)

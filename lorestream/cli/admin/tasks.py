@@ -10,6 +10,7 @@ from lorestream.admin.cache import cache_clear_task
 from lorestream.admin.dead_letters import DeadLetters
 from lorestream.admin.exports import Exporter
 from lorestream.admin.imports import Importer
+from lorestream.cli.doctor.machine import doctor_task
 from lorestream.identity import Pseudonyms
 from lorestream.settings import Settings
 from lorestream.wiring import Runtime, WorkerParts, open_worker, openers
@@ -31,6 +32,7 @@ def tasks_over(parts: WorkerParts) -> AdminTasks:
         Replay(parts).task(),
         *AliasTasks(parts).tasks(),
         cache_clear_task(parts.cache),
+        doctor_task(parts.settings),
     )
 
 

@@ -1,7 +1,8 @@
 """`lorestream doctor`: checks of this machine, the servers, and a running Lorestream.
 
     report.py   runs all checks, prints them, waits for the server
-    checks.py   this machine: Python, disk, limits, ports, model, processor
+    checks.py   single checks: Python, disk, permissions, limits, ports, model, processor
+    machine.py  those of one Lorestream, made by itself while it runs
     servers.py  Kafka, Qdrant, Redis of the distributed shape
 
 Each check returns a value; only a failed one makes the whole report unhealthy:

@@ -8,6 +8,7 @@ import platform
 import resource
 import shutil
 import socket
+import stat
 import statistics
 import sys
 import tempfile
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from lorestream.settings import EmbedderSettings
 
 MIN_PYTHON = (3, 11)
-MIN_FREE_BYTES = 200 * 2**20
 ENOUGH_FREE_BYTES = 2 * 2**30
 SLOW_FSYNC_S = 0.05
 MIN_OPEN_FILES = 1024
 
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LISTENING = "0A"
 
 
@@ -60,8 +61,11 @@ def python() -> Check:
     return Check("python", Verdict.OK, evidence)
 
 
-def data_directory(directory: Path) -> Check:
-    """Check that the directory is writable, its free space, and the duration of fsync. Leaves no file behind."""
+def data_directory(directory: Path, min_free_bytes: int) -> Check:
+    """Check that the directory is writable, its free space, and the duration of fsync. Leaves no file behind.
+
+    `min_free_bytes`: the floor below which nothing is written.
+    """
     name = "data directory"
     existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     fix = f"make {existing} writable for this user, or choose another with --data or LORESTREAM_DATA_DIR"
@@ -71,9 +75,12 @@ def data_directory(directory: Path) -> Check:
     except OSError as error:
         return Check(name, Verdict.FAILED, f"{directory}: {error.strerror or error}", fix)
     evidence = f"{directory}{'' if existing == directory else ' (does not exist yet)'}, {free / 2**30:.1f} GiB free, fsync {fsync_s * 1000:.1f} ms"
-    if free < MIN_FREE_BYTES:
+    if free < min_free_bytes:
         return Check(
-            name, Verdict.FAILED, evidence, "free some disk space, or choose another disk with --data"
+            name,
+            Verdict.FAILED,
+            f"{evidence}: below {min_free_bytes / 2**20:.0f} MiB nothing is written",
+            "free some disk space, or choose another disk with --data",
         )
     if free < ENOUGH_FREE_BYTES:
         return Check(name, Verdict.WARNING, evidence, "little space is left: free some disk space")
@@ -82,6 +89,22 @@ def data_directory(directory: Path) -> Check:
             name, Verdict.WARNING, evidence, "the disk is slow, and every write waits for it: use a local SSD"
         )
     return Check(name, Verdict.OK, evidence)
+
+
+def permissions(directory: Path) -> Check:
+    """Check that other users cannot read the texts, the log and the keys in the data directory."""
+    name = "permissions"
+    if stat.S_IMODE(directory.stat().st_mode) & _OTHERS == 0:
+        return Check(name, Verdict.OK, f"{directory} is open to its owner alone")
+    open_files = [path for path in directory.rglob("*") if path.is_file() and path.stat().st_mode & _OTHERS]
+    if not open_files:
+        return Check(name, Verdict.OK, f"the files in {directory} are readable by their owner alone")
+    return Check(
+        name,
+        Verdict.WARNING,
+        f"other users of this machine may read or write {len(open_files)} files, such as {open_files[0]}",
+        f"chmod -R go= {directory}",
+    )
 
 
 def _fsync_s(directory: Path) -> float:
@@ -168,6 +191,7 @@ def model(chosen: EmbedderSettings, models_dir: Path) -> Check:
 
     try:
         files = model_files.find(chosen.model, models_dir)
+        model_files.verify(files)
     except Misconfigured as error:
         return Check("model", Verdict.FAILED, str(error), "lorestream model prepare")
     size = sum(path.stat().st_size for path in files.directory.iterdir())

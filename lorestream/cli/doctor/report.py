@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -9,14 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
 from lorestream import __version__
+from lorestream.admin import Failure, Outcome, Progress, Remark, Row
 from lorestream.cli import terminal
 from lorestream.cli.doctor import checks, servers
 from lorestream.cli.doctor.checks import Check, Verdict
+from lorestream.cli.doctor.machine import TASK, machine_checks
 from lorestream.cli.memories import calls
 from lorestream.cli.setup import luanti
 from lorestream.client import MemoryClient, Readiness, Unreachable
 from lorestream.errors import LorestreamError
+from lorestream.http.admin_routes import PREFIX
 from lorestream.settings import Settings, load_settings
 from lorestream.telemetry import set_up_logging
 
@@ -86,12 +92,11 @@ def _checks(
     canary: bool,
 ) -> Iterator[Check]:
     yield checks.python()
-    yield checks.data_directory(settings.data_dir)
-    yield checks.open_files()
+    if isinstance(readiness, Unreachable) or settings.distributed:
+        yield from machine_checks(settings)
+    else:
+        yield from _checks_of_running(client)
     yield from servers.checks(settings)
-    yield checks.model(settings.embedder, settings.models_dir)
-    if settings.embedder.kind in {"auto", "openvino"}:
-        yield checks.processor()
     if isinstance(readiness, Unreachable):
         if urlsplit(target.url).hostname in {"127.0.0.1", "localhost", "::1"}:
             yield checks.port("http", urlsplit(target.url).port or settings.http_port)
@@ -104,6 +109,30 @@ def _checks(
             yield _canary(client)
     if target.world is not None:
         yield from luanti.checks(target.world, target.conf)
+
+
+def _checks_of_running(client: MemoryClient) -> Iterator[Check]:
+    """The checks that the running Lorestream makes of itself. Skipped when it does not tell them."""
+    problem: object = None
+    try:
+        with contextlib.closing(client.reports(PREFIX + TASK, {})) as lines:
+            for line in lines:
+                match msgspec.json.decode(line, type=Progress | Remark | Row | Outcome | Failure):
+                    case Row(value):
+                        yield msgspec.convert(value, Check)
+                    case Failure(message):
+                        problem = message
+                    case _:
+                        pass
+    except (LorestreamError, msgspec.ValidationError) as error:
+        problem = error
+    if problem is not None:
+        yield Check(
+            "machine",
+            Verdict.SKIPPED,
+            f"{client.url} does not tell its disk and model: {problem}",
+            "with API keys: use one with the scope operator (`lorestream keys create --operator`)",
+        )
 
 
 def _lorestream(client: MemoryClient, readiness: Readiness) -> Check:
