@@ -64,7 +64,7 @@ def away(*_arguments: object, **_named: object) -> None:
 async def test_the_log_is_away(tmp_path: Path) -> None:
     """A gateway and a worker cannot work without it; a query service still reads, and says so."""
     async with open_parts(tmp_path) as runtime:
-        parts = dataclasses.replace(runtime, log=Faulty(runtime.log, end=away))  # type: ignore[arg-type]
+        parts = dataclasses.replace(runtime, log=Faulty(runtime.log, check=away))  # type: ignore[arg-type]
         assert await Subject(readiness.of_gateway(parts)).state() == (False, {"log": "it is away"})
         ready, results = await Subject(readiness.of_worker(parts, worker(None))).state()
         assert (ready, results["log"]) == (False, "it is away")
