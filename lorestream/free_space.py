@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lorestream.errors import Unavailable
+from lorestream.errors import Misconfigured, Unavailable
 
 RETRY_AFTER_MS = 10_000
 """Space is freed by people or by a compaction, not within a second."""
@@ -46,6 +46,17 @@ class FreeSpace:
             f"only {free // _MIB} MiB are free on the disk of {self._directory}, and below"
             f" {self._floor_bytes // _MIB} MiB (LORESTREAM_MIN_FREE_BYTES) nothing is written: free some space on it"
         )
+
+    def check_start(self) -> str | None:
+        """The problem at a start; None while there is enough space.
+
+        Raises Misconfigured below half of the floor: a start maps and repairs files, which ends in SIGBUS on a disk
+        without any space.
+        """
+        problem = self.problem()
+        if problem is not None and free_bytes(self._directory) < self._floor_bytes // 2:
+            raise Misconfigured(f"{problem}, at least {self._floor_bytes // 2 // _MIB} MiB for a start")
+        return problem
 
     def require(self) -> None:
         """Raises Unavailable when there is less free space than the floor."""

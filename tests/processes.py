@@ -30,13 +30,13 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}
 
 
-def wait_for_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Wait until the service at `url` is ready. Fails with its log when it ends or takes longer than a minute."""
+def wait_for_ready(process: subprocess.Popen[bytes], url: str, log: Path, path: str = "/ready") -> None:
+    """Wait until the service at `url` answers 200 at `path`. Fails with its log when it ends or takes over a minute."""
     deadline = time.monotonic() + START_TIMEOUT_S
     with httpx2.Client(timeout=2) as client:  # one for all requests: a new one costs 30 ms of CPU
         while time.monotonic() < deadline and process.poll() is None:
             with contextlib.suppress(httpx2.TransportError):
-                if client.get(f"{url}/ready").status_code == 200:
+                if client.get(f"{url}{path}").status_code == 200:
                     return
             time.sleep(0.05)
     raise AssertionError(f"lorestream did not get ready:\n{log.read_text(errors='replace')}")
@@ -68,8 +68,8 @@ class LorestreamProcess:
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *options: str) -> None:
-        """Start it and wait until it is ready."""
+    def start(self, *options: str, path: str = "/ready") -> None:
+        """Start it and wait until it is ready, or until it answers 200 at another path."""
         self.data.mkdir(parents=True, exist_ok=True)
         command = [
             sys.executable,
@@ -86,7 +86,7 @@ class LorestreamProcess:
             self._process = subprocess.Popen(
                 command, env=clean_environment(**self._environment), stdout=log, stderr=log, cwd=self.data
             )
-        wait_for_ready(self._process, self.url, self.log_path)
+        wait_for_ready(self._process, self.url, self.log_path, path)
 
     def output(self) -> str:
         """What it has printed and logged so far."""

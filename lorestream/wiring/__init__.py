@@ -93,10 +93,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorestream-")))
         elif not settings.distributed:
             stack.enter_context(data_directory.exclusive_use(directory))
-        if (
-            not settings.distributed
-            and (problem := openers.free_space(settings, state).problem()) is not None
-        ):
+        if not settings.distributed and (problem := openers.free_space(settings, state).check_start()):
             _log.warning("the disk is nearly full, only reads are served", problem=problem)
         # Before the log is created: a key is made only where there is none.
         pseudonyms = openers.pseudonyms(settings, directory)

@@ -11,7 +11,7 @@ import structlog
 from lorestream import free_space
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.cli.serve import readiness
-from lorestream.errors import Unavailable
+from lorestream.errors import Misconfigured, Unavailable
 from lorestream.events import encode
 from lorestream.free_space import FreeSpace
 from stream_workers.worker import Worker
@@ -95,6 +95,10 @@ async def test_the_start_says_it_and_makes_no_store(tmp_path: Path, set_free: Se
     set_free(FLOOR)
     async with open_parts(tmp_path, store=edge, min_free_bytes=FLOOR):
         pass
+    set_free(FLOOR // 2 - 1)
+    with pytest.raises(Misconfigured, match=r"free some space on it, at least 5 MiB for a start"):
+        async with open_parts(tmp_path, store=edge, min_free_bytes=FLOOR):
+            pass
     set_free(FLOOR - 1)
     with structlog.testing.capture_logs() as lines:
         async with open_parts(tmp_path, store=edge, min_free_bytes=FLOOR) as runtime:
