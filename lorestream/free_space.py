@@ -34,14 +34,23 @@ class FreeSpace:
         self._directory = directory
         self._floor_bytes = floor_bytes
 
-    def problem(self) -> str | None:
-        """Why nothing more is written, in one line that says what to do; None while there is enough space."""
+    def problem(self, needed_bytes: int = 0) -> str | None:
+        """Why nothing more is written, in one line that says what to do; None while there is enough space.
+
+        `needed_bytes`: how much one step is about to write, such as a copy of the store.
+        """
         try:
             free = free_bytes(self._directory)
         except OSError:
             return None  # the write that follows says what is wrong with the directory
-        if free >= self._floor_bytes:
+        if free >= self._floor_bytes + needed_bytes:
             return None
+        if free >= self._floor_bytes:
+            return (
+                f"a copy of {needed_bytes // _MIB} MiB would leave less than {self._floor_bytes // _MIB} MiB"
+                f" (LORESTREAM_MIN_FREE_BYTES) of the {free // _MIB} MiB free on the disk of {self._directory}: free some"
+                " space on it"
+            )
         return (
             f"only {free // _MIB} MiB are free on the disk of {self._directory}, and below"
             f" {self._floor_bytes // _MIB} MiB (LORESTREAM_MIN_FREE_BYTES) nothing is written: free some space on it"
@@ -58,7 +67,7 @@ class FreeSpace:
             raise Misconfigured(f"{problem}, at least {self._floor_bytes // 2 // _MIB} MiB for a start")
         return problem
 
-    def require(self) -> None:
-        """Raises Unavailable when there is less free space than the floor."""
-        if (problem := self.problem()) is not None:
+    def require(self, needed_bytes: int = 0) -> None:
+        """Raises Unavailable when there is less free space than the floor and `needed_bytes`."""
+        if (problem := self.problem(needed_bytes)) is not None:
             raise Unavailable(problem, retry_after_ms=RETRY_AFTER_MS)

@@ -88,4 +88,5 @@ def _source(parts: WorkerParts) -> SnapshotSource:
         settings.data_dir / LOG,
         player_key=None if settings.player_key is not None else settings.data_dir / PLAYER_KEY,
         group=openers.INDEXER,
+        min_free_bytes=settings.min_free_bytes,
     )

@@ -14,6 +14,7 @@ from lorestream.cli.serve import readiness
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.events import encode
 from lorestream.free_space import FreeSpace
+from lorestream.wiring.snapshots import snapshots_over
 from stream_workers.worker import Worker
 from tests.contracts.stored import memory, names
 from tests.contracts.stored import put as insert
@@ -106,3 +107,17 @@ async def test_the_start_says_it_and_makes_no_store(tmp_path: Path, set_free: Se
             with pytest.raises(Unavailable):
                 await runtime.log.append([encode(put("x"))])
     assert [line["log_level"] for line in lines if "nearly full" in line["event"]] == ["warning"]
+
+
+async def test_a_copy_of_the_store_leaves_the_floor_free(tmp_path: Path, set_free: SetFree) -> None:
+    """Compaction, replay and snapshot would fill the disk, and so stop all writes: they are refused before."""
+    async with open_parts(tmp_path, store={"kind": "edge"}, min_free_bytes=FLOOR) as runtime:
+        set_free(FLOOR + 1000)
+        catalogue, model = runtime.collections.catalogue, runtime.collections.current.collection.model
+        with pytest.raises(Unavailable, match=r"a copy of .* free some space"):
+            await catalogue.create("second", model, "run")
+        with pytest.raises(Unavailable, match=r"a copy of .* free some space"):
+            async for _ in snapshots_over(runtime).take(None):
+                pass
+        assert not list((tmp_path / "snapshots").glob("*"))
+        await runtime.log.append([encode(put("x"))])

@@ -23,6 +23,7 @@ from lorestream.adapters.sqlite.pinned_copy import PinnedDatabase
 from lorestream.adapters.sqlite.segments import PARTITION
 from lorestream.admin import snapshot_files
 from lorestream.admin.snapshots import CopyInfo
+from lorestream.free_space import FreeSpace
 
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.edge.store import EdgeStore
@@ -46,17 +47,20 @@ class EmbeddedSnapshotSource:
         *,
         player_key: Path | None,
         group: str,
+        min_free_bytes: int = 0,
     ) -> None:
         """`active`: returns the store that is searched, the name of its collection, and the group that fills it.
 
         `database`: the log's file. `group`: the group under which the copied log has the offsets committed, because
-        the restored collection is filled by it. `player_key`: its file, None where it is a setting.
+        the restored collection is filled by it. `player_key`: its file, None where it is a setting. `min_free_bytes`:
+        how much space the copy must leave free.
         """
         self._active = active
         self._log = log
         self._database = database
         self._player_key = player_key
         self._group = group
+        self._min_free_bytes = min_free_bytes
 
     async def copy(self, into: Path) -> CopyInfo:
         """Copy store, log and player key to the empty directory `into`. Raises Unavailable, OSError."""
@@ -64,9 +68,7 @@ class EmbeddedSnapshotSource:
         async with contextlib.AsyncExitStack() as stack:
             async with store.paused() as directory:
                 await snapshot_files.run_in_thread(
-                    lambda cancelled: snapshot_files.copy_tree(
-                        directory, into / STORE, cancelled, exclude=_LOCKS
-                    )
+                    lambda cancelled: self._copy_store(directory, into, cancelled)
                 )
                 offsets = await self._log.committed(group)
                 pinned = await stack.enter_async_context(PinnedDatabase.open(self._database))
@@ -87,3 +89,8 @@ class EmbeddedSnapshotSource:
             player_key="setting" if self._player_key is None else "file",
             store="edge",
         )
+
+    def _copy_store(self, directory: Path, into: Path, cancelled: snapshot_files.Cancelled) -> None:
+        needed = snapshot_files.disk_usage(directory) + self._database.stat().st_size
+        FreeSpace(into, self._min_free_bytes).require(needed)
+        snapshot_files.copy_tree(directory, into / STORE, cancelled, exclude=_LOCKS)

@@ -16,6 +16,7 @@ import copy
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from lorestream import durable
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.adapters.qdrant.payload import SCHEMA_VERSION
+from lorestream.admin.snapshot_files import disk_usage
 from lorestream.collections.catalogue import (
     CheckpointOf,
     Collection,
@@ -81,11 +83,12 @@ class EdgeCatalogue:
         *,
         complete_log_size: Callable[[], Awaitable[int | None]] = _no_log,
         has_checkpoint: CheckpointOf = no_checkpoint,
-        require_space: Callable[[], None] = lambda: None,
+        require_space: Callable[[int], None] = lambda _needed_bytes: None,
     ) -> None:
         """`complete_log_size`: the number of records of the log if it holds every record since its first, else None.
 
-        `require_space` raises Unavailable when the disk is nearly full: nothing is written then, and no collection
+        `require_space` raises Unavailable when the disk is nearly full, or will be after so many bytes: then nothing is
+        written, and no collection
         created. Raises Misconfigured when the file cannot be read.
         """
         self._directory = directory
@@ -160,7 +163,11 @@ class EdgeCatalogue:
             raise OperationRefused(
                 f"there is a {self._directory / name} already: choose another name, or remove it"
             )
-        self._require_space()
+        # It will hold what the active one holds.
+        active = self._directory / state.active
+        with durable.translated(active):
+            needed = await durable.in_thread(lambda: disk_usage(active))
+        self._require_space(needed)
         self._creating.add(name)
         try:
             await self._change(lambda state: state.pending_deletions.update({name: 0.0}))
@@ -340,12 +347,12 @@ class EdgeCatalogue:
     def _load(self, name: str, model: Model) -> EdgeStore:
         """Open the store of a collection, or create it. Blocks. Raises Misconfigured, ModelMismatch, Unavailable."""
         if not shard.exists(self._directory / name):
-            self._require_space()
+            self._require_space(0)
         return EdgeStore.open(
             self._directory / name,
             model_id=model.model_id,
             dim=model.dim,
-            require_space=self._require_space,
+            require_space=partial(self._require_space, 0),
         )
 
     async def _change(self, edit: Callable[[_State], object]) -> None:
