@@ -71,7 +71,7 @@ def read(directory: Path) -> Manifest:
                 f"{directory} has format {version}, this lorestream reads {FORMAT}: restore it with the version that took it"
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise OperationRefused(f"{path} is damaged: {error}") from error
     for name in manifest.files:
         relative = PurePosixPath(name)

@@ -300,6 +300,10 @@ async def test_a_snapshot_that_is_damaged_or_does_not_fit_is_refused(tmp_path: P
         (page.unlink, "cannot be read"),
         ((kept / "manifest.json").unlink, "no snapshot"),
         (lambda: (kept / "manifest.json").write_text(manifest[:-20]), "damaged"),
+        (
+            lambda: (kept / "manifest.json").write_text(manifest.rstrip()[:-1] + ', "x": ' + "[" * 100_000),
+            "damaged",
+        ),
         (lambda: manifest_with('"format": 1', '"format": 9'), "format 9"),
         (lambda: manifest_with("log.sqlite3", "other"), "names no log.sqlite3"),
         (lambda: manifest_with('"edge"', '"qdrant"'), "of the distributed shape"),

@@ -46,7 +46,7 @@ def read_config(directory: Path) -> BertConfig | None:
     """The configuration of the model in `directory`, or None when this module cannot build its network."""
     try:
         config = msgspec.json.decode((directory / CONFIG).read_bytes(), type=BertConfig)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, RecursionError):
         return None
     supported = (
         config.model_type == "bert"

@@ -209,7 +209,7 @@ def _json(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
         return msgspec.json.decode(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise Misconfigured(f"{path} cannot be read: {error}") from error
 
 

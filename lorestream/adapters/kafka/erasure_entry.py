@@ -76,7 +76,7 @@ def decoded(value: bytes | None) -> Entry | None:
     try:
         entry = _decoder.decode(value or b"")
         entry.erasure()
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, RecursionError, ValueError):
         return None
     return entry
 

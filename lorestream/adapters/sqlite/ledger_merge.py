@@ -59,7 +59,7 @@ def read_removals(database: Path) -> Removals:
                     )
                 },
             )
-    except (sqlite3.Error, msgspec.DecodeError, ValueError) as error:
+    except (sqlite3.Error, msgspec.DecodeError, RecursionError, ValueError) as error:
         raise OperationRefused(
             f"the ledger in {database} cannot be read ({error}): leave out --ledger-from"
         ) from error

@@ -170,6 +170,6 @@ def _sync_data(directory: Path) -> None:
 
 
 def _read_reclaimable(path: Path) -> Reclaimable:
-    with contextlib.suppress(OSError, msgspec.DecodeError):
+    with contextlib.suppress(OSError, msgspec.DecodeError, RecursionError):
         return msgspec.json.decode(path.read_bytes(), type=Reclaimable)
     return Reclaimable()
