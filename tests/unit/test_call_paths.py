@@ -12,7 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {"write": "A write", "search": "A search", "erasure": "An erasure", "replay": "Replay and swap"}
-PERIODIC = {"stream_workers/sweeper.py", "lorestream/admin/dead_letters.py"}
+PERIODIC = {
+    "stream_workers/sweeper.py",
+    "stream_workers/time_check.py",
+    "lorestream/admin/dead_letters.py",
+}
 """Run once a minute, in whatever step that happens to be."""
 _LIST = re.compile(r"^- ([\w ,]+?)(?: \(\d+\))?:\s+(`.*?)(?=\n- |\n\n|\Z)", re.MULTILINE | re.DOTALL)
 _PATH = re.compile(r"`([\w/]+(?:\{[^}]*\})?\.py|[\w/]+/__init__\.py)`")
