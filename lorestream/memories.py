@@ -52,12 +52,12 @@ class Memory:
 
     @property
     def position(self) -> Position:
-        """The memory's place in the total order: by timestamp, then time of acceptance, then id."""
-        return (self.timestamp, self.accepted_at, self.id)
+        """The memory's place in the total order: by timestamp, then time of acceptance, then id, then agent id."""
+        return (self.timestamp, self.accepted_at, self.id, self.agent_id)
 
 
-Position: TypeAlias = "tuple[float, float, str]"
-"""(timestamp, accepted_at, id): the total order of memories, and what a cursor holds."""
+Position: TypeAlias = "tuple[float, float, str, str]"
+"""(timestamp, accepted_at, id, agent_id): the total order of memories, and what a cursor holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,16 @@
-"""Translation between LangGraph and Lorestream: namespaces and agents, items and memories, filters."""
+"""Translation between LangGraph and Lorestream: items and memories, filters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
 
-from langgraph.store.base import (
-    InvalidNamespaceError,
-    MatchCondition,
-    PutOp,
-    SearchItem,
-    get_text_at_path,
-)
+from langgraph.store.base import PutOp, SearchItem, get_text_at_path
 
 from lorestream import limits
 from lorestream.client.models import Event, FoundMemory
-from lorestream.errors import InvalidRequest
+from lorestream.langgraph.namespaces import agent_of, namespace_of
 
 TYPE = "langgraph"
 """The event type of memories that hold items."""
@@ -24,47 +19,18 @@ ITEM_FIELDS = "langgraph"
 MEMORY_KEY_PREFIX = "lorestream:"
 """Prefix of the key of a memory that holds no item, such as one that a game wrote. The memory id follows."""
 
+ItemId: TypeAlias = tuple[str, str]
+"""(agent id, key)."""
+
 _OPERATORS = {"$eq": "eq", "$ne": "ne", "$gt": "gt", "$gte": "gte", "$lt": "lt", "$lte": "lte"}
 
 
-def agent_of(namespace: Sequence[str]) -> str:
-    """The agent id of a namespace: its labels, joined by dots. A label may not have a dot.
+@dataclass(frozen=True, slots=True)
+class ItemFields:
+    """The store's own data in the memory of an item. `created_at`: Unix seconds, None for a first version."""
 
-    Raises InvalidNamespaceError.
-    """
-    for label in namespace:
-        if not isinstance(label, str) or not label or "." in label:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidNamespaceError(
-                f"a label of a namespace must be a string that is not empty and has no dot: {namespace}"
-            )
-    agent_id = ".".join(namespace)
-    try:
-        limits.check_agent_id(agent_id)
-    except InvalidRequest as error:
-        raise InvalidNamespaceError(
-            f"a namespace must have 1 to {limits.MAX_AGENT_ID_CHARS} characters, dots between labels included: {namespace}"
-        ) from error
-    return agent_id
-
-
-def namespace_of(agent_id: str) -> tuple[str, ...] | None:
-    """The namespace of an agent id; None for an id that is not a namespace, because a label is empty."""
-    labels = tuple(agent_id.split("."))
-    return labels if all(labels) else None
-
-
-def is_below(agent_id: str, prefix: str) -> bool:
-    """Whether the agent's namespace is below `prefix` (an agent id); every namespace is below ""."""
-    return namespace_of(agent_id) is not None and (not prefix or agent_id.startswith(f"{prefix}."))
-
-
-def matches(namespace: tuple[str, ...], condition: MatchCondition) -> bool:
-    """Whether a namespace starts (or ends) with the labels of the condition. `*` matches any label."""
-    size = len(condition.path)
-    if len(namespace) < size:
-        return False
-    labels = namespace[:size] if condition.match_type == "prefix" else namespace[len(namespace) - size :]
-    return all(wanted in {"*", label} for label, wanted in zip(labels, condition.path, strict=True))
+    key: str
+    created_at: float | None
 
 
 def event(op: PutOp, fields: Sequence[str]) -> Event:
@@ -96,7 +62,8 @@ def event(op: PutOp, fields: Sequence[str]) -> Event:
 def replacement_event(event: Event, before: FoundMemory) -> Event:
     """The event that stores a new version of an item; it keeps the time of creation."""
     metadata = event.get("metadata", {})
-    created_at = (item_fields(before) or {}).get("created_at", before.timestamp)
+    stored = item_fields(before)
+    created_at = before.timestamp if stored is None or stored.created_at is None else stored.created_at
     return {
         **event,
         "metadata": {**metadata, ITEM_FIELDS: {**metadata[ITEM_FIELDS], "created_at": created_at}},
@@ -106,15 +73,14 @@ def replacement_event(event: Event, before: FoundMemory) -> Event:
 def item(memory: FoundMemory) -> SearchItem:
     """The item that a memory holds. For a memory without an item: its text and metadata as the value."""
     stored = item_fields(memory)
+    created_at = memory.timestamp if stored is None or stored.created_at is None else stored.created_at
     if stored is None:
-        key, created_at = MEMORY_KEY_PREFIX + memory.id, memory.timestamp
         value = {**memory.metadata, "text": memory.text}
     else:
-        key, created_at = stored["key"], stored.get("created_at", memory.timestamp)
         value = {name: part for name, part in memory.metadata.items() if name != ITEM_FIELDS}
     return SearchItem(
-        namespace=tuple(memory.agent_id.split(".")),
-        key=key,
+        namespace=namespace_of(memory.agent_id) or tuple(memory.agent_id.split(".")),
+        key=key_of(memory),
         value=value,
         created_at=limits.utc(created_at),
         updated_at=limits.utc(memory.timestamp),
@@ -122,23 +88,38 @@ def item(memory: FoundMemory) -> SearchItem:
     )
 
 
-def item_fields(memory: FoundMemory) -> dict[str, Any] | None:
-    """The store's own data in the memory of an item; None when the memory holds no item."""
+def item_fields(memory: FoundMemory) -> ItemFields | None:
+    """The store's own data in the memory of an item; None when the memory holds no item.
+
+    Anyone may write a memory of this type with metadata of any shape. One whose key is not a key holds no item; a time
+    that is not a number counts as none.
+    """
     stored = memory.metadata.get(ITEM_FIELDS)
-    return stored if memory.type == TYPE and isinstance(stored, dict) and "key" in stored else None
+    if memory.type != TYPE or not isinstance(stored, dict):
+        return None
+    fields = cast("dict[str, object]", stored)
+    key, created_at = fields.get("key"), fields.get("created_at")
+    if not isinstance(key, str) or key.startswith(MEMORY_KEY_PREFIX):
+        return None
+    if isinstance(created_at, bool) or not isinstance(created_at, int | float):
+        created_at = None
+    return ItemFields(key, created_at)
 
 
-def newest_versions(memories: Sequence[FoundMemory]) -> list[FoundMemory]:
-    """The newest memory of each key. Older versions may still be there: they are deleted after the put."""
-    newest: dict[tuple[str, str], FoundMemory] = {}
-    keys = [
-        (memory.agent_id, (item_fields(memory) or {"key": MEMORY_KEY_PREFIX + memory.id})["key"])
-        for memory in memories
-    ]
-    for key, memory in zip(keys, memories, strict=True):
-        if key not in newest or sort_key(memory) > sort_key(newest[key]):
-            newest[key] = memory
-    return [memory for key, memory in zip(keys, memories, strict=True) if newest[key] is memory]
+def key_of(memory: FoundMemory) -> str:
+    """The key of the item in a memory. A memory without an item has a key made of its id."""
+    stored = item_fields(memory)
+    return MEMORY_KEY_PREFIX + memory.id if stored is None else stored.key
+
+
+def newest_versions(memories: Iterable[FoundMemory]) -> dict[ItemId, FoundMemory]:
+    """The newest memory of each item. Older versions may still be there: they are deleted after the put."""
+    newest: dict[ItemId, FoundMemory] = {}
+    for memory in memories:
+        item_id = memory.agent_id, key_of(memory)
+        if item_id not in newest or sort_key(memory) > sort_key(newest[item_id]):
+            newest[item_id] = memory
+    return newest
 
 
 def sort_key(memory: FoundMemory) -> tuple[float, float, str]:
@@ -146,9 +127,12 @@ def sort_key(memory: FoundMemory) -> tuple[float, float, str]:
     return memory.timestamp, memory.accepted_at, memory.id
 
 
-def key_filter(key: str) -> dict[str, Any]:
-    """The filter for all versions of one item."""
-    return {"type": TYPE, f"metadata.{ITEM_FIELDS}.key": key}
+def keys_filter(keys: Collection[str]) -> dict[str, Any]:
+    """The filter for all versions of the items with these keys.
+
+    Named without "metadata.", as no filter of a caller is, so that both can be in one object.
+    """
+    return {"type": TYPE, f"{ITEM_FIELDS}.key": {"in": list(keys)}}
 
 
 def to_filters(wanted: Mapping[str, Any] | None, *, indexed: bool) -> dict[str, Any]:

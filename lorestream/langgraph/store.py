@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 from langgraph.store.base import (
     BaseStore,
@@ -35,30 +35,22 @@ from lorestream.client.models import (
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.langgraph.items import (
     MEMORY_KEY_PREFIX,
-    agent_of,
     event,
-    is_below,
     item,
     item_fields,
-    key_filter,
-    matches,
-    namespace_of,
-    newest_versions,
     replacement_event,
     sort_key,
     to_filters,
 )
+from lorestream.langgraph.namespaces import Namespace, agent_of, joined, named_below, named_by, namespace_of
+from lorestream.langgraph.steps import Steps, chunks, concurrently
+from lorestream.langgraph.versions import MAX_HITS, best_items, newest_items, versions
 
-MAX_HITS = 100
 MAX_AGENTS = 1000
-AGENTS_PER_SEARCH = 64
 EVENTS_PER_WRITE = 60
 """Events have at most 16 KiB each: 60 of them fit into a request body of at most 1 MiB."""
-PAGE_SIZE = 1000
 
 T = TypeVar("T")
-Steps: TypeAlias = Generator[Sequence[Call[Any]], list[Any], T]
-"""A generator: it yields calls that may be sent concurrently, receives their results (None: not found), and returns."""
 
 
 class LorestreamStore(BaseStore):
@@ -130,7 +122,7 @@ class LorestreamStore(BaseStore):
             for op in ops
             if isinstance(op, PutOp)
         }
-        found = yield from _concurrently(list(reads.values()))
+        found = yield from concurrently(list(reads.values()))
         yield from self._put(puts)
         results: list[Result] = [None] * len(ops)
         for index, result in zip(reads, found, strict=True):
@@ -150,31 +142,26 @@ class LorestreamStore(BaseStore):
 
     def _get(self, op: GetOp) -> Steps[Item | None]:
         agent_id = agent_of(op.namespace)
-        if op.key.startswith(MEMORY_KEY_PREFIX):
-            [memory] = yield [calls.get(op.key.removeprefix(MEMORY_KEY_PREFIX), agent_id)]
-            return None if memory is None or item_fields(memory) else _plain(item(memory))
-        [answer] = yield [calls.search(agent_id, k=1, filters=key_filter(op.key))]
-        return next((_plain(item(memory)) for memory in answer.memories), None)
+        found = yield from _versions(agent_id, op.key)
+        return _plain(item(found[0])) if found else None
 
     def _search(self, op: SearchOp) -> Steps[list[SearchItem]]:
         wanted = op.offset + op.limit
         if op.limit <= 0:
             return []
-        filters = to_filters(op.filter, indexed=bool(op.query)) or None
+        filters = to_filters(op.filter, indexed=bool(op.query))
         agents = yield from self._agents_to_search(op.namespace_prefix)
         if op.query:
             if wanted > MAX_HITS:
                 raise ValueError(f"a search with a query has at most {MAX_HITS} hits, offset included")
-            answers: list[SearchAnswer] = yield [
-                calls.search(some, op.query, wanted, filters=filters)
-                for some in _chunks(agents, AGENTS_PER_SEARCH)
-            ]
-            found = [memory for answer in answers for memory in answer.memories]
-            found.sort(key=lambda memory: (memory.score or 0.0, sort_key(memory)), reverse=True)
+            items = yield from best_items(agents, op.query, wanted, filters)
         else:
-            pages = yield from _concurrently([_newest(agent_id, wanted, filters) for agent_id in agents])
-            found = sorted((memory for page in pages for memory in page), key=sort_key, reverse=True)
-        return [item(memory) for memory in newest_versions(found)[op.offset : wanted]]
+            parts = yield from concurrently([newest_items(agent_id, wanted, filters) for agent_id in agents])
+            items = {item_id: memory for part in parts for item_id, memory in part.items()}
+        found = sorted(
+            items.values(), key=lambda memory: (memory.score or 0.0, sort_key(memory)), reverse=True
+        )
+        return [item(memory) for memory in found[op.offset : wanted]]
 
     def _agents_to_search(self, prefix: tuple[str, ...]) -> Steps[list[str]]:
         """The ids of the agents that a search covers."""
@@ -183,24 +170,24 @@ class LorestreamStore(BaseStore):
             if not prefix:
                 raise ValueError("a search over every namespace needs a store with below=True")
             return namespace
-        every = yield from _agents()
-        return namespace + [agent_id for agent_id in every if is_below(agent_id, ".".join(prefix))]
+        listed = yield from _namespaces()
+        below = [named for one in listed if (named := named_below(one, prefix)) is not None]
+        return list(dict.fromkeys([*namespace, *map(joined, below)]))
 
     def _list(self, op: ListNamespacesOp) -> Steps[list[tuple[str, ...]]]:
-        every = yield from _agents()
-        found = {
-            namespace[: op.max_depth]
-            for namespace in map(namespace_of, every)
-            if namespace and all(matches(namespace, condition) for condition in op.match_conditions or ())
-        }
-        return sorted(found)[op.offset : op.offset + op.limit]
+        listed = yield from _namespaces()
+        named = {name for one in listed if (name := named_by(one, op.match_conditions or ())) is not None}
+        unsure = list(named.difference(listed))
+        exist = yield from concurrently([_has_memories(joined(one)) for one in unsure])
+        named.difference_update(one for one, exists in zip(unsure, exist, strict=True) if not exists)
+        return sorted({one[: op.max_depth] for one in named})[op.offset : op.offset + op.limit]
 
     def _put(self, puts: dict[tuple[str, str], Event | None]) -> Steps[None]:
         """Write the new versions, delete the old ones, and wait until readers see both.
 
         Raises Rejected, and Unavailable when it is not visible within `wait_s`.
         """
-        found = yield from _concurrently([_versions(agent_id, key) for agent_id, key in puts])
+        found = yield from concurrently([_versions(agent_id, key) for agent_id, key in puts])
         old = dict(zip(puts, found, strict=True))
         events = {
             item_id: replacement_event(new, max(old[item_id], key=sort_key)) if old[item_id] else new
@@ -209,7 +196,7 @@ class LorestreamStore(BaseStore):
         }
         receipts: list[Receipt] = yield [
             calls.add_batch(some, wait_s=self._wait_s)
-            for some in _chunks(list(events.values()), EVENTS_PER_WRITE)
+            for some in chunks(list(events.values()), EVENTS_PER_WRITE)
         ]
         ids = [memory_id for receipt in receipts for memory_id in receipt.ids]
         refused = {item_id for item_id, memory_id in zip(events, ids, strict=True) if memory_id is None}
@@ -232,56 +219,29 @@ class LorestreamStore(BaseStore):
             )
 
 
-def _agents() -> Steps[list[str]]:
+def _namespaces() -> Steps[list[Namespace]]:
+    """The namespaces of all agents, as they are listed: players under their pseudonyms."""
     totals: list[AgentTotal]
     [totals] = yield [calls.agents(MAX_AGENTS)]
     if len(totals) == MAX_AGENTS:
         raise ValueError(
             f"there are more than {MAX_AGENTS} namespaces, which cannot be listed: use below=False, and search each"
         )
-    return [total.agent_id for total in totals]
+    return [namespace for total in totals if (namespace := namespace_of(total.agent_id)) is not None]
 
 
-def _newest(agent_id: str, limit: int, filters: dict[str, Any] | None) -> Steps[list[FoundMemory]]:
-    found: list[FoundMemory] = []
-    cursor: str | None = None
-    while len(found) < limit:
-        page: Page
-        [page] = yield [
-            calls.recent(agent_id, min(limit - len(found), PAGE_SIZE), cursor=cursor, filters=filters)
-        ]
-        found += page.memories
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    return found
+def _has_memories(agent_id: str) -> Steps[bool]:
+    page: Page
+    [page] = yield [calls.recent(agent_id, 1)]
+    return bool(page.memories)
 
 
 def _versions(agent_id: str, key: str) -> Steps[list[FoundMemory]]:
-    """The memories that hold an item: one, or several after concurrent puts."""
-    if key.startswith(MEMORY_KEY_PREFIX):
-        [memory] = yield [calls.get(key.removeprefix(MEMORY_KEY_PREFIX), agent_id)]
-        return [memory] if memory is not None and item_fields(memory) is None else []
-    [answer] = yield [calls.search(agent_id, k=MAX_HITS, filters=key_filter(key))]
-    return answer.memories
-
-
-def _concurrently(parts: Sequence[Steps[Any]]) -> Steps[list[Any]]:
-    """The results of several generators, run in lockstep: the calls of one step are yielded together."""
-    results: list[Any] = [None] * len(parts)
-    answers: dict[int, list[Any] | None] = dict.fromkeys(range(len(parts)))
-    while answers:
-        wanted: dict[int, Sequence[Call[Any]]] = {}
-        for index, answer in answers.items():
-            try:
-                wanted[index] = parts[index].send(cast("list[Any]", answer))
-            except StopIteration as end:
-                results[index] = end.value
-        if not wanted:
-            break
-        got = iter((yield [call for some in wanted.values() for call in some]))
-        answers = {index: [next(got) for _ in some] for index, some in wanted.items()}
-    return results
+    """The memories that hold an item, the newest first; also for the key of a memory without an item."""
+    if not key.startswith(MEMORY_KEY_PREFIX):
+        return (yield from versions(agent_id, key))
+    [memory] = yield [calls.get(key.removeprefix(MEMORY_KEY_PREFIX), agent_id)]
+    return [memory] if memory is not None and item_fields(memory) is None else []
 
 
 def _send(client: MemoryClient, call: Call[T]) -> T | None:
@@ -306,7 +266,3 @@ def _plain(found: SearchItem) -> Item:
         created_at=found.created_at,
         updated_at=found.updated_at,
     )
-
-
-def _chunks(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (things[start : start + size] for start in range(0, len(things), size))

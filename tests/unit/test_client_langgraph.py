@@ -12,7 +12,7 @@ base = pytest.importorskip("langgraph.store.base")
 
 from lorestream.client import AsyncMemoryClient, Forbidden, MemoryClient  # noqa: E402
 from lorestream.errors import Misconfigured, Unavailable  # noqa: E402
-from lorestream.langgraph import LorestreamStore, items  # noqa: E402
+from lorestream.langgraph import LorestreamStore, items, namespaces  # noqa: E402
 from tests.scripted_server import ACCEPTED, refused, scripted_server  # noqa: E402
 
 LABELS = st.lists(
@@ -23,7 +23,7 @@ NOTHING = (200, {"memories": []})
 
 @given(LABELS)
 def test_every_namespace_has_an_agent_of_its_own(labels):
-    assert items.namespace_of(items.agent_of(labels)) == tuple(labels)
+    assert namespaces.namespace_of(namespaces.agent_of(labels)) == tuple(labels)
 
 
 @pytest.mark.parametrize("namespace", [(), ("a", ""), ("a.b",), ("a", 1), ("x" * 200, "y" * 56)])
@@ -177,40 +177,16 @@ def test_many_namespaces_are_searched_in_several_requests():
         }
         return {"memories": [{**memory, "metadata": {items.ITEM_FIELDS: own}, "score": number / 10}]}
 
+    both = {"memories": found(1)["memories"] + found(2)["memories"]}
     with (
-        scripted_server((200, totals), (200, found(1)), (200, found(2))) as server,
+        scripted_server((200, totals), (200, found(1)), (200, found(2)), (200, both)) as server,
         MemoryClient(server.url) as memories,
     ):
         best = LorestreamStore(memories).search(("a",), query="q", limit=1)
     assert [item.namespace for item in best] == [("a", "2")]
-    asked = [agent for request in server.requests[1:] for agent in request["body"]["agent_ids"]]
+    asked = [agent for request in server.requests[1:3] for agent in request["body"]["agent_ids"]]
     assert sorted(asked) == sorted(["a", *(f"a.{number}" for number in range(100))])
-    assert {request["body"]["k"] for request in server.requests[1:]} == {1}
-
-
-def test_reads_show_only_the_newest_version():
-    def version(number: int) -> dict[str, Any]:
-        own = {"key": "k", "created_at": 0.5}
-        metadata = {"n": number, items.ITEM_FIELDS: own}
-        stamps = {"timestamp": 1.0, "accepted_at": float(number)}
-        return {
-            "id": f"m{number}",
-            "agent_id": "n",
-            "text": "x",
-            "type": items.TYPE,
-            "metadata": metadata,
-            **stamps,
-        }
-
-    page = {"memories": [version(1), version(3), version(2)], "total": 3, "next_cursor": None}
-    with scripted_server((200, page)) as server, MemoryClient(server.url) as memories:
-        [item] = LorestreamStore(memories, below=False).search(("n",))
-    assert item.value == {"n": 3}
-    best = {"memories": [{**version(number), "score": 1 / number} for number in (1, 2, 3)]}
-    with scripted_server((200, best)) as server, MemoryClient(server.url) as memories:
-        [found] = LorestreamStore(memories, below=False).search(("n",), query="q")
-    assert (found.value, found.score) == ({"n": 3}, 1 / 3)
-    assert item.created_at.timestamp() == 0.5
+    assert {request["body"]["k"] for request in server.requests[1:3]} == {1}
 
 
 def test_a_write_that_is_not_visible_in_time_raises_unavailable():
