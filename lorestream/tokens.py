@@ -48,10 +48,13 @@ def cursor(position: Position) -> str:
 def parse_cursor(text: str) -> Position:
     """The position in a cursor. Raises InvalidCursor."""
     match _decode("c1", text):
-        case [int() | float() as timestamp, int() | float() as accepted_at, str() as memory_id] if (
-            math.isfinite(timestamp) and math.isfinite(accepted_at)
-        ):
-            return (float(timestamp), float(accepted_at), memory_id)
+        case [
+            int() | float() as time,
+            int() | float() as accepted_at,
+            str() as memory_id,
+            str() as agent_id,
+        ] if math.isfinite(time) and math.isfinite(accepted_at):
+            return (float(time), float(accepted_at), memory_id, agent_id)
         case _:
             raise InvalidCursor("this is not the cursor of a page", path="cursor")
 

@@ -34,7 +34,7 @@ CacheState: TypeAlias = Literal["hit", "miss", "off"]
 
 @dataclass(frozen=True, slots=True)
 class ComputedAnswer:
-    """An answer as JSON; the cache does not serve it from `expires_at` (Unix seconds) on."""
+    """An encoded answer; the cache does not serve it from `expires_at` (Unix seconds) on."""
 
     encoded: bytes
     expires_at: float

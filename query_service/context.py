@@ -5,18 +5,30 @@ only on the first line of each day, which saves five of the eight tokens of a ti
 
     2025-10-09 08:53 dug 3 pine trees north of the lake
     08:57 a player said: good morning
+    08:58 Hilda: good morning to you
     2025-10-10 17:20 the lake is frozen
+
+A line of a dialogue begins with its speaker, as far as the memory says who that was: `speaker` in its metadata, and in
+memories of the types of DIALOGUE also `name` or `role`. A player, also one that is named there, is "a player".
 
 A memory whose timestamp is outside the calendar (years 1 to 9999) has a line without a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from lorestream.limits import is_time, utc
+
+DIALOGUE = frozenset({"chat", "dialogue", "message", "say", "talk"})
+"""The types of events whose text is what somebody said."""
+_PLAYER = "a player"
+_MAX_SPEAKER_CHARS = 64
+
+_Lines: TypeAlias = "Mapping[str, tuple[str, str]]"
+"""Memory id -> (date, rest of the line)."""
 
 if TYPE_CHECKING:
     from lorestream.memories import Memory
@@ -42,18 +54,21 @@ def build_excerpt(
     *,
     budget: int,
     count_tokens: Callable[[str], int],
+    is_player: Callable[[str, Memory], bool],
 ) -> ContextExcerpt:
     """Select what fits into `budget` tokens: relevant memories first, then recent ones, each memory once.
 
-    A memory whose line does not fit is left out. `count_tokens` is called once per memory, so this may take long:
-    do not call it on an event loop.
+    A memory whose line does not fit is left out. `is_player`: whether a name is that of the memory's player.
+    `count_tokens` is called once per memory, so this may take long: do not call it on an event loop.
     """
-    chosen = _select([*(one.memory for one in relevant), *recent], budget, count_tokens)
-    text = _render(chosen)
+    candidates = [*(one.memory for one in relevant), *recent]
+    lines = {memory.id: _date_and_line(memory, is_player) for memory in candidates}
+    chosen = _select(candidates, lines, budget, count_tokens)
+    text = _render(chosen, lines)
     tokens = count_tokens(text) if chosen else 0
     while tokens > budget:  # with some tokenizers the whole text has more tokens than its lines
         del chosen[-1]
-        text = _render(chosen)
+        text = _render(chosen, lines)
         tokens = count_tokens(text) if chosen else 0
     ids = {memory.id for memory in chosen}
     chosen_relevant = [one for one in relevant if one.memory.id in ids]
@@ -62,7 +77,9 @@ def build_excerpt(
     return ContextExcerpt(chosen_relevant, chosen_recent, text, tokens)
 
 
-def _select(memories: Sequence[Memory], budget: int, count_tokens: Callable[[str], int]) -> list[Memory]:
+def _select(
+    memories: Sequence[Memory], lines: _Lines, budget: int, count_tokens: Callable[[str], int]
+) -> list[Memory]:
     """The memories whose lines fit into the budget, in the given order."""
     chosen: list[Memory] = []
     seen: set[str] = set()
@@ -72,7 +89,7 @@ def _select(memories: Sequence[Memory], budget: int, count_tokens: Callable[[str
         if memory.id in seen or left <= 0:
             continue
         seen.add(memory.id)
-        date, line = _date_and_line(memory)
+        date, line = lines[memory.id]
         if line.count(" ") >= left:
             continue  # every word has at least one token: no need to count
         cost = count_tokens(f"{line}\n") + (0 if date in dates else count_tokens(date))
@@ -83,20 +100,34 @@ def _select(memories: Sequence[Memory], budget: int, count_tokens: Callable[[str
     return chosen
 
 
-def _render(memories: Sequence[Memory]) -> str:
+def _render(memories: Sequence[Memory], lines_of: _Lines) -> str:
     lines: list[str] = []
     last_date = ""
     for memory in sorted(memories, key=lambda one: one.position):
-        date, line = _date_and_line(memory)
+        date, line = lines_of[memory.id]
         lines.append(line if date == last_date or not date else f"{date} {line}")
         last_date = date or last_date
     return "\n".join(lines)
 
 
-def _date_and_line(memory: Memory) -> tuple[str, str]:
+def _date_and_line(memory: Memory, is_player: Callable[[str, Memory], bool]) -> tuple[str, str]:
     """(date, rest of the line); the date is empty if the timestamp is outside the calendar."""
     text = " ".join(memory.text.split())
+    speaker = _speaker(memory, is_player)
+    if speaker and not text.casefold().startswith(speaker.casefold()):
+        text = f"{speaker}: {text}"
     if not is_time(memory.timestamp):
         return "", text
     time = utc(memory.timestamp)
     return time.date().isoformat(), f"{time:%H:%M} {text}"
+
+
+def _speaker(memory: Memory, is_player: Callable[[str, Memory], bool]) -> str:
+    """Who said the text, empty if the memory does not say it."""
+    is_dialogue = memory.type in DIALOGUE
+    for field in ("speaker", "name", "role") if is_dialogue else ("speaker",):
+        value = memory.metadata.get(field)
+        name = " ".join(value.split())[:_MAX_SPEAKER_CHARS] if isinstance(value, str) else ""
+        if name:
+            return _PLAYER if is_player(str(value), memory) else name
+    return _PLAYER if is_dialogue and memory.player is not None else ""

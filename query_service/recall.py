@@ -25,7 +25,6 @@ from query_service.answer_cache import (
     Lookup,
 )
 from query_service.context import ContextExcerpt, build_excerpt
-from query_service.queries import get_request, parse_get
 from query_service.ranking import Ranked
 from query_service.retrieval import ReadGuard, Retriever, Vector, embed_queries
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from prometheus_client import Histogram
 
-    from lorestream.access.authentication import Principal
     from lorestream.identity import Pseudonyms
     from lorestream.memories import Memory, Scope
     from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, MemoryReader, WatermarkReader
@@ -49,12 +47,12 @@ _RECENCY_TTL_FRACTION = 0.01
 
 EncodeHits: TypeAlias = "Callable[[SearchQuery, Sequence[Ranked]], bytes]"
 EncodeContext: TypeAlias = "Callable[[ContextQuery, ContextExcerpt], bytes]"
-"""Encoders return the JSON that is sent to callers and stored in the cache."""
+"""Encoders return the bytes that are sent to callers and stored in the cache: JSON, or a message of gRPC."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The answer to a search or context. `encoded`: JSON.
+    """The answer to a search or context. `encoded`: what the encoder returned.
 
     `fresh`: the write token of the query was reached, so the answer contains that write.
     """
@@ -138,13 +136,6 @@ class Recall:
         pending = await self._look_up(query.search)
         return await self._finish(pending, partial(self._compute_context, query, encode), "context")
 
-    async def get(
-        self, principal: Principal, agent_id: str, query: str, k: int, filters: Mapping[str, object] | None
-    ) -> list[Ranked]:
-        """A search in the older form for protocols other than HTTP, not cached. Raises InvalidRequest."""
-        request = get_request(agent_id, query, k, filters)
-        return await self.rank(parse_get(request, principal, self.pseudonyms))
-
     async def rank(self, query: SearchQuery, vector: Vector | None = None) -> list[Ranked]:
         """The best k of a query, not cached. `vector`: of its text, if the caller has it already."""
         with self._admitted():
@@ -218,9 +209,14 @@ class Recall:
                 recent,
                 budget=query.token_budget,
                 count_tokens=self.embedder.count_tokens,
+                is_player=self._is_player,
             )
         shown = [*(one.memory for one in excerpt.relevant), *excerpt.recent]
         return _computed(search, now, encode(query, excerpt), shown)
+
+    def _is_player(self, name: str, memory: Memory) -> bool:
+        """Whether it is the plain name of the memory's player, or of the player that its agent is named after."""
+        return bool({memory.player, memory.agent_player} & {*self.pseudonyms.players(memory.tenant, name)})
 
     @contextlib.contextmanager
     def _admitted(self) -> Generator[None]:

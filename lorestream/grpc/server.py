@@ -54,13 +54,11 @@ class Handlers:
     """The handlers of this process. A call without a handler is answered with UNIMPLEMENTED, naming `peer`.
 
     `put(principal, agent_id, text, metadata, ttl_s)` returns the memory id; `ttl_s` None is the default.
-    `get(principal, agent_id, query, k, filters)` returns the hits, best first.
+    `get(principal, agent_id, query, k, filters)` returns a GetMemoryResponse as bytes, see `encode_hits`.
     """
 
     put: Callable[[Principal, str, str, Mapping[str, Any] | None, float | None], Awaitable[str]] | None = None
-    get: Callable[[Principal, str, str, int, Mapping[str, Any] | None], Awaitable[Sequence[Hit]]] | None = (
-        None
-    )
+    get: Callable[[Principal, str, str, int, Mapping[str, Any] | None], Awaitable[bytes]] | None = None
     delete: Callable[[Principal, str], Awaitable[None]] | None = None
     peer: str = ""
 
@@ -199,12 +197,11 @@ class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
         get = await self._handler(self._handlers.get, context)
         principal = await self._authentication.principal("GetMemory", context)
 
-        async def call() -> Sequence[Hit]:
+        async def call() -> bytes:
             filters = _object(request.filters_json, "filters_json")
             return await get(principal, request.agent_id, request.query_text, request.k or 5, filters)
 
-        hit = await _with_status(call, context)
-        return memory_pb2.GetMemoryResponse(memories=[_message(each) for each in hit])
+        return memory_pb2.GetMemoryResponse.FromString(await _with_status(call, context))
 
     async def DeleteMemory(  # noqa: N802
         self, request: memory_pb2.DeleteMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -232,6 +229,11 @@ def _object(text: str, field: str) -> Mapping[str, Any] | None:
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f"{field} is not a JSON object: {error}", path=field) from error
     return value
+
+
+def encode_hits(hits: Sequence[Hit]) -> bytes:
+    """The hits, the best first, as an encoded GetMemoryResponse: the form in which answers are cached."""
+    return memory_pb2.GetMemoryResponse(memories=[_message(hit) for hit in hits]).SerializeToString()
 
 
 def _message(hit: Hit) -> memory_pb2.Memory:

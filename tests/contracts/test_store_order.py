@@ -107,6 +107,19 @@ async def test_many_equal_memories_come_newest_first(store, agent):
         assert [hit.memory for hit in hits] == [*nearer, *newest, *reversed(farther)][:k]
 
 
+@pytest.mark.parametrize("oldest_first", [False, True])
+async def test_the_same_id_and_times_in_several_agents_are_ordered_by_agent(store, oldest_first):
+    agents = [f"agent-{n:02}" for n in (3, 11, 0, 7, 5, 9, 1, 8, 2, 10, 6, 4)]
+    kept = [memory("same", agent_id=agent) for agent in agents]
+    await put(store, *kept)
+    expected = sorted(kept, key=lambda one: one.agent_id, reverse=not oldest_first)
+    for limit in (1, 5, 100):
+        assert await pages(store, limit, agent=None, oldest_first=oldest_first) == expected
+    for k in (1, 4, 11, 12):
+        hits = await store.search(nearest(k, agent=None))
+        assert [hit.memory.agent_id for hit in hits] == sorted(agents, reverse=True)[:k]
+
+
 async def test_equal_memories_with_an_inexact_filter(store):
     kept = [memory(f"e{n}", timestamp=START + n, tick=0.1 + 0.2 if n % 2 else 0.3) for n in range(500)]
     await put(store, *kept)

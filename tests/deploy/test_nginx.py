@@ -267,8 +267,8 @@ async def stub(tmp_path: Path):
     async def put(principal, agent_id, text, metadata, ttl_s) -> str:
         return f"put {agent_id}"
 
-    async def get(principal, agent_id, query, k, filters) -> list:
-        return []
+    async def get(principal, agent_id, query, k, filters) -> bytes:
+        return b""
 
     async def delete(principal, agent_id) -> None:
         return None

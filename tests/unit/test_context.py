@@ -55,6 +55,10 @@ def memory(name: str, text: str = "", **fields: Any) -> Memory:
     return Memory(**{**values, "id": name, "text": text or name, **fields})
 
 
+def nobody(_name: str, _memory: Memory) -> bool:
+    return False
+
+
 def ranked(one: Memory, score: float = 0.5) -> Ranked:
     return Ranked(one, score, {})
 
@@ -292,7 +296,9 @@ def test_tokens_are_those_of_the_text_and_within_the_budget(
     chosen: tuple[list[Memory], list[Memory]], budget: int, count: Callable[[str], int]
 ) -> None:
     relevant, recent = chosen
-    found = build_excerpt([ranked(one) for one in relevant], recent, budget=budget, count_tokens=count)
+    found = build_excerpt(
+        [ranked(one) for one in relevant], recent, budget=budget, count_tokens=count, is_player=nobody
+    )
     shown = [*(one.memory for one in found.relevant), *found.recent]
     assert found.tokens == (count(found.text) if shown else 0) <= budget
     assert len({one.id for one in shown}) == len(shown)
@@ -309,7 +315,7 @@ def greedy(relevant: list[Memory], recent: list[Memory], budget: int) -> set[str
     for one in (*relevant, *recent):
         if one.id in refused or one.id in {other.id for other in chosen}:
             continue
-        whole = build_excerpt([], [*chosen, one], budget=10**6, count_tokens=words)
+        whole = build_excerpt([], [*chosen, one], budget=10**6, count_tokens=words, is_player=nobody)
         if whole.tokens <= budget:
             chosen.append(one)
         else:
@@ -320,7 +326,9 @@ def greedy(relevant: list[Memory], recent: list[Memory], budget: int) -> set[str
 @given(_chosen, st.integers(1, 40))
 def test_as_many_memories_are_selected_as_fit(chosen: tuple[list[Memory], list[Memory]], budget: int) -> None:
     relevant, recent = chosen
-    found = build_excerpt([ranked(one) for one in relevant], recent, budget=budget, count_tokens=words)
+    found = build_excerpt(
+        [ranked(one) for one in relevant], recent, budget=budget, count_tokens=words, is_player=nobody
+    )
     shown = {one.memory.id for one in found.relevant} | {one.id for one in found.recent}
     assert shown == greedy(relevant, recent, budget)
 
@@ -332,8 +340,38 @@ def test_tokens_as_the_embedding_model_counts_them() -> None:
         for n in range(50)
     ]
     for budget in (10, 100, 101, 117, 500):
-        found = build_excerpt([], ones, budget=budget, count_tokens=embedder.count_tokens)
+        found = build_excerpt([], ones, budget=budget, count_tokens=embedder.count_tokens, is_player=nobody)
         assert found.tokens == embedder.count_tokens(found.text) <= budget
         left_out = ones[len(found.recent)]
-        more = build_excerpt([], [*found.recent, left_out], budget=10**6, count_tokens=embedder.count_tokens)
+        more = build_excerpt(
+            [], [*found.recent, left_out], budget=10**6, count_tokens=embedder.count_tokens, is_player=nobody
+        )
         assert more.tokens > budget, "one more would have fitted"
+
+
+# --- speakers --------------------------------------------------------------------------------------------
+
+
+async def test_the_text_names_who_spoke_and_never_a_player(reader: Reader) -> None:
+    zed = reader.runtime.pseudonyms.player("default", "zed")
+    lines: list[tuple[str, dict[str, Any], str]] = [
+        ("good morning", {"type": "dialogue", "metadata": {"speaker": "Hilda"}}, "Hilda: good morning"),
+        ("who is there", {"metadata": {"speaker": "the\n guard"}}, "the guard: who is there"),
+        ("hello", {"type": "message", "metadata": {"role": "user"}}, "user: hello"),
+        ("hi", {"type": "message", "data": {"role": "user", "name": "Sam"}}, "Sam: hi"),
+        ("it is me", {"type": "chat", "player": zed}, "a player: it is me"),
+        ("me again", {"type": "talk", "player": zed, "metadata": {"speaker": "zed"}}, "a player: me again"),
+        ("", {"type": "chat", "player": zed, "data": {"message": "told"}}, "a player said: told"),
+        ("Hilda: as before", {"type": "say", "metadata": {"speaker": "hilda"}}, "Hilda: as before"),
+        ("dug a pine", {"type": "dig", "player": zed, "metadata": {"name": "pine"}}, "dug a pine"),
+        ("nobody knows", {"type": "dialogue", "metadata": {"speaker": 7, "name": " "}}, "nobody knows"),
+    ]
+    for number, (text, fields, _) in enumerate(lines):
+        await reader.remember(text, event_id=str(number), timestamp=NOW - 100 + number, **fields)
+    found = await context(reader, recent=20)
+    shown = [
+        line.split(" ", 2 if number == 0 else 1)[-1] for number, line in enumerate(found["text"].split("\n"))
+    ]
+    assert shown == [line for _, _, line in lines]
+    tight = await context(reader, recent=20, token_budget=found["tokens"] - 1)
+    assert len(tight["recent"]) == len(lines) - 1

@@ -69,9 +69,9 @@ async def rpc(path: Path, clock: ShiftedClock) -> AsyncIterator[Rpc]:
             callers.append(principal)
             return "id"
 
-        async def get(principal: Principal, *_arguments: object) -> list[Any]:
+        async def get(principal: Principal, *_arguments: object) -> bytes:
             callers.append(principal)
-            return []
+            return b""
 
         async def delete(principal: Principal, *_arguments: object) -> None:
             callers.append(principal)

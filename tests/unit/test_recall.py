@@ -12,11 +12,13 @@ import pytest
 from lorestream.access.authentication import ANONYMOUS, Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest, Overloaded, Unavailable
+from lorestream.grpc.memory_pb2 import GetMemoryResponse
 from lorestream.http.request import HttpError
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.wiring import Runtime
 from query_service import recall, retrieval
 from query_service.queries import parse_search
+from query_service.rpc import Reads
 from query_service.schemas import Search
 from tests.parts import Faulty, open_parts, put
 from tests.retrieval.reader import NOW, Reader, over
@@ -461,9 +463,10 @@ async def test_tenant_scope_needs_admin(reader: Reader) -> None:
 async def test_a_query_is_limited_to_the_callers_tenant(reader: Reader) -> None:
     await reader.remember("mine", tenant="other")
     elsewhere = Principal("other", frozenset({KeyScope.QUERY}))
-    assert await reader.recall.get(ANONYMOUS, "a", "mine", 5, None) == []
-    [ranked] = await reader.recall.get(elsewhere, "a", "mine", 5, None)
-    assert ranked.memory.text == "mine"
+    reads = Reads(lambda: reader.recall)
+    assert await reads.get(ANONYMOUS, "a", "mine", 5, None) == b""
+    [found] = GetMemoryResponse.FromString(await reads.get(elsewhere, "a", "mine", 5, None)).memories
+    assert found.text == "mine"
 
 
 @pytest.mark.parametrize(
@@ -472,7 +475,7 @@ async def test_a_query_is_limited_to_the_callers_tenant(reader: Reader) -> None:
 )
 async def test_arguments_of_get_are_checked(reader: Reader, arguments: Any, path: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        await reader.recall.get(ANONYMOUS, *arguments)
+        await Reads(lambda: reader.recall).get(ANONYMOUS, *arguments)
     assert refused.value.path == path
 
 
@@ -484,3 +487,22 @@ async def test_query_duration_has_labels_api_and_cache(reader: Reader) -> None:
     for api, cache in (("search", "miss"), ("search", "hit"), ("agents", "off")):
         assert value("lorestream_query_duration_seconds_count", {"api": api, "cache": cache}) == 1
     assert reader.recall.answers.in_flight == 0
+
+
+async def test_grpc_reads_use_the_cache_and_the_metrics_as_http_does(reader: Reader) -> None:
+    value = reader.runtime.metrics.registry.get_sample_value
+    reads = Reads(lambda: reader.recall)
+
+    async def texts() -> list[str]:
+        answer = await reads.get(ANONYMOUS, "a", "one", 5, {"n": 1})
+        return [memory.text for memory in GetMemoryResponse.FromString(answer).memories]
+
+    await reader.remember("one", metadata={"n": 1})
+    assert [await texts(), await texts()] == [["one"], ["one"]]
+    await reader.remember("one more", metadata={"n": 1})
+    assert sorted(await texts()) == ["one", "one more"]
+    for cache, count in (("miss", 2), ("hit", 1)):
+        assert value("lorestream_query_duration_seconds_count", {"api": "grpc", "cache": cache}) == count
+        assert value("lorestream_cache_requests_total", {"result": cache}) == count
+    body = {"agent_id": "a", "query": "one", "filters": {"n": 1}}
+    assert (await reader.post("/memory/get", body)).json()["memories"][0]["text"] == "one"

@@ -25,9 +25,9 @@ def test_a_receipt_has_tenant_time_and_offsets(tenant: str, at: float, positions
     assert tokens.parse_receipt(tokens.receipt(tenant, at, positions)) == (tenant, at, positions)
 
 
-@given(TIMES, TIMES, st.text())
-def test_a_cursor_has_a_position(timestamp: float, accepted_at: float, memory_id: str) -> None:
-    position = (timestamp, accepted_at, memory_id)
+@given(TIMES, TIMES, st.text(), st.text())
+def test_a_cursor_has_a_position(timestamp: float, accepted_at: float, memory_id: str, agent_id: str) -> None:
+    position = (timestamp, accepted_at, memory_id, agent_id)
     assert tokens.parse_cursor(tokens.cursor(position)) == position
 
 

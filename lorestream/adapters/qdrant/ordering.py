@@ -1,4 +1,4 @@
-"""Reading memories in their total order (timestamp, acceptance, id) from an engine that orders only by tick."""
+"""Reading memories in their total order (`Memory.position`) from an engine that orders only by tick."""
 
 from __future__ import annotations
 
