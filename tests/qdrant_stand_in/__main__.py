@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import uvloop
 
 from tests.qdrant_stand_in.catalogue import Catalogue
 from tests.qdrant_stand_in.serving import VERSION, serve_grpc, serve_rest
+
+FLUSH_INTERVAL_S = 5.0
+"""As a server's `flush_interval_sec`."""
 
 
 async def _serve(options: argparse.Namespace) -> None:
@@ -21,7 +25,10 @@ async def _serve(options: argparse.Namespace) -> None:
     server = await serve_grpc(catalogue, options.host, options.grpc_port, options.api_key)
     rest = await serve_rest(options.host, options.port, catalogue, options.api_key)
     print(f"stand-in of Qdrant {VERSION}: gRPC {options.grpc_port}, REST {options.port}", flush=True)
-    await stopping.wait()
+    while not stopping.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), FLUSH_INTERVAL_S)
+        catalogue.flush()
     rest.close()
     await server.stop(grace=1)
     catalogue.close()

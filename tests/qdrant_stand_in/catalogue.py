@@ -29,6 +29,8 @@ class Collection:
     name: str
     created: wire.CreateCollection
     shard: edge.EdgeShard
+    dirty: bool = False
+    """Whether it was changed since the last flush. What was not flushed is replayed, slowly, after a kill."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -140,6 +142,13 @@ class Catalogue:
                 case other:
                     raise unimplemented(f"the alias action {other}")
         self._save_aliases(aliases)
+
+    def flush(self) -> None:
+        """Flush the collections that were changed."""
+        for one in self._collections.values():
+            if one.dirty:
+                one.shard.flush()
+                one.dirty = False
 
     def close(self) -> None:
         for one in self._collections.values():

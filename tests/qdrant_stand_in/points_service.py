@@ -147,6 +147,7 @@ def _update(
     found: Collection, operation: edge.UpdateOperation, *, wait: bool
 ) -> wire.PointsOperationResponse:
     found.shard.update(operation)
+    found.dirty = True
     return _updated(wait=wait)
 
 
