@@ -53,6 +53,7 @@ class CollectionIndexer:
             parts.metrics,
             must_finish=must_finish,
             throttle=Throttle(is_foreground=must_finish),
+            is_clock_right=lambda: time_check.problem() is None,
             vector_source=lambda: (
                 None if (other := parts.collections.same_model(collection)) is None else other.store
             ),
