@@ -60,14 +60,24 @@ def print_table(
 
 
 def progress_bar(*, notes: bool = False) -> Progress:
-    """A progress bar on stderr, disabled if stderr is not a terminal. With `notes`, each task needs a field `note`."""
+    """A progress bar on stderr, disabled if stderr is not a terminal. With `notes`, each task needs a field `note`.
+
+    Descriptions and notes may hold any text: a server names the steps of its tasks.
+    """
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    class PlainColumn(TextColumn):
+        """A column whose text is shown as it is, without markup and without control characters."""
+
+        def render(self, task: Task) -> Text:
+            return Text(printable(" ".join(self.text_format.format(task=task).split())))
 
     console = Console(stderr=True)
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns = [PlainColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     if notes:
-        columns.append(TextColumn("{task.fields[note]}"))
+        columns.append(PlainColumn("{task.fields[note]}"))
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 

@@ -29,12 +29,24 @@ from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavail
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
 from lorestream.limits import clamp_time
 from lorestream.memories import Memory
+from lorestream.open_files import free_files
 
 _log = structlog.get_logger("lorestream.grpc")
 
 SERVICE = memory_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 MAX_MESSAGE_BYTES = 2**20
 SHUTDOWN_GRACE_S = 1.0
+MAX_CALLS_PER_CONNECTION = 100
+HANDSHAKE_TIMEOUT_MS = 10_000
+"""A connection that does not speak HTTP/2 within this time is closed."""
+IDLE_TIMEOUT_MS = 60_000
+"""A connection without calls is closed after this time."""
+KEEPALIVE_INTERVAL_MS = 30_000
+KEEPALIVE_TIMEOUT_MS = 10_000
+"""How long a silent client has to answer a ping, so that those that have disappeared do not stay."""
+MAX_DETAIL_BYTES = 1024
+"""Longer error messages are cut: they travel in headers, which clients limit to 8 KiB, percent-encoded."""
+_MIN_CONNECTIONS = 4
 _SCOPES = {"PutMemory": KeyScope.INGEST, "GetMemory": KeyScope.QUERY, "DeleteMemory": KeyScope.ERASE}
 
 T = TypeVar("T")
@@ -74,7 +86,7 @@ async def serving(
     authentication = _Authentication(authenticator)
     server = grpc.aio.server(
         interceptors=(_DecodeErrors(authentication),),
-        options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
+        options=_options(),
     )
     memory_pb2_grpc.add_MemoryServiceServicer_to_server(_Servicer(handlers, authentication), server)
     states = health.aio.HealthServicer()
@@ -96,6 +108,22 @@ async def serving(
     finally:
         await states.enter_graceful_shutdown()
         await server.stop(SHUTDOWN_GRACE_S)
+
+
+def _options() -> list[tuple[str, int]]:
+    """The options of the server. Clients open closed connections again by themselves."""
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
+        # A quarter of the files that may still be opened: otherwise connections that send nothing would take those of
+        # the log, the store and HTTP.
+        ("grpc.max_allowed_incoming_connections", max(_MIN_CONNECTIONS, free_files() // 4)),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
+        ("grpc.max_connection_idle_ms", IDLE_TIMEOUT_MS),
+        ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ]
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -201,7 +229,9 @@ class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
             filters = _object(request.filters_json, "filters_json")
             return await get(principal, request.agent_id, request.query_text, request.k or 5, filters)
 
-        return memory_pb2.GetMemoryResponse.FromString(await _with_status(call, context))
+        response = await _with_status(call, context)
+        await self._authentication.principal("GetMemory", context)  # the key may have been revoked meanwhile
+        return memory_pb2.GetMemoryResponse.FromString(response)
 
     async def DeleteMemory(  # noqa: N802
         self, request: memory_pb2.DeleteMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -266,5 +296,8 @@ async def _with_status(call: Callable[[], Awaitable[T]], context: grpc.aio.Servi
 async def _abort(
     context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, message: str
 ) -> NoReturn:
+    encoded = message.encode(errors="replace")
+    if len(encoded) > MAX_DETAIL_BYTES:
+        message = encoded[:MAX_DETAIL_BYTES].decode(errors="ignore") + "..."
     await context.abort(code, message)
     raise AssertionError("abort does not return")

@@ -25,6 +25,7 @@ from lorestream.access.authentication import (
     Forbidden,
     Unauthenticated,
 )
+from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest, LorestreamError, OperationRefused, RateLimited, Unavailable
 from lorestream.http.docs_page import DocsPage
 from lorestream.http.errors import Health, Readiness, error_response
@@ -143,6 +144,8 @@ def _endpoint(
     operation: Operation, metrics: Metrics, authenticator: Authenticator, log: FilteringBoundLogger
 ) -> _Endpoint:
     name, scopes = f"{operation.method} {operation.path}", operation.scopes
+    # What a write has done stays done: its caller is told.
+    reads = not {KeyScope.INGEST, KeyScope.ERASE}.intersection(scopes)
     counters: dict[int, Counter] = {}  # looking a counter up by its labels costs more than counting
 
     async def endpoint(scope: Scope, receive: Receive) -> Response:
@@ -157,6 +160,8 @@ def _endpoint(
             request.require(*scopes)
             request.query_values()  # refuses an ambiguous query string for handlers that do not read it, too
             response = await operation.handler(request)
+            if reads and isinstance(response, ApiResponse):  # the key may have been revoked while it waited
+                authenticator.authenticate(authorization)
         except (LorestreamError, HttpError, Unauthenticated, Forbidden) as error:
             response = error_response(error, request_id)
             if isinstance(error, Unavailable) and not isinstance(error, RateLimited):

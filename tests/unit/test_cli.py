@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -16,7 +17,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from lorestream.admin import Progress
 from lorestream.cli import terminal
+from lorestream.cli.admin.runner import ProgressDisplay
 from lorestream.cli.doctor import checks
 from lorestream.cli.doctor.checks import Verdict
 from lorestream.cli.setup import luanti
@@ -242,6 +245,30 @@ def test_control_characters_in_memories_are_escaped(
         assert sequence not in seen
 
 
+class TerminalBuffer(io.StringIO):
+    """What a terminal would get."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_control_characters_and_markup_in_the_progress_of_a_server_are_not_interpreted(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Steps, units and notes come from the server."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stderr", TerminalBuffer())
+    with ProgressDisplay() as display:
+        display.show(Progress(f"{HOSTILE} [/bold]", 1, 2, f"[link=x]{HOSTILE}"))
+        display.show(Progress(f"{HOSTILE} [/bold]", 2, 2, f"[link=x]{HOSTILE}"))
+    seen = sys.stderr.getvalue()
+    assert "bell" in seen
+    assert "[/bold]" in seen
+    for sequence in ("\x1b[31m", "\x07", "\x9b", "\x1b]"):
+        assert sequence not in seen
+
+
 def at_a_terminal(arguments: list[str], environment: Mapping[str, str]) -> bytes:
     """The bytes that a terminal would get."""
     ours, theirs = pty.openpty()
@@ -388,6 +415,8 @@ def test_config_show_prints_origins_and_hides_secrets(lorestream: Run, tmp_path:
         MEMORY_TTL_DAYS="3",
         LORESTREAM_PLAYER_KEY="k1:very-secret",
         LORESTREAM_API_KEY="id.very-secret",
+        LORESTREAM_EMBEDDER__URL="http://user:very-secret@models:8080/v1?key=very-secret",
+        LORESTREAM_QUERY_URL="https://user:very-secret@host",
     )
     assert answer.returncode == 0, answer.stderr
     assert "very-secret" not in answer.stdout
@@ -400,6 +429,9 @@ def test_config_show_prints_origins_and_hides_secrets(lorestream: Run, tmp_path:
     assert shown["LORESTREAM_PLAYER_KEY"] == (HIDDEN, "environment LORESTREAM_PLAYER_KEY")
     assert shown["LORESTREAM_API_KEY"] == (HIDDEN, "environment LORESTREAM_API_KEY")
     assert shown["LORESTREAM_HTTP_PORT"] == (8080, "default")
+    assert shown["LORESTREAM_EMBEDDER__URL"][0] == f"http://{HIDDEN}@models:8080/v1?{HIDDEN}"
+    assert shown["LORESTREAM_QUERY_URL"][0] == f"https://{HIDDEN}@host"
+    assert shown["LORESTREAM_URL"] == ("http://127.0.0.1:8080", "default")
 
 
 def test_the_error_of_a_wrong_setting_is_one_line(lorestream: Run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
+from lorestream.access import key_file
 from lorestream.access.authentication import ApiKeyAuthenticator, Principal
 from lorestream.access.key_file import KeyScope
+from lorestream.errors import InvalidRequest
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
 from lorestream.grpc.server import Handlers, serving
@@ -69,8 +72,11 @@ async def rpc(path: Path, clock: ShiftedClock) -> AsyncIterator[Rpc]:
             callers.append(principal)
             return "id"
 
-        async def get(principal: Principal, *_arguments: object) -> bytes:
+        async def get(principal: Principal, *arguments: object) -> bytes:
             callers.append(principal)
+            if arguments[1] == "revoke":
+                key_file.revoke(path, principal.key)
+                await wait_until(lambda: principal.key not in authenticator._entries)
             return b""
 
         async def delete(principal: Principal, *_arguments: object) -> None:
@@ -127,3 +133,46 @@ async def test_calls_of_the_peer_service_name_it_without_a_key(path: Path, clock
         with pytest.raises(grpc.aio.AioRpcError, match="the query service") as caught:
             await memory_pb2_grpc.MemoryServiceStub(channel).GetMemory(RPCS["GetMemory"][0], timeout=5)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_search_that_waited_is_refused_when_its_key_was_revoked_meanwhile(rpc: Rpc, path: Path):
+    good = bearer(path)
+    await wait_until(lambda: is_valid(rpc.authenticator, good))
+    request = pb.GetMemoryRequest(agent_id="a", query_text="revoke").SerializeToString()
+    assert await rpc.code("GetMemory", good, data=request) is grpc.StatusCode.UNAUTHENTICATED
+    assert len(rpc.callers) == 1
+
+
+@pytest.mark.parametrize("text", ["x", "\N{SNOWMAN}"])
+async def test_a_long_error_message_is_cut_and_keeps_its_status(text: str):
+    """It travels in a header: a client refuses the response when it is too long."""
+
+    async def get(*_arguments: object) -> bytes:
+        raise InvalidRequest(f"unknown operator {text * 200_000}")
+
+    async with (
+        serving(Handlers(get=get), "127.0.0.1", 0) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError, match="unknown operator") as caught:
+            await memory_pb2_grpc.MemoryServiceStub(channel).GetMemory(RPCS["GetMemory"][0], timeout=5)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_connections_that_send_nothing_are_limited_and_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lorestream.grpc.server.free_files", lambda: 20)
+    monkeypatch.setattr("lorestream.grpc.server.HANDSHAKE_TIMEOUT_MS", 3000)
+
+    async def get(*_arguments: object) -> bytes:
+        return b""
+
+    async with serving(Handlers(get=get), "127.0.0.1", 0) as port:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        greeted = 0
+        for reader, writer in idle:  # each ends, whether it was refused or sent nothing in time
+            with contextlib.suppress(ConnectionError):
+                greeted += bool(await asyncio.wait_for(reader.read(), 30))
+            writer.close()
+        assert 0 < greeted < len(idle), "only accepted connections get the first frame of HTTP/2"
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await memory_pb2_grpc.MemoryServiceStub(channel).GetMemory(RPCS["GetMemory"][0], timeout=30)

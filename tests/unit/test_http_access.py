@@ -332,6 +332,29 @@ async def test_no_chunk_is_sent_after_a_revocation(path: Path, clock: ShiftedClo
         assert (await answering).text == "first "
 
 
+async def test_a_search_that_waited_is_refused_when_its_key_was_revoked_meanwhile(
+    path: Path, clock: ShiftedClock
+):
+    """A write that is done is answered as such: only what was stored for the tenant is withheld."""
+    bearer(path)
+    authenticator = ApiKeyAuthenticator(path, clock)
+
+    async def wait(call: ApiRequest) -> Any:
+        key_file.revoke(path, call.principal.key)
+        authenticator._read_if_changed()
+        return json_response({"tenant": call.tenant})
+
+    for scope, status in ((KeyScope.QUERY, 401), (KeyScope.ADMIN, 401), (KeyScope.INGEST, 200)):
+        sent = bearer(path, scope)
+        authenticator._read_if_changed()
+        wanted = Operation("GET", "/wait", wait, "Wait", scope, dict)
+        app = application("x", [wanted], metrics=Metrics(), authenticator=authenticator)
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://x") as http:
+            answer = await http.get("/wait", headers={"Authorization": sent})
+            assert answer.status_code == status
+            assert ("tenant" in answer.json()) is (status == 200)
+
+
 # --- the other service's routes ------------------------------------------------------------------------------
 
 

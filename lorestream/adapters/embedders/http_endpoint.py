@@ -63,9 +63,9 @@ class EmbeddingsEndpoint:
         try:
             self._url = _endpoint(httpx2.URL(url))
         except httpx2.InvalidURL as error:
-            raise Misconfigured(f"{SETTING} is no HTTP address: {url}") from error
+            raise Misconfigured(f"{SETTING} is no HTTP address: one looks like http://HOST:8080") from error
         if self._url.scheme not in {"http", "https"} or not self._url.host:
-            raise Misconfigured(f"{SETTING} is no HTTP address: {url}")
+            raise Misconfigured(f"{SETTING} is no HTTP address: one looks like http://HOST:8080")
         self.model = model
         self.host = self._url.host
         self._timeout_s = timeout_s

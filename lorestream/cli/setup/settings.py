@@ -87,7 +87,8 @@ def _variable_with(path: tuple[str, ...], given: Mapping[str, str]) -> str | Non
 def _client_settings(environ: Mapping[str, str]) -> Iterator[Setting]:
     for name, default in _CLIENT.items():
         if name in environ:
-            yield Setting(name, HIDDEN if name in _SECRETS else environ[name], f"environment {name}")
+            value = HIDDEN if name in _SECRETS else _without_secrets(environ[name])
+            yield Setting(name, value, f"environment {name}")
         elif name in _SECRETS and f"{name}_FILE" in environ:
             yield Setting(name, HIDDEN, f"environment {name}_FILE")
         else:
@@ -101,4 +102,16 @@ def _name(path: tuple[str, ...]) -> str:
 def _printable(value: object) -> str | float | bool | None:
     if isinstance(value, SecretStr):
         return HIDDEN
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    if value is None or isinstance(value, int | float | bool):
+        return value
+    return _without_secrets(str(value))
+
+
+def _without_secrets(text: str) -> str:
+    """The text; the login and the query of an address, which may be secret, are replaced."""
+    if "://" not in text:
+        return text
+    scheme, _, rest = text.partition("://")
+    _, at, host = rest.rpartition("@")
+    address, question_mark, _ = host.partition("?")
+    return f"{scheme}://{HIDDEN + at if at else ''}{address}{'?' + HIDDEN if question_mark else ''}"
