@@ -6,10 +6,11 @@ passed to the parts that use it, so that two instances in one process (tests) do
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -125,9 +126,28 @@ def set_up_logging(style: Literal["auto", "json", "console"], level: str) -> Non
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _LossyStream(sys.stderr))),
         cache_logger_on_first_use=False,
     )
+
+
+class _LossyStream:
+    """A stream for log lines. A line that cannot be written is lost: the work that it reports must go on.
+
+    Otherwise a full disk under the file of stderr, or a reader of a pipe that has ended, would end every task that logs.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def printable(text: str) -> str:

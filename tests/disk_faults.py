@@ -228,6 +228,8 @@ def _install_edge(fault: Fault) -> None:
             raise Exception(f"Service runtime error: {error}") from None  # noqa: TRY002 (as Edge raises)
         result = run(*args)
         if late:
+            if hasattr(result, "close"):
+                result.close()
             raise Exception("Service runtime error: late")  # noqa: TRY002
         return result
 

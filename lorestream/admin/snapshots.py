@@ -91,7 +91,7 @@ class Snapshots:
         return AdminTask("snapshot", SnapshotArguments, self._run_task, restrict=self._restrict)
 
     def is_due(self) -> bool:
-        """Whether the newest snapshot is older than the interval of the schedule, or there is none."""
+        """Whether the newest snapshot is older than the interval of the schedule, or there is none. Blocks."""
         found = snapshot_manifest.list_snapshots(self.directory)
         return not found or self.clock.now() >= found[0][1].created + self.every_s
 
@@ -121,28 +121,20 @@ class Snapshots:
         Raises OperationRefused when it cannot be written, and Unavailable; then nothing of it is left.
         """
         started = time.monotonic()
-        final = to or self._new_name()
-        temporary = final.with_name(f"{_TEMPORARY_PREFIX}{final.name}-{secrets.token_hex(4)}")
-        try:
-            if final.exists():
-                raise OperationRefused(f"{final} exists already: choose another place for the snapshot")
-            final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._remove_abandoned()
-            temporary.mkdir(mode=0o700)
-        except OSError as error:
-            raise _unwritable(final, error) from error
+        final, temporary = await durable.in_thread(lambda: self._begin(to))
         try:
             yield Progress("copying", 0, unit="bytes")
             async with supervision.alongside(self._fill(temporary), "snapshot") as filling:
                 async for _ in snapshot_files.ticks(filling):
-                    yield Progress("copying", snapshot_files.disk_usage(temporary), unit="bytes")
+                    size = await durable.in_thread(lambda: snapshot_files.disk_usage(temporary))
+                    yield Progress("copying", size, unit="bytes")
                 manifest = filling.result()
-            durable.rename(temporary, final)
+            await durable.in_thread(lambda: durable.rename(temporary, final))
         except OSError as error:
             raise _unwritable(final, error) from error
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        took = snapshot_files.disk_usage(final)
+            await durable.in_thread(lambda: shutil.rmtree(temporary, ignore_errors=True))
+        took = await durable.in_thread(lambda: snapshot_files.disk_usage(final))
         yield Progress("copying", took, took, "bytes")
         removed, remarks = await self._prune() if to is None else (0, [])
         for remark in remarks:
@@ -151,6 +143,24 @@ class Snapshots:
             _describe(final, manifest)
             | {"bytes": took, "removed": removed, "took_s": time.monotonic() - started}
         )
+
+    def _begin(self, to: Path | None) -> tuple[Path, Path]:
+        """Create the directory to copy into. Returns the place of the snapshot, and that directory. Blocks.
+
+        Raises OperationRefused.
+        """
+        final = to or self.directory
+        try:
+            final = to or self._new_name()
+            if final.exists():
+                raise OperationRefused(f"{final} exists already: choose another place for the snapshot")
+            temporary = final.with_name(f"{_TEMPORARY_PREFIX}{final.name}-{secrets.token_hex(4)}")
+            final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._remove_abandoned()
+            temporary.mkdir(mode=0o700)
+        except OSError as error:
+            raise _unwritable(final, error) from error
+        return final, temporary
 
     async def _fill(self, temporary: Path) -> Manifest:
         created = self.clock.now()
@@ -170,23 +180,25 @@ class Snapshots:
             files=files,
             store=copied.store,
         )
-        snapshot_manifest.write(temporary, manifest)
+        await durable.in_thread(lambda: snapshot_manifest.write(temporary, manifest))
         return manifest
 
     async def _prune(self) -> tuple[int, list[str]]:
         """Delete all snapshots but the newest `keep`. Returns how many, and a message for each one that stays."""
         removed, remarks = 0, list[str]()
         try:
-            found = snapshot_manifest.list_snapshots(self.directory) if self.keep else ()
+            found = (
+                await durable.in_thread(lambda: snapshot_manifest.list_snapshots(self.directory))
+                if self.keep
+                else ()
+            )
         except OSError as error:
             return 0, [
                 f"old snapshots in {self.directory} cannot be listed ({error.strerror}): none was deleted"
             ]
         for path, _ in found[self.keep :]:
             try:
-                # The manifest first: a directory without it is no snapshot, even if a crash leaves the other files.
-                durable.remove_file(path / snapshot_manifest.FILE_NAME)
-                await snapshot_files.run_in_thread(lambda _cancelled, path=path: durable.remove_tree(path))
+                await durable.in_thread(lambda path=path: _remove(path))
                 removed += 1
             except OSError as error:
                 remarks.append(
@@ -247,7 +259,7 @@ class SnapshotSchedule:
     async def take_if_due(self) -> None:
         """Take a snapshot if one is due. A failure is logged once for each cause, and stays in `problem`."""
         try:
-            if self._wanted() and self._snapshots.is_due():
+            if self._wanted() and await durable.in_thread(self._snapshots.is_due):
                 await self._take()
         except (LorestreamError, OSError) as error:
             # A directory that cannot be read now (a network drive) may be there again at the next attempt.
@@ -272,6 +284,12 @@ class SnapshotSchedule:
                         _log.warning(report.text)
                     case _:
                         pass
+
+
+def _remove(snapshot: Path) -> None:
+    """Delete a snapshot. The manifest first: a directory without it is no snapshot, even if a crash leaves the rest."""
+    durable.remove_file(snapshot / snapshot_manifest.FILE_NAME)
+    durable.remove_tree(snapshot)
 
 
 def _describe(path: Path, manifest: Manifest) -> dict[str, object]:

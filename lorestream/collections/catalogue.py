@@ -100,7 +100,10 @@ class Catalogue(Protocol):
         ...
 
     async def swap(self, name: str, at: float) -> None:
-        """Make a collection the active one, in one step, and note `at`, Unix seconds, for the replaced one."""
+        """Make a collection the active one, in one step, and note `at`, Unix seconds, for the replaced one.
+
+        In the same step it is marked as complete.
+        """
         ...
 
     async def mark_deleted(self, name: str, at: float) -> None:

@@ -126,7 +126,7 @@ class Compaction:
                 pass
         while await records_behind(self.parts, target, CATCH_UP_TIMEOUT_S):
             pass
-        await collections.catalogue.mark_complete(new.name)
+        # The switch marks it as complete: until then a crash leaves an incomplete copy, which is deleted.
         while await switch_alias(self.parts, target):
             pass
         await asyncio.sleep(self.replaced_retention_s)

@@ -13,11 +13,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from lorestream import events
+from lorestream.errors import Unavailable
 from lorestream.events import Erase
 from lorestream.ports import Reclaimable
 from lorestream.wiring import Runtime
 from stream_workers.rebuild import alias_swap
 from stream_workers.rebuild.compaction import Compaction
+from tests.disk_matrix import create_in_this_process
 from tests.parts import open_parts, put, running_worker, texts
 
 EDGE = {"store": {"kind": "edge"}}
@@ -168,3 +170,31 @@ async def test_what_a_killed_process_left_is_deleted(tmp_path: Path, moment: str
         ]
         await write(runtime, put("one more", event_id="more"))
         assert len(await texts(runtime)) == 11
+
+
+async def test_a_compaction_that_ends_just_before_its_switch_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its copy is deleted: as a complete collection it would keep every further compaction waiting."""
+
+    async def killed(*_: object) -> int:
+        raise Unavailable("killed")
+
+    async with lorestream(tmp_path) as (runtime, compaction):
+        await write(runtime, put("the secret lies under the oak", agent="spy"), put("nothing to hide"))
+        await write(runtime, erase("spy", 2000.0))
+        monkeypatch.setattr(alias_swap, "PROPAGATION_S", 0.0)
+        monkeypatch.setattr(
+            "lorestream.adapters.qdrant.edge.shard.create_in_subprocess", create_in_this_process
+        )
+        with monkeypatch.context() as patched:
+            patched.setattr("stream_workers.rebuild.compaction.switch_alias", killed)
+            with pytest.raises(Unavailable):
+                await compaction.compact()
+        assert len(await runtime.collections.refresh()) == 2
+        await compaction.clean_up()
+        assert len(runtime.collections.listed) == 1
+        assert await compaction.is_due()
+        await compaction.compact()
+        assert runtime.collections.listed[0].complete
+        assert not holding(tmp_path, "under the oak")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -14,14 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from lorestream import durable, events
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue
 from lorestream.adapters.qdrant.edge.store import EdgeStore
+from lorestream.admin import snapshot_files, snapshot_manifest
+from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.collections.catalogue import Model
 from lorestream.errors import Unavailable
 from lorestream.memories import Erasure, SubjectKind
+from lorestream.telemetry import set_up_logging
+from lorestream.wiring.snapshots import snapshots_over
 from stream_workers import collection_feed
 from stream_workers.indexing import failures
 from stream_workers.rebuild import alias_swap
@@ -237,6 +243,74 @@ async def test_data_that_the_disk_refuses_is_not_committed(
             with pytest.raises(Unavailable, match="check its disk"):
                 await store.flush()
         await store.flush()
+
+
+def test_a_log_line_that_cannot_be_written_is_lost_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stderr in a file on the full disk: the line that reports the full disk must not end the work."""
+    with Path("/dev/full").open("w") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        set_up_logging("json", "info")
+        structlog.get_logger().warning("commit failed")
+        with contextlib.suppress(OSError):
+            stream.close()
+
+
+async def test_a_store_whose_last_flush_fails_can_be_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shard is closed all the same: an open one could not be loaded again by this process."""
+    store = EdgeStore.open(tmp_path, model_id="hash", dim=4)
+    await put(store, memory("m"))
+    real = store._shard
+
+    class Refusing:
+        """The shard, on a disk that refuses the flush."""
+
+        close = staticmethod(real.close)
+
+        def flush(self) -> None:
+            raise full()
+
+    monkeypatch.setattr(store, "_shard", Refusing())
+    with pytest.raises(Unavailable):
+        await store.close()
+    async with EdgeStore.open(tmp_path, model_id="hash", dim=4) as again:
+        assert await names(again) == ["m"]
+
+
+async def test_a_snapshot_waits_for_the_disk_in_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Manifests, lists of files, fsync, renames and removals: with many snapshots they take long."""
+    async with open_parts(tmp_path, **EDGE, snapshot={"every_hours": 1, "keep": 1}) as runtime:
+        snapshots = snapshots_over(runtime)
+        snapshots.directory.mkdir(parents=True)
+        threads: set[threading.Thread] = set()
+
+        def recorded(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                threads.add(threading.current_thread())
+                return real(*args, **kwargs)
+
+            return call
+
+        for module, name in (
+            (os, "fsync"),
+            (shutil, "rmtree"),
+            (snapshot_files, "disk_usage"),
+            (snapshot_manifest, "read"),
+            (snapshot_manifest, "list_snapshots"),
+        ):
+            monkeypatch.setattr(module, name, recorded(getattr(module, name)))
+        for _ in range(2):
+            async for _ in snapshots.take(None):
+                pass
+        schedule = SnapshotSchedule(snapshots)
+        await schedule.take_if_due()
+        assert schedule.problem is None
+        assert len(list(snapshots.directory.iterdir())) == 1
+        assert threads
+        assert threading.main_thread() not in threads
 
 
 # --- threads and rights --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ directory, and moved into their places at the end. While the staging directory e
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -83,8 +84,8 @@ async def restore(
     The last report counts them. Raises OperationRefused and Unavailable, with the data directory as it was before.
     """
     removals = None if old is None else ledger_merge.read_removals(old)
-    _clean_up(target)
     try:
+        _clean_up(target)
         copying = snapshot_files.run_in_thread(lambda cancelled: _copy(snapshot, manifest, target, cancelled))
         async with supervision.alongside(copying, "restore") as task:
             async for _ in snapshot_files.ticks(task):
@@ -96,13 +97,13 @@ async def restore(
             merged = await _apply_removals(removals, target, clock)
         await snapshot_files.run_in_thread(lambda _cancelled: _move_into_place(target))
     except OSError as error:
-        _clean_up(target)
+        _try_to_clean_up(target)
         raise OperationRefused(
-            f"nothing was restored, {target.data_dir} cannot be written ({error.strerror}): free some space,"
+            f"nothing was restored, {target.data_dir} cannot be written ({error.strerror}): {durable.remedy(error)},"
             " or choose another place with --data"
         ) from error
     except BaseException:
-        _clean_up(target)
+        _try_to_clean_up(target)
         raise
     yield Progress("applying deletions", merged, merged)
 
@@ -151,6 +152,12 @@ def _move_into_place(target: RestoreTarget) -> None:
         if path.exists():
             durable.rename(path, target.data_dir / name)
     durable.remove_tree(target.staging)
+
+
+def _try_to_clean_up(target: RestoreTarget) -> None:
+    """Like `_clean_up`. What cannot be deleted now is deleted by the next restore; no lorestream starts before that."""
+    with contextlib.suppress(OSError):
+        _clean_up(target)
 
 
 def _clean_up(target: RestoreTarget) -> None:

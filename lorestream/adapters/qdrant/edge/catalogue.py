@@ -218,13 +218,14 @@ class EdgeCatalogue:
         self._switching = frozenset(names)
 
     async def swap(self, name: str, at: float) -> None:
-        """Search this collection from now on. `at`: the Unix time at which the other one was replaced."""
+        """Search this collection from now on; it is complete. `at`: the Unix time at which the other one was replaced."""
 
         def switch(state: _State) -> None:
             for one in state.collections.values():
                 one.replaced_at = None
             state.collections[state.active].replaced_at = at
             state.collections[name].replaced_at = None
+            state.collections[name].complete = True
             state.active = name
 
         await self._change(switch)

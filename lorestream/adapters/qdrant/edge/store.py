@@ -142,10 +142,13 @@ class EdgeStore(QdrantStore[edge.Point]):
             return
         self._closed = True
         try:
-            with translate_errors():
+            try:
                 if not self._temporary:
-                    self._shard.flush()
-                self._shard.close()
+                    with translate_errors():
+                        self._shard.flush()
+            finally:  # an open shard could not be loaded again by this process
+                with translate_errors():
+                    self._shard.close()
         finally:
             self._lock.release()
             if self._temporary:
