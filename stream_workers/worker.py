@@ -11,6 +11,7 @@ import structlog
 from lorestream import supervision
 from lorestream.errors import LorestreamError
 from lorestream.memories import Memory
+from lorestream.telemetry import BACKGROUND_FAILURES
 from lorestream.wiring import OpenCollection, Runtime, WorkerParts
 from stream_workers.collection_feed import CollectionIndexer
 from stream_workers.indexing.indexer import Indexer
@@ -133,6 +134,7 @@ class Worker:
 
     def _postpone(self, name: str, error: BaseException | None) -> None:
         """Log why an inactive collection cannot be indexed, and try again after `RETRY_DELAY_S`. The others go on."""
+        BACKGROUND_FAILURES.labels("indexer").inc()
         _log.error(
             "indexing of a collection failed, it is tried again later",
             collection=name,
