@@ -49,6 +49,7 @@ async def run_in_thread(work: Callable[[Cancelled], T]) -> T:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         cancelled.set()
+        running.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody waits for it
         await asyncio.wait({running})
         raise
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import signal
 import stat
@@ -9,15 +11,18 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lorestream import durable
+from lorestream.admin import snapshot_files
 from lorestream.durable import LockHeld, ProcessLock
 
 HOLDER = """
 import sys
 from pathlib import Path
+from typing import Any
 from lorestream.durable import ProcessLock
 
 lock = ProcessLock(Path(sys.argv[1]))
@@ -165,3 +170,28 @@ def test_a_lock_makes_no_directory(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ProcessLock(tmp_path / "nowhere" / "lock")
     assert names(tmp_path) == []
+
+
+async def test_the_error_of_work_whose_caller_was_cancelled_is_no_fault_of_the_event_loop() -> None:
+    complaints = list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        begun.set()
+        cancelled.wait(60)
+        raise OSError("the disk is full")
+
+    for call in (durable.in_thread(fail), snapshot_files.run_in_thread(lambda _: fail())):
+        waiting = asyncio.create_task(call)
+        await asyncio.to_thread(begun.wait, 60)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        cancelled.set()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+        begun.clear()
+        cancelled.clear()
+    del waiting, call
+    gc.collect()
+    assert not complaints

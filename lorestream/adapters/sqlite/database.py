@@ -84,7 +84,11 @@ class Database:
 
     async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Like `submit`, awaited. Cancelling the caller does not cancel the write. Raises Unavailable."""
-        return await asyncio.shield(self.submit(job))
+        written = self.submit(job)
+        written.add_done_callback(
+            lambda ended: ended.cancelled() or ended.exception()
+        )  # the caller may have gone
+        return await asyncio.shield(written)
 
     async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run `job` in the reading thread, at the same time as writes. Raises Unavailable."""
