@@ -112,8 +112,18 @@ async def run_all(*calls: Coroutine[Any, Any, T]) -> list[T]:
 
     The first error is raised; the other calls are cancelled then, and have ended when this returns.
     """
-    async with together() as start:
-        tasks = [start(call) for call in calls]
+    # Without a TaskGroup: before Python 3.13 it leaves the caller marked as being cancelled when a call fails, and then
+    # a timeout around it raises CancelledError instead of TimeoutError, which ends a task in silence.
+    tasks = [_start(call, getattr(call, "__qualname__", "call")) for call in calls]
+    cancelled: Collection[asyncio.Task[T]] = ()
+    try:
+        if tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        cancelled = await stop_tasks(tasks)
+    failures = [error for task in tasks if (error := _failure(task, cancelled)) is not None]
+    if failures:
+        raise failures[0]
     return [task.result() for task in tasks]
 
 

@@ -237,7 +237,7 @@ class Faults:
                 gateway = self._deployment.cluster.gateways[0]
                 with contextlib.suppress(httpx2.TransportError):
                     answer = httpx2.get(f"{gateway.url}/ready", timeout=5)
-                    fault.note = f"/ready of {gateway.name}: {answer.status_code} {answer.json()['checks']}"
+                    fault.note = f"/ready of {gateway.name}: {answer.status_code} {answer.text}"
             fault.note += "; the broker " + ("ran on" if kafka.alive else f"ended with {kafka.exit_code}")
             if not kafka.alive:
                 kafka.spawn()

@@ -170,6 +170,23 @@ async def test_calls_at_the_same_time_return_in_order_and_the_first_error_ends_t
     assert not isinstance(caught.value, BaseExceptionGroup)
 
 
+async def test_a_timeout_still_ends_a_block_in_which_a_call_has_failed():
+    """A broker that went away while it was asked: the next timeout looked like a cancellation, and services ended."""
+
+    async def block() -> None:
+        async with asyncio.timeout(0.01):
+            with contextlib.suppress(ValueError):
+                await supervision.run_all(fail(ValueError("one")), asyncio.Event().wait())
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await block()
+
+
+async def test_no_calls_have_no_results():
+    assert await supervision.run_all() == []
+
+
 async def test_the_failure_of_work_that_nobody_waits_for_is_logged_and_counted():
     before = failures("store an answer")
     with capture_logs() as logs:
