@@ -2,6 +2,7 @@
 
     __init__.py        open_runtime (everything in one process), open_gateway, open_worker, open_query
     openers.py         one opener for each port: from the settings of a backend to its adapter
+    player_keys.py     the keys for player names, compared with those that the log knows
     parts.py           the parts of each service, as frozen values
     data_directory.py  the data directory of the embedded shape: checks, lock, player key
     snapshots.py       the snapshots of a process, and the source that they copy
@@ -36,7 +37,7 @@ from lorestream.errors import Misconfigured
 from lorestream.settings import Settings, warn_of_unread
 from lorestream.settings.backends import KafkaLog, QdrantStore
 from lorestream.telemetry import Metrics
-from lorestream.wiring import data_directory, openers
+from lorestream.wiring import data_directory, openers, player_keys
 from lorestream.wiring.parts import (
     GatewayParts,
     Parts,
@@ -96,9 +97,9 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         if not settings.distributed and (problem := openers.free_space(settings, state).check_start()):
             _log.warning("the disk is nearly full, only reads are served", problem=problem)
         # Before the log is created: a key is made only where there is none.
-        pseudonyms = openers.pseudonyms(settings, directory)
+        pseudonyms = player_keys.open_pseudonyms(settings, directory)
         log, redis, collections = await _open_storage(context, state)
-        await openers.require_known_keys(pseudonyms, log.ledger, add=True)
+        await player_keys.require_known(pseudonyms, log.ledger, add=True)
         cleanup = DeadLetterCleanup(
             DeadLetters(log.events, log.ledger, lambda: collections.current.store), context.clock
         )
@@ -131,9 +132,9 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
     """Open the parts of a gateway. It neither embeds nor searches, and loads no model."""
     _require_distributed(settings, "gateway")
     async with _open_context(settings) as context:
-        pseudonyms = openers.pseudonyms(settings)
+        pseudonyms = player_keys.open_pseudonyms(settings)
         log = await openers.open_log(settings, settings.data_dir, context.clock, context.stack)
-        await openers.require_known_keys(pseudonyms, log.ledger, add=True)
+        await player_keys.require_known(pseudonyms, log.ledger, add=True)
         redis = await openers.open_redis(settings, context.stack)
         yield _log_modes(
             GatewayParts(
@@ -179,9 +180,9 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
     """Open the parts of a query service."""
     _require_distributed(settings, "query")
     async with _open_context(settings) as context:
-        pseudonyms = openers.pseudonyms(settings)
+        pseudonyms = player_keys.open_pseudonyms(settings)
         log, redis, collections = await _open_storage(context, settings.data_dir)
-        await openers.require_known_keys(pseudonyms, log.ledger, add=False)
+        await player_keys.require_known(pseudonyms, log.ledger, add=False)
         yield _log_modes(
             QueryParts(
                 settings=settings,

@@ -13,7 +13,7 @@ from lorestream.admin.imports import Importer
 from lorestream.cli.doctor.machine import doctor_task
 from lorestream.identity import Pseudonyms
 from lorestream.settings import Settings
-from lorestream.wiring import Runtime, WorkerParts, open_worker, openers
+from lorestream.wiring import Runtime, WorkerParts, open_worker, player_keys
 from lorestream.wiring.snapshots import snapshots_over
 from stream_workers.rebuild.alias_swap import AliasTasks
 from stream_workers.rebuild.replay import Replay
@@ -40,7 +40,7 @@ def _pseudonyms(parts: WorkerParts) -> Pseudonyms | None:
     """The keys for player names. None where none are set: only an export of players' agents needs them."""
     if isinstance(parts, Runtime):
         return parts.pseudonyms
-    return openers.pseudonyms(parts.settings) if parts.settings.player_key else None
+    return player_keys.open_pseudonyms(parts.settings) if parts.settings.player_key else None
 
 
 @contextlib.asynccontextmanager

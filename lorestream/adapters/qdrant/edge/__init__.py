@@ -1,9 +1,10 @@
 """Qdrant Edge: Qdrant's engine inside this process, the vector store of the embedded shape.
 
-    catalogue.py    Catalogue: which collections there are, and which one is searched
-    store.py        EdgeStore: a VectorStore in one directory
-    shard.py        the shard in that directory: created, locked, checked against model and schema
-    engine.py       the Engine: searches, writes and filters as calls to Edge
+    catalogue.py       Catalogue: which collections there are, and which one is searched
+    catalogue_file.py  the file in which the catalogue keeps them
+    store.py           EdgeStore: a VectorStore in one directory
+    shard.py           the shard in that directory: created, locked, checked against model and schema
+    engine.py          the Engine: searches, writes and filters as calls to Edge
 
 A search in the collection that is active:
 

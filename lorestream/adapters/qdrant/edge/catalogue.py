@@ -14,16 +14,15 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from lorestream import durable
-from lorestream.adapters.qdrant.edge import shard
+from lorestream.adapters.qdrant.edge import catalogue_file, shard
+from lorestream.adapters.qdrant.edge.catalogue_file import Entry, State
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.adapters.qdrant.payload import SCHEMA_VERSION
 from lorestream.admin.snapshot_files import disk_usage
@@ -36,37 +35,7 @@ from lorestream.collections.catalogue import (
 )
 from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
-"""What may be the name of a collection, and so of a directory: no path that leads out of this one."""
-
 _log = structlog.get_logger("lorestream.store")
-
-
-class _Entry(msgspec.Struct, omit_defaults=True):
-    """What the file says of one collection."""
-
-    model_id: str
-    dim: int
-    kind: str | None = None
-    model: str | None = None
-    run: str = ""
-    complete: bool = msgspec.field(default=True, name="whole")
-    replaced_at: float | None = None
-
-
-class _State(msgspec.Struct):
-    """The content of the file."""
-
-    active: str
-    collections: dict[str, _Entry]
-    pending_deletions: dict[str, float | None] = msgspec.field(
-        default_factory=dict[str, float | None], name="withdrawn"
-    )
-    """The names of directories to delete, each with the Unix time since when.
-
-    Also the one that is being created, since 0: after a crash the next start deletes it. Older versions wrote null
-    for that one, which is what JSON makes of infinity.
-    """
 
 
 async def _no_log() -> None:
@@ -102,7 +71,7 @@ class EdgeCatalogue:
         self._creating: set[str] = set()
         self._opening = asyncio.Lock()
         self._changing = asyncio.Lock()
-        self._state = self._read()
+        self._state = catalogue_file.read(self._file)
 
     async def ensure_active(self, model: Model) -> Collection:
         """The collection that is searched, created for `model` when there is none.
@@ -115,8 +84,8 @@ class EdgeCatalogue:
             durable.remove_temporaries(self._directory)
         except OSError as error:
             raise Misconfigured(str(durable.unavailable(self._directory, error))) from error
-        first = _Entry(model.model_id, model.dim, model.kind, model.name)
-        state = self._state or _State(self._alias, {self._alias: first})
+        first = Entry(model.model_id, model.dim, model.kind, model.name)
+        state = self._state or State(self._alias, {self._alias: first})
         active = state.collections[state.active]
         if active.kind is None and not shard.exists(self._directory / state.active):
             active.model_id, active.dim = model.model_id, model.dim  # it holds nothing of another model
@@ -173,9 +142,9 @@ class EdgeCatalogue:
             await self._change(lambda state: state.pending_deletions.update({name: 0.0}))
             await shard.create_in_subprocess(self._directory / name, model_id=model.model_id, dim=model.dim)
 
-            def add(state: _State) -> None:
+            def add(state: State) -> None:
                 del state.pending_deletions[name]
-                state.collections[name] = _Entry(
+                state.collections[name] = Entry(
                     model.model_id, model.dim, model.kind, model.name, run, complete=False
                 )
 
@@ -208,7 +177,7 @@ class EdgeCatalogue:
     async def mark_complete(self, name: str) -> None:
         """Note that the collection holds everything that it should."""
 
-        def complete(state: _State) -> None:
+        def complete(state: State) -> None:
             state.collections[name].complete = True
 
         await self._change(complete)
@@ -220,7 +189,7 @@ class EdgeCatalogue:
     async def swap(self, name: str, at: float) -> None:
         """Search this collection from now on; it is complete. `at`: the Unix time at which the other one was replaced."""
 
-        def switch(state: _State) -> None:
+        def switch(state: State) -> None:
             for one in state.collections.values():
                 one.replaced_at = None
             state.collections[state.active].replaced_at = at
@@ -233,7 +202,7 @@ class EdgeCatalogue:
     async def mark_deleted(self, name: str, at: float) -> None:
         """Remove the collection from the list, and note since when it is to be deleted."""
 
-        def withdraw(state: _State) -> None:
+        def withdraw(state: State) -> None:
             del state.collections[name]
             state.pending_deletions[name] = at
 
@@ -254,7 +223,7 @@ class EdgeCatalogue:
             await durable.in_thread(lambda: durable.remove_tree(self._directory / name))
         await self._change(lambda state: state.pending_deletions.pop(name, None))
 
-    async def _empty_outdated(self, state: _State) -> None:
+    async def _empty_outdated(self, state: State) -> None:
         """Empty the collections of an older schema. Each gets a new run, whose group reads the log from its beginning.
 
         Raises Misconfigured, with nothing changed, when the log does not hold all that one of them may hold.
@@ -279,7 +248,7 @@ class EdgeCatalogue:
             entry = state.collections[name]
             entry.run = refilled_run(entry.run)
         # Before emptying: after a crash the old group would continue at its commit, and skip all earlier records.
-        self._write(state)
+        catalogue_file.write(self._file, state)
         self._state = state
         for name, schema in outdated.items():
             shard.empty(self._directory / name)
@@ -292,7 +261,7 @@ class EdgeCatalogue:
                 records=records,
             )
 
-    async def _refill_lost(self, state: _State) -> None:
+    async def _refill_lost(self, state: State) -> None:
         """Give a new run to collections without a shard whose group has committed: the commits are of a store that is gone.
 
         Raises Unavailable.
@@ -306,7 +275,9 @@ class EdgeCatalogue:
             return
         for name in lost:
             state.collections[name].run = refilled_run(state.collections[name].run)
-        self._write(state)  # before the shards are created: after a crash the old groups would be continued
+        catalogue_file.write(
+            self._file, state
+        )  # before the shards are created: after a crash the old groups would be continued
         self._state = state
         complete = await self._complete_log_size() is not None
         _log.warning(
@@ -317,33 +288,9 @@ class EdgeCatalogue:
         )
 
     @property
-    def _known(self) -> _State:
+    def _known(self) -> State:
         assert self._state is not None, "call ensure_active first"
         return self._state
-
-    def _read(self) -> _State | None:
-        try:
-            state = msgspec.json.decode(self._file.read_bytes(), type=_State)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise Misconfigured(
-                f"{self._file} cannot be read ({error.strerror}): let this user read it"
-            ) from error
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise Misconfigured(
-                f"{self._file} is damaged ({error}): {shard.refill_advice(self._directory)}"
-            ) from error
-        if state.active not in state.collections or not all(
-            _NAME.fullmatch(name) for name in (*state.collections, *state.pending_deletions)
-        ):
-            raise Misconfigured(
-                f"{self._file} is damaged (it names no collection, or one outside of this directory):"
-                f" {shard.refill_advice(self._directory)}"
-            )
-        # The process that used them has ended: nothing has them open, and they may be deleted at once.
-        state.pending_deletions = dict.fromkeys(state.pending_deletions, 0.0)
-        return state
 
     def _load(self, name: str, model: Model) -> EdgeStore:
         """Open the store of a collection, or create it. Blocks. Raises Misconfigured, ModelMismatch, Unavailable."""
@@ -356,7 +303,7 @@ class EdgeCatalogue:
             require_space=partial(self._require_space, 0),
         )
 
-    async def _change(self, edit: Callable[[_State], object]) -> None:
+    async def _change(self, edit: Callable[[State], object]) -> None:
         """Edit the state: durably in the file first, then in memory. Raises Unavailable, with nothing changed.
 
         After an error of the last fsync the file may hold the new state already. That is harmless: each state is
@@ -367,12 +314,7 @@ class EdgeCatalogue:
             edit(state)
 
             def write() -> None:
-                self._write(state)
+                catalogue_file.write(self._file, state)
                 self._state = state
 
             await durable.in_thread(write)
-
-    def _write(self, state: _State) -> None:
-        """Replace the file. Blocks. Raises Unavailable."""
-        with durable.translated(self._file):
-            durable.write_file(self._file, msgspec.json.format(msgspec.json.encode(state)))
