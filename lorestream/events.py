@@ -138,8 +138,12 @@ class Unreadable(InvalidEvent):
         self.reason = reason
 
 
+class UnknownOp(Unreadable):
+    """A record of an operation that a newer version has added. Workers skip it: it concerns none of their memories."""
+
+
 def decode(record: Record) -> Envelope:
-    """The envelope of a log record. Raises Unreadable."""
+    """The envelope of a log record. Raises Unreadable, and of its subclasses UnknownOp."""
     version = record.headers.get("schema")
     if version != SCHEMA_VERSION:
         raise Unreadable("unknown_schema", f"unknown schema version {version!r}")
@@ -152,12 +156,35 @@ def decode(record: Record) -> Envelope:
     try:
         envelope = _decoder.decode(record.value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        op = _op(record.value)
+        if op is not None and op not in _KNOWN_OPS:
+            raise UnknownOp(
+                "unknown_op", f"the operation {op[:64]!r} is not known to this version"
+            ) from error
         raise Unreadable("undecodable", str(error)) from error
     key = _key(envelope)
     # The key decides the partition, and so the order within an agent: in another one, a delete could come first.
     if record.key != key:
         raise Unreadable("wrong_key", f"the key is {record.key[:200]!r}, but must be {key[:200]!r}")
     return envelope
+
+
+_KNOWN_OPS = frozenset({"put", "delete", "erase"})
+
+
+class _Op(msgspec.Struct):
+    op: str
+
+
+_op_decoder = msgspec.json.Decoder(_Op)
+
+
+def _op(value: bytes) -> str | None:
+    """The operation of an envelope, known or not; None if it has none."""
+    try:
+        return _op_decoder.decode(value).op
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def schema() -> dict[str, Any]:

@@ -105,6 +105,9 @@ def utc(seconds: float) -> datetime:
 
 # --- numbers and JSON values -------------------------------------------------------------------------------
 
+EmptyList: TypeAlias = Annotated[list[Any], Meta(max_length=0)]
+"""Lua has one type for objects and lists, so an empty table may arrive as either."""
+JsonObject: TypeAlias = dict[str, Any] | EmptyList | None
 INT64 = range(-(2**63), 2**63)
 MAX_DEPTH = 32
 """Levels of nested objects and lists in a JSON value, the outermost included. Values that are not containers are no level.

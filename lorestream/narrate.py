@@ -13,6 +13,7 @@ _MAX_VALUE_CHARS = 200
 _MAX_DETAILS = 12
 _NAMES = re.compile(r"(?:^|_)(?:player|name|user|owner|puncher|killer|attacker|victim)(?:_|$)")
 """Keys whose values may be player names: they are left out."""
+_STACK = re.compile(r"(?P<item>\w+:\w+)(?: (?P<count>\d{1,5})(?: \d{1,5}(?: .*)?)?)?", re.DOTALL)
 
 _PHRASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     # type: (verb, the keys of the data that may have its object, in this order)
@@ -83,11 +84,32 @@ def _phrase(kind: str, data: Mapping[str, Any]) -> str:
 
 
 def _counted(data: Mapping[str, Any], name: str) -> str:
-    """The words of an item, with its count if that is more than one."""
-    stack, _, amount = name.partition(" ")
-    count = data.get("count", amount)
-    text = _value(count)
-    return words(stack) if text in ("", "1") else f"{text} {words(stack)}"
+    """The words of an item, with its count if that is not one. The count of the data goes before that of the stack."""
+    item, amount = _item_stack(name)
+    count = _count(data.get("count")) or amount
+    return words(item) if count in {"", "1"} else f"{count} {words(item)}"
+
+
+def _item_stack(text: str) -> tuple[str, str]:
+    """(name, count) of an item stack of Luanti, "NAME COUNT WEAR METADATA" with all but the name optional.
+
+    The count of a text that is no item stack is "".
+    """
+    match = _STACK.fullmatch(text)
+    return (match["item"], match["count"] or "") if match else (text, "")
+
+
+def _count(value: object) -> str:
+    """A number, or the digits of one, as text; "" for anything else, such as true."""
+    match value:
+        case bool():
+            return ""
+        case int() | float():
+            return _value(value)
+        case str() if value.isascii() and value.isdigit():
+            return value
+        case _:
+            return ""
 
 
 def _details(data: Mapping[str, Any], *, skip: tuple[str, ...]) -> str:
@@ -109,7 +131,7 @@ def _value(value: object) -> str:
         case float():
             return f"{value:.6g}"
         case str():
-            return (words(value) if re.fullmatch(r"\w+:\w+", value) else value)[:_MAX_VALUE_CHARS]
+            return (_counted({}, value) if _STACK.fullmatch(value) else value)[:_MAX_VALUE_CHARS]
         case list() | tuple():
             return " and ".join(text for item in value if (text := _value(item)))[:_MAX_VALUE_CHARS]
         case _:
@@ -122,13 +144,13 @@ def _said(data: Mapping[str, Any]) -> str:
 
 
 def _damage(data: Mapping[str, Any]) -> str:
-    amount = _value(data.get("amount", data.get("damage", data.get("hp", ""))))
+    amount = _count(data.get("amount", data.get("damage", data.get("hp"))))
     return f"lost {amount or 'some'} health" + _cause(data)
 
 
 def _punch(data: Mapping[str, Any]) -> str:
     target = _value(data.get("target", data.get("entity", data.get("node", ""))))
-    times = _value(data.get("count", ""))
+    times = _count(data.get("count"))
     hit = "another player" if target == "player" else words(target) or "something"
     return f"punched {hit}" + (f" {times} times" if times not in {"", "0", "1"} else "")
 

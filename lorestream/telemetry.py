@@ -72,6 +72,9 @@ class Metrics:
         self.lost_records = counter(
             "lorestream_lost_records", "Records that retention deleted before they were read"
         )
+        self.skipped_records = counter(
+            "lorestream_skipped_records", "Records of the log that this version does not know", "reason"
+        )
         self.dlq_records = counter("lorestream_dlq_records", "Records written to the dead letters", "reason")
         self.query_duration = histogram(
             "lorestream_query_duration_seconds", "Time to answer a query", LATENCY_BUCKETS, "api", "cache"

@@ -212,11 +212,11 @@ class _Routes:
         request.query_params(NoParams)
         body, tenant, by = await request.json(ErasureBody), request.tenant, request.principal.key
         match body.agent_id, body.memory_id, body.player:
-            case str() as agent_id, str() as memory_id, msgspec.UNSET:
+            case str() as agent_id, str() as memory_id, None:
                 receipt = await self._erasures.delete_memory(tenant, agent_id, memory_id, by=by)
-            case str() as agent_id, msgspec.UNSET, msgspec.UNSET:
+            case str() as agent_id, msgspec.UNSET, None:
                 receipt = await self._erasures.erase_agent(tenant, agent_id, by=by)
-            case msgspec.UNSET, msgspec.UNSET, str() as player:
+            case None, None | msgspec.UNSET, str() as player:
                 receipt = await self._erasures.erase_player(tenant, player, by=by)
             case _:
                 raise InvalidRequest(
@@ -227,10 +227,10 @@ class _Routes:
     async def delete(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
         body, by = await request.json(DeleteBody), request.principal.key
-        match body.agent_id, body.player:
-            case str() as agent_id, msgspec.UNSET:
+        match body.agent_id, body.player, body.memory_id:
+            case str() as agent_id, None, msgspec.UNSET:
                 await self._erasures.erase_agent(request.tenant, agent_id, by=by)
-            case msgspec.UNSET, str() as player:
+            case None, str() as player, msgspec.UNSET:
                 await self._erasures.erase_player(request.tenant, player, by=by)
             case _:
                 raise InvalidRequest("exactly one of these is needed: agent_id, player")

@@ -15,7 +15,7 @@ from lorestream import events, tokens
 from lorestream.access.authentication import Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
-from lorestream.errors import InvalidEvent, Overloaded, RateLimited, Unavailable
+from lorestream.errors import InvalidEvent, InvalidRequest, Overloaded, RateLimited, Unavailable
 from lorestream.http.operation import OLDER_NAMES, Operation
 from lorestream.http.request import ApiRequest, ApiResponse, Headers, json_response
 from lorestream.identity import Pseudonyms
@@ -258,7 +258,14 @@ class _Routes:
 
     async def put(self, request: ApiRequest) -> ApiResponse:
         body = await request.json(PutBody)
-        event = Event(agent_id=body.agent_id, text=body.text, metadata=body.metadata, ttl=body.ttl)
+        if body.ttl is not None and body.ttl_seconds is not None:
+            raise InvalidRequest("ttl and ttl_seconds mean the same: give one of them", path="ttl_seconds")
+        event = Event(
+            agent_id=body.agent_id,
+            text=body.text,
+            metadata={"context": body.context, **(body.metadata or {})} if body.context else body.metadata,
+            ttl=body.ttl_seconds if body.ttl is None else body.ttl,
+        )
         await self._gateway.check_rate(self._limits, request.principal, 1)
         memory_id = await self._gateway.put(request.tenant, event, traceparent=_traceparent(request.headers))
         return json_response(PutResponse(success=True, id=memory_id), 202)

@@ -14,6 +14,8 @@ from lorestream.limits import (
     MAX_TYPE_CHARS,
     MIN_TIME,
     AgentId,
+    EmptyList,
+    JsonObject,
     PlayerName,
     ServerName,
 )
@@ -31,9 +33,6 @@ EventId: TypeAlias = Annotated[
         " a second memory.",
     ),
 ]
-_EmptyList: TypeAlias = Annotated[list[Any], Meta(max_length=0)]
-"""Lua has one type for objects and lists, so an empty table may arrive as either."""
-JsonObject: TypeAlias = dict[str, Any] | _EmptyList | None
 
 # --- events ----------------------------------------------------------------------------------------------
 
@@ -61,7 +60,7 @@ class Event(Struct, omit_defaults=True):
     data: JsonObject = None
     metadata: JsonObject = None
     player: Annotated[str, Meta(max_length=MAX_PLAYER_CHARS)] | None = None
-    pos: Coordinates | _EmptyList | None = None
+    pos: Coordinates | EmptyList | None = None
     tick: float | None = None
     time: (
         Annotated[
@@ -132,27 +131,39 @@ class ErasurePath(Struct):
 
 
 class PutBody(Struct):
-    """One memory as text. `ttl` in seconds: absent = the default, 0 = for ever."""
+    """One memory as text. `ttl` and `ttl_seconds` mean the same: absent = the default, 0 = for ever.
+
+    `context` becomes the metadata field of that name. Unknown fields are ignored.
+    """
 
     agent_id: AgentId
     text: Annotated[str, Meta(min_length=1)]
     metadata: JsonObject = None
     ttl: Ttl | None = None
+    ttl_seconds: Ttl | None = None
+    context: JsonObject = None
 
 
 class ErasureBody(Struct, forbid_unknown_fields=True):
-    """Exactly one of: `agent_id` with `memory_id`, `agent_id`, `player`. A null is refused: it may be a mistake."""
+    """Exactly one of: `agent_id` with `memory_id`, `agent_id`, `player`. A null counts as missing.
 
-    agent_id: AgentId | UnsetType = UNSET
-    memory_id: str | UnsetType = UNSET
-    player: PlayerName | UnsetType = UNSET
+    A null `memory_id` beside an `agent_id` is refused: if it is a mistake, the whole agent would be erased.
+    """
+
+    agent_id: AgentId | None = None
+    memory_id: str | UnsetType | None = UNSET
+    player: PlayerName | None = None
 
 
-class DeleteBody(Struct, forbid_unknown_fields=True):
-    """Exactly one of: `agent_id`, `player`."""
+class DeleteBody(Struct):
+    """Exactly one of: `agent_id`, `player`. Unknown fields are ignored.
 
-    agent_id: AgentId | UnsetType = UNSET
-    player: PlayerName | UnsetType = UNSET
+    A `memory_id` is refused, because the whole agent would be erased: `/v1/erasures` deletes one memory.
+    """
+
+    agent_id: AgentId | None = None
+    player: PlayerName | None = None
+    memory_id: Any = UNSET
 
 
 # --- responses -------------------------------------------------------------------------------------------

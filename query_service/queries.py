@@ -17,6 +17,7 @@ from lorestream.access.authentication import Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
 from lorestream.http.request import HttpError, decode, explain_validation_error
+from lorestream.limits import JsonObject
 from lorestream.memories import AgentKey, And, Blend, Condition, Field, Filter, Op, Scope
 from lorestream.tokens import parse_token
 from query_service.filter_parser import parse_filter
@@ -29,8 +30,10 @@ from query_service.schemas import (
     Context,
     Get,
     Mode,
+    Near,
     RecentParams,
     Search,
+    Weights,
 )
 
 if TYPE_CHECKING:
@@ -100,8 +103,8 @@ def resolve_agents(pseudonyms: Pseudonyms, tenant: str, agent_ids: Sequence[str]
 
 
 def parse_filters(filters: object, pseudonyms: Pseudonyms, tenant: str) -> Filter:
-    """The `filters` of a request. Raises InvalidFilter."""
-    return parse_filter(filters, stored_players=lambda name: pseudonyms.players(tenant, name))
+    """The `filters` of a request; null and [] mean none. Raises InvalidFilter."""
+    return parse_filter(filters or None, stored_players=lambda name: pseudonyms.players(tenant, name))
 
 
 def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> SearchQuery:
@@ -110,9 +113,9 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
     if search.mode is not None:
         if search.query is None:
             raise InvalidRequest("a mode needs a query", path="mode")
-        if search.mode == "keyword" and search.weights is not None:
+        if search.mode == "keyword" and search.weights:
             raise InvalidRequest("weights need the relevance of mode dense or hybrid", path="weights")
-    sphere = None if search.near is None else Sphere.from_near(search.near)
+    sphere = Sphere.from_near(search.near) if isinstance(search.near, Near) else None
     if sphere is not None and not sphere.centre:
         raise InvalidRequest("near needs x, y or z", path="near")
     k = int(search.k or DEFAULT_K)
@@ -221,7 +224,7 @@ def parse_recent_filter(params: RecentParams, pseudonyms: Pseudonyms, tenant: st
 
 def _decode_filters(text: str) -> object:
     try:
-        return decode(text.encode(), dict)
+        return decode(text.encode(), JsonObject)
     except (InvalidRequest, HttpError) as error:
         raise InvalidRequest("filters is a JSON object, percent-encoded", path="filters") from error
 
@@ -245,7 +248,7 @@ def _parse_scope(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
 
 def _parse_blend(search: Search) -> Blend | None:
     weights = search.weights
-    if weights is None:
+    if not isinstance(weights, Weights):
         return None
     if weights.relevance == 0 and not weights.recency and not weights.importance:
         raise InvalidRequest("at least one weight must be above 0", path="weights")

@@ -1,7 +1,7 @@
 """Request and response types of the query service's HTTP routes; the OpenAPI document is made from them.
 
-An optional field may also be null, because Luanti writes empty tables as null. Whole numbers are declared as floats
-that are multiples of 1, because Lua writes 5.0 for 5.
+An optional field may also be null or, for an object, an empty list: Luanti writes empty tables so. Whole numbers are
+declared as floats that are multiples of 1, because Lua writes 5.0 for 5.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from lorestream.http.errors import ErrorBody
-from lorestream.limits import AgentId
+from lorestream.limits import AgentId, EmptyList
 
 MAX_BATCH_SEARCHES = 64
 MAX_AGENTS = 64
@@ -87,10 +87,10 @@ class Search(_Request):
     scope: Literal["tenant"] | None = None
     query: Query | None = None
     k: TopK | None = None
-    filters: Filters | None = None
-    near: Near | None = None
+    filters: Filters | EmptyList | None = None
+    near: Near | EmptyList | None = None
     mode: Mode | None = None
-    weights: Weights | None = None
+    weights: Weights | EmptyList | None = None
     min_score: Annotated[float, Meta(description="The least final score.")] | None = None
     explain: Annotated[bool, Meta(description="Return the parts of each score.")] | None = None
     after: After | None = None
@@ -109,14 +109,14 @@ class RawBatch(_Request):
     searches: Annotated[list[Raw], Meta(max_length=MAX_BATCH_SEARCHES)]
 
 
-class Get(_Request):
-    """The older form of a search: the text is in `query` or `query_text`."""
+class Get(Struct):
+    """The older form of a search: the text is in `query` or `query_text`. Unknown fields are ignored."""
 
     agent_id: AgentId
     query: Query | None = None
     query_text: Query | None = None
     k: TopK | None = None
-    filters: Filters | None = None
+    filters: Filters | EmptyList | None = None
 
 
 class Context(_Request):
@@ -154,7 +154,7 @@ class Context(_Request):
         ]
         | None
     ) = None
-    filters: Filters | None = None
+    filters: Filters | EmptyList | None = None
     after: After | None = None
     wait_ms: WaitMs | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -28,6 +29,13 @@ def url(help_: str) -> OptionInfo:
     """The option --url, the address of the server; `help_` says what for."""
     option: OptionInfo = typer.Option("--url", envvar="LORESTREAM_URL", help=help_)
     return option
+
+
+def finite(value: float | None) -> float | None:
+    """The callback of an option with a number: refuses NaN and infinity (exit code 2)."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("a finite number is needed")
+    return value
 
 
 def dry_run(help_: str = "Only print what would be done. Changes nothing.") -> OptionInfo:

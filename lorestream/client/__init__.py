@@ -9,6 +9,7 @@
         context = await memories.context("npc:woodcutter-1", "somebody asks for wood", token_budget=500)
 
     calls        every call of the API: its parameters, its request, the decoder of its response
+    encoding     arguments as JSON and as parts of a URL
     models       what the calls return, and the exceptions they raise
     endpoint     what both clients share: URLs, retries, translation of errors
     blocking     MemoryClient
@@ -29,6 +30,7 @@ from lorestream.client.models import (
     Event,
     Forbidden,
     FoundMemory,
+    InvalidValue,
     Near,
     NotFound,
     Page,
@@ -58,6 +60,7 @@ __all__ = [
     "Event",
     "Forbidden",
     "FoundMemory",
+    "InvalidValue",
     "MemoryClient",
     "Near",
     "NotFound",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx2
@@ -11,11 +11,24 @@ import stamina
 
 from lorestream.client import calls
 from lorestream.client.calls import Call
+from lorestream.client.encoding import encoded
 from lorestream.client.endpoint import Endpoint, as_method
 from lorestream.client.models import api_error
 
 STREAM_TIMEOUT_S = 60.0
 """A stream has failed after this time without data: the server sends an empty line every 10 s."""
+
+
+def json_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of NDJSON that are complete and not empty.
+
+    They end with a line feed alone: texts in JSON may contain U+2028 and other characters that end a line elsewhere.
+    """
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in lines if line.strip())
+
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,20 +90,24 @@ class MemoryClient(Endpoint[httpx2.Client]):
         for line in self._lines(request):
             yield msgspec.json.decode(line, type=dict[str, Any])
 
-    def reports(self, path: str, arguments: Mapping[str, Any]) -> Generator[str]:
+    def reports(self, path: str, arguments: Mapping[str, Any]) -> Generator[bytes]:
         """Run an admin task (see `lorestream.admin`); yield its reports, one JSON text each."""
-        request = self._http.build_request("POST", self.url + path, json=arguments, timeout=STREAM_TIMEOUT_S)
+        request = self._http.build_request(
+            "POST",
+            self.url + path,
+            content=encoded(arguments),
+            headers={"Content-Type": "application/json"},
+            timeout=STREAM_TIMEOUT_S,
+        )
         yield from self._lines(request)
 
-    def _lines(self, request: httpx2.Request) -> Generator[str]:
+    def _lines(self, request: httpx2.Request) -> Generator[bytes]:
         with self._connection_errors(self.url):
             response = self._http.send(request, stream=True)
             try:
                 if not response.is_success:
                     raise api_error(response.status_code, response.read(), self.url)
-                for line in response.iter_lines():
-                    if line.strip():
-                        yield line
+                yield from json_lines(response.iter_bytes())
             finally:
                 response.close()
 

@@ -1,19 +1,19 @@
 """The calls of the API: each function builds one request, together with the decoder of its response.
 
 Both clients make a method of each function, with its parameters and documentation. Nothing here sends anything.
+Each raises InvalidValue for an argument that JSON cannot represent, such as NaN.
 """
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
+from lorestream.client.encoding import as_texts, encoded, milliseconds, quoted
 from lorestream.client.models import (
     Agents,
     AgentTotal,
@@ -96,7 +96,7 @@ def add_batch(
     Events without an id get one here, so that a retry makes no second memory.
     """
     with_ids = [event if event.get("id") else {**event, "id": uuid.uuid4().hex} for event in events]
-    waiting = {} if wait_s is None else {"wait": "indexed", "timeout_ms": _ms(wait_s)}
+    waiting = {} if wait_s is None else {"wait": "indexed", "timeout_ms": milliseconds(wait_s)}
     return _write(
         Receipt, "/v1/events", _given(events=with_ids, server=server), params=waiting, wait_s=wait_s or 0.0
     )
@@ -120,7 +120,7 @@ def forget_player(player: str) -> Call[Erasure]:
 def erasure_done(erasure: Erasure) -> Call[bool]:
     """Whether the erasure is processed: then no read shows the erased memories. Raises NotFound."""
     state = _decoder(ErasureState)
-    path = f"/v1/erasures/{_quoted(erasure.erasure_id)}"
+    path = "/v1/erasures/" + quoted(erasure.erasure_id, "erasure_id")
     return Call(lambda body: state(body).state == "done", "GET", path, to_writer=True)
 
 
@@ -157,12 +157,10 @@ def search(
         min_score=min_score,
         explain=explain,
         after=after,
-        wait_ms=None if wait_s is None else _ms(wait_s),
+        wait_ms=None if wait_s is None else milliseconds(wait_s),
     )
     body["agent_id" if isinstance(agent_id, str) else "agent_ids"] = agent_id
-    return Call(
-        _decoder(SearchAnswer), "POST", "/v1/memories/search", msgspec.json.encode(body), wait_s=wait_s or 0.0
-    )
+    return Call(_decoder(SearchAnswer), "POST", "/v1/memories/search", encoded(body), wait_s=wait_s or 0.0)
 
 
 def context(
@@ -188,16 +186,16 @@ def context(
         token_budget=token_budget,
         filters=filters,
         after=after,
-        wait_ms=None if wait_s is None else _ms(wait_s),
+        wait_ms=None if wait_s is None else milliseconds(wait_s),
     )
-    path = f"/v1/agents/{_quoted(agent_id)}/context"
-    return Call(_decoder(Context), "POST", path, msgspec.json.encode(body), wait_s=wait_s or 0.0)
+    path = f"/v1/agents/{quoted(agent_id)}/context"
+    return Call(_decoder(Context), "POST", path, encoded(body), wait_s=wait_s or 0.0)
 
 
 def get(memory_id: str, agent_id: str) -> Call[FoundMemory]:
     """One memory. Raises NotFound."""
-    path = f"/v1/memories/{_quoted(memory_id)}"
-    return Call(_decoder(FoundMemory), "GET", path, params={"agent_id": agent_id})
+    path = "/v1/memories/" + quoted(memory_id, "memory_id")
+    return Call(_decoder(FoundMemory), "GET", path, params=as_texts({"agent_id": agent_id}))
 
 
 def recent(
@@ -226,9 +224,9 @@ def recent(
         tick_to=tick_to,
         since=since,
         until=until,
-        filters=None if filters is None else msgspec.json.encode(filters).decode(),
+        filters=None if filters is None else encoded(filters, "filters").decode(),
     )
-    return Call(_decoder(Page), "GET", f"/v1/agents/{_quoted(agent_id)}/memories", params=_texts(params))
+    return Call(_decoder(Page), "GET", f"/v1/agents/{quoted(agent_id)}/memories", params=as_texts(params))
 
 
 def agents(limit: int = 100) -> Call[list[AgentTotal]]:
@@ -265,8 +263,8 @@ def _write(
         _decoder(kind),
         "POST",
         path,
-        msgspec.json.encode(body),
-        params=_texts(params or {}),
+        encoded(body),
+        params=as_texts(params or {}),
         wait_s=wait_s,
         to_writer=True,
     )
@@ -279,16 +277,3 @@ def _decoder(kind: type[T]) -> Callable[[bytes], T]:
 def _given(**fields: object) -> dict[str, Any]:
     """The fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _texts(params: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in params.items()}
-
-
-def _ms(seconds: float) -> int:
-    return math.ceil(seconds * 1000)
-
-
-def _quoted(text: str) -> str:
-    """One path segment, percent-encoded; dots too, because a segment `..` would be removed from the path."""
-    return quote(text, safe="").replace(".", "%2E")

@@ -1,6 +1,7 @@
 """The types of the clients: events, results, and exceptions.
 
 LorestreamError
+├── InvalidValue                           an argument that JSON cannot represent: nothing was sent
 ├── ApiError                    an error response: status, code, message, details, request_id, retry_after_ms
 │   ├── BadRequest              4xx        the request can never succeed; details["path"] names the field
 │   │   └── TooLarge            413        the body or the batch is too large
@@ -30,6 +31,18 @@ CLIENT_ERRORS = range(400, 500)
 
 Order: TypeAlias = Literal["recent", "oldest"]
 Mode: TypeAlias = Literal["dense", "keyword", "hybrid"]
+
+
+class InvalidValue(LorestreamError, ValueError):
+    """An argument that JSON cannot represent: NaN, infinity, a lone surrogate. Nothing was sent.
+
+    `path` names the value, such as "events[0].ttl".
+    """
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.message = message
+        self.path = path
 
 
 class ApiError(LorestreamError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from lorestream.access.authentication import (
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
-from lorestream.limits import clamp_time
+from lorestream.limits import JsonObject, clamp_time
 from lorestream.memories import Memory
 from lorestream.open_files import free_files
 
@@ -48,6 +49,14 @@ MAX_DETAIL_BYTES = 1024
 """Longer error messages are cut: they travel in headers, which clients limit to 8 KiB, percent-encoded."""
 _MIN_CONNECTIONS = 4
 _SCOPES = {"PutMemory": KeyScope.INGEST, "GetMemory": KeyScope.QUERY, "DeleteMemory": KeyScope.ERASE}
+
+_FIELDS = {
+    "ttl": "ttl_seconds",
+    "metadata": "metadata_json",
+    "query": "query_text",
+    "filters": "filters_json",
+}
+"""Names of fields in the core, and in the messages where these differ."""
 
 T = TypeVar("T")
 
@@ -255,10 +264,10 @@ def _object(text: str, field: str) -> Mapping[str, Any] | None:
     if not text:
         return None
     try:
-        value = msgspec.json.decode(text, type=dict[str, Any] | None)
+        value = msgspec.json.decode(text, type=JsonObject)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"{field} is not a JSON object: {error}", path=field) from error
-    return value
+        raise InvalidRequest(f"not a JSON object: {error}", path=field) from error
+    return value or None
 
 
 def encode_hits(hits: Sequence[Hit]) -> bytes:
@@ -285,12 +294,20 @@ async def _with_status(call: Callable[[], Awaitable[T]], context: grpc.aio.Servi
     try:
         return await call()
     except InvalidRequest as error:
-        return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, error.message)
+        return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, _with_field(error))
     except Overloaded as error:
         return await _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
     except Unavailable as error:
         _log.warning("a needed part is unavailable, the call was refused", error=error.message)
         return await _abort(context, grpc.StatusCode.UNAVAILABLE, error.message)
+
+
+def _with_field(error: InvalidRequest) -> str:
+    """The message, after the path of the field in the caller's message."""
+    if error.path is None:
+        return error.message
+    first = re.split(r"[.\[]", error.path, maxsplit=1)[0]
+    return f"{_FIELDS.get(first, first)}{error.path[len(first) :]}: {error.message}"
 
 
 async def _abort(

@@ -3,7 +3,7 @@
     load.py      Settings; reads environment, `.env` and files of secrets, checks combinations of values
     backends.py  one model for each kind of log, store, cache and embedder; limits, snapshots
     aliases.py   other names of settings, such as QDRANT_URL, and secrets in files
-    unread.py    a warning about variables of other designs that have no effect, such as MONGODB_URI
+    unread.py    warnings about variables that have no effect: MONGODB_URI of other designs, misspelt LORESTREAM_ ones
 
 A typical call:
 

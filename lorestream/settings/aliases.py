@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from dotenv import dotenv_values
 
 from lorestream.errors import Misconfigured
 
@@ -43,60 +47,89 @@ SECRETS: Mapping[str, tuple[str, ...]] = {
 
 _SERVERS = {"store": "qdrant", "cache": "redis"}
 """The parts whose aliases name a server, and the kind of that server."""
+_ADDRESSES = {
+    "store": ("QDRANT_URL", "QDRANT_HOST", "QDRANT_PORT"),
+    "cache": ("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD"),
+}
+"""The aliases that make up the address of a server, the deciding ones first."""
 
 
-def other_names(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The nested settings from aliases and files of secrets. Raises Misconfigured if a file cannot be read."""
-    values: dict[str, Any] = {}
-    for name, path in ALIASES.items():
-        if name in environ and path[-1] not in {"url", "api_key", "prefix"}:
-            _set(values, path, environ[name])
+@dataclass(frozen=True, slots=True)
+class OtherName:
+    """A setting that variables of other names give: its path, its value, and the variables, the deciding one first."""
+
+    path: tuple[str, ...]
+    value: str
+    variables: tuple[str, ...]
+
+
+def environment(env_file: Path = Path(".env")) -> dict[str, str]:
+    """The variables of the `.env` file and of the environment; the environment takes precedence."""
+    from_file = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+    return {**from_file, **os.environ}
+
+
+def other_names(environ: Mapping[str, str]) -> list[OtherName]:
+    """The settings from aliases and files of secrets. Raises Misconfigured if a file cannot be read."""
+    found = [
+        OtherName(path, environ[name], (name,))
+        for name, path in ALIASES.items()
+        if name in environ and path[-1] not in {"url", "api_key", "prefix"}
+    ]
     for part, kind in _SERVERS.items():
         # With another kind chosen, these variables are meant for other software.
         if environ.get(f"LORESTREAM_{part.upper()}__KIND", kind) == kind:
-            server = _qdrant(environ) if kind == "qdrant" else _redis(environ)
-            for field, value in server.items():
-                _set(values, (part, field), value)
-    for name, path in SECRETS.items():
-        if (file := environ.get(f"{name}_FILE")) is not None:
-            _set(values, path, _read(f"{name}_FILE", file))
+            found += _qdrant(environ) if kind == "qdrant" else _redis(environ)
+    found += [
+        OtherName(path, _read(f"{name}_FILE", file), (f"{name}_FILE",))
+        for name, path in SECRETS.items()
+        if (file := environ.get(f"{name}_FILE")) is not None
+    ]
+    return found
+
+
+def nested(found: Iterable[OtherName]) -> dict[str, Any]:
+    """The settings as nested dictionaries. Of two for the same path the later wins."""
+    values: dict[str, Any] = {}
+    for one in found:
+        group = values
+        for part in one.path[:-1]:
+            group = group.setdefault(part, {})
+        group[one.path[-1]] = one.value
     return values
 
 
-def _qdrant(environ: Mapping[str, str]) -> dict[str, str]:
+def _qdrant(environ: Mapping[str, str]) -> list[OtherName]:
     address = environ.get("QDRANT_URL")
     if not address and (host := environ.get("QDRANT_HOST")):
         address = host if "://" in host else f"http://{host}:{environ.get('QDRANT_PORT') or 6333}"
-    if (
-        not address
-        and environ.get("LORESTREAM_STORE__KIND") is None
-        and "LORESTREAM_STORE__URL" not in environ
-    ):
-        return {}
-    given = {"url": address, "api_key": environ.get("QDRANT_API_KEY")}
-    return {field: value for field, value in given.items() if value}
+    return _server(environ, "store", address, _ADDRESSES["store"], api_key="QDRANT_API_KEY")
 
 
-def _redis(environ: Mapping[str, str]) -> dict[str, str]:
+def _redis(environ: Mapping[str, str]) -> list[OtherName]:
     address = environ.get("REDIS_URL")
     if not address and (host := environ.get("REDIS_HOST")):
         password = environ.get("REDIS_PASSWORD")
         user = f":{quote(password, safe='')}@" if password else ""
         address = f"redis://{user}{host}:{environ.get('REDIS_PORT') or 6379}/{environ.get('REDIS_DB') or 0}"
-    if (
-        not address
-        and environ.get("LORESTREAM_CACHE__KIND") is None
-        and "LORESTREAM_CACHE__URL" not in environ
-    ):
-        return {}
-    given = {"url": address, "prefix": environ.get("REDIS_PREFIX")}
-    return {field: value for field, value in given.items() if value}
+    return _server(environ, "cache", address, _ADDRESSES["cache"], prefix="REDIS_PREFIX")
 
 
-def _set(values: dict[str, Any], path: tuple[str, ...], value: str) -> None:
-    for part in path[:-1]:
-        values = values.setdefault(part, {})
-    values[path[-1]] = value
+def _server(
+    environ: Mapping[str, str], part: str, address: str | None, address_names: tuple[str, ...], **others: str
+) -> list[OtherName]:
+    """The settings of a server; the other ones only where its address or its kind is set."""
+    own = f"LORESTREAM_{part.upper()}__"
+    if not address and environ.get(f"{own}KIND") is None and f"{own}URL" not in environ:
+        return []
+    given = tuple(name for name in address_names if environ.get(name))
+    found = [OtherName((part, "url"), address, given)] if address else []
+    found += [
+        OtherName((part, field), environ[name], (name,))
+        for field, name in others.items()
+        if environ.get(name)
+    ]
+    return found
 
 
 def _read(name: str, path: str) -> str:

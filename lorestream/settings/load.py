@@ -1,14 +1,14 @@
 """Settings of the services, and how they are read.
 
 Sources, in this order of precedence: arguments of `load_settings`, environment variables with the prefix LORESTREAM_
-(nested by two underscores), aliases and files of secrets (`..._FILE`), the file `.env`, defaults. With nothing set,
-everything is embedded: one process, all data in the data directory.
+(nested by two underscores), aliases and files of secrets (`..._FILE`) in the environment, both in the file `.env`,
+defaults. With nothing set, everything is embedded: one process, all data in the data directory.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lorestream.errors import Misconfigured
-from lorestream.settings.aliases import SECRETS, other_names
+from lorestream.settings.aliases import SECRETS, OtherName, environment, nested, other_names
 from lorestream.settings.backends import (
     EdgeStore,
     EmbeddedLog,
@@ -31,7 +31,7 @@ from lorestream.settings.backends import (
 
 DAY_S = 86_400.0
 
-_IMPLIED = {
+IMPLIED_KINDS = {
     "log": ("bootstrap", "kafka", "embedded"),
     "store": ("url", "qdrant", "edge"),
     "cache": ("url", "redis", "local"),
@@ -104,15 +104,24 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del file_secret_settings
-        others = _OtherNames(settings_cls)
-        return init_settings, env_settings, others, dotenv_settings
+        variables = environment()
+        in_environment = [
+            one for one in other_names(variables) if not os.environ.keys().isdisjoint(one.variables)
+        ]
+        return (
+            init_settings,
+            env_settings,
+            _OtherNames(settings_cls, in_environment),
+            dotenv_settings,
+            _OtherNames(settings_cls, other_names(variables)),
+        )
 
     @model_validator(mode="before")
     @classmethod
     def _kinds(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Fill in the kind of each part: LORESTREAM_LOG__RETENTION_DAYS alone needs none, and an address implies one."""
         values = dict(values)
-        for name, (address, implied, otherwise) in _IMPLIED.items():
+        for name, (address, implied, otherwise) in IMPLIED_KINDS.items():
             part = values.get(name, {})
             if isinstance(part, Mapping):
                 # pydantic-settings takes LORESTREAM_STORE__API_KEY_FILE for a field `api_key_file`: leave it out.
@@ -142,12 +151,16 @@ class Settings(BaseSettings):
 class _OtherNames(PydanticBaseSettingsSource):
     """Aliases and secrets in files, as a source of pydantic-settings."""
 
+    def __init__(self, settings_cls: type[BaseSettings], found: Sequence[OtherName]) -> None:
+        super().__init__(settings_cls)
+        self._found = found
+
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ANN401
         del field
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        return other_names(os.environ)
+        return nested(self._found)
 
 
 def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 (a value per setting)
@@ -202,7 +215,7 @@ def _variable(place: tuple[int | str, ...]) -> str:
     # pydantic adds the kind after the name of a part; it is not in the name of the variable.
     if len(parts) > 1 and parts[0] in {"log", "store", "cache"}:
         del parts[1]
-    if len(parts) == 1 and parts[0] in _IMPLIED:
+    if len(parts) == 1 and parts[0] in IMPLIED_KINDS:
         parts.append("kind")
     return "LORESTREAM_" + "__".join(parts).upper()
 

@@ -1,21 +1,31 @@
-"""Variables of the original documents that Lorestream does not read.
+"""Warnings about variables without an effect: those of other designs (MONGODB_URI), and misspelt LORESTREAM_ ones.
 
-A user of those documents may have them in the environment or in `.env` and expect an effect. One warning at start
-names them, and the page that says what to set instead.
+The designs that Lorestream follows name variables that it does not read (docs/differences.md). Somebody who sets them
+expects an effect. One warning at start names them, and one names the unknown ones with the prefix LORESTREAM_.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import structlog
-from dotenv import dotenv_values
+from pydantic import BaseModel
+
+from lorestream.settings.aliases import SECRETS, environment
+from lorestream.settings.load import Settings
 
 PAGE = "docs/differences.md"
 PREFIXES = ("DB_", "MONGODB_")
 NAMES = frozenset({"CLEANUP_INTERVAL_HOURS", "MAX_RECENT_MESSAGES", "MEMORY_NAMESPACE", "MEMORY_TYPE"})
+CLIENT = frozenset(
+    {"LORESTREAM_URL", "LORESTREAM_QUERY_URL", "LORESTREAM_API_KEY", "LORESTREAM_API_KEY_FILE"}
+)
+"""The variables of the command line and of the examples; they are no settings of a service."""
+_PREFIX = "LORESTREAM_"
+_TESTS = "LORESTREAM_TEST_"
 
 _log = structlog.get_logger("lorestream")
 
@@ -25,11 +35,45 @@ def unread(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name in NAMES or name.startswith(PREFIXES))
 
 
+def unknown(names: Iterable[str]) -> list[str]:
+    """The names with the prefix LORESTREAM_ that are no settings, sorted, each with the most similar name that is one."""
+    known = {*_names(Settings, _PREFIX), *CLIENT, *(f"{name}_FILE" for name in SECRETS)}
+    found: list[str] = []
+    for name in sorted(names):
+        plain = name.upper()
+        if not plain.startswith(_PREFIX) or plain.startswith(_TESTS) or plain in known:
+            continue
+        similar = difflib.get_close_matches(plain, known, n=1, cutoff=0.8)
+        found.append(f"{name} (similar: {similar[0]})" if similar else name)
+    return found
+
+
 def warn_of_unread(env_file: Path = Path(".env")) -> None:
-    """Log one warning if the environment or the `.env` file sets such variables. Values are never logged."""
-    found = unread({*os.environ, *dotenv_values(env_file)})
-    if found:
+    """Log one warning for each kind of such variables in the environment or `.env`. Values are never logged."""
+    names = environment(env_file).keys()
+    if found := unread(names):
         _log.warning(
             f"these variables have no effect: Lorestream does not read them, see {PAGE} for what to set instead",
             variables=found,
         )
+    if found := unknown(names):
+        _log.warning(
+            "these variables have no effect: there are no such settings. Correct or remove them; `lorestream config"
+            " show` lists all settings",
+            variables=found,
+        )
+
+
+def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """The variables of all settings of a model: its fields, and those of the models nested in them."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name.upper()}"
+        for nested in _models(field.annotation):
+            yield from _names(nested, f"{prefix}{name.upper()}__")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 (any annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

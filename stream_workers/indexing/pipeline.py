@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from lorestream import audit, events
@@ -35,6 +36,8 @@ from lorestream.ports import (
 from lorestream.telemetry import Metrics
 from stream_workers.indexing import vectors
 from stream_workers.indexing.vectors import Throttle
+
+_log = structlog.get_logger("lorestream.indexer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Pipeline:
     """Another store that the same model has filled: vectors found there are not computed again."""
 
     async def prepare(self, records: Sequence[Record]) -> Batch:
-        """Decode, narrate and embed. Records that cannot be decoded become dead letters.
+        """Decode, narrate and embed. Records that cannot be decoded become dead letters; unknown operations are skipped.
 
         Raises Unavailable when the embedder or `vector_source` is unavailable.
         """
@@ -102,6 +105,9 @@ class Pipeline:
         for record in records:
             try:
                 envelope = events.decode(record)
+            except events.UnknownOp as error:
+                self._skip(record, error)
+                continue
             except events.Unreadable as error:
                 dead_letters.append(DeadLetter(record, error.reason, error.message))
                 continue
@@ -194,6 +200,18 @@ class Pipeline:
                 **await self._insert(batch, rows[middle:]),
             }
         return {}
+
+    def _skip(self, record: Record, error: events.UnknownOp) -> None:
+        """Count a record that is skipped; log the first."""
+        labels = {"reason": error.reason}
+        if not self.metrics.registry.get_sample_value("lorestream_skipped_records_total", labels):
+            _log.warning(
+                "records of a newer version are skipped: update this worker, then replay the log to process them",
+                error=error.message,
+                partition=record.partition,
+                offset=record.offset,
+            )
+        self.metrics.skipped_records.labels(**labels).inc()
 
     def _is_obsolete(self, memory: Memory) -> bool:
         """Whether the memory has expired since it was accepted, or is covered by an erasure.

@@ -18,7 +18,7 @@ import msgspec
 from lorestream.admin import AdminTask, Outcome, Progress, Remark, Report, ReportStream
 from lorestream.collections.catalogue import Collection, Model
 from lorestream.errors import InvalidRequest, OperationRefused
-from lorestream.limits import CollectionName
+from lorestream.limits import MAX_TIME, MIN_TIME, CollectionName
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.alias_swap import collect_garbage
 from stream_workers.rebuild.carry_over import CarryOver
@@ -33,7 +33,7 @@ class ReplayArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`to`: the collection to be filled. `since`: Unix seconds; None: the whole log, and what is older is copied."""
 
     to: CollectionName
-    since: float | None = None
+    since: Annotated[float, msgspec.Meta(ge=MIN_TIME, le=MAX_TIME)] | None = None
     model: str | None = None
     """As in LORESTREAM_EMBEDDER__MODEL; None: the model of the settings."""
     dim: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None

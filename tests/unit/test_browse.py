@@ -120,3 +120,9 @@ async def test_summary_counts(reader: Reader) -> None:
         "first": NOW - 10,
         "last": NOW - 5,
     }
+
+
+async def test_a_memory_id_in_capitals_is_the_same_memory(reader: Reader) -> None:
+    await reader.remember("x")
+    [memory] = (await reader.get("/v1/agents/a/memories"))["memories"]
+    assert await reader.get(f"/v1/memories/{memory['id'].upper()}", agent_id="a") == memory

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 from typing import Any
 
 import pytest
 
-from lorestream.client import AsyncMemoryClient, Context, Erasure, MemoryClient, Readiness, calls
+from lorestream.client import (
+    AsyncMemoryClient,
+    Context,
+    Erasure,
+    InvalidValue,
+    MemoryClient,
+    Readiness,
+    calls,
+)
+from lorestream.client.blocking import json_lines
+from lorestream.errors import LorestreamError
 from tests.scripted_server import ACCEPTED, BlockingAdapter, ids, scripted_server
 
 
@@ -24,6 +35,52 @@ def test_every_event_gets_an_id_unless_it_has_one(connect):
         first, second = ids(server.requests)
     assert second == "mine"
     assert first not in {"", "mine"}
+
+
+NAN, INF, SURROGATE = float("nan"), float("inf"), "\ud800"
+
+
+@pytest.mark.parametrize(
+    ("call", "path"),
+    [
+        (lambda: calls.add("a", "x", event={"importance": NAN}), "events[0].importance"),
+        (lambda: calls.add("a", "x", event={"ttl": INF}), "events[0].ttl"),
+        (
+            lambda: calls.add("a", "x", event={"metadata": {"n": [1, {"m": -INF}]}}),
+            "events[0].metadata.n[1].m",
+        ),
+        (lambda: calls.add("a", SURROGATE), "events[0].text"),
+        (lambda: calls.add(SURROGATE, "x"), "events[0].agent_id"),
+        (lambda: calls.add("a", "x", wait_s=INF), "wait_s"),
+        (lambda: calls.search("a", "q", min_score=INF), "min_score"),
+        (lambda: calls.search("a", "q", near={"x": NAN, "radius": 1}), "near.x"),
+        (lambda: calls.search("a", "q", filters={"n": {"gt": NAN}}), "filters.n.gt"),
+        (lambda: calls.search("a", SURROGATE), "query"),
+        (lambda: calls.context("a", filters={"n": INF}), "filters.n"),
+        (lambda: calls.context(SURROGATE), "agent_id"),
+        (lambda: calls.recent("a", since=NAN), "since"),
+        (lambda: calls.recent("a", type=SURROGATE), "type"),
+        (lambda: calls.recent("a", filters={"n": NAN}), "filters.n"),
+        (lambda: calls.get("m", SURROGATE), "agent_id"),
+        (lambda: calls.get(SURROGATE, "a"), "memory_id"),
+        (lambda: calls.forget_player(SURROGATE), "player"),
+        (lambda: calls.erasure_done(Erasure(SURROGATE)), "erasure_id"),
+    ],
+)
+def test_what_json_cannot_represent_is_refused_before_it_is_sent(call, path):
+    """NaN and infinity would be sent as null: then 5, 30 days, or no bound would take their place."""
+    with pytest.raises(InvalidValue) as caught:
+        call()
+    assert caught.value.path == path
+    assert isinstance(caught.value, LorestreamError)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_a_line_of_json_ends_with_a_line_feed_alone(size):
+    """U+2028, U+2029 and U+0085 stand in texts; U+001C ends a line for str.splitlines, too."""
+    lines = [json.dumps({"text": f"good{end}bye"}, ensure_ascii=False).encode() for end in "\u2028\u2029\x85"]
+    sent = b"\n" + b"\n\n".join(lines) + b"\n" + b'{"text": "cut'
+    assert list(json_lines(sent[at : at + size] for at in range(0, len(sent), size))) == lines
 
 
 def test_ids_are_one_path_segment(connect):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import msgspec
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.admin.export_format import MAX_LINE_BYTES
+from lorestream.admin.export_format import HEADER, MAX_LINE_BYTES, ExportedMemory
 from lorestream.cli.admin import export_file
+from lorestream.cli.admin.exports import _check_file
 from lorestream.errors import LorestreamError, OperationRefused
 
 LINES = [b'{"n": %d}' % number for number in range(20_000)]
@@ -30,6 +32,23 @@ def read(path: Path) -> list[bytes]:
         assert list(export_file.lines(file)) == once
     assert [number for number, _ in once] == sorted({number for number, _ in once})
     return [line for _, line in once]
+
+
+def exported(*texts: str) -> bytes:
+    """An export that is not compressed."""
+    lines = [ExportedMemory("m", "default", "a", text, 1.0, 1.0) for text in texts]
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in [HEADER, *lines])
+
+
+def test_an_export_that_was_cut_within_a_line_is_refused_as_a_whole() -> None:
+    whole = exported("one", "two", "three")
+    with pytest.raises(OperationRefused, match="breaks off in line 4"):
+        _check_file(io.BytesIO(whole[:-20]), strict=False)
+    # A line that is complete but for its line feed is no loss, and a bad line in the middle is no cut.
+    assert _check_file(io.BytesIO(whole[:-1]), strict=False) == (3, frozenset())
+    bad = whole.replace(b'"two"', b'""')
+    assert _check_file(io.BytesIO(bad), strict=False) == (2, frozenset({3}))
+    assert _check_file(io.BytesIO(zstandard.compress(bad)), strict=False) == (2, frozenset({3}))
 
 
 @pytest.mark.parametrize("name", ["m.jsonl.zst", "m", "m.jsonl"])

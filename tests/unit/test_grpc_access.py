@@ -15,10 +15,11 @@ import pytest
 from lorestream.access import key_file
 from lorestream.access.authentication import ApiKeyAuthenticator, Principal
 from lorestream.access.key_file import KeyScope
-from lorestream.errors import InvalidRequest
+from lorestream.errors import InvalidEvent, InvalidRequest
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
 from lorestream.grpc.server import Handlers, serving
+from query_service.queries import get_request
 from tests.api_keys import POLL_INTERVAL_S, ShiftedClock, bearer, is_valid, wait_until
 
 
@@ -176,3 +177,32 @@ async def test_connections_that_send_nothing_are_limited_and_end(monkeypatch: py
         assert 0 < greeted < len(idle), "only accepted connections get the first frame of HTTP/2"
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             await memory_pb2_grpc.MemoryServiceStub(channel).GetMemory(RPCS["GetMemory"][0], timeout=30)
+
+
+async def test_an_error_names_the_field_of_the_message_and_is_cut_to_what_a_trailer_holds():
+    async def refuse(*_arguments: object) -> Any:
+        return get_request("a", "", 5, None)
+
+    async def put(*arguments: Any) -> str:
+        raise InvalidEvent(f"木{arguments[2]}" * 100_000, path="ttl")
+
+    async with (
+        serving(Handlers(put=put, get=refuse), "127.0.0.1", 0) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        stub = memory_pb2_grpc.MemoryServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GetMemory(pb.GetMemoryRequest(agent_id="a"))
+        assert (caught.value.code(), str(caught.value.details()).partition(":")[0]) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "query_text",
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GetMemory(pb.GetMemoryRequest(agent_id="a", filters_json="[1]"))
+        assert str(caught.value.details()).startswith("filters_json: ")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.PutMemory(pb.PutMemoryRequest(agent_id="a", text="x"))
+        details = str(caught.value.details())
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert details.startswith("ttl_seconds: 木x")
+        assert len(details) < 600

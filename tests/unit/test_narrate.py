@@ -34,6 +34,23 @@ JSON = st.recursive(
         ("leave", {}, "left the game"),
         ("weather_change", {"to": "rain"}, "weather change, to rain"),
         ("dig", {}, "dug something"),
+        ("drop", {"item": "default:pick_steel 1 1024"}, "dropped pick steel"),
+        ("drop", {"item": "default:apple 3 0"}, "dropped 3 apple"),
+        ("drop", {"item": 'default:book 2 0 "\x01title\x02a tale 9"'}, "dropped 2 book"),
+        ("drop", {"item": "iron ore"}, "dropped iron ore"),
+        ("drop", {"item": "iron ore", "count": 2}, "dropped 2 iron ore"),
+        ("dig", {"node": "default:tree", "count": True}, "dug tree"),
+        ("dig", {"node": "default:tree", "count": [3]}, "dug tree"),
+        ("dig", {"node": "default:tree 5", "count": "3"}, "dug 3 tree"),
+        ("punch", {"target": "mobs:zombie", "count": True}, "punched zombie"),
+        ("damage", {"amount": True}, "lost some health"),
+        (
+            "trade",
+            {"gave": "default:apple 3", "got": "default:coal_lump 1 0"},
+            "traded 3 apple for coal lump",
+        ),
+        ("dig", {"node": "default:tree", "tool": "default:axe_steel 1 327"}, "dug tree, tool axe steel"),
+        ("look", {"sneaking": True}, "look, sneaking yes"),
     ],
 )
 def test_texts(kind: str, data: dict[str, object], sentence: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -164,7 +165,7 @@ async def test_an_event_that_expired_on_its_way_is_not_stored(runtime: Runtime) 
         (b"not json", {"schema": b"1"}, "undecodable"),
         (b"\xff\xfe", {"schema": b"1"}, "undecodable"),
         (b'{"op":"put"}', {"schema": b"1"}, "undecodable"),
-        (b'{"op":"fly","tenant":"default"}', {"schema": b"1"}, "undecodable"),
+        (b'{"op":5,"tenant":"default"}', {"schema": b"1"}, "undecodable"),
         (b"[" * 100_000, {"schema": b"1"}, "undecodable"),
         (b"[" * 2_000_000, {"schema": b"1"}, "too_large"),
         (DELETED, {"schema": b"99"}, "unknown_schema"),
@@ -180,6 +181,20 @@ async def test_an_undecodable_record_becomes_a_dead_letter_and_the_others_are_st
     assert (dead_letter.record.offset, dead_letter.record.value, dead_letter.reason) == (1, value, reason)
     assert dead_letter.error
     assert await texts(runtime) == ["better", "good"]
+
+
+async def test_an_operation_of_a_newer_version_is_skipped_counted_and_logged_once(runtime: Runtime) -> None:
+    newer = NewRecord(b"k", b'{"op":"rewind","tenant":"default","to":1.5}', {"schema": b"1"})
+    with structlog.testing.capture_logs() as lines:
+        for number in range(3):
+            applied = await apply(runtime, newer, put(f"good {number}", event_id=str(number)))
+            assert not applied.dead_letters
+    assert await texts(runtime) == ["good 0", "good 1", "good 2"]
+    registry, labels = runtime.metrics.registry, {"reason": "unknown_op"}
+    assert registry.get_sample_value("lorestream_skipped_records_total", labels) == 3
+    [line] = lines
+    assert line["log_level"] == "warning"
+    assert "'rewind'" in line["error"]
 
 
 async def test_memories_that_the_store_refuses_are_found_by_halving(runtime: Runtime) -> None:

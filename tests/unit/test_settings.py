@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from lorestream.cli.setup.settings import effective
 from lorestream.errors import Misconfigured
 from lorestream.settings import ALIASES, load_settings
 from lorestream.settings.backends import QdrantStore, RedisCache
@@ -262,3 +264,80 @@ def test_keep_per_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORESTREAM_KEEP_PER_AGENT", "-1")
     with pytest.raises(Misconfigured, match="LORESTREAM_KEEP_PER_AGENT"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("lines", "setting", "value"),
+    [
+        ("QDRANT_HOST=q\nQDRANT_PORT=7000", "store.url", "http://q:7000"),
+        ("QDRANT_HOST=q", "store.kind", "qdrant"),
+        ("MEMORY_TTL_DAYS=7", "ttl_days", 7),
+        ("EMBEDDING_MODEL=my/model", "embedder.model", "my/model"),
+        ("REDIS_HOST=r\nREDIS_PASSWORD=p", "cache.url", "redis://:p@r:6379/0"),
+        ("LORESTREAM_PLAYER_KEY_FILE=key", "player_key", "k1:from-a-file"),
+        (
+            "LORESTREAM_STORE__URL=http://q:1\nLORESTREAM_STORE__API_KEY_FILE=key",
+            "store.api_key",
+            "k1:from-a-file",
+        ),
+        ("LORESTREAM_TTL_DAYS=3\nMEMORY_TTL_DAYS=7", "ttl_days", 3),
+    ],
+)
+def test_a_dotenv_file_is_read_as_the_environment_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: str, setting: str, value: object
+) -> None:
+    """Aliases and files of secrets, too: a player key that was given so must not be replaced by a new one."""
+    (tmp_path / "key").write_text("k1:from-a-file\n")
+
+    def chosen() -> object:
+        found: object = load_settings()
+        for name in setting.split("."):
+            found = getattr(found, name)
+        return found.get_secret_value() if isinstance(found, SecretStr) else found
+
+    (tmp_path / ".env").write_text(lines + "\n")
+    assert chosen() == value
+    (tmp_path / ".env").unlink()
+    for line in lines.split("\n"):
+        monkeypatch.setenv(*line.split("=", 1))
+    assert chosen() == value
+
+
+def test_an_alias_of_the_environment_overrides_the_dotenv_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("LORESTREAM_TTL_DAYS=3\nQDRANT_PORT=7000\nQDRANT_HOST=other\n")
+    monkeypatch.setenv("MEMORY_TTL_DAYS", "7")
+    monkeypatch.setenv("QDRANT_HOST", "q")
+    assert load_settings().ttl_days == 7
+    store = load_settings().store
+    assert isinstance(store, QdrantStore)
+    assert store.url == "http://q:7000"
+
+
+def origins() -> dict[str, tuple[object, str]]:
+    return {one.name.removeprefix("LORESTREAM_"): (one.value, one.origin) for one in effective(os.environ)}
+
+
+def test_config_show_tells_the_true_origin_of_each_value(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("REDIS_HOST=r\nLORESTREAM_TTL_DAYS=3\n")
+    monkeypatch.setenv("QDRANT_HOST", "q")
+    monkeypatch.setenv("QDRANT_PORT", "7000")
+    monkeypatch.setenv("LORESTREAM_EMBEDDER__URL", "https://me:secret@host/v1?key=secret")
+    shown = origins()
+    assert shown["STORE__URL"] == ("http://q:7000", "alias QDRANT_HOST")
+    assert shown["STORE__KIND"] == ("qdrant", "alias QDRANT_HOST")
+    assert shown["CACHE__KIND"] == ("redis", ".env REDIS_HOST")
+    assert shown["TTL_DAYS"] == (3, ".env")
+    assert shown["EMBEDDER__KIND"] == ("http", "environment LORESTREAM_EMBEDDER__URL")
+    assert shown["EMBEDDER__URL"][0] == "https://(hidden)@host/v1?key=(hidden)"
+    assert shown["LOG__KIND"] == ("embedded", "default")
+    assert "secret" not in str(shown)
+
+
+def test_config_show_tells_why_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORESTREAM_LOG__BOOTSTRAP", "k:9092")
+    monkeypatch.setenv("LORESTREAM_STORE__URL", "http://q:6333")
+    assert origins()["CACHE__KIND"] == ("off", "environment LORESTREAM_LOG__BOOTSTRAP")

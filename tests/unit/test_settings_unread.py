@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from lorestream.settings import ALIASES, load_settings, warn_of_unread
-from lorestream.settings.unread import PAGE, unread
+from lorestream.settings.unread import PAGE, unknown, unread
 from lorestream.wiring import open_runtime
 
 
@@ -58,3 +59,38 @@ async def test_a_start_warns_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         async with open_runtime(load_settings(data_dir=tmp_path / "data")):
             pass
     assert [line["variables"] for line in lines if PAGE in line["event"]] == [["DB_HOST"]]
+
+
+def test_unknown_settings_are_named_in_one_warning_with_the_name_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / ".env").write_text("LORESTREAM_STORE_KIND=memory\nLORESTREAM_TTL_DAYS=3\n")
+    monkeypatch.setenv("LORESTREAM_COLOUR", "secret")
+    monkeypatch.setenv("LORESTREAM_API_KEY_FILE", "key")
+    with capture_logs() as lines:
+        warn_of_unread(tmp_path / ".env")
+    (line,) = lines
+    assert line["variables"] == [
+        "LORESTREAM_COLOUR",
+        "LORESTREAM_STORE_KIND (similar: LORESTREAM_STORE__KIND)",
+    ]
+    assert "secret" not in str(line)
+
+
+def test_no_setting_is_unknown():
+    """Those of the documentation and of the deployment files included."""
+    root = Path(__file__).parents[2]
+    files = [
+        *root.glob("docs/*.md"),
+        *root.glob("deploy/**/*.*"),
+        root / "docker-compose.yml",
+        root / "README.md",
+    ]
+    names = {
+        name
+        for file in files
+        if file.is_file() and file.suffix in {".md", ".yml", ".env", ".sh"}
+        for name in re.findall(r"\bLORESTREAM_[A-Z_]*[A-Z]\b(?=[=`:}])", file.read_text(encoding="utf-8"))
+    }
+    assert len(names) > 20
+    assert unknown(names) == []

@@ -184,22 +184,28 @@ def _switch(task: str, arguments: dict[str, Any], url: str, *, as_json: bool) ->
 
 def _seconds(text: str) -> float | None:
     """Parse Unix seconds or an ISO 8601 time (UTC if it has no zone). None for "earliest". Raises typer.BadParameter."""
+    import math
     from datetime import UTC, datetime
+
+    from lorestream.limits import is_time
 
     if text == "earliest":
         return None
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            seconds = math.nan
+        else:
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not is_time(seconds):
         message = (
             f"{text!r} is not a time: give earliest, Unix seconds, or a time such as 2026-01-31T12:00:00Z"
         )
-        raise typer.BadParameter(message, param_hint="--from") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        raise typer.BadParameter(message, param_hint="--from")
+    return seconds
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:

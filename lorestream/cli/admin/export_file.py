@@ -93,6 +93,15 @@ def lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         yield number, bytes(pending)
 
 
+def ends_within_a_line(file: IO[bytes]) -> bool:
+    """Whether the last line of a file has no line feed. An export ends with one, compressed or not."""
+    last = b"\n"
+    file.seek(0)
+    for chunk in _decompressed(file):
+        last = chunk[-1:] or last
+    return last != b"\n"
+
+
 def _append(pending: bytearray, part: bytes) -> None:
     pending += part[: max(0, MAX_LINE_BYTES + 1 - len(pending))]
 

@@ -156,17 +156,25 @@ def _check_file(file: IO[bytes], *, strict: bool) -> tuple[int, frozenset[int]]:
 
     numbered_lines = export_file.lines(file)
     check_header(next(numbered_lines, (0, b""))[1])
-    good, bad, now = 0, set[int](), time.time()
+    good, now, last = 0, time.time(), 0
+    bad: dict[int, str] = {}
     for number, text in numbered_lines:
+        last = number
         try:
             parse_line(text, now)
             good += 1
         except InvalidRequest as error:
             if strict:
                 raise OperationRefused(f"line {number}: {error.message}; nothing was imported") from error
-            if len(bad) < SHOWN_BAD_LINES:
-                _print_bad_line({"line": number, "reason": error.message})
-            bad.add(number)
+            bad[number] = error.message if len(bad) < SHOWN_BAD_LINES else ""
+    if last in bad and export_file.ends_within_a_line(file):
+        raise OperationRefused(
+            f"the file breaks off in line {last}, so memories are missing at its end; nothing was imported:"
+            " export again, or remove that line to import the others"
+        )
+    for number, reason in bad.items():
+        if reason:
+            _print_bad_line({"line": number, "reason": reason})
     return good, frozenset(bad)
 
 

@@ -16,8 +16,9 @@ from lorestream.admin import Failure, Outcome, Progress, Remark, Report, Row
 from lorestream.cli import terminal
 from lorestream.cli.memories.calls import connect
 from lorestream.client import NotFound
-from lorestream.errors import LorestreamError, Misconfigured, Unavailable
+from lorestream.errors import InvalidRequest, LorestreamError, Misconfigured, Unavailable
 from lorestream.settings import load_settings
+from lorestream.telemetry import printable
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -87,7 +88,7 @@ def _run_on_server(
                 )
 
 
-def _explain_not_found(lines: Iterable[str], url: str) -> Iterator[str]:
+def _explain_not_found(lines: Iterable[bytes], url: str) -> Iterator[bytes]:
     try:
         yield from lines
     except NotFound as error:
@@ -111,7 +112,11 @@ def _run_in_process(
         async with open_tasks(settings) as tasks:
             for name, arguments in calls:
                 task = tasks[name]
-                reports: AsyncGenerator[Report] = task.run(msgspec.convert(arguments, task.arguments))
+                try:
+                    checked = msgspec.convert(arguments, task.arguments)
+                except msgspec.ValidationError as error:
+                    raise InvalidRequest(str(error)) from error
+                reports: AsyncGenerator[Report] = task.run(checked)
                 async with contextlib.aclosing(reports):
                     async for report in reports:
                         on_report(report)
@@ -129,11 +134,11 @@ class ProgressDisplay:
     def show(self, report: Progress) -> None:
         """Update the bar of this step, its rate, and the estimated time to its end."""
         if report.doing not in self._steps:
-            bar = self._bars.add_task(report.doing, total=report.total, note="")
+            bar = self._bars.add_task(printable(report.doing), total=report.total, note="")
             self._steps[report.doing] = bar, time.monotonic()
         bar, started = self._steps[report.doing]
         rate = report.done / max(0.001, time.monotonic() - started)
-        note = f"{rate:,.0f} {report.unit}/s" if report.unit else ""
+        note = f"{rate:,.0f} {printable(report.unit)}/s" if report.unit else ""
         if report.left_s:
             note += f", {timedelta(seconds=round(report.left_s))} left"
         self._bars.update(bar, completed=report.done, total=report.total, note=note)

@@ -30,9 +30,12 @@ def put(
         typer.Option(
             help="Seconds until the memory expires, 0 = never. Default: LORESTREAM_TTL_DAYS of the server.",
             min=0,
+            callback=options.finite,
         ),
     ] = None,
-    importance: Annotated[float | None, typer.Option(help="From 0 to 10. Default: 5.", min=0, max=10)] = None,
+    importance: Annotated[
+        float | None, typer.Option(help="From 0 to 10. Default: 5.", min=0, max=10, callback=options.finite)
+    ] = None,
     metadata: Annotated[
         str | None, typer.Option(metavar="JSON", help="A JSON object; its fields can be used in filters.")
     ] = None,
@@ -50,6 +53,7 @@ def put(
             help="Wait until the memory can be found, at most so long; 0 = do not wait.",
             min=0,
             max=60,
+            callback=options.finite,
         ),
     ] = 5.0,
     url: WriteUrl = LOCAL,
@@ -91,7 +95,8 @@ def search(
         str | None, typer.Option(metavar="JSON", help="Conditions that a memory must meet, as a JSON object.")
     ] = None,
     min_score: Annotated[
-        float | None, typer.Option(help="Leave out memories with a lower score.", min=-1, max=1)
+        float | None,
+        typer.Option(help="Leave out memories with a lower score.", min=-1, max=1, callback=options.finite),
     ] = None,
     url: ReadUrl = LOCAL,
     as_json: AsJson = False,

@@ -12,16 +12,22 @@ from pydantic import SecretStr
 from pydantic_settings import DotEnvSettingsSource
 
 from lorestream.cli import options, terminal
-from lorestream.settings import ALIASES, Settings, load_settings
+from lorestream.settings import Settings, load_settings
+from lorestream.settings.aliases import other_names
+from lorestream.settings.load import IMPLIED_KINDS
 
 _CLIENT = {"LORESTREAM_URL": options.LOCAL, "LORESTREAM_QUERY_URL": None, "LORESTREAM_API_KEY": None}
 _SECRETS = {"LORESTREAM_API_KEY"}
 HIDDEN = "(hidden)"
+DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting and its value. `origin`: "default", "environment NAME", "alias NAME" or ".env"."""
+    """One setting and its value.
+
+    `origin`: "default", "environment NAME", "alias NAME", ".env", or ".env NAME" for an alias or a file of a secret.
+    """
 
     name: str
     value: str | float | bool | None
@@ -42,9 +48,11 @@ def effective(environ: Mapping[str, str]) -> list[Setting]:
     """The settings of the services, as `environ` and .env give them. Raises Misconfigured for an invalid value."""
     loaded = load_settings()
     from_file = {name.upper(): text or "" for name, text in DotEnvSettingsSource(Settings).env_vars.items()}
-    given = {name.upper(): text for name, text in environ.items()}
+    origins = _Origins(
+        {name.upper(): text for name, text in environ.items()}, from_file, distributed=loaded.distributed
+    )
     return [
-        Setting(_name(path), _printable(value), _origin(path, given, from_file))
+        Setting(_name(path), _printable(value), origins.of(path))
         for path, value in _leaves(loaded.model_dump(), ())
     ]
 
@@ -57,15 +65,36 @@ def _leaves(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[t
             yield (*path, name), part
 
 
-def _origin(path: tuple[str, ...], given: Mapping[str, str], from_file: Mapping[str, str]) -> str:
-    if (name := _variable_with(path, given)) is not None:
-        return f"environment {name}"
-    for alias, target in ALIASES.items():
-        if target == path and alias in given:
-            return f"alias {alias}"
-    if (name := f"{_name(path)}_FILE") in given:
-        return f"environment {name}"
-    return ".env" if _variable_with(path, from_file) is not None else "default"
+class _Origins:
+    """Where the values of settings come from."""
+
+    def __init__(self, given: Mapping[str, str], from_file: Mapping[str, str], *, distributed: bool) -> None:
+        """`given`: the environment; `from_file`: the variables of `.env`. Names in upper case."""
+        self._given = given
+        self._from_file = from_file
+        self._distributed = distributed
+        self._others = {one.path: one.variables for one in other_names({**from_file, **given})}
+
+    def of(self, path: tuple[str, ...]) -> str:
+        """The origin of a setting. For a kind that nobody has set, that of what implies it, such as an address."""
+        direct = self._direct(path)
+        if direct != DEFAULT or path[-1] != "kind" or path[0] not in IMPLIED_KINDS:
+            return direct
+        implying = self._direct((path[0], IMPLIED_KINDS[path[0]][0]))
+        if implying == DEFAULT and path[0] == "cache" and self._distributed:
+            return self.of(("log", "kind"))  # with the Kafka log there is no cache by default
+        return implying
+
+    def _direct(self, path: tuple[str, ...]) -> str:
+        if (name := _variable_with(path, self._given)) is not None:
+            return f"environment {name}"
+        variables = self._others.get(path, ())
+        in_environment = [name for name in variables if name in self._given]
+        if in_environment:
+            return f"{'environment' if variables[0].endswith('_FILE') else 'alias'} {variables[0]}"
+        if _variable_with(path, self._from_file) is not None:
+            return ".env"
+        return f".env {variables[0]}" if variables else DEFAULT
 
 
 def _variable_with(path: tuple[str, ...], given: Mapping[str, str]) -> str | None:

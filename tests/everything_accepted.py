@@ -1,0 +1,206 @@
+"""A whole Lorestream in process, and Hypothesis strategies for events that the door accepts, at the extremes of each limit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+from hypothesis import strategies as st
+
+from lorestream import limits
+from lorestream.access.authentication import NO_AUTHENTICATION, Principal
+from lorestream.admin import AdminTasks, Outcome, Row
+from lorestream.cli.admin.tasks import tasks_over
+from lorestream.client import AsyncMemoryClient
+from lorestream.http.application import application
+from lorestream.wiring import Runtime
+from producers import gateway
+from producers.gateway import Gateway
+from producers.tail import Tail
+from query_service import rest
+from query_service.recall import CurrentRecall
+from query_service.rpc import Reads
+from stream_workers.worker import Worker
+from tests.parts import open_parts, running
+
+# --- events ------------------------------------------------------------------------------------------------
+
+ODD = (
+    "\u2028",
+    "\u2029",
+    "\x85",
+    "\x1c",
+    "\x00",
+    "\ufeff",
+    "\u202e",
+    "\x1b]8;;x\x07",
+    "\U0010ffff",
+    "İ",
+    "ß",
+    '"',
+    "\\",
+    "\n",
+)
+characters = st.characters(exclude_categories=["Cs"])
+
+
+def texts(most: int) -> st.SearchStrategy[str]:
+    """Texts of 1 to `most` characters, often with those that end a line somewhere or control a terminal."""
+    plain = st.text(characters, min_size=1, max_size=min(most, 30))
+    return st.one_of(
+        plain,
+        st.tuples(plain, st.sampled_from(ODD), plain).map(lambda parts: "".join(parts)[:most]),
+        st.sampled_from(["x" * most, "木" * most, "A"]),
+    )
+
+
+finite = st.one_of(
+    st.sampled_from([0.0, -0.0, 5e-324, 1.7976931348623157e308, -1e300, 0.1, 2.0**53 + 2]),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+integers = st.one_of(st.sampled_from([2**63 - 1, -(2**63), 2**53 + 1, 0]), st.integers(-(2**63), 2**63 - 1))
+keys = st.one_of(st.sampled_from(["", ".", '"', "a.b", "\\", "metadata", "player", "tick"]), texts(20))
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), integers, finite, st.text(characters, max_size=20)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _deep(value: Any) -> dict[str, Any]:
+    for level in range(limits.MAX_DEPTH - 1):
+        value = [value] if level % 2 else {"a": value}
+    return {"deep": value}
+
+
+objects = st.one_of(st.dictionaries(keys, values, max_size=4), st.booleans().map(_deep))
+agent_ids = st.one_of(
+    st.sampled_from(
+        [
+            "npc:a",
+            "NPC:A",
+            ".",
+            "..",
+            "a/b?c#d%2F",
+            "x.y",
+            "L" * 240 + ":player:bob",
+            "player:" + "p" * 249,
+            "player:k9:" + "0" * 64,
+            "miner:bob",
+        ]
+    ),
+    texts(limits.MAX_AGENT_ID_CHARS),
+)
+optional: dict[str, st.SearchStrategy[Any]] = {
+    "type": texts(limits.MAX_TYPE_CHARS).filter(lambda kind: not kind.startswith("lorestream.")),
+    "data": objects,
+    "metadata": objects,
+    "player": st.one_of(st.just("bob"), texts(limits.MAX_PLAYER_CHARS)),
+    "pos": st.dictionaries(st.sampled_from("xyz"), finite, min_size=1),
+    "tick": finite,
+    "time": st.one_of(st.sampled_from([limits.MIN_TIME, -1.5, 0.0]), st.floats(limits.MIN_TIME, 1.7e9)),
+    "importance": st.floats(0, 10),
+    "ttl": st.sampled_from([0, 1e6, 1e300]),
+}
+events = st.fixed_dictionaries({"agent_id": agent_ids, "text": texts(2000)}, optional=optional).filter(
+    lambda event: len(json.dumps(event, ensure_ascii=False).encode()) < limits.MAX_EVENT_BYTES - 512
+)
+batches = st.lists(events, min_size=4, max_size=10)
+
+
+def with_ids(batch: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The events with ids of their own, of up to the longest length."""
+    return [{**event, "id": f"{'I' * 250 * (at % 2)}{at}"} for at, event in enumerate(batch)]
+
+
+# --- the system --------------------------------------------------------------------------------------------
+
+PRINCIPAL = NO_AUTHENTICATION.authenticate(None)
+
+
+class _InProcess(AsyncMemoryClient):
+    """A client that calls an application in process."""
+
+    app: Any = None
+
+    def _open(
+        self, headers: Mapping[str, str], limits: httpx2.Limits, *, trust_env: bool
+    ) -> httpx2.AsyncClient:
+        del limits, trust_env
+        return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=type(self).app), headers=headers)
+
+
+@dataclass
+class Whole:
+    """Gateway, worker and query service over the parts of one process."""
+
+    runtime: Runtime
+    http: httpx2.AsyncClient
+    client: AsyncMemoryClient
+    reads: Reads
+    tail: Tail
+    tasks: AdminTasks
+
+    @property
+    def principal(self) -> Principal:
+        """A caller who may do everything."""
+        return PRINCIPAL
+
+    async def run(self, task: str, **arguments: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The rows and the outcome of an admin task, which have passed through JSON as over HTTP."""
+        chosen = self.tasks[task]
+        checked = msgspec.json.decode(msgspec.json.encode(arguments), type=chosen.arguments)
+        reports = [msgspec.json.encode(report) async for report in chosen.run(checked)]
+        read = [
+            msgspec.json.decode(report, type=Row | Outcome)
+            for report in reports
+            if b'"progress"' not in report[:30]
+        ]
+        rows = [one.value for one in read if isinstance(one, Row)]
+        return rows, next(one.value for one in read if isinstance(one, Outcome))
+
+
+@contextlib.asynccontextmanager
+async def open_whole(data: Path, **overrides: Any) -> AsyncIterator[Whole]:
+    """The system on an empty data directory; `overrides` are settings."""
+    async with open_parts(data, **overrides) as runtime:
+        tail = Tail()
+        recall = CurrentRecall(runtime)
+        app = application(
+            "lorestream",
+            [*gateway.operations(Gateway.over(runtime)), *rest.operations(recall)],
+            metrics=runtime.metrics,
+        )
+        _InProcess.app = app
+        transport = httpx2.ASGITransport(app=app)
+        async with (
+            running(Worker(runtime, on_indexed=tail.publish)),
+            httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http,
+            _InProcess("http://127.0.0.1") as client,
+        ):
+            yield Whole(runtime, http, client, Reads(recall), tail, tasks_over(runtime))
+
+
+async def tailed(tail: Tail, count: int) -> list[dict[str, Any]]:
+    """The next `count` memories of the tail, each read from its line."""
+    found: list[dict[str, Any]] = []
+    async with contextlib.aclosing(tail.lines("default")) as lines:
+        async for line in lines:
+            assert line.count(b"\n") == 1
+            if line.strip():
+                found.append(json.loads(line))
+            if len(found) == count:
+                break
+    return found
+
+
+async def nothing() -> None:
+    """Let other tasks run."""
+    await asyncio.sleep(0)
