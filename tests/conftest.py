@@ -52,6 +52,7 @@ SLOW = frozenset(
         "test_dead_letters",
         "test_edge_shard",
         "test_event_batch",
+        "test_everything_accepted",
         "test_exact_filter",
         "test_exports",
         "test_gateway_fuzz",

@@ -9,6 +9,7 @@ import pty
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from lorestream.cli.doctor import checks
 from lorestream.cli.doctor.checks import Verdict
 from lorestream.cli.setup import luanti
 from lorestream.cli.setup.settings import HIDDEN
+from lorestream.client import MemoryClient
 from producers.demo import village
 from tests import command_line
 from tests.processes import LorestreamProcess, clean_environment, free_port, running
@@ -200,6 +202,33 @@ def test_put_search_recent_agents_erase(lorestream: Run, lorestream_url: str, ag
     assert json.loads(lorestream("recent", agent, "--json", **at).stdout)["total"] == 1
     assert lorestream("erase", "--agent", agent, "--yes", **at).returncode == 0
     assert json.loads(lorestream("recent", agent, "--json", **at).stdout)["total"] == 0
+
+
+def test_a_text_with_line_separators_passes_every_verb(
+    lorestream: Run, lorestream_url: str, agent: str, tmp_path: Path
+):
+    """JSON holds U+2028, U+2029 and U+0085 as they are: no reader of the lines may take them for the end of one."""
+    at = {"LORESTREAM_URL": lorestream_url}
+    text = "good\u2028bye\u2029 \x85 木\x1b]8;;x\x07"
+    lines: list[str] = []
+    with MemoryClient(lorestream_url) as memories:
+        tail = threading.Thread(target=lambda: lines.append(next(memories.tail())["text"]))
+        tail.start()
+        while not lines:  # until the tail listens: it shows what is indexed from then on
+            memories.add(agent, text, event={"id": str(time.monotonic_ns())}, wait_s=10)
+        tail.join()
+    assert lines == [text]
+    for verb in (["search", agent, "good"], ["recent", agent]):
+        found = json.loads(lorestream(*verb, "--json", **at).stdout)["memories"]
+        assert {memory["text"] for memory in found} == {text}
+        shown = lorestream(*verb, **at)
+        assert (shown.returncode, "\x1b" in shown.stdout) == (0, False)
+    file = tmp_path / "memories.jsonl"
+    assert lorestream("export", str(file), "--agent", agent, **at).returncode == 0
+    exported = [json.loads(line) for line in file.read_bytes().rstrip(b"\n").split(b"\n")[1:]]
+    assert {line["text"] for line in exported} == {text}
+    again = json.loads(lorestream("import", str(file), "--json", **at).stdout)
+    assert (again["present"], again["bad"]) == (len(exported), 0)
 
 
 def test_the_same_id_adds_no_second_memory(lorestream: Run, lorestream_url: str, agent: str):
