@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -199,8 +198,3 @@ async def tailed(tail: Tail, count: int) -> list[dict[str, Any]]:
             if len(found) == count:
                 break
     return found
-
-
-async def nothing() -> None:
-    """Let other tasks run."""
-    await asyncio.sleep(0)

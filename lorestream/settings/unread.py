@@ -38,13 +38,14 @@ def unread(names: Iterable[str]) -> list[str]:
 def unknown(names: Iterable[str]) -> list[str]:
     """The names with the prefix LORESTREAM_ that are no settings, sorted, each with the most similar name that is one."""
     known = {*_names(Settings, _PREFIX), *CLIENT, *(f"{name}_FILE" for name in SECRETS)}
+    endings = [name.removeprefix(_PREFIX) for name in known]
     found: list[str] = []
     for name in sorted(names):
         plain = name.upper()
         if not plain.startswith(_PREFIX) or plain.startswith(_TESTS) or plain in known:
             continue
-        similar = difflib.get_close_matches(plain, known, n=1, cutoff=0.8)
-        found.append(f"{name} (similar: {similar[0]})" if similar else name)
+        similar = difflib.get_close_matches(plain.removeprefix(_PREFIX), endings, n=1, cutoff=0.8)
+        found.append(f"{name} (similar: {_PREFIX}{similar[0]})" if similar else name)
     return found
 
 

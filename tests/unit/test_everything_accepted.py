@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,10 +118,10 @@ async def check_dead_letters(whole: Whole) -> None:
     assert outcome["retried"] == len(records)
 
 
-async def check(directory: Path, batch: Sequence[Sent], **overrides: Any) -> None:
-    """Send the batch through every part."""
+async def check(directory: Path, batch: Sequence[Sent], first: Any = None, second: Any = None) -> None:
+    """Send the batch through every part. `first`, `second`: settings of the system, and of the one that imports."""
     by_agent: dict[str, dict[str, Sent]] = {}
-    async with open_whole(directory / "first", **overrides) as whole:
+    async with open_whole(directory / "first", **(first or {})) as whole:
         tailing = asyncio.create_task(tailed(whole.tail, len(batch)))
         await asyncio.sleep(0)
         for memory_id, event in (await send(whole, batch)).items():
@@ -141,13 +142,13 @@ async def check(directory: Path, batch: Sequence[Sent], **overrides: Any) -> Non
         assert (await whole.run("export"))[0] == rows
     file = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
     read = list(json_lines([file]))
-    async with open_whole(directory / "second", **overrides) as second:
+    async with open_whole(directory / "second", **(second or {})) as other:
         numbered = list(enumerate((line.decode() for line in read), start=2))
-        bad, counts = await second.run("import", lines=numbered)
+        bad, counts = await other.run("import", lines=numbered)
         assert (bad, counts["imported"]) == ([], len(batch))
-        _, indexed = await second.run("indexed", positions=counts["positions"])
+        _, indexed = await other.run("indexed", positions=counts["positions"])
         assert indexed["indexed"]
-        assert sorted(map(str, (await second.run("export"))[0])) == sorted(map(str, rows))
+        assert sorted(map(str, (await other.run("export"))[0])) == sorted(map(str, rows))
 
 
 UNSHRUNK = {
@@ -165,10 +166,10 @@ async def test_what_the_embedded_shape_accepts_comes_back_equal_everywhere(
     await check(tmp_path_factory.mktemp("whole"), with_ids(batch))
 
 
-def on(qdrant: Qdrant, directory: Path) -> dict[str, Any]:
+def on(qdrant: Qdrant) -> dict[str, Any]:
     """The settings of a store on a Qdrant server, in a collection of its own."""
     store = {"kind": "qdrant", "url": qdrant.url, "grpc_port": qdrant.grpc_port, "timeout_s": 30}
-    return {"store": {**store, "api_key": qdrant.api_key, "collection": f"c-{abs(hash(directory))}"}}
+    return {"store": {**store, "api_key": qdrant.api_key, "collection": f"c-{uuid.uuid4().hex}"}}
 
 
 @given(batch=batches)
@@ -176,8 +177,7 @@ def on(qdrant: Qdrant, directory: Path) -> dict[str, Any]:
 async def test_what_is_accepted_over_a_qdrant_server_comes_back_equal_everywhere(
     tmp_path_factory: pytest.TempPathFactory, qdrant: Qdrant, batch: list[Sent]
 ) -> None:
-    directory = tmp_path_factory.mktemp("whole")
-    await check(directory, with_ids(batch), **on(qdrant, directory))
+    await check(tmp_path_factory.mktemp("whole"), with_ids(batch), on(qdrant), on(qdrant))
 
 
 @pytest.mark.soak
@@ -188,5 +188,6 @@ async def test_many_batches_come_back_equal_everywhere(
     tmp_path_factory: pytest.TempPathFactory, qdrant: Qdrant, batch: list[Sent]
 ) -> None:
     directory = tmp_path_factory.mktemp("whole")
-    await check(directory / "edge", with_ids(batch), store={"kind": "edge"})
-    await check(directory / "server", with_ids(batch), **on(qdrant, directory))
+    edge = {"store": {"kind": "edge"}}
+    await check(directory / "embedded", with_ids(batch), edge, edge)
+    await check(directory / "server", with_ids(batch), on(qdrant), on(qdrant))
