@@ -260,10 +260,11 @@ class _Routes:
         body = await request.json(PutBody)
         if body.ttl is not None and body.ttl_seconds is not None:
             raise InvalidRequest("ttl and ttl_seconds mean the same: give one of them", path="ttl_seconds")
+        metadata = body.metadata if isinstance(body.metadata, dict) else {}
         event = Event(
             agent_id=body.agent_id,
             text=body.text,
-            metadata={"context": body.context, **(body.metadata or {})} if body.context else body.metadata,
+            metadata={"context": body.context, **metadata} if body.context else metadata,
             ttl=body.ttl_seconds if body.ttl is None else body.ttl,
         )
         await self._gateway.check_rate(self._limits, request.principal, 1)

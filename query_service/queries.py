@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import orjson
@@ -17,7 +17,6 @@ from lorestream.access.authentication import Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
 from lorestream.http.request import HttpError, decode, explain_validation_error
-from lorestream.limits import JsonObject
 from lorestream.memories import AgentKey, And, Blend, Condition, Field, Filter, Op, Scope
 from lorestream.tokens import parse_token
 from query_service.filter_parser import parse_filter
@@ -224,9 +223,12 @@ def parse_recent_filter(params: RecentParams, pseudonyms: Pseudonyms, tenant: st
 
 def _decode_filters(text: str) -> object:
     try:
-        return decode(text.encode(), JsonObject)
-    except (InvalidRequest, HttpError) as error:
-        raise InvalidRequest("filters is a JSON object, percent-encoded", path="filters") from error
+        value = decode(text.encode(), object)
+    except (InvalidRequest, HttpError):
+        value = text
+    if not isinstance(value, dict) and value not in (None, []):
+        raise InvalidRequest("filters is a JSON object, percent-encoded", path="filters")
+    return cast("object", value)
 
 
 def _parse_scope(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> ResolvedAgents:
