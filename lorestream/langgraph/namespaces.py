@@ -55,7 +55,8 @@ def namespace_of(agent_id: str) -> Namespace | None:
         labels.insert(int(moved["index"]), moved["label"])
     else:
         labels.append(last)
-    return tuple(labels) if all(labels) and joined(labels) == agent_id else None
+    # LangGraph refuses NUL in labels.
+    return tuple(labels) if all(labels) and "\0" not in agent_id and joined(labels) == agent_id else None
 
 
 def named_below(namespace: Namespace, prefix: Namespace) -> Namespace | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from lorestream.cli import terminal
 from lorestream.client.blocking import json_lines
 from lorestream.client.models import FoundMemory
-from lorestream.grpc.server import _message
+from lorestream.grpc import memory_pb2
 from lorestream.langgraph import LorestreamStore
 from lorestream.langgraph.items import MEMORY_KEY_PREFIX, namespace_of
 from lorestream.ports import DeadLetter
@@ -82,11 +83,11 @@ async def check_reads(whole: Whole, agent_id: str, expected: dict[str, Sent]) ->
     assert (await whole.http.get(f"{path(agent_id)}/summary")).json()["total"] == len(expected)
     old = await whole.http.post("/memory/get", json={"agent_id": agent_id, "query": query, "k": 100})
     assert len(old.json()["memories"]) == len(expected)
-    for hit in await whole.reads.get(whole.principal, agent_id, query, 100, None):
-        message = _message(hit)
+    encoded = await whole.reads.get(whole.principal, agent_id, query, 100, None)
+    for message in memory_pb2.GetMemoryResponse.FromString(encoded).memories:
         assert json.loads(message.metadata) == found[message.id].metadata
         assert (message.time, message.text) == (found[message.id].timestamp, found[message.id].text)
-        assert message.SerializeToString()
+        assert message.timestamp == math.floor(message.time)
 
 
 async def check_langgraph(whole: Whole, agent_id: str, expected: dict[str, Sent]) -> None:
