@@ -160,7 +160,7 @@ UNSHRUNK = {
 
 
 @given(batch=batches)
-@settings(max_examples=4, **UNSHRUNK)
+@settings(max_examples=2, **UNSHRUNK)
 async def test_what_the_embedded_shape_accepts_comes_back_equal_everywhere(
     tmp_path_factory: pytest.TempPathFactory, batch: list[Sent]
 ) -> None:
@@ -174,7 +174,7 @@ def on(qdrant: Qdrant) -> dict[str, Any]:
 
 
 @given(batch=batches)
-@settings(max_examples=2, **UNSHRUNK)
+@settings(max_examples=1, **UNSHRUNK)
 async def test_what_is_accepted_over_a_qdrant_server_comes_back_equal_everywhere(
     tmp_path_factory: pytest.TempPathFactory, qdrant: Qdrant, batch: list[Sent]
 ) -> None:
