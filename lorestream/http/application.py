@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
@@ -175,9 +174,6 @@ def _endpoint(
                 error, InvalidRequest | RateLimited | OperationRefused
             ):
                 _log.error("the request failed", route=name, error=str(error), request_id=request_id)
-        except asyncio.CancelledError:
-            # The process stops and waits no longer. Raised further, it would be answered with 500 and logged as a fault.
-            response = error_response(Unavailable("the service is stopping: send it again"), request_id)
         except Exception:
             _log.exception("the request failed", route=name, request_id=request_id)
             response = error_response(RuntimeError(), request_id)

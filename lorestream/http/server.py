@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeAlias, cast
@@ -20,11 +20,14 @@ from typing import Any, TypeAlias, cast
 import structlog
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lorestream import supervision
+from lorestream.errors import Unavailable
 from lorestream.http.connections import ConnectionTable, connection_limit
+from lorestream.http.errors import error_response
 from lorestream.http.protocol import BoundedProtocol
+from lorestream.http.request import headers_of, request_id_of
 
 STOP_TIMEOUT_S = 3.0
 """Work that still runs this long after a stop is cancelled. Nothing is lost: accepted events are in the log."""
@@ -95,7 +98,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stopping.set)
-    server = _server(app)
+    server = _server(_AnsweredAtStop(app))
     started()
     # The 160,000 objects of the start live as long as the process. Freezing them keeps them out of full garbage
     # collections, each of which would block all requests for 0.1 s.
@@ -156,6 +159,29 @@ def _server(app: ASGIApp) -> uvicorn.Server:
         timeout_graceful_shutdown=1,
     )
     return _Server(config, connections)
+
+
+class _AnsweredAtStop:
+    """Answers requests that the stop cancels before their response has begun; uvicorn would answer 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        def noted(message: Message) -> Awaitable[None]:
+            nonlocal begun
+            begun = True
+            return send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            if begun:
+                raise
+            error = Unavailable("the service is stopping: send the request again")
+            await error_response(error, request_id_of(headers_of(scope)))(scope, receive, send)
 
 
 class _Server(uvicorn.Server):
