@@ -50,6 +50,8 @@ SLOW = frozenset(
         "test_cli",
         "test_compaction",
         "test_dead_letters",
+        "test_disk_errors",
+        "test_disk_matrix",
         "test_edge_shard",
         "test_event_batch",
         "test_everything_accepted",

@@ -54,9 +54,9 @@ from tests.log_fold import differences, fold, stored
 
 LOADED = (restore, snapshot, hash_embedder, cache, watermarks, catalogue, sqlite_log)
 """What the wiring imports where it is chosen: imported here once, before the processes of the runs are forked."""
-RUN_TIMEOUT_S = 120
+RUN_TIMEOUT_S = 300
 """A run that takes longer hangs."""
-RECOVERY_S = 40.0
+RECOVERY_S = 100.0
 SECRET = "the secret lies under the oak"
 NEXT = "next"
 """The name of a second collection."""

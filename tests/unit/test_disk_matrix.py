@@ -35,6 +35,7 @@ def findings(*arguments: str) -> tuple[int, list[object]]:
     return sum(report["runs"] for report in reports), wrong
 
 
+@pytest.mark.timeout(600)
 def test_a_sample_of_the_faults_of_the_disk_changes_no_memory() -> None:
     runs, wrong = findings("compaction", "erase", "--most", "1", "--modes", "full", "kill", "--seed", "8")
     assert wrong == []
