@@ -19,7 +19,7 @@ from lorestream.ports import Reclaimable
 from lorestream.wiring import Runtime
 from stream_workers.rebuild import alias_swap
 from stream_workers.rebuild.compaction import Compaction
-from tests.disk_matrix import create_in_this_process
+from tests.disk_operations import create_in_this_process
 from tests.parts import open_parts, put, running_worker, texts
 
 EDGE = {"store": {"kind": "edge"}}

@@ -33,7 +33,7 @@ from stream_workers.indexing import failures
 from stream_workers.rebuild import alias_swap
 from stream_workers.rebuild.compaction import Compaction
 from tests.contracts.stored import memory, names, put
-from tests.disk_matrix import create_in_this_process
+from tests.disk_operations import create_in_this_process
 from tests.parts import open_parts, running_worker, texts
 from tests.parts import put as event
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.disk_matrix import OPERATIONS
+from tests.disk_operations import OPERATIONS
 from tests.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
