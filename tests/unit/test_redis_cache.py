@@ -14,19 +14,24 @@ from redis import Redis
 
 from deploy.local.redis_server import RedisServer
 from lorestream.adapters.redis.cache import RedisCache
-from lorestream.adapters.redis.client import BREAKER_OPEN_S, COMMAND_TIMEOUT_S, TRY_TIMEOUT_S, RedisClient
+from lorestream.adapters.redis.client import BREAKER_OPEN_S, RedisClient
 from lorestream.errors import Unavailable
 from lorestream.memories import AgentKey
 from tests.own_time import own_time
 
 AGENT = AgentKey("default", "npc:woodcutter")
-SLACK_S = 3.0
-"""Tolerance for a busy machine. A hundred calls that each waited for their timeout would take eight seconds."""
+TRY_TIMEOUT_S = 1.0
+COMMAND_TIMEOUT_S = 1.5
+"""More than by default, because a healthy Redis has to answer within them on a busy machine too."""
+SLACK_S = 10.0
+"""A hundred calls that each waited for their timeout would take a hundred seconds."""
 
 
 @pytest.fixture
 async def client(own_redis: RedisServer) -> AsyncIterator[RedisClient]:
-    async with RedisClient.open(own_redis.url, prefix="t") as client:
+    async with RedisClient.open(
+        own_redis.url, prefix="t", try_timeout_s=TRY_TIMEOUT_S, command_timeout_s=COMMAND_TIMEOUT_S
+    ) as client:
         yield client
 
 
