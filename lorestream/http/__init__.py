@@ -12,6 +12,7 @@
     local_only     refuses web pages of other origins where callers need no key
     admin_routes   the admin tasks as routes
     other_service  the routes of the other service of a distributed deployment
+    streaming      responses of lines that last, and end when their client leaves or the service stops
     protocol       uvicorn's protocol with limits on header sizes and on slow clients, and with joined writes
     connections    the table of open connections: their limit, and the pace that clients must keep
     server         runs a process: serves beside background work, stops in order
