@@ -234,7 +234,7 @@ class Faults:
                 return
             with self._disk.full():
                 time.sleep(FULL_S)
-                gateway = self._deployment.cluster.gateways[0]
+                gateway = next(each for each in self._deployment.cluster.gateways if each.alive)
                 with contextlib.suppress(httpx2.TransportError):
                     answer = httpx2.get(f"{gateway.url}/ready", timeout=5)
                     fault.note = f"/ready of {gateway.name}: {answer.status_code} {answer.text}"
