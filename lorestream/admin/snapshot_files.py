@@ -61,11 +61,15 @@ async def ticks(task: asyncio.Task[T], interval_s: float = 1.0) -> AsyncGenerato
 
 
 def disk_usage(directory: Path) -> int:
-    """The disk space of all files in a directory, in bytes. Holes of sparse files do not count."""
+    """The disk space of all files in a directory, in bytes. Holes of sparse files do not count.
+
+    What is deleted meanwhile, such as a journal of SQLite, or cannot be read, does not count: the size is only shown.
+    """
     used = 0
-    for path in directory.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a journal of SQLite may be deleted meanwhile
-            used += path.stat().st_blocks * _BLOCK_BYTES
+    for parent, directories, names in os.walk(directory):
+        for name in (*directories, *names):
+            with contextlib.suppress(OSError):
+                used += Path(parent, name).stat().st_blocks * _BLOCK_BYTES
     return used
 
 

@@ -149,6 +149,15 @@ async def test_a_change_of_the_catalogue_that_cannot_be_written_has_no_effect(
     await catalogue.close_all()
 
 
+async def test_a_collection_that_was_dropped_meanwhile_is_an_outage_for_who_opens_it(tmp_path: Path) -> None:
+    """The worker opens what was listed a moment ago: another error would end it, and the process."""
+    catalogue = EdgeCatalogue(tmp_path, "first")
+    await catalogue.ensure_active(MODEL)
+    with pytest.raises(Unavailable, match="no collection second"):
+        await catalogue.open("second")
+    await catalogue.close_all()
+
+
 # --- background work on a full disk --------------------------------------------------------------------------
 
 
@@ -276,6 +285,19 @@ async def test_a_store_whose_last_flush_fails_can_be_opened_again(
         await store.close()
     async with EdgeStore.open(tmp_path, model_id="hash", dim=4) as again:
         assert await names(again) == ["m"]
+
+
+def test_a_size_that_is_only_shown_makes_no_snapshot_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 5000)
+    assert snapshot_files.disk_usage(tmp_path) >= 5000
+
+    def refuse(_path: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert snapshot_files.disk_usage(tmp_path) == 0
 
 
 async def test_a_snapshot_waits_for_the_disk_in_threads(

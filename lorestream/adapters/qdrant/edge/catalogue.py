@@ -33,7 +33,7 @@ from lorestream.collections.catalogue import (
     no_checkpoint,
     refilled_run,
 )
-from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused
+from lorestream.errors import Misconfigured, ModelMismatch, OperationRefused, Unavailable
 
 _log = structlog.get_logger("lorestream.store")
 
@@ -153,10 +153,15 @@ class EdgeCatalogue:
             self._creating.discard(name)
 
     async def open(self, name: str) -> EdgeStore:
-        """The store of a collection, loaded once, in a thread. Raises Misconfigured."""
+        """The store of a collection, loaded once, in a thread.
+
+        Raises Misconfigured, and Unavailable when it was dropped after the caller had read the list.
+        """
         async with self._opening:
             if name not in self._open:
-                entry = self._known.collections[name]
+                entry = self._known.collections.get(name)
+                if entry is None:
+                    raise Unavailable(f"there is no collection {name} any more")
 
                 def load() -> None:
                     self._open[name] = self._load(name, Model(entry.model_id, entry.dim))
