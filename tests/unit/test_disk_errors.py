@@ -24,9 +24,11 @@ from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.admin import snapshot_files, snapshot_manifest
 from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.collections.catalogue import Model
-from lorestream.errors import Unavailable
+from lorestream.errors import Misconfigured, Unavailable
 from lorestream.memories import Erasure, SubjectKind
+from lorestream.settings import load_settings
 from lorestream.telemetry import set_up_logging
+from lorestream.wiring import player_keys
 from lorestream.wiring.snapshots import snapshots_over
 from stream_workers import collection_feed
 from stream_workers.indexing import failures
@@ -262,6 +264,18 @@ def test_a_log_line_that_cannot_be_written_is_lost_and_nothing_else(monkeypatch:
         structlog.get_logger().warning("commit failed")
         with contextlib.suppress(OSError):
             stream.close()
+
+
+def test_a_key_for_player_names_that_cannot_be_written_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise full()
+
+    monkeypatch.setattr(durable, "create_file", refuse)
+    settings = load_settings(data_dir=tmp_path, embedder={"kind": "hash"})
+    with pytest.raises(Misconfigured, match=r"cannot be read or written \(No space left.*free some space"):
+        player_keys.open_pseudonyms(settings, tmp_path)
 
 
 async def test_a_store_whose_last_flush_fails_can_be_opened_again(
