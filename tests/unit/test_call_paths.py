@@ -15,9 +15,10 @@ SECTIONS = {"write": "A write", "search": "A search", "erasure": "An erasure", "
 PERIODIC = {
     "stream_workers/sweeper.py",
     "stream_workers/time_check.py",
+    "stream_workers/indexing/lag.py",
     "lorestream/admin/dead_letters.py",
 }
-"""Run once a minute, in whatever step that happens to be."""
+"""Run at intervals of seconds to a minute, in whatever step that happens to be."""
 _LIST = re.compile(r"^- ([\w ,]+?)(?: \(\d+\))?:\s+(`.*?)(?=\n- |\n\n|\Z)", re.MULTILINE | re.DOTALL)
 _PATH = re.compile(r"`([\w/]+(?:\{[^}]*\})?\.py|[\w/]+/__init__\.py)`")
 
