@@ -171,6 +171,9 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 self._reason = "this is no proxy"
                 raise ValueError(self._reason)
+            if self._is_unanswered():  # parsing each of many again would cost the square of their number
+                self._reason = "a request that offers another protocol cannot be pipelined"
+                raise ValueError(self._reason)
             return  # `_decline` parses it again
         super().on_headers_complete()
         self._arriving = "body"

@@ -212,6 +212,17 @@ async def test_older_and_other_forms_of_requests_are_answered(port: int):
         assert [answer["bytes"] for _, answer in got] == [1, 3]
 
 
+async def test_many_offers_of_another_protocol_in_one_piece_are_not_parsed_again_and_again(port: int):
+    offer = POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\nx"
+    got = await answers(port, offer * 3000)
+    assert [status for status, _ in got] in (
+        [],
+        [200],
+    )  # who sends on may lose the answer with the connection
+    [(status, _)] = await answers(port, LAST + b"Content-Length: 0\r\n\r\n")
+    assert status == 200
+
+
 # --- slow clients ---------------------------------------------------------------------------------------------
 
 
