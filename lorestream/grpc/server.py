@@ -8,12 +8,11 @@ import re
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import msgspec
 import structlog
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -28,6 +27,7 @@ from lorestream.access.authentication import (
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
+from lorestream.grpc.decoding import DecodeErrors, abort
 from lorestream.limits import JsonObject, clamp_time
 from lorestream.memories import Memory
 from lorestream.open_files import free_files
@@ -45,8 +45,6 @@ IDLE_TIMEOUT_MS = 60_000
 KEEPALIVE_INTERVAL_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 """How long a silent client has to answer a ping, so that those that have disappeared do not stay."""
-MAX_DETAIL_BYTES = 1024
-"""Longer error messages are cut: they travel in headers, which clients limit to 8 KiB, percent-encoded."""
 _MIN_CONNECTIONS = 4
 _SCOPES = {"PutMemory": KeyScope.INGEST, "GetMemory": KeyScope.QUERY, "DeleteMemory": KeyScope.ERASE}
 
@@ -94,7 +92,7 @@ async def serving(
     """
     authentication = _Authentication(authenticator)
     server = grpc.aio.server(
-        interceptors=(_DecodeErrors(authentication),),
+        interceptors=(DecodeErrors(authentication.refuse),),
         options=_options(),
     )
     memory_pb2_grpc.add_MemoryServiceServicer_to_server(_Servicer(handlers, authentication), server)
@@ -159,53 +157,20 @@ class _Authentication:
             principal = self._access.authenticate(single_authorization([_text(value) for value in sent]))
             principal.require(_SCOPES[method])
         except Unauthenticated as error:
-            await _abort(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
+            await abort(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
         except Forbidden as error:
-            await _abort(context, grpc.StatusCode.PERMISSION_DENIED, str(error))
+            await abort(context, grpc.StatusCode.PERMISSION_DENIED, str(error))
         return principal
+
+    async def refuse(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Abort a call of MemoryService whose caller has no valid key, or not the scope."""
+        service, _, name = method.removeprefix("/").partition("/")
+        if service == SERVICE:
+            await self.principal(name, context)
 
 
 def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
-
-
-class _DecodeErrors(grpc.aio.ServerInterceptor):
-    """Answers a request that cannot be decoded with INVALID_ARGUMENT; gRPC itself would answer UNKNOWN."""
-
-    def __init__(self, authentication: _Authentication) -> None:
-        self._authentication = authentication
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        parse, answer = handler.request_deserializer, handler.unary_unary
-        if parse is None or answer is None:
-            return handler
-        service, _, method = handler_call_details.method.removeprefix("/").partition("/")
-
-        def parsed(data: bytes) -> object:
-            try:
-                return parse(data)
-            except DecodeError:
-                return None
-
-        async def call(request: object, context: Any) -> object:  # noqa: ANN401 (grpc and grpc.aio differ)
-            if request is None:
-                if service == SERVICE:  # a caller without a key gets only UNAUTHENTICATED
-                    await self._authentication.principal(method, context)
-                await _abort(
-                    context,
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    "the request cannot be decoded as a message of this call",
-                )
-            return await answer(request, context)
-
-        return grpc.unary_unary_rpc_method_handler(call, parsed, handler.response_serializer)
 
 
 class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
@@ -294,12 +259,12 @@ async def _with_status(call: Callable[[], Awaitable[T]], context: grpc.aio.Servi
     try:
         return await call()
     except InvalidRequest as error:
-        return await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, _with_field(error))
+        return await abort(context, grpc.StatusCode.INVALID_ARGUMENT, _with_field(error))
     except Overloaded as error:
-        return await _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
+        return await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
     except Unavailable as error:
         _log.warning("a needed part is unavailable, the call was refused", error=error.message)
-        return await _abort(context, grpc.StatusCode.UNAVAILABLE, error.message)
+        return await abort(context, grpc.StatusCode.UNAVAILABLE, error.message)
 
 
 def _with_field(error: InvalidRequest) -> str:
@@ -308,13 +273,3 @@ def _with_field(error: InvalidRequest) -> str:
         return error.message
     first = re.split(r"[.\[]", error.path, maxsplit=1)[0]
     return f"{_FIELDS.get(first, first)}{error.path[len(first) :]}: {error.message}"
-
-
-async def _abort(
-    context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, message: str
-) -> NoReturn:
-    encoded = message.encode(errors="replace")
-    if len(encoded) > MAX_DETAIL_BYTES:
-        message = encoded[:MAX_DETAIL_BYTES].decode(errors="ignore") + "..."
-    await context.abort(code, message)
-    raise AssertionError("abort does not return")
