@@ -10,14 +10,18 @@ from typing import Any
 
 import httpx2
 
+from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.cli.serve import embedded
 from lorestream.client import AsyncMemoryClient
 from lorestream.wiring import Runtime
+from lorestream.wiring.snapshots import snapshots_over
 from producers.gateway import Gateway
 from producers.tail import Tail
 from query_service.recall import CurrentRecall
 from stream_workers.worker import Worker
 from tests.parts import open_parts, running
+
+BASE_URL = "http://127.0.0.1:8080"
 
 
 @dataclass
@@ -55,7 +59,7 @@ class WholeApp:
                 del limits, trust_env
                 return httpx2.AsyncClient(headers=headers, transport=httpx2.ASGITransport(app=app))
 
-        return InProcess("http://127.0.0.1:8080")
+        return InProcess(BASE_URL)
 
 
 @contextlib.asynccontextmanager
@@ -63,10 +67,11 @@ async def open_app(data: Path, **overrides: Any) -> AsyncIterator[WholeApp]:
     """The application over the embedded parts; `overrides` are settings."""
     async with open_parts(data, **overrides) as runtime:
         gateway, recall, worker = Gateway.over(runtime), CurrentRecall(runtime), Worker(runtime)
-        asgi = embedded._application(runtime, gateway, recall, worker, Tail())
+        snapshots = SnapshotSchedule(snapshots_over(runtime))
+        asgi = embedded._application(runtime, gateway, recall, worker, tail=Tail(), snapshots=snapshots)
         transport = httpx2.ASGITransport(app=asgi)
         async with (
             running(worker),
-            httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as http,
+            httpx2.AsyncClient(transport=transport, base_url=BASE_URL) as http,
         ):
             yield WholeApp(runtime, asgi, http)

@@ -31,9 +31,9 @@ def agent_of(namespace: Sequence[str]) -> str:
     Raises InvalidNamespaceError.
     """
     for label in namespace:
-        if not isinstance(label, str) or not label or "." in label:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(label, str) or not label or {".", "\0"} & {*label}:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidNamespaceError(
-                f"a label of a namespace must be a string that is not empty and has no dot: {namespace}"
+                f"a label of a namespace must be a string that is not empty, without dots and NUL: {namespace}"
             )
     if sum(_player_prefix(label) is not None for label in namespace) > 1:
         raise InvalidNamespaceError(f"a namespace can have one label of a player: {namespace}")
@@ -55,7 +55,6 @@ def namespace_of(agent_id: str) -> Namespace | None:
         labels.insert(int(moved["index"]), moved["label"])
     else:
         labels.append(last)
-    # LangGraph refuses NUL in labels.
     return tuple(labels) if all(labels) and "\0" not in agent_id and joined(labels) == agent_id else None
 
 
