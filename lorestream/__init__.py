@@ -9,6 +9,7 @@
     limits.py         what is valid: times, depth, lengths, names, numbers
     errors.py         the exceptions
     supervision.py    background tasks: how they start, stop, and what their failure means
+    turns.py          turns for other tasks in long loops
     telemetry.py      metrics, and the format of log lines
     audit.py          the audit log
     durable.py        files that survive a power cut, and locks between processes

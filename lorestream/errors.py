@@ -8,6 +8,7 @@
     │   ├── InvalidEvent         the event can never become a memory: rejected, or a dead letter
     │   │   └── EventTooLarge    only because of its size
     │   ├── InvalidFilter        an unknown operator or field, or a malformed filter
+    │   ├── OverBudget           a read that would take too much work, such as a costly filter over many memories
     │   ├── InvalidToken         not the token of a write
     │   └── InvalidCursor        not the cursor of a page
     ├── OperationRefused         the operation would lose or damage data in the current state: 409, nothing changed
@@ -66,6 +67,12 @@ class InvalidFilter(InvalidRequest):
     """A filter with an unknown operator, a field that filters cannot name, or too many conditions."""
 
     code: ClassVar[str] = "invalid_filter"
+
+
+class OverBudget(InvalidRequest):
+    """A read that would take more work than one request may cause. Nothing was done."""
+
+    code: ClassVar[str] = "over_budget"
 
 
 class InvalidToken(InvalidRequest):

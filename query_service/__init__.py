@@ -7,6 +7,7 @@
     queries.py        from a request to a checked SearchQuery or ContextQuery
     filter_parser.py  the JSON filters of a request
     recall.py         Recall: answers from the cache or by retrieval; limits and metrics
+    budget.py         how much work one read may cause
     answer_cache.py   the cache with single flight: equal concurrent queries are computed once
     retrieval.py      Retriever: embeds the text, searches the store, checks every memory
     ranking.py        spheres, blends, top k
@@ -21,7 +22,7 @@ One search over HTTP:
       recall.Recall.search         wait for the write token `after`
         AnswerCache.look_up        a cached answer ends the search here
         AnswerCache.get_or_compute join the computation in flight, or start one:
-          Recall.rank              reject when too many searches are in flight
+          Recall.rank              reject when too many searches are in flight, or when it costs too much
             Retriever.top_k        embed the text; MemoryReader.search; ReadGuard.admits each memory; top k
           encoding.encode_hits     JSON, stored in the cache without waiting
     rest._search_response          add `cache`, `fresh`, `took_ms`

@@ -67,6 +67,14 @@ class Lookup:
     encoded: bytes | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Computation:
+    """A computation in flight. `callers`: how many wait for it."""
+
+    task: asyncio.Task[bytes]
+    callers: int = 0
+
+
 class AnswerCache:
     """A cache of answers (None: no cache), and the computations in flight."""
 
@@ -75,7 +83,7 @@ class AnswerCache:
         self._clock = clock
         # Finding a counter by its label takes longer than incrementing it.
         self._hits, self._misses = (metrics.cache_requests.labels(result) for result in ("hit", "miss"))
-        self._in_flight: dict[CacheSlot, asyncio.Task[bytes]] = {}
+        self._in_flight: dict[CacheSlot, _Computation] = {}
 
     @property
     def in_flight(self) -> int:
@@ -103,30 +111,42 @@ class AnswerCache:
         """The cached answer, or the result of `compute`, called once for all concurrent callers of a slot.
 
         Raises what `compute` raises, to every caller that waits for it. Cancelling one caller does not affect the
-        others.
+        others; when all callers were cancelled, the computation is cancelled too.
         """
         if lookup.encoded is not None:
             return lookup.encoded, "hit"
         if lookup.slot is None:
             return (await compute()).encoded, "off"
-        task = self._in_flight.get(lookup.slot) or self._start(lookup.slot, compute)
-        return await asyncio.shield(task), "miss"
+        computation = self._in_flight.get(lookup.slot) or self._start(lookup.slot, compute)
+        computation.callers += 1
+        try:
+            return await asyncio.shield(computation.task), "miss"
+        finally:
+            computation.callers -= 1
+            if not computation.callers:
+                self._forget(lookup.slot, computation)
+                computation.task.cancel()
 
     def _is_alive(self, entry: bytes) -> bool:
         """Check the expiry by wall-clock time: the cache's own clock may stop while a machine sleeps."""
         (expires_at,) = _EXPIRY.unpack_from(entry)
         return 0 < expires_at - self._clock.now() <= MAX_TTL_S
 
-    def _start(self, slot: CacheSlot, compute: Compute) -> asyncio.Task[bytes]:
-        """Start the computation for a slot, as a task that callers with the same slot join.
+    def _start(self, slot: CacheSlot, compute: Compute) -> _Computation:
+        """Start the computation for a slot, which callers with the same slot join.
 
         They have read the same generation, so no write of the agent was completed between their look-up and the
-        start of the computation. The task goes on if the caller that started it is cancelled.
+        start of the computation.
         """
-        task = supervision.start_shared(self._compute(slot, compute), "answer")
-        self._in_flight[slot] = task
-        task.add_done_callback(lambda _: self._in_flight.pop(slot))
-        return task
+        computation = _Computation(supervision.start_shared(self._compute(slot, compute), "answer"))
+        self._in_flight[slot] = computation
+        computation.task.add_done_callback(lambda _: self._forget(slot, computation))
+        return computation
+
+    def _forget(self, slot: CacheSlot, computation: _Computation) -> None:
+        """Let no further caller join a computation. Another one of the same slot may have begun."""
+        if self._in_flight.get(slot) is computation:
+            del self._in_flight[slot]
 
     async def _compute(self, slot: CacheSlot, compute: Compute) -> bytes:
         answer = await compute()

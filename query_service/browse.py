@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from lorestream.limits import canonical_memory_id
 from lorestream.memories import (
     EVERYTHING,
-    And,
     Condition,
     Field,
     Filter,
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     from query_service.recall import Recall
 
 MAX_TYPES = 200
-"""A summary counts at most this many types; memories of further types are in `total` only."""
+"""A summary lists the most frequent types, at most this many; memories of further types are in `total` only."""
 
-_TYPE = Field(("type",))
+_UNTYPED = Not(Condition(Field(("type",)), Op.EXISTS, value=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +70,21 @@ async def get_page(
     """The next `limit` memories of the agents strictly after a position, and the number of all."""
     # One memory more than requested shows whether there is a next page.
     query = PageQuery(agents.scope, limit + 1, recall.clock.now(), filter_, oldest_first, after)
-    total = await recall.store.count(query)
-    memories: list[Memory] = []
-    async for memory in _visible(recall, query):
-        memories.append(memory)
-        if len(memories) > limit:
-            return Page(memories[:limit], cursor(memories[limit - 1].position), total)
-    return Page(memories, None, total)
+    async with recall.working(query.scope, filter_):
+        total = await recall.store.count(query)
+        memories: list[Memory] = []
+        async for memory in _visible(recall, query):
+            memories.append(memory)
+            if len(memories) > limit:
+                return Page(memories[:limit], cursor(memories[limit - 1].position), total)
+        return Page(memories, None, total)
 
 
 async def get_largest_agents(recall: Recall, tenant: str, limit: int) -> list[AgentTotal]:
     """The `limit` agents with the most memories."""
-    found = await recall.store.agents(Scope(tenant), limit=limit, now=recall.clock.now())
+    scope = Scope(tenant)
+    async with recall.working(scope, EVERYTHING):
+        found = await recall.store.agents(scope, limit=limit, now=recall.clock.now())
     return [AgentTotal(agent_id, total) for agent_id, total in found]
 
 
@@ -90,35 +92,21 @@ async def get_summary(recall: Recall, agents: ResolvedAgents, name: str) -> Summ
     """How many memories an agent has, how many of each type, and the timestamps of the oldest and newest."""
     now, scope = recall.clock.now(), agents.scope
     query = PageQuery(scope, 1, now)
-    total = await recall.store.count(query)
-    first = await _first(recall, PageQuery(scope, 1, now, oldest_first=True))
-    last = await _first(recall, query)
+    async with recall.working(scope, EVERYTHING):
+        total = await recall.store.count(query)
+        first = await _first(recall, PageQuery(scope, 1, now, oldest_first=True))
+        last = await _first(recall, query)
+        by_type = dict(await recall.store.count_by_type(scope, limit=MAX_TYPES, now=now))
+        untyped = await recall.store.count(PageQuery(scope, 1, now, _UNTYPED))
+    if untyped:
+        by_type[""] = untyped
     return SummaryResponse(
         name,
         total,
-        await _count_by_type(recall, scope, now),
+        by_type,
         None if first is None else first.timestamp,
         None if last is None else last.timestamp,
     )
-
-
-async def _count_by_type(recall: Recall, scope: Scope, now: float) -> dict[str, int]:
-    """Two queries per type, independent of the number of memories: find a type not seen yet, and count it."""
-    counts: dict[str, int] = {}
-    seen: list[Filter] = []
-    while len(counts) < MAX_TYPES:
-        unseen = And(tuple(Not(part) for part in seen)) if seen else EVERYTHING
-        memory = await _first(recall, PageQuery(scope, 1, now, unseen))
-        if memory is None:
-            break
-        same_type: Filter = (
-            Not(Condition(_TYPE, Op.EXISTS, value=True))
-            if memory.type is None
-            else Condition(_TYPE, Op.EQ, memory.type)
-        )
-        counts[memory.type or ""] = await recall.store.count(PageQuery(scope, 1, now, same_type))
-        seen.append(same_type)
-    return counts
 
 
 async def _first(recall: Recall, query: PageQuery) -> Memory | None:

@@ -144,10 +144,10 @@ class _Parser:
 
 def _field(name: str, path: str) -> Field:
     parts = name.split(".")
-    if '"' in name or not all(parts):
+    if '"' in name or "\\" in name or not all(parts):
         raise InvalidFilter(
-            "a field name is made of keys joined by dots; keys that contain a dot or a double quote cannot be"
-            " used in a filter",
+            "a field name is made of keys joined by dots; keys that contain a dot, a double quote or a backslash"
+            " cannot be used in a filter",
             path=path,
         )
     if name in _TEXT_FIELDS or name in _NUMBER_FIELDS:

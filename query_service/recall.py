@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -24,6 +24,7 @@ from query_service.answer_cache import (
     ComputedAnswer,
     Lookup,
 )
+from query_service.budget import Capacity, RequestBudget
 from query_service.context import ContextExcerpt, build_excerpt
 from query_service.ranking import Ranked
 from query_service.retrieval import ReadGuard, Retriever, Vector, embed_queries
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from prometheus_client import Histogram
 
     from lorestream.identity import Pseudonyms
-    from lorestream.memories import Memory, Scope
+    from lorestream.memories import Filter, Memory, Scope
     from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, MemoryReader, WatermarkReader
     from lorestream.telemetry import Metrics
     from lorestream.wiring import QueryParts
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 MAX_CONCURRENT_SEARCHES = 512
 """Searches that one process computes at a time. Further ones are rejected at once: they would time out anyway."""
+MAX_SEARCHES_OF_A_BATCH = 4
+"""Searches of one batch that are computed at a time, so that a batch does not keep others waiting."""
 _RECENCY_TTL_FRACTION = 0.01
 """An answer whose scores depend on recency is cached for at most 1 % of the half-life."""
 
@@ -92,6 +95,7 @@ class Recall:
     """Identifies the content of the store; part of every cache key."""
     answers: AnswerCache = field(init=False, repr=False)
     _active_searches: int = field(default=0, init=False, repr=False)
+    _capacity: Capacity = field(default_factory=Capacity, init=False, repr=False)
     _durations: dict[tuple[str, str], Histogram] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -125,21 +129,48 @@ class Recall:
     ) -> list[SearchResult | InvalidRequest]:
         """Answer or reject each query as `search` does; the texts that need a vector are embedded in one call."""
         pending = await supervision.run_all(*(self._look_up(query) for query in queries))
+        budget = RequestBudget()
         vectors = await self._embed_all(
             one.query.text for one in pending if one.lookup.encoded is None and one.query.mode != "keyword"
         )
-        results = (self._finish_or_reject(one, encode, vectors, api) for one in pending)
-        return await supervision.run_all(*results)
+        slots = asyncio.Semaphore(MAX_SEARCHES_OF_A_BATCH)
+
+        async def answer(one: _PendingQuery) -> SearchResult | InvalidRequest:
+            async with slots:
+                return await self._finish_or_reject(one, encode, vectors, api, budget)
+
+        return await supervision.run_all(*map(answer, pending))
 
     async def context(self, query: ContextQuery, encode: EncodeContext) -> SearchResult:
         """The most relevant and the newest memories that fit in a token budget, each once."""
         pending = await self._look_up(query.search)
         return await self._finish(pending, partial(self._compute_context, query, encode), "context")
 
-    async def rank(self, query: SearchQuery, vector: Vector | None = None) -> list[Ranked]:
-        """The best k of a query, not cached. `vector`: of its text, if the caller has it already."""
-        with self._admitted():
+    async def rank(
+        self, query: SearchQuery, vector: Vector | None = None, budget: RequestBudget | None = None
+    ) -> list[Ranked]:
+        """The best k of a query, not cached. `vector`: of its text, if the caller has it already.
+
+        `budget`: what the request that it belongs to may still cost; None for a request of its own.
+        """
+        async with self.working(query.agents.scope, query.filter, budget):
             return await self._retriever(query, self.clock.now()).top_k(vector)
+
+    @contextlib.asynccontextmanager
+    async def working(
+        self, scope: Scope, filter_: Filter, budget: RequestBudget | None = None
+    ) -> AsyncGenerator[None]:
+        """Do the work of one read in this block. Raises OverBudget or Overloaded before it where it costs too much.
+
+        Raises Overloaded also when the block is not done at the deadline of the request.
+        """
+        budget = budget or RequestBudget()
+        with self._admitted():
+            async with budget.deadline():
+                checks = await self.store.cost(scope, filter_)
+                budget.spend(checks)
+                with self._capacity.hold(checks):
+                    yield
 
     def guard(self, scope: Scope, now: float) -> ReadGuard:
         """The check that every memory passes before it is returned."""
@@ -165,12 +196,18 @@ class Recall:
         return SearchResult(encoded, cache, pending.fresh)
 
     async def _finish_or_reject(
-        self, pending: _PendingQuery, encode: EncodeHits, vectors: Mapping[str, Vector], api: str
+        self,
+        pending: _PendingQuery,
+        encode: EncodeHits,
+        vectors: Mapping[str, Vector],
+        api: str,
+        budget: RequestBudget,
     ) -> SearchResult | InvalidRequest:
         query = pending.query
         vector = None if query.text is None else vectors.get(query.text)
         try:
-            return await self._finish(pending, partial(self._compute_search, query, encode, vector), api)
+            compute = partial(self._compute_search, query, encode, vector, budget)
+            return await self._finish(pending, compute, api)
         except InvalidRequest as error:
             return error
 
@@ -188,16 +225,20 @@ class Recall:
     # --- computing an answer -------------------------------------------------------------------------------
 
     async def _compute_search(
-        self, query: SearchQuery, encode: EncodeHits, vector: Vector | None = None
+        self,
+        query: SearchQuery,
+        encode: EncodeHits,
+        vector: Vector | None = None,
+        budget: RequestBudget | None = None,
     ) -> ComputedAnswer:
         now = self.clock.now()
-        ranked = await self.rank(query, vector)
+        ranked = await self.rank(query, vector, budget)
         return _computed(query, now, encode(query, ranked), [one.memory for one in ranked])
 
     async def _compute_context(self, query: ContextQuery, encode: EncodeContext) -> ComputedAnswer:
         search, now = query.search, self.clock.now()
         with_relevant = search.text is not None and search.k > 0
-        with self._admitted():
+        async with self.working(search.agents.scope, search.filter):
             retriever = self._retriever(search, now)
             newest = retriever.newest(query.recent) if query.recent else _empty()
             async with supervision.alongside(newest, "newest memories") as reading:

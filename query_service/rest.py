@@ -23,6 +23,7 @@ from lorestream.http.request import (
     json_response,
 )
 from lorestream.tokens import parse_cursor
+from lorestream.turns import Turns
 from query_service import browse, examples
 from query_service.encoding import encode_context, encode_get, encode_hits, stored_memory
 from query_service.queries import (
@@ -75,7 +76,7 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
     `recall`: returns the Recall over the active collection.
     """
     routes = _Routes(recall, limits)
-    read = partial(Operation, scope=KeyScope.QUERY, query_params=NoParams, tag="Reads")
+    read = partial(Operation, scope=KeyScope.QUERY, query_params=NoParams, tag="Reads", read_only=True)
     agent = "/v1/agents/{agent_id}"
     return [
         read(
@@ -185,7 +186,11 @@ class _Routes:
     async def batch(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
         batch, started = await request.json(RawBatch), time.perf_counter()
-        parsed = [self._parse_or_reject(request.principal, bytes(raw)) for raw in batch.searches]
+        parsed: list[SearchQuery | InvalidRequest | HttpError] = []
+        turns = Turns()
+        for raw in batch.searches:
+            parsed.append(self._parse_or_reject(request.principal, bytes(raw)))
+            await turns.next()
         queries = [one for one in parsed if isinstance(one, SearchQuery)]
         agents = [agent for one in queries for agent in one.agents.scope.agents or ()]
         await self._limits.count_queries(request.principal, agents, len(parsed))

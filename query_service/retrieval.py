@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from lorestream.errors import Overloaded
+from lorestream.errors import Overloaded, Unavailable
 from lorestream.memories import And, Filter, Hit, KeywordQuery, Memory, PageQuery, VectorQuery
 from lorestream.ports import Priority
+from lorestream.turns import Turns
 from query_service.ranking import RERANK_POOL_SIZE, Ranked, apply_blend, top_k
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ of them does not pay: on two cores, a delay of 1 ms (2 ms) raised the median lat
 7.8 ms to 9.4 ms (11.6 ms), and gained nothing at 100 or 160 a second.
 """
 _LIMIT_GROWTH = 4
+_MAX_PAGE = 1000
 _RRF_CONSTANT = 60
 """The constant of reciprocal rank fusion, as in Cormack et al. 2009."""
 _MIN_FUSION_DEPTH = 100
@@ -57,6 +59,8 @@ async def embed_queries(embedder: Embedder, texts: Iterable[str]) -> dict[str, V
         async with asyncio.timeout(EMBEDDING_TIMEOUT_S):
             embedded = await embedder.embed(distinct, Priority.QUERY)
     except TimeoutError as error:
+        if embedder.failure is not None:  # the query waited behind others that were tried again
+            raise Unavailable(embedder.failure) from error
         raise Overloaded(
             f"no vector within {EMBEDDING_TIMEOUT_S:g} s: too many texts wait for the embedder"
         ) from error
@@ -87,16 +91,23 @@ class ReadGuard:
 
 
 async def visible_memories(store: MemoryReader, query: PageQuery, guard: ReadGuard) -> AsyncIterator[Memory]:
-    """All memories of `query` that the guard admits, in order; the store is read `query.limit` at a time."""
+    """All memories of `query` that the guard admits, in order.
+
+    The store is read `query.limit` at a time, and more at each further time, in case the caller rejects most of them.
+    """
     after: Position | None = query.after
+    limit = query.limit
+    turns = Turns()
     while True:
-        page = await store.page(replace(query, after=after))
+        page = await store.page(replace(query, after=after, limit=limit))
         for memory in page:
             if guard.admits(memory):
                 yield memory
-        if len(page) < query.limit:
+            await turns.next()
+        if len(page) < limit:
             return
         after = page[-1].position
+        limit = max(limit, min(_LIMIT_GROWTH * limit, _MAX_PAGE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +204,14 @@ class Retriever:
         """The `wanted` most relevant hits in the sphere that the guard admits; fewer if there are no more."""
         sphere = self.query.sphere
         limit = wanted if sphere is None else 2 * wanted  # a sphere fills half of its bounding box
+        turns = Turns()
         while True:
             hits = await self.store.search(query_for(limit))
-            kept = [
-                hit
-                for hit in hits
-                if self.guard.admits(hit.memory) and (sphere is None or sphere.contains(hit.memory))
-            ]
+            kept: list[Hit] = []
+            for hit in hits:
+                if self.guard.admits(hit.memory) and (sphere is None or sphere.contains(hit.memory)):
+                    kept.append(hit)
+                await turns.next()
             if len(kept) >= wanted or len(hits) < limit:
                 return kept[:wanted]
             limit *= _LIMIT_GROWTH

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -23,6 +24,9 @@ _log = structlog.get_logger("lorestream")
 
 POLL_INTERVAL_S = 0.5
 """How often the list of collections is read from the catalogue."""
+
+CLOSE_REPLACED_AFTER_S = 75.0
+"""Longer than any query takes: at most 60 s of waiting for a write token, and 10 s of work."""
 
 
 class GroupWatermarks(NamedTuple):
@@ -61,9 +65,10 @@ class OpenCollections:
         catalogue: Catalogue,
         embedder: Embedder,
         *,
-        load: Callable[[Model], Awaitable[Embedder]],
+        load: Callable[[Model], AbstractAsyncContextManager[Embedder]],
         watch: Callable[[str], Awaitable[GroupWatermarks]],
         group_of: Callable[[Collection], str],
+        only_active: bool = False,
     ) -> None:
         """Use `open`."""
         self.catalogue = catalogue
@@ -79,6 +84,10 @@ class OpenCollections:
         self.default_embedder = embedder
         """The model of the settings; the active collection may have another one."""
         self._embedders = {embedder.model_id: embedder}
+        self._loaded: dict[str, contextlib.AsyncExitStack] = {}
+        """Closes each embedder that was loaded here, by model id."""
+        self._only_active = only_active
+        self._replaced_at: dict[str, float] = {}
         self._opening = asyncio.Lock()
         self._problem: str | None = None
 
@@ -89,16 +98,18 @@ class OpenCollections:
         catalogue: Catalogue,
         embedder: Embedder,
         *,
-        load: Callable[[Model], Awaitable[Embedder]],
+        load: Callable[[Model], AbstractAsyncContextManager[Embedder]],
         watch: Callable[[str], Awaitable[GroupWatermarks]],
         group_of: Callable[[Collection], str],
+        only_active: bool = False,
     ) -> AsyncGenerator[Self]:
         """Open the active collection and follow the catalogue until the context ends; then close all stores.
 
         If there is no collection, the first one is created for the model of `embedder`. `load` loads another model,
-        `watch` opens the watermarks of a consumer group. Raises Misconfigured and Unavailable.
+        `watch` opens the watermarks of a consumer group. `only_active`: this process uses no other collection than
+        the active one, so one that was replaced is closed. Raises Misconfigured and Unavailable.
         """
-        self = cls(catalogue, embedder, load=load, watch=watch, group_of=group_of)
+        self = cls(catalogue, embedder, load=load, watch=watch, group_of=group_of, only_active=only_active)
         active = await catalogue.ensure_active(Model(embedder.model_id, embedder.dim))
         self.current = await self.ensure_open(active)
         self.listed = (self.current.collection,)
@@ -108,6 +119,8 @@ class OpenCollections:
         finally:
             for name in list(self._open):
                 await self.catalogue.close(name)
+            for loaded in self._loaded.values():
+                await loaded.aclose()
 
     async def ensure_open(self, collection: Collection) -> OpenCollection:
         """The collection, opened unless it is open already. Raises Unavailable, Misconfigured."""
@@ -118,10 +131,15 @@ class OpenCollections:
         return found
 
     async def close(self, name: str) -> None:
-        """Close a collection that is not used any more in this process."""
+        """Close a collection that is not used any more in this process, and its model if no other one has it."""
         async with self._opening:
             self._open.pop(name, None)
+            self._replaced_at.pop(name, None)
             await self.catalogue.close(name)
+            used = {one.collection.model.model_id for one in self._open.values()}
+            for model_id in self._loaded.keys() - used:
+                del self._embedders[model_id]
+                await self._loaded.pop(model_id).aclose()
 
     def is_open(self, name: str) -> bool:
         """Whether this process has the collection open."""
@@ -180,22 +198,30 @@ class OpenCollections:
                     f"a collection was filled by the model {model.model_id}, and only LORESTREAM_EMBEDDER__… says how"
                     " to load it: set them back to that model, or `lorestream drop` the collection"
                 )
-            embedder = await self._load(model)
+            embedder = await self._load_model(model)
             if embedder.model_id != model.model_id:
                 raise Misconfigured(
                     f"the model {model.name} is {embedder.model_id} here, and the collection was filled by"
                     f" {model.model_id}: prepare that one with `lorestream model prepare`"
                 )
-            self._embedders[model.model_id] = embedder
         return self._embedders[model.model_id]
 
     async def load_embedder(self, model: Model) -> Embedder:
         """The embedder of a model whose `model_id` is not known yet, by `kind`, `name` and `dim` (0 = its own).
 
-        Raises Misconfigured.
+        It is closed with the last collection that uses it. Raises Misconfigured.
         """
-        embedder = await self._load(model)
-        return self._embedders.setdefault(embedder.model_id, embedder)
+        return await self._load_model(model)
+
+    async def _load_model(self, model: Model) -> Embedder:
+        """Load a model, unless the same one is open already: then that one is returned, and the new one closed."""
+        async with contextlib.AsyncExitStack() as stack:
+            embedder = await stack.enter_async_context(self._load(model))
+            model_id = embedder.model_id
+            if model_id not in self._embedders:
+                self._embedders[model_id] = embedder
+                self._loaded[model_id] = stack.pop_all()
+            return self._embedders[model_id]
 
     async def refresh(self) -> Sequence[Collection]:
         """Read the list from the catalogue, and make the active collection current. Raises Unavailable, Misconfigured."""
@@ -208,7 +234,16 @@ class OpenCollections:
             opened = await self.ensure_open(active)
             _log.info("the active collection has changed", collection=active.name, before=self.current.name)
             self.current = opened
+        if self._only_active:
+            await self._close_replaced()
         return self.listed
+
+    async def _close_replaced(self) -> None:
+        """Close collections that were replaced as the active one, when no query that began with them runs any more."""
+        now = time.monotonic()
+        for name in [name for name in self._open if name != self.current.name]:
+            if now - self._replaced_at.setdefault(name, now) > CLOSE_REPLACED_AFTER_S:
+                await self.close(name)
 
     async def _open_now(self, collection: Collection) -> OpenCollection:
         embedder, group = await self.embedder_of(collection.model), self.group_of(collection)

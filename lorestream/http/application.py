@@ -26,6 +26,7 @@ from lorestream.access.authentication import (
 )
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest, LorestreamError, OperationRefused, RateLimited, Unavailable
+from lorestream.http.disconnect import run_while_connected
 from lorestream.http.docs_page import DocsPage
 from lorestream.http.errors import Health, Readiness, error_response
 from lorestream.http.local_only import LocalOnly
@@ -158,7 +159,10 @@ def _endpoint(
             request = ApiRequest(scope, receive, headers, principal, request_id)
             request.require(*scopes)
             request.query_values()  # refuses an ambiguous query string for handlers that do not read it, too
-            response = await operation.handler(request)
+            if operation.read_only:
+                response = await run_while_connected(operation.handler, request)
+            else:
+                response = await operation.handler(request)
             if reads and isinstance(response, ApiResponse):  # the key may have been revoked while it waited
                 authenticator.authenticate(authorization)
         except (LorestreamError, HttpError, Unauthenticated, Forbidden) as error:

@@ -38,7 +38,7 @@ class Operation:
     `body`, `query_params`, `path_params` and `response` are msgspec types. `scope` is the scope that the caller's
     key needs; one of `or_scopes` does as well. `status` is the status of success; `other_statuses` maps further statuses to their meaning, beside
     those that every route has. A further status below 300 has the same response type. `hidden` operations are not
-    in the documentation. A POST route accepts PUT as well, because old Luanti releases send PUT instead.
+    in the documentation. `read_only` operations are cancelled when their client has gone. A POST route accepts PUT as well, because old Luanti releases send PUT instead.
     """
 
     method: str
@@ -57,6 +57,7 @@ class Operation:
     example: Example | None = None
     hidden: bool = False
     or_scopes: tuple[KeyScope, ...] = ()
+    read_only: bool = False
 
     @property
     def scopes(self) -> tuple[KeyScope, ...]:

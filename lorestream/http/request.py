@@ -61,6 +61,13 @@ class ApiRequest:
     headers: Headers
     principal: Principal
     request_id: str
+    body_read: bool = False
+    """The whole body was received."""
+
+    @property
+    def reads_body(self) -> bool:
+        """Whether the handler of this method reads a body."""
+        return self.scope["method"] not in {"GET", "DELETE"}
 
     @property
     def tenant(self) -> str:
@@ -112,6 +119,7 @@ class ApiRequest:
             raw += message.get("body", b"")
         if message["type"] == "http.disconnect":
             raise InvalidRequest("the connection closed before the body was complete")
+        self.body_read = True
         if len(raw) > MAX_BODY_BYTES:
             raise _too_large()
         encoding = self.headers.get(b"content-encoding")

@@ -43,6 +43,11 @@ class Embedder(Protocol):
         """The number of components of each vector."""
         ...
 
+    @property
+    def failure(self) -> str | None:
+        """Why a remote model fails at present; None while its last call succeeded, and for a local model."""
+        ...
+
     async def embed(self, texts: Sequence[str], priority: Priority = Priority.INGEST) -> Embeddings:
         """One row per text, in order; equal texts have equal rows.
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lorestream.memories import (
         AgentKey,
         Erasure,
+        Filter,
         Hit,
         KeywordQuery,
         Memory,
@@ -68,6 +69,20 @@ class MemoryReader(Protocol):
 
     async def get(self, tenant: str, agent_id: str, memory_id: str, *, now: float) -> Memory | None:
         """One memory of that agent, or None."""
+        ...
+
+    async def cost(self, scope: Scope, filter_: Filter) -> int:
+        """About how many checks the filter takes: memories of the scope, times conditions that need each of them.
+
+        0 for a filter whose conditions all have an index. Takes almost no time itself.
+        """
+        ...
+
+    async def count_by_type(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:
+        """(type, number of memories) of the `limit` most frequent types, the most frequent first, equal ones by name.
+
+        Memories without a type are not among them.
+        """
         ...
 
     async def agents(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:

@@ -181,7 +181,7 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
     _require_distributed(settings, "query")
     async with _open_context(settings) as context:
         pseudonyms = player_keys.open_pseudonyms(settings)
-        log, redis, collections = await _open_storage(context, settings.data_dir)
+        log, redis, collections = await _open_storage(context, settings.data_dir, only_active=True)
         await player_keys.require_known(pseudonyms, log.ledger, add=False)
         yield _log_modes(
             QueryParts(
@@ -208,15 +208,18 @@ async def _open_context(settings: Settings) -> AsyncGenerator[_Context]:
 
 
 async def _open_storage(
-    context: _Context, state: Path
+    context: _Context, state: Path, *, only_active: bool = False
 ) -> tuple[openers.OpenLog, RedisClient | None, OpenCollections]:
-    """Open what services with a store need: the log, Redis if any, the collections. `state`: directory of embedded data."""
+    """Open what services with a store need: the log, Redis if any, the collections.
+
+    `state`: directory of embedded data. `only_active`: as in `OpenCollections.open`.
+    """
     embedder = await _open_embedder(context)
     log = await openers.open_log(
         context.settings, state, context.clock, context.stack, context.metrics.lost_records.inc
     )
     redis = await openers.open_redis(context.settings, context.stack)
-    return log, redis, await _open_collections(context, state, embedder, log, redis)
+    return log, redis, await _open_collections(context, state, embedder, log, redis, only_active=only_active)
 
 
 async def _open_embedder(context: _Context) -> Embedder:
@@ -233,16 +236,24 @@ async def _open_embedder(context: _Context) -> Embedder:
 
 
 async def _open_collections(
-    context: _Context, state: Path, embedder: Embedder, log: openers.OpenLog, redis: RedisClient | None
+    context: _Context,
+    state: Path,
+    embedder: Embedder,
+    log: openers.OpenLog,
+    redis: RedisClient | None,
+    *,
+    only_active: bool,
 ) -> OpenCollections:
     """Open the active collection of the store. Others are opened when they are needed."""
     settings, stack = context.settings, context.stack
 
-    async def load(model: Model) -> Embedder:
+    @contextlib.asynccontextmanager
+    async def load(model: Model) -> AsyncGenerator[Embedder]:
         chosen = settings.embedder.model_copy(
             update={"kind": model.kind, "model": model.name, "dim": model.dim or None}
         )
-        return await openers.open_embedder(chosen, settings.models_dir, context.metrics, stack)
+        async with contextlib.AsyncExitStack() as loaded:
+            yield await openers.open_embedder(chosen, settings.models_dir, context.metrics, loaded)
 
     async def watch(group: str) -> GroupWatermarks:
         return await openers.open_watermarks(settings, log, group, redis, stack)
@@ -254,6 +265,7 @@ async def _open_collections(
             load=load,
             watch=watch,
             group_of=lambda one: openers.group_of(settings.log, one.name, one.run),
+            only_active=only_active,
         )
     )
 

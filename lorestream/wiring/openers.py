@@ -7,6 +7,7 @@ if a server does not answer.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class OpenLog:
 async def open_embedder(
     chosen: EmbedderSettings, models_dir: Path, metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> Embedder:
-    """Load the embedding model. Counts its texts in `metrics`."""
+    """Load the embedding model, in a thread: it takes half a second and more. Counts its texts in `metrics`."""
 
     def count(source: str, texts: int) -> None:
         metrics.embed_texts.labels(source).inc(texts)
@@ -62,16 +63,22 @@ async def open_embedder(
             from lorestream.adapters.embedders import model_files  # noqa: PLC0415
             from lorestream.adapters.embedders.openvino import OpenVinoEmbedder  # noqa: PLC0415
 
-            model = model_files.find(chosen.model, models_dir)
-            embedder = OpenVinoEmbedder.open(
-                model.directory, threads=chosen.threads, device=chosen.device or "CPU", on_texts=count
-            )
-            return await stack.enter_async_context(embedder)
+            def load() -> OpenVinoEmbedder:
+                model = model_files.find(chosen.model, models_dir)
+                return OpenVinoEmbedder.open(
+                    model.directory, threads=chosen.threads, device=chosen.device or "CPU", on_texts=count
+                )
+
+            return await stack.enter_async_context(await asyncio.to_thread(load))
         case "torch":
             from lorestream.adapters.embedders.torch import TorchEmbedder  # noqa: PLC0415
 
-            torch = TorchEmbedder.open(
-                chosen.model, device=chosen.device, threads=chosen.threads, on_texts=count
+            torch = await asyncio.to_thread(
+                TorchEmbedder.open,
+                chosen.model,
+                device=chosen.device,
+                threads=chosen.threads,
+                on_texts=count,
             )
             return await stack.enter_async_context(torch)
         case "http":

@@ -12,7 +12,7 @@ import structlog
 
 from lorestream.admin import AdminTask, NoArguments, Outcome, Remark, ReportStream, Row
 from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection
-from lorestream.errors import InvalidRequest, OperationRefused
+from lorestream.errors import InvalidRequest, Misconfigured, OperationRefused
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.quality_gate import records_behind
 
@@ -126,7 +126,11 @@ class AliasTasks:
                 f"{to.name} is not complete: `lorestream replay --to {to.name}` continues to fill it"
             )
         before = collections.current.name
-        if missing := await switch_alias(self.parts, await collections.ensure_open(to)):
+        try:
+            target = await collections.ensure_open(to)
+        except Misconfigured as error:  # its model is not prepared on this machine
+            raise OperationRefused(str(error)) from error
+        if missing := await switch_alias(self.parts, target):
             raise OperationRefused(
                 f"{to.name} is {missing:,} records behind the log: try again when it has caught up, and check that"
                 " the workers index into it"

@@ -17,7 +17,7 @@ import msgspec
 
 from lorestream.admin import AdminTask, Outcome, Progress, Remark, Report, ReportStream
 from lorestream.collections.catalogue import Collection, Model
-from lorestream.errors import InvalidRequest, OperationRefused
+from lorestream.errors import InvalidRequest, Misconfigured, OperationRefused
 from lorestream.limits import MAX_TIME, MIN_TIME, CollectionName
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.alias_swap import collect_garbage
@@ -98,7 +98,10 @@ class Replay:
         chosen = self.parts.settings.embedder
         is_default = arguments.model is None and arguments.dim is None
         wanted = Model("", arguments.dim or 0, chosen.kind, arguments.model or chosen.model)
-        embedder = collections.default_embedder if is_default else await collections.load_embedder(wanted)
+        try:
+            embedder = collections.default_embedder if is_default else await collections.load_embedder(wanted)
+        except Misconfigured as error:  # of the model that the caller has chosen
+            raise OperationRefused(str(error)) from error
         model = Model(embedder.model_id, embedder.dim, wanted.kind, wanted.name)
         collection = Collection(arguments.to, model, secrets.token_hex(4), complete=False)
         remark = f"{arguments.to} is filled from the beginning of the log, with the model {model.model_id}"

@@ -21,6 +21,7 @@ class Gate:
 
     model_id = "gate"
     dim = 2
+    max_characters = 10_000
 
     def __init__(self) -> None:
         self.chunks: list[list[str]] = []
@@ -82,6 +83,41 @@ async def test_a_query_waits_for_one_chunk_at_most(gate: Gate):
         gate.open.set()
         await asyncio.gather(query, ingest)
     assert gate.chunks[1] == ["query"]
+
+
+async def test_a_call_with_many_long_texts_does_not_keep_another_waiting(gate: Gate):
+    """64 queries of 8,192 characters of one caller, then a short one of another."""
+    async with QueuedEmbedder(gate) as embedder:
+        held = await hold(embedder, gate)
+        many = asyncio.create_task(embedder.embed([f"{n:02}" * 4096 for n in range(64)], Priority.QUERY))
+        await asyncio.sleep(0)
+        one = asyncio.create_task(embedder.embed(["short"], Priority.QUERY))
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(held, one, many)
+    assert ["short"] in gate.chunks[:2]
+    assert len(gate.chunks) == 65
+
+
+async def test_two_calls_share_each_chunk(gate: Gate):
+    async with QueuedEmbedder(gate) as embedder:
+        held = await hold(embedder, gate)
+        calls = [asyncio.create_task(embedder.embed([f"{who}{n:02}" for n in range(20)])) for who in "ab"]
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(held, *calls)
+    half = CHUNK_TEXTS // 2
+    assert [text[0] for text in gate.chunks[0]] == ["a", "b"] * half
+    assert sum(map(len, gate.chunks)) == 40
+
+
+async def test_a_text_is_cut_to_what_the_model_reads_before_it_is_queued(gate: Gate):
+    async with QueuedEmbedder(gate) as embedder:
+        made = await embedder.embed(["x" * 10_001, "x" * 10_000, "x" * 20_000])
+        again = await embedder.embed(["x" * 10_000, "x" * 30_000])
+    assert sorted(len(text) for chunk in gate.chunks for text in chunk) == [10_000, 10_000]
+    assert list(made.truncated) == [True, False, True]
+    assert list(again.truncated) == [False, True]
 
 
 async def test_chunks_hold_texts_of_like_length(gate: Gate):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.adapters.embedders.texts import cut_to_fit, plain
+from lorestream.adapters.embedders.texts import plain
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,3 @@ def test_plain_text_can_be_encoded_and_has_nothing_to_drop(text: str):
     once.encode()
     assert plain(once) == once
     assert "\x1b" not in once
-
-
-@pytest.mark.parametrize("length", [0, 639, 640])
-def test_a_short_text_is_not_cut(length: int):
-    assert cut_to_fit("x" * length, 10) == ("x" * length, False)
-
-
-def test_a_long_text_is_cut():
-    assert cut_to_fit("x" * 641, 10) == ("x" * 640, True)

@@ -304,3 +304,18 @@ def test_tokens_are_estimated_rather_too_many_than_too_few() -> None:
     assert embedder.count_tokens("stone") == 1
     assert embedder.count_tokens("pine trees stand north of the lake") == 9
     assert embedder.count_tokens("東京" * 100) >= 100
+
+
+async def test_a_failing_server_is_named_until_it_works_again(server: EmbeddingServer) -> None:
+    async with new(server, retry_timeout_s=dict.fromkeys(Priority, 0.0)) as embedder:
+        assert embedder.failure is None
+        for fault in (
+            lambda _: refusal(500),
+            lambda rows: Response(json.dumps({"data": rows}).replace(str(rows[0]["embedding"][0]), "NaN")),
+        ):
+            server.faults.append(fault)
+            with pytest.raises(Unavailable):
+                await embedder.embed(["oak"], Priority.QUERY)
+            assert embedder.failure is not None
+        await embedder.embed(["oak"], Priority.QUERY)
+        assert embedder.failure is None

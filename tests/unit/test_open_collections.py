@@ -12,7 +12,9 @@ import pytest
 
 from lorestream import events
 from lorestream.admin import NoArguments
+from lorestream.collections import open_collections
 from lorestream.collections.catalogue import Model
+from lorestream.collections.open_collections import CLOSE_REPLACED_AFTER_S
 from lorestream.errors import InvalidRequest, OperationRefused, Unavailable
 from lorestream.ports import Embeddings, Priority
 from lorestream.wiring import OpenCollection, Runtime
@@ -254,3 +256,39 @@ async def test_an_unavailable_model_delays_only_its_own_collection(tmp_path: Pat
             unavailable.fails = False
             assert await other.watermarks.reached({0: 0}, TIMEOUT_S)
             assert await size(runtime, other) == 1
+
+
+async def test_a_model_is_open_once_however_often_it_is_replayed_and_closed_with_its_collection(
+    tmp_path: Path,
+) -> None:
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        collections = runtime.collections
+        loaded = [await collections.load_embedder(OTHER) for _ in range(3)]
+        assert loaded[0] is loaded[1] is loaded[2]
+        assert len(collections._embedders) == 2
+        await create(runtime)
+        await collections.close("other")
+        assert list(collections._embedders.values()) == [collections.default_embedder]
+        with pytest.raises(Unavailable, match="closed"):
+            await loaded[0].embed(["x"])
+        assert (await opened(runtime, "other")).embedder is not loaded[0]  # loaded again where it is needed
+
+
+async def test_a_query_service_closes_what_was_replaced_when_no_query_uses_it_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        collections, first = runtime.collections, runtime.collections.current
+        await create(runtime)
+        await collections.catalogue.mark_complete("other")
+        await collections.catalogue.swap("other", 1.0)
+        now = [0.0]
+        monkeypatch.setattr(open_collections.time, "monotonic", lambda: now[0])
+        collections._only_active = True
+        for now[0] in (1.0, CLOSE_REPLACED_AFTER_S):
+            await collections.refresh()
+            assert collections.is_open(first.name)
+        now[0] = CLOSE_REPLACED_AFTER_S + 2
+        await collections.refresh()
+        assert not collections.is_open(first.name)
+        assert collections.current.name == "other"

@@ -315,6 +315,7 @@ class BlockedEmbedder:
 
     def __init__(self, runtime: Runtime) -> None:
         self.model_id = runtime.embedder.model_id
+        self.failure: str | None = None
         self.waiting = 0
 
     async def embed(self, *_args: object) -> None:
@@ -339,6 +340,18 @@ async def test_embedding_of_a_query_times_out(runtime: Runtime, monkeypatch: pyt
             assert answer.status_code == 429
             assert answer.json()["error"]["code"] == "overloaded"
         assert blocked.waiting == 0, "cancelled calls are removed from the queue"
+
+
+async def test_a_query_that_waited_for_a_failing_model_gets_an_outage(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "EMBEDDING_TIMEOUT_S", 0.0)
+    blocked = BlockedEmbedder(runtime)
+    blocked.failure = "models.example answered 500"
+    async with over(runtime, embedder=blocked) as reader:
+        answer = await reader.post("/v1/memories/search", {"agent_id": "a", "query": "one"})
+    assert answer.status_code == 503
+    assert "models.example answered 500" in answer.json()["error"]["message"]
 
 
 async def test_concurrent_searches_are_limited(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

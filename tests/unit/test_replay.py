@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -272,6 +273,15 @@ async def test_a_replay_into_an_active_or_complete_collection_is_refused(runtime
     with pytest.raises(InvalidRequest, match="the log begins later"):
         await anext(replay.run(ReplayArguments("new", since=1.0)))
     assert [one.name for one in await runtime.collections.refresh()] == [searched, "target"]
+
+
+async def test_a_model_that_is_not_prepared_is_refused(runtime: Runtime) -> None:
+    embedder = runtime.settings.embedder.model_copy(update={"kind": "openvino"})
+    settings = runtime.settings.model_copy(update={"embedder": embedder})
+    replay = Replay(dataclasses.replace(runtime, settings=settings))
+    with pytest.raises(OperationRefused, match="people/none"):
+        await anext(replay.run(ReplayArguments("new", model="people/none")))
+    assert "new" not in [one.name for one in await runtime.collections.refresh()]
 
 
 async def test_a_replay_since_a_time_reports_how_many_records_it_leaves_out(runtime: Runtime) -> None:

@@ -19,6 +19,7 @@ class _HashEncoder:
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.model_id = f"hash-v1-{dim}"
+        self.max_characters = None
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
         vectors = np.empty((len(texts), self.dim), np.float32)

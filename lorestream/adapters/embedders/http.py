@@ -143,6 +143,11 @@ class HttpEmbedder:
         """Host, model name and dimension: a server gives no revision of its model."""
         return f"http:{self._endpoint.host}/{self._endpoint.model}@{self.dim}"
 
+    @property
+    def failure(self) -> str | None:
+        """Why the last request failed; None after one that succeeded."""
+        return self._endpoint.failure
+
     def count_tokens(self, text: str) -> int:
         """An estimate, because the server's tokenizer is unknown: the larger of 4/3 of the words and 1/4 of the bytes.
 

@@ -68,6 +68,8 @@ class EmbeddingsEndpoint:
             raise Misconfigured(f"{SETTING} is no HTTP address: one looks like http://HOST:8080")
         self.model = model
         self.host = self._url.host
+        self.failure: str | None = None
+        """Why the last request failed; None after one that succeeded."""
         self._timeout_s = timeout_s
         headers = {"User-Agent": f"lorestream/{__version__}"}
         if api_key:
@@ -102,7 +104,13 @@ class EmbeddingsEndpoint:
             retry_delay, attempts=None, timeout=retry_timeout_s, wait_max=2.0, wait_jitter=0.1
         ):
             with attempt:
-                return self._read(await self._post(texts), len(texts))
+                try:
+                    vectors = self._read(await self._post(texts), len(texts))
+                except (Unavailable, Misconfigured) as error:
+                    self.failure = str(error)
+                    raise
+                self.failure = None
+                return vectors
         raise AssertionError  # not reached: the last attempt raises
 
     async def _post(self, texts: Sequence[str]) -> bytes:

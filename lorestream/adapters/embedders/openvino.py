@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.model_files import NETWORK, TOKENIZER, ModelFiles
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
-from lorestream.adapters.embedders.texts import cut_to_fit
+from lorestream.adapters.embedders.texts import characters_read
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import Embeddings
 
@@ -64,6 +64,7 @@ class _OpenVinoEncoder:
         self.model_id = files.model_id
         self.dim = files.manifest.dim
         self._max_tokens = files.manifest.max_tokens
+        self.max_characters = characters_read(self._max_tokens)
         self._pooling = files.manifest.pooling
         self._tokenizer = _load_tokenizer(files.directory / TOKENIZER)
         self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
@@ -110,10 +111,9 @@ class _OpenVinoEncoder:
 
     def _tokens(self, text: str) -> tuple[Sequence[int], bool]:
         """At most `max_tokens` token ids, special tokens included, and whether the text has more of them."""
-        text, cut = cut_to_fit(text, self._max_tokens)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         limit = self._max_tokens - self._special
-        cut = cut or len(encoding.ids) > limit
+        cut = len(encoding.ids) > limit
         encoding.truncate(limit)
         return self._tokenizer.post_process(encoding).ids, cut
 

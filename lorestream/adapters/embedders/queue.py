@@ -1,7 +1,8 @@
 """An embedder over any local model: a vector cache, then a bounded queue, then one worker thread.
 
 The event loop owns the queue, the thread owns the model. The thread gets a chunk of texts at a time. The next chunk
-is taken from the queries as long as there are any, so a query waits for at most one chunk of the ingest.
+is taken from the queries as long as there are any, so a query waits for at most one chunk of the ingest. The calls
+that wait take turns, text by text, so that a call with many texts does not keep the others waiting.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ class Encoder(Protocol):
         """As in `lorestream.ports.Embedder`."""
         ...
 
+    @property
+    def max_characters(self) -> int | None:
+        """The model reads nothing beyond this number of characters; None: unknown."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> Embeddings:
         """One row of length 1 per text. Raises Unavailable when the model fails."""
         ...
@@ -86,16 +92,55 @@ class _QueuedText:
 
     key: bytes
     text: str
+    cut: bool
+    """The text was cut to what the model reads."""
     call: _Call
     rows: list[int]
 
     def fill(self, entry: CachedVector) -> None:
         self.call.vectors[self.rows] = entry.vector
         for row in self.rows:
-            self.call.truncated[row] = entry.truncated
+            self.call.truncated[row] = entry.truncated or self.cut
         self.call.missing -= 1
         if not self.call.missing and not self.call.done.done():
             self.call.done.set_result(None)
+
+
+class _CallQueue:
+    """The queued texts of one priority: each call has its own queue, and the calls take turns, text by text."""
+
+    def __init__(self) -> None:
+        self._calls: OrderedDict[int, deque[_QueuedText]] = OrderedDict()
+        self.texts = 0
+        """The number of texts."""
+
+    def add(self, texts: Sequence[_QueuedText]) -> None:
+        """Append the texts of one call."""
+        self._calls[id(texts[0].call)] = deque(texts)
+        self.texts += len(texts)
+
+    def next(self) -> _QueuedText | None:
+        """The text whose turn it is; None if there is none."""
+        return next(iter(self._calls.values()))[0] if self._calls else None
+
+    def take(self) -> None:
+        """Remove the text whose turn it is; then it is the turn of the next call."""
+        call, queue = self._calls.popitem(last=False)
+        queue.popleft()
+        self.texts -= 1
+        if queue:
+            self._calls[call] = queue
+
+    def remove(self, call: _Call) -> None:
+        """Remove all texts of a call."""
+        self.texts -= len(self._calls.pop(id(call), ()))
+
+    def clear(self) -> list[_QueuedText]:
+        """Remove all texts, and return them."""
+        items = [item for queue in self._calls.values() for item in queue]
+        self._calls.clear()
+        self.texts = 0
+        return items
 
 
 class QueuedEmbedder:
@@ -117,7 +162,7 @@ class QueuedEmbedder:
         self._queue_texts = queue_texts
         self._cache = VectorCache(cache_entries)
         self._on_texts: OnTexts = on_texts or (lambda source, count: None)  # noqa: ARG005
-        self._queues: Mapping[Priority, deque[_QueuedText]] = {p: deque() for p in sorted(Priority)}
+        self._queues: Mapping[Priority, _CallQueue] = {p: _CallQueue() for p in sorted(Priority)}
         self._thread = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="lorestream-embedder", initializer=_lower_priority
         )
@@ -133,6 +178,11 @@ class QueuedEmbedder:
     def dim(self) -> int:
         """As in `lorestream.ports.Embedder`."""
         return self._encoder.dim
+
+    @property
+    def failure(self) -> str | None:
+        """As in `lorestream.ports.Embedder`: a local model fails at once or not at all."""
+        return None
 
     def count_tokens(self, text: str) -> int:
         """Tokens of the text, without special tokens."""
@@ -183,24 +233,27 @@ class QueuedEmbedder:
     def _look_up(self, texts: Sequence[str], call: _Call) -> list[_QueuedText]:
         """Fill the rows that are cached; return the other distinct texts, the shortest first."""
         missing: dict[bytes, _QueuedText] = {}
-        for row, text in enumerate(map(plain, texts)):
-            key = text_key(text)
+        for row, whole in enumerate(map(plain, texts)):
+            text = whole[: self._encoder.max_characters]
+            cut = len(text) < len(whole)
+            # Cut or not, a text has an entry of its own: whether it was truncated is a part of it.
+            key = text_key(text + "\0" if cut else text)
             if key in missing:
                 missing[key].rows.append(row)
             elif (entry := self._cache.get(key)) is not None:
                 call.vectors[row] = entry.vector
                 call.truncated[row] = entry.truncated
             else:
-                missing[key] = _QueuedText(key, text, call, [row])
+                missing[key] = _QueuedText(key, text, cut, call, [row])
         call.missing = len(missing)
         # Texts of similar length need little padding in a chunk: a third less work for mixed batches.
         return sorted(missing.values(), key=lambda item: len(item.text))
 
     def _enqueue(self, texts: Sequence[_QueuedText], priority: Priority) -> None:
         queue = self._queues[priority]
-        if queue and len(queue) + len(texts) > self._queue_texts:
-            raise Overloaded(f"the queue of the embedder is full: it holds {len(queue)} texts")
-        queue.extend(texts)
+        if queue.texts and queue.texts + len(texts) > self._queue_texts:
+            raise Overloaded(f"the queue of the embedder is full: it holds {queue.texts} texts")
+        queue.add(texts)
         if self._dispatcher is None or self._dispatcher.done():
             self._dispatcher = supervision.start_detached(self._dispatch(), "embedder")
 
@@ -234,11 +287,11 @@ class QueuedEmbedder:
         for queue in self._queues.values():
             chunk: dict[bytes, list[_QueuedText]] = {}
             longest = 0
-            while queue and len(chunk) < CHUNK_TEXTS:
-                longest = max(longest, len(queue[0].text))
+            while (item := queue.next()) is not None and len(chunk) < CHUNK_TEXTS:
+                longest = max(longest, len(item.text))
                 if chunk and longest * (len(chunk) + 1) > CHUNK_CHARACTERS:
                     break
-                item = queue.popleft()
+                queue.take()
                 entry = self._cache.get(item.key)
                 if entry is not None or item.key in chunk:
                     self._on_texts("cache", 1)
@@ -255,7 +308,7 @@ class QueuedEmbedder:
         for (key, items), vector, truncated in zip(
             chunk.items(), embeddings.vectors, embeddings.truncated, strict=True
         ):
-            entry = CachedVector(vector.astype(np.float32, copy=True), truncated)
+            entry = CachedVector(vector.astype(np.float32, copy=True), truncated or items[0].cut)
             self._cache.put(key, entry)
             for item in items:
                 item.fill(entry)
@@ -266,17 +319,12 @@ class QueuedEmbedder:
                 call.done.set_exception(error)
 
     def _clear_queues(self) -> list[_QueuedText]:
-        items = [item for queue in self._queues.values() for item in queue]
-        for queue in self._queues.values():
-            queue.clear()
-        return items
+        return [item for queue in self._queues.values() for item in queue.clear()]
 
     def _remove(self, call: _Call) -> None:
         """Remove the queued texts of a call that failed or was cancelled."""
         for queue in self._queues.values():
-            kept = [item for item in queue if item.call is not call]
-            queue.clear()
-            queue.extend(kept)
+            queue.remove(call)
 
 
 def _lower_priority() -> None:

@@ -31,14 +31,12 @@ def plain(text: str) -> str:
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", _ESCAPE.sub("", text)))
 
 
-def cut_to_fit(text: str, max_tokens: int) -> tuple[str, bool]:
-    """Shorten a text to 64 characters for each of `max_tokens` tokens. Returns it, and whether it was shortened.
+def characters_read(max_tokens: int) -> int:
+    """A number of characters that holds all tokens that a model reads: 64 for each of `max_tokens`.
 
-    Tokenizing costs time for every character, also for those that the model does not read. All tokens that the
-    model reads lie within this length.
+    Texts are cut to it: tokenizing costs time for every character, also for those that the model does not read.
     """
-    limit = max_tokens * _CHARACTERS_PER_TOKEN
-    return text[:limit], len(text) > limit
+    return max_tokens * _CHARACTERS_PER_TOKEN
 
 
 class CachedVector(NamedTuple):

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from lorestream.adapters.embedders.model_files import model_id
 from lorestream.adapters.embedders.model_preparation import INSTALL_TORCH, ModelSource, find_source
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
-from lorestream.adapters.embedders.texts import cut_to_fit
+from lorestream.adapters.embedders.texts import characters_read
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import Embeddings
 
@@ -37,6 +37,7 @@ class _TorchEncoder:
         except (OSError, RuntimeError, ValueError) as error:
             raise Misconfigured(f"{source.name} does not load in sentence-transformers: {error}") from error
         self._max_tokens = int(self._model.max_seq_length)
+        self.max_characters = characters_read(self._max_tokens)
         # A separate tokenizer: the model changes the settings of its own in every call, in the worker thread.
         self._tokenizer = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_padding()
@@ -45,10 +46,8 @@ class _TorchEncoder:
         self.dim = self._vectors(["."]).shape[1]
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
-        parts, was_cut = zip(*(cut_to_fit(text, self._max_tokens) for text in texts), strict=True)
         limit = self._max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        truncated = [cut or self.count_tokens(text) > limit for text, cut in zip(parts, was_cut, strict=True)]
-        return Embeddings(self._vectors(parts), truncated)
+        return Embeddings(self._vectors(texts), [self.count_tokens(text) > limit for text in texts])
 
     def count_tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)

@@ -12,7 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
-from lorestream.adapters.qdrant.payload import agent_keyword, fact_hash, inexact_number_hash, ticks
+from lorestream.adapters.qdrant.payload import (
+    FLOAT_INDEX_KEYS,
+    agent_keyword,
+    fact_hash,
+    inexact_number_hash,
+    ticks,
+)
 from lorestream.errors import InvalidFilter
 from lorestream.memories import And, Condition, Not, Op, Or
 
@@ -88,6 +94,11 @@ class TranslatedFilter:
         return self.uncertain is NEVER
 
 
+_INDEXED_KEYS = frozenset(
+    {"agent", "tenant", "type", "server", "player", "agent_player", "facts", "t", "expires", "deleted"}
+    | set(FLOAT_INDEX_KEYS)
+)
+
 _NOT_TRANSLATABLE = TranslatedFilter(plain=ALWAYS, superset=ALWAYS, subset=NEVER, uncertain=ALWAYS)
 _TEXT_FIELDS = frozenset({"type", "player", "server"})
 _NUMBER_FIELDS = frozenset({"tick", "importance", "pos.x", "pos.y", "pos.z"})
@@ -101,6 +112,32 @@ def scope_clause(scope: Scope) -> Clause:
     if not scope.agents:
         return NEVER
     return Match("agent", tuple(agent_keyword(scope.tenant, agent) for agent in scope.agents))
+
+
+def payload_conditions(clauses: Iterable[Clause]) -> int:
+    """How many conditions have no index, so that the engine reads the payload of a point to evaluate them."""
+    return sum(
+        payload_conditions((*one.must, *one.should, *one.must_not))
+        if isinstance(one, Group)
+        else one.key not in _INDEXED_KEYS
+        for one in clauses
+    )
+
+
+def unindexed_conditions(filter_: Filter) -> int:
+    """How many conditions of a filter need the payload of each memory: those on `tick` and on metadata, but equality."""
+    match filter_:
+        case And() | Or():
+            return sum(map(unindexed_conditions, filter_.parts))
+        case Not():
+            return unindexed_conditions(filter_.part)
+        case Condition():
+            if not filter_.field.is_metadata:
+                return int(filter_.field.path == ("tick",))
+            hashed = filter_.op in (Op.EQ, Op.IN) or (
+                filter_.op is Op.CONTAINS and not isinstance(filter_.value, str)
+            )
+            return int(not hashed)
 
 
 def expired_clause(now: float) -> Clause:

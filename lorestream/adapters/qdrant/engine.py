@@ -7,7 +7,7 @@ scoring formula. None of them is a type of a client library.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
@@ -161,10 +161,10 @@ class Engine(Protocol[P]):
 
     async def rescore(
         self, must: Sequence[Clause], near: NearestQuery, formula: Term, *, limit: int
-    ) -> Sequence[tuple[Payload, Sequence[float], float]]:
+    ) -> Sequence[tuple[Payload, Sequence[float], float]] | None:
         """Rank the hits of `near` by a formula: (payload, dense vector, value of the formula), highest first.
 
-        The order among equal values is undefined.
+        The order among equal values is undefined. None where the engine cannot do it in a short time.
         """
         ...
 
@@ -186,6 +186,14 @@ class Engine(Protocol[P]):
         """
         ...
 
+    def scan(self, must: Sequence[Clause]) -> AsyncGenerator[tuple[str, Payload]]:
+        """(id, payload) of all points that meet the clauses, in no defined order, read in steps."""
+        ...
+
+    async def exists(self, must: Sequence[Clause]) -> bool:
+        """True if at least one point meets the clauses."""
+        ...
+
     async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
         """The payloads of the points among `ids` that exist, by id."""
         ...
@@ -198,6 +206,10 @@ class Engine(Protocol[P]):
         """The exact number of points."""
         ...
 
-    async def agent_counts(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
-        """(value of the payload key `agent`, exact number of its points), in no defined order."""
+    async def most_points(self, must: Sequence[Clause]) -> int:
+        """An upper bound of `count`, or an estimate near it, at almost no cost."""
+        ...
+
+    async def value_counts(self, key: str, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
+        """(value of an indexed keyword key, exact number of its points), in no defined order."""
         ...

@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING
 
 from lorestream.adapters.qdrant.conditions import Clause, Range
 from lorestream.adapters.qdrant.payload import ticks
+from lorestream.turns import Turns
 
 if TYPE_CHECKING:
     from lorestream.memories import Memory, Position
+
+_GROWTH = 4
+_MAX_READ = 4096
+"""Memories that one call reads for a page that is smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,12 @@ async def read_in_order(
     """The next `limit` memories in their total order, strictly after a position (None: from the start).
 
     The engine returns memories of the same tick in an undefined order that may differ between calls. So a tick in
-    which a page begins or ends is read completely and sorted here.
+    which a page begins or ends is read completely and sorted here. Where `source.matches` rejects memories, each
+    further call reads four times as many.
     """
     found: list[Memory] = []
+    factor = 1
+    turns = Turns()
     tick = None if after is None else ticks(after[0])
     while len(found) < limit:
         if tick is not None:
@@ -44,7 +52,8 @@ async def read_in_order(
             after = None
             if len(found) >= limit:
                 break
-        wanted = limit - len(found) + 1
+        wanted = max(limit - len(found) + 1, min(_MAX_READ, factor * (limit - len(found) + 1)))
+        factor *= _GROWTH
         later: tuple[Clause, ...] = ()
         if tick is not None:
             later = (Range("t", gt=tick) if oldest_first else Range("t", lt=tick),)
@@ -53,7 +62,11 @@ async def read_in_order(
             # The batch may end inside a tick: leave that tick to the next round.
             tick = ticks(batch[-1].timestamp)
             complete = [one for one in batch if ticks(one.timestamp) != tick]
-        matching = [one for one in complete if source.matches(one)]
+        matching: list[Memory] = []
+        for one in complete:
+            if source.matches(one):
+                matching.append(one)
+            await turns.next()
         found += sorted(matching, key=lambda one: one.position, reverse=not oldest_first)
         if len(batch) < wanted:
             break

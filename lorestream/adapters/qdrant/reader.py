@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic
 
@@ -17,14 +17,16 @@ from lorestream.adapters.qdrant.conditions import (
     expired_clause,
     scope_clause,
     translate_filter,
+    unindexed_conditions,
 )
-from lorestream.adapters.qdrant.engine import Engine, P
+from lorestream.adapters.qdrant.engine import Engine, P, Payload
 from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
 from lorestream.adapters.qdrant.payload import decode_memory, parse_agent_keyword, point_id
 from lorestream.adapters.qdrant.scoring import Similarity, rank_by_blend, search_by_blend
 from lorestream.errors import ModelMismatch
 from lorestream.memories import EVERYTHING, Hit, KeywordQuery
+from lorestream.turns import Turns
 
 if TYPE_CHECKING:
     from lorestream.memories import Filter, Memory, PageQuery, Scope, VectorQuery
@@ -46,6 +48,16 @@ class _Selection:
     def matches(self, memory: Memory) -> bool:
         """Check a memory that the engine returned."""
         return self.unchecked is EVERYTHING or matches(self.unchecked, memory)
+
+
+async def _decoded(payloads: Sequence[Payload]) -> list[Memory]:
+    """The memories in these payloads, decoded with turns for other tasks."""
+    memories: list[Memory] = []
+    turns = Turns()
+    for payload in payloads:
+        memories.append(decode_memory(payload))
+        await turns.next()
+    return memories
 
 
 class QdrantReader(Generic[P]):
@@ -92,10 +104,10 @@ class QdrantReader(Generic[P]):
         async def read_by_tick(limit: int, *clauses: Clause) -> Sequence[Memory]:
             must = (*selection.clauses, *clauses)
             found = await self._engine.ordered_by_time(must, limit=limit, oldest_first=query.oldest_first)
-            return [decode_memory(payload) for payload in found]
+            return await _decoded(found)
 
         async def read_all(clause: Clause) -> AsyncIterator[Memory]:
-            async for _, memory in self._scroll(*selection.clauses, clause):
+            async for _, memory in self._scan(*selection.clauses, clause):
                 yield memory
 
         source = OrderedSource(read_by_tick, read_all, selection.matches, self._traits.batch_size)
@@ -109,7 +121,7 @@ class QdrantReader(Generic[P]):
         if wanted.exact:
             return await self._engine.count(must)
         number = await self._engine.count((*must, Group(must_not=(wanted.uncertain,))))
-        async for _, memory in self._scroll(*visible, wanted.superset, wanted.uncertain):
+        async for _, memory in self._scan(*visible, wanted.superset, wanted.uncertain):
             number += matches(query.filter, memory)
         return number
 
@@ -121,6 +133,17 @@ class QdrantReader(Generic[P]):
             return None
         memory = decode_memory(payload)
         return None if memory.expires_at is not None and memory.expires_at <= now else memory
+
+    async def cost(self, scope: Scope, filter_: Filter) -> int:
+        """Memories of the scope, times conditions of the filter that have no index."""
+        conditions = unindexed_conditions(filter_)
+        return conditions and conditions * await self._engine.most_points((scope_clause(scope),))
+
+    async def count_by_type(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:
+        """(type, number of memories) of the most frequent types, the most frequent first, equal ones by name."""
+        counts = await self._engine.value_counts("type", await self._visible(scope, now))
+        ranked = sorted((-count, name) for name, count in counts)
+        return [(name, -count) for count, name in ranked[:limit]]
 
     async def agents(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:
         """(agent_id, number of memories), the largest first, equal ones by id."""
@@ -148,8 +171,13 @@ class QdrantReader(Generic[P]):
         wanted = translate_filter(filter_, exact_substrings=self._traits.exact_substrings)
         if wanted.exact:
             return _Selection((*visible, wanted.plain))
-        if self._traits.in_process and not await self._exists(*visible, wanted.uncertain):
-            return _Selection((*visible, wanted.plain))
+        if self._traits.in_process:
+            if not await self._engine.exists((*visible, wanted.uncertain)):
+                return _Selection((*visible, wanted.plain))
+            # Most often no number is so near to a bound that the engine cannot tell on which side it is.
+            between = (*visible, wanted.superset, Group(must_not=(wanted.subset,)))
+            if not await self._engine.exists(between):
+                return _Selection((*visible, wanted.subset))
         return _Selection((*visible, wanted.superset), filter_)
 
     async def _visible(self, scope: Scope, now: float) -> tuple[Clause, ...]:
@@ -159,29 +187,22 @@ class QdrantReader(Generic[P]):
         runs of the sweeper almost no memory is expired.
         """
         expired = expired_clause(now)
-        if self._traits.in_process and not await self._exists(expired):
+        if self._traits.in_process and not await self._engine.exists((expired,)):
             return (scope_clause(scope),)
         return (scope_clause(scope), Group(must_not=(expired,)))
 
-    async def _exists(self, *must: Clause) -> bool:
-        records, _ = await self._engine.scroll(must, limit=1, after=None, with_payload=False)
-        return bool(records)
-
     async def _count_per_agent(self, scope: Scope, *must: Clause) -> dict[str, int]:
-        counts = await self._engine.agent_counts(must)
+        counts = await self._engine.value_counts("agent", must)
         keyed = ((parse_agent_keyword(agent), count) for agent, count in counts)
         return {agent: count for (tenant, agent), count in keyed if tenant == scope.tenant}
 
-    async def _scroll(self, *must: Clause) -> AsyncIterator[tuple[str, Memory]]:
-        """(point id, memory) of all memories that meet the clauses, by point id."""
-        after: str | None = None
-        while True:
-            records, after = await self._engine.scroll(must, limit=self._traits.batch_size, after=after)
-            for point, payload in records:
+    async def _scan(self, *must: Clause) -> AsyncIterator[tuple[str, Memory]]:
+        """(point id, memory) of all memories that meet the clauses, in no defined order."""
+        turns = Turns()
+        async with aclosing(self._engine.scan(must)) as records:
+            async for point, payload in records:
                 yield point, decode_memory(payload)
-            if after is None:
-                return
-            await asyncio.sleep(0)
+                await turns.next()
 
     # --- the k most relevant -------------------------------------------------------------------------------
 
@@ -199,6 +220,7 @@ class QdrantReader(Generic[P]):
     async def _nearest(self, selection: _Selection, similarity: Similarity, k: int) -> tuple[list[Hit], bool]:
         """(hits, complete): more than k hits, sorted; `complete` if the engine has no more hits."""
         limit = k + self._traits.tie_margin
+        turns = Turns()
         while True:
             points = await self._engine.nearest(selection.clauses, similarity.nearest(limit))
             scored = [(payload, similarity.relevance(score)) for payload, score in points]
@@ -207,12 +229,13 @@ class QdrantReader(Generic[P]):
                 least = scored[k - 1][1]
                 end = next((n for n, (_, relevance) in enumerate(scored) if relevance < least), len(scored))
                 del scored[end + 1 :]
-            hits = [
-                hit
-                for payload, relevance in scored
-                if relevance >= similarity.min_relevance
-                and selection.matches((hit := Hit(decode_memory(payload), relevance)).memory)
-            ]
+            hits: list[Hit] = []
+            for payload, relevance in scored:
+                if relevance >= similarity.min_relevance:
+                    memory = decode_memory(payload)
+                    if selection.matches(memory):
+                        hits.append(Hit(memory, relevance))
+                    await turns.next()
             complete = len(points) < limit
             if complete or len(hits) > k:
                 hits.sort(key=lambda hit: (hit.relevance, hit.memory.position), reverse=True)
@@ -238,7 +261,7 @@ class QdrantReader(Generic[P]):
             near = replace(similarity, min_relevance=relevance).nearest(candidates)
             limit = min(wanted, candidates)
             found = await self._engine.ordered_by_time(must, limit=limit, oldest_first=False, near=near)
-            return [decode_memory(payload) for payload in found]
+            return await _decoded(found)
 
         async def read_all(clause: Clause) -> AsyncIterator[Memory]:
             for memory in await read_by_tick(_NO_LIMIT, clause):

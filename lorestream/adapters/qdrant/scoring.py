@@ -93,6 +93,8 @@ async def search_by_blend(
     limit = k + _EXTRA_HITS
     while limit < blend.pool:
         points = await engine.rescore(must, pool, formula, limit=limit)
+        if points is None:
+            return None
         hits = [
             Hit(decode_memory(payload), _cosine(vector, similarity.vector)) for payload, vector, _ in points
         ]

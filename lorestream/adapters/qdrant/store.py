@@ -65,7 +65,7 @@ class QdrantStore(QdrantReader[P]):
         """Remove what the erasure covers, batch by batch. After an interruption, call it again."""
         affected: set[AgentKey] = set()
         batch: list[str] = []
-        async for point, memory in self._scroll(*_erasure_clauses(erasure)):
+        async for point, memory in self._scan(*_erasure_clauses(erasure)):
             if not erasure.covers(memory):
                 continue
             batch.append(point)
@@ -120,7 +120,7 @@ class QdrantStore(QdrantReader[P]):
 
         Expired memories that are not swept yet count too: without a condition the facet reads only the index.
         """
-        counts = await self._engine.agent_counts(())
+        counts = await self._engine.value_counts("agent", ())
         above = sorted((-count, agent) for agent, count in counts if count > keep)
         return [AgentKey(*parse_agent_keyword(agent)) for _, agent in above]
 
@@ -137,7 +137,7 @@ class QdrantStore(QdrantReader[P]):
         last = oldest[-1]
         points = [
             point
-            async for point, memory in self._scroll(*unexpired, Range("t", lte=ticks(last.timestamp)))
+            async for point, memory in self._scan(*unexpired, Range("t", lte=ticks(last.timestamp)))
             if memory.position <= last.position
         ]
         for start in range(0, len(points), self._traits.batch_size):

@@ -4,7 +4,9 @@
     catalogue_file.py  the file in which the catalogue keeps them
     store.py           EdgeStore: a VectorStore in one directory
     shard.py           the shard in that directory: created, locked, checked against model and schema
-    engine.py          the Engine: searches, writes and filters as calls to Edge
+    engine.py          the Engine: searches and writes as calls to Edge
+    steps.py           long calls to Edge, divided into steps
+    messages.py        conditions, queries and formulas in Edge's own types
 
 A search in the collection that is active:
 

@@ -1,48 +1,50 @@
 """Qdrant Edge as an engine: Qdrant in this process, with exact search and no graph.
 
 Edge's binding holds the GIL, so a thread would gain nothing: its calls are made on the event loop, in steps of a few
-milliseconds between which other tasks run. `optimize()` stops every thread for seconds and is never called.
+milliseconds between which other tasks run (see steps.py). `optimize()` stops every thread for seconds and is never
+called.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import qdrant_edge as edge
 
-from lorestream.adapters.qdrant.conditions import Clause, Empty, Group, Match, Range, Substring
-from lorestream.adapters.qdrant.engine import (
-    AbsoluteValue,
-    Constant,
-    EngineTraits,
-    ExponentialDecay,
-    NearestQuery,
-    Negation,
-    Payload,
-    Product,
-    SparseVector,
-    Sum,
-    Term,
-    Variable,
+from lorestream.adapters.qdrant.conditions import Clause, Range, payload_conditions
+from lorestream.adapters.qdrant.edge.messages import (
+    EXACT,
+    VECTOR,
+    WORDS,
+    Slice,
+    edge_filter,
+    expression,
+    nearest_query,
+    prefetch,
+    sparse_vector,
+    translate_errors,
 )
+from lorestream.adapters.qdrant.edge.steps import STEP_S, Steps
+from lorestream.adapters.qdrant.engine import EngineTraits, NearestQuery, Payload, SparseVector, Term
 from lorestream.adapters.qdrant.payload import READ_KEYS
-from lorestream.errors import Unavailable
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
-
-VECTOR = "dense"
-WORDS = "words"
-"""The names of the vectors."""
 
 _TRAITS = EngineTraits(in_process=True, batch_size=256, tie_margin=1, exact_substrings=True)
 _WRITE_STEP = 64  # points written at once: about 3 ms
-_EXACT = edge.SearchParams(exact=True)
 _MODES = {True: edge.UpdateMode.InsertOnly, False: edge.UpdateMode.Upsert}
+
+_COMPARE_S = 3e-7
+_ORDER_S = 1e-7
+_COUNT_S = 2e-7
+_LIST_S = 2e-6
+_PAYLOAD_S = 1e-5
+"""CPU seconds for one point: compare its vector, order it, count it, return its id, return its payload."""
 
 
 class EdgeEngine:
@@ -54,6 +56,7 @@ class EdgeEngine:
         """`require_space` raises Unavailable when nothing more may be written, because the disk is nearly full."""
         self._shard = shard
         self._require_space = require_space
+        self._steps = Steps(shard)
         self._writable = asyncio.Event()
         self._writable.set()
         self.removed = 0
@@ -77,7 +80,7 @@ class EdgeEngine:
         """A point in Edge's own type."""
         vectors: dict[str, Any] = {} if vector is None else {VECTOR: vector.tolist()}
         if words is not None:
-            vectors[WORDS] = _sparse(words)
+            vectors[WORDS] = sparse_vector(words)
         return edge.Point(id_, vectors, dict(payload))
 
     async def upsert(self, points: Sequence[edge.Point], *, insert_only: bool) -> None:
@@ -115,39 +118,48 @@ class EdgeEngine:
 
     async def nearest(self, must: Sequence[Clause], near: NearestQuery) -> Sequence[tuple[Payload, float]]:
         """(payload, score) by falling score."""
-        request = edge.QueryRequest(
-            near.limit,
-            query=_nearest(near),
-            filter=edge_filter(*must),
-            score_threshold=near.threshold,
-            with_payload=READ_KEYS,
-            params=_EXACT,
-        )
-        with translate_errors():
-            points = self._shard.query(request)
-        return [(point.payload or {}, point.score) for point in points]
+        best: list[tuple[Payload, float]] = []
+
+        def search(within: Slice | None) -> None:
+            threshold = best[-1][1] if len(best) == near.limit else None
+            found = self._query(must, near, within, limit=near.limit, payload=True, at_least=threshold)
+            best.extend((point.payload or {}, point.score) for point in found)
+            if within is not None:
+                best.sort(key=lambda one: one[1], reverse=True)
+                del best[near.limit :]
+
+        await self._steps.run(must, search, point_s=self._returned_s(must, near.limit, _COMPARE_S))
+        return best
 
     async def scores(self, must: Sequence[Clause], near: NearestQuery, *, offset: int) -> Sequence[float]:
         """Only the scores of `nearest`, after skipping the first `offset` hits."""
-        request = edge.QueryRequest(
-            near.limit,
-            offset=offset,
-            query=_nearest(near),
-            filter=edge_filter(*must),
-            score_threshold=near.threshold,
-            params=_EXACT,
-        )
-        with translate_errors():
-            return [point.score for point in self._shard.query(request)]
+        best: list[float] = []
+
+        def search(within: Slice | None) -> bool:
+            skipped = offset if within is None else 0  # what to skip is known when the slices are merged
+            limit = near.limit + offset - skipped
+            best.extend(point.score for point in self._query(must, near, within, limit=limit, offset=skipped))
+            if within is not None:
+                best.sort(reverse=True)
+                del best[limit:]
+            return within is not None
+
+        divided = any(await self._steps.run(must, search, point_s=_COMPARE_S))
+        return best[offset:] if divided else best
 
     async def rescore(
         self, must: Sequence[Clause], near: NearestQuery, formula: Term, *, limit: int
-    ) -> Sequence[tuple[Payload, Sequence[float], float]]:
-        """Rank the hits of `near` by a formula: (payload, dense vector, value of the formula), highest first."""
+    ) -> Sequence[tuple[Payload, Sequence[float], float]] | None:
+        """Rank the hits of `near` by a formula: (payload, dense vector, value of the formula), highest first.
+
+        None where that would take longer than a step: a formula over slices has no result for the whole.
+        """
+        if self._steps.expected_s(must, point_s=_COMPARE_S) > STEP_S:
+            return None
         request = edge.QueryRequest(
             limit,
-            prefetches=[_prefetch(near, edge_filter(*must))],
-            query=edge.Formula(_expression(formula)),
+            prefetches=[prefetch(near, edge_filter(*must))],
+            query=edge.Formula(expression(formula)),
             with_payload=READ_KEYS,
             with_vector=[VECTOR],
         )
@@ -159,16 +171,30 @@ class EdgeEngine:
         self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: NearestQuery | None = None
     ) -> Sequence[Payload]:
         """The first `limit` points by the payload key `t`; with `near`, only among its hits."""
-        filter_ = edge_filter(*must)
         order = edge.OrderBy("t", edge.Direction.Asc if oldest_first else edge.Direction.Desc)
-        if near is None:
-            request = edge.QueryRequest(limit, query=order, filter=filter_, with_payload=READ_KEYS)
-        else:
-            prefetches = [_prefetch(near, filter_)]
-            request = edge.QueryRequest(limit, prefetches=prefetches, query=order, with_payload=READ_KEYS)
-        with translate_errors():
-            points = self._shard.query(request)
-        return [point.payload or {} for point in points]
+        first: list[tuple[int, Payload]] = []
+
+        def read(within: Slice | None) -> None:
+            bound: tuple[Clause, ...] = ()
+            if len(first) == limit:  # points behind the last of them are not needed
+                tick = first[-1][0]
+                bound = (Range("t", lte=tick) if oldest_first else Range("t", gte=tick),)
+            filter_ = edge_filter(*must, *bound, within=within)
+            if near is None:
+                request = edge.QueryRequest(limit, query=order, filter=filter_, with_payload=READ_KEYS)
+            else:
+                hits = [prefetch(near, filter_)]
+                request = edge.QueryRequest(limit, prefetches=hits, query=order, with_payload=READ_KEYS)
+            with translate_errors():
+                found = self._shard.query(request)
+            first.extend((cast("int", point.order_value), point.payload or {}) for point in found)
+            if within is not None:
+                first.sort(key=lambda one: one[0], reverse=not oldest_first)
+                del first[limit:]
+
+        point_s = _ORDER_S if near is None else _COMPARE_S
+        await self._steps.run(must, read, point_s=self._returned_s(must, limit, point_s))
+        return [payload for _, payload in first]
 
     async def scroll(
         self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True
@@ -184,6 +210,36 @@ class EdgeEngine:
             records, offset = self._shard.scroll(request)
         found = [(str(record.id), record.payload or {}) for record in records]
         return found, None if offset is None else str(offset)
+
+    async def scan(self, must: Sequence[Clause]) -> AsyncGenerator[tuple[str, Payload]]:
+        """(id, payload) of all points that meet the clauses, read in steps."""
+        after: str | None = None
+        while not payload_conditions(must):
+            # The conditions have an index: a page takes as long as it has points, and needs no list of all ids.
+            records, after = await self.scroll(must, limit=_TRAITS.batch_size, after=after)
+            for record in records:
+                yield record
+            if after is None:
+                return
+            await asyncio.sleep(0)
+        slices = await self._steps.run(must, lambda within: self._ids(must, within), point_s=_LIST_S)
+        ids = [id_ for slice_ in slices for id_ in slice_]
+        for start in range(0, len(ids), _TRAITS.batch_size):
+            found = await self.retrieve(ids[start : start + _TRAITS.batch_size])
+            for id_, payload in found.items():
+                if "body" in payload:  # it may have been replaced by a tombstone since
+                    yield id_, payload
+            await asyncio.sleep(0)
+
+    async def exists(self, must: Sequence[Clause]) -> bool:
+        """True if at least one point meets the clauses."""
+
+        def any_in(within: Slice | None) -> bool:
+            return bool(self._ids(must, within, limit=1))
+
+        # With an index for each condition, the first point is found without looking at the others.
+        found = [any_in(None)] if not payload_conditions(must) else []
+        return any(found or await self._steps.run(must, any_in, point_s=_COUNT_S, enough=bool))
 
     async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
         """The payloads of the points that exist, by id, read in steps."""
@@ -215,102 +271,70 @@ class EdgeEngine:
 
     async def count(self, must: Sequence[Clause]) -> int:
         """The number of points that meet all clauses."""
+
+        def count(within: Slice | None) -> int:
+            with translate_errors():
+                return self._shard.count(edge.CountRequest(filter=edge_filter(*must, within=within)))
+
+        return sum(await self._steps.run(must, count, point_s=_COUNT_S))
+
+    async def most_points(self, must: Sequence[Clause]) -> int:
+        """An upper bound of `count`, from the number of points of the agents or tenants in the clauses."""
+        return self._steps.points(must)
+
+    async def value_counts(self, key: str, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
+        """(value of an indexed keyword key, how many points have it)."""
+        counts: Counter[str] = Counter()
+
+        def count(within: Slice | None) -> None:
+            most = max(1, self._steps.points(must))
+            # On one segment, which is all that an unoptimized shard has, this count is exact, 20 times as fast.
+            request = edge.FacetRequest(key, most, exact=False, filter=edge_filter(*must, within=within))
+            with translate_errors():
+                hits = self._shard.facet(request).hits
+            counts.update({str(hit.value): hit.count for hit in hits})
+
+        await self._steps.run(must, count, point_s=_COUNT_S)
+        return list(counts.items())
+
+    def _ids(self, must: Sequence[Clause], within: Slice | None, *, limit: int | None = None) -> list[str]:
+        limit = self._steps.points(must) + 1 if limit is None else limit
+        request = edge.ScrollRequest(
+            limit=limit, filter=edge_filter(*must, within=within), with_payload=False
+        )
         with translate_errors():
-            return self._shard.count(edge.CountRequest(filter=edge_filter(*must)))
+            records, _ = self._shard.scroll(request)
+        return [str(record.id) for record in records]
 
-    async def agent_counts(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
-        """(value of the key `agent`, how many points have it)."""
+    def _query(
+        self,
+        must: Sequence[Clause],
+        near: NearestQuery,
+        within: Slice | None,
+        *,
+        limit: int,
+        offset: int = 0,
+        payload: bool = False,
+        at_least: float | None = None,
+    ) -> Sequence[edge.ScoredPoint]:
+        """One search in one slice. `at_least`: hits with a lower score are not needed."""
+        threshold = near.threshold
+        if at_least is not None:
+            below = float(np.nextafter(np.float32(at_least), np.float32(-np.inf)))
+            threshold = below if threshold is None else max(threshold, below)
+        request = edge.QueryRequest(
+            limit,
+            offset=offset,
+            query=nearest_query(near),
+            filter=edge_filter(*must, within=within),
+            score_threshold=threshold,
+            with_payload=READ_KEYS if payload else False,
+            params=EXACT,
+        )
         with translate_errors():
-            most = max(1, self._shard.info().points_count)
-            request = edge.FacetRequest("agent", most, exact=True, filter=edge_filter(*must))
-            hits = self._shard.facet(request).hits
-        return [(str(hit.value), hit.count) for hit in hits]
+            return self._shard.query(request)
 
-
-def _nearest(near: NearestQuery) -> edge.Query:
-    if isinstance(near.vector, SparseVector):
-        return edge.Query.Nearest(_sparse(near.vector), WORDS)
-    return edge.Query.Nearest(list(near.vector), VECTOR)
-
-
-def _sparse(words: SparseVector) -> edge.SparseVector:
-    return edge.SparseVector(list(words.indices), list(words.values))
-
-
-def _prefetch(near: NearestQuery, filter_: edge.Filter) -> edge.Prefetch:
-    return edge.Prefetch(
-        near.limit,
-        query=_nearest(near),
-        params=_EXACT,
-        filter=filter_,
-        score_threshold=near.threshold,
-    )
-
-
-def _expression(term: Term) -> edge.Expression:  # noqa: PLR0911 (one for each kind)
-    match term:
-        case Constant(value):
-            return edge.Expression.Constant(value)
-        case Variable(name):
-            return edge.Expression.Variable(name)
-        case Sum(terms):
-            return edge.Expression.Sum([_expression(one) for one in terms])
-        case Product(terms):
-            return edge.Expression.Mult([_expression(one) for one in terms])
-        case Negation(inner):
-            return edge.Expression.Neg(_expression(inner))
-        case AbsoluteValue(inner):
-            return edge.Expression.Abs(_expression(inner))
-        case ExponentialDecay(inner):
-            half = _expression(inner)
-            return edge.Expression.Decay(edge.DecayKind.Exp, half, None, 0.5, 1.0)
-
-
-def edge_filter(*must: Clause, must_not: tuple[Clause, ...] = ()) -> edge.Filter:
-    """The filter for points that meet all of `must` and none of `must_not`."""
-    return edge.Filter(
-        must=[_condition(clause) for clause in must] or None,
-        must_not=[_condition(clause) for clause in must_not] or None,
-    )
-
-
-def _condition(clause: Clause) -> edge.ConditionType:
-    match clause:
-        case Match(key, (value,)):
-            return edge.FieldCondition(key, match=edge.MatchValue(value))
-        case Match(key, values):
-            return edge.FieldCondition(key, match=edge.MatchAny(list[Any](values)))
-        case Substring(key, text):
-            return edge.FieldCondition(key, match=edge.MatchSubstring(text))
-        case Range(key, gt, gte, lt, lte):
-            return edge.FieldCondition(key, range=edge.RangeFloat(gt=gt, gte=gte, lt=lt, lte=lte))
-        case Empty(key):
-            return edge.IsEmptyCondition(key)
-        case Group(must, should, must_not):
-            # None where a list is empty: a Group without `should` demands nothing of it.
-            return edge.Filter(
-                must=[_condition(one) for one in must] or None,
-                should=[_condition(one) for one in should] or None,
-                must_not=[_condition(one) for one in must_not] or None,
-            )
-
-
-@contextmanager
-def translate_errors() -> Generator[None]:
-    """Raises Unavailable for every error of Edge, which raises bare `Exception`: put only calls to Edge inside."""
-    try:
-        yield
-    except BaseException as error:
-        if not is_edge_error(error):
-            raise
-        raise Unavailable(f"Qdrant Edge: {one_line(error)}") from error
-
-
-def is_edge_error(error: BaseException) -> bool:
-    """Whether it is an error of Edge. A panic of its Rust code is raised as a class that is no `Exception`."""
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error of Edge, which may have several lines, in one."""
-    return " ".join(str(error).split())
+    def _returned_s(self, must: Sequence[Clause], limit: int, point_s: float) -> float:
+        """`point_s`, with the time that the payloads of `limit` points take, spread over all points."""
+        points = max(1, self._steps.points(must))
+        return point_s + _PAYLOAD_S * min(limit, points) / points

@@ -21,7 +21,7 @@ import msgspec
 import qdrant_edge as edge
 
 from lorestream import durable
-from lorestream.adapters.qdrant.edge.engine import VECTOR, WORDS, is_edge_error, one_line
+from lorestream.adapters.qdrant.edge.messages import VECTOR, WORDS, is_edge_error, one_line
 from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
 from lorestream.durable import LockHeld, ProcessLock
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable

@@ -15,7 +15,8 @@ import msgspec
 import qdrant_edge as edge
 
 from lorestream import durable
-from lorestream.adapters.qdrant.edge.engine import EdgeEngine, translate_errors
+from lorestream.adapters.qdrant.edge.engine import EdgeEngine
+from lorestream.adapters.qdrant.edge.messages import translate_errors
 from lorestream.adapters.qdrant.edge.shard import RECLAIMABLE, open_shard
 from lorestream.adapters.qdrant.store import QdrantStore
 from lorestream.durable import ProcessLock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("lorestream.qdrant")
 
+_BATCH_SIZE = 500
+"""Points in one page of a scan, and in one deletion."""
 _UPSERT_BATCH_SIZE = 128
 """Points in one upsert. From 64 to 256 the throughput is the same; with 32 it is a tenth lower."""
 _MAX_CONCURRENT_UPSERTS = 4
 """A server writes more with two to four concurrent upserts than with one."""
-_MAX_AGENTS = 2**24
-"""The limit of a facet: more agents than any collection has."""
+_MOST_VALUES = 2**24
+"""The limit of a facet: more values than any collection has."""
 _WITH_READ_KEYS = wire.WithPayloadSelector(include=wire.PayloadIncludeSelector(fields=READ_KEYS))
 _WITH_DENSE_VECTOR = wire.WithVectorsSelector(include=wire.VectorsSelector(names=[DENSE_VECTOR]))
 _WITHOUT_PAYLOAD = wire.WithPayloadSelector(enable=False)
@@ -48,7 +50,10 @@ class ServerEngine:
         self, connection: Connection, collection: str, *, substring_field: str | None, replicated: bool
     ) -> None:
         self.traits = EngineTraits(
-            in_process=False, batch_size=500, tie_margin=8, exact_substrings=substring_field is not None
+            in_process=False,
+            batch_size=_BATCH_SIZE,
+            tie_margin=8,
+            exact_substrings=substring_field is not None,
         )
         self._connection = connection
         self._collection = collection
@@ -202,6 +207,21 @@ class ServerEngine:
         found = [(one.id.uuid, messages.string_values(one.payload)) for one in response.result]
         return found, response.next_page_offset.uuid or None
 
+    async def scan(self, must: Sequence[Clause]) -> AsyncGenerator[tuple[str, Payload]]:
+        """(id, payload) of all points that meet the clauses, page by page."""
+        after: str | None = None
+        while True:
+            records, after = await self.scroll(must, limit=_BATCH_SIZE, after=after)
+            for record in records:
+                yield record
+            if after is None:
+                return
+
+    async def exists(self, must: Sequence[Clause]) -> bool:
+        """True if at least one point meets the clauses."""
+        records, _ = await self.scroll(must, limit=1, after=None, with_payload=False)
+        return bool(records)
+
     async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
         """The payloads of the points that exist, by id."""
         request = wire.GetPoints(
@@ -236,13 +256,19 @@ class ServerEngine:
         response: Any = await self._call(self._connection.points.Count, request)
         return response.result.count
 
-    async def agent_counts(self, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
-        """(value of the payload key `agent`, number of its points)."""
+    async def most_points(self, must: Sequence[Clause]) -> int:
+        """Qdrant's estimate of `count`."""
+        request = wire.CountPoints(collection_name=self._collection, filter=self._filter(must), exact=False)
+        response: Any = await self._call(self._connection.points.Count, request)
+        return response.result.count
+
+    async def value_counts(self, key: str, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
+        """(value of a payload key, number of its points)."""
         request = wire.FacetCounts(
             collection_name=self._collection,
-            key="agent",
+            key=key,
             filter=self._filter(must),
-            limit=_MAX_AGENTS,
+            limit=_MOST_VALUES,
             exact=True,
         )
         response: Any = await self._call(self._connection.points.Facet, request)

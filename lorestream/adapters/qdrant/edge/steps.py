@@ -1,0 +1,101 @@
+"""Long calls to Edge, divided into steps between which the event loop runs other tasks.
+
+A call to Edge holds the GIL until it returns, so no other thread and no other task runs meanwhile. Its duration grows
+with the number of points that it looks at: 25 ms for the vectors of 100,000 memories, half a second for a condition
+that reads each payload. Edge can restrict a call to the points whose id has a given hash modulo a number (a slice).
+So a call that would take longer than STEP_S is made on one slice after the other, and the caller merges the results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import qdrant_edge as edge
+
+from lorestream.adapters.qdrant.conditions import Clause, Group, Match, payload_conditions
+from lorestream.adapters.qdrant.edge.messages import Slice, edge_filter, translate_errors
+
+T = TypeVar("T")
+STEP_S = 0.010
+"""CPU seconds that one call may take, apart from finding the slice."""
+_SHORT_S = 0.001
+"""A call that is expected to be shorter does not wait for the turn of the long ones."""
+_FIRST_STEP_S = STEP_S / 8
+"""The first step of a call that reads payloads: how long that takes depends on the size of the payloads."""
+_PAYLOAD_CONDITION_S = 6e-6
+_CONDITION_S = 5e-8
+"""CPU seconds that a condition takes for a point, where it has to read the payload, and where it has an index."""
+_SLICING_S = 6e-8
+"""CPU seconds that it takes for a point to find out that it is in another slice."""
+_MOST_SLICES = 2**14
+
+
+class Steps:
+    """Makes calls to one shard in steps, one step of all callers in each turn of the event loop."""
+
+    def __init__(self, shard: edge.EdgeShard) -> None:
+        self._shard = shard
+        self._turn = asyncio.Lock()
+
+    def points(self, must: Sequence[Clause]) -> int:
+        """An upper bound of the number of points that meet the clauses; takes some microseconds."""
+        scopes = [one for one in must if isinstance(one, Match) and one.key in {"agent", "tenant"}]
+        with translate_errors():
+            return min(
+                self._shard.count(edge.CountRequest(filter=edge_filter(one), exact=False))
+                for one in scopes or [Group()]
+            )
+
+    def expected_s(self, must: Sequence[Clause], *, point_s: float) -> float:
+        """About how many CPU seconds a call over these points takes."""
+        return self.points(must) * self._point_s(must, point_s)
+
+    async def run(
+        self,
+        must: Sequence[Clause],
+        call: Callable[[Slice | None], T],
+        *,
+        point_s: float,
+        enough: Callable[[T], bool] = lambda _: False,
+    ) -> list[T]:
+        """Call `call` for slices that together hold all points, or once without a slice; return the results.
+
+        `must`: the conditions of the call, apart from the slice. `point_s`: the CPU seconds that the call takes for a
+        point, apart from the conditions. Ends early after a result for which `enough` is true.
+        """
+        points, point_s = self.points(must), self._point_s(must, point_s)
+        if points * point_s < _SHORT_S:
+            return [call(None)]
+        results: list[T] = []
+        step_s = _FIRST_STEP_S if payload_conditions(must) else STEP_S
+        remaining = [(1, 0)]  # (number of slices, index of this one)
+        while remaining:
+            total, index = remaining.pop()
+            if points * point_s / total > step_s and total < min(points, _MOST_SLICES):
+                # Slice i of n consists of the slices i and i + n of 2 n.
+                remaining += [(2 * total, index + total), (2 * total, index)]
+                continue
+            async with self._turn:
+                started = time.thread_time()
+                results.append(call(Slice(total, index) if total > 1 else None))
+                spent_s = time.thread_time() - started
+            if remaining:
+                # The next step is measured by this one: payloads may be far larger than usual.
+                point_s = max(_CONDITION_S, (spent_s - points * _SLICING_S) * total / points)
+                step_s = STEP_S
+            if enough(results[-1]):
+                break
+            await asyncio.sleep(0)
+        return results
+
+    def _point_s(self, must: Sequence[Clause], point_s: float) -> float:
+        return point_s + payload_conditions(must) * _PAYLOAD_CONDITION_S + _count(must) * _CONDITION_S
+
+
+def _count(clauses: Sequence[Clause]) -> int:
+    return sum(
+        _count((*one.must, *one.should, *one.must_not)) if isinstance(one, Group) else 1 for one in clauses
+    )

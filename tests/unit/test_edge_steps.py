@@ -1,0 +1,170 @@
+"""Long calls to Edge: divided into steps, with turns for others between them, and the same answers as in one step."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+import qdrant_edge as edge
+
+from lorestream.adapters.qdrant.conditions import Clause, Group, Match, Range, Substring
+from lorestream.adapters.qdrant.edge import steps
+from lorestream.adapters.qdrant.edge.messages import Slice, edge_filter
+from lorestream.adapters.qdrant.edge.steps import STEP_S, Steps
+from lorestream.adapters.qdrant.edge.store import EdgeStore
+from lorestream.memories import (
+    And,
+    Blend,
+    Condition,
+    Field,
+    Filter,
+    KeywordQuery,
+    Memory,
+    Not,
+    Op,
+    PageQuery,
+    Scope,
+    VectorQuery,
+)
+
+COUNT = 240
+NOW = 2_000.0
+SCOPE = Scope("default", ("a",))
+NUMBER = Field(("metadata", "n"))
+LONG_NUMBER = 0.1234567890123456789
+"""One of the numbers that Edge may round, so that memories with it have to be checked against a bound near it."""
+
+QUERIES: list[Filter] = [
+    And(()),
+    Condition(Field(("metadata", "b")), Op.CONTAINS, "e3"),
+    Not(Condition(Field(("metadata", "b")), Op.CONTAINS, "e3")),
+    Condition(NUMBER, Op.GT, LONG_NUMBER * 7),
+    Not(Condition(NUMBER, Op.LTE, LONG_NUMBER * 7)),
+]
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[EdgeStore]:
+    async with EdgeStore.open(None, model_id="hash", dim=4) as opened:
+        memories = [
+            Memory(
+                id=f"{number:032x}",
+                tenant="default",
+                agent_id="a" if number % 6 else "b",
+                text=f"iron at place {number % 9}",
+                # Times and vectors with many ties, whose order must not depend on the steps.
+                timestamp=1_000.0 + number % 20,
+                accepted_at=1_000.0 + number,
+                type=f"t{number % 7}" if number % 5 else None,
+                metadata={"b": f"place{number % 40}", "n": LONG_NUMBER * (number % 13)},
+                importance=float(number % 11),
+            )
+            for number in range(COUNT)
+        ]
+        vectors = np.random.default_rng(5).standard_normal((30, 4)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        await opened.insert(memories, vectors[np.arange(COUNT) % 30])
+        yield opened
+
+
+async def _answers(store: EdgeStore, filter_: Filter) -> list[object]:
+    vector = [0.5, 0.5, 0.5, 0.5]
+    blend = Blend({"relevance": 0.5, "recency": 0.5}, 100.0, 50)
+    page = PageQuery(SCOPE, 17, NOW, filter_)
+    middle = (await store.page(page))[-1].position
+    return [
+        await store.search(VectorQuery(SCOPE, vector, 9, NOW, filter_)),
+        await store.search(VectorQuery(SCOPE, vector, 9, NOW, filter_, 0.2)),
+        await store.search(VectorQuery(SCOPE, vector, 9, NOW, filter_, None, blend)),
+        await store.search(KeywordQuery(SCOPE, "iron place 3", 30, NOW, filter_)),
+        await store.page(page),
+        await store.page(PageQuery(SCOPE, 17, NOW, filter_, oldest_first=True)),
+        await store.page(PageQuery(SCOPE, 50, NOW, filter_, after=middle)),
+        await store.count(page),
+        await store.count_by_type(SCOPE, limit=5, now=NOW),
+        await store.agents(Scope("default"), limit=5, now=NOW),
+    ]
+
+
+@pytest.mark.parametrize("filter_", QUERIES)
+async def test_the_answers_in_many_steps_are_those_in_one(
+    store: EdgeStore, monkeypatch: pytest.MonkeyPatch, filter_: Filter
+) -> None:
+    whole = await _answers(store, filter_)
+    monkeypatch.setattr(steps, "_SHORT_S", 0.0)
+    monkeypatch.setattr(steps, "STEP_S", 1e-6)
+    monkeypatch.setattr(steps, "_FIRST_STEP_S", 1e-6)
+    monkeypatch.setattr("lorestream.adapters.qdrant.edge.engine.STEP_S", 0.0)
+    divided = await _answers(store, filter_)
+    assert divided == whole
+
+
+class Work:
+    """A call whose time, on a clock of its own, is proportional to the points of its slice."""
+
+    def __init__(self, store: EdgeStore, must: list[Clause], point_s: float) -> None:
+        self.now = 0.0
+        self.sizes: list[int] = []
+        self._store, self._must, self._point_s = store, must, point_s
+
+    def __call__(self, within: Slice | None) -> int:
+        size = len(self._store._edge._ids(self._must[:1], within))
+        self.sizes.append(size)
+        self.now += size * self._point_s
+        return size
+
+
+async def test_a_nested_costly_filter_is_evaluated_for_the_points_of_the_slice_only(store: EdgeStore) -> None:
+    """Found by measuring: Edge evaluated nested conditions first, for all points, in each slice."""
+    costly = Group(must_not=(Group(must=(Substring('metadata."b"', "x"), Range('metadata."n"', gt=0.0))),))
+    filter_ = edge_filter(Match("agent", ('["default","a"]',)), Group(must=(costly,)), within=Slice(8, 1))
+    assert len(filter_.must or []) == 2  # the slice and the agent
+    assert len(filter_.must_not or []) == 1  # evaluated after them
+    found = store._shard.count(edge.CountRequest(filter=filter_))
+    assert 0 < found < COUNT / 4
+
+
+@pytest.mark.parametrize("point_s", [STEP_S / 1000, STEP_S / 100, STEP_S / 20])
+async def test_no_step_takes_long_however_long_a_point_takes_and_others_run_between_them(
+    store: EdgeStore, monkeypatch: pytest.MonkeyPatch, point_s: float
+) -> None:
+    must: list[Clause] = [Match("agent", ('["default","a"]',)), Substring('metadata."b"', "x")]
+    work = Work(store, must, point_s)
+    monkeypatch.setattr(steps.time, "thread_time", lambda: work.now)
+    turns: list[int] = []
+
+    async def other() -> None:
+        while True:
+            turns.append(len(work.sizes))
+            await asyncio.sleep(0)
+
+    task = asyncio.get_running_loop().create_task(other())
+    # The estimate is wrong by up to a factor of ten; the first step is an eighth of a usual one.
+    sizes = await Steps(store._shard).run(must, work, point_s=point_s / 10)
+    task.cancel()
+    assert sum(sizes) == COUNT * 5 // 6
+    # Slices are not equally large, and one point cannot be divided.
+    assert max(work.sizes) * point_s <= max(2.5 * STEP_S, 6 * point_s)
+    assert set(range(1, len(work.sizes))) <= set(turns)
+
+
+async def test_two_long_calls_take_turns_step_by_step(
+    store: EdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    must: list[Clause] = [Match("agent", ('["default","a"]',)), Substring('metadata."b"', "x")]
+    monkeypatch.setattr(steps, "STEP_S", 1e-4)
+    monkeypatch.setattr(steps, "_FIRST_STEP_S", 1e-4)
+    monkeypatch.setattr(steps.time, "thread_time", lambda: 0.0)
+    monkeypatch.setattr(steps, "_CONDITION_S", 1e-5)
+    calls = Steps(store._shard)
+    order: list[str] = []
+    await asyncio.gather(
+        *(calls.run(must, lambda _, name=name: order.append(name), point_s=1e-5) for name in "ab")
+    )
+    assert len(order) >= 8
+    assert order[:6] in (list("ababab"), list("bababa"))
+
+
+async def test_the_number_of_points_of_an_agent_is_known_without_counting(store: EdgeStore) -> None:
+    agent = Match("agent", ('["default","b"]',))
+    assert await store._edge.most_points([agent, Range("t", gt=0.0)]) == COUNT // 6
