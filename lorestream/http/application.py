@@ -144,6 +144,7 @@ def _endpoint(
     operation: Operation, metrics: Metrics, authenticator: Authenticator, log: FilteringBoundLogger
 ) -> _Endpoint:
     name, scopes = f"{operation.method} {operation.path}", operation.scopes
+    handle = partial(run_while_connected, operation.handler) if operation.read_only else operation.handler
     # What a write has done stays done: its caller is told.
     reads = not {KeyScope.INGEST, KeyScope.ERASE}.intersection(scopes)
     counters: dict[int, Counter] = {}  # looking a counter up by its labels costs more than counting
@@ -159,10 +160,7 @@ def _endpoint(
             request = ApiRequest(scope, receive, headers, principal, request_id)
             request.require(*scopes)
             request.query_values()  # refuses an ambiguous query string for handlers that do not read it, too
-            if operation.read_only:
-                response = await run_while_connected(operation.handler, request)
-            else:
-                response = await operation.handler(request)
+            response = await handle(request)
             if reads and isinstance(response, ApiResponse):  # the key may have been revoked while it waited
                 authenticator.authenticate(authorization)
         except (LorestreamError, HttpError, Unauthenticated, Forbidden) as error:

@@ -16,7 +16,7 @@ import structlog
 
 from lorestream import durable
 from lorestream.adapters.qdrant.edge import shard
-from lorestream.adapters.qdrant.edge.engine import translate_errors
+from lorestream.adapters.qdrant.edge.messages import translate_errors
 from lorestream.adapters.qdrant.payload import SCHEMA_VERSION
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 from lorestream.events import encode
