@@ -39,7 +39,9 @@ Filters = Annotated[
         description=(
             "All entries must hold. A value means equality, a list any of its values, an object all of its operators:"
             " `eq ne in nin gt gte lt lte contains exists`. `AND` and `OR` take a list of filters, `NOT` a filter."
-            " At most 32 conditions, nested at most 4 deep. `type`, `tick`, `timestamp`, `importance`, `player`,"
+            " At most 32 conditions, nested at most 4 deep. `exists`, comparisons and `contains` with a string on"
+            " metadata, and conditions on `tick`, read each memory of the agents: their number times the number of"
+            " memories may be at most 500,000 in a request, else 400 `over_budget`. `type`, `tick`, `timestamp`, `importance`, `player`,"
             " `server`, `pos.x`, `pos.y` and `pos.z` are fields of the memory; any other name is a metadata key."
         )
     ),

@@ -149,8 +149,8 @@ def to_filters(wanted: Mapping[str, Any] | None, *, indexed: bool) -> dict[str, 
 def _filters(wanted: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
     for name, value in wanted.items():
         where = f"{path}.{name}"
-        if not name or "." in name or '"' in name:
-            raise ValueError(f"{where}: a filter cannot name fields with dots or double quotes")
+        if not name or any(sign in name for sign in '."\\'):
+            raise ValueError(f"{where}: a filter cannot name fields with dots, double quotes or backslashes")
         if not isinstance(value, Mapping):
             yield where, _scalar(value, where)
         elif any(key.startswith("$") for key in value):

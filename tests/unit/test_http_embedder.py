@@ -307,7 +307,7 @@ def test_tokens_are_estimated_rather_too_many_than_too_few() -> None:
 
 
 async def test_a_failing_server_is_named_until_it_works_again(server: EmbeddingServer) -> None:
-    async with new(server, retry_timeout_s=dict.fromkeys(Priority, 0.0)) as embedder:
+    async with new(server, retry_timeout_s=dict.fromkeys(Priority, 0.001)) as embedder:
         assert embedder.failure is None
         for fault in (
             lambda _: refusal(500),

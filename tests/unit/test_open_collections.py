@@ -245,10 +245,10 @@ async def test_vectors_of_the_same_model_are_reused(tmp_path: Path) -> None:
 
 async def test_an_unavailable_model_delays_only_its_own_collection(tmp_path: Path) -> None:
     async with open_parts(tmp_path, **EDGE) as runtime:
-        other = await create(runtime)
-        unavailable = Counting(other.embedder, fails=True)
-        runtime.collections._embedders[OTHER.model_id] = unavailable
+        await create(runtime)
         await runtime.collections.close("other")
+        unavailable = Counting(await runtime.collections.load_embedder(OTHER), fails=True)
+        runtime.collections._embedders[OTHER.model_id] = unavailable
         other = await opened(runtime, "other")
         async with running_worker(runtime):
             assert await runtime.watermarks.reached(await write(runtime, 1), TIMEOUT_S)

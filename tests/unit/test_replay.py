@@ -91,7 +91,7 @@ async def counting_target(runtime: Runtime, model: Model) -> tuple[OpenCollectio
     """A collection whose embedder records its texts."""
     await create_target(runtime, model)
     await runtime.collections.close("target")
-    counting = Counting(runtime.collections._embedders[model.model_id])
+    counting = Counting(await runtime.collections.load_embedder(model))
     runtime.collections._embedders[model.model_id] = counting
     listed = {one.name: one for one in runtime.collections.listed}
     return await runtime.collections.ensure_open(listed["target"]), counting
