@@ -210,6 +210,8 @@ async def test_cancelling_one_caller_does_not_affect_the_others(runtime: Runtime
     class Paused:
         """The store, pausing before each search."""
 
+        cost = runtime.store.cost
+
         async def search(self, query: Any) -> Any:
             await go_on.wait()
             return await runtime.store.search(query)
@@ -443,6 +445,8 @@ async def test_memories_outside_the_scope_are_not_returned_even_if_the_store_ret
 ) -> None:
     class Unscoped:
         """A store that also returns memories of another agent."""
+
+        cost = runtime.store.cost
 
         async def search(self, query: Any) -> Any:
             return [hit for agent in ("a", "b") for hit in await runtime.store.search(self._of(query, agent))]

@@ -70,11 +70,14 @@ class Steps:
         if points * point_s < _SHORT_S:
             return [call(None)]
         results: list[T] = []
-        step_s = _FIRST_STEP_S if payload_conditions(must) else STEP_S
+        wanted, step_s = 1, _FIRST_STEP_S if payload_conditions(must) else STEP_S
+        while points * point_s / wanted > step_s and wanted < min(points, _MOST_SLICES):
+            wanted *= 2
+        target_s = STEP_S + points * _SLICING_S
         remaining = [(1, 0)]  # (number of slices, index of this one)
         while remaining:
             total, index = remaining.pop()
-            if points * point_s / total > step_s and total < min(points, _MOST_SLICES):
+            if total < wanted:
                 # Slice i of n consists of the slices i and i + n of 2 n.
                 remaining += [(2 * total, index + total), (2 * total, index)]
                 continue
@@ -82,10 +85,11 @@ class Steps:
                 started = time.thread_time()
                 results.append(call(Slice(total, index) if total > 1 else None))
                 spent_s = time.thread_time() - started
-            if remaining:
-                # The next step is measured by this one: payloads may be far larger than usual.
-                point_s = max(_CONDITION_S, (spent_s - points * _SLICING_S) * total / points)
-                step_s = STEP_S
+            # The next slice is as large as this one was fast: payloads may be far larger than expected, or smaller.
+            if spent_s > 2 * target_s and total < min(points, _MOST_SLICES):
+                wanted = 2 * total
+            elif spent_s < target_s and total == wanted:
+                wanted = max(1, wanted // 2)
             if enough(results[-1]):
                 break
             await asyncio.sleep(0)
