@@ -125,6 +125,8 @@ async def test_an_answer_computed_during_a_write_is_not_served_after_it(runtime:
     class Paused:
         """The store, pausing after each search."""
 
+        cost = runtime.store.cost
+
         async def search(self, query: Any) -> Any:
             hits = await runtime.store.search(query)
             begun.set()
