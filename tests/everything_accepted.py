@@ -74,6 +74,7 @@ values = st.recursive(
 
 
 def _deep(value: Any) -> dict[str, Any]:
+    """An object of as many levels as are allowed, with `value` in the innermost."""
     for level in range(limits.MAX_DEPTH - 1):
         value = [value] if level % 2 else {"a": value}
     return {"deep": value}
@@ -112,6 +113,23 @@ events = st.fixed_dictionaries({"agent_id": agent_ids, "text": texts(2000)}, opt
     lambda event: len(json.dumps(event, ensure_ascii=False).encode()) < limits.MAX_EVENT_BYTES - 512
 )
 batches = st.lists(events, min_size=4, max_size=10)
+
+
+EXTREMES: Sequence[Mapping[str, Any]] = [
+    {"agent_id": "npc:a", "text": "good\u2028bye\u2029 \x85 \x1c \x00 \ufeff \U0010ffff \x1b]8;;x\x07"},
+    {"agent_id": "L" * 240 + ":player:bob", "text": "x", "player": "bob", "ttl": 0},
+    {"agent_id": "木" * limits.MAX_AGENT_ID_CHARS, "text": "x" * 2000, "type": "t" * limits.MAX_TYPE_CHARS},
+    {"agent_id": "..", "text": "A", "metadata": _deep(value=False), "data": _deep(value=True)},
+    {"agent_id": "miner:bob", "text": "x", "player": "bob", "time": limits.MIN_TIME, "ttl": 1e300},
+    {"agent_id": "miner:bob", "text": "x", "time": -1.5, "importance": 10, "tick": -1.7976931348623157e308},
+    {
+        "agent_id": "NPC:A",
+        "text": '"\\\n',
+        "pos": {"x": -0.0, "y": 5e-324, "z": 1e300},
+        "metadata": {"": {".": [2**63 - 1, -(2**63), None, "\u2028"], '"': True}, "a.b": 0.1, "\\": {}},
+    },
+]
+"""Events at the extremes of each limit."""
 
 
 def with_ids(batch: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
