@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lorestream import limits
 from lorestream.access.authentication import NO_AUTHENTICATION, Principal
-from lorestream.admin import AdminTasks, Outcome, Row
+from lorestream.admin import AdminTasks, Outcome, Progress, Remark, Row
 from lorestream.cli.admin.tasks import tasks_over
 from lorestream.client import AsyncMemoryClient
 from lorestream.http.application import application
@@ -175,11 +175,7 @@ class Whole:
         chosen = self.tasks[task]
         checked = msgspec.json.decode(msgspec.json.encode(arguments), type=chosen.arguments)
         reports = [msgspec.json.encode(report) async for report in chosen.run(checked)]
-        read = [
-            msgspec.json.decode(report, type=Row | Outcome)
-            for report in reports
-            if b'"progress"' not in report[:30]
-        ]
+        read = [msgspec.json.decode(report, type=Progress | Remark | Row | Outcome) for report in reports]
         rows = [one.value for one in read if isinstance(one, Row)]
         return rows, next(one.value for one in read if isinstance(one, Outcome))
 
