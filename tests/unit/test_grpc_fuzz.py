@@ -14,7 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from lorestream.grpc import memory_pb2 as pb
@@ -195,10 +195,12 @@ def test_random_calls_are_answered_without_a_fault(
         max_examples=80,
         derandomize=True,
         database=None,
-        phases=[Phase.generate],
+        phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
     @given(CALLS)
+    @example(Sent(STREAMS[0], [b"\xff"], [], streaming=True))
+    @example(Sent(STREAMS[1], [b"\xff"], [], streaming=True))
     def attempt(sent: Sent) -> None:
         check(*in_process, sent)
 
