@@ -16,6 +16,8 @@ import httpx2
 from deploy.local.process import free_port
 
 HASH = {"LORESTREAM_EMBEDDER__KIND": "hash"}
+PLAYER_KEY = {"LORESTREAM_PLAYER_KEY": f"k1:{'0' * 64}"}
+"""For a data directory that a test has filled before the first start: no key is made beside a log or a store."""
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 

@@ -20,7 +20,7 @@ from lorestream.ports import NewRecord
 from lorestream.wiring import SystemClock
 from tests import command_line
 from tests.command_line import CommandOutput
-from tests.processes import HASH, LorestreamProcess, clean_environment, running
+from tests.processes import HASH, PLAYER_KEY, LorestreamProcess, clean_environment, running
 
 TIMEOUT_S = 60
 
@@ -60,7 +60,7 @@ def with_dead_letters(tmp_path: Path) -> Iterator[LorestreamProcess]:
     unknown_schema = NewRecord(key, b'{"op":"put"}', {"schema": b"99"})
     (tmp_path / "lorestream").mkdir()
     asyncio.run(fill_log(tmp_path / "lorestream", undecodable, unknown_schema))
-    with running(tmp_path / "lorestream", HASH) as process:
+    with running(tmp_path / "lorestream", HASH | PLAYER_KEY) as process:
         yield process
 
 
@@ -170,7 +170,7 @@ def test_an_invalid_import_changes_nothing(
     assert "version 7" in refused(b'{"format": "lorestream.memories", "version": 7}\n')
     assert "damaged" in refused(zstandard.compress(text.encode())[:-3])
     assert "line 3" in refused(text.encode(), "--strict")
-    assert "accepted_at" in refused((head + json.dumps(good | {"accepted_at": 9e9})).encode())
+    assert "accepted_at" in refused(f"{head}{json.dumps(good | {'accepted_at': 9e9})}\n".encode())
 
     path.write_text(text)
     ended = lorestream("import", str(path), url=url, code=1)

@@ -34,7 +34,7 @@ from tests.live_game import (
     write_history,
 )
 from tests.parts import running_worker
-from tests.processes import HASH, LorestreamProcess, clean_environment, running
+from tests.processes import HASH, PLAYER_KEY, LorestreamProcess, clean_environment, running
 from tests.staleness_probe import StalenessProbe
 
 FIRST = "agent_memories"
@@ -175,7 +175,7 @@ async def leave_incomplete_collection(data: Path) -> None:
 
 def test_refused_verbs_change_nothing(tmp_path: Path, lorestream: Run) -> None:
     asyncio.run(leave_incomplete_collection(tmp_path / "lorestream"))
-    with running(tmp_path / "lorestream", HASH) as process:
+    with running(tmp_path / "lorestream", HASH | PLAYER_KEY) as process:
         url = process.url
         with httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client:
             send(client, [event(number) | {"ttl": 0} for number in range(480)], wait=True)

@@ -88,7 +88,8 @@ async def merge(
         await store.erase(erasure)
         await ledger.mark_done(erasure.id)
     await store.flush()
-    return len(deletions) + len(erasures)
+    # A deletion whose agent may be named after a player has one record for each form of the agent id.
+    return len({(one.tenant, one.memory_id) for one in deletions}) + len(erasures)
 
 
 def _records(connection: sqlite3.Connection) -> Iterator[Record]:
