@@ -432,7 +432,7 @@ def test_a_data_directory_below_a_file_is_reported(tmp_path: Path):
 
 
 def test_checking_a_data_directory_leaves_no_file(tmp_path: Path):
-    assert checks.data_directory(tmp_path / "deep" / "data").verdict is not Verdict.FAILED
+    assert checks.data_directory(tmp_path / "deep" / "data", 1).verdict is not Verdict.FAILED
     assert list(tmp_path.iterdir()) == []
 
 

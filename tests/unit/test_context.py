@@ -204,7 +204,7 @@ async def test_query_duration_has_the_label_context(reader: Reader) -> None:
             for wrong in (-1, 101, 2.5, "5", True, [])
         ),
         *(({"token_budget": wrong}, "token_budget") for wrong in (0, -1, 100_001, 1.5, "9", {})),
-        ({"filters": []}, "filters"),
+        ({"filters": 1}, "filters"),
         ({"filters": {"type": {"eqq": 1}}}, "filters.type.eqq"),
         ({"after": "x"}, "after"),
         ({"wait_ms": -1}, "wait_ms"),

@@ -65,7 +65,7 @@ NEEDS = {
         ("POST", f"/v1/admin/{task}"): KeyScope.OPERATOR
         for task in (
             *("dlq-ls", "dlq-show", "dlq-retry", "dlq-drop", "snapshot", "replay", "cache-clear"),
-            *("alias-list", "alias-swap", "alias-rollback", "drop"),
+            *("alias-list", "alias-swap", "alias-rollback", "drop", "doctor"),
         )
     },
     **{

@@ -8,9 +8,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.cli.serve import embedded
 from lorestream.http import local_only
 from lorestream.wiring import Runtime
+from lorestream.wiring.snapshots import snapshots_over
 from producers.gateway import Gateway
 from producers.tail import Tail
 from query_service.recall import CurrentRecall
@@ -24,7 +26,12 @@ EVENTS = b'{"events": [{"agent_id": "a", "text": "planted"}]}'
 def client(runtime: Runtime) -> httpx2.AsyncClient:
     """A client of the application of `lorestream up`."""
     app = embedded._application(
-        runtime, Gateway.over(runtime), CurrentRecall(runtime), Worker(runtime), Tail()
+        runtime,
+        Gateway.over(runtime),
+        CurrentRecall(runtime),
+        Worker(runtime),
+        tail=Tail(),
+        snapshots=SnapshotSchedule(snapshots_over(runtime)),
     )
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://127.0.0.1:8080")
 

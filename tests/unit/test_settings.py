@@ -332,7 +332,7 @@ def test_config_show_tells_the_true_origin_of_each_value(
     assert shown["CACHE__KIND"] == ("redis", ".env REDIS_HOST")
     assert shown["TTL_DAYS"] == (3, ".env")
     assert shown["EMBEDDER__KIND"] == ("http", "environment LORESTREAM_EMBEDDER__URL")
-    assert shown["EMBEDDER__URL"][0] == "https://(hidden)@host/v1?key=(hidden)"
+    assert shown["EMBEDDER__URL"][0] == "https://(hidden)@host/v1?(hidden)"
     assert shown["LOG__KIND"] == ("embedded", "default")
     assert "secret" not in str(shown)
 

@@ -7,7 +7,7 @@
 
 Each check returns a value; only a failed one makes the whole report unhealthy:
 
-    check = checks.data_directory(Path("data"))
+    check = checks.data_directory(Path("data"), min_free_bytes=200 * 2**20)
     if check.verdict is Verdict.FAILED:
         print(check.evidence, "->", check.fix)
 """
