@@ -103,6 +103,7 @@ BODIES: dict[str, object] = {
     "/v1/admin/export": {},
     "/v1/admin/import": {"lines": []},
     "/v1/admin/indexed": {"positions": {}},
+    "/v1/admin/doctor": {},
 }
 """Admin tasks get arguments that change nothing: they are refused, or there is nothing to do."""
 
