@@ -13,7 +13,7 @@ from tests.collection_compare import compared
 from tests.live_game import AGENTS, TIMEOUT_S, LiveWrites, RepeatedSearches, event, search_all, send
 from tests.staleness_probe import StalenessProbe
 
-EVENTS = 2000
+EVENTS = 1000
 LATE_ERASED = AGENTS[2]
 
 
