@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 _PORTS = range(15_000, 32_000)
+_given: set[int] = set()
+"""The ports that this process has returned: two servers that are about to start must not get the same one."""
 _SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
 
 
@@ -34,12 +36,15 @@ class NotReady(Exception):
 
 
 def free_port() -> int:
-    """A free TCP port of the loopback interface.
+    """A free TCP port of the loopback interface, another one at each call.
 
     Below the ephemeral ports: one of those could be given to an outgoing connection before it is used.
     """
     while True:
         port = secrets.choice(_PORTS)
+        if port in _given:
+            continue
+        _given.add(port)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind((LOOPBACK, port))
             return port
