@@ -69,16 +69,21 @@ class Sweeper:
         return not self._waits
 
     async def _sweep_if_available(self) -> None:
+        # The log first: that frees space, without which the store may not be able to remove anything.
+        trimmed = await self._attempt(self._trim_log) if self._trim_log else 0
+        removed = await self._attempt(self.sweep) + await self._attempt(self.trim)
+        if removed or trimmed:
+            _log.info(
+                "expired or surplus memories and old records removed", memories=removed, records=trimmed
+            )
+
+    async def _attempt(self, step: Callable[[], Awaitable[int]]) -> int:
+        """What the step has removed; 0 after an outage, so that the other steps are made all the same."""
         try:
-            removed = await self.sweep() + await self.trim()
-            trimmed = await self._trim_log() if self._trim_log else 0
+            return await step()
         except Unavailable as error:
             _log.warning("sweep failed, it is tried again at the next interval", error=error.message)
-        else:
-            if removed or trimmed:
-                _log.info(
-                    "expired or surplus memories and old records removed", memories=removed, records=trimmed
-                )
+            return 0
 
     async def sweep(self) -> int:
         """Remove expired memories and old tombstones; return how many. Raises Unavailable."""

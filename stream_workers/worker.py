@@ -99,7 +99,7 @@ class Worker:
                         task.result()
                         return
                     del self._running[name]
-                    self._postpone(name, task.exception())
+                    self._postpone(name, None if task.cancelled() else task.exception())
             await self._follow_list()
 
     async def _follow_list(self) -> None:

@@ -61,6 +61,26 @@ async def test_an_outage_postpones_a_sweep(tmp_path: Path) -> None:
         assert running.cancelled()
 
 
+async def test_the_log_is_trimmed_although_the_store_can_remove_nothing(tmp_path: Path) -> None:
+    """As on a full disk: the trim of the log is what makes room again."""
+    trimmed = asyncio.Event()
+
+    def fail(**_: object) -> None:
+        raise Unavailable("no space")
+
+    async def trim_log() -> int:
+        trimmed.set()
+        return 1
+
+    async with open_parts(tmp_path) as runtime:
+        store = Faulty(runtime.store, sweep=fail)
+        sweeper = Sweeper(store, runtime.clock, tombstone_life_s=1, interval_s=0.01, trim_log=trim_log)  # type: ignore[arg-type]
+        running = asyncio.create_task(sweeper.run())
+        await asyncio.wait_for(trimmed.wait(), 10)
+        running.cancel()
+        await asyncio.wait({running})
+
+
 async def test_only_the_newest_of_each_agent_are_kept(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         pipeline = pipeline_over(runtime)
