@@ -57,7 +57,7 @@ test: debian dev weights model kafka ## everything that must pass: lint, types, 
 	@python -m pytest -m "alone and not soak" $(ALONE) $(PYTEST_ARGS)
 
 .PHONY: quick
-quick: dev ## within a minute: lint, types, import rules, the fast unit tests
+quick: dev ## about a minute: lint, types, import rules, the fast unit tests
 	@$(call in_parallel,tests/unit -m "not (soak or alone or service or model or slow)" --numprocesses 2 $(PYTEST_ARGS))
 
 .PHONY: lint
