@@ -22,6 +22,7 @@ import tempfile
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -200,21 +201,16 @@ class Matrix:
             notes.write_text("" if operation.name == "start" else (self.root / "notes").read_text())
             fault = Fault(data, mode, at)
 
-            async def first() -> None:
+            async def recorded(process: Callable[[Finding], Awaitable[None]]) -> None:
                 quick()
                 found = Finding()
                 try:
-                    await first_process(operation, fault, notes, found)
+                    await process(found)
                 finally:
                     result.write_bytes(msgspec.json.encode(found))
 
-            async def second() -> None:
-                quick()
-                found = Finding()
-                try:
-                    await second_process(operation, data, notes, found)
-                finally:
-                    result.write_bytes(msgspec.json.encode(found))
+            first = partial(recorded, partial(first_process, operation, fault, notes))
+            second = partial(recorded, partial(second_process, operation, data, notes))
 
             total = Finding()
             for process, work in (("first", first), ("second", second)):

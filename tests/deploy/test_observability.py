@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
+from deploy.local.process import program
 from lorestream.telemetry import Metrics
+from tests.brokers import missing_is_skipped
 from tests.deploy.test_compose import ROOT, SERVING
 
 CONTRACT = {
@@ -82,8 +82,8 @@ def test_the_alerts_are_those_that_were_promised():
 
 def test_each_outage_fires_its_alert_and_nothing_else_does():
     """The situations are in alerts_test.yml: store, log, embedder, cache away; records lost; all well."""
-    if (promtool := shutil.which("promtool")) is None:
-        pytest.skip("promtool is not installed: apt-get install -y prometheus")
+    with missing_is_skipped():
+        promtool = program("promtool", "apt-get install -y prometheus")
     situations = Path(__file__).with_name("alerts_test.yml")
     done = subprocess.run(
         [promtool, "test", "rules", situations], capture_output=True, text=True, check=False

@@ -13,21 +13,11 @@ import requests
 import schemathesis
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
-from schemathesis.checks import CHECKS, load_all_checks
 
 from tests import fuzzing
+from tests.conformance import CONFORMANCE
 from tests.processes import HASH, running
 
-load_all_checks()
-CONFORMANCE = CHECKS.get_by_names(
-    [
-        "not_a_server_error",
-        "status_code_conformance",
-        "content_type_conformance",
-        "response_headers_conformance",
-        "response_schema_conformance",
-    ]
-)
 SECONDS_PER_TURN = 5.0
 REQUEST_TIMEOUT_S = 70.0
 """A write may wait 60 s until it is indexed."""

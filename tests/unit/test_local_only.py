@@ -5,40 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from lorestream.admin.snapshots import SnapshotSchedule
-from lorestream.cli.serve import embedded
 from lorestream.http import local_only
-from lorestream.wiring import Runtime
-from lorestream.wiring.snapshots import snapshots_over
-from producers.gateway import Gateway
-from producers.tail import Tail
-from query_service.recall import CurrentRecall
-from stream_workers.worker import Worker
 from tests.api_keys import bearer
-from tests.parts import open_parts
+from tests.whole_app import WholeApp, open_app
 
 EVENTS = b'{"events": [{"agent_id": "a", "text": "planted"}]}'
 
 
-def client(runtime: Runtime) -> httpx2.AsyncClient:
-    """A client of the application of `lorestream up`."""
-    app = embedded._application(
-        runtime,
-        Gateway.over(runtime),
-        CurrentRecall(runtime),
-        Worker(runtime),
-        tail=Tail(),
-        snapshots=SnapshotSchedule(snapshots_over(runtime)),
-    )
-    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://127.0.0.1:8080")
-
-
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
-    async with open_parts(tmp_path / "data") as opened:
+async def app(tmp_path: Path) -> AsyncIterator[WholeApp]:
+    async with open_app(tmp_path / "data") as opened:
         yield opened
 
 
@@ -65,16 +43,15 @@ PAGES = [
 """What browsers send for pages of others."""
 
 
-async def test_a_web_page_of_another_origin_neither_writes_nor_reads(runtime: Runtime):
-    async with client(runtime) as http:
-        for page in PAGES:
-            for method, path, body in ROUTES:
-                headers = {"Content-Type": "text/plain", **page}
-                answer = await http.request(method, path, content=body, headers=headers)
-                assert answer.status_code == 403, (path, page)
-                assert answer.json()["error"]["code"] == "forbidden"
-                assert "LORESTREAM_API_KEYS_FILE" in answer.json()["error"]["message"]
-        assert sum((await runtime.log.end()).values()) == 0
+async def test_a_web_page_of_another_origin_neither_writes_nor_reads(app: WholeApp):
+    for page in PAGES:
+        for method, path, body in ROUTES:
+            headers = {"Content-Type": "text/plain", **page}
+            answer = await app.http.request(method, path, content=body, headers=headers)
+            assert answer.status_code == 403, (path, page)
+            assert answer.json()["error"]["code"] == "forbidden"
+            assert "LORESTREAM_API_KEYS_FILE" in answer.json()["error"]["message"]
+    assert sum((await app.runtime.log.end()).values()) == 0
 
 
 CALLERS = [
@@ -89,21 +66,19 @@ CALLERS = [
 """What other programs send, and browsers for pages of the service."""
 
 
-async def test_programs_and_the_pages_of_the_service_are_answered(runtime: Runtime):
-    async with client(runtime) as http:
-        for caller in CALLERS:
-            assert (await http.post("/v1/events", content=EVENTS, headers=caller)).status_code == 202, caller
-            for page in ("/", "/docs", "/v1/agents"):
-                assert (await http.get(page, headers=caller)).status_code == 200, caller
+async def test_programs_and_the_pages_of_the_service_are_answered(app: WholeApp):
+    for caller in CALLERS:
+        planted = await app.http.post("/v1/events", content=EVENTS, headers=caller)
+        assert planted.status_code == 202, caller
+        for page in ("/", "/docs", "/v1/agents"):
+            assert (await app.http.get(page, headers=caller)).status_code == 200, caller
 
 
 async def test_with_keys_any_host_name_serves_and_the_page_shows_no_path(tmp_path: Path):
     """Browsers send no key by themselves, so other pages can do nothing; proxies keep the name that the client used."""
     bearer(tmp_path / "keys.json")
-    async with (
-        open_parts(tmp_path / "data", api_keys_file=tmp_path / "keys.json") as runtime,
-        client(runtime) as http,
-    ):
+    async with open_app(tmp_path / "data", api_keys_file=tmp_path / "keys.json") as app:
+        http = app.http
         answer = await http.get("/", headers={"Host": "memory.example", "Origin": "https://game.example"})
         assert answer.status_code == 200
         assert str(tmp_path) not in answer.text

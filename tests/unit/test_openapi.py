@@ -25,7 +25,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
-from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.checks import CHECKS
 from schemathesis.core.failures import FailureGroup
 from schemathesis.schemas import APIOperation, BaseSchema
 from starlette.routing import Route
@@ -41,6 +41,7 @@ from producers import gateway as writes
 from producers.gateway import Gateway
 from query_service import rest as reads
 from query_service.recall import CurrentRecall
+from tests.conformance import CONFORMANCE
 from tests.parts import open_parts
 from tests.whole_app import BASE_URL, open_app
 
@@ -48,16 +49,6 @@ AGENT = "npc:woodcutter-1"
 TEXT = "pine trees stand north of the lake"
 EXAMPLES = 12
 
-load_all_checks()
-CONFORMANCE = CHECKS.get_by_names(
-    [
-        "not_a_server_error",
-        "status_code_conformance",
-        "content_type_conformance",
-        "response_headers_conformance",
-        "response_schema_conformance",
-    ]
-)
 REJECTION = CHECKS.get_by_names(["negative_data_rejection"])
 ONE_BY_ONE = {"/v1/events", "/v1/memories/search/batch"}
 """Routes that answer with success although one of several items is invalid."""

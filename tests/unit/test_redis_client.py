@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -12,13 +11,13 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from deploy.local.process import free_port
+from deploy.local.process import free_port, program
 from deploy.local.redis_server import RedisServer
 from lorestream.adapters.redis.cache import RedisCache
 from lorestream.adapters.redis.client import CircuitBreaker, RedisClient
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.memories import AgentKey
-from tests.brokers import running
+from tests.brokers import missing_is_skipped, running
 from tests.own_time import own_time
 
 AGENT = AgentKey("default", "npc:woodcutter")
@@ -174,8 +173,8 @@ async def test_the_database_of_the_address_is_used(own_redis: RedisServer) -> No
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
+    with missing_is_skipped():
+        program("openssl", "apt-get install -y openssl")
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]

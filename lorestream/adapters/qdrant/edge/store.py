@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -25,8 +25,6 @@ from lorestream.ports import Reclaimable
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from lorestream.memories import AgentKey, Erasure
 
 
 class EdgeStore(QdrantStore[edge.Point]):
@@ -94,11 +92,8 @@ class EdgeStore(QdrantStore[edge.Point]):
             finally:
                 self._edge.resume_writes()
 
-    async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
-        """Remove what the erasure covers. Its bytes stay in the files until a compaction (see `reclaimable`)."""
-        return await super().erase(erasure)
-
     async def _delete_erased(self, points: Sequence[str]) -> None:
+        """The bytes of the points stay in the files until a compaction (see `reclaimable`)."""
         if points and not self._stored.erased:
             # Before the first point goes: after a crash the erasure finds nothing to remove, and its bytes stay.
             self._erased = True
