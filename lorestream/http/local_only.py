@@ -6,6 +6,10 @@ body needs no permission), or under a name of their own that they let resolve to
 can even read the answers. Browsers state both: `Host` is the name in the page's address, and `Origin` and
 `Sec-Fetch-Site` tell where the page comes from. Other programs send neither of the last two, and are not affected.
 
+A link on a page of another origin is followed: GET changes nothing, and the browser shows the answer in place of that
+page, which cannot read it. `Sec-Fetch-Mode: navigate` with `Sec-Fetch-Dest: document` tells this apart from a frame, an
+image or `fetch`; pages cannot set these headers (https://www.w3.org/TR/fetch-metadata/).
+
 The gRPC port needs no such check: browsers cannot speak HTTP/2 without TLS.
 """
 
@@ -32,6 +36,9 @@ FOREIGN_PAGE = f"this request comes from a web page of another origin: {_WITHOUT
 _AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9.-]{1,255}))(?::[0-9]{0,5})?")
 _OWN_PAGES = frozenset({b"same-origin", b"none"})
 """Values of Sec-Fetch-Site: the page is one of this service; the user typed the address."""
+_FOLLOWED_LINK = {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"document"}
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+"""The methods that change nothing. A link sends GET."""
 
 
 class LocalOnly:
@@ -42,17 +49,18 @@ class LocalOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
-        if scope["type"] == "http" and (reason := refusal(scope["headers"])) is not None:
+        if scope["type"] == "http" and (reason := refusal(scope["method"], scope["headers"])) is not None:
             response = error_response(Forbidden(reason), request_id_of(headers_of(scope)))
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
-def refusal(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Why a request with these headers (names in lower case) is refused; None if it is not."""
+def refusal(method: str, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Why a request with this method and these headers (names in lower case) is refused; None if it is not."""
     host: bytes | None = None
     origins: list[bytes] = []
+    foreign, fetch = False, dict[bytes, bytes]()
     for name, value in headers:
         if name == b"host":
             if not is_loopback(value):
@@ -60,8 +68,12 @@ def refusal(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
             host = value
         elif name == b"origin":
             origins.append(value)
-        elif name == b"sec-fetch-site" and value not in _OWN_PAGES:
-            return FOREIGN_PAGE
+        elif name == b"sec-fetch-site":
+            foreign = foreign or value not in _OWN_PAGES
+        elif name in {b"sec-fetch-mode", b"sec-fetch-dest"}:
+            fetch[name] = value
+    if foreign and not (method in _SAFE_METHODS and fetch == _FOLLOWED_LINK):
+        return FOREIGN_PAGE
     own = None if host is None else host.lower()
     for origin in origins:
         scheme, _, authority = origin.lower().partition(b"://")

@@ -74,6 +74,35 @@ async def test_programs_and_the_pages_of_the_service_are_answered(app: WholeApp)
             assert (await app.http.get(page, headers=caller)).status_code == 200, caller
 
 
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+async def test_a_link_on_a_page_of_another_origin_is_followed(app: WholeApp):
+    for site in ("cross-site", "same-site"):
+        for method in ("GET", "HEAD"):
+            followed = await app.http.request(method, "/docs", headers={**LINK, "Sec-Fetch-Site": site})
+            assert followed.status_code == 200
+
+
+async def test_all_else_of_a_page_of_another_origin_is_refused_though_it_looks_like_a_link(app: WholeApp):
+    """A form is a navigation too; a frame shows the page under another one; a name may resolve to 127.0.0.1."""
+    for changed in (
+        {"Sec-Fetch-Dest": "iframe"},
+        {"Sec-Fetch-Dest": "empty"},
+        {"Sec-Fetch-Mode": "no-cors"},
+        {"Origin": "https://evil.example"},
+        {"Host": "evil.example"},
+    ):
+        for path in ("/docs", "/v1/agents"):
+            assert (await app.http.get(path, headers={**LINK, **changed})).status_code == 403, changed
+    for method, path, body in ROUTES:
+        if method == "POST":
+            for verb in ("POST", "PUT", "DELETE", "OPTIONS"):
+                answer = await app.http.request(verb, path, content=body, headers=LINK)
+                assert answer.status_code == 403, (verb, path)
+    assert sum((await app.runtime.log.end()).values()) == 0
+
+
 async def test_with_keys_any_host_name_serves_and_the_page_shows_no_path(tmp_path: Path):
     """Browsers send no key by themselves, so other pages can do nothing; proxies keep the name that the client used."""
     bearer(tmp_path / "keys.json")
