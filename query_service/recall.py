@@ -146,25 +146,18 @@ class Recall:
         pending = await self._look_up(query.search)
         return await self._finish(pending, partial(self._compute_context, query, encode), "context")
 
-    async def rank(
-        self, query: SearchQuery, vector: Vector | None = None, budget: RequestBudget | None = None
-    ) -> list[Ranked]:
-        """The best k of a query, not cached. `vector`: of its text, if the caller has it already.
-
-        `budget`: what the request that it belongs to may still cost; None for a request of its own.
-        """
-        async with self.working(query.agents.scope, query.filter, budget):
+    async def rank(self, query: SearchQuery, vector: Vector | None = None) -> list[Ranked]:
+        """The best k of a query, not cached. `vector`: of its text, if the caller has it already."""
+        async with self.working(query.agents.scope, query.filter):
             return await self._retriever(query, self.clock.now()).top_k(vector)
 
     @contextlib.asynccontextmanager
-    async def working(
-        self, scope: Scope, filter_: Filter, budget: RequestBudget | None = None
-    ) -> AsyncGenerator[None]:
+    async def working(self, scope: Scope, filter_: Filter) -> AsyncGenerator[None]:
         """Do the work of one read in this block. Raises OverBudget or Overloaded before it where it costs too much.
 
-        Raises Overloaded also when the block is not done at the deadline of the request.
+        Raises Overloaded also when the block is not done at the deadline of the read.
         """
-        budget = budget or RequestBudget()
+        budget = RequestBudget()
         with self._admitted():
             async with budget.deadline():
                 checks = await self.store.cost(scope, filter_)
@@ -205,9 +198,13 @@ class Recall:
     ) -> SearchResult | InvalidRequest:
         query = pending.query
         vector = None if query.text is None else vectors.get(query.text)
+        compute = partial(self._compute_search, query, encode, vector)
         try:
-            compute = partial(self._compute_search, query, encode, vector, budget)
-            return await self._finish(pending, compute, api)
+            # The batch's budget limits only its own searches: other requests may join the computation.
+            async with budget.deadline():
+                if pending.lookup.encoded is None:
+                    budget.spend(await self.store.cost(query.agents.scope, query.filter))
+                return await self._finish(pending, compute, api)
         except InvalidRequest as error:
             return error
 
@@ -225,14 +222,10 @@ class Recall:
     # --- computing an answer -------------------------------------------------------------------------------
 
     async def _compute_search(
-        self,
-        query: SearchQuery,
-        encode: EncodeHits,
-        vector: Vector | None = None,
-        budget: RequestBudget | None = None,
+        self, query: SearchQuery, encode: EncodeHits, vector: Vector | None = None
     ) -> ComputedAnswer:
         now = self.clock.now()
-        ranked = await self.rank(query, vector, budget)
+        ranked = await self.rank(query, vector)
         return _computed(query, now, encode(query, ranked), [one.memory for one in ranked])
 
     async def _compute_context(self, query: ContextQuery, encode: EncodeContext) -> ComputedAnswer:

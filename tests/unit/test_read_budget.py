@@ -75,6 +75,44 @@ async def test_the_searches_of_a_batch_share_one_budget_and_each_is_refused_on_i
     assert results == ["found", "found", "over_budget", "found"]
 
 
+async def test_a_search_that_is_also_in_a_batch_is_not_refused_for_what_the_batch_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal searches share a computation: the last one of the batch is still being judged when the other arrives."""
+    monkeypatch.setattr(budget, "MAX_CHECKS", 20)
+    async with open_reader(tmp_path) as reader:
+        for number in range(10):
+            await reader.remember(f"iron {number}", metadata={"b": f"value {number}"})
+        store, answers = reader.recall.store, reader.recall.answers
+        judging, judged, arrived = asyncio.Semaphore(0), asyncio.Event(), asyncio.Event()
+        cost, get_or_compute = store.cost, answers.get_or_compute
+
+        async def slow_cost(*args: Any) -> int:
+            judging.release()
+            await judged.wait()
+            return await cost(*args)
+
+        async def arrive(*args: Any) -> Any:
+            arrived.set()
+            return await get_or_compute(*args)
+
+        monkeypatch.setattr(store, "cost", slow_cost)
+        monkeypatch.setattr(answers, "get_or_compute", arrive)
+        costly = {"agent_id": "a", "query": "iron", "filters": {"b": {"contains": "value"}}}
+        searches = [costly | {"k": k} for k in (5, 6, 7)]
+        async with asyncio.TaskGroup() as tasks:
+            batch = tasks.create_task(reader.post("/v1/memories/search/batch", {"searches": searches}))
+            for _ in searches:
+                await judging.acquire()
+            arrived.clear()
+            single = tasks.create_task(reader.post("/v1/memories/search", searches[-1]))
+            await arrived.wait()
+            judged.set()
+        results = [one.get("error", {}).get("code", "found") for one in batch.result().json()["results"]]
+        assert results == ["found", "found", "over_budget"]
+        assert len(single.result().json()["memories"]) == 7
+
+
 async def test_costly_reads_beyond_the_capacity_of_the_process_are_asked_to_come_back(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
