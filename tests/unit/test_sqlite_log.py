@@ -186,7 +186,7 @@ async def test_an_append_beyond_the_queue_limit_is_refused_and_not_written(
 async def test_a_disk_that_hangs_is_reported_within_the_write_timeout(
     database: Database, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorestream.adapters.sqlite.log.WRITE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("lorestream.adapters.sqlite.group_commit.WRITE_TIMEOUT_S", 0.05)
     blocked = BlockedWriter(database)
     with pytest.raises(Unavailable, match="did not complete a write"):
         await log.append(records(0))

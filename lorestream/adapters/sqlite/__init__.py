@@ -2,7 +2,9 @@
 
     database.py        the file: lock, writing thread, reading thread, transactions
     migrations.py      its schema, as ordered migrations
-    log.py             EventLog: appends by group commit, reads of consumer groups, retention
+    log.py             EventLog: appends, reads of consumer groups, retention
+    subscription.py    Subscription: a member of a consumer group
+    group_commit.py    the transactions in which appends and commits are written
     segments.py        the SQL statements of the log and its dead letters
     erasure_ledger.py  ErasureLedger: erased subjects and the states of erasures
     pinned_copy.py     a copy of the file while it is written to, for snapshots

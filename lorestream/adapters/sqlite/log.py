@@ -1,8 +1,4 @@
-"""The embedded event log: one partition in one SQLite file, written by group commit.
-
-While one transaction is being written, all appends and commits that arrive are collected for the next one: an fsync
-takes milliseconds, for one record as for thousands.
-"""
+"""The embedded event log: one partition in one SQLite file, written by group commit (see group_commit.py)."""
 
 from __future__ import annotations
 
@@ -17,8 +13,9 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from lorestream.adapters.sqlite import segments
+from lorestream.adapters.sqlite.group_commit import GroupCommit
 from lorestream.adapters.sqlite.segments import PARTITION
-from lorestream.errors import Overloaded, Unavailable
+from lorestream.adapters.sqlite.subscription import SqliteSubscription
 from lorestream.ports.log import LOST_RECORDS, ignore_lost
 
 if TYPE_CHECKING:
@@ -47,47 +44,6 @@ UNLIMITED = sys.maxsize
 
 _DEAD_LETTERS_PER_PAGE = 64
 
-WRITE_TIMEOUT_S = 1.8
-"""How long an append or a commit waits for the disk: callers are promised an answer within 2 s."""
-
-
-class _Transaction:
-    """What the next transaction writes. `written`: done with the offset of its first record."""
-
-    def __init__(self) -> None:
-        self.packed: list[bytes] = []
-        self.appended_at = 0.0
-        self.positions: dict[str, int] = {}
-        self.written: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    def write(self, connection: sqlite3.Connection) -> int:
-        """Runs in the writing thread, after the last addition."""
-        segments.commit(connection, self.positions)
-        return segments.append(connection, self.packed, self.appended_at)
-
-
-class SqliteSubscription:
-    """A Subscription: reads the one partition for one consumer group."""
-
-    def __init__(self, log: SqliteLog, group: str) -> None:
-        self._log = log
-        self._group = group
-
-    async def read(self, *, limit: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
-        """The next records: at most `limit`, and `max_bytes` of values after the first. [] after `wait_s` seconds.
-
-        Raises Unavailable.
-        """
-        return await self._log.read(self._group, limit=limit, max_bytes=max_bytes, wait_s=wait_s)
-
-    async def commit(self, positions: Mapping[int, int]) -> None:
-        """Store durably the next offset to read. Never lowers it. Raises Unavailable."""
-        await self._log.commit(self._group, positions)
-
-    async def end(self) -> Mapping[int, int]:
-        """The offset that the next record will get."""
-        return await self._log.end()
-
 
 class SqliteLog:
     """An EventLog with the partition 0. Use it from the event loop that opened it."""
@@ -108,22 +64,17 @@ class SqliteLog:
         self._database = database
         self._retention_s = retention_s
         self._max_bytes = max_bytes
-        self._queue_records = queue_records
         self._clock = clock
-        self._end = end
-        self._committed = committed
+        self._writes = GroupCommit(
+            database, end=end, committed=committed, queue_records=queue_records, on_grown=self._wake_readers
+        )
         self._on_lost = on_lost
         self._require_space = require_space
-        self._last_write_failed = False
         self._subscribed: Counter[str] = Counter()
         """Open subscriptions of each group."""
         self._positions: dict[str, int] = {}
         self._read_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._grown = asyncio.Event()
-        self._next: _Transaction | None = None
-        self._writing: _Transaction | None = None
-        self._waiting_records = 0
-        self._closed = False
 
     @classmethod
     @asynccontextmanager
@@ -160,7 +111,7 @@ class SqliteLog:
         try:
             yield self
         finally:
-            await self._close()
+            await self._writes.close()
 
     @property
     def retention_s(self) -> float:
@@ -176,23 +127,16 @@ class SqliteLog:
         if not records:
             return {}
         self._require_space()
-        if self._waiting_records and self._waiting_records + len(records) > self._queue_records:
-            raise Overloaded(f"{self._waiting_records} records are waiting for the disk")
         now = self._clock.now()
         packed = [segments.pack(record.key, record.value, record.headers, now) for record in records]
-        transaction = self._collecting()
-        transaction.packed += packed
-        transaction.appended_at = max(now, transaction.appended_at)
-        self._waiting_records += len(packed)
-        last = len(transaction.packed) - 1
-        return {PARTITION: await self._written(transaction) + last}
+        return {PARTITION: await self._writes.append(packed, now)}
 
     @asynccontextmanager
     async def subscribe(self, group: str, listener: RebalanceListener) -> AsyncGenerator[SqliteSubscription]:
         """Join the group as its only member. What it has not committed when it leaves is read again."""
         self._subscribed[group] += 1
         try:
-            await listener.assigned({PARTITION: self._committed.get(group, 0)})
+            await listener.assigned({PARTITION: self._writes.committed.get(group, 0)})
             yield SqliteSubscription(self, group)
         finally:
             self._subscribed[group] -= 1
@@ -203,11 +147,11 @@ class SqliteLog:
     ) -> Sequence[Record]:
         """The group's next records: at most `limit`, and `max_bytes` of values after the first. Raises Unavailable."""
         async with self._read_locks[group]:
-            position = self._positions.get(group, self._committed.get(group, 0))
+            position = self._positions.get(group, self._writes.committed.get(group, 0))
             if not await self._wait_for_end_beyond(position, wait_s):
                 return []
             records = await self._database.read(partial(segments.read, offset=position, limit=limit))
-            records = records[: _within(records, max_bytes)]
+            records = records[: segments.within(records, max_bytes)]
             if records:
                 self._count_lost(group, position, records[0].offset)
                 self._positions[group] = records[-1].offset + 1
@@ -215,18 +159,16 @@ class SqliteLog:
 
     def _count_lost(self, group: str, expected: int, got: int) -> None:
         """Report records that were deleted unread. A group without a position begins at the oldest record instead."""
-        if got > expected and (group in self._positions or group in self._committed):
+        if got > expected and (group in self._positions or group in self._writes.committed):
             self._on_lost(got - expected)
             _log.warning(LOST_RECORDS, group=group, partition=PARTITION, expected=expected, got=got)
 
     async def commit(self, group: str, positions: Mapping[int, int]) -> None:
         """Store durably the next offset that the group reads. Never lowers it. Raises Unavailable."""
         position = positions.get(PARTITION)
-        if position is None or position <= self._committed.get(group, -1):
+        if position is None or position <= self._writes.committed.get(group, -1):
             return
-        transaction = self._collecting()
-        transaction.positions[group] = max(position, transaction.positions.get(group, 0))
-        await self._written(transaction)
+        await self._writes.commit(group, position)
 
     async def check(self) -> None:
         """Raises Unavailable when an append would fail now: below the floor of free space, or as the last write did.
@@ -234,17 +176,15 @@ class SqliteLog:
         After a failed write it tries one that changes nothing, so that it knows when the cause is gone.
         """
         self._require_space()
-        if self._last_write_failed:
-            await self._database.write(_change_nothing)
-            self._last_write_failed = False
+        await self._writes.check()
 
     async def committed(self, group: str) -> Mapping[int, int]:
         """The next offset that the group reads; {} when it has never committed."""
-        return {PARTITION: self._committed[group]} if group in self._committed else {}
+        return {PARTITION: self._writes.committed[group]} if group in self._writes.committed else {}
 
     async def end(self) -> Mapping[int, int]:
         """The offset that the next record will get."""
-        return {PARTITION: self._end}
+        return {PARTITION: self._writes.end}
 
     async def last(self) -> Record | None:
         """The newest record, or None when the log is empty. Raises Unavailable."""
@@ -267,12 +207,12 @@ class SqliteLog:
             connection.execute("DELETE FROM commits WHERE consumers = ?", (group,))
 
         await self._database.write(delete)
-        self._committed.pop(group, None)
+        self._writes.committed.pop(group, None)
         self._positions.pop(group, None)
 
     async def groups(self) -> Collection[str]:
         """The groups that have committed."""
-        return list(self._committed)
+        return list(self._writes.committed)
 
     async def append_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Store records durably as dead letters. Idempotent per partition and offset. Raises Unavailable."""
@@ -328,86 +268,24 @@ class SqliteLog:
 
     def _needed_from(self) -> Iterator[int]:
         """The offset from which each group still needs the records."""
-        yield from self._committed.values()
+        yield from self._writes.committed.values()
         yield from (
-            0 for group, members in self._subscribed.items() if members and group not in self._committed
+            0
+            for group, members in self._subscribed.items()
+            if members and group not in self._writes.committed
         )
 
     async def _wait_for_end_beyond(self, position: int, wait_s: float) -> bool:
-        if position < self._end:
+        if position < self._writes.end:
             return True
         try:
             async with asyncio.timeout(wait_s):
-                while position >= self._end and not self._closed:
+                while position >= self._writes.end and not self._writes.closed:
                     await self._grown.wait()
         except TimeoutError:
             return False
-        return position < self._end
-
-    def _collecting(self) -> _Transaction:
-        """The transaction to which appends and commits are added; it is written when the one before it is."""
-        if self._closed:
-            raise Unavailable("the log is closed")
-        if self._next is None:
-            self._next = _Transaction()
-            if self._writing is None:
-                # Not at once: other callers that are ready in this iteration of the event loop join it.
-                asyncio.get_running_loop().call_soon(self._write_next)
-        return self._next
-
-    def _write_next(self) -> None:
-        if self._next is None or self._writing is not None:
-            return
-        transaction = self._writing = self._next
-        self._next = None
-        self._database.submit(transaction.write).add_done_callback(partial(self._after_write, transaction))
-
-    def _after_write(self, transaction: _Transaction, outcome: asyncio.Future[int]) -> None:
-        self._writing = None
-        self._waiting_records -= len(transaction.packed)
-        self._write_next()
-        error = outcome.exception()
-        self._last_write_failed = error is not None
-        if error is not None:
-            transaction.written.set_exception(error)
-            # Marks the exception as retrieved: all callers may have been cancelled.
-            transaction.written.exception()
-            return
-        self._end = max(self._end, outcome.result() + len(transaction.packed))
-        for name, position in transaction.positions.items():
-            self._committed[name] = max(position, self._committed.get(name, 0))
-        transaction.written.set_result(outcome.result())
-        if transaction.packed:
-            self._wake_readers()
-
-    async def _written(self, transaction: _Transaction) -> int:
-        try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                # The transaction is written for all its callers, even when one is cancelled.
-                return await asyncio.shield(transaction.written)
-        except TimeoutError:
-            raise Unavailable(f"the disk did not complete a write within {WRITE_TIMEOUT_S} s") from None
+        return position < self._writes.end
 
     def _wake_readers(self) -> None:
         self._grown.set()
         self._grown = asyncio.Event()
-
-    async def _close(self) -> None:
-        self._closed = True
-        self._wake_readers()
-        while transaction := self._writing or self._next:
-            await asyncio.wait({transaction.written})
-
-
-def _change_nothing(_connection: sqlite3.Connection) -> None:
-    """A transaction that takes the lock of the file, and writes nothing."""
-
-
-def _within(records: Sequence[Record], max_bytes: int) -> int:
-    """How many of the first records, at least one, have values of at most `max_bytes` in all."""
-    taken = 0
-    for number, record in enumerate(records):
-        taken += len(record.value)
-        if number and taken > max_bytes:
-            return number
-    return len(records)
