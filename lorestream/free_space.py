@@ -14,6 +14,11 @@ from pathlib import Path
 
 from lorestream.errors import Misconfigured, Unavailable
 
+DEFAULT_FLOOR_BYTES = 200 * 2**20
+"""The floor where none is set: room for what is in progress, and for some minutes of what other programs write."""
+DEFAULT_FLOOR_SHARE = 0.1
+"""The default floor is at most this share of the disk: on a small volume or tmpfs nothing could be written otherwise."""
+
 RETRY_AFTER_MS = 10_000
 """Space is freed by people or by a compaction, not within a second."""
 
@@ -26,13 +31,22 @@ def free_bytes(directory: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def default_floor(directory: Path) -> int:
+    """The floor for the disk of the directory where none is set, in bytes. Raises OSError."""
+    found = os.statvfs(directory)
+    return min(DEFAULT_FLOOR_BYTES, int(found.f_blocks * found.f_frsize * DEFAULT_FLOOR_SHARE))
+
+
 class FreeSpace:
     """Compares the free space with a floor. Each call asks the kernel, which takes a few microseconds."""
 
-    def __init__(self, directory: Path, floor_bytes: int) -> None:
-        """`floor_bytes`: 0 = no floor."""
+    def __init__(self, directory: Path, floor_bytes: int | None) -> None:
+        """`floor_bytes`: 0 = no floor, None = the default for that disk."""
         self._directory = directory
         self._floor_bytes = floor_bytes
+
+    def _floor(self) -> int:
+        return default_floor(self._directory) if self._floor_bytes is None else self._floor_bytes
 
     def problem(self, needed_bytes: int = 0) -> str | None:
         """Why nothing more is written, in one line that says what to do; None while there is enough space.
@@ -40,20 +54,20 @@ class FreeSpace:
         `needed_bytes`: how much one step is about to write, such as a copy of the store.
         """
         try:
-            free = free_bytes(self._directory)
+            free, floor = free_bytes(self._directory), self._floor()
         except OSError:
             return None  # the write that follows says what is wrong with the directory
-        if free >= self._floor_bytes + needed_bytes:
+        if free >= floor + needed_bytes:
             return None
-        if free >= self._floor_bytes:
+        if free >= floor:
             return (
-                f"a copy of {needed_bytes // _MIB} MiB would leave less than {self._floor_bytes // _MIB} MiB"
+                f"a copy of {needed_bytes // _MIB} MiB would leave less than {floor // _MIB} MiB"
                 f" (LORESTREAM_MIN_FREE_BYTES) of the {free // _MIB} MiB free on the disk of {self._directory}: free some"
                 " space on it"
             )
         return (
             f"only {free // _MIB} MiB are free on the disk of {self._directory}, and below"
-            f" {self._floor_bytes // _MIB} MiB (LORESTREAM_MIN_FREE_BYTES) nothing is written: free some space on it"
+            f" {floor // _MIB} MiB (LORESTREAM_MIN_FREE_BYTES) nothing is written: free some space on it"
         )
 
     def check_start(self) -> str | None:
@@ -63,8 +77,8 @@ class FreeSpace:
         without any space.
         """
         problem = self.problem()
-        if problem is not None and free_bytes(self._directory) < self._floor_bytes // 2:
-            raise Misconfigured(f"{problem}, at least {self._floor_bytes // 2 // _MIB} MiB for a start")
+        if problem is not None and free_bytes(self._directory) < (needed := self._floor() // 2):
+            raise Misconfigured(f"{problem}, at least {needed // _MIB} MiB for a start")
         return problem
 
     def require(self, needed_bytes: int = 0) -> None:

@@ -8,7 +8,7 @@
     in_process/  the answer cache and the watermarks in the memory of one process
     embedded/    snapshot and restore of the embedded shape, over sqlite/ and qdrant/
 
-`lorestream.wiring.openers` chooses an adapter by the settings, imports it and opens it. A service calls only the port:
+`lorestream.wiring` chooses an adapter by the settings, imports it and opens it. A service calls only the port:
 
     redis = await openers.open_redis(settings, stack)
     cache = openers.new_cache(settings, redis)  # RedisCache, LocalCache or None

@@ -183,3 +183,8 @@ class SnapshotSettings(_Part):
     """How many snapshots to keep, the newest of them; 0 = all."""
     dir: Path | None = None
     """Directory of snapshots. Default: `snapshots` in the data directory. Another disk protects against a disk failure."""
+
+
+def plain(secret: SecretStr | None) -> str | None:
+    """The value of a secret; None without one."""
+    return secret.get_secret_value() if secret is not None else None

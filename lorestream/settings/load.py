@@ -79,8 +79,9 @@ class Settings(BaseSettings):
     """The file of API keys. Default: none; then only loopback is served, without keys."""
     player_key: SecretStr | None = None
     """The HMAC keys for player names, as kid1:key1,kid2:key2. Default: one in the data directory; none if distributed."""
-    min_free_bytes: Annotated[int, Field(ge=0)] = 200 * 2**20
-    """Free bytes on the disk of the data directory below which nothing is written: 200 MiB. 0 = no floor."""
+    min_free_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Free bytes on the disk of the data directory below which nothing is written. 0 = no floor. Default: 200 MiB, or a
+    tenth of a smaller disk; 16 MiB for the store of kind memory."""
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """HTTP port of `lorestream up` and `query`, 0 = any free one. The default of a gateway is 8081."""
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 50_051

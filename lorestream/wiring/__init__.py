@@ -1,10 +1,12 @@
 """The composition root: from settings to the open parts of a service.
 
     __init__.py        open_runtime (everything in one process), open_gateway, open_worker, open_query
-    openers.py         one opener for each port: from the settings of a backend to its adapter
+    logs.py            opens the event log and the ledger of erasures
+    stores.py          opens the store with its collections
+    openers.py         opens the other ports: embedder, cache, watermarks, rate limits, keys
     player_keys.py     the keys for player names, compared with those that the log knows
     parts.py           the parts of each service, as frozen values
-    data_directory.py  the data directory of the embedded shape: checks, lock, player key
+    data_directory.py  the data directory of the embedded shape: checks, lock, free space, player key
     snapshots.py       the snapshots of a process, and the source that they copy
     restores.py        restores a snapshot into an empty data directory or to a Qdrant server
 
@@ -37,7 +39,7 @@ from lorestream.errors import Misconfigured
 from lorestream.settings import Settings, warn_of_unread
 from lorestream.settings.backends import KafkaLog, QdrantStore
 from lorestream.telemetry import Metrics
-from lorestream.wiring import data_directory, openers, player_keys
+from lorestream.wiring import data_directory, logs, openers, player_keys, stores
 from lorestream.wiring.parts import (
     GatewayParts,
     Parts,
@@ -94,7 +96,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lorestream-")))
         elif not settings.distributed:
             stack.enter_context(data_directory.exclusive_use(directory))
-        if not settings.distributed and (problem := openers.free_space(settings, state).check_start()):
+        if not settings.distributed and (problem := data_directory.free_space(settings, state).check_start()):
             _log.warning("the disk is nearly full, only reads are served", problem=problem)
         # Before the log is created: a key is made only where there is none.
         pseudonyms = player_keys.open_pseudonyms(settings, directory)
@@ -133,7 +135,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
     _require_distributed(settings, "gateway")
     async with _open_context(settings) as context:
         pseudonyms = player_keys.open_pseudonyms(settings)
-        log = await openers.open_log(settings, settings.data_dir, context.clock, context.stack)
+        log = await logs.open_log(settings, settings.data_dir, context.clock, context.stack)
         await player_keys.require_known(pseudonyms, log.ledger, add=True)
         redis = await openers.open_redis(settings, context.stack)
         yield _log_modes(
@@ -209,13 +211,13 @@ async def _open_context(settings: Settings) -> AsyncGenerator[_Context]:
 
 async def _open_storage(
     context: _Context, state: Path, *, only_active: bool = False
-) -> tuple[openers.OpenLog, RedisClient | None, OpenCollections]:
+) -> tuple[logs.OpenLog, RedisClient | None, OpenCollections]:
     """Open what services with a store need: the log, Redis if any, the collections.
 
     `state`: directory of embedded data. `only_active`: as in `OpenCollections.open`.
     """
     embedder = await _open_embedder(context)
-    log = await openers.open_log(
+    log = await logs.open_log(
         context.settings, state, context.clock, context.stack, context.metrics.lost_records.inc
     )
     redis = await openers.open_redis(context.settings, context.stack)
@@ -239,7 +241,7 @@ async def _open_collections(
     context: _Context,
     state: Path,
     embedder: Embedder,
-    log: openers.OpenLog,
+    log: logs.OpenLog,
     redis: RedisClient | None,
     *,
     only_active: bool,
@@ -260,27 +262,27 @@ async def _open_collections(
 
     return await stack.enter_async_context(
         OpenCollections.open(
-            await openers.open_catalogue(settings, state, log.events, stack),
+            await stores.open_catalogue(settings, state, log.events, stack),
             embedder,
             load=load,
             watch=watch,
-            group_of=lambda one: openers.group_of(settings.log, one.name, one.run),
+            group_of=lambda one: logs.group_of(settings.log, one.name, one.run),
             only_active=only_active,
         )
     )
 
 
 async def _active_watermarks(
-    context: _Context, log: openers.OpenLog, redis: RedisClient | None
+    context: _Context, log: logs.OpenLog, redis: RedisClient | None
 ) -> WatermarkReader:
     settings, stack = context.settings, context.stack
     assert isinstance(settings.store, QdrantStore), "checked by load_settings"
     assert isinstance(settings.log, KafkaLog), "checked by load_settings"
 
-    read_alias = await openers.searched_collections(settings.store, stack)
+    read_alias = await stores.searched_collections(settings.store, stack)
 
     async def groups() -> list[str]:
-        return [openers.group_of(settings.log, *one) for one in await read_alias()]
+        return [logs.group_of(settings.log, *one) for one in await read_alias()]
 
     async def watermarks_of(name: str) -> WatermarkReader:
         return (await openers.open_watermarks(settings, log, name, redis, stack)).reader

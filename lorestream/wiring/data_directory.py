@@ -1,4 +1,4 @@
-"""The data directory of the embedded shape: created, checked, locked; and its own key for player names."""
+"""The data directory of the embedded shape: created, checked, locked; its free space, its own key for player names."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from pathlib import Path
 
 from lorestream import durable
 from lorestream.errors import Misconfigured
+from lorestream.free_space import FreeSpace
+from lorestream.settings import Settings
 
 RESTORING = "restoring"
 """The directory in which a restore collects its files. While it exists, the data directory is incomplete."""
+
+MEMORY_FLOOR_BYTES = 16 * 2**20
+"""A step writes at most a request of 1 MiB with its vectors, into files that grow by some MiB."""
 
 _LOCK = "lock"
 _PLAYER_KEY = "player.key"
@@ -76,6 +81,18 @@ def exclusive_use(directory: Path, *, restoring: bool = False) -> Generator[None
                 " beginning"
             )
         yield
+
+
+def free_space(settings: Settings, state: Path) -> FreeSpace:
+    """The free space on the disk of `state`, the directory of the embedded log and store.
+
+    The store of kind `memory` lies in temporary files, often on a small file system in memory: unless the setting says
+    otherwise, its floor is only what one step of a write may need.
+    """
+    floor = settings.min_free_bytes
+    if floor is None and settings.store.kind == "memory":
+        floor = MEMORY_FLOOR_BYTES
+    return FreeSpace(state, floor)
 
 
 def own_player_key(directory: Path) -> str:

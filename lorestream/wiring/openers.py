@@ -1,4 +1,4 @@
-"""Openers: for each port, from the settings of a backend to an open adapter.
+"""Openers: for each port, from the settings of a backend to an open adapter. Here all but the log and the store.
 
 Adapters are imported where they are chosen, so that a process loads only what it uses. Everything opened is closed by
 the exit stack that is passed in. All openers raise Misconfigured with one line that says what to do, and Unavailable
@@ -9,45 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorestream.collections.open_collections import GroupWatermarks
-from lorestream.errors import InvalidEvent, Misconfigured
-from lorestream.free_space import FreeSpace
-from lorestream.settings import DAY_S, Settings
-from lorestream.settings.backends import EmbeddedLog, EmbedderSettings, KafkaLog, QdrantStore, RedisCache
+from lorestream.errors import Misconfigured
+from lorestream.settings import Settings
+from lorestream.settings.backends import EmbedderSettings, RedisCache, plain
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from lorestream.access.authentication import Authenticator
     from lorestream.access.rate_limits import RateLimits
-    from lorestream.adapters.kafka.connection import KafkaConnection
     from lorestream.adapters.redis.client import RedisClient
-    from lorestream.collections.catalogue import Catalogue
-    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, OnLost
+    from lorestream.ports import Cache, Clock, Embedder
     from lorestream.telemetry import Metrics
-
-INDEXER = "indexer"
-"""The consumer group of the embedded store."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenLog:
-    """An open event log, and what belongs to it."""
-
-    events: EventLog
-    ledger: ErasureLedger
-    trim: Callable[[], Awaitable[int]] | None
-    """Removes records past their retention and returns their number. None: the log does that itself."""
-    last_accepted_at: float = 0.0
-    """The newest acceptance time in the log, Unix seconds; new events are never accepted earlier."""
-    identity: str = ""
-    """Identifies this log across deletions. A new log starts at offset 0, and must not find the old watermarks."""
+    from lorestream.wiring.logs import OpenLog
 
 
 async def open_embedder(
@@ -91,7 +67,7 @@ async def open_embedder(
             remote = HttpEmbedder.open(
                 url=chosen.url,
                 model=chosen.model,
-                api_key=_secret(chosen.api_key),
+                api_key=plain(chosen.api_key),
                 dim=chosen.dim,
                 on_texts=count,
             )
@@ -100,205 +76,6 @@ async def open_embedder(
             from lorestream.adapters.embedders.hash import HashEmbedder  # noqa: PLC0415
 
             return await stack.enter_async_context(HashEmbedder(chosen.dim or 384, on_texts=count))
-
-
-async def open_log(
-    settings: Settings,
-    state: Path,
-    clock: Clock,
-    stack: contextlib.AsyncExitStack,
-    on_lost: OnLost | None = None,
-) -> OpenLog:
-    """Open the event log and the ledger of erasures. `state` is the directory of the embedded log.
-
-    `on_lost` counts records that were deleted before they were read.
-    """
-    match settings.log:
-        case EmbeddedLog() as embedded:
-            return await _open_embedded_log(
-                embedded, state, clock, stack, on_lost=on_lost, space=free_space(settings, state)
-            )
-        case KafkaLog() as kafka:
-            return await _open_kafka_log(kafka, clock, stack, on_lost)
-
-
-async def _open_embedded_log(
-    chosen: EmbeddedLog,
-    state: Path,
-    clock: Clock,
-    stack: contextlib.AsyncExitStack,
-    *,
-    on_lost: OnLost | None,
-    space: FreeSpace,
-) -> OpenLog:
-    from lorestream import events  # noqa: PLC0415
-    from lorestream.adapters.sqlite.database import Database  # noqa: PLC0415
-    from lorestream.adapters.sqlite.erasure_ledger import SqliteErasureLedger  # noqa: PLC0415
-    from lorestream.adapters.sqlite.log import SqliteLog  # noqa: PLC0415
-
-    database = await stack.enter_async_context(Database.open(state / "log.sqlite3"))
-    ledger = await SqliteErasureLedger.open(database, clock=clock)
-    log = await stack.enter_async_context(
-        SqliteLog.open(
-            database,
-            retention_s=chosen.retention_days * DAY_S,
-            max_bytes=chosen.max_bytes,
-            clock=clock,
-            on_lost=on_lost,
-            require_space=space.require,
-        )
-    )
-    last = await log.last()
-    floor = 0.0
-    if last is not None:
-        # Imported events were accepted long ago, and a retried record may be undecodable: use the time of the append too.
-        floor = last.appended_at
-        with contextlib.suppress(InvalidEvent):
-            floor = max(floor, events.decode(last).accepted_at)
-
-    async def trim() -> int:
-        return await log.trim() + await ledger.trim()
-
-    return OpenLog(log, ledger, trim, floor)
-
-
-def kafka_connection(chosen: KafkaLog) -> KafkaConnection:
-    """The connection settings of the brokers. Does not connect."""
-    from lorestream.adapters.kafka.connection import KafkaConnection  # noqa: PLC0415
-
-    return KafkaConnection(
-        bootstrap=chosen.bootstrap,
-        security_protocol=chosen.security_protocol,
-        sasl_mechanism=chosen.sasl_mechanism,
-        sasl_username=chosen.sasl_username,
-        sasl_password=_secret(chosen.sasl_password),
-        ssl_cafile=chosen.ssl_cafile,
-        ssl_certfile=chosen.ssl_certfile,
-        ssl_keyfile=chosen.ssl_keyfile,
-    )
-
-
-async def _open_kafka_log(
-    chosen: KafkaLog, clock: Clock, stack: contextlib.AsyncExitStack, on_lost: OnLost | None
-) -> OpenLog:
-    from lorestream.adapters.kafka.consumer import ConsumerConfig  # noqa: PLC0415
-    from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger  # noqa: PLC0415
-    from lorestream.adapters.kafka.log import KafkaLog as Log  # noqa: PLC0415
-    from lorestream.adapters.kafka.topics import cluster_id  # noqa: PLC0415
-
-    connection = kafka_connection(chosen)
-    log = await stack.enter_async_context(
-        Log.open(
-            connection,
-            topic=chosen.topic,
-            dlq_topic=chosen.dlq_topic,
-            retention_s=chosen.retention_days * DAY_S,
-            clock=clock,
-            partitions=chosen.partitions,
-            replication=chosen.replication,
-            consumer_config=ConsumerConfig(
-                session_timeout_s=chosen.session_timeout_s, static_member=chosen.member
-            ),
-            on_lost=on_lost,
-        )
-    )
-    ledger = await stack.enter_async_context(
-        KafkaErasureLedger.open(connection, topic=chosen.erasures_topic, replication=chosen.replication)
-    )
-    identity = f"{await cluster_id(connection)}/{chosen.topic}"
-    return OpenLog(log, ledger, trim=None, identity=identity)
-
-
-async def open_catalogue(
-    settings: Settings, state: Path, log: EventLog, stack: contextlib.AsyncExitStack
-) -> Catalogue:
-    """Open the catalogue of the collections in the store, which are filled from `log`.
-
-    `state` is the directory of the embedded store.
-    """
-    chosen = settings.store
-
-    async def has_checkpoint(collection: str, run: str) -> bool:
-        return any((await log.committed(group_of(settings.log, collection, run))).values())
-
-    if isinstance(chosen, QdrantStore):
-        from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415
-        from lorestream.adapters.qdrant.server.collection import CollectionOptions  # noqa: PLC0415
-
-        options = CollectionOptions(
-            chosen.shards,
-            chosen.replication,
-            chosen.write_consistency,
-            chosen.on_disk_payload,
-            chosen.quantization == "scalar",
-        )
-        return await stack.enter_async_context(
-            ServerCatalogue.open_on(
-                chosen.url,
-                alias=chosen.collection,
-                grpc_port=chosen.grpc_port,
-                api_key=_secret(chosen.api_key),
-                timeout_s=chosen.timeout_s,
-                options=options,
-                has_checkpoint=has_checkpoint,
-            )
-        )
-    from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue  # noqa: PLC0415
-
-    catalogue = EdgeCatalogue(
-        state / "store",
-        chosen.collection,
-        complete_log_size=partial(_complete_log_size, log),
-        has_checkpoint=has_checkpoint,
-        require_space=free_space(settings, state).require,
-    )
-    stack.push_async_callback(catalogue.close_all)
-    return catalogue
-
-
-def free_space(settings: Settings, state: Path) -> FreeSpace:
-    """The free space on the disk of `state`, the directory of the embedded log and store."""
-    return FreeSpace(state, settings.min_free_bytes)
-
-
-async def _complete_log_size(log: EventLog) -> int | None:
-    """The number of records of the log; None when its oldest ones were deleted. Raises Unavailable."""
-    first, end = await log.offsets_for_time(0.0), await log.end()
-    if any(first.get(partition, (offset, 0.0))[0] for partition, offset in end.items()):
-        return None
-    return sum(end.values())
-
-
-async def searched_collections(
-    chosen: QdrantStore, stack: contextlib.AsyncExitStack
-) -> Callable[[], Awaitable[Sequence[tuple[str, str]]]]:
-    """Return a function that reads which collection the alias points to: a list of (name, run), empty if none.
-
-    During a switch of the alias, the collections taking part in it follow in the list. The function raises Unavailable
-    and Misconfigured.
-    """
-    from lorestream.adapters.qdrant.server.collection import find_collection, list_aliases, markers  # noqa: PLC0415
-    from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415
-
-    connection = await stack.enter_async_context(
-        Connection.open(
-            chosen.url,
-            grpc_port=chosen.grpc_port,
-            api_key=_secret(chosen.api_key),
-            timeout_s=chosen.timeout_s,
-        )
-    )
-
-    async def read_alias() -> Sequence[tuple[str, str]]:
-        aliases = await list_aliases(connection)
-        searched = aliases.get(chosen.collection)
-        if searched is None:
-            return []
-        names = dict.fromkeys([searched, *markers(aliases, chosen.collection, "switching").values()])
-        found = [await find_collection(connection, chosen.collection, name) for name in names]
-        return [(one.name, one.metadata.run) for one in found]
-
-    return read_alias
 
 
 async def open_redis(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisClient | None:
@@ -373,17 +150,3 @@ async def open_authenticator(
     from lorestream.access.authentication import ApiKeyAuthenticator  # noqa: PLC0415
 
     return await stack.enter_async_context(ApiKeyAuthenticator.open(settings.api_keys_file, clock))
-
-
-def group_of(log: EmbeddedLog | KafkaLog, collection: str, run: str) -> str:
-    """The name of the consumer group of a collection. Each collection has its own, and so its own position in the log.
-
-    `run` identifies the replay that created the collection: a name that is used again starts at the beginning.
-    """
-    if isinstance(log, EmbeddedLog):
-        return f"{INDEXER}.{collection}.{run}" if run else INDEXER
-    return ".".join([log.group_prefix, collection, *([run] if run else [])])
-
-
-def _secret(value: SecretStr | None) -> str | None:
-    return value.get_secret_value() if value is not None else None

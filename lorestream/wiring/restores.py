@@ -15,7 +15,7 @@ from lorestream.admin import Outcome, Progress, Remark, Report, snapshot_files, 
 from lorestream.errors import OperationRefused, Unavailable
 from lorestream.settings.backends import QdrantStore
 from lorestream.telemetry import Metrics
-from lorestream.wiring import data_directory, openers
+from lorestream.wiring import data_directory, logs, openers
 from lorestream.wiring.parts import SystemClock
 from lorestream.wiring.snapshots import connect_qdrant, snapshot_api
 
@@ -105,7 +105,7 @@ async def _restore_to_server(
         + time.strftime("%Y%m%d%H%M%S", time.gmtime())
     )
     async with contextlib.AsyncExitStack() as stack:
-        log = await openers.open_log(settings, settings.data_dir, SystemClock(), stack)
+        log = await logs.open_log(settings, settings.data_dir, SystemClock(), stack)
         connection = await stack.enter_async_context(connect_qdrant(store))
         await connection.version()
         yield Progress("restoring", 0, manifest.bytes, "bytes")
@@ -113,7 +113,7 @@ async def _restore_to_server(
         yield Progress("restoring", manifest.bytes, manifest.bytes, "bytes")
         metadata = await snapshots.collection_metadata(connection, name)
         await commit_start_offsets(
-            log.events, openers.group_of(settings.log, name, metadata.run), manifest.offsets
+            log.events, logs.group_of(settings.log, name, metadata.run), manifest.offsets
         )
         # Last: workers begin to index into a collection as soon as it is registered.
         active = await snapshots.register_collection(connection, store.collection, name)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from lorestream.admin.snapshots import Snapshots
 from lorestream.errors import Misconfigured, OperationRefused
-from lorestream.settings.backends import QdrantStore
-from lorestream.wiring import openers
+from lorestream.settings.backends import QdrantStore, plain
+from lorestream.wiring import logs
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -40,7 +40,7 @@ def connect_qdrant(chosen: QdrantStore) -> AbstractAsyncContextManager[Connectio
     return Connection.open(
         chosen.url,
         grpc_port=chosen.grpc_port,
-        api_key=chosen.api_key.get_secret_value() if chosen.api_key is not None else None,
+        api_key=plain(chosen.api_key),
         timeout_s=chosen.timeout_s,
     )
 
@@ -49,9 +49,7 @@ def snapshot_api(chosen: QdrantStore) -> SnapshotApi:
     """The REST API of the Qdrant server, for snapshot files."""
     from lorestream.adapters.qdrant.server.snapshots import SnapshotApi  # noqa: PLC0415
 
-    return SnapshotApi(
-        chosen.url.rstrip("/"), chosen.api_key.get_secret_value() if chosen.api_key is not None else None
-    )
+    return SnapshotApi(chosen.url.rstrip("/"), plain(chosen.api_key))
 
 
 def _source(parts: WorkerParts) -> SnapshotSource:
@@ -87,6 +85,6 @@ def _source(parts: WorkerParts) -> SnapshotSource:
         parts.log,
         settings.data_dir / LOG,
         player_key=None if settings.player_key is not None else settings.data_dir / PLAYER_KEY,
-        group=openers.INDEXER,
+        group=logs.INDEXER,
         min_free_bytes=settings.min_free_bytes,
     )

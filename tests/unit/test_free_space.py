@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -14,6 +16,7 @@ from lorestream.cli.serve import readiness
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.events import encode
 from lorestream.free_space import FreeSpace
+from lorestream.wiring.data_directory import MEMORY_FLOOR_BYTES
 from lorestream.wiring.snapshots import snapshots_over
 from stream_workers.worker import Worker
 from tests.contracts.stored import memory, names
@@ -21,7 +24,8 @@ from tests.contracts.stored import put as insert
 from tests.http_gateway import open_http_gateway
 from tests.parts import open_parts, put, texts
 
-FLOOR = 10 * 2**20
+MIB = 2**20
+FLOOR = 10 * MIB
 SetFree = Callable[[int], None]
 
 
@@ -45,6 +49,30 @@ def test_the_free_bytes_are_those_of_the_disk(tmp_path: Path) -> None:
         FreeSpace(tmp_path, 2**60).require()
     assert refused.value.retry_after_ms > 0
     assert FreeSpace(tmp_path / "missing", 2**60).problem() is None
+
+
+def test_the_default_floor_leaves_a_small_disk_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 MiB on a tmpfs of 64 MiB would refuse every start and every write."""
+    real = os.statvfs(tmp_path)
+    for size, floor in ((64 * MIB, int(6.4 * MIB)), (1000 * 2**30, 200 * MIB)):
+        disk = SimpleNamespace(f_frsize=4096, f_blocks=size // 4096, f_bavail=floor // 4096 + 1)
+        monkeypatch.setattr(os, "statvfs", lambda _path, disk=disk: disk)
+        assert FreeSpace(tmp_path, None).check_start() is None
+        disk.f_bavail = floor // 4096 - 1
+        assert FreeSpace(tmp_path, None).problem() is not None
+        monkeypatch.setattr(os, "statvfs", lambda _path: real)
+
+
+async def test_a_store_in_memory_has_a_small_floor_of_its_own(tmp_path: Path, set_free: SetFree) -> None:
+    """Its temporary files often lie on a small tmpfs, and nothing of them is kept."""
+    set_free(MEMORY_FLOOR_BYTES)
+    async with open_parts(tmp_path, store={"kind": "memory"}) as runtime:
+        await runtime.log.append([encode(put("x"))])
+        set_free(MEMORY_FLOOR_BYTES - 1)
+        with pytest.raises(Unavailable, match="free some space"):
+            await runtime.log.append([encode(put("y"))])
 
 
 async def test_writes_wait_for_space_and_reads_go_on(tmp_path: Path, set_free: SetFree) -> None:

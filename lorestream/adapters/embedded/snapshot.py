@@ -47,7 +47,7 @@ class EmbeddedSnapshotSource:
         *,
         player_key: Path | None,
         group: str,
-        min_free_bytes: int = 0,
+        min_free_bytes: int | None = 0,
     ) -> None:
         """`active`: returns the store that is searched, the name of its collection, and the group that fills it.
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorestream.errors import Misconfigured
+from lorestream.free_space import default_floor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,25 +62,26 @@ def python() -> Check:
     return Check("python", Verdict.OK, evidence)
 
 
-def data_directory(directory: Path, min_free_bytes: int) -> Check:
+def data_directory(directory: Path, min_free_bytes: int | None) -> Check:
     """Check that the directory is writable, its free space, and the duration of fsync. Leaves no file behind.
 
-    `min_free_bytes`: the floor below which nothing is written.
+    `min_free_bytes`: the floor below which nothing is written; None = the default for that disk.
     """
     name = "data directory"
     existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     fix = f"make {existing} writable for this user, or choose another with --data or LORESTREAM_DATA_DIR"
     try:
         free = shutil.disk_usage(existing).free
+        floor = default_floor(existing) if min_free_bytes is None else min_free_bytes
         fsync_s = _fsync_s(existing)
     except OSError as error:
         return Check(name, Verdict.FAILED, f"{directory}: {error.strerror or error}", fix)
     evidence = f"{directory}{'' if existing == directory else ' (does not exist yet)'}, {free / 2**30:.1f} GiB free, fsync {fsync_s * 1000:.1f} ms"
-    if free < min_free_bytes:
+    if free < floor:
         return Check(
             name,
             Verdict.FAILED,
-            f"{evidence}: below {min_free_bytes / 2**20:.0f} MiB nothing is written",
+            f"{evidence}: below {floor / 2**20:.0f} MiB nothing is written",
             "free some disk space, or choose another disk with --data",
         )
     if free < ENOUGH_FREE_BYTES:

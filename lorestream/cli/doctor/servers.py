@@ -53,7 +53,7 @@ async def _within(name: str, check: Callable[[], Awaitable[Check]], fix: str) ->
 
 async def _kafka(chosen: KafkaLog) -> Check:
     from lorestream.adapters.kafka.topics import partitions_of
-    from lorestream.wiring.openers import kafka_connection
+    from lorestream.wiring.logs import kafka_connection
 
     names = (chosen.topic, chosen.erasures_topic, chosen.dlq_topic)
     partitions = await partitions_of(kafka_connection(chosen))
@@ -103,7 +103,7 @@ _REDIS_FIX = "set save '', appendonly no, maxmemory, and maxmemory-policy allkey
 
 
 async def _qdrant(chosen: QdrantStore) -> Check:
-    from lorestream.wiring.openers import searched_collections
+    from lorestream.wiring.stores import searched_collections
 
     async with contextlib.AsyncExitStack() as stack:
         searched = await (await searched_collections(chosen, stack))()

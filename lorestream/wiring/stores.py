@@ -1,0 +1,105 @@
+"""Opens the vector store with its collections: Qdrant Edge, or a Qdrant server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorestream.settings import Settings
+from lorestream.settings.backends import QdrantStore, plain
+from lorestream.wiring.data_directory import free_space
+from lorestream.wiring.logs import group_of
+
+if TYPE_CHECKING:
+    from lorestream.collections.catalogue import Catalogue
+    from lorestream.ports import EventLog
+
+
+async def open_catalogue(
+    settings: Settings, state: Path, log: EventLog, stack: contextlib.AsyncExitStack
+) -> Catalogue:
+    """Open the catalogue of the collections in the store, which are filled from `log`.
+
+    `state` is the directory of the embedded store.
+    """
+    chosen = settings.store
+
+    async def has_checkpoint(collection: str, run: str) -> bool:
+        return any((await log.committed(group_of(settings.log, collection, run))).values())
+
+    if isinstance(chosen, QdrantStore):
+        from lorestream.adapters.qdrant.server.catalogue import ServerCatalogue  # noqa: PLC0415
+        from lorestream.adapters.qdrant.server.collection import CollectionOptions  # noqa: PLC0415
+
+        options = CollectionOptions(
+            chosen.shards,
+            chosen.replication,
+            chosen.write_consistency,
+            chosen.on_disk_payload,
+            chosen.quantization == "scalar",
+        )
+        return await stack.enter_async_context(
+            ServerCatalogue.open_on(
+                chosen.url,
+                alias=chosen.collection,
+                grpc_port=chosen.grpc_port,
+                api_key=plain(chosen.api_key),
+                timeout_s=chosen.timeout_s,
+                options=options,
+                has_checkpoint=has_checkpoint,
+            )
+        )
+    from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue  # noqa: PLC0415
+
+    catalogue = EdgeCatalogue(
+        state / "store",
+        chosen.collection,
+        complete_log_size=partial(_complete_log_size, log),
+        has_checkpoint=has_checkpoint,
+        require_space=free_space(settings, state).require,
+    )
+    stack.push_async_callback(catalogue.close_all)
+    return catalogue
+
+
+async def _complete_log_size(log: EventLog) -> int | None:
+    """The number of records of the log; None when its oldest ones were deleted. Raises Unavailable."""
+    first, end = await log.offsets_for_time(0.0), await log.end()
+    if any(first.get(partition, (offset, 0.0))[0] for partition, offset in end.items()):
+        return None
+    return sum(end.values())
+
+
+async def searched_collections(
+    chosen: QdrantStore, stack: contextlib.AsyncExitStack
+) -> Callable[[], Awaitable[Sequence[tuple[str, str]]]]:
+    """Return a function that reads which collection the alias points to: a list of (name, run), empty if none.
+
+    During a switch of the alias, the collections taking part in it follow in the list. The function raises Unavailable
+    and Misconfigured.
+    """
+    from lorestream.adapters.qdrant.server.collection import find_collection, list_aliases, markers  # noqa: PLC0415
+    from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415
+
+    connection = await stack.enter_async_context(
+        Connection.open(
+            chosen.url,
+            grpc_port=chosen.grpc_port,
+            api_key=plain(chosen.api_key),
+            timeout_s=chosen.timeout_s,
+        )
+    )
+
+    async def read_alias() -> Sequence[tuple[str, str]]:
+        aliases = await list_aliases(connection)
+        searched = aliases.get(chosen.collection)
+        if searched is None:
+            return []
+        names = dict.fromkeys([searched, *markers(aliases, chosen.collection, "switching").values()])
+        found = [await find_collection(connection, chosen.collection, name) for name in names]
+        return [(one.name, one.metadata.run) for one in found]
+
+    return read_alias
