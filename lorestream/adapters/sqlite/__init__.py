@@ -2,8 +2,8 @@
 
     database.py        the file: lock, writing thread, reading thread, transactions
     migrations.py      its schema, as ordered migrations
-    log.py             EventLog: appends, reads of consumer groups, retention
-    subscription.py    Subscription: a member of a consumer group
+    log.py             EventLog: appends, consumer groups, dead letters, retention
+    subscription.py    Subscription: the reads of a consumer group
     group_commit.py    the transactions in which appends and commits are written
     segments.py        the SQL statements of the log and its dead letters
     erasure_ledger.py  ErasureLedger: erased subjects and the states of erasures

@@ -14,7 +14,7 @@ from lorestream.errors import Overloaded, Unavailable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lorestream.adapters.sqlite.database import Database
 
@@ -47,20 +47,16 @@ class GroupCommit:
         end: int,
         committed: dict[str, int],
         queue_records: int,
-        on_grown: Callable[[], None],
     ) -> None:
-        """`end`, `committed`: what the file holds. `queue_records`: how many records may wait for the disk.
-
-        `on_grown` is called when new records can be read, and when none will follow.
-        """
+        """`end`, `committed`: what the file holds. `queue_records`: how many records may wait for the disk."""
         self.end = end
         """The offset that the next record will get."""
         self.committed = committed
         """The next offset to read of each group."""
-        self.closed = False
         self._database = database
         self._queue_records = queue_records
-        self._on_grown = on_grown
+        self._grown = asyncio.Event()
+        self._closed = False
         self._last_write_failed = False
         self._next: _Transaction | None = None
         self._writing: _Transaction | None = None
@@ -81,11 +77,26 @@ class GroupCommit:
         last = len(transaction.packed) - 1
         return await _written(transaction) + last
 
-    async def commit(self, group: str, position: int) -> None:
-        """Store durably the next offset that the group reads. Raises Unavailable."""
+    async def commit(self, group: str, positions: Mapping[int, int]) -> None:
+        """Store durably the next offset that the group reads. Never lowers it. Raises Unavailable."""
+        position = positions.get(segments.PARTITION)
+        if position is None or position <= self.committed.get(group, -1):
+            return
         transaction = self._collecting()
         transaction.positions[group] = max(position, transaction.positions.get(group, 0))
         await _written(transaction)
+
+    async def wait_for_end_beyond(self, position: int, wait_s: float) -> bool:
+        """Whether there is a record at this offset; waits for it at most `wait_s` seconds."""
+        if position < self.end:
+            return True
+        try:
+            async with asyncio.timeout(wait_s):
+                while position >= self.end and not self._closed:
+                    await self._grown.wait()
+        except TimeoutError:
+            return False
+        return position < self.end
 
     async def check(self) -> None:
         """Raises Unavailable when the last write failed, and one that changes nothing fails now."""
@@ -95,14 +106,14 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Accept nothing more, and wait until everything that was accepted is written."""
-        self.closed = True
-        self._on_grown()
+        self._closed = True
+        self._wake_readers()
         while transaction := self._writing or self._next:
             await asyncio.wait({transaction.written})
 
     def _collecting(self) -> _Transaction:
         """The transaction to which appends and commits are added; it is written when the one before it is."""
-        if self.closed:
+        if self._closed:
             raise Unavailable("the log is closed")
         if self._next is None:
             self._next = _Transaction()
@@ -134,7 +145,11 @@ class GroupCommit:
             self.committed[name] = max(position, self.committed.get(name, 0))
         transaction.written.set_result(outcome.result())
         if transaction.packed:
-            self._on_grown()
+            self._wake_readers()
+
+    def _wake_readers(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()
 
 
 async def _written(transaction: _Transaction) -> int:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-import structlog
-
 from lorestream.adapters.sqlite import segments
 from lorestream.adapters.sqlite.group_commit import GroupCommit
 from lorestream.adapters.sqlite.segments import PARTITION
-from lorestream.adapters.sqlite.subscription import SqliteSubscription
-from lorestream.ports.log import LOST_RECORDS, ignore_lost
+from lorestream.adapters.sqlite.subscription import UNLIMITED, GroupReads, SqliteSubscription
+from lorestream.ports.log import ignore_lost
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,12 +31,8 @@ if TYPE_CHECKING:
         StoredDeadLetter,
     )
 
-_log = structlog.get_logger("lorestream.sqlite")
-
 DEAD_LETTER_RETENTION_S = 14 * 86_400.0
 """How long a dead letter is kept."""
-
-UNLIMITED = sys.maxsize
 
 _DEAD_LETTERS_PER_PAGE = 64
 
@@ -65,16 +57,11 @@ class SqliteLog:
         self._retention_s = retention_s
         self._max_bytes = max_bytes
         self._clock = clock
-        self._writes = GroupCommit(
-            database, end=end, committed=committed, queue_records=queue_records, on_grown=self._wake_readers
-        )
-        self._on_lost = on_lost
+        self._writes = GroupCommit(database, end=end, committed=committed, queue_records=queue_records)
+        self._reads = GroupReads(database, self._writes, on_lost)
         self._require_space = require_space
         self._subscribed: Counter[str] = Counter()
         """Open subscriptions of each group."""
-        self._positions: dict[str, int] = {}
-        self._read_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._grown = asyncio.Event()
 
     @classmethod
     @asynccontextmanager
@@ -137,38 +124,20 @@ class SqliteLog:
         self._subscribed[group] += 1
         try:
             await listener.assigned({PARTITION: self._writes.committed.get(group, 0)})
-            yield SqliteSubscription(self, group)
+            yield SqliteSubscription(self._reads, self._writes, group)
         finally:
             self._subscribed[group] -= 1
-            self._positions.pop(group, None)
+            self._reads.forget(group)
 
     async def read(
         self, group: str, *, limit: int, max_bytes: int = UNLIMITED, wait_s: float
     ) -> Sequence[Record]:
         """The group's next records: at most `limit`, and `max_bytes` of values after the first. Raises Unavailable."""
-        async with self._read_locks[group]:
-            position = self._positions.get(group, self._writes.committed.get(group, 0))
-            if not await self._wait_for_end_beyond(position, wait_s):
-                return []
-            records = await self._database.read(partial(segments.read, offset=position, limit=limit))
-            records = records[: segments.within(records, max_bytes)]
-            if records:
-                self._count_lost(group, position, records[0].offset)
-                self._positions[group] = records[-1].offset + 1
-            return records
-
-    def _count_lost(self, group: str, expected: int, got: int) -> None:
-        """Report records that were deleted unread. A group without a position begins at the oldest record instead."""
-        if got > expected and (group in self._positions or group in self._writes.committed):
-            self._on_lost(got - expected)
-            _log.warning(LOST_RECORDS, group=group, partition=PARTITION, expected=expected, got=got)
+        return await self._reads.read(group, limit=limit, max_bytes=max_bytes, wait_s=wait_s)
 
     async def commit(self, group: str, positions: Mapping[int, int]) -> None:
         """Store durably the next offset that the group reads. Never lowers it. Raises Unavailable."""
-        position = positions.get(PARTITION)
-        if position is None or position <= self._writes.committed.get(group, -1):
-            return
-        await self._writes.commit(group, position)
+        await self._writes.commit(group, positions)
 
     async def check(self) -> None:
         """Raises Unavailable when an append would fail now: below the floor of free space, or as the last write did.
@@ -197,7 +166,7 @@ class SqliteLog:
 
     async def set_group_offsets(self, group: str, positions: Mapping[int, int]) -> None:
         """Set the offsets at which a group without members begins. Raises Unavailable."""
-        self._positions.pop(group, None)
+        self._reads.forget(group)
         await self.commit(group, positions)
 
     async def delete_group(self, group: str) -> None:
@@ -208,7 +177,7 @@ class SqliteLog:
 
         await self._database.write(delete)
         self._writes.committed.pop(group, None)
-        self._positions.pop(group, None)
+        self._reads.forget(group)
 
     async def groups(self) -> Collection[str]:
         """The groups that have committed."""
@@ -274,18 +243,3 @@ class SqliteLog:
             for group, members in self._subscribed.items()
             if members and group not in self._writes.committed
         )
-
-    async def _wait_for_end_beyond(self, position: int, wait_s: float) -> bool:
-        if position < self._writes.end:
-            return True
-        try:
-            async with asyncio.timeout(wait_s):
-                while position >= self._writes.end and not self._writes.closed:
-                    await self._grown.wait()
-        except TimeoutError:
-            return False
-        return position < self._writes.end
-
-    def _wake_readers(self) -> None:
-        self._grown.set()
-        self._grown = asyncio.Event()

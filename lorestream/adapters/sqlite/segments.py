@@ -117,16 +117,6 @@ def read(connection: sqlite3.Connection, offset: int, limit: int) -> list[Record
     return records
 
 
-def within(records: Sequence[Record], max_bytes: int) -> int:
-    """How many of the first records, at least one, have values of at most `max_bytes` in all."""
-    taken = 0
-    for number, record in enumerate(records):
-        taken += len(record.value)
-        if number and taken > max_bytes:
-            return number
-    return len(records)
-
-
 def _decode(first: int, blob: bytes) -> list[tuple[bytes, bytes, dict[str, bytes], float]]:
     """The records of the segment whose first offset is `first`. Raises Misconfigured when it is damaged."""
     try:

@@ -1,21 +1,77 @@
-"""A member of a consumer group of the embedded log."""
+"""Reads of the consumer groups of the embedded log."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
+
+import structlog
+
+from lorestream.adapters.sqlite import segments
+from lorestream.adapters.sqlite.segments import PARTITION
+from lorestream.ports.log import LOST_RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lorestream.adapters.sqlite.log import SqliteLog
-    from lorestream.ports import Record
+    from lorestream.adapters.sqlite.database import Database
+    from lorestream.adapters.sqlite.group_commit import GroupCommit
+    from lorestream.ports import OnLost, Record
+
+_log = structlog.get_logger("lorestream.sqlite")
+
+UNLIMITED = sys.maxsize
+
+
+class GroupReads:
+    """Where each consumer group reads: from its last read on, at first from its commit."""
+
+    def __init__(self, database: Database, writes: GroupCommit, on_lost: OnLost) -> None:
+        """`on_lost` is called with the number of records that were deleted before a group had read them."""
+        self._database = database
+        self._writes = writes
+        self._on_lost = on_lost
+        self._positions: dict[str, int] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def read(
+        self, group: str, *, limit: int, max_bytes: int = UNLIMITED, wait_s: float
+    ) -> Sequence[Record]:
+        """The group's next records: at most `limit`, and `max_bytes` of values after the first. [] after `wait_s`.
+
+        Raises Unavailable.
+        """
+        async with self._locks[group]:
+            position = self._positions.get(group, self._writes.committed.get(group, 0))
+            if not await self._writes.wait_for_end_beyond(position, wait_s):
+                return []
+            records = await self._database.read(partial(segments.read, offset=position, limit=limit))
+            records = records[: _within(records, max_bytes)]
+            if records:
+                self._count_lost(group, position, records[0].offset)
+                self._positions[group] = records[-1].offset + 1
+            return records
+
+    def forget(self, group: str) -> None:
+        """Let the group read from its commit again."""
+        self._positions.pop(group, None)
+
+    def _count_lost(self, group: str, expected: int, got: int) -> None:
+        """Report records that were deleted unread. A group without a position begins at the oldest record instead."""
+        if got > expected and (group in self._positions or group in self._writes.committed):
+            self._on_lost(got - expected)
+            _log.warning(LOST_RECORDS, group=group, partition=PARTITION, expected=expected, got=got)
 
 
 class SqliteSubscription:
     """A Subscription: reads the one partition for one consumer group."""
 
-    def __init__(self, log: SqliteLog, group: str) -> None:
-        self._log = log
+    def __init__(self, reads: GroupReads, writes: GroupCommit, group: str) -> None:
+        self._reads = reads
+        self._writes = writes
         self._group = group
 
     async def read(self, *, limit: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
@@ -23,12 +79,22 @@ class SqliteSubscription:
 
         Raises Unavailable.
         """
-        return await self._log.read(self._group, limit=limit, max_bytes=max_bytes, wait_s=wait_s)
+        return await self._reads.read(self._group, limit=limit, max_bytes=max_bytes, wait_s=wait_s)
 
     async def commit(self, positions: Mapping[int, int]) -> None:
         """Store durably the next offset to read. Never lowers it. Raises Unavailable."""
-        await self._log.commit(self._group, positions)
+        await self._writes.commit(self._group, positions)
 
     async def end(self) -> Mapping[int, int]:
         """The offset that the next record will get."""
-        return await self._log.end()
+        return {PARTITION: self._writes.end}
+
+
+def _within(records: Sequence[Record], max_bytes: int) -> int:
+    """How many of the first records, at least one, have values of at most `max_bytes` in all."""
+    taken = 0
+    for number, record in enumerate(records):
+        taken += len(record.value)
+        if number and taken > max_bytes:
+            return number
+    return len(records)
