@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.memories import And, Filter, Hit, KeywordQuery, Memory, PageQuery, VectorQuery
-from lorestream.ports import Priority
+from lorestream.ports import Priority, Role
 from lorestream.turns import Turns
 from query_service.ranking import RERANK_POOL_SIZE, Ranked, apply_blend, top_k
 
@@ -57,7 +57,7 @@ async def embed_queries(embedder: Embedder, texts: Iterable[str]) -> dict[str, V
     distinct = list(dict.fromkeys(texts))
     try:
         async with asyncio.timeout(EMBEDDING_TIMEOUT_S):
-            embedded = await embedder.embed(distinct, Priority.QUERY)
+            embedded = await embedder.embed(distinct, Priority.QUERY, Role.QUERY)
     except TimeoutError as error:
         if embedder.failure is not None:  # the query waited behind others that were tried again
             raise Unavailable(embedder.failure) from error

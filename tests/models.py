@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -32,8 +34,18 @@ def real_model() -> ModelFiles:
     return model_preparation.prepare(REAL_MODEL, models_dir(), report=print)
 
 
-def write_tiny_model(directory: Path, *, pooling: str = "mean", subfolder: str = "") -> None:
-    """A model of eight words, each with a vector of its own, in the files of a hub repository."""
+def write_tiny_model(
+    directory: Path,
+    *,
+    pooling: str = "mean",
+    subfolder: str = "",
+    prompts: Mapping[str, str] | None = None,
+    dense: Sequence[tuple[np.ndarray, np.ndarray | None]] = (),
+) -> None:
+    """A model of eight words, each with a vector of its own, in the files of a hub repository.
+
+    `dense`: weight and bias of layers behind the pooling, with tanh.
+    """
     ov = openvino_runtime()
     ids, mask = (
         ov.opset13.parameter([-1, -1], np.int64, name=name) for name in ("input_ids", "attention_mask")
@@ -66,7 +78,20 @@ def write_tiny_model(directory: Path, *, pooling: str = "mean", subfolder: str =
         "modules.json": modules,
         "sentence_bert_config.json": {"max_seq_length": 16},
         "1_Pooling/config.json": flags,
+        "config_sentence_transformers.json": {"prompts": prompts or {}},
     }
+    for number, (weight, bias) in enumerate(dense, start=2):
+        path = f"{number}_Dense"
+        modules.append(
+            {"idx": number, "name": path, "path": path, "type": "sentence_transformers.models.Dense"}
+        )
+        files[f"{path}/config.json"] = {"in_features": weight.shape[1], "out_features": len(weight)}
+        weights = {"linear.weight": weight, **({} if bias is None else {"linear.bias": bias})}
+        (directory / path).mkdir(exist_ok=True)
+        save_file(
+            {name: value.astype(np.float32) for name, value in weights.items()},
+            directory / path / "model.safetensors",
+        )
     for name, content in files.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_bytes(msgspec.json.encode(content))

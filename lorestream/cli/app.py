@@ -160,12 +160,14 @@ def config_show(as_json: AsJson = False) -> None:
 
 @model_verbs.command("prepare")
 def model_prepare(
-    model: Annotated[
+    name: Annotated[
         str | None,
-        typer.Option(
-            help="Its name on the Hugging Face hub, or a directory. Default: LORESTREAM_EMBEDDER__MODEL."
+        typer.Argument(
+            metavar="NAME",
+            help="Its name on the Hugging Face hub, or a directory. Default: LORESTREAM_EMBEDDER__MODEL.",
         ),
     ] = None,
+    model: Annotated[str | None, typer.Option(help="The same as NAME.")] = None,
     models_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to put it. Default: LORESTREAM_MODELS_DIR.")
     ] = None,
@@ -176,11 +178,11 @@ def model_prepare(
     \b
     Examples:
     lorestream model prepare
-    lorestream model prepare --model BAAI/bge-small-en-v1.5
+    lorestream model prepare e5-small-v2
     """
     from lorestream.cli.setup.model import prepare
 
-    if not prepare(model, models_dir, as_json=as_json):
+    if not prepare(name or model, models_dir, as_json=as_json):
         raise typer.Exit(3)
 
 

@@ -26,7 +26,7 @@ that is cancelled leaves the adapter usable.
 
 from lorestream.ports.cache import Cache
 from lorestream.ports.clock import Clock
-from lorestream.ports.embedder import Embedder, Embeddings, Priority
+from lorestream.ports.embedder import Embedder, Embeddings, Priority, Role
 from lorestream.ports.erasures import ErasureLedger, ErasureState
 from lorestream.ports.log import (
     DeadLetter,
@@ -69,6 +69,7 @@ __all__ = [
     "Record",
     "RecordId",
     "Resolution",
+    "Role",
     "StoreMaintenance",
     "StoredDeadLetter",
     "Subscription",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -17,6 +17,15 @@ class Priority(IntEnum):
 
     QUERY = 0
     INGEST = 1
+
+
+class Role(Enum):
+    """What a text is for. Some models read another prefix before a query than before a text that is to be found."""
+
+    QUERY = "query"
+    """A question, whose vector is compared with those of passages."""
+    PASSAGE = "passage"
+    """A text that is stored, to be found by queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ class Embedder(Protocol):
 
     @property
     def model_id(self) -> str:
-        """The model and its revision. Vectors of two embedders are comparable only if this is equal."""
+        """The model, its revision and its prefixes. Vectors of two embedders are comparable only if this is equal."""
         ...
 
     @property
@@ -48,13 +57,16 @@ class Embedder(Protocol):
         """Why a remote model fails at present; None while its last call succeeded, and for a local model."""
         ...
 
-    async def embed(self, texts: Sequence[str], priority: Priority = Priority.INGEST) -> Embeddings:
-        """One row per text, in order; equal texts have equal rows.
+    async def embed(
+        self, texts: Sequence[str], priority: Priority = Priority.INGEST, role: Role = Role.PASSAGE
+    ) -> Embeddings:
+        """One row per text, in order; equal texts of one role have equal rows.
 
-        Raises Overloaded when the queue is full, Unavailable when a remote model cannot be reached.
+        `role`: the model's prefix for it is put before each text, and counts in `truncated`. Raises
+        Overloaded when the queue is full, Unavailable when a remote model cannot be reached.
         """
         ...
 
     def count_tokens(self, text: str) -> int:
-        """The number of tokens of the text for this model's tokenizer, without special tokens."""
+        """The number of tokens of the text for this model's tokenizer, without special tokens and prefix."""
         ...

@@ -151,6 +151,10 @@ class EmbedderSettings(_Part):
     """Address of the server, for kind http: with or without /v1 at its end."""
     api_key: SecretStr | None = None
     """API key of the server, for kind http. Default: none."""
+    query_prefix: str = ""
+    """Put before each query, for kind http: what the model was trained with. The other kinds know their model's own."""
+    passage_prefix: str = ""
+    """Put before each memory, for kind http. Another value needs a replay, as another model does."""
 
 
 # --- limits ------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ async def open_embedder(
             return await stack.enter_async_context(torch)
         case "http":
             from lorestream.adapters.embedders.http import HttpEmbedder  # noqa: PLC0415
+            from lorestream.adapters.embedders.prefixes import Prefixes  # noqa: PLC0415
 
             if chosen.url is None:
                 raise Misconfigured(
@@ -69,6 +70,7 @@ async def open_embedder(
                 model=chosen.model,
                 api_key=plain(chosen.api_key),
                 dim=chosen.dim,
+                prefixes=Prefixes(chosen.query_prefix, chosen.passage_prefix),
                 on_texts=count,
             )
             return await stack.enter_async_context(remote)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorestream.memories import Memory
-from lorestream.ports import Embedder, MemoryWriter, Priority
+from lorestream.ports import Embedder, MemoryWriter, Priority, Role
 
 BACKGROUND_CPU_SHARE = 0.5
 """Largest share of one processor that work in the background uses."""
@@ -60,7 +60,7 @@ async def embed(
     reused = [None] * len(memories) if source is None else await _reusable(memories, source, throttle)
     missing = [row for row, one in enumerate(reused) if one is None]
     began = time.perf_counter()
-    embedded = await embedder.embed([memories[row].text for row in missing], Priority.INGEST)
+    embedded = await embedder.embed([memories[row].text for row in missing], Priority.INGEST, Role.PASSAGE)
     await throttle.pause(time.perf_counter() - began)
     vectors = embedded.vectors
     truncated = dict(zip(missing, embedded.truncated, strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 
 from lorestream import supervision
 from lorestream.memories import Memory, Scope, VectorQuery
-from lorestream.ports import Priority
+from lorestream.ports import Priority, Role
 from lorestream.wiring import OpenCollection, WorkerParts
 
 SAMPLE_SIZE = 50
@@ -150,7 +150,7 @@ async def _nearest(
     parts: WorkerParts, collection: OpenCollection, sample: Sequence[Memory], texts: Sequence[str]
 ) -> list[dict[str, str]]:
     """For each text the `TOP_K` nearest memories of the sample memory's agent: id -> text."""
-    vectors = (await collection.embedder.embed(texts, Priority.INGEST)).vectors
+    vectors = (await collection.embedder.embed(texts, Priority.INGEST, Role.QUERY)).vectors
     nearest: list[dict[str, str]] = []
     for memory, vector in zip(sample, vectors, strict=True):
         scope = Scope(memory.tenant, (memory.agent_id,))

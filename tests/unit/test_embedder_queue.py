@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
 from lorestream.adapters.embedders.queue import CHUNK_CHARACTERS, CHUNK_TEXTS, NICE, QueuedEmbedder
 from lorestream.errors import Overloaded, Unavailable
-from lorestream.ports import Embeddings, Priority
+from lorestream.ports import Embeddings, Priority, Role
 
 
 class Gate:
@@ -22,6 +23,7 @@ class Gate:
     model_id = "gate"
     dim = 2
     max_characters = 10_000
+    prefixes = NO_PREFIXES
 
     def __init__(self) -> None:
         self.chunks: list[list[str]] = []
@@ -47,6 +49,20 @@ def gate():
     gate = Gate()
     yield gate
     gate.open.set()
+
+
+async def test_a_text_is_read_with_the_prefix_of_its_role(gate: Gate) -> None:
+    gate.prefixes = Prefixes("query: ", "passage: ")
+    async with QueuedEmbedder(gate) as embedder:
+        stored = await embedder.embed(["oak", "\0oak"])
+        asked = await embedder.embed(["oak"], Priority.INGEST, Role.QUERY)
+        await embedder.embed(["oak"], Priority.QUERY, Role.PASSAGE)  # from the cache
+        longest = await embedder.embed(["x" * (10_000 - len("passage: ")), "x" * 10_000])
+        assert embedder.count_tokens("oak") == len("oak")
+    assert gate.chunks[:2] == [["passage: oak"], ["query: oak"]]
+    assert len(gate.chunks) == 4
+    assert not np.allclose(stored.vectors[0], asked.vectors[0])
+    assert longest.truncated == [False, True]
 
 
 async def hold(embedder: QueuedEmbedder, gate: Gate) -> asyncio.Task[Embeddings]:

@@ -16,8 +16,9 @@ from starlette.responses import Response
 from deploy.local.process import free_port
 from lorestream.adapters.embedders.hash import HashEmbedder
 from lorestream.adapters.embedders.http import HttpEmbedder
+from lorestream.adapters.embedders.prefixes import Prefixes
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
-from lorestream.ports import Priority
+from lorestream.ports import Priority, Role
 from tests.embedding_server import KEY, MODEL, EmbeddingServer, Rows, body, refusal
 from tests.own_time import own_time
 from tests.sentences import game_sentences
@@ -45,6 +46,15 @@ def new(server: EmbeddingServer, **how: Any) -> HttpEmbedder:
 async def right(texts: list[str]) -> np.ndarray:
     async with HashEmbedder() as reference:
         return (await reference.embed(texts)).vectors
+
+
+async def test_the_prefix_of_the_role_is_sent(server: EmbeddingServer) -> None:
+    prefixes = Prefixes(query="query: ", passage="passage: ")
+    async with HttpEmbedder.open(url=server.url, model=MODEL, api_key=KEY, prefixes=prefixes) as embedder:
+        assert embedder.model_id.startswith(f"http:127.0.0.1/{MODEL}@384/prefixes-")
+        await embedder.embed(["oak"])
+        await embedder.embed(["oak"], Priority.QUERY, Role.QUERY)
+    assert server.requests[-2:] == [["passage: oak"], ["query: oak"]]
 
 
 # --- the start -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 
 from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS
+from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
 from lorestream.errors import Misconfigured, ModelMissing
 
 MINILM = {"name": "sentence-transformers/all-MiniLM-L6-v2", "revision": "r1", "dim": 384, "max_tokens": 256}
@@ -123,13 +124,65 @@ def test_other_pooling_is_refused(tmp_path: Path, config: object):
         describe(tmp_path, **{"1_Pooling/config.json": config})
 
 
-def test_parts_that_would_be_left_out_are_refused(tmp_path: Path):
-    modules = [
-        {"path": "", "type": "sentence_transformers.models.Transformer"},
-        {"path": "2_Dense", "type": "x.Dense"},
+def modules(*kinds: str) -> list[dict[str, str]]:
+    return [
+        {"path": "" if kind == "Transformer" else f"{i}_{kind}", "type": f"x.{kind}"}
+        for i, kind in enumerate(kinds)
     ]
-    with pytest.raises(Misconfigured, match="Dense"):
-        describe(tmp_path, **{"modules.json": modules})
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("Transformer", "Dense"),
+        ("Transformer", "Pooling", "Normalize", "Dense"),
+        ("Transformer", "Pooling", "LSTM"),
+    ],
+)
+def test_parts_that_would_be_left_out_are_refused(tmp_path: Path, kinds: tuple[str, ...]):
+    with pytest.raises(Misconfigured, match=",".join(kinds)):
+        describe(tmp_path, **{"modules.json": modules(*kinds)})
+
+
+def test_dense_layers_give_the_dimension(tmp_path: Path):
+    layer = {
+        "in_features": 384,
+        "out_features": 96,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    files = {"modules.json": modules("Transformer", "Pooling", "Dense"), "2_Dense/config.json": layer}
+    made = describe(tmp_path, **files)
+    assert (made.dim, made.dense) == (96, ("identity",))
+    for other in ({"activation_function": "x.Softmax"}, {"module_input_name": "token_embeddings"}):
+        with pytest.raises(Misconfigured, match="Dense layer that only"):
+            describe(tmp_path, **files | {"2_Dense/config.json": layer | other})
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts", "wanted"),
+    [
+        ("people/tiny", {"query": "q: ", "document": "d: "}, Prefixes("q: ", "d: ")),
+        ("people/tiny", {"query": "q: ", "passage": "p: ", "document": "d: "}, Prefixes("q: ", "p: ")),
+        ("people/tiny", {"clustering": "c: "}, NO_PREFIXES),
+        ("intfloat/e5-small-v2", {}, Prefixes("query: ", "passage: ")),
+        ("intfloat/multilingual-e5-base", {"query": "", "document": ""}, Prefixes("query: ", "passage: ")),
+        ("intfloat/multilingual-e5-large-instruct", {}, NO_PREFIXES),
+    ],
+)
+def test_prefixes_are_the_models_own_or_those_of_its_family(
+    tmp_path: Path, name: str, prompts: dict[str, str], wanted: Prefixes
+):
+    describe(tmp_path, **{"config_sentence_transformers.json": {"prompts": prompts}})
+    assert model_files.describe(tmp_path, name, "r").prefixes == wanted
+
+
+def test_a_vector_space_is_known_by_its_prefixes():
+    plain = model_files.model_id("a/b", "r", "mean")
+    one, other = (
+        model_files.model_id("a/b", "r", "mean", Prefixes(*both)) for both in (("q", ""), ("", "q"))
+    )
+    assert plain == model_files.model_id("a/b", "r", "mean", NO_PREFIXES) == "a/b@r/mean"
+    assert len({plain, one, other}) == 3
 
 
 def test_a_plain_transformer_is_a_mean_of_all_its_positions(tmp_path: Path):

@@ -16,7 +16,7 @@ from lorestream.collections import open_collections
 from lorestream.collections.catalogue import Model
 from lorestream.collections.open_collections import CLOSE_REPLACED_AFTER_S
 from lorestream.errors import InvalidRequest, OperationRefused, Unavailable
-from lorestream.ports import Embeddings, Priority
+from lorestream.ports import Embeddings, Priority, Role
 from lorestream.wiring import OpenCollection, Runtime
 from query_service.recall import CurrentRecall
 from stream_workers.rebuild import alias_swap
@@ -220,11 +220,13 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._embedder, name)
 
-    async def embed(self, texts: list[str], priority: Priority = Priority.INGEST) -> Embeddings:
+    async def embed(
+        self, texts: list[str], priority: Priority = Priority.INGEST, role: Role = Role.PASSAGE
+    ) -> Embeddings:
         if self.fails and texts:
             raise Unavailable("the model is unavailable")
         self.texts += texts
-        return await self._embedder.embed(texts, priority)
+        return await self._embedder.embed(texts, priority, role)
 
 
 async def test_vectors_of_the_same_model_are_reused(tmp_path: Path) -> None:

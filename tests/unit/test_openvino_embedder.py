@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lorestream.adapters.embedders import model_preparation
+from lorestream.adapters.embedders.dense_heads import HEAD
 from lorestream.adapters.embedders.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS
 from lorestream.adapters.embedders.openvino import OpenVinoEmbedder, cpu_flags, precision
 from lorestream.errors import Misconfigured, ModelMissing
+from lorestream.ports import Priority, Role
 from tests.models import TINY_DIM, write_tiny_model
 
 
-def prepared(tmp_path: Path, **how: str) -> Path:
+def prepared(tmp_path: Path, **how: Any) -> Path:
     write_tiny_model(tmp_path / "tiny", **how)
     return model_preparation.prepare(str(tmp_path / "tiny"), tmp_path / "models", report=print).directory
 
@@ -35,6 +38,36 @@ async def test_cls_pooling_takes_the_first_token(tmp_path: Path):
     async with OpenVinoEmbedder.open(prepared(tmp_path, pooling="cls")) as embedder:
         made = (await embedder.embed(["oak", "iron gold"])).vectors
     np.testing.assert_allclose(made, np.eye(TINY_DIM)[[1, 1]], atol=1e-6)
+
+
+async def test_the_prefix_is_read_and_counts(tmp_path: Path):
+    prompts = {"query": "gold ", "document": "water "}
+    async with OpenVinoEmbedder.open(prepared(tmp_path, prompts=prompts)) as embedder:
+        stored = await embedder.embed(["oak", "oak " * 13, "oak " * 14])
+        asked = await embedder.embed(["oak"], Priority.QUERY, Role.QUERY)
+        assert embedder.count_tokens("oak") == 1
+    cls_sep_oak = np.array([0, 1, 1, 0, 1, 0, 0, 0])
+    gold, water = np.eye(TINY_DIM)[[6, 7]]
+    np.testing.assert_allclose(stored.vectors[0], (cls_sep_oak + water) / 2, atol=5e-3)
+    np.testing.assert_allclose(asked.vectors[0], (cls_sep_oak + gold) / 2, atol=5e-3)
+    assert list(stored.truncated) == [False, False, True]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+async def test_dense_layers_follow_the_pooling(tmp_path: Path, pooling: str):
+    random = np.random.default_rng(1)
+    layers = [(random.normal(size=(5, TINY_DIM)), random.normal(size=5)), (random.normal(size=(3, 5)), None)]
+    directory = prepared(tmp_path, pooling=pooling, dense=layers)
+    async with OpenVinoEmbedder.open(directory) as embedder:
+        assert embedder.dim == 3
+        made = (await embedder.embed(["oak oak iron"])).vectors[0]
+    pooled = np.eye(TINY_DIM)[[1, 4, 4, 5, 2]].mean(axis=0) if pooling == "mean" else np.eye(TINY_DIM)[1]
+    (first, bias), (second, _) = layers
+    wanted = np.tanh(second @ np.tanh(first @ pooled + bias))
+    np.testing.assert_allclose(made, wanted / np.linalg.norm(wanted), atol=2e-2)
+    (directory / HEAD).write_bytes(b"other")
+    with pytest.raises(Misconfigured, match=HEAD):
+        OpenVinoEmbedder.open(directory)
 
 
 async def test_the_end_of_a_long_text_is_not_seen_but_the_special_tokens_are(tmp_path: Path):

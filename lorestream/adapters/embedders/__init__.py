@@ -7,8 +7,12 @@
     hash.py               vectors without meaning, for tests
     queue.py              what the local ones share: a bounded queue before one worker thread
     texts.py              which part of a text a model reads, and a cache of the vectors of recent texts
+    prefixes.py           what a model reads before a query and before a passage
     model_files.py        a prepared model on disk: paths, manifest, description of a model's own files
-    model_preparation.py  from a model's name to a prepared model: hub, weights package, conversion
+    model_preparation.py  from a model's name to a prepared model: hub, package of weights, conversion
+    weights_packages.py   the packages that hold the files of a model, and their checksums
+    onnx_weights.py       float32 weights from an ONNX file with int8 weights
+    dense_heads.py        the layers behind the pooling of some models
     bert_network.py       the OpenVINO network of a BERT model, from its weights
     model_export.py       the OpenVINO network of any other model, by sentence-transformers in a child process
 

@@ -7,6 +7,7 @@ from hashlib import shake_128
 
 import numpy as np
 
+from lorestream.adapters.embedders.prefixes import NO_PREFIXES
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
 from lorestream.ports import Embeddings
 
@@ -20,6 +21,7 @@ class _HashEncoder:
         self.dim = dim
         self.model_id = f"hash-v1-{dim}"
         self.max_characters = None
+        self.prefixes = NO_PREFIXES
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
         vectors = np.empty((len(texts), self.dim), np.float32)

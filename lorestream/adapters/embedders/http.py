@@ -16,10 +16,11 @@ import numpy as np
 
 from lorestream import supervision
 from lorestream.adapters.embedders.http_endpoint import SETTING, EmbeddingsEndpoint
+from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
 from lorestream.adapters.embedders.queue import OnTexts
 from lorestream.adapters.embedders.texts import CachedVector, VectorCache, plain, text_key
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
-from lorestream.ports import Embeddings, Priority
+from lorestream.ports import Embeddings, Priority, Role
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,6 +62,7 @@ class HttpEmbedder:
         model: str,
         dim: int,
         api_key: str | None = None,
+        prefixes: Prefixes = NO_PREFIXES,
         max_texts: int = MAX_TEXTS,
         parallel: int = 4,
         timeout_s: float = 10.0,
@@ -71,6 +73,8 @@ class HttpEmbedder:
     ) -> None:
         """`url`: as in `open`. `dim`: components of the server's vectors. `max_texts`: of one request.
 
+        `prefixes`: put before the texts by their role, since such a server does not know it.
+
         `parallel`: how many requests run at a time, for each priority. `timeout_s`: of one request.
         `retry_timeout_s`: for how long a failed one is retried. `queue_texts`: how many distinct texts may be pending
         for each priority; when none is pending, a call of any size is accepted. `cache_entries`: how many vectors are
@@ -80,6 +84,7 @@ class HttpEmbedder:
             url, model, api_key=api_key, connections=parallel * len(Priority), timeout_s=timeout_s
         )
         self.dim = dim
+        self._prefixes = prefixes
         self._max_texts = max_texts
         self._retry_timeout_s = retry_timeout_s
         self._queue_texts = queue_texts
@@ -98,6 +103,7 @@ class HttpEmbedder:
         model: str,
         api_key: str | None = None,
         dim: int | None = None,
+        prefixes: Prefixes = NO_PREFIXES,
         max_texts: int = MAX_TEXTS,
         parallel: int = 4,
         timeout_s: float = 10.0,
@@ -128,6 +134,7 @@ class HttpEmbedder:
             model=model,
             dim=found,
             api_key=api_key,
+            prefixes=prefixes,
             max_texts=max_texts,
             parallel=parallel,
             timeout_s=timeout_s,
@@ -140,8 +147,9 @@ class HttpEmbedder:
 
     @property
     def model_id(self) -> str:
-        """Host, model name and dimension: a server gives no revision of its model."""
-        return f"http:{self._endpoint.host}/{self._endpoint.model}@{self.dim}"
+        """Host, model name, dimension and prefixes: a server gives no revision of its model."""
+        space = f"http:{self._endpoint.host}/{self._endpoint.model}@{self.dim}"
+        return "/prefixes-".join(filter(None, [space, self._prefixes.fingerprint]))
 
     @property
     def failure(self) -> str | None:
@@ -156,15 +164,18 @@ class HttpEmbedder:
         text = plain(text)
         return round(max(len(text.split()) * _TOKENS_PER_WORD, len(text.encode()) / _BYTES_PER_TOKEN))
 
-    async def embed(self, texts: Sequence[str], priority: Priority = Priority.INGEST) -> Embeddings:
-        """One row per text, in order. `truncated` is always false, because a server does not report it.
+    async def embed(
+        self, texts: Sequence[str], priority: Priority = Priority.INGEST, role: Role = Role.PASSAGE
+    ) -> Embeddings:
+        """One row per text, in order, each sent with the prefix of `role` before it.
 
-        Raises Overloaded when too many texts are pending, Unavailable when the server fails, and InvalidRequest when
+        `truncated` is always false, because a server does not report it. Raises Overloaded when too many texts are pending, Unavailable when the server fails, and InvalidRequest when
         it refuses one of the texts.
         """
         if self._closed:
             raise Unavailable("the embedder is closed")
-        texts = [plain(text) for text in texts]
+        prefix = self._prefixes.of(role)
+        texts = [prefix + plain(text) for text in texts]
         keys = [text_key(text) for text in texts]
         found: _Vectors = {}
         missing: dict[bytes, str] = {}

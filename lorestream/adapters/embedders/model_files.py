@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
+from lorestream.adapters.embedders import dense_heads, prefixes
+from lorestream.adapters.embedders.dense_heads import HEAD, Activation
+from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
 from lorestream.errors import Misconfigured, ModelMissing
 
 NETWORK: Final = "openvino_model.xml"
@@ -21,18 +24,30 @@ WEIGHTS: Final = "openvino_model.bin"
 TOKENIZER: Final = "tokenizer.json"
 MANIFEST: Final = "lorestream-model.json"
 
-_OTHER_NAMES = {"all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
-_MODULES = {"Transformer", "Pooling", "Normalize"}
+_OTHER_NAMES = {
+    "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
+    "e5-small-v2": "intfloat/e5-small-v2",
+}
+_MODULES = re.compile(r"(Transformer(,Pooling(,Dense)*)?(,Normalize)?)?")
+"""The modules that OpenVinoEmbedder computes, in their order. Every vector is scaled to length 1 at the end."""
 _POOLING: Mapping[str, Literal["mean", "cls"]] = {
     "mean": "mean",
     "cls": "cls",
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
 }
-_FINGERPRINTED = ("*.json", "1_Pooling/*.json", "*.safetensors", "*.bin", "openvino/*.bin", "openvino/*.xml")
+_FINGERPRINTED = (
+    "*.json",
+    "*_Pooling/*.json",
+    "*_Dense/*",
+    "*.safetensors",
+    "*.bin",
+    "openvino/*.bin",
+    "openvino/*.xml",
+)
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The content of the manifest: what the embedder needs to know about a model beside its weights."""
 
     name: str
@@ -42,6 +57,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: int
     """How many tokens of a text the model reads, special tokens included."""
     pooling: Literal["mean", "cls"]
+    prefixes: Prefixes = NO_PREFIXES
+    """What the model reads before a query and before a passage."""
+    dense: Sequence[Activation] = ()
+    """The activations of the layers behind the pooling; their weights are in a file of their own."""
     files: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     """The SHA-256 of each file, in hex digits. Empty for models that were prepared by earlier versions."""
 
@@ -59,12 +78,13 @@ class ModelFiles:
 
         The precision of the arithmetic is not part of it: bf16 and float32 vectors have a cosine above 0.9999.
         """
-        return model_id(self.manifest.name, self.manifest.revision, self.manifest.pooling)
+        manifest = self.manifest
+        return model_id(manifest.name, manifest.revision, manifest.pooling, manifest.prefixes)
 
 
-def model_id(name: str, revision: str, pooling: str) -> str:
+def model_id(name: str, revision: str, pooling: str, prefixes: Prefixes = NO_PREFIXES) -> str:
     """The identifier of a vector space: vectors can be compared only within one."""
-    return f"{name}@{revision}/{pooling}"
+    return "/prefixes-".join(filter(None, [f"{name}@{revision}/{pooling}", prefixes.fingerprint]))
 
 
 def canonical_name(model: str) -> str:
@@ -118,16 +138,16 @@ def read(directory: Path) -> ModelFiles:
         raise Misconfigured(
             f"{directory / MANIFEST} cannot be read ({error}): {_remedy(directory)}"
         ) from error
-    for name in (NETWORK, WEIGHTS, TOKENIZER):
+    for name in _files(manifest):
         if not (directory / name).is_file():
             raise Misconfigured(f"{directory / name} is missing: {_remedy(directory)}")
     return ModelFiles(directory, manifest)
 
 
-def digests(directory: Path) -> dict[str, str]:
-    """The SHA-256 of network, weights and tokenizer by file name: 0.1 s for 90 MB. Raises OSError."""
+def digests(directory: Path, manifest: Manifest) -> dict[str, str]:
+    """The SHA-256 of a prepared model's files by name: 0.1 s for 90 MB. Raises OSError."""
     found: dict[str, str] = {}
-    for name in (NETWORK, WEIGHTS, TOKENIZER):
+    for name in _files(manifest):
         with (directory / name).open("rb") as file:
             found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
@@ -141,7 +161,7 @@ def verify(files: ModelFiles) -> None:
     if not files.manifest.files:
         return
     try:
-        found = digests(files.directory)
+        found = digests(files.directory, files.manifest)
     except OSError as error:
         raise Misconfigured(
             f"{files.directory} cannot be read ({error.strerror}): {_remedy(files.directory)}"
@@ -160,11 +180,11 @@ def describe(directory: Path, name: str, revision: str) -> Manifest:
     Raises Misconfigured when the size cannot be read, or when the model has a module or a pooling mode that
     OpenVinoEmbedder does not compute.
     """
-    modules = _json(directory / "modules.json") or []
-    kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
-    if unsupported := sorted(set(kinds) - _MODULES):
+    modules = _modules(directory)
+    kinds = ",".join(kind for kind, _ in modules)
+    if not _MODULES.fullmatch(kinds):
         raise Misconfigured(
-            f"{name} has modules that only LORESTREAM_EMBEDDER__KIND=torch computes: {', '.join(unsupported)}"
+            f"{name} has the modules {kinds}, and only LORESTREAM_EMBEDDER__KIND=torch computes them"
         )
     config = _json(directory / "config.json") or {}
     sentence_bert = _json(directory / "sentence_bert_config.json") or {}
@@ -176,9 +196,24 @@ def describe(directory: Path, name: str, revision: str) -> Manifest:
         raise Misconfigured(
             f"{directory} names no hidden size or no token limit for {name}: is it a text embedding model?"
         )
-    paths = [str(m["path"]) for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling"]
-    pooling = _pooling(_json(directory / paths[0] / "config.json") or {}, name) if paths else "mean"
-    return Manifest(name=name, revision=revision, dim=int(dim), max_tokens=int(max_tokens), pooling=pooling)
+    paths = [path for kind, path in modules if kind == "Pooling"]
+    pooling = _pooling(_json(paths[0] / "config.json") or {}, name) if paths else "mean"
+    layers = [_json(path / "config.json") or {} for path in dense_layers(directory)]
+    prompts = (_json(directory / prefixes.CONFIG) or {}).get("prompts") or {}
+    return Manifest(
+        name=name,
+        revision=revision,
+        dim=int(layers[-1]["out_features"] if layers else dim),
+        max_tokens=int(max_tokens),
+        pooling=pooling,
+        prefixes=prefixes.of_model(name, prompts),
+        dense=tuple(dense_heads.activation_of(layer, name) for layer in layers),
+    )
+
+
+def dense_layers(directory: Path) -> list[Path]:
+    """The directories of the `Dense` modules of a model in the format of sentence-transformers, in their order."""
+    return [path for kind, path in _modules(directory) if kind == "Dense"]
 
 
 def fingerprint(directory: Path) -> str:
@@ -190,6 +225,17 @@ def fingerprint(directory: Path) -> str:
             digest.update(f"{path.relative_to(directory)}\0".encode())
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
+
+
+def _files(manifest: Manifest) -> tuple[str, ...]:
+    """The names of a prepared model's files, without the manifest."""
+    return (NETWORK, WEIGHTS, TOKENIZER, *([HEAD] if manifest.dense else []))
+
+
+def _modules(directory: Path) -> list[tuple[str, Path]]:
+    """Kind and directory of each module of a model in the format of sentence-transformers, in their order."""
+    modules = _json(directory / "modules.json") or []
+    return [(str(one["type"]).rsplit(".", 1)[-1], directory / str(one["path"])) for one in modules]
 
 
 def _pooling(config: Mapping[str, Any], name: str) -> Literal["mean", "cls"]:

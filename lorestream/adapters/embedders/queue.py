@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 import numpy as np
 
 from lorestream import supervision
+from lorestream.adapters.embedders.prefixes import Prefixes
 from lorestream.adapters.embedders.texts import CachedVector, VectorCache, plain, text_key
 from lorestream.errors import Overloaded, Unavailable
-from lorestream.ports import Embeddings, Priority
+from lorestream.ports import Embeddings, Priority, Role
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,6 +62,11 @@ class Encoder(Protocol):
     @property
     def max_characters(self) -> int | None:
         """The model reads nothing beyond this number of characters; None: unknown."""
+        ...
+
+    @property
+    def prefixes(self) -> Prefixes:
+        """What the model reads before a text, by the text's role. `encode` gets the texts with it."""
         ...
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
@@ -188,8 +194,10 @@ class QueuedEmbedder:
         """Tokens of the text, without special tokens."""
         return self._encoder.count_tokens(plain(text))
 
-    async def embed(self, texts: Sequence[str], priority: Priority = Priority.INGEST) -> Embeddings:
-        """One row per text, in order.
+    async def embed(
+        self, texts: Sequence[str], priority: Priority = Priority.INGEST, role: Role = Role.PASSAGE
+    ) -> Embeddings:
+        """One row per text, in order, each read with the prefix of `role` before it.
 
         Raises Overloaded when the queue is full, and Unavailable when the model fails or the embedder is closed.
         """
@@ -201,7 +209,7 @@ class QueuedEmbedder:
             missing=0,
             done=asyncio.get_running_loop().create_future(),
         )
-        missing = self._look_up(texts, call)
+        missing = self._look_up(texts, role, call)
         if missing:
             self._enqueue(missing, priority)
         if len(texts) > len(missing):
@@ -230,10 +238,12 @@ class QueuedEmbedder:
     ) -> None:
         await self.close()
 
-    def _look_up(self, texts: Sequence[str], call: _Call) -> list[_QueuedText]:
+    def _look_up(self, texts: Sequence[str], role: Role, call: _Call) -> list[_QueuedText]:
         """Fill the rows that are cached; return the other distinct texts, the shortest first."""
+        prefix = self._encoder.prefixes.of(role)
         missing: dict[bytes, _QueuedText] = {}
-        for row, whole in enumerate(map(plain, texts)):
+        for row, given in enumerate(texts):
+            whole = prefix + plain(given)
             text = whole[: self._encoder.max_characters]
             cut = len(text) < len(whole)
             # Cut or not, a text has an entry of its own: whether it was truncated is a part of it.

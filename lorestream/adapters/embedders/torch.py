@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from lorestream.adapters.embedders import prefixes
 from lorestream.adapters.embedders.model_files import model_id
 from lorestream.adapters.embedders.model_preparation import INSTALL_TORCH, ModelSource, find_source
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
@@ -42,7 +43,8 @@ class _TorchEncoder:
         self._tokenizer = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self.model_id = model_id(source.name, source.revision, _pooling(self._model))
+        self.prefixes = prefixes.of_model(source.name, getattr(self._model, "prompts", None) or {})
+        self.model_id = model_id(source.name, source.revision, _pooling(self._model), self.prefixes)
         self.dim = self._vectors(["."]).shape[1]
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
@@ -55,7 +57,11 @@ class _TorchEncoder:
     def _vectors(self, texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         try:
             vectors = self._model.encode(
-                list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
+                list(texts),
+                prompt="",  # the texts have their prefix; without this the model's default one would be added
+                batch_size=len(texts),
+                normalize_embeddings=True,
+                show_progress_bar=False,
             )
         except RuntimeError as error:
             raise Unavailable(f"sentence-transformers failed: {error}") from error

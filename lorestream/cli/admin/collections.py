@@ -53,7 +53,7 @@ def replay(
     \b
     Examples:
     lorestream replay --to better
-    lorestream replay --to better --model BAAI/bge-small-en-v1.5
+    lorestream replay --to better --model e5-small-v2
     lorestream replay --to january --from 2026-01-01T00:00:00Z
     """
     from lorestream.cli import terminal

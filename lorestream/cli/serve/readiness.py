@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.errors import LorestreamError, Overloaded
 from lorestream.http.readiness import ReadinessCheck
-from lorestream.ports import Priority
+from lorestream.ports import Priority, Role
 from lorestream.wiring import Parts, StoreParts
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _embedder(parts: StoreParts) -> list[ReadinessCheck]:
     if parts.settings.embedder.kind != "http":
         return []
     # A text that was never seen: a known one is answered from the embedder's cache.
-    return [_check("embedder", lambda: parts.embedder.embed([uuid.uuid4().hex], Priority.QUERY))]
+    return [_check("embedder", lambda: parts.embedder.embed([uuid.uuid4().hex], Priority.QUERY, Role.QUERY))]
 
 
 def _cache(parts: Parts) -> list[ReadinessCheck]:
