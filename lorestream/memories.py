@@ -62,10 +62,15 @@ Position: TypeAlias = "tuple[float, float, str, str]"
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A memory found by a search. `relevance`: the cosine in [-1, 1]; for a KeywordQuery BM25, above 0."""
+    """A memory found by a search.
+
+    `relevance`: the cosine in [-1, 1]; for a KeywordQuery BM25, above 0; for a HybridQuery the fused score in [0, 1].
+    `shares`: of a fused score, its parts by name, whose sum it is.
+    """
 
     memory: Memory
     relevance: float
+    shares: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 # --- filters -------------------------------------------------------------------------------------------
@@ -204,6 +209,21 @@ class KeywordQuery:
     """
 
     scope: Scope
+    text: str
+    k: int
+    now: float
+    filter: Filter = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class HybridQuery:
+    """The `k` memories of `scope` with the highest fused score (see `lorestream.fusion`); among equals the newer first.
+
+    Candidates are the first 200, or k if that is more, by cosine to `vector` and by BM25 for `text`.
+    """
+
+    scope: Scope
+    vector: Sequence[float]
     text: str
     k: int
     now: float

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorestream.memories import And, Blend, Condition, Field, Filter, Hit, Op
+from lorestream.memories import And, Blend, Condition, Field, Filter, Op
 
 if TYPE_CHECKING:
     from lorestream.memories import Memory
@@ -87,10 +87,13 @@ def parse_weights(weights: Weights, *, with_query: bool) -> Blend | None:
     return Blend(scaled, weights.half_life_s or DEFAULT_HALF_LIFE_S, RERANK_POOL_SIZE)
 
 
-def apply_blend(blend: Blend, hit: Hit, now: float) -> Ranked:
-    """The memory with its blended score at the time `now` (Unix seconds)."""
-    parts = blend.parts(hit.memory, hit.relevance, now)
-    return Ranked(hit.memory, blend.mean(parts), parts)
+def blend_all(blend: Blend, pool: Iterable[Ranked], now: float) -> list[Ranked]:
+    """The pool with blended scores at the time `now` (Unix seconds), in the same order."""
+    blended: list[Ranked] = []
+    for one in pool:
+        parts = blend.parts(one.memory, one.score, now)
+        blended.append(Ranked(one.memory, blend.mean(parts), parts))
+    return blended
 
 
 def top_k(ranked: list[Ranked], k: int) -> list[Ranked]:

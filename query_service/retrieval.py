@@ -9,16 +9,16 @@ Retriever         the memories of one query: dense, keyword, hybrid, or without 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from lorestream.errors import Overloaded, Unavailable
-from lorestream.memories import And, Filter, Hit, KeywordQuery, Memory, PageQuery, VectorQuery
+from lorestream.memories import And, Filter, Hit, HybridQuery, KeywordQuery, Memory, PageQuery, VectorQuery
 from lorestream.ports import Priority, Role
 from lorestream.turns import Turns
-from query_service.ranking import RERANK_POOL_SIZE, Ranked, apply_blend, top_k
+from query_service.ranking import RERANK_POOL_SIZE, Ranked, blend_all, top_k
+from query_service.schemas import MAX_K
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,14 +37,9 @@ of them does not pay: on two cores, a delay of 1 ms (2 ms) raised the median lat
 """
 _LIMIT_GROWTH = 4
 _MAX_PAGE = 1000
-_RRF_CONSTANT = 60
-"""The constant of reciprocal rank fusion, as in Cormack et al. 2009."""
-_MIN_FUSION_DEPTH = 100
-_FUSION_DEPTH_PER_HIT = 4
-"""Hybrid mode fuses two lists; each has at least 100 hits, and at least four times k."""
 
 Vector: TypeAlias = "NDArray[np.float32]"
-_QueryWithLimit: TypeAlias = "Callable[[int], VectorQuery | KeywordQuery]"
+_QueryWithLimit: TypeAlias = "Callable[[int], VectorQuery | KeywordQuery | HybridQuery]"
 """The query to the store for a given k."""
 
 
@@ -148,7 +143,7 @@ class Retriever:
         found = await self.newest(self.query.k if blend is None else RERANK_POOL_SIZE)
         if blend is None:
             return [Ranked(memory, 1.0, {}) for memory in found]
-        return [apply_blend(blend, Hit(memory, 1.0), self.guard.now) for memory in found]
+        return blend_all(blend, [Ranked(memory, 1.0, {}) for memory in found], self.guard.now)
 
     async def _by_relevance(self, text: str, vector: Vector | None) -> list[Ranked]:
         mode = self.query.mode
@@ -169,23 +164,31 @@ class Retriever:
         if query.sphere is None:
             best = await self.store.search(self._vector_query(vector, with_blend=True)(query.k))
             if all(self.guard.admits(hit.memory) for hit in best):
-                return [apply_blend(query.blend, hit, self.guard.now) for hit in best]
+                return blend_all(query.blend, map(_without_blend, best), self.guard.now)
         # The store cannot filter by sphere, and may not have applied the newest erasures: fill the pool here instead.
         pool = await self._search(self._vector_query(vector), RERANK_POOL_SIZE)
-        return [apply_blend(query.blend, hit, self.guard.now) for hit in pool]
+        return blend_all(query.blend, map(_without_blend, pool), self.guard.now)
 
     async def _hybrid(self, vector: Sequence[float]) -> list[Ranked]:
-        """The memories by fused ranks, or by the blend of these with recency and importance."""
-        blend, k = self.query.blend, self.query.k
-        depth = max(_FUSION_DEPTH_PER_HIT * k, _MIN_FUSION_DEPTH) if blend is None else RERANK_POOL_SIZE
-        dense = await self._search(self._vector_query(vector), depth)
-        fused = reciprocal_rank_fusion(dense, await self._search(self._keyword_query, depth))
-        if blend is None:
-            return fused
-        return [
-            apply_blend(blend, Hit(one.memory, one.score), self.guard.now)
-            for one in top_k(fused, RERANK_POOL_SIZE)
-        ]
+        """The memories by fused score, or by what the further stages make of it."""
+        hits = await self._search(self._hybrid_query(vector), self._pool_size)
+        return self._through_stages([Ranked(hit.memory, hit.relevance, hit.shares) for hit in hits])
+
+    @property
+    def _pool_size(self) -> int:
+        """How many memories the stages after the search rank.
+
+        It does not depend on k where it decides which memories are returned, so that a short answer is the beginning
+        of a longer one.
+        """
+        if self.query.blend is not None:
+            return RERANK_POOL_SIZE
+        return self.query.k if self.query.sphere is None else MAX_K
+
+    def _through_stages(self, ranked: list[Ranked]) -> list[Ranked]:
+        """The pool after each stage that the query asks for, in this order; each is a function over the whole pool."""
+        blend = self.query.blend
+        return ranked if blend is None else blend_all(blend, ranked, self.guard.now)
 
     def _keyword_query(self, k: int) -> KeywordQuery:
         query = self.query
@@ -199,6 +202,11 @@ class Retriever:
         return lambda k: VectorQuery(
             query.agents.scope, vector, k, now, store_filter(query), min_relevance, blend
         )
+
+    def _hybrid_query(self, vector: Sequence[float]) -> _QueryWithLimit:
+        query, now = self.query, self.guard.now
+        scope, text = query.agents.scope, query.text or ""
+        return lambda k: HybridQuery(scope, vector, text, k, now, store_filter(query))
 
     async def _search(self, query_for: _QueryWithLimit, wanted: int) -> list[Hit]:
         """The `wanted` most relevant hits in the sphere that the guard admits; fewer if there are no more."""
@@ -215,26 +223,6 @@ class Retriever:
             if len(kept) >= wanted or len(hits) < limit:
                 return kept[:wanted]
             limit *= _LIMIT_GROWTH
-
-
-def reciprocal_rank_fusion(dense: Sequence[Hit], keyword: Sequence[Hit]) -> list[Ranked]:
-    """Fuse two lists: every memory of either, with the two parts that add up to its score in (0, 1].
-
-    A memory that is first in both lists has the score 1. Hits of equal relevance share a rank: BM25 gives many
-    memories the same score, and the order among them carries no information.
-    """
-    memories: dict[tuple[str, str], Memory] = {}
-    parts: dict[tuple[str, str], dict[str, float]] = {}
-    for name, hits in (("dense", dense), ("keyword", keyword)):
-        rank, previous = 1, math.inf
-        for index, hit in enumerate(hits, start=1):
-            if hit.relevance < previous:
-                rank, previous = index, hit.relevance
-            key = (hit.memory.agent_id, hit.memory.id)
-            memories[key] = hit.memory
-            part = (_RRF_CONSTANT + 1) / (_RRF_CONSTANT + rank) / 2
-            parts.setdefault(key, {"dense": 0.0, "keyword": 0.0})[name] = part
-    return [Ranked(memory, math.fsum(parts[key].values()), parts[key]) for key, memory in memories.items()]
 
 
 def store_filter(query: SearchQuery) -> Filter:

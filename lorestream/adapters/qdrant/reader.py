@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic
 
 import numpy as np
@@ -19,45 +17,19 @@ from lorestream.adapters.qdrant.conditions import (
     translate_filter,
     unindexed_conditions,
 )
-from lorestream.adapters.qdrant.engine import Engine, P, Payload
+from lorestream.adapters.qdrant.engine import Engine, P
 from lorestream.adapters.qdrant.exact_filter import matches
+from lorestream.adapters.qdrant.hybrid import HybridSearch
+from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all
 from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
 from lorestream.adapters.qdrant.payload import decode_memory, parse_agent_keyword, point_id
 from lorestream.adapters.qdrant.scoring import Similarity, rank_by_blend, search_by_blend
 from lorestream.errors import ModelMismatch
-from lorestream.memories import EVERYTHING, Hit, KeywordQuery
+from lorestream.memories import EVERYTHING, KeywordQuery, VectorQuery
 from lorestream.turns import Turns
 
 if TYPE_CHECKING:
-    from lorestream.memories import Filter, Memory, PageQuery, Scope, VectorQuery
-
-_NO_LIMIT = sys.maxsize
-_LIMIT_GROWTH = 4
-
-
-@dataclass(frozen=True, slots=True)
-class _Selection:
-    """Which memories a query selects: conditions for the engine, and a filter to be checked on what it returns.
-
-    `unchecked` is EVERYTHING where the conditions are exact.
-    """
-
-    clauses: tuple[Clause, ...]
-    unchecked: Filter = EVERYTHING
-
-    def matches(self, memory: Memory) -> bool:
-        """Check a memory that the engine returned."""
-        return self.unchecked is EVERYTHING or matches(self.unchecked, memory)
-
-
-async def _decoded(payloads: Sequence[Payload]) -> list[Memory]:
-    """The memories in these payloads, decoded with turns for other tasks."""
-    memories: list[Memory] = []
-    turns = Turns()
-    for payload in payloads:
-        memories.append(decode_memory(payload))
-        await turns.next()
-    return memories
+    from lorestream.memories import Filter, Hit, HybridQuery, Memory, PageQuery, Scope
 
 
 class QdrantReader(Generic[P]):
@@ -68,8 +40,8 @@ class QdrantReader(Generic[P]):
         self._traits = engine.traits
         self._dim = dim
 
-    async def search(self, query: VectorQuery | KeywordQuery) -> Sequence[Hit]:
-        """The k best by cosine, blend or BM25, exactly; among equal ones the newer come first.
+    async def search(self, query: VectorQuery | KeywordQuery | HybridQuery) -> Sequence[Hit]:
+        """The k best by cosine, blend, BM25 or fused score, exactly; among equal ones the newer come first.
 
         Raises ModelMismatch for a vector of another dimension.
         """
@@ -80,13 +52,21 @@ class QdrantReader(Generic[P]):
         if query.k <= 0:
             return []
         selection = await self._select(query.scope, query.filter, query.now)
+        if isinstance(query, VectorQuery):
+            return await self._by_vector(selection, query)
+        embedded = scoring.embed_query(query.text)
+        words = None if embedded is None else Similarity(embedded, 0.0)
         if isinstance(query, KeywordQuery):
-            words = scoring.embed_query(query.text)
-            return [] if words is None else await self._best(selection, Similarity(words, 0.0), query.k)
+            return [] if words is None else await NearestSearch(self._engine, selection, words).first(query.k)
+        dense = Similarity(np.asarray(query.vector, np.float32).tolist(), -1.0)
+        return await HybridSearch(self._engine, selection, dense, words).first(query.k)
+
+    async def _by_vector(self, selection: Selection, query: VectorQuery) -> Sequence[Hit]:
         min_relevance = -1.0 if query.min_relevance is None else query.min_relevance
         similarity = Similarity(np.asarray(query.vector, np.float32).tolist(), min_relevance)
+        search = NearestSearch(self._engine, selection, similarity)
         if query.blend is None:
-            return await self._best(selection, similarity, query.k)
+            return await search.first(query.k)
         # Memories that still have to be checked must not take places in the engine's pool.
         if selection.unchecked is EVERYTHING:
             hits = await search_by_blend(
@@ -94,7 +74,7 @@ class QdrantReader(Generic[P]):
             )
             if hits is not None:
                 return hits
-        pool = await self._best(selection, similarity, query.blend.pool)
+        pool = await search.first(query.blend.pool)
         return [hit for _, hit in rank_by_blend(pool, query.blend, query.now)[: query.k]]
 
     async def page(self, query: PageQuery) -> Sequence[Memory]:
@@ -104,7 +84,7 @@ class QdrantReader(Generic[P]):
         async def read_by_tick(limit: int, *clauses: Clause) -> Sequence[Memory]:
             must = (*selection.clauses, *clauses)
             found = await self._engine.ordered_by_time(must, limit=limit, oldest_first=query.oldest_first)
-            return await _decoded(found)
+            return await decode_all(found)
 
         async def read_all(clause: Clause) -> AsyncIterator[Memory]:
             async for _, memory in self._scan(*selection.clauses, clause):
@@ -164,21 +144,21 @@ class QdrantReader(Generic[P]):
 
     # --- conditions ----------------------------------------------------------------------------------------
 
-    async def _select(self, scope: Scope, filter_: Filter, now: float) -> _Selection:
+    async def _select(self, scope: Scope, filter_: Filter, now: float) -> Selection:
         visible = await self._visible(scope, now)
         if filter_ == EVERYTHING:
-            return _Selection(visible)
+            return Selection(visible)
         wanted = translate_filter(filter_, exact_substrings=self._traits.exact_substrings)
         if wanted.exact:
-            return _Selection((*visible, wanted.plain))
+            return Selection((*visible, wanted.plain))
         if self._traits.in_process:
             if not await self._engine.exists((*visible, wanted.uncertain)):
-                return _Selection((*visible, wanted.plain))
+                return Selection((*visible, wanted.plain))
             # Most often no number is so near to a bound that the engine cannot tell on which side it is.
             between = (*visible, wanted.superset, Group(must_not=(wanted.subset,)))
             if not await self._engine.exists(between):
-                return _Selection((*visible, wanted.subset))
-        return _Selection((*visible, wanted.superset), filter_)
+                return Selection((*visible, wanted.subset))
+        return Selection((*visible, wanted.superset), filter_)
 
     async def _visible(self, scope: Scope, now: float) -> tuple[Clause, ...]:
         """The conditions of scope and expiry. In process the one of expiry is left out while no memory has expired.
@@ -203,70 +183,3 @@ class QdrantReader(Generic[P]):
             async for point, payload in records:
                 yield point, decode_memory(payload)
                 await turns.next()
-
-    # --- the k most relevant -------------------------------------------------------------------------------
-
-    async def _best(self, selection: _Selection, similarity: Similarity, k: int) -> Sequence[Hit]:
-        """The k most relevant, the most relevant first; among equal ones the newer come first."""
-        hits, complete = await self._nearest(selection, similarity, k)
-        if complete or hits[-1].relevance < hits[k - 1].relevance:
-            return hits[:k]
-        # More memories than were read have the relevance of the k-th: find the newest of them.
-        relevance = hits[k - 1].relevance
-        above = [hit for hit in hits if hit.relevance > relevance]
-        tied = await self._newest_tied(selection, similarity, relevance, k - len(above), above)
-        return [*above, *(Hit(memory, relevance) for memory in tied)]
-
-    async def _nearest(self, selection: _Selection, similarity: Similarity, k: int) -> tuple[list[Hit], bool]:
-        """(hits, complete): more than k hits, sorted; `complete` if the engine has no more hits."""
-        limit = k + self._traits.tie_margin
-        turns = Turns()
-        while True:
-            points = await self._engine.nearest(selection.clauses, similarity.nearest(limit))
-            scored = [(payload, similarity.relevance(score)) for payload, score in points]
-            if selection.unchecked is EVERYTHING and len(scored) > k:
-                # Hits behind the first that is less relevant than the k-th cannot be returned: do not decode them.
-                least = scored[k - 1][1]
-                end = next((n for n, (_, relevance) in enumerate(scored) if relevance < least), len(scored))
-                del scored[end + 1 :]
-            hits: list[Hit] = []
-            for payload, relevance in scored:
-                if relevance >= similarity.min_relevance:
-                    memory = decode_memory(payload)
-                    if selection.matches(memory):
-                        hits.append(Hit(memory, relevance))
-                    await turns.next()
-            complete = len(points) < limit
-            if complete or len(hits) > k:
-                hits.sort(key=lambda hit: (hit.relevance, hit.memory.position), reverse=True)
-                return hits, complete
-            limit *= _LIMIT_GROWTH
-
-    async def _newest_tied(
-        self,
-        selection: _Selection,
-        similarity: Similarity,
-        relevance: float,
-        limit: int,
-        above: Collection[Hit],
-    ) -> Sequence[Memory]:
-        """The newest `limit` memories with exactly this relevance; `above` are all more relevant hits."""
-        excluded = {(hit.memory.agent_id, hit.memory.id) for hit in above}
-
-        async def read_by_tick(wanted: int, *clauses: Clause) -> Sequence[Memory]:
-            must = (*selection.clauses, *clauses)
-            candidates = await self._engine.count(must)
-            if not candidates:
-                return []
-            near = replace(similarity, min_relevance=relevance).nearest(candidates)
-            limit = min(wanted, candidates)
-            found = await self._engine.ordered_by_time(must, limit=limit, oldest_first=False, near=near)
-            return await _decoded(found)
-
-        async def read_all(clause: Clause) -> AsyncIterator[Memory]:
-            for memory in await read_by_tick(_NO_LIMIT, clause):
-                yield memory
-
-        source = OrderedSource(read_by_tick, read_all, selection.matches, self._traits.batch_size)
-        newest = await read_in_order(source, limit + len(above), None, oldest_first=False)
-        return [one for one in newest if (one.agent_id, one.id) not in excluded][:limit]

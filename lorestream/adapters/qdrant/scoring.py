@@ -86,7 +86,8 @@ async def search_by_blend(
     fills the pool with any of them, and among events with the same text the newest must be found.
     """
     pool = similarity.nearest(blend.pool)
-    border = await engine.scores(must, NearestQuery(pool.vector, 2, pool.threshold), offset=blend.pool - 1)
+    pair = NearestQuery(pool.vector, 2, pool.threshold)
+    border = [score for _, score in await engine.ranked_ids(must, pair, offset=blend.pool - 1)]
     if len(set(border)) < len(border):
         return None
     formula = blend_formula(blend, now)

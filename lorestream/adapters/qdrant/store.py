@@ -18,6 +18,7 @@ from lorestream.adapters.qdrant.payload import (
     encode_tombstone,
     parse_agent_keyword,
     point_id,
+    point_of,
     ticks,
 )
 from lorestream.adapters.qdrant.reader import QdrantReader
@@ -46,7 +47,7 @@ class QdrantStore(QdrantReader[P]):
         self._check_vectors(memories, vectors)
         rows: dict[str, int] = {}
         for row, one in enumerate(memories):
-            rows.setdefault(_point_of(one), row)
+            rows.setdefault(point_of(one), row)
         # All points are built before the first is written, so that a rejected one leaves nothing behind.
         points: list[P] = []
         for number, (point, row) in enumerate(rows.items(), start=1):
@@ -80,7 +81,7 @@ class QdrantStore(QdrantReader[P]):
         self, memories: Sequence[Memory]
     ) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
         """(vector, truncated) of each memory that is stored with the same text; None for the others."""
-        points = [_point_of(one) for one in memories]
+        points = [point_of(one) for one in memories]
         stored = await self._engine.vectors(points)
         return [
             _reusable_vector(one, *stored[point]) if point in stored else None
@@ -89,7 +90,7 @@ class QdrantStore(QdrantReader[P]):
 
     async def lookup(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
         """What is stored under the id of each memory."""
-        points = [_point_of(one) for one in memories]
+        points = [point_of(one) for one in memories]
         stored = await self._engine.retrieve(points)
         return [decode_point(stored[point]) if point in stored else None for point in points]
 
@@ -186,11 +187,6 @@ class QdrantStore(QdrantReader[P]):
         if broken.size:
             memory = memories[int(broken[0])]
             raise InvalidEvent(f"memory {memory.id}: its vector has components that are not finite")
-
-
-def _point_of(memory: Memory) -> str:
-    """The id of the memory's point: made of `lasting_agent`, which stays when the player key is rotated."""
-    return point_id(memory.tenant, memory.lasting_agent or memory.agent_id, memory.id)
 
 
 def _reusable_vector(

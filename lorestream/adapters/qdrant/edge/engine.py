@@ -120,33 +120,49 @@ class EdgeEngine:
 
     async def nearest(self, must: Sequence[Clause], near: NearestQuery) -> Sequence[tuple[Payload, float]]:
         """(payload, score) by falling score."""
-        best: list[tuple[Payload, float]] = []
+        return [(point.payload or {}, point.score) for point in await self._hits(must, near, payload=True)]
 
-        def search(within: Slice | None) -> None:
-            threshold = best[-1][1] if len(best) == near.limit else None
-            found = self._query(must, near, within, limit=near.limit, payload=True, at_least=threshold)
-            best.extend((point.payload or {}, point.score) for point in found)
-            if within is not None:
-                best.sort(key=lambda one: one[1], reverse=True)
-                del best[near.limit :]
+    async def ranked_ids(
+        self,
+        must: Sequence[Clause],
+        near: NearestQuery,
+        *,
+        offset: int = 0,
+        among: NearestQuery | None = None,
+    ) -> Sequence[tuple[str, float]]:
+        """(id, score) by falling score, after skipping the first `offset` hits; with `among`, of its hits."""
+        points = await self._hits(must, near, offset=offset, among=among)
+        return [(str(point.id), point.score) for point in points]
 
-        await self._steps.run(must, search, point_s=self._returned_s(must, near.limit, _COMPARE_S))
-        return best
-
-    async def scores(self, must: Sequence[Clause], near: NearestQuery, *, offset: int) -> Sequence[float]:
-        """Only the scores of `nearest`, after skipping the first `offset` hits."""
-        best: list[float] = []
+    async def _hits(
+        self,
+        must: Sequence[Clause],
+        near: NearestQuery,
+        *,
+        payload: bool = False,
+        offset: int = 0,
+        among: NearestQuery | None = None,
+    ) -> list[edge.ScoredPoint]:
+        """The hits of a search by falling score, from the slices that it is made on."""
+        limit = near.limit + offset
+        best: list[edge.ScoredPoint] = []
 
         def search(within: Slice | None) -> bool:
-            skipped = offset if within is None else 0  # what to skip is known when the slices are merged
-            limit = near.limit + offset - skipped
-            best.extend(point.score for point in self._query(must, near, within, limit=limit, offset=skipped))
-            if within is not None:
-                best.sort(reverse=True)
-                del best[limit:]
-            return within is not None
+            if within is None:
+                best.extend(self._query(must, near, None, offset=offset, payload=payload, among=among))
+                return False
+            # What to skip is known when the slices are merged.
+            at_least = best[-1].score if len(best) == limit else None
+            whole = NearestQuery(near.vector, limit, near.threshold)
+            best.extend(self._query(must, whole, within, payload=payload, at_least=at_least, among=among))
+            best.sort(key=lambda one: one.score, reverse=True)
+            del best[limit:]
+            return True
 
-        divided = any(await self._steps.run(must, search, point_s=_COMPARE_S))
+        point_s = _COMPARE_S if among is None else _HIT_S
+        if payload:
+            point_s = self._returned_s(must, near.limit, point_s)
+        divided = any(await self._steps.run(must, search, point_s=point_s))
         return best[offset:] if divided else best
 
     async def rescore(
@@ -314,21 +330,23 @@ class EdgeEngine:
         near: NearestQuery,
         within: Slice | None,
         *,
-        limit: int,
         offset: int = 0,
         payload: bool = False,
         at_least: float | None = None,
+        among: NearestQuery | None = None,
     ) -> Sequence[edge.ScoredPoint]:
         """One search in one slice. `at_least`: hits with a lower score are not needed."""
         threshold = near.threshold
         if at_least is not None:
             below = float(np.nextafter(np.float32(at_least), np.float32(-np.inf)))
             threshold = below if threshold is None else max(threshold, below)
+        filter_ = edge_filter(*must, within=within)
         request = edge.QueryRequest(
-            limit,
+            near.limit,
             offset=offset,
             query=nearest_query(near),
-            filter=edge_filter(*must, within=within),
+            prefetches=None if among is None else [prefetch(among, filter_)],
+            filter=filter_ if among is None else None,
             score_threshold=threshold,
             with_payload=READ_KEYS if payload else False,
             params=EXACT,

@@ -13,6 +13,7 @@ from lorestream.adapters.qdrant.conditions import (
     Clause,
     Empty,
     Group,
+    Ids,
     Match,
     Range,
     Substring,
@@ -118,7 +119,7 @@ def _flattened(must: Sequence[Clause]) -> Iterator[Clause]:
             yield clause
 
 
-def _condition(clause: Clause) -> edge.ConditionType:
+def _condition(clause: Clause) -> edge.ConditionType:  # noqa: PLR0911 (one for each kind)
     match clause:
         case Match(key, (value,)):
             return edge.FieldCondition(key, match=edge.MatchValue(value))
@@ -130,6 +131,8 @@ def _condition(clause: Clause) -> edge.ConditionType:
             return edge.FieldCondition(key, range=edge.RangeFloat(gt=gt, gte=gte, lt=lt, lte=lte))
         case Empty(key):
             return edge.IsEmptyCondition(key)
+        case Ids(ids):
+            return edge.HasIdCondition(set(ids))
         case Group(must, should, must_not):
             # None where a list is empty: a Group without `should` demands nothing of it.
             return edge.Filter(

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import qdrant_edge as edge
 
-from lorestream.adapters.qdrant.conditions import Clause, Group, Match, payload_conditions
+from lorestream.adapters.qdrant.conditions import Clause, Group, Ids, Match, payload_conditions
 from lorestream.adapters.qdrant.edge.messages import Slice, edge_filter, translate_errors
 
 T = TypeVar("T")
@@ -42,6 +42,9 @@ class Steps:
 
     def points(self, must: Sequence[Clause]) -> int:
         """An upper bound of the number of points that meet the clauses; takes some microseconds."""
+        named = [len(one.ids) for one in must if isinstance(one, Ids)]
+        if named:
+            return min(named)
         scopes = [one for one in must if isinstance(one, Match) and one.key in {"agent", "tenant"}]
         with translate_errors():
             return min(

@@ -138,20 +138,31 @@ class ServerEngine:
         response: Any = await self._call(self._connection.points.Query, request)
         return [(messages.string_values(one.payload), one.score) for one in response.result]
 
-    async def scores(self, must: Sequence[Clause], near: NearestQuery, *, offset: int) -> Sequence[float]:
-        """Only the scores, after skipping the first `offset` hits."""
+    async def ranked_ids(
+        self,
+        must: Sequence[Clause],
+        near: NearestQuery,
+        *,
+        offset: int = 0,
+        among: NearestQuery | None = None,
+    ) -> Sequence[tuple[str, float]]:
+        """(id, score) by falling score, after skipping the first `offset` hits; with `among`, of its hits."""
+        filter_ = self._filter(must)
         request = wire.QueryPoints(
             collection_name=self._collection,
             query=messages.nearest_query(near),
             using=messages.vector_name(near),
-            filter=self._filter(must),
             params=messages.EXACT,
             score_threshold=near.threshold,
             limit=near.limit,
             offset=offset,
         )
+        if among is None:
+            request.filter.CopyFrom(filter_)
+        else:
+            request.prefetch.append(messages.prefetch(among, filter_))
         response: Any = await self._call(self._connection.points.Query, request)
-        return [one.score for one in response.result]
+        return [(one.id.uuid, one.score) for one in response.result]
 
     async def rescore(
         self, must: Sequence[Clause], near: NearestQuery, formula: Term, *, limit: int

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from lorestream.adapters.qdrant.conditions import Clause, Empty, Group, Match, Range, Substring
+from lorestream.adapters.qdrant.conditions import Clause, Empty, Group, Ids, Match, Range, Substring
 from lorestream.adapters.qdrant.engine import (
     AbsoluteValue,
     Constant,
@@ -125,6 +125,9 @@ def _condition(clause: Clause, substring_field: str) -> wire.Condition:
             return _field(key, range=wire.Range(gt=gt, gte=gte, lt=lt, lte=lte))
         case Empty(key):
             return wire.Condition(is_empty=wire.IsEmptyCondition(key=key))
+        case Ids(ids):
+            points = [wire.PointId(uuid=one) for one in sorted(ids)]
+            return wire.Condition(has_id=wire.HasIdCondition(has_id=points))
         case Group(must, should, must_not):
             group = wire.Filter(
                 must=[_condition(one, substring_field) for one in must],

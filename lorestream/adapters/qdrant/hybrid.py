@@ -1,0 +1,158 @@
+"""The candidates of a hybrid search: the first of two lists, by cosine and by BM25, with both scores of each.
+
+Ids and scores are read first, and payloads only of the memories that are returned: reading and decoding a payload
+takes as long as comparing 40 vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lorestream import supervision
+from lorestream.adapters.qdrant.conditions import Ids
+from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all
+from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
+from lorestream.adapters.qdrant.payload import decode_memory, point_of
+from lorestream.fusion import Fused, fuse
+from lorestream.memories import EVERYTHING, Hit
+from lorestream.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from lorestream.adapters.qdrant.conditions import Clause
+    from lorestream.adapters.qdrant.engine import Engine
+    from lorestream.adapters.qdrant.scoring import Similarity
+    from lorestream.memories import Memory
+
+_LIST_DEPTH = 200
+"""Candidates of each list. It does not depend on k, so that a short answer is the beginning of a longer one."""
+_LEAST_DEPTH = 100
+"""A list may end earlier, but not before this many, where equally relevant memories do not all fit: the largest k."""
+
+
+@dataclass(frozen=True, slots=True)
+class HybridSearch:
+    """One hybrid search over an engine. `words`: None if the query has no words."""
+
+    engine: Engine[Any]
+    selection: Selection
+    dense: Similarity
+    words: Similarity | None
+
+    async def first(self, k: int) -> list[Hit]:
+        """The first k by fused score; among equal ones the newer come first."""
+        fused = await self.fused(k)
+        return await self._read(fused, k)
+
+    async def fused(self, k: int) -> list[Fused]:
+        """All candidates by falling score, at least k if as many memories are selected. Their keys are point ids."""
+        if self.words is None:
+            dense, tied = await self._list(self.dense, k)
+            return fuse(dense | await self._scores(tied, self.dense), None)
+        (dense, tied), (keyword, other) = await supervision.run_all(
+            self._list(self.dense, k), self._list(self.words, k)
+        )
+        every = {*dense, *tied, *keyword, *other}
+        # The look-up is by id alone: a memory that was deleted in between has no cosine and is left out.
+        rest, shared = await supervision.run_all(
+            self._scores(every - dense.keys(), self.dense), self._scores(every - keyword.keys(), self.words)
+        )
+        return fuse(dense | rest, keyword | shared)
+
+    async def _list(self, similarity: Similarity, k: int) -> tuple[dict[str, float], Sequence[str]]:
+        """The most relevant memories by point id: scores, and further ids whose score is that of the last place."""
+        depth, least = max(k, _LIST_DEPTH), max(k, _LEAST_DEPTH)
+        if self.selection.unchecked is not EVERYTHING:  # each memory has to be read to be checked
+            hits = await NearestSearch(self.engine, self.selection, similarity).first(depth)
+            return {point_of(hit.memory): hit.relevance for hit in hits}, ()
+        found = await self._ranked(similarity, depth + 1)
+        if len(found) <= depth:
+            return dict(found), ()
+        border = found[depth - 1][1]
+        above = [one for one in found if one[1] > border]
+        if found[depth][1] < border:
+            return dict(found[:depth]), ()
+        # More memories than fit have the same score at the end of the list.
+        if len(above) >= least:
+            return dict(above), ()
+        tied = await self._first_tied(similarity, border, {key for key, _ in above}, depth - len(above))
+        return dict(above), tied
+
+    async def _ranked(self, similarity: Similarity, limit: int) -> list[tuple[str, float]]:
+        found = await self.engine.ranked_ids(self.selection.clauses, similarity.nearest(limit))
+        return [(key, similarity.relevance(score)) for key, score in found]
+
+    async def _scores(self, keys: Collection[str], similarity: Similarity) -> dict[str, float]:
+        """The scores of these points; those that share no word with the query are missing."""
+        if not keys:
+            return {}
+        found = await self.engine.ranked_ids((Ids(frozenset(keys)),), similarity.nearest(len(keys)))
+        return {key: similarity.relevance(score) for key, score in found}
+
+    async def _first_tied(
+        self, similarity: Similarity, border: float, above: Collection[str], limit: int
+    ) -> Sequence[str]:
+        """The first `limit` of the memories with the score `border`: by cosine, then the newest.
+
+        `above`: the memories with a higher score.
+        """
+        total = await self.engine.count(self.selection.clauses)
+        tied = replace(similarity, min_relevance=border).nearest(total)
+        if similarity is self.dense:
+            group = await self.engine.ranked_ids(self.selection.clauses, tied)
+            return await self._newest({key for key, _ in group if key not in above}, limit)
+        wanted = len(above) + limit
+        found = await self.engine.ranked_ids(
+            self.selection.clauses, self.dense.nearest(wanted + 1), among=tied
+        )
+        chosen = [(key, score) for key, score in found if key not in above]
+        if len(chosen) <= limit or chosen[limit][1] < chosen[limit - 1][1]:
+            return [key for key, _ in chosen[:limit]]
+        cosine = chosen[limit - 1][1]
+        nearer = [key for key, score in chosen if score > cosine]
+        same = replace(self.dense, min_relevance=self.dense.relevance(cosine)).nearest(total)
+        group = await self.engine.ranked_ids(self.selection.clauses, same, among=tied)
+        rest = {key for key, _ in group}.difference(above, nearer)
+        return [*nearer, *await self._newest(rest, limit - len(nearer))]
+
+    async def _newest(self, keys: Collection[str], limit: int) -> Sequence[str]:
+        """The newest `limit` of these points."""
+        within = Ids(frozenset(keys))
+
+        async def read_by_tick(wanted: int, *clauses: Clause) -> Sequence[Memory]:
+            limit = min(wanted, len(keys))
+            return await decode_all(
+                await self.engine.ordered_by_time((within, *clauses), limit=limit, oldest_first=False)
+            )
+
+        async def read_all(clause: Clause) -> AsyncIterator[Memory]:
+            for memory in await read_by_tick(len(keys), clause):
+                yield memory
+
+        source = OrderedSource(read_by_tick, read_all, self.selection.matches, self.engine.traits.batch_size)
+        newest = await read_in_order(source, limit, None, oldest_first=False)
+        return [point_of(memory) for memory in newest]
+
+    async def _read(self, fused: Sequence[Fused], k: int) -> list[Hit]:
+        """The first k of these candidates that still exist."""
+        hits: list[Hit] = []
+        turns = Turns()
+        start = 0
+        while start < len(fused) and len(hits) < k:
+            end = min(start + k - len(hits), len(fused))
+            while end < len(fused) and fused[end].score == fused[end - 1].score:
+                end += 1  # of equal ones the newest are returned
+            some = fused[start:end]
+            start = end
+            payloads = await self.engine.retrieve([one.key for one in some])
+            for one in some:
+                payload = payloads.get(one.key, {})
+                if "body" in payload:
+                    shares = {"dense": one.dense, "keyword": one.keyword}
+                    hits.append(Hit(decode_memory(payload), one.score, shares))
+                await turns.next()
+        hits.sort(key=lambda hit: (hit.relevance, hit.memory.position), reverse=True)
+        return hits[:k]

@@ -1,0 +1,115 @@
+"""Exact searches: which memories a query selects, and the k most relevant of them by one similarity."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lorestream.adapters.qdrant.exact_filter import matches
+from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
+from lorestream.adapters.qdrant.payload import decode_memory
+from lorestream.memories import EVERYTHING, Hit
+from lorestream.turns import Turns
+
+if TYPE_CHECKING:
+    from lorestream.adapters.qdrant.conditions import Clause
+    from lorestream.adapters.qdrant.engine import Engine, Payload
+    from lorestream.adapters.qdrant.scoring import Similarity
+    from lorestream.memories import Filter, Memory
+
+_NO_LIMIT = sys.maxsize
+_LIMIT_GROWTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which memories a query selects: conditions for the engine, and a filter to be checked on what it returns.
+
+    `unchecked` is EVERYTHING where the conditions are exact.
+    """
+
+    clauses: tuple[Clause, ...]
+    unchecked: Filter = EVERYTHING
+
+    def matches(self, memory: Memory) -> bool:
+        """Check a memory that the engine returned."""
+        return self.unchecked is EVERYTHING or matches(self.unchecked, memory)
+
+
+async def decode_all(payloads: Sequence[Payload]) -> list[Memory]:
+    """The memories in these payloads, decoded with turns for other tasks."""
+    memories: list[Memory] = []
+    turns = Turns()
+    for payload in payloads:
+        memories.append(decode_memory(payload))
+        await turns.next()
+    return memories
+
+
+@dataclass(frozen=True, slots=True)
+class NearestSearch:
+    """The search for the memories of a selection that are most similar to a query."""
+
+    engine: Engine[Any]
+    selection: Selection
+    similarity: Similarity
+
+    async def first(self, k: int) -> Sequence[Hit]:
+        """The k most relevant, the most relevant first; among equal ones the newer come first."""
+        hits, complete = await self._nearest(k)
+        if complete or hits[-1].relevance < hits[k - 1].relevance:
+            return hits[:k]
+        # More memories than were read have the relevance of the k-th: find the newest of them.
+        relevance = hits[k - 1].relevance
+        above = [hit for hit in hits if hit.relevance > relevance]
+        tied = await self._newest_tied(relevance, k - len(above), above)
+        return [*above, *(Hit(memory, relevance) for memory in tied)]
+
+    async def _nearest(self, k: int) -> tuple[list[Hit], bool]:
+        """(hits, complete): more than k hits, sorted; `complete` if the engine has no more hits."""
+        limit = k + self.engine.traits.tie_margin
+        turns = Turns()
+        while True:
+            points = await self.engine.nearest(self.selection.clauses, self.similarity.nearest(limit))
+            scored = [(payload, self.similarity.relevance(score)) for payload, score in points]
+            if self.selection.unchecked is EVERYTHING and len(scored) > k:
+                # Hits behind the first that is less relevant than the k-th cannot be returned: do not decode them.
+                least = scored[k - 1][1]
+                end = next((n for n, (_, relevance) in enumerate(scored) if relevance < least), len(scored))
+                del scored[end + 1 :]
+            hits: list[Hit] = []
+            for payload, relevance in scored:
+                if relevance >= self.similarity.min_relevance:
+                    memory = decode_memory(payload)
+                    if self.selection.matches(memory):
+                        hits.append(Hit(memory, relevance))
+                    await turns.next()
+            complete = len(points) < limit
+            if complete or len(hits) > k:
+                hits.sort(key=lambda hit: (hit.relevance, hit.memory.position), reverse=True)
+                return hits, complete
+            limit *= _LIMIT_GROWTH
+
+    async def _newest_tied(self, relevance: float, limit: int, above: Collection[Hit]) -> Sequence[Memory]:
+        """The newest `limit` memories with exactly this relevance; `above` are all more relevant hits."""
+        excluded = {(hit.memory.agent_id, hit.memory.id) for hit in above}
+
+        async def read_by_tick(wanted: int, *clauses: Clause) -> Sequence[Memory]:
+            must = (*self.selection.clauses, *clauses)
+            candidates = await self.engine.count(must)
+            if not candidates:
+                return []
+            near = replace(self.similarity, min_relevance=relevance).nearest(candidates)
+            limit = min(wanted, candidates)
+            found = await self.engine.ordered_by_time(must, limit=limit, oldest_first=False, near=near)
+            return await decode_all(found)
+
+        async def read_all(clause: Clause) -> AsyncIterator[Memory]:
+            for memory in await read_by_tick(_NO_LIMIT, clause):
+                yield memory
+
+        source = OrderedSource(read_by_tick, read_all, self.selection.matches, self.engine.traits.batch_size)
+        newest = await read_in_order(source, limit + len(above), None, oldest_first=False)
+        return [one for one in newest if (one.agent_id, one.id) not in excluded][:limit]
