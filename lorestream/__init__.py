@@ -2,6 +2,7 @@
 
     events.py         the envelopes: the values of the log, and the memories they become
     memories.py       memories, filters, queries to a store, erasures
+    fusion.py         one score from two, by meaning and by words
     identity.py       pseudonyms of players, memory ids, log keys of agents
     narrate.py        the text of a memory, from the type and data of an event
     tokens.py         write tokens, deletion receipts, page cursors

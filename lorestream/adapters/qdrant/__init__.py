@@ -2,6 +2,8 @@
 
     store.py         QdrantStore: writes and maintenance; inherits the reads from QdrantReader
     reader.py        QdrantReader: search, page, count, get, agents
+    hybrid.py        searches by meaning and words: the candidates of two lists with both scores
+    nearest.py       searches by one similarity, exact also among equal memories
     scoring.py       similarity by vector and by BM25; blends with recency and importance as a Qdrant formula
     conditions.py    filters and scopes as Qdrant conditions
     exact_filter.py  filters evaluated on a memory, where a condition is only approximate
@@ -25,5 +27,5 @@ One search:
         translate_filter(filter), scope_clause(scope)                  conditions.py
         engine.nearest(clauses, similarity.nearest(k + tie_margin))    edge/engine.py or server/engine.py
         decode_memory(payload), matches(filter, memory)                payload.py, exact_filter.py
-        sort by relevance, then newer; read more if the k-th is tied   reader.py, ordering.py
+        sort by relevance, then newer; read more if the k-th is tied   nearest.py, ordering.py
 """
