@@ -55,6 +55,12 @@ class Memory:
         """The memory's place in the total order: by timestamp, then time of acceptance, then id, then agent id."""
         return (self.timestamp, self.accepted_at, self.id, self.agent_id)
 
+    @property
+    def conversation(self) -> str | int | None:
+        """The conversation that the memory is part of: `conversation` of its metadata, a string or a whole number."""
+        named = self.metadata.get("conversation")
+        return named if isinstance(named, str | int) and not isinstance(named, bool) else None
+
 
 Position: TypeAlias = "tuple[float, float, str, str]"
 """(timestamp, accepted_at, id, agent_id): the total order of memories, and what a cursor holds."""
@@ -240,6 +246,30 @@ class PageQuery:
     filter: Filter = EVERYTHING
     oldest_first: bool = False
     after: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AroundQuery:
+    """The `span` memories before and the `span` behind each of `anchors`, of the same agent and occasion.
+
+    For a memory with a conversation these are the ones of the same conversation; for another one, those without a
+    conversation that are at most `gap_s` seconds from it. `filter` does not change which memories are next to each
+    other: one that does not match it is left out.
+    """
+
+    anchors: Sequence[Memory]
+    span: int
+    gap_s: float
+    now: float
+    filter: Filter = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The memories next to one memory, the nearest first."""
+
+    before: Sequence[Memory]
+    behind: Sequence[Memory]
 
 
 class SubjectKind(StrEnum):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from lorestream.memories import (
         AgentKey,
+        Around,
+        AroundQuery,
         Erasure,
         Filter,
         Hit,
@@ -62,6 +64,13 @@ class MemoryReader(Protocol):
 
     async def page(self, query: PageQuery) -> Sequence[Memory]:
         """At most `query.limit` memories in their total order, strictly after `query.after`."""
+        ...
+
+    async def around(self, query: AroundQuery) -> Sequence[Around]:
+        """The memories before and behind each anchor, in the order of the anchors.
+
+        Where more than 256 memories of the agent have the same time, none of them is next to another.
+        """
         ...
 
     async def count(self, query: PageQuery) -> int:

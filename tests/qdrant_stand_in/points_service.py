@@ -63,7 +63,19 @@ class PointsService(wire.PointsServicer):
 
     # --- reading -------------------------------------------------------------------------------------------
 
+    def QueryBatch(self, request: wire.QueryBatchPoints) -> wire.QueryBatchResponse:  # noqa: N802
+        allow_fields(request, "collection_name", "query_points")
+        results: list[wire.BatchResult] = []
+        for one in request.query_points:
+            if one.collection_name != request.collection_name:
+                raise invalid("every query of a batch names the collection of the batch")
+            results.append(wire.BatchResult(result=self._hits(one)))
+        return wire.QueryBatchResponse(result=results)
+
     def Query(self, request: wire.QueryPoints) -> wire.QueryResponse:  # noqa: N802
+        return wire.QueryResponse(result=self._hits(request))
+
+    def _hits(self, request: wire.QueryPoints) -> list[wire.ScoredPoint]:
         allow_fields(
             request,
             "collection_name",
@@ -94,7 +106,7 @@ class PointsService(wire.PointsServicer):
             with_payload=_selection(request),
             with_vector=names or False,
         )
-        return wire.QueryResponse(result=map(_scored, found.shard.query(asked)))
+        return [_scored(one) for one in found.shard.query(asked)]
 
     def Scroll(self, request: wire.ScrollPoints) -> wire.ScrollResponse:  # noqa: N802
         allow_fields(request, "collection_name", "filter", "offset", "limit", "with_payload")
@@ -222,12 +234,20 @@ def _query(found: Collection, sent: Any) -> edge.Query | edge.OrderBy | edge.For
             return edge.Formula(expression(sent.query.formula.expression))
         case "order_by":
             order = sent.query.order_by
-            allow_fields(order, "key", "direction")
+            allow_fields(order, "key", "direction", "start_from")
             if order.key not in found.shard.info().payload_schema:
                 raise invalid(f"No range index for `order_by` key: `{order.key}`")
-            return edge.OrderBy(order.key, _DIRECTIONS[order.direction])
+            return edge.OrderBy(order.key, _DIRECTIONS[order.direction], _start(order))
         case other:
             raise unimplemented(f"the query {other}")
+
+
+def _start(order: wire.OrderBy) -> int | None:
+    if not order.HasField("start_from"):
+        return None
+    if order.start_from.WhichOneof("value") != "integer":
+        raise unimplemented("a start that is no integer")
+    return order.start_from.integer
 
 
 def _prefetch(found: Collection, sent: wire.PrefetchQuery) -> edge.Prefetch:

@@ -7,6 +7,7 @@
     scoring.py       similarity by vector and by BM25; blends with recency and importance as a Qdrant formula
     conditions.py    filters and scopes as Qdrant conditions
     exact_filter.py  filters evaluated on a memory, where a condition is only approximate
+    adjacent.py      the memories before and behind given ones
     ordering.py      reading in the exact order of memories, where Qdrant orders by tick only
     payload.py       a memory as point id and payload, and back
     engine.py        the interface to Qdrant that `edge/` and `server/` implement

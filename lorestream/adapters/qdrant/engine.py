@@ -59,6 +59,19 @@ class NearestQuery:
     threshold: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class TimePage:
+    """The first `limit` points that meet the clauses `must`, by the payload key `t`, from the tick `start` on.
+
+    Points at `start` itself belong to it. Without `oldest_first` the order is backwards, from `start` to older ones.
+    """
+
+    must: tuple[Clause, ...]
+    start: int
+    limit: int
+    oldest_first: bool
+
+
 # --- terms of a scoring formula ---------------------------------------------------------------------------
 
 
@@ -185,6 +198,10 @@ class Engine(Protocol[P]):
 
         The order among equal values of `t` is undefined.
         """
+        ...
+
+    async def pages_by_time(self, pages: Sequence[TimePage]) -> Sequence[Sequence[Payload]]:
+        """The points of each page in its order; that among equal values of `t` is undefined. One round trip."""
         ...
 
     async def scroll(

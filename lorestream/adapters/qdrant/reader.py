@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic
 import numpy as np
 
 from lorestream.adapters.qdrant import scoring
+from lorestream.adapters.qdrant.adjacent import read_around
 from lorestream.adapters.qdrant.conditions import (
     Clause,
     Group,
@@ -29,7 +30,7 @@ from lorestream.memories import EVERYTHING, KeywordQuery, VectorQuery
 from lorestream.turns import Turns
 
 if TYPE_CHECKING:
-    from lorestream.memories import Filter, Hit, HybridQuery, Memory, PageQuery, Scope
+    from lorestream.memories import Around, AroundQuery, Filter, Hit, HybridQuery, Memory, PageQuery, Scope
 
 
 class QdrantReader(Generic[P]):
@@ -92,6 +93,12 @@ class QdrantReader(Generic[P]):
 
         source = OrderedSource(read_by_tick, read_all, selection.matches, self._traits.batch_size)
         return await read_in_order(source, query.limit, query.after, oldest_first=query.oldest_first)
+
+    async def around(self, query: AroundQuery) -> Sequence[Around]:
+        """The memories before and behind each anchor."""
+        if not query.anchors:
+            return []
+        return await read_around(self._engine, await self._unexpired(query.now), query)
 
     async def count(self, query: PageQuery) -> int:
         """How many memories match, exactly; memories for which the engine is uncertain are read and checked."""
@@ -166,10 +173,13 @@ class QdrantReader(Generic[P]):
         A second condition costs Edge 0.17 microseconds a memory, more than comparing its vector; and between two
         runs of the sweeper almost no memory is expired.
         """
+        return (scope_clause(scope), *await self._unexpired(now))
+
+    async def _unexpired(self, now: float) -> tuple[Clause, ...]:
         expired = expired_clause(now)
         if self._traits.in_process and not await self._engine.exists((expired,)):
-            return (scope_clause(scope),)
-        return (scope_clause(scope), Group(must_not=(expired,)))
+            return ()
+        return (Group(must_not=(expired,)),)
 
     async def _count_per_agent(self, scope: Scope, *must: Clause) -> dict[str, int]:
         counts = await self._engine.value_counts("agent", must)

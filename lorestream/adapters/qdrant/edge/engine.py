@@ -29,8 +29,9 @@ from lorestream.adapters.qdrant.edge.messages import (
     translate_errors,
 )
 from lorestream.adapters.qdrant.edge.steps import STEP_S, Steps
-from lorestream.adapters.qdrant.engine import EngineTraits, NearestQuery, Payload, SparseVector, Term
+from lorestream.adapters.qdrant.engine import EngineTraits, NearestQuery, Payload, SparseVector, Term, TimePage
 from lorestream.adapters.qdrant.payload import READ_KEYS
+from lorestream.turns import Turns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -213,6 +214,26 @@ class EdgeEngine:
         point_s = _ORDER_S if near is None else _HIT_S
         await self._steps.run(must, read, point_s=self._returned_s(must, limit, point_s))
         return [payload for _, payload in first]
+
+    async def pages_by_time(self, pages: Sequence[TimePage]) -> Sequence[Sequence[Payload]]:
+        """The points of each page in its order, one call after the other: a batch of Edge takes as long.
+
+        A call starts at its place in the index of `t` and ends with its last point, so it takes tens of microseconds.
+        """
+        found: list[Sequence[Payload]] = []
+        turns = Turns()
+        for page in pages:
+            direction = edge.Direction.Asc if page.oldest_first else edge.Direction.Desc
+            request = edge.QueryRequest(
+                page.limit,
+                query=edge.OrderBy("t", direction, page.start),
+                filter=edge_filter(*page.must),
+                with_payload=READ_KEYS,
+            )
+            with translate_errors():
+                found.append([point.payload or {} for point in self._shard.query(request)])
+            await turns.next()
+        return found
 
     async def scroll(
         self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from lorestream.adapters.qdrant.conditions import Clause
-from lorestream.adapters.qdrant.engine import EngineTraits, NearestQuery, Payload, SparseVector, Term
+from lorestream.adapters.qdrant.engine import EngineTraits, NearestQuery, Payload, SparseVector, Term, TimePage
 from lorestream.adapters.qdrant.payload import READ_KEYS
 from lorestream.adapters.qdrant.server import messages
 from lorestream.adapters.qdrant.server.collection import DENSE_VECTOR
@@ -190,8 +190,7 @@ class ServerEngine:
         self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: NearestQuery | None = None
     ) -> Sequence[Payload]:
         """The first `limit` points by the payload key `t`."""
-        direction = wire.Direction.Asc if oldest_first else wire.Direction.Desc
-        order = wire.Query(order_by=wire.OrderBy(key="t", direction=direction))
+        order = wire.Query(order_by=messages.order_by_time(None, oldest_first=oldest_first))
         filter_ = self._filter(must)
         request = wire.QueryPoints(
             collection_name=self._collection, query=order, limit=limit, with_payload=_WITH_READ_KEYS
@@ -202,6 +201,22 @@ class ServerEngine:
             request.prefetch.append(messages.prefetch(near, filter_))
         response: Any = await self._call(self._connection.points.Query, request)
         return [messages.string_values(one.payload) for one in response.result]
+
+    async def pages_by_time(self, pages: Sequence[TimePage]) -> Sequence[Sequence[Payload]]:
+        """The points of each page in its order."""
+        asked = [
+            wire.QueryPoints(
+                collection_name=self._collection,
+                query=wire.Query(order_by=messages.order_by_time(page.start, oldest_first=page.oldest_first)),
+                filter=self._filter(page.must),
+                limit=page.limit,
+                with_payload=_WITH_READ_KEYS,
+            )
+            for page in pages
+        ]
+        request = wire.QueryBatchPoints(collection_name=self._collection, query_points=asked)
+        response: Any = await self._call(self._connection.points.QueryBatch, request)
+        return [[messages.string_values(one.payload) for one in page.result] for page in response.result]
 
     async def scroll(
         self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True

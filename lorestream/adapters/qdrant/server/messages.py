@@ -59,6 +59,14 @@ def _sparse(words: SparseVector) -> wire.SparseVector:
     return wire.SparseVector(indices=words.indices, values=words.values)
 
 
+def order_by_time(start: int | None, *, oldest_first: bool) -> wire.OrderBy:
+    """The order by the payload key `t`, from the tick `start` on, which is part of it; None: from the first point."""
+    direction = wire.Direction.Asc if oldest_first else wire.Direction.Desc
+    return wire.OrderBy(
+        key="t", direction=direction, start_from=None if start is None else wire.StartFrom(integer=start)
+    )
+
+
 def string_values(payload: Mapping[str, wire.Value]) -> dict[str, str]:
     """A payload whose values are all strings, as are those of `payload.READ_KEYS`."""
     return {key: value.string_value for key, value in payload.items()}
