@@ -16,7 +16,11 @@ def expected(anchor, kept, filter_=lambda _: True):
     """The same from a list: the next SPAN of the occasion's memories on each side, without those the filter rejects."""
     talk = anchor.conversation
     stream = sorted(
-        (one for one in kept if one.agent_id == anchor.agent_id and (talk is None or one.conversation == talk)),
+        (
+            one
+            for one in kept
+            if one.agent_id == anchor.agent_id and (talk is None or one.conversation == talk)
+        ),
         key=lambda one: one.position,
     )
     place = stream.index(anchor)

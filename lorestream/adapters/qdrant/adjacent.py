@@ -73,7 +73,9 @@ class _Side:
 
     def _add(self, memories: Sequence[Memory]) -> None:
         here = self.anchor.position
-        beyond = [one for one in memories if (one.position > here if self.oldest_first else one.position < here)]
+        beyond = [
+            one for one in memories if (one.position > here if self.oldest_first else one.position < here)
+        ]
         self.found += sorted(beyond, key=lambda one: one.position, reverse=not self.oldest_first)
 
     def neighbours(self) -> list[Memory]:

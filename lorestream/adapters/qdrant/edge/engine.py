@@ -29,7 +29,14 @@ from lorestream.adapters.qdrant.edge.messages import (
     translate_errors,
 )
 from lorestream.adapters.qdrant.edge.steps import STEP_S, Steps
-from lorestream.adapters.qdrant.engine import EngineTraits, NearestQuery, Payload, SparseVector, Term, TimePage
+from lorestream.adapters.qdrant.engine import (
+    EngineTraits,
+    NearestQuery,
+    Payload,
+    SparseVector,
+    Term,
+    TimePage,
+)
 from lorestream.adapters.qdrant.payload import READ_KEYS
 from lorestream.turns import Turns
 

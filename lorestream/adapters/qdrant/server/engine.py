@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from lorestream.adapters.qdrant.conditions import Clause
-from lorestream.adapters.qdrant.engine import EngineTraits, NearestQuery, Payload, SparseVector, Term, TimePage
+from lorestream.adapters.qdrant.engine import (
+    EngineTraits,
+    NearestQuery,
+    Payload,
+    SparseVector,
+    Term,
+    TimePage,
+)
 from lorestream.adapters.qdrant.payload import READ_KEYS
 from lorestream.adapters.qdrant.server import messages
 from lorestream.adapters.qdrant.server.collection import DENSE_VECTOR
