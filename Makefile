@@ -37,28 +37,38 @@ up: model ## run Lorestream here, data in ./data: make up PORT=9000
 cluster: engines server model kafka ## the distributed shape here: Kafka, Redis, nginx, 2 gateways, 2 workers, a query service
 	@exec python -m deploy.local.cluster $(LORESTREAM_DATA_DIR)/cluster $(if $(PORT),--port $(PORT)) $(CLUSTER_ARGS)
 
-# in_parallel OPTIONS: pytest with these options, and `make lint` beside it on the same cores; what lint found is
-# printed at the end. Fails when one of the two fails.
 LINT_LOG = $(VENV)/lint.log
-define in_parallel
-	$(MAKE) lint >$(LINT_LOG) 2>&1 & lint=$$!; failed=0; \
-	python -m pytest $(1) || failed=$$?; \
-	if wait $$lint; then tail -1 $(LINT_LOG); else failed=1; echo "make lint failed:"; cat $(LINT_LOG); fi; \
-	exit $$failed
-endef
-
+ALONE_LOG = $(VENV)/alone.log
 # More processes than two cores, because tests wait for processes of their own. conftest.py sorts and groups the files.
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # The files with the marker `alone`, so that pytest does not read all others once more.
 ALONE = $(shell grep -rl --include='*.py' 'pytest.mark.alone' tests)
+IDLE := python -m tests.idle
+# All at once: lint and the tests that may take any time get only the CPU time that the tests marked `alone` leave,
+# which compare times with what is promised and mostly wait. Where tests/idle.py finds that this cannot be, those come
+# last. (bash remembers how a job ended: the second `wait` may come after the first.)
 .PHONY: test
 test: debian dev weights model kafka ## everything that must pass: lint, types, import rules, all tests
-	@$(call in_parallel,-m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS))
-	@python -m pytest -m "alone and not soak" $(ALONE) $(PYTEST_ARGS)
+	@$(IDLE) $(MAKE) lint >$(LINT_LOG) 2>&1 & lint=$$!; failed=0; \
+	$(IDLE) python -m pytest -m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS) & others=$$!; \
+	$(IDLE) --check || wait $$others || failed=1; \
+	python -m pytest -m "alone and not soak" $(ALONE) $(PYTEST_ARGS) >$(ALONE_LOG) 2>&1 || failed=1; \
+	wait $$others || failed=1; \
+	echo "The tests marked \`alone\`:"; cat $(ALONE_LOG); \
+	$(call report_lint)
+
+# What lint, started as the job $lint, has found. Fails when it or $failed says so.
+define report_lint
+	if wait $$lint; then tail -1 $(LINT_LOG); else failed=1; echo "make lint failed:"; cat $(LINT_LOG); fi; \
+	exit $$failed
+endef
 
 .PHONY: quick
 quick: dev ## about a minute: lint, types, import rules, the fast unit tests
-	@$(call in_parallel,tests/unit -m "not (soak or alone or service or model or slow)" --numprocesses 2 $(PYTEST_ARGS))
+	@$(MAKE) lint >$(LINT_LOG) 2>&1 & lint=$$!; failed=0; \
+	python -m pytest tests/unit -m "not (soak or alone or service or model or slow)" --numprocesses 2 $(PYTEST_ARGS) \
+	  || failed=1; \
+	$(call report_lint)
 
 .PHONY: lint
 lint: dev ## ruff, pyright, import rules, luacheck

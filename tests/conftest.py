@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpcore2
 import pytest
 import structlog
 from hypothesis import settings
@@ -110,6 +112,8 @@ def pytest_configure() -> None:
     settings.load_profile("lorestream")
     # Brokers run for seconds or minutes: Java's second compiler would cost more CPU time than it saves.
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+    # Each HTTP client would read the certificates of all authorities anew, which takes 50 ms of CPU time.
+    httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
     _temporary_files_in_memory()
 
 
