@@ -1,4 +1,4 @@
-"""Runs admin verbs in the distributed shape, each in a process of its own with the settings of the services."""
+"""Runs admin verbs in the distributed shape, each in a process of its own, which is forked with the settings of the services."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.local.cluster import Cluster
+from tests import zygote
 from tests.live_game import TIMEOUT_S
 from tests.processes import clean_environment
 
 
 def start(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
     """Start a verb with --json; returns its process."""
-    return subprocess.Popen(
+    return zygote.Popen(
         [sys.executable, "-m", "lorestream.cli", *arguments, "--json"],
         env=clean_environment(**_settings(cluster)),
         stdout=subprocess.PIPE,

@@ -15,7 +15,9 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from deploy.local.process import Child
 from lorestream.telemetry import set_up_logging
+from tests import zygote
 from tests.processes import HASH, LorestreamProcess, running
 
 pytest_plugins = ["tests.brokers", "tests.qdrant_stand_in.fixtures"]
@@ -95,6 +97,7 @@ SLOW = frozenset(
         "test_stop",
         "test_sweeper",
         "test_worker",
+        "test_zygote",
     }
 )
 """Unit tests over real stores, with many generated examples or with waits: seconds each. They get the marker `slow`."""
@@ -114,6 +117,7 @@ def pytest_configure() -> None:
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
     # Each HTTP client would read the certificates of all authorities anew, which takes 50 ms of CPU time.
     httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
+    Child.popen = LorestreamProcess.popen = zygote.Popen
     _temporary_files_in_memory()
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import httpx2
 
@@ -59,7 +60,12 @@ def stopped(process: subprocess.Popen[bytes]) -> Generator[None]:
 
 
 class LorestreamProcess:
-    """`lorestream up` on one data directory. It can be killed and started again."""
+    """`lorestream up` on one data directory. It can be killed and started again.
+
+    `popen` starts it; in tests, that is the one of tests/zygote.py.
+    """
+
+    popen: ClassVar[type[subprocess.Popen[bytes]]] = subprocess.Popen
 
     def __init__(self, data: Path, environment: Mapping[str, str], *, port: int | None = None) -> None:
         self.data = data
@@ -85,7 +91,7 @@ class LorestreamProcess:
         ]
         command += ["--grpc-port", str(self.grpc_port), *options]
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = self.popen(
                 command, env=clean_environment(**self._environment), stdout=log, stderr=log, cwd=self.data
             )
         wait_for_ready(self._process, self.url, self.log_path, path)

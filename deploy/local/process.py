@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,6 +92,8 @@ class Child:
     session, so that Ctrl-C in the terminal does not reach it.
     """
 
+    popen: ClassVar[type[subprocess.Popen[bytes]]] = subprocess.Popen
+    """What starts the process; the tests have another one."""
     ready_s = 60.0
     stop_s = 15.0
 
@@ -125,7 +127,7 @@ class Child:
         self.prepare()
         self._logged = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log, _signals_later():
-            self._child = subprocess.Popen(  # noqa: S603 (the commands are fixed in this package)
+            self._child = self.popen(
                 self.command(),
                 env=self.environment,
                 cwd=self.directory,

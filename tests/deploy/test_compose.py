@@ -15,6 +15,8 @@ import yaml
 from deploy.local.kafka import HERE as KAFKA
 from lorestream.settings import Settings, load_settings
 from lorestream.settings.aliases import ALIASES, SECRETS
+from tests import zygote
+from tests.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -152,9 +154,8 @@ def test_every_verb_takes_its_options(name):
     if "entrypoint" in SERVICES[name]:
         assert words(SERVICES[name]) == ["make-keys", "/keys"]
         return
-    known_here = subprocess.run(
-        [sys.executable, "-m", "lorestream.cli", *verb, "--help"], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "lorestream.cli", *verb, "--help"]
+    known_here = zygote.run(command, env=clean_environment(), timeout=60)
     assert known_here.returncode == 0, known_here.stderr
     for option in verb:
         assert not option.startswith("--") or option in known_here.stdout

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from lorestream.access.key_file import KeyScope, revoke, rotate
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
-from tests import command_line
+from tests import command_line, zygote
 from tests.api_keys import bearer, key_id
 from tests.processes import HASH, LorestreamProcess, clean_environment, free_port, running
 
@@ -384,14 +384,9 @@ def test_a_start_without_a_valid_file_is_refused_in_one_line(tmp_path: Path, con
     if content is not None:
         path.write_text(content)
     ports = ["--port", str(free_port()), "--grpc-port", str(free_port())]
-    ended = subprocess.run(
-        [sys.executable, "-m", "lorestream.cli", "up", "--data", str(tmp_path / "data"), *ports],
-        env=clean_environment(**HASH, LORESTREAM_API_KEYS_FILE=str(path), LORESTREAM_LOG_LEVEL="error"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [sys.executable, "-m", "lorestream.cli", "up", "--data", str(tmp_path / "data"), *ports]
+    environment = {**HASH, "LORESTREAM_API_KEYS_FILE": str(path), "LORESTREAM_LOG_LEVEL": "error"}
+    ended = zygote.run(command, env=clean_environment(**environment), timeout=60)
     assert (ended.returncode, ended.stdout) == (1, "")
     [line] = ended.stderr.strip().splitlines()
     assert str(path) in line

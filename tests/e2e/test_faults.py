@@ -23,6 +23,7 @@ import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.services import Service
+from tests import zygote
 from tests.brokers import missing_is_skipped
 from tests.collection_compare import opened
 from tests.log_fold import differences, fold, level, stored
@@ -78,7 +79,7 @@ class Stage:
         command += ["--servers", str(servers), "--agents", str(agents), "--rate", str(rate)]
         command += ["--seconds", str(seconds), "--seed", str(number), "--resend", "0.05", "--drain", "60"]
         command += ["--wait-indexed", "90", "--ledger", str(ledger), "--json"]
-        process = subprocess.Popen(
+        process = zygote.Popen(
             command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self._loads.append(Load(process, ledger))

@@ -18,6 +18,7 @@ import pytest
 from deploy.local.cluster import Cluster
 from deploy.local.services import Service
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
+from tests import zygote
 from tests.brokers import missing_is_skipped
 from tests.processes import clean_environment
 
@@ -63,14 +64,7 @@ def found(cluster: Cluster, agent: str) -> list[str]:
 
 def run(cluster: Cluster, *command: str) -> subprocess.CompletedProcess[str]:
     environment = cluster.workers[0].environment
-    return subprocess.run(
-        [sys.executable, "-m", "lorestream.cli", *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    return zygote.run([sys.executable, "-m", "lorestream.cli", *command], env=environment, timeout=TIMEOUT_S)
 
 
 def test_a_burst_worker_drains_the_log_and_ends(cluster: Cluster) -> None:
@@ -134,9 +128,7 @@ def test_a_verb_that_no_service_serves_says_what_to_do(
     url = cluster.gateways[0].url
     environment = clean_environment(LORESTREAM_URL=url, LORESTREAM_DATA_DIR=str(tmp_path))
     command = [sys.executable, "-m", "lorestream.cli", *arguments]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
+    done = zygote.run(command, env=environment, timeout=TIMEOUT_S)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"lorestream: the service at {url} ")
     assert instead in done.stderr
@@ -196,7 +188,7 @@ def test_the_doctor_looks_at_every_server(cluster: Cluster) -> None:
     away |= {"LORESTREAM_STORE__GRPC_PORT": "1", "LORESTREAM_CACHE__URL": "redis://127.0.0.1:1/0"}
     away.pop("LORESTREAM_PLAYER_KEY_FILE")
     command = [sys.executable, "-m", "lorestream.cli", "doctor", "--json"]
-    done = subprocess.run(command, env=away, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    done = zygote.run(command, env=away, timeout=TIMEOUT_S)
     assert done.returncode == 3
     failed = {
         check["name"]: check for check in json.loads(done.stdout)["checks"] if check["verdict"] == "failed"
@@ -230,9 +222,7 @@ def test_what_does_not_fit_is_refused_at_start_in_one_line(
         if value is not None:
             environment[name] = value
     command = [sys.executable, "-m", "lorestream.cli", "worker", "--metrics-port", "0"]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
+    done = zygote.run(command, env=environment, timeout=TIMEOUT_S)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("lorestream: ")

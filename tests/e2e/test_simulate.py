@@ -16,6 +16,7 @@ import pytest
 
 from lorestream.identity import memory_id
 from producers.simulator.plan import Plan, events
+from tests import zygote
 from tests.processes import HASH, LorestreamProcess, clean_environment, free_port, running
 
 SMALL = ("--servers", "3", "--agents", "20", "--rate", "200", "--seconds", "2")
@@ -26,14 +27,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def simulate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        env=clean_environment(COLUMNS="200", **environment),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return zygote.run(command(*arguments), env=clean_environment(COLUMNS="200", **environment), timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +75,7 @@ def test_the_store_equals_the_ledger_although_the_server_was_killed_twice(tmp_pa
     process.start()
     shape = ("--servers", "5", "--agents", "40", "--rate", "400", "--seconds", "12", "--seed", "11")
     faults = ("--resend", "0.05", "--moves", "0.02", "--drain", "60", "--wait-indexed", "60")
-    load = subprocess.Popen(
+    load = zygote.Popen(
         command("--url", process.url, *shape, *faults, "--ledger", str(ledger), "--json"),
         env=clean_environment(),
         stdout=subprocess.PIPE,
@@ -184,7 +178,7 @@ def test_lost_events_end_with_1_unless_loss_is_allowed(tmp_path: Path) -> None:
         ledger = tmp_path / f"ledger-{code}"
         options = ("--url", gone.url, "--rate", "50", "--seconds", "3", "--drain", "0.2", "--json", *allowed)
         options += ("--ledger", str(ledger))
-        load = subprocess.Popen(command(*options), env=clean_environment(), stdout=subprocess.PIPE, text=True)
+        load = zygote.Popen(command(*options), env=clean_environment(), stdout=subprocess.PIPE, text=True)
         wait_for_growth(ledger, load)
         gone.kill()
         output, _ = load.communicate(timeout=60)
@@ -197,7 +191,7 @@ def test_lost_events_end_with_1_unless_loss_is_allowed(tmp_path: Path) -> None:
 def test_ctrl_c_ends_with_a_report(lorestream_url: str, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     shape = ("--rate", "200", "--seconds", "600", "--seed", "4", "--ledger", str(ledger))
-    load = subprocess.Popen(
+    load = zygote.Popen(
         command("--url", lorestream_url, *shape, "--json", "--allow-loss"),
         env=clean_environment(),
         stdout=subprocess.PIPE,

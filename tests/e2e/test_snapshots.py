@@ -14,20 +14,15 @@ from typing import Any
 
 import httpx2
 
+from tests import zygote
 from tests.processes import HASH, LorestreamProcess, clean_environment, running
 
 NAMES = [f"npc:{n}" for n in range(5)]
 
 
 def verb(*words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "lorestream.cli", *words],
-        env=clean_environment(**{**HASH, **environment}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = [sys.executable, "-m", "lorestream.cli", *words]
+    ended = zygote.run(command, env=clean_environment(**{**HASH, **environment}), timeout=120)
     assert ended.returncode == code, ended.stderr
     return ended
 

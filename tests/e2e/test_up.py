@@ -5,26 +5,36 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from tests import zygote
 from tests.deploy.test_observability import CONTRACT
 from tests.models import real_model
 from tests.processes import HASH, LorestreamProcess, clean_environment, free_port, running
 
 
+@pytest.fixture(scope="module")
+def lorestream_hash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LorestreamProcess]:
+    """One for all tests that only read from it. It is a new interpreter, as users start one, and no fork."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LorestreamProcess, "popen", subprocess.Popen)
+        process = LorestreamProcess(tmp_path_factory.mktemp("lorestream"), HASH)
+        process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
 def refused(*options: str, **environment: str) -> str:
     """Run `lorestream up`, which must fail; return its error line."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "lorestream.cli", "up", *options],
-        env=clean_environment(**{**HASH, "LORESTREAM_LOG_LEVEL": "error", **environment}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [sys.executable, "-m", "lorestream.cli", "up", *options]
+    environment = {**HASH, "LORESTREAM_LOG_LEVEL": "error", **environment}
+    ended = zygote.run(command, env=clean_environment(**environment), timeout=60)
     assert ended.returncode == 1, ended.stderr
     assert ended.stdout == ""
     [line] = ended.stderr.strip().splitlines()
