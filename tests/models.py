@@ -16,7 +16,7 @@ from tokenizers.processors import TemplateProcessing
 
 from lorestream.adapters.embedders import model_preparation
 from lorestream.adapters.embedders.model_files import NETWORK, TOKENIZER, ModelFiles
-from lorestream.adapters.embedders.openvino import openvino_runtime
+from lorestream.adapters.embedders.openvino_network import openvino_runtime
 from lorestream.settings import default_models_dir
 
 REAL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -58,13 +58,7 @@ def write_tiny_model(
     network = ov.Model([hidden], [ids, mask], "tiny")
     (directory / subfolder).mkdir(parents=True, exist_ok=True)
     ov.save_model(network, directory / subfolder / NETWORK, compress_to_fp16=False)
-
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(TINY_WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    tokenizer.save(str(directory / TOKENIZER))
+    _write_tokenizer(directory)
     modules = [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
         {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
@@ -95,3 +89,47 @@ def write_tiny_model(
     for name, content in files.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_bytes(msgspec.json.encode(content))
+
+
+def write_tiny_cross_encoder(directory: Path, **config: object) -> None:
+    """A cross-encoder of eight words: its number is how many words of the text the query has, one by one.
+
+    `config`: further entries of config.json.
+    """
+    ov = openvino_runtime()
+    ops = ov.opset13
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    ids, mask, types = (ops.parameter([-1, -1], np.int64, name=name) for name in names)
+    for parameter, name in zip((ids, mask, types), names, strict=True):
+        parameter.output(0).set_names({name})
+    table = np.eye(len(TINY_WORDS), dtype=np.float32)
+    table[:4] = 0  # special tokens count for nothing
+    words = ops.gather(ops.constant(table), ids, ops.constant(0))
+    second = ops.unsqueeze(ops.convert(types, "f32"), ops.constant([2]))
+    first = ops.subtract(ops.constant(np.float32(1)), second)
+    query, text = (
+        ops.reduce_sum(ops.multiply(words, side), ops.constant([1]), keep_dims=False)
+        for side in (first, second)
+    )
+    logits = ops.reduce_sum(ops.multiply(query, text), ops.constant([1]), keep_dims=True)
+    # The mask has to be an input of the network; padding is a special token.
+    ones = ops.convert(ops.reduce_max(mask, ops.constant([1]), keep_dims=True), "f32")
+    logits = ops.multiply(logits, ones)
+    logits.output(0).set_names({"logits"})
+    directory.mkdir(parents=True, exist_ok=True)
+    ov.save_model(ov.Model([logits], [ids, mask, types], "tiny"), directory / NETWORK, compress_to_fp16=False)
+    _write_tokenizer(directory)
+    described = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+    described |= {"max_position_embeddings": 16} | config
+    (directory / "config.json").write_bytes(msgspec.json.encode(described))
+
+
+def _write_tokenizer(directory: Path) -> None:
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(TINY_WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
+    )
+    tokenizer.save(str(directory / TOKENIZER))

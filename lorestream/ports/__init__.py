@@ -6,6 +6,7 @@
     store       MemoryReader, MemoryWriter, StoreMaintenance: memories and their vectors
     cache       Cache: search answers
     embedder    Embedder: texts to vectors
+    reranker    Reranker: how well texts answer a question
     clock       Clock
 
 The docstrings of the protocols are the contract: whether a call may wait, what it raises, when data is durable, which
@@ -40,6 +41,7 @@ from lorestream.ports.log import (
     StoredDeadLetter,
     Subscription,
 )
+from lorestream.ports.reranker import Reranker
 from lorestream.ports.store import (
     MemoryReader,
     MemoryWriter,
@@ -68,6 +70,7 @@ __all__ = [
     "Reclaimable",
     "Record",
     "RecordId",
+    "Reranker",
     "Resolution",
     "Role",
     "StoreMaintenance",

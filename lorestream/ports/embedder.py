@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lorestream.ports.reranker import Reranker
+
 
 class Priority(IntEnum):
     """The order of the embedder's queue: queries are embedded before batches of new events."""
@@ -55,6 +57,11 @@ class Embedder(Protocol):
     @property
     def failure(self) -> str | None:
         """Why a remote model fails at present; None while its last call succeeded, and for a local model."""
+        ...
+
+    @property
+    def reranker(self) -> Reranker | None:
+        """A reranker that needs no further model; None where the model shows no vectors of single tokens."""
         ...
 
     async def embed(

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lorestream.adapters.embedders.openvino import cpu_flags, precision
+from lorestream.adapters.embedders.openvino_network import cpu_flags, precision
 from tests.load.batches import measure_batches
 from tests.load.distributed import measure_distributed, measure_limit
 from tests.load.embedding import measure_embedding

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from lorestream.adapters.embedders.model_preparation import find_source
-from lorestream.adapters.embedders.openvino import OpenVinoEmbedder, cpu_flags, precision
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
+from lorestream.adapters.embedders.openvino_network import cpu_flags, precision
 from lorestream.ports import Priority
 from tests.models import REAL_MODEL, real_model
 from tests.sentences import game_sentences

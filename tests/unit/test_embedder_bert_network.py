@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lorestream.adapters.embedders import bert_network
-from lorestream.adapters.embedders.openvino import openvino_runtime
+from lorestream.adapters.embedders.openvino_network import openvino_runtime
 from lorestream.errors import Misconfigured
 
 CONFIG = {
@@ -57,7 +57,9 @@ def write(directory: Path, values: dict[str, np.ndarray], **config: object) -> P
     return directory
 
 
-def hidden_states(directory: Path, ids: list[list[int]], mask: list[list[int]]) -> np.ndarray:
+def hidden_states(
+    directory: Path, ids: list[list[int]], mask: list[list[int]], output: str = "last_hidden_state"
+) -> np.ndarray:
     config = bert_network.read_config(directory)
     assert config is not None
     bert_network.save_network(directory, config, directory / "network.xml")
@@ -70,7 +72,7 @@ def hidden_states(directory: Path, ids: list[list[int]], mask: list[list[int]]) 
         "attention_mask": np.array(mask, np.int64),
         "token_type_ids": np.zeros_like(tokens),
     }
-    return compiled(inputs)["last_hidden_state"]
+    return compiled(inputs)[output]
 
 
 def expected_states(values: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
@@ -108,6 +110,22 @@ def expected_states(values: dict[str, np.ndarray], ids: list[int]) -> np.ndarray
 def test_the_network_computes_what_the_paper_says(tmp_path: Path, prefix: str):
     states = hidden_states(write(tmp_path, weights(prefix)), [[1, 3, 5]], [[1, 1, 1]])
     np.testing.assert_allclose(states[0], expected_states(weights(), [1, 3, 5]), atol=1e-4)
+
+
+def test_a_classifier_reads_the_first_token(tmp_path: Path):
+    random = np.random.default_rng(5)
+    shapes = {"pooler.dense": (4, 4), "classifier": (1, 4)}
+    head = {f"{name}.weight": random.normal(size=shape) for name, shape in shapes.items()}
+    head |= {f"{name}.bias": random.normal(size=shape[0]) for name, shape in shapes.items()}
+    values = weights("bert.") | {
+        name if name.startswith("classifier") else f"bert.{name}": value.astype(np.float32)
+        for name, value in head.items()
+    }
+    found = hidden_states(write(tmp_path, values), [[1, 3, 5]], [[1, 1, 1]], output="logits")
+    first = expected_states(weights(), [1, 3, 5])[0]
+    pooled = np.tanh(head["pooler.dense.weight"] @ first + head["pooler.dense.bias"])
+    wanted = head["classifier.weight"] @ pooled + head["classifier.bias"]
+    np.testing.assert_allclose(found[0], wanted, atol=1e-4)
 
 
 def test_padding_changes_nothing(tmp_path: Path):

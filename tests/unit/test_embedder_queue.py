@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
-from lorestream.adapters.embedders.queue import CHUNK_CHARACTERS, CHUNK_TEXTS, NICE, QueuedEmbedder
+from lorestream.adapters.embedders.queue import CHUNK_CHARACTERS, CHUNK_TEXTS, QueuedEmbedder
+from lorestream.adapters.embedders.worker_thread import NICE
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports import Embeddings, Priority, Role
 
@@ -42,6 +43,9 @@ class Gate:
 
     def count_tokens(self, text: str) -> int:
         return len(text)
+
+    def token_vectors(self, texts: Sequence[str]) -> list[np.ndarray]:
+        raise NotImplementedError
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 from lorestream.adapters.embedders import model_preparation
 from lorestream.adapters.embedders.dense_heads import HEAD
 from lorestream.adapters.embedders.model_files import MANIFEST, NETWORK, TOKENIZER, WEIGHTS
-from lorestream.adapters.embedders.openvino import OpenVinoEmbedder, cpu_flags, precision
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
+from lorestream.adapters.embedders.openvino_network import cpu_flags, precision
 from lorestream.errors import Misconfigured, ModelMissing
 from lorestream.ports import Priority, Role
 from tests.models import TINY_DIM, write_tiny_model

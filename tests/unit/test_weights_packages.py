@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from lorestream.adapters.embedders import model_preparation, onnx_weights, weights_packages
-from lorestream.adapters.embedders.openvino import OpenVinoEmbedder, openvino_runtime
+from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
+from lorestream.adapters.embedders.openvino_network import openvino_runtime
 from lorestream.adapters.embedders.weights_packages import PACKAGES, MavenArtifact, PythonPackage
 from lorestream.errors import Misconfigured, ModelMissing
 from tests.models import models_dir

@@ -2,10 +2,15 @@
 
     openvino.py           a prepared model in OpenVINO on this machine: the default
     torch.py              any model of sentence-transformers, on a CPU or GPU
+    cross_encoder.py      a prepared cross-encoder in OpenVINO: reranks by reading query and text together
+    late_interaction.py   reranks by the token vectors of an embedding model, without further weights
     http.py               a server of OpenAI's `/v1/embeddings`: single flight, batches, cache
     http_endpoint.py      one request to such a server: retries, errors, decoding
     hash.py               vectors without meaning, for tests
-    queue.py              what the local ones share: a bounded queue before one worker thread
+    queue.py              what the local embedders share: a bounded queue before one worker thread
+    reranker.py           what the rerankers share: callers that take turns at one worker thread
+    worker_thread.py      the priority of those threads
+    openvino_network.py   a prepared network in OpenVINO: runtime, precision, inputs
     texts.py              which part of a text a model reads, and a cache of the vectors of recent texts
     prefixes.py           what a model reads before a query and before a passage
     model_files.py        a prepared model on disk: paths, manifest, description of a model's own files

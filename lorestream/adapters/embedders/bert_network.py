@@ -1,9 +1,11 @@
 """The OpenVINO network of a BERT model, built from its weights: `model.safetensors` and `config.json`.
 
-This is how all-MiniLM-L6-v2 and other models of the architecture `BertModel` are prepared without torch. The network
+This is how all-MiniLM-L6-v2 and other models of the architectures `BertModel` and `BertForSequenceClassification`
+(cross-encoders) are prepared without torch. The network
 computes the encoder of Devlin et al. 2019 (https://arxiv.org/abs/1810.04805), layer normalisation after each
 residual, as `transformers.BertModel` does: inputs `input_ids`, `attention_mask`, `token_type_ids`, each int64 of
-shape (texts, tokens); output `last_hidden_state`, float32 of shape (texts, tokens, hidden size).
+shape (texts, tokens); output `last_hidden_state`, float32 of shape (texts, tokens, hidden size), or for a
+cross-encoder `logits` of shape (texts, labels).
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from lorestream.adapters.embedders.openvino import openvino_runtime
+from lorestream.adapters.embedders.model_files import HIDDEN_STATES, LOGITS
+from lorestream.adapters.embedders.openvino_network import openvino_runtime
 from lorestream.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -92,8 +95,15 @@ class _Builder:
         hidden = self._embeddings(ids, types)
         for number in range(self._config.num_hidden_layers):
             hidden = self._layer(hidden, bias, f"encoder.layer.{number}")
-        hidden.output(0).set_names({"last_hidden_state"})
-        return self._openvino.Model([hidden], inputs, "bert")
+        if "classifier.weight" in self._weights:
+            # The class of the first token, as `transformers.BertForSequenceClassification` computes it.
+            first = self._ops.gather(hidden, self._ops.constant(0), self._ops.constant(1))
+            pooled = self._ops.tanh(self._linear(first, "pooler.dense"))
+            output, name = self._linear(pooled, "classifier"), LOGITS
+        else:
+            output, name = hidden, HIDDEN_STATES
+        output.output(0).set_names({name})
+        return self._openvino.Model([output], inputs, "bert")
 
     def _embeddings(self, ids: Any, types: Any) -> Any:  # noqa: ANN401
         """The sum of word, position and segment embeddings, normalised."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import shake_128
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lorestream.adapters.embedders.prefixes import NO_PREFIXES
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
 from lorestream.ports import Embeddings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _MAX_WORDS = 254
 
@@ -29,12 +33,20 @@ class _HashEncoder:
         for row, text in enumerate(texts):
             words = text.split(maxsplit=_MAX_WORDS)
             truncated[row] = len(words) > _MAX_WORDS
-            digest = shake_128(" ".join(words[:_MAX_WORDS]).encode()).digest(self.dim)
-            vectors[row] = np.frombuffer(digest, np.uint8)
-        # Centred between two integers, so that no component is 0 and no vector has the length 0.
-        vectors -= 127.5
+            vectors[row] = self._vector(" ".join(words[:_MAX_WORDS]))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return Embeddings(vectors, truncated)
+
+    def token_vectors(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        words = [text.split(maxsplit=_MAX_WORDS)[:_MAX_WORDS] for text in texts]
+        return [
+            np.array([self._vector(word) for word in one], np.float32).reshape(-1, self.dim) for one in words
+        ]
+
+    def _vector(self, text: str) -> NDArray[np.float32]:
+        digest = np.frombuffer(shake_128(text.encode()).digest(self.dim), np.uint8)
+        # Centred between two integers, so that no component is 0 and no vector has the length 0.
+        return digest.astype(np.float32) - np.float32(127.5)
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())

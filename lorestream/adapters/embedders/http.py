@@ -156,6 +156,11 @@ class HttpEmbedder:
         """Why the last request failed; None after one that succeeded."""
         return self._endpoint.failure
 
+    @property
+    def reranker(self) -> None:
+        """None: a server sends one vector for a text."""
+        return None
+
     def count_tokens(self, text: str) -> int:
         """An estimate, because the server's tokenizer is unknown: the larger of 4/3 of the words and 1/4 of the bytes.
 

@@ -23,6 +23,10 @@ NETWORK: Final = "openvino_model.xml"
 WEIGHTS: Final = "openvino_model.bin"
 TOKENIZER: Final = "tokenizer.json"
 MANIFEST: Final = "lorestream-model.json"
+HIDDEN_STATES: Final = "last_hidden_state"
+"""The output of an embedder's network: a vector for each token."""
+LOGITS: Final = "logits"
+"""The output of a cross-encoder's network: one number for each pair of texts."""
 
 _OTHER_NAMES = {
     "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
@@ -57,6 +61,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     max_tokens: int
     """How many tokens of a text the model reads, special tokens included."""
     pooling: Literal["mean", "cls"]
+    kind: Literal["embedder", "reranker"] = "embedder"
+    """What the model is for. A reranker is a cross-encoder: it has no prefixes, and its pooling means nothing."""
     prefixes: Prefixes = NO_PREFIXES
     """What the model reads before a query and before a passage."""
     dense: Sequence[Activation] = ()
@@ -180,6 +186,8 @@ def describe(directory: Path, name: str, revision: str) -> Manifest:
     Raises Misconfigured when the size cannot be read, or when the model has a module or a pooling mode that
     OpenVinoEmbedder does not compute.
     """
+    if is_cross_encoder(directory):
+        return _describe_cross_encoder(directory, name, revision)
     modules = _modules(directory)
     kinds = ",".join(kind for kind, _ in modules)
     if not _MODULES.fullmatch(kinds):
@@ -188,9 +196,7 @@ def describe(directory: Path, name: str, revision: str) -> Manifest:
         )
     config = _json(directory / "config.json") or {}
     sentence_bert = _json(directory / "sentence_bert_config.json") or {}
-    tokenizer = _json(directory / "tokenizer_config.json") or {}
-    limits = [config.get("max_position_embeddings"), tokenizer.get("model_max_length")]
-    max_tokens = sentence_bert.get("max_seq_length") or min((n for n in limits if n), default=0)
+    max_tokens = sentence_bert.get("max_seq_length") or _token_limit(directory, config)
     dim = config.get("hidden_size") or config.get("dim")
     if not dim or not max_tokens:
         raise Misconfigured(
@@ -209,6 +215,31 @@ def describe(directory: Path, name: str, revision: str) -> Manifest:
         prefixes=prefixes.of_model(name, prompts),
         dense=tuple(dense_heads.activation_of(layer, name) for layer in layers),
     )
+
+
+def is_cross_encoder(directory: Path) -> bool:
+    """Whether the model in the format of `transformers` classifies pairs of texts, instead of embedding texts."""
+    architectures = (_json(directory / "config.json") or {}).get("architectures") or []
+    return any(str(one).endswith("ForSequenceClassification") for one in architectures)
+
+
+def _describe_cross_encoder(directory: Path, name: str, revision: str) -> Manifest:
+    config = _json(directory / "config.json") or {}
+    max_tokens = _token_limit(directory, config)
+    labels = len(config.get("id2label") or [""] * int(config.get("num_labels", 2)))
+    if labels != 1 or not max_tokens:
+        raise Misconfigured(
+            f"{name} gives {labels} numbers for a pair of texts and reads {max_tokens} tokens: a cross-encoder that"
+            " gives one number is needed, such as cross-encoder/ms-marco-MiniLM-L6-v2"
+        )
+    return Manifest(name, revision, dim=1, max_tokens=max_tokens, pooling="cls", kind="reranker")
+
+
+def _token_limit(directory: Path, config: Mapping[str, Any]) -> int:
+    """How many tokens the network reads; 0 if its files do not say."""
+    tokenizer = _json(directory / "tokenizer_config.json") or {}
+    limits = [config.get("max_position_embeddings"), tokenizer.get("model_max_length")]
+    return int(min((n for n in limits if n), default=0))
 
 
 def dense_layers(directory: Path) -> list[Path]:

@@ -200,6 +200,11 @@ def _write_files(target: Path, source: ModelSource, report: Report) -> None:
         report(f"building the network of {source.name} from its weights")
         bert_network.save_network(source.directory, bert, target / NETWORK)
         shutil.copyfile(tokenizer, target / TOKENIZER)
+    elif manifest.kind == "reranker":
+        raise Misconfigured(
+            f"{source.name} is a cross-encoder of another architecture than BERT, without OpenVINO files: convert it"
+            " with `optimum-cli export openvino --task text-classification` and name that directory"
+        )
     elif importlib.util.find_spec("sentence_transformers") is None:
         raise ModelMissing(
             f"{source.name} must be exported to OpenVINO, which needs sentence-transformers: {INSTALL_TORCH}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorestream.adapters.embedders.openvino import openvino_runtime
+from lorestream.adapters.embedders.openvino_network import openvino_runtime
 from lorestream.errors import Misconfigured
 
 if TYPE_CHECKING:

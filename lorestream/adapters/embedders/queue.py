@@ -8,10 +8,6 @@ that wait take turns, text by text, so that a call with many texts does not keep
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sys
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +18,13 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 import numpy as np
 
 from lorestream import supervision
+from lorestream.adapters.embedders.late_interaction import LateInteraction
 from lorestream.adapters.embedders.prefixes import Prefixes
+from lorestream.adapters.embedders.reranker import LocalReranker
 from lorestream.adapters.embedders.texts import CachedVector, VectorCache, plain, text_key
+from lorestream.adapters.embedders.worker_thread import lower_priority
 from lorestream.errors import Overloaded, Unavailable
-from lorestream.ports import Embeddings, Priority, Role
+from lorestream.ports import Embeddings, Priority, Reranker, Role
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,13 +36,6 @@ CHUNK_TEXTS = 16
 """Texts in a chunk, at most. 16 have 97 % of the throughput of 32, and half the time that a query waits for them."""
 CHUNK_CHARACTERS = 2048
 """Characters in a chunk, at most, padding included: about 500 tokens. Long texts go in smaller chunks."""
-
-NICE = 10
-"""The niceness of the worker thread: the event loop and a game server on the same machine get the cores first.
-
-Measured on two cores with 500 searches a second, 100 of them through the model: for answers from the cache the median
-fell by 20 % and the 99th percentile by 25 %, for the others the 99th percentile fell by 18 %.
-"""
 
 
 class Encoder(Protocol):
@@ -75,6 +67,13 @@ class Encoder(Protocol):
 
     def count_tokens(self, text: str) -> int:
         """As in `lorestream.ports.Embedder`; called from another thread than `encode`."""
+        ...
+
+    def token_vectors(self, texts: Sequence[str]) -> Sequence[NDArray[np.float32]]:
+        """The vectors of the tokens of each text, shape (tokens, dim); called from another thread than `encode`.
+
+        Raises Unavailable when the model fails.
+        """
         ...
 
 
@@ -170,9 +169,10 @@ class QueuedEmbedder:
         self._on_texts: OnTexts = on_texts or (lambda source, count: None)  # noqa: ARG005
         self._queues: Mapping[Priority, _CallQueue] = {p: _CallQueue() for p in sorted(Priority)}
         self._thread = ThreadPoolExecutor(
-            max_workers=1, thread_name_prefix="lorestream-embedder", initializer=_lower_priority
+            max_workers=1, thread_name_prefix="lorestream-embedder", initializer=lower_priority
         )
         self._dispatcher: asyncio.Task[object] | None = None
+        self._reranker = LocalReranker(LateInteraction(encoder))
         self._closed = False
 
     @property
@@ -189,6 +189,11 @@ class QueuedEmbedder:
     def failure(self) -> str | None:
         """As in `lorestream.ports.Embedder`: a local model fails at once or not at all."""
         return None
+
+    @property
+    def reranker(self) -> Reranker:
+        """A reranker over the vectors of single tokens. It is closed with this embedder."""
+        return self._reranker
 
     def count_tokens(self, text: str) -> int:
         """Tokens of the text, without special tokens."""
@@ -228,6 +233,7 @@ class QueuedEmbedder:
         self._fail(self._clear_queues(), Unavailable("the embedder is closed"))
         if self._dispatcher is not None and not self._dispatcher.done():
             await asyncio.wait([self._dispatcher])
+        await self._reranker.close()
         self._thread.shutdown()
 
     async def __aenter__(self) -> Self:
@@ -335,11 +341,3 @@ class QueuedEmbedder:
         """Remove the queued texts of a call that failed or was cancelled."""
         for queue in self._queues.values():
             queue.remove(call)
-
-
-def _lower_priority() -> None:
-    """Give the calling thread the niceness NICE, unless it has a higher one. Only on Linux, where threads have one."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))

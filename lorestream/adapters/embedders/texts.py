@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
 
 _ESCAPE = re.compile(r"\x1b(?:\((?:\\.|[^)\\])*\)?|.)?", re.DOTALL)
 """Luanti's escape sequences: ESC and one character, or ESC ( ... ), where a backslash escapes the next character
@@ -37,6 +38,12 @@ def characters_read(max_tokens: int) -> int:
     Texts are cut to it: tokenizing costs time for every character, also for those that the model does not read.
     """
     return max_tokens * _CHARACTERS_PER_TOKEN
+
+
+def special_ends(tokenizer: Tokenizer) -> tuple[int, int]:
+    """How many special tokens stand before and behind the tokens of a text."""
+    mask = tokenizer.encode("a").special_tokens_mask
+    return mask.index(0), mask[::-1].index(0)
 
 
 class CachedVector(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from lorestream.adapters.embedders import prefixes
 from lorestream.adapters.embedders.model_files import model_id
 from lorestream.adapters.embedders.model_preparation import INSTALL_TORCH, ModelSource, find_source
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
-from lorestream.adapters.embedders.texts import characters_read
+from lorestream.adapters.embedders.texts import characters_read, special_ends
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import Embeddings
 
@@ -29,6 +30,8 @@ class _TorchEncoder:
         # Imported by name, because torch is not installed where the types are checked.
         torch: Any = importlib.import_module("torch")
         sentence_transformers: Any = importlib.import_module("sentence_transformers")
+        self._lock = threading.Lock()
+        """`encode` and `token_vectors` are called from two threads, and the model's tokenizer serves one at a time."""
         if threads:
             torch.set_num_threads(threads)
         try:
@@ -51,18 +54,30 @@ class _TorchEncoder:
         limit = self._max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False)
         return Embeddings(self._vectors(texts), [self.count_tokens(text) > limit for text in texts])
 
+    def token_vectors(self, texts: Sequence[str]) -> list[np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
+        try:
+            with self._lock:
+                found = self._model.encode(
+                    list(texts), prompt="", output_value="token_embeddings", show_progress_bar=False
+                )
+        except RuntimeError as error:
+            raise Unavailable(f"sentence-transformers failed: {error}") from error
+        before, behind = special_ends(self._tokenizer)
+        return [np.asarray(one[before : len(one) - behind].float().cpu(), np.float32) for one in found]
+
     def count_tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _vectors(self, texts: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         try:
-            vectors = self._model.encode(
-                list(texts),
-                prompt="",  # the texts have their prefix; without this the model's default one would be added
-                batch_size=len(texts),
-                normalize_embeddings=True,
-                show_progress_bar=False,
-            )
+            with self._lock:
+                vectors = self._model.encode(
+                    list(texts),
+                    prompt="",  # the texts have their prefix; without this the model's default one would be added
+                    batch_size=len(texts),
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
         except RuntimeError as error:
             raise Unavailable(f"sentence-transformers failed: {error}") from error
         return np.asarray(vectors, np.float32)

@@ -202,7 +202,7 @@ def model(chosen: EmbedderSettings, models_dir: Path) -> Check:
 
 def processor() -> Check:
     """Report the vector units of the processor, and the precision of the model that follows. Never fails."""
-    from lorestream.adapters.embedders.openvino import cpu_flags, precision  # noqa: PLC0415
+    from lorestream.adapters.embedders.openvino_network import cpu_flags, precision  # noqa: PLC0415
 
     flags = cpu_flags()
     known = [flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd") if flag in flags]
