@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,10 @@ _ADDRESSES = {
     "cache": ("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD"),
 }
 """The aliases that make up the address of a server, the deciding ones first."""
+_SERVICE_NAME = re.compile(
+    r"\w+_SERVICE_(?:HOST|PORT(?:_\w+)?)|\w+_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?"
+)
+_SERVICE_VALUE = re.compile(r"(?:tcp|udp|sctp)://.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +69,22 @@ class OtherName:
 
 
 def environment(env_file: Path = Path(".env")) -> dict[str, str]:
-    """The variables of the `.env` file and of the environment; the environment takes precedence."""
+    """The variables of the `.env` file and of the environment, but those of Kubernetes. The environment takes precedence."""
     from_file = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
-    return {**from_file, **os.environ}
+    return {
+        **from_file,
+        **{name: value for name, value in os.environ.items() if not of_kubernetes(name, value)},
+    }
+
+
+def of_kubernetes(name: str, value: str | None) -> bool:
+    """Whether Kubernetes sets this variable in a pod for each Service: REDIS_PORT=tcp://10.0.0.11:6379, REDIS_SERVICE_HOST.
+
+    See https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    name = name.upper()
+    is_port = name.endswith("_PORT") and _SERVICE_VALUE.fullmatch(value or "") is not None
+    return is_port or _SERVICE_NAME.fullmatch(name) is not None
 
 
 def other_names(environ: Mapping[str, str]) -> list[OtherName]:

@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from lorestream.errors import Misconfigured
-from lorestream.settings.aliases import SECRETS, OtherName, environment, nested, other_names
+from lorestream.settings.aliases import SECRETS, OtherName, environment, nested, of_kubernetes, other_names
 from lorestream.settings.backends import (
     EdgeStore,
     EmbeddedLog,
@@ -105,6 +110,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del file_secret_settings
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = {
+            name: value for name, value in env_settings.env_vars.items() if not of_kubernetes(name, value)
+        }
         variables = environment()
         in_environment = [
             one for one in other_names(variables) if not os.environ.keys().isdisjoint(one.variables)

@@ -1,20 +1,22 @@
 """Warnings about variables without an effect: those of other designs (MONGODB_URI), and misspelt LORESTREAM_ ones.
 
 The designs that Lorestream follows name variables that it does not read (docs/differences.md). Somebody who sets them
-expects an effect. One warning at start names them, and one names the unknown ones with the prefix LORESTREAM_.
+expects an effect. One warning at start names them, and one names the unknown ones with the prefix LORESTREAM_. Those that
+Kubernetes sets by itself, such as LORESTREAM_PORT for a Service called lorestream, are only named at the level debug.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import structlog
 from pydantic import BaseModel
 
-from lorestream.settings.aliases import SECRETS, environment
+from lorestream.settings.aliases import ALIASES, SECRETS, environment, of_kubernetes
 from lorestream.settings.load import Settings
 
 PAGE = "docs/differences.md"
@@ -63,6 +65,17 @@ def warn_of_unread(env_file: Path = Path(".env")) -> None:
             " show` lists all settings",
             variables=found,
         )
+    if found := of_services(os.environ):
+        _log.debug("these variables are ignored: Kubernetes sets them for its Services", variables=found)
+
+
+def of_services(environ: Mapping[str, str]) -> list[str]:
+    """The variables of Kubernetes with the name of a setting or the prefix LORESTREAM_, sorted."""
+    return sorted(
+        name
+        for name, value in environ.items()
+        if (name.upper().startswith(_PREFIX) or name in ALIASES) and of_kubernetes(name, value)
+    )
 
 
 def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:

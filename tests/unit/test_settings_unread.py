@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from lorestream.cli.setup.settings import effective
 from lorestream.settings import ALIASES, load_settings, warn_of_unread
-from lorestream.settings.unread import PAGE, unknown, unread
+from lorestream.settings.unread import PAGE, of_services, unknown, unread
 from lorestream.wiring import open_runtime
 
 
@@ -94,3 +96,47 @@ def test_no_setting_is_unknown():
     }
     assert len(names) > 20
     assert unknown(names) == []
+
+
+SERVICES = {
+    "REDIS_PORT": "tcp://10.0.0.1:6379",
+    "REDIS_SERVICE_HOST": "10.0.0.1",
+    "QDRANT_PORT": "tcp://10.0.0.2:6333",
+    "GRPC_PORT": "tcp://10.0.0.3:50051",
+    "METRICS_PORT": "udp://10.0.0.3:8000",
+    "LORESTREAM_PORT": "tcp://10.0.0.4:8080",
+    "LORESTREAM_PORT_8080_TCP": "tcp://10.0.0.4:8080",
+    "LORESTREAM_PORT_8080_TCP_PROTO": "tcp",
+    "LORESTREAM_PORT_8080_TCP_PORT": "8080",
+    "LORESTREAM_PORT_8080_TCP_ADDR": "10.0.0.4",
+    "LORESTREAM_SERVICE_HOST": "10.0.0.4",
+    "LORESTREAM_SERVICE_PORT": "8080",
+    "LORESTREAM_SERVICE_PORT_HTTP": "8080",
+    "LORESTREAM_HTTP_PORT": "tcp://10.0.0.5:8080",
+    "LORESTREAM_QUERY_SERVICE_HOST": "10.0.0.6",
+}
+"""What Kubernetes sets for Services called redis, qdrant, grpc, metrics, lorestream, lorestream-http, lorestream-query."""
+
+
+def test_variables_that_kubernetes_sets_for_its_services_are_no_settings(monkeypatch: pytest.MonkeyPatch):
+    for name, value in SERVICES.items():
+        monkeypatch.setenv(name, value)
+    chosen = load_settings()
+    assert (chosen.store.kind, chosen.cache.kind) == ("edge", "local")
+    assert (chosen.http_port, chosen.grpc_port, chosen.metrics_port) == (8080, 50_051, 8000)
+    with capture_logs() as lines:
+        warn_of_unread()
+    assert [line for line in lines if line["log_level"] != "debug"] == []
+    ignored = {name for name in SERVICES if name.startswith("LORESTREAM_") or name in ALIASES}
+    assert set(of_services(os.environ)) == ignored
+
+
+def test_beside_them_the_addresses_of_the_same_servers_are_read(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {**SERVICES, "REDIS_HOST": "redis", "QDRANT_HOST": "qdrant"}.items():
+        monkeypatch.setenv(name, value)
+    chosen = load_settings()
+    assert chosen.store.url == "http://qdrant:6333"  # type: ignore[union-attr]
+    assert chosen.cache.url.get_secret_value() == "redis://redis:6379/0"  # type: ignore[union-attr]
+    shown = {one.name: one.origin for one in effective(os.environ)}
+    assert shown["LORESTREAM_STORE__URL"] == "alias QDRANT_HOST"
+    assert shown["LORESTREAM_HTTP_PORT"] == "default"

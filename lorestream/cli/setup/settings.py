@@ -13,7 +13,7 @@ from pydantic_settings import DotEnvSettingsSource
 
 from lorestream.cli import options, terminal
 from lorestream.settings import Settings, load_settings
-from lorestream.settings.aliases import other_names
+from lorestream.settings.aliases import of_kubernetes, other_names
 from lorestream.settings.load import IMPLIED_KINDS
 
 _CLIENT = {"LORESTREAM_URL": options.LOCAL, "LORESTREAM_QUERY_URL": None, "LORESTREAM_API_KEY": None}
@@ -49,7 +49,9 @@ def effective(environ: Mapping[str, str]) -> list[Setting]:
     loaded = load_settings()
     from_file = {name.upper(): text or "" for name, text in DotEnvSettingsSource(Settings).env_vars.items()}
     origins = _Origins(
-        {name.upper(): text for name, text in environ.items()}, from_file, distributed=loaded.distributed
+        {name.upper(): text for name, text in environ.items() if not of_kubernetes(name, text)},
+        from_file,
+        distributed=loaded.distributed,
     )
     return [
         Setting(_name(path), _printable(value), origins.of(path))
