@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -210,8 +210,10 @@ class Snapshots:
         """Delete the temporary directories that killed processes left more than a day ago."""
         limit = self.clock.now() - _ABANDONED_AFTER_S
         for abandoned in self.directory.glob(f"{_TEMPORARY_PREFIX}*"):
-            if abandoned.stat().st_mtime < limit:
-                shutil.rmtree(abandoned, ignore_errors=True)
+            # Another worker may just have removed it, or completed a snapshot and renamed it.
+            with suppress(FileNotFoundError):
+                if abandoned.stat().st_mtime < limit:
+                    shutil.rmtree(abandoned, ignore_errors=True)
 
     def _new_name(self) -> Path:
         name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.clock.now()))

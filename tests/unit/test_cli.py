@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -21,14 +22,16 @@ import pytest
 from lorestream.admin import Progress
 from lorestream.cli import terminal
 from lorestream.cli.admin.runner import ProgressDisplay
-from lorestream.cli.doctor import checks
+from lorestream.cli.doctor import checks, report
 from lorestream.cli.doctor.checks import Verdict
 from lorestream.cli.setup import luanti
 from lorestream.cli.setup.settings import HIDDEN
 from lorestream.client import MemoryClient
+from lorestream.settings import load_settings
 from producers.demo import village
 from tests import command_line
 from tests.processes import LorestreamProcess, clean_environment, free_port, running
+from tests.scripted_server import refused, scripted_server
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -394,6 +397,61 @@ def test_doctor_finds_files_that_others_may_read(tmp_path: Path):
     assert check.fix == f"chmod -R go= {tmp_path}"
     tmp_path.chmod(0o700)
     assert checks.permissions(tmp_path).verdict is Verdict.OK
+
+
+def test_doctor_tolerates_files_that_vanish_while_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The data directory is that of a running Lorestream."""
+    for name in ("open", "open.gone"):
+        (tmp_path / name).write_text("x")
+        (tmp_path / name).chmod(0o644)
+    (tmp_path / "below.gone").mkdir()
+    tmp_path.chmod(0o755)
+    scan = os.scandir
+
+    class Vanishing(contextlib.ExitStack):
+        """The entries of a directory, of which some are removed right after they were read."""
+
+        def __init__(self, path: str) -> None:
+            super().__init__()
+            self._found = list(self.enter_context(scan(path)))
+            for entry in self._found:
+                if entry.name.endswith(".gone"):
+                    Path(entry).rmdir() if entry.is_dir() else Path(entry).unlink()
+
+        def __iter__(self) -> Iterator[os.DirEntry[str]]:
+            return iter(self._found)
+
+        def __next__(self) -> os.DirEntry[str]:
+            if not self._found:
+                raise StopIteration
+            return self._found.pop(0)
+
+    monkeypatch.setattr(os, "scandir", Vanishing)
+    check = checks.permissions(tmp_path)
+    assert check.verdict is Verdict.WARNING
+    assert "1 files" in check.evidence
+
+
+FROM_HERE = {"data directory", "permissions", "open files", "model"}
+
+
+@pytest.mark.parametrize("code", ["not_found", "wrong_service"])
+def test_doctor_checks_its_own_machine_where_a_service_has_no_route_for_it(code: str, tmp_path: Path):
+    """A gateway or a query service of the distributed shape."""
+    settings = load_settings(data_dir=tmp_path, embedder={"kind": "hash"})
+    with scripted_server((404, refused(code))) as server, MemoryClient(server.url) as client:
+        found = {check.name for check in report._checks_of_running(client, settings)}
+    assert found == FROM_HERE
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "unauthorized"), (403, "forbidden"), (400, "over_budget")]
+)
+def test_doctor_names_the_key_only_where_the_key_is_the_reason(status: int, code: str, tmp_path: Path):
+    with scripted_server((status, refused(code))) as server, MemoryClient(server.url) as client:
+        (check,) = report._checks_of_running(client, load_settings(data_dir=tmp_path))
+    assert check.verdict is Verdict.SKIPPED
+    assert ("--operator" in str(check.fix)) == (status != 400)
 
 
 def test_doctor_reports_what_is_missing(lorestream: Run):

@@ -15,11 +15,12 @@ from lorestream.cli.serve import readiness
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.http import readiness as checks
 from lorestream.http.readiness import ReadinessCheck, ReadinessChecks
+from lorestream.ports import Priority
 from lorestream.telemetry import Metrics
 from lorestream.wiring import Runtime
 from stream_workers.worker import Worker
 from tests.brokers import running
-from tests.embedding_server import KEY, MODEL, EmbeddingServer
+from tests.embedding_server import KEY, MODEL, EmbeddingServer, refusal
 from tests.parts import Faulty, open_parts
 
 
@@ -87,17 +88,25 @@ async def test_the_store_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_remote_embedder_is_away(tmp_path: Path) -> None:
+    """It is judged by the texts of requests. After a failure, a text of the check's own shows when it is over."""
     with EmbeddingServer().serving() as server:
         remote = {"kind": "http", "url": server.url, "model": MODEL, "api_key": KEY}
         async with open_parts(tmp_path, embedder=remote) as runtime:
             subject = Subject(readiness.of_query(runtime))
-            assert await subject.state() == (True, {"store": "ok", "embedder": "ok", "log": "ok"})
-            server.refuse = lambda _: True
+            server.reset()
+            for _ in range(3):
+                assert await subject.state() == (True, {"store": "ok", "embedder": "ok", "log": "ok"})
+            assert server.requests == []
+            server.faults.extend([lambda _: refusal(401)] * 2)
+            with pytest.raises(Unavailable):
+                await runtime.embedder.embed(["the text of a request"], Priority.QUERY)
             ready, results = await subject.state()
             assert ready is False
-            assert results["embedder"] != "ok"
-            server.refuse = lambda _: False
+            assert "answered 401" in results["embedder"]
             assert (await subject.state())[0] is True
+            server.reset()
+            assert (await subject.state())[0] is True
+            assert server.requests == []
 
 
 async def test_redis_is_away(tmp_path: Path) -> None:

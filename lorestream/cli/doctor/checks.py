@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -18,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorestream.admin.snapshot_files import disk_usage
 from lorestream.errors import Misconfigured
 from lorestream.free_space import default_floor
 
@@ -98,7 +100,7 @@ def permissions(directory: Path) -> Check:
     name = "permissions"
     if stat.S_IMODE(directory.stat().st_mode) & _OTHERS == 0:
         return Check(name, Verdict.OK, f"{directory} is open to its owner alone")
-    open_files = [path for path in directory.rglob("*") if path.is_file() and path.stat().st_mode & _OTHERS]
+    open_files = list(_open_to_others(directory))
     if not open_files:
         return Check(name, Verdict.OK, f"the files in {directory} are readable by their owner alone")
     return Check(
@@ -107,6 +109,16 @@ def permissions(directory: Path) -> Check:
         f"other users of this machine may read or write {len(open_files)} files, such as {open_files[0]}",
         f"chmod -R go= {directory}",
     )
+
+
+def _open_to_others(directory: Path) -> Iterator[Path]:
+    """The files below a directory that other users may read or write. Files may vanish meanwhile."""
+    for parent, _, names in os.walk(directory):
+        for path in (Path(parent, name) for name in names):
+            with contextlib.suppress(OSError):
+                mode = path.stat().st_mode
+                if stat.S_ISREG(mode) and mode & _OTHERS:
+                    yield path
 
 
 def _fsync_s(directory: Path) -> float:
@@ -196,7 +208,7 @@ def model(chosen: EmbedderSettings, models_dir: Path) -> Check:
         model_files.verify(files)
     except Misconfigured as error:
         return Check("model", Verdict.FAILED, str(error), "lorestream model prepare")
-    size = sum(path.stat().st_size for path in files.directory.iterdir())
+    size = disk_usage(files.directory)
     return Check("model", Verdict.OK, f"{files.model_id}, {size / 2**20:.0f} MiB in {files.directory}")
 
 

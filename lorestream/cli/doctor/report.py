@@ -20,7 +20,15 @@ from lorestream.cli.doctor.checks import Check, Verdict
 from lorestream.cli.doctor.machine import TASK, machine_checks
 from lorestream.cli.memories import calls
 from lorestream.cli.setup import luanti
-from lorestream.client import MemoryClient, Readiness, Unreachable
+from lorestream.client import (
+    Forbidden,
+    MemoryClient,
+    NotFound,
+    Readiness,
+    Unauthorized,
+    Unreachable,
+    WrongService,
+)
 from lorestream.errors import LorestreamError
 from lorestream.http.admin_routes import PREFIX
 from lorestream.settings import Settings, load_settings
@@ -30,6 +38,9 @@ CANARY_TTL_S = 60
 CANARY_TIMEOUT_S = 5.0
 POLL_INTERVAL_S = 0.2
 
+_OPERATOR_KEY = (
+    "set LORESTREAM_API_KEY to a key with the scope operator, which `lorestream keys create --operator` makes"
+)
 _MARKS = {Verdict.OK: "ok", Verdict.WARNING: "warning", Verdict.FAILED: "FAILED", Verdict.SKIPPED: "-"}
 
 
@@ -95,7 +106,7 @@ def _checks(
     if isinstance(readiness, Unreachable) or settings.distributed:
         yield from machine_checks(settings)
     else:
-        yield from _checks_of_running(client)
+        yield from _checks_of_running(client, settings)
     yield from servers.checks(settings)
     if isinstance(readiness, Unreachable):
         if urlsplit(target.url).hostname in {"127.0.0.1", "localhost", "::1"}:
@@ -111,8 +122,11 @@ def _checks(
         yield from luanti.checks(target.world, target.conf)
 
 
-def _checks_of_running(client: MemoryClient) -> Iterator[Check]:
-    """The checks that the running Lorestream makes of itself. Skipped when it does not tell them."""
+def _checks_of_running(client: MemoryClient, settings: Settings) -> Iterator[Check]:
+    """The checks that the running Lorestream makes of itself. Skipped when it does not tell them.
+
+    A service of the distributed shape has no route for them: then this command checks its own machine.
+    """
     problem: object = None
     try:
         with contextlib.closing(client.reports(PREFIX + TASK, {})) as lines:
@@ -124,14 +138,17 @@ def _checks_of_running(client: MemoryClient) -> Iterator[Check]:
                         problem = message
                     case _:
                         pass
+    except (NotFound, WrongService):
+        yield from machine_checks(settings)
     except (LorestreamError, msgspec.ValidationError) as error:
         problem = error
     if problem is not None:
+        needs_key = isinstance(problem, Unauthorized | Forbidden)
         yield Check(
             "machine",
             Verdict.SKIPPED,
-            f"{client.url} does not tell its disk and model: {problem}",
-            "with API keys: use one with the scope operator (`lorestream keys create --operator`)",
+            f"{client.url} did not report its disk and model: {problem}",
+            _OPERATOR_KEY if needs_key else "see the log of the server",
         )
 
 

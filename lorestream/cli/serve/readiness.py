@@ -1,4 +1,7 @@
-"""The readiness checks of the services: each asks a part that the service uses, as a request would."""
+"""The readiness checks of the services: each asks a part that the service uses, as a request would.
+
+Only a remote embedder is judged by the requests that the service makes anyway.
+"""
 
 from __future__ import annotations
 
@@ -72,8 +75,14 @@ def _embedder(parts: StoreParts) -> list[ReadinessCheck]:
     """A check of a remote embedder. A local model is part of the process."""
     if parts.settings.embedder.kind != "http":
         return []
-    # A text that was never seen: a known one is answered from the embedder's cache.
-    return [_check("embedder", lambda: parts.embedder.embed([uuid.uuid4().hex], Priority.QUERY, Role.QUERY))]
+
+    async def check() -> None:
+        # Texts cost money at some endpoints: one is sent only after a failure, to see whether it is over, since a
+        # service that is not ready may get no other requests. It was never seen, so no cache answers it.
+        if parts.embedder.failure is not None:
+            await parts.embedder.embed([uuid.uuid4().hex], Priority.QUERY, Role.QUERY)
+
+    return [_check("embedder", check)]
 
 
 def _cache(parts: Parts) -> list[ReadinessCheck]:
