@@ -67,6 +67,8 @@ class LorestreamProcess:
 
     popen: ClassVar[type[subprocess.Popen[bytes]]] = subprocess.Popen
 
+    module = "lorestream.cli"
+
     def __init__(self, data: Path, environment: Mapping[str, str], *, port: int | None = None) -> None:
         self.data = data
         self.port = port or free_port()
@@ -82,7 +84,7 @@ class LorestreamProcess:
         command = [
             sys.executable,
             "-m",
-            "lorestream.cli",
+            self.module,
             "up",
             "--data",
             str(self.data),

@@ -100,17 +100,19 @@ async def test_the_answers_in_many_steps_are_those_in_one(
 
 
 class Work:
-    """A call whose time, on a clock of its own, is proportional to the points of its slice."""
+    """A call whose time, on a clock of its own, is proportional to the points of its slice, plus `slicing_s`."""
 
-    def __init__(self, store: EdgeStore, must: list[Clause], point_s: float) -> None:
+    def __init__(
+        self, store: EdgeStore, must: list[Clause], point_s: float, *, slicing_s: float = 0.0
+    ) -> None:
         self.now = 0.0
         self.sizes: list[int] = []
-        self._store, self._must, self._point_s = store, must, point_s
+        self._store, self._must, self._point_s, self._slicing_s = store, must, point_s, slicing_s
 
     def __call__(self, within: Slice | None) -> int:
         size = len(self._store._edge._ids(self._must[:1], within))
         self.sizes.append(size)
-        self.now += size * self._point_s
+        self.now += self._slicing_s + size * self._point_s
         return size
 
 
@@ -144,8 +146,20 @@ async def test_no_step_takes_long_however_long_a_point_takes_and_others_run_betw
     task.cancel()
     assert sum(sizes) == COUNT * 5 // 6
     # Slices are not equally large, and one point cannot be divided.
-    assert max(work.sizes) * point_s <= max(3.5 * STEP_S, 6 * point_s)
+    assert max(work.sizes) * point_s <= 2 * STEP_S
     assert set(range(1, len(work.sizes))) <= set(turns)
+
+
+async def test_steps_are_not_divided_further_where_most_of_the_time_goes_into_finding_the_slice(
+    store: EdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine may be five times as slow as the constants say: smaller slices would only be more of them."""
+    must: list[Clause] = [Match("agent", ('["default","a"]',))]
+    work = Work(store, must, STEP_S / 100, slicing_s=5 * STEP_S)
+    monkeypatch.setattr(steps.time, "thread_time", lambda: work.now)
+    await Steps(store._shard).run(must, work, point_s=STEP_S / 100)
+    assert sum(work.sizes) == COUNT * 5 // 6
+    assert len(work.sizes) <= 6
 
 
 async def test_two_long_calls_take_turns_step_by_step(

@@ -24,10 +24,10 @@ from producers.rpc import Writes
 from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 from stream_workers.worker import Worker
-from tests import fuzzing
+from tests import fuzzing, large_agent
+from tests.loop_watchdog import running_watched
 from tests.parts import open_parts, read_dead_letters, running
-from tests.processes import HASH
-from tests.processes import running as running_process
+from tests.processes import HASH, PLAYER_KEY
 
 FAULTS = {
     grpc.StatusCode.UNKNOWN,
@@ -64,7 +64,17 @@ class Sent:
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 AGENTS = TEXT | st.sampled_from(
-    ["a", "player:Bob", "smith:Bob", ":" * 256, "x" * 256, "x" * 257, "\x00", "smith:k1:" + "0" * 64]
+    [
+        large_agent.AGENT,
+        "a",
+        "player:Bob",
+        "smith:Bob",
+        ":" * 256,
+        "x" * 256,
+        "x" * 257,
+        "\x00",
+        "smith:k1:" + "0" * 64,
+    ]
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | TEXT | st.just("\ud800"),
@@ -210,14 +220,18 @@ def test_random_calls_are_answered_without_a_fault(
 @pytest.mark.soak
 @pytest.mark.timeout(fuzzing.SECONDS + 300)
 def test_random_calls_for_ten_minutes(tmp_path: Path) -> None:
-    with running_process(tmp_path, HASH) as process, asyncio.Runner() as runner:
+    large_agent.fill(tmp_path, now=time.time())
+    with running_watched(tmp_path, {**HASH, **PLAYER_KEY}) as process, asyncio.Runner() as runner:
 
         async def connect() -> grpc.aio.Channel:
             return grpc.aio.insecure_channel(f"127.0.0.1:{process.grpc_port}")
 
         channel = runner.run(connect())
-        until = time.monotonic() + fuzzing.SECONDS
-        calls = fuzzing.fuzz(CALLS, lambda sent: check(runner, channel, sent), until=until)
+
+        def attempt(sent: Sent) -> None:
+            process.check_holds(lambda: check(runner, channel, sent))
+
+        calls = fuzzing.fuzz(CALLS, attempt, until=time.monotonic() + fuzzing.SECONDS)
         runner.run(channel.close())
         assert calls
         process.stop()

@@ -31,6 +31,10 @@ _CONDITION_S = 5e-8
 _SLICING_S = 6e-8
 """CPU seconds that it takes for a point to find out that it is in another slice."""
 _MOST_SLICES = 2**14
+_MEASURED_FROM = 16
+"""With this many steps, the time for finding a slice is measured first: on a busy machine it is a multiple of the above."""
+_HALF_HELPS = 0.75
+"""A slice of half the size takes at most this part of the time, unless most of it goes into finding the slice."""
 
 
 class Steps:
@@ -76,7 +80,12 @@ class Steps:
         wanted, step_s = 1, _FIRST_STEP_S if payload_conditions(must) else STEP_S
         while points * point_s / wanted > step_s and wanted < min(points, _MOST_SLICES):
             wanted *= 2
-        target_s = STEP_S + points * _SLICING_S
+        slicing_s = points * _SLICING_S
+        if wanted >= _MEASURED_FROM:
+            slicing_s = self._measured_slicing_s(must)
+            await asyncio.sleep(0)
+        long_s = slicing_s + 2 * STEP_S
+        halved_s = float("inf")  # the time of the step before, where this one is half as large because of it
         remaining = [(1, 0)]  # (number of slices, index of this one)
         while remaining:
             total, index = remaining.pop()
@@ -89,14 +98,27 @@ class Steps:
                 results.append(call(Slice(total, index) if total > 1 else None))
                 spent_s = time.thread_time() - started
             # The next slice is as large as this one was fast: payloads may be far larger than expected, or smaller.
-            if spent_s > 2 * target_s and total < min(points, _MOST_SLICES):
-                wanted = 2 * total
-            elif spent_s < target_s and total == wanted:
-                wanted = max(1, wanted // 2)
+            if spent_s > _HALF_HELPS * halved_s:
+                # Most of the time goes into finding the slice: smaller ones would only be more of them.
+                long_s, wanted, halved_s = 2 * spent_s, total // 2, float("inf")
+            elif spent_s > long_s and total < min(points, _MOST_SLICES):
+                wanted, halved_s = 2 * total, spent_s
+            else:
+                halved_s = float("inf")
+                if total == wanted and 2 * spent_s - slicing_s <= STEP_S + slicing_s:
+                    wanted = max(1, wanted // 2)
             if enough(results[-1]):
                 break
             await asyncio.sleep(0)
         return results
+
+    def _measured_slicing_s(self, must: Sequence[Clause]) -> float:
+        """CPU seconds that a call takes to find its slice, measured on one of which next to no point is left."""
+        indexed = [one for one in must if not payload_conditions([one])]
+        started = time.thread_time()
+        with translate_errors():
+            self._shard.count(edge.CountRequest(filter=edge_filter(*indexed, within=Slice(_MOST_SLICES, 0))))
+        return time.thread_time() - started
 
     def _point_s(self, must: Sequence[Clause], point_s: float) -> float:
         return point_s + payload_conditions(must) * _PAYLOAD_CONDITION_S + _count(must) * _CONDITION_S

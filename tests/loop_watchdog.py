@@ -1,0 +1,126 @@
+"""How long the event loop is held: within this process, and in a `lorestream up` that a test starts.
+
+`python -m tests.loop_watchdog up …` is `python -m lorestream.cli up …` whose loop is watched. It writes one line for each
+hold of more than MOST_S into the file HOLDS of its working directory. See docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from lorestream.cli import main
+from tests.own_time import own_time
+from tests.processes import LorestreamProcess
+
+MOST_S = 0.05
+"""The promise: no read holds the loop for longer."""
+ATTEMPTS = 3
+"""A read that holds the loop does so each time. What is not seen each time is the machine, busy with something else."""
+HOLDS = "loop-holds.txt"
+_BEAT_S = 0.002
+_ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Hold:
+    """The longest hold so far, in CPU seconds of the loop's thread."""
+
+    seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def longest_hold() -> Iterator[Hold]:
+    """The CPU time of the longest callback of asyncio's own event loop within the block."""
+    longest = Hold()
+    run = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        began = time.thread_time()
+        run(handle)
+        longest.seconds = max(longest.seconds, time.thread_time() - began)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.Handle, "_run", timed)
+        yield longest
+
+
+class WatchedProcess(LorestreamProcess):
+    """A `lorestream up` whose loop is watched."""
+
+    module = "tests.loop_watchdog"
+
+    def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(data, {**environment, "PYTHONPATH": str(_ROOT)})
+        self._known = 0
+
+    def start(self, *options: str, path: str = "/ready") -> None:
+        """Start it. What held the loop until it was ready does not count: nobody was served yet."""
+        super().start(*options, path=path)
+        self._new_holds()
+
+    def check_holds(self, attempt: Callable[[], None]) -> None:
+        """Make an attempt. Fail if it holds the loop for more than MOST_S, ATTEMPTS times in a row."""
+        for _ in range(ATTEMPTS):
+            attempt()
+            time.sleep(2 * _BEAT_S)  # until the watch has seen it
+            holds = self._new_holds()
+            if not holds:
+                return
+        raise AssertionError(holds)
+
+    def _new_holds(self) -> str:
+        text = (self.data / HOLDS).read_text()
+        new, self._known = text[self._known :], len(text)
+        return new
+
+
+@contextlib.contextmanager
+def running_watched(data: Path, environment: Mapping[str, str]) -> Generator[WatchedProcess]:
+    """A watched lorestream that is ready; it is killed when the context ends, unless it has ended by then."""
+    process = WatchedProcess(data, environment)
+    process.start()
+    try:
+        yield process
+    finally:
+        if process.alive:
+            process.kill()
+
+
+async def _watch(path: Path) -> None:
+    """Write how long this task was kept waiting, wherever that is more than MOST_S of the thread's own time."""
+    with path.open("a", buffering=1) as file:
+        while True:
+            own, cpu = own_time(), time.thread_time()
+            await asyncio.sleep(_BEAT_S)
+            held_s = own_time() - own - _BEAT_S
+            if held_s > MOST_S:
+                file.write(
+                    f"held for {held_s:.3f} s, of which {time.thread_time() - cpu:.3f} s on a processor\n"
+                )
+
+
+async def _watched(service: Coroutine[Any, Any, Any]) -> None:
+    watching = asyncio.create_task(_watch(Path(HOLDS)))
+    try:
+        await service
+    finally:
+        watching.cancel()
+
+
+def _main() -> None:
+    run = uvloop.run
+    uvloop.run = lambda service: run(_watched(service))  # type: ignore[assignment]
+    main()
+
+
+if __name__ == "__main__":
+    _main()
