@@ -15,7 +15,7 @@ from lorestream.cli.serve import readiness
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.http import readiness as checks
 from lorestream.http.readiness import ReadinessCheck, ReadinessChecks
-from lorestream.ports import Priority
+from lorestream.ports import Priority, Role
 from lorestream.telemetry import Metrics
 from lorestream.wiring import Runtime
 from stream_workers.worker import Worker
@@ -99,7 +99,7 @@ async def test_a_remote_embedder_is_away(tmp_path: Path) -> None:
             assert server.requests == []
             server.faults.extend([lambda _: refusal(401)] * 2)
             with pytest.raises(Unavailable):
-                await runtime.embedder.embed(["the text of a request"], Priority.QUERY)
+                await runtime.embedder.embed(["the text of a request"], Priority.QUERY, Role.QUERY)
             ready, results = await subject.state()
             assert ready is False
             assert "answered 401" in results["embedder"]
