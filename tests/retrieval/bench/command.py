@@ -16,8 +16,9 @@ from typing import Any
 import structlog
 
 from tests.retrieval.bench import conversations, report
-from tests.retrieval.bench.corpus import Corpus
+from tests.retrieval.bench.corpus import Corpus, merged
 from tests.retrieval.bench.kinds import HELD_OUT, KINDS, TUNE
+from tests.retrieval.bench.kinds.noise import noise
 from tests.retrieval.bench.measure import measure
 from tests.retrieval.bench.methods import METHODS, chosen
 
@@ -60,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds", nargs="+", default=["held-out"], help="numbers, `tune` or `held-out` (default)"
     )
+    parser.add_argument(
+        "--noise", type=int, default=0, metavar="N", help="add N memories that answer nothing to each kind"
+    )
     parser.add_argument("--method", action="append", metavar="NAME[=JSON]", help="several; default: all")
     parser.add_argument(
         "--set",
@@ -90,7 +94,15 @@ def _corpora(options: argparse.Namespace) -> dict[int, list[Corpus]]:
         )
         return {0: [dialogues]}
     seeds = [seed for one in options.seeds for seed in _SEEDS.get(one) or (int(one),)]
-    return {seed: [KINDS[kind](seed) for kind in options.kinds] for seed in seeds}
+    return {
+        seed: [_with_noise(KINDS[kind](seed), options.noise, seed) for kind in options.kinds]
+        for seed in seeds
+    }
+
+
+def _with_noise(corpus: Corpus, count: int, seed: int) -> Corpus:
+    begin = min(event["time"] for event in corpus.events)
+    return merged([corpus, noise(count, corpus.agents, begin, corpus.end, seed)]) if count else corpus
 
 
 async def _measure_all(

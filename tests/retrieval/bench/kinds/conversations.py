@@ -12,6 +12,8 @@ from typing import Any
 from tests.retrieval.bench.corpus import DAY_S, Corpus, Writer
 
 _SESSIONS = 12
+_WORDY = 0.4
+"""How often a sentence stands before, and one behind, what a turn is about."""
 _NAMES = (
     "Bran", "Isolde", "Tamsin", "Will", "Oswin", "Greta", "Don", "Marit", "Edric", "Yrsa", "Pell", "Rose", "Kaspar",
     "Linnet", "Hob", "Sunniva",
@@ -33,7 +35,7 @@ _TOPICS = (
     _Topic(
         ("How was the trip to {s}, {b}?", "You are back from {s}! Was it worth the way?", "So, {b}, tell me about {s}."),
         ("Long, but we watched {d} from the hill, I will never forget it.", "Honestly? The best part was {d}.",
-         "It rained all week. Still, seeing {d} made up for it."),
+         "It rained all week. Still, seeing {d} made up for it.", "{s} was lovely, we even came across {d} there.", "I would go to {s} again at once, if only for {d}."),
         ("What did {b} see on the journey to {s}?", "What impressed {b} while visiting {s}?"),
         ("Elmwater", "the salt coast", "Stonebridge", "the northern lakes", "Harrowgate", "the Amber Isles", "Fennmoor"),
         ("two foxes playing", "a ship burning", "the lanterns on the river", "wild horses", "a wedding of giants",
@@ -43,7 +45,7 @@ _TOPICS = (
         ("Did you ever finish the {s}?", "What became of the {s} that you were making, {b}?",
          "{b}, last time you were still busy with the {s}."),
         ("Yes! I gave it to {d}, who cried a little.", "Done at last, and it went straight to {d}.",
-         "Oh, {d} has it now and seems happy."),
+         "Oh, {d} has it now and seems happy.", "The {s} is finished and belongs to {d}.", "I kept working on the {s} at night, because {d} was waiting for it."),
         ("Who received the {s} from {b}?", "To whom did {b} give the {s}?"),
         ("cradle", "blue quilt", "carved flute", "oak table", "silver ring", "painted shield", "birdhouse"),
         ("my sister", "the widow at the mill", "old Harald", "the new priest", "my godchild", "the ferryman",
@@ -52,7 +54,7 @@ _TOPICS = (
     _Topic(
         ("Why were you not at the {s}?", "We missed you at the {s}, {b}!", "{b}, you did not come to the {s}. All well?"),
         ("I had {d}, so I stayed in bed.", "Sorry about that. It was because of {d}.",
-         "Do not ask. {d} kept me at home."),
+         "Do not ask. {d} kept me at home.", "I wanted to come to the {s}, but there was {d}.", "With {d} I could not even think of a {s}."),
         ("What kept {b} from coming to the {s}?", "Why did {b} miss the {s}?"),
         ("harvest feast", "archery contest", "town meeting", "spring market", "wedding dance", "boat race", "choir"),
         ("a terrible toothache", "a leaking roof", "a sick cow", "a sprained ankle", "a fever", "a quarrel at home",
@@ -61,7 +63,7 @@ _TOPICS = (
     _Topic(
         ("Is your {s} any better these days?", "How is your {s} doing?", "I keep thinking about your {s}, {b}."),
         ("Much better since we switched to {d}.", "The healer recommended {d}, and it works wonders.",
-         "Slowly. We are trying {d} now."),
+         "Slowly. We are trying {d} now.", "The {s} is fine again, thanks to {d}.", "Nothing helped the {s} until someone brought {d}."),
         ("What helped the {s} of {b}?", "Which remedy is {b} using for the {s}?"),
         ("mother", "old dog", "back pain", "little boy", "knee", "mare", "cough"),
         ("willow bark tea", "warm milk with garlic", "cold baths", "goose fat", "long walks", "honey and thyme",
@@ -70,7 +72,7 @@ _TOPICS = (
     _Topic(
         ("What are you going to do with the {s}?", "{b}, have you made up your mind about the {s}?",
          "And the {s}? Any plans?"),
-        ("I want to turn it into {d}.", "If all goes well, it becomes {d} by summer.", "My heart is set on {d}."),
+        ("I want to turn it into {d}.", "If all goes well, it becomes {d} by summer.", "My heart is set on {d}.", "The {s} should become {d}, with windows to the south.", "I measured the {s} and there is room for {d}."),
         ("What does {b} plan to make of the {s}?", "What will the {s} of {b} become?"),
         ("empty barn", "meadow by the creek", "burnt chapel", "attic", "old mill", "cellar", "orchard"),
         ("a bakery", "a school for the orphans", "a skittle alley", "a workshop for glass", "a home for stray cats",
@@ -79,7 +81,7 @@ _TOPICS = (
     _Topic(
         ("How did the meeting with the {s} go?", "{b}! You saw the {s} yesterday, right? What came of it?",
          "Did the {s} listen to you?"),
-        ("Badly. I was told to pay {d}.", "We agreed on {d}, so I can sleep again.", "In the end it was {d}, no more, no less."),
+        ("Badly. I was told to pay {d}.", "We agreed on {d}, so I can sleep again.", "In the end it was {d}, no more, no less.", "The {s} wants {d} from me before the month is over.", "I talked the {s} down to {d}."),
         ("What was the outcome when {b} met the {s}?", "What did {b} have to pay to the {s}?"),
         ("tax collector", "magistrate", "guild master", "landlord", "abbot", "baron", "harbour warden"),
         ("thirty silver", "two sheep a year", "half of the crop", "nothing until autumn", "a barrel of mead",
@@ -87,7 +89,7 @@ _TOPICS = (
     ),
     _Topic(
         ("What do you think of the new {s}?", "Have you met the {s} yet, {b}?", "People talk a lot about the {s}. And you?"),
-        ("Kind, but {d}.", "I like the smile. Only {d}, that bothers me.", "We shared a table. It turns out that {d}."),
+        ("Kind, but {d}.", "I like the smile. Only {d}, that bothers me.", "We shared a table. It turns out that {d}.", "The {s} is a strange one: {d}.", "I helped the {s} move in, and {d}."),
         ("What did {b} notice about the new {s}?", "What does {b} say about the {s}?"),
         ("innkeeper", "teacher", "blacksmith", "captain", "midwife", "gardener", "judge"),
         ("there is a tattoo of a raven under that sleeve", "nobody may touch the left hand", "every word is sung, not said",
@@ -96,7 +98,7 @@ _TOPICS = (
     ),
     _Topic(
         ("What are you reading in the {s}?", "{b}, what keeps you busy during the {s}?", "How do you spend the {s}?"),
-        ("At the moment it is {d}, I can hardly stop.", "Mostly {d}. It calms me.", "You will laugh: {d}."),
+        ("At the moment it is {d}, I can hardly stop.", "Mostly {d}. It calms me.", "You will laugh: {d}.", "Every {s} needs something, and mine has {d}.", "For the {s} I have {d} at last."),
         ("How does {b} pass the time during the {s}?", "What occupies {b} in the {s}?"),
         ("long evenings", "night watch", "lunch break", "rainy season", "winter months", "ferry ride", "early mornings"),
         ("a book on bees", "whittling chess pieces", "learning the stars by heart", "letters to a cousin",
@@ -148,6 +150,34 @@ _REPEATED = (
           ("a lost pilgrim", "two deserters", "the juggler's family", "a wounded stranger", "some shepherds")),
 )  # fmt: skip
 
+_BEFORE = (
+    "Oh, I meant to tell you!",
+    "Well, where shall I begin.",
+    "Thanks for asking.",
+    "You remembered, how kind of you.",
+    "Sit down, this takes a while.",
+    "Ha, everybody wants to know that.",
+    "Let me think.",
+    "I was hoping that you would ask.",
+    "It has been quite a month.",
+    "Funny that you mention it.",
+    "I have slept badly, so forgive me if I ramble.",
+)
+_AFTER = (
+    "What would you have done?",
+    "But enough of me, how are you?",
+    "I will show you next time.",
+    "My family thinks I am mad.",
+    "I could talk about it for hours.",
+    "It cost me some sleep, I admit.",
+    "You should come along one day.",
+    "And now I am hungry.",
+    "Still, I would not change a thing.",
+    "We laughed about it all evening.",
+    "I am proud of that, to be honest.",
+    "Please keep it to yourself for now.",
+    "Life is never dull, is it?",
+)
 _SMALL_TALK = (
     "Good to see you, {b}!", "The weather is dreadful today.", "Ha, that is so like you.", "I know exactly what you mean.",
     "Take care of yourself.", "Thanks, that means a lot to me.", "Well, I should get back to work soon.",
@@ -203,9 +233,11 @@ class _Dialogue:
         asking, asked = self._writer.some(self._names, 2)
         subject, detail = self._subjects[topic].pop(), self._writer.pick(topic.details)
         self._turn(asking, topic.openings, s=subject, b=asked)
-        gold = self._turn(asked, topic.answers, d=detail)
+        answer = self._writer.pick(topic.answers)
+        gold = self._turn(asked, (answer,), s=subject, d=detail)
         question = self._writer.say(topic.questions, b=asked, s=subject)
-        self._writer.ask(self._agent, question, gold, kind="conversation: answer without the words")
+        kind = "answer with the subject" if "{s}" in answer else "answer without the words"
+        self._writer.ask(self._agent, question, gold, kind=f"conversation: {kind}")
 
     def _tell(self, name: str, fact: _Fact) -> None:
         gold = self._turn(name, fact.statements, d=self._writer.pick(fact.details))
@@ -225,6 +257,10 @@ class _Dialogue:
     def _turn(self, speaker: str, templates: tuple[str, ...], **values: Any) -> str:
         self._writer.wait(5, 40)
         text = self._writer.say(templates, **values)
+        if self._writer.random.random() < _WORDY:
+            text = f"{self._writer.pick(_BEFORE)} {text}"
+        if self._writer.random.random() < _WORDY:
+            text = f"{text} {self._writer.pick(_AFTER)}"
         metadata = {"speaker": speaker}
         if self._has_conversation:
             metadata["conversation"] = f"{self._agent} {self._session}"
