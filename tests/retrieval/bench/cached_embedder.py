@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lorestream.ports import Embedder, Embeddings, Priority
+from lorestream.ports import Embedder, Embeddings, Priority, Role
 
 _AT_ONCE = 256
 _BUSY_S = 60.0
@@ -29,14 +29,18 @@ class CachedEmbedder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def embed(self, texts: Sequence[str], *how: Any, **named: Any) -> Embeddings:
-        """As the embedder itself does; `how` and `named` are its further arguments."""
-        role = repr([one for one in (*how, *named.values()) if not isinstance(one, Priority)])
+    async def embed(
+        self, texts: Sequence[str], priority: Priority = Priority.INGEST, role: Role = Role.PASSAGE
+    ) -> Embeddings:
+        """As the embedder itself does."""
         keys = [self._key(role, text) for text in texts]
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if not self._find([key])}
+        known = self._find(keys)
+        missing = [
+            (key, text) for key, text in dict(zip(keys, texts, strict=True)).items() if key not in known
+        ]
         for start in range(0, len(missing), _AT_ONCE):
-            part = list(missing.items())[start : start + _AT_ONCE]
-            made = await self._inner.embed([text for _, text in part], *how, **named)
+            part = missing[start : start + _AT_ONCE]
+            made = await self._inner.embed([text for _, text in part], priority, role)
             self.computed += len(part)
             rows = [
                 (key, np.asarray(vector, np.float32).tobytes(), cut)
@@ -48,8 +52,8 @@ class CachedEmbedder:
         vectors = np.frombuffer(b"".join(found[key][0] for key in keys), np.float32)
         return Embeddings(vectors.reshape(len(keys), self._inner.dim), [found[key][1] for key in keys])
 
-    def _key(self, role: str, text: str) -> bytes:
-        return hashlib.sha256(f"{self._inner.model_id}\x00{role}\x00{text}".encode()).digest()
+    def _key(self, role: Role, text: str) -> bytes:
+        return hashlib.sha256(f"{self._inner.model_id}\0{role.value}\0{text}".encode()).digest()
 
     def _find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, bool]]:
         found: dict[bytes, tuple[bytes, bool]] = {}

@@ -10,6 +10,8 @@ from tests.retrieval.bench.metrics import NAMES, Metrics
 
 ALL = "all"
 ALL_KINDS = "mean of the kinds"
+_BRIEF = ("recall@5", "recall@10", "MRR")
+"""What the table by kind shows."""
 
 Table = Mapping[tuple[str, str], Metrics]
 """(kind of question, method) -> measured figures, of one seed."""
@@ -37,13 +39,44 @@ def _mean(rows: Sequence[Metrics], weights: Sequence[int]) -> Metrics:
 
 
 def markdown(tables: Mapping[int, Table]) -> str:
-    """One row per kind and method: the mean over the seeds, and with several seeds the lowest and highest in brackets."""
-    head = ["questions", "method", "number", *NAMES]
-    lines = [head, ["---"] * len(head)]
-    for (kind, method), rows in _by_row(tables.values()).items():
-        cells = [_cell(column) for column in zip(*(row.values for row in rows), strict=True)]
-        lines.append([kind, method, str(sum(row.queries for row in rows)), *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Two tables: by kind with one column for each method, and the totals with their spread over the seeds."""
+    rows = _by_row(tables.values())
+    totals = {key: metrics for key, metrics in rows.items() if key[0] in {ALL, ALL_KINDS}}
+    kinds = {key: metrics for key, metrics in rows.items() if key not in totals}
+    return f"{' / '.join(_BRIEF)}:\n\n{_by_kind(kinds)}\n\n{_in_full(totals)}"
+
+
+def _by_kind(rows: Mapping[tuple[str, str], Sequence[Metrics]]) -> str:
+    methods = list(dict.fromkeys(method for _, method in rows))
+    lines = [["questions", "number", *methods]]
+    for kind in dict.fromkeys(kind for kind, _ in rows):
+        number = sum(row.queries for row in rows[kind, methods[0]])
+        cells = []
+        for method in methods:
+            measured = dict(
+                zip(NAMES, zip(*(row.values for row in rows[kind, method]), strict=True), strict=True)
+            )
+            cells.append(" / ".join(f"{math.fsum(measured[one]) / len(measured[one]):.2f}" for one in _BRIEF))
+        lines.append([kind, str(number), *cells])
+    return _drawn(lines)
+
+
+def _in_full(rows: Mapping[tuple[str, str], Sequence[Metrics]]) -> str:
+    lines = [["questions", "method", "number", *NAMES]]
+    for (kind, method), measured in rows.items():
+        cells = [_cell(column) for column in zip(*(row.values for row in measured), strict=True)]
+        lines.append([kind, method, str(sum(row.queries for row in measured)), *cells])
+    return _drawn(lines)
+
+
+def _drawn(lines: Sequence[Sequence[str]]) -> str:
+    drawn = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in drawn)
+
+
+def _cell(values: Sequence[float]) -> str:
+    mean = f"{math.fsum(values) / len(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f}-{max(values):.3f})"
 
 
 def document(tables: Mapping[int, Table]) -> list[dict[str, Any]]:
@@ -62,8 +95,3 @@ def _by_row(tables: Iterable[Table]) -> dict[tuple[str, str], list[Metrics]]:
         for key, metrics in table.items():
             rows.setdefault(key, []).append(metrics)
     return rows
-
-
-def _cell(values: Sequence[float]) -> str:
-    mean = f"{math.fsum(values) / len(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3f}-{max(values):.3f})"

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 
 from lorestream.http.application import application
-from lorestream.ports import Priority
+from lorestream.ports import Role
 from lorestream.wiring import Runtime
 from producers import gateway
 from stream_workers.indexing.indexer import Indexer
@@ -61,7 +61,7 @@ async def remembered(
                 runtime.log, pipeline, runtime.collections.current.publisher, cache=runtime.cache
             ).run(burst=True)
             # Not at the first question: the time limit of a search does not fit a model that others use as well.
-            await embedder.embed(list(dict.fromkeys(one.query for one in corpus.questions)), Priority.INGEST)
+            await embedder.embed([one.query for one in corpus.questions], role=Role.QUERY)
             async with over(runtime, embedder=embedder, cache=None) as reader:
                 reader.clock.time = corpus.end + 60
                 yield World(reader, ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.retrieval.bench.corpus import DAY_S, Corpus, Writer
 
-_ENTRIES = 60
+_ENTRIES = 120
 _SHORTEST, _LONGEST = 100, 380
 """Words of an entry."""
 
@@ -35,6 +35,11 @@ _FACTS: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str
      ("a man with one ear", "Lady Orsolya", "a former pirate", "the youngest of the sisters", "someone called Quill")),
 )  # fmt: skip
 """(sentences, questions, subjects, details)"""
+_SUBJECTS = tuple(
+    subject if subject[0].isupper() or subject.startswith(("the ", "a ", "my ")) else f"the {subject}"
+    for _, _, subjects, _ in _FACTS
+    for subject in subjects
+)
 
 _OPENINGS = (
     "I woke before the cock and could not find my shoes.", "Another grey morning, and the roof drips.", "Slept well for once.",
@@ -48,6 +53,13 @@ _FILLERS = (
     "I asked the {n} about the way, and it turned out to be {a}.", "For a while the rain {v} {p}, later it was {a}.",
     "If the {n} comes again, I will stay {p}.", "They say that one must never trust a {a} {n}.",
 )  # fmt: skip
+_MENTIONS = (
+    "Nobody talks of anything but {s} these days.", "I passed {s} and thought nothing of it.", "We will see what becomes of {s}.",
+    "Once more I promised to draw {s}.", "My sister asked about {s}, I changed the subject.", "The old song about {s} was sung badly.",
+    "I dreamt of {s}, and of {t}, which makes no sense.", "Between {s} and {t} there is little to choose.",
+)  # fmt: skip
+_MENTIONED = 0.15
+"""The share of sentences that name the subject of some question."""
 _ADJECTIVES = (
     "tired",
     "golden",
@@ -102,6 +114,9 @@ def _entry(writer: Writer, agent: str, sentence: str) -> str:
     writer.wait(0.6 * DAY_S, 2 * DAY_S)
     wanted, text = writer.random.randint(_SHORTEST, _LONGEST), [writer.pick(_OPENINGS)]
     while sum(len(one.split()) for one in text) < wanted:
+        if writer.random.random() < _MENTIONED:
+            one, other = writer.some(_SUBJECTS, 2)
+            text.append(writer.say(_MENTIONS, s=one, t=other))
         text.append(
             writer.say(
                 _FILLERS, a=writer.pick(_ADJECTIVES), n=writer.pick(_NOUNS), v=writer.pick(_VERBS),
