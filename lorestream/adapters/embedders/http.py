@@ -18,8 +18,9 @@ from lorestream import supervision
 from lorestream.adapters.embedders.http_endpoint import SETTING, EmbeddingsEndpoint
 from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
 from lorestream.adapters.embedders.queue import OnTexts
-from lorestream.adapters.embedders.texts import CachedVector, VectorCache, plain, text_key
+from lorestream.adapters.embedders.texts import CachedVector, VectorCache, text_key
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
+from lorestream.plain_text import plain
 from lorestream.ports import Embeddings, Priority, Role
 
 if TYPE_CHECKING:

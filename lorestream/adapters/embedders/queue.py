@@ -21,9 +21,10 @@ from lorestream import supervision
 from lorestream.adapters.embedders.late_interaction import LateInteraction
 from lorestream.adapters.embedders.prefixes import Prefixes
 from lorestream.adapters.embedders.reranker import LocalReranker
-from lorestream.adapters.embedders.texts import CachedVector, VectorCache, plain, text_key
+from lorestream.adapters.embedders.texts import CachedVector, VectorCache, text_key
 from lorestream.adapters.embedders.worker_thread import lower_priority
 from lorestream.errors import Overloaded, Unavailable
+from lorestream.plain_text import plain
 from lorestream.ports import Embeddings, Priority, Reranker, Role
 
 if TYPE_CHECKING:

@@ -1,12 +1,7 @@
-"""Texts as an embedding model reads them, and a cache of the vectors of recent texts.
-
-A model reads a text without colour codes, control characters and excess length. Only the vector is computed from this.
-The text itself is stored unchanged.
-"""
+"""How much of a text an embedding model reads, and a cache of the vectors of recent texts."""
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,20 +11,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-_ESCAPE = re.compile(r"\x1b(?:\((?:\\.|[^)\\])*\)?|.)?", re.DOTALL)
-"""Luanti's escape sequences: ESC and one character, or ESC ( ... ), where a backslash escapes the next character
-(`unescape_enriched` in Luanti's src/util/string.h)."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CHARACTERS_PER_TOKEN = 64
 """An upper bound: a word piece has 4 to 5 characters on average, and the longest words have fewer than 64."""
-
-
-def plain(text: str) -> str:
-    """The text without Luanti's escape sequences and control characters; lone surrogates become U+FFFD."""
-    if text.isascii() and text.isprintable():
-        return text
-    return _SURROGATE.sub("\ufffd", _CONTROL.sub("", _ESCAPE.sub("", text)))
 
 
 def characters_read(max_tokens: int) -> int:

@@ -1,10 +1,10 @@
-"""What a model gets to read of a text."""
+"""What is left of a text without escape sequences and control characters."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.adapters.embedders.texts import plain
+from lorestream.plain_text import plain
 
 
 @pytest.mark.parametrize(
