@@ -55,10 +55,10 @@ def quick() -> None:
     shard.create_in_subprocess = create_in_this_process
 
 
-async def create_in_this_process(directory: Path, *, model_id: str, dim: int) -> None:
+async def create_in_this_process(directory: Path, *, model_id: str, dim: int, words: str) -> None:
     """In place of a process of its own, so that its calls to the disk are points too."""
     try:
-        opened, lock = shard.open_shard(directory, model_id=model_id, dim=dim)
+        opened, lock, _ = shard.open_shard(directory, model_id=model_id, dim=dim, words=words)
     except LorestreamError as error:
         raise Unavailable(str(error)) from error
     opened.close()

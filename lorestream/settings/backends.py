@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 Retention: TypeAlias = Annotated[float, Field(gt=0, le=36_500)]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
@@ -176,6 +176,33 @@ class LimitSettings(_Part):
 
 
 # --- snapshots ---------------------------------------------------------------------------------------------
+
+
+LANGUAGES = frozenset(
+    "arabic azerbaijani basque bengali catalan chinese danish dutch english finnish french german greek hebrew hinglish"
+    " hungarian indonesian italian japanese kazakh nepali norwegian portuguese romanian russian slovene spanish swedish"
+    " tajik turkish".split()
+)
+"""The languages of which Qdrant knows the stop words and, for most, a stemmer."""
+
+
+def _known_languages(value: str) -> str:
+    chosen = {one.strip().lower() for one in value.split(",")}
+    if unknown := chosen - LANGUAGES:
+        raise ValueError(f"{', '.join(sorted(unknown))}: unknown; choose from {', '.join(sorted(LANGUAGES))}")
+    return ",".join(sorted(chosen))
+
+
+class KeywordSettings(_Part):
+    """Searches for words."""
+
+    language: Annotated[str, AfterValidator(_known_languages)] = "english"
+    """The language of the texts, or several, separated by commas. For collections that are created from now on."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages, in alphabetical order."""
+        return tuple(self.language.split(","))
 
 
 class SnapshotSettings(_Part):

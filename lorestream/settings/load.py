@@ -27,6 +27,7 @@ from lorestream.settings.backends import (
     EmbeddedLog,
     EmbedderSettings,
     KafkaLog,
+    KeywordSettings,
     LimitSettings,
     LocalCache,
     QdrantStore,
@@ -72,6 +73,8 @@ class Settings(BaseSettings):
     """The answer cache. Default: in the process, off with Kafka; Redis if `url` is set."""
     embedder: EmbedderSettings = EmbedderSettings()
     """The embedding model."""
+    keyword: KeywordSettings = KeywordSettings()
+    """Searches for words."""
     limits: LimitSettings = LimitSettings()
     """Rate limits. Default: none."""
     snapshot: SnapshotSettings = SnapshotSettings()

@@ -25,7 +25,10 @@ async def open_catalogue(
 
     `state` is the directory of the embedded store.
     """
+    from lorestream.adapters.qdrant.words import layout_of  # noqa: PLC0415
+
     chosen = settings.store
+    words = layout_of(settings.keyword.languages)
 
     async def has_checkpoint(collection: str, run: str) -> bool:
         return any((await log.committed(group_of(settings.log, collection, run))).values())
@@ -50,6 +53,7 @@ async def open_catalogue(
                 timeout_s=chosen.timeout_s,
                 options=options,
                 has_checkpoint=has_checkpoint,
+                words=words,
             )
         )
     from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue  # noqa: PLC0415
@@ -60,6 +64,7 @@ async def open_catalogue(
         complete_log_size=partial(_complete_log_size, log),
         has_checkpoint=has_checkpoint,
         require_space=free_space(settings, state).require,
+        words=words,
     )
     stack.push_async_callback(catalogue.close_all)
     return catalogue

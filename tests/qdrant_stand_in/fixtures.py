@@ -57,11 +57,12 @@ class Qdrant:
         )
         from lorestream.adapters.qdrant.server.messages import substring_field  # noqa: PLC0415
         from lorestream.adapters.qdrant.server.store import ServerStore  # noqa: PLC0415
+        from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT  # noqa: PLC0415
 
         alias = collection or f"test-{uuid.uuid4().hex}"
         async with self.connection(timeout_s) as connection:
             field = substring_field(await connection.version())
-            metadata = CollectionMetadata(model_id, dim)
+            metadata = CollectionMetadata(model_id, dim, words=DEFAULT_LAYOUT)
             found = await first_collection(connection, alias, metadata, CollectionOptions(**options))
             try:
                 yield ServerStore(connection, found, substring_field=field)

@@ -17,10 +17,11 @@ import structlog
 from lorestream import durable
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.messages import translate_errors
-from lorestream.adapters.qdrant.payload import SCHEMA_VERSION
+from lorestream.adapters.qdrant.payload import READABLE_SCHEMAS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, FIRST_LAYOUT
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 from lorestream.events import encode
-from lorestream.memories import Memory
+from lorestream.memories import KeywordQuery, Memory, Scope
 from lorestream.wiring import Runtime
 from tests.parts import everything, indexer_over, open_parts
 from tests.parts import put as event
@@ -33,10 +34,13 @@ def label(data: Path) -> Path:
     return data / "store" / NAME / "store.json"
 
 
-def make_older(data: Path) -> None:
-    """As if the version before had written the store."""
+UNREADABLE = READABLE_SCHEMAS[0] - 1
+
+
+def make_older(data: Path, schema: int = UNREADABLE) -> None:
+    """As if an older version had written the store."""
     about = json.loads(label(data).read_bytes())
-    label(data).write_text(json.dumps(about | {"schema": SCHEMA_VERSION - 1}))
+    label(data).write_text(json.dumps(about | {"schema": schema, "words": FIRST_LAYOUT}))
 
 
 async def fill(data: Path, count: int = 20) -> Sequence[Memory]:
@@ -82,8 +86,9 @@ async def test_it_is_filled_again_and_holds_the_same(tmp_path: Path) -> None:
             assert await indexed(runtime) == memories
             group = runtime.collections.current.group
     [line] = [line for line in lines if "older schema" in line["event"]]
-    assert (line["log_level"], line["schema"], line["records"]) == ("warning", SCHEMA_VERSION - 1, 20)
-    assert json.loads(label(tmp_path).read_bytes())["schema"] == SCHEMA_VERSION
+    assert (line["log_level"], line["schema"], line["records"]) == ("warning", UNREADABLE, 20)
+    about = json.loads(label(tmp_path).read_bytes())
+    assert (about["schema"], about["words"]) == (SCHEMA_VERSION, DEFAULT_LAYOUT)
     with structlog.testing.capture_logs() as lines:
         async with open_parts(tmp_path, store=EDGE) as runtime:
             assert await everything(runtime) == memories
@@ -120,6 +125,23 @@ async def test_a_log_that_no_longer_holds_everything_is_refused(tmp_path: Path) 
     await refused(tmp_path, r"older schema.*lorestream export.*lorestream import")
 
 
+async def test_a_readable_schema_is_used_as_it_is_where_the_log_is_too_short(tmp_path: Path) -> None:
+    memories = await fill(tmp_path)
+    log = {"kind": "embedded", "max_bytes": 1}
+    async with open_parts(tmp_path, store=EDGE, log=log) as runtime:
+        assert runtime.trim is not None
+        assert await runtime.trim() == 20
+    make_older(tmp_path, READABLE_SCHEMAS[0])
+    with structlog.testing.capture_logs() as lines:
+        async with open_parts(tmp_path, store=EDGE) as runtime:
+            assert await everything(runtime) == memories
+            found = await runtime.store.search(KeywordQuery(Scope("default"), "text", 1, runtime.clock.now()))
+    assert len(found) == 1
+    [line] = [line for line in lines if "lorestream replay" in line["event"]]
+    assert (line["log_level"], line["wanted"]) == ("warning", "english")
+    assert json.loads(label(tmp_path).read_bytes())["schema"] == READABLE_SCHEMAS[0]
+
+
 async def test_a_log_that_the_store_was_not_filled_from_is_refused(tmp_path: Path) -> None:
     await fill(tmp_path)
     (tmp_path / "log.sqlite3").unlink()
@@ -132,7 +154,7 @@ async def test_an_older_store_of_another_model_is_refused_first(tmp_path: Path) 
     make_older(tmp_path)
     with pytest.raises(ModelMismatch, match="hash-v1-384"):
         await opened(tmp_path, embedder={"kind": "hash", "dim": 64})
-    assert json.loads(label(tmp_path).read_bytes())["schema"] == SCHEMA_VERSION - 1
+    assert json.loads(label(tmp_path).read_bytes())["schema"] == UNREADABLE
 
 
 # --- a store that is gone or damaged ---------------------------------------------------------------------------

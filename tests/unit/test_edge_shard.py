@@ -11,6 +11,7 @@ import pytest
 
 from lorestream.adapters.qdrant.edge.shard import create_in_subprocess
 from lorestream.adapters.qdrant.edge.store import EdgeStore
+from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 from lorestream.ports import Tombstone
 from tests.contracts.stored import NOW, START, memory, names, nearest, put
@@ -196,7 +197,7 @@ async def test_a_temporary_store_leaves_no_files(tmp_path, monkeypatch):
 
 
 async def test_a_shard_created_in_a_subprocess_is_opened_unchanged(path):
-    await create_in_subprocess(path, model_id="hash", dim=4)
+    await create_in_subprocess(path, model_id="hash", dim=4, words=DEFAULT_LAYOUT)
     made = {one: one.stat().st_ino for one in (path / "store.json", path / "shard")}
     with pytest.raises(ModelMismatch):
         open_store(path, model_id="other")
@@ -210,7 +211,7 @@ async def test_a_shard_that_cannot_be_created_in_a_subprocess_is_an_outage_that_
     path.parent.mkdir()
     path.write_text("no directory")
     with pytest.raises(Unavailable, match=r"could not be created \(.*cannot be written") as refused:
-        await create_in_subprocess(path, model_id="hash", dim=4)
+        await create_in_subprocess(path, model_id="hash", dim=4, words=DEFAULT_LAYOUT)
     assert "\n" not in refused.value.message
 
 
@@ -218,6 +219,6 @@ async def test_the_subprocess_runs_no_module_of_the_current_directory(path, tmp_
     """A msgspec.py in the folder where `lorestream up` runs is not imported by compaction or replay."""
     (tmp_path / "msgspec.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')")
     monkeypatch.chdir(tmp_path)
-    await create_in_subprocess(path, model_id="hash", dim=4)
+    await create_in_subprocess(path, model_id="hash", dim=4, words=DEFAULT_LAYOUT)
     assert not (tmp_path / "was run").exists()
     assert (path / "shard").is_dir()

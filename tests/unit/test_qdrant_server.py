@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from qdrant_client import grpc as wire
 
-from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, READABLE_SCHEMAS, SCHEMA_VERSION
 from lorestream.adapters.qdrant.server.collection import CollectionMetadata, physical_name
 from lorestream.errors import InvalidEvent, Misconfigured, ModelMismatch, Unavailable
 from tests.contracts.stored import START, everything, memory, names, nearest, put
@@ -174,14 +174,14 @@ async def test_a_large_insert_writes_each_point_once(qdrant):
 async def test_a_collection_of_an_earlier_schema_is_rejected(qdrant, alias):
     async with qdrant.store(collection=alias) as store:
         made = (await described(qdrant, store.physical)).config
-    known = {**made.metadata, "schema": wire.Value(integer_value=SCHEMA_VERSION - 1)}
+    known = {**made.metadata, "schema": wire.Value(integer_value=READABLE_SCHEMAS[0] - 1)}
     older = wire.CreateCollection(
         collection_name=f"{alias}__older", vectors_config=made.params.vectors_config, metadata=known
     )
     async with qdrant.connection() as connection:
         await connection.call(connection.collections.Create, older)
     await change_alias(qdrant, alias, f"{alias}__older")
-    with pytest.raises(Misconfigured, match=f"schema {SCHEMA_VERSION - 1}.*COLLECTION"):
+    with pytest.raises(Misconfigured, match=f"schema {READABLE_SCHEMAS[0] - 1}.*COLLECTION"):
         async with qdrant.store(collection=alias):
             pass
 

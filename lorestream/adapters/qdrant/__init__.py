@@ -4,6 +4,7 @@
     reader.py        QdrantReader: search, page, count, get, agents
     hybrid.py        searches by meaning and words: the candidates of two lists with both scores
     nearest.py       searches by one similarity, exact also among equal memories
+    words.py         the words of a text as a sparse vector for BM25, by language
     scoring.py       similarity by vector and by BM25; blends with recency and importance as a Qdrant formula
     conditions.py    filters and scopes as Qdrant conditions
     exact_filter.py  filters evaluated on a memory, where a condition is only approximate
@@ -18,7 +19,7 @@ One insert (QdrantStore is generic over its engine; EdgeStore and ServerStore on
 
     store.insert(memories, vectors)                 store.py: check the shapes, compute the point ids
         encode_memory(memory)                       payload.py: payload with `body`, keys for filters, hashes
-        scoring.embed_document(text)                scoring.py: sparse vector for BM25
+        words.document(text)                        words.py: sparse vector for BM25
         engine.point(id, payload, vector, words)    edge/engine.py or server/engine.py
         engine.upsert(points, insert_only=True)     existing points and tombstones stay as they are
 

@@ -35,7 +35,10 @@ from lorestream.ports import Tombstone
 if TYPE_CHECKING:
     from lorestream.memories import Scalar
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+"""Rises when points are stored differently, so that no older version writes to the collection."""
+READABLE_SCHEMAS = (3, SCHEMA_VERSION)
+"""Schemas that this version reads and writes. Collections of schema 3 do not record how words are stored."""
 POINT_NAMESPACE = uuid.UUID("c1a5a3c4-58c8-5a0e-9d3b-0a8f6b1d7e90")
 """The UUIDv5 namespace of point ids. It must never change: existing points could not be found any more."""
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 
-from lorestream.adapters.qdrant import scoring
 from lorestream.adapters.qdrant.adjacent import read_around
 from lorestream.adapters.qdrant.conditions import (
     Clause,
@@ -30,14 +29,16 @@ from lorestream.memories import EVERYTHING, KeywordQuery, VectorQuery
 from lorestream.turns import Turns
 
 if TYPE_CHECKING:
+    from lorestream.adapters.qdrant.words import Words
     from lorestream.memories import Around, AroundQuery, Filter, Hit, HybridQuery, Memory, PageQuery, Scope
 
 
 class QdrantReader(Generic[P]):
-    """A MemoryReader over an engine. `dim`: the number of components of the stored vectors."""
+    """A MemoryReader over an engine. `dim`: the number of components of the stored vectors; `words`: their layout."""
 
-    def __init__(self, engine: Engine[P], *, dim: int) -> None:
+    def __init__(self, engine: Engine[P], *, dim: int, words: Words) -> None:
         self._engine = engine
+        self.words = words
         self._traits = engine.traits
         self._dim = dim
 
@@ -55,7 +56,7 @@ class QdrantReader(Generic[P]):
         selection = await self._select(query.scope, query.filter, query.now)
         if isinstance(query, VectorQuery):
             return await self._by_vector(selection, query)
-        embedded = scoring.embed_query(query.text)
+        embedded = self.words.query(query.text)
         words = None if embedded is None else Similarity(embedded, 0.0)
         if isinstance(query, KeywordQuery):
             return [] if words is None else await NearestSearch(self._engine, selection, words).first(query.k)

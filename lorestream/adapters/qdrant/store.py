@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorestream.adapters.qdrant import scoring
 from lorestream.adapters.qdrant.conditions import Clause, Group, Match, Range, expired_clause, scope_clause
 from lorestream.adapters.qdrant.engine import P, Payload
 from lorestream.adapters.qdrant.payload import (
@@ -165,7 +164,7 @@ class QdrantStore(QdrantReader[P]):
 
     def _build_point(self, point: str, memory: Memory, vector: NDArray[np.float32]) -> P:
         try:
-            words = scoring.embed_document(memory.text)
+            words = self.words.document(memory.text)
             return self._engine.point(point, encode_memory(memory), vector, words)
         except (TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:_MAX_REASON_CHARS]

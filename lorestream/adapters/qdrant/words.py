@@ -18,10 +18,13 @@ from itertools import chain
 from typing import Protocol
 
 import qdrant_edge as edge
+import structlog
 
 from lorestream.adapters.qdrant.engine import SparseVector
 from lorestream.errors import Misconfigured
 from lorestream.plain_text import plain
+
+_log = structlog.get_logger("lorestream.store")
 
 K = 0.9
 B = 0.75
@@ -117,6 +120,18 @@ def describe(layout: str) -> str:
     return layout.partition(":")[2] or "english (without a stemmer, as of an older version)"
 
 
+def warn_of_other_layout(collection: str, layout: str, wanted: str) -> None:
+    """Log a warning if the layout of a collection is not the one of the settings, and what to do about it."""
+    if layout != wanted:
+        _log.warning(
+            "the words of this collection are stored in another way than LORESTREAM_KEYWORD__LANGUAGE says: searches for"
+            " words use the old way until `lorestream replay --to NAME` and `lorestream alias swap NAME` replace it",
+            collection=collection,
+            language=describe(layout),
+            wanted=describe(wanted),
+        )
+
+
 def open_words(layout: str) -> Words:
     """The words of a layout. Raises Misconfigured when this version does not know it."""
     if layout == FIRST_LAYOUT:
@@ -191,12 +206,13 @@ class _Languages:
         return tuple({index for one in self._keeping for index in one.embed_query(folded).indices})
 
     def content(self, piece: str) -> list[int]:
-        """The indices of the words in this piece that are no stop words, once for each language."""
+        """The indices of the words in this piece, once for each language; none if they are stop words in one of them."""
         folded = _fold(piece)
-        return [index for one in self._dropping for index in one.embed_query(folded).indices]
+        found = [one.embed_query(folded).indices for one in self._dropping]
+        return [index for one in found for index in one] if all(found) else []
 
     def capitalised_stop_word(self, piece: str) -> str | None:
-        """The word in this piece, folded, if it is a stop word of every language and begins with a capital."""
+        """The word in this piece, folded, if it is a stop word and begins with a capital."""
         found = _CAPITALISED.match(piece)
         if found is None or not found[1].istitle() or self.content(found[1]):
             return None

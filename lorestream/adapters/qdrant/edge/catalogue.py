@@ -5,7 +5,7 @@
     ALIAS.json    the collections; missing while there is only the first, and it was never filled again
 
 A collection of an older schema is emptied at the start and filled again from the log, where the log still holds all
-that was ever appended to it. A collection whose shard is gone (moved away, lost) is filled again as far as the log
+that was ever appended to it; otherwise it is used as it is, if that is possible. A collection whose shard is gone (moved away, lost) is filled again as far as the log
 goes: its checkpoint must not outlive it.
 """
 
@@ -24,7 +24,8 @@ from lorestream import durable
 from lorestream.adapters.qdrant.edge import catalogue_file, shard
 from lorestream.adapters.qdrant.edge.catalogue_file import Entry, State
 from lorestream.adapters.qdrant.edge.store import EdgeStore
-from lorestream.adapters.qdrant.payload import SCHEMA_VERSION
+from lorestream.adapters.qdrant.payload import READABLE_SCHEMAS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, warn_of_other_layout
 from lorestream.admin.snapshot_files import disk_usage
 from lorestream.collections.catalogue import (
     CheckpointOf,
@@ -53,9 +54,11 @@ class EdgeCatalogue:
         complete_log_size: Callable[[], Awaitable[int | None]] = _no_log,
         has_checkpoint: CheckpointOf = no_checkpoint,
         require_space: Callable[[int], None] = lambda _needed_bytes: None,
+        words: str = DEFAULT_LAYOUT,
     ) -> None:
         """`complete_log_size`: the number of records of the log if it holds every record since its first, else None.
 
+        `words`: the layout of the words of collections that are created.
         `require_space` raises Unavailable when the disk is nearly full, or will be after so many bytes: then nothing is
         written, and no collection
         created. Raises Misconfigured when the file cannot be read.
@@ -66,6 +69,7 @@ class EdgeCatalogue:
         self._complete_log_size = complete_log_size
         self._has_checkpoint = has_checkpoint
         self._require_space = require_space
+        self._words = words
         self._open: dict[str, EdgeStore] = {}
         self._switching: frozenset[str] = frozenset()
         self._creating: set[str] = set()
@@ -140,7 +144,9 @@ class EdgeCatalogue:
         self._creating.add(name)
         try:
             await self._change(lambda state: state.pending_deletions.update({name: 0.0}))
-            await shard.create_in_subprocess(self._directory / name, model_id=model.model_id, dim=model.dim)
+            await shard.create_in_subprocess(
+                self._directory / name, model_id=model.model_id, dim=model.dim, words=self._words
+            )
 
             def add(state: State) -> None:
                 del state.pending_deletions[name]
@@ -231,7 +237,8 @@ class EdgeCatalogue:
     async def _empty_outdated(self, state: State) -> None:
         """Empty the collections of an older schema. Each gets a new run, whose group reads the log from its beginning.
 
-        Raises Misconfigured, with nothing changed, when the log does not hold all that one of them may hold.
+        Where the log does not hold all that one of them may hold, that one stays as it is. Raises Misconfigured, with
+        nothing changed, when it cannot be used like this.
         """
         outdated = {
             name: metadata.schema
@@ -241,14 +248,19 @@ class EdgeCatalogue:
         if not outdated:
             return
         records = await self._complete_log_size()
-        for name, schema in outdated.items():
+        for name, schema in list(outdated.items()):
             # A record makes one point at most: more points than records came from another log.
             if records is None or shard.count_points(self._directory / name) > records:
+                if schema in READABLE_SCHEMAS:
+                    del outdated[name]
+                    continue
                 raise Misconfigured(
                     f"{self._directory / name} has the older schema {schema} (this lorestream writes {SCHEMA_VERSION}),"
                     " and the log no longer holds all of its memories: start the version that wrote it and"
                     " `lorestream export` them, then start this one with another --data and `lorestream import` them"
                 )
+        if not outdated:
+            return
         for name in outdated:
             entry = state.collections[name]
             entry.run = refilled_run(entry.run)
@@ -301,12 +313,15 @@ class EdgeCatalogue:
         """Open the store of a collection, or create it. Blocks. Raises Misconfigured, ModelMismatch, Unavailable."""
         if not shard.exists(self._directory / name):
             self._require_space(0)
-        return EdgeStore.open(
+        store = EdgeStore.open(
             self._directory / name,
             model_id=model.model_id,
             dim=model.dim,
+            words=self._words,
             require_space=partial(self._require_space, 0),
         )
+        warn_of_other_layout(name, store.words.layout, self._words)
+        return store
 
     async def _change(self, edit: Callable[[State], object]) -> None:
         """Edit the state: durably in the file first, then in memory. Raises Unavailable, with nothing changed.

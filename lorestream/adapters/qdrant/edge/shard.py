@@ -1,7 +1,7 @@
 """A Qdrant Edge shard in a directory of its own: created, locked, and checked against the model that fills it.
 
     lock          held while the store is open
-    store.json    model, dimension and schema of the content of `shard`
+    store.json    model, dimension, schema and layout of the words of the content of `shard`
     shard         Edge's own files
     shard.new     a shard that is being created; deleted when a crash left it
     shard.old     a shard of an older schema that is being deleted; deleted when a crash left it
@@ -22,7 +22,8 @@ import qdrant_edge as edge
 
 from lorestream import durable
 from lorestream.adapters.qdrant.edge.messages import VECTOR, WORDS, is_edge_error, one_line
-from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, READABLE_SCHEMAS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, FIRST_LAYOUT, Words, open_words
 from lorestream.durable import LockHeld, ProcessLock
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 
@@ -42,10 +43,17 @@ class StoreMetadata(msgspec.Struct, forbid_unknown_fields=False):
     model_id: str
     dim: int
     schema: int
+    words: str = FIRST_LAYOUT
+    """The layout of the words, an argument of `open_words`."""
 
 
-def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeShard, ProcessLock]:
-    """Lock a directory and load its shard, or create one. Raises Misconfigured, ModelMismatch."""
+def open_shard(
+    directory: Path, *, model_id: str, dim: int, words: str = DEFAULT_LAYOUT
+) -> tuple[edge.EdgeShard, ProcessLock, Words]:
+    """Lock a directory and load its shard, or create one. Raises Misconfigured, ModelMismatch.
+
+    `words`: the layout of the words of a shard that is created. Returns that of the shard.
+    """
     try:
         durable.private_directory(directory)
         lock = ProcessLock(directory / "lock")
@@ -57,13 +65,14 @@ def open_shard(directory: Path, *, model_id: str, dim: int) -> tuple[edge.EdgeSh
     except OSError as error:
         raise _unwritable(directory, error) from error
     try:
-        return _open_locked(directory, StoreMetadata(model_id, dim, SCHEMA_VERSION)), lock
+        shard, layout = _open_locked(directory, StoreMetadata(model_id, dim, SCHEMA_VERSION, words))
     except OSError as error:
         lock.release()
         raise _unwritable(directory, error) from error
     except BaseException:
         lock.release()
         raise
+    return shard, lock, layout
 
 
 def find_outdated(directory: Path, model_id: str, dim: int) -> StoreMetadata | None:
@@ -113,13 +122,13 @@ def empty(directory: Path) -> None:
         raise _unwritable(directory, error) from error
 
 
-async def create_in_subprocess(directory: Path, *, model_id: str, dim: int) -> None:
+async def create_in_subprocess(directory: Path, *, model_id: str, dim: int, words: str) -> None:
     """Create the shard of a directory in another process: Edge stops all threads of the process for up to seconds.
 
     Raises Unavailable when it could not be created.
     """
     # -P: without it a msgspec.py in the current directory would be imported instead of the package.
-    arguments = ("-P", "-m", __name__, str(directory), model_id, str(dim))
+    arguments = ("-P", "-m", __name__, str(directory), model_id, str(dim), words)
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
@@ -134,7 +143,7 @@ async def create_in_subprocess(directory: Path, *, model_id: str, dim: int) -> N
         raise Unavailable(f"the store {directory} could not be created ({reason})")
 
 
-def _open_locked(directory: Path, metadata: StoreMetadata) -> edge.EdgeShard:
+def _open_locked(directory: Path, metadata: StoreMetadata) -> tuple[edge.EdgeShard, Words]:
     shard_path, new_shard, metadata_file = (
         directory / _SHARD,
         directory / "shard.new",
@@ -148,9 +157,11 @@ def _open_locked(directory: Path, metadata: StoreMetadata) -> edge.EdgeShard:
         durable.write_file(metadata_file, msgspec.json.encode(metadata))
         durable.rename(new_shard, shard_path)
     shutil.rmtree(directory / _OLD_SHARD, ignore_errors=True)
-    _check(directory, _read(metadata_file), metadata)
+    found = _read(metadata_file)
+    _check(directory, found, metadata)
+    words = open_words(found.words)
     try:
-        return edge.EdgeShard.load(str(shard_path))
+        return edge.EdgeShard.load(str(shard_path)), words
     except BaseException as error:
         if not is_edge_error(error):
             raise
@@ -205,7 +216,7 @@ def _indexes() -> dict[str, edge.PayloadSchemaParams]:
 
 def _check(directory: Path, found: StoreMetadata, wanted: StoreMetadata) -> None:
     _check_model(directory, found, wanted.model_id, wanted.dim)
-    if found.schema != wanted.schema:
+    if found.schema not in READABLE_SCHEMAS:
         raise Misconfigured(
             f"{directory} has schema {found.schema}, this lorestream writes {wanted.schema}:"
             " start the version that wrote it, or with another --data"
@@ -251,6 +262,8 @@ def _is_full(error: BaseException) -> bool:
 
 if __name__ == "__main__":
     try:
-        open_shard(Path(sys.argv[1]), model_id=sys.argv[2], dim=int(sys.argv[3]))[0].close()
+        open_shard(Path(sys.argv[1]), model_id=sys.argv[2], dim=int(sys.argv[3]), words=sys.argv[4])[
+            0
+        ].close()
     except Misconfigured as refused:
         sys.exit(str(refused))

@@ -19,6 +19,7 @@ from lorestream.adapters.qdrant.edge.engine import EdgeEngine
 from lorestream.adapters.qdrant.edge.messages import translate_errors
 from lorestream.adapters.qdrant.edge.shard import RECLAIMABLE, open_shard
 from lorestream.adapters.qdrant.store import QdrantStore
+from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, Words
 from lorestream.durable import ProcessLock
 from lorestream.errors import Unavailable
 from lorestream.ports import Reclaimable
@@ -40,12 +41,13 @@ class EdgeStore(QdrantStore[edge.Point]):
         directory: Path,
         *,
         dim: int,
+        words: Words,
         temporary: bool,
         require_space: Callable[[], None],
     ) -> None:
         """Use `open`."""
         engine = EdgeEngine(shard, require_space=require_space)
-        super().__init__(engine, dim=dim)
+        super().__init__(engine, dim=dim, words=words)
         self._edge = engine
         self._shard = shard
         self._lock = lock
@@ -63,17 +65,27 @@ class EdgeStore(QdrantStore[edge.Point]):
         *,
         model_id: str,
         dim: int,
+        words: str = DEFAULT_LAYOUT,
         require_space: Callable[[], None] = lambda: None,
     ) -> Self:
         """Open the store in `path`, created where it is missing; None: in a temporary directory.
 
+        `words`: the layout of the words of a store that is created; one that exists keeps its own.
         `require_space` is called before each write; it raises Unavailable when the disk is nearly full.
         Blocks for about 10 microseconds per memory. Raises ModelMismatch when another model filled it, and
         Misconfigured when another process has it open, or when it cannot be read or written.
         """
         directory = Path(tempfile.mkdtemp(prefix="lorestream-store-")) if path is None else path
-        shard, lock = open_shard(directory, model_id=model_id, dim=dim)
-        return cls(shard, lock, directory, dim=dim, temporary=path is None, require_space=require_space)
+        shard, lock, layout = open_shard(directory, model_id=model_id, dim=dim, words=words)
+        return cls(
+            shard,
+            lock,
+            directory,
+            dim=dim,
+            words=layout,
+            temporary=path is None,
+            require_space=require_space,
+        )
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncGenerator[Path]:

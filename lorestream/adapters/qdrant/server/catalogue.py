@@ -29,6 +29,7 @@ from lorestream.adapters.qdrant.server.collection import (
 from lorestream.adapters.qdrant.server.connection import Connection
 from lorestream.adapters.qdrant.server.messages import substring_field
 from lorestream.adapters.qdrant.server.store import ServerStore
+from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, warn_of_other_layout
 from lorestream.collections.catalogue import (
     REFILLED,
     CheckpointOf,
@@ -56,6 +57,7 @@ class ServerCatalogue:
         *,
         substring_field: str | None,
         has_checkpoint: CheckpointOf,
+        words: str,
     ) -> None:
         """Use `open_on`."""
         self._connection = connection
@@ -63,6 +65,7 @@ class ServerCatalogue:
         self._options = options
         self._substring_field = substring_field
         self._has_checkpoint = has_checkpoint
+        self._words = words
         self._found: dict[str, ExistingCollection] = {}
 
     @classmethod
@@ -77,8 +80,11 @@ class ServerCatalogue:
         timeout_s: float,
         options: CollectionOptions,
         has_checkpoint: CheckpointOf = no_checkpoint,
+        words: str = DEFAULT_LAYOUT,
     ) -> AsyncGenerator[Self]:
-        """Connect. `options`: of collections that are created; `timeout_s`: the deadline of each call.
+        """Connect. `options`, and `words`, the layout of the words, are those of collections that are created.
+
+        `timeout_s`: the deadline of each call.
 
         Raises Misconfigured for a wrong address, key or version, Unavailable when the server cannot be reached.
         """
@@ -86,11 +92,18 @@ class ServerCatalogue:
             url, grpc_port=grpc_port, api_key=api_key, timeout_s=timeout_s
         ) as connection:
             field = substring_field(await connection.version())
-            yield cls(connection, alias, options, substring_field=field, has_checkpoint=has_checkpoint)
+            yield cls(
+                connection,
+                alias,
+                options,
+                substring_field=field,
+                has_checkpoint=has_checkpoint,
+                words=words,
+            )
 
     async def ensure_active(self, model: Model) -> Collection:
         """The active collection; collection and alias are created if the alias does not exist."""
-        metadata = CollectionMetadata(model.model_id, model.dim)
+        metadata = CollectionMetadata(model.model_id, model.dim, words=self._words)
         if await collection.resolve_alias(self._connection, self._alias) is None and (
             await self._has_checkpoint(collection.physical_name(self._alias, metadata), "")
         ):
@@ -145,7 +158,12 @@ class ServerCatalogue:
                 f"the server already has a collection or alias {name}: choose another name, or drop it first"
             )
         metadata = CollectionMetadata(
-            model.model_id, model.dim, kind=model.kind or "", model=model.name or "", run=run
+            model.model_id,
+            model.dim,
+            kind=model.kind or "",
+            model=model.name or "",
+            run=run,
+            words=self._words,
         )
         # If this process dies before the `fed` marker is set, this marker has the collection deleted later.
         unfinished = self._deletion_marker(name, time.time() + CREATION_TIMEOUT_S)
@@ -158,7 +176,9 @@ class ServerCatalogue:
 
     async def open(self, name: str) -> ServerStore:
         """The store of one collection."""
-        return ServerStore(self._connection, await self._find(name), substring_field=self._substring_field)
+        store = ServerStore(self._connection, await self._find(name), substring_field=self._substring_field)
+        warn_of_other_layout(name, store.words.layout, self._words)
+        return store
 
     async def close(self, name: str) -> None:
         """Drop the cached metadata of the collection. The connection is shared and stays open."""

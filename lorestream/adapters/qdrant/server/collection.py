@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, SCHEMA_VERSION
+from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, READABLE_SCHEMAS, SCHEMA_VERSION
 from lorestream.adapters.qdrant.server.protocol import wire
+from lorestream.adapters.qdrant.words import FIRST_LAYOUT
 from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class CollectionMetadata(msgspec.Struct, frozen=True):
     """`kind` and `model` say how to load the model; empty for the model of the settings."""
     run: str = ""
     """The id of the replay that created the collection; empty for the first one."""
+    words: str = FIRST_LAYOUT
+    """The layout of the words, an argument of `open_words`."""
 
 
 def physical_name(alias: str, metadata: CollectionMetadata) -> str:
@@ -296,7 +299,7 @@ def _parse_metadata(alias: str, stored: Mapping[str, wire.Value]) -> CollectionM
             f"the collection behind {alias} was not made by lorestream:"
             " choose another LORESTREAM_STORE__COLLECTION, or remove the alias"
         ) from error
-    if metadata.schema != SCHEMA_VERSION:
+    if metadata.schema not in READABLE_SCHEMAS:
         raise Misconfigured(
             f"the collection behind {alias} has schema {metadata.schema}, this lorestream writes {SCHEMA_VERSION}:"
             " start the version that made it, or with another LORESTREAM_STORE__COLLECTION"

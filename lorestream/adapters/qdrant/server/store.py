@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lorestream.adapters.qdrant.server.engine import ServerEngine
 from lorestream.adapters.qdrant.server.protocol import wire
 from lorestream.adapters.qdrant.store import QdrantStore
+from lorestream.adapters.qdrant.words import open_words
 
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.server.collection import ExistingCollection
@@ -26,6 +27,6 @@ class ServerStore(QdrantStore[wire.PointStruct]):
             substring_field=substring_field,
             replicated=collection.replicated,
         )
-        super().__init__(engine, dim=collection.metadata.dim)
+        super().__init__(engine, dim=collection.metadata.dim, words=open_words(collection.metadata.words))
         self.physical = collection.name
         """The name of the collection itself, not of an alias."""
