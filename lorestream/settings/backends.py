@@ -179,9 +179,38 @@ class LimitSettings(_Part):
 
 
 LANGUAGES = frozenset(
-    "arabic azerbaijani basque bengali catalan chinese danish dutch english finnish french german greek hebrew hinglish"
-    " hungarian indonesian italian japanese kazakh nepali norwegian portuguese romanian russian slovene spanish swedish"
-    " tajik turkish".split()
+    [
+        "arabic",
+        "azerbaijani",
+        "basque",
+        "bengali",
+        "catalan",
+        "chinese",
+        "danish",
+        "dutch",
+        "english",
+        "finnish",
+        "french",
+        "german",
+        "greek",
+        "hebrew",
+        "hinglish",
+        "hungarian",
+        "indonesian",
+        "italian",
+        "japanese",
+        "kazakh",
+        "nepali",
+        "norwegian",
+        "portuguese",
+        "romanian",
+        "russian",
+        "slovene",
+        "spanish",
+        "swedish",
+        "tajik",
+        "turkish",
+    ]
 )
 """The languages of which Qdrant knows the stop words and, for most, a stemmer."""
 

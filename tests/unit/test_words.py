@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 (characters that look like others are what is tested)
 """Texts as sparse vectors of words: what is the same word, and what a query asks for."""
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def test_the_setting_takes_several_languages_in_any_order(monkeypatch: pytest.Mo
     monkeypatch.setenv("LORESTREAM_KEYWORD__LANGUAGE", "German, english,german")
     assert load_settings().keyword.languages == ("english", "german")
     monkeypatch.setenv("LORESTREAM_KEYWORD__LANGUAGE", "klingon")
-    with pytest.raises(Misconfigured, match="LORESTREAM_KEYWORD__LANGUAGE.*klingon.*english"):
+    with pytest.raises(Misconfigured, match=r"LORESTREAM_KEYWORD__LANGUAGE.*klingon.*english"):
         load_settings()
 
 

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Protocol
 
 import qdrant_edge as edge
@@ -48,9 +48,9 @@ _UNSPACED = re.compile(
     "[\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
 """A run of Chinese, Japanese or Korean characters, which is not divided into words by spaces."""
-_CAPITALISED = re.compile(r"^\W*([^\W\d_]{2,})(?:['’]s)?\W*$")
+_CAPITALISED = re.compile(r"^\W*([^\W\d_]{2,})(?:['\u2019]s)?\W*$")
 """A piece of a text that is a single word; whether it begins with a capital is checked in Python."""
-_WITHIN_SENTENCE = ",;&)'’\""
+_WITHIN_SENTENCE = ",;&)'\u2019\""
 """After a word with one of these characters at its end the sentence goes on, as it does after a letter or a digit."""
 _INITIAL, _NAME = "\u01c0", "\u01c3"
 """Letters that no language's words begin with. They mark a stop word with a capital, at the beginning of a sentence and
@@ -67,7 +67,7 @@ def _pieces(text: str) -> list[str]:
 
 def _grams(run: re.Match[str]) -> str:
     characters = run[0]
-    pairs = [first + second for first, second in zip(characters, characters[1:], strict=False)]
+    pairs = [first + second for first, second in pairwise(characters)]
     return f" {' '.join((*characters, *pairs))} "
 
 
