@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, Self
 
-from lorestream.adapters.embedders.texts import plain
 from lorestream.adapters.embedders.worker_thread import lower_priority
 from lorestream.errors import Unavailable
+from lorestream.plain_text import plain
 
 if TYPE_CHECKING:
     from types import TracebackType
