@@ -256,13 +256,13 @@ class _StemmedWords:
         if not pieces:
             return None
         languages = self._languages
-        weights: Counter[int] = Counter()
+        weights: dict[int, float] = {}
         for place, piece in enumerate(pieces):
             word = languages.capitalised_stop_word(piece)
             if word is None:
                 # A word with several stems does not count several times.
                 for index in languages.content(piece):
-                    weights[index] += self._share
+                    weights[index] = min(1.0, weights.get(index, 0.0) + self._share)
             elif _is_name(pieces, place):
                 weights.update(dict.fromkeys(self._as_name(word), 1.0))
         if not weights:  # nothing but stop words: then these are what is asked for
@@ -272,7 +272,7 @@ class _StemmedWords:
                 weights.update(dict.fromkeys((*languages.all_words(piece), *as_name), 1.0))
         if not weights:
             return None
-        return SparseVector(list(weights), [min(1.0, weight) for weight in weights.values()])
+        return SparseVector(list(weights), list(weights.values()))
 
     def _as_name(self, word: str) -> tuple[int, ...]:
         return (*self._languages.mark(_NAME, word), *self._languages.mark(_INITIAL, word))
