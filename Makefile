@@ -89,6 +89,10 @@ format: dev ## format every Python file
 bench: dev torch model ## measure every promised figure: a table, and bench.json
 	@python -m tests.load.bench --data $(LORESTREAM_DATA_DIR) $(BENCH_ARGS)
 
+.PHONY: bench-retrieval
+bench-retrieval: dev model ## measure the quality of the searches, with held-out seeds: BENCH_ARGS="--help"
+	@python -m tests.retrieval.bench $(BENCH_ARGS)
+
 .PHONY: soak
 soak: debian dev torch weights model kafka ## the long tests, and those that need torch
 	@python -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)

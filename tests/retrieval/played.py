@@ -24,6 +24,7 @@ from query_service.schemas import Near, Search
 from tests.models import real_model
 from tests.parts import indexer_over, open_parts
 from tests.retrieval.background import add_background
+from tests.retrieval.bench.corpus import Question
 from tests.retrieval.reader import Reader, over
 
 SEED = 7
@@ -42,7 +43,7 @@ class Played:
     ids: Mapping[str, str]
     hidden: frozenset[str]
 
-    async def ask(self, question: village.Question, **more: Any) -> list[dict[str, Any]]:
+    async def ask(self, question: village.Question | Question, **more: Any) -> list[dict[str, Any]]:
         """The memories that the query service returns."""
         body = {"agent_id": question.agent_id, "k": 5, **question.where, **more}
         return (await self.reader.search(question.query, **body))["memories"]

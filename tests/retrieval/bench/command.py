@@ -20,7 +20,7 @@ from tests.retrieval.bench.corpus import Corpus, merged
 from tests.retrieval.bench.kinds import HELD_OUT, KINDS, TUNE
 from tests.retrieval.bench.kinds.noise import noise
 from tests.retrieval.bench.measure import measure
-from tests.retrieval.bench.methods import METHODS, chosen
+from tests.retrieval.bench.methods import COMPARED, METHODS, chosen
 
 _SEEDS = {"tune": TUNE, "held-out": HELD_OUT}
 _EPILOG = f"""
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),  # only the table goes to stdout
     )
-    methods = chosen(options.method or METHODS)
+    methods = chosen(options.method or COMPARED)
     settings: dict[str, Any] = {}
     for one in options.set:
         _set(settings, *one.split("=", 1))
@@ -64,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--noise", type=int, default=0, metavar="N", help="add N memories that answer nothing to each kind"
     )
-    parser.add_argument("--method", action="append", metavar="NAME[=JSON]", help="several; default: all")
+    parser.add_argument(
+        "--method",
+        action="append",
+        metavar="NAME[=JSON]",
+        help=f"may be repeated; default: {', '.join(COMPARED)}",
+    )
     parser.add_argument(
         "--set",
         action="append",

@@ -6,12 +6,18 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+LATEST = {"relevance": 1, "recency": 0.3, "half_life_s": 21_600}
+"""Weights for questions about the present state, in a game whose days have 24 hours."""
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "dense": {"mode": "dense"},
     "keyword": {"mode": "keyword"},
     "hybrid": {"mode": "hybrid"},
+    "dense, weighted": {"mode": "dense", "weights": LATEST},
+    "hybrid, weighted": {"mode": "hybrid", "weights": LATEST},
 }
+COMPARED = ("default", "dense", "keyword", "hybrid")
+"""The methods that are measured where none are chosen."""
 
 
 def chosen(names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
