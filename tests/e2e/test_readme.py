@@ -21,8 +21,8 @@ import httpx2
 import pytest
 
 from lorestream.client import MemoryClient
-from tests.luanti.conftest import need
-from tests.luanti.server import SERVER_NAMES, RealServer, wait_until
+from tests.brokers import missing_is_skipped
+from tests.luanti.server import SERVER_NAMES, RealServer, find, wait_until
 from tests.models import models_dir, real_model
 from tests.processes import clean_environment, free_port, running
 
@@ -185,7 +185,8 @@ def test_shell_blocks_that_are_not_run_contain_only_targets_of_make():
 
 @pytest.mark.luanti
 def test_the_mod_of_the_readme_searches_from_a_real_luanti_server(lorestream_url: str, tmp_path: Path):
-    need(SERVER_NAMES)
+    with missing_is_skipped():
+        find(SERVER_NAMES)
     (code,) = (example.code for example in examples() if example.language == "lua")
     mod = tmp_path / "bakery"
     mod.mkdir()

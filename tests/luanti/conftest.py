@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.brokers import missing_is_skipped
 from tests.luanti.gateway import RecordingGateway
-from tests.luanti.server import CLIENT_NAMES, INSTALL, SERVER_NAMES, RealClient, RealServer, find
+from tests.luanti.server import CLIENT_NAMES, SERVER_NAMES, RealClient, RealServer, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-
-def need(names: tuple[str, ...]) -> None:
-    """Skip the test (in CI: fail it) if none of these programs is installed."""
-    if find(names) is None:
-        reason = f"{names[-1]} is not installed: {INSTALL}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,7 +32,8 @@ def gateway() -> Iterator[RecordingGateway]:
 @pytest.fixture
 def new_server(tmp_path: Path) -> Iterator[Callable[..., RealServer]]:
     """Creates servers (arguments of RealServer after the folder) that are stopped at the end of the test."""
-    need(SERVER_NAMES)
+    with missing_is_skipped():
+        find(SERVER_NAMES)
     made: list[RealServer] = []
 
     def make(url: str, **options: object) -> RealServer:
@@ -56,7 +48,8 @@ def new_server(tmp_path: Path) -> Iterator[Callable[..., RealServer]]:
 @pytest.fixture
 def join(tmp_path: Path) -> Iterator[Callable[[RealServer, str], RealClient]]:
     """Lets a real client join a server under a name; it leaves at the end of the test."""
-    need(CLIENT_NAMES)
+    with missing_is_skipped():
+        find(CLIENT_NAMES)
     made: list[RealClient] = []
 
     def enter(server: RealServer, name: str) -> RealClient:

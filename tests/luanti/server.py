@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from deploy.local.process import NotInstalled
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -25,9 +27,11 @@ INSTALL = "apt-get install -y minetest-server minetest"
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/games", "/usr/local/games"])
 
 
-def find(names: tuple[str, ...]) -> str | None:
-    """The first of these programs that is installed."""
-    return next((path for name in names if (path := shutil.which(name, path=_PATH))), None)
+def find(names: tuple[str, ...]) -> str:
+    """The path of the first of these programs that is installed. Raises NotInstalled if none is."""
+    if (found := next((path for name in names if (path := shutil.which(name, path=_PATH))), None)) is None:
+        raise NotInstalled(f"{names[-1]} is not installed, run: {INSTALL}")
+    return found
 
 
 def wait_until(condition: Callable[[], Any], *, what: str, seconds: float = 20.0, every: float = 0.02) -> Any:
@@ -142,11 +146,9 @@ class RealServer(Process):
 
     def start(self) -> Self:
         """Start the server; return when the driver answers."""
-        program = find(SERVER_NAMES)
-        assert program, INSTALL
         self.spawn(
             [
-                program,
+                find(SERVER_NAMES),
                 *("--world", str(self.world), "--config", str(self.config)),
                 *("--logfile", str(self.log), "--port", str(self.port)),
             ]
@@ -209,8 +211,6 @@ class RealClient(Process):
 
     def start(self) -> Self:
         """Join; return when the player is in the world."""
-        program = find(CLIENT_NAMES)
-        assert program, INSTALL
         config = self.home / "client.conf"
         config.write_text(
             "video_driver = null\nenable_sound = false\nmenu_clouds = false\nenable_client_modding = false\n"
@@ -218,7 +218,7 @@ class RealClient(Process):
         )
         self.spawn(
             [
-                program,
+                find(CLIENT_NAMES),
                 *("--config", str(config), "--logfile", str(self.home / "client.log"), "--go"),
                 *("--address", "127.0.0.1", "--port", str(self.server.port)),
                 *("--name", self.name, "--password", "secret"),

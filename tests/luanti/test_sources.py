@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from deploy.local.process import program
+from tests.brokers import missing_is_skipped
 
 ROOT = Path(__file__).parents[2]
 MOD = ROOT / "producers" / "luanti" / "lorestream"
 
 
-def run(program: str, package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(name: str, package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a tool in the repository. Skips the test (in CI: fails it) if its Debian package is not installed."""
-    path = shutil.which(program)
-    if path is None:
-        reason = f"{program} is not installed: apt-get install -y {package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    with missing_is_skipped():
+        path = program(name, f"apt-get install -y {package}")
     return subprocess.run(
         [path, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
