@@ -77,6 +77,12 @@ class WatchedProcess(LorestreamProcess):
                 return
         raise AssertionError(holds)
 
+    def assert_no_traceback(self) -> None:
+        """Fail, with the place in its log, if an error was logged with a stack."""
+        output = self.output()
+        at = output.find("Traceback")
+        assert at < 0, output[max(0, at - 2000) : at + 6000]
+
     def _new_holds(self) -> str:
         text = (self.data / HOLDS).read_text()
         new, self._known = text[self._known :], len(text)

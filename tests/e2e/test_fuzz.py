@@ -65,7 +65,7 @@ def test_requests_from_the_openapi_document_for_ten_minutes(tmp_path: Path) -> N
         assert calls
         assert http.get(f"{process.url}/ready").status_code == 200
         process.stop()
-        assert "Traceback" not in process.output()
+        process.assert_no_traceback()
 
 
 def _takes_something(operation: Any) -> bool:

@@ -235,4 +235,4 @@ def test_random_calls_for_ten_minutes(tmp_path: Path) -> None:
         runner.run(channel.close())
         assert calls
         process.stop()
-        assert "Traceback" not in process.output()
+        process.assert_no_traceback()

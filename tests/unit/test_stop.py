@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 
+from lorestream.adapters.qdrant.edge.steps import Steps
 from lorestream.admin import AdminTask, NoArguments, Progress, Report, tasks_by_name
 from lorestream.http import admin_routes, server
 from lorestream.http.application import application
@@ -27,7 +28,7 @@ from producers import gateway
 from producers.gateway import Gateway
 from query_service import rest
 from query_service.recall import CurrentRecall
-from tests.parts import open_parts
+from tests.parts import open_parts, pipeline_over, put, records
 
 
 @contextlib.asynccontextmanager
@@ -104,6 +105,45 @@ async def test_a_stop_answers_callers_that_wait_for_the_index_a_search_or_the_re
             status, body = await answer(reader)
             assert (status, body["error"]["code"]) == (503, "unavailable")
             assert body["retry_after_ms"] > 0
+
+
+async def test_a_stop_answers_the_caller_of_a_costly_read_that_is_still_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read of the embedded store runs on the event loop, in steps: this one in as many as the stop leaves time for."""
+    steps, stepping = Steps.run, asyncio.Event()
+
+    async def endless(self: Steps, *args: Any, **options: Any) -> Any:
+        while True:
+            await steps(self, *args, **options)
+            stepping.set()
+            await asyncio.sleep(0.001)
+
+    async with (
+        open_parts(tmp_path, store={"kind": "edge"}) as runtime,
+        contextlib.AsyncExitStack() as callers,
+    ):
+        now = runtime.clock.now()
+        pipeline = pipeline_over(runtime)
+        await pipeline.apply(await pipeline.prepare(records(put("iron", at=now, metadata={"b": "word"}))))
+        async with serving(application_over(runtime)) as port:
+            monkeypatch.setattr(Steps, "run", endless)
+            filters = {"b": {"contains": "word"}}
+            reads = [
+                await callers.enter_async_context(sent(port, post(path, {"agent_id": "a", **body})))
+                for path, body in (
+                    ("/v1/memories/search", {"query": "iron", "filters": filters}),
+                    ("/memory/get", {"query": "iron", "filters": filters}),
+                )
+            ]
+            await stepping.wait()
+        for reader in reads:
+            status, body = await answer(reader)
+            assert (status, body["error"]["code"]) == (503, "unavailable")
+            assert body["retry_after_ms"] > 0
+        stepping.clear()
+        await asyncio.sleep(0.05)
+        assert not stepping.is_set()  # the work has ended with its callers
 
 
 class Silent:
