@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorestream import supervision
-from lorestream.memories import Memory, Scope, VectorQuery
+from lorestream.memories import KeywordQuery, Memory, Scope, VectorQuery
 from lorestream.ports import Priority, Role
 from lorestream.wiring import OpenCollection, WorkerParts
 
@@ -21,7 +21,12 @@ COUNT_PAUSE_S = 0.5
 MIN_RECALL = 0.98
 """Least recall of a collection with the same model. Not 1: vectors computed at another time differ in the last bits."""
 MIN_SELF_FOUND = 0.9
-"""Least share of memories found by their own text, with another model: its nearest memories are different ones."""
+"""Least share of memories found by their own text, with another model: its nearest memories are different ones.
+
+Also by their own words, of those that the active collection finds so: the words may be stored in another way.
+"""
+MAX_QUERY_CHARS = 500
+"""How much of a text is searched for by its words: the time of such a search grows with their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class GateResult:
     """The mean share of the active collection's `TOP_K` nearest that are among those of the new one."""
     found_itself: float
     """The share of sampled texts whose search finds the memory itself, or another one with the same text."""
+    found_by_words: float
+    """The same for searches by words, of the sampled texts that are found so in the active collection."""
     reasons: tuple[str, ...]
     """One sentence each; empty when the collection is good enough."""
 
@@ -55,6 +62,7 @@ class GateResult:
             "memories": {"new": self.memories, "searched": self.active_memories},
             "recall_at_10": round(self.recall, 4),
             "found_itself": round(self.found_itself, 4),
+            "found_by_words": round(self.found_by_words, 4),
         }
 
 
@@ -85,7 +93,9 @@ async def evaluate(parts: WorkerParts, target: OpenCollection, *, complete: bool
     memories, active_memories = await _count(parts, target)
     if complete and memories < active_memories:
         reasons.append(f"it has {memories:,} memories, the searched one {active_memories:,}")
-    recall, found_itself = await _compare(parts, target)
+    sample = await _sample(parts)
+    recall, found_itself = await _compare(parts, target, sample)
+    found_by_words = await _compare_words(parts, target, sample)
     same_model = target.embedder.model_id == parts.collections.current.embedder.model_id
     if complete and same_model and recall < MIN_RECALL:
         reasons.append(
@@ -96,7 +106,14 @@ async def evaluate(parts: WorkerParts, target: OpenCollection, *, complete: bool
             f"only {found_itself:.2f} of the sampled memories are found by their own text, at least {MIN_SELF_FOUND} is"
             " needed"
         )
-    return GateResult(missing, memories, active_memories, recall, found_itself, tuple(reasons))
+    if complete and found_by_words < MIN_SELF_FOUND:
+        reasons.append(
+            f"only {found_by_words:.2f} of the sampled memories are found by their own words, at least {MIN_SELF_FOUND}"
+            " is needed"
+        )
+    return GateResult(
+        missing, memories, active_memories, recall, found_itself, found_by_words, tuple(reasons)
+    )
 
 
 async def _count(parts: WorkerParts, target: OpenCollection) -> tuple[int, int]:
@@ -112,9 +129,10 @@ async def _count(parts: WorkerParts, target: OpenCollection) -> tuple[int, int]:
     return memories, active_memories
 
 
-async def _compare(parts: WorkerParts, target: OpenCollection) -> tuple[float, float]:
+async def _compare(
+    parts: WorkerParts, target: OpenCollection, sample: Sequence[Memory]
+) -> tuple[float, float]:
     """(recall, found_itself) as in GateResult; 1.0 for both when there are no memories."""
-    sample = await _sample(parts)
     if not sample:
         return 1.0, 1.0
     texts = [memory.text for memory in sample]
@@ -125,6 +143,25 @@ async def _compare(parts: WorkerParts, target: OpenCollection) -> tuple[float, f
     # By text, not by id: games repeat themselves, and which of many equal memories is found does not matter.
     itself = [text in hits.values() for text, hits in zip(texts, found, strict=True)]
     return sum(shares) / max(1, len(shares)), sum(itself) / len(itself)
+
+
+async def _compare_words(parts: WorkerParts, target: OpenCollection, sample: Sequence[Memory]) -> float:
+    """`found_by_words` as in GateResult; 1.0 when the active collection finds nothing by its words."""
+    found = lost = 0
+    for memory in sample:
+        if await _is_found_by_words(parts, parts.collections.current, memory):
+            found += 1
+            lost += not await _is_found_by_words(parts, target, memory)
+    return 1 - lost / max(1, found)
+
+
+async def _is_found_by_words(parts: WorkerParts, collection: OpenCollection, memory: Memory) -> bool:
+    scope = Scope(memory.tenant, (memory.agent_id,))
+    query = KeywordQuery(scope, memory.text[:MAX_QUERY_CHARS], TOP_K, parts.clock.now())
+    hits = await collection.store.search(query)
+    # A search of the embedded store blocks the event loop: let other tasks run in between.
+    await asyncio.sleep(0)
+    return any(hit.memory.text == memory.text for hit in hits)
 
 
 async def _sample(parts: WorkerParts) -> list[Memory]:

@@ -11,6 +11,7 @@ import structlog
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue
 from lorestream.adapters.qdrant.server import collection
+from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, layout_of
 from lorestream.collections.catalogue import Model
 from lorestream.errors import ModelMismatch, OperationRefused
 from tests.contracts.stored import everything, memory, put
@@ -91,6 +92,25 @@ async def test_another_model_is_refused_when_the_collection_does_not_say_how_to_
     async with opener() as again:
         with pytest.raises(ModelMismatch, match="hash-8"):
             await again.ensure_active(Model("hash-8", 8))
+
+
+async def test_a_collection_keeps_the_language_that_it_was_created_with(opener):
+    german = layout_of(("german",))
+    async with opener() as catalogue:
+        first = await catalogue.ensure_active(MODEL)
+        assert (await catalogue.open(first.name)).words.layout == DEFAULT_LAYOUT
+        await catalogue.close(first.name)
+    async with opener(words=german) as again:
+        with structlog.testing.capture_logs() as lines:
+            assert await again.ensure_active(MODEL) == first
+            store = await again.open(first.name)
+        assert store.words.layout == DEFAULT_LAYOUT
+        [line] = [line for line in lines if "lorestream replay" in line["event"]]
+        assert (line["collection"], line["wanted"]) == (first.name, "german")
+        await again.create("second", OTHER, "run1")
+        assert (await again.open("second")).words.layout == german
+        for name in (first.name, "second"):
+            await again.close(name)
 
 
 async def test_another_collection_is_created_beside_the_first(catalogue, opener):

@@ -61,9 +61,33 @@ async def test_node_names_match_by_their_parts(store):
     assert await found(store, "default:pine_tree") == ["m", "n"]
 
 
-@pytest.mark.parametrize("text", ["", "   ", "?!", "\x00", "the of and", "木", "😀", "x" * 8192])
-async def test_a_query_of_stop_words_finds_nothing(trails, text):
+@pytest.mark.parametrize("text", ["", "   ", "?!", "\x00", "木", "😀", "x" * 8192])
+async def test_a_query_without_words_of_a_memory_finds_nothing(trails, text):
     assert await found(trails, text) == []
+
+
+async def test_a_query_of_stop_words_finds_what_holds_them(trails):
+    assert await found(trails, "about me") == ["chat"]
+    assert await found(trails, "about the oak") == ["oak"]
+
+
+async def test_a_stop_word_that_is_written_as_a_name_is_found_by_it(store):
+    await put(store, memory("name", text="I met Will there"), memory("verb", text="The smith will come"))
+    assert await found(store, "Who met Will?") == ["name"]
+    assert set(await found(store, "will")) == {"name", "verb"}
+
+
+async def test_stems_and_unicode_forms_match(store):
+    await put(store, memory("m", text="The cafe\u0301 sold swords"), memory("n", text="iron"))
+    for text in ("sword", "CAFÉ", "caf\u00e9", "\uff53\uff57\uff4f\uff52\uff44"):
+        assert await found(store, text) == ["m"]
+
+
+async def test_chinese_japanese_and_korean_are_found_by_their_characters(store):
+    texts = {"zh": "昨天他买了苹果。", "ja": "私は東京に住んでいます", "ko": "고양이가 좋아요"}
+    await put(store, *(memory(name, text=text) for name, text in texts.items()))
+    for text, name in {"苹果": "zh", "東京": "ja", "고양이를": "ko"}.items():
+        assert (await found(store, text))[0] == name
 
 
 async def test_a_memory_without_words_can_be_stored(store):

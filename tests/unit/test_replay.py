@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 
 from lorestream import events
+from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, open_words
 from lorestream.admin import Remark
 from lorestream.collections.catalogue import Model
 from lorestream.errors import InvalidRequest, OperationRefused
-from lorestream.memories import Erasure, Memory, SubjectKind
+from lorestream.memories import Erasure, KeywordQuery, Memory, Scope, SubjectKind
 from lorestream.ports import Tombstone, VectorStore
 from lorestream.wiring import OpenCollection, Runtime
 from stream_workers.rebuild import carry_over, quality_gate
@@ -197,6 +199,7 @@ async def test_equal_collections_pass(runtime: Runtime) -> None:
         "memories": {"new": 60, "searched": 60},
         "recall_at_10": 1.0,
         "found_itself": 1.0,
+        "found_by_words": 1.0,
     }
 
 
@@ -246,6 +249,52 @@ async def test_a_memory_with_the_same_text_counts_as_found(runtime: Runtime) -> 
     for collection in (current, new):
         await insert(collection, memories)
     assert (await gate(runtime, new)).found_itself == 1.0
+
+
+async def test_memories_must_be_found_by_their_own_words(runtime: Runtime) -> None:
+    current, new = runtime.collections.current, await create_target(runtime)
+    memories = [memory(n) for n in range(60)]
+    await insert(current, memories)
+    store: Any = new.store
+    store.words = WithoutWords()
+    await insert(new, memories)
+    [reason] = (await gate(runtime, new)).reasons
+    assert "are found by their own words" in reason
+
+
+class WithoutWords:
+    """Stores no words, and searches for the present ones."""
+
+    layout, query = DEFAULT_LAYOUT, staticmethod(open_words(DEFAULT_LAYOUT).query)
+
+    def document(self, _text: str) -> None:
+        """As if a text had no words."""
+
+
+async def test_another_language_takes_effect_with_a_replay_and_a_swap(tmp_path: Path) -> None:
+    """Until then the searched collection keeps its own, and the start says what to do."""
+    async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
+        await insert(runtime.collections.current, [memory(1, "Er hat alte Schwerter"), memory(2, "Brot")])
+    german = {"store": {"kind": "edge"}, "keyword": {"language": "german"}}
+    with structlog.testing.capture_logs() as lines:
+        async with open_parts(tmp_path, **german) as runtime:
+            current, new = runtime.collections.current, await create_target(runtime)
+            assert await by_words(current, "Schwert") == []
+            assert await copied(runtime, new) == 2
+            assert (await gate(runtime, new)).passed
+            assert await by_words(new, "Schwert") == ["Er hat alte Schwerter"]
+            await runtime.collections.catalogue.swap("target", 1.0)
+    [line] = [line for line in lines if "lorestream replay" in line["event"]]
+    assert (line["collection"], line["language"], line["wanted"]) == (current.name, "english", "german")
+    with structlog.testing.capture_logs() as lines:
+        async with open_parts(tmp_path, **german) as runtime:
+            assert await by_words(runtime.collections.current, "Schwert") == ["Er hat alte Schwerter"]
+    assert not [line for line in lines if "lorestream replay" in line["event"]]
+
+
+async def by_words(collection: OpenCollection, text: str) -> list[str]:
+    hits = await collection.store.search(KeywordQuery(Scope("default"), text, 10, time.time()))
+    return [hit.memory.text for hit in hits]
 
 
 async def test_the_sample_is_taken_past_pages_that_hold_only_tombstones(runtime: Runtime) -> None:

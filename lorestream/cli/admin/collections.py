@@ -233,6 +233,7 @@ def _print_replay(outcome: dict[str, Any]) -> None:
         ("not indexed yet", f"{outcome['behind']:,} records"),
         ("recall@10 against the searched one", f"{outcome['recall_at_10']:.1%}"),
         ("memories found by their own text", f"{outcome['found_itself']:.1%}"),
+        ("memories found by their own words", f"{outcome['found_by_words']:.1%}"),
         ("duration", f"{outcome['seconds']:,} s"),
     ]
     terminal.print_table({"": "", " ": ""}, rows)
