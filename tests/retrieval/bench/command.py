@@ -21,6 +21,7 @@ from tests.retrieval.bench.kinds import HELD_OUT, KINDS, TUNE
 from tests.retrieval.bench.kinds.noise import noise
 from tests.retrieval.bench.measure import measure
 from tests.retrieval.bench.methods import COMPARED, METHODS, chosen
+from tests.retrieval.bench.peers import PEERS
 
 _SEEDS = {"tune": TUNE, "held-out": HELD_OUT}
 _EPILOG = f"""
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings: dict[str, Any] = {}
     for one in options.set:
         _set(settings, *one.split("=", 1))
-    tables = asyncio.run(_measure_all(_corpora(options), methods, options.cache, settings))
+    common = {"cache": options.cache, "settings": settings, "peers": options.peers}
+    tables = asyncio.run(_measure_all(_corpora(options), methods, common))
     if options.json:
         options.json.write_text(json.dumps(report.document(tables), indent=1))
     print(report.markdown(tables))
@@ -57,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="default: all")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=KINDS, metavar="KIND", default=list(KINDS), help="default: all"
+    )
     parser.add_argument(
         "--seeds", nargs="+", default=["held-out"], help="numbers, `tune` or `held-out` (default)"
     )
@@ -82,6 +86,14 @@ def _parser() -> argparse.ArgumentParser:
         "--no-conversation", action="store_true", help="dialogues without metadata.conversation"
     )
     parser.add_argument("--no-speaker", action="store_true", help="dialogues without the speaker in the text")
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=PEERS,
+        metavar="PEER",
+        default=[],
+        help=f"ask these too, only questions without filters: {', '.join(PEERS)}",
+    )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures of each seed to this file"
     )
@@ -113,15 +125,14 @@ def _with_noise(corpus: Corpus, count: int, seed: int) -> Corpus:
 async def _measure_all(
     corpora: Mapping[int, Sequence[Corpus]],
     methods: Mapping[str, Mapping[str, Any]],
-    cache: Path,
-    settings: Mapping[str, Any],
+    common: Mapping[str, Any],
 ) -> dict[int, report.Table]:
     tables: dict[int, report.Table] = {}
     progress = _progress(time.monotonic())
     for seed, parts in corpora.items():
         table: dict[tuple[str, str], Any] = {}
         for corpus in parts:
-            table |= await measure(corpus, methods, cache=cache, settings=settings, report=progress)
+            table |= await measure(corpus, methods, report=progress, **common)
         tables[seed] = report.with_totals(table)
     return tables
 

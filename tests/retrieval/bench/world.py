@@ -34,6 +34,7 @@ class World:
     """`ids`: event id -> memory id."""
 
     reader: Reader
+    embedder: CachedEmbedder
     ids: Mapping[str, str]
 
     async def ask(self, question: Question, options: Mapping[str, Any], *, k: int = DEPTH) -> list[str]:
@@ -64,7 +65,7 @@ async def remembered(
             await embedder.embed([one.query for one in corpus.questions], role=Role.QUERY)
             async with over(runtime, embedder=embedder, cache=None) as reader:
                 reader.clock.time = corpus.end + 60
-                yield World(reader, ids)
+                yield World(reader, embedder, ids)
 
 
 async def _accept(runtime: Runtime, events: Sequence[Event]) -> dict[str, str]:
