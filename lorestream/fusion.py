@@ -25,20 +25,30 @@ class Fused:
         return self.dense + self.keyword
 
 
-def fuse(dense: Mapping[str, float], keyword: Mapping[str, float] | None) -> list[Fused]:
+def best_words(dense: Mapping[str, float], keyword: Mapping[str, float]) -> float:
+    """The BM25 score that counts as 1: the best of the candidates; 0 if none shares a word with the query.
+
+    If a text equals the query, its BM25 counts as the best: a text that repeats a word can have more.
+    """
+    equal = [keyword[key] for key, cosine in dense.items() if cosine >= _EQUAL_COSINE and key in keyword]
+    return max(equal or keyword.values(), default=0.0)
+
+
+def fuse(
+    dense: Mapping[str, float], keyword: Mapping[str, float] | None, best: float | None = None
+) -> list[Fused]:
     """The candidates by falling score; equal ones in the order of `dense`.
 
     `dense`: the cosine of each candidate. `keyword`: the BM25 score, above 0, of those that share a word with the
-    query; None if the query has no words to compare, then the cosine alone decides.
+    query; None if the query has no words to compare, then the cosine alone decides. `best`: the BM25 score that counts
+    as 1, by default that of `best_words`.
 
-    The score is 0.6 times the cosine, negative ones as 0, plus 0.4 times BM25 over the best BM25 of the candidates.
-    If a text equals the query, its BM25 counts as the best: a text that repeats a word can have more.
+    The score is 0.6 times the cosine, negative ones as 0, plus 0.4 times BM25 over the best.
     """
     if keyword is None:
         fused = [Fused(key, _share(cosine), 0.0) for key, cosine in dense.items()]
     else:
-        equal = [keyword[key] for key, cosine in dense.items() if cosine >= _EQUAL_COSINE and key in keyword]
-        best = max(equal or keyword.values(), default=0.0)
+        best = best_words(dense, keyword) if best is None else best
         fused = [
             Fused(
                 key,

@@ -77,6 +77,8 @@ class Hit:
     memory: Memory
     relevance: float
     shares: Mapping[str, float] = field(default_factory=dict[str, float])
+    best_words: float | None = None
+    """For a HybridQuery: the BM25 score that counts as 1 in its scores; None if the query has no words."""
 
 
 # --- filters -------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The context of an agent as text for a prompt: relevant and recent memories within a token budget, oldest first.
 
+What the budget has left is used for the memories next to the relevant ones: often they hold the answer.
+
 One line per memory: its time in UTC, then its text with all white space reduced to single blanks. The date stands
 only on the first line of each day, which saves five of the eight tokens of a time:
 
@@ -39,11 +41,12 @@ if TYPE_CHECKING:
 class ContextExcerpt:
     """The memories of a context, and their text. `relevant` by score, `recent` from the newest.
 
-    `tokens`: the number of tokens of `text`.
+    `neighbours`: what stands next to the relevant ones. `tokens`: the number of tokens of `text`.
     """
 
     relevant: Sequence[Ranked]
     recent: Sequence[Memory]
+    neighbours: Sequence[Memory]
     text: str
     tokens: int
 
@@ -51,17 +54,18 @@ class ContextExcerpt:
 def build_excerpt(
     relevant: Sequence[Ranked],
     recent: Sequence[Memory],
+    neighbours: Sequence[Memory] = (),
     *,
     budget: int,
     count_tokens: Callable[[str], int],
     is_player: Callable[[str, Memory], bool],
 ) -> ContextExcerpt:
-    """Select what fits into `budget` tokens: relevant memories first, then recent ones, each memory once.
+    """Select what fits into `budget` tokens: relevant memories first, then recent ones, then neighbours, each once.
 
     A memory whose line does not fit is left out. `is_player`: whether a name is that of the memory's player.
     `count_tokens` is called once per memory, so this may take long: do not call it on an event loop.
     """
-    candidates = [*(one.memory for one in relevant), *recent]
+    candidates = [*(one.memory for one in relevant), *recent, *neighbours]
     lines = {memory.id: _date_and_line(memory, is_player) for memory in candidates}
     chosen = _select(candidates, lines, budget, count_tokens)
     text = _render(chosen, lines)
@@ -74,7 +78,9 @@ def build_excerpt(
     chosen_relevant = [one for one in relevant if one.memory.id in ids]
     ids -= {one.memory.id for one in chosen_relevant}
     chosen_recent = [memory for memory in recent if memory.id in ids]
-    return ContextExcerpt(chosen_relevant, chosen_recent, text, tokens)
+    ids -= {memory.id for memory in chosen_recent}
+    chosen_neighbours = [memory for memory in chosen if memory.id in ids]
+    return ContextExcerpt(chosen_relevant, chosen_recent, chosen_neighbours, text, tokens)
 
 
 def _select(

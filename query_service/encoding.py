@@ -65,6 +65,7 @@ def encode_context(query: ContextQuery, excerpt: ContextExcerpt) -> bytes:
         ContextMemories(
             recent=[stored_memory(memory, agents) for memory in excerpt.recent],
             relevant=[FoundMemory(*_fields(one.memory, agents), score=one.score) for one in excerpt.relevant],
+            neighbours=[stored_memory(memory, agents) for memory in excerpt.neighbours],
             text=excerpt.text,
             tokens=excerpt.tokens,
         )

@@ -84,6 +84,7 @@ CONTEXT = Example(
     response={
         "recent": [],
         "relevant": [_FOUND],
+        "neighbours": [],
         "text": "2025-10-09 08:53 A player dug 3 pine tree.",
         "tokens": 18,
         **_TIMES,

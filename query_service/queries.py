@@ -70,6 +70,8 @@ class SearchQuery:
     mode: Mode = "dense"
     sphere: Sphere | None = None
     blend: Blend | None = None
+    neighbours: float | None = None
+    """How much the memories before and behind lift a score, in 0 to 1; None: by the service's setting."""
     min_score: float | None = None
     explain: bool = False
     after: Mapping[int, int] | None = None
@@ -81,11 +83,15 @@ class SearchQuery:
 
 @dataclass(frozen=True, slots=True)
 class ContextQuery:
-    """A checked context request: the `k` best of `search` and the `recent` newest, within `token_budget`."""
+    """A checked context request: the `k` best of `search` and the `recent` newest, within `token_budget`.
+
+    `with_neighbours`: what stands next to the best ones is added where the budget allows it.
+    """
 
     search: SearchQuery
     recent: int
     token_budget: int
+    with_neighbours: bool = True
 
 
 def resolve_agents(pseudonyms: Pseudonyms, tenant: str, agent_ids: Sequence[str]) -> ResolvedAgents:
@@ -126,6 +132,7 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
         mode=search.mode or "dense",
         sphere=sphere,
         blend=_parse_blend(search),
+        neighbours=search.neighbours,
         min_score=search.min_score,
         explain=bool(search.explain),
         after=None if search.after is None else parse_token(search.after),
@@ -140,6 +147,7 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
             search.mode or "dense",
             msgspec.to_builtins(search.near),
             msgspec.to_builtins(search.weights),
+            search.neighbours,
             search.min_score,
             bool(search.explain),
         ),
@@ -183,10 +191,11 @@ def parse_context(
         after=None if context.after is None else parse_token(context.after),
         wait_s=DEFAULT_WAIT_S if context.wait_ms is None else context.wait_ms / 1000,
         fingerprint=_fingerprint(
-            "context", agent_id, context.query, recent, relevant, budget, context.filters
+            "context", agent_id, context.query, recent, relevant, budget, context.filters, context.neighbours
         ),
+        neighbours=context.neighbours,
     )
-    return ContextQuery(search, recent, budget)
+    return ContextQuery(search, recent, budget, with_neighbours=context.neighbours != 0)
 
 
 def get_request(agent_id: str, query: str, k: int, filters: Mapping[str, Any] | None) -> Get:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from lorestream import supervision
 from lorestream.errors import InvalidRequest, Overloaded
+from lorestream.settings.backends import SearchSettings
 from query_service.answer_cache import (
     MAX_TTL_S,
     AnswerCache,
@@ -93,6 +94,7 @@ class Recall:
     clock: Clock
     collection: str = ""
     """Identifies the content of the store; part of every cache key."""
+    settings: SearchSettings = field(default_factory=SearchSettings)
     answers: AnswerCache = field(init=False, repr=False)
     _active_searches: int = field(default=0, init=False, repr=False)
     _capacity: Capacity = field(default_factory=Capacity, init=False, repr=False)
@@ -112,6 +114,7 @@ class Recall:
             metrics=parts.metrics,
             clock=parts.clock,
             collection=f"{current.name} {current.collection.run}",
+            settings=parts.settings.search,
         )
 
     def __post_init__(self) -> None:
@@ -170,7 +173,11 @@ class Recall:
         return ReadGuard(scope, now, self.ledger)
 
     def _retriever(self, query: SearchQuery, now: float) -> Retriever:
-        return Retriever(self.store, self.embedder, query, self.guard(query.agents.scope, now))
+        strength = query.neighbours
+        if strength is None:  # scores of the other modes are the cosine and BM25
+            strength = self.settings.neighbours if query.mode == "hybrid" else 0.0
+        guard = self.guard(query.agents.scope, now)
+        return Retriever(self.store, self.embedder, query, guard, strength, self.settings.neighbour_gap_s)
 
     # --- one query: look up, then join or start the computation ---------------------------------------------
 
@@ -236,16 +243,18 @@ class Recall:
             newest = retriever.newest(query.recent) if query.recent else _empty()
             async with supervision.alongside(newest, "newest memories") as reading:
                 relevant = await retriever.top_k() if with_relevant else []
+                beside = await retriever.beside(relevant) if query.with_neighbours else []
                 recent = await reading
             excerpt = await asyncio.to_thread(
                 build_excerpt,
                 relevant,
                 recent,
+                beside,
                 budget=query.token_budget,
                 count_tokens=self.embedder.count_tokens,
                 is_player=self._is_player,
             )
-        shown = [*(one.memory for one in excerpt.relevant), *excerpt.recent]
+        shown = [*(one.memory for one in excerpt.relevant), *excerpt.recent, *excerpt.neighbours]
         return _computed(search, now, encode(query, excerpt), shown)
 
     def _is_player(self, name: str, memory: Memory) -> bool:

@@ -14,9 +14,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from lorestream.errors import Overloaded, Unavailable
-from lorestream.memories import And, Filter, Hit, HybridQuery, KeywordQuery, Memory, PageQuery, VectorQuery
+from lorestream.memories import (
+    And,
+    AroundQuery,
+    Filter,
+    Hit,
+    HybridQuery,
+    KeywordQuery,
+    Memory,
+    PageQuery,
+    VectorQuery,
+)
 from lorestream.ports import Priority, Role
 from lorestream.turns import Turns
+from query_service.neighbours import SEEDS, SPAN, Neighbours, lift_neighbours, nearest_first
 from query_service.ranking import RERANK_POOL_SIZE, Ranked, blend_all, top_k
 from query_service.schemas import MAX_K
 
@@ -113,6 +124,10 @@ class Retriever:
     embedder: Embedder
     query: SearchQuery
     guard: ReadGuard
+    neighbours: float = 0.0
+    """How much the memories next to each other lift their scores, in 0 to 1."""
+    gap_s: float = 0.0
+    """The most seconds between memories next to each other that have no conversation."""
 
     async def top_k(self, vector: Vector | None = None) -> list[Ranked]:
         """The best k, the best first; among equal scores the newer comes first.
@@ -124,6 +139,13 @@ class Retriever:
         if query.min_score is not None:
             ranked = [one for one in ranked if one.score >= query.min_score]
         return top_k(ranked, query.k)
+
+    async def beside(self, ranked: Sequence[Ranked]) -> list[Memory]:
+        """The memories next to these: for each, one before and two behind it, if the answer may show them."""
+        anchors = [one.memory for one in ranked]
+        query = AroundQuery(anchors, SPAN, self.gap_s, self.guard.now, self.query.filter)
+        around = await self.store.around(query)
+        return [memory for one in around for memory in nearest_first(one) if self._shows(memory)]
 
     async def newest(self, limit: int) -> list[Memory]:
         """The newest `limit` memories that match the query's filter and sphere."""
@@ -148,7 +170,7 @@ class Retriever:
     async def _by_relevance(self, text: str, vector: Vector | None) -> list[Ranked]:
         mode = self.query.mode
         if mode == "keyword":
-            return [_without_blend(hit) for hit in await self._search(self._keyword_query, self.query.k)]
+            return await self._ranked(self._keyword_query)
         if vector is None:
             vector = (await embed_queries(self.embedder, [text]))[text]
         components: list[float] = vector.tolist()
@@ -158,21 +180,32 @@ class Retriever:
         """At least the k best memories, by cosine or by its blend with recency and importance."""
         query = self.query
         if query.blend is None:
-            min_relevance = _clamp_cosine(query.min_score)
-            near = self._vector_query(vector, min_relevance=min_relevance)
-            return [_without_blend(hit) for hit in await self._search(near, query.k)]
-        if query.sphere is None:
+            # A neighbour can lift a memory above the least score.
+            min_relevance = None if self.neighbours else _clamp_cosine(query.min_score)
+            return await self._ranked(self._vector_query(vector, min_relevance=min_relevance))
+        if query.sphere is None and not self.neighbours:
             best = await self.store.search(self._vector_query(vector, with_blend=True)(query.k))
             if all(self.guard.admits(hit.memory) for hit in best):
                 return blend_all(query.blend, map(_without_blend, best), self.guard.now)
         # The store cannot filter by sphere, and may not have applied the newest erasures: fill the pool here instead.
-        pool = await self._search(self._vector_query(vector), RERANK_POOL_SIZE)
-        return blend_all(query.blend, map(_without_blend, pool), self.guard.now)
+        return blend_all(query.blend, await self._ranked(self._vector_query(vector)), self.guard.now)
 
     async def _hybrid(self, vector: Sequence[float]) -> list[Ranked]:
         """The memories by fused score, or by what the further stages make of it."""
-        hits = await self._search(self._hybrid_query(vector), self._pool_size)
-        return self._through_stages([Ranked(hit.memory, hit.relevance, hit.shares) for hit in hits])
+        return self._through_stages(await self._ranked(self._hybrid_query(vector)))
+
+    async def _ranked(self, query_for: _QueryWithLimit) -> list[Ranked]:
+        """The most relevant memories, lifted by their neighbours."""
+        hits = await self._search(query_for, self._pool_size)
+        if not self.neighbours:
+            return [_without_blend(hit) for hit in hits]
+        how = Neighbours(self.neighbours, self.gap_s, self.guard.now, self.query.filter, self._shows)
+        return await lift_neighbours(self.store, query_for(len(hits)), hits, how)
+
+    def _shows(self, memory: Memory) -> bool:
+        """True if the answer may show the memory, which matches the filter."""
+        sphere = self.query.sphere
+        return self.guard.admits(memory) and (sphere is None or sphere.contains(memory))
 
     @property
     def _pool_size(self) -> int:
@@ -183,7 +216,9 @@ class Retriever:
         """
         if self.query.blend is not None:
             return RERANK_POOL_SIZE
-        return self.query.k if self.query.sphere is None else MAX_K
+        if self.query.sphere is not None:
+            return MAX_K
+        return max(self.query.k, SEEDS) if self.neighbours else self.query.k
 
     def _through_stages(self, ranked: list[Ranked]) -> list[Ranked]:
         """The pool after each stage that the query asks for, in this order; each is a function over the whole pool."""
@@ -217,7 +252,7 @@ class Retriever:
             hits = await self.store.search(query_for(limit))
             kept: list[Hit] = []
             for hit in hits:
-                if self.guard.admits(hit.memory) and (sphere is None or sphere.contains(hit.memory)):
+                if self._shows(hit.memory):
                     kept.append(hit)
                 await turns.next()
             if len(kept) >= wanted or len(hits) < limit:
@@ -232,7 +267,7 @@ def store_filter(query: SearchQuery) -> Filter:
 
 
 def _without_blend(hit: Hit) -> Ranked:
-    return Ranked(hit.memory, hit.relevance, {"relevance": hit.relevance})
+    return Ranked(hit.memory, hit.relevance, hit.shares or {"relevance": hit.relevance})
 
 
 def _clamp_cosine(min_score: float | None) -> float | None:

@@ -49,6 +49,19 @@ Filters = Annotated[
 Bound = Annotated[float, Meta(description="Inclusive.")]
 Time = Annotated[float, Meta(description="Unix seconds, inclusive.")]
 Mode = Literal["dense", "keyword", "hybrid"]
+Lift = Annotated[
+    float,
+    Meta(
+        ge=0,
+        le=1,
+        description=(
+            "How much the memories before and behind a memory lift its score: the best score among them, times this,"
+            " times what the score lacks to 1. Memories are next to each other in the same `metadata.conversation`, or"
+            " without one, within the time that the service's settings give. Default in mode `hybrid` and for a"
+            " context: by the service's settings; else 0."
+        ),
+    ),
+]
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE)]
 
 
@@ -93,6 +106,7 @@ class Search(_Request):
     near: Near | EmptyList | None = None
     mode: Mode | None = None
     weights: Weights | EmptyList | None = None
+    neighbours: Lift | None = None
     min_score: Annotated[float, Meta(description="The least final score.")] | None = None
     explain: Annotated[bool, Meta(description="Return the parts of each score.")] | None = None
     after: After | None = None
@@ -157,6 +171,7 @@ class Context(_Request):
         | None
     ) = None
     filters: Filters | EmptyList | None = None
+    neighbours: Lift | None = None
     after: After | None = None
     wait_ms: WaitMs | None = None
 
@@ -292,14 +307,16 @@ class ContextMemories(Struct):
 
     recent: Sequence[StoredMemory]
     relevant: Sequence[FoundMemory]
+    neighbours: Sequence[StoredMemory]
     text: str
     tokens: int
 
 
 class ContextResponse(ContextMemories):
-    """Memories for a prompt. No memory is in both lists; memories that do not fit into the budget are in neither.
+    """Memories for a prompt, each in one list. Those that do not fit into the budget are in none.
 
-    `relevant` by score, `recent` from the newest. `text` holds all of them, the oldest first, one line each: the time
+    `relevant` by score, `recent` from the newest. `neighbours`: memories next to the relevant ones, at most one before
+    and two behind each, where the budget has room for them (none with `"neighbours": 0`). `text` holds all of them, the oldest first, one line each: the time
     in UTC (the date only where it changes) and the text. `tokens`: the tokens of `text`, as the embedding model
     counts them.
     """

@@ -136,6 +136,7 @@ def search(
     near: Near | None = None,
     mode: Mode | None = None,
     weights: Weights | None = None,
+    neighbours: float | None = None,
     min_score: float | None = None,
     explain: bool | None = None,
     after: str | None = None,
@@ -145,7 +146,7 @@ def search(
 
     Without a query: the newest memories that pass the filters, or the best by the other weights. `after` is the
     token of a write that the result must include, waited for at most `wait_s` (0.5); `SearchAnswer.fresh` says
-    whether it does.
+    whether it does. `neighbours` (0 to 1): how much the memories before and behind one lift its score.
     """
     body = _given(
         query=query,
@@ -154,6 +155,7 @@ def search(
         near=near,
         mode=mode,
         weights=weights,
+        neighbours=neighbours,
         min_score=min_score,
         explain=explain,
         after=after,
@@ -171,13 +173,15 @@ def context(
     relevant: int | None = None,
     token_budget: int | None = None,
     filters: Mapping[str, Any] | None = None,
+    neighbours: float | None = None,
     after: str | None = None,
     wait_s: float | None = None,
 ) -> Call[Context]:
     """Memories for a prompt, within a token budget: the best for `query`, and the newest.
 
     At most `relevant` (5) and `recent` (10) of them, and `token_budget` (1,000) tokens in all. Without a query:
-    only the newest. `filters`, `after` and `wait_s` as in `search`.
+    only the newest. What the budget has left is used for the memories next to the best ones, unless `neighbours` is 0.
+    `filters`, `neighbours`, `after` and `wait_s` as in `search`.
     """
     body = _given(
         query=query,
@@ -185,6 +189,7 @@ def context(
         relevant=relevant,
         token_budget=token_budget,
         filters=filters,
+        neighbours=neighbours,
         after=after,
         wait_ms=None if wait_s is None else milliseconds(wait_s),
     )

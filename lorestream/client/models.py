@@ -212,9 +212,9 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """Memories for a prompt; none is in both lists. `text` has all of them, oldest first.
+    """Memories for a prompt, each in one list. `text` has all of them, oldest first.
 
-    `tokens` is the number of tokens of `text` for the embedding model.
+    `neighbours` stand next to the relevant ones. `tokens` is the number of tokens of `text` for the embedding model.
     """
 
     recent: list[FoundMemory]
@@ -224,6 +224,7 @@ class Context(msgspec.Struct, frozen=True):
     cache: str = "off"
     fresh: bool = True
     took_ms: float = 0.0
+    neighbours: list[FoundMemory] = []
 
 
 class AgentTotal(msgspec.Struct, frozen=True):

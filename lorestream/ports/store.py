@@ -62,6 +62,16 @@ class MemoryReader(Protocol):
         """At most k hits, the best first; among equal ones the newer come first. Exact within one agent."""
         ...
 
+    async def relevance(
+        self, query: VectorQuery | KeywordQuery | HybridQuery, memories: Sequence[Memory], like: Hit
+    ) -> Sequence[Hit]:
+        """These memories as hits of the query, in no defined order, whether or not they are in its scope.
+
+        `like`: a hit of the same query; fused scores have its scale. Memories that were deleted meanwhile are missing,
+        and for a KeywordQuery those that share no word with it.
+        """
+        ...
+
     async def page(self, query: PageQuery) -> Sequence[Memory]:
         """At most `query.limit` memories in their total order, strictly after `query.after`."""
         ...

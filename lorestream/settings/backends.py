@@ -175,6 +175,18 @@ class LimitSettings(_Part):
     """Size of the bucket, in seconds of the rate: that many requests may come at once."""
 
 
+# --- searches ----------------------------------------------------------------------------------------------
+
+
+class SearchSettings(_Part):
+    """Defaults of searches."""
+
+    neighbours: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How much the memories before and behind a memory lift its score in searches by meaning and words, 0 = not."""
+    neighbour_gap_s: Annotated[float, Field(ge=0)] = 300
+    """Memories without a conversation are next to each other if they are at most this many seconds apart."""
+
+
 # --- snapshots ---------------------------------------------------------------------------------------------
 
 

@@ -32,6 +32,7 @@ from lorestream.settings.backends import (
     LocalCache,
     QdrantStore,
     RedisCache,
+    SearchSettings,
     SnapshotSettings,
 )
 
@@ -75,6 +76,8 @@ class Settings(BaseSettings):
     """The embedding model."""
     keyword: KeywordSettings = KeywordSettings()
     """Searches for words."""
+    search: SearchSettings = SearchSettings()
+    """Defaults of searches."""
     limits: LimitSettings = LimitSettings()
     """Rate limits. Default: none."""
     snapshot: SnapshotSettings = SnapshotSettings()

@@ -1,12 +1,25 @@
 """Contract of every VectorStore: the memories before and behind given ones."""
 
+import math
 import uuid
 
+import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lorestream.memories import Around, AroundQuery, Condition, Field, Op
-from tests.contracts.stored import NOW, START, memory, put
+from lorestream.memories import (
+    Around,
+    AroundQuery,
+    Condition,
+    Field,
+    HybridQuery,
+    KeywordQuery,
+    Op,
+    Scope,
+    VectorQuery,
+)
+from tests.contracts.stored import EAST, NOW, START, memory, put
 
 GAP_S = 60.0
 SPAN = 2
@@ -90,3 +103,24 @@ async def test_filters_expiry_and_deletion_apply_to_neighbours(store):
     ]
     assert (await store.around(around(kept[3])))[0].behind == [kept[4], kept[5]]
     assert await store.around(around()) == []
+
+
+@pytest.mark.parametrize("kind", ["dense", "keyword", "hybrid"])
+async def test_the_relevance_of_memories_is_that_of_the_search(store, kind):
+    kept = [memory(f"m{n}", text=f"iron {'ore ' * (n % 4)}{n}", timestamp=START + n) for n in range(30)]
+    turned = np.array([[math.cos(n / 9), math.sin(n / 9), 0, 0] for n in range(30)], np.float32)
+    await store.insert(kept, turned)
+    scope = Scope("default", ("a",))
+    query = {
+        "dense": VectorQuery(scope, EAST, 30, NOW),
+        "keyword": KeywordQuery(scope, "iron ore", 30, NOW),
+        "hybrid": HybridQuery(scope, EAST, "iron ore", 30, NOW),
+    }[kind]
+    hits = await store.search(query)
+    assert len(hits) == 30
+    some = [hit.memory for hit in hits[3:20]]
+    again = await store.relevance(query, [*some, memory("deleted meanwhile")], hits[0])
+    assert {hit.memory.id: hit.relevance for hit in again} == pytest.approx(
+        {hit.memory.id: hit.relevance for hit in hits[3:20]}, abs=1e-6
+    )
+    assert await store.relevance(query, [], hits[0]) == []

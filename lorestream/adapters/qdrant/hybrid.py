@@ -15,7 +15,7 @@ from lorestream.adapters.qdrant.conditions import Ids
 from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all
 from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
 from lorestream.adapters.qdrant.payload import decode_memory, point_of
-from lorestream.fusion import Fused, fuse
+from lorestream.fusion import Fused, best_words, fuse
 from lorestream.memories import EVERYTHING, Hit
 from lorestream.turns import Turns
 
@@ -44,14 +44,27 @@ class HybridSearch:
 
     async def first(self, k: int) -> list[Hit]:
         """The first k by fused score; among equal ones the newer come first."""
-        fused = await self.fused(k)
-        return await self._read(fused, k)
+        fused, best = await self.fused(k)
+        return await self._read(fused, best, k)
 
-    async def fused(self, k: int) -> list[Fused]:
-        """All candidates by falling score, at least k if as many memories are selected. Their keys are point ids."""
+    async def of(self, memories: Sequence[Memory], best: float | None) -> list[Hit]:
+        """These memories with their fused scores. `best`: the BM25 score that counts as 1.
+
+        Those that were deleted meanwhile are missing.
+        """
+        keyed = {point_of(memory): memory for memory in memories}
+        dense = await self._scores(keyed, self.dense)
+        words = None if self.words is None else await self._scores(keyed, self.words)
+        return [_hit(keyed[one.key], one, best) for one in fuse(dense, words, best)]
+
+    async def fused(self, k: int) -> tuple[list[Fused], float | None]:
+        """All candidates by falling score, at least k if as many memories are selected. Their keys are point ids.
+
+        Also the BM25 score that counts as 1, None for a query without words.
+        """
         if self.words is None:
             dense, tied = await self._list(self.dense, k)
-            return fuse(dense | await self._scores(tied, self.dense), None)
+            return fuse(dense | await self._scores(tied, self.dense), None), None
         (dense, tied), (keyword, other) = await supervision.run_all(
             self._list(self.dense, k), self._list(self.words, k)
         )
@@ -60,7 +73,9 @@ class HybridSearch:
         rest, shared = await supervision.run_all(
             self._scores(every - dense.keys(), self.dense), self._scores(every - keyword.keys(), self.words)
         )
-        return fuse(dense | rest, keyword | shared)
+        dense, keyword = dense | rest, keyword | shared
+        best = best_words(dense, keyword)
+        return fuse(dense, keyword, best), best
 
     async def _list(self, similarity: Similarity, k: int) -> tuple[dict[str, float], Sequence[str]]:
         """The most relevant memories by point id: scores, and further ids whose score is that of the last place."""
@@ -136,7 +151,7 @@ class HybridSearch:
         newest = await read_in_order(source, limit, None, oldest_first=False)
         return [point_of(memory) for memory in newest]
 
-    async def _read(self, fused: Sequence[Fused], k: int) -> list[Hit]:
+    async def _read(self, fused: Sequence[Fused], best: float | None, k: int) -> list[Hit]:
         """The first k of these candidates that still exist."""
         hits: list[Hit] = []
         turns = Turns()
@@ -151,8 +166,11 @@ class HybridSearch:
             for one in some:
                 payload = payloads.get(one.key, {})
                 if "body" in payload:
-                    shares = {"dense": one.dense, "keyword": one.keyword}
-                    hits.append(Hit(decode_memory(payload), one.score, shares))
+                    hits.append(_hit(decode_memory(payload), one, best))
                 await turns.next()
         hits.sort(key=lambda hit: (hit.relevance, hit.memory.position), reverse=True)
         return hits[:k]
+
+
+def _hit(memory: Memory, fused: Fused, best: float | None) -> Hit:
+    return Hit(memory, fused.score, {"dense": fused.dense, "keyword": fused.keyword}, best)

@@ -12,6 +12,7 @@ from lorestream.adapters.qdrant.adjacent import read_around
 from lorestream.adapters.qdrant.conditions import (
     Clause,
     Group,
+    Ids,
     expired_clause,
     scope_clause,
     translate_filter,
@@ -22,15 +23,15 @@ from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.adapters.qdrant.hybrid import HybridSearch
 from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all
 from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
-from lorestream.adapters.qdrant.payload import decode_memory, parse_agent_keyword, point_id
+from lorestream.adapters.qdrant.payload import decode_memory, parse_agent_keyword, point_id, point_of
 from lorestream.adapters.qdrant.scoring import Similarity, rank_by_blend, search_by_blend
 from lorestream.errors import ModelMismatch
-from lorestream.memories import EVERYTHING, KeywordQuery, VectorQuery
+from lorestream.memories import EVERYTHING, Hit, HybridQuery, KeywordQuery, VectorQuery
 from lorestream.turns import Turns
 
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.words import Words
-    from lorestream.memories import Around, AroundQuery, Filter, Hit, HybridQuery, Memory, PageQuery, Scope
+    from lorestream.memories import Around, AroundQuery, Filter, Memory, PageQuery, Scope
 
 
 class QdrantReader(Generic[P]):
@@ -56,12 +57,32 @@ class QdrantReader(Generic[P]):
         selection = await self._select(query.scope, query.filter, query.now)
         if isinstance(query, VectorQuery):
             return await self._by_vector(selection, query)
-        embedded = self.words.query(query.text)
-        words = None if embedded is None else Similarity(embedded, 0.0)
         if isinstance(query, KeywordQuery):
+            words = self._words(query.text)
             return [] if words is None else await NearestSearch(self._engine, selection, words).first(query.k)
-        dense = Similarity(np.asarray(query.vector, np.float32).tolist(), -1.0)
-        return await HybridSearch(self._engine, selection, dense, words).first(query.k)
+        return await self._hybrid(selection, query).first(query.k)
+
+    async def relevance(
+        self, query: VectorQuery | KeywordQuery | HybridQuery, memories: Sequence[Memory], like: Hit
+    ) -> Sequence[Hit]:
+        """These memories as hits of the query. `like`: one of its hits, whose scale the scores have."""
+        if isinstance(query, HybridQuery):
+            return await self._hybrid(Selection(()), query).of(memories, like.best_words)
+        similarity = self._words(query.text) if isinstance(query, KeywordQuery) else _meaning(query.vector)
+        keyed = {point_of(memory): memory for memory in memories}
+        if similarity is None or not keyed:
+            return []
+        near = similarity.nearest(len(keyed))
+        found = await self._engine.ranked_ids((Ids(frozenset(keyed)),), near)
+        return [Hit(keyed[key], similarity.relevance(score)) for key, score in found]
+
+    def _words(self, text: str) -> Similarity | None:
+        """None for a text without words."""
+        embedded = self.words.query(text)
+        return None if embedded is None else Similarity(embedded, 0.0)
+
+    def _hybrid(self, selection: Selection, query: HybridQuery) -> HybridSearch:
+        return HybridSearch(self._engine, selection, _meaning(query.vector), self._words(query.text))
 
     async def _by_vector(self, selection: Selection, query: VectorQuery) -> Sequence[Hit]:
         min_relevance = -1.0 if query.min_relevance is None else query.min_relevance
@@ -194,3 +215,7 @@ class QdrantReader(Generic[P]):
             async for point, payload in records:
                 yield point, decode_memory(payload)
                 await turns.next()
+
+
+def _meaning(vector: Sequence[float]) -> Similarity:
+    return Similarity(np.asarray(vector, np.float32).tolist(), -1.0)
