@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis.asyncio import Redis
 
+from deploy.local.kafka import KafkaBroker
 from deploy.local.process import NotInstalled, NotReady, program
 from deploy.local.redis_server import RedisServer
+from tests.brokers import running
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """A broker of these tests, to kill and freeze."""
+    with running(KafkaBroker(tmp_path_factory.mktemp("kafka"))) as started:
+        yield started
 
 
 async def create(bootstrap: str, topic: str) -> None:
@@ -43,25 +53,25 @@ async def first(bootstrap: str, topic: str, group: str) -> bytes | None:
     return record.value
 
 
-async def test_a_killed_broker_keeps_its_records(own_kafka):
-    await create(own_kafka.bootstrap, "kept")
-    await send(own_kafka.bootstrap, "kept", b"one")
-    own_kafka.kill()
-    own_kafka.start()
-    assert await first(own_kafka.bootstrap, "kept", "after the kill") == b"one"
+async def test_a_killed_broker_keeps_its_records(broker):
+    await create(broker.bootstrap, "kept")
+    await send(broker.bootstrap, "kept", b"one")
+    broker.kill()
+    broker.start()
+    assert await first(broker.bootstrap, "kept", "after the kill") == b"one"
 
 
-async def test_a_frozen_broker_continues_after_it_is_resumed(own_kafka):
-    await create(own_kafka.bootstrap, "frozen")
-    own_kafka.pause()
-    waiting = asyncio.create_task(send(own_kafka.bootstrap, "frozen", b"late"))
+async def test_a_frozen_broker_continues_after_it_is_resumed(broker):
+    await create(broker.bootstrap, "frozen")
+    broker.pause()
+    waiting = asyncio.create_task(send(broker.bootstrap, "frozen", b"late"))
     await asyncio.sleep(0.5)
     assert not waiting.done()
-    own_kafka.resume()
+    broker.resume()
     await asyncio.wait_for(waiting, 20)
-    own_kafka.pause()
-    own_kafka.stop()
-    assert not own_kafka.alive
+    broker.pause()
+    broker.stop()
+    assert not broker.alive
 
 
 async def test_the_broker_does_not_create_topics_automatically(kafka, unique):
