@@ -56,6 +56,7 @@ SLOW = frozenset(
         "test_client",
         "test_compaction",
         "test_context",
+        "test_data_directory",
         "test_dead_letters",
         "test_disk_errors",
         "test_disk_matrix",
@@ -69,6 +70,7 @@ SLOW = frozenset(
         "test_exports",
         "test_gateway_fuzz",
         "test_grpc_access",
+        "test_http_access",
         "test_http_embedder",
         "test_http_protocol",
         "test_http_request",
@@ -81,26 +83,33 @@ SLOW = frozenset(
         "test_left_behind",
         "test_model_preparation",
         "test_narrate",
+        "test_older_routes",
         "test_open_collections",
         "test_openapi",
         "test_pipeline",
         "test_player_agents",
         "test_qdrant_stand_in",
         "test_qdrant_wire",
+        "test_rate_limits",
+        "test_read_budget",
         "test_recall",
         "test_refusals",
         "test_replay",
         "test_rest",
+        "test_retrieval",
         "test_server_snapshots",
         "test_simulator",
+        "test_simulator_plan",
         "test_snapshots",
         "test_stop",
         "test_sweeper",
+        "test_wiring",
         "test_worker",
         "test_zygote",
     }
 )
-"""Unit tests over real stores, with many generated examples or with waits: seconds each. They get the marker `slow`."""
+"""Unit tests over real stores, with many generated examples or with waits: two seconds or more. They get the marker
+`slow`."""
 
 
 def pytest_configure() -> None:

@@ -101,7 +101,7 @@ class Worker(RuleBasedStateMachine):
                 assert passed <= self.done[partition]
 
 
-Worker.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
+Worker.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestWorker = Worker.TestCase
 
 
