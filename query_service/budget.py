@@ -51,7 +51,8 @@ class RequestBudget:
             if not timeout.expired():
                 raise
             raise Overloaded(
-                f"the read was stopped after {TIMEOUT_S:g} s: the service is busy, or the read needs too much work"
+                f"the read was stopped after {TIMEOUT_S:g} s, because the service is busy or the read needs too much"
+                " work: send it again later, or with fewer conditions or agents"
             ) from error
 
 
@@ -65,7 +66,7 @@ class Capacity:
     def hold(self, checks: int) -> Generator[None]:
         """Count checks while the block runs. Raises Overloaded where that makes too many; a single read always runs."""
         if self._checks and self._checks + checks > MAX_CHECKS_AT_ONCE:
-            raise Overloaded("too many reads with costly filters are in progress: try again")
+            raise Overloaded("too many reads with costly filters are in progress: send this one again later")
         self._checks += checks
         try:
             yield

@@ -263,7 +263,7 @@ async def _with_status(call: Callable[[], Awaitable[T]], context: grpc.aio.Servi
     except Overloaded as error:
         return await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
     except Unavailable as error:
-        _log.warning("a needed part is unavailable, the call was refused", error=error.message)
+        _log.warning("the call was refused: a needed part is unavailable or overloaded", error=error.message)
         return await abort(context, grpc.StatusCode.UNAVAILABLE, error.message)
 
 

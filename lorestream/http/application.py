@@ -168,7 +168,7 @@ def _endpoint(
             response = error_response(error, request_id)
             if isinstance(error, Unavailable) and not isinstance(error, RateLimited):
                 _log.warning(
-                    "a needed part is unavailable, the request was refused",
+                    "the request was refused: a needed part is unavailable or overloaded",
                     route=name,
                     error=str(error),
                     request_id=request_id,

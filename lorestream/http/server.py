@@ -127,7 +127,8 @@ def _limit_exit() -> None:
 
     def exit_now() -> None:
         _log.error(
-            "the process did not stop in time and exits now; what was accepted is in the log: see where its threads are",
+            "the process did not stop in time and exits now. What was accepted is safe in the log of events. The stacks of"
+            " its threads follow",
             after_s=EXIT_TIMEOUT_S,
         )
         faulthandler.dump_traceback()

@@ -429,7 +429,7 @@ def test_doctor_tolerates_files_that_vanish_while_it_looks(tmp_path: Path, monke
     monkeypatch.setattr(os, "scandir", Vanishing)
     check = checks.permissions(tmp_path)
     assert check.verdict is Verdict.WARNING
-    assert "1 files" in check.evidence
+    assert ": 1, such as" in check.evidence
 
 
 FROM_HERE = {"data directory", "permissions", "open files", "model"}

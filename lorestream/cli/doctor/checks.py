@@ -106,7 +106,7 @@ def permissions(directory: Path) -> Check:
     return Check(
         name,
         Verdict.WARNING,
-        f"other users of this machine may read or write {len(open_files)} files, such as {open_files[0]}",
+        f"files that other users of this machine may read or write: {len(open_files)}, such as {open_files[0]}",
         f"chmod -R go= {directory}",
     )
 
@@ -139,7 +139,12 @@ def open_files() -> Check:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     evidence = f"limit {soft} (maximum {hard})"
     if 0 <= soft < MIN_OPEN_FILES:
-        return Check("open files", Verdict.WARNING, evidence, f"ulimit -n {MIN_OPEN_FILES}")
+        return Check(
+            "open files",
+            Verdict.WARNING,
+            evidence,
+            f"run `ulimit -n {MIN_OPEN_FILES}` before `lorestream up`",
+        )
     return Check("open files", Verdict.OK, evidence)
 
 

@@ -71,7 +71,7 @@ def run(target: Target, *, wait_s: float | None, canary: bool, as_json: bool) ->
     rows = [(_MARKS[check.verdict], check.name, _text(check)) for check in found]
     terminal.print_table({"": "", "check": "", "result": ""}, rows)
     terminal.print_note(
-        "all checks passed" if healthy else "some checks FAILED: fix them as the lines with → say"
+        "all checks passed" if healthy else "some checks FAILED: the lines with → say what to do"
     )
     return healthy
 
@@ -172,7 +172,7 @@ def _lorestream(client: MemoryClient, readiness: Readiness) -> Check:
 
 def _canary(client: MemoryClient) -> Check:
     """Write a test memory that expires after a minute, and search it: through log, model, store and query."""
-    agent_id, text = "lorestream:doctor", f"the canary {uuid.uuid4().hex} sings"
+    agent_id, text = "lorestream:doctor", f"test memory {uuid.uuid4().hex} of lorestream doctor"
     started = time.perf_counter()
     try:
         receipt = client.add(
