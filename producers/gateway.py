@@ -93,7 +93,7 @@ class Gateway:
             ledger=parts.ledger,
             pseudonyms=parts.pseudonyms,
             metrics=parts.metrics,
-            clock=parts.clock,
+            clock=parts.steady_clock,
             ttl_s=parts.settings.ttl_s,
             last_accepted_at=parts.last_accepted_at,
         )

@@ -1,27 +1,21 @@
 """Whether the clock can be believed when things are removed for their age.
 
 A clock that jumps ahead makes everything look expired: memories with a lifetime, and the log. So nothing is removed
-while the clock of the system and the monotonic clock disagree. Readers do not depend on the removal.
+until the clock has kept its new time for an hour. Readers do not depend on the removal.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from lorestream.ports import Clock
+from lorestream.steady_clock import SteadyClock, elapsed
 
-MAX_JUMP_S = 3600.0
-"""How far the clock may be ahead of the time that has passed since the last check."""
 MAX_ABSENCE_S = 86_400.0
 """With a newest record older than this the first removal waits: the process was not running, or the clock is wrong."""
 SETTLE_S = 3600.0
-"""How long it waits then: enough for the clock to be set from the network."""
-
-
-def elapsed() -> float:
-    """Seconds on a clock that nobody sets. On Linux one that includes the time while the machine is suspended."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+"""How long it waits then, and after a step ahead: enough for the clock to be set right from the network, or by a person
+who sees it in /ready. Nothing is lost by waiting, and what was removed is gone."""
 
 
 class TimeCheck:
@@ -31,23 +25,19 @@ class TimeCheck:
         self, clock: Clock, *, newest: float = 0.0, monotonic: Callable[[], float] = elapsed
     ) -> None:
         """`newest`: the Unix time of the newest record of the log, 0 = unknown."""
-        self._clock = clock
+        self._clock = SteadyClock(clock, settle_s=SETTLE_S, monotonic=monotonic)
         self._monotonic = monotonic
-        self._wall, self._at = clock.now(), monotonic()
-        absent = bool(newest) and self._wall - newest > MAX_ABSENCE_S
-        self._not_before = self._at + SETTLE_S if absent else self._at
+        absent = bool(newest) and clock.now() - newest > MAX_ABSENCE_S
+        self._not_before = monotonic() + (SETTLE_S if absent else 0.0)
 
     def problem(self) -> str | None:
         """Why nothing should be removed for its age now, in one line; None while the clocks agree."""
-        now, at = self._clock.now(), self._monotonic()
-        ahead = now - (self._wall + at - self._at)
-        if ahead > MAX_JUMP_S:
+        if ahead := self._clock.ahead_s():
             return (
-                f"the clock was set ahead by {ahead / 3600:.1f} hours: nothing is removed for its age until it is set back."
-                " If the time is right now, restart this process"
+                f"the clock was set ahead by {ahead / 3600:.1f} hours: nothing is removed for its age until it is set back,"
+                " or has kept the new time for an hour"
             )
-        self._wall, self._at = now, at  # small steps, and any step back, are corrections
-        if at < self._not_before:
+        if self._monotonic() < self._not_before:
             return (
                 "the newest record of the log is older than a day: nothing is removed for its age in the first hour,"
                 " in case the clock is wrong"

@@ -47,6 +47,10 @@ class Worker:
         self._time_check = TimeCheck(parts.clock, newest=newest)
         self._first = self._indexer_of(parts.collections.current)
 
+    def time_problem(self) -> str | None:
+        """Why nothing is removed for its age at present, in one line; None when it is."""
+        return self._time_check.problem()
+
     @property
     def indexer(self) -> Indexer:
         """The indexer of the active collection; that of the first active one while the new one has not started."""

@@ -38,9 +38,11 @@ from lorestream.collections.watermarks import ActiveWatermarks
 from lorestream.errors import Misconfigured
 from lorestream.settings import Settings, warn_of_unread
 from lorestream.settings.backends import KafkaLog, QdrantStore
+from lorestream.steady_clock import SteadyClock
 from lorestream.telemetry import Metrics
 from lorestream.wiring import data_directory, logs, openers, player_keys, stores
 from lorestream.wiring.parts import (
+    ACCEPTANCE_SETTLE_S,
     GatewayParts,
     Parts,
     QueryParts,
@@ -78,10 +80,12 @@ AnyParts = TypeVar("AnyParts", bound=Parts)
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What every opener needs: settings, clock, metrics, and the stack that closes what is opened."""
+    """What every opener needs: settings, clocks, metrics, and the stack that closes what is opened."""
 
     settings: Settings
     clock: SystemClock
+    steady_clock: SteadyClock
+    """For what is written to the log."""
     metrics: Metrics
     stack: contextlib.AsyncExitStack
 
@@ -124,6 +128,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 clock=context.clock,
                 ping_redis=None if redis is None else redis.ping,
                 trim=None if settings.distributed else trim,
+                steady_clock=context.steady_clock,
                 last_accepted_at=log.last_accepted_at,
             )
         )
@@ -135,7 +140,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
     _require_distributed(settings, "gateway")
     async with _open_context(settings) as context:
         pseudonyms = player_keys.open_pseudonyms(settings)
-        log = await logs.open_log(settings, settings.data_dir, context.clock, context.stack)
+        log = await logs.open_log(settings, settings.data_dir, context.steady_clock, context.stack)
         await player_keys.require_known(pseudonyms, log.ledger, add=True)
         redis = await openers.open_redis(settings, context.stack)
         yield _log_modes(
@@ -150,6 +155,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
                 metrics=context.metrics,
                 clock=context.clock,
                 ping_redis=None if redis is None else redis.ping,
+                steady_clock=context.steady_clock,
                 last_accepted_at=log.last_accepted_at,
             )
         )
@@ -206,7 +212,8 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
 @contextlib.asynccontextmanager
 async def _open_context(settings: Settings) -> AsyncGenerator[_Context]:
     async with contextlib.AsyncExitStack() as stack:
-        yield _Context(settings, SystemClock(), Metrics(), stack)
+        clock = SystemClock()
+        yield _Context(settings, clock, SteadyClock(clock, settle_s=ACCEPTANCE_SETTLE_S), Metrics(), stack)
 
 
 async def _open_storage(
@@ -218,7 +225,7 @@ async def _open_storage(
     """
     embedder = await _open_embedder(context)
     log = await logs.open_log(
-        context.settings, state, context.clock, context.stack, context.metrics.lost_records.inc
+        context.settings, state, context.steady_clock, context.stack, context.metrics.lost_records.inc
     )
     redis = await openers.open_redis(context.settings, context.stack)
     return log, redis, await _open_collections(context, state, embedder, log, redis, only_active=only_active)

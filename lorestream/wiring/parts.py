@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from lorestream.identity import Pseudonyms
     from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, VectorStore, WatermarkReader
     from lorestream.settings import Settings
+    from lorestream.steady_clock import SteadyClock
     from lorestream.telemetry import Metrics
+
+
+ACCEPTANCE_SETTLE_S = 300.0
+"""How long the system clock has to keep its time after a step ahead before events are accepted at that time.
+
+As long as a wrong clock is usually wrong before it is set from the network. Not longer, because after a right step
+(a machine that was paused) events seem to be accepted before the step until then.
+"""
 
 
 class SystemClock:
@@ -46,6 +55,8 @@ class GatewayParts(Parts):
     pseudonyms: Pseudonyms
     authenticator: Authenticator
     limits: RateLimits
+    steady_clock: SteadyClock
+    """The clock for times of acceptance."""
     last_accepted_at: float
     """Unix seconds. No event may get an earlier acceptance time, even if the clock is set back."""
 

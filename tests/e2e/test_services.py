@@ -155,7 +155,7 @@ def test_the_worker_says_how_it_is_doing(cluster: Cluster) -> None:
     worker = cluster.workers[0].start()
     try:
         ready = httpx2.get(f"{worker.url}/ready", timeout=5).json()
-        assert ready["checks"] == {"indexer": "ok", "store": "ok", "log": "ok", "cache": "ok"}
+        assert ready["checks"] == {"indexer": "ok", "store": "ok", "log": "ok", "cache": "ok", "clock": "ok"}
         assert (ready["status"], ready["service"]) == ("ok", "worker")
         token = write(cluster, "npc:told", "counted")
         assert search(cluster, "npc:told", after=token, wait_ms=30_000)["fresh"] is True

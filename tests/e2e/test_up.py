@@ -130,7 +130,12 @@ def test_pages_and_metrics(lorestream_hash: LorestreamProcess) -> None:
             assert client.get(link).status_code == 200
         assert "http://" not in client.get("/docs").text.replace("http://127.0.0.1", "")
         assert client.get("/health").json()["status"] == "ok"
-        assert client.get("/ready").json()["checks"] == {"indexer": "ok", "log": "ok", "store": "ok"}
+        assert client.get("/ready").json()["checks"] == {
+            "indexer": "ok",
+            "log": "ok",
+            "store": "ok",
+            "clock": "ok",
+        }
         assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
         for name in CONTRACT:
             assert f"# TYPE {name.removesuffix('_total')}" in client.get("/metrics").text

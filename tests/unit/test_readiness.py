@@ -55,6 +55,9 @@ def worker(problem: str | None) -> Worker:
     class Indexing:
         indexer = type("Indexer", (), {"problem": problem})
 
+        def time_problem(self) -> None:
+            return None
+
     return Indexing()  # type: ignore[return-value]
 
 
@@ -66,7 +69,10 @@ async def test_the_log_is_away(tmp_path: Path) -> None:
     """A gateway and a worker cannot work without it; a query service still reads, and says so."""
     async with open_parts(tmp_path) as runtime:
         parts = dataclasses.replace(runtime, log=Faulty(runtime.log, check=away))  # type: ignore[arg-type]
-        assert await Subject(readiness.of_gateway(parts)).state() == (False, {"log": "it is away"})
+        assert await Subject(readiness.of_gateway(parts)).state() == (
+            False,
+            {"log": "it is away", "clock": "ok"},
+        )
         ready, results = await Subject(readiness.of_worker(parts, worker(None))).state()
         assert (ready, results["log"]) == (False, "it is away")
         ready, results = await Subject(readiness.of_query(parts)).state()

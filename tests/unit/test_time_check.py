@@ -1,14 +1,23 @@
-"""A clock that jumps ahead: nothing is removed for its age until it is set back."""
+"""A clock that jumps ahead: nothing is removed for its age, and no event is accepted in the future, until it settles."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
+import pytest
 import structlog
 
+from lorestream import events
+from lorestream.cli.serve import readiness
+from lorestream.http.readiness import ReadinessChecks
+from lorestream.steady_clock import MAX_STEP_S, SteadyClock, elapsed
+from lorestream.wiring import SystemClock
+from lorestream.wiring.parts import ACCEPTANCE_SETTLE_S
+from producers.gateway import Gateway
 from stream_workers.sweeper import Sweeper
-from stream_workers.time_check import MAX_ABSENCE_S, MAX_JUMP_S, SETTLE_S, TimeCheck, elapsed
+from stream_workers.time_check import MAX_ABSENCE_S, SETTLE_S, TimeCheck
+from stream_workers.worker import Worker
 from tests.parts import open_parts, pipeline_over, put, records, texts
 
 DAY_S = 86_400.0
@@ -51,11 +60,11 @@ def test_a_jump_ahead_is_a_problem_until_the_clock_is_set_back() -> None:
 def test_small_corrections_and_steps_back_are_none() -> None:
     time = Time()
     check = time.check()
-    for step in (MAX_JUMP_S - 1, MAX_JUMP_S - 1, -40 * DAY_S, MAX_JUMP_S - 1):
+    for step in (MAX_STEP_S - 1, MAX_STEP_S - 1, -40 * DAY_S, MAX_STEP_S - 1):
         time.pass_(60)
         time.wall += step
         assert check.problem() is None
-    time.wall += MAX_JUMP_S + 1
+    time.wall += MAX_STEP_S + 1
     assert check.problem() is not None
 
 
@@ -71,6 +80,73 @@ def test_after_a_long_absence_the_first_removal_waits_an_hour() -> None:
     assert check.problem() is not None
     time.pass_(SETTLE_S)
     assert check.problem() is None
+
+
+def test_a_step_ahead_that_stays_is_believed_after_an_hour() -> None:
+    """A machine that was paused, or that got its time late. Nobody has to restart anything."""
+    time = Time()
+    check = time.check()
+    time.wall += 70 * DAY_S
+    assert check.problem() is not None
+    time.pass_(SETTLE_S - 1)
+    assert check.problem() is not None
+    time.pass_(1)
+    assert check.problem() is None
+    time.wall += MAX_STEP_S + 1
+    assert check.problem() is not None
+
+
+def test_another_step_begins_the_hour_again() -> None:
+    time = Time()
+    check = time.check()
+    for step in (70 * DAY_S, 2 * MAX_STEP_S, -2 * MAX_STEP_S):
+        time.wall += step
+        assert check.problem() is not None
+        time.pass_(SETTLE_S - 1)
+        assert check.problem() is not None
+    time.pass_(2)
+    assert check.problem() is None
+
+
+def test_the_time_goes_on_from_before_the_step_until_it_has_settled() -> None:
+    time = Time()
+    clock = SteadyClock(time, settle_s=300, monotonic=time.elapsed)
+    assert clock.now() == START
+    time.wall += 70 * DAY_S
+    time.pass_(9)
+    assert clock.now() == START + 9
+    assert "1680.0 hours" in str(clock.problem())
+    time.wall -= 70 * DAY_S
+    assert (clock.now(), clock.problem()) == (START + 9, None)
+    time.wall += 2 * DAY_S
+    assert clock.now() == START + 9
+    time.pass_(300)
+    assert (clock.now(), clock.problem()) == (time.wall, None)
+    time.wall -= 2 * DAY_S
+    assert clock.now() == time.wall
+
+
+async def test_no_event_is_accepted_in_the_future_by_a_clock_that_jumps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Acceptance times never fall: one in the future would hold all later ones there until it is reached."""
+    async with open_parts(tmp_path) as runtime:
+        gateway, real = Gateway.over(runtime), runtime.clock.now()
+        checks = ReadinessChecks(
+            readiness.of_embedded(runtime, Worker(runtime)),
+            runtime.metrics,
+            monotonic=iter((10, 20)).__next__,
+        )
+        with monkeypatch.context() as jumped:
+            jumped.setattr(SystemClock, "now", lambda _: real + 70 * DAY_S)
+            await gateway.ingest("default", "s", [b'{"agent_id": "a", "text": "meanwhile"}'])
+            results = await checks.results()
+        await gateway.ingest("default", "s", [b'{"agent_id": "a", "text": "after"}'])
+        for record in await runtime.log.read("test", limit=10, wait_s=0):
+            put_ = events.decode(record)
+            assert max(put_.accepted_at, record.appended_at) < real + ACCEPTANCE_SETTLE_S
+    assert "1680.0 hours" in results["clock"]
+    assert checks.is_ready({**results, "indexer": "ok"})
 
 
 def test_the_monotonic_clock_goes_on() -> None:

@@ -154,12 +154,11 @@ def _checks_of_running(client: MemoryClient, settings: Settings) -> Iterator[Che
 
 def _lorestream(client: MemoryClient, readiness: Readiness) -> Check:
     version = client.version()
-    evidence = f"version {version} at {client.url}: {readiness.status}"
-    if not readiness.ok:
-        problems = [f"{part}: {what}" for part, what in readiness.checks.items() if what != "ok"]
-        return Check(
-            "lorestream", Verdict.FAILED, f"{evidence}; {'; '.join(problems)}", "see the log of the server"
-        )
+    problems = [f"{part}: {what}" for part, what in readiness.checks.items() if what != "ok"]
+    evidence = "; ".join([f"version {version} at {client.url}: {readiness.status}", *problems])
+    if not readiness.ok or problems:
+        verdict = Verdict.WARNING if readiness.ok else Verdict.FAILED
+        return Check("lorestream", verdict, evidence, "see the log of the server")
     if version != __version__:
         return Check(
             "lorestream",

@@ -13,7 +13,7 @@ from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.errors import LorestreamError, Overloaded
 from lorestream.http.readiness import ReadinessCheck
 from lorestream.ports import Priority, Role
-from lorestream.wiring import Parts, StoreParts
+from lorestream.wiring import GatewayParts, Parts, Runtime, StoreParts
 
 if TYPE_CHECKING:
     from stream_workers.worker import Worker  # a second of imports that the other services do not need
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _NO_MEMORY = str(uuid.UUID(int=0))
 
 
-def of_gateway(parts: Parts) -> list[ReadinessCheck]:
+def of_gateway(parts: GatewayParts) -> list[ReadinessCheck]:
     """A gateway needs the log. Without Redis, its rate limits are not shared and watermarks come from the log."""
-    return [_log(parts, needed=True), *_cache(parts)]
+    return [_log(parts, needed=True), *_cache(parts), _clock(parts.steady_clock.problem)]
 
 
 def of_query(parts: StoreParts) -> list[ReadinessCheck]:
@@ -39,12 +39,19 @@ def of_worker(parts: StoreParts, worker: Worker) -> list[ReadinessCheck]:
         *_embedder(parts),
         _log(parts, needed=True),
         *_cache(parts),
+        _clock(worker.time_problem),
     ]
 
 
-def of_embedded(parts: StoreParts, worker: Worker) -> list[ReadinessCheck]:
+def of_embedded(parts: Runtime, worker: Worker) -> list[ReadinessCheck]:
     """`lorestream up` needs all of its parts."""
-    return [*_indexer(worker), _log(parts, needed=True), _store(parts), *_embedder(parts)]
+    return [
+        *_indexer(worker),
+        _log(parts, needed=True),
+        _store(parts),
+        *_embedder(parts),
+        _clock(lambda: parts.steady_clock.problem() or worker.time_problem()),
+    ]
 
 
 def of_snapshots(schedule: SnapshotSchedule) -> list[ReadinessCheck]:
@@ -88,6 +95,15 @@ def _embedder(parts: StoreParts) -> list[ReadinessCheck]:
 def _cache(parts: Parts) -> list[ReadinessCheck]:
     """A check of Redis, where there is one."""
     return [] if parts.ping_redis is None else [_check("cache", parts.ping_redis, needed=False)]
+
+
+def _clock(problem: Callable[[], str | None]) -> ReadinessCheck:
+    """Whether the time is believed. Without that, a service goes by the time before the step, and removes nothing."""
+
+    async def check() -> str | None:
+        return problem()
+
+    return ReadinessCheck("clock", check, needed=False)
 
 
 def _check(name: str, call: Callable[[], Awaitable[object]], *, needed: bool = True) -> ReadinessCheck:
