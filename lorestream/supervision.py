@@ -5,8 +5,8 @@
     run_together      parts that cannot work without          the others are stopped, and the error is raised
                       each other
     alongside         one task within a block                 raised by the block
-    run_all           calls made at the same time             the others are cancelled, and the error is raised
-    together          a block that starts such calls          the same
+    together          a block that starts calls               the others are cancelled, and the error is raised
+    run_all           calls made at the same time             the same
     start_shared      one computation with several callers    raised to each caller that waits
     start_detached    short work that nobody waits for        logged, counted
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 import structlog
@@ -79,7 +79,7 @@ async def run_together(
         cancelled = await stop_tasks(tasks, grace_s=grace_s, timeout_s=stop_timeout_s)
     # The one that ended first is the cause; what the others failed with may follow from it.
     tasks.sort(key=lambda task: task not in ended)
-    failures = [error for task in tasks if (error := _failure(task, cancelled)) is not None]
+    failures = _failures(tasks, cancelled)
     for error in failures[1:]:
         _log.error("a part failed while it was stopped", exc_info=error)
     if failures:
@@ -112,35 +112,40 @@ async def run_all(*calls: Coroutine[Any, Any, T]) -> list[T]:
 
     The first error is raised; the other calls are cancelled then, and have ended when this returns.
     """
-    # Without a TaskGroup: before Python 3.13 it leaves the caller marked as being cancelled when a call fails, and then
-    # a timeout around it raises CancelledError instead of TimeoutError, which ends a task in silence.
-    tasks = [_start(call, getattr(call, "__qualname__", "call")) for call in calls]
-    cancelled: Collection[asyncio.Task[T]] = ()
-    try:
-        if tasks:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        cancelled = await stop_tasks(tasks)
-    failures = [error for task in tasks if (error := _failure(task, cancelled)) is not None]
-    if failures:
-        raise failures[0]
+    async with together() as start:
+        tasks = [start(call) for call in calls]
     return [task.result() for task in tasks]
 
 
 @contextlib.asynccontextmanager
 async def together() -> AsyncGenerator[Callable[[Coroutine[Any, Any, T]], asyncio.Task[T]]]:
-    """A block that starts tasks, and ends when all of them have ended.
+    """A block that starts calls, and ends when all of them have ended.
 
-    The first error, of a task or of the block, cancels all others, and is raised as it is, without a group around it.
+    The first error of a call is raised by the next start, or at the end of the block; an error of the block, as it is.
+    The other calls are cancelled then, and have ended when this returns.
     """
+    # Without a TaskGroup: before Python 3.13 it leaves the caller marked as being cancelled when a call fails, and then
+    # a timeout around it raises CancelledError instead of TimeoutError, which ends a task in silence.
+    tasks: dict[asyncio.Task[T], None] = {}  # that run or have failed, in the order of their start
+
+    def start(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        if failures := _failures(tasks):
+            call.close()
+            raise failures[0]
+        task = _start(call, getattr(call, "__qualname__", "call"))
+        tasks[task] = None
+        task.add_done_callback(lambda done: None if _failure(done) else tasks.pop(done))
+        return task
+
+    cancelled: Collection[asyncio.Task[T]] = ()
     try:
-        async with asyncio.TaskGroup() as group:
-            yield group.create_task
-    except BaseExceptionGroup as errors:
-        first = errors.exceptions[0]
-    else:
-        return
-    raise first
+        yield start
+        while tasks and not _failures(tasks):
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        cancelled = await stop_tasks(list(tasks))
+    if failures := _failures(tasks, cancelled):
+        raise failures[0]
 
 
 def start_shared(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -229,7 +234,13 @@ async def _restart(work: Callable[[], Coroutine[Any, Any, None]], name: str, del
         pause_s = min(2 * pause_s, MAX_RESTART_DELAY_S)
 
 
-def _failure(task: asyncio.Task[Any], cancelled: Collection[asyncio.Task[Any]]) -> BaseException | None:
+def _failures(
+    tasks: Iterable[asyncio.Task[Any]], cancelled: Collection[asyncio.Task[Any]] = ()
+) -> list[BaseException]:
+    return [error for task in tasks if (error := _failure(task, cancelled)) is not None]
+
+
+def _failure(task: asyncio.Task[Any], cancelled: Collection[asyncio.Task[Any]] = ()) -> BaseException | None:
     """What a task failed with; None for one that still runs, and for one that ended because it was `cancelled`."""
     if not task.done() or (task.cancelled() and task in cancelled):
         return None

@@ -15,10 +15,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 import pytest
 
+from lorestream import __version__
 from lorestream.admin import Progress
 from lorestream.cli import terminal
 from lorestream.cli.admin.runner import ProgressDisplay
@@ -26,7 +29,7 @@ from lorestream.cli.doctor import checks, report
 from lorestream.cli.doctor.checks import Verdict
 from lorestream.cli.setup import luanti
 from lorestream.cli.setup.settings import HIDDEN
-from lorestream.client import MemoryClient
+from lorestream.client import MemoryClient, Readiness
 from lorestream.settings import load_settings
 from producers.demo import village
 from tests import command_line
@@ -382,6 +385,15 @@ def test_doctor_asks_the_running_server_about_its_own_files(
     assert "hash" in found["model"]["evidence"]
     assert found["permissions"]["verdict"] in {"ok", "warning"}
     assert found["lorestream"]["verdict"] == found["canary"]["verdict"] == "ok"
+
+
+def test_doctor_warns_of_what_a_ready_service_works_without():
+    server: Any = SimpleNamespace(version=lambda: __version__, url="http://127.0.0.1:8080")
+    check = report.service(server, Readiness("ok", {"log": "ok", "clock": "set ahead by 3.0 hours"}))
+    assert check.verdict is Verdict.WARNING
+    assert check.evidence.endswith("ok; clock: set ahead by 3.0 hours")
+    assert report.service(server, Readiness("ok", {"log": "ok", "clock": "ok"})).verdict is Verdict.OK
+    assert report.service(server, Readiness("unavailable", {"log": "away"})).verdict is Verdict.FAILED
 
 
 def test_doctor_finds_files_that_others_may_read(tmp_path: Path):

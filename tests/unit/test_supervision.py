@@ -183,6 +183,33 @@ async def test_a_timeout_still_ends_a_block_in_which_a_call_has_failed():
         await block()
 
 
+@pytest.mark.parametrize("awaited", ["next start", "end of the block"])
+async def test_a_call_that_fails_ends_the_block_that_started_it_and_no_caller_around_it(awaited: str):
+    """As in the test above. A second start shows that the block does not go on to start calls in vain."""
+    started: list[str] = []
+    others: list[asyncio.Task[None]] = []
+
+    async def call(name: str) -> None:
+        started.append(name)
+        await asyncio.Event().wait()
+
+    async def block() -> None:
+        async with asyncio.timeout(0.01):
+            with contextlib.suppress(ValueError):
+                async with supervision.together() as start:
+                    others.append(start(call("first")))
+                    start(fail(ValueError("one")))
+                    while awaited == "next start":
+                        await asyncio.sleep(0)
+                        start(call("next"))
+            assert all(other.cancelled() for other in others)
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await block()
+    assert started == ["first"]
+
+
 async def test_no_calls_have_no_results():
     assert await supervision.run_all() == []
 

@@ -115,7 +115,7 @@ def _checks(
         verdict = Verdict.FAILED if needed else Verdict.SKIPPED
         yield Check("lorestream", verdict, f"no server answers at {target.url}", "lorestream up")
     else:
-        yield _lorestream(client, readiness)
+        yield service(client, readiness)
         if canary and readiness.ok:
             yield _canary(client)
     if target.world is not None:
@@ -152,11 +152,12 @@ def _checks_of_running(client: MemoryClient, settings: Settings) -> Iterator[Che
         )
 
 
-def _lorestream(client: MemoryClient, readiness: Readiness) -> Check:
+def service(client: MemoryClient, readiness: Readiness) -> Check:
+    """Check that the service is ready, which parts of it do not work, and its version."""
     version = client.version()
     problems = [f"{part}: {what}" for part, what in readiness.checks.items() if what != "ok"]
     evidence = "; ".join([f"version {version} at {client.url}: {readiness.status}", *problems])
-    if not readiness.ok or problems:
+    if problems or not readiness.ok:
         verdict = Verdict.WARNING if readiness.ok else Verdict.FAILED
         return Check("lorestream", verdict, evidence, "see the log of the server")
     if version != __version__:
