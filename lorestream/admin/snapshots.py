@@ -91,9 +91,13 @@ class Snapshots:
         return AdminTask("snapshot", SnapshotArguments, self._run_task, restrict=self._restrict)
 
     def is_due(self) -> bool:
-        """Whether the newest snapshot is older than the interval of the schedule, or there is none. Blocks."""
+        """Whether no snapshot was taken within the interval of the schedule. Blocks.
+
+        One from further in the future was taken by a clock that was wrong, and does not count.
+        """
+        now = self.clock.now()
         found = snapshot_manifest.list_snapshots(self.directory)
-        return not found or self.clock.now() >= found[0][1].created + self.every_s
+        return all(abs(now - manifest.created) >= self.every_s for _, manifest in found)
 
     def _restrict(self, arguments: SnapshotArguments, caller: Principal) -> SnapshotArguments:
         """Refuse a directory outside that of the snapshots to whom has a key: keys are used from other machines.
@@ -196,6 +200,9 @@ class Snapshots:
             return 0, [
                 f"old snapshots in {self.directory} cannot be listed ({error.strerror}): none was deleted"
             ]
+        # Those from the future were taken by a wrong clock, before the one that was taken now.
+        now = self.clock.now()
+        found = sorted(found, key=lambda one: one[1].created > now)
         for path, _ in found[self.keep :]:
             try:
                 await durable.in_thread(lambda path=path: _remove(path))
@@ -208,11 +215,12 @@ class Snapshots:
 
     def _remove_abandoned(self) -> None:
         """Delete the temporary directories that killed processes left more than a day ago."""
-        limit = self.clock.now() - _ABANDONED_AFTER_S
+        now = time.time()  # the clock of the file system
         for abandoned in self.directory.glob(f"{_TEMPORARY_PREFIX}*"):
             # Another worker may just have removed it, or completed a snapshot and renamed it.
             with suppress(FileNotFoundError):
-                if abandoned.stat().st_mtime < limit:
+                # One from the future was made while the clock was wrong.
+                if abs(now - abandoned.stat().st_mtime) > _ABANDONED_AFTER_S:
                     shutil.rmtree(abandoned, ignore_errors=True)
 
     def _new_name(self) -> Path:

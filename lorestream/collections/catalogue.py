@@ -17,6 +17,20 @@ if TYPE_CHECKING:
 
 REPLACED_RETENTION_S = 60.0
 """A collection that was active is kept for at least this long, so that searches that began in it can end in it."""
+CREATION_TIMEOUT_S = 900.0
+"""A collection whose creation has not ended after this time was left by a process that died; it may be deleted."""
+_MAX_SKEW_S = 60.0
+"""How far the clocks of the processes may differ."""
+
+
+def retention_left_s(since: float, now: float, retention_s: float) -> float:
+    """How many seconds a collection must still be kept that is not used any more `since` then (Unix seconds).
+
+    0.0 when it may be deleted; also when `since` is further in the future than any process sets it: the clock was
+    wrong then, and nobody should have to wait until that time has come.
+    """
+    left = since + retention_s - now
+    return left if 0.0 < left <= retention_s + CREATION_TIMEOUT_S + _MAX_SKEW_S else 0.0
 
 
 CheckpointOf = Callable[[str, str], Awaitable[bool]]
@@ -113,7 +127,8 @@ class Catalogue(Protocol):
     async def pending_deletions(self) -> Mapping[str, float]:
         """Names that are marked as deleted and still exist, with the time of their mark in Unix seconds.
 
-        A collection that is just being created is among them, with a time in the future.
+        A collection that is just being created is among them, with a time in the future: `CREATION_TIMEOUT_S` after
+        its creation has begun, or later.
         """
         ...
 

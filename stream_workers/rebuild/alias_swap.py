@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import msgspec
 import structlog
 
 from lorestream.admin import AdminTask, NoArguments, Outcome, Remark, ReportStream, Row
-from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection
+from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection, retention_left_s
 from lorestream.errors import InvalidRequest, Misconfigured, OperationRefused
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.quality_gate import records_behind
@@ -106,11 +107,11 @@ class AliasTasks:
         one = _find(await collections.refresh(), arguments.name)
         if one.active:
             raise OperationRefused(f"{one.name} is searched: swap to another collection first")
-        age = REPLACED_RETENTION_S if one.replaced_at is None else self.parts.clock.now() - one.replaced_at
-        if age < REPLACED_RETENTION_S:
+        since = -math.inf if one.replaced_at is None else one.replaced_at
+        if left := retention_left_s(since, self.parts.clock.now(), REPLACED_RETENTION_S):
             raise OperationRefused(
-                f"{one.name} was searched until {age:.0f} s ago, and searches in it may still be running:"
-                f" try again in {REPLACED_RETENTION_S - age:.0f} s"
+                f"{one.name} was searched until just now, and searches in it may still be running: try again in"
+                f" {left:.0f} s"
             )
         if not arguments.dry_run:
             yield Remark(f"no new memories are indexed into {one.name} any more")
@@ -192,7 +193,7 @@ async def collect_garbage(parts: WorkerParts) -> None:
     """Delete what interrupted drops and replays have left, once no process can use it. Raises Unavailable."""
     collections, now = parts.collections, parts.clock.now()
     for name, at in (await collections.catalogue.pending_deletions()).items():
-        if now - at >= REPLACED_RETENTION_S:
+        if not retention_left_s(at, now, REPLACED_RETENTION_S):
             _log.info("deleting a collection left by an interrupted drop or replay", collection=name)
             await collections.close(name)
             await collections.catalogue.delete(name)

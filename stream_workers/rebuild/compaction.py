@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from lorestream import supervision
-from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection
+from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection, retention_left_s
 from lorestream.errors import LorestreamError
 from lorestream.wiring import WorkerParts
 from stream_workers.rebuild.alias_swap import collect_garbage, drop_collection, switch_alias
@@ -145,11 +145,15 @@ class Compaction:
         """
         await collect_garbage(self.parts)
         listed = await self.parts.collections.refresh()
+        now = self.parts.clock.now()
         active_is_copy = listed[0].run.startswith(RUN_PREFIX)
         for one in listed[1:]:
             incomplete = one.run.startswith(RUN_PREFIX) and not one.complete
-            age = None if one.replaced_at is None else self.parts.clock.now() - one.replaced_at
-            replaced = active_is_copy and age is not None and age >= self.replaced_retention_s
+            replaced = (
+                active_is_copy
+                and one.replaced_at is not None
+                and not retention_left_s(one.replaced_at, now, self.replaced_retention_s)
+            )
             if incomplete or replaced:
                 await drop_collection(self.parts, one)
         await self._delete_unused_groups(await self.parts.collections.refresh())

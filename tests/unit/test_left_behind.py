@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -13,8 +14,13 @@ from pathlib import Path
 import pytest
 
 from lorestream import events
-from lorestream.admin import NoArguments
-from lorestream.collections.catalogue import REPLACED_RETENTION_S, Model
+from lorestream.admin import NoArguments, Outcome
+from lorestream.collections.catalogue import (
+    CREATION_TIMEOUT_S,
+    REPLACED_RETENTION_S,
+    Model,
+    retention_left_s,
+)
 from lorestream.errors import OperationRefused
 from lorestream.wiring import Runtime
 from stream_workers.rebuild.alias_swap import AliasTasks, DropArguments
@@ -72,6 +78,30 @@ async def interrupted_drop(runtime: Runtime) -> None:
 
 async def outcome(reports: object) -> object:
     return [one async for one in reports][-1]  # type: ignore[attr-defined]
+
+
+async def test_a_collection_that_was_replaced_in_the_future_can_be_dropped(tmp_path: Path) -> None:
+    """The clock was wrong at the swap, and was set back: nobody has to wait until that time has come."""
+    async with lorestream(tmp_path) as runtime:
+        await write(runtime, "x")
+        await create_spare(runtime)
+        catalogue, drop = runtime.collections.catalogue, DropArguments("agent_memories", dry_run=True)
+        await catalogue.swap("spare", time.time())
+        with pytest.raises(OperationRefused, match=r"try again in \d\d s"):
+            await outcome(AliasTasks(runtime).drop(drop))
+        await catalogue.swap("agent_memories", time.time())
+        await catalogue.swap("spare", time.time() + 70 * 86_400)
+        assert await outcome(AliasTasks(runtime).drop(drop)) == Outcome(
+            {"dropped": "agent_memories", "dry_run": True}
+        )
+
+
+def test_how_long_a_collection_is_kept() -> None:
+    assert retention_left_s(1000.0, 1010.0, 60.0) == 50.0
+    assert retention_left_s(1000.0, 1060.0, 60.0) == 0.0
+    assert retention_left_s(1000.0 + CREATION_TIMEOUT_S, 1000.0, 60.0) == CREATION_TIMEOUT_S + 60.0
+    assert retention_left_s(9000.0, 1000.0, 60.0) == 0.0
+    assert retention_left_s(-math.inf, 1000.0, 60.0) == 0.0
 
 
 @pytest.mark.parametrize("verb", ["drop", "list", "replay"])

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import os
 import resource
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -359,6 +361,42 @@ async def test_the_newest_are_kept_and_other_files_are_not_touched(tmp_path: Pat
         clock.time - 3600,
     ]
     assert (tmp_path / "apart" / "manifest.json").is_file()
+
+
+async def test_a_snapshot_from_the_future_neither_stops_the_schedule_nor_displaces_later_ones(
+    tmp_path: Path,
+) -> None:
+    """The clock was wrong while it was taken, and was set back."""
+    clock = SetClock(1_760_000_000.0 + 70 * 86_400)
+    snapshots = Snapshots(TinySource(), tmp_path, clock, every_s=3600.0, keep=2)
+
+    async def take() -> float:
+        async for _ in snapshots.take(None):
+            pass
+        return clock.time
+
+    await take()
+    clock.time -= 70 * 86_400
+    taken = []
+    for _ in range(2):
+        assert snapshots.is_due()
+        taken.append(await take())
+        clock.time += 3599
+        assert not snapshots.is_due()
+        clock.time += 1
+    found = [manifest.created for _, manifest in snapshot_manifest.list_snapshots(tmp_path)]
+    assert sorted(found) == taken
+
+
+async def test_what_killed_snapshots_left_is_deleted_after_a_day_whatever_the_clock_was(
+    tmp_path: Path,
+) -> None:
+    for name, age_s in (("old", 90_000), ("future", -90_000), ("new", 60)):
+        (tmp_path / f".making-{name}").mkdir()
+        os.utime(tmp_path / f".making-{name}", (time.time() - age_s,) * 2)
+    async for _ in Snapshots(TinySource(), tmp_path, SetClock()).take(None):
+        pass
+    assert {name for name in entries(tmp_path) if name.startswith(".")} == {".making-new"}
 
 
 async def test_a_snapshot_is_taken_when_due_and_retried_after_a_failure(tmp_path: Path) -> None:

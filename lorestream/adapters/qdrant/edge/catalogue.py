@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from lorestream.adapters.qdrant.payload import READABLE_SCHEMAS, SCHEMA_VERSION
 from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, warn_of_other_layout
 from lorestream.admin.snapshot_files import disk_usage
 from lorestream.collections.catalogue import (
+    CREATION_TIMEOUT_S,
     CheckpointOf,
     Collection,
     Model,
@@ -223,7 +224,7 @@ class EdgeCatalogue:
     async def pending_deletions(self) -> Mapping[str, float]:
         """The names to delete, each with the Unix time since when; all 0 after a restart."""
         pending = {name: at or 0.0 for name, at in self._known.pending_deletions.items()}
-        return pending | dict.fromkeys(self._creating, math.inf)
+        return pending | dict.fromkeys(self._creating, time.time() + CREATION_TIMEOUT_S)
 
     async def delete(self, name: str) -> None:
         """Delete the directory of a collection that was marked as deleted. Raises Unavailable."""

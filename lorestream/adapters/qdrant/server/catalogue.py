@@ -31,6 +31,7 @@ from lorestream.adapters.qdrant.server.messages import substring_field
 from lorestream.adapters.qdrant.server.store import ServerStore
 from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, warn_of_other_layout
 from lorestream.collections.catalogue import (
+    CREATION_TIMEOUT_S,
     REFILLED,
     CheckpointOf,
     Collection,
@@ -41,9 +42,6 @@ from lorestream.collections.catalogue import (
 from lorestream.errors import OperationRefused
 
 _log = structlog.get_logger("lorestream.store")
-
-CREATION_TIMEOUT_S = 900.0
-"""A collection that has no `fed` marker after this time was left by a process that died; it may be deleted."""
 
 
 class ServerCatalogue:
