@@ -44,19 +44,30 @@ PRIVATE_DIRECTORY = 0o700
 PRIVATE_UMASK = 0o077
 """The umask of a process that writes such files through libraries with modes of their own."""
 
+MAKE_ROOM = "free some space on its disk"
+"""What to do about a full disk: the end of a message."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 _LOCK_POLL_INTERVAL_S = 0.01
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether the disk, or this user's share of it, is full. Libraries in other languages say it in a text only."""
+    return getattr(error, "errno", None) in _FULL or any(os.strerror(one) in str(error) for one in _FULL)
+
+
 def remedy(error: OSError) -> str:
     """What to do about an error of the disk: the end of a message."""
+    if is_full(error):
+        return MAKE_ROOM
     match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return "free some space on its disk"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return "give this user the right to write it"
         case errno.EMFILE | errno.ENFILE:
             return "raise the limit of open files (ulimit -n)"
+        case errno.EFBIG:
+            return "raise the limit of the size of a file (ulimit -f)"
         case _:
             return "check its disk"
 

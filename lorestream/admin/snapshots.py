@@ -326,6 +326,6 @@ def _checked(to: str) -> Path:
 
 def _unwritable(path: Path, error: OSError) -> OperationRefused:
     return OperationRefused(
-        f"no snapshot was taken, {path} cannot be written ({error.strerror}): free some space, or choose another"
-        " place with --to"
+        f"no snapshot was taken, {path} cannot be written ({error.strerror}): {durable.remedy(error)}, or choose"
+        " another place with --to"
     )

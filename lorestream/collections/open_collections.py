@@ -136,10 +136,18 @@ class OpenCollections:
             self._open.pop(name, None)
             self._replaced_at.pop(name, None)
             await self.catalogue.close(name)
-            used = {one.collection.model.model_id for one in self._open.values()}
-            for model_id in self._loaded.keys() - used:
-                del self._embedders[model_id]
-                await self._loaded.pop(model_id).aclose()
+            await self._close_unused_models()
+
+    async def close_unused_models(self) -> None:
+        """Close the models that were loaded for no collection that is open."""
+        async with self._opening:
+            await self._close_unused_models()
+
+    async def _close_unused_models(self) -> None:
+        used = {one.collection.model.model_id for one in self._open.values()}
+        for model_id in self._loaded.keys() - used:
+            del self._embedders[model_id]
+            await self._loaded.pop(model_id).aclose()
 
     def is_open(self, name: str) -> bool:
         """Whether this process has the collection open."""
@@ -209,7 +217,7 @@ class OpenCollections:
     async def load_embedder(self, model: Model) -> Embedder:
         """The embedder of a model whose `model_id` is not known yet, by `kind`, `name` and `dim` (0 = its own).
 
-        It is closed with the last collection that uses it. Raises Misconfigured.
+        It is closed with the last collection that uses it, or by `close_unused_models`. Raises Misconfigured.
         """
         return await self._load_model(model)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,7 +13,7 @@ import structlog
 
 from lorestream.admin import AdminTask, NoArguments, Outcome, Remark, ReportStream, Row
 from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection, retention_left_s
-from lorestream.errors import InvalidRequest, Misconfigured, OperationRefused
+from lorestream.errors import InvalidRequest, LorestreamError, Misconfigured, OperationRefused
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.quality_gate import records_behind
 
@@ -171,6 +171,29 @@ async def wait_until_seen(parts: WorkerParts) -> None:
     await parts.collections.refresh()
     if parts.settings.distributed:
         await asyncio.sleep(PROPAGATION_S)
+
+
+async def create_collection(
+    parts: WorkerParts, collection: Collection, positions: Mapping[int, int] | None = None
+) -> None:
+    """Create a collection, whose consumer group begins at `positions` (None: at the beginning of the log).
+
+    When it is not created, no group is left, for which the log would keep its records. Raises OperationRefused,
+    Unavailable.
+    """
+    log, catalogue, group = parts.log, parts.collections.catalogue, parts.collections.group_of(collection)
+    if positions is not None:
+        # Before the collection is listed: from then on the workers read the log for it.
+        await log.set_group_offsets(group, positions)
+    try:
+        await catalogue.create(collection.name, collection.model, collection.run)
+    except BaseException:
+        if positions is not None:
+            with contextlib.suppress(LorestreamError):  # the error of the creation is the one to report
+                if collection.run not in {one.run for one in await catalogue.list_all()}:
+                    await log.delete_group(group)
+        raise
+    await parts.collections.refresh()
 
 
 async def drop_collection(parts: WorkerParts, collection: Collection) -> None:

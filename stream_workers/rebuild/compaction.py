@@ -21,7 +21,12 @@ from lorestream import supervision
 from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection, retention_left_s
 from lorestream.errors import LorestreamError
 from lorestream.wiring import WorkerParts
-from stream_workers.rebuild.alias_swap import collect_garbage, drop_collection, switch_alias
+from stream_workers.rebuild.alias_swap import (
+    collect_garbage,
+    create_collection,
+    drop_collection,
+    switch_alias,
+)
 from stream_workers.rebuild.carry_over import CarryOver
 from stream_workers.rebuild.quality_gate import records_behind
 
@@ -103,7 +108,7 @@ class Compaction:
     async def compact(self) -> None:
         """Copy memories and tombstones, switch the alias to the copy, delete the old collection. Raises Unavailable."""
         began = time.monotonic()
-        collections, log = self.parts.collections, self.parts.log
+        collections = self.parts.collections
         old = collections.current
         run = f"{RUN_PREFIX}-{secrets.token_hex(4)}"
         alias = self.parts.settings.store.collection
@@ -115,11 +120,8 @@ class Compaction:
             reclaimable=reclaimable.points,
             erased=reclaimable.erased,
         )
-        # Before the collection is listed: from then on the worker reads the log for it.
-        await log.set_group_offsets(collections.group_of(new), await self._position(old.group))
-        await collections.catalogue.create(new.name, new.model, run)
+        await create_collection(self.parts, new, await self._position(old.group))
         target = await collections.ensure_open(new)
-        await collections.refresh()
         carry_over = CarryOver(self.parts, target, everything=True)
         async with contextlib.aclosing(carry_over.copy()) as reports:
             async for _ in reports:

@@ -20,7 +20,7 @@ from lorestream.collections.catalogue import Collection, Model
 from lorestream.errors import InvalidRequest, Misconfigured, OperationRefused
 from lorestream.limits import MAX_TIME, MIN_TIME, CollectionName
 from lorestream.wiring import OpenCollection, WorkerParts
-from stream_workers.rebuild.alias_swap import collect_garbage
+from stream_workers.rebuild.alias_swap import collect_garbage, create_collection
 from stream_workers.rebuild.carry_over import CarryOver
 from stream_workers.rebuild.quality_gate import evaluate
 
@@ -94,7 +94,7 @@ class Replay:
 
     async def _create(self, arguments: ReplayArguments) -> tuple[Collection, str]:
         """Create the collection, which the workers then find in the list. Returns it, and a remark about it."""
-        collections, log = self.parts.collections, self.parts.log
+        collections = self.parts.collections
         chosen = self.parts.settings.embedder
         is_default = arguments.model is None and arguments.dim is None
         wanted = Model("", arguments.dim or 0, chosen.kind, arguments.model or chosen.model)
@@ -105,22 +105,31 @@ class Replay:
         model = Model(embedder.model_id, embedder.dim, wanted.kind, wanted.name)
         collection = Collection(arguments.to, model, secrets.token_hex(4), complete=False)
         remark = f"{arguments.to} is filled from the beginning of the log, with the model {model.model_id}"
-        if arguments.since is not None:
-            offsets = await log.offsets_for_time(arguments.since)
-            if (skipped := await self._records_before(arguments.since, offsets)) is None:
-                raise InvalidRequest(
-                    "the log begins later than that: leave --from out, and what is older is copied",
-                    path="from",
-                )
-            # A partition without a record since then is read from its end.
-            await log.set_group_offsets(
-                collections.group_of(collection),
-                {**await log.end(), **{number: offset for number, (offset, _) in offsets.items()}},
-            )
-            remark += f"; {skipped:,} older records are left out, and so is everything older than the log"
-        await collections.catalogue.create(collection.name, model, collection.run)
-        await collections.refresh()
+        try:
+            positions = None
+            if arguments.since is not None:
+                positions, skipped = await self._positions_since(arguments.since)
+                remark += f"; {skipped:,} older records are left out, and so is everything older than the log"
+            await create_collection(self.parts, collection, positions)
+        except BaseException:
+            await collections.close_unused_models()
+            raise
         return collection, remark
+
+    async def _positions_since(self, since: float) -> tuple[Mapping[int, int], int]:
+        """The offset of each partition's first record since then, and how many records lie before these offsets.
+
+        Raises InvalidRequest when the log begins later.
+        """
+        log = self.parts.log
+        offsets = await log.offsets_for_time(since)
+        if (skipped := await self._records_before(since, offsets)) is None:
+            raise InvalidRequest(
+                "the log begins later than that: leave --from out, and what is older is copied",
+                path="from",
+            )
+        # A partition without a record since then is read from its end.
+        return {**await log.end(), **{number: offset for number, (offset, _) in offsets.items()}}, skipped
 
     async def _records_before(self, since: float, offsets: Mapping[int, tuple[int, float]]) -> int | None:
         """How many records lie before these offsets; None when the log has no record from before `since`."""

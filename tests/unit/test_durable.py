@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -63,6 +64,22 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name_and_its_name_after(
     assert names(tmp_path) == ["key"]
     assert [name == tmp_path.name for name in synced] == [False, True, False, True]
     assert all(name.startswith(".key.") for name in synced[::2])
+
+
+@pytest.mark.parametrize(
+    ("error", "full", "advice"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), True, "free some space"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), True, "free some space"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), False, "ulimit -f"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS)), False, "right to write"),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), False, "check its disk"),
+    ],
+)
+def test_an_error_of_the_disk_says_what_to_do(error: OSError, full: bool, advice: str) -> None:
+    assert durable.is_full(error) is full
+    assert advice in durable.remedy(error)
+    assert durable.is_full(Exception(f"Service error: {error} (os error {error.errno})")) is full
 
 
 def test_the_mode_is_that_of_the_writer(tmp_path: Path) -> None:

@@ -11,16 +11,20 @@ import pytest
 import structlog
 
 from lorestream import free_space
+from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.store import EdgeStore
+from lorestream.admin.snapshot_files import disk_usage
 from lorestream.cli.serve import readiness
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.events import encode
 from lorestream.free_space import FreeSpace
+from lorestream.memories import Erasure, SubjectKind
 from lorestream.wiring.data_directory import MEMORY_FLOOR_BYTES
 from lorestream.wiring.snapshots import snapshots_over
 from stream_workers.worker import Worker
 from tests.contracts.stored import memory, names
 from tests.contracts.stored import put as insert
+from tests.disk_operations import create_in_this_process
 from tests.http_gateway import open_http_gateway
 from tests.parts import open_parts, put, texts
 
@@ -135,6 +139,23 @@ async def test_the_start_says_it_and_makes_no_store(tmp_path: Path, set_free: Se
             with pytest.raises(Unavailable):
                 await runtime.log.append([encode(put("x"))])
     assert [line["log_level"] for line in lines if "nearly full" in line["event"]] == ["warning"]
+
+
+async def test_a_copy_needs_no_space_for_what_was_removed(
+    tmp_path: Path, set_free: SetFree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compaction frees the space of removed memories, so it must be possible when they are what fills the disk."""
+    monkeypatch.setattr(shard, "create_in_subprocess", create_in_this_process)
+    async with open_parts(tmp_path, store={"kind": "edge"}, min_free_bytes=FLOOR) as runtime:
+        collections, store = runtime.collections, runtime.store
+        await insert(store, *(memory(f"m{n}") for n in range(99)), vector=(1.0,) * 384)
+        await insert(store, memory("stays", agent_id="b"), vector=(1.0,) * 384)
+        used = disk_usage(tmp_path / "store" / collections.current.name)
+        set_free(FLOOR + used // 2)
+        with pytest.raises(Unavailable, match="a copy of"):
+            await collections.catalogue.create("second", collections.current.collection.model, "run")
+        await store.erase(Erasure("1", "default", SubjectKind.AGENT, ("a",), 2e9))
+        await collections.catalogue.create("second", collections.current.collection.model, "run")
 
 
 async def test_a_copy_of_the_store_leaves_the_floor_free(tmp_path: Path, set_free: SetFree) -> None:

@@ -13,15 +13,17 @@ import pytest
 import structlog
 
 from lorestream import events
+from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, open_words
 from lorestream.admin import Remark
 from lorestream.collections.catalogue import Model
-from lorestream.errors import InvalidRequest, OperationRefused
+from lorestream.errors import InvalidRequest, OperationRefused, Unavailable
 from lorestream.memories import Erasure, KeywordQuery, Memory, Scope, SubjectKind
 from lorestream.ports import Tombstone, VectorStore
 from lorestream.wiring import OpenCollection, Runtime
 from stream_workers.rebuild import carry_over, quality_gate
 from stream_workers.rebuild.carry_over import CarryOver
+from stream_workers.rebuild.compaction import Compaction
 from stream_workers.rebuild.quality_gate import GateResult, evaluate
 from stream_workers.rebuild.replay import Replay, ReplayArguments
 from tests.parts import open_parts, put
@@ -331,6 +333,29 @@ async def test_a_model_that_is_not_prepared_is_refused(runtime: Runtime) -> None
     with pytest.raises(OperationRefused, match="people/none"):
         await anext(replay.run(ReplayArguments("new", model="people/none")))
     assert "new" not in [one.name for one in await runtime.collections.refresh()]
+
+
+async def test_a_creation_that_fails_leaves_no_group_and_no_model(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log would keep its records for such a group, and each attempt would leave another one."""
+    await runtime.log.append([events.encode(put("x"))])
+    embedders = dict(runtime.collections._embedders)
+
+    async def full(*_: object, **__: object) -> None:
+        raise Unavailable("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shard, "create_in_subprocess", full)
+        with pytest.raises(Unavailable):
+            await anext(Replay(runtime).run(ReplayArguments("new", since=time.time() + 3600, dim=8)))
+        with pytest.raises(Unavailable):
+            await Compaction(runtime).compact()
+    (runtime.settings.data_dir / "store" / "taken").mkdir()
+    with pytest.raises(OperationRefused, match="taken already"):
+        await anext(Replay(runtime).run(ReplayArguments("taken", since=time.time() + 3600, dim=8)))
+    assert not await runtime.log.groups()
+    assert runtime.collections._embedders == embedders
 
 
 async def test_a_replay_since_a_time_reports_how_many_records_it_leaves_out(runtime: Runtime) -> None:

@@ -238,7 +238,11 @@ async def test_a_target_that_exists_or_cannot_be_written_is_refused(tmp_path: Pa
             [_ async for _ in snapshots.take(tmp_path / to)]
     with pytest.raises(OperationRefused, match="absolute path"):
         [_ async for _ in snapshots.task().run(snapshots.task().arguments(to="somewhere"))]
-    assert entries(tmp_path) == {"taken", "file"}
+    source = TinySource()
+    source.fail = PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(OperationRefused, match="give this user the right to write it, or choose another"):
+        [_ async for _ in Snapshots(source, tmp_path / "kept", SetClock()).take(None)]
+    assert entries(tmp_path) == {"taken", "file", "kept"}
 
 
 async def test_a_path_that_no_file_can_have_is_refused_with_a_reason(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from lorestream.adapters.sqlite import migrations, segments
-from lorestream.durable import PRIVATE, PRIVATE_DIRECTORY, LockHeld, ProcessLock, remedy
+from lorestream.durable import MAKE_ROOM, PRIVATE, PRIVATE_DIRECTORY, LockHeld, ProcessLock, remedy
 from lorestream.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _CONNECTION_SURVIVES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
 """Errors after which the same connection can be used again."""
 
 _REMEDIES = {
-    sqlite3.SQLITE_FULL: "free some space on its disk",
+    sqlite3.SQLITE_FULL: MAKE_ROOM,
     sqlite3.SQLITE_BUSY: "stop the program that holds it",
     sqlite3.SQLITE_READONLY: "give this user the right to write it",
     sqlite3.SQLITE_NOTADB: segments.DAMAGED,

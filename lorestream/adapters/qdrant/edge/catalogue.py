@@ -137,13 +137,13 @@ class EdgeCatalogue:
             raise OperationRefused(
                 f"there is a {self._directory / name} already: choose another name, or remove it"
             )
-        # It will hold what the active one holds.
-        active = self._directory / state.active
-        with durable.translated(active):
-            needed = await durable.in_thread(lambda: disk_usage(active))
-        self._require_space(needed)
         self._creating.add(name)
         try:
+            # It will hold what the active one holds, without what was removed there.
+            active = self._directory / state.active
+            with durable.translated(active):
+                used = await durable.in_thread(lambda: disk_usage(active))
+            self._require_space(int(used * await (await self.open(state.active)).live_share()))
             await self._change(lambda state: state.pending_deletions.update({name: 0.0}))
             await shard.create_in_subprocess(
                 self._directory / name, model_id=model.model_id, dim=model.dim, words=self._words

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import qdrant_edge as edge
 
+from lorestream import durable
 from lorestream.adapters.qdrant.conditions import (
     Clause,
     Empty,
@@ -31,7 +32,7 @@ from lorestream.adapters.qdrant.engine import (
     Term,
     Variable,
 )
-from lorestream.errors import Unavailable
+from lorestream.errors import LorestreamError, Unavailable
 
 VECTOR = "dense"
 WORDS = "words"
@@ -143,21 +144,28 @@ def _condition(clause: Clause) -> edge.ConditionType:  # noqa: PLR0911 (one for 
 
 
 @contextmanager
-def translate_errors() -> Generator[None]:
-    """Raises Unavailable for every error of Edge, which raises bare `Exception`: put only calls to Edge inside."""
+def translate_errors(translate: Callable[[EdgeError], LorestreamError] | None = None) -> Generator[None]:
+    """Raises what `translate` makes of an error of Edge; None: Unavailable.
+
+    Edge raises bare `Exception`, so put only calls to Edge inside.
+    """
     try:
         yield
     except BaseException as error:
-        if not is_edge_error(error):
+        # A panic of its Rust code is raised as a class that is no `Exception`.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise Unavailable(f"Qdrant Edge: {one_line(error)}") from error
+        found = EdgeError(" ".join(str(error).split()), durable.is_full(error))
+        raise (translate or _outage)(found) from error
 
 
-def is_edge_error(error: BaseException) -> bool:
-    """Whether it is an error of Edge. A panic of its Rust code is raised as a class that is no `Exception`."""
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+@dataclass(frozen=True, slots=True)
+class EdgeError:
+    """An error of Edge: its message in one line, and whether the disk is full."""
+
+    message: str
+    full: bool
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an error of Edge, which may have several lines, in one."""
-    return " ".join(str(error).split())
+def _outage(error: EdgeError) -> LorestreamError:
+    return Unavailable(f"Qdrant Edge: {error.message}")

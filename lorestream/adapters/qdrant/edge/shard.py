@@ -12,7 +12,6 @@ A shard gets its name only when it is complete, so that after a crash at any mom
 from __future__ import annotations
 
 import asyncio
-import errno
 import shutil
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ import msgspec
 import qdrant_edge as edge
 
 from lorestream import durable
-from lorestream.adapters.qdrant.edge.messages import VECTOR, WORDS, is_edge_error, one_line
+from lorestream.adapters.qdrant.edge.messages import VECTOR, WORDS, EdgeError, translate_errors
 from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, READABLE_SCHEMAS, SCHEMA_VERSION
 from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, FIRST_LAYOUT, Words, open_words
 from lorestream.durable import LockHeld, ProcessLock
@@ -34,7 +33,7 @@ RECLAIMABLE = "dead.json"
 """The file in which the store keeps how much a compaction would free (see store.py)."""
 
 
-_MAKE_ROOM = "free some space on its disk and start again"
+_MAKE_ROOM = f"{durable.MAKE_ROOM} and start again"
 
 
 class StoreMetadata(msgspec.Struct, forbid_unknown_fields=False):
@@ -98,12 +97,11 @@ def exists(directory: Path) -> bool:
 def count_points(directory: Path) -> int:
     """The number of points of a shard that is not open. 0 when Edge cannot load it, because it is too old."""
     try:
-        loaded = edge.EdgeShard.load(str(directory / _SHARD))
-        points = loaded.info().points_count
-        loaded.close()
-    except BaseException as error:
-        if not is_edge_error(error):
-            raise
+        with translate_errors():
+            loaded = edge.EdgeShard.load(str(directory / _SHARD))
+            points = loaded.info().points_count
+            loaded.close()
+    except Unavailable:
         return 0
     return points
 
@@ -160,29 +158,26 @@ def _open_locked(directory: Path, metadata: StoreMetadata) -> tuple[edge.EdgeSha
     found = _read(metadata_file)
     _check(directory, found, metadata)
     words = open_words(found.words)
-    try:
+
+    def unreadable(error: EdgeError) -> Misconfigured:
+        advice = _MAKE_ROOM if error.full else refill_advice(directory)
+        return Misconfigured(f"{shard_path} cannot be loaded ({error.message}): {advice}")
+
+    with translate_errors(unreadable):
         return edge.EdgeShard.load(str(shard_path)), words
-    except BaseException as error:
-        if not is_edge_error(error):
-            raise
-        advice = _MAKE_ROOM if _is_full(error) else refill_advice(directory)
-        raise Misconfigured(f"{shard_path} cannot be loaded ({one_line(error)}): {advice}") from error
 
 
 def _create(path: Path, dim: int) -> None:
-    try:
+    def refused(error: EdgeError) -> Misconfigured:
+        advice = _MAKE_ROOM if error.full else "start with another --data"
+        return Misconfigured(f"no store can be created in {path.parent} ({error.message}): {advice}")
+
+    with translate_errors(refused):
         shard = edge.EdgeShard.create(str(path), _config(dim))
         for key, schema in _indexes().items():
             shard.update(edge.UpdateOperation.create_field_index(key, schema))
         shard.flush()
         shard.close()
-    except BaseException as error:
-        if not is_edge_error(error):
-            raise
-        advice = _MAKE_ROOM if _is_full(error) else "start with another --data"
-        raise Misconfigured(
-            f"no store can be created in {path.parent} ({one_line(error)}): {advice}"
-        ) from error
 
 
 def _config(dim: int) -> edge.EdgeConfig:
@@ -253,11 +248,6 @@ def refill_advice(directory: Path) -> str:
         f"move {directory} away and start again, which fills the store from the log as far as the log goes back,"
         " or restore a snapshot into another --data"
     )
-
-
-def _is_full(error: BaseException) -> bool:
-    """Whether an error of Edge, which has only a text, says that the disk is full."""
-    return "No space left" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
 
 
 if __name__ == "__main__":

@@ -116,6 +116,11 @@ class EdgeStore(QdrantStore[edge.Point]):
         """How much was removed and still takes space, and whether an erasure removed something."""
         return Reclaimable(self._at_open.points + self._edge.removed, self._erased)
 
+    async def live_share(self) -> float:
+        """The share of the points' space that a compaction would keep, 0 to 1. Raises Unavailable."""
+        points, removed = await self._edge.most_points(()), (await self.reclaimable()).points
+        return points / (points + removed) if removed else 1.0
+
     async def flush(self) -> None:
         """Make every write so far survive a power cut. Raises Unavailable."""
         if not self._temporary:
