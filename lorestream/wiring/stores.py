@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,54 @@ async def open_catalogue(
     )
     stack.push_async_callback(catalogue.close_all)
     return catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class WordLayout:
+    """How the words of the searched collection are stored, and what the settings say, in words for people."""
+
+    found: str
+    wanted: str
+    remedy: str
+    """What to do where the two differ."""
+
+
+def _word_layout(settings: Settings, layout: str | None) -> WordLayout | None:
+    from lorestream.adapters.qdrant.words import REMEDY, describe, layout_of  # noqa: PLC0415
+
+    return (
+        None
+        if layout is None
+        else WordLayout(describe(layout), describe(layout_of(settings.keyword.languages)), REMEDY)
+    )
+
+
+def embedded_word_layout(settings: Settings) -> WordLayout | None:
+    """That of the embedded store, which another process may have open; None where there is no store.
+
+    Raises Misconfigured when its catalogue cannot be read.
+    """
+    from lorestream.adapters.qdrant.edge.catalogue import searched_layout  # noqa: PLC0415
+
+    return _word_layout(settings, searched_layout(settings.data_dir / "store", settings.store.collection))
+
+
+async def served_word_layout(settings: Settings, chosen: QdrantStore) -> WordLayout | None:
+    """That of the collection on the server; None where there is none. Raises Unavailable, Misconfigured."""
+    from lorestream.adapters.qdrant.server.collection import find_collection, resolve_alias  # noqa: PLC0415
+    from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415
+
+    async with Connection.open(
+        chosen.url,
+        grpc_port=chosen.grpc_port,
+        api_key=plain(chosen.api_key),
+        timeout_s=chosen.timeout_s,
+    ) as connection:
+        searched = await resolve_alias(connection, chosen.collection)
+        if searched is None:
+            return None
+        found = await find_collection(connection, chosen.collection, searched)
+    return _word_layout(settings, found.metadata.words)
 
 
 async def _complete_log_size(log: EventLog) -> int | None:

@@ -22,15 +22,17 @@ import httpx2
 import pytest
 
 from lorestream import __version__
+from lorestream.adapters.qdrant.words import layout_of
 from lorestream.admin import Progress
 from lorestream.cli import terminal
 from lorestream.cli.admin.runner import ProgressDisplay
 from lorestream.cli.doctor import checks, report
 from lorestream.cli.doctor.checks import Verdict
+from lorestream.cli.doctor.machine import machine_checks
 from lorestream.cli.setup import luanti
 from lorestream.cli.setup.settings import HIDDEN
 from lorestream.client import MemoryClient, Readiness
-from lorestream.settings import load_settings
+from lorestream.settings import Settings, load_settings
 from producers.demo import village
 from tests import command_line
 from tests.processes import LorestreamProcess, clean_environment, free_port, running
@@ -396,6 +398,27 @@ def test_doctor_warns_of_what_a_ready_service_works_without():
     assert report.service(server, Readiness("unavailable", {"log": "away"})).verdict is Verdict.FAILED
 
 
+def test_doctor_compares_the_words_of_the_store_with_the_settings(tmp_path: Path):
+    settings = load_settings(data_dir=tmp_path, keyword={"language": "german"})
+    assert words_check(settings).verdict is Verdict.SKIPPED
+    about = {"model_id": "hash", "dim": 4, "schema": 4, "words": layout_of(("german",))}
+    label = tmp_path / "store" / "agent_memories" / "store.json"
+    label.parent.mkdir(parents=True)
+    label.write_text(json.dumps(about))
+    assert words_check(settings).verdict is Verdict.OK
+    del about["words"]
+    label.write_text(json.dumps(about))
+    found = words_check(settings)
+    assert (found.verdict, found.fix and "lorestream replay" in found.fix) == (Verdict.WARNING, True)
+    assert "german" in found.evidence
+    (tmp_path / "store" / "agent_memories.json").write_text("{")
+    assert words_check(settings).verdict is Verdict.FAILED
+
+
+def words_check(settings: Settings) -> checks.Check:
+    return next(one for one in machine_checks(settings) if one.name == "words")
+
+
 def test_doctor_finds_files_that_others_may_read(tmp_path: Path):
     tmp_path.chmod(0o755)
     (tmp_path / "private").write_text("x")
@@ -444,7 +467,7 @@ def test_doctor_tolerates_files_that_vanish_while_it_looks(tmp_path: Path, monke
     assert ": 1, such as" in check.evidence
 
 
-FROM_HERE = {"data directory", "permissions", "open files", "model"}
+FROM_HERE = {"data directory", "permissions", "words", "open files", "model"}
 
 
 @pytest.mark.parametrize("code", ["not_found", "wrong_service"])

@@ -120,12 +120,16 @@ def describe(layout: str) -> str:
     return layout.partition(":")[2] or "english (without a stemmer, as of an older version)"
 
 
+REMEDY = "`lorestream replay --to NAME`, then `lorestream alias swap NAME`"
+"""What brings the layout of the settings into effect."""
+
+
 def warn_of_other_layout(collection: str, layout: str, wanted: str) -> None:
     """Log a warning if the layout of a collection is not the one of the settings, and what to do about it."""
     if layout != wanted:
         _log.warning(
-            "the words of this collection are stored in another way than LORESTREAM_KEYWORD__LANGUAGE says: searches for"
-            " words use the old way until `lorestream replay --to NAME` and `lorestream alias swap NAME` replace it",
+            "the words of this collection are not stored as LORESTREAM_KEYWORD__LANGUAGE says: searches for words use"
+            f" what is stored until the collection is replaced ({REMEDY})",
             collection=collection,
             language=describe(layout),
             wanted=describe(wanted),

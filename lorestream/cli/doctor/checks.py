@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lorestream.settings import EmbedderSettings
+    from lorestream.wiring.stores import WordLayout
 
 MIN_PYTHON = (3, 11)
 ENOUGH_FREE_BYTES = 2 * 2**30
@@ -186,6 +187,20 @@ def _listening(number: int) -> Iterator[str]:
         for fields in map(str.split, lines):
             if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == number:
                 yield fields[9]
+
+
+def words(layout: WordLayout | None) -> Check:
+    """Check that the words of the searched collection are stored as the settings say."""
+    if layout is None:
+        return Check("words", Verdict.SKIPPED, "no collection yet")
+    if layout.found == layout.wanted:
+        return Check("words", Verdict.OK, f"searches for words know {layout.found}")
+    return Check(
+        "words",
+        Verdict.WARNING,
+        f"searches for words know {layout.found}, LORESTREAM_KEYWORD__LANGUAGE says {layout.wanted}",
+        layout.remedy,
+    )
 
 
 def model(chosen: EmbedderSettings, models_dir: Path) -> Check:

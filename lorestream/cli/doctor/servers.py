@@ -1,4 +1,4 @@
-"""Checks of the servers of the distributed shape for `lorestream doctor`: Kafka, Qdrant, Redis, the player key."""
+"""Checks of the servers of the distributed shape for `lorestream doctor`: Kafka, Qdrant and its words, Redis, the player key."""
 
 # ruff: noqa: PLC0415 (help must be instant)
 
@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
-from lorestream.cli.doctor.checks import Check, Verdict
+from lorestream.cli.doctor.checks import Check, Verdict, words
 from lorestream.errors import LorestreamError, Misconfigured, Unavailable
 from lorestream.settings import Settings
 from lorestream.settings.backends import KafkaLog, QdrantStore, RedisCache
@@ -32,6 +32,8 @@ async def _checks(settings: Settings) -> list[Check]:
         found.append(
             await _within("qdrant", lambda: _qdrant(store), "start Qdrant, or set LORESTREAM_STORE__URL")
         )
+        if found[-1].verdict is Verdict.OK:
+            found.append(await _within("words", lambda: _words(settings, store), "start Qdrant"))
     if isinstance(cache := settings.cache, RedisCache):
         found.append(
             await _within("redis", lambda: _redis(cache), "start Redis, or set LORESTREAM_CACHE__URL")
@@ -117,6 +119,12 @@ async def _qdrant(chosen: QdrantStore) -> Check:
     return Check(
         "qdrant", Verdict.OK, f"{chosen.url} answers; {chosen.collection} is an alias of {searched[0][0]}"
     )
+
+
+async def _words(settings: Settings, chosen: QdrantStore) -> Check:
+    from lorestream.wiring.stores import served_word_layout
+
+    return words(await served_word_layout(settings, chosen))
 
 
 def _player_key(settings: Settings) -> Check:

@@ -44,6 +44,15 @@ async def _no_log() -> None:
     return None
 
 
+def searched_layout(directory: Path, alias: str) -> str | None:
+    """The layout of the words of the collection that is searched; None if there is none. Another process may have it open.
+
+    Raises Misconfigured when the file cannot be read.
+    """
+    state = catalogue_file.read(directory / f"{alias}.json")
+    return shard.layout_of_shard(directory / (alias if state is None else state.active))
+
+
 class EdgeCatalogue:
     """A Catalogue in one directory, which only this process uses."""
 

@@ -89,6 +89,14 @@ def find_outdated(directory: Path, model_id: str, dim: int) -> StoreMetadata | N
     return metadata
 
 
+def layout_of_shard(directory: Path) -> str | None:
+    """The layout of the words in a directory that another process may have open; None if there is no shard."""
+    try:
+        return msgspec.json.decode((directory / _METADATA_FILE).read_bytes(), type=StoreMetadata).words
+    except (OSError, msgspec.DecodeError, RecursionError):
+        return None
+
+
 def exists(directory: Path) -> bool:
     """Whether there is a complete shard in the directory."""
     return (directory / _SHARD).exists()
