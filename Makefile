@@ -38,6 +38,8 @@ cluster: engines server model kafka ## the distributed shape here: Kafka, Redis,
 	@exec python -m deploy.local.cluster $(LORESTREAM_DATA_DIR)/cluster $(if $(PORT),--port $(PORT)) $(CLUSTER_ARGS)
 
 LINT_LOG = $(VENV)/lint.log
+# Not written out in the recipes: make -n runs every recipe that names $(MAKE).
+LINT = $(MAKE) lint >$(LINT_LOG) 2>&1
 ALONE_LOG = $(VENV)/alone.log
 # More processes than two cores, because tests wait for processes of their own. conftest.py sorts and groups the files.
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -49,7 +51,7 @@ IDLE := python -m tests.idle
 # last. (bash remembers how a job ended: the second `wait` may come after the first.)
 .PHONY: test
 test: prepared ## everything that must pass: lint, types, import rules, all tests
-	@$(IDLE) $(MAKE) lint >$(LINT_LOG) 2>&1 & lint=$$!; failed=0; \
+	@$(IDLE) $(LINT) & lint=$$!; failed=0; \
 	$(IDLE) python -m pytest -m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS) & others=$$!; \
 	$(IDLE) --check || wait $$others || failed=1; \
 	python -m pytest -m "alone and not soak" $(ALONE) $(PYTEST_ARGS) >$(ALONE_LOG) 2>&1 || failed=1; \
@@ -65,7 +67,7 @@ endef
 
 .PHONY: quick
 quick: dev ## about a minute: lint, types, import rules, the fast unit tests
-	@$(MAKE) lint >$(LINT_LOG) 2>&1 & lint=$$!; failed=0; \
+	@$(LINT) & lint=$$!; failed=0; \
 	python -m pytest tests/unit -m "not (soak or alone or service or model or slow)" --numprocesses 2 $(PYTEST_ARGS) \
 	  || failed=1; \
 	$(call report_lint)
