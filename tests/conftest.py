@@ -15,7 +15,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from deploy.local.process import Child
+from deploy.local import process as local_process
 from lorestream.telemetry import set_up_logging
 from tests import zygote
 from tests.processes import HASH, LorestreamProcess, running
@@ -126,7 +126,10 @@ def pytest_configure() -> None:
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
     # Each HTTP client would read the certificates of all authorities anew, which takes 50 ms of CPU time.
     httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
-    Child.popen = LorestreamProcess.popen = zygote.Popen
+    local_process.Child.popen = LorestreamProcess.popen = zygote.Popen
+    # Ports of its own for each process of a run: otherwise two could choose the same one before its server listens.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw7").removeprefix("gw"))
+    local_process.ports = local_process.ports[worker % 8 :: 8]
     _temporary_files_in_memory()
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LOOPBACK = "127.0.0.1"
-_PORTS = range(15_000, 32_000)
+ports = range(15_000, 32_000)
+"""What `free_port` chooses from. Below the ephemeral ports: those are given to outgoing connections."""
 _given: set[int] = set()
 """The ports that this process has returned: two servers that are about to start must not get the same one."""
 _SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
@@ -36,12 +37,9 @@ class NotReady(Exception):
 
 
 def free_port() -> int:
-    """A free TCP port of the loopback interface, another one at each call.
-
-    Below the ephemeral ports: one of those could be given to an outgoing connection before it is used.
-    """
+    """A free TCP port of the loopback interface, another one at each call."""
     while True:
-        port = secrets.choice(_PORTS)
+        port = secrets.choice(ports)
         if port in _given:
             continue
         _given.add(port)
