@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.retrieval.bench import conversations
+from tests.models import real_model
+from tests.retrieval.bench import conversations, report
+from tests.retrieval.bench.corpus import Corpus
 from tests.retrieval.bench.kinds import HELD_OUT, KINDS, TUNE
+from tests.retrieval.bench.measure import measure
+from tests.retrieval.bench.methods import METHODS
 from tests.retrieval.bench.metrics import Metrics
 
 
@@ -68,3 +72,23 @@ def test_metrics_of_known_answers() -> None:
     assert metrics.mrr == pytest.approx((0.5 + 1 + 0) / 3)
     first = (1 / 1.584962500721156 + 1 / 2.807354922057604) / (1 + 1 / 1.584962500721156)
     assert metrics.ndcg == pytest.approx((first + 1) / 3)
+
+
+@pytest.mark.model
+async def test_both_lists_together_find_more_than_each_alone(tmp_path: Path) -> None:
+    real_model()
+    whole = KINDS["conversations"](7)
+    agent = whole.agents[0]
+    dialogue = Corpus(
+        [event for event in whole.events if event["agent_id"] == agent],
+        [question for question in whole.questions if question.agent_id == agent],
+    )
+    methods = {name: METHODS[name] for name in ("dense", "keyword", "hybrid", "hybrid, no neighbours")}
+    figures = report.with_totals(await measure(dialogue, methods, cache=tmp_path))
+    both, fused = figures[report.ALL, "hybrid"], figures[report.ALL, "hybrid, no neighbours"]
+    for one in (figures[report.ALL, "dense"], figures[report.ALL, "keyword"]):
+        assert fused.recall_10 > one.recall_10
+        assert fused.mrr > one.mrr
+    # The answers that lack the question's words stand next to a turn that has them.
+    assert both.recall_10 > fused.recall_10
+    print(report.markdown({7: figures}))

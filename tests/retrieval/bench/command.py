@@ -111,15 +111,12 @@ def _corpora(options: argparse.Namespace) -> dict[int, list[Corpus]]:
         )
         return {0: [dialogues]}
     seeds = [seed for one in options.seeds for seed in _SEEDS.get(one) or (int(one),)]
-    return {
-        seed: [_with_noise(KINDS[kind](seed), options.noise, seed) for kind in options.kinds]
-        for seed in seeds
-    }
+    return {seed: [_with_noise(KINDS[kind](seed), options.noise) for kind in options.kinds] for seed in seeds}
 
 
-def _with_noise(corpus: Corpus, count: int, seed: int) -> Corpus:
+def _with_noise(corpus: Corpus, count: int) -> Corpus:
     begin = min(event["time"] for event in corpus.events)
-    return merged([corpus, noise(count, corpus.agents, begin, corpus.end, seed)]) if count else corpus
+    return merged([corpus, noise(count, corpus.agents, begin, corpus.end)]) if count else corpus
 
 
 async def _measure_all(

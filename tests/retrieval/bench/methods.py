@@ -13,10 +13,11 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "dense": {"mode": "dense"},
     "keyword": {"mode": "keyword"},
     "hybrid": {"mode": "hybrid"},
+    "hybrid, no neighbours": {"mode": "hybrid", "neighbours": 0},
     "dense, weighted": {"mode": "dense", "weights": LATEST},
     "hybrid, weighted": {"mode": "hybrid", "weights": LATEST},
 }
-COMPARED = ("default", "dense", "keyword", "hybrid")
+COMPARED = ("default", "dense", "keyword", "hybrid", "hybrid, no neighbours")
 """The methods that are measured where none are chosen."""
 
 

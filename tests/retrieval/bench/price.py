@@ -51,7 +51,7 @@ Cost = tuple[float, float]
 
 async def measure(runtime: Runtime, size: int, searches: Mapping[str, Mapping[str, Any]]) -> dict[str, Cost]:
     """The cost of each step and of each search, in a store with `size` memories of the agent."""
-    events = noise(size, [AGENT], START, START + 86_400.0, seed=1).events
+    events = noise(size, [AGENT], START, START + 86_400.0).events
     texts = [event["text"] for event in events]
     for start in range(0, size, _BATCH):
         memories = [_memory(event) for event in events[start : start + _BATCH]]

@@ -41,9 +41,12 @@ _FORMS = (
 )  # fmt: skip
 
 
-def noise(count: int, agents: Sequence[str], begin: float, end: float, seed: int) -> Corpus:
-    """`count` memories of these agents, in turn, at times between `begin` and `end` (Unix seconds)."""
-    made = random.Random(f"noise {seed}")
+def noise(count: int, agents: Sequence[str], begin: float, end: float) -> Corpus:
+    """`count` memories of these agents, in turn, at times between `begin` and `end` (Unix seconds).
+
+    The texts are always the same, so that their vectors are computed once.
+    """
+    made = random.Random("noise")
     events: list[Event] = []
     for number in range(count):
         parts = {
@@ -56,7 +59,7 @@ def noise(count: int, agents: Sequence[str], begin: float, end: float, seed: int
         text = " ".join(made.choice(_FORMS).format(**parts).split())
         events.append(
             {
-                "id": f"noise-{seed}-{number}",
+                "id": f"noise-{number}",
                 "agent_id": agents[number % len(agents)],
                 "time": round(made.uniform(begin, end), 3),
                 "type": "note",
