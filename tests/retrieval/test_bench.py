@@ -88,7 +88,6 @@ async def test_both_lists_together_find_more_than_each_alone(tmp_path: Path) -> 
     both, fused = figures[report.ALL, "hybrid"], figures[report.ALL, "hybrid, no neighbours"]
     for one in (figures[report.ALL, "dense"], figures[report.ALL, "keyword"]):
         assert fused.recall_10 > one.recall_10
-        assert fused.mrr > one.mrr
+        assert fused.recall_5 > one.recall_5
     # The answers that lack the question's words stand next to a turn that has them.
     assert both.recall_10 > fused.recall_10
-    print(report.markdown({7: figures}))
