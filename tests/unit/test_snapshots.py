@@ -403,6 +403,15 @@ async def test_what_killed_snapshots_left_is_deleted_after_a_day_whatever_the_cl
     assert {name for name in entries(tmp_path) if name.startswith(".")} == {".making-new"}
 
 
+async def test_an_abandoned_directory_may_vanish_while_a_snapshot_begins(tmp_path: Path) -> None:
+    """Another worker with the same directory removes it, or completes its snapshot and renames it."""
+    (tmp_path / ".making-gone").symlink_to(tmp_path / "nowhere")
+    snapshots = Snapshots(TinySource(), tmp_path, SetClock(1_760_000_000.0), keep=2)
+    async for _ in snapshots.take(None):
+        pass
+    assert len(snapshot_manifest.list_snapshots(tmp_path)) == 1
+
+
 async def test_a_snapshot_is_taken_when_due_and_retried_after_a_failure(tmp_path: Path) -> None:
     source, clock = TinySource(), SetClock(1_760_000_000.0)
     snapshots = Snapshots(source, tmp_path, clock, every_s=0.01, keep=0)
