@@ -1,7 +1,7 @@
 """How long the event loop is held: within this process, and in a `lorestream up` that a test starts.
 
 `python -m tests.loop_watchdog up …` is `python -m lorestream.cli up …` whose loop is watched. It writes one line for each
-hold of more than MOST_S into the file HOLDS of its working directory. See docs/reliability.md.
+hold of more than MOST_S into the file HOLDS of its working directory. See docs/retrieval.md.
 """
 
 from __future__ import annotations

@@ -92,6 +92,7 @@ async def test_the_answers_in_many_steps_are_those_in_one(
 ) -> None:
     whole = await _answers(store, filter_)
     monkeypatch.setattr(steps, "_SHORT_S", 0.0)
+    monkeypatch.setattr(steps, "_WHOLE_S", 0.0)
     monkeypatch.setattr(steps, "STEP_S", 1e-6)
     monkeypatch.setattr(steps, "_FIRST_STEP_S", 1e-6)
     monkeypatch.setattr("lorestream.adapters.qdrant.edge.engine.STEP_S", 0.0)
@@ -156,10 +157,21 @@ async def test_steps_are_not_divided_further_where_most_of_the_time_goes_into_fi
     """A busy machine may be five times as slow as the constants say: smaller slices would only be more of them."""
     must: list[Clause] = [Match("agent", ('["default","a"]',))]
     work = Work(store, must, STEP_S / 100, slicing_s=5 * STEP_S)
+    monkeypatch.setattr(steps, "_WHOLE_S", 0.0)
     monkeypatch.setattr(steps.time, "thread_time", lambda: work.now)
     await Steps(store._shard).run(must, work, point_s=STEP_S / 100)
     assert sum(work.sizes) == COUNT * 5 // 6
     assert len(work.sizes) <= 6
+
+
+async def test_a_call_over_indexed_conditions_is_divided_only_where_the_whole_takes_too_long(
+    store: EdgeStore,
+) -> None:
+    must: list[Clause] = [Match("agent", ('["default","a"]',))]
+    for whole_s, divided in ((0.8 * steps._WHOLE_S, False), (2 * steps._WHOLE_S, True)):
+        point_s = whole_s / (COUNT * 5 // 6)
+        results = await Steps(store._shard).run(must, lambda within: within, point_s=point_s)
+        assert (results != [None]) is divided
 
 
 async def test_two_long_calls_take_turns_step_by_step(

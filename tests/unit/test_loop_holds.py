@@ -1,6 +1,6 @@
 """How long reads of one agent hold the event loop, measured over the costly ones on 100,000 memories.
 
-`python -m pytest -n0 -s -m soak tests/unit/test_loop_holds.py` prints the figures of docs/reliability.md.
+`python -m pytest -n0 -s -m soak tests/unit/test_loop_holds.py` prints the figures of docs/retrieval.md.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def only_its_own_garbage() -> Iterator[None]:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("only_its_own_garbage")
 async def test_no_read_holds_the_loop_for_more_than_50_ms(tmp_path: Path) -> None:
     async with open_reader(tmp_path, store={"kind": "edge"}, cache={"kind": "off"}) as reader:
@@ -73,6 +74,8 @@ async def test_no_read_holds_the_loop_for_more_than_50_ms(tmp_path: Path) -> Non
                     answer = await read()
                 assert answer.status_code in {200, 429}, answer.text
                 held[name] = min(held.get(name, longest.seconds), longest.seconds)
+                if held[name] <= MOST_S:
+                    break
         for name, seconds in held.items():
             print(f"{seconds * 1000:5.1f} ms  {name}")
         assert {name: s for name, s in held.items() if s > MOST_S} == {}

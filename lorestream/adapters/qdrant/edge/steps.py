@@ -3,7 +3,7 @@
 A call to Edge holds the GIL until it returns, so no other thread and no other task runs meanwhile. Its duration grows
 with the number of points that it looks at: 25 ms for the vectors of 100,000 memories, half a second for a condition
 that reads each payload. Edge can restrict a call to the points whose id has a given hash modulo a number (a slice).
-So a call that would take longer than STEP_S is made on one slice after the other, and the caller merges the results.
+So a call that would take long is made on one slice after the other, and the caller merges the results.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from lorestream.adapters.qdrant.edge.messages import Slice, edge_filter, transla
 T = TypeVar("T")
 STEP_S = 0.010
 """CPU seconds that one call may take, apart from finding the slice."""
+_WHOLE_S = 0.040
+"""A call over indexed conditions that is expected to take at most this long is not divided: one search by meaning over
+100,000 memories takes 24 ms whole, 25 ms in each of 4 slices, 13 ms in each of 16, because a slice finds its points one
+by one and reads their vectors from scattered places."""
 _SHORT_S = 0.001
 """A call that is expected to be shorter does not wait for the turn of the long ones."""
 _FIRST_STEP_S = STEP_S / 8
@@ -77,9 +81,7 @@ class Steps:
         if points * point_s < _SHORT_S:
             return [call(None)]
         results: list[T] = []
-        wanted, step_s = 1, _FIRST_STEP_S if payload_conditions(must) else STEP_S
-        while points * point_s / wanted > step_s and wanted < min(points, _MOST_SLICES):
-            wanted *= 2
+        wanted = _first_slices(points, points * point_s, reads_payloads=bool(payload_conditions(must)))
         slicing_s = points * _SLICING_S
         if wanted >= _MEASURED_FROM:
             slicing_s = self._measured_slicing_s(must)
@@ -122,6 +124,16 @@ class Steps:
 
     def _point_s(self, must: Sequence[Clause], point_s: float) -> float:
         return point_s + payload_conditions(must) * _PAYLOAD_CONDITION_S + _count(must) * _CONDITION_S
+
+
+def _first_slices(points: int, expected_s: float, *, reads_payloads: bool) -> int:
+    """Into how many slices a call over so many points, which is expected to take so long, is divided at first."""
+    if not reads_payloads and expected_s <= _WHOLE_S:
+        return 1
+    wanted, step_s = 1, _FIRST_STEP_S if reads_payloads else STEP_S
+    while expected_s / wanted > step_s and wanted < min(points, _MOST_SLICES):
+        wanted *= 2
+    return wanted
 
 
 def _count(clauses: Sequence[Clause]) -> int:
