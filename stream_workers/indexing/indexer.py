@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from lorestream import supervision
-from lorestream.memories import Memory
+from lorestream.memories import Erasure, Memory
 from lorestream.ports import Cache, DeadLetter, EventLog, Record, Subscription, WatermarkPublisher
 from stream_workers.indexing.cache_invalidation import InvalidationQueue, union
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S, Checkpoint, Delivery
@@ -30,6 +30,10 @@ PREPARED_AHEAD = 2
 
 LATE_WRITE_S = 3600.0
 """An erasure is applied again for this long after its acceptance, against writes of a worker that was suspended."""
+
+ERASURES_PER_TURN = 50
+"""How many erasures are applied between two batches: after a rebalance all of the last hour are applied again, and
+events do not wait for them. On a Qdrant server each takes at least one round trip; no read shows what it covers."""
 
 STALL_TIMEOUT_S = 120.0
 """The indexer ends with an error after this time without progress, if there are records to index."""
@@ -163,17 +167,18 @@ class Indexer:
     async def _index(self, member: Subscription, *, burst: bool) -> None:
         """Prepare batches ahead and process them one by one, so that embedder and store work at the same time."""
         ahead = deque(self._prepare_next(member) for _ in range(PREPARED_AHEAD))
+        more_erasures = False
         try:
             while not self._stopping.is_set():
-                done, _ = await asyncio.wait({ahead[0]}, timeout=POLL_INTERVAL_S)
-                await self._apply_new_erasures()
+                done, _ = await asyncio.wait({ahead[0]}, timeout=0 if more_erasures else POLL_INTERVAL_S)
+                more_erasures = await self._apply_new_erasures()
                 if not done:
                     continue
                 prepared = ahead.popleft().result()
                 ahead.append(self._prepare_next(member))
                 if prepared.batch.records:
                     await self._process(prepared)
-                elif burst and await self._is_drained():
+                elif burst and not more_erasures and await self._is_drained():
                     return
         finally:
             # Their records are not committed and will be read again, so their errors do not matter.
@@ -268,21 +273,25 @@ class Indexer:
         batch = await self._retry("embedder", lambda: self._pipeline.prepare(good))
         return replace(batch, records=records)
 
-    async def _apply_new_erasures(self) -> None:
-        """Erase what this indexer stored before its ledger had the erasure.
+    async def _apply_new_erasures(self) -> bool:
+        """Erase what this indexer stored before its ledger had the erasure. Returns whether more may be left.
 
         That happens when the ledger lags behind, or the process was suspended.
         Called between two batches, when none of its writes is in progress. The indexer that processes the erasure's
         own record erases everything that is stored at that time.
         """
-        erasures = self._pipeline.ledger.added_since(self._erasures_applied)
-        self._erasures_applied += len(erasures)
-        for erasure in erasures:
-            if erasure.accepted_at > self._pipeline.clock.now() - LATE_WRITE_S:
-                agents = await self._retry(
-                    "store", lambda erasure=erasure: self._pipeline.store.erase(erasure)
-                )
-                await self._invalidation.add(frozenset(agents), _do_nothing)
+        since, due = self._pipeline.clock.now() - LATE_WRITE_S, list[Erasure]()
+        # Counted before anything is awaited: a rebalance meanwhile begins at 0 again.
+        for erasure in self._pipeline.ledger.added_since(self._erasures_applied):
+            if len(due) == ERASURES_PER_TURN:
+                break
+            self._erasures_applied += 1
+            if erasure.accepted_at > since:
+                due.append(erasure)
+        for erasure in due:
+            agents = await self._retry("store", lambda erasure=erasure: self._pipeline.store.erase(erasure))
+            await self._invalidation.add(frozenset(agents), _do_nothing)
+        return len(due) == ERASURES_PER_TURN
 
     async def _is_drained(self) -> bool:
         """Whether the log has no record that is not finished, once partitions were assigned."""

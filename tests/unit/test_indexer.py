@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stamina
@@ -12,10 +13,11 @@ import stamina
 from lorestream import events
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.memories import Erasure, SubjectKind
-from lorestream.ports import NewRecord
+from lorestream.ports import NewRecord, Record
 from lorestream.wiring import Runtime
 from stream_workers.indexing.failures import DeadLetterPolicy, IndexingFailed, RetryUntilAvailable
 from stream_workers.indexing.indexer import GROUP, BatchLimits, Indexer
+from stream_workers.indexing.pipeline import Batch, Pipeline
 from tests.parts import Faulty, indexer_over, open_parts, put, read_dead_letters, running, texts
 
 
@@ -187,6 +189,44 @@ async def test_offsets_are_committed_only_after_a_flush(tmp_path: Path) -> None:
         await worker.run(burst=True)
         assert await runtime.log.committed(GROUP) == {}
         assert len(await texts(runtime)) == 3
+
+
+async def test_events_do_not_wait_for_the_erasures_of_the_last_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a rebalance all of them are applied again, a few between two batches."""
+    monkeypatch.setattr("stream_workers.indexing.indexer.ERASURES_PER_TURN", 2)
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 1)
+        now = runtime.clock.now()
+        for n in range(50):
+            await runtime.ledger.add(Erasure(str(n), "default", SubjectKind.AGENT, (f"agent {n}",), now))
+        prepared, calls = asyncio.Event(), list[str]()
+        store: Any = runtime.store
+        prepare, erase, insert = Pipeline.prepare, store.erase, store.insert
+
+        async def prepare_and_tell(pipeline: Pipeline, records: Sequence[Record]) -> Batch:
+            batch = await prepare(pipeline, records)
+            prepared.set()
+            return batch
+
+        async def erase_when_prepared(erasure: Erasure) -> object:
+            calls.append("erase")
+            await prepared.wait()
+            for _ in range(20):  # until the indexer can see it
+                await asyncio.sleep(0)
+            return await erase(erasure)
+
+        async def noted_insert(*arguments: Any) -> object:
+            calls.append("insert")
+            return await insert(*arguments)
+
+        monkeypatch.setattr(Pipeline, "prepare", prepare_and_tell)
+        monkeypatch.setattr(store, "erase", erase_when_prepared)
+        monkeypatch.setattr(store, "insert", noted_insert)
+        await indexer(runtime).run(burst=True)
+        assert calls.index("insert") <= 6
+        assert calls.count("erase") == 50
 
 
 async def test_a_late_write_is_erased_when_the_ledger_learns_of_the_erasure(tmp_path: Path) -> None:
