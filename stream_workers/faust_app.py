@@ -21,6 +21,7 @@ from mode import Service
 from lorestream.settings import Settings, load_settings
 from lorestream.telemetry import set_up_logging
 from lorestream.wiring import WorkerParts, open_worker
+from lorestream.wiring.waiting import when_available
 from stream_workers.worker import Worker
 
 
@@ -63,11 +64,12 @@ class Indexing(Service):
         return self._worker
 
     async def on_start(self) -> None:
-        """Open the parts and start the worker. Raises Misconfigured."""
+        """Open the parts and start the worker. Raises Misconfigured, Unavailable."""
         if self._settings is None:
             self._settings = load_settings()
             set_up_logging(self._settings.log_format, self._settings.log_level)
-        parts = await self.add_async_context(open_worker(self._settings))
+        settings = self._settings
+        parts = await self.add_async_context(when_available(lambda: open_worker(settings)))
         self._worker = Worker(parts)
 
     @Service.task

@@ -8,6 +8,7 @@
     parts.py           the parts of each service, as frozen values
     data_directory.py  the data directory of the embedded shape: checks, lock, free space, player key
     snapshots.py       the snapshots of a process, and the source that they copy
+    waiting.py         a start that waits for the servers
     restores.py        restores a snapshot into an empty data directory or to a Qdrant server
 
 Everything is closed in reverse order when the context ends. All functions raise Misconfigured with one line that says

@@ -20,6 +20,8 @@ from lorestream.settings.backends import EmbedderSettings, RedisCache, plain
 if TYPE_CHECKING:
     from lorestream.access.authentication import Authenticator
     from lorestream.access.rate_limits import RateLimits
+    from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
+    from lorestream.adapters.embedders.torch import TorchEmbedder
     from lorestream.adapters.redis.client import RedisClient
     from lorestream.ports import Cache, Clock, Embedder
     from lorestream.telemetry import Metrics
@@ -29,34 +31,37 @@ if TYPE_CHECKING:
 async def open_embedder(
     chosen: EmbedderSettings, models_dir: Path, metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> Embedder:
-    """Load the embedding model, in a thread: it takes half a second and more. Counts its texts in `metrics`."""
+    """Load the embedding model, with its library, in a thread: that takes half a second and more.
+
+    Counts its texts in `metrics`.
+    """
 
     def count(source: str, texts: int) -> None:
         metrics.embed_texts.labels(source).inc(texts)
 
     match chosen.kind:
         case "auto" | "openvino":
-            from lorestream.adapters.embedders import model_files  # noqa: PLC0415
-            from lorestream.adapters.embedders.openvino import OpenVinoEmbedder  # noqa: PLC0415
 
-            def load() -> OpenVinoEmbedder:
+            def load_openvino() -> OpenVinoEmbedder:
+                from lorestream.adapters.embedders import model_files  # noqa: PLC0415
+                from lorestream.adapters.embedders.openvino import OpenVinoEmbedder  # noqa: PLC0415
+
                 model = model_files.find(chosen.model, models_dir)
                 return OpenVinoEmbedder.open(
                     model.directory, threads=chosen.threads, device=chosen.device or "CPU", on_texts=count
                 )
 
-            return await stack.enter_async_context(await asyncio.to_thread(load))
+            return await stack.enter_async_context(await asyncio.to_thread(load_openvino))
         case "torch":
-            from lorestream.adapters.embedders.torch import TorchEmbedder  # noqa: PLC0415
 
-            torch = await asyncio.to_thread(
-                TorchEmbedder.open,
-                chosen.model,
-                device=chosen.device,
-                threads=chosen.threads,
-                on_texts=count,
-            )
-            return await stack.enter_async_context(torch)
+            def load_torch() -> TorchEmbedder:
+                from lorestream.adapters.embedders.torch import TorchEmbedder  # noqa: PLC0415
+
+                return TorchEmbedder.open(
+                    chosen.model, device=chosen.device, threads=chosen.threads, on_texts=count
+                )
+
+            return await stack.enter_async_context(await asyncio.to_thread(load_torch))
         case "http":
             from lorestream.adapters.embedders.http import HttpEmbedder  # noqa: PLC0415
             from lorestream.adapters.embedders.prefixes import Prefixes  # noqa: PLC0415

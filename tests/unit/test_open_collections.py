@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lorestream import events
+from lorestream.adapters.embedders import model_files
+from lorestream.adapters.embedders.hash import HashEmbedder
 from lorestream.admin import NoArguments
 from lorestream.collections import open_collections
 from lorestream.collections.catalogue import Model
@@ -258,6 +262,30 @@ async def test_an_unavailable_model_delays_only_its_own_collection(tmp_path: Pat
             unavailable.fails = False
             assert await other.watermarks.reached({0: 0}, TIMEOUT_S)
             assert await size(runtime, other) == 1
+
+
+@pytest.mark.parametrize("kind", ["openvino", "torch"])
+async def test_the_event_loop_runs_while_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """For a replay with a model, and for a swap to a collection of another one: it takes a second."""
+    loop_ran = threading.Event()
+
+    def load(*_: object, **__: object) -> HashEmbedder:
+        assert loop_ran.wait(5), "the event loop stands still"
+        return HashEmbedder(8)
+
+    monkeypatch.setattr(model_files, "find", lambda *_: SimpleNamespace(directory=tmp_path))
+    monkeypatch.setattr("lorestream.adapters.embedders.openvino.OpenVinoEmbedder.open", load)
+    monkeypatch.setattr("lorestream.adapters.embedders.torch.TorchEmbedder.open", load)
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        asyncio.get_running_loop().call_later(0.01, loop_ran.set)
+        replayed = await runtime.collections.load_embedder(Model("", 0, kind, "model"))
+        await runtime.collections.close_unused_models()
+        loop_ran.clear()
+        asyncio.get_running_loop().call_later(0.01, loop_ran.set)
+        swapped = await runtime.collections.embedder_of(Model(replayed.model_id, 8, kind, "model"))
+        assert swapped is not replayed
 
 
 async def test_a_model_is_open_once_however_often_it_is_replayed_and_closed_with_its_collection(

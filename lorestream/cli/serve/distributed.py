@@ -16,6 +16,7 @@ from lorestream.http.other_service import READS, WRITES
 from lorestream.settings import Settings
 from lorestream.wiring import GatewayParts, QueryParts, open_gateway, open_query
 from lorestream.wiring.snapshots import snapshots_over
+from lorestream.wiring.waiting import when_available
 from producers import gateway
 from producers.gateway import Gateway
 from producers.rpc import Writes
@@ -25,9 +26,9 @@ from query_service.rpc import Reads
 
 
 async def run_gateway(settings: Settings, host: str, listener: socket.socket, grpc_port: int) -> None:
-    """Serve writes until SIGINT or SIGTERM. Raises Misconfigured before the first request is served."""
+    """Serve writes until SIGINT or SIGTERM. Raises Misconfigured and Unavailable before the first request is served."""
     async with contextlib.AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(open_gateway(settings))
+        parts = await stack.enter_async_context(when_available(lambda: open_gateway(settings)))
         writer = Gateway.over(parts)
         app = application(
             "gateway",
@@ -47,9 +48,9 @@ async def run_gateway(settings: Settings, host: str, listener: socket.socket, gr
 
 
 async def run_query(settings: Settings, host: str, listener: socket.socket, grpc_port: int) -> None:
-    """Serve reads until SIGINT or SIGTERM. Raises Misconfigured before the first request is served."""
+    """Serve reads until SIGINT or SIGTERM. Raises Misconfigured and Unavailable before the first request is served."""
     async with contextlib.AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(open_query(settings))
+        parts = await stack.enter_async_context(when_available(lambda: open_query(settings)))
         recall = CurrentRecall(parts)
 
         app = application(
