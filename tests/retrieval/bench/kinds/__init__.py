@@ -24,6 +24,7 @@ from tests.retrieval.bench.kinds import (
     places,
     prices,
     promises,
+    times,
     villages,
 )
 
@@ -35,6 +36,7 @@ KINDS: Mapping[str, Callable[[int], Corpus]] = {
     "places": places.corpus,
     "prices": prices.corpus,
     "promises": promises.corpus,
+    "times": times.corpus,
     "villages": villages.corpus,
 }
 """By name: from a seed to a corpus."""
