@@ -72,6 +72,8 @@ class SearchQuery:
     blend: Blend | None = None
     neighbours: float | None = None
     """How much the memories before and behind lift a score, in 0 to 1; None: by the service's setting."""
+    time_words: bool = False
+    """Time words of the text ("yesterday") lift the memories of that time."""
     min_score: float | None = None
     explain: bool = False
     after: Mapping[int, int] | None = None
@@ -133,6 +135,7 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
         sphere=sphere,
         blend=_parse_blend(search),
         neighbours=search.neighbours,
+        time_words=bool(search.time_words),
         min_score=search.min_score,
         explain=bool(search.explain),
         after=None if search.after is None else parse_token(search.after),
@@ -148,6 +151,7 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
             msgspec.to_builtins(search.near),
             msgspec.to_builtins(search.weights),
             search.neighbours,
+            bool(search.time_words),
             search.min_score,
             bool(search.explain),
         ),

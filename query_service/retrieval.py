@@ -30,6 +30,7 @@ from lorestream.turns import Turns
 from query_service.neighbours import SEEDS, SPAN, Neighbours, lift_neighbours, nearest_first
 from query_service.ranking import RERANK_POOL_SIZE, Ranked, blend_all, top_k
 from query_service.schemas import MAX_K
+from query_service.time_words import TimeSpan, lift_by_time, parse_time_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,10 +181,11 @@ class Retriever:
         """At least the k best memories, by cosine or by its blend with recency and importance."""
         query = self.query
         if query.blend is None:
-            # A neighbour can lift a memory above the least score.
-            min_relevance = None if self.neighbours else _clamp_cosine(query.min_score)
+            # A neighbour or its time can lift a memory above the least score.
+            lifts = self.neighbours or query.time_words
+            min_relevance = None if lifts else _clamp_cosine(query.min_score)
             return await self._ranked(self._vector_query(vector, min_relevance=min_relevance))
-        if query.sphere is None and not self.neighbours:
+        if query.sphere is None and not self.neighbours and self._span is None:
             best = await self.store.search(self._vector_query(vector, with_blend=True)(query.k))
             if all(self.guard.admits(hit.memory) for hit in best):
                 return blend_all(query.blend, map(_without_blend, best), self.guard.now)
@@ -195,17 +197,28 @@ class Retriever:
         return self._through_stages(await self._ranked(self._hybrid_query(vector)))
 
     async def _ranked(self, query_for: _QueryWithLimit) -> list[Ranked]:
-        """The most relevant memories, lifted by their neighbours."""
+        """The most relevant memories, lifted by their neighbours and by the time that the question is about."""
         hits = await self._search(query_for, self._pool_size)
-        if not self.neighbours:
-            return [_without_blend(hit) for hit in hits]
-        how = Neighbours(self.neighbours, self.gap_s, self.guard.now, self.query.filter, self._shows)
-        return await lift_neighbours(self.store, query_for(len(hits)), hits, how)
+        if self.neighbours:
+            how = Neighbours(self.neighbours, self.gap_s, self.guard.now, self.query.filter, self._shows)
+            ranked = await lift_neighbours(self.store, query_for(len(hits)), hits, how)
+        else:
+            ranked = [_without_blend(hit) for hit in hits]
+        if self._span is None or not hits:
+            return ranked
+        best = hits[0].relevance if self.query.mode == "keyword" else 1.0
+        return lift_by_time(ranked, self._span, best=best)
 
     def _shows(self, memory: Memory) -> bool:
         """True if the answer may show the memory, which matches the filter."""
         sphere = self.query.sphere
         return self.guard.admits(memory) and (sphere is None or sphere.contains(memory))
+
+    @property
+    def _span(self) -> TimeSpan | None:
+        """The time that the question is about, if its time words count and it has some."""
+        query = self.query
+        return parse_time_words(query.text, self.guard.now) if query.time_words and query.text else None
 
     @property
     def _pool_size(self) -> int:
@@ -216,7 +229,7 @@ class Retriever:
         """
         if self.query.blend is not None:
             return RERANK_POOL_SIZE
-        if self.query.sphere is not None:
+        if self.query.sphere is not None or self._span is not None:
             return MAX_K
         return max(self.query.k, SEEDS) if self.neighbours else self.query.k
 

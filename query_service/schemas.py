@@ -107,6 +107,18 @@ class Search(_Request):
     mode: Mode | None = None
     weights: Weights | EmptyList | None = None
     neighbours: Lift | None = None
+    time_words: (
+        Annotated[
+            bool,
+            Meta(
+                description=(
+                    'Time words of the query, in English ("yesterday", "last spring", "two days ago", "in May"), lift'
+                    " the memories of that time, reckoned in UTC from the service's clock. None is left out."
+                )
+            ),
+        ]
+        | None
+    ) = None
     min_score: Annotated[float, Meta(description="The least final score.")] | None = None
     explain: Annotated[bool, Meta(description="Return the parts of each score.")] | None = None
     after: After | None = None

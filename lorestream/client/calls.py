@@ -137,6 +137,7 @@ def search(
     mode: Mode | None = None,
     weights: Weights | None = None,
     neighbours: float | None = None,
+    time_words: bool | None = None,
     min_score: float | None = None,
     explain: bool | None = None,
     after: str | None = None,
@@ -147,6 +148,7 @@ def search(
     Without a query: the newest memories that pass the filters, or the best by the other weights. `after` is the
     token of a write that the result must include, waited for at most `wait_s` (0.5); `SearchAnswer.fresh` says
     whether it does. `neighbours` (0 to 1): how much the memories before and behind one lift its score.
+    `time_words`: True lets "yesterday" or "in May" in the query lift the memories of that time.
     """
     body = _given(
         query=query,
@@ -156,6 +158,7 @@ def search(
         mode=mode,
         weights=weights,
         neighbours=neighbours,
+        time_words=time_words,
         min_score=min_score,
         explain=explain,
         after=after,

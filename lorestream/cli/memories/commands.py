@@ -98,6 +98,13 @@ def search(
         float | None,
         typer.Option(help="Leave out memories with a lower score.", min=-1, max=1, callback=options.finite),
     ] = None,
+    neighbours: Annotated[
+        float | None,
+        typer.Option(help="How much what stands next to a memory lifts its score.", min=0, max=1),
+    ] = None,
+    time_words: Annotated[
+        bool, typer.Option("--time-words", help='Let "yesterday" or "in May" lift memories of that time.')
+    ] = False,
     url: ReadUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +119,12 @@ def search(
     from lorestream.cli import terminal
     from lorestream.cli.memories import calls
 
-    conditions = {"filters": terminal.json_object(filters, "--filters"), "min_score": min_score}
+    conditions = {
+        "filters": terminal.json_object(filters, "--filters"),
+        "neighbours": neighbours,
+        "time_words": time_words or None,
+        "min_score": min_score,
+    }
     calls.search(url, agent, query, k, conditions, as_json=as_json)
 
 
