@@ -167,17 +167,25 @@ class Blend:
     (Generative Agents).
     `weights`: part name -> weight, all above 0 and the largest 1, so that their sum is finite.
     `pool`: how many of the most relevant memories are ranked by the blend.
+    `by_access`: the age is that of the last access, for memories that were accessed after their time.
     """
 
     weights: Mapping[str, float]
     half_life_s: float
     pool: int
+    by_access: bool = False
 
-    def parts(self, memory: Memory, relevance: float, now: float) -> dict[str, float]:
-        """The parts of a memory's score at the time `now` (Unix seconds), as far as they have a weight."""
+    def parts(
+        self, memory: Memory, relevance: float, now: float, accessed: float = -math.inf
+    ) -> dict[str, float]:
+        """The parts of a memory's score at the time `now` (Unix seconds), as far as they have a weight.
+
+        `accessed`: the time of its last access, if there was one and it counts.
+        """
+        age_s = max(0.0, now - max(memory.timestamp, accessed))
         every = {
             "relevance": max(0.0, relevance),
-            "recency": 0.5 ** (max(0.0, now - memory.timestamp) / self.half_life_s),
+            "recency": 0.5 ** (age_s / self.half_life_s),
             "importance": min(1.0, max(0.0, memory.importance / 10)),
         }
         return {name: every[name] for name in self.weights}

@@ -10,6 +10,9 @@
     budget.py         how much work one read may cause
     answer_cache.py   the cache with single flight: equal concurrent queries are computed once
     retrieval.py      Retriever: embeds the text, searches the store, checks every memory
+    neighbours.py     memories next to a relevant one lift its score
+    time_words.py     "yesterday" in a query lifts the memories of that time
+    accesses.py       when memories were last returned
     ranking.py        spheres, blends, top k
     context.py        selection of memories within a token budget, as text
     browse.py         reads without a text: one memory, pages, agents, summaries

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lorestream.memories import And, Blend, Condition, Field, Filter, Op
@@ -84,14 +85,20 @@ def parse_weights(weights: Weights, *, with_query: bool) -> Blend | None:
     if heaviest <= 0:
         return None
     scaled = {name: weight / heaviest for name, weight in named.items() if weight / heaviest > 0}
-    return Blend(scaled, weights.half_life_s or DEFAULT_HALF_LIFE_S, RERANK_POOL_SIZE)
+    by_access = weights.recency_of == "access" and "recency" in scaled
+    return Blend(scaled, weights.half_life_s or DEFAULT_HALF_LIFE_S, RERANK_POOL_SIZE, by_access)
 
 
-def blend_all(blend: Blend, pool: Iterable[Ranked], now: float) -> list[Ranked]:
-    """The pool with blended scores at the time `now` (Unix seconds), in the same order."""
+def blend_all(
+    blend: Blend, pool: Iterable[Ranked], now: float, accessed: Mapping[str, float] = MappingProxyType({})
+) -> list[Ranked]:
+    """The pool with blended scores at the time `now` (Unix seconds), in the same order.
+
+    `accessed`: the last access by memory id (Unix seconds), where it counts.
+    """
     blended: list[Ranked] = []
     for one in pool:
-        parts = blend.parts(one.memory, one.score, now)
+        parts = blend.parts(one.memory, one.score, now, accessed.get(one.memory.id, -math.inf))
         blended.append(Ranked(one.memory, blend.mean(parts), parts))
     return blended
 

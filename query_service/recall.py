@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from lorestream import supervision
 from lorestream.errors import InvalidRequest, Overloaded
 from lorestream.settings.backends import SearchSettings
+from query_service.accesses import Accesses
 from query_service.answer_cache import (
     MAX_TTL_S,
     AnswerCache,
@@ -95,6 +96,8 @@ class Recall:
     collection: str = ""
     """Identifies the content of the store; part of every cache key."""
     settings: SearchSettings = field(default_factory=SearchSettings)
+    accesses: Accesses | None = None
+    """None: no accesses are kept, and recency is always that of the memory's time."""
     answers: AnswerCache = field(init=False, repr=False)
     _active_searches: int = field(default=0, init=False, repr=False)
     _capacity: Capacity = field(default_factory=Capacity, init=False, repr=False)
@@ -115,6 +118,7 @@ class Recall:
             clock=parts.clock,
             collection=f"{current.name} {current.collection.run}",
             settings=parts.settings.search,
+            accesses=Accesses(parts.accesses, parts.ledger),
         )
 
     def __post_init__(self) -> None:
@@ -177,7 +181,8 @@ class Recall:
         if strength is None:  # scores of the other modes are the cosine and BM25
             strength = self.settings.neighbours if query.mode == "hybrid" else 0.0
         guard = self.guard(query.agents.scope, now)
-        return Retriever(self.store, self.embedder, query, guard, strength, self.settings.neighbour_gap_s)
+        gap_s = self.settings.neighbour_gap_s
+        return Retriever(self.store, self.embedder, query, guard, strength, gap_s, self.accesses)
 
     # --- one query: look up, then join or start the computation ---------------------------------------------
 
@@ -233,7 +238,10 @@ class Recall:
     ) -> ComputedAnswer:
         now = self.clock.now()
         ranked = await self.rank(query, vector)
-        return _computed(query, now, encode(query, ranked), [one.memory for one in ranked])
+        memories = [one.memory for one in ranked]
+        if self.accesses is not None:
+            self.accesses.note(memories, now)
+        return _computed(query, now, encode(query, ranked), memories)
 
     async def _compute_context(self, query: ContextQuery, encode: EncodeContext) -> ComputedAnswer:
         search, now = query.search, self.clock.now()
@@ -255,6 +263,8 @@ class Recall:
                 is_player=self._is_player,
             )
         shown = [*(one.memory for one in excerpt.relevant), *excerpt.recent, *excerpt.neighbours]
+        if self.accesses is not None:
+            self.accesses.note(shown, now)
         return _computed(search, now, encode(query, excerpt), shown)
 
     def _is_player(self, name: str, memory: Memory) -> bool:

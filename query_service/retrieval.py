@@ -9,7 +9,7 @@ Retriever         the memories of one query: dense, keyword, hybrid, or without 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from lorestream.memories import Position, Scope
     from lorestream.ports import Embedder, ErasureLedger, MemoryReader
+    from query_service.accesses import Accesses
     from query_service.queries import SearchQuery
 
 EMBEDDING_TIMEOUT_S = 3.0
@@ -129,6 +130,7 @@ class Retriever:
     """How much the memories next to each other lift their scores, in 0 to 1."""
     gap_s: float = 0.0
     """The most seconds between memories next to each other that have no conversation."""
+    accesses: Accesses | None = None
 
     async def top_k(self, vector: Vector | None = None) -> list[Ranked]:
         """The best k, the best first; among equal scores the newer comes first.
@@ -164,9 +166,7 @@ class Retriever:
         """Without a text all matching memories are equally relevant: 1, as search engines score a pure filter."""
         blend = self.query.blend
         found = await self.newest(self.query.k if blend is None else RERANK_POOL_SIZE)
-        if blend is None:
-            return [Ranked(memory, 1.0, {}) for memory in found]
-        return blend_all(blend, [Ranked(memory, 1.0, {}) for memory in found], self.guard.now)
+        return await self._through_stages([Ranked(memory, 1.0, {}) for memory in found])
 
     async def _by_relevance(self, text: str, vector: Vector | None) -> list[Ranked]:
         mode = self.query.mode
@@ -185,16 +185,17 @@ class Retriever:
             lifts = self.neighbours or query.time_words
             min_relevance = None if lifts else _clamp_cosine(query.min_score)
             return await self._ranked(self._vector_query(vector, min_relevance=min_relevance))
-        if query.sphere is None and not self.neighbours and self._span is None:
+        by_access = query.blend.by_access
+        if query.sphere is None and not self.neighbours and self._span is None and not by_access:
             best = await self.store.search(self._vector_query(vector, with_blend=True)(query.k))
             if all(self.guard.admits(hit.memory) for hit in best):
-                return blend_all(query.blend, map(_without_blend, best), self.guard.now)
+                return await self._through_stages([_without_blend(hit) for hit in best])
         # The store cannot filter by sphere, and may not have applied the newest erasures: fill the pool here instead.
-        return blend_all(query.blend, await self._ranked(self._vector_query(vector)), self.guard.now)
+        return await self._through_stages(await self._ranked(self._vector_query(vector)))
 
     async def _hybrid(self, vector: Sequence[float]) -> list[Ranked]:
         """The memories by fused score, or by what the further stages make of it."""
-        return self._through_stages(await self._ranked(self._hybrid_query(vector)))
+        return await self._through_stages(await self._ranked(self._hybrid_query(vector)))
 
     async def _ranked(self, query_for: _QueryWithLimit) -> list[Ranked]:
         """The most relevant memories, lifted by their neighbours and by the time that the question is about."""
@@ -233,10 +234,15 @@ class Retriever:
             return MAX_K
         return max(self.query.k, SEEDS) if self.neighbours else self.query.k
 
-    def _through_stages(self, ranked: list[Ranked]) -> list[Ranked]:
+    async def _through_stages(self, ranked: list[Ranked]) -> list[Ranked]:
         """The pool after each stage that the query asks for, in this order; each is a function over the whole pool."""
         blend = self.query.blend
-        return ranked if blend is None else blend_all(blend, ranked, self.guard.now)
+        if blend is None:
+            return ranked
+        accessed: Mapping[str, float] = {}
+        if blend.by_access and self.accesses is not None:
+            accessed = await self.accesses.last([one.memory for one in ranked])
+        return blend_all(blend, ranked, self.guard.now, accessed)
 
     def _keyword_query(self, k: int) -> KeywordQuery:
         query = self.query

@@ -88,6 +88,18 @@ class Weights(_Request):
     recency: Annotated[float, Meta(ge=0)] | None = None
     importance: Annotated[float, Meta(ge=0)] | None = None
     half_life_s: Annotated[float, Meta(gt=0)] | None = None
+    recency_of: (
+        Annotated[
+            Literal["time", "access"],
+            Meta(
+                description=(
+                    "What recency is counted from: the memory's time (default), or its last access, which is when a"
+                    " search or a context returned it, to within five minutes. A memory without one counts by its time."
+                )
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Search(_Request):

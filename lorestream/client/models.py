@@ -153,6 +153,7 @@ class Weights(TypedDict, total=False):
     recency: float
     importance: float
     half_life_s: float
+    recency_of: Literal["time", "access"]
 
 
 class Reject(msgspec.Struct, frozen=True):

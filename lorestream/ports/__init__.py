@@ -5,6 +5,7 @@
     erasures    ErasureLedger: which agents and players were erased
     store       MemoryReader, MemoryWriter, StoreMaintenance: memories and their vectors
     cache       Cache: search answers
+    accesses    AccessTimes: when memories were last returned
     embedder    Embedder: texts to vectors
     reranker    Reranker: how well texts answer a question
     clock       Clock
@@ -25,6 +26,7 @@ that is cancelled leaves the adapter usable.
         await subscription.commit({0: batch[-1].offset + 1})
 """
 
+from lorestream.ports.accesses import AccessTimes
 from lorestream.ports.cache import Cache
 from lorestream.ports.clock import Clock
 from lorestream.ports.embedder import Embedder, Embeddings, Priority, Role
@@ -53,6 +55,7 @@ from lorestream.ports.store import (
 from lorestream.ports.watermarks import WatermarkPublisher, WatermarkReader, Watermarks
 
 __all__ = [
+    "AccessTimes",
     "Cache",
     "Clock",
     "DeadLetter",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
     from lorestream.adapters.embedders.torch import TorchEmbedder
     from lorestream.adapters.redis.client import RedisClient
-    from lorestream.ports import Cache, Clock, Embedder
+    from lorestream.ports import AccessTimes, Cache, Clock, Embedder
     from lorestream.telemetry import Metrics
     from lorestream.wiring.logs import OpenLog
 
@@ -109,6 +109,17 @@ def new_cache(settings: Settings, redis: RedisClient | None) -> Cache | None:
     from lorestream.adapters.in_process.cache import LocalCache  # noqa: PLC0415
 
     return LocalCache(max_entries=chosen.max_entries, max_bytes=chosen.max_bytes)
+
+
+def new_access_times(redis: RedisClient | None) -> AccessTimes:
+    """The times at which memories were last returned: in Redis, shared by all query services, or in the process."""
+    if redis is not None:
+        from lorestream.adapters.redis.accesses import RedisAccessTimes  # noqa: PLC0415
+
+        return RedisAccessTimes(redis)
+    from lorestream.adapters.in_process.accesses import LocalAccessTimes  # noqa: PLC0415
+
+    return LocalAccessTimes()
 
 
 def new_limits(settings: Settings, redis: RedisClient | None) -> RateLimits:

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from lorestream.access.rate_limits import RateLimits
     from lorestream.collections.open_collections import OpenCollections
     from lorestream.identity import Pseudonyms
-    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, EventLog, VectorStore, WatermarkReader
+    from lorestream.ports import (
+        AccessTimes,
+        Cache,
+        Clock,
+        Embedder,
+        ErasureLedger,
+        EventLog,
+        VectorStore,
+        WatermarkReader,
+    )
     from lorestream.settings import Settings
     from lorestream.steady_clock import SteadyClock
     from lorestream.telemetry import Metrics
@@ -96,6 +105,7 @@ class WorkerParts(StoreParts):
 class QueryParts(StoreParts):
     """The parts of a query service."""
 
+    accesses: AccessTimes
     pseudonyms: Pseudonyms
     authenticator: Authenticator
     limits: RateLimits

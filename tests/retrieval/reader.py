@@ -14,6 +14,7 @@ import httpx2
 from lorestream.events import Envelope
 from lorestream.http.application import application
 from lorestream.wiring import Runtime
+from query_service.accesses import Accesses
 from query_service.recall import Recall
 from query_service.rest import operations
 from stream_workers.indexing.cache_invalidation import InvalidationQueue
@@ -84,6 +85,7 @@ async def over(runtime: Runtime, **other: Any) -> AsyncIterator[Reader]:
         "pseudonyms": runtime.pseudonyms,
         "metrics": runtime.metrics,
         "clock": clock,
+        "accesses": Accesses(runtime.accesses, runtime.ledger),
     }
     recall = Recall(**{**parts, **other})
     app = application("query", operations(lambda: recall), metrics=runtime.metrics)

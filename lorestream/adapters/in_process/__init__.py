@@ -1,6 +1,7 @@
 """Adapters that keep their state in the memory of one process, for the embedded shape and for tests.
 
     cache            LocalCache, the Cache
+    accesses         LocalAccessTimes, the AccessTimes
     watermarks       LocalWatermarks, the WatermarkReader and WatermarkPublisher
     erased_subjects  ErasedSubjects: the part of an ErasureLedger that answers from memory; Kafka and SQLite use it
 

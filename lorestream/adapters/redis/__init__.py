@@ -1,8 +1,9 @@
-"""The answer cache, the watermarks and the token buckets in Redis. An outage of Redis costs speed, never correctness.
+"""The answer cache, the access times, the watermarks and the token buckets in Redis. An outage of Redis costs speed, never correctness.
 
     client         RedisClient: `try_command` and `try_script` for what may fail, `command` for what must succeed
     connection     MultiplexedConnection: one connection that all `try_...` calls share
     cache          RedisCache, the Cache: one hash per agent
+    accesses       RedisAccessTimes, the AccessTimes: one hash per agent
     watermarks     RedisWatermarks, the WatermarkReader and WatermarkPublisher: one hash per consumer group
     token_buckets  RedisTokenBuckets: rate limits that all services share
 
