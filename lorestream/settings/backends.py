@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic_core import PydanticCustomError
 
 Retention: TypeAlias = Annotated[float, Field(gt=0, le=36_500)]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
@@ -230,7 +231,11 @@ LANGUAGES = frozenset(
 def _known_languages(value: str) -> str:
     chosen = {one.strip().lower() for one in value.split(",")}
     if unknown := chosen - LANGUAGES:
-        raise ValueError(f"{', '.join(sorted(unknown))}: unknown; choose from {', '.join(sorted(LANGUAGES))}")
+        raise PydanticCustomError(
+            "language",
+            "no language {unknown}; choose from {known}, several separated by commas",
+            {"unknown": ", ".join(sorted(unknown)) or "is named", "known": ", ".join(sorted(LANGUAGES))},
+        )
     return ",".join(sorted(chosen))
 
 

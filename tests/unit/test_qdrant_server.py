@@ -186,6 +186,25 @@ async def test_a_collection_of_an_earlier_schema_is_rejected(qdrant, alias):
             pass
 
 
+async def test_a_collection_of_schema_3_is_used_with_its_words_until_it_is_replaced(qdrant, alias):
+    older = CollectionMetadata("hash", 4, schema=3)
+    async with qdrant.connection() as connection:
+        await first_collection(connection, alias, older, CollectionOptions())
+    async with qdrant.catalogue(alias) as catalogue:
+        first = await catalogue.ensure_active(Model("hash", 4))
+        with structlog.testing.capture_logs() as lines:
+            store = await catalogue.open(first.name)
+        assert [line["log_level"] for line in lines if "lorestream replay" in line["event"]] == ["warning"]
+        await put(store, memory("m", text="The smith sold swords"))
+        assert store.words.layout == FIRST_LAYOUT
+        for text, found in (("swords", ["m"]), ("sword", [])):
+            hits = await store.search(KeywordQuery(Scope("default"), text, 5, NOW))
+            assert [hit.memory.id for hit in hits] == found
+        await catalogue.create(f"{alias}-new", Model("hash", 4), "run")
+        assert (await catalogue.open(f"{alias}-new")).words.layout == DEFAULT_LAYOUT
+        await qdrant.drop(f"{alias}-new")
+
+
 async def test_a_point_rejected_by_the_server_is_an_invalid_event(qdrant):
     """The caller bisects the batch, and so writes the other points."""
     async with qdrant.store() as store:

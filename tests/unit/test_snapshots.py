@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from lorestream.access.authentication import ANONYMOUS, Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.adapters.qdrant.edge.store import EdgeStore
+from lorestream.adapters.qdrant.words import layout_of
 from lorestream.adapters.sqlite import ledger_merge
 from lorestream.adapters.sqlite.database import Database
 from lorestream.adapters.sqlite.log import SqliteLog
@@ -83,7 +84,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 async def test_every_record_below_the_committed_offset_is_in_the_copied_store(tmp_path: Path) -> None:
-    async with open_edge_parts(tmp_path) as runtime:
+    async with open_edge_parts(tmp_path, keyword={"language": "german"}) as runtime:
         working = asyncio.create_task(indexer_over(runtime, commit_interval_s=0.05).run())
         taken: list[Path] = []
         try:
@@ -108,6 +109,7 @@ async def test_every_record_below_the_committed_offset_is_in_the_copied_store(tm
         done = [decode(record) for record in records if record.offset < offset]
         store = EdgeStore.open(snapshot / "store", model_id=manifest.model_id, dim=manifest.dim)
         async with store:
+            assert store.words.layout == layout_of(("german",))
             for one in done:
                 assert isinstance(one, Put)
                 assert await store.get(one.tenant, one.agent_id, one.memory_id, now=START) is not None
