@@ -6,12 +6,21 @@ import uuid
 
 import numpy as np
 import pytest
+import structlog
 from qdrant_client import grpc as wire
 
 from lorestream.adapters.qdrant.payload import FLOAT_INDEX_KEYS, READABLE_SCHEMAS, SCHEMA_VERSION
-from lorestream.adapters.qdrant.server.collection import CollectionMetadata, physical_name
+from lorestream.adapters.qdrant.server.collection import (
+    CollectionMetadata,
+    CollectionOptions,
+    first_collection,
+    physical_name,
+)
+from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, FIRST_LAYOUT
+from lorestream.collections.catalogue import Model
 from lorestream.errors import InvalidEvent, Misconfigured, ModelMismatch, Unavailable
-from tests.contracts.stored import START, everything, memory, names, nearest, put
+from lorestream.memories import KeywordQuery, Scope
+from tests.contracts.stored import NOW, START, everything, memory, names, nearest, put
 
 
 @pytest.fixture
@@ -202,7 +211,6 @@ async def test_a_collection_of_schema_3_is_used_with_its_words_until_it_is_repla
             assert [hit.memory.id for hit in hits] == found
         await catalogue.create(f"{alias}-new", Model("hash", 4), "run")
         assert (await catalogue.open(f"{alias}-new")).words.layout == DEFAULT_LAYOUT
-        await qdrant.drop(f"{alias}-new")
 
 
 async def test_a_point_rejected_by_the_server_is_an_invalid_event(qdrant):
