@@ -55,7 +55,7 @@ _IMPORTS = {
         "query": _SERVICE,
         "worker": [*_SERVICE, "stream_workers.faust_app"],
     },
-    "tests.qdrant_stand_in": {"": ["tests.qdrant_stand_in.__main__"]},
+    "tests.qdrant_stand_in": {"": ["uvloop", "tests.qdrant_stand_in.serving"]},
 }
 """By module: what each of its commands imports, and by first argument: what that one imports besides. Only the duration depends on it."""
 _MESSAGE_BYTES = 2**18
