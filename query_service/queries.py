@@ -75,6 +75,7 @@ class SearchQuery:
     time_words: bool = False
     """Time words of the text ("yesterday") lift the memories of that time."""
     min_score: float | None = None
+    rerank: bool = False
     explain: bool = False
     after: Mapping[int, int] | None = None
     """The write to wait for: partition -> offset."""
@@ -122,6 +123,8 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
             raise InvalidRequest("a mode needs a query", path="mode")
         if search.mode == "keyword" and search.weights:
             raise InvalidRequest("weights need the relevance of mode dense or hybrid", path="weights")
+    if search.rerank and search.query is None:
+        raise InvalidRequest("rerank needs a query", path="rerank")
     sphere = Sphere.from_near(search.near) if isinstance(search.near, Near) else None
     if sphere is not None and not sphere.centre:
         raise InvalidRequest("near needs x, y or z", path="near")
@@ -137,6 +140,7 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
         neighbours=search.neighbours,
         time_words=bool(search.time_words),
         min_score=search.min_score,
+        rerank=bool(search.rerank),
         explain=bool(search.explain),
         after=None if search.after is None else parse_token(search.after),
         wait_s=DEFAULT_WAIT_S if search.wait_ms is None else search.wait_ms / 1000,
@@ -153,6 +157,7 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
             search.neighbours,
             bool(search.time_words),
             search.min_score,
+            bool(search.rerank),
             bool(search.explain),
         ),
     )

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -29,6 +29,7 @@ from query_service.answer_cache import (
 from query_service.budget import Capacity, RequestBudget
 from query_service.context import ContextExcerpt, build_excerpt
 from query_service.ranking import Ranked
+from query_service.rerank import Reranking
 from query_service.retrieval import ReadGuard, Retriever, Vector, embed_queries
 
 if TYPE_CHECKING:
@@ -38,7 +39,14 @@ if TYPE_CHECKING:
 
     from lorestream.identity import Pseudonyms
     from lorestream.memories import Filter, Memory, Scope
-    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, MemoryReader, WatermarkReader
+    from lorestream.ports import (
+        Cache,
+        Clock,
+        Embedder,
+        ErasureLedger,
+        MemoryReader,
+        WatermarkReader,
+    )
     from lorestream.telemetry import Metrics
     from lorestream.wiring import QueryParts
     from query_service.queries import ContextQuery, SearchQuery
@@ -98,6 +106,7 @@ class Recall:
     settings: SearchSettings = field(default_factory=SearchSettings)
     accesses: Accesses | None = None
     """None: no accesses are kept, and recency is always that of the memory's time."""
+    reranking: Reranking = field(default_factory=Reranking)
     answers: AnswerCache = field(init=False, repr=False)
     _active_searches: int = field(default=0, init=False, repr=False)
     _capacity: Capacity = field(default_factory=Capacity, init=False, repr=False)
@@ -119,6 +128,7 @@ class Recall:
             collection=f"{current.name} {current.collection.run}",
             settings=parts.settings.search,
             accesses=Accesses(parts.accesses, parts.ledger),
+            reranking=Reranking.from_parts(parts),
         )
 
     def __post_init__(self) -> None:
@@ -153,11 +163,6 @@ class Recall:
         pending = await self._look_up(query.search)
         return await self._finish(pending, partial(self._compute_context, query, encode), "context")
 
-    async def rank(self, query: SearchQuery, vector: Vector | None = None) -> list[Ranked]:
-        """The best k of a query, not cached. `vector`: of its text, if the caller has it already."""
-        async with self.working(query.agents.scope, query.filter):
-            return await self._retriever(query, self.clock.now()).top_k(vector)
-
     @contextlib.asynccontextmanager
     async def working(self, scope: Scope, filter_: Filter) -> AsyncGenerator[None]:
         """Do the work of one read in this block. Raises OverBudget or Overloaded before it where it costs too much.
@@ -180,9 +185,16 @@ class Recall:
         strength = query.neighbours
         if strength is None:  # scores of the other modes are the cosine and BM25
             strength = self.settings.neighbours if query.mode == "hybrid" else 0.0
-        guard = self.guard(query.agents.scope, now)
-        gap_s = self.settings.neighbour_gap_s
-        return Retriever(self.store, self.embedder, query, guard, strength, gap_s, self.accesses)
+        return Retriever(
+            self.store,
+            self.embedder,
+            query,
+            self.guard(query.agents.scope, now),
+            strength,
+            self.settings.neighbour_gap_s,
+            self.accesses,
+            self.reranking.second_look() if query.rerank else None,
+        )
 
     # --- one query: look up, then join or start the computation ---------------------------------------------
 
@@ -190,6 +202,8 @@ class Recall:
         started = time.perf_counter()
         fresh = query.after is None or await self.watermarks.reached(query.after, query.wait_s)
         key = query.fingerprint + f"{self.collection} {self.embedder.model_id}".encode()
+        if query.rerank:
+            key += self.reranking.identity
         return _PendingQuery(query, started, fresh, await self.answers.look_up(query.agents.single, key))
 
     async def _finish(self, pending: _PendingQuery, compute: Compute, api: str) -> SearchResult:
@@ -237,11 +251,16 @@ class Recall:
         self, query: SearchQuery, encode: EncodeHits, vector: Vector | None = None
     ) -> ComputedAnswer:
         now = self.clock.now()
-        ranked = await self.rank(query, vector)
+        retriever = self._retriever(query, now)
+        async with self.working(query.agents.scope, query.filter):
+            ranked = await retriever.top_k(vector)
         memories = [one.memory for one in ranked]
         if self.accesses is not None:
             self.accesses.note(memories, now)
-        return _computed(query, now, encode(query, ranked), memories)
+        computed = _computed(query, now, encode(query, ranked), memories)
+        if retriever.second_look is not None and retriever.second_look.missed:
+            computed = replace(computed, expires_at=now)  # not cached: the next search tries again
+        return computed
 
     async def _compute_context(self, query: ContextQuery, encode: EncodeContext) -> ComputedAnswer:
         search, now = query.search, self.clock.now()

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lorestream.ports import Embedder, ErasureLedger, MemoryReader
     from query_service.accesses import Accesses
     from query_service.queries import SearchQuery
+    from query_service.rerank import SecondLook
 
 EMBEDDING_TIMEOUT_S = 3.0
 """How long a query waits for its vector. A remote endpoint that fails is reported as an outage after 2 s.
@@ -131,6 +132,8 @@ class Retriever:
     gap_s: float = 0.0
     """The most seconds between memories next to each other that have no conversation."""
     accesses: Accesses | None = None
+    second_look: SecondLook | None = None
+    """Orders the best memories anew; None: the query does not ask for it."""
 
     async def top_k(self, vector: Vector | None = None) -> list[Ranked]:
         """The best k, the best first; among equal scores the newer comes first.
@@ -181,12 +184,12 @@ class Retriever:
         """At least the k best memories, by cosine or by its blend with recency and importance."""
         query = self.query
         if query.blend is None:
-            # A neighbour or its time can lift a memory above the least score.
-            lifts = self.neighbours or query.time_words
+            # A neighbour, its time or a second look can lift a memory above the least score.
+            lifts = self.neighbours or query.time_words or self.second_look
             min_relevance = None if lifts else _clamp_cosine(query.min_score)
             return await self._ranked(self._vector_query(vector, min_relevance=min_relevance))
-        by_access = query.blend.by_access
-        if query.sphere is None and not self.neighbours and self._span is None and not by_access:
+        changed = self.neighbours or self._span is not None or self.second_look
+        if query.sphere is None and not changed and not query.blend.by_access:
             best = await self.store.search(self._vector_query(vector, with_blend=True)(query.k))
             if all(self.guard.admits(hit.memory) for hit in best):
                 return await self._through_stages([_without_blend(hit) for hit in best])
@@ -198,17 +201,22 @@ class Retriever:
         return await self._through_stages(await self._ranked(self._hybrid_query(vector)))
 
     async def _ranked(self, query_for: _QueryWithLimit) -> list[Ranked]:
-        """The most relevant memories, lifted by their neighbours and by the time that the question is about."""
+        """The most relevant memories, lifted by neighbours and by the question's time, then ordered by a second look."""
         hits = await self._search(query_for, self._pool_size)
+        if not hits:
+            return []
         if self.neighbours:
             how = Neighbours(self.neighbours, self.gap_s, self.guard.now, self.query.filter, self._shows)
             ranked = await lift_neighbours(self.store, query_for(len(hits)), hits, how)
         else:
             ranked = [_without_blend(hit) for hit in hits]
-        if self._span is None or not hits:
-            return ranked
         best = hits[0].relevance if self.query.mode == "keyword" else 1.0
-        return lift_by_time(ranked, self._span, best=best)
+        if self._span is not None:
+            ranked = lift_by_time(ranked, self._span, best=best)
+        if self.second_look is not None:
+            pool = top_k(ranked, len(ranked))
+            ranked = await self.second_look.rerank(self.query.text or "", pool, best)
+        return ranked
 
     def _shows(self, memory: Memory) -> bool:
         """True if the answer may show the memory, which matches the filter."""
@@ -230,7 +238,7 @@ class Retriever:
         """
         if self.query.blend is not None:
             return RERANK_POOL_SIZE
-        if self.query.sphere is not None or self._span is not None:
+        if self.query.sphere is not None or self._span is not None or self.second_look is not None:
             return MAX_K
         return max(self.query.k, SEEDS) if self.neighbours else self.query.k
 

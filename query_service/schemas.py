@@ -132,6 +132,18 @@ class Search(_Request):
         | None
     ) = None
     min_score: Annotated[float, Meta(description="The least final score.")] | None = None
+    rerank: (
+        Annotated[
+            bool,
+            Meta(
+                description=(
+                    "Compare the best memories with the query again, by a model that reads both together: slower, and"
+                    " more exact. After `LORESTREAM_RERANKER__TIMEOUT_MS` the first order stands."
+                )
+            ),
+        ]
+        | None
+    ) = None
     explain: Annotated[bool, Meta(description="Return the parts of each score.")] | None = None
     after: After | None = None
     wait_ms: WaitMs | None = None

@@ -140,12 +140,14 @@ def search(
     time_words: bool | None = None,
     min_score: float | None = None,
     explain: bool | None = None,
+    rerank: bool | None = None,
     after: str | None = None,
     wait_s: float | None = None,
 ) -> Call[SearchAnswer]:
     """The k best memories for the query, of one agent or of several (at most 64).
 
-    Without a query: the newest memories that pass the filters, or the best by the other weights. `after` is the
+    Without a query: the newest memories that pass the filters, or the best by the other weights. `rerank` gives the
+    best memories a second look: slower, more exact. `after` is the
     token of a write that the result must include, waited for at most `wait_s` (0.5); `SearchAnswer.fresh` says
     whether it does. `neighbours` (0 to 1): how much the memories before and behind one lift its score.
     `time_words`: True lets "yesterday" or "in May" in the query lift the memories of that time.
@@ -161,6 +163,7 @@ def search(
         time_words=time_words,
         min_score=min_score,
         explain=explain,
+        rerank=rerank,
         after=after,
         wait_ms=None if wait_s is None else milliseconds(wait_s),
     )

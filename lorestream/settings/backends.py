@@ -158,6 +158,25 @@ class EmbedderSettings(_Part):
     """Put before each memory, for kind http. Another value needs a replay, as another model does."""
 
 
+# --- the reranker ------------------------------------------------------------------------------------------
+
+
+class RerankerSettings(_Part):
+    """The second look at the best memories of a search, for searches with `rerank`."""
+
+    model: str | None = None
+    """A cross-encoder: its name on the Hugging Face hub, or a directory. Default: the token vectors of the embedding
+    model are compared, which needs no further model."""
+    device: str | None = None
+    """The device for the cross-encoder, as OpenVINO names it. Default: the CPU."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """CPU threads of the cross-encoder, 0 = the number of cores."""
+    candidates: Annotated[int, Field(ge=1, le=100)] = 50
+    """How many of the best memories are compared with the query again."""
+    timeout_ms: Annotated[float, Field(gt=0, le=10_000)] = 1000
+    """Milliseconds after which the first order stands."""
+
+
 # --- limits ------------------------------------------------------------------------------------------------
 
 Rate: TypeAlias = Annotated[float, Field(ge=0, le=1e9)]

@@ -32,6 +32,7 @@ from lorestream.settings.backends import (
     LocalCache,
     QdrantStore,
     RedisCache,
+    RerankerSettings,
     SearchSettings,
     SnapshotSettings,
 )
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     cache: Annotated[LocalCache | RedisCache, Field(discriminator="kind")] = LocalCache()
     """The answer cache. Default: in the process, off with Kafka; Redis if `url` is set."""
     embedder: EmbedderSettings = EmbedderSettings()
+    reranker: RerankerSettings = RerankerSettings()
     """The embedding model."""
     keyword: KeywordSettings = KeywordSettings()
     """Searches for words."""

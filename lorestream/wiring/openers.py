@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from lorestream.access.authentication import Authenticator
     from lorestream.access.rate_limits import RateLimits
     from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
+    from lorestream.adapters.embedders.reranker import LocalReranker
     from lorestream.adapters.embedders.torch import TorchEmbedder
     from lorestream.adapters.redis.client import RedisClient
-    from lorestream.ports import AccessTimes, Cache, Clock, Embedder
+    from lorestream.ports import AccessTimes, Cache, Clock, Embedder, Reranker
     from lorestream.telemetry import Metrics
     from lorestream.wiring.logs import OpenLog
 
@@ -83,6 +84,24 @@ async def open_embedder(
             from lorestream.adapters.embedders.hash import HashEmbedder  # noqa: PLC0415
 
             return await stack.enter_async_context(HashEmbedder(chosen.dim or 384, on_texts=count))
+
+
+async def open_cross_encoder(settings: Settings, stack: contextlib.AsyncExitStack) -> Reranker | None:
+    """Load the cross-encoder of the settings, in a thread; None without one."""
+    chosen = settings.reranker
+    if chosen.model is None:
+        return None
+    from lorestream.adapters.embedders import cross_encoder, model_files  # noqa: PLC0415
+
+    name = chosen.model
+
+    def load() -> LocalReranker:
+        files = model_files.find(name, settings.models_dir)
+        return cross_encoder.open_cross_encoder(
+            files.directory, threads=chosen.threads, device=chosen.device or "CPU"
+        )
+
+    return await stack.enter_async_context(await asyncio.to_thread(load))
 
 
 async def open_redis(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisClient | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Embedder,
         ErasureLedger,
         EventLog,
+        Reranker,
         VectorStore,
         WatermarkReader,
     )
@@ -109,6 +110,8 @@ class QueryParts(StoreParts):
     pseudonyms: Pseudonyms
     authenticator: Authenticator
     limits: RateLimits
+    cross_encoder: Reranker | None
+    """The reranker of the settings; None: that of the embedding model is used."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from lorestream.http.application import application
 from lorestream.wiring import Runtime
 from query_service.accesses import Accesses
 from query_service.recall import Recall
+from query_service.rerank import Reranking
 from query_service.rest import operations
 from stream_workers.indexing.cache_invalidation import InvalidationQueue
 from tests.http_gateway import SetClock
@@ -86,6 +87,7 @@ async def over(runtime: Runtime, **other: Any) -> AsyncIterator[Reader]:
         "metrics": runtime.metrics,
         "clock": clock,
         "accesses": Accesses(runtime.accesses, runtime.ledger),
+        "reranking": Reranking.from_parts(runtime),
     }
     recall = Recall(**{**parts, **other})
     app = application("query", operations(lambda: recall), metrics=runtime.metrics)

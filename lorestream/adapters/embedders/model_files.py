@@ -129,7 +129,9 @@ def find(model: str, models_dir: Path) -> ModelFiles:
         prepared = prepared_directory(models_dir, directory.name, fingerprint(directory))
         if (prepared / MANIFEST).is_file():
             return read(prepared)
-    raise ModelMissing(f"the model {model} is not prepared in {models_dir}: run `lorestream model prepare`")
+    raise ModelMissing(
+        f"the model {model} is not prepared in {models_dir}: run `lorestream model prepare {model}`"
+    )
 
 
 def read(directory: Path) -> ModelFiles:

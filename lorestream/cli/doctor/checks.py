@@ -232,6 +232,18 @@ def model(chosen: EmbedderSettings, models_dir: Path) -> Check:
     return Check("model", Verdict.OK, f"{files.model_id}, {size / 2**20:.0f} MiB in {files.directory}")
 
 
+def reranker(model: str, models_dir: Path) -> Check:
+    """Check that the cross-encoder of the settings is ready to use."""
+    from lorestream.adapters.embedders import model_files  # noqa: PLC0415
+
+    try:
+        files = model_files.find(model, models_dir)
+        model_files.verify(files)
+    except Misconfigured as error:
+        return Check("reranker", Verdict.FAILED, str(error), f"lorestream model prepare {model}")
+    return Check("reranker", Verdict.OK, f"{files.model_id} in {files.directory}")
+
+
 def processor() -> Check:
     """Report the vector units of the processor, and the precision of the model that follows. Never fails."""
     from lorestream.adapters.embedders.openvino_network import cpu_flags, precision  # noqa: PLC0415

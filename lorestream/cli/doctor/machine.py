@@ -32,6 +32,8 @@ def machine_checks(settings: Settings) -> Iterator[Check]:
         yield _words(settings)
     yield checks.open_files()
     yield checks.model(settings.embedder, settings.models_dir)
+    if settings.reranker.model is not None:
+        yield checks.reranker(settings.reranker.model, settings.models_dir)
     if settings.embedder.kind in {"auto", "openvino"}:
         yield checks.processor()
 

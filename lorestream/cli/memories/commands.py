@@ -105,6 +105,10 @@ def search(
     time_words: Annotated[
         bool, typer.Option("--time-words", help='Let "yesterday" or "in May" lift memories of that time.')
     ] = False,
+    rerank: Annotated[
+        bool,
+        typer.Option("--rerank", help="Compare the best ones with the question again: slower, more exact."),
+    ] = False,
     url: ReadUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -123,6 +127,7 @@ def search(
         "filters": terminal.json_object(filters, "--filters"),
         "neighbours": neighbours,
         "time_words": time_words or None,
+        "rerank": rerank or None,
         "min_score": min_score,
     }
     calls.search(url, agent, query, k, conditions, as_json=as_json)
