@@ -173,8 +173,8 @@ class RerankerSettings(_Part):
     """CPU threads of the cross-encoder, 0 = the number of cores."""
     candidates: Annotated[int, Field(ge=1, le=100)] = 50
     """How many of the best memories are compared with the query again."""
-    timeout_ms: Annotated[float, Field(gt=0, le=10_000)] = 1000
-    """Milliseconds after which the first order stands."""
+    timeout_ms: Annotated[float, Field(gt=0, le=5000)] = 1000
+    """Milliseconds after which the first order stands. A whole read has 10 s."""
 
 
 # --- limits ------------------------------------------------------------------------------------------------

@@ -190,6 +190,8 @@ def adapted(case: Case, written: tuple[str, str], filters: dict[str, Any]) -> Ca
                 body["near"]["x"] = 12.0
             if body.get("mode"):
                 body |= {"query": "pine trees", "weights": None}
+            if body.get("rerank"):
+                body["query"] = "pine trees"
             if body.get("weights"):
                 body["weights"]["recency"] = 1.0
     return case
