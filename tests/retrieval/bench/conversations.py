@@ -47,7 +47,7 @@ def read(path: Path, *, with_conversation: bool = True, with_speaker: bool = Tru
         for asked in dialogue["questions"]:
             gold = [f"{number} {one}" for one in dict.fromkeys(asked["evidence"])]
             if gold and known.issuperset(gold):
-                corpus.questions.append(Question(_kind(asked), agent, asked["question"], tuple(gold)))
+                corpus.questions.append(Question(_kind(asked), agent, asked["question"].strip(), tuple(gold)))
     return corpus
 
 

@@ -120,7 +120,8 @@ def mem0(task: dict[str, Any], vectors: np.ndarray) -> list[list[str]]:
 
 def _by_text(task: dict[str, Any], vectors: np.ndarray) -> dict[str, list[float]]:
     texts = [one["text"] for one in (*task["memories"], *task["questions"])]
-    return dict(zip(texts, vectors.tolist(), strict=True))
+    table = dict(zip(texts, vectors.tolist(), strict=True))
+    return {text.strip(): vector for text, vector in table.items()} | table  # mem0 strips a query
 
 
 if __name__ == "__main__":
