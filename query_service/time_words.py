@@ -22,7 +22,7 @@ from query_service.ranking import Ranked
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WEIGHT = 0.3
+WEIGHT = 0.4
 """How much of what a score lacks to 1 a memory of the right time gets. Measured in docs/retrieval.md."""
 _LEAST_LENGTH_S = 3600.0
 """Shorter spans count as this long: nobody remembers the minute."""

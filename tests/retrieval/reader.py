@@ -88,6 +88,7 @@ async def over(runtime: Runtime, **other: Any) -> AsyncIterator[Reader]:
         "clock": clock,
         "accesses": Accesses(runtime.accesses, runtime.ledger),
         "reranking": Reranking.from_parts(runtime),
+        "settings": runtime.settings.search,
     }
     recall = Recall(**{**parts, **other})
     app = application("query", operations(lambda: recall), metrics=runtime.metrics)
