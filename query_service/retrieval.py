@@ -252,9 +252,15 @@ class Retriever:
             accessed = await self.accesses.last([one.memory for one in ranked])
         return blend_all(blend, ranked, self.guard.now, accessed)
 
+    @property
+    def _words(self) -> str:
+        """The text that is searched for as words."""
+        text = self.query.text or ""
+        return text if self._span is None else self._span.without_words(text)
+
     def _keyword_query(self, k: int) -> KeywordQuery:
         query = self.query
-        return KeywordQuery(query.agents.scope, query.text or "", k, self.guard.now, store_filter(query))
+        return KeywordQuery(query.agents.scope, self._words, k, self.guard.now, store_filter(query))
 
     def _vector_query(
         self, vector: Sequence[float], *, min_relevance: float | None = None, with_blend: bool = False
@@ -267,7 +273,7 @@ class Retriever:
 
     def _hybrid_query(self, vector: Sequence[float]) -> _QueryWithLimit:
         query, now = self.query, self.guard.now
-        scope, text = query.agents.scope, query.text or ""
+        scope, text = query.agents.scope, self._words
         return lambda k: HybridQuery(scope, vector, text, k, now, store_filter(query))
 
     async def _search(self, query_for: _QueryWithLimit, wanted: int) -> list[Hit]:

@@ -5,14 +5,15 @@ English only, on the calendar in UTC, relative to the service's clock. A small t
 takes "may" and "march" for months where they are verbs. What is not in the table has no effect.
 
 Memories of the span are lifted by WEIGHT, others by less, half as much for each length of the span that they are away
-from it. None is left out.
+from it. None is left out. The time words themselves are not searched for as words, since a memory that says
+"yesterday" means another day.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from query_service.ranking import Ranked
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WEIGHT = 0.4
+WEIGHT = 0.5
 """How much of what a score lacks to 1 a memory of the right time gets. Measured in docs/retrieval.md."""
 _LEAST_LENGTH_S = 3600.0
 """Shorter spans count as this long: nobody remembers the minute."""
@@ -62,10 +63,16 @@ _DAY_OF_MONTH = r"(?P<date>[0-3]?\d)(?:st|nd|rd|th)?"
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """The time that a question is about: from `start` to `end`, in Unix seconds."""
+    """The time that a question is about: from `start` to `end`, in Unix seconds. `words`: those that say so."""
 
     start: float
     end: float
+    words: str = field(default="", compare=False)
+
+    def without_words(self, text: str) -> str:
+        """The question without its time words: these say when, and not what. Unchanged if nothing else is in it."""
+        rest = text.replace(self.words, " ", 1)
+        return rest if any(map(str.isalnum, rest)) else text
 
     def closeness(self, timestamp: float) -> float:
         """1 within the span, and half for each of its lengths that a time is away from it."""
@@ -78,17 +85,16 @@ def parse_time_words(text: str, now: float) -> TimeSpan | None:
     if not is_time(now):
         return None
     found: list[tuple[int, int, TimeSpan]] = []
-    for pattern, span in _PATTERNS:
+    for pattern, span_of in _PATTERNS:
         match = pattern.search(text)
         if match is not None:
             try:
-                start, end = span(match, utc(now))
+                start, end = span_of(match, utc(now))
             except (ValueError, OverflowError):  # 31 June, or a time outside of the calendar
                 continue
             if start < end:
-                found.append(
-                    (match.start(), -len(match.group()), TimeSpan(start.timestamp(), end.timestamp()))
-                )
+                span = TimeSpan(start.timestamp(), end.timestamp(), match.group())
+                found.append((match.start(), -len(span.words), span))
     return min(found, key=lambda one: one[:2])[2] if found else None
 
 

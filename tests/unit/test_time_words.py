@@ -104,3 +104,13 @@ async def test_a_search_ranks_the_right_time_first_and_leaves_nothing_out(tmp_pa
         assert (await reader.search(**without, time_words=True))["memories"] == (
             await reader.search(**without)
         )["memories"]
+
+
+def test_time_words_are_not_searched_for_as_words() -> None:
+    question = "who sold herring two days ago?"
+    span = parse_time_words(question, WEDNESDAY.timestamp())
+    assert span is not None
+    assert span.without_words(question).split() == ["who", "sold", "herring", "?"]
+    alone = parse_time_words("Yesterday?", WEDNESDAY.timestamp())
+    assert alone is not None
+    assert alone.without_words("Yesterday?") == "Yesterday?"
