@@ -29,13 +29,14 @@ SPAN = 2
 """Memories on each side. The second one is as good as the first: in a dialogue it has the same speaker."""
 
 _Key: TypeAlias = "tuple[str, str]"
+Pairs: TypeAlias = "Sequence[tuple[_Key, _Key]]"
+"""Memories next to each other, by agent and id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """How neighbours are found. `strength`: in 0 to 1, how much they lift; `gap_s`: see AroundQuery."""
+    """How neighbours are found. `gap_s`: see AroundQuery."""
 
-    strength: float
     gap_s: float
     now: float
     filter: Filter
@@ -43,15 +44,16 @@ class Neighbours:
     """False for memories that the answer may not show: they lift no others either."""
 
 
-async def lift_neighbours(
+async def with_neighbours(
     store: MemoryReader,
     query: VectorQuery | KeywordQuery | HybridQuery,
     hits: Sequence[Hit],
     neighbours: Neighbours,
-) -> list[Ranked]:
-    """The hits of a query, the best first, and the neighbours of the first SEEDS, with lifted scores."""
-    if not hits:
-        return []
+) -> tuple[list[Hit], Pairs]:
+    """The hits of a query, the best first, and the neighbours of the first SEEDS, and which stand next to each other.
+
+    `hits`: at least one.
+    """
     anchors = [hit.memory for hit in hits[:SEEDS]]
     around = await store.around(
         AroundQuery(anchors, SPAN, neighbours.gap_s, neighbours.now, neighbours.filter)
@@ -69,24 +71,32 @@ async def lift_neighbours(
                 others[key] = memory
     # The scores of neighbours are read anew although some are hits: which ones are depends on k.
     scored = {_key(hit.memory): hit for hit in await store.relevance(query, list(others.values()), hits[0])}
-    is_keyword = isinstance(query, KeywordQuery)
-    best = hits[0].relevance if is_keyword else 1.0
     for key, memory in others.items():
         if key in scored:
             known[key] = scored[key]
-        elif is_keyword:
+        elif isinstance(query, KeywordQuery):
             known[key] = Hit(memory, 0.0)
-    lifts = lift({key: hit.relevance / best for key, hit in known.items()}, pairs, neighbours.strength)
-    rest = [hit for hit in hits[SEEDS:] if _key(hit.memory) not in known]
-    return [
-        *(_ranked(hit, best * lifts[key]) for key, hit in known.items()),
-        *(_ranked(hit, 0.0) for hit in rest),
-    ]
+    return [*known.values(), *(hit for hit in hits[SEEDS:] if _key(hit.memory) not in known)], pairs
 
 
-def lift(
-    scores: Mapping[_Key, float], pairs: Sequence[tuple[_Key, _Key]], strength: float
-) -> dict[_Key, float]:
+def lift_neighbours(
+    pool: Sequence[Ranked], pairs: Pairs, strength: float, *, best: float = 1.0
+) -> list[Ranked]:
+    """The pool in its order, with lifted scores. `best`: the score that counts as 1, above 0.
+
+    Only memories that are in `pairs` lift each other, and only their scores may not be above `best`.
+    """
+    beside = {key for pair in pairs for key in pair}
+    scores = {_key(one.memory): one.score / best for one in pool if _key(one.memory) in beside}
+    lifts = lift(scores, pairs, strength)
+    lifted: list[Ranked] = []
+    for one in pool:
+        by = best * lifts.get(_key(one.memory), 0.0)
+        lifted.append(Ranked(one.memory, one.score + by, {**one.details, "neighbours": by}))
+    return lifted
+
+
+def lift(scores: Mapping[_Key, float], pairs: Pairs, strength: float) -> dict[_Key, float]:
     """What is added to each score, all of which are at most 1; `pairs` are next to each other.
 
     The sum is at most 1 too.
@@ -102,11 +112,6 @@ def lift(
 def nearest_first(around: Around) -> Sequence[Memory]:
     """What a context shows around a relevant memory: two behind it and one before it."""
     return (*around.behind[:1], *around.before[:1], *around.behind[1:2])
-
-
-def _ranked(hit: Hit, lifted: float) -> Ranked:
-    shares = hit.shares or {"relevance": hit.relevance}
-    return Ranked(hit.memory, hit.relevance + lifted, {**shares, "neighbours": lifted})
 
 
 def _key(memory: Memory) -> _Key:

@@ -27,7 +27,15 @@ from lorestream.memories import (
 )
 from lorestream.ports import Priority, Role
 from lorestream.turns import Turns
-from query_service.neighbours import SEEDS, SPAN, Neighbours, lift_neighbours, nearest_first
+from query_service.neighbours import (
+    SEEDS,
+    SPAN,
+    Neighbours,
+    Pairs,
+    lift_neighbours,
+    nearest_first,
+    with_neighbours,
+)
 from query_service.ranking import RERANK_POOL_SIZE, Ranked, blend_all, top_k
 from query_service.schemas import MAX_K
 from query_service.time_words import TimeSpan, lift_by_time, parse_time_words
@@ -201,21 +209,24 @@ class Retriever:
         return await self._through_stages(await self._ranked(self._hybrid_query(vector)))
 
     async def _ranked(self, query_for: _QueryWithLimit) -> list[Ranked]:
-        """The most relevant memories, lifted by neighbours and by the question's time, then ordered by a second look."""
+        """The most relevant memories, ordered by a second look, lifted by neighbours and by the question's time."""
         hits = await self._search(query_for, self._pool_size)
         if not hits:
             return []
-        if self.neighbours:
-            how = Neighbours(self.neighbours, self.gap_s, self.guard.now, self.query.filter, self._shows)
-            ranked = await lift_neighbours(self.store, query_for(len(hits)), hits, how)
-        else:
-            ranked = [_without_blend(hit) for hit in hits]
         best = hits[0].relevance if self.query.mode == "keyword" else 1.0
-        if self._span is not None:
-            ranked = lift_by_time(ranked, self._span, best=best)
+        pairs: Pairs = ()
+        if self.neighbours:
+            how = Neighbours(self.gap_s, self.guard.now, self.query.filter, self._shows)
+            hits, pairs = await with_neighbours(self.store, query_for(len(hits)), hits, how)
+        ranked = [_without_blend(hit) for hit in hits]
         if self.second_look is not None:
             pool = top_k(ranked, len(ranked))
             ranked = await self.second_look.rerank(self.query.text or "", pool, best)
+            best = best if self.second_look.missed else 1.0
+        if self.neighbours:
+            ranked = lift_neighbours(ranked, pairs, self.neighbours, best=best)
+        if self._span is not None:
+            ranked = lift_by_time(ranked, self._span, best=best)
         return ranked
 
     def _shows(self, memory: Memory) -> bool:
