@@ -36,7 +36,7 @@ SEARCH = Example(
         "k": 5,
         "filters": {"type": "dig", "timestamp": {"gte": 1759990000}, "NOT": {"zone": ["south", "east"]}},
         "near": {"x": 10, "y": 0, "z": -40, "radius": 50},
-        "weights": {"relevance": 1, "recency": 0.3, "importance": 0.2, "half_life_s": 86400},
+        "weights": {"relevance": 1, "recency": 0.3, "importance": 0.2, "normalise": True},
         "explain": True,
     },
     response={"memories": [{**_FOUND, "score_details": _DETAILS}], **_TIMES},
@@ -44,7 +44,7 @@ SEARCH = Example(
 BATCH = Example(
     body={
         "searches": [
-            {"agent_id": _AGENT, "query": _QUERY, "mode": "hybrid"},
+            {"agent_id": _AGENT, "query": _QUERY, "mode": "dense"},
             {"agent_id": _AGENT, "filters": {"tick": {"near": 8412}}},
         ]
     },

@@ -23,6 +23,7 @@ from query_service.filter_parser import parse_filter
 from query_service.ranking import Sphere, parse_weights
 from query_service.schemas import (
     DEFAULT_K,
+    DEFAULT_MODE,
     DEFAULT_RECENT,
     DEFAULT_RELEVANT,
     DEFAULT_TOKEN_BUDGET,
@@ -67,13 +68,15 @@ class SearchQuery:
     text: str | None
     k: int
     filter: Filter
-    mode: Mode = "dense"
+    mode: Mode = DEFAULT_MODE
     sphere: Sphere | None = None
     blend: Blend | None = None
     neighbours: float | None = None
     """How much the memories before and behind lift a score, in 0 to 1; None: by the service's setting."""
     time_words: bool = False
     """Time words of the text ("yesterday") lift the memories of that time."""
+    normalise: bool = False
+    """With `blend`: relevance is normalised over the memories that it ranks."""
     min_score: float | None = None
     rerank: bool = False
     explain: bool = False
@@ -134,11 +137,12 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
         text=search.query,
         k=k,
         filter=parse_filters(search.filters, pseudonyms, principal.tenant),
-        mode=search.mode or "dense",
+        mode=search.mode or DEFAULT_MODE,
         sphere=sphere,
         blend=_parse_blend(search),
         neighbours=search.neighbours,
         time_words=bool(search.time_words),
+        normalise=isinstance(search.weights, Weights) and bool(search.weights.normalise),
         min_score=search.min_score,
         rerank=bool(search.rerank),
         explain=bool(search.explain),
@@ -151,7 +155,7 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
             search.query,
             k,
             search.filters,
-            search.mode or "dense",
+            search.mode or DEFAULT_MODE,
             msgspec.to_builtins(search.near),
             msgspec.to_builtins(search.weights),
             search.neighbours,

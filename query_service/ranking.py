@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -101,6 +101,17 @@ def blend_all(
         parts = blend.parts(one.memory, one.score, now, accessed.get(one.memory.id, -math.inf))
         blended.append(Ranked(one.memory, blend.mean(parts), parts))
     return blended
+
+
+def normalised(pool: Sequence[Ranked]) -> list[Ranked]:
+    """The pool with scores stretched linearly to 0 to 1, in the same order. All are 1 where all were equal."""
+    if not pool:
+        return []
+    scores = [one.score for one in pool]
+    least, most = min(scores), max(scores)
+    if least == most:
+        return [replace(one, score=1.0) for one in pool]
+    return [replace(one, score=(one.score - least) / (most - least)) for one in pool]
 
 
 def top_k(ranked: list[Ranked], k: int) -> list[Ranked]:

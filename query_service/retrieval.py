@@ -36,7 +36,7 @@ from query_service.neighbours import (
     nearest_first,
     with_neighbours,
 )
-from query_service.ranking import RERANK_POOL_SIZE, Ranked, blend_all, top_k
+from query_service.ranking import RERANK_POOL_SIZE, Ranked, blend_all, normalised, top_k
 from query_service.schemas import MAX_K
 from query_service.time_words import TimeSpan, lift_by_time, parse_time_words
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lorestream.memories import Position, Scope
+    from lorestream.memories import Blend, Position, Scope
     from lorestream.ports import Embedder, ErasureLedger, MemoryReader
     from query_service.accesses import Accesses
     from query_service.queries import SearchQuery
@@ -175,8 +175,7 @@ class Retriever:
 
     async def _by_time(self) -> list[Ranked]:
         """Without a text all matching memories are equally relevant: 1, as search engines score a pure filter."""
-        blend = self.query.blend
-        found = await self.newest(self.query.k if blend is None else RERANK_POOL_SIZE)
+        found = await self.newest(self.query.k if self.query.blend is None else RERANK_POOL_SIZE)
         return await self._through_stages([Ranked(memory, 1.0, {}) for memory in found])
 
     async def _by_relevance(self, text: str, vector: Vector | None) -> list[Ranked]:
@@ -196,13 +195,18 @@ class Retriever:
             lifts = self.neighbours or query.time_words or self.second_look
             min_relevance = None if lifts else _clamp_cosine(query.min_score)
             return await self._ranked(self._vector_query(vector, min_relevance=min_relevance))
-        changed = self.neighbours or self._span is not None or self.second_look
-        if query.sphere is None and not changed and not query.blend.by_access:
+        if not self._needs_pool(query.blend):
             best = await self.store.search(self._vector_query(vector, with_blend=True)(query.k))
             if all(self.guard.admits(hit.memory) for hit in best):
                 return await self._through_stages([_without_blend(hit) for hit in best])
-        # The store cannot filter by sphere, and may not have applied the newest erasures: fill the pool here instead.
+        # The store may not have applied the newest erasures: fill the pool here instead.
         return await self._through_stages(await self._ranked(self._vector_query(vector)))
+
+    def _needs_pool(self, blend: Blend) -> bool:
+        """True if something beside the blend changes scores or decides what is shown, so the store cannot rank alone."""
+        query = self.query
+        lifts = self.neighbours or self._span is not None or self.second_look is not None
+        return bool(query.sphere is not None or lifts or blend.by_access or query.normalise)
 
     async def _hybrid(self, vector: Sequence[float]) -> list[Ranked]:
         """The memories by fused score, or by what the further stages make of it."""
@@ -261,7 +265,8 @@ class Retriever:
         accessed: Mapping[str, float] = {}
         if blend.by_access and self.accesses is not None:
             accessed = await self.accesses.last([one.memory for one in ranked])
-        return blend_all(blend, ranked, self.guard.now, accessed)
+        pool = normalised(ranked) if self.query.normalise else ranked
+        return blend_all(blend, pool, self.guard.now, accessed)
 
     @property
     def _words(self) -> str:

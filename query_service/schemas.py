@@ -18,6 +18,7 @@ MAX_BATCH_SEARCHES = 64
 MAX_AGENTS = 64
 MAX_K = 100
 DEFAULT_K = 5
+DEFAULT_MODE = "hybrid"
 MAX_PAGE_SIZE = 1000
 DEFAULT_RECENT = 10
 DEFAULT_RELEVANT = 5
@@ -82,7 +83,11 @@ class Near(_Request):
 
 
 class Weights(_Request):
-    """The score is the weighted mean of the parts. Default weights: relevance 1, the others 0."""
+    """The score is the weighted mean of the parts. Default weights: relevance 1, the others 0.
+
+    `normalise`: relevance is stretched to 0 to 1 over the 1,000 memories that are ranked: the most relevant of them
+    has 1, the least relevant 0. Otherwise relevances lie close together, and a small weight of another part decides.
+    """
 
     relevance: Annotated[float, Meta(ge=0)] | None = None
     recency: Annotated[float, Meta(ge=0)] | None = None
@@ -100,12 +105,13 @@ class Weights(_Request):
         ]
         | None
     ) = None
+    normalise: bool | None = None
 
 
 class Search(_Request):
     """A search. Exactly one of `agent_id`, `agent_ids` and `scope` is required.
 
-    `mode`: `dense` (default), `keyword` (BM25) or `hybrid`. Without a query, `mode` is not allowed: the result is
+    `mode`: `hybrid` (default; by meaning and words), `dense` (by meaning) or `keyword` (BM25). Without a query, `mode` is not allowed: the result is
     ordered by time, newest first, or by the other weights.
     """
 
@@ -281,7 +287,8 @@ class StoredMemory(Struct):
 class FoundMemory(StoredMemory):
     """A memory found by a search.
 
-    `score`: the cosine, BM25, the fused rank, or the weighted mean; 1 without query and weights.
+    `score`: of mode `hybrid` the fused score, of `dense` the cosine, of `keyword` BM25; with weights their weighted
+    mean; 1 without query and weights.
     `score_details`: with `explain`, the parts of the score.
     """
 

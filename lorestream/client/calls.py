@@ -146,8 +146,9 @@ def search(
 ) -> Call[SearchAnswer]:
     """The k best memories for the query, of one agent or of several (at most 64).
 
-    Without a query: the newest memories that pass the filters, or the best by the other weights. `rerank` gives the
-    best memories a second look: slower, more exact. `after` is the
+    `mode`: "hybrid" (the default: by meaning and words), "dense" (by meaning) or "keyword". `weights`: for example
+    {"relevance": 1, "recency": 0.3, "normalise": True}. Without a query: the newest memories that pass the filters, or
+    the best by the other weights. `rerank` gives the best memories a second look: slower, more exact. `after` is the
     token of a write that the result must include, waited for at most `wait_s` (0.5); `SearchAnswer.fresh` says
     whether it does. `neighbours` (0 to 1): how much the memories before and behind one lift its score.
     `time_words`: True lets "yesterday" or "in May" in the query lift the memories of that time.

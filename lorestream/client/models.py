@@ -147,13 +147,17 @@ class Near(TypedDict, total=False):
 
 
 class Weights(TypedDict, total=False):
-    """The weights of the parts of the score. A part that is left out weighs 0, relevance 1."""
+    """The weights of the parts of the score. A part that is left out weighs 0, relevance 1.
+
+    `normalise`: True stretches relevance to 0 to 1 over the memories that are ranked, as recency and importance are.
+    """
 
     relevance: float
     recency: float
     importance: float
     half_life_s: float
     recency_of: Literal["time", "access"]
+    normalise: bool
 
 
 class Reject(msgspec.Struct, frozen=True):

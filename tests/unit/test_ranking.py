@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.memories import Memory
-from query_service.ranking import Ranked, Sphere, blend_all, parse_weights, top_k
+from query_service.ranking import Ranked, Sphere, blend_all, normalised, parse_weights, top_k
 from query_service.schemas import Near, Weights
 
 _number = st.floats(allow_nan=False, allow_infinity=False)
@@ -50,6 +50,20 @@ def test_recency_is_a_half_after_the_half_life() -> None:
     for timestamp, now, score in ((100.0, 100.0 + 86_400, 0.5), (500.0, 100.0, 1.0)):
         [ranked] = blend_all(blend, [Ranked(memory(timestamp=timestamp), 1.0, {})], now)
         assert ranked.score == score
+
+
+@given(st.lists(st.floats(-1, 1), max_size=8))
+def test_normalised_scores_reach_from_0_to_1_in_the_same_order(scores: list[float]) -> None:
+    pool = [Ranked(memory(id=str(n)), score, {}) for n, score in enumerate(scores)]
+    found = normalised(pool)
+    assert [one.memory for one in found] == [one.memory for one in pool]
+    values = [one.score for one in found]
+    if len(set(scores)) > 1:
+        assert (min(values), max(values)) == (0, 1)
+        rising = sorted(range(len(scores)), key=scores.__getitem__)
+        assert [values[n] for n in rising] == sorted(values)
+    else:
+        assert values == [1.0] * len(scores)
 
 
 @given(

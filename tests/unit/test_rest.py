@@ -55,7 +55,7 @@ async def test_a_search_returns_all_fields_of_a_memory(reader: Reader) -> None:
     assert answer == {"cache": "miss", "fresh": True}
     assert took_ms > 0
     assert memory.pop("score") == pytest.approx(1)
-    assert memory.pop("score_details") == {"relevance": pytest.approx(1)}
+    assert memory.pop("score_details") == {"dense": pytest.approx(0.6), "keyword": pytest.approx(0.4)}
     assert memory == {
         "id": memory_id("default", "s", "a", "e"),
         "agent_id": "a",
@@ -274,7 +274,7 @@ async def test_scores_equal_their_parts_for_any_search(  # noqa: PLR0917 (Hypoth
     for one in memories:
         parts = {name: Fraction(part) for name, part in one["score_details"].items()}
         if weights is None:
-            assert one["score"] == pytest.approx(float(parts["relevance"]) if asked else 1.0)
+            assert one["score"] == (float(sum(parts.values())) if asked else 1.0)
             continue
         assert all(0 <= part <= 1 for part in parts.values())
         named = {name: Fraction(weigh[name]) for name in parts}

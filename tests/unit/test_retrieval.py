@@ -1,4 +1,4 @@
-"""Searches by words and by both, through the service: fused ranks, weights, places, what stays hidden."""
+"""Searches by words and by both, through the service: fused scores, weights, places, what stays hidden."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lorestream.memories import Erasure, SubjectKind
+from tests.parts import put
 from tests.retrieval.reader import NOW, Reader, open_reader
 
 
@@ -44,7 +45,7 @@ async def test_keyword_scores_are_explained_and_compared_with_min_score(reader: 
     assert await reader.texts("oak and elm", mode="hybrid", min_score=1) == ["oak and elm"]
 
 
-async def test_blend_of_fused_ranks(reader: Reader) -> None:
+async def test_blend_of_fused_scores(reader: Reader) -> None:
     await reader.remember("oak tree", at=NOW - 10_000, importance=1)
     await reader.remember("oak", at=NOW, importance=9)
     weights = {"relevance": 1, "recency": 3, "importance": 1, "half_life_s": 5000}
@@ -119,3 +120,57 @@ async def test_blends_in_the_engine_equal_blends_in_the_service(reader: Reader) 
     for one, other in zip(in_engine, in_service, strict=True):
         assert one["score"] == pytest.approx(other["score"], abs=1e-6)
         assert details(one) == pytest.approx(details(other), abs=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense"])
+async def test_normalised_relevance_reaches_from_0_to_1(reader: Reader, mode: str) -> None:
+    for n, text in enumerate(("old oak by the mill", "elm", "ash", "fir")):
+        await reader.remember(text, at=NOW - 10_000 + 1000 * n)
+    weights = {"relevance": 1, "recency": 0.5, "half_life_s": 5000}
+    for normalise in (False, True):
+        how = {**weights, "normalise": normalise}
+        found = (await reader.search("oak mill", mode=mode, weights=how, explain=True))["memories"]
+        relevances = [details(one)["relevance"] for one in found]
+        assert ((min(relevances), max(relevances)) == (0, 1)) is normalise
+        for one in found:
+            parts = details(one)
+            assert one["score"] == pytest.approx((parts["relevance"] + 0.5 * parts["recency"]) / 1.5)
+
+
+HOWS: list[dict[str, Any]] = [
+    {},
+    {"mode": "keyword"},
+    {"mode": "dense"},
+    {"min_score": 0.3},
+    {"filters": {"type": "even"}},
+    {"filters": {"n": {"gte": 20}}},
+    {"near": {"x": 60, "radius": 50}},
+    {"weights": {"recency": 0.4, "half_life_s": 50}},
+    {"weights": {"importance": 0.5, "normalise": True}},
+    {"mode": "dense", "weights": {"recency": 0.4, "half_life_s": 50, "normalise": True}},
+    {"near": {"x": 60, "radius": 50}, "weights": {"recency": 0.2}},
+]
+
+
+async def test_a_small_k_is_the_beginning_of_a_larger_one(reader: Reader) -> None:
+    words = ("iron", "coal", "gold", "tin", "stone", "wood", "near", "the lake")
+    await reader.write(
+        *(
+            put(
+                f"sold {words[n % 7]} and {words[n * n % 8]}",
+                event_id=f"e{n}",
+                at=NOW - 1 - n % 50,
+                type="even" if n % 2 else "odd",
+                importance=n % 11,
+                pos={"x": float(n)},
+                data={"n": n % 40},
+            )
+            for n in range(130)
+        )
+    )
+    for how in HOWS:
+        longest = [one["id"] for one in (await reader.search("iron near the lake", k=100, **how))["memories"]]
+        assert len(longest) > 3
+        for k in (1, 5, 25):
+            found = (await reader.search("iron near the lake", k=k, **how))["memories"]
+            assert [one["id"] for one in found] == longest[:k], how
