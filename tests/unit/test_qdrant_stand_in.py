@@ -29,6 +29,7 @@ UNKNOWN = {
     "substring, which is newer than 1.18": ("Count", counting(match(substring="x"))),
     "boolean": ("Count", counting(match(boolean=True))),
     "except_keywords": ("Count", counting(match(except_keywords=wire.RepeatedStrings(strings=["x"])))),
+    "has_vector": ("Count", counting(wire.Condition(has_vector=wire.HasVectorCondition(has_vector="dense")))),
     "is_null": ("Count", counting(wire.Condition(is_null=wire.IsNullCondition(key="type")))),
     "values_count": (
         "Count",
