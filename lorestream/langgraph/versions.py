@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from lorestream.client import calls
-from lorestream.client.models import FoundMemory, Page, SearchAnswer
+from lorestream.client.models import FoundMemory, Mode, Page, SearchAnswer
 from lorestream.langgraph.items import ItemId, item_fields, key_of, keys_filter, newest_versions, sort_key
 from lorestream.langgraph.steps import Steps, chunks, concurrently
 
@@ -60,19 +60,27 @@ def newest_items(agent_id: str, wanted: int, filters: Filters) -> Steps[Items]:
     return found
 
 
+def _mode(query: str | None) -> Mode | None:
+    """The mode of a search: cosines are the only scores that can be compared between several searches."""
+    return None if query is None else "dense"
+
+
 def best_items(agents: Sequence[str], query: str, wanted: int, filters: Filters) -> Steps[Items]:
     """The `wanted` items of the agents that match and are the most similar to the query, and perhaps more."""
     found: Items = {}
+    mode = _mode(query)
     keys: defaultdict[str, set[str]] = defaultdict(set)  # agent -> keys of items with several versions
     while True:
         plain = [agent_id for agent_id in agents if not keys[agent_id]]
         answers: list[SearchAnswer] = yield [
             *(
-                calls.search(some, query, wanted, filters=filters or None)
+                calls.search(some, query, wanted, filters=filters or None, mode=mode)
                 for some in chunks(plain, AGENTS_PER_SEARCH)
             ),
             *(
-                calls.search(agent_id, query, wanted, filters={**filters, "NOT": keys_filter(without)})
+                calls.search(
+                    agent_id, query, wanted, filters={**filters, "NOT": keys_filter(without)}, mode=mode
+                )
                 for agent_id, without in keys.items()
                 if without
             ),
@@ -131,7 +139,9 @@ def _look_up_some(
     agents = list(dict.fromkeys(agent_id for agent_id, _ in item_ids))
     keys = dict.fromkeys(key for _, key in item_ids)
     answer: SearchAnswer
-    [answer] = yield [calls.search(agents, query, MAX_HITS, filters={**filters, **keys_filter(keys)})]
+    [answer] = yield [
+        calls.search(agents, query, MAX_HITS, filters={**filters, **keys_filter(keys)}, mode=_mode(query))
+    ]
     newest = newest_versions(answer.memories)
     found = {item_id: newest[item_id] for item_id in item_ids if item_id in newest}
     missing = [

@@ -127,6 +127,8 @@ async def test_an_answer_computed_during_a_write_is_not_served_after_it(runtime:
         """The store, pausing after each search."""
 
         cost = runtime.store.cost
+        around = runtime.store.around
+        relevance = runtime.store.relevance
 
         async def search(self, query: Any) -> Any:
             hits = await runtime.store.search(query)
@@ -214,6 +216,8 @@ async def test_cancelling_one_caller_does_not_affect_the_others(runtime: Runtime
         """The store, pausing before each search."""
 
         cost = runtime.store.cost
+        around = runtime.store.around
+        relevance = runtime.store.relevance
 
         async def search(self, query: Any) -> Any:
             await go_on.wait()
@@ -450,6 +454,8 @@ async def test_memories_outside_the_scope_are_not_returned_even_if_the_store_ret
         """A store that also returns memories of another agent."""
 
         cost = runtime.store.cost
+        around = runtime.store.around
+        relevance = runtime.store.relevance
 
         async def search(self, query: Any) -> Any:
             return [hit for agent in ("a", "b") for hit in await runtime.store.search(self._of(query, agent))]
