@@ -172,7 +172,7 @@ def test_the_worker_says_how_it_is_doing(cluster: Cluster) -> None:
         assert priorities[0] == min(19, priorities[1] + 15), "whoever asks goes before who writes"
         started = time.monotonic()
         assert worker.stop() == 0
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20  # the limit of a forced exit
     finally:
         worker.kill()
 

@@ -63,14 +63,15 @@ def questions(lorestream: LorestreamProcess) -> list[Any]:
     with httpx2.Client(base_url=lorestream.url, timeout=60) as client:
         for name in NAMES:
             for asked in (
-                {"query": "event number 7 near the mill", "k": 10},
+                {"query": "event number 7 near the mill", "mode": "dense", "k": 10},
                 {"query": "mill", "mode": "keyword", "k": 10},
-                {"query": "number 12", "filters": {"player": "Wilhelmina"}},
+                {"query": "number 12", "mode": "dense", "filters": {"player": "Wilhelmina"}},
+                {"query": "number 12"},
             ):
                 found = client.post("/v1/memories/search", json={"agent_id": name, **asked})
                 assert found.status_code == 200, found.text
                 memories = found.json()["memories"]
-                if "mode" in asked:
+                if asked.get("mode") != "dense":
                     # Words count by how rare they are in the whole store, what has just been deleted included.
                     memories = [memory | {"score": None} for memory in memories]
                 answers.append(memories)

@@ -40,9 +40,9 @@ def test_a_name_that_begins_like_another_is_not_taken_for_it(tmp_path: Path):
 
 
 def test_a_missing_model_says_what_to_run(tmp_path: Path):
-    with pytest.raises(ModelMissing, match="run `lorestream model prepare`"):
+    with pytest.raises(ModelMissing, match="run `lorestream model prepare"):
         model_files.find("all-MiniLM-L6-v2", tmp_path)
-    with pytest.raises(ModelMissing, match="run `lorestream model prepare`"):
+    with pytest.raises(ModelMissing, match="run `lorestream model prepare"):
         model_files.read(tmp_path)
 
 
