@@ -159,8 +159,14 @@ async def status(channel: grpc.aio.Channel, sent: Sent) -> tuple[grpc.StatusCode
             stream = channel.stream_stream(sent.method)(
                 iter(sent.messages), metadata=sent.metadata, timeout=STREAM_TIMEOUT_S
             )
-            async for _ in stream:
-                pass
+            try:
+                async for _ in stream:
+                    pass
+            except asyncio.CancelledError:
+                # grpc.aio cancels its own call when the server has ended it before all requests were written.
+                if not stream.cancelled():
+                    raise
+                return grpc.StatusCode.CANCELLED, CLIENTS_OWN
         else:
             unary = channel.unary_unary(sent.method)
             await unary(sent.messages[0], metadata=sent.metadata, timeout=CALL_TIMEOUT_S)

@@ -14,6 +14,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "keyword": {"mode": "keyword"},
     "hybrid": {"mode": "hybrid"},
     "hybrid, no neighbours": {"mode": "hybrid", "neighbours": 0},
+    "dense, time words": {"mode": "dense", "time_words": True},
+    "hybrid, time words": {"mode": "hybrid", "time_words": True},
     "dense, weighted": {"mode": "dense", "weights": LATEST},
     "hybrid, weighted": {"mode": "hybrid", "weights": LATEST},
 }
