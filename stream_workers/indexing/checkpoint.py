@@ -106,6 +106,14 @@ class Offsets:
             span.finished = True
             partition.advance()
 
+    def counts(self, deliveries: Iterable[Delivery]) -> bool:
+        """Whether the end of work on some of these records can still raise a watermark.
+
+        False when all their partitions were revoked: whoever owns these now reads the records again.
+        """
+        assigned = self._partitions.values()
+        return any(partition in assigned for delivery in deliveries for partition, _ in delivery.spans)
+
     def watermarks(self) -> dict[int, int]:
         """The lowest unfinished offset of each assigned partition: the highest that may be committed."""
         return {number: partition.watermark for number, partition in self._partitions.items()}

@@ -160,7 +160,9 @@ class Indexer:
 
     async def revoked(self, partitions: Collection[int]) -> None:
         """Finish and commit what is in progress, within `checkpoint.REVOKE_TIMEOUT_S`."""
-        await self.checkpoint.revoke(partitions)
+        # All members of the group wait for this one, and what it does not finish is done again by another.
+        with self._pipeline.throttle.hurry():
+            await self.checkpoint.revoke(partitions)
 
     # --- the steps of a batch --------------------------------------------------------------------------------
 
@@ -177,7 +179,9 @@ class Indexer:
                 prepared = ahead.popleft().result()
                 ahead.append(self._prepare_next(member))
                 if prepared.batch.records:
-                    await self._process(prepared)
+                    # A batch from before a rebalance would only delay those of the new assignment.
+                    if self.checkpoint.offsets.counts(prepared.deliveries):
+                        await self._process(prepared)
                 elif burst and not more_erasures and await self._is_drained():
                     return
         finally:

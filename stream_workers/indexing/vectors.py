@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -33,21 +34,34 @@ class Throttle:
     def __init__(self, is_foreground: Callable[[], bool] = lambda: True) -> None:
         """`is_foreground` is called again before each piece of work."""
         self.is_foreground = is_foreground
+        self._hurried = False
+
+    @contextlib.contextmanager
+    def hurry(self) -> Generator[None]:
+        """Within the block, work in the background is done like that in the foreground: others wait for its end."""
+        self._hurried = True
+        try:
+            yield
+        finally:
+            self._hurried = False
 
     async def pause(self, worked_s: float) -> None:
         """After `worked_s` seconds of work: sleep until they are `BACKGROUND_CPU_SHARE` of the time passed."""
-        if not self.is_foreground():
+        if self._is_limited():
             await asyncio.sleep(min(MAX_PAUSE_S, worked_s * (1 / BACKGROUND_CPU_SHARE - 1)))
 
     async def in_chunks(self, items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[None]]) -> None:
         """Call `work` on all items, in order. In the background by chunks of `CHUNK_SIZE`, with a pause after each."""
         start, end = 0, len(items)
         while start < end:
-            chunk = items[start:] if self.is_foreground() else items[start : start + CHUNK_SIZE]
+            chunk = items[start : start + CHUNK_SIZE] if self._is_limited() else items[start:]
             began = time.perf_counter()
             await work(chunk)
             await self.pause(time.perf_counter() - began)
             start += len(chunk)
+
+    def _is_limited(self) -> bool:
+        return not (self._hurried or self.is_foreground())
 
 
 async def embed(

@@ -204,7 +204,7 @@ def test_a_long_query_string_passes(door):
 
 
 def test_what_is_no_http_is_refused_in_lorestreams_words(door):
-    with socket.create_connection(("127.0.0.1", door.nginx.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", door.nginx.port), timeout=30) as connection:
         connection.sendall(b"GET /v1/agents/%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 400 ")

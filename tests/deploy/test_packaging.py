@@ -162,4 +162,4 @@ def test_up_runs_from_the_extra_server(tmp_path: Path, wheel: Path):
         )
     with stopped(process):
         wait_for_ready(process, f"http://127.0.0.1:{port}", tmp_path / "log")
-        assert "Lorestream" in httpx2.get(f"http://127.0.0.1:{port}/", timeout=5).text
+        assert "Lorestream" in httpx2.get(f"http://127.0.0.1:{port}/", timeout=30).text

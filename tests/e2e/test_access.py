@@ -116,7 +116,7 @@ def test_without_a_key_every_request_is_refused(lorestream: LorestreamProcess, a
     with grpc.insecure_channel(f"127.0.0.1:{lorestream.grpc_port}") as channel:
         stub = memory_pb2_grpc.MemoryServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.GetMemory(pb.GetMemoryRequest(agent_id="npc:open", query_text=CANARY), timeout=5)
+            stub.GetMemory(pb.GetMemoryRequest(agent_id="npc:open", query_text=CANARY), timeout=30)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     for path in ("/", "/health", "/ready", "/metrics", "/docs", "/openapi.json"):
         answer = httpx2.get(lorestream.url + path)
@@ -174,7 +174,7 @@ def test_a_tenant_sees_nothing_of_another(a: Tenant, b: Tenant) -> None:
         assert a.http.get(f"/v1/erasures/{mine['erasure_id']}").status_code == 200
         assert b.http.get(f"/v1/erasures/{mine['erasure_id']}").status_code == 404
     found = b.rpc.GetMemory(
-        pb.GetMemoryRequest(agent_id=agent, query_text=CANARY, k=100), metadata=b.metadata, timeout=5
+        pb.GetMemoryRequest(agent_id=agent, query_text=CANARY, k=100), metadata=b.metadata, timeout=30
     )
     assert [memory.text for memory in found.memories] == ["b's own"]
 
@@ -190,11 +190,11 @@ def test_a_tenant_deletes_nothing_of_another(a: Tenant, b: Tenant) -> None:
     b.http.delete(f"/v1/agents/{agent}")
     b.http.delete("/v1/players/kim")
     b.post("/memory/delete", {"player": "kim"}, 202)
-    b.rpc.DeleteMemory(pb.DeleteMemoryRequest(agent_id=agent), metadata=b.metadata, timeout=5)
+    b.rpc.DeleteMemory(pb.DeleteMemoryRequest(agent_id=agent), metadata=b.metadata, timeout=30)
     b.wait_until_indexed()
     assert a.http.get(f"/v1/agents/{agent}/memories").json() == before
     assert a.http.get("/v1/agents/npc%3Aplayer%3Akim/summary").json()["total"] == 1
-    a.rpc.DeleteMemory(pb.DeleteMemoryRequest(agent_id=agent), metadata=a.metadata, timeout=5)
+    a.rpc.DeleteMemory(pb.DeleteMemoryRequest(agent_id=agent), metadata=a.metadata, timeout=30)
     a.wait_until_indexed()
     assert a.http.get(f"/v1/agents/{agent}/memories").json()["total"] == 0
 
@@ -292,7 +292,7 @@ async def test_keys_are_rotated_under_load_without_a_failed_call(
             codes.append(answer.status_code)
             request = pb.GetMemoryRequest(agent_id="a", query_text="x")
             try:
-                await stub.GetMemory(request, metadata=metadata, timeout=5)
+                await stub.GetMemory(request, metadata=metadata, timeout=30)
                 codes.append(grpc.StatusCode.OK)
             except grpc.aio.AioRpcError as error:
                 codes.append(error.code())

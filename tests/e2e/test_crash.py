@@ -130,6 +130,7 @@ def test_accepted_events_survive_a_kill_without_a_retry(tmp_path: Path) -> None:
     assert len(found) == 300
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_takes_at_most_five_seconds_and_loses_nothing(tmp_path: Path, signum: int) -> None:
     with running(tmp_path / "data", HASH) as process:

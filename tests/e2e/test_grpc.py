@@ -47,22 +47,22 @@ def wait_until_indexed(url: str) -> None:
 def test_put_get_delete(stub: Stub, lorestream_hash: LorestreamProcess) -> None:
     put = stub.PutMemory(
         pb.PutMemoryRequest(agent_id="npc:a", text="pines in the north", metadata_json='{"tree": "pine"}'),
-        timeout=5,
+        timeout=30,
     )
     assert put.success
-    stub.PutMemory(pb.PutMemoryRequest(agent_id="npc:a", text="something else"), timeout=5)
+    stub.PutMemory(pb.PutMemoryRequest(agent_id="npc:a", text="something else"), timeout=30)
     wait_until_indexed(lorestream_hash.url)
     request = pb.GetMemoryRequest(
         agent_id="npc:a", query_text="pines in the north", filters_json='{"tree": "pine"}'
     )
-    [memory] = stub.GetMemory(request, timeout=5).memories
+    [memory] = stub.GetMemory(request, timeout=30).memories
     assert (memory.agent_id, memory.text, memory.id) == ("npc:a", "pines in the north", put.id)
     assert json.loads(memory.metadata) == {"tree": "pine"}
     assert memory.score == pytest.approx(1)
     assert memory.timestamp == int(memory.time)
-    assert stub.DeleteMemory(pb.DeleteMemoryRequest(agent_id="npc:a"), timeout=5).success
+    assert stub.DeleteMemory(pb.DeleteMemoryRequest(agent_id="npc:a"), timeout=30).success
     wait_until_indexed(lorestream_hash.url)
-    assert list(stub.GetMemory(request, timeout=5).memories) == []
+    assert list(stub.GetMemory(request, timeout=30).memories) == []
 
 
 def test_ttl_0_is_for_ever_and_an_absent_one_the_default(
@@ -70,7 +70,7 @@ def test_ttl_0_is_for_ever_and_an_absent_one_the_default(
 ) -> None:
     ids = {
         ttl: stub.PutMemory(
-            pb.PutMemoryRequest(agent_id="npc:ttl", text=f"ttl {ttl}", ttl_seconds=ttl), timeout=5
+            pb.PutMemoryRequest(agent_id="npc:ttl", text=f"ttl {ttl}", ttl_seconds=ttl), timeout=30
         ).id
         for ttl in (None, 0, 90)
     }
@@ -107,7 +107,7 @@ def test_bad_arguments_are_invalid_argument(stub: Stub, request_: object) -> Non
         pb.DeleteMemoryRequest: stub.DeleteMemory,
     }[type(request_)]
     with pytest.raises(grpc.RpcError) as caught:
-        call(request_, timeout=5)
+        call(request_, timeout=30)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details()
 
@@ -116,14 +116,14 @@ def test_bad_arguments_are_invalid_argument(stub: Stub, request_: object) -> Non
 @pytest.mark.parametrize("data", [b"\xff\xff", b"\x0a\x02\xff\xfe"], ids=["no message", "no UTF-8"])
 def test_undecodable_requests_are_invalid_argument(channel: grpc.Channel, method: str, data: bytes) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(f"/memory.MemoryService/{method}")(data, timeout=5)
+        channel.unary_unary(f"/memory.MemoryService/{method}")(data, timeout=30)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_health_and_reflection(channel: grpc.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     for service in ("", "memory.MemoryService"):
-        answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+        answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
     methods = pool.FindServiceByName("memory.MemoryService").methods

@@ -123,8 +123,12 @@ def test_a_delivery_from_before_a_revocation_does_not_count_after_it() -> None:
     old = offsets.track([record(0, 7), record(1, 3)])
     offsets.revoke([0])
     offsets.assign({0: 2})
+    assert offsets.counts([old])  # for partition 1
     offsets.finish(old)
     assert offsets.watermarks() == {0: 2, 1: 4}
+    offsets.revoke([1])
+    assert not offsets.counts([old])
+    assert not offsets.counts([])
 
 
 def test_records_of_unassigned_partitions_are_ignored() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,23 @@ import stamina
 
 from lorestream import events
 from lorestream.errors import Misconfigured, Unavailable
-from lorestream.memories import Erasure, SubjectKind
+from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import NewRecord, Record
 from lorestream.wiring import Runtime
 from stream_workers.indexing.failures import DeadLetterPolicy, IndexingFailed, RetryUntilAvailable
 from stream_workers.indexing.indexer import GROUP, BatchLimits, Indexer
 from stream_workers.indexing.pipeline import Batch, Pipeline
-from tests.parts import Faulty, indexer_over, open_parts, put, read_dead_letters, running, texts
+from stream_workers.indexing.vectors import CHUNK_SIZE, Throttle
+from tests.parts import (
+    Faulty,
+    indexer_over,
+    open_parts,
+    pipeline_over,
+    put,
+    read_dead_letters,
+    running,
+    texts,
+)
 
 
 def indexer(runtime: Runtime, *, store: object = None, batch: int = 4) -> Indexer:
@@ -139,6 +150,71 @@ async def test_a_cancelled_revocation_still_gives_the_partitions_up(tmp_path: Pa
         assert worker.partitions == frozenset()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_batches_from_before_a_rebalance_do_not_delay_those_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns the partitions now reads their records again: applied here, they would only take time."""
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 12)
+        release, inserted, prepared = asyncio.Event(), list[str](), list[int]()
+        store: Any = runtime.store
+        insert, prepare = store.insert, Pipeline.prepare
+
+        async def slow_insert(memories: Sequence[Memory], vectors: Any) -> None:
+            inserted.extend(memory.text for memory in memories)
+            await release.wait()
+            await insert(memories, vectors)
+
+        async def noted_prepare(pipeline: Pipeline, records: Sequence[Record]) -> Batch:
+            batch = await prepare(pipeline, records)
+            prepared.extend(record.offset for record in records)
+            return batch
+
+        monkeypatch.setattr(store, "insert", slow_insert)
+        monkeypatch.setattr(Pipeline, "prepare", noted_prepare)
+        worker = indexer(runtime)
+        async with running(worker):
+            async with asyncio.timeout(10):
+                while not (inserted and len(prepared) == 12):
+                    await asyncio.sleep(0.01)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await worker.revoked([0])
+            await worker.assigned({0: 12})
+            after = await fill(runtime, 1, first=12)
+            release.set()
+            assert await runtime.watermarks.reached(after, 10)
+        assert inserted == [f"event {n:03}" for n in (0, 1, 2, 3, 12)]
+
+
+async def test_while_a_revocation_waits_for_a_batch_in_the_background_it_is_not_slowed_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All members of the group wait, and a batch that is not finished in time is done again by another."""
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 5 * CHUNK_SIZE)
+        store: Any = runtime.store
+        insert, sizes, revoking = store.insert, list[int](), list[asyncio.Task[None]]()
+
+        async def noted_insert(memories: Sequence[Memory], vectors: Any) -> None:
+            sizes.append(len(memories))
+            if not revoking:
+                revoking.append(asyncio.create_task(worker.revoked([0])))
+                await asyncio.sleep(0)
+            await insert(memories, vectors)
+
+        monkeypatch.setattr(store, "insert", noted_insert)
+        pipeline = replace(pipeline_over(runtime), throttle=Throttle(is_foreground=lambda: False))
+        worker = Indexer(runtime.log, pipeline, None, cache=None)
+        async with running(worker):
+            async with asyncio.timeout(10):
+                while not revoking:
+                    await asyncio.sleep(0.01)
+                await revoking[0]
+        assert sizes == [CHUNK_SIZE, 4 * CHUNK_SIZE]
+        assert await runtime.log.committed(GROUP) == {0: 5 * CHUNK_SIZE}
 
 
 async def test_when_every_record_fails_it_stops_after_a_few_dead_letters(tmp_path: Path) -> None:

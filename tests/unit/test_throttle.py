@@ -39,3 +39,16 @@ async def test_other_tasks_run_between_the_chunks_until_the_work_comes_to_the_fo
     beside.cancel()
     assert chunks == [CHUNK_SIZE] * 3 + [7 * CHUNK_SIZE]
     assert {1, 2} <= set(seen_by_others)
+
+
+async def test_work_in_the_background_is_done_at_once_while_others_wait_for_its_end() -> None:
+    chunks: list[int] = []
+    throttle = Throttle(is_foreground=lambda: False)
+
+    async def work(chunk: Sequence[int]) -> None:
+        chunks.append(len(chunk))
+
+    with throttle.hurry():
+        await throttle.in_chunks(range(3 * CHUNK_SIZE), work)
+    await throttle.in_chunks(range(2 * CHUNK_SIZE), work)
+    assert chunks == [3 * CHUNK_SIZE, CHUNK_SIZE, CHUNK_SIZE]
