@@ -21,7 +21,7 @@ from lorestream.adapters.qdrant.edge.messages import Slice, edge_filter, transla
 T = TypeVar("T")
 STEP_S = 0.010
 """CPU seconds that one call may take, apart from finding the slice."""
-_WHOLE_S = 0.040
+_WHOLE_S = 0.030
 """A call over indexed conditions that is expected to take at most this long is not divided: one search by meaning over
 100,000 memories takes 24 ms whole, 25 ms in each of 4 slices, 13 ms in each of 16, because a slice finds its points one
 by one and reads their vectors from scattered places."""
@@ -87,6 +87,7 @@ class Steps:
             slicing_s = self._measured_slicing_s(must)
             await asyncio.sleep(0)
         long_s = slicing_s + 2 * STEP_S
+        least_s = float("inf")
         halved_s = float("inf")  # the time of the step before, where this one is half as large because of it
         remaining = [(1, 0)]  # (number of slices, index of this one)
         while remaining:
@@ -99,10 +100,14 @@ class Steps:
                 started = time.thread_time()
                 results.append(call(Slice(total, index) if total > 1 else None))
                 spent_s = time.thread_time() - started
+            least_s = min(least_s, spent_s)
             # The next slice is as large as this one was fast: payloads may be far larger than expected, or smaller.
             if spent_s > _HALF_HELPS * halved_s:
                 # Most of the time goes into finding the slice: smaller ones would only be more of them.
-                long_s, wanted, halved_s = 2 * spent_s, total // 2, float("inf")
+                # Finding a slice takes at most as long as the shortest step so far; one slow step of a busy machine
+                # must not make all others longer.
+                long_s = max(slicing_s, least_s) + 2 * STEP_S
+                wanted, halved_s = total // 2, float("inf")
             elif spent_s > long_s and total < min(points, _MOST_SLICES):
                 wanted, halved_s = 2 * total, spent_s
             else:
