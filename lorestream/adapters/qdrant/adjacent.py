@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lorestream.adapters.qdrant.engine import Engine, Payload
     from lorestream.memories import AroundQuery, Memory
 
-_MARGIN = 4
-"""Points to read beyond the neighbours: the memory itself, and a few of the same tick, so that they need no call."""
+_MARGIN = 2
+"""Points to read beyond the neighbours: the memory itself, and one that shows that the tick of the last neighbour ends."""
 _MAX_TIED = 256
 """Memories of one tick that are read. Where there are more, none is next to another: reading them takes too long."""
 
