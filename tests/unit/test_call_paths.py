@@ -17,6 +17,8 @@ PERIODIC = {
     "stream_workers/time_check.py",
     "stream_workers/indexing/lag.py",
     "lorestream/admin/dead_letters.py",
+    "lorestream/wiring/logs.py",
+    "lorestream/steady_clock.py",
 }
 """Run at intervals of seconds to a minute, in whatever step that happens to be."""
 _LIST = re.compile(r"^- ([\w ,]+?)(?: \(\d+\))?:\s+(`.*?)(?=\n- |\n\n|\Z)", re.MULTILINE | re.DOTALL)
