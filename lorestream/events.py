@@ -6,6 +6,7 @@ fields, and refuse records of an unknown version.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
@@ -14,14 +15,15 @@ from lorestream import identity
 from lorestream.errors import InvalidEvent
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import NewRecord, Tombstone
+from lorestream.state.q_tables import QUpdateItem
 
 if TYPE_CHECKING:
     from lorestream.ports import Record
 
 SCHEMA_VERSION = b"1"
 
-MAX_VALUE_BYTES = 128 * 1024
-"""Several times the size of the largest event that is admitted."""
+MAX_VALUE_BYTES = 512 * 1024
+"""More than the largest record that gateways write: a document of 256 KiB, or a part of a policy in base64."""
 
 
 class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=True):
@@ -100,10 +102,73 @@ class Erase(msgspec.Struct, frozen=True, tag_field="op", tag="erase"):
         return Erasure(self.erasure_id, self.tenant, SubjectKind(self.kind), self.subjects, self.accepted_at)
 
 
-Envelope: TypeAlias = Put | Delete | Erase
+class DocumentWrite(msgspec.Struct, frozen=True, tag_field="op", tag="document", omit_defaults=True):
+    """Changes a document. `agent_id` is the lasting stored form of the agent that it belongs to.
+
+    `data`: the new data of a `put`, the merge patch of a `patch`. `to`: the version that a `rollback` repeats.
+    """
+
+    tenant: str
+    agent_id: str
+    type: str
+    action: Literal["put", "patch", "delete", "rollback"]
+    event_id: str
+    accepted_at: float
+    agent_player: str | None = None
+    data: dict[str, Any] | None = None
+    to: int | None = None
+    tick: float | None = None
+    if_version: int | None = None
+
+
+class QUpdate(msgspec.Struct, frozen=True, tag_field="op", tag="q_update", omit_defaults=True):
+    """Changes values of a Q-table: all of the updates, in their order, or none."""
+
+    tenant: str
+    agent_id: str
+    table: str
+    event_id: str
+    updates: tuple[QUpdateItem, ...]
+    accepted_at: float
+    agent_player: str | None = None
+
+
+class PolicyPart(msgspec.Struct, frozen=True, tag_field="op", tag="policy_part", omit_defaults=True):
+    """A part of a policy's bytes. It becomes visible with the `document` record that names its upload."""
+
+    tenant: str
+    agent_id: str
+    name: str
+    upload: str
+    index: int
+    content: bytes
+    """In JSON: base64."""
+    accepted_at: float
+    agent_player: str | None = None
+
+
+class ImportedRow(msgspec.Struct, frozen=True, tag_field="op", tag="row", omit_defaults=True):
+    """A row of an export: it takes the place of a row that was last written earlier."""
+
+    tenant: str
+    agent_id: str
+    kind: str
+    parts: tuple[str | int, ...]
+    body: str
+    since: float
+    accepted_at: float
+    """That of the row. The record itself is appended later."""
+    agent_player: str | None = None
+    expires_at: float | None = None
+    listed: bool = False
+
+
+StateEvent: TypeAlias = DocumentWrite | QUpdate | PolicyPart | ImportedRow
+"""What is folded into rows."""
+Envelope: TypeAlias = Put | Delete | Erase | StateEvent
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Put | Delete | Erase)
+_decoder = msgspec.json.Decoder(Envelope)
 
 
 def encode(envelope: Envelope, *, event_id: str | None = None, traceparent: bytes | None = None) -> NewRecord:
@@ -169,7 +234,16 @@ def decode(record: Record) -> Envelope:
     return envelope
 
 
-_KNOWN_OPS = frozenset({"put", "delete", "erase"})
+_OPS: Mapping[type[Envelope], str] = {
+    Put: "put",
+    Delete: "delete",
+    Erase: "erase",
+    DocumentWrite: "document",
+    QUpdate: "q_update",
+    PolicyPart: "policy_part",
+    ImportedRow: "row",
+}
+_KNOWN_OPS = frozenset(_OPS.values())
 
 
 class _Op(msgspec.Struct):
@@ -189,7 +263,7 @@ def _op(value: bytes) -> str | None:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the log's values."""
-    document = msgspec.json.schema(Put | Delete | Erase)
+    document = msgspec.json.schema(Envelope)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "lorestream.events, version 1",
@@ -203,10 +277,4 @@ def _key(envelope: Envelope) -> bytes:
 
 
 def _kind(envelope: Envelope) -> bytes:
-    match envelope:
-        case Put():
-            return b"put"
-        case Delete():
-            return b"delete"
-        case Erase():
-            return b"erase"
+    return _OPS[type(envelope)].encode()

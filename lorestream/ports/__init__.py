@@ -4,6 +4,7 @@
     watermarks  WatermarkReader and WatermarkPublisher: which offsets are finished
     erasures    ErasureLedger: which agents and players were erased
     store       MemoryReader, MemoryWriter, StoreMaintenance: memories and their vectors
+    rows        RowReader, RowWriter: keyed values in the same collection
     cache       Cache: search answers
     accesses    AccessTimes: when memories were last returned
     embedder    Embedder: texts to vectors
@@ -44,6 +45,7 @@ from lorestream.ports.log import (
     Subscription,
 )
 from lorestream.ports.reranker import Reranker
+from lorestream.ports.rows import RowReader, RowWriter
 from lorestream.ports.store import (
     MemoryReader,
     MemoryWriter,
@@ -76,6 +78,8 @@ __all__ = [
     "Reranker",
     "Resolution",
     "Role",
+    "RowReader",
+    "RowWriter",
     "StoreMaintenance",
     "StoredDeadLetter",
     "Subscription",

@@ -1,0 +1,50 @@
+"""The ports of rows, beside those of memories: RowReader for queries and gateways, RowWriter for folding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from lorestream.state.rows import Row, RowGroup, RowKey
+
+
+class RowReader(Protocol):
+    """Reads of rows. All methods raise Unavailable on an outage."""
+
+    async def rows(self, keys: Sequence[RowKey]) -> Sequence[Row | None]:
+        """The row of each key, in the order of the keys; None where there is none."""
+        ...
+
+    async def row_page(
+        self, group: RowGroup, agent_id: str, *, after: str | None, limit: int
+    ) -> tuple[Sequence[Row], str | None]:
+        """At most `limit` listed rows of an agent in a group, from the cursor `after` on, and the next cursor.
+
+        The order is the store's own and stable; the next cursor is None at the end.
+        """
+        ...
+
+    async def owners(self, group: RowGroup) -> Sequence[str]:
+        """The ids (stored form) of all agents with a listed row in the group, in no defined order."""
+        ...
+
+
+class RowWriter(RowReader, Protocol):
+    """Guarded writes of rows. All methods raise Unavailable on an outage."""
+
+    async def put_rows(self, rows: Sequence[Row], replaced: Sequence[Row | None]) -> None:
+        """Write rows of distinct keys, all of the same `log`. `replaced`: each as it was read before, None: not there.
+
+        A row in whose place a row with a higher offset of the same log is stored by now is not written; one of another log
+        is replaced. Returns once readers see the rows. After a failure some of them may have been written.
+        """
+        ...
+
+    async def delete_rows(self, keys: Sequence[RowKey]) -> None:
+        """Remove rows. Unknown keys are ignored."""
+        ...
+
+    async def keep_rows(self, keys: Sequence[RowKey]) -> None:
+        """Remove the expiry of rows, so that no sweep removes them. Unknown keys are ignored."""
+        ...
