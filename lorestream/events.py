@@ -52,6 +52,8 @@ class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=
 
     Only in older records: where the data have that name, gateways now write the text.
     """
+    recall: bool = True
+    """False: it is stored without a vector, and its text is not generated."""
 
     def memory(self, text: str) -> Memory:
         """The memory of this event, with the given text."""
@@ -72,6 +74,7 @@ class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=
             agent_player=self.agent_player,
             expires_at=self.expires_at,
             lasting_agent=self.lasting_agent,
+            recall=self.recall,
         )
 
 

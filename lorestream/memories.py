@@ -49,6 +49,9 @@ class Memory:
 
     It does not change when a new player key is added, see `Pseudonyms.lasting_agent`.
     """
+    recall: bool = True
+    """False for a record: it has no vector, no search by meaning or words finds it, and reads show it only where their
+    filter names its type (see `Scope.records`). Its text may be empty."""
 
     @property
     def position(self) -> Position:
@@ -59,6 +62,8 @@ class Memory:
     def conversation(self) -> str | int | None:
         """The conversation that the memory is part of: `conversation` of its metadata, a string or a whole number."""
         named = self.metadata.get("conversation")
+        if isinstance(named, float) and named.is_integer():
+            return int(named)  # Lua writes 3.0 for 3
         return named if isinstance(named, str | int) and not isinstance(named, bool) else None
 
 
@@ -153,10 +158,14 @@ EVERYTHING = And()
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose memories a query covers: some agents of a tenant, or the whole tenant (agents is None)."""
+    """Whose memories a query covers: some agents of a tenant, or the whole tenant (agents is None).
+
+    `records`: also the memories with `recall` False. Searches by meaning or words never find them.
+    """
 
     tenant: str
     agents: tuple[str, ...] | None = None
+    records: bool = False
 
 
 @dataclass(frozen=True, slots=True)

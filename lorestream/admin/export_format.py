@@ -46,7 +46,7 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     id: _Name
     tenant: limits.Tenant
     agent_id: _Name
-    text: Annotated[str, msgspec.Meta(min_length=1)]
+    text: str
     timestamp: float
     accepted_at: float
     server: str = ""
@@ -59,6 +59,7 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     agent_player: str | None = None
     expires_at: float | None = None
     lasting_agent: _Name | None = None
+    recall: bool = True
 
     @classmethod
     def from_memory(cls, memory: Memory) -> Self:
@@ -80,6 +81,7 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             agent_player=memory.agent_player,
             expires_at=memory.expires_at,
             lasting_agent=memory.lasting_agent,
+            recall=memory.recall,
         )
 
     def to_event(self) -> Put:
@@ -92,7 +94,7 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             timestamp=self.timestamp,
             accepted_at=self.accepted_at,
             type=self.type,
-            text=self.text,
+            text=self.text or None,
             metadata=self.metadata or None,
             player=self.player,
             agent_player=self.agent_player,
@@ -101,6 +103,7 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             importance=self.importance,
             expires_at=self.expires_at,
             lasting_agent=self.lasting_agent,
+            recall=self.recall,
         )
 
 
@@ -141,6 +144,8 @@ def parse_line(text: bytes | str, now: float) -> ExportedMemory:
             raise InvalidRequest("pos may only have x, y and z, each a finite number")
     if not 0 <= line.accepted_at <= now + MAX_AHEAD_S:
         raise InvalidRequest(f"accepted_at {line.accepted_at} is not a time in the past (Unix seconds)")
+    if line.recall and not line.text:
+        raise InvalidRequest("text must not be empty, unless recall is false")
     _check_names(line)
     try:
         limits.check_json(line.metadata, "metadata")

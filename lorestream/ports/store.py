@@ -101,12 +101,12 @@ class MemoryReader(Protocol):
     async def count_by_type(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:
         """(type, number of memories) of the `limit` most frequent types, the most frequent first, equal ones by name.
 
-        Memories without a type are not among them.
+        Memories without a type are not among them, nor are records.
         """
         ...
 
     async def agents(self, scope: Scope, *, limit: int, now: float) -> Sequence[tuple[str, int]]:
-        """(agent_id, number of memories), the largest first, equal ones by id."""
+        """(agent_id, number of memories), the largest first, equal ones by id. Records are not counted."""
         ...
 
 
@@ -119,7 +119,8 @@ class MemoryWriter(Protocol):
     async def insert(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
         """Add the memories whose ids do not exist yet. Existing memories and tombstones are not changed.
 
-        `vectors` has the shape (len(memories), dim), each row of length 1. Returns once readers see the memories.
+        `vectors` has the shape (len(memories), dim), each row of length 1. The rows of memories with `recall` False are
+        not used: these are stored without a vector. Returns once readers see the memories.
         Raises InvalidEvent for a memory that cannot be stored, ModelMismatch for another shape.
         """
         ...
@@ -161,14 +162,14 @@ class StoreMaintenance(Protocol):
         ...
 
     async def agents_above(self, *, keep: int) -> Sequence[AgentKey]:
-        """The agents of all tenants with more than `keep` memories, the largest first.
+        """The agents of all tenants with more than `keep` memories, records not counted, the largest first.
 
         May include agents with fewer, because expired memories may be counted.
         """
         ...
 
     async def trim(self, agent: AgentKey, *, keep: int, limit: int, now: float) -> int:
-        """Remove at most `limit` of the agent's oldest memories, none of its newest `keep`; return how many.
+        """Remove at most `limit` of the agent's oldest memories, none of its newest `keep`, no records; return how many.
 
         Memories that have expired at `now` are not counted. No tombstones are made: a memory that arrives again is
         stored again.
@@ -189,7 +190,7 @@ class StoreMaintenance(Protocol):
         ...
 
     async def size(self, *, now: float) -> int:
-        """The number of memories of all tenants that have not expired at `now`."""
+        """The number of memories of all tenants that have not expired at `now`, records included."""
         ...
 
 

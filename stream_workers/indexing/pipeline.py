@@ -236,9 +236,9 @@ def _changed_agents(batch: Batch) -> frozenset[AgentKey] | None:
 
 
 def _text(put: events.Put) -> str:
-    """The text of the event, or its narration, in which players are called "a player"."""
-    if put.text:
-        return put.text
+    """The text of the event, or its narration, in which players are called "a player". Records are not narrated."""
+    if put.text or not put.recall:
+        return put.text or ""
     by_player = put.player is not None or put.agent_player is not None
     data = (put.data or {}) | dict.fromkeys(put.naming or (), "a player")
     return narrate(put.type or "event", data, by_player=by_player)

@@ -69,10 +69,11 @@ async def embed(
 ) -> tuple[list[Memory], NDArray[np.float32]]:
     """The memories with `truncated` set, and their vectors, shape (len(memories), dim).
 
-    A vector that `source` holds for the same memory with the same text is reused. Raises Unavailable.
+    A vector that `source` holds for the same memory with the same text is reused. Records are not embedded: their rows
+    are 0. Raises Unavailable.
     """
     reused = [None] * len(memories) if source is None else await _reusable(memories, source, throttle)
-    missing = [row for row, one in enumerate(reused) if one is None]
+    missing = [row for row, one in enumerate(reused) if one is None and memories[row].recall]
     began = time.perf_counter()
     embedded = await embedder.embed([memories[row].text for row in missing], Priority.INGEST, Role.PASSAGE)
     await throttle.pause(time.perf_counter() - began)
@@ -85,7 +86,7 @@ async def embed(
             if one is not None:
                 vectors[row], truncated[row] = one
     marked = [
-        memory if memory.truncated == truncated[row] else replace(memory, truncated=truncated[row])
+        memory if memory.truncated == truncated.get(row, False) else replace(memory, truncated=truncated[row])
         for row, memory in enumerate(memories)
     ]
     return marked, vectors

@@ -175,6 +175,7 @@ async def _sample(parts: WorkerParts) -> list[Memory]:
             one
             for one in page
             if isinstance(one, Memory)
+            and one.recall
             and (one.expires_at is None or one.expires_at > now)
             and not ledger.covers(one)
         ]

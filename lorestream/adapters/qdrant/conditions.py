@@ -17,6 +17,7 @@ from lorestream.adapters.qdrant.payload import (
     agent_keyword,
     fact_hash,
     inexact_number_hash,
+    record_group,
     ticks,
 )
 from lorestream.errors import InvalidFilter
@@ -102,7 +103,20 @@ class TranslatedFilter:
 
 
 _INDEXED_KEYS = frozenset(
-    {"agent", "tenant", "type", "server", "player", "agent_player", "facts", "t", "expires", "deleted"}
+    {
+        "agent",
+        "tenant",
+        "owner",
+        "group",
+        "type",
+        "server",
+        "player",
+        "agent_player",
+        "facts",
+        "t",
+        "expires",
+        "deleted",
+    }
     | set(FLOAT_INDEX_KEYS)
 )
 
@@ -113,12 +127,15 @@ _COMPARISONS = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
 
 
 def scope_clause(scope: Scope) -> Clause:
-    """The memories of the scope's agents, or of its whole tenant. Never matches a tombstone."""
-    if scope.agents is None:
-        return Match("tenant", (scope.tenant,))
-    if not scope.agents:
+    """The memories of the scope's agents, or of its whole tenant. Never matches a tombstone or a row."""
+    agents = tuple(agent_keyword(scope.tenant, agent) for agent in scope.agents or ())
+    if scope.agents is not None and not agents:
         return NEVER
-    return Match("agent", tuple(agent_keyword(scope.tenant, agent) for agent in scope.agents))
+    memories = Match("agent", agents) if agents else Match("tenant", (scope.tenant,))
+    if not scope.records:
+        return memories
+    records = Match("group", (record_group(scope.tenant),))
+    return Group(should=(memories, Group(must=(Match("owner", agents), records)) if agents else records))
 
 
 def payload_conditions(clauses: Iterable[Clause]) -> int:

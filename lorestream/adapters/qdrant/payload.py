@@ -7,6 +7,7 @@ order and facets:
 
     agent         JSON array [tenant, agent_id]        facts     64-bit hashes for equality, see `fact_hash`
     tenant        the tenant                           metadata  the event's own metadata
+    owner, group  in place of these two, in a record   (a memory that is not for recall, see `record_group`)
     t, expires    times in ticks, see `ticks`          type, server, player, agent_player
     text          the text                             tick, importance, pos
 
@@ -75,6 +76,7 @@ class _Body(msgspec.Struct, array_like=True):
     expires_at: float | None
     truncated: bool
     lasting_agent: str | None
+    recall: bool = True
 
 
 class _TombstoneBody(msgspec.Struct, array_like=True):
@@ -98,6 +100,15 @@ _tombstone_decoder = msgspec.json.Decoder(_TombstoneBody)
 def agent_keyword(tenant: str, agent_id: str) -> str:
     """The payload key `agent`. A JSON array, because any separator may occur in the parts."""
     return agent_key(tenant, agent_id).decode()
+
+
+@lru_cache(maxsize=1024)
+def record_group(tenant: str) -> str:
+    """The payload key `group` of the tenant's records: rows have three parts there.
+
+    A record has `owner` and `group` in place of `agent` and `tenant`, so no condition on memories matches it.
+    """
+    return orjson.dumps([tenant, "record"]).decode()
 
 
 def parse_agent_keyword(keyword: str) -> tuple[str, str]:
@@ -215,9 +226,11 @@ def _payload(memory: Memory) -> dict[str, Any]:
     own = {"tick": memory.tick, "importance": memory.importance}
     own |= {f"pos.{axis}": value for axis, value in (memory.pos or {}).items()}
     facts.update(inexact_number_hash((name,)) for name, value in own.items() if _is_inexact(value))
-    keys: dict[str, Any] = {
-        "agent": agent_keyword(memory.tenant, memory.agent_id),
-        "tenant": memory.tenant,
+    agent = agent_keyword(memory.tenant, memory.agent_id)
+    keys: dict[str, Any] = {"agent": agent, "tenant": memory.tenant}
+    if not memory.recall:
+        keys = {"owner": agent, "group": record_group(memory.tenant)}
+    keys |= {
         "t": ticks(memory.timestamp),
         "server": memory.server,
         "importance": memory.importance,
@@ -259,6 +272,7 @@ def decode_memory(stored: Mapping[str, Any]) -> Memory:
         body.expires_at,
         body.truncated,
         body.lasting_agent,
+        body.recall,
     )
 
 
@@ -294,5 +308,6 @@ def _body(memory: Memory) -> str:
         memory.expires_at,
         memory.truncated,
         memory.lasting_agent,
+        memory.recall,
     )
     return _encoder.encode(body).decode()

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorestream.adapters.qdrant.conditions import Clause, Group, Match, Range, expired_clause, scope_clause
+from lorestream.adapters.qdrant.conditions import (
+    NEVER,
+    Clause,
+    Empty,
+    Group,
+    Match,
+    Range,
+    expired_clause,
+    scope_clause,
+)
 from lorestream.adapters.qdrant.engine import P, Payload
 from lorestream.adapters.qdrant.payload import (
     decode_memory,
@@ -42,7 +51,10 @@ class QdrantStore(QdrantReader[P]):
     # --- MemoryWriter --------------------------------------------------------------------------------------
 
     async def insert(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
-        """Add the memories that do not exist yet. InvalidEvent for one of them means that none was added."""
+        """Add the memories that do not exist yet. InvalidEvent for one of them means that none was added.
+
+        The rows of `vectors` that belong to records are not used.
+        """
         self._check_vectors(memories, vectors)
         rows: dict[str, int] = {}
         for row, one in enumerate(memories):
@@ -157,15 +169,17 @@ class QdrantStore(QdrantReader[P]):
         return Reclaimable()
 
     async def size(self, *, now: float) -> int:
-        """How many memories of all tenants there are that have not expired."""
-        return await self._engine.count([Group(must_not=(expired_clause(now), Range("deleted", gte=0)))])
+        """How many memories of all tenants there are that have not expired, records included."""
+        return await self._engine.count([Group(must_not=(expired_clause(now), Empty("t")))])
 
     # --- points --------------------------------------------------------------------------------------------
 
     def _build_point(self, point: str, memory: Memory, vector: NDArray[np.float32]) -> P:
         try:
-            words = self.words.document(memory.text)
-            return self._engine.point(point, encode_memory(memory), vector, words)
+            payload = encode_memory(memory)
+            if not memory.recall:
+                return self._engine.point(point, payload, None, None)
+            return self._engine.point(point, payload, vector, self.words.document(memory.text))
         except (TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:_MAX_REASON_CHARS]
             raise InvalidEvent(f"memory {memory.id} cannot be stored: {reason}") from error
@@ -198,10 +212,9 @@ def _reusable_vector(
 
 
 def _erasure_clauses(erasure: Erasure) -> tuple[Clause, ...]:
-    """Conditions for a superset of what the erasure covers: its time of acceptance is checked on the memory."""
-    if erasure.kind is SubjectKind.AGENT:
-        return (scope_clause(Scope(erasure.tenant, erasure.subjects)),)
+    """Conditions for a superset of what the erasure covers: tenant and time of acceptance are checked on the memory."""
     if not erasure.subjects:
-        return (scope_clause(Scope(erasure.tenant, ())),)
-    players = (Match("player", erasure.subjects), Match("agent_player", erasure.subjects))
-    return (scope_clause(Scope(erasure.tenant)), Group(should=players))
+        return (NEVER,)
+    if erasure.kind is SubjectKind.AGENT:
+        return (scope_clause(Scope(erasure.tenant, erasure.subjects, records=True)),)
+    return (Group(should=(Match("player", erasure.subjects), Match("agent_player", erasure.subjects))),)

@@ -37,6 +37,7 @@ _SLICING_S = 6e-8
 _MOST_SLICES = 2**14
 _MEASURED_FROM = 16
 """With this many steps, the time for finding a slice is measured first: on a busy machine it is a multiple of the above."""
+_SCOPE_KEYS = frozenset({"agent", "tenant", "owner", "group"})
 _HALF_HELPS = 0.75
 """A slice of half the size takes at most this part of the time, unless most of it goes into finding the slice."""
 
@@ -53,12 +54,15 @@ class Steps:
         named = [len(one.ids) for one in must if isinstance(one, Ids)]
         if named:
             return min(named)
-        scopes = [one for one in must if isinstance(one, Match) and one.key in {"agent", "tenant"}]
+        return min(self._scope_points(one) for one in [one for one in must if _is_scope(one)] or [Group()])
+
+    def _scope_points(self, scope: Clause) -> int:
+        if isinstance(scope, Group) and scope.should:  # Edge only estimates how many points a group has
+            return sum(map(self._scope_points, scope.should))
+        if isinstance(scope, Group) and scope.must:
+            return min(map(self._scope_points, scope.must))
         with translate_errors():
-            return min(
-                self._shard.count(edge.CountRequest(filter=edge_filter(one), exact=False))
-                for one in scopes or [Group()]
-            )
+            return self._shard.count(edge.CountRequest(filter=edge_filter(scope), exact=False))
 
     def expected_s(self, must: Sequence[Clause], *, point_s: float) -> float:
         """About how many CPU seconds a call over these points takes."""
@@ -129,6 +133,14 @@ class Steps:
 
     def _point_s(self, must: Sequence[Clause], point_s: float) -> float:
         return point_s + payload_conditions(must) * _PAYLOAD_CONDITION_S + _count(must) * _CONDITION_S
+
+
+def _is_scope(clause: Clause) -> bool:
+    """Whether the clause is about whose points they are, and nothing else: `conditions.scope_clause`."""
+    if isinstance(clause, Group):
+        inner = (*clause.must, *clause.should)
+        return bool(inner) and not clause.must_not and all(map(_is_scope, inner))
+    return isinstance(clause, Match) and clause.key in _SCOPE_KEYS
 
 
 def _first_slices(points: int, expected_s: float, *, reads_payloads: bool) -> int:
