@@ -121,6 +121,8 @@ class Pipeline:
                     tombstones.append(envelope.tombstone())
                 case events.Erase():
                     erasures.append(envelope.erasure())
+                case _:  # events that are folded into rows
+                    continue
         found = [memory for memory, _ in memories.values()]
         with _StageTimer(self.metrics, "embed"):
             embedded, rows = await vectors.embed(found, self.embedder, self.vector_source(), self.throttle)
