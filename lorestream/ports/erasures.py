@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from lorestream.memories import Erasure, Memory
+    from lorestream.memories import AgentKey, Erasure, Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,14 @@ class ErasureLedger(Protocol):
 
     def covers(self, memory: Memory) -> bool:
         """Whether any erasure covers this memory. Answers from memory; does not block or raise."""
+        ...
+
+    def covers_state(self, agent: AgentKey, player: str | None, since: float) -> bool:
+        """Whether any erasure covers a row of this agent, or an event of its state. Answers from memory.
+
+        `player`: the player that the agent is named after (stored form). `since`: the row's `since`, or the event's time
+        of acceptance (Unix seconds).
+        """
         ...
 
     def added_since(self, since: int) -> Sequence[Erasure]:

@@ -207,6 +207,16 @@ class SearchSettings(_Part):
     """Memories without a conversation are next to each other if they are at most this many seconds apart."""
 
 
+# --- state -------------------------------------------------------------------------------------------------
+
+
+class StateSettings(_Part):
+    """Documents and policies."""
+
+    keep_versions: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How many versions of each document and policy are kept, the current one included."""
+
+
 # --- snapshots ---------------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,7 @@ from lorestream.settings.backends import (
     RerankerSettings,
     SearchSettings,
     SnapshotSettings,
+    StateSettings,
 )
 
 DAY_S = 86_400.0
@@ -80,6 +81,8 @@ class Settings(BaseSettings):
     """Searches for words."""
     search: SearchSettings = SearchSettings()
     """Defaults of searches."""
+    state: StateSettings = StateSettings()
+    """Documents and policies."""
     limits: LimitSettings = LimitSettings()
     """Rate limits. Default: none."""
     snapshot: SnapshotSettings = SnapshotSettings()

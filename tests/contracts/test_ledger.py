@@ -18,7 +18,7 @@ from lorestream.adapters.kafka.connection import KafkaConnection
 from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger
 from lorestream.adapters.sqlite.database import Database
 from lorestream.adapters.sqlite.erasure_ledger import SqliteErasureLedger
-from lorestream.memories import Erasure, Memory, SubjectKind
+from lorestream.memories import AgentKey, Erasure, Memory, SubjectKind
 from lorestream.ports import ErasureLedger, ErasureState
 
 Opener = Callable[[], AbstractAsyncContextManager[ErasureLedger]]
@@ -93,6 +93,22 @@ async def test_a_player_is_covered_as_an_agent_and_in_the_memories_of_others(led
     assert not ledger.covers(replace(MEMORY, player=None))
     assert not ledger.covers(replace(MEMORY, player="k1:cc", agent_player="k1:dd"))
     assert not ledger.covers(replace(MEMORY, tenant="other"))
+
+
+async def test_state_is_covered_by_its_agent_and_by_the_player_that_the_agent_is_named_after(
+    ledger: ErasureLedger,
+) -> None:
+    smith, other = AgentKey("default", "npc:smith"), AgentKey("default", "npc:other")
+    assert not ledger.covers_state(smith, "k1:aa", 0.0)
+    await ledger.add(OF_SMITH)
+    assert ledger.covers_state(smith, None, 100.0)
+    assert not ledger.covers_state(smith, None, 100.001)
+    assert not ledger.covers_state(other, "k1:aa", 100.0)
+    assert not ledger.covers_state(AgentKey("other", "npc:smith"), None, 100.0)
+    await ledger.add(OF_PLAYER)
+    assert ledger.covers_state(other, "k2:bb", 100.0)
+    assert not ledger.covers_state(other, "k2:bb", 100.001)
+    assert not ledger.covers_state(other, None, 100.0)
 
 
 async def test_agents_and_players_with_the_same_name_are_separate(ledger: ErasureLedger) -> None:

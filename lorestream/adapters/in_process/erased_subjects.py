@@ -10,7 +10,7 @@ from lorestream.memories import SubjectKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lorestream.memories import Erasure, Memory
+    from lorestream.memories import AgentKey, Erasure, Memory
 
 Subject: TypeAlias = "tuple[str, str, str]"
 """(tenant, kind, subject in its stored form)."""
@@ -40,6 +40,13 @@ class ErasedSubjects:
             or self._covers_subject(memory, SubjectKind.PLAYER, memory.agent_player)
         )
 
+    def covers_state(self, agent: AgentKey, player: str | None, since: float) -> bool:
+        """Whether any erasure covers state of this agent, named after `player`, whose content begins at `since`."""
+        return bool(self._newest) and (
+            self._is_erased((agent.tenant, SubjectKind.AGENT, agent.agent_id), since)
+            or (player is not None and self._is_erased((agent.tenant, SubjectKind.PLAYER, player), since))
+        )
+
     def added_since(self, since: int) -> Sequence[Erasure]:
         """The erasures that were added, each once, in that order, without the first `since`."""
         return list(islice(self._added.values(), since, None)) if len(self._added) > since else ()
@@ -47,5 +54,8 @@ class ErasedSubjects:
     def _covers_subject(self, memory: Memory, kind: SubjectKind, subject: str | None) -> bool:
         if subject is None:
             return False
-        newest = self._newest.get((memory.tenant, kind, subject))
-        return newest is not None and memory.accepted_at <= newest
+        return self._is_erased((memory.tenant, kind, subject), memory.accepted_at)
+
+    def _is_erased(self, subject: Subject, accepted_at: float) -> bool:
+        newest = self._newest.get(subject)
+        return newest is not None and accepted_at <= newest

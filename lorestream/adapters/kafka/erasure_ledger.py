@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from lorestream.adapters.kafka.connection import KafkaConnection
-    from lorestream.memories import Erasure, Memory
+    from lorestream.memories import AgentKey, Erasure, Memory
 
 _log = structlog.get_logger("lorestream.kafka")
 
@@ -113,6 +113,10 @@ class KafkaErasureLedger:
     def covers(self, memory: Memory) -> bool:
         """Whether any erasure covers this memory. In memory; never blocks."""
         return self._erased.covers(memory)
+
+    def covers_state(self, agent: AgentKey, player: str | None, since: float) -> bool:
+        """Whether an erasure covers state of this agent. In memory; never blocks."""
+        return self._erased.covers_state(agent, player, since)
 
     def added_since(self, since: int) -> Sequence[Erasure]:
         """The erasures that this process has read, each once, in the order of reading, without the first `since`."""

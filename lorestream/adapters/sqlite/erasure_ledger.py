@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from lorestream.adapters.in_process.erased_subjects import ErasedSubjects
-from lorestream.memories import Erasure, SubjectKind
+from lorestream.memories import AgentKey, Erasure, SubjectKind
 from lorestream.ports import ErasureState
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class SqliteErasureLedger:
     def covers(self, memory: Memory) -> bool:
         """Whether an erasure covers this memory."""
         return self._erased.covers(memory)
+
+    def covers_state(self, agent: AgentKey, player: str | None, since: float) -> bool:
+        """Whether an erasure covers state of this agent. In memory; never blocks."""
+        return self._erased.covers_state(agent, player, since)
 
     def added_since(self, since: int) -> Sequence[Erasure]:
         """The erasures that were added after the ledger was opened, in order, without the first `since` of them."""
