@@ -24,6 +24,8 @@ from lorestream.errors import InvalidEvent, InvalidRequest
 MAX_EVENTS = 1000
 """The most events of one request."""
 MAX_EVENT_BYTES = 16 * 1024
+MAX_RECORD_BYTES = 64 * 1024
+"""The limit of an event whose `recall` is false."""
 MAX_AGENT_ID_CHARS = 256
 """The limit of an agent id as its caller names it. A stored id with a pseudonym in place of the name may be longer."""
 MAX_PLAYER_CHARS = 256

@@ -21,7 +21,8 @@ from lorestream.errors import EventTooLarge, InvalidEvent, InvalidRequest
 from lorestream.events import Put
 from lorestream.http.request import HttpError, decode, explain_validation_error
 from lorestream.identity import Pseudonyms
-from lorestream.limits import MAX_EVENT_BYTES, MAX_EVENTS, ServerName
+from lorestream.limits import MAX_EVENT_BYTES, MAX_EVENTS, MAX_RECORD_BYTES, ServerName
+from producers.records import RECORD_TYPES, check_known_fields
 from producers.schemas import Coordinates, Event, JsonObject
 
 MAX_FUTURE_S = 300.0
@@ -123,10 +124,27 @@ def parse_event(raw: bytes | msgspec.Raw) -> Event:
     Raises InvalidEvent for an event that can never become a memory, and HttpError (400) when it is not JSON.
     """
     size = memoryview(raw).nbytes
-    if size > MAX_EVENT_BYTES:
-        raise EventTooLarge(f"{size} bytes; an event may have at most {MAX_EVENT_BYTES}")
+    if size > MAX_RECORD_BYTES:
+        raise EventTooLarge(
+            f"{size} bytes; an event may have at most {MAX_RECORD_BYTES}, also without recall"
+        )
+    event = _decode_event(raw)
+    if size > MAX_EVENT_BYTES and is_for_recall(event):
+        raise EventTooLarge(
+            f"{size} bytes; an event may have at most {MAX_EVENT_BYTES}, and {MAX_RECORD_BYTES} with recall false"
+        )
+    _validate(event)
+    return event
+
+
+def is_for_recall(event: Event) -> bool:
+    """Whether the event becomes a memory that searches find; else it becomes a record."""
+    return event.type not in RECORD_TYPES if event.recall is None else event.recall
+
+
+def _decode_event(raw: bytes | msgspec.Raw) -> Event:
     try:
-        event = _event_decoder.decode(raw)
+        return _event_decoder.decode(raw)
     except msgspec.ValidationError as error:
         message, path = explain_validation_error(error)
         raise InvalidEvent(message, path=path) from error
@@ -134,8 +152,6 @@ def parse_event(raw: bytes | msgspec.Raw) -> Event:
         raise InvalidEvent("nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _explain_decode_error(bytes(raw)) from error
-    _validate(event)
-    return event
 
 
 def _validate(event: Event) -> None:
@@ -153,6 +169,8 @@ def _validate(event: Event) -> None:
     for path, value in (("data", event.data), ("metadata", event.metadata)):
         if value:
             limits.check_json(value, path)
+        if isinstance(value, dict):
+            check_known_fields(event.type, path, value)
 
 
 def _explain_decode_error(raw: bytes) -> InvalidRequest | HttpError:
@@ -199,7 +217,7 @@ class Admission:
 
     def admit(self, event: Event, *, tenant: str, server: str, accepted_at: float) -> Put:
         """The envelope of an event: player names replaced, times and expiry fixed. `accepted_at` in Unix seconds."""
-        time, player = event.time, event.player or None
+        time, player, recall = event.time, event.player or None, is_for_recall(event)
         agent_id, agent_player = self.pseudonyms.agent(tenant, event.agent_id, player)
         lasting = self.pseudonyms.lasting_agent(tenant, event.agent_id, player)
         if not event.id:
@@ -214,7 +232,7 @@ class Admission:
             timestamp=accepted_at if time is None or time > accepted_at + MAX_FUTURE_S else time,
             accepted_at=accepted_at,
             type=event.type or None,
-            text=event.text or _text_without_names(event),
+            text=event.text or (_text_without_names(event) if recall else None),
             data=_non_empty(event.data),
             metadata=_non_empty(event.metadata),
             player=None if player is None else self.pseudonyms.player(tenant, player),
@@ -224,6 +242,7 @@ class Admission:
             importance=5.0 if event.importance is None else event.importance,
             expires_at=self._expires_at(event.ttl, accepted_at),
             lasting_agent=None if lasting == agent_id else lasting,
+            recall=recall,
         )
 
     def _expires_at(self, ttl: float | None, accepted_at: float) -> float | None:

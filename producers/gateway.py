@@ -15,7 +15,14 @@ from lorestream import events, tokens
 from lorestream.access.authentication import Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
-from lorestream.errors import InvalidEvent, InvalidRequest, Overloaded, RateLimited, Unavailable
+from lorestream.errors import (
+    EventTooLarge,
+    InvalidEvent,
+    InvalidRequest,
+    Overloaded,
+    RateLimited,
+    Unavailable,
+)
 from lorestream.http.operation import OLDER_NAMES, Operation
 from lorestream.http.request import ApiRequest, ApiResponse, Headers, json_response
 from lorestream.identity import Pseudonyms
@@ -123,13 +130,19 @@ class Gateway:
         # No await from here to the append: the times of acceptance must be in the order of the log.
         ids: list[str | None] = []
         records: list[NewRecord] = []
-        for event in parsed:
+        for index, event in enumerate(parsed):
             if event is None:
                 ids.append(None)
                 continue
-            put, record = self._admit(event, tenant, server, traceparent)
+            try:
+                put, record = self._admit(event, tenant, server, traceparent)
+            except EventTooLarge as error:
+                ids.append(None)
+                rejected.append(_rejected(index, error))
+                continue
             ids.append(put.memory_id)
             records.append(record)
+        rejected.sort(key=lambda one: one.index)
         positions = await self._append(records)
         for rejection in rejected:
             self._metrics.ingest_events.labels("rejected", rejection.code).inc()
@@ -142,10 +155,10 @@ class Gateway:
         """
         try:
             event = parse_event(msgspec.json.encode(event))
+            put, record = self._admit(event, tenant, DEFAULT_SERVER, traceparent)
         except InvalidEvent as error:
             self._metrics.ingest_events.labels("rejected", error.code).inc()
             raise
-        put, record = self._admit(event, tenant, DEFAULT_SERVER, traceparent)
         await self._append([record])
         return put.memory_id
 
@@ -173,7 +186,14 @@ class Gateway:
     ) -> tuple[events.Put, NewRecord]:
         accepted_at = self.log_writer.next_accepted_at()
         put = self._admission.admit(event, tenant=tenant, server=server, accepted_at=accepted_at)
-        return put, events.encode(put, event_id=event.id, traceparent=traceparent)
+        record = events.encode(put, event_id=event.id, traceparent=traceparent)
+        if (
+            len(record.value) > events.MAX_VALUE_BYTES
+        ):  # numbers are longer there: 1e15 becomes 1000000000000000.0
+            raise EventTooLarge(
+                f"{len(record.value)} bytes as it is stored; that may be at most {events.MAX_VALUE_BYTES}"
+            )
+        return put, record
 
     async def _append(self, records: Sequence[NewRecord]) -> dict[int, int]:
         counter = self._metrics.ingest_events.labels
@@ -215,7 +235,7 @@ def operations(gateway: Gateway, limits: RateLimits = NO_RATE_LIMITS) -> list[Op
             description=(
                 "A bad event does not affect the others: it is listed in `rejected` and never accepted. An overload"
                 " rejects no single event: the answer is 429 for all of them. At most 1,000 events of at most 16 KiB"
-                " each. After an outage send them again under the same ids."
+                " each, 64 KiB with `recall` false. After an outage send them again under the same ids."
             ),
             example=examples.EVENTS,
         ),

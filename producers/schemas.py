@@ -75,6 +75,19 @@ class Event(Struct, omit_defaults=True):
     ) = None
     importance: Annotated[float, Meta(ge=0, le=10)] | None = None
     ttl: Ttl | None = None
+    recall: (
+        Annotated[
+            bool,
+            Meta(
+                description=(
+                    "False: a record, which is stored in order, but not found by searches by meaning or words, nor"
+                    " shown where its type is not named. Default true; false for the types `tool`, `reward`,"
+                    " `interaction` and `agent_state`."
+                )
+            ),
+        ]
+        | None
+    ) = None
 
 
 class EventsBody(Struct):

@@ -11,7 +11,7 @@ import pytest
 from lorestream.errors import EventTooLarge, InvalidEvent
 from lorestream.http.request import HttpError
 from lorestream.identity import Pseudonyms, memory_id
-from lorestream.limits import MAX_DEPTH, MAX_EVENT_BYTES
+from lorestream.limits import MAX_DEPTH, MAX_EVENT_BYTES, MAX_RECORD_BYTES
 from producers.admission import Admission, parse_event
 
 NOW = 1_760_000_000.0
@@ -215,3 +215,73 @@ def test_a_text_is_generated_at_once_only_from_data_with_the_players_name() -> N
     assert admitted(agent_id="npc:Sam", text="", type="duel", data={"by": "npc:Sam"}).text is None
     assert admitted(text="", type="duel", player="Sam", data={"by": "Tom"}).text is None
     assert admitted(text="by Sam", player="Sam", data={"by": "Sam"}).text == "by Sam"
+
+
+# --- records -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["tool", "reward", "interaction", "agent_state"])
+def test_some_types_are_records_unless_recall_is_true(kind: str) -> None:
+    assert not admitted(type=kind).recall
+    assert not admitted(type=kind, recall=None).recall
+    assert admitted(type=kind, recall=True).recall
+    assert admitted(type="message").recall
+    assert not admitted(type="message", recall=False).recall
+
+
+def test_a_record_is_never_narrated() -> None:
+    record = admitted(type="tool", text=None, player="bob", data={"input": "bob"})
+    assert (record.text, record.data, record.recall) == (None, {"input": "bob"}, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "bad", "good"),
+    [
+        ("message", "role", 1, "user"),
+        ("message", "name", ["x"], "Hilda"),
+        ("message", "conversation", 1.5, 3.0),
+        ("message", "conversation", True, "c1"),
+        ("tool", "tool", 1, "dig"),
+        ("tool", "ok", "yes", False),
+        ("tool", "took_ms", "3", 3.5),
+        ("tool", "took_ms", True, 3),
+        ("reward", "value", "1", -1e300),
+        ("reward", "value", True, 0),
+        ("reward", "components", {"a": "1"}, {"a": 1, "b": -0.5}),
+        ("reward", "components", [1], []),
+        ("agent_state", "bytes", "a", ""),
+        ("agent_state", "bytes", "YQ==\n", "YQ=="),
+        ("agent_state", "bytes", "ä", "____".replace("_", "/")),
+        ("agent_state", "bytes", 7, None),
+        ("agent_state", "codec", 7, "gzip"),
+        ("agent_state", "encoder_version", {}, 7.0),
+    ],
+)
+@pytest.mark.parametrize("place", ["data", "metadata"])
+def test_the_known_fields_of_known_types_are_checked(
+    kind: str, name: str, bad: Any, good: Any, place: str
+) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        admitted(type=kind, **{place: {name: bad}})
+    assert caught.value.path == f"{place}.{name}"
+    for value in (good, None):
+        assert getattr(admitted(type=kind, **{place: {name: value, "own": 1}}), place) == {
+            name: value,
+            "own": 1,
+        }
+    assert getattr(admitted(type="other", **{place: {name: bad}}), place) == {name: bad}
+
+
+def test_a_record_may_have_64_kib_and_other_events_16() -> None:
+    def sized(size: int, **fields: Any) -> bytes:
+        padding = size - len(event(**fields, data={"p": ""}))
+        return event(**fields, data={"p": "x" * padding})
+
+    for fields in ({"type": "tool"}, {"recall": False}):
+        assert parse_event(sized(MAX_RECORD_BYTES, **fields))
+        with pytest.raises(EventTooLarge, match=str(MAX_RECORD_BYTES)):
+            parse_event(sized(MAX_RECORD_BYTES + 1, **fields))
+    for fields in ({}, {"type": "tool", "recall": True}, {"type": "message"}):
+        assert parse_event(sized(MAX_EVENT_BYTES, **fields))
+        with pytest.raises(EventTooLarge, match=str(MAX_EVENT_BYTES)):
+            parse_event(sized(MAX_EVENT_BYTES + 1, **fields))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from lorestream import tokens
+from lorestream import events, tokens
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.identity import memory_id
 from tests.http_gateway import SetClock, open_http_gateway
@@ -52,6 +52,23 @@ async def test_a_bad_event_does_not_affect_the_others(tmp_path: Path) -> None:
         assert logged[0].memory_id == memory_id("default", "default", "a", "1")
         assert tokens.parse_token(answer["token"]) == {0: 1}
         assert (service.count("accepted"), service.count("rejected", "invalid_event")) == (2, 2)
+        assert service.count("rejected", "event_too_large") == 1
+
+
+async def test_an_event_that_grows_beyond_the_limit_of_the_log_is_rejected_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The numbers of a record take more bytes in the log than in the request."""
+    monkeypatch.setattr(events, "MAX_VALUE_BYTES", 150_000)
+    numbers = "[" + ",".join(["1e15"] * 10_000) + "]"
+    large = f'{{"agent_id": "a", "type": "tool", "data": {{"output": {numbers}}}}}'
+    body = f'{{"events": [{large}, {{"agent_id": "a", "text": "one"}}, {{"text": "no agent"}}]}}'
+    async with open_http_gateway(tmp_path) as service:
+        answer = await service.http.post("/v1/events", content=body)
+        assert answer.status_code == 202
+        rejected = [(each["index"], each["code"]) for each in answer.json()["rejected"]]
+        assert rejected == [(0, "event_too_large"), (2, "invalid_event")]
+        assert [put.text for put in await service.new_events()] == ["one"]
         assert service.count("rejected", "event_too_large") == 1
 
 

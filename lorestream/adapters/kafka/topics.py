@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("lorestream.kafka")
 
 MAX_RECORD_BYTES = 1024 * 1024
-"""Limit of one batch, compressed (`max.message.bytes`). An event has at most 16 KiB."""
+"""Limit of one batch, compressed (`max.message.bytes`). A record in it has at most `events.MAX_VALUE_BYTES`."""
 DEAD_LETTER_RETENTION_S = 14 * 86_400.0
 UNLIMITED_RETENTION_MS = -1
 
