@@ -7,7 +7,6 @@ are kept as they are.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -30,11 +29,18 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) or (_is_number(value) and float(cast("float", value)).is_integer())
 
 
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_base64(value: object) -> bool:
-    try:
-        return isinstance(value, str) and base64.b64decode(value, validate=True) is not None
-    except (binascii.Error, ValueError):  # ValueError: characters outside ASCII
+    if not isinstance(value, str):
         return False
+    try:
+        base64.b64decode(value, validate=True)
+    except ValueError:  # binascii.Error is one as well
+        return False
+    return True
 
 
 def _are_numbers(value: object) -> bool:
@@ -47,7 +53,7 @@ def _are_numbers(value: object) -> bool:
 _TEXT = (_is_text, "a string is needed")
 _NAME = (_is_name, "a string or a whole number is needed")
 _NUMBER = (_is_number, "a number is needed")
-_BOOL = (lambda value: isinstance(value, bool), "true or false is needed")
+_BOOL = (_is_bool, "true or false is needed")
 _NUMBERS = (_are_numbers, "an object of numbers is needed")
 _BASE64 = (_is_base64, "bytes in base64 (RFC 4648, with padding) are needed")
 
