@@ -85,8 +85,8 @@ async def test_options_of_a_new_collection(qdrant, alias):
     assert info.config.quantization_config.scalar.always_ram
     assert info.config.params.vectors_config.params_map.map["dense"].size == 4
     indexed = {key: wire.PayloadSchemaType.Name(one.data_type) for key, one in info.payload_schema.items()}
-    keywords = ["agent", "tenant", "type", "server", "player", "agent_player"]
-    whole = ["facts", "t", "expires", "deleted"]
+    keywords = ["agent", "tenant", "type", "server", "player", "agent_player", "owner", "group"]
+    whole = ["facts", "t", "expires", "row_expires", "deleted"]
     expected = {"Keyword": keywords, "Integer": whole, "Float": FLOAT_INDEX_KEYS}
     assert indexed == {key: kind for kind, keys in expected.items() for key in keys}
     assert info.config.params.sparse_vectors_config.map["words"].modifier == wire.Modifier.Idf
@@ -137,7 +137,7 @@ async def test_an_unfinished_collection_is_completed(qdrant, alias):
     async with qdrant.connection() as connection:
         await connection.call(connection.collections.Create, bare)
     async with qdrant.store(collection=alias) as store:
-        assert len((await described(qdrant, store.physical)).payload_schema) == 14
+        assert len((await described(qdrant, store.physical)).payload_schema) == 17
         await put(store, memory("m"))
         assert await names(store) == ["m"]
 

@@ -115,6 +115,7 @@ _INDEXED_KEYS = frozenset(
         "facts",
         "t",
         "expires",
+        "row_expires",
         "deleted",
     }
     | set(FLOAT_INDEX_KEYS)

@@ -172,7 +172,9 @@ def _open_locked(directory: Path, metadata: StoreMetadata) -> tuple[edge.EdgeSha
         return Misconfigured(f"{shard_path} cannot be loaded ({error.message}): {advice}")
 
     with translate_errors(unreadable):
-        return edge.EdgeShard.load(str(shard_path)), words
+        shard = edge.EdgeShard.load(str(shard_path))
+        _create_missing_indexes(shard)
+        return shard, words
 
 
 def _create(path: Path, dim: int) -> None:
@@ -182,8 +184,7 @@ def _create(path: Path, dim: int) -> None:
 
     with translate_errors(refused):
         shard = edge.EdgeShard.create(str(path), _config(dim))
-        for key, schema in _indexes().items():
-            shard.update(edge.UpdateOperation.create_field_index(key, schema))
+        _create_missing_indexes(shard)
         shard.flush()
         shard.close()
 
@@ -200,6 +201,17 @@ def _config(dim: int) -> edge.EdgeConfig:
     return edge.EdgeConfig(vectors, words, hnsw_config=flat, max_search_threads=1)
 
 
+def _create_missing_indexes(shard: edge.EdgeShard) -> None:
+    """Create the indexes that a shard lacks: all of a new one, and those that a newer version has added.
+
+    An index takes about 8 microseconds per point.
+    """
+    present = shard.info().payload_schema
+    for key, schema in _indexes().items():
+        if key not in present:
+            shard.update(edge.UpdateOperation.create_field_index(key, schema))
+
+
 def _indexes() -> dict[str, edge.PayloadSchemaParams]:
     keyword = edge.KeywordIndexParams
     return {
@@ -209,9 +221,12 @@ def _indexes() -> dict[str, edge.PayloadSchemaParams]:
         "server": keyword(),
         "player": keyword(),
         "agent_player": keyword(),
+        "owner": keyword(),
+        "group": keyword(),
         "facts": edge.IntegerIndexParams(lookup=True, range=False),
         "t": edge.IntegerIndexParams(lookup=False, range=True),
         "expires": edge.IntegerIndexParams(lookup=False, range=True),
+        "row_expires": edge.IntegerIndexParams(lookup=False, range=True),
         "deleted": edge.IntegerIndexParams(lookup=False, range=True),
         **{key: edge.FloatIndexParams() for key in FLOAT_INDEX_KEYS},
     }

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 import msgspec
@@ -173,8 +174,12 @@ class ServerCatalogue:
         )
 
     async def open(self, name: str) -> ServerStore:
-        """The store of one collection."""
-        store = ServerStore(self._connection, await self._find(name), substring_field=self._substring_field)
+        """The store of one collection, after creating the indexes that it lacks."""
+        found = await self._find(name)
+        if found.missing_indexes:
+            await collection.create_indexes(self._connection, name, found.missing_indexes)
+            self._found[name] = found = replace(found, missing_indexes=frozenset())
+        store = ServerStore(self._connection, found, substring_field=self._substring_field)
         warn_of_other_layout(name, store.words.layout, self._words)
         return store
 

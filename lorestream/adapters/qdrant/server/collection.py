@@ -53,6 +53,8 @@ class ExistingCollection:
     metadata: CollectionMetadata
     replicated: bool
     """Its points are stored on several nodes."""
+    missing_indexes: frozenset[str] = frozenset()
+    """The payload keys that have no index yet, because an older version created the collection."""
 
 
 class CollectionMetadata(msgspec.Struct, frozen=True):
@@ -110,9 +112,13 @@ async def find_collection(connection: Connection, alias: str, physical: str) -> 
 
     Raises Unavailable, and Misconfigured when Lorestream did not create it or another schema version did.
     """
-    config = (await _info(connection, physical)).config
-    replicated = config.params.replication_factor > 1
-    return ExistingCollection(physical, _parse_metadata(alias, config.metadata), replicated)
+    info = await _info(connection, physical)
+    return ExistingCollection(
+        physical,
+        _parse_metadata(alias, info.config.metadata),
+        replicated=info.config.params.replication_factor > 1,
+        missing_indexes=frozenset(_indexes()) - frozenset(info.payload_schema),
+    )
 
 
 async def list_aliases(connection: Connection) -> dict[str, str]:
@@ -163,9 +169,14 @@ async def create_with_indexes(
 ) -> None:
     """Create a collection and its payload indexes, as far as they do not exist yet. Raises Unavailable."""
     await create_collection(connection, physical, metadata, options)
-    present = await _info(connection, physical)
+    present = (await _info(connection, physical)).payload_schema
+    await create_indexes(connection, physical, frozenset(_indexes()) - frozenset(present))
+
+
+async def create_indexes(connection: Connection, physical: str, fields: frozenset[str]) -> None:
+    """Create the indexes of these payload keys. One that exists stays as it is. Raises Unavailable."""
     for field, parameters in _indexes().items():
-        if field not in present.payload_schema:
+        if field in fields:
             await _create_index(connection, physical, field, parameters)
 
 
@@ -266,9 +277,12 @@ def _indexes() -> Mapping[str, wire.PayloadIndexParams]:
         "server": keyword(),
         "player": keyword(),
         "agent_player": keyword(),
+        "owner": keyword(),
+        "group": keyword(),
         "facts": integer(lookup=True),
         "t": integer(lookup=False),
         "expires": integer(lookup=False),
+        "row_expires": integer(lookup=False),
         "deleted": integer(lookup=False),
         **{
             key: wire.PayloadIndexParams(float_index_params=wire.FloatIndexParams())
