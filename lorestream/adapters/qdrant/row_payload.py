@@ -1,12 +1,12 @@
 """A row as a Qdrant point without vectors: its id, its payload, and the row decoded from the payload.
 
-    owner         JSON array [tenant, agent_id]; memories have it as `agent`, so that no read of memories matches a row
-    group         JSON array [tenant, kind, first part of the key], of rows that are listed
-    row           JSON text: key, times and position, see `_Header`
-    row_body      the body, read only where it is needed: it may have hundreds of KiB
-    offset, log   the position in the log, for guarded writes
-    row_expires   ticks; the row expires while it has this key
-    agent_player  as in memories
+owner         JSON array [tenant, agent_id]; memories have it as `agent`, so that no read of memories matches a row
+group         JSON array [tenant, kind, first part of the key], of rows that are listed
+row           JSON text: key, times and position, see `_Header`
+row_body      the body, read only where it is needed: it may have hundreds of KiB
+offset, log   the position in the log, for guarded writes
+row_expires   ticks; the row expires while it has this key
+agent_player  as in memories
 """
 
 from __future__ import annotations
