@@ -6,6 +6,7 @@ sweeper.py           removes expired memories, old tombstones, memories beyond a
 time_check.py        whether the clock can be believed when something is removed for its age
 faust_app.py         the Faust app: the process around the worker in the distributed shape
 indexing/            the steps of a batch: read, prepare, apply, invalidate caches, finish, commit
+folding/             the state events of a batch into rows: documents, Q-tables, policies
 rebuild/             another collection: replay, quality gate, alias swap, compaction
 
 async with open_worker(load_settings()) as parts:  # embedded: the Runtime of open_runtime

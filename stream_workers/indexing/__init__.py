@@ -13,7 +13,8 @@ The steps of a batch:
 
     1. Indexer._read                  member.read; checkpoint.offsets.track(records)
     2. Pipeline.prepare               decode, narrate, vectors.embed; up to two batches ahead of step 3
-    3. Indexer._apply                 Pipeline.apply: erase, insert, put tombstones; dead letters for what fails
+    3. Indexer._apply                 Pipeline.apply: erase, insert, put tombstones, fold state events; dead letters for
+                                      what fails
     4. InvalidationQueue.add          cache.invalidate(the batch's agents); during its outage at most 65 s later:
     5. Indexer._finish                Pipeline.finish (erasures done), Checkpoint.finish (raise and publish watermarks)
     6. Checkpoint.run                 at intervals: flush the store, commit the watermarks

@@ -65,7 +65,7 @@ class DeadLetterPolicy:
     MAX_CONSECUTIVE_FAULTS = 20
     """How many unexpected errors, without a batch that succeeds in between, stop the indexer."""
     MAX_CONSECUTIVE_DEAD_LETTERS = 1000
-    """How many dead letters, without a memory that is stored in between, stop the indexer."""
+    """How many dead letters, without a memory or a state event that is stored in between, stop the indexer."""
 
     def __init__(self, log: EventLog, metrics: Metrics, retry: RetryUntilAvailable) -> None:
         self._event_log = log
@@ -74,10 +74,10 @@ class DeadLetterPolicy:
         self._faults = 0
         self._dead_letters = 0
 
-    def record_success(self, memories: int) -> None:
-        """A batch was applied, and stored this many memories."""
+    def record_success(self, stored: int) -> None:
+        """A batch was applied, and stored this many memories and state events."""
         self._faults = 0
-        if memories:
+        if stored:
             self._dead_letters = 0
 
     def record_fault(self, error: Exception) -> None:

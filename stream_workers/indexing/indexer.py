@@ -247,7 +247,7 @@ class Indexer:
                 for record in batch.records
                 for applied in await self._apply(await self._prepare_one_by_one([record]))
             ]
-        self._dead_letters.record_success(len(applied.memories))
+        self._dead_letters.record_success(len(applied.memories) + applied.folded)
         await self._dead_letters.append(applied.dead_letters)
         if self._on_indexed is not None:
             self._on_indexed(applied.memories)

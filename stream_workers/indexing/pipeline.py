@@ -3,11 +3,12 @@
 Three steps, so that one batch can be embedded while the one before it is written:
 
     prepare   decode, narrate, embed; changes nothing
-    apply     change the store
+    apply     change the store: erase, insert, put tombstones, fold state events into rows
     finish    mark erasures as done, observe the delay; the indexer calls it after the cache was invalidated
 
 Applying a batch twice, or batches in another order, leads to the same store: inserts never replace, tombstones keep
-their id, and erasures are kept in the ledger and cover memories by their time of acceptance.
+their id, erasures are kept in the ledger and cover memories by their time of acceptance, and a row holds the offset of
+its newest event. Only the state events of one row need the order of the log.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from lorestream.ports import (
     Tombstone,
 )
 from lorestream.telemetry import Metrics
+from stream_workers.folding import fold
+from stream_workers.folding.folder import Folded, Folder, StateRecord
 from stream_workers.indexing import vectors
 from stream_workers.indexing.vectors import Throttle
 
@@ -52,6 +55,8 @@ class Batch:
     """Shape (len(memories), dim)."""
     tombstones: Sequence[Tombstone]
     erasures: Sequence[Erasure]
+    state: Sequence[StateRecord]
+    """Events that are folded into rows."""
     dead_letters: Sequence[DeadLetter]
     """Records that cannot be decoded."""
 
@@ -62,9 +67,11 @@ class Applied:
 
     memories: Sequence[Memory]
     """The memories that were inserted."""
+    folded: int
+    """How many state events were folded into rows."""
     accepted_at: Sequence[float]
-    """The acceptance times (Unix seconds) of the inserted memories, except those of retried and imported events:
-    these would distort the measured delay."""
+    """The acceptance times (Unix seconds) of the inserted memories and the folded events, except those of retried and
+    imported events: these would distort the measured delay."""
     dead_letters: Sequence[DeadLetter]
     erasures: Sequence[Erasure]
     changed_agents: frozenset[AgentKey] | None
@@ -84,6 +91,8 @@ class Pipeline:
     ledger: ErasureLedger
     clock: Clock
     metrics: Metrics
+    folder: Folder | None = None
+    """Folds state events into rows of the store. None: they are left alone."""
     must_finish: Callable[[], bool] = lambda: True
     """Whether clients wait for this store. While false, `finish` does nothing: the store is only filled."""
     throttle: Throttle = field(default_factory=Throttle)
@@ -101,6 +110,7 @@ class Pipeline:
         memories: dict[tuple[str, str, str], tuple[Memory, Record]] = {}
         tombstones: list[Tombstone] = []
         erasures: list[Erasure] = []
+        state: list[StateRecord] = []
         dead_letters: list[DeadLetter] = []
         for record in records:
             try:
@@ -121,8 +131,8 @@ class Pipeline:
                     tombstones.append(envelope.tombstone())
                 case events.Erase():
                     erasures.append(envelope.erasure())
-                case _:  # events that are folded into rows
-                    continue
+                case _:
+                    state.append(StateRecord(envelope, record))
         found = [memory for memory, _ in memories.values()]
         with _StageTimer(self.metrics, "embed"):
             embedded, rows = await vectors.embed(found, self.embedder, self.vector_source(), self.throttle)
@@ -133,13 +143,15 @@ class Pipeline:
             vectors=rows,
             tombstones=tombstones,
             erasures=erasures,
+            state=state,
             dead_letters=dead_letters,
         )
 
     async def apply(self, batch: Batch) -> Applied:
         """Change the store. After Unavailable, call it again with the same batch.
 
-        Memories that the store refuses become dead letters (reason `refused_by_store`).
+        Memories that the store refuses become dead letters (reason `refused_by_store`), and so do state events that
+        cannot be folded (`unfoldable`).
         """
         with _StageTimer(self.metrics, "upsert"):
             for erasure in batch.erasures:
@@ -153,6 +165,7 @@ class Pipeline:
 
             await self.throttle.in_chunks(kept, insert)
             await self.store.put_tombstones(batch.tombstones)
+        folded = await self._fold(batch)
         inserted = [batch.memories[row] for row in kept if row not in refused]
         dead_letters = [
             DeadLetter(batch.memory_records[row], "refused_by_store", error) for row, error in refused.items()
@@ -162,10 +175,12 @@ class Pipeline:
             for row in kept
             if row not in refused and events.is_direct(batch.memory_records[row])
         ]
+        accepted_at += [one.event.accepted_at for one in folded.records if events.is_direct(one.record)]
         return Applied(
             inserted,
+            len(folded.records),
             accepted_at,
-            [*batch.dead_letters, *dead_letters],
+            [*batch.dead_letters, *dead_letters, *folded.dead_letters],
             batch.erasures,
             _changed_agents(batch),
         )
@@ -183,6 +198,21 @@ class Pipeline:
         now = self.clock.now()
         for accepted_at in applied.accepted_at:
             self.metrics.event_visible.observe(max(0.0, now - accepted_at))
+
+    async def _fold(self, batch: Batch) -> Folded:
+        """Fold the state events into rows, once all erasures of the batch are known."""
+        folded, folder = Folded(), self.folder
+        if folder is None or not batch.state:
+            return folded
+
+        async def fold_chunk(chunk: Sequence[StateRecord]) -> None:
+            some = await folder.fold(chunk)
+            folded.records += some.records
+            folded.dead_letters += some.dead_letters
+
+        with _StageTimer(self.metrics, "fold"):
+            await self.throttle.in_chunks(batch.state, fold_chunk)
+        return folded
 
     async def _insert(self, batch: Batch, rows: Sequence[int]) -> dict[int, str]:
         """Insert these rows of the batch. Returns the rows that the store refused, with its message.
@@ -232,6 +262,7 @@ def _changed_agents(batch: Batch) -> frozenset[AgentKey] | None:
         [
             *(AgentKey(memory.tenant, memory.agent_id) for memory in batch.memories),
             *(AgentKey(tombstone.tenant, tombstone.agent_id) for tombstone in batch.tombstones),
+            *(fold.agent(one.event) for one in batch.state),
             *(AgentKey(erasure.tenant, agent) for erasure in batch.erasures for agent in erasure.subjects),
         ]
     )
