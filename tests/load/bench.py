@@ -23,6 +23,7 @@ from tests.load.distributed import measure_distributed, measure_limit
 from tests.load.embedding import measure_embedding
 from tests.load.gateway import measure_gateway
 from tests.load.reads import measure_reads
+from tests.load.state import measure_state
 from tests.load.store import measure_store
 from tests.load.system import measure_system
 from tests.luanti.cost import measure_mod
@@ -99,6 +100,7 @@ def _parts(data: Path) -> dict[str, tuple[Callable[[], dict[str, Any]], tuple[Ai
                 Aim("over_fastapi", at_least=4),
             ),
         ),
+        "state": (measure_state, (Aim("over_memories.records", at_least=10),)),
         "mod": (
             measure_mod,
             (
@@ -130,7 +132,7 @@ def main() -> None:
     parser.add_argument(
         "parts",
         nargs="*",
-        help="embedding store gateway system distributed limit batches reads mod (default: all)",
+        help="embedding store gateway system distributed limit batches reads state mod (default: all)",
     )
     parser.add_argument("--json", type=Path, default=ROOT / "bench.json", help="where the figures go")
     parser.add_argument("--data", type=_absolute, default=ROOT / "data", help="where the prepared model lies")

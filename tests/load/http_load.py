@@ -54,14 +54,18 @@ class Load:
     def __init__(
         self,
         port: int,
-        bodies: Sequence[bytes],
+        bodies: Sequence[bytes] = (),
         *,
         rate: float | None = None,
         connections: int = 16,
         path: str = PATH,
+        gets: Sequence[str] = (),
     ) -> None:
-        plan = {"port": port, "path": path, "rate": rate, "connections": connections}
-        plan["bodies"] = [body.decode() for body in bodies]
+        """`bodies` are posted to `path`; or else the paths `gets` are read."""
+        plan = {"port": port, "rate": rate, "connections": connections}
+        plan["requests"] = [("POST", path, body.decode()) for body in bodies] or [
+            ("GET", get, "") for get in gets
+        ]
         self._child = subprocess.Popen(
             [sys.executable, "-m", "tests.load.http_load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -116,19 +120,19 @@ class _Connection(asyncio.Protocol):
 
 class _Run:
     def __init__(
-        self, port: int, path: str, rate: float | None, connections: int, bodies: Sequence[str]
+        self, port: int, rate: float | None, connections: int, requests: Sequence[tuple[str, str, str]]
     ) -> None:
         self._port = port
         self._rate = rate
         self._connections = connections
-        self.requests = [_request(body.encode(), port, path) for body in bodies]
-        self._latencies = [0.0] * len(bodies)
-        self._states = [""] * len(bodies)
-        self._due = [0.0] * len(bodies)
+        self.requests = [_request(method, path, body.encode(), port) for method, path, body in requests]
+        self._latencies = [0.0] * len(requests)
+        self._states = [""] * len(requests)
+        self._due = [0.0] * len(requests)
         self._late: list[float] = []
         self._free: list[_Connection] = []
         self._opened = 0
-        self._left = len(bodies)
+        self._left = len(requests)
         self._next = 0
         self._done = asyncio.Event()
 
@@ -206,8 +210,8 @@ class _Run:
             )
 
 
-def _request(body: bytes, port: int, path: str) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+def _request(method: str, path: str, body: bytes, port: int) -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
