@@ -41,9 +41,11 @@ class MemoryRows:
             if there is None or not there.has(row.log, row.offset):
                 self.stored[row.key] = row
 
-    async def delete_rows(self, keys: Sequence[RowKey]) -> None:
+    async def delete_rows(self, keys: Sequence[RowKey], *, log: str, offset: int) -> None:
         for key in keys:
-            self.stored.pop(key, None)
+            row = self.stored.get(key)
+            if row is not None and not row.has(log, offset + 1):
+                del self.stored[key]
 
     async def keep_rows(self, keys: Sequence[RowKey]) -> None:
         for key in keys:

@@ -36,13 +36,14 @@ class RowWriter(RowReader, Protocol):
     async def put_rows(self, rows: Sequence[Row], replaced: Sequence[Row | None]) -> None:
         """Write rows of distinct keys, all of the same `log`. `replaced`: each as it was read before, None: not there.
 
-        A row in whose place a row with a higher offset of the same log is stored by now is not written; one of another log
-        is replaced. Returns once readers see the rows. After a failure some of them may have been written.
+        A row in whose place one is stored by now that has the row's event (`Row.has`: the same log, and the same or a
+        higher offset) is not written; any other one is replaced, whether it was read or was written meanwhile by a worker
+        that was suspended. Returns once readers see the rows. After a failure some of them may have been written.
         """
         ...
 
-    async def delete_rows(self, keys: Sequence[RowKey]) -> None:
-        """Remove rows. Unknown keys are ignored."""
+    async def delete_rows(self, keys: Sequence[RowKey], *, log: str, offset: int) -> None:
+        """Remove rows. One that holds an event after this offset of the log stays. Unknown keys are ignored."""
         ...
 
     async def keep_rows(self, keys: Sequence[RowKey]) -> None:

@@ -92,7 +92,7 @@ class Folder:
         for one in good:
             position = Position(self.log, one.record.offset)
             try:
-                changed.apply(fold.fold(changed.rows, one.event, position, self.keep_versions))
+                changed.apply(fold.fold(changed.rows, one.event, position, self.keep_versions), one.record)
             except InvalidEvent as error:
                 folded.dead_letters.append(DeadLetter(one.record, "unfoldable", str(error)))
             else:
@@ -110,7 +110,10 @@ class _WorkingSet:
         self.rows: dict[RowKey, Row] = {}
         """What the folds see: without rows that an erasure covers, though they may still be stored."""
         self._put: dict[RowKey, None] = {}
-        self._delete: dict[RowKey, None] = {}
+        self._delete: dict[RowKey, int] = {}
+        """Rows to remove, with the partition of their events."""
+        self._last: dict[int, int] = {}
+        """The offset of the last event of each partition."""
         self._keep: dict[RowKey, None] = {}
 
     async def load(self, needed: dict[RowKey, int]) -> None:
@@ -136,8 +139,9 @@ class _WorkingSet:
         if row is not None and not covers(key.agent, row.agent_player, row.since):
             self.rows[key] = row
 
-    def apply(self, changes: Changes) -> None:
-        """Note what an event changes."""
+    def apply(self, changes: Changes, record: Record) -> None:
+        """Note what the event of this record changes."""
+        self._last[record.partition] = record.offset
         for row in changes.put:
             self.rows[row.key] = row
             self._put[row.key] = None
@@ -147,7 +151,7 @@ class _WorkingSet:
             self.rows.pop(key, None)
             self._put.pop(key, None)
             self._keep.pop(key, None)
-            self._delete[key] = None
+            self._delete[key] = record.partition
         for key in changes.keep:
             if (row := self.rows.get(key)) is not None:
                 self.rows[key] = replace(row, expires_at=None)
@@ -164,8 +168,14 @@ class _WorkingSet:
         if self._keep:
             await store.keep_rows(list(self._keep))
         for of_parts in (True, False):
-            if keys := [key for key in self._delete if policies.is_part(key) is of_parts]:
-                await store.delete_rows(keys)
+            for partition, offset in self._last.items():
+                keys = [
+                    key
+                    for key, number in self._delete.items()
+                    if number == partition and policies.is_part(key) is of_parts
+                ]
+                if keys:
+                    await store.delete_rows(keys, log=self._folder.log, offset=offset)
         await self._write_rows(key for key in self._put if key.kind in _MAIN_KINDS)
 
     async def _write_rows(self, keys: Iterable[RowKey]) -> None:
