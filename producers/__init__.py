@@ -1,9 +1,11 @@
 """The producers' side: the gateway in front of the log, and programs that send events to it.
 
-    gateway     accepts events: HTTP routes, rate limits, append
+    gateway     accepts events: HTTP routes
+    intake      what all writes pass: rate limits, the append and its metrics, the wait
     admission   splits a batch, validates each event, makes its envelope
     log_writer  times of acceptance, and appends to the log
     erasures    deletions of a memory, an agent, a player, and their HTTP routes
+    state/      writes of documents, Q-tables and policies
     schemas     the msgspec types of the routes
     examples    example requests and responses for the documentation
     rpc         the gateway's gRPC calls
@@ -18,5 +20,5 @@ A gateway, and one write:
     app = application("gateway", operations(gateway, limits), metrics=parts.metrics)
 
     ingested = await gateway.ingest("default", "survival-1", [b'{"agent_id": "npc:smith", "text": "it rains"}'])
-    await gateway.wait_until_indexed(ingested.positions, timeout_s=5)
+    await gateway.intake.wait_until_processed(ingested.positions, timeout_s=5)
 """

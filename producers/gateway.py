@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,26 +11,19 @@ from typing import Self
 import msgspec
 
 from lorestream import events, tokens
-from lorestream.access.authentication import Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
-from lorestream.errors import (
-    EventTooLarge,
-    InvalidEvent,
-    InvalidRequest,
-    Overloaded,
-    RateLimited,
-    Unavailable,
-)
+from lorestream.errors import EventTooLarge, InvalidEvent, InvalidRequest
 from lorestream.http.operation import OLDER_NAMES, Operation
-from lorestream.http.request import ApiRequest, ApiResponse, Headers, json_response
+from lorestream.http.request import ApiRequest, ApiResponse, json_response
 from lorestream.identity import Pseudonyms
-from lorestream.ports import Clock, ErasureLedger, EventLog, NewRecord, WatermarkReader
+from lorestream.ports import Clock, ErasureLedger, EventLog, NewRecord, RowReader, WatermarkReader
 from lorestream.telemetry import Metrics
 from lorestream.wiring import GatewayParts
 from producers import erasures, examples
 from producers.admission import DEFAULT_SERVER, Admission, parse_event, split_batch
 from producers.erasures import Erasures
+from producers.intake import Intake, traceparent
 from producers.log_writer import LogWriter
 from producers.schemas import (
     MAX_WAIT_MS,
@@ -43,14 +35,11 @@ from producers.schemas import (
     RejectedEvent,
     WaitParams,
 )
+from producers.state import routes as state_routes
+from producers.state.writer import StateWriter
 
 _EVENTS_PER_SLICE = 100
 """Events parsed before the event loop may run other tasks."""
-
-_TRACEPARENT = re.compile(
-    rb"(?:00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-    rb"|(?!00|ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[\x21-\x7e]{0,200})?)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +68,18 @@ class Gateway:
         clock: Clock,
         ttl_s: float | None,
         last_accepted_at: float = 0.0,
+        rows: RowReader | None = None,
     ) -> None:
-        """`ttl_s`: the default lifetime in seconds, None = for ever.
+        """`ttl_s`: the default lifetime in seconds, None = for ever. `rows`: where the answers to writes are read.
 
         `last_accepted_at`: the latest time of acceptance in the log, in Unix seconds; new times are later.
         """
         self.log = log
-        self.watermarks = watermarks
         self.log_writer = LogWriter(log, clock, last_accepted_at=last_accepted_at)
+        self.intake = Intake(self.log_writer, watermarks, metrics)
         self.erasures = Erasures(log, ledger, watermarks, pseudonyms, self.log_writer)
+        self.state = StateWriter(self.intake, pseudonyms, rows)
         self._admission = Admission(pseudonyms, ttl_s)
-        self._metrics = metrics
 
     @classmethod
     def over(cls, parts: GatewayParts) -> Self:
@@ -143,9 +133,9 @@ class Gateway:
             ids.append(put.memory_id)
             records.append(record)
         rejected.sort(key=lambda one: one.index)
-        positions = await self._append(records)
+        positions = await self.intake.append(records)
         for rejection in rejected:
-            self._metrics.ingest_events.labels("rejected", rejection.code).inc()
+            self.intake.count_rejected(rejection.code)
         return Ingested(ids, rejected, positions)
 
     async def put(self, tenant: str, event: Event, *, traceparent: bytes | None = None) -> str:
@@ -157,29 +147,10 @@ class Gateway:
             event = parse_event(msgspec.json.encode(event))
             put, record = self._admit(event, tenant, DEFAULT_SERVER, traceparent)
         except InvalidEvent as error:
-            self._metrics.ingest_events.labels("rejected", error.code).inc()
+            self.intake.count_rejected(error.code)
             raise
-        await self._append([record])
+        await self.intake.append([record])
         return put.memory_id
-
-    async def check_rate(self, limits: RateLimits, principal: Principal, count: int) -> None:
-        """Count events against the caller's rate limit. Raises RateLimited; then none of them may be accepted."""
-        try:
-            await limits.count_events(principal, count)
-        except RateLimited:
-            self._metrics.ingest_events.labels("refused", "rate_limited").inc(count)
-            raise
-
-    async def wait_until_indexed(self, positions: dict[int, int], timeout_s: float) -> bool:
-        """Whether the log was processed past these offsets within `timeout_s`.
-
-        Never raises Unavailable, and returns False when it is cancelled, as it is when the process stops: the events
-        are accepted all the same, and their sender must learn that.
-        """
-        try:
-            return await self.watermarks.reached(positions, timeout_s)
-        except (Unavailable, asyncio.CancelledError):
-            return False
 
     def _admit(
         self, event: Event, tenant: str, server: str, traceparent: bytes | None
@@ -187,26 +158,12 @@ class Gateway:
         accepted_at = self.log_writer.next_accepted_at()
         put = self._admission.admit(event, tenant=tenant, server=server, accepted_at=accepted_at)
         record = events.encode(put, event_id=event.id, traceparent=traceparent)
-        if (
-            len(record.value) > events.MAX_VALUE_BYTES
-        ):  # numbers are longer there: 1e15 becomes 1000000000000000.0
+        # Numbers may be longer there: 1e15 becomes 1000000000000000.0.
+        if len(record.value) > events.MAX_VALUE_BYTES:
             raise EventTooLarge(
                 f"{len(record.value)} bytes as it is stored; that may be at most {events.MAX_VALUE_BYTES}"
             )
         return put, record
-
-    async def _append(self, records: Sequence[NewRecord]) -> dict[int, int]:
-        counter = self._metrics.ingest_events.labels
-        try:
-            positions = await self.log_writer.append(records)
-        except Overloaded:
-            counter("refused", "overloaded").inc(len(records))
-            raise
-        except Unavailable:
-            counter("refused", "unavailable").inc(len(records))
-            raise
-        counter("accepted", "").inc(len(records))
-        return positions
 
 
 def _rejected(index: int, error: InvalidEvent) -> RejectedEvent:
@@ -250,6 +207,7 @@ def operations(gateway: Gateway, limits: RateLimits = NO_RATE_LIMITS) -> list[Op
             example=examples.PUT,
         ),
         *erasures.operations(gateway.erasures),
+        *state_routes.operations(gateway.state, limits),
     ]
 
 
@@ -261,9 +219,9 @@ class _Routes:
     async def events(self, request: ApiRequest) -> ApiResponse:
         params = request.query_params(WaitParams)
         batch = await split_batch(await request.body())
-        await self._gateway.check_rate(self._limits, request.principal, len(batch.events))
+        await self._gateway.intake.check_rate(self._limits, request.principal, len(batch.events))
         ingested = await self._gateway.ingest(
-            request.tenant, batch.server, batch.events, traceparent=_traceparent(request.headers)
+            request.tenant, batch.server, batch.events, traceparent=traceparent(request.headers)
         )
         response = EventsResponse(
             accepted=len(ingested.ids) - len(ingested.rejected),
@@ -273,7 +231,7 @@ class _Routes:
         )
         if params.wait is not msgspec.UNSET:
             timeout_s = min(params.timeout_ms, MAX_WAIT_MS) / 1000
-            response.indexed = await self._gateway.wait_until_indexed(ingested.positions, timeout_s)
+            response.indexed = await self._gateway.intake.wait_until_processed(ingested.positions, timeout_s)
         return json_response(response, 200 if response.indexed is True else 202)
 
     async def put(self, request: ApiRequest) -> ApiResponse:
@@ -287,12 +245,6 @@ class _Routes:
             metadata={"context": body.context, **metadata} if body.context else metadata,
             ttl=body.ttl_seconds if body.ttl is None else body.ttl,
         )
-        await self._gateway.check_rate(self._limits, request.principal, 1)
-        memory_id = await self._gateway.put(request.tenant, event, traceparent=_traceparent(request.headers))
+        await self._gateway.intake.check_rate(self._limits, request.principal, 1)
+        memory_id = await self._gateway.put(request.tenant, event, traceparent=traceparent(request.headers))
         return json_response(PutResponse(success=True, id=memory_id), 202)
-
-
-def _traceparent(headers: Headers) -> bytes | None:
-    """The W3C traceparent header, None when it is missing or invalid."""
-    given = headers.get(b"traceparent", b"")
-    return given if _TRACEPARENT.fullmatch(given) else None

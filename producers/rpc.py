@@ -31,7 +31,7 @@ class Writes:
         Raises InvalidEvent, RateLimited, Unavailable.
         """
         event = Event(agent_id=agent_id, text=text, metadata=dict(metadata) if metadata else None, ttl=ttl_s)
-        await self._gateway.check_rate(self._limits, principal, 1)
+        await self._gateway.intake.check_rate(self._limits, principal, 1)
         return await self._gateway.put(principal.tenant, event)
 
     async def delete(self, principal: Principal, agent_id: str) -> None:

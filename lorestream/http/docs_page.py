@@ -25,7 +25,7 @@ _DEFAULT_ORIGIN = "http://127.0.0.1:8080"
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,255}")
 _ORIGIN_PLACEHOLDER = "\N{REPLACEMENT CHARACTER}origin\N{REPLACEMENT CHARACTER}"
 
-_METHODS = ("get", "post", "delete")
+_METHODS = ("get", "post", "patch", "delete")
 """PUT is left out: it is the same as POST."""
 
 
@@ -86,7 +86,7 @@ def _operation(path: str, method: str, op: Mapping[str, Any]) -> dict[str, Any]:
         "description": op.get("description"),
         "scopes": [scope for scheme in op.get("security", ()) for scope in scheme[SECURITY_SCHEME]],
         "parameters": [_parameter(parameter) for parameter in op["parameters"]],
-        "body": body and {"type": _type(body["content"][JSON]["schema"]), "description": body["description"]},
+        "body": body and _body(body),
         "curl": _curl(path, method, op),
         "responses": [
             _response(status, response)
@@ -98,6 +98,14 @@ def _operation(path: str, method: str, op: Mapping[str, Any]) -> dict[str, Any]:
             for status, response in op["responses"].items()
             if "$ref" in response
         ],
+    }
+
+
+def _body(body: Mapping[str, Any]) -> dict[str, Any]:
+    [(media_type, content)] = body["content"].items()
+    return {
+        "type": _type(content["schema"]) if media_type == JSON else media_type,
+        "description": body["description"],
     }
 
 
@@ -137,8 +145,11 @@ def _curl(path: str, method: str, op: Mapping[str, Any]) -> str:
         words.append('-H "Authorization: Bearer $LORESTREAM_API_KEY"')
     words.append(f'"{_URL_VARIABLE}{path}{"?" + urlencode(query) if query else ""}"')
     if body := op.get("requestBody"):
-        example = json.dumps(body["content"][JSON].get("example", {}), ensure_ascii=False)
-        words.append(f"-d {shlex.quote(example)}")
+        if JSON in body["content"]:
+            example = json.dumps(body["content"][JSON].get("example", {}), ensure_ascii=False)
+            words.append(f"-d {shlex.quote(example)}")
+        else:
+            words.append("--data-binary @FILE")
     return " ".join(words)
 
 

@@ -11,7 +11,8 @@ import orjson
 
 from lorestream import __version__
 from lorestream.http.errors import ErrorResponse
-from lorestream.http.operation import JSON, OLDER_NAMES, SERVICE, Example, Operation, Page
+from lorestream.http.operation import BYTES, JSON, OLDER_NAMES, SERVICE, BinaryBody, Example, Operation, Page
+from lorestream.http.request import MAX_BODY_BYTES
 
 SECURITY_SCHEME = "key"
 _SCHEMAS = "#/components/schemas/{name}"
@@ -28,7 +29,7 @@ _DESCRIPTION = (
     " underscores, identifies a request in logs and responses; without one, the server generates it."
 )
 _BODY_DESCRIPTION = (
-    "Plain, or compressed with `Content-Encoding: gzip` or `zstd`; at most 1 MiB after decompression."
+    "Plain, or compressed with `Content-Encoding: gzip` or `zstd`; at most {} MiB after decompression."
 )
 
 _SUCCESS = {200: "Done", 202: "Accepted: it is durable"}
@@ -40,6 +41,8 @@ _ERRORS = {
     401: ("Unauthorized", "No API key, or not a valid one."),
     403: ("Forbidden", "The key lacks the scope."),
     404: ("NotFound", "What the request names does not exist."),
+    409: ("Conflict", "The write was refused in the present state. It changed nothing."),
+    410: ("Gone", "What the request names is no longer kept."),
     413: ("TooLarge", "The body, or what it contains, is larger than one request may be."),
     415: ("UnknownEncoding", "A `Content-Encoding` other than identity, gzip and zstd."),
     429: ("TooManyRequests", "Nothing was done: the caller is over its rate limit, or a queue is full."),
@@ -68,7 +71,7 @@ def openapi_document(
     shown = [op for op in operations if not op.hidden]
     kinds = [
         ErrorResponse,
-        *(op.body for op in shown),
+        *(op.body for op in shown if not isinstance(op.body, BinaryBody)),
         *(op.response for op in shown),
         *(page.response for page in pages),
     ]
@@ -172,15 +175,23 @@ def _operation(op: Operation, method: str, schemas: _Schemas, *, needs_keys: boo
     if op.description:
         described["description"] = op.description
     if op.body is not None:
-        described["requestBody"] = {
-            "required": True,
-            "description": _BODY_DESCRIPTION,
-            "content": {JSON: _content(schemas.of(op.body), example.body)},
-        }
+        described["requestBody"] = _request_body(op.body, schemas, example)
     described["responses"] = _responses(op, schemas, needs_keys=needs_keys)
     if needs_keys:
         described["security"] = [{SECURITY_SCHEME: [scope]} for scope in op.scopes]
     return described
+
+
+def _request_body(body: object, schemas: _Schemas, example: Example) -> dict[str, Any]:
+    if isinstance(body, BinaryBody):
+        content, max_bytes = {BYTES: {"schema": {"type": "string", "format": "binary"}}}, body.max_bytes
+    else:
+        content, max_bytes = {JSON: _content(schemas.of(body), example.body)}, MAX_BODY_BYTES
+    return {
+        "required": True,
+        "description": _BODY_DESCRIPTION.format(max_bytes // 2**20),
+        "content": content,
+    }
 
 
 def _operation_id(method: str, path: str) -> str:

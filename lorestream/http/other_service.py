@@ -25,6 +25,17 @@ WRITES = PeerService(
         ("POST", "/v1/erasures"),
         ("GET", "/v1/erasures/{erasure_id}"),
         ("POST", "/memory/delete"),
+        ("POST", "/v1/entities/{type}/{id}"),
+        ("PATCH", "/v1/entities/{type}/{id}"),
+        ("DELETE", "/v1/entities/{type}/{id}"),
+        ("POST", "/v1/entities/{type}/{id}/patch"),
+        ("POST", "/v1/entities/{type}/{id}/rollback"),
+        ("POST", "/v1/entities/{type}/{id}/delete"),
+        ("POST", "/v1/q/{id}/update"),
+        ("POST", "/v1/policies/{id}"),
+        ("DELETE", "/v1/policies/{id}"),
+        ("POST", "/v1/policies/{id}/rollback"),
+        ("POST", "/v1/policies/{id}/delete"),
     ),
 )
 """The gateway's routes, for the query service."""

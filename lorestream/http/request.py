@@ -6,7 +6,7 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -111,27 +111,39 @@ class ApiRequest:
 
     async def body(self) -> bytes:
         """The decompressed body. Raises HttpError (413, 415) and InvalidRequest."""
-        message = await self.receive()
-        raw: bytes | bytearray = message.get("body", b"")
-        while message.get("more_body") and len(raw) <= MAX_BODY_BYTES:
-            message = await self.receive()
-            raw = bytearray(raw) if isinstance(raw, bytes) else raw
-            raw += message.get("body", b"")
-        if message["type"] == "http.disconnect":
-            raise InvalidRequest("the connection closed before the body was complete")
-        self.body_read = True
-        if len(raw) > MAX_BODY_BYTES:
-            raise _too_large()
+        parts = [part async for part in self.chunks(MAX_BODY_BYTES)]
+        raw = parts[0] if len(parts) == 1 else b"".join(parts)
+        encoding = self.encoding
+        return raw if encoding is None else decompress(raw, encoding)
+
+    @property
+    def encoding(self) -> str | None:
+        """The Content-Encoding, None without one."""
         encoding = self.headers.get(b"content-encoding")
-        return bytes(raw) if encoding is None else decompress(bytes(raw), encoding.decode("latin-1"))
+        return None if encoding is None else encoding.decode("latin-1")
+
+    async def chunks(self, max_bytes: int) -> AsyncGenerator[bytes]:
+        """The body as it arrives, still compressed. Raises HttpError (413) above `max_bytes`, and InvalidRequest."""
+        size, more = 0, True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidRequest("the connection closed before the body was complete")
+            chunk: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            self.body_read = not more
+            size += len(chunk)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            yield chunk
 
     async def json(self, kind: type[T]) -> T:
         """The body as a struct. Raises HttpError, and InvalidRequest with the path of the invalid field."""
         return decode(await self.body(), kind)
 
 
-def decompress(raw: bytes, encoding: str) -> bytes:
-    """Undo the Content-Encoding. Raises HttpError (413 above MAX_BODY_BYTES, 415) and InvalidRequest."""
+def decompress(raw: bytes, encoding: str, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """Undo the Content-Encoding. Raises HttpError (413 above `max_bytes`, 415) and InvalidRequest."""
     names = [part.strip().lower() for part in encoding.split(",") if part.strip()]
     if len(names) > _MAX_ENCODINGS:
         raise HttpError(415, "unsupported_encoding", f"a body may have at most {_MAX_ENCODINGS} encodings")
@@ -141,23 +153,23 @@ def decompress(raw: bytes, encoding: str) -> bytes:
                 case "identity":
                     continue
                 case "gzip" | "x-gzip":
-                    raw = _gunzip(raw)
+                    raw = _gunzip(raw, max_bytes)
                 case "zstd":
                     with zstandard.ZstdDecompressor(max_window_size=2**23).stream_reader(
                         io.BytesIO(raw), read_across_frames=True
                     ) as reader:
-                        raw = reader.read(MAX_BODY_BYTES + 1)
+                        raw = reader.read(max_bytes + 1)
                 case _:
                     raise HttpError(415, "unsupported_encoding", "send identity, gzip or zstd", encoding=name)
         except (zlib.error, zstandard.ZstdError) as error:
             raise InvalidRequest(f"the body is not valid {name}: {error}") from error
-        if len(raw) > MAX_BODY_BYTES:
-            raise _too_large()
+        if len(raw) > max_bytes:
+            raise _too_large(max_bytes)
     return raw
 
 
-def _gunzip(raw: bytes) -> bytes:
-    """All members of a gzip body, cut off at MAX_BODY_BYTES + 1 bytes."""
+def _gunzip(raw: bytes, max_bytes: int) -> bytes:
+    """All members of a gzip body, cut off at `max_bytes` + 1 bytes."""
     inflated = bytearray()
     members = 0
     while raw:
@@ -165,8 +177,8 @@ def _gunzip(raw: bytes) -> bytes:
         if members > _MAX_GZIP_MEMBERS:
             raise zlib.error(f"more than {_MAX_GZIP_MEMBERS} members")
         member = zlib.decompressobj(wbits=31)
-        inflated += member.decompress(raw, MAX_BODY_BYTES + 1 - len(inflated))
-        if len(inflated) > MAX_BODY_BYTES:
+        inflated += member.decompress(raw, max_bytes + 1 - len(inflated))
+        if len(inflated) > max_bytes:
             break
         if not member.eof:
             raise zlib.error("incomplete member")
@@ -201,17 +213,17 @@ def explain_validation_error(error: msgspec.ValidationError) -> tuple[str, str |
 
 def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
     message, path = explain_validation_error(error)
-    if unknown := re.search(r"unknown field `(.*)`", message):
-        path = f"{path}.{unknown[1]}" if path else unknown[1]
+    if field := re.search(r"(?:unknown|missing required) field `(.*)`", message):
+        path = f"{path}.{field[1]}" if path else field[1]
     return InvalidRequest(message, path=path)
 
 
-def _too_large() -> HttpError:
+def _too_large(max_bytes: int) -> HttpError:
     return HttpError(
         413,
         "too_large",
-        f"a body may have at most {MAX_BODY_BYTES} bytes, before and after decompression",
-        max_bytes=MAX_BODY_BYTES,
+        f"a body may have at most {max_bytes} bytes, before and after decompression",
+        max_bytes=max_bytes,
     )
 
 

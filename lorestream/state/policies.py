@@ -6,9 +6,10 @@ are rows of their own, which a rollback shares.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from lorestream.state.documents import Document
 from lorestream.state.rows import RowKey, RowKind
@@ -19,6 +20,9 @@ PART_BYTES = 256 * 1024
 PART_LIFETIME_S = 86_400.0
 """How long parts are kept that no manifest names: those of an upload that was not completed."""
 
+DEFAULT_NAME = "main"
+
+PolicyName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 Format: TypeAlias = Literal["safetensors", "npy", "raw"]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from lorestream.state.rows import Row, RowKey, RowKind
 
@@ -15,6 +16,11 @@ MAX_ACTIONS = 256
 MAX_UPDATES = 1000
 """Updates of one request."""
 
+MAX_NAME_CHARS = 256
+"""Characters of the name of a table, a state, an action."""
+DEFAULT_TABLE = "q"
+
+QName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 QOp: TypeAlias = Literal["set", "add", "toward"]
 
 

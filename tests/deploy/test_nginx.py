@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -98,9 +99,7 @@ def call(door: SimpleNamespace, method: str, path: str, body: bytes | None = Non
 
 
 def filled(path: str) -> str:
-    for name in ("{agent_id}", "{erasure_id}", "{name}", "{id}"):
-        path = path.replace(name, "npc%3Aguard")
-    return path
+    return re.sub(r"{\w+}", "npc%3Aguard", path)
 
 
 @pytest.mark.parametrize(("method", "path"), WRITES.routes)

@@ -192,7 +192,7 @@ async def test_wait_indexed_answers_when_the_events_can_be_found(tmp_path: Path)
 async def test_events_stay_accepted_when_the_watermarks_are_unavailable(tmp_path: Path) -> None:
     async with open_http_gateway(tmp_path) as service:
         away: Any = Faulty(service.runtime.watermarks, reached=raising(Unavailable("away")))
-        object.__setattr__(service.gateway, "watermarks", away)
+        object.__setattr__(service.gateway.intake, "watermarks", away)
         answer = await service.http.post("/v1/events?wait=indexed", json={"events": [event()]})
         assert (answer.status_code, answer.json()["indexed"]) == (202, False)
 
@@ -350,6 +350,14 @@ async def test_the_routes_are_documented(tmp_path: Path) -> None:
             "/memory/delete",
             "/v1/memories/{id}",
             "/v1/agents/{agent_id}",
+            "/v1/entities/{type}/{id}",
+            "/v1/entities/{type}/{id}/patch",
+            "/v1/entities/{type}/{id}/rollback",
+            "/v1/entities/{type}/{id}/delete",
+            "/v1/q/{id}/update",
+            "/v1/policies/{id}",
+            "/v1/policies/{id}/rollback",
+            "/v1/policies/{id}/delete",
             "/v1/players/{name}",
             "/v1/erasures",
             "/v1/erasures/{erasure_id}",

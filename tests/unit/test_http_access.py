@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,17 @@ NEEDS = {
     ("POST", "/v1/erasures"): KeyScope.ERASE,
     ("GET", "/v1/erasures/{erasure_id}"): KeyScope.ERASE,
     ("POST", "/memory/delete"): KeyScope.ERASE,
+    ("POST", "/v1/entities/{type}/{id}"): KeyScope.INGEST,
+    ("PATCH", "/v1/entities/{type}/{id}"): KeyScope.INGEST,
+    ("POST", "/v1/entities/{type}/{id}/patch"): KeyScope.INGEST,
+    ("POST", "/v1/entities/{type}/{id}/rollback"): KeyScope.INGEST,
+    ("DELETE", "/v1/entities/{type}/{id}"): KeyScope.ERASE,
+    ("POST", "/v1/entities/{type}/{id}/delete"): KeyScope.ERASE,
+    ("POST", "/v1/q/{id}/update"): KeyScope.INGEST,
+    ("POST", "/v1/policies/{id}"): KeyScope.INGEST,
+    ("POST", "/v1/policies/{id}/rollback"): KeyScope.INGEST,
+    ("DELETE", "/v1/policies/{id}"): KeyScope.ERASE,
+    ("POST", "/v1/policies/{id}/delete"): KeyScope.ERASE,
     ("POST", "/v1/memories/search"): KeyScope.QUERY,
     ("POST", "/v1/memories/search/batch"): KeyScope.QUERY,
     ("GET", "/v1/memories/{id}"): KeyScope.QUERY,
@@ -85,6 +97,14 @@ BODIES: dict[str, object] = {
     "/memory/put": {"agent_id": "a", "text": "x"},
     "/v1/erasures": {"agent_id": "a"},
     "/memory/delete": {"agent_id": "a"},
+    "/v1/entities/{type}/{id}": {"data": {}},
+    "/v1/entities/{type}/{id}/patch": {"data": {}},
+    "/v1/entities/{type}/{id}/rollback": {"to": 1},
+    "/v1/entities/{type}/{id}/delete": {},
+    "/v1/q/{id}/update": {"updates": [{"state": "s", "action": "a", "op": "set", "value": 1}]},
+    "/v1/policies/{id}": {},
+    "/v1/policies/{id}/rollback": {"to": 1},
+    "/v1/policies/{id}/delete": {},
     "/v1/memories/search": {"agent_id": "a", "query": "x"},
     "/v1/memories/search/batch": {"searches": [{"agent_id": "a", "query": "x"}]},
     "/v1/agents/{agent_id}/context": {},
@@ -119,11 +139,12 @@ class Service:
 
     async def send(self, method: str, route: str, authorization: str | None = None) -> httpx2.Response:
         """Send a request with a valid body for the route."""
-        path = route.partition("{")[0] + "a" + route.partition("}")[2] if "{" in route else route
+        path = re.sub(r"{\w+}", "a", route)
         if (method == "DELETE" and "memor" in route) or route == "/v1/memories/{id}":
             path += "?agent_id=a"
         headers = {} if authorization is None else {"Authorization": authorization}
-        return await self.http.request(method, path, json=BODIES.get(route), headers=headers)
+        body = None if method == "DELETE" else BODIES.get(route)
+        return await self.http.request(method, path, json=body, headers=headers)
 
 
 @pytest.fixture

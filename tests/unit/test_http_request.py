@@ -104,7 +104,7 @@ def test_other_encodings_are_not_supported(encoding: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "path"),
     [
-        (b"{}", None),
+        (b"{}", "a"),
         (b"[]", None),
         (b'{"a": "1"}', "a"),
         (b'{"a": 1, "b": null}', "b"),

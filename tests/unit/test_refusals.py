@@ -64,7 +64,7 @@ def error_of(answer: Any) -> dict[str, Any]:
         ({"agent_id": "a", "k": "5"}, "k"),
         ({"agent_id": "a", "filters": [1]}, "filters"),
         ({"agent_id": "a", "filters": "type"}, "filters"),
-        ({"agent_id": "a", "near": {"x": 1}}, "near"),
+        ({"agent_id": "a", "near": {"x": 1}}, "near.radius"),
         ({"agent_id": "a", "near": {"radius": 1}}, "near"),
         ({"agent_id": "a", "near": {"x": 1, "radius": -1}}, "near.radius"),
         ({"agent_id": "a", "near": {"x": "1", "radius": 1}}, "near.x"),
@@ -128,7 +128,7 @@ async def test_an_invalid_batch_is_rejected(reader: Reader, body: object) -> Non
 @pytest.mark.parametrize(
     ("body", "path"),
     [
-        ({"query": "x"}, None),
+        ({"query": "x"}, "agent_id"),
         ({"agent_id": "a"}, "query"),
         ({"agent_id": "a", "query": ""}, "query"),
         ({"agent_id": "a", "query": "x", "query_text": "x"}, "query_text"),
@@ -177,7 +177,7 @@ async def test_an_invalid_query_parameter_is_named(
     [
         ("/v1/agents?limit=0", "limit"),
         ("/v1/agents?agent_id=a", "agent_id"),
-        ("/v1/memories/x", None),
+        ("/v1/memories/x", "agent_id"),
         ("/v1/memories/x?agent_id=", "agent_id"),
         ("/v1/agents/a/summary?k=1", "k"),
         (f"/v1/agents/{'x' * 257}/memories", "agent_id"),
