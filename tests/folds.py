@@ -27,8 +27,9 @@ class Folds:
     def __init__(self, *, keep_versions: int = 20, log: str = LOG) -> None:
         self.rows = MemoryRows()
         self.ledger = ErasedSubjects()
-        self.folder = Folder(self.rows, self.ledger, log, keep_versions)  # type: ignore[arg-type]
+        self.folder = Folder(self.rows, self.ledger, self, log, keep_versions)  # type: ignore[arg-type]
         self.next_offset = 0
+        self.time = 0.0
 
     async def __call__(self, *arrived: StateEvent) -> Folded:
         """Fold them as one batch."""
@@ -38,6 +39,9 @@ class Folds:
     async def again(self, *arrived: StateEvent, first: int) -> Folded:
         """Fold them as one batch whose first offset is `first`."""
         return await self.folder.fold(state_records(*arrived, first=first))
+
+    def now(self) -> float:
+        return self.time
 
     def erase(self, *subjects: str, at: float, kind: SubjectKind = SubjectKind.AGENT) -> None:
         """An erasure, in the ledger and in the rows."""

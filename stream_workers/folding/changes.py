@@ -18,15 +18,32 @@ Rows: TypeAlias = "Mapping[RowKey, Row]"
 """The rows that a fold may need. A key that is missing has no row."""
 
 
+MIN_LIFETIME_S = 86_400.0
+"""How long after its fold a row stays at least."""
+
+
 class Position(NamedTuple):
-    """Where an event lies: the identity of the log, and the offset in its partition."""
+    """Where an event lies, the identity of the log and the offset in its partition, and when it is folded."""
 
     log: str
     offset: int
+    now: float
+    """Unix seconds."""
 
     def is_in(self, row: Row | None) -> bool:
         """Whether the event at this position is folded into the row already."""
         return row is not None and row.has(self.log, self.offset)
+
+    def made(self, row: Row) -> bool:
+        """Whether the event at this position made the row, in an earlier attempt to fold it."""
+        return row.log == self.log and row.born == self.offset
+
+    def expiry(self, accepted_at: float, lifetime_s: float) -> float:
+        """When a row of a limited lifetime may be removed: not soon after it was folded, however old its event is.
+
+        In a replay, and after a worker was away, the next events may need it: they are accepted when it was.
+        """
+        return max(accepted_at + lifetime_s, self.now + MIN_LIFETIME_S)
 
     def born(self, row: Row | None) -> int:
         """The `born` of a row that the event at this position makes, or changes.
@@ -72,7 +89,7 @@ def earlier_answer(
     row = rows.get(key)
     if row is None or event.accepted_at >= row.accepted_at + documents.ANSWER_LIFETIME_S:
         return EarlierAnswer(key, None, is_duplicate=False)
-    return EarlierAnswer(key, row, is_duplicate=(row.log, row.offset) != position)
+    return EarlierAnswer(key, row, is_duplicate=not position.made(row))
 
 
 def answer_row(key: RowKey, answer: Answer, event: DocumentWrite | QUpdate, position: Position) -> Row:
@@ -86,5 +103,5 @@ def answer_row(key: RowKey, answer: Answer, event: DocumentWrite | QUpdate, posi
         offset=position.offset,
         born=position.offset,
         agent_player=event.agent_player,
-        expires_at=event.accepted_at + documents.ANSWER_LIFETIME_S,
+        expires_at=position.expiry(event.accepted_at, documents.ANSWER_LIFETIME_S),
     )

@@ -170,7 +170,7 @@ def _changes(
     event: DocumentWrite, position: Position, row: Row | None, after: Document, since: float
 ) -> Changes:
     """The new version's row, that of the version before it, and the versions that are no longer kept."""
-    log, offset = position
+    log, offset, _ = position
     owner = (event.tenant, event.agent_id, event.type)
     changes = Changes()
     if row is not None:

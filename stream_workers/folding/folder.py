@@ -17,13 +17,15 @@ from stream_workers.folding.changes import Position
 
 if TYPE_CHECKING:
     from lorestream.events import StateEvent
-    from lorestream.ports import ErasureLedger, Record, RowReader, RowWriter
+    from lorestream.ports import Clock, ErasureLedger, Record, RowReader, RowWriter
     from stream_workers.folding.changes import Changes
 
 MAX_EVENTS_AT_ONCE = 256
 """Events whose rows are read and written together."""
 _MAIN_KINDS = frozenset([RowKind.DOCUMENT, RowKind.Q_STATE, RowKind.Q_TABLE])
 """Rows that are written last: once one has an event, all other rows of that event are written."""
+
+_CONSTANT_KINDS = frozenset([RowKind.VERSION, RowKind.POLICY_PART])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Folder:
 
     store: RowWriter
     ledger: ErasureLedger
+    clock: Clock
     log: str
     """The identity of the log."""
     keep_versions: int
@@ -90,7 +93,7 @@ class Folder:
         await changed.load({key: offset for key, offset in more.items() if key not in needed})
         turns = Turns()
         for one in good:
-            position = Position(self.log, one.record.offset)
+            position = Position(self.log, one.record.offset, self.clock.now())
             try:
                 changed.apply(fold.fold(changed.rows, one.event, position, self.keep_versions), one.record)
             except InvalidEvent as error:
@@ -126,13 +129,20 @@ class _WorkingSet:
         missing = [] if source is None else [key for key in keys if self._stored[key] is None]
         copies = await source.rows(missing) if source is not None and missing else []
         for key, row in zip(missing, copies, strict=True):
-            # A row that was made by a later event of this log will be made by the replay.
-            if row is not None and (row.log != self._folder.log or row.born < needed[key]):
+            if row is not None and self._is_missed(row, needed[key]):
                 self._see(key, row)
                 if key in self.rows:
                     self._put[key] = None
         for key in keys:
             self._see(key, self._stored[key])
+
+    def _is_missed(self, row: Row, offset: int) -> bool:
+        """Whether a row of the source is taken over: the events of this log from `offset` on do not make it again.
+
+        Versions and parts never change once they are written, so they are always taken over: the document that names
+        them may have been.
+        """
+        return row.key.kind in _CONSTANT_KINDS or row.log != self._folder.log or row.born < offset
 
     def _see(self, key: RowKey, row: Row | None) -> None:
         covers = self._folder.ledger.covers_state

@@ -42,7 +42,7 @@ def fold_part(rows: Rows, event: PolicyPart, position: Position) -> Changes:
         offset=position.offset,
         born=position.born(row),
         agent_player=event.agent_player,
-        expires_at=event.accepted_at + policies.PART_LIFETIME_S,
+        expires_at=position.expiry(event.accepted_at, policies.PART_LIFETIME_S),
     )
     return Changes(put=[part])
 
@@ -76,25 +76,29 @@ def version_keys(rows: Rows, event: DocumentWrite) -> list[RowKey]:
 def fold_manifest(rows: Rows, event: DocumentWrite, position: Position, keep_versions: int) -> Changes:
     """Fold a write into a policy's document; keep the parts that it names, remove those that nothing names any more.
 
-    A put whose parts are not all stored is refused: they expired, or were erased. Raises InvalidEvent.
+    A put whose parts are not all there is refused: they expired, or were erased. Raises InvalidEvent.
     """
     named = part_keys(event)
-    found = [row.since for key in named if (row := rows.get(key)) is not None]
+    found = [row.since for key in named if (row := rows.get(key)) is not None and not _is_too_old(row, event)]
     whole = len(found) == len(named)
     since = min([event.accepted_at, *found]) if whole else None
     before = _uploads(rows, event)
     changes = document_fold.fold(rows, event, position, keep_versions, put_since=since)
-    if not changes.put:
-        return changes  # a duplicate
     after = _uploads(_changed(rows, changes), event)
     uploads = {str(key.parts[1]) for key in named}
     if uploads & after.keys():
+        # Also when the document has the event already: in a replay it may have been copied from the other collection.
         changes.keep = named
-    else:  # a put that was refused
+    elif changes.put:  # the put was refused
         changes.delete += named
     for upload in before.keys() - after.keys():
         changes.delete += before[upload]
     return changes
+
+
+def _is_too_old(part: Row, event: DocumentWrite) -> bool:
+    """Whether the part had expired when the manifest was accepted. By these times, so that a replay decides as well."""
+    return part.expires_at is not None and event.accepted_at >= part.accepted_at + policies.PART_LIFETIME_S
 
 
 def _changed(rows: Rows, changes: Changes) -> Rows:

@@ -49,7 +49,7 @@ def fold(rows: Rows, event: QUpdate, position: Position) -> Changes:
     table = rows.get(table_key)
     count = 0 if table is None else q_tables.decode_count(table)
     # Rows that this event made in an earlier attempt count as new, unless the table's row has them.
-    new = sum((row := rows.get(key)) is None or (row.log, row.born) == position for key in found)
+    new = sum((row := rows.get(key)) is None or position.made(row) for key in found)
     total = count if position.is_in(table) else count + new
     code = _refusal(states, total, new)
     answer = earlier.own or (Answer(applied=True) if code is None else Answer(applied=False, code=code))

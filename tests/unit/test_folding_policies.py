@@ -102,6 +102,16 @@ async def test_a_manifest_whose_parts_are_not_all_there_makes_no_version() -> No
     assert parts(folds) == {}
 
 
+async def test_parts_that_are_folded_late_stay_for_a_day_and_count_by_their_time_of_acceptance() -> None:
+    folds, day = Folds(), policies.PART_LIFETIME_S
+    folds.time = 9 * day
+    await folds(part("u", 0, at=1.0), part("v", 0, at=1.0))
+    folds.rows.sweep(folds.time + 1.0)
+    await folds(in_time := manifest("u", 1, at=day), late := manifest("v", 1, at=day + 1.0))
+    assert folds.answer(in_time) == Answer(applied=True, version=1)
+    assert folds.answer(late) == Answer(applied=False, code="upload_incomplete", current=1)
+
+
 async def test_an_erasure_between_part_and_manifest_takes_the_version() -> None:
     folds = Folds()
     await upload(folds, "u", at=3.0)
