@@ -137,12 +137,14 @@ class _WorkingSet:
             self._see(key, self._stored[key])
 
     def _is_missed(self, row: Row, offset: int) -> bool:
-        """Whether a row of the source is taken over: the events of this log from `offset` on do not make it again.
+        """Whether a row of the source is taken over, because the events from `offset` on do not make it again.
 
         Versions and parts never change once they are written, so they are always taken over: the document that names
-        them may have been.
+        them may have been. So is the answer to the event itself: what it refers to may have been.
         """
-        return row.key.kind in _CONSTANT_KINDS or row.log != self._folder.log or row.born < offset
+        if row.log != self._folder.log or row.key.kind in _CONSTANT_KINDS:
+            return True
+        return row.born < offset or (row.born == offset and row.key.kind is RowKind.ANSWER)
 
     def _see(self, key: RowKey, row: Row | None) -> None:
         covers = self._folder.ledger.covers_state
