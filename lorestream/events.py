@@ -122,8 +122,6 @@ class DocumentWrite(msgspec.Struct, frozen=True, tag_field="op", tag="document",
     to: int | None = None
     tick: float | None = None
     if_version: int | None = None
-    since: float | None = None
-    """Of a policy's manifest: the acceptance time of its first part. An erasure of a part takes the manifest as well."""
 
 
 class QUpdate(msgspec.Struct, frozen=True, tag_field="op", tag="q_update", omit_defaults=True):

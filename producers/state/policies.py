@@ -28,14 +28,6 @@ MAX_COMPRESSED_UPLOADS = 4
 _IDENTITY = "identity"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredUpload:
-    """A durable upload, and the acceptance time of its first part (Unix seconds)."""
-
-    manifest: Manifest
-    since: float
-
-
 class PolicyUploads:
     """Appends the bodies of requests to the log, as parts of policies."""
 
@@ -44,7 +36,7 @@ class PolicyUploads:
         self._limits = limits
         self._compressed = 0
 
-    async def store(self, request: ApiRequest, owner: Owner, name: str, form: Format) -> StoredUpload:
+    async def store(self, request: ApiRequest, owner: Owner, name: str, form: Format) -> Manifest:
         """Append the body, and return once all parts are durable.
 
         Raises InvalidRequest for an empty body and for bytes of another format, HttpError (413) above MAX_BYTES,
@@ -102,7 +94,6 @@ class _Upload:
     parts: int = 0
     least_size: int | None = None
     """What the size must be at least, as the header of the format says; None before the header has arrived."""
-    since: float | None = None
 
     async def add(self, chunk: bytes) -> None:
         """Add bytes, and append the parts that are complete once there are PARTS_PER_APPEND of them."""
@@ -112,21 +103,19 @@ class _Upload:
         while len(self.pending) >= PARTS_PER_APPEND * PART_BYTES:
             await self._append(PARTS_PER_APPEND * PART_BYTES)
 
-    async def finish(self) -> StoredUpload:
+    async def finish(self) -> Manifest:
         """Append the rest. Raises InvalidRequest when the whole is no policy of the format."""
         if not self.size:
             raise InvalidRequest("the body is empty: send the bytes of the policy")
         if self.pending:
             await self._append(len(self.pending))
-        assert self.since is not None
         assert self.least_size is not None
         if self.size < self.least_size:
             raise InvalidRequest(
                 f"{self.size} bytes, but its header says at least {self.least_size}: the file is not complete",
                 path="format",
             )
-        manifest = Manifest(self.form, self.size, self.digest.hexdigest(), self.id, self.parts)
-        return StoredUpload(manifest, self.since)
+        return Manifest(self.form, self.size, self.digest.hexdigest(), self.id, self.parts)
 
     async def _append(self, byte_count: int) -> None:
         if self.least_size is None:
@@ -137,8 +126,6 @@ class _Upload:
         await self.writer.intake.append(records)
 
     def _part(self, content: bytes) -> NewRecord:
-        accepted_at = self.writer.intake.log_writer.next_accepted_at()
-        self.since = accepted_at if self.since is None else self.since
         part = PolicyPart(
             tenant=self.owner.tenant,
             agent_id=self.owner.agent_id,
@@ -146,7 +133,7 @@ class _Upload:
             upload=self.id,
             index=self.parts,
             content=content,
-            accepted_at=accepted_at,
+            accepted_at=self.writer.intake.log_writer.next_accepted_at(),
             agent_player=self.owner.player,
         )
         self.parts += 1

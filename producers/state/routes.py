@@ -78,7 +78,6 @@ def operations(writer: StateWriter, limits: RateLimits) -> list[Operation]:
             routes.patch,
             "Change some fields of a document",
             body=PatchBody,
-            other_statuses=_ROLLBACK_STATUSES,
             example=examples.PATCH,
         ),
         document(
@@ -87,7 +86,6 @@ def operations(writer: StateWriter, limits: RateLimits) -> list[Operation]:
             routes.patch,
             "Change some fields of a document by POST",
             body=PatchBody,
-            other_statuses=_ROLLBACK_STATUSES,
             example=examples.PATCH,
         ),
         document(
@@ -218,15 +216,14 @@ class _Routes:
 
     async def put_policy(self, request: ApiRequest) -> ApiResponse:
         owner, params = self._owner(request), request.query_params(PolicyUploadParams)
-        upload = await self._uploads.store(request, owner, params.name, params.format)
+        manifest = await self._uploads.store(request, owner, params.name, params.format)
         # The rate limit has counted the upload with its parts.
         written = await self._writer.write_document(
             owner,
             policy_type(params.name),
             "put",
             DeleteBody(params.tick, params.if_version, params.event_id),
-            data=msgspec.to_builtins(upload.manifest),
-            since=upload.since,
+            data=msgspec.to_builtins(manifest),
             traceparent=traceparent(request.headers),
         )
         return await self._respond(written, params)

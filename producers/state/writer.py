@@ -33,9 +33,11 @@ _REFUSALS = {
     ),
     "version_gone": (HTTPStatus.GONE, "this version is no longer kept"),
     "not_found": (HTTPStatus.NOT_FOUND, "there is no such document or version"),
-    "document_too_large": (
+    "document_too_large": (HTTPStatus.CONFLICT, "the patched document would be larger than is allowed"),
+    "document_too_deep": (HTTPStatus.CONFLICT, "the patched document would be deeper than is allowed"),
+    "upload_incomplete": (
         HTTPStatus.CONFLICT,
-        "the patched document would be larger or deeper than is allowed",
+        "parts of the upload were erased or have expired: send it again",
     ),
     "too_many_states": (HTTPStatus.CONFLICT, "the table would have too many states"),
     "too_many_actions": (HTTPStatus.CONFLICT, "a state would have too many actions"),
@@ -89,7 +91,6 @@ class StateWriter:
         *,
         data: dict[str, Any] | None = None,
         to: float | None = None,
-        since: float | None = None,
         traceparent: bytes | None = None,
     ) -> Written:
         """Write a document of any type, internal ones included. Other arguments: those of events.DocumentWrite."""
@@ -106,7 +107,6 @@ class StateWriter:
             to=None if to is None else int(to),
             tick=fields.tick,
             if_version=None if fields.if_version is None else int(fields.if_version),
-            since=since,
         )
         positions = await self.intake.append([encode(event, event_id, traceparent)])
         topic = document_topic(type_)

@@ -190,6 +190,14 @@ def test_a_body_a_little_too_large_is_the_gateways_to_refuse(door):
     assert call(door, "POST", "/v1/events", bytes(MIB + 1))[2]["bytes"] == MIB + 1
 
 
+def test_policies_may_be_larger_than_other_bodies(door):
+    assert call(door, "PUT", "/v1/policies/a%2Fb?name=x", bytes(16 * MIB + 1))[2]["bytes"] == 16 * MIB + 1
+    connection = http.client.HTTPConnection("127.0.0.1", door.nginx.port, timeout=10)
+    connection.request("PUT", "/v1/policies/a", iter([bytes(MIB)] * 2), encode_chunked=True)
+    assert json.loads(connection.getresponse().read())["service"] == "gateway"
+    connection.close()
+
+
 def test_a_body_far_too_large_is_refused_in_lorestreams_words(door):
     status, _, said = call(door, "POST", "/v1/events", bytes(2 * MIB))
     assert (status, said["error"]["code"]) == (413, "too_large")

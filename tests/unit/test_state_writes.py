@@ -365,7 +365,6 @@ async def test_an_upload_is_its_parts_and_then_its_manifest(service: HttpGateway
             "event_id": "e",
             "tick": 2.0,
             "if_version": 3,
-            "since": parts[0]["accepted_at"],
             "data": {
                 "format": "raw",
                 "size": size,
