@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, TypeVar, cast
 
@@ -26,7 +27,8 @@ async def json_body(request: ApiRequest, kind: type[T], *, may_be_empty: bool = 
     try:
         return decode(raw, kind)
     except HttpError as error:
-        _name_unstorable(raw)
+        # In a thread: reading a body of 1 MiB in this way takes a fifth of a second.
+        await asyncio.to_thread(_name_unstorable, raw)
         raise error from error.__cause__
 
 

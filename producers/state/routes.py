@@ -178,13 +178,13 @@ class _Routes:
     async def put(self, request: ApiRequest) -> ApiResponse:
         document = self._document(request)
         params, body = request.query_params(AppliedParams), await json_body(request, DocumentBody)
-        data = checked_data(document[1], body.data)
+        data = await checked_data(document[1], body.data)
         return await self._write(request, document, "put", params, body, data=data)
 
     async def patch(self, request: ApiRequest) -> ApiResponse:
         document = self._document(request)
         params, body = request.query_params(AppliedParams), await json_body(request, PatchBody)
-        data = checked_data(document[1], body.data)
+        data = await checked_data(document[1], body.data)
         return await self._write(request, document, "patch", params, body, data=data)
 
     async def roll_back(self, request: ApiRequest) -> ApiResponse:
