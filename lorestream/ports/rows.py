@@ -33,13 +33,18 @@ class RowReader(Protocol):
 class RowWriter(RowReader, Protocol):
     """Guarded writes of rows. All methods raise Unavailable on an outage."""
 
-    async def put_rows(self, rows: Sequence[Row], replaced: Sequence[Row | None]) -> None:
-        """Write rows of distinct keys, all of the same `log`. `replaced`: each as it was read before, None: not there.
+    async def put_rows(self, rows: Sequence[Row]) -> None:
+        """Write rows of distinct keys.
 
         A row in whose place one is stored by now that has the row's event (`Row.has`: the same log, and the same or a
         higher offset) is not written; any other one is replaced, whether it was read or was written meanwhile by a worker
         that was suspended. Returns once readers see the rows. After a failure some of them may have been written.
+        Raises InvalidEvent for a row that cannot be stored.
         """
+        ...
+
+    async def insert_rows(self, rows: Sequence[Row]) -> None:
+        """Add the rows of distinct keys that do not exist yet, of any log. Others are not changed, older ones neither."""
         ...
 
     async def delete_rows(self, keys: Sequence[RowKey], *, log: str, offset: int) -> None:

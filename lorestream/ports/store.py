@@ -1,6 +1,7 @@
 """The ports of the vector store: MemoryReader for queries, MemoryWriter for indexing, StoreMaintenance.
 
-An adapter implements all three as one `VectorStore`; each caller is typed against the port that it needs.
+An adapter implements all three, and the ports of rows (rows.py), as one `VectorStore`; each caller is typed against the
+port that it needs.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from lorestream.ports.rows import RowWriter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
         Scope,
         VectorQuery,
     )
+    from lorestream.state.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ class MemoryWriter(Protocol):
         ...
 
     async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
-        """Remove every memory that the erasure covers, no tombstones. Returns the agents that lost memories."""
+        """Remove every memory and row that the erasure covers, no tombstones. Returns the agents that lost some."""
         ...
 
     async def reusable_vectors(
@@ -158,7 +162,10 @@ class StoreMaintenance(Protocol):
     """
 
     async def sweep(self, *, expired_before: float, tombstones_before: float, limit: int) -> int:
-        """Remove at most `limit` memories that expired, and tombstones made, before these times; return how many."""
+        """Remove at most `limit` memories and rows that expired, and tombstones made, before these times.
+
+        Returns how many.
+        """
         ...
 
     async def agents_above(self, *, keep: int) -> Sequence[AgentKey]:
@@ -176,8 +183,10 @@ class StoreMaintenance(Protocol):
         """
         ...
 
-    async def scan(self, after: str | None, limit: int) -> tuple[Sequence[Memory | Tombstone], str | None]:
-        """One page of everything in the store: all tenants, expired memories and tombstones included.
+    async def scan(
+        self, after: str | None, limit: int
+    ) -> tuple[Sequence[Memory | Tombstone | Row], str | None]:
+        """One page of everything in the store: all tenants, also what has expired, and tombstones.
 
         Returns at most `limit` (>= 1) entries from the cursor `after` on (None: from the start), and the cursor of the
         next page (None at the end). A page before the end may be short or empty. The order is the store's own and
@@ -194,5 +203,5 @@ class StoreMaintenance(Protocol):
         ...
 
 
-class VectorStore(MemoryReader, MemoryWriter, StoreMaintenance, Protocol):
-    """One collection of memories with their vectors: all three ports, as an adapter implements them."""
+class VectorStore(MemoryReader, MemoryWriter, RowWriter, StoreMaintenance, Protocol):
+    """One collection of memories with their vectors, and of rows: all ports, as an adapter implements them."""

@@ -1,4 +1,9 @@
-"""CarryOver: copies memories older than the log, and all tombstones, from the active collection into a new one."""
+"""CarryOver: copies memories older than the log, rows and tombstones from the active collection into a new one.
+
+The collection that is copied goes on changing. So rows are copied in two passes: a document that is copied in the first
+may have replaced a version, or answered a write, in a row whose place the first pass was past. What is new in the second
+pass, the target folds itself, because it has the documents by then.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,18 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from lorestream.admin import Progress, Report
 from lorestream.memories import Memory
 from lorestream.ports import MemoryWriter, Tombstone
+from lorestream.state.rows import Row, RowKind
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.indexing import vectors
 from stream_workers.indexing.vectors import Throttle
 
 PAGE_SIZE = 32
+_SATELLITES = frozenset({RowKind.VERSION, RowKind.ANSWER, RowKind.POLICY_PART})
 
 
 @dataclass(slots=True)
@@ -29,7 +37,7 @@ class CarryOver:
     everything: bool = False
     """Copy also what is still in the log: for a compaction, which does not replay."""
     copied: int = 0
-    """Memories inserted into the target so far."""
+    """Memories and rows inserted into the target so far."""
     _throttle: Throttle = field(default_factory=lambda: Throttle(is_foreground=lambda: False), repr=False)
 
     async def copy(self) -> AsyncGenerator[Report]:
@@ -40,15 +48,16 @@ class CarryOver:
         after: str | None = None
         wrote = False
         total = await source.size(now=self.parts.clock.now())
-        while True:
-            began = time.perf_counter()
-            page, after = await source.scan(after, PAGE_SIZE)
-            await self._throttle.pause(time.perf_counter() - began)
-            wrote |= await self._copy_page(source, page, before)
-            seen += len(page)
-            yield Progress("copying", min(seen, total), total, "memories")
-            if after is None:
-                break
+        for copy_page in (partial(self._copy_page, source, before), self._copy_satellites):
+            while True:
+                began = time.perf_counter()
+                page, after = await source.scan(after, PAGE_SIZE)
+                await self._throttle.pause(time.perf_counter() - began)
+                wrote |= await copy_page(page)
+                seen += len(page)
+                yield Progress("copying", min(seen, total), total, "memories")
+                if after is None:
+                    break
         # A memory may have been read before an erasure, and inserted after the indexer applied it.
         for erasure in self.parts.ledger.added_since(erasures_before):
             await self.target.store.erase(erasure)
@@ -60,9 +69,9 @@ class CarryOver:
         return max((at for _, at in (await self.parts.log.offsets_for_time(0)).values()), default=math.inf)
 
     async def _copy_page(
-        self, source: MemoryWriter, page: Sequence[Memory | Tombstone], before: float
+        self, source: MemoryWriter, before: float, page: Sequence[Memory | Tombstone | Row]
     ) -> bool:
-        """Copy memories accepted before `before`, and tombstones. Returns whether the page had any."""
+        """Copy memories accepted before `before`, rows and tombstones. Returns whether the page had any."""
         now, ledger = self.parts.clock.now(), self.parts.ledger
         memories = [
             one
@@ -74,6 +83,7 @@ class CarryOver:
         ]
         tombstones = [one for one in page if isinstance(one, Tombstone)]
         has_any = bool(memories or tombstones)
+        has_any |= await self._copy_rows([one for one in page if isinstance(one, Row)])
         # What an interrupted replay has copied already is not embedded again.
         if memories:
             present = await self.target.store.lookup(memories)
@@ -83,6 +93,27 @@ class CarryOver:
         self.copied += len(memories)
         await self._throttle.in_chunks(tombstones, self.target.store.put_tombstones)
         return has_any
+
+    async def _copy_satellites(self, page: Sequence[Memory | Tombstone | Row]) -> bool:
+        """Copy the rows that belong to other rows. Returns whether the page had any."""
+        return await self._copy_rows(
+            [one for one in page if isinstance(one, Row) and one.key.kind in _SATELLITES]
+        )
+
+    async def _copy_rows(self, rows: Sequence[Row]) -> bool:
+        """Copy the rows that the target lacks, apart from erased and expired ones. Returns whether there were any."""
+        now, ledger = self.parts.clock.now(), self.parts.ledger
+        kept = [
+            row
+            for row in rows
+            if (row.expires_at is None or row.expires_at > now)
+            and not ledger.covers_state(row.key.agent, row.agent_player, row.since)
+        ]
+        present = await self.target.store.rows([row.key for row in kept]) if kept else ()
+        missing = [row for row, one in zip(kept, present, strict=True) if one is None]
+        await self._throttle.in_chunks(missing, self.target.store.insert_rows)
+        self.copied += len(missing)
+        return bool(kept)
 
     async def _insert(self, source: MemoryWriter, memories: Sequence[Memory]) -> None:
         embedder = self.target.embedder

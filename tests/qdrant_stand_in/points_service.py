@@ -36,24 +36,36 @@ class PointsService(wire.PointsServicer):
     # --- writing -------------------------------------------------------------------------------------------
 
     async def Upsert(self, request: wire.UpsertPoints) -> wire.PointsOperationResponse:  # noqa: N802
-        allow_fields(request, "collection_name", "wait", "points", "ordering", "update_mode")
+        allow_fields(request, "collection_name", "wait", "points", "ordering", "update_mode", "update_filter")
         found = self._catalogue.get(request.collection_name)
         mode = _MODES[request.update_mode]
+        condition = edge_filter(request.update_filter) if request.HasField("update_filter") else None
         points: list[edge.Point] = []
         for some in _batches(request.points):
             points += (_point(found, one) for one in some)
             await asyncio.sleep(0)
         for some in _batches(points):
-            _update(found, edge.UpdateOperation.upsert_points(list(some), update_mode=mode), wait=True)
+            operation = edge.UpdateOperation.upsert_points(list(some), condition=condition, update_mode=mode)
+            _update(found, operation, wait=True)
             await asyncio.sleep(0)
         return _updated(wait=request.wait)
 
     def Delete(self, request: wire.DeletePoints) -> wire.PointsOperationResponse:  # noqa: N802
         allow_fields(request, "collection_name", "wait", "points", "ordering")
-        allow_fields(request.points, "points")
+        allow_fields(request.points, "points", "filter")
         found = self._catalogue.get(request.collection_name)
-        ids = [_id(one) for one in request.points.points.ids]
-        return _update(found, edge.UpdateOperation.delete_points(ids), wait=request.wait)
+        if request.points.HasField("filter"):
+            operation = edge.UpdateOperation.delete_points_by_filter(edge_filter(request.points.filter))
+        else:
+            operation = edge.UpdateOperation.delete_points([_id(one) for one in request.points.points.ids])
+        return _update(found, operation, wait=request.wait)
+
+    def DeletePayload(self, request: wire.DeletePayloadPoints) -> wire.PointsOperationResponse:  # noqa: N802
+        allow_fields(request, "collection_name", "wait", "keys", "points_selector", "ordering")
+        allow_fields(request.points_selector, "points")
+        found = self._catalogue.get(request.collection_name)
+        ids = [_id(one) for one in request.points_selector.points.ids]
+        return _update(found, edge.UpdateOperation.delete_payload(ids, list(request.keys)), wait=request.wait)
 
     def CreateFieldIndex(self, request: wire.CreateFieldIndexCollection) -> wire.PointsOperationResponse:  # noqa: N802
         allow_fields(request, "collection_name", "wait", "field_name", "field_type", "field_index_params")

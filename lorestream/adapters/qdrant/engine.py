@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
+from lorestream.adapters.qdrant.payload import READ_KEYS
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -148,16 +150,23 @@ class Engine(Protocol[P]):
         """Build a point in the engine's own type. Raises TypeError or ValueError for values it cannot store."""
         ...
 
-    async def upsert(self, points: Sequence[P], *, insert_only: bool) -> None:
+    async def upsert(
+        self, points: Sequence[P], *, insert_only: bool = False, replace: Clause | None = None
+    ) -> None:
         """Write points with distinct ids; with `insert_only`, points that already exist are not changed.
 
+        With `replace`, of the points that already exist only those are replaced that meet this clause now.
         Returns once readers see the points. After a failure some of them may have been written. Raises
         InvalidEvent when the engine rejects one of the points.
         """
         ...
 
-    async def delete(self, ids: Sequence[str]) -> None:
-        """Remove points. Unknown ids are ignored."""
+    async def delete(self, ids: Sequence[str], *, unless: Clause | None = None) -> None:
+        """Remove points, apart from those that meet the clause `unless`. Unknown ids are ignored."""
+        ...
+
+    async def remove_key(self, ids: Sequence[str], key: str) -> None:
+        """Remove a payload key of points. Unknown ids are ignored."""
         ...
 
     async def flush(self) -> None:
@@ -221,8 +230,8 @@ class Engine(Protocol[P]):
         """True if at least one point meets the clauses."""
         ...
 
-    async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
-        """The payloads of the points among `ids` that exist, by id."""
+    async def retrieve(self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS) -> Mapping[str, Payload]:
+        """The payloads, with these keys, of the points among `ids` that exist, by id."""
         ...
 
     async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:

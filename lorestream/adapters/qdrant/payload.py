@@ -43,8 +43,8 @@ READABLE_SCHEMAS = (3, SCHEMA_VERSION)
 POINT_NAMESPACE = uuid.UUID("c1a5a3c4-58c8-5a0e-9d3b-0a8f6b1d7e90")
 """The UUIDv5 namespace of point ids. It must never change: existing points could not be found any more."""
 
-READ_KEYS = ["body", "text", "grave"]
-"""The payload keys that `decode_memory` and `decode_point` need."""
+READ_KEYS = ["body", "text", "grave", "row"]
+"""The payload keys that `decode_memory` and `decode_point` need, and the one by which rows are told from memories."""
 
 FLOAT_INDEX_KEYS = ["importance", "pos.x", "pos.y", "pos.z"]
 """The payload keys with a float index: a box filter over 10,000 memories takes 0.1 ms with it, 15 ms without."""

@@ -1,12 +1,14 @@
 """A row as a Qdrant point without vectors: its id, its payload, and the row decoded from the payload.
 
-owner         JSON array [tenant, agent_id]; memories have it as `agent`, so that no read of memories matches a row
-group         JSON array [tenant, kind, first part of the key], of rows that are listed
-row           JSON text: key, times and position, see `_Header`
-row_body      the body, read only where it is needed: it may have hundreds of KiB
-offset, log   the position in the log, for guarded writes
-row_expires   ticks; the row expires while it has this key
-agent_player  as in memories
+`row` is JSON text with everything but the body (see `_Header`), and `row_body` the body, which may have hundreds of KiB:
+it is read only where it is needed. The other keys exist for guards, conditions and facets:
+
+    owner         JSON array [tenant, agent_id]        offset, log   the position in the log, for guarded writes
+    group         JSON array [tenant, kind, name]      row_expires   ticks; the row expires while it has this key
+    agent_player  as in memories
+
+`group` is there only if the row is listed; its name is the first part of the row's key. Without `agent` and `tenant` a
+row matches no condition on memories.
 """
 
 from __future__ import annotations
@@ -90,7 +92,7 @@ def encode_row(row: Row) -> dict[str, Any]:
         len(row.body),
     )
     try:
-        row.body.encode()
+        row.body.encode()  # raises for half of a surrogate pair
         payload: dict[str, Any] = {
             "owner": owner_keyword(key.agent),
             "row": _encoder.encode(header).decode(),
@@ -127,5 +129,7 @@ def decode_row(stored: Mapping[str, Any], *, body: str | None = None) -> Row:
 
 
 def points_of_space(stored: Mapping[str, Any]) -> int:
-    """How many memories take about as much space as the row of this payload; of its keys only `row` is needed."""
-    return 1 + _decoder.decode(stored["row"]).size // _BYTES_PER_POINT
+    """How many memories take about as much space as this point, with `payload.READ_KEYS`; 0 for a tombstone."""
+    if "row" in stored:
+        return 1 + _decoder.decode(stored["row"]).size // _BYTES_PER_POINT
+    return int("body" in stored)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from lorestream.adapters.qdrant.conditions import Clause
+from lorestream.adapters.qdrant.conditions import Clause, Group, Ids
 from lorestream.adapters.qdrant.engine import (
     EngineTraits,
     NearestQuery,
@@ -81,34 +81,58 @@ class ServerEngine:
         """Build the message of a point."""
         return messages.point_message(id_, payload, vector, words)
 
-    async def upsert(self, points: Sequence[wire.PointStruct], *, insert_only: bool) -> None:
+    async def upsert(
+        self, points: Sequence[wire.PointStruct], *, insert_only: bool = False, replace: Clause | None = None
+    ) -> None:
         """Write points, several batches concurrently."""
+        condition = None if replace is None else self._filter((replace,))
         batches = (
             points[start : start + _UPSERT_BATCH_SIZE] for start in range(0, len(points), _UPSERT_BATCH_SIZE)
         )
         done = await asyncio.gather(
-            *(self._upsert(batch, insert_only=insert_only) for batch in batches), return_exceptions=True
+            *(self._upsert(batch, condition, insert_only=insert_only) for batch in batches),
+            return_exceptions=True,
         )
         errors = [one for one in done if one is not None]
         # Unavailable takes precedence: the caller then repeats all batches, and sees the rejected point again.
         for error in sorted(errors, key=lambda one: not isinstance(one, Unavailable)):
             raise error
 
-    async def delete(self, ids: Sequence[str]) -> None:
+    async def delete(self, ids: Sequence[str], *, unless: Clause | None = None) -> None:
         """Remove points."""
-        chosen = wire.PointsIdsList(ids=[wire.PointId(uuid=id_) for id_ in ids])
+        if unless is None:
+            chosen = wire.PointsSelector(
+                points=wire.PointsIdsList(ids=[wire.PointId(uuid=id_) for id_ in ids])
+            )
+        else:
+            among = (Ids(frozenset(ids)), Group(must_not=(unless,)))
+            chosen = wire.PointsSelector(filter=self._filter(among))
         request = wire.DeletePoints(
             collection_name=self._collection,
             wait=True,
-            points=wire.PointsSelector(points=chosen),
+            points=chosen,
             ordering=self._ordering,
         )
         self._check_completed(await self._call(self._connection.points.Delete, request))
 
+    async def remove_key(self, ids: Sequence[str], key: str) -> None:
+        """Remove a payload key of points."""
+        chosen = wire.PointsIdsList(ids=[wire.PointId(uuid=id_) for id_ in ids])
+        request = wire.DeletePayloadPoints(
+            collection_name=self._collection,
+            wait=True,
+            keys=[key],
+            points_selector=wire.PointsSelector(points=chosen),
+            ordering=self._ordering,
+        )
+        self._check_completed(await self._call(self._connection.points.DeletePayload, request))
+
     async def flush(self) -> None:
         """Nothing to do: the server confirms a write after appending it to its own log."""
 
-    async def _upsert(self, points: Sequence[wire.PointStruct], *, insert_only: bool) -> None:
+    async def _upsert(
+        self, points: Sequence[wire.PointStruct], condition: wire.Filter | None, *, insert_only: bool
+    ) -> None:
         mode = wire.UpdateMode.InsertOnly if insert_only else wire.UpdateMode.Upsert
         async with self._upsert_slots:
             request = wire.UpsertPoints(
@@ -117,6 +141,7 @@ class ServerEngine:
                 points=points,
                 ordering=self._ordering,
                 update_mode=mode,
+                update_filter=condition,
             )
             with _as_outage():
                 response: Any = await self._connection.write(self._connection.points.Upsert, request)
@@ -255,12 +280,12 @@ class ServerEngine:
         records, _ = await self.scroll(must, limit=1, after=None, with_payload=False)
         return bool(records)
 
-    async def retrieve(self, ids: Sequence[str]) -> Mapping[str, Payload]:
+    async def retrieve(self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS) -> Mapping[str, Payload]:
         """The payloads of the points that exist, by id."""
         request = wire.GetPoints(
             collection_name=self._collection,
             ids=[wire.PointId(uuid=id_) for id_ in ids],
-            with_payload=_WITH_READ_KEYS,
+            with_payload=wire.WithPayloadSelector(include=wire.PayloadIncludeSelector(fields=keys)),
         )
         response: Any = await self._call(self._connection.points.Get, request)
         return {one.id.uuid: messages.string_values(one.payload) for one in response.result}

@@ -68,7 +68,7 @@ def order_by_time(start: int | None, *, oldest_first: bool) -> wire.OrderBy:
 
 
 def string_values(payload: Mapping[str, wire.Value]) -> dict[str, str]:
-    """A payload whose values are all strings, as are those of `payload.READ_KEYS`."""
+    """A payload whose values are all strings, as are those of `payload.READ_KEYS`. Others become empty strings."""
     return {key: value.string_value for key, value in payload.items()}
 
 
