@@ -33,13 +33,15 @@ class MemoryRows:
     async def owners(self, group: RowGroup) -> list[str]:
         return list({key.agent_id for key, row in self.stored.items() if row.listed and key.group == group})
 
-    async def put_rows(self, rows: Sequence[Row], replaced: Sequence[Row | None]) -> None:
-        assert len({row.log for row in rows}) <= 1
-        assert len({row.key for row in rows}) == len(rows) == len(replaced)
+    async def put_rows(self, rows: Sequence[Row]) -> None:
+        assert len({row.key for row in rows}) == len(rows)
         for row in rows:
             there = self.stored.get(row.key)
             if there is None or not there.has(row.log, row.offset):
                 self.stored[row.key] = row
+
+    async def insert_rows(self, rows: Sequence[Row]) -> None:
+        self.stored = {row.key: row for row in rows} | self.stored
 
     async def delete_rows(self, keys: Sequence[RowKey], *, log: str, offset: int) -> None:
         for key in keys:

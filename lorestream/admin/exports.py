@@ -15,7 +15,7 @@ from lorestream.admin.export_format import ExportedMemory
 from lorestream.errors import InvalidRequest
 from lorestream.identity import Pseudonyms
 from lorestream.memories import Memory
-from lorestream.ports import Clock, ErasureLedger, StoreMaintenance, Tombstone
+from lorestream.ports import Clock, ErasureLedger, StoreMaintenance
 
 _PAGE = 500
 _YIELD_EVERY_ROWS = 16  # a few milliseconds of work: in the embedded shape, queries share this event loop
@@ -60,7 +60,7 @@ class Exporter:
             page, after = await store.scan(after, _PAGE)
             now = self.clock.now()
             for memory in page:
-                if isinstance(memory, Tombstone) or not chosen(memory):
+                if not isinstance(memory, Memory) or not chosen(memory):
                     continue
                 if self.ledger.covers(memory):
                     erased += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -191,10 +190,7 @@ class _WorkingSet:
         await self._write_rows(key for key in self._put if key.kind in _MAIN_KINDS)
 
     async def _write_rows(self, keys: Iterable[RowKey]) -> None:
-        rows = sorted((self.rows[key] for key in keys), key=lambda row: row.log)
-        for _, group in itertools.groupby(rows, key=lambda row: row.log):
-            same_log = list(group)
-            await self._folder.store.put_rows(same_log, [self._stored.get(row.key) for row in same_log])
+        await self._folder.store.put_rows([self.rows[key] for key in keys])
 
 
 def _chunks(arrived: Sequence[StateRecord]) -> Iterator[Sequence[StateRecord]]:

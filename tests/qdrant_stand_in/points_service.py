@@ -62,10 +62,11 @@ class PointsService(wire.PointsServicer):
 
     def DeletePayload(self, request: wire.DeletePayloadPoints) -> wire.PointsOperationResponse:  # noqa: N802
         allow_fields(request, "collection_name", "wait", "keys", "points_selector", "ordering")
-        allow_fields(request.points_selector, "points")
+        allow_fields(request.points_selector, "filter")
         found = self._catalogue.get(request.collection_name)
-        ids = [_id(one) for one in request.points_selector.points.ids]
-        return _update(found, edge.UpdateOperation.delete_payload(ids, list(request.keys)), wait=request.wait)
+        chosen = edge_filter(request.points_selector.filter)
+        operation = edge.UpdateOperation.delete_payload_by_filter(chosen, list(request.keys))
+        return _update(found, operation, wait=request.wait)
 
     def CreateFieldIndex(self, request: wire.CreateFieldIndexCollection) -> wire.PointsOperationResponse:  # noqa: N802
         allow_fields(request, "collection_name", "wait", "field_name", "field_type", "field_index_params")

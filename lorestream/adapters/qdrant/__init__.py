@@ -1,7 +1,8 @@
-"""Memories in Qdrant, embedded (Qdrant Edge) or on a server: the ports MemoryReader, MemoryWriter, StoreMaintenance.
+"""Memories in Qdrant, embedded (Qdrant Edge) or on a server: the ports MemoryReader, MemoryWriter, RowWriter, StoreMaintenance.
 
     store.py         QdrantStore: writes and maintenance; inherits the reads from QdrantReader
     reader.py        QdrantReader: search, page, count, get, agents
+    rows.py          QdrantRows: reads and guarded writes of rows
     hybrid.py        searches by meaning and words: the candidates of two lists with both scores
     nearest.py       searches by one similarity, exact also among equal memories
     words.py         the words of a text as a sparse vector for BM25, by language
@@ -11,6 +12,7 @@
     adjacent.py      the memories before and behind given ones
     ordering.py      reading in the exact order of memories, where Qdrant orders by tick only
     payload.py       a memory as point id and payload, and back
+    row_payload.py   a row as point id and payload, and back
     engine.py        the interface to Qdrant that `edge/` and `server/` implement
     edge/            the engine in this process: store, shard files, catalogue of collections
     server/          the engine on a server, by gRPC: store, catalogue of collections, snapshots

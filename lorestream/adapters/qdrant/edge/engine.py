@@ -154,9 +154,10 @@ class EdgeEngine:
             await self._writable.wait()
             self._require_space()
             step = list[Any](ids[start : start + _KEY_STEP])
+            known = edge.Filter(must=[edge.HasIdCondition(set(step))])
             rewritten = self._points_of_space(step)
             with translate_errors():
-                self._shard.update(edge.UpdateOperation.delete_payload(step, [key]))
+                self._shard.update(edge.UpdateOperation.delete_payload_by_filter(known, [key]))
             self.removed += rewritten
             await asyncio.sleep(0)
 

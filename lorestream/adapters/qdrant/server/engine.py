@@ -117,12 +117,12 @@ class ServerEngine:
 
     async def remove_key(self, ids: Sequence[str], key: str) -> None:
         """Remove a payload key of points."""
-        chosen = wire.PointsIdsList(ids=[wire.PointId(uuid=id_) for id_ in ids])
+        # By a filter, which ignores unknown ids; a list of them would be refused.
         request = wire.DeletePayloadPoints(
             collection_name=self._collection,
             wait=True,
             keys=[key],
-            points_selector=wire.PointsSelector(points=chosen),
+            points_selector=wire.PointsSelector(filter=self._filter((Ids(frozenset(ids)),))),
             ordering=self._ordering,
         )
         self._check_completed(await self._call(self._connection.points.DeletePayload, request))
