@@ -117,7 +117,10 @@ class Worker:
                 # It may be retrying a write to a store that was deleted.
                 await supervision.stop_tasks([task], grace_s=self.STOP_TIMEOUT_S)
                 del self._running[name]
-                await collections.close(name)
+                try:
+                    await collections.close(name)
+                except LorestreamError as error:  # such as a failed flush: nobody needs its content any more
+                    _log.warning("a collection that is no longer listed was closed with an error", exc_info=error)
                 _log.info("indexing stopped, the collection is no longer listed", collection=name)
         now = asyncio.get_running_loop().time()
         for name, one in listed.items():
