@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from lorestream.adapters.qdrant.hybrid import HybridSearch
 from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all
 from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
 from lorestream.adapters.qdrant.payload import decode_memory, parse_agent_keyword, point_id, point_of
+from lorestream.adapters.qdrant.rows import QdrantRows
 from lorestream.adapters.qdrant.scoring import Similarity, rank_by_blend, search_by_blend
 from lorestream.errors import ModelMismatch
 from lorestream.memories import EVERYTHING, Hit, HybridQuery, KeywordQuery, VectorQuery
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
     from lorestream.memories import Around, AroundQuery, Filter, Memory, PageQuery, Scope
 
 
-class QdrantReader(Generic[P]):
+class QdrantReader(QdrantRows[P]):
     """A MemoryReader over an engine. `dim`: the number of components of the stored vectors; `words`: their layout."""
 
     def __init__(self, engine: Engine[P], *, dim: int, words: Words) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.words = words
         self._traits = engine.traits
         self._dim = dim
