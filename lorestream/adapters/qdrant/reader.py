@@ -31,6 +31,8 @@ from lorestream.memories import EVERYTHING, Hit, HybridQuery, KeywordQuery, Vect
 from lorestream.turns import Turns
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from lorestream.adapters.qdrant.words import Words
     from lorestream.memories import Around, AroundQuery, Filter, Memory, PageQuery, Scope
 
@@ -143,6 +145,21 @@ class QdrantReader(QdrantRows[P]):
             return None
         memory = decode_memory(payload)
         return None if memory.expires_at is not None and memory.expires_at <= now else memory
+
+    async def get_many(
+        self, tenant: str, agent_id: str, memory_ids: Sequence[str], *, vectors: bool
+    ) -> Sequence[tuple[Memory, NDArray[np.float32] | None]]:
+        """The memories of that agent among these ids, each with its vector if it has one and `vectors` is set."""
+        points = list(dict.fromkeys(point_id(tenant, agent_id, one) for one in memory_ids))
+        stored = {key: one for key, one in (await self._engine.retrieve(points)).items() if "body" in one}
+        found = await self._engine.vectors(list(stored)) if vectors else {}
+        turns = Turns()
+        memories: list[tuple[Memory, NDArray[np.float32] | None]] = []
+        for point, payload in stored.items():
+            vector = np.asarray(found[point][1], np.float32) if point in found else None
+            memories.append((decode_memory(payload), vector))
+            await turns.next()
+        return memories
 
     async def cost(self, scope: Scope, filter_: Filter) -> int:
         """Memories of the scope, times conditions of the filter that have no index."""
