@@ -249,6 +249,7 @@ class RecentParams(_Request):
             Meta(
                 ge=1,
                 le=MAX_LINES,
+                extra_json_schema={"maximum": MAX_PAGE_SIZE},
                 description=f"At most {MAX_PAGE_SIZE:,}, default 20; as NDJSON at most {MAX_LINES:,}, the default.",
             ),
         ]
