@@ -8,6 +8,7 @@ from functools import partial
 from lorestream import supervision
 from lorestream.memories import Memory
 from lorestream.wiring import OpenCollection, WorkerParts
+from stream_workers.folding.folder import Folder
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S
 from stream_workers.indexing.indexer import Indexer
 from stream_workers.indexing.pipeline import Pipeline
@@ -51,6 +52,14 @@ class CollectionIndexer:
             parts.ledger,
             parts.clock,
             parts.metrics,
+            Folder(
+                collection.store,
+                parts.ledger,
+                parts.clock,
+                parts.log_identity,
+                parts.settings.state.keep_versions,
+                row_source=lambda: None if self.is_active() else parts.collections.current.store,
+            ),
             must_finish=must_finish,
             throttle=Throttle(is_foreground=must_finish),
             is_clock_right=lambda: time_check.problem() is None,

@@ -15,6 +15,7 @@ from lorestream.memories import AgentKey, Memory, PageQuery, Scope
 from lorestream.ports import EventLog, NewRecord, Record, StoredDeadLetter, VectorStore
 from lorestream.settings import load_settings
 from lorestream.wiring import Runtime, WorkerParts, open_runtime
+from stream_workers.folding.folder import Folder
 from stream_workers.indexing.indexer import Indexer
 from stream_workers.indexing.pipeline import Pipeline
 from stream_workers.worker import Worker
@@ -49,12 +50,25 @@ async def running_worker(parts: WorkerParts) -> AsyncIterator[Worker]:
 
 def pipeline_over(runtime: Runtime, store: VectorStore | None = None) -> Pipeline:
     """A pipeline over these parts, or over another store."""
+    used = store or runtime.store
     return Pipeline(
-        store or runtime.store,
+        used,
         runtime.embedder,
         runtime.ledger,
         runtime.clock,
         runtime.metrics,
+        folder_over(runtime, used),
+    )
+
+
+def folder_over(parts: WorkerParts, store: VectorStore | None = None) -> Folder:
+    """A folder over these parts, or over another store."""
+    return Folder(
+        store or parts.store,
+        parts.ledger,
+        parts.clock,
+        parts.log_identity,
+        parts.settings.state.keep_versions,
     )
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         ErasureLedger,
         EventLog,
         Reranker,
-        RowReader,
         VectorStore,
         WatermarkReader,
     )
@@ -70,8 +69,6 @@ class GatewayParts(Parts):
     """The clock for times of acceptance."""
     last_accepted_at: float
     """Unix seconds. No event may get an earlier acceptance time, even if the clock is set back."""
-    rows: RowReader
-    """The rows of the collection that is searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +99,7 @@ class WorkerParts(StoreParts):
     """The parts of a worker."""
 
     log_identity: str
-    """Identifies the log in which the offsets of rows count."""
+    """Identifies the log: rows hold offsets of it."""
     trim: Callable[[], Awaitable[int]] | None
     """Removes records past their retention from log and ledger, and returns their number. None: they do it themselves."""
 

@@ -21,7 +21,7 @@ The steps of a batch:
 
 A typical call:
 
-    pipeline = Pipeline(store, embedder, ledger, SystemClock(), metrics)
+    pipeline = Pipeline(store, embedder, ledger, SystemClock(), metrics, folder)
     indexer = Indexer(log, pipeline, publisher, cache=cache, group="indexer")
     await indexer.run(burst=True)  # until the log is drained; without burst until indexer.stop()
     assert await log.committed("indexer") == await log.end()

@@ -91,8 +91,8 @@ class Pipeline:
     ledger: ErasureLedger
     clock: Clock
     metrics: Metrics
-    folder: Folder | None = None
-    """Folds state events into rows of the store. None: they are left alone."""
+    folder: Folder
+    """Folds state events into rows of the same store."""
     must_finish: Callable[[], bool] = lambda: True
     """Whether clients wait for this store. While false, `finish` does nothing: the store is only filled."""
     throttle: Throttle = field(default_factory=Throttle)
@@ -201,12 +201,12 @@ class Pipeline:
 
     async def _fold(self, batch: Batch) -> Folded:
         """Fold the state events into rows, once all erasures of the batch are known."""
-        folded, folder = Folded(), self.folder
-        if folder is None or not batch.state:
+        folded = Folded()
+        if not batch.state:
             return folded
 
         async def fold_chunk(chunk: Sequence[StateRecord]) -> None:
-            some = await folder.fold(chunk)
+            some = await self.folder.fold(chunk)
             folded.records += some.records
             folded.dead_letters += some.dead_letters
 

@@ -18,7 +18,7 @@ from stream_workers.indexing.indexer import BatchLimits, Indexer
 from stream_workers.indexing.pipeline import Pipeline
 from tests.load.distributed import cluster_settings
 from tests.load.system import sentences
-from tests.parts import put, running
+from tests.parts import folder_over, put, running
 
 DEFAULT = BatchLimits()
 LIMITS = {
@@ -71,7 +71,9 @@ async def _measured(cluster: Cluster, data: Path) -> dict[str, Any]:
 
 
 def _indexer(parts: WorkerParts, limits: BatchLimits) -> Indexer:
-    pipeline = Pipeline(parts.store, parts.embedder, parts.ledger, parts.clock, parts.metrics)
+    pipeline = Pipeline(
+        parts.store, parts.embedder, parts.ledger, parts.clock, parts.metrics, folder_over(parts)
+    )
     collection = parts.collections.current
     return Indexer(
         parts.log, pipeline, collection.publisher, cache=parts.cache, group=parts.group, limits=limits

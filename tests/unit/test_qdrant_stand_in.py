@@ -42,11 +42,9 @@ UNKNOWN = {
         ),
     ),
     "min_should": ("Count", wire.CountPoints(filter=wire.Filter(min_should=wire.MinShould(min_count=1)))),
+    "update_filter": ("Upsert", upsert(update_filter=wire.Filter())),
     "shard_key_selector": ("Upsert", upsert(shard_key_selector=wire.ShardKeySelector())),
-    "payload of ids": (
-        "DeletePayload",
-        wire.DeletePayloadPoints(points_selector=wire.PointsSelector(points=wire.PointsIdsList())),
-    ),
+    "delete by filter": ("Delete", wire.DeletePoints(points=wire.PointsSelector(filter=wire.Filter()))),
     "read_consistency": ("Query", wire.QueryPoints(limit=1, read_consistency=wire.ReadConsistency(factor=2))),
     "fusion": ("Query", wire.QueryPoints(limit=1, query=wire.Query(fusion=wire.Fusion.RRF))),
     "a whole method": ("SetPayload", wire.SetPayloadPoints()),

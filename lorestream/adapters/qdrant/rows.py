@@ -37,10 +37,9 @@ _READ_STEP = 64
 
 
 class QdrantRows(Generic[P]):
-    """RowReader and RowWriter over an engine; the base of the store of the same collection."""
+    """RowReader and RowWriter, mixed into the store of the same collection."""
 
-    def __init__(self, engine: Engine[P]) -> None:
-        self._engine = engine
+    _engine: Engine[P]
 
     # --- RowReader -----------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from producers import gateway
 from stream_workers.indexing.indexer import Indexer
 from stream_workers.indexing.pipeline import Pipeline
 from tests.models import models_dir
-from tests.parts import open_parts
+from tests.parts import folder_over, open_parts
 from tests.retrieval.bench.cached_embedder import CachedEmbedder, vector_file
 from tests.retrieval.bench.corpus import Corpus, Event, Question
 from tests.retrieval.bench.metrics import DEPTH
@@ -57,7 +57,9 @@ async def remembered(
         async with open_parts(Path(data), **chosen) as runtime:
             embedder = CachedEmbedder(runtime.embedder, vectors)
             ids = await _accept(runtime, corpus.events)
-            pipeline = Pipeline(runtime.store, embedder, runtime.ledger, runtime.clock, runtime.metrics)
+            pipeline = Pipeline(
+                runtime.store, embedder, runtime.ledger, runtime.clock, runtime.metrics, folder_over(runtime)
+            )
             await Indexer(
                 runtime.log, pipeline, runtime.collections.current.publisher, cache=runtime.cache
             ).run(burst=True)
