@@ -43,6 +43,11 @@ LINT = $(MAKE) lint >$(LINT_LOG) 2>&1
 ALONE_LOG = $(VENV)/alone.log
 # More processes than two cores, because tests wait for processes of their own. conftest.py sorts and groups the files.
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# A run that does not end is interrupted after this long, and says what it has found until then.
+TEST_LIMIT ?= 30m
+LIMITED = limited() { timeout --foreground --signal=INT --kill-after=60 $(TEST_LIMIT) "$$@" || { code=$$?; \
+  [[ ! $$code =~ ^(124|137)$$ ]] || echo "The tests did not end within $(TEST_LIMIT) and were interrupted: see what they wrote last;\
+ a slower machine needs make test TEST_LIMIT=60m"; return $$code; }; }
 # The files with the marker `alone`, so that pytest does not read all others once more.
 ALONE = $(shell grep -rl --include='*.py' 'pytest.mark.alone' tests)
 IDLE := python -m tests.idle
@@ -51,10 +56,10 @@ IDLE := python -m tests.idle
 # last. (bash remembers how a job ended: the second `wait` may come after the first.)
 .PHONY: test
 test: prepared ## everything that must pass: lint, types, import rules, all tests
-	@$(IDLE) $(LINT) & lint=$$!; failed=0; \
-	$(IDLE) python -m pytest -m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS) & others=$$!; \
+	@$(LIMITED); $(IDLE) $(LINT) & lint=$$!; failed=0; \
+	limited $(IDLE) python -m pytest -m "not soak and not alone" $(PARALLEL) $(PYTEST_ARGS) & others=$$!; \
 	$(IDLE) --check || wait $$others || failed=1; \
-	python -m pytest -m "alone and not soak" $(ALONE) $(PYTEST_ARGS) >$(ALONE_LOG) 2>&1 || failed=1; \
+	limited python -m pytest -m "alone and not soak" $(ALONE) $(PYTEST_ARGS) >$(ALONE_LOG) 2>&1 || failed=1; \
 	wait $$others || failed=1; \
 	echo "The tests marked \`alone\`:"; cat $(ALONE_LOG); \
 	$(call report_lint)

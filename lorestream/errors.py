@@ -9,6 +9,7 @@
     │   │   └── EventTooLarge    only because of its size
     │   ├── InvalidFilter        an unknown operator or field, or a malformed filter
     │   ├── OverBudget           a read that would take too much work, such as a costly filter over many memories
+    │   │   └── TooManyRecords   an aggregate over more records than it may read
     │   ├── InvalidToken         not the token of a write
     │   └── InvalidCursor        not the cursor of a page
     ├── OperationRefused         the operation would lose or damage data in the current state: 409, nothing changed
@@ -73,6 +74,12 @@ class OverBudget(InvalidRequest):
     """A read that would take more work than one request may cause. Nothing was done."""
 
     code: ClassVar[str] = "over_budget"
+
+
+class TooManyRecords(OverBudget):
+    """An aggregate over more records than one may read. Nothing was done."""
+
+    code: ClassVar[str] = "too_many_records"
 
 
 class InvalidToken(InvalidRequest):

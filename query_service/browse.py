@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lorestream.limits import canonical_memory_id
@@ -19,17 +19,23 @@ from lorestream.memories import (
     Scope,
 )
 from lorestream.tokens import cursor
+from query_service.records import with_records
 from query_service.retrieval import visible_memories
 from query_service.schemas import AgentTotal, SummaryResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from query_service.queries import ResolvedAgents
     from query_service.recall import Recall
 
 MAX_TYPES = 200
 """A summary lists the most frequent types, at most this many; memories of further types are in `total` only."""
+
+_LINES_AT_ONCE = 500
 
 _UNTYPED = Not(Condition(Field(("type",)), Op.EXISTS, value=True))
 
@@ -58,19 +64,26 @@ async def get_memory(recall: Recall, agents: ResolvedAgents, memory_id: str) -> 
     return None
 
 
-async def get_page(
+def page_query(
     recall: Recall,
     agents: ResolvedAgents,
     limit: int,
-    *,
     filter_: Filter,
+    *,
     oldest_first: bool,
     after: Position | None,
-) -> Page:
-    """The next `limit` memories of the agents strictly after a position, and the number of all."""
+) -> PageQuery:
+    """The next `limit` memories of the agents strictly after a position, and records where the filter names their type."""
+    scope = with_records(agents.scope, filter_)
+    return PageQuery(scope, limit, recall.clock.now(), filter_, oldest_first, after)
+
+
+async def get_page(recall: Recall, query: PageQuery) -> Page:
+    """The memories of the query, and the number of all."""
+    limit = query.limit
     # One memory more than requested shows whether there is a next page.
-    query = PageQuery(agents.scope, limit + 1, recall.clock.now(), filter_, oldest_first, after)
-    async with recall.working(query.scope, filter_):
+    query = replace(query, limit=limit + 1)
+    async with recall.working(query.scope, query.filter):
         total = await recall.store.count(query)
         memories: list[Memory] = []
         async for memory in _visible(recall, query):
@@ -78,6 +91,45 @@ async def get_page(
             if len(memories) > limit:
                 return Page(memories[:limit], cursor(memories[limit - 1].position), total)
         return Page(memories, None, total)
+
+
+async def get_lines(recall: Recall, query: PageQuery) -> AsyncGenerator[Sequence[Memory]]:
+    """The memories of the query, some at a time; without any, an empty list.
+
+    While the caller uses what it got, no work is in progress that counts for the capacity of the process.
+    """
+    left, after = query.limit, query.after
+    while left > 0:
+        part = replace(query, limit=min(left, _LINES_AT_ONCE), after=after, now=recall.clock.now())
+        found: list[Memory] = []
+        async with recall.working(part.scope, part.filter):
+            async for memory in _visible(recall, part):
+                found.append(memory)
+                if len(found) == part.limit:
+                    break
+        yield found
+        if len(found) < part.limit:
+            return
+        left, after = left - len(found), found[-1].position
+
+
+async def get_many(
+    recall: Recall, agents: ResolvedAgents, memory_ids: Sequence[str], *, vectors: bool
+) -> list[tuple[Memory, NDArray[np.float32] | None]]:
+    """The memories of these ids of the agents, in their order, with their vectors (dim,) if `vectors`.
+
+    Unknown ids are left out.
+    """
+    scope = agents.scope
+    guard = recall.guard(scope, recall.clock.now())
+    wanted = [canonical_memory_id(one) or one for one in memory_ids]
+    found: dict[str, tuple[Memory, NDArray[np.float32] | None]] = {}
+    for agent_id in scope.agents or ():
+        missing = [one for one in wanted if one not in found]
+        for memory, vector in await recall.store.get_many(scope.tenant, agent_id, missing, vectors=vectors):
+            if guard.admits(memory):
+                found[memory.id] = memory, vector
+    return [found[one] for one in wanted if one in found]
 
 
 async def get_largest_agents(recall: Recall, tenant: str, limit: int) -> list[AgentTotal]:

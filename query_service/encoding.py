@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
+from query_service.record_schemas import ReadMemory
 from query_service.schemas import ContextMemories, FoundMemory, GotMemory, StoredMemory
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lorestream.memories import Memory
     from query_service.context import ContextExcerpt
     from query_service.queries import ContextQuery, ResolvedAgents, SearchQuery
@@ -22,6 +26,14 @@ _encoder = msgspec.json.Encoder()
 def stored_memory(memory: Memory, agents: ResolvedAgents) -> StoredMemory:
     """A memory with the agent's id as the caller wrote it."""
     return StoredMemory(*_fields(memory, agents))
+
+
+def read_memory(
+    memory: Memory, agents: ResolvedAgents, vector: NDArray[np.float32] | None, *, vectors: bool
+) -> ReadMemory:
+    """A memory of a read by ids, with its vector (dim,), null without one, if `vectors`."""
+    encoded = None if vector is None else vector.astype("<f4").tobytes()
+    return ReadMemory(*_fields(memory, agents), vector=encoded if vectors else UNSET)
 
 
 def _fields(memory: Memory, agents: ResolvedAgents) -> tuple[Any, ...]:

@@ -68,6 +68,28 @@ RECENT = Example(
     path={"agent_id": _AGENT},
     query={"limit": 20, "type": "dig", "filters": '{"outcome": "success"}'},
 )
+GET_MANY = Example(
+    body={"agent_id": _AGENT, "ids": [_ID], "vectors": False},
+    response={"memories": [_STORED]},
+)
+AGGREGATE = Example(
+    body={"type": "reward", "field": "metadata.value", "every_s": 3600, "since": 1760000000},
+    response={
+        "buckets": [
+            {
+                "start": 1759996800.0,
+                "count": 3,
+                "sum": 4.5,
+                "mean": 1.5,
+                "min": 0.5,
+                "max": 2.5,
+                "std": 0.816496580927726,
+                "last": 2.5,
+            }
+        ]
+    },
+    path={"agent_id": _AGENT},
+)
 SUMMARY = Example(
     response={
         "agent_id": _AGENT,

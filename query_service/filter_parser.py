@@ -23,7 +23,7 @@ MAX_VALUES = 1000
 """The most values in all lists of a filter together."""
 
 _INT64 = 2**63
-_TEXT_FIELDS = frozenset({"type", "server", "player"})
+TEXT_FIELDS = frozenset({"type", "server", "player"})
 _NUMBER_FIELDS = frozenset({"tick", "timestamp", "importance", "pos.x", "pos.y", "pos.z"})
 _OPERATORS = ("eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "exists")
 _COMPARISONS = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
@@ -80,7 +80,7 @@ class _Parser:
         return tuple(self.filter(part, f"{path}[{index}]", depth + 1) for index, part in enumerate(parts))
 
     def _field(self, name: str, value: object, path: str) -> Filter:
-        field = _field(name, path)
+        field = parse_field(name, path)
         match value:
             case dict():
                 operators = cast("dict[str, object]", value)
@@ -142,7 +142,8 @@ class _Parser:
         return tuple(form for value in values for form in self._stored_players(cast("str", value)))
 
 
-def _field(name: str, path: str) -> Field:
+def parse_field(name: str, path: str) -> Field:
+    """The field that a request names. Raises InvalidFilter with its `path`."""
     parts = name.split(".")
     if '"' in name or "\\" in name or not all(parts):
         raise InvalidFilter(
@@ -150,7 +151,7 @@ def _field(name: str, path: str) -> Field:
             " cannot be used in a filter",
             path=path,
         )
-    if name in _TEXT_FIELDS or name in _NUMBER_FIELDS:
+    if name in TEXT_FIELDS or name in _NUMBER_FIELDS:
         return Field((name,))
     if name == "metadata":
         raise InvalidFilter("name a key: metadata.KEY, or KEY alone", path=path)
@@ -178,7 +179,7 @@ def _scalar(value: Any, path: str) -> Scalar:  # noqa: ANN401 (JSON)
 def _check_type(name: str, op: Op, value: Scalar, path: str) -> None:
     """Reject a comparison that no memory can satisfy: it would return nothing and hide a mistake."""
     number = not isinstance(value, str | bool)
-    if name in _TEXT_FIELDS:
+    if name in TEXT_FIELDS:
         if op in _COMPARISONS or (op is Op.CONTAINS and name == "player"):
             raise InvalidFilter(f"{op.value} cannot be used with {name}", path=path)
         if not isinstance(value, str):

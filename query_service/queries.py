@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 import orjson
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from lorestream import limits
 from lorestream.access.authentication import Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
 from lorestream.http.request import HttpError, decode, explain_validation_error
-from lorestream.memories import AgentKey, And, Blend, Condition, Field, Filter, Op, Scope
+from lorestream.memories import EVERYTHING, AgentKey, And, Blend, Condition, Field, Filter, Op, Scope
 from lorestream.tokens import parse_token
 from query_service.filter_parser import parse_filter
 from query_service.ranking import Sphere, parse_weights
+from query_service.records import with_records
 from query_service.schemas import (
     DEFAULT_K,
     DEFAULT_MODE,
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from lorestream.identity import Pseudonyms
 
 DEFAULT_WAIT_S = 0.5
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,12 @@ class SearchQuery:
     wait_s: float = DEFAULT_WAIT_S
     fingerprint: bytes = b""
     """Equal for queries that have the same answer at the same time; a part of the cache key."""
+
+    @property
+    def scope(self) -> Scope:
+        """Whose memories it covers: without a text also records, where the filter names their type."""
+        scope = self.agents.scope
+        return with_records(scope, self.filter) if self.text is None else scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,24 +234,57 @@ def get_request(agent_id: str, query: str, k: int, filters: Mapping[str, Any] | 
 
 def parse_recent_filter(params: RecentParams, pseudonyms: Pseudonyms, tenant: str) -> Filter:
     """The filter of a page of memories, from its query parameters. Raises InvalidRequest and InvalidFilter."""
-    bounds = (
-        ("tick", Op.GTE, params.tick_from, "tick_from"),
-        ("tick", Op.LTE, params.tick_to, "tick_to"),
-        ("timestamp", Op.GTE, params.since, "since"),
-        ("timestamp", Op.LTE, params.until, "until"),
+    more: Filter = EVERYTHING
+    if params.filters is not UNSET:
+        more = parse_filters(_decode_filters(params.filters), pseudonyms, tenant)
+    return bounded_filter(
+        type_=_given(params.type),
+        conversation=_given(params.conversation),
+        tick_from=_given(params.tick_from),
+        tick_to=_given(params.tick_to),
+        since=_given(params.since),
+        until=_given(params.until),
+        more=more,
     )
+
+
+def bounded_filter(
+    *,
+    type_: str | None,
+    since: float | None,
+    until: float | None,
+    more: Filter,
+    conversation: str | None = None,
+    tick_from: float | None = None,
+    tick_to: float | None = None,
+) -> Filter:
+    """The filter of what is of a type and a conversation and within bounds, as far as they are given, and matches `more`.
+
+    `conversation` is also that number where it is written as one. Raises InvalidRequest for a bound that is not finite.
+    """
     parts: list[Filter] = []
-    if params.type is not UNSET:
-        parts.append(Condition(Field(("type",)), Op.EQ, params.type))
+    if type_ is not None:
+        parts.append(Condition(Field(("type",)), Op.EQ, type_))
+    if conversation is not None:
+        named = (conversation, int(conversation)) if _INTEGER.fullmatch(conversation) else (conversation,)
+        parts.append(Condition(Field(("metadata", "conversation")), Op.IN, named))
+    bounds = (
+        ("tick", Op.GTE, tick_from, "tick_from"),
+        ("tick", Op.LTE, tick_to, "tick_to"),
+        ("timestamp", Op.GTE, since, "since"),
+        ("timestamp", Op.LTE, until, "until"),
+    )
     for name, op, bound, param in bounds:
-        if bound is UNSET:
+        if bound is None:
             continue
         if not math.isfinite(bound):
             raise InvalidRequest("a finite number is needed here", path=param)
         parts.append(Condition(Field((name,)), op, bound))
-    if params.filters is not UNSET:
-        parts.append(parse_filters(_decode_filters(params.filters), pseudonyms, tenant))
-    return And(tuple(parts))
+    return And((*parts, more)) if more != EVERYTHING else And(tuple(parts))
+
+
+def _given(value: T | UnsetType) -> T | None:
+    return None if isinstance(value, UnsetType) else value
 
 
 def _decode_filters(text: str) -> object:

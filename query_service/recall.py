@@ -29,6 +29,7 @@ from query_service.answer_cache import (
 from query_service.budget import Capacity, RequestBudget
 from query_service.context import ContextExcerpt, build_excerpt
 from query_service.ranking import Ranked
+from query_service.records import with_records
 from query_service.rerank import Reranking
 from query_service.retrieval import ReadGuard, Retriever, Vector, embed_queries
 
@@ -229,7 +230,7 @@ class Recall:
             # The batch's budget limits only its own searches: other requests may join the computation.
             async with budget.deadline():
                 if pending.lookup.encoded is None:
-                    budget.spend(await self.store.cost(query.agents.scope, query.filter))
+                    budget.spend(await self.store.cost(query.scope, query.filter))
                 return await self._finish(pending, compute, api)
         except InvalidRequest as error:
             return error
@@ -252,7 +253,7 @@ class Recall:
     ) -> ComputedAnswer:
         now = self.clock.now()
         retriever = self._retriever(query, now)
-        async with self.working(query.agents.scope, query.filter):
+        async with self.working(query.scope, query.filter):
             ranked = await retriever.top_k(vector)
         memories = [one.memory for one in ranked]
         if self.accesses is not None:
@@ -265,7 +266,7 @@ class Recall:
     async def _compute_context(self, query: ContextQuery, encode: EncodeContext) -> ComputedAnswer:
         search, now = query.search, self.clock.now()
         with_relevant = search.text is not None and search.k > 0
-        async with self.working(search.agents.scope, search.filter):
+        async with self.working(with_records(search.agents.scope, search.filter), search.filter):
             retriever = self._retriever(search, now)
             newest = retriever.newest(query.recent) if query.recent else _empty()
             async with supervision.alongside(newest, "newest memories") as reading:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
-
-from msgspec import UNSET
 
 from lorestream.access.key_file import KeyScope
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
@@ -22,20 +19,18 @@ from lorestream.http.request import (
     encoded_json_response,
     json_response,
 )
-from lorestream.tokens import parse_cursor
 from lorestream.turns import Turns
-from query_service import browse, examples
+from query_service import browse, examples, record_routes
 from query_service.encoding import encode_context, encode_get, encode_hits, stored_memory
 from query_service.queries import (
-    ResolvedAgents,
     SearchQuery,
     parse_context,
     parse_get,
-    parse_recent_filter,
     parse_search,
     resolve_agents,
 )
 from query_service.recall import SearchResult
+from query_service.routes import Routes
 from query_service.schemas import (
     AgentPath,
     AgentsParams,
@@ -49,8 +44,6 @@ from query_service.schemas import (
     NoParams,
     OneParams,
     RawBatch,
-    RecentParams,
-    RecentResponse,
     Search,
     SearchBatch,
     SearchResponse,
@@ -59,7 +52,7 @@ from query_service.schemas import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from lorestream.access.authentication import Principal
     from query_service.recall import Recall
@@ -109,16 +102,7 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             other_statuses={404: "This agent has no such memory."},
             example=examples.ONE,
         ),
-        read(
-            "GET",
-            f"{agent}/memories",
-            routes.recent,
-            "An agent's memories in order, page by page",
-            response=RecentResponse,
-            path_params=AgentPath,
-            query_params=RecentParams,
-            example=examples.RECENT,
-        ),
+        *record_routes.operations(recall, limits),
         read(
             "GET",
             f"{agent}/summary",
@@ -161,18 +145,12 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
     ]
 
 
-class _Routes:
+class _Routes(Routes):
     """One method per operation."""
 
     def __init__(self, recall: Callable[[], Recall], limits: RateLimits) -> None:
-        self._current = recall
-        self._limits = limits
+        super().__init__(recall, limits)
         self._parse_cached = lru_cache(PARSED_SEARCHES_CACHED)(self._parse)
-
-    @property
-    def _recall(self) -> Recall:
-        """The Recall over the active collection. A read calls it once, so that it ends in the same collection."""
-        return self._current()
 
     async def search(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
@@ -230,24 +208,6 @@ class _Routes:
             raise HttpError(404, "not_found", "this agent has no such memory")
         return json_response(stored_memory(memory, agents))
 
-    async def recent(self, request: ApiRequest) -> ApiResponse:
-        params = request.query_params(RecentParams)
-        agents, _ = self._agent(request)
-        filter_ = parse_recent_filter(params, self._recall.pseudonyms, request.tenant)
-        after = None if params.cursor is UNSET else parse_cursor(params.cursor)
-        await self._limits.count_queries(request.principal, agents.scope.agents)
-        with self._timed("recent"):
-            page = await browse.get_page(
-                self._recall,
-                agents,
-                params.limit,
-                filter_=filter_,
-                oldest_first=params.order == "oldest",
-                after=after,
-            )
-        memories = [stored_memory(memory, agents) for memory in page.memories]
-        return json_response(RecentResponse(memories, page.next_cursor, page.total))
-
     async def summary(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
         agents, name = self._agent(request)
@@ -272,18 +232,6 @@ class _Routes:
             return self._parse(principal, raw)
         except (InvalidRequest, HttpError) as error:
             return error
-
-    def _agent(self, request: ApiRequest) -> tuple[ResolvedAgents, str]:
-        """The agent in the path, and its id as the caller wrote it."""
-        name = request.path_params(AgentPath).agent_id
-        return resolve_agents(self._recall.pseudonyms, request.tenant, [name]), name
-
-    @contextmanager
-    def _timed(self, api: str) -> Generator[None]:
-        """Observe the duration of a read that is not cached."""
-        started = time.perf_counter()
-        yield
-        self._recall.metrics.query_duration.labels(api, "off").observe(time.perf_counter() - started)
 
 
 def _search_response(result: SearchResult, started: float) -> bytes:

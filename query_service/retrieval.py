@@ -37,6 +37,7 @@ from query_service.neighbours import (
     with_neighbours,
 )
 from query_service.ranking import RERANK_POOL_SIZE, Ranked, blend_all, normalised, top_k
+from query_service.records import with_records
 from query_service.schemas import MAX_K
 from query_service.time_words import TimeSpan, lift_by_time, parse_time_words
 
@@ -162,9 +163,10 @@ class Retriever:
         return [memory for one in around for memory in nearest_first(one) if self._shows(memory)]
 
     async def newest(self, limit: int) -> list[Memory]:
-        """The newest `limit` memories that match the query's filter and sphere."""
+        """The newest `limit` memories that match the query's filter and sphere, with records of types that it names."""
         query, sphere = self.query, self.query.sphere
-        page = PageQuery(query.agents.scope, limit, self.guard.now, store_filter(query))
+        scope = with_records(query.agents.scope, query.filter)
+        page = PageQuery(scope, limit, self.guard.now, store_filter(query))
         found: list[Memory] = []
         async for memory in visible_memories(self.store, page, self.guard):
             if sphere is None or sphere.contains(memory):

@@ -20,6 +20,9 @@ MAX_K = 100
 DEFAULT_K = 5
 DEFAULT_MODE = "hybrid"
 MAX_PAGE_SIZE = 1000
+DEFAULT_PAGE_SIZE = 20
+MAX_LINES = 10_000
+"""The most lines of a page that is streamed as NDJSON."""
 DEFAULT_RECENT = 10
 DEFAULT_RELEVANT = 5
 DEFAULT_TOKEN_BUDGET = 1000
@@ -240,9 +243,24 @@ class RecentParams(_Request):
     """Which memories, and in which order. A query string has no null: `until=null` is an invalid number."""
 
     order: Literal["recent", "oldest"] = "recent"
-    limit: Limit = 20
+    limit: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=MAX_LINES,
+                extra_json_schema={"maximum": MAX_PAGE_SIZE},
+                description=f"At most {MAX_PAGE_SIZE:,}, default 20; as NDJSON at most {MAX_LINES:,}, the default.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     cursor: Annotated[str, Meta(description="The `next_cursor` of the previous page.")] | UnsetType = UNSET
-    type: str | UnsetType = UNSET
+    type: Annotated[str, Meta(description="Also shows the records of this type.")] | UnsetType = UNSET
+    conversation: (
+        Annotated[str, Meta(description="The `conversation` of the metadata: a string, or a number.")]
+        | UnsetType
+    ) = UNSET
     tick_from: Bound | UnsetType = UNSET
     tick_to: Bound | UnsetType = UNSET
     since: Time | UnsetType = UNSET

@@ -117,7 +117,7 @@ class Worker:
                 # It may be retrying a write to a store that was deleted.
                 await supervision.stop_tasks([task], grace_s=self.STOP_TIMEOUT_S)
                 del self._running[name]
-                await collections.close(name)
+                await self._close(name)
                 _log.info("indexing stopped, the collection is no longer listed", collection=name)
         now = asyncio.get_running_loop().time()
         for name, one in listed.items():
@@ -130,6 +130,13 @@ class Worker:
                 continue
             _log.info("indexing started", collection=name, group=opened.group)
             self._start(self._indexer_of(opened))
+
+    async def _close(self, name: str) -> None:
+        """Close a collection that is no longer listed: nobody needs its content, so an error ends nothing."""
+        try:
+            await self.parts.collections.close(name)
+        except LorestreamError as error:
+            _log.warning("a collection could not be closed properly", collection=name, exc_info=error)
 
     def _indexer_of(self, collection: OpenCollection) -> CollectionIndexer:
         return CollectionIndexer(

@@ -185,13 +185,9 @@ def _scope(path: Path | str) -> str:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Distribute the tests by scope over the processes of pytest-xdist."""
-    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415
+    from tests.distribution import ByScope  # noqa: PLC0415
 
-    class ByScope(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return _scope(nodeid.partition("::")[0])
-
-    return ByScope(config, log)
+    return ByScope(config, log, _scope)
 
 
 @pytest.fixture(autouse=True)

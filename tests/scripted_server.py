@@ -27,6 +27,8 @@ class ScriptedServer:
     requests: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
+    headers: dict[str, str] = field(default_factory=dict)
+    """Further headers of every response."""
 
 
 @contextlib.contextmanager
@@ -36,7 +38,8 @@ def scripted_server(*answers: tuple[int, Any]) -> Generator[ScriptedServer]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            sent = json.loads(body) if body else None
+            binary = self.headers.get("Content-Type") == "application/octet-stream"
+            sent = body if binary else json.loads(body) if body else None
             key = self.headers.get("Authorization")
             script.requests.append({"method": self.command, "path": self.path, "body": sent, "key": key})
             status, answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
@@ -49,10 +52,12 @@ def scripted_server(*answers: tuple[int, Any]) -> Generator[ScriptedServer]:
             raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(raw)))
+            for name, value in script.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(raw)
 
-        do_GET = do_POST = do_DELETE = _answer  # noqa: N815 (http.server names them)
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815 (http.server names them)
 
         def log_message(self, *arguments):
             pass

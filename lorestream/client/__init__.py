@@ -8,9 +8,15 @@
     async with AsyncMemoryClient("http://127.0.0.1:8080") as memories:
         context = await memories.context("npc:woodcutter-1", "somebody asks for wood", token_budget=500)
 
-    calls        every call of the API: its parameters, its request, the decoder of its response
+    calls        the calls of memories and of the service: their parameters, requests, decoders of the responses
+    records      those of messages, tool calls, rewards, interactions, states
+    documents    those of documents
+    learning     those of Q-tables and policies
+    call         what a call consists of
     encoding     arguments as JSON and as parts of a URL
-    models       what the calls return, and the exceptions they raise
+    models       what the calls of memories return
+    state_models what the other calls take and return
+    exceptions   what the calls raise
     endpoint     what both clients share: URLs, retries, translation of errors
     blocking     MemoryClient
     nonblocking  AsyncMemoryClient
@@ -21,41 +27,65 @@ twice becomes one memory. This package imports nothing of the server.
 
 from lorestream.client.blocking import MemoryClient
 from lorestream.client.endpoint import DEFAULT_URL
-from lorestream.client.models import (
-    AgentTotal,
+from lorestream.client.exceptions import (
     ApiError,
     BadRequest,
-    Context,
-    Erasure,
-    Event,
     Forbidden,
-    FoundMemory,
     InvalidValue,
-    Near,
     NotFound,
-    Page,
-    Readiness,
-    Receipt,
-    Reject,
     Rejected,
-    SearchAnswer,
     ServiceUnavailable,
     TooLarge,
     TooManyRequests,
     Unauthorized,
     Unreachable,
-    Weights,
+    VersionConflict,
+    VersionGone,
     WrongService,
 )
+from lorestream.client.models import (
+    AgentTotal,
+    Context,
+    Erasure,
+    Event,
+    FoundMemory,
+    Near,
+    Page,
+    Readiness,
+    Receipt,
+    Reject,
+    SearchAnswer,
+    Summary,
+    Weights,
+)
 from lorestream.client.nonblocking import AsyncMemoryClient
+from lorestream.client.state_models import (
+    AgentState,
+    AgentStates,
+    Bucket,
+    Entities,
+    Entity,
+    Policy,
+    QUpdate,
+    QValue,
+    QValues,
+    StateReceipt,
+    Versions,
+    WriteOutcome,
+)
 
 __all__ = [
     "DEFAULT_URL",
+    "AgentState",
+    "AgentStates",
     "AgentTotal",
     "ApiError",
     "AsyncMemoryClient",
     "BadRequest",
+    "Bucket",
     "Context",
+    "Entities",
+    "Entity",
     "Erasure",
     "Event",
     "Forbidden",
@@ -65,16 +95,26 @@ __all__ = [
     "Near",
     "NotFound",
     "Page",
+    "Policy",
+    "QUpdate",
+    "QValue",
+    "QValues",
     "Readiness",
     "Receipt",
     "Reject",
     "Rejected",
     "SearchAnswer",
     "ServiceUnavailable",
+    "StateReceipt",
+    "Summary",
     "TooLarge",
     "TooManyRequests",
     "Unauthorized",
     "Unreachable",
+    "VersionConflict",
+    "VersionGone",
+    "Versions",
     "Weights",
+    "WriteOutcome",
     "WrongService",
 ]

@@ -9,11 +9,11 @@ import httpx2
 import msgspec
 import stamina
 
-from lorestream.client import calls
-from lorestream.client.calls import Call
+from lorestream.client import calls, documents, learning, records
+from lorestream.client.call import Call, Reply
 from lorestream.client.encoding import encoded
 from lorestream.client.endpoint import Endpoint, as_method
-from lorestream.client.models import api_error
+from lorestream.client.exceptions import api_error
 
 STREAM_TIMEOUT_S = 60.0
 """A stream has failed after this time without data: the server sends an empty line every 10 s."""
@@ -42,7 +42,7 @@ def _method(build: Callable[P, Call[T]]) -> Callable[Concatenate[MemoryClient, P
 
 
 class MemoryClient(Endpoint[httpx2.Client]):
-    """A client for programs with threads, which may share one. `lorestream.client.calls` documents its methods."""
+    """A client for programs with threads, which may share one. `calls`, `records`, `documents` and `learning` document its methods."""
 
     add = _method(calls.add)
     add_batch = _method(calls.add_batch)
@@ -53,11 +53,43 @@ class MemoryClient(Endpoint[httpx2.Client]):
     search = _method(calls.search)
     context = _method(calls.context)
     get = _method(calls.get)
+    get_many = _method(calls.get_many)
     recent = _method(calls.recent)
+    summary = _method(calls.summary)
     agents = _method(calls.agents)
     check = _method(calls.check)
     ready = _method(calls.ready)
     version = _method(calls.version)
+
+    message = _method(records.message)
+    messages = _method(records.messages)
+    tool = _method(records.tool)
+    reward = _method(records.reward)
+    rewards = _method(records.rewards)
+    interaction = _method(records.interaction)
+    interactions = _method(records.interactions)
+    put_state = _method(records.put_state)
+    state = _method(records.state)
+    states = _method(records.states)
+    aggregate = _method(records.aggregate)
+
+    put_entity = _method(documents.put_entity)
+    patch_entity = _method(documents.patch_entity)
+    delete_entity = _method(documents.delete_entity)
+    rollback = _method(documents.rollback)
+    entity = _method(documents.entity)
+    entities = _method(documents.entities)
+    versions = _method(documents.versions)
+    entity_write = _method(documents.entity_write)
+
+    q_update = _method(learning.q_update)
+    q_values = _method(learning.q_values)
+    q_table = _method(learning.q_table)
+    put_policy = _method(learning.put_policy)
+    policy = _method(learning.policy)
+    policy_versions = _method(learning.policy_versions)
+    rollback_policy = _method(learning.rollback_policy)
+    delete_policy = _method(learning.delete_policy)
 
     def __enter__(self) -> Self:
         return self
@@ -71,9 +103,9 @@ class MemoryClient(Endpoint[httpx2.Client]):
 
     def send(self, call: Call[T]) -> T:
         """Send a call that a function of `lorestream.client.calls` has built; return its result."""
-        return self._read(call, self._body(call))
+        return self._read(call, self._reply(call))
 
-    def _body(self, call: Call[Any]) -> bytes:
+    def _reply(self, call: Call[Any]) -> Reply:
         budget = self._retry_budget(call)
         for attempt in stamina.retry_context(budget.backoff, attempts=None, timeout=None):
             with attempt:

@@ -1,19 +1,18 @@
-"""The calls of the API: each function builds one request, together with the decoder of its response.
+"""The calls of memories and of the service: each function builds one request, with the decoder of its response.
 
-Both clients make a method of each function, with its parameters and documentation. Nothing here sends anything.
+Both clients make a method of each function, with its parameters and documentation; also of those in `records`, `documents`
+and `learning`. Nothing here sends anything.
 Each raises InvalidValue for an argument that JSON cannot represent, such as NaN.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import msgspec
-
-from lorestream.client.encoding import as_texts, encoded, milliseconds, quoted
+from lorestream.client.call import Call, decoder, given, read_call, single, wait_ms, write_call
+from lorestream.client.encoding import encoded, milliseconds, quoted
 from lorestream.client.models import (
     Agents,
     AgentTotal,
@@ -24,41 +23,19 @@ from lorestream.client.models import (
     Event,
     FoundMemory,
     Health,
+    Memories,
     Mode,
     Near,
     Order,
     Page,
     Readiness,
     Receipt,
-    Rejected,
     SearchAnswer,
+    Summary,
     Weights,
 )
 
 UNAVAILABLE = 503
-
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T_co]):
-    """One idempotent request: sending it twice has the same effect as sending it once.
-
-    `read` decodes the body of a successful response; `other_success` is a further status that counts as success.
-    `wait_s` is how long the server may wait before it answers. `to_writer`: it goes to the gateway, not to
-    the query service. `retries`: whether a failure is retried.
-    """
-
-    read: Callable[[bytes], T_co]
-    method: str
-    path: str
-    content: bytes | None = None
-    params: Mapping[str, str] = field(default_factory=dict[str, str])
-    wait_s: float = 0.0
-    to_writer: bool = False
-    retries: bool = True
-    other_success: int | None = None
 
 
 # --- writes ----------------------------------------------------------------------------------------------
@@ -77,15 +54,9 @@ def add(
     `wait_s`: wait until it can be found, at most this long; `Receipt.indexed` says whether it can.
     Raises Rejected when it can never become a memory.
     """
-    batch = add_batch([{**(event or {}), "agent_id": agent_id, "text": text}], server=server, wait_s=wait_s)
-
-    def read(body: bytes) -> Receipt:
-        receipt = batch.read(body)
-        for reject in receipt.rejected:
-            raise Rejected(reject.message, status=202, code=reject.code)
-        return receipt
-
-    return replace(batch, read=read)
+    return single(
+        add_batch([{**(event or {}), "agent_id": agent_id, "text": text}], server=server, wait_s=wait_s)
+    )
 
 
 def add_batch(
@@ -97,31 +68,31 @@ def add_batch(
     """
     with_ids = [event if event.get("id") else {**event, "id": uuid.uuid4().hex} for event in events]
     waiting = {} if wait_s is None else {"wait": "indexed", "timeout_ms": milliseconds(wait_s)}
-    return _write(
-        Receipt, "/v1/events", _given(events=with_ids, server=server), params=waiting, wait_s=wait_s or 0.0
+    return write_call(
+        Receipt, "/v1/events", given(events=with_ids, server=server), params=waiting, wait_s=wait_s
     )
 
 
 def delete(memory_id: str, agent_id: str) -> Call[Erasure]:
     """Delete one memory. Its id stays deleted, even if its event is sent again."""
-    return _write(Erasure, "/v1/erasures", {"memory_id": memory_id, "agent_id": agent_id})
+    return write_call(Erasure, "/v1/erasures", {"memory_id": memory_id, "agent_id": agent_id})
 
 
 def forget(agent_id: str) -> Call[Erasure]:
     """Erase all memories that the agent has so far."""
-    return _write(Erasure, "/v1/erasures", {"agent_id": agent_id})
+    return write_call(Erasure, "/v1/erasures", {"agent_id": agent_id})
 
 
 def forget_player(player: str) -> Call[Erasure]:
     """Erase all memories about the player so far, of all agents, and those of the agents named after it."""
-    return _write(Erasure, "/v1/erasures", {"player": player})
+    return write_call(Erasure, "/v1/erasures", {"player": player})
 
 
 def erasure_done(erasure: Erasure) -> Call[bool]:
     """Whether the erasure is processed: then no read shows the erased memories. Raises NotFound."""
-    state = _decoder(ErasureState)
+    state = decoder(ErasureState)
     path = "/v1/erasures/" + quoted(erasure.erasure_id, "erasure_id")
-    return Call(lambda body: state(body).state == "done", "GET", path, to_writer=True)
+    return Call(lambda reply: state(reply).state == "done", "GET", path, to_writer=True)
 
 
 # --- reads -----------------------------------------------------------------------------------------------
@@ -153,7 +124,7 @@ def search(
     whether it does. `neighbours` (0 to 1): how much the memories before and behind one lift its score.
     `time_words`: True lets "yesterday" or "in May" in the query lift the memories of that time.
     """
-    body = _given(
+    body = given(
         query=query,
         k=k,
         filters=filters,
@@ -166,10 +137,10 @@ def search(
         explain=explain,
         rerank=rerank,
         after=after,
-        wait_ms=None if wait_s is None else milliseconds(wait_s),
+        wait_ms=wait_ms(wait_s),
     )
     body["agent_id" if isinstance(agent_id, str) else "agent_ids"] = agent_id
-    return Call(_decoder(SearchAnswer), "POST", "/v1/memories/search", encoded(body), wait_s=wait_s or 0.0)
+    return Call(decoder(SearchAnswer), "POST", "/v1/memories/search", encoded(body), wait_s=wait_s or 0.0)
 
 
 def context(
@@ -181,6 +152,7 @@ def context(
     token_budget: int | None = None,
     filters: Mapping[str, Any] | None = None,
     neighbours: float | None = None,
+    include_state: bool | None = None,
     after: str | None = None,
     wait_s: float | None = None,
 ) -> Call[Context]:
@@ -188,9 +160,11 @@ def context(
 
     At most `relevant` (5) and `recent` (10) of them, and `token_budget` (1,000) tokens in all. Without a query:
     only the newest. What the budget has left is used for the memories next to the best ones, unless `neighbours` is 0.
-    `filters`, `neighbours`, `after` and `wait_s` as in `search`.
+    `filters`, `neighbours`, `after` and `wait_s` as in `search`. `Context.state` is the agent's document of the type
+    `character`; with `include_state` it also stands first in the text, and counts.
     """
-    body = _given(
+    body = given(
+        include_state=include_state,
         query=query,
         recent=recent,
         relevant=relevant,
@@ -198,16 +172,26 @@ def context(
         filters=filters,
         neighbours=neighbours,
         after=after,
-        wait_ms=None if wait_s is None else milliseconds(wait_s),
+        wait_ms=wait_ms(wait_s),
     )
     path = f"/v1/agents/{quoted(agent_id)}/context"
-    return Call(_decoder(Context), "POST", path, encoded(body), wait_s=wait_s or 0.0)
+    return Call(decoder(Context), "POST", path, encoded(body), wait_s=wait_s or 0.0)
 
 
 def get(memory_id: str, agent_id: str) -> Call[FoundMemory]:
     """One memory. Raises NotFound."""
     path = "/v1/memories/" + quoted(memory_id, "memory_id")
-    return Call(_decoder(FoundMemory), "GET", path, params=as_texts({"agent_id": agent_id}))
+    return read_call(FoundMemory, path, params={"agent_id": agent_id})
+
+
+def get_many(agent_id: str, ids: Sequence[str], *, vectors: bool = False) -> Call[list[FoundMemory]]:
+    """The memories and records with these ids (at most 256), in this order; unknown ones are left out.
+
+    `vectors`: also read what they are searched by, as `FoundMemory.vector`.
+    """
+    body = encoded({"agent_id": agent_id, "ids": list(ids), "vectors": vectors})
+    decode = decoder(Memories)
+    return Call(lambda reply: decode(reply).memories, "POST", "/v1/memories/get", body)
 
 
 def recent(
@@ -222,12 +206,14 @@ def recent(
     since: float | None = None,
     until: float | None = None,
     filters: Mapping[str, Any] | None = None,
+    conversation: str | int | None = None,
 ) -> Call[Page]:
     """One page of an agent's memories, `limit` (at most 1,000) of them; newest first, or order "oldest".
 
-    `cursor` is the `next_cursor` of the page before. Bounds are inclusive, times are Unix seconds.
+    `cursor` is the `next_cursor` of the page before. Bounds are inclusive, times are Unix seconds. Records are in it
+    only if their `type` is named. `conversation`: only messages of this one.
     """
-    params = _given(
+    params = given(
         limit=limit,
         cursor=cursor or None,
         order=order,
@@ -237,14 +223,20 @@ def recent(
         since=since,
         until=until,
         filters=None if filters is None else encoded(filters, "filters").decode(),
+        conversation=conversation,
     )
-    return Call(_decoder(Page), "GET", f"/v1/agents/{quoted(agent_id)}/memories", params=as_texts(params))
+    return read_call(Page, f"/v1/agents/{quoted(agent_id)}/memories", params=params)
+
+
+def summary(agent_id: str) -> Call[Summary]:
+    """How many memories an agent has, in all and by type, and the times of the first and the last."""
+    return read_call(Summary, f"/v1/agents/{quoted(agent_id)}/summary")
 
 
 def agents(limit: int = 100) -> Call[list[AgentTotal]]:
     """The agents with the most memories, at most 1,000 of them. Needs the scope admin where there are keys."""
-    decode = _decoder(Agents)
-    return Call(lambda body: decode(body).agents, "GET", "/v1/agents", params={"limit": str(limit)})
+    decode = decoder(Agents)
+    return Call(lambda reply: decode(reply).agents, "GET", "/v1/agents", params={"limit": str(limit)})
 
 
 # --- the system ------------------------------------------------------------------------------------------
@@ -252,40 +244,15 @@ def agents(limit: int = 100) -> Call[list[AgentTotal]]:
 
 def check() -> Call[Health]:
     """Check that a Lorestream answers at `url`. Raises Unreachable, without retries."""
-    return Call(_decoder(Health), "GET", "/health", to_writer=True, retries=False)
+    return Call(decoder(Health), "GET", "/health", to_writer=True, retries=False)
 
 
 def ready() -> Call[Readiness]:
     """Whether the Lorestream at `url` can do its job. Raises Unreachable, without retries."""
-    return Call(
-        _decoder(Readiness), "GET", "/ready", to_writer=True, retries=False, other_success=UNAVAILABLE
-    )
+    return Call(decoder(Readiness), "GET", "/ready", to_writer=True, retries=False, other_success=UNAVAILABLE)
 
 
 def version() -> Call[str]:
     """The version of the Lorestream at `url`."""
-    decode = _decoder(Document)
-    return Call(lambda body: decode(body).info.version, "GET", "/openapi.json", to_writer=True)
-
-
-def _write(
-    kind: type[T], path: str, body: object, *, params: Mapping[str, Any] | None = None, wait_s: float = 0.0
-) -> Call[T]:
-    return Call(
-        _decoder(kind),
-        "POST",
-        path,
-        encoded(body),
-        params=as_texts(params or {}),
-        wait_s=wait_s,
-        to_writer=True,
-    )
-
-
-def _decoder(kind: type[T]) -> Callable[[bytes], T]:
-    return msgspec.json.Decoder(kind).decode
-
-
-def _given(**fields: object) -> dict[str, Any]:
-    """The fields that are not None."""
-    return {name: value for name, value in fields.items() if value is not None}
+    decode = decoder(Document)
+    return Call(lambda reply: decode(reply).info.version, "GET", "/openapi.json", to_writer=True)

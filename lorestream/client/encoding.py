@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from lorestream import limits
-from lorestream.client.models import InvalidValue
+from lorestream.client.exceptions import InvalidValue
 
 
 def encoded(value: object, path: str = "") -> bytes:

@@ -15,8 +15,8 @@ import httpx2
 import msgspec
 
 from lorestream import __version__
-from lorestream.client.calls import Call
-from lorestream.client.models import ApiError, Unreachable, api_error
+from lorestream.client.call import Call, Reply
+from lorestream.client.exceptions import ApiError, Unreachable, api_error
 from lorestream.errors import LorestreamError, Misconfigured
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -73,7 +73,7 @@ class Endpoint(ABC, Generic[Http]):
         return RetryBudget(self._retry_timeout_s if call.retries else 0.0, self._timeout_s + call.wait_s)
 
     def _request(self, call: Call[Any], timeout_s: float) -> httpx2.Request:
-        headers = {} if call.content is None else {"Content-Type": "application/json"}
+        headers = {} if call.content is None else {"Content-Type": call.content_type}
         return self._http.build_request(
             call.method,
             self._base_url(call) + call.path,
@@ -83,15 +83,15 @@ class Endpoint(ABC, Generic[Http]):
             timeout=timeout_s,
         )
 
-    def _success(self, call: Call[Any], response: httpx2.Response) -> bytes:
-        """The body of a successful response. Raises the exception for any other response."""
+    def _success(self, call: Call[Any], response: httpx2.Response) -> Reply:
+        """A successful response. Raises the exception for any other response."""
         if not response.is_success and response.status_code != call.other_success:
             raise api_error(response.status_code, response.content, self._base_url(call))
-        return response.content
+        return Reply(response.content, response.headers)
 
-    def _read(self, call: Call[T], body: bytes) -> T:
+    def _read(self, call: Call[T], reply: Reply) -> T:
         try:
-            return call.read(body)
+            return call.read(reply)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"what answers at {self._base_url(call)} is not a lorestream ({error})"
             raise Unreachable(message) from error

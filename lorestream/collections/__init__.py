@@ -2,6 +2,7 @@
 
     catalogue.py          Catalogue: the port that lists, creates, switches and deletes collections
     open_collections.py   OpenCollections: those that this process has open, the active one, and their watermarks
+    active_rows.py        ActiveRows: the rows of the active collection
     watermarks.py         ActiveWatermarks: the watermarks of the active collection, for a process without a store
 
 A search in the active collection:

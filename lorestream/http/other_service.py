@@ -45,10 +45,12 @@ READS = PeerService(
     (
         ("POST", "/v1/memories/search"),
         ("POST", "/v1/memories/search/batch"),
+        ("POST", "/v1/memories/get"),
         ("GET", "/v1/memories/{id}"),
         ("GET", "/v1/agents/{agent_id}/memories"),
         ("GET", "/v1/agents/{agent_id}/summary"),
         ("POST", "/v1/agents/{agent_id}/context"),
+        ("POST", "/v1/agents/{agent_id}/aggregate"),
         ("GET", "/v1/agents"),
         ("POST", "/memory/get"),
     ),

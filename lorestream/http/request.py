@@ -117,6 +117,12 @@ class ApiRequest:
         return raw if encoding is None else decompress(raw, encoding)
 
     @property
+    def content_length(self) -> int | None:
+        """The announced size of the body in bytes, None without one."""
+        length = self.headers.get(b"content-length", b"")
+        return int(length) if length.isdigit() else None
+
+    @property
     def encoding(self) -> str | None:
         """The Content-Encoding, None without one."""
         encoding = self.headers.get(b"content-encoding")
@@ -124,6 +130,8 @@ class ApiRequest:
 
     async def chunks(self, max_bytes: int) -> AsyncGenerator[bytes]:
         """The body as it arrives, still compressed. Raises HttpError (413) above `max_bytes`, and InvalidRequest."""
+        if (self.content_length or 0) > max_bytes:
+            raise _too_large(max_bytes)
         size, more = 0, True
         while more:
             message = await self.receive()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
-from lorestream.client.calls import Call
+from lorestream.client.call import Call
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Sequence[Call[Any]], list[Any], T]

@@ -20,18 +20,9 @@ from langgraph.store.base import (
 )
 
 from lorestream.client import AsyncMemoryClient, MemoryClient, calls
-from lorestream.client.calls import Call
-from lorestream.client.models import (
-    AgentTotal,
-    Erasure,
-    Event,
-    FoundMemory,
-    NotFound,
-    Page,
-    Receipt,
-    Rejected,
-    SearchAnswer,
-)
+from lorestream.client.call import Call
+from lorestream.client.exceptions import NotFound, Rejected
+from lorestream.client.models import AgentTotal, Erasure, Event, FoundMemory, Page, Receipt, SearchAnswer
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.langgraph.items import (
     MEMORY_KEY_PREFIX,

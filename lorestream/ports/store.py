@@ -95,6 +95,15 @@ class MemoryReader(Protocol):
         """One memory of that agent, or None."""
         ...
 
+    async def get_many(
+        self, tenant: str, agent_id: str, memory_ids: Sequence[str], *, vectors: bool
+    ) -> Sequence[tuple[Memory, NDArray[np.float32] | None]]:
+        """The memories of that agent among these ids, expired ones too, each once, in no defined order.
+
+        With `vectors` also the vector (dim,) of each, as it was inserted; None for a record.
+        """
+        ...
+
     async def cost(self, scope: Scope, filter_: Filter) -> int:
         """About how many checks the filter takes: memories of the scope, times conditions that need each of them.
 

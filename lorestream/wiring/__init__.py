@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from lorestream.admin.dead_letters import DeadLetterCleanup, DeadLetters
+from lorestream.collections.active_rows import ActiveRows
 from lorestream.collections.open_collections import GroupWatermarks, OpenCollection, OpenCollections
 from lorestream.collections.watermarks import ActiveWatermarks
 from lorestream.errors import Misconfigured
@@ -118,7 +119,6 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             Runtime(
                 settings=settings,
                 log=log.events,
-                log_identity=log.identity,
                 ledger=log.ledger,
                 collections=collections,
                 cache=openers.new_cache(settings, redis),
@@ -134,6 +134,8 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 trim=None if settings.distributed else trim,
                 steady_clock=context.steady_clock,
                 last_accepted_at=log.last_accepted_at,
+                log_identity=log.identity,
+                rows=ActiveRows(collections),
             )
         )
 
@@ -147,12 +149,14 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
         log = await logs.open_log(settings, settings.data_dir, context.steady_clock, context.stack)
         await player_keys.require_known(pseudonyms, log.ledger, add=True)
         redis = await openers.open_redis(settings, context.stack)
+        assert isinstance(settings.store, QdrantStore), "checked by load_settings"
+        searched = await stores.searched_collections(settings.store, context.stack)
         yield _log_modes(
             GatewayParts(
                 settings=settings,
                 log=log.events,
                 ledger=log.ledger,
-                watermarks=await _active_watermarks(context, log, redis),
+                watermarks=_active_watermarks(context, log, redis, searched),
                 pseudonyms=pseudonyms,
                 authenticator=await openers.open_authenticator(settings, context.clock, context.stack),
                 limits=openers.new_limits(settings, redis),
@@ -161,6 +165,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
                 ping_redis=None if redis is None else redis.ping,
                 steady_clock=context.steady_clock,
                 last_accepted_at=log.last_accepted_at,
+                rows=searched.rows,
             )
         )
 
@@ -175,7 +180,6 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
             WorkerParts(
                 settings=settings,
                 log=log.events,
-                log_identity=log.identity,
                 ledger=log.ledger,
                 collections=collections,
                 cache=openers.new_cache(settings, redis),
@@ -183,6 +187,7 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
                 metrics=context.metrics,
                 clock=context.clock,
                 ping_redis=None if redis is None else redis.ping,
+                log_identity=log.identity,
                 trim=log.trim,
             )
         )
@@ -286,17 +291,14 @@ async def _open_collections(
     )
 
 
-async def _active_watermarks(
-    context: _Context, log: logs.OpenLog, redis: RedisClient | None
+def _active_watermarks(
+    context: _Context, log: logs.OpenLog, redis: RedisClient | None, searched: stores.SearchedCollections
 ) -> WatermarkReader:
     settings, stack = context.settings, context.stack
-    assert isinstance(settings.store, QdrantStore), "checked by load_settings"
     assert isinstance(settings.log, KafkaLog), "checked by load_settings"
 
-    read_alias = await stores.searched_collections(settings.store, stack)
-
     async def groups() -> list[str]:
-        return [logs.group_of(settings.log, *one) for one in await read_alias()]
+        return [logs.group_of(settings.log, *one) for one in await searched.read_alias()]
 
     async def watermarks_of(name: str) -> WatermarkReader:
         return (await openers.open_watermarks(settings, log, name, redis, stack)).reader

@@ -30,10 +30,10 @@ class OpenLog:
     ledger: ErasureLedger
     trim: Callable[[], Awaitable[int]] | None
     """Removes records past their retention and returns their number. None: the log does that itself."""
-    last_accepted_at: float = 0.0
+    last_accepted_at: float
     """The newest acceptance time in the log, Unix seconds; new events are never accepted earlier."""
-    identity: str = ""
-    """Identifies this log across deletions. A new log starts at offset 0, and must not find the old watermarks."""
+    identity: str
+    """Identifies this log across deletions. A new log starts at offset 0, and must not find the old watermarks or rows."""
 
 
 async def open_log(
@@ -93,7 +93,7 @@ async def _open_embedded_log(
     async def trim() -> int:
         return await log.trim() + await ledger.trim()
 
-    return OpenLog(log, ledger, trim, floor)
+    return OpenLog(log, ledger, trim, floor, await database.identity())
 
 
 def kafka_connection(chosen: KafkaLog) -> KafkaConnection:
@@ -140,7 +140,7 @@ async def _open_kafka_log(
         KafkaErasureLedger.open(connection, topic=chosen.erasures_topic, replication=chosen.replication)
     )
     identity = f"{await cluster_id(connection)}/{chosen.topic}"
-    return OpenLog(log, ledger, trim=None, identity=identity)
+    return OpenLog(log, ledger, trim=None, last_accepted_at=0.0, identity=identity)
 
 
 def group_of(log: EmbeddedLog | KafkaLog, collection: str, run: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ErasureLedger,
         EventLog,
         Reranker,
+        RowReader,
         VectorStore,
         WatermarkReader,
     )
@@ -69,6 +70,8 @@ class GatewayParts(Parts):
     """The clock for times of acceptance."""
     last_accepted_at: float
     """Unix seconds. No event may get an earlier acceptance time, even if the clock is set back."""
+    rows: RowReader
+    """The rows of the collection that is searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,7 @@ class WorkerParts(StoreParts):
     """The parts of a worker."""
 
     log_identity: str
-    """Identifies the log: rows hold offsets of it."""
+    """Identifies the log in which the offsets of rows count."""
     trim: Callable[[], Awaitable[int]] | None
     """Removes records past their retention from log and ledger, and returns their number. None: they do it themselves."""
 

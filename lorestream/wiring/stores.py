@@ -16,7 +16,7 @@ from lorestream.wiring.logs import group_of
 
 if TYPE_CHECKING:
     from lorestream.collections.catalogue import Catalogue
-    from lorestream.ports import EventLog
+    from lorestream.ports import EventLog, RowReader
 
 
 async def open_catalogue(
@@ -127,16 +127,25 @@ async def _complete_log_size(log: EventLog) -> int | None:
     return sum(end.values())
 
 
-async def searched_collections(
-    chosen: QdrantStore, stack: contextlib.AsyncExitStack
-) -> Callable[[], Awaitable[Sequence[tuple[str, str]]]]:
-    """Return a function that reads which collection the alias points to: a list of (name, run), empty if none.
+@dataclass(frozen=True, slots=True)
+class SearchedCollections:
+    """What a service without a store knows of the collections on the server."""
 
-    During a switch of the alias, the collections taking part in it follow in the list. The function raises Unavailable
-    and Misconfigured.
+    read_alias: Callable[[], Awaitable[Sequence[tuple[str, str]]]]
+    """Reads which collection the alias points to: a list of (name, run), empty if none.
+
+    During a switch of the alias, the collections taking part in it follow in the list. Raises Unavailable and
+    Misconfigured.
     """
+    rows: RowReader
+    """The rows of the collection to which the alias points at the time of each call."""
+
+
+async def searched_collections(chosen: QdrantStore, stack: contextlib.AsyncExitStack) -> SearchedCollections:
+    """Connect to the server, to read its alias and the rows of the collection behind it."""
     from lorestream.adapters.qdrant.server.collection import find_collection, list_aliases, markers  # noqa: PLC0415
     from lorestream.adapters.qdrant.server.connection import Connection  # noqa: PLC0415
+    from lorestream.adapters.qdrant.server.store import rows_behind  # noqa: PLC0415
 
     connection = await stack.enter_async_context(
         Connection.open(
@@ -156,4 +165,4 @@ async def searched_collections(
         found = [await find_collection(connection, chosen.collection, name) for name in names]
         return [(one.name, one.metadata.run) for one in found]
 
-    return read_alias
+    return SearchedCollections(read_alias, rows_behind(connection, chosen.collection))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import httpx2
 import msgspec
 
-from lorestream.client.models import api_error
+from lorestream.client.exceptions import api_error
 from producers.simulator.ledger import Receipt, Results
 from producers.simulator.plan import Batch, Plan, server_name
 

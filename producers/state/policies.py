@@ -45,7 +45,8 @@ class PolicyUploads:
         upload = _Upload(self._writer, owner, name, form)
         encoding = request.encoding
         if encoding is None or encoding.strip().lower() in {"", _IDENTITY}:
-            await self._check_rate(request, _announced_bytes(request))
+            length = request.content_length
+            await self._check_rate(request, MAX_BYTES if length is None else min(length, MAX_BYTES))
             async for chunk in request.chunks(MAX_BYTES):
                 await upload.add(chunk)
         else:
@@ -70,12 +71,6 @@ class PolicyUploads:
             return await asyncio.to_thread(decompress, raw, encoding, MAX_BYTES)
         finally:
             self._compressed -= 1
-
-
-def _announced_bytes(request: ApiRequest) -> int:
-    """The Content-Length; without one, the largest that is possible."""
-    length = request.headers.get(b"content-length", b"")
-    return min(int(length), MAX_BYTES) if length.isdigit() else MAX_BYTES
 
 
 @dataclass(slots=True)

@@ -74,6 +74,11 @@ class PointsService(wire.PointsServicer):
         operation = edge.UpdateOperation.create_field_index(request.field_name, _index(request))
         return _update(found, operation, wait=request.wait)
 
+    def DeleteFieldIndex(self, request: wire.DeleteFieldIndexCollection) -> wire.PointsOperationResponse:  # noqa: N802
+        allow_fields(request, "collection_name", "wait", "field_name")
+        found = self._catalogue.get(request.collection_name)
+        return _update(found, edge.UpdateOperation.delete_field_index(request.field_name), wait=request.wait)
+
     # --- reading -------------------------------------------------------------------------------------------
 
     def QueryBatch(self, request: wire.QueryBatchPoints) -> wire.QueryBatchResponse:  # noqa: N802

@@ -17,6 +17,9 @@ from lorestream.client import (
     MemoryClient,
     Readiness,
     calls,
+    documents,
+    learning,
+    records,
 )
 from lorestream.client.blocking import json_lines
 from lorestream.errors import LorestreamError
@@ -177,10 +180,11 @@ def test_an_erasure_can_be_followed(connect):
 def test_both_clients_have_every_call_with_signature_and_docstring(kind):
     built = [
         build
-        for name, build in inspect.getmembers(calls, inspect.isfunction)
-        if build.__module__ == calls.__name__ and not name.startswith("_")
+        for module in (calls, records, documents, learning)
+        for name, build in inspect.getmembers(module, inspect.isfunction)
+        if build.__module__ == module.__name__ and not name.startswith("_")
     ]
-    assert len(built) >= 12
+    assert len(built) >= 40
     with contextlib.closing(MemoryClient()) as threads:
         client = threads if kind is MemoryClient else kind()
         for build in built:

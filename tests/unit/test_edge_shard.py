@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import qdrant_edge as edge
 
 from lorestream.adapters.qdrant.edge.shard import create_in_subprocess
 from lorestream.adapters.qdrant.edge.store import EdgeStore
@@ -15,6 +16,7 @@ from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT
 from lorestream.errors import Misconfigured, ModelMismatch, Unavailable
 from lorestream.ports import Tombstone
 from tests.contracts.stored import NOW, START, memory, names, nearest, put
+from tests.contracts.test_store_rows import GROUP, row
 
 CHILD = """
 import asyncio, sys
@@ -222,3 +224,16 @@ async def test_the_subprocess_runs_no_module_of_the_current_directory(path, tmp_
     await create_in_subprocess(path, model_id="hash", dim=4, words=DEFAULT_LAYOUT)
     assert not (tmp_path / "was run").exists()
     assert (path / "shard").is_dir()
+
+
+async def test_a_shard_of_an_older_version_gets_its_indexes_when_it_is_opened(path):
+    async with open_store(path) as store:
+        await store.put_rows([row()])
+        for key in ("owner", "group", "row_expires"):
+            store._shard.update(edge.UpdateOperation.delete_field_index(key))
+        await store.flush()
+        assert len(store._shard.info().payload_schema) == 14
+    async with open_store(path) as store:
+        assert len(store._shard.info().payload_schema) == 17
+        assert await store.owners(GROUP) == ["a"]
+        assert await store.row_page(GROUP, "a", after=None, limit=10) == ([row()], None)

@@ -184,6 +184,10 @@ def adapted(case: Case, written: tuple[str, str], filters: dict[str, Any]) -> Ca
         body |= {name: value for name, value in (("filters", filters), ("after", token)) if name in body}
         if case.path == "/memory/get":
             body |= {"agent_id": AGENT, "query": "pine trees", "query_text": None}
+        elif case.path == "/v1/memories/get":
+            body |= {"agent_id": AGENT, "ids": [memory_id]}
+        elif "aggregate" in case.path:
+            body |= {"field": "count", "every_ticks": None}
         elif "search" in case.path:
             body |= {"agent_id": AGENT, "agent_ids": None, "scope": None}
             if body.get("near"):

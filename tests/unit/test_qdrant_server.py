@@ -16,11 +16,13 @@ from lorestream.adapters.qdrant.server.collection import (
     first_collection,
     physical_name,
 )
+from lorestream.adapters.qdrant.server.store import rows_behind
 from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, FIRST_LAYOUT
 from lorestream.collections.catalogue import Model
 from lorestream.errors import InvalidEvent, Misconfigured, ModelMismatch, Unavailable
 from lorestream.memories import KeywordQuery, Scope
 from tests.contracts.stored import NOW, START, everything, memory, names, nearest, put
+from tests.contracts.test_store_rows import GROUP, row
 
 
 @pytest.fixture
@@ -230,3 +232,35 @@ async def test_a_missing_collection_is_an_outage_that_names_it(qdrant):
         for call in (lambda: put(store, memory()), lambda: store.search(nearest(1))):
             with pytest.raises(Unavailable, match=store.physical):
                 await call()
+
+
+async def test_rows_behind_an_alias(qdrant, alias):
+    """A gateway reads the rows of whichever collection is searched at that moment."""
+    async with qdrant.connection() as connection:
+        reader = rows_behind(connection, f"{alias}-x")
+        with pytest.raises(Unavailable):
+            await reader.rows([row().key])
+        for number, name in enumerate((f"{alias}-1", f"{alias}-2")):
+            async with qdrant.store(collection=name) as store:
+                await store.put_rows([row(offset=number)])
+                await change_alias(qdrant, f"{alias}-x", store.physical)
+            assert await reader.rows([row().key]) == [row(offset=number)]
+            assert await reader.owners(GROUP) == ["a"]
+            assert (await reader.row_page(GROUP, "a", after=None, limit=10))[0] == [row(offset=number)]
+
+
+async def test_a_collection_of_an_older_version_gets_its_indexes_when_it_is_opened(qdrant, alias):
+    model = Model("hash", 4)
+    async with qdrant.catalogue(alias) as catalogue:
+        name = (await catalogue.ensure_active(model)).name
+    async with qdrant.connection() as connection:
+        for key in ("owner", "group", "row_expires"):
+            request = wire.DeleteFieldIndexCollection(collection_name=name, wait=True, field_name=key)
+            await connection.call(connection.points.DeleteFieldIndex, request)
+    assert len((await described(qdrant, name)).payload_schema) == 14
+    async with qdrant.catalogue(alias) as catalogue:
+        await catalogue.ensure_active(model)
+        store = await catalogue.open(name)
+        assert len((await described(qdrant, name)).payload_schema) == 17
+        await store.put_rows([row()])
+        assert await store.owners(GROUP) == ["a"]

@@ -42,9 +42,11 @@ UNKNOWN = {
         ),
     ),
     "min_should": ("Count", wire.CountPoints(filter=wire.Filter(min_should=wire.MinShould(min_count=1)))),
-    "update_filter": ("Upsert", upsert(update_filter=wire.Filter())),
     "shard_key_selector": ("Upsert", upsert(shard_key_selector=wire.ShardKeySelector())),
-    "delete by filter": ("Delete", wire.DeletePoints(points=wire.PointsSelector(filter=wire.Filter()))),
+    "payload of ids": (
+        "DeletePayload",
+        wire.DeletePayloadPoints(points_selector=wire.PointsSelector(points=wire.PointsIdsList())),
+    ),
     "read_consistency": ("Query", wire.QueryPoints(limit=1, read_consistency=wire.ReadConsistency(factor=2))),
     "fusion": ("Query", wire.QueryPoints(limit=1, query=wire.Query(fusion=wire.Fusion.RRF))),
     "a whole method": ("SetPayload", wire.SetPayloadPoints()),

@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from lorestream import tokens
-from lorestream.client.models import ApiError
+from lorestream.client.exceptions import ApiError
 from producers.simulator.plan import Plan, events
 from producers.simulator.readers import Readers, wait_until_indexed
 from producers.simulator.simulator import Simulator

@@ -12,6 +12,7 @@ from lorestream.adapters.sqlite import migrations
 from lorestream.adapters.sqlite.database import Database
 from lorestream.adapters.sqlite.erasure_ledger import SqliteErasureLedger
 from lorestream.adapters.sqlite.log import SqliteLog
+from lorestream.adapters.sqlite.pinned_copy import PinnedDatabase
 from lorestream.errors import Misconfigured
 from lorestream.memories import SubjectKind
 from tests.fixtures.sqlite_dump import NOW, FixedClock
@@ -121,3 +122,20 @@ async def test_a_newer_version_is_refused_in_one_line(tmp_path: Path) -> None:
         await opened(path)
     assert "\n" not in str(refused.value)
     assert version(path) == 99
+
+
+async def test_each_log_has_an_identity_of_its_own_that_stays(tmp_path: Path) -> None:
+    async def identity(name: str) -> str:
+        async with Database.open(tmp_path / name) as database:
+            return await database.identity()
+
+    async with Database.open(tmp_path / "a") as database:
+        found = await database.identity()
+        pinned = PinnedDatabase.open(tmp_path / "a")
+        async with pinned as copied:
+            await copied.copy(tmp_path / "copy", {})
+    load(DUMPS[0], tmp_path / "migrated")
+    assert await identity("a") == await identity("copy") == found
+    names = {found, await identity("b"), await identity("migrated")}
+    assert len(names) == 3
+    assert min(map(len, names)) == 32

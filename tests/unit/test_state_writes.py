@@ -393,6 +393,11 @@ async def test_policies_are_rolled_back_and_deleted_as_documents_are(service: Ht
         assert expected.items() <= value.items()
 
 
+async def chunked(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
 async def test_a_policy_is_as_large_as_it_may_be(service: HttpGateway) -> None:
     content = bytes(MAX_BYTES)
     assert (await service.http.put(POLICY, content=content)).status_code == 202
@@ -404,6 +409,9 @@ async def test_a_policy_is_as_large_as_it_may_be(service: HttpGateway) -> None:
         answer = await service.http.put(POLICY, **sent)
         assert (answer.status_code, error_of(answer)["code"]) == (413, "too_large")
         assert error_of(answer)["details"]["max_bytes"] == MAX_BYTES
+    assert await service.new_records() == []  # the length is announced
+    answer = await service.http.put(POLICY, content=chunked([content, b"x"]))
+    assert (answer.status_code, error_of(answer)["code"]) == (413, "too_large")
     assert "document" not in {value["op"] for value in await written(service)}
 
 

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import gc
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,18 @@ from tests.parts import open_parts, pipeline_over, put, records
 
 @contextlib.asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[int]:
-    """Serve on a free port until the context ends; yields the port. SIGTERM to this process stops it."""
+    """Serve on a free port until the context ends; yields the port. What handles a SIGTERM then stops the server.
+
+    No signal is sent: one that comes without a handler would end this process, and all tests that it still has to run.
+    A process of its own gets one below.
+    """
+    handlers = dict[int, Callable[[], object]]()
+    asyncio.get_running_loop().add_signal_handler = handlers.__setitem__  # type: ignore[method-assign]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.run(app, listener))
         try:
             yield listener.getsockname()[1]
-            os.kill(os.getpid(), signal.SIGTERM)
+            handlers[signal.SIGTERM]()
             await running
         finally:
             running.cancel()

@@ -90,3 +90,28 @@ async def test_memories_are_reported_after_the_collection_of_the_start_was_dropp
             await drop_collection(runtime, first.collection)
             await write(runtime, 2)
             assert reported.count("m2") == 1
+
+
+async def test_a_worker_goes_on_when_the_store_of_a_dropped_collection_cannot_be_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_parts(tmp_path) as runtime:
+        first, closed = runtime.collections.current, asyncio.Event()
+        close = runtime.collections.catalogue.close
+
+        async def fail(name: str) -> None:
+            await close(name)
+            if name == first.name and not closed.is_set():
+                closed.set()
+                raise Unavailable("the disk is away")
+
+        monkeypatch.setattr(runtime.collections.catalogue, "close", fail)
+        async with running(Worker(runtime)):
+            await write(runtime, 1)
+            other = await create(runtime, "other")
+            await runtime.collections.catalogue.mark_complete("other")
+            assert not await switch_alias(runtime, other)
+            await drop_collection(runtime, first.collection)
+            await closed.wait()
+            await write(runtime, 2)
+        monkeypatch.undo()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,21 +24,24 @@ from lorestream.adapters.qdrant.hybrid import HybridSearch
 from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all
 from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
 from lorestream.adapters.qdrant.payload import decode_memory, parse_agent_keyword, point_id, point_of
+from lorestream.adapters.qdrant.rows import QdrantRows
 from lorestream.adapters.qdrant.scoring import Similarity, rank_by_blend, search_by_blend
 from lorestream.errors import ModelMismatch
 from lorestream.memories import EVERYTHING, Hit, HybridQuery, KeywordQuery, VectorQuery
 from lorestream.turns import Turns
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from lorestream.adapters.qdrant.words import Words
     from lorestream.memories import Around, AroundQuery, Filter, Memory, PageQuery, Scope
 
 
-class QdrantReader(Generic[P]):
+class QdrantReader(QdrantRows[P]):
     """A MemoryReader over an engine. `dim`: the number of components of the stored vectors; `words`: their layout."""
 
     def __init__(self, engine: Engine[P], *, dim: int, words: Words) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.words = words
         self._traits = engine.traits
         self._dim = dim
@@ -142,6 +145,21 @@ class QdrantReader(Generic[P]):
             return None
         memory = decode_memory(payload)
         return None if memory.expires_at is not None and memory.expires_at <= now else memory
+
+    async def get_many(
+        self, tenant: str, agent_id: str, memory_ids: Sequence[str], *, vectors: bool
+    ) -> Sequence[tuple[Memory, NDArray[np.float32] | None]]:
+        """The memories of that agent among these ids, each with its vector if it has one and `vectors` is set."""
+        points = list(dict.fromkeys(point_id(tenant, agent_id, one) for one in memory_ids))
+        stored = {key: one for key, one in (await self._engine.retrieve(points)).items() if "body" in one}
+        found = await self._engine.vectors(list(stored)) if vectors else {}
+        turns = Turns()
+        memories: list[tuple[Memory, NDArray[np.float32] | None]] = []
+        for point, payload in stored.items():
+            vector = np.asarray(found[point][1], np.float32) if point in found else None
+            memories.append((decode_memory(payload), vector))
+            await turns.next()
+        return memories
 
     async def cost(self, scope: Scope, filter_: Filter) -> int:
         """Memories of the scope, times conditions of the filter that have no index."""

@@ -37,9 +37,10 @@ _READ_STEP = 64
 
 
 class QdrantRows(Generic[P]):
-    """RowReader and RowWriter, mixed into the store of the same collection."""
+    """RowReader and RowWriter over an engine; the base of the store of the same collection."""
 
-    _engine: Engine[P]
+    def __init__(self, engine: Engine[P]) -> None:
+        self._engine = engine
 
     # --- RowReader -----------------------------------------------------------------------------------------
 

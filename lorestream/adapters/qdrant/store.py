@@ -1,4 +1,4 @@
-"""QdrantStore: a complete VectorStore, with the reads of `QdrantReader`, `QdrantRows`, and writes and maintenance."""
+"""QdrantStore: a complete VectorStore, with the reads of `QdrantReader`, the rows of `QdrantRows`, writes and maintenance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ from lorestream.adapters.qdrant.payload import (
 )
 from lorestream.adapters.qdrant.reader import QdrantReader
 from lorestream.adapters.qdrant.row_payload import EXPIRES, decode_row
-from lorestream.adapters.qdrant.rows import QdrantRows
 from lorestream.errors import InvalidEvent, ModelMismatch
 from lorestream.memories import AgentKey, PageQuery, Scope, SubjectKind
 from lorestream.ports import Reclaimable
@@ -53,7 +52,7 @@ _POINTS_PER_STEP = 64
 _MAX_REASON_CHARS = 200
 
 
-class QdrantStore(QdrantReader[P], QdrantRows[P]):
+class QdrantStore(QdrantReader[P]):
     """A VectorStore over an engine."""
 
     # --- MemoryWriter --------------------------------------------------------------------------------------

@@ -96,6 +96,11 @@ class Database:
             raise Unavailable(f"{self._path.name} is closed")
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._query, job)
 
+    async def identity(self) -> str:
+        """What tells this log from all others; the same in each copy. Raises Unavailable."""
+        (value,) = await self.read(lambda reader: reader.execute("SELECT value FROM identity").fetchone())
+        return value
+
     async def compact(self) -> None:
         """Return the pages of deleted rows to the file system, in steps between which other writes run.
 

@@ -48,7 +48,13 @@ _PLAYER_KEYS: Migration = (
     "CREATE TABLE player_keys (kid TEXT PRIMARY KEY, fingerprint TEXT NOT NULL) WITHOUT ROWID",
 )
 
-MIGRATIONS: Sequence[Migration] = (_LOG_AND_ERASURE_LEDGER, _PLAYER_KEYS)
+_IDENTITY: Migration = (
+    # Tells this log from all others, also in a copy: a log that begins anew has the same offsets for other records.
+    "CREATE TABLE identity (only_row INTEGER PRIMARY KEY CHECK (only_row = 0), value TEXT NOT NULL)",
+    "INSERT INTO identity VALUES (0, lower(hex(randomblob(16))))",
+)
+
+MIGRATIONS: Sequence[Migration] = (_LOG_AND_ERASURE_LEDGER, _PLAYER_KEYS, _IDENTITY)
 """The first one makes version 1 of an empty file."""
 
 

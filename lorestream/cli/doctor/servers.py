@@ -108,7 +108,7 @@ async def _qdrant(chosen: QdrantStore) -> Check:
     from lorestream.wiring.stores import searched_collections
 
     async with contextlib.AsyncExitStack() as stack:
-        searched = await (await searched_collections(chosen, stack))()
+        searched = await (await searched_collections(chosen, stack)).read_alias()
     if not searched:
         return Check(
             "qdrant",

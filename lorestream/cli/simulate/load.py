@@ -20,7 +20,7 @@ import uvloop
 from lorestream import __version__, supervision
 from lorestream.cli import terminal
 from lorestream.cli.memories import calls
-from lorestream.client.models import Unreachable
+from lorestream.client.exceptions import Unreachable
 from lorestream.errors import Misconfigured
 from producers.simulator.plan import Batcher, Plan, events, server_name
 from producers.simulator.readers import Readers, wait_until_indexed

@@ -47,7 +47,7 @@ _WITHOUT_PAYLOAD = wire.WithPayloadSelector(enable=False)
 
 
 class ServerEngine:
-    """An Engine over one collection, called by its own name, not by an alias.
+    """An Engine over one collection, called by its own name, not by an alias; only reads may use an alias.
 
     `substring_field`: see `messages.substring_field`. `replicated`: points are stored on several nodes, so writes have
     to be applied by all of them in the same order.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lorestream.adapters.qdrant.rows import QdrantRows
 from lorestream.adapters.qdrant.server.engine import ServerEngine
 from lorestream.adapters.qdrant.server.protocol import wire
 from lorestream.adapters.qdrant.store import QdrantStore
@@ -12,6 +13,12 @@ from lorestream.adapters.qdrant.words import open_words
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.server.collection import ExistingCollection
     from lorestream.adapters.qdrant.server.connection import Connection
+    from lorestream.ports import RowReader
+
+
+def rows_behind(connection: Connection, alias: str) -> RowReader:
+    """The rows of the collection that the alias names at the time of each call; Unavailable while it names none."""
+    return QdrantRows(ServerEngine(connection, alias, substring_field=None, replicated=False))
 
 
 class ServerStore(QdrantStore[wire.PointStruct]):

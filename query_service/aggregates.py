@@ -1,0 +1,151 @@
+"""Numbers of an agent's memories or records, in buckets of time or ticks.
+
+Sums are rounded once (`math.fsum`), so they do not depend on the order of the numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from lorestream.errors import InvalidRequest, TooManyRecords
+from lorestream.memories import PageQuery
+from lorestream.turns import Turns
+from query_service.filter_parser import TEXT_FIELDS, parse_field
+from query_service.queries import bounded_filter, parse_filters
+from query_service.record_schemas import Aggregate, Bucket
+from query_service.records import with_records
+from query_service.retrieval import visible_memories
+
+if TYPE_CHECKING:
+    from lorestream.identity import Pseudonyms
+    from lorestream.memories import Field, Filter, Memory
+    from query_service.queries import ResolvedAgents
+    from query_service.recall import Recall
+
+MAX_RECORDS = 100_000
+_PAGE = 1000
+_SPARE_BITS = 20
+"""MAX_RECORDS numbers that are divided by two to this power have a sum that is a float."""
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateQuery:
+    """A checked aggregate. `every`: the width of a bucket in seconds, or in ticks with `by_tick`; None: one bucket.
+
+    `start`: where a single bucket begins; None: at its first number.
+    """
+
+    field: Field
+    filter: Filter
+    every: float | None
+    by_tick: bool
+    start: float | None
+
+
+def parse_aggregate(body: Aggregate, pseudonyms: Pseudonyms, tenant: str) -> AggregateQuery:
+    """Check an aggregate. Raises InvalidRequest and InvalidFilter."""
+    if body.every_s is not None and body.every_ticks is not None:
+        raise InvalidRequest("every_s and every_ticks exclude each other", path="every_ticks")
+    field = parse_field(body.field, "field")
+    if field.path[0] in TEXT_FIELDS:
+        raise InvalidRequest(f"{body.field} is a text: a field with numbers is needed", path="field")
+    filter_ = bounded_filter(
+        type_=body.type,
+        since=body.since,
+        until=body.until,
+        more=parse_filters(body.filters, pseudonyms, tenant),
+    )
+    by_tick = body.every_ticks is not None
+    return AggregateQuery(field, filter_, body.every_ticks if by_tick else body.every_s, by_tick, body.since)
+
+
+async def aggregate(recall: Recall, agents: ResolvedAgents, query: AggregateQuery) -> list[Bucket]:
+    """The buckets in order. Raises TooManyRecords where more than MAX_RECORDS memories match."""
+    scope = with_records(agents.scope, query.filter)
+    page = PageQuery(scope, _PAGE, recall.clock.now(), query.filter, oldest_first=True)
+    numbers: dict[float, list[float]] = {}
+    single = query.start
+    turns = Turns()
+    async with recall.working(scope, query.filter):
+        count = await recall.store.count(page)
+        if count > MAX_RECORDS:
+            raise TooManyRecords(
+                f"{count:,} records match, and at most {MAX_RECORDS:,} are aggregated: ask for a shorter time",
+                path="since",
+            )
+        async for memory in visible_memories(recall.store, page, recall.guard(scope, page.now)):
+            await turns.next()
+            number = _number(memory, query.field)
+            place = memory.tick if query.by_tick else memory.timestamp
+            if number is None or place is None:
+                continue
+            if query.every is None:
+                start = single = place if single is None else single
+            else:
+                start = _start(place, query.every)
+            numbers.setdefault(start, []).append(number)
+        return await asyncio.to_thread(
+            lambda: [summarise(start, numbers[start]) for start in sorted(numbers)]
+        )
+
+
+def summarise(start: float, numbers: Sequence[float]) -> Bucket:
+    """The bucket of at least one number, in their order."""
+    total: float | None
+    std: float | None
+    try:
+        total, mean, std = _moments(numbers)
+    except OverflowError:
+        small = [math.ldexp(number, -_SPARE_BITS) for number in numbers]
+        total, mean, std = _moments(small)
+        total, mean, std = _enlarged(total), math.ldexp(mean, _SPARE_BITS), _enlarged(std)
+    return Bucket(start, len(numbers), total, mean, min(numbers), max(numbers), std, numbers[-1])
+
+
+def _moments(numbers: Sequence[float]) -> tuple[float, float, float]:
+    """(sum, mean, standard deviation of the population). Raises OverflowError."""
+    count = len(numbers)
+    total = math.fsum(numbers)
+    # Rounding must not make the mean of equal numbers another number, and their deviation more than 0.
+    mean = min(max(numbers), max(min(numbers), total / count))
+    deviations = [number - mean for number in numbers]
+    most = max(map(abs, deviations))
+    if math.isinf(most):
+        raise OverflowError
+    # Squares of very large or small numbers are no floats.
+    _, exponent = math.frexp(most)
+    scaled = [math.ldexp(deviation, -exponent) for deviation in deviations]
+    variance = (math.fsum(one * one for one in scaled) - math.fsum(scaled) ** 2 / count) / count
+    return total, mean, math.ldexp(math.sqrt(max(0.0, variance)), exponent)
+
+
+def _enlarged(value: float) -> float | None:
+    try:
+        return math.ldexp(value, _SPARE_BITS)
+    except OverflowError:
+        return None
+
+
+def _start(place: float, every: float) -> float:
+    """The largest multiple of `every` up to `place`."""
+    start = place // every * every + 0.0  # not -0.0
+    return start if math.isfinite(start) else place
+
+
+def _number(memory: Memory, field: Field) -> float | None:
+    """The number at the field, None if there is none."""
+    name, *keys = field.path
+    value: object
+    if field.is_metadata:
+        value = memory.metadata
+    elif name.startswith("pos."):
+        value, keys = memory.pos, [name.removeprefix("pos.")]
+    else:
+        value = getattr(memory, name)
+    for key in keys:
+        value = cast("Mapping[str, object]", value).get(key) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
