@@ -99,9 +99,10 @@ class _Routes(Routes):
         limit = params.limit
         if limit is UNSET:
             limit = MAX_LINES if as_lines else DEFAULT_PAGE_SIZE
-        if limit > MAX_PAGE_SIZE and not as_lines:
+        if limit > (MAX_LINES if as_lines else MAX_PAGE_SIZE):
             raise InvalidRequest(
-                f"at most {MAX_PAGE_SIZE:,}; more only with `Accept: application/x-ndjson`", path="limit"
+                f"at most {MAX_PAGE_SIZE:,}, and {MAX_LINES:,} with `Accept: application/x-ndjson`",
+                path="limit",
             )
         query = browse.page_query(
             self._recall,

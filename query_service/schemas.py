@@ -248,7 +248,7 @@ class RecentParams(_Request):
             int,
             Meta(
                 ge=1,
-                le=MAX_LINES,
+                # More is checked by the route, because it depends on the form of the answer.
                 extra_json_schema={"maximum": MAX_PAGE_SIZE},
                 description=f"At most {MAX_PAGE_SIZE:,}, default 20; as NDJSON at most {MAX_LINES:,}, the default.",
             ),
