@@ -68,7 +68,7 @@ class Gateway:
         clock: Clock,
         ttl_s: float | None,
         last_accepted_at: float = 0.0,
-        rows: RowReader | None = None,
+        rows: RowReader,
     ) -> None:
         """`ttl_s`: the default lifetime in seconds, None = for ever. `rows`: where the answers to writes are read.
 
@@ -93,6 +93,7 @@ class Gateway:
             clock=parts.steady_clock,
             ttl_s=parts.settings.ttl_s,
             last_accepted_at=parts.last_accepted_at,
+            rows=parts.rows,
         )
 
     async def ingest(

@@ -94,6 +94,7 @@ async def open_http_gateway(
             metrics=runtime.metrics,
             clock=clock or runtime.clock,
             ttl_s=ttl_s,
+            rows=runtime.rows,
             last_accepted_at=runtime.last_accepted_at if last_accepted_at is None else last_accepted_at,
         )
         app = application("gateway", operations(gateway), metrics=runtime.metrics)

@@ -78,7 +78,7 @@ class StateWriter:
 
     intake: Intake
     pseudonyms: Pseudonyms
-    rows: RowReader | None
+    rows: RowReader
 
     def owner(self, tenant: str, agent_id: str) -> Owner:
         """The owner that the id in a path names. Raises InvalidRequest."""
@@ -152,7 +152,7 @@ class StateWriter:
 
     async def _answer(self, written: Written, timeout_s: float) -> Answer | None:
         """None when it did not come in time, and when an erasure has taken the write."""
-        if self.rows is None or not await self.intake.wait_until_processed(written.positions, timeout_s):
+        if not await self.intake.wait_until_processed(written.positions, timeout_s):
             return None
         try:
             [row] = await self.rows.rows([written.answer])
