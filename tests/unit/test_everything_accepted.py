@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -225,5 +226,8 @@ async def test_many_batches_come_back_equal_everywhere(
     tmp_path_factory: pytest.TempPathFactory, qdrant: Qdrant, batch: list[Sent]
 ) -> None:
     directory = tmp_path_factory.mktemp("whole")
-    await check(directory / "embedded", with_ids(batch), EDGE, EDGE, rebuilds=True)
-    await check(directory / "server", with_ids(batch), on(qdrant), on(qdrant))
+    try:
+        await check(directory / "embedded", with_ids(batch), EDGE, EDGE, rebuilds=True)
+        await check(directory / "server", with_ids(batch), on(qdrant), on(qdrant))
+    finally:  # each example has stores of 600 MB, and temporary files may lie in memory
+        shutil.rmtree(directory)
