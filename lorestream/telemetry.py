@@ -76,6 +76,13 @@ class Metrics:
             "lorestream_skipped_records", "Records of the log that this version does not know", "reason"
         )
         self.dlq_records = counter("lorestream_dlq_records", "Records written to the dead letters", "reason")
+        self.store_memories = gauge(
+            "lorestream_store_memories",
+            "Memories and records of the searched collection, measured each minute",
+        )
+        self.store_bytes = gauge(
+            "lorestream_store_bytes", "Bytes of the embedded store's files, measured each minute"
+        )
         self.query_duration = histogram(
             "lorestream_query_duration_seconds", "Time to answer a query", LATENCY_BUCKETS, "api", "cache"
         )

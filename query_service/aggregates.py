@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -18,16 +19,14 @@ from query_service.filter_parser import TEXT_FIELDS, parse_field
 from query_service.queries import bounded_filter, parse_filters
 from query_service.record_schemas import Aggregate, Bucket
 from query_service.records import with_records
-from query_service.retrieval import visible_memories
 
 if TYPE_CHECKING:
     from lorestream.identity import Pseudonyms
-    from lorestream.memories import Field, Filter, Memory
+    from lorestream.memories import Field, Filter, Memory, Position
     from query_service.queries import ResolvedAgents
     from query_service.recall import Recall
 
 MAX_RECORDS = 100_000
-_PAGE = 1000
 _SPARE_BITS = 20
 """MAX_RECORDS numbers that are divided by two to this power have a sum that is a float."""
 
@@ -66,9 +65,9 @@ def parse_aggregate(body: Aggregate, pseudonyms: Pseudonyms, tenant: str) -> Agg
 async def aggregate(recall: Recall, agents: ResolvedAgents, query: AggregateQuery) -> list[Bucket]:
     """The buckets in order. Raises TooManyRecords where more than MAX_RECORDS memories match."""
     scope = with_records(agents.scope, query.filter)
-    page = PageQuery(scope, _PAGE, recall.clock.now(), query.filter, oldest_first=True)
-    numbers: dict[float, list[float]] = {}
-    single = query.start
+    page = PageQuery(scope, MAX_RECORDS, recall.clock.now(), query.filter)
+    groups: dict[float, _Group] = {}
+    guard = recall.guard(scope, page.now)
     turns = Turns()
     async with recall.working(scope, query.filter):
         count = await recall.store.count(page)
@@ -77,24 +76,49 @@ async def aggregate(recall: Recall, agents: ResolvedAgents, query: AggregateQuer
                 f"{count:,} records match, and at most {MAX_RECORDS:,} are aggregated: ask for a shorter time",
                 path="since",
             )
-        async for memory in visible_memories(recall.store, page, recall.guard(scope, page.now)):
-            await turns.next()
-            number = _number(memory, query.field)
-            place = memory.tick if query.by_tick else memory.timestamp
-            if number is None or place is None:
-                continue
-            if query.every is None:
-                start = single = place if single is None else single
-            else:
-                start = _start(place, query.every)
-            numbers.setdefault(start, []).append(number)
-        return await asyncio.to_thread(
-            lambda: [summarise(start, numbers[start]) for start in sorted(numbers)]
-        )
+        async with aclosing(recall.store.each(page)) as found:
+            async for memory in found:
+                await turns.next()
+                number = _number(memory, query.field)
+                place = memory.tick if query.by_tick else memory.timestamp
+                if number is None or place is None or not guard.admits(memory):
+                    continue
+                start = 0.0 if query.every is None else _start(place, query.every)
+                group = groups.get(start)
+                if group is None:
+                    groups[start] = _Group([number], memory.position, number, place)
+                else:
+                    group.add(number, memory.position, place)
+        return await asyncio.to_thread(_buckets, groups, query)
 
 
-def summarise(start: float, numbers: Sequence[float]) -> Bucket:
-    """The bucket of at least one number, in their order."""
+@dataclass(slots=True)
+class _Group:
+    """The numbers of a bucket, in no defined order. `first`: its earliest time, or least tick."""
+
+    numbers: list[float]
+    newest: Position
+    last: float
+    first: float
+
+    def add(self, number: float, position: Position, place: float) -> None:
+        self.numbers.append(number)
+        self.first = min(self.first, place)
+        if position > self.newest:
+            self.newest, self.last = position, number
+
+
+def _buckets(groups: Mapping[float, _Group], query: AggregateQuery) -> list[Bucket]:
+    if query.every is None:
+        return [
+            summarise(group.first if query.start is None else query.start, group.numbers, group.last)
+            for group in groups.values()
+        ]
+    return [summarise(start, groups[start].numbers, groups[start].last) for start in sorted(groups)]
+
+
+def summarise(start: float, numbers: Sequence[float], last: float) -> Bucket:
+    """The bucket of at least one number, in any order; `last` is the number of the last memory."""
     total: float | None
     std: float | None
     try:
@@ -103,7 +127,7 @@ def summarise(start: float, numbers: Sequence[float]) -> Bucket:
         small = [math.ldexp(number, -_SPARE_BITS) for number in numbers]
         total, mean, std = _moments(small)
         total, mean, std = _enlarged(total), math.ldexp(mean, _SPARE_BITS), _enlarged(std)
-    return Bucket(start, len(numbers), total, mean, min(numbers), max(numbers), std, numbers[-1])
+    return Bucket(start, len(numbers), total, mean, min(numbers), max(numbers), std, last)
 
 
 def _moments(numbers: Sequence[float]) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 worker.py            Worker: one CollectionIndexer per listed collection, started and stopped as the list changes
 collection_feed.py   CollectionIndexer: indexer and sweeper of one collection
 sweeper.py           removes expired memories, old tombstones, memories beyond an agent's limit, old log records
+store_gauges.py      the size of the active collection, as metrics
 time_check.py        whether the clock can be believed when something is removed for its age
 faust_app.py         the Faust app: the process around the worker in the distributed shape
 indexing/            the steps of a batch: read, prepare, apply, invalidate caches, finish, commit

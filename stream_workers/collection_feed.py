@@ -13,6 +13,7 @@ from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S
 from stream_workers.indexing.indexer import Indexer
 from stream_workers.indexing.pipeline import Pipeline
 from stream_workers.indexing.vectors import Throttle
+from stream_workers.store_gauges import StoreGauges
 from stream_workers.sweeper import Sweeper
 from stream_workers.time_check import TimeCheck
 
@@ -87,6 +88,7 @@ class CollectionIndexer:
             is_responsible=lambda: _SWEEPER_PARTITION in self.indexer.partitions,
             time_problem=time_check.problem,
         )
+        self._gauges = StoreGauges(collection.store, parts.clock, parts.metrics, self.is_active)
 
     def is_active(self) -> bool:
         """Whether queries are answered from this collection."""
@@ -94,7 +96,10 @@ class CollectionIndexer:
 
     async def run(self, *, burst: bool = False) -> None:
         """Work until `stop`, or with `burst` until the log is drained. Raises IndexingFailed."""
-        async with supervision.restarting(self._sweeper.run, "sweeper"):
+        async with (
+            supervision.restarting(self._sweeper.run, "sweeper"),
+            supervision.restarting(self._gauges.run, "size of the store"),
+        ):
             await self.indexer.run(burst=burst)
 
     def stop(self) -> None:

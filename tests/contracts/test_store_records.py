@@ -36,9 +36,10 @@ def with_records(agent="a", tenant="default", **fields):
 
 
 async def ids(store, query):
-    """The ids of a page; asserts that the count agrees."""
+    """The ids of a page; asserts that count and each agree."""
     shown = await store.page(query)
     assert await store.count(query) == len(shown)
+    assert sorted([one.id async for one in store.each(query)]) == sorted(one.id for one in shown)
     return [one.id for one in shown]
 
 

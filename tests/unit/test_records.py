@@ -284,19 +284,19 @@ async def test_an_aggregate_over_too_many_records_is_refused(
 
 def test_extreme_numbers_have_an_aggregate() -> None:
     most = sys.float_info.max
-    assert summarise(0, [most, most]) == aggregates.Bucket(0, 2, None, most, most, most, 0.0, most)
-    assert summarise(0, [most, -most]) == aggregates.Bucket(0, 2, 0.0, 0.0, -most, most, most, -most)
-    tiny = summarise(0, [1e-200, 3e-200])
+    assert summarise(0, [most, most], most) == aggregates.Bucket(0, 2, None, most, most, most, 0.0, most)
+    assert summarise(0, [most, -most], -most) == aggregates.Bucket(0, 2, 0.0, 0.0, -most, most, most, -most)
+    tiny = summarise(0, [1e-200, 3e-200], 0)
     assert tiny.std == pytest.approx(1e-200)
-    same = summarise(0, [0.1] * 3)
+    same = summarise(0, [0.1] * 3, 0)
     assert (same.mean, same.std) == (0.1, 0.0)
-    assert summarise(0, [-5e-324]).std == 0.0
+    assert summarise(0, [-5e-324], 0).std == 0.0
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-1e100, 1e100) | st.sampled_from([0.1, 1e16, 5e-324]), min_size=1, max_size=20))
 def test_aggregates_equal_those_of_fractions(numbers: list[float]) -> None:
-    bucket = summarise(0.0, numbers)
+    bucket = summarise(0.0, numbers, numbers[-1])
     exact = [Fraction(number) for number in numbers]
     mean = sum(exact) / len(exact)
     assert bucket.sum == float(sum(exact))

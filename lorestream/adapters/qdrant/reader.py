@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -119,6 +119,14 @@ class QdrantReader(QdrantRows[P]):
         source = OrderedSource(read_by_tick, read_all, selection.matches, self._traits.batch_size)
         return await read_in_order(source, query.limit, query.after, oldest_first=query.oldest_first)
 
+    async def each(self, query: PageQuery) -> AsyncGenerator[Memory]:
+        """All memories that match, in no defined order."""
+        selection = await self._select(query.scope, query.filter, query.now)
+        async with aclosing(self._scan(*selection.clauses)) as found:
+            async for _, memory in found:
+                if selection.matches(memory):
+                    yield memory
+
     async def around(self, query: AroundQuery) -> Sequence[Around]:
         """The memories before and behind each anchor."""
         if not query.anchors:
@@ -226,7 +234,7 @@ class QdrantReader(QdrantRows[P]):
         keyed = ((parse_agent_keyword(agent), count) for agent, count in counts)
         return {agent: count for (tenant, agent), count in keyed if tenant == scope.tenant}
 
-    async def _scan(self, *must: Clause) -> AsyncIterator[tuple[str, Memory]]:
+    async def _scan(self, *must: Clause) -> AsyncGenerator[tuple[str, Memory]]:
         """(point id, memory) of all memories that meet the clauses, in no defined order."""
         turns = Turns()
         async with aclosing(self._engine.scan(must)) as records:

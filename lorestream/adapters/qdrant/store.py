@@ -187,6 +187,10 @@ class QdrantStore(QdrantReader[P]):
         """Always zero: a server gives the space of removed points back by itself."""
         return Reclaimable()
 
+    async def disk_bytes(self) -> int | None:
+        """None: a server has its own metrics."""
+        return None
+
     async def size(self, *, now: float) -> int:
         """How many memories of all tenants there are that have not expired, records included."""
         return await self._engine.count([Group(must_not=(expired_clause(now), Empty("t")))])
