@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = b"1"
 
-MAX_VALUE_BYTES = 512 * 1024
-"""More than the largest record that gateways write: a document of 256 KiB, or a part of a policy in base64."""
+MAX_VALUE_BYTES = 640 * 1024
+"""More than the largest record: an imported document of 256 KiB, as a JSON string in which every character is escaped."""
 
 
 class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=True):

@@ -1,24 +1,25 @@
-"""The task `export`: all memories, or those of some agents, read from the store page by page."""
+"""The task `export`: all memories and rows, or those of some agents, read from the store page by page."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from lorestream import identity
 from lorestream.access.authentication import Principal
 from lorestream.admin import TENANT_SCOPES, AdminTask, Outcome, Progress, ReportStream, Row, only_own_tenant
-from lorestream.admin.export_format import ExportedMemory
+from lorestream.admin.export_format import ExportedMemory, ExportedRow
 from lorestream.errors import InvalidRequest
 from lorestream.identity import Pseudonyms
-from lorestream.memories import Memory
-from lorestream.ports import Clock, ErasureLedger, StoreMaintenance
+from lorestream.memories import AgentKey, Memory
+from lorestream.ports import Clock, ErasureLedger, StoreMaintenance, Tombstone
+from lorestream.state.rows import Row as StateRow
+from lorestream.turns import Turns
 
 _PAGE = 500
-_YIELD_EVERY_ROWS = 16  # a few milliseconds of work: in the embedded shape, queries share this event loop
 
 
 class ExportArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,47 +48,54 @@ class Exporter:
         return [AdminTask("export", ExportArguments, self.export, TENANT_SCOPES, _restrict)]
 
     async def export(self, arguments: ExportArguments) -> ReportStream:
-        """Yield one row for each memory that is neither expired nor erased, in a stable order.
+        """Yield one line for each memory and each row of state that is neither expired nor erased, in a stable order.
 
         Raises InvalidRequest, Unavailable.
         """
         chosen = self._selector(arguments)
         # A scan cursor is only valid for its own collection: keep this store even if the alias is swapped meanwhile.
         store, after = self.store(), None
-        memories = erased = expired = 0
+        counts: dict[str, int] = dict.fromkeys(("memories", "rows", "erased", "expired"), 0)
         yield Progress("exporting", 0, unit="memories")
         while True:
             page, after = await store.scan(after, _PAGE)
-            now = self.clock.now()
-            for memory in page:
-                if not isinstance(memory, Memory) or not chosen(memory):
+            turns = Turns()
+            for one in page:
+                if isinstance(one, Tombstone) or not chosen(one):
                     continue
-                if self.ledger.covers(memory):
-                    erased += 1
-                elif memory.expires_at is not None and memory.expires_at <= now:
-                    expired += 1
-                else:
-                    memories += 1
-                    yield Row(msgspec.to_builtins(ExportedMemory.from_memory(memory)))
-                    if memories % _YIELD_EVERY_ROWS == 0:
-                        await asyncio.sleep(0)
-            yield Progress("exporting", memories, unit="memories")
+                name = self._fate(one)
+                counts[name] += 1
+                if name in {"memories", "rows"}:
+                    yield Row(_line(one))
+                    await turns.next()
+            yield Progress("exporting", counts["memories"], unit="memories")
             if after is None:
                 break
-        yield Outcome({"memories": memories, "erased": erased, "expired": expired})
+        yield Outcome({**counts})
 
-    def _selector(self, arguments: ExportArguments) -> Callable[[Memory], bool]:
-        """A condition on memories. Raises InvalidRequest for a player's agent when this process has no keys for names."""
+    def _fate(self, one: Memory | StateRow) -> str:
+        """What becomes of a memory or a row: the name of its count."""
+        if isinstance(one, Memory):
+            erased, kind = self.ledger.covers(one), "memories"
+        else:
+            erased, kind = self.ledger.covers_state(one.key.agent, one.agent_player, one.since), "rows"
+        if erased:
+            return "erased"
+        return "expired" if one.expires_at is not None and one.expires_at <= self.clock.now() else kind
+
+    def _selector(self, arguments: ExportArguments) -> Callable[[Memory | StateRow], bool]:
+        """A condition on memories and rows. Raises InvalidRequest for a player's agent when this process has no keys for names."""
         forms: dict[str, Collection[str]] = {}
 
-        def chosen(memory: Memory) -> bool:
-            if arguments.tenant not in {None, memory.tenant}:
+        def chosen(one: Memory | StateRow) -> bool:
+            agent = AgentKey(one.tenant, one.agent_id) if isinstance(one, Memory) else one.key.agent
+            if arguments.tenant not in {None, agent.tenant}:
                 return False
             if not arguments.agents:
                 return True
-            if memory.tenant not in forms:
-                forms[memory.tenant] = self._stored_ids(memory.tenant, arguments.agents)
-            return memory.agent_id in forms[memory.tenant]
+            if agent.tenant not in forms:
+                forms[agent.tenant] = self._stored_ids(agent.tenant, arguments.agents)
+            return agent.agent_id in forms[agent.tenant]
 
         self._stored_ids(arguments.tenant or "default", arguments.agents)
         return chosen
@@ -107,3 +115,8 @@ class Exporter:
                     " the services have"
                 )
         return found
+
+
+def _line(one: Memory | StateRow) -> dict[str, Any]:
+    line = ExportedMemory.from_memory(one) if isinstance(one, Memory) else ExportedRow.from_row(one)
+    return msgspec.to_builtins(line)

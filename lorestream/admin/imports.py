@@ -1,4 +1,4 @@
-"""The tasks `import` and `indexed`: exported memories back into the log.
+"""The tasks `import` and `indexed`: exported memories and rows of state back into the log.
 
 Every line becomes an event in the log, which the workers index like any other. The command line sends a file in
 batches, one `import` task for each, and waits with `indexed` at the end.
@@ -25,7 +25,7 @@ from lorestream.admin import (
     Row,
     only_own_tenant,
 )
-from lorestream.admin.export_format import ExportedMemory, parse_line
+from lorestream.admin.export_format import ExportedMemory, ExportedRow, parse_line
 from lorestream.errors import InvalidRequest
 from lorestream.events import MAX_VALUE_BYTES
 from lorestream.memories import Memory
@@ -33,17 +33,18 @@ from lorestream.ports import (
     Clock,
     ErasureLedger,
     EventLog,
-    MemoryWriter,
     NewRecord,
     Tombstone,
+    VectorStore,
     WatermarkReader,
 )
+from lorestream.state.rows import Row as StateRow
+from lorestream.turns import Turns
 
 MAX_LINES = 1000
 STALL_TIMEOUT_S = 60.0
 """Waiting for the workers ends after this time without progress."""
 _POLL_INTERVAL_S = 1.0
-_YIELD_EVERY_LINES = 64  # about a millisecond of work: in the embedded shape, queries share this event loop
 
 
 class ImportArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,14 +76,14 @@ def _restrict(arguments: ImportArguments, caller: Principal) -> ImportArguments:
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """Imports memories into a log.
+    """Imports memories and rows into a log.
 
     The lookup in the store only saves work and gives the counts: whether a memory is inserted is decided by the worker.
     """
 
     log: EventLog
     ledger: ErasureLedger
-    store: Callable[[], MemoryWriter]
+    store: Callable[[], VectorStore]
     """Returns the store of the active collection."""
     watermarks: WatermarkReader
     group: Callable[[], str]
@@ -99,7 +100,7 @@ class Importer:
     async def put(self, arguments: ImportArguments) -> ReportStream:
         """Append the memories that are missing, and neither expired, deleted nor erased.
 
-        Yields a row for each bad line. The outcome has a count for each result, the highest offset appended to each
+        Yields a row for each bad line. The outcome has a count for each result (`rows`: of imported rows), the highest offset appended to each
         partition, and whether the wait for `behind` timed out. Raises Unavailable.
         """
         stalled, started = False, time.monotonic()
@@ -107,9 +108,10 @@ class Importer:
             stalled = time.monotonic() - started > STALL_TIMEOUT_S
             yield Progress("importing", arguments.done, arguments.total, "lines")
         counts: dict[str, int] = dict.fromkeys(
-            ("imported", "present", "deleted", "erased", "expired", "bad"), 0
+            ("imported", "rows", "present", "deleted", "erased", "expired", "bad"), 0
         )
-        good: list[tuple[int, ExportedMemory]] = []
+        good: list[tuple[int, ExportedMemory | ExportedRow]] = []
+        turns = Turns()
         for number, text in arguments.lines:
             try:
                 line = parse_line(text, self.clock.now())
@@ -118,33 +120,52 @@ class Importer:
             except InvalidRequest as error:
                 counts["bad"] += 1
                 yield Row({"line": number, "reason": error.message})
-            if len(good) % _YIELD_EVERY_LINES == 0:
-                await asyncio.sleep(0)
-        entries = await self.store().lookup([line.to_event().memory(line.text) for _, line in good])
+            await turns.next()
+        results = await self._results([line for _, line in good])
         records: list[NewRecord] = []
-        for (number, line), entry in zip(good, entries, strict=True):
-            record = _to_record(line)
-            result = self._result(line, entry)
+        for (number, line), found in zip(good, results, strict=True):
+            record, result = _to_record(line), found
             if result == "imported" and len(record.value) > MAX_VALUE_BYTES:
                 result = "bad"
                 yield Row({"line": number, "reason": f"the event has more than {MAX_VALUE_BYTES} bytes"})
-            counts[result] += 1
             if result == "imported":
                 records.append(record)
+                result = "rows" if isinstance(line, ExportedRow) else "imported"
+            counts[result] += 1
+            await turns.next()
         appended = await self.log.append(records)
         yield Progress("importing", arguments.done + len(arguments.lines), arguments.total, "lines")
         positions = {str(partition): at for partition, at in appended.items()}
         yield Outcome({**counts, "positions": positions, "stalled": stalled})
 
-    def _result(self, line: ExportedMemory, entry: Memory | Tombstone | None) -> str:
-        """The result for a line: the name of its count. `entry` is what the store has under its id."""
-        if line.expires_at is not None and line.expires_at <= self.clock.now():
+    async def _results(self, lines: Sequence[ExportedMemory | ExportedRow]) -> Sequence[str]:
+        """The result for each line: the name of its count. Raises Unavailable."""
+        memories = [line.to_event().memory(line.text) for line in lines if isinstance(line, ExportedMemory)]
+        rows = [line.to_row() for line in lines if isinstance(line, ExportedRow)]
+        of_memories = iter(map(self._result, memories, await self.store().lookup(memories)))
+        of_rows = iter(map(self._result_of_row, rows, await self.store().rows([row.key for row in rows])))
+        return [next(of_memories if isinstance(line, ExportedMemory) else of_rows) for line in lines]
+
+    def _result(self, memory: Memory, entry: Memory | Tombstone | None) -> str:
+        """The result for a memory. `entry` is what the store has under its id."""
+        if self._has_expired(memory):
             return "expired"
-        if self.ledger.covers(line.to_event().memory(line.text)):
+        if self.ledger.covers(memory):
             return "erased"
         if entry is not None:
             return "deleted" if isinstance(entry, Tombstone) else "present"
         return "imported"
+
+    def _result_of_row(self, row: StateRow, stored: StateRow | None) -> str:
+        """The result for a row. `stored` is what the store has under its key."""
+        if self._has_expired(row):
+            return "expired"
+        if self.ledger.covers_state(row.key.agent, row.agent_player, row.since):
+            return "erased"
+        return "present" if stored is not None and stored.accepted_at >= row.accepted_at else "imported"
+
+    def _has_expired(self, one: Memory | StateRow) -> bool:
+        return one.expires_at is not None and one.expires_at <= self.clock.now()
 
     async def wait(self, arguments: WaitArguments) -> ReportStream:
         """Wait until the offsets are indexed, or until there is no progress for `STALL_TIMEOUT_S`. Raises Unavailable."""
@@ -170,15 +191,15 @@ class Importer:
         return sum(max(0, at + 1 - committed.get(partition, 0)) for partition, at in positions.items())
 
 
-def _check_tenant(line: ExportedMemory, tenant: str | None) -> None:
+def _check_tenant(line: ExportedMemory | ExportedRow, tenant: str | None) -> None:
     """Raise InvalidRequest for a line of another tenant. Nothing about that tenant's memories is looked up."""
     if tenant not in {None, line.tenant}:
         raise InvalidRequest(
-            f"the memory belongs to the tenant {line.tenant}, and only those of {tenant} are imported: a key with the"
+            f"it belongs to the tenant {line.tenant}, and only lines of {tenant} are imported: a key with the"
             " scope operator imports those of all tenants"
         )
 
 
-def _to_record(line: ExportedMemory) -> NewRecord:
+def _to_record(line: ExportedMemory | ExportedRow) -> NewRecord:
     record = events.encode(line.to_event())
     return replace(record, headers={**record.headers, events.IMPORTED_HEADER: b"1"})

@@ -4,6 +4,7 @@
     documents.py   documents with versions, and the answers to their writes
     q_tables.py    Q-tables: the values of a state's actions
     policies.py    policies: bytes in parts, made visible by a manifest
+    row_checks.py  checks of the rows of an export
 
 All of it is written as events to the log (`lorestream.events`) and folded into rows by the workers
 (`stream_workers.folding`). The row of a document:

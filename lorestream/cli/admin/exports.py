@@ -47,6 +47,7 @@ def export(
 ) -> None:
     """Export all memories, or those of some agents, to a file: JSON Lines, compressed with zstd.
 
+    With them go documents, Q-tables and policies, each as one or more rows.
     Expired and erased memories are left out. Vectors are not exported: an
     import computes them again.
 
@@ -75,7 +76,10 @@ def export(
     if as_json and file != export_file.STANDARD:
         terminal.print_json({"file": file, **outcome})
     else:
-        terminal.print_note(f"{outcome['memories']:,} memories in {'stdout' if file == '-' else file}{note}")
+        rows = f" and {outcome['rows']:,} rows of state" if outcome["rows"] else ""
+        terminal.print_note(
+            f"{outcome['memories']:,} memories{rows} in {'stdout' if file == '-' else file}{note}"
+        )
 
 
 def import_(
@@ -87,10 +91,11 @@ def import_(
     url: Annotated[str, options.url("The server to import into.")] = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Import exported memories, with their ids, times and expiry.
+    """Import exported memories and state, with their ids, times and expiry.
 
-    Skips memories that exist already, have expired, or were deleted or erased
-    since the export: importing a file twice changes nothing. Ends with 1 if a
+    Skips memories that exist already, state that is as new or newer,
+    and what has expired, or was deleted or erased since the export: importing
+    a file twice changes nothing. Ends with 1 if a
     line was invalid.
 
     \b
@@ -116,7 +121,9 @@ def import_(
                     "the workers make no progress: imported memories can be found once they do; see `lorestream doctor`"
                 )
                 counts["stalled"] = 1
-            counts.update({name: outcome[name] for name in ("imported", *_SKIPPED) if name in outcome})
+            counts.update(
+                {name: outcome[name] for name in ("imported", "rows", *_SKIPPED) if name in outcome}
+            )
             if outcome.get("indexed") is False:
                 terminal.print_note(
                     f"about {outcome['left']:,} records are not indexed yet: the workers make no progress, see `lorestream doctor`"
@@ -134,11 +141,12 @@ def import_(
         runner.run_tasks(calls(), url=url, on_row=_print_bad_line, on_outcome=on_outcome)
     counts["bad"] += len(bad)
     if as_json:
-        terminal.print_json({name: counts[name] for name in ("imported", *_SKIPPED)})
+        terminal.print_json({name: counts[name] for name in ("imported", "rows", *_SKIPPED)})
     else:
         skipped = [f"{counts[name]:,} {words}" for name, words in _SKIPPED.items() if counts[name]]
         note = f"; skipped: {', '.join(skipped)}" if skipped else ""
-        terminal.print_line(f"{counts['imported']:,} memories imported{note}")
+        rows = f" and {counts['rows']:,} rows of state" if counts["rows"] else ""
+        terminal.print_line(f"{counts['imported']:,} memories{rows} imported{note}")
     if counts["bad"]:
         raise typer.Exit(1)
 
