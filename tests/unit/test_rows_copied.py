@@ -18,6 +18,7 @@ from lorestream.admin.export_format import ExportedRow, check_header, parse_line
 from lorestream.errors import InvalidRequest
 from lorestream.events import DocumentWrite, encode
 from lorestream.memories import Erasure, SubjectKind
+from lorestream.settings import load_settings
 from lorestream.state import documents, policies, q_tables
 from lorestream.state.rows import Row, RowKey
 from lorestream.wiring import Runtime, restores
@@ -197,7 +198,7 @@ LARGE = {"version": 1, "created_at": 1.0, "updated_at": 1.0, "data": {"a": "x" *
         ({"body": {"name": "Ada"}}, "body"),
         ({"body": None}, "body"),
         ({"body": LARGE}, "body"),
-        ({"body": LARGE | {"data": {"a": DEEP}}}, "body.data"),
+        ({"body": LARGE | {"data": {"a": DEEP}}}, "levels"),
         ({"parts": ["policy:main"]}, "body"),
         ({"row": "q_state", "parts": ["q", "s"], "body": {str(n): [0.5, 1] for n in range(257)}}, "body"),
         ({"row": "policy_part", "parts": ["main", "u", 0], "body": "no base64!"}, "body"),
@@ -245,7 +246,8 @@ async def test_a_snapshot_and_its_restore_keep_rows_and_the_identity_of_the_log(
         assert folded is not None
         assert (folded.log, folded.offset) == (identity, 0)
         snapshot = await take(runtime, tmp_path / "kept")
-    _ = [one async for one in restores.restore(tmp_path / "restored", snapshot, ledger_from=None)]
+    target = load_settings(data_dir=tmp_path / "restored", store={"kind": "edge"}, embedder={"kind": "hash"})
+    assert [one async for one in restores.restore(target, snapshot, ledger_from=None)]
     async with open_parts(tmp_path / "restored", store={"kind": "edge"}) as runtime:
         assert runtime.log_identity == identity
         assert await runtime.store.rows([key, *(one.key for one in rows)]) == [folded, *rows]
