@@ -98,10 +98,12 @@ async def store(runtime: Runtime, *memories: Memory) -> None:
 def full_memories(draw: st.DrawFn) -> Memory:
     """Memories with any combination of fields."""
     agent = draw(st.sampled_from(AGENTS))
+    recall = draw(st.booleans())
     fields = draw(generated) | {
+        "recall": recall,
         "player": draw(st.sampled_from([None, *HASHED])),
         "tenant": draw(st.sampled_from(["default", "t-2"])),
-        "text": draw(st.text(min_size=1, max_size=20)),
+        "text": draw(st.text(min_size=int(recall), max_size=20)),
         "accepted_at": draw(st.floats(0, NOW)),
         "expires_at": draw(st.none() | st.floats(NOW + 1000, 1e12)),
     }

@@ -168,6 +168,18 @@ async def test_vectors_of_the_same_model_are_copied(runtime: Runtime) -> None:
     assert None not in here
 
 
+async def test_records_are_copied_and_not_embedded(runtime: Runtime) -> None:
+    new, counting = await counting_target(runtime, OTHER)
+    record = put(event_id="r", type="tool", recall=False, data={"input": 1}).memory("")
+    await insert(runtime.collections.current, [memory(1), record])
+    assert await copied(runtime, new) == 2
+    assert counting.texts == ["memory 1"]
+    assert await new.store.lookup([record]) == [record]
+    assert (await gate(runtime, new)).passed
+    await new.store.put_tombstones([Tombstone("default", "a", record.id, 5.0)])
+    assert not (await gate(runtime, new)).passed
+
+
 async def test_another_model_embeds_each_text_once_however_often_the_copy_is_started(
     runtime: Runtime,
 ) -> None:
