@@ -214,6 +214,10 @@ class StoreMaintenance(Protocol):
         """Removed data that still takes space."""
         ...
 
+    async def row_space(self, enough: int) -> int:
+        """About how many memories take as much space as all rows. Need not be exact from `enough` on."""
+        ...
+
     async def size(self, *, now: float) -> int:
         """The number of memories of all tenants that have not expired at `now`, records included."""
         ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ MIN_INTERVAL_S = 600.0
 MIN_RECLAIMABLE = 10_000
 """With fewer deleted points than this no compaction is started: the space is not worth the work."""
 MAX_RECLAIMABLE_SHARE = 0.5
-"""A compaction is started when the deleted points exceed this share of the memories that exist."""
+"""A compaction is started when the deleted points exceed this share of the memories and rows that exist."""
 CATCH_UP_TIMEOUT_S = 30.0
 
 
@@ -78,7 +79,7 @@ class Compaction:
                 _log.warning("compaction failed, it is tried again at the next check", error=str(error))
 
     async def is_due(self) -> bool:
-        """Whether memories were erased, or the deleted points exceed half of the memories. Raises Unavailable.
+        """Whether memories were erased, or the deleted points exceed half of what exists. Raises Unavailable.
 
         False while there is another collection: an operator may be replaying, or may want to roll back to it.
         """
@@ -86,11 +87,12 @@ class Compaction:
         store = self.parts.collections.current.store
         reclaimable = await store.reclaimable()
         if not reclaimable.erased:
-            unexpired = await store.size(now=self.parts.clock.now())
-            if (
-                reclaimable.points < self.min_reclaimable
-                or reclaimable.points <= MAX_RECLAIMABLE_SHARE * unexpired
-            ):
+            if reclaimable.points < self.min_reclaimable:
+                return False
+            # With so many living memories, or rows that take as much space, it is not due.
+            enough = math.ceil(reclaimable.points / MAX_RECLAIMABLE_SHARE)
+            enough -= await store.size(now=self.parts.clock.now())
+            if enough <= 0 or await store.row_space(enough) >= enough:
                 return False
         if len(listed) == 1:
             self._warned = False

@@ -255,6 +255,14 @@ async def test_a_scan_returns_rows_with_memories_and_tombstones(store):
     assert len(found) == len(rows) + 2
 
 
+async def test_the_space_of_rows_is_that_of_so_many_memories(store):
+    assert await store.row_space(10) == 0
+    await put(store, memory("m"), memory("r", recall=False))
+    await store.put_rows([row("a"), row("b"), row("c", body=f'"{"x" * 40_960}"')])
+    assert await store.row_space(1000) == 13
+    assert 3 <= await store.row_space(3) <= 13
+
+
 async def test_an_erasure_removes_rows_whose_oldest_content_it_covers(store):
     old, mixed = row("a"), row("a", key=q_state_key("default", "a", "q", "s"), accepted_at=START + 9)
     new = row("a", key=document_key("default", "a", "new"), since=START + 5, accepted_at=START + 5)

@@ -150,6 +150,15 @@ async def test_a_compaction_keeps_rows_and_removes_every_byte_of_the_erased(tmp_
         assert not holding(tmp_path, "under the oak")
 
 
+async def test_a_compaction_is_due_when_replaced_rows_exceed_half_of_the_rows(tmp_path: Path) -> None:
+    async with lorestream(tmp_path) as (runtime, compaction):
+        await runtime.store.put_rows([document(f"a{n}") for n in range(28)])
+        await runtime.store.put_rows([document(f"a{n}", 2) for n in range(14)])
+        assert not await compaction.is_due()  # 14 of 28
+        await runtime.store.put_rows([document("a0", 3)])
+        assert await compaction.is_due()
+
+
 # --- exports ------------------------------------------------------------------------------------------------
 
 

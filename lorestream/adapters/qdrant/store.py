@@ -32,7 +32,7 @@ from lorestream.adapters.qdrant.payload import (
     ticks,
 )
 from lorestream.adapters.qdrant.reader import QdrantReader
-from lorestream.adapters.qdrant.row_payload import EXPIRES, decode_row
+from lorestream.adapters.qdrant.row_payload import EXPIRES, decode_row, points_of_space
 from lorestream.errors import InvalidEvent, ModelMismatch
 from lorestream.memories import AgentKey, PageQuery, Scope, SubjectKind
 from lorestream.ports import Reclaimable
@@ -190,6 +190,22 @@ class QdrantStore(QdrantReader[P]):
     async def disk_bytes(self) -> int | None:
         """None: a server has its own metrics."""
         return None
+
+    async def row_space(self, enough: int) -> int:
+        """About how many memories take as much space as all rows; the rows are only weighed if their number is small."""
+        rows = (Empty("t"), Group(must_not=(Empty("owner"),)))
+        space = await self._engine.count(rows)
+        if space >= enough:
+            return space
+        space = 0
+        turns = Turns()
+        async with aclosing(self._engine.scan(rows)) as records:
+            async for _, payload in records:
+                space += points_of_space(payload)
+                if space >= enough:
+                    break
+                await turns.next()
+        return space
 
     async def size(self, *, now: float) -> int:
         """How many memories of all tenants there are that have not expired, records included."""
