@@ -10,7 +10,7 @@ import base64
 import binascii
 import math
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lorestream.memories import Position
+
+T = TypeVar("T", str, int)
 
 _MAX_LENGTH = 64 * 1024
 """A write has at most MAX_EVENTS events, and so names at most as many partitions: 37,000 characters."""
@@ -57,6 +59,20 @@ def parse_cursor(text: str) -> Position:
             return (float(time), float(accepted_at), memory_id, agent_id)
         case _:
             raise InvalidCursor("this is not the cursor of a page", path="cursor")
+
+
+def list_cursor(listing: str, after: str | int) -> str:
+    """The cursor of the page of a listing that follows the entry `after`. `listing`: which one, with its arguments."""
+    return _encode("l1", [listing, after])
+
+
+def parse_list_cursor(listing: str, text: str, kind: type[T]) -> T:
+    """The `after` in a cursor of this listing, a `str` or an `int`. Raises InvalidCursor."""
+    match _decode("l1", text):
+        case [str() as of, after] if of == listing and type(after) is kind:
+            return after
+        case _:
+            raise InvalidCursor("this is not the cursor of a page of this listing", path="cursor")
 
 
 def receipt(tenant: str, accepted_at: float, positions: Mapping[int, int]) -> str:

@@ -17,6 +17,8 @@
     context.py        selection of memories within a token budget, as text
     browse.py         reads without a text: one memory, pages, agents, summaries
     encoding.py       memories as JSON
+    state/            reads of documents, Q-tables and policies
+    state_rest/       their HTTP routes
 
 One search over HTTP:
 

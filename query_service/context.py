@@ -14,6 +14,8 @@ A line of a dialogue begins with its speaker, as far as the memory says who that
 memories of the types of DIALOGUE also `name` or `role`. A player, also one that is named there, is "a player".
 
 A memory whose timestamp is outside the calendar (years 1 to 9999) has a line without a time.
+
+Lines about the agent itself may stand before them (`query_service.state.character`).
 """
 
 from __future__ import annotations
@@ -56,24 +58,26 @@ def build_excerpt(
     recent: Sequence[Memory],
     neighbours: Sequence[Memory] = (),
     *,
+    about: Sequence[str] = (),
     budget: int,
     count_tokens: Callable[[str], int],
     is_player: Callable[[str, Memory], bool],
 ) -> ContextExcerpt:
     """Select what fits into `budget` tokens: relevant memories first, then recent ones, then neighbours, each once.
 
-    A memory whose line does not fit is left out. `is_player`: whether a name is that of the memory's player.
+    The lines `about` the agent come before all of them. A line that does not fit is left out. `is_player`: whether a name is that of the memory's player.
     `count_tokens` is called once per memory, so this may take long: do not call it on an event loop.
     """
     candidates = [*(one.memory for one in relevant), *recent, *neighbours]
     lines = {memory.id: _date_and_line(memory, is_player) for memory in candidates}
-    chosen = _select(candidates, lines, budget, count_tokens)
-    text = _render(chosen, lines)
-    tokens = count_tokens(text) if chosen else 0
+    head, left = _fitting(about, budget, count_tokens)
+    chosen = _select(candidates, lines, left, count_tokens)
+    text = _render(head, chosen, lines)
+    tokens = count_tokens(text) if text else 0
     while tokens > budget:  # with some tokenizers the whole text has more tokens than its lines
-        del chosen[-1]
-        text = _render(chosen, lines)
-        tokens = count_tokens(text) if chosen else 0
+        del (chosen or head)[-1]
+        text = _render(head, chosen, lines)
+        tokens = count_tokens(text) if text else 0
     ids = {memory.id for memory in chosen}
     chosen_relevant = [one for one in relevant if one.memory.id in ids]
     ids -= {one.memory.id for one in chosen_relevant}
@@ -81,6 +85,16 @@ def build_excerpt(
     ids -= {memory.id for memory in chosen_recent}
     chosen_neighbours = [memory for memory in chosen if memory.id in ids]
     return ContextExcerpt(chosen_relevant, chosen_recent, chosen_neighbours, text, tokens)
+
+
+def _fitting(lines: Sequence[str], budget: int, count_tokens: Callable[[str], int]) -> tuple[list[str], int]:
+    """The lines that fit into the budget, in their order, and what they leave of it."""
+    fitting: list[str] = []
+    for line in lines:
+        if line.count(" ") < budget and (cost := count_tokens(f"{line}\n")) <= budget:
+            fitting.append(line)
+            budget -= cost
+    return fitting, budget
 
 
 def _select(
@@ -106,8 +120,8 @@ def _select(
     return chosen
 
 
-def _render(memories: Sequence[Memory], lines_of: _Lines) -> str:
-    lines: list[str] = []
+def _render(head: Sequence[str], memories: Sequence[Memory], lines_of: _Lines) -> str:
+    lines = [*head]
     last_date = ""
     for memory in sorted(memories, key=lambda one: one.position):
         date, line = lines_of[memory.id]

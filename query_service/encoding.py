@@ -9,13 +9,15 @@ import msgspec
 from msgspec import UNSET
 
 from query_service.record_schemas import ReadMemory
-from query_service.schemas import ContextMemories, FoundMemory, GotMemory, StoredMemory
+from query_service.schemas import ContextMemories, Entity, FoundMemory, GotMemory, StoredMemory
+from query_service.state.character import TYPE as CHARACTER
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from lorestream.memories import Memory
+    from lorestream.state.documents import Document
     from query_service.context import ContextExcerpt
     from query_service.queries import ContextQuery, ResolvedAgents, SearchQuery
     from query_service.ranking import Ranked
@@ -70,8 +72,15 @@ def encode_hits(query: SearchQuery, ranked: Sequence[Ranked]) -> bytes:
     )
 
 
-def encode_context(query: ContextQuery, excerpt: ContextExcerpt) -> bytes:
-    """The memories and the text of a context: a JSON object."""
+def entity(document: Document, type_: str, name: str) -> Entity:
+    """A version of a document. `name`: the id of its agent, as it is shown."""
+    return Entity(
+        type_, name, document.version, document.data, document.tick, document.created_at, document.updated_at
+    )
+
+
+def encode_context(query: ContextQuery, excerpt: ContextExcerpt, state: Document | None) -> bytes:
+    """The memories, the text and the state of a context: a JSON object."""
     agents = query.search.agents
     return _encoder.encode(
         ContextMemories(
@@ -80,6 +89,7 @@ def encode_context(query: ContextQuery, excerpt: ContextExcerpt) -> bytes:
             neighbours=[stored_memory(memory, agents) for memory in excerpt.neighbours],
             text=excerpt.text,
             tokens=excerpt.tokens,
+            state=None if state is None else entity(state, CHARACTER, query.owner.name),
         )
     )
 

@@ -108,7 +108,11 @@ class ContextQuery:
     search: SearchQuery
     recent: int
     token_budget: int
+    owner: StateOwner
+    """Whose character is part of the answer."""
     with_neighbours: bool = True
+    with_state: bool = False
+    """The character stands first in the text."""
 
 
 def resolve_agents(pseudonyms: Pseudonyms, tenant: str, agent_ids: Sequence[str]) -> ResolvedAgents:
@@ -122,6 +126,20 @@ def resolve_agents(pseudonyms: Pseudonyms, tenant: str, agent_ids: Sequence[str]
         for stored in pseudonyms.agents(tenant, agent_id):
             names.setdefault(stored, agent_id)
     return ResolvedAgents(Scope(tenant, tuple(names)), names)
+
+
+@dataclass(frozen=True, slots=True)
+class StateOwner:
+    """The agent of documents, Q-tables and policies: its lasting stored form, and its id in the request."""
+
+    key: AgentKey
+    name: str
+
+
+def resolve_owner(pseudonyms: Pseudonyms, tenant: str, agent_id: str, path: str = "id") -> StateOwner:
+    """The owner of state that a request names in its field `path`. Raises InvalidRequest for an id that is too long."""
+    limits.check_agent_id(agent_id, path)
+    return StateOwner(AgentKey(tenant, pseudonyms.lasting_agent(tenant, agent_id)), agent_id)
 
 
 def parse_filters(filters: object, pseudonyms: Pseudonyms, tenant: str) -> Filter:
@@ -159,7 +177,7 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
         explain=bool(search.explain),
         after=None if search.after is None else parse_token(search.after),
         wait_s=DEFAULT_WAIT_S if search.wait_ms is None else search.wait_ms / 1000,
-        fingerprint=_fingerprint(
+        fingerprint=fingerprint_of(
             "search",
             search.agent_id,
             search.agent_ids,
@@ -191,7 +209,7 @@ def parse_get(get: Get, principal: Principal, pseudonyms: Pseudonyms) -> SearchQ
         text=text,
         k=k,
         filter=parse_filters(get.filters, pseudonyms, principal.tenant),
-        fingerprint=_fingerprint("get", get.agent_id, text, k, get.filters),
+        fingerprint=fingerprint_of("get", get.agent_id, text, k, get.filters),
     )
 
 
@@ -214,12 +232,27 @@ def parse_context(
         filter=parse_filters(context.filters, pseudonyms, principal.tenant),
         after=None if context.after is None else parse_token(context.after),
         wait_s=DEFAULT_WAIT_S if context.wait_ms is None else context.wait_ms / 1000,
-        fingerprint=_fingerprint(
-            "context", agent_id, context.query, recent, relevant, budget, context.filters, context.neighbours
+        fingerprint=fingerprint_of(
+            "context",
+            agent_id,
+            context.query,
+            recent,
+            relevant,
+            budget,
+            context.filters,
+            context.neighbours,
+            bool(context.include_state),
         ),
         neighbours=context.neighbours,
     )
-    return ContextQuery(search, recent, budget, with_neighbours=context.neighbours != 0)
+    return ContextQuery(
+        search,
+        recent,
+        budget,
+        resolve_owner(pseudonyms, principal.tenant, agent_id, "agent_id"),
+        with_neighbours=context.neighbours != 0,
+        with_state=bool(context.include_state),
+    )
 
 
 def get_request(agent_id: str, query: str, k: int, filters: Mapping[str, Any] | None) -> Get:
@@ -323,5 +356,6 @@ def _parse_blend(search: Search) -> Blend | None:
     return parse_weights(weights, with_query=search.query is not None)
 
 
-def _fingerprint(*parts: object) -> bytes:
+def fingerprint_of(*parts: object) -> bytes:
+    """A key for the answer cache: equal for equal parts, which are JSON values."""
     return hashlib.blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()

@@ -12,10 +12,11 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 from lorestream import supervision
 from lorestream.errors import InvalidRequest, Overloaded
+from lorestream.ports import MemoryReader, RowReader
 from lorestream.settings.backends import SearchSettings
 from query_service.accesses import Accesses
 from query_service.answer_cache import (
@@ -32,6 +33,10 @@ from query_service.ranking import Ranked
 from query_service.records import with_records
 from query_service.rerank import Reranking
 from query_service.retrieval import ReadGuard, Retriever, Vector, embed_queries
+from query_service.state.character import TYPE as CHARACTER
+from query_service.state.character import character_lines
+from query_service.state.documents import current_version
+from query_service.state.rows import VisibleRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,15 +44,9 @@ if TYPE_CHECKING:
     from prometheus_client import Histogram
 
     from lorestream.identity import Pseudonyms
-    from lorestream.memories import Filter, Memory, Scope
-    from lorestream.ports import (
-        Cache,
-        Clock,
-        Embedder,
-        ErasureLedger,
-        MemoryReader,
-        WatermarkReader,
-    )
+    from lorestream.memories import AgentKey, Filter, Memory, Scope
+    from lorestream.ports import Cache, Clock, Embedder, ErasureLedger, WatermarkReader
+    from lorestream.state.documents import Document
     from lorestream.telemetry import Metrics
     from lorestream.wiring import QueryParts
     from query_service.queries import ContextQuery, SearchQuery
@@ -60,7 +59,7 @@ _RECENCY_TTL_FRACTION = 0.01
 """An answer whose scores depend on recency is cached for at most 1 % of the half-life."""
 
 EncodeHits: TypeAlias = "Callable[[SearchQuery, Sequence[Ranked]], bytes]"
-EncodeContext: TypeAlias = "Callable[[ContextQuery, ContextExcerpt], bytes]"
+EncodeContext: TypeAlias = "Callable[[ContextQuery, ContextExcerpt, Document | None], bytes]"
 """Encoders return the bytes that are sent to callers and stored in the cache: JSON, or a message of gRPC."""
 
 
@@ -77,13 +76,16 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _PendingQuery:
-    """A query after its cache look-up. `started`: `time.perf_counter()` when it arrived."""
+class Pending:
+    """A read after its cache look-up. `started`: `time.perf_counter()` when it arrived."""
 
-    query: SearchQuery
     started: float
     fresh: bool
     lookup: Lookup
+
+
+class Reader(MemoryReader, RowReader, Protocol):
+    """What reads need of a store."""
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ class Recall:
     MAX_CONCURRENT_SEARCHES are in flight or the embedder is too slow.
     """
 
-    store: MemoryReader
+    store: Reader
     embedder: Embedder
     cache: Cache | None
     watermarks: WatermarkReader
@@ -140,7 +142,7 @@ class Recall:
     async def search(self, query: SearchQuery, encode: EncodeHits, *, api: str) -> SearchResult:
         """Answer a search. `api`: the label of the duration metric."""
         pending = await self._look_up(query)
-        return await self._finish(pending, partial(self._compute_search, query, encode), api)
+        return await self.finish(pending, partial(self._compute_search, query, encode), api)
 
     async def search_all(
         self, queries: Sequence[SearchQuery], encode: EncodeHits, *, api: str
@@ -149,20 +151,22 @@ class Recall:
         pending = await supervision.run_all(*(self._look_up(query) for query in queries))
         budget = RequestBudget()
         vectors = await self._embed_all(
-            one.query.text for one in pending if one.lookup.encoded is None and one.query.mode != "keyword"
+            query.text
+            for query, one in zip(queries, pending, strict=True)
+            if one.lookup.encoded is None and query.mode != "keyword"
         )
         slots = asyncio.Semaphore(MAX_SEARCHES_OF_A_BATCH)
 
-        async def answer(one: _PendingQuery) -> SearchResult | InvalidRequest:
+        async def answer(query: SearchQuery, one: Pending) -> SearchResult | InvalidRequest:
             async with slots:
-                return await self._finish_or_reject(one, encode, vectors, api, budget)
+                return await self._finish_or_reject(query, one, vectors, budget, encode=encode, api=api)
 
-        return await supervision.run_all(*map(answer, pending))
+        return await supervision.run_all(*map(answer, queries, pending))
 
     async def context(self, query: ContextQuery, encode: EncodeContext) -> SearchResult:
         """The most relevant and the newest memories that fit in a token budget, each once."""
         pending = await self._look_up(query.search)
-        return await self._finish(pending, partial(self._compute_context, query, encode), "context")
+        return await self.finish(pending, partial(self._compute_context, query, encode), "context")
 
     @contextlib.asynccontextmanager
     async def working(self, scope: Scope, filter_: Filter) -> AsyncGenerator[None]:
@@ -177,6 +181,11 @@ class Recall:
                 budget.spend(checks)
                 with self._capacity.hold(checks):
                     yield
+
+    @property
+    def rows(self) -> VisibleRows:
+        """The documents, Q-tables and policies of the collection."""
+        return VisibleRows(self.store, self.ledger)
 
     def guard(self, scope: Scope, now: float) -> ReadGuard:
         """The check that every memory passes before it is returned."""
@@ -197,33 +206,49 @@ class Recall:
             self.reranking.second_look() if query.rerank else None,
         )
 
-    # --- one query: look up, then join or start the computation ---------------------------------------------
+    # --- one read: look up, then join or start the computation -----------------------------------------------
 
-    async def _look_up(self, query: SearchQuery) -> _PendingQuery:
+    async def reached(self, after: Mapping[int, int] | None, wait_s: float) -> bool:
+        """Wait for a write, at most `wait_s`. Returns whether it is finished; True without one."""
+        return after is None or await self.watermarks.reached(after, wait_s)
+
+    async def begin(
+        self, agents: Sequence[AgentKey], key: bytes, after: Mapping[int, int] | None, wait_s: float
+    ) -> Pending:
+        """Wait for a write, then look up the answer `key`. `agents`: the stored forms of one agent; none: not cached."""
         started = time.perf_counter()
-        fresh = query.after is None or await self.watermarks.reached(query.after, query.wait_s)
-        key = query.fingerprint + f"{self.collection} {self.embedder.model_id}".encode()
-        if query.rerank:
-            key += self.reranking.identity
-        return _PendingQuery(query, started, fresh, await self.answers.look_up(query.agents.single, key))
+        fresh = await self.reached(after, wait_s)
+        return Pending(started, fresh, await self.answers.look_up(agents, key + self.collection.encode()))
 
-    async def _finish(self, pending: _PendingQuery, compute: Compute, api: str) -> SearchResult:
+    async def finish(self, pending: Pending, compute: Compute, api: str) -> SearchResult:
+        """The cached answer, or that of `compute`. `api`: the label of the duration metric."""
         encoded, cache = await self.answers.get_or_compute(pending.lookup, compute)
+        self.observe(api, cache, pending.started)
+        return SearchResult(encoded, cache, pending.fresh)
+
+    def observe(self, api: str, cache: CacheState, started: float) -> None:
+        """Observe the duration of a read. `started`: `time.perf_counter()` when it arrived."""
         duration = self._durations.get((api, cache))
         if duration is None:
             duration = self._durations[api, cache] = self.metrics.query_duration.labels(api, cache)
-        duration.observe(time.perf_counter() - pending.started)
-        return SearchResult(encoded, cache, pending.fresh)
+        duration.observe(time.perf_counter() - started)
+
+    async def _look_up(self, query: SearchQuery) -> Pending:
+        key = query.fingerprint + f" {self.embedder.model_id} ".encode()
+        if query.rerank:
+            key += self.reranking.identity
+        return await self.begin(query.agents.single, key, query.after, query.wait_s)
 
     async def _finish_or_reject(
         self,
-        pending: _PendingQuery,
-        encode: EncodeHits,
+        query: SearchQuery,
+        pending: Pending,
         vectors: Mapping[str, Vector],
-        api: str,
         budget: RequestBudget,
+        *,
+        encode: EncodeHits,
+        api: str,
     ) -> SearchResult | InvalidRequest:
-        query = pending.query
         vector = None if query.text is None else vectors.get(query.text)
         compute = partial(self._compute_search, query, encode, vector)
         try:
@@ -231,7 +256,7 @@ class Recall:
             async with budget.deadline():
                 if pending.lookup.encoded is None:
                     budget.spend(await self.store.cost(query.scope, query.filter))
-                return await self._finish(pending, compute, api)
+                return await self.finish(pending, compute, api)
         except InvalidRequest as error:
             return error
 
@@ -273,11 +298,14 @@ class Recall:
                 relevant = await retriever.top_k() if with_relevant else []
                 beside = await retriever.beside(relevant) if query.with_neighbours else []
                 recent = await reading
+            character = await current_version(self.rows, query.owner.key, CHARACTER)
+            state = None if character is None or character.deleted else character
             excerpt = await asyncio.to_thread(
                 build_excerpt,
                 relevant,
                 recent,
                 beside,
+                about=character_lines(state.data) if state is not None and query.with_state else (),
                 budget=query.token_budget,
                 count_tokens=self.embedder.count_tokens,
                 is_player=self._is_player,
@@ -285,7 +313,7 @@ class Recall:
         shown = [*(one.memory for one in excerpt.relevant), *excerpt.recent, *excerpt.neighbours]
         if self.accesses is not None:
             self.accesses.note(shown, now)
-        return _computed(search, now, encode(query, excerpt), shown)
+        return _computed(search, now, encode(query, excerpt, state), shown)
 
     def _is_player(self, name: str, memory: Memory) -> bool:
         """Whether it is the plain name of the memory's player, or of the player that its agent is named after."""

@@ -50,6 +50,7 @@ from query_service.schemas import (
     StoredMemory,
     SummaryResponse,
 )
+from query_service.state_rest.routes import operations as state_operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,6 +143,7 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             tag=OLDER_NAMES,
             example=examples.GET,
         ),
+        *state_operations(recall, limits),
     ]
 
 

@@ -217,6 +217,12 @@ class Context(_Request):
     ) = None
     filters: Filters | EmptyList | None = None
     neighbours: Lift | None = None
+    include_state: (
+        Annotated[
+            bool, Meta(description="The agent's `character` stands first in `text`, and counts as tokens.")
+        ]
+        | None
+    ) = None
     after: After | None = None
     wait_ms: WaitMs | None = None
 
@@ -363,6 +369,18 @@ class RecentResponse(Struct):
     total: int
 
 
+class Entity(Struct):
+    """One version of a document. Times are Unix seconds: the first version's (since the last deletion), this one's."""
+
+    type: str
+    id: str
+    version: int
+    data: Mapping[str, Any]
+    tick: float | None
+    created_at: float
+    updated_at: float
+
+
 class ContextMemories(Struct):
     """The memories and the text of a context."""
 
@@ -371,6 +389,7 @@ class ContextMemories(Struct):
     neighbours: Sequence[StoredMemory]
     text: str
     tokens: int
+    state: Entity | None
 
 
 class ContextResponse(ContextMemories):
@@ -379,7 +398,8 @@ class ContextResponse(ContextMemories):
     `relevant` by score, `recent` from the newest. `neighbours`: memories next to the relevant ones, at most one before
     and two behind each, where the budget has room for them (none with `"neighbours": 0`). `text` holds all of them, the oldest first, one line each: the time
     in UTC (the date only where it changes) and the text. `tokens`: the tokens of `text`, as the embedding model
-    counts them.
+    counts them. `state`: the agent's document of the type `character`, or null; it counts as tokens only where
+    `include_state` puts it into the text.
     """
 
     cache: Literal["hit", "miss", "off"]

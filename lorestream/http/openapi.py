@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -31,6 +32,8 @@ _DESCRIPTION = (
 _BODY_DESCRIPTION = (
     "Plain, or compressed with `Content-Encoding: gzip` or `zstd`; at most {} MiB after decompression."
 )
+
+_BINARY = {BYTES: {"schema": {"type": "string", "format": "binary"}}}
 
 _SUCCESS = {200: "Done", 202: "Accepted: it is durable"}
 _ERRORS = {
@@ -72,7 +75,7 @@ def openapi_document(
     kinds = [
         ErrorResponse,
         *(op.body for op in shown if not isinstance(op.body, BinaryBody)),
-        *(op.response for op in shown),
+        *(op.response for op in shown if not isinstance(op.response, BinaryBody)),
         *(page.response for page in pages),
     ]
     schemas = _Schemas(kinds)
@@ -184,7 +187,7 @@ def _operation(op: Operation, method: str, schemas: _Schemas, *, needs_keys: boo
 
 def _request_body(body: object, schemas: _Schemas, example: Example) -> dict[str, Any]:
     if isinstance(body, BinaryBody):
-        content, max_bytes = {BYTES: {"schema": {"type": "string", "format": "binary"}}}, body.max_bytes
+        content, max_bytes = _BINARY, body.max_bytes
     else:
         content, max_bytes = {JSON: _content(schemas.of(body), example.body)}, MAX_BODY_BYTES
     return {
@@ -212,7 +215,9 @@ def _responses(op: Operation, schemas: _Schemas, *, needs_keys: bool) -> dict[st
     example = None if op.example is None else op.example.response
     responses: dict[str, Any] = {}
     for status, meaning in sorted(meanings.items()):
-        if status >= _FIRST_ERROR_STATUS:
+        if status == HTTPStatus.NOT_MODIFIED:
+            responses[str(status)] = {"description": meaning, "headers": _headers(status)}
+        elif status >= _FIRST_ERROR_STATUS:
             responses[str(status)] = {"$ref": _RESPONSES + _ERRORS[status][0]}
             if meaning:
                 responses[str(status)]["description"] = meaning
@@ -220,11 +225,15 @@ def _responses(op: Operation, schemas: _Schemas, *, needs_keys: bool) -> dict[st
             responses[str(status)] = {
                 "description": meaning,
                 "headers": _headers(status),
-                "content": {
-                    JSON: _content(schemas.of(op.response), example if status == op.status else None)
-                },
+                "content": _response_content(op, schemas, example if status == op.status else None),
             }
     return responses
+
+
+def _response_content(op: Operation, schemas: _Schemas, example: object) -> dict[str, Any]:
+    if isinstance(op.response, BinaryBody):
+        return _BINARY
+    return {JSON: _content(schemas.of(op.response), example)}
 
 
 def _parameters(where: str, kind: Any, examples: Mapping[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401 (a type)

@@ -34,7 +34,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class BinaryBody:
-    """A request body that is bytes, of at most `max_bytes`."""
+    """A body that is bytes, of at most `max_bytes`."""
 
     max_bytes: int
 
@@ -43,10 +43,9 @@ class BinaryBody:
 class Operation:
     """One route (an "operation" in OpenAPI).
 
-    `body`, `query_params`, `path_params` and `response` are msgspec types. A body that is not JSON is a
-    BinaryBody. `scope` is the scope that the caller's
-    key needs; one of `or_scopes` does as well. `status` is the status of success; `other_statuses` maps further statuses to their meaning, beside
-    those that every route has. A further status below 300 has the same response type. `hidden` operations are not
+    `body`, `query_params`, `path_params` and `response` are msgspec types. A body or a response that is
+    not JSON is a BinaryBody. `scope` is the scope that the caller's key needs; one of `or_scopes` does as well. `status`
+    is the status of success; `other_statuses` maps further statuses to their meaning, beside those that every route has. A further status below 300 has the same response type. `hidden` operations are not
     in the documentation. `read_only` operations are cancelled when their client has gone. A POST route accepts PUT as well, because old Luanti releases send PUT instead.
     """
 

@@ -53,6 +53,16 @@ READS = PeerService(
         ("POST", "/v1/agents/{agent_id}/aggregate"),
         ("GET", "/v1/agents"),
         ("POST", "/memory/get"),
+        ("GET", "/v1/entities/{type}"),
+        ("GET", "/v1/entities/{type}/{id}"),
+        ("GET", "/v1/entities/{type}/{id}/versions"),
+        ("GET", "/v1/entities/{type}/{id}/writes/{event_id}"),
+        ("POST", "/v1/q/{id}/values"),
+        ("GET", "/v1/q/{id}"),
+        ("GET", "/v1/q/{id}/writes/{event_id}"),
+        ("GET", "/v1/policies/{id}"),
+        ("GET", "/v1/policies/{id}/versions"),
+        ("GET", "/v1/policies/{id}/writes/{event_id}"),
     ),
 )
 """The query service's routes, for the gateway."""
