@@ -217,7 +217,7 @@ class _Routes:
                 found = await documents.find(recall.rows, owner.key, type_, which)
             return ComputedAnswer(_encode(entity(found, type_, owner.name)), now + MAX_TTL_S)
 
-        key = fingerprint_of("entity", type_, owner.name, which.version, which.at)
+        key = fingerprint_of("entity", type_, owner.name, str(which.version), which.at)
         pending = await recall.begin([owner.key], key, *_wait(params))
         result = await recall.finish(pending, compute, "entity")
         return encoded_json_response(result.encoded[:-1] + b"," + _fresh(fresh=result.fresh) + b"}")
