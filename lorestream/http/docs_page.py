@@ -118,6 +118,8 @@ def _parameter(parameter: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _response(status: str, response: Mapping[str, Any]) -> dict[str, Any]:
+    if "content" not in response:
+        return {"status": status, "description": response["description"], "type": "no body", "example": None}
     [(media_type, content)] = response["content"].items()
     return {
         "status": status,
