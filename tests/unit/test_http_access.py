@@ -117,6 +117,9 @@ BODIES: dict[str, object] = {
     "/v1/policies/{id}": {},
     "/v1/policies/{id}/rollback": {"to": 1},
     "/v1/policies/{id}/delete": {},
+    "/v1/q/{id}/values": {"states": ["s"]},
+    "/v1/memories/get": {"agent_id": "a", "ids": ["x"]},
+    "/v1/agents/{agent_id}/aggregate": {"type": "reward", "field": "metadata.value", "every_s": 60},
     "/v1/memories/search": {"agent_id": "a", "query": "x"},
     "/v1/memories/search/batch": {"searches": [{"agent_id": "a", "query": "x"}]},
     "/v1/agents/{agent_id}/context": {},
@@ -278,7 +281,7 @@ async def test_the_document_names_the_keys_and_their_scopes(service: Service):
     for (method, path), scope in documented.items():
         assert document["paths"][path][method.lower()]["security"] == [{name: [scope]}]
     page = (await service.http.get("/docs")).text
-    assert page.count("key with the scope <code>admin</code>") == 1
+    assert page.count("key with the scope <code>admin</code>") == 2
     assert "export LORESTREAM_API_KEY" in (await service.http.get("/")).text
 
 
