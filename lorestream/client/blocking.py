@@ -85,9 +85,11 @@ class MemoryClient(Endpoint[httpx2.Client]):
     q_update = _method(learning.q_update)
     q_values = _method(learning.q_values)
     q_table = _method(learning.q_table)
+    q_write = _method(learning.q_write)
     put_policy = _method(learning.put_policy)
     policy = _method(learning.policy)
     policy_versions = _method(learning.policy_versions)
+    policy_write = _method(learning.policy_write)
     rollback_policy = _method(learning.rollback_policy)
     delete_policy = _method(learning.delete_policy)
 

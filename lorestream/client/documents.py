@@ -109,10 +109,17 @@ def entities(
     prefix: str | None = None,
     limit: int = 100,
     cursor: str | None = None,
+    after: str | None = None,
+    wait_s: float | None = None,
 ) -> Call[Entities]:
-    """One page of the documents of a type, of all agents whose id begins with `prefix`; at most 1,000, by id."""
-    params = given(prefix=prefix or None, limit=limit, cursor=cursor or None)
-    return read_call(Entities, f"/v1/entities/{quoted(type, 'type')}", params=params)
+    """One page of the documents of a type, of all agents whose id begins with `prefix`; at most 1,000, by id.
+
+    `cursor` is the `next_cursor` of the page before; `after` and `wait_s` as in `entity`.
+    """
+    params = given(
+        prefix=prefix or None, limit=limit, cursor=cursor or None, after=after, wait_ms=wait_ms(wait_s)
+    )
+    return read_call(Entities, f"/v1/entities/{quoted(type, 'type')}", params=params, wait_s=wait_s)
 
 
 def versions(
@@ -121,10 +128,15 @@ def versions(
     *,
     limit: int = 20,
     cursor: str | None = None,
+    after: str | None = None,
+    wait_s: float | None = None,
 ) -> Call[Versions]:
-    """One page of the versions of a document that are kept, newest first. Raises NotFound."""
-    params = given(limit=limit, cursor=cursor or None)
-    return read_call(Versions, _path(type, id) + "/versions", params=params)
+    """One page of the versions of a document that are kept, newest first. Raises NotFound.
+
+    `after` and `wait_s` as in `entity`.
+    """
+    params = given(limit=limit, cursor=cursor or None, after=after, wait_ms=wait_ms(wait_s))
+    return read_call(Versions, _path(type, id) + "/versions", params=params, wait_s=wait_s)
 
 
 def entity_write(

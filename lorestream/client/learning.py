@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import msgspec
+
 from lorestream.client.call import (
     BYTES,
     Call,
@@ -19,7 +21,15 @@ from lorestream.client.call import (
 )
 from lorestream.client.encoding import as_texts, encoded, quoted
 from lorestream.client.exceptions import Unreachable
-from lorestream.client.state_models import Policy, PolicyFormat, QUpdate, QValues, StateReceipt, Versions
+from lorestream.client.state_models import (
+    Policy,
+    PolicyFormat,
+    PolicyVersions,
+    QUpdate,
+    QValues,
+    StateReceipt,
+    WriteOutcome,
+)
 
 # --- Q-tables --------------------------------------------------------------------------------------------
 
@@ -58,9 +68,35 @@ def q_values(
     return Call(decoder(QValues), "POST", path, encoded(body), wait_s=wait_s or 0.0)
 
 
-def q_table(agent_id: str, *, table: str | None = None, cursor: str | None = None) -> Call[QValues]:
-    """One page of a whole Q-table; `next_cursor` is for the next page, None on the last one."""
-    return read_call(QValues, f"/v1/q/{quoted(agent_id)}", params=given(table=table, cursor=cursor or None))
+def q_table(
+    agent_id: str,
+    *,
+    table: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+    after: str | None = None,
+    wait_s: float | None = None,
+) -> Call[QValues]:
+    """One page of a whole Q-table, `limit` (1,000) states of it; `next_cursor` is for the next page, None on the last one.
+
+    `after` and `wait_s` as in `q_values`.
+    """
+    params = given(table=table, limit=limit, cursor=cursor or None, after=after, wait_ms=wait_ms(wait_s))
+    return read_call(QValues, f"/v1/q/{quoted(agent_id)}", params=params, wait_s=wait_s)
+
+
+def q_write(
+    agent_id: str,
+    event_id: str,
+    *,
+    table: str | None = None,
+    after: str | None = None,
+    wait_s: float | None = None,
+) -> Call[WriteOutcome]:
+    """What became of an update of the last 7 days. Raises NotFound. `after`: the token of that update."""
+    params = given(table=table, after=after, wait_ms=wait_ms(wait_s))
+    path = f"/v1/q/{quoted(agent_id)}/writes/{quoted(event_id, 'event_id')}"
+    return read_call(WriteOutcome, path, params=params, wait_s=wait_s)
 
 
 # --- policies --------------------------------------------------------------------------------------------
@@ -93,26 +129,65 @@ def put_policy(
     )
 
 
-def policy(agent_id: str, *, name: str | None = None, version: int | None = None) -> Call[Policy]:
-    """A policy's bytes: those of the present version, or of another one that is kept. Raises NotFound, VersionGone."""
+def policy(
+    agent_id: str,
+    *,
+    name: str | None = None,
+    version: int | None = None,
+    at: float | None = None,
+    after: str | None = None,
+    wait_s: float | None = None,
+) -> Call[Policy]:
+    """A policy with its bytes; the further arguments as in `entity`. Raises NotFound, VersionGone."""
 
     def read(reply: Reply) -> Policy:
-        sha256 = hashlib.sha256(reply.body).hexdigest()
-        if sha256 != reply.headers.get("etag", "").strip('"'):
+        headers = reply.headers
+        fields = {
+            "data": reply.body,
+            "sha256": headers.get("etag", "").strip('"'),
+            "version": headers.get("x-lorestream-version"),
+            "format": headers.get("x-lorestream-format", "raw"),
+            "fresh": headers.get("x-lorestream-fresh", "true"),
+        }
+        found = msgspec.convert(
+            fields, Policy, strict=False
+        )  # not strict: numbers and booleans come as texts
+        if hashlib.sha256(found.data).hexdigest() != found.sha256:
             raise Unreachable(
-                "the bytes that arrived are not those whose SHA-256 the server named: read them again"
+                "the bytes that arrived do not have the SHA-256 that the server named: read them again"
             )
-        return Policy(reply.body, sha256)
+        return found
 
-    return Call(read, "GET", _policy_path(agent_id), params=as_texts(given(name=name, version=version)))
+    params = given(name=name, version=version, at=at, after=after, wait_ms=wait_ms(wait_s))
+    return Call(read, "GET", _policy_path(agent_id), params=as_texts(params), wait_s=wait_s or 0.0)
 
 
 def policy_versions(
-    agent_id: str, *, name: str | None = None, limit: int = 20, cursor: str | None = None
-) -> Call[Versions]:
-    """One page of the versions of a policy that are kept, newest first. `data` has their size, format and SHA-256."""
-    params = given(name=name, limit=limit, cursor=cursor or None)
-    return read_call(Versions, _policy_path(agent_id) + "/versions", params=params)
+    agent_id: str,
+    *,
+    name: str | None = None,
+    limit: int = 20,
+    cursor: str | None = None,
+    after: str | None = None,
+    wait_s: float | None = None,
+) -> Call[PolicyVersions]:
+    """One page of the versions of a policy that are kept, newest first. Raises NotFound."""
+    params = given(name=name, limit=limit, cursor=cursor or None, after=after, wait_ms=wait_ms(wait_s))
+    return read_call(PolicyVersions, _policy_path(agent_id) + "/versions", params=params, wait_s=wait_s)
+
+
+def policy_write(
+    agent_id: str,
+    event_id: str,
+    *,
+    name: str | None = None,
+    after: str | None = None,
+    wait_s: float | None = None,
+) -> Call[WriteOutcome]:
+    """What became of a write of a policy in the last 7 days. Raises NotFound. `after`: the token of that write."""
+    params = given(name=name, after=after, wait_ms=wait_ms(wait_s))
+    path = f"{_policy_path(agent_id)}/writes/{quoted(event_id, 'event_id')}"
+    return read_call(WriteOutcome, path, params=params, wait_s=wait_s)
 
 
 def rollback_policy(

@@ -40,9 +40,20 @@ class Entity(msgspec.Struct, frozen=True):
     tick: float | None = None
     created_at: float = 0.0
     updated_at: float = 0.0
-    deleted: bool = False
-    """In a list of versions: this version is a deletion, and has no data."""
     fresh: bool = True
+
+
+class EntityVersion(msgspec.Struct, frozen=True):
+    """A version in a list. A deletion is a version too, and has no data."""
+
+    type: str
+    id: str
+    version: int
+    data: dict[str, Any] | None = None
+    tick: float | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    deleted: bool = False
 
 
 class Entities(msgspec.Struct, frozen=True):
@@ -50,13 +61,15 @@ class Entities(msgspec.Struct, frozen=True):
 
     entities: list[Entity]
     next_cursor: str | None = None
+    fresh: bool = True
 
 
 class Versions(msgspec.Struct, frozen=True):
     """One page of the versions that are kept, newest first; `next_cursor` is for the next page."""
 
-    versions: list[Entity]
+    versions: list[EntityVersion]
     next_cursor: str | None = None
+    fresh: bool = True
 
 
 class QUpdate(TypedDict):
@@ -88,10 +101,33 @@ class QValues(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """A policy: its bytes, and their SHA-256 in hexadecimal."""
+    """A version of a policy: its bytes, and their SHA-256 in hexadecimal."""
 
     data: bytes
     sha256: str
+    version: int
+    format: PolicyFormat = "raw"
+    fresh: bool = True
+
+
+class PolicyVersion(msgspec.Struct, frozen=True):
+    """A version of a policy in a list. A deletion is a version too, and has no bytes: no format, size and SHA-256."""
+
+    version: int
+    format: PolicyFormat | None = None
+    size: int | None = None
+    sha256: str | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    deleted: bool = False
+
+
+class PolicyVersions(msgspec.Struct, frozen=True):
+    """One page of the versions that are kept, newest first; `next_cursor` is for the next page."""
+
+    versions: list[PolicyVersion]
+    next_cursor: str | None = None
+    fresh: bool = True
 
 
 class AgentState(msgspec.Struct, frozen=True):
@@ -116,19 +152,20 @@ class AgentStates(msgspec.Struct, frozen=True):
 
 
 class Bucket(msgspec.Struct, frozen=True):
-    """Figures over the records from `start` (seconds or ticks) on. Those without records are left out.
+    """Figures over the records from `start` (Unix seconds or ticks) on. There is none without records.
 
-    `std` is the standard deviation of the population; `last` the value of the newest record.
+    `std` is the standard deviation of the population; `last` the value of the newest record. `sum` and `std` are None where
+    no float can hold them.
     """
 
-    start: float | None
+    start: float
     count: int
-    sum: float
-    mean: float | None = None
-    min: float | None = None
-    max: float | None = None
-    std: float | None = None
-    last: float | None = None
+    sum: float | None
+    mean: float
+    min: float
+    max: float
+    std: float | None
+    last: float
 
 
 class Buckets(msgspec.Struct, frozen=True):

@@ -192,8 +192,8 @@ READS = [
     pytest.param(
         lambda c: c.versions("character", "npc:ada"),
         "/v1/entities/character/npc%3Aada/versions?limit=20",
-        {"versions": [ENTITY], "next_cursor": None},
-        lambda page: [one.version for one in page.versions] == [7],
+        {"versions": [{**ENTITY, "version": 8, "data": None, "deleted": True}, ENTITY], "next_cursor": None},
+        lambda page: [(one.version, one.data) for one in page.versions] == [(8, None), (7, {"name": "Ada"})],
         id="versions",
     ),
     pytest.param(
@@ -209,6 +209,32 @@ READS = [
         {"values": {"s1": {"dig": {"q": 0.4, "n": 12}}}, "next_cursor": "d"},
         lambda page: (page.values["s1"]["dig"].q, page.next_cursor) == (0.4, "d"),
         id="q_table",
+    ),
+    pytest.param(
+        lambda c: c.q_write("npc:ada", "e1", table="deep"),
+        "/v1/q/npc%3Aada/writes/e1?table=deep",
+        {"applied": False, "code": "too_many_states"},
+        lambda outcome: (outcome.applied, outcome.code) == (False, "too_many_states"),
+        id="q_write",
+    ),
+    pytest.param(
+        lambda c: c.policy_versions("npc:ada", name="walk"),
+        "/v1/policies/npc%3Aada/versions?name=walk&limit=20",
+        {
+            "versions": [
+                {"version": 2, "format": None, "deleted": True},
+                {"version": 1, "format": "npy", "size": 9},
+            ]
+        },
+        lambda page: [(one.deleted, one.size) for one in page.versions] == [(True, None), (False, 9)],
+        id="policy_versions",
+    ),
+    pytest.param(
+        lambda c: c.policy_write("npc:ada", "e1", after="t", wait_s=1),
+        "/v1/policies/npc%3Aada/writes/e1?after=t&wait_ms=1000",
+        {"applied": True, "version": 3},
+        lambda outcome: (outcome.applied, outcome.version) == (True, 3),
+        id="policy_write",
     ),
     pytest.param(
         lambda c: c.summary("npc:ada"),
@@ -391,12 +417,16 @@ def test_a_memory_is_no_state(connect):
 def test_a_policy_is_checked_against_its_sha256(connect):
     data = b"weights" * 1000
     with scripted_server((200, data)) as server, connect(server.url, retry_timeout_s=0) as client:
+        server.headers.update(
+            {"X-Lorestream-Version": "3", "X-Lorestream-Format": "npy", "X-Lorestream-Fresh": "false"}
+        )
         server.headers["ETag"] = f'"{hashlib.sha256(data).hexdigest()}"'
         found = client.policy("npc:ada", name="walk", version=3)
         server.headers["ETag"] = '"0000"'
         with pytest.raises(Unreachable, match="SHA-256"):
             client.policy("npc:ada")
     assert (found.data, found.sha256) == (data, hashlib.sha256(data).hexdigest())
+    assert (found.version, found.format, found.fresh) == (3, "npy", False)
     assert server.requests[0]["path"] == "/v1/policies/npc%3Aada?name=walk&version=3"
 
 
