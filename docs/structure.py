@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "structure.svg"
 PACKAGE = "lorestream"
 ADAPTERS = "adapters"
-APART = ("client", "langgraph")
+APART = ("client", "compat", "langgraph")
 """Modules of the client install: the rules keep them free of the server."""
 
 WIDTH, MARGIN, GAP = 1180, 20, 16

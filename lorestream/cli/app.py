@@ -22,6 +22,7 @@ from lorestream.cli.memories.commands import agents, erase, put, recent, search,
 from lorestream.cli.options import LOCAL, AsJson, DataDir, QueryUrl
 from lorestream.cli.serve.commands import gateway, query, up, worker
 from lorestream.cli.simulate.command import simulate
+from lorestream.cli.state.commands import records, state, summary
 
 app = typer.Typer(
     name="lorestream",
@@ -64,6 +65,9 @@ for verb in (up, gateway, worker, query):
 app.command("simulate", rich_help_panel="Run")(simulate)
 for verb in (put, search, recent, agents, tail, erase):
     app.command(rich_help_panel="Memories")(verb)
+app.add_typer(state, name="state", rich_help_panel="State")
+for verb in (records, summary):
+    app.command(rich_help_panel="State")(verb)
 
 
 @app.command(rich_help_panel="Run")

@@ -17,6 +17,7 @@
     models       what the calls of memories return
     state_models what the other calls take and return
     exceptions   what the calls raise
+    environment  the address and the key from the environment
     endpoint     what both clients share: URLs, retries, translation of errors
     blocking     MemoryClient
     nonblocking  AsyncMemoryClient

@@ -82,10 +82,12 @@ def world(tmp_path: Path) -> Path:
 
 
 VERBS = ["up", "demo", "put", "search", "recent", "agents", "tail", "erase", "doctor", "export", "import"]
+VERBS += ["records", "summary"]
 NESTED = [
     ["model", "prepare"],
     ["config", "show"],
     ["mod", "install"],
+    *(["state", verb] for verb in ("get", "put", "patch", "versions", "rollback")),
     *(["dlq", verb] for verb in ("ls", "show", "retry", "drop")),
 ]
 
@@ -131,6 +133,9 @@ def test_help_imports_no_heavy_package():
         ["erase"],
         ["erase", "--agent", "a", "--player", "p"],
         ["dlq", "retry"],
+        ["state", "put", "character", "a", "[]"],
+        ["state", "patch", "character", "a", "{}", "--tick", "nan"],
+        ["records", "a"],
         ["dlq", "retry", "0-1", "--all"],
     ],
     ids=" ".join,
@@ -153,6 +158,9 @@ def test_wrong_usage_ends_with_2(arguments: list[str]):
         ["demo"],
         ["erase", "--agent", "a"],
         ["dlq", "ls"],
+        ["state", "get", "character", "a"],
+        ["records", "a", "reward"],
+        ["summary", "a"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import stamina.instrumentation
 
 from lorestream.cli import terminal
 from lorestream.client import ApiError, Event, FoundMemory, MemoryClient, NotFound
+from lorestream.client.environment import api_key
 from lorestream.errors import Misconfigured
 
 RETRY_BUDGET_S = 10.0
@@ -31,18 +30,6 @@ def connect(url: str, query_url: str | None = None) -> MemoryClient:
     connected = client(url, query_url)
     connected.check()
     return connected
-
-
-def api_key() -> str | None:
-    """The API key from LORESTREAM_API_KEY or the file in LORESTREAM_API_KEY_FILE. Raises Misconfigured."""
-    if key := os.environ.get("LORESTREAM_API_KEY"):
-        return key.strip()
-    if (path := os.environ.get("LORESTREAM_API_KEY_FILE")) is None:
-        return None
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"LORESTREAM_API_KEY_FILE: cannot read {path}: {error}") from error
 
 
 def put(url: str, agent_id: str, text: str, event: Event, *, wait_s: float, as_json: bool) -> None:
