@@ -66,6 +66,7 @@ async def _rates(data: Path, count: int) -> dict[str, Any]:
         "memories_and_documents": lambda n, text: [*_memories(n, text), *_documents(n, text)],
     }
     took: dict[str, list[float]] = {kind: [] for kind in kinds}
+    cpu: dict[str, list[float]] = {kind: [] for kind in kinds}
     async with (
         open_parts(
             data, models_dir=models_dir(), store={"kind": "edge"}, embedder={"kind": "openvino"}
@@ -74,10 +75,13 @@ async def _rates(data: Path, count: int) -> dict[str, Any]:
     ):
         for number in range(ROUNDS):
             for kind, make in kinds.items():
+                before = time.process_time()
                 took[kind].append(await _folded(runtime, make, count, f"{number} {kind}"))
+                cpu[kind].append((time.process_time() - before) / count)
     per_s = {kind: count / statistics.median(seconds) for kind, seconds in took.items()}
     return {
         "events_per_s": per_s,
+        "cpu_ms_per_event": {kind: 1000 * statistics.median(spent) for kind, spent in cpu.items()},
         "over_memories": {
             kind: rate / per_s["memories"] for kind, rate in per_s.items() if kind != "memories"
         },
