@@ -1,4 +1,4 @@
-"""The example that learns: the cave, the learning, the picture."""
+"""The example that learns: its pure parts, and a short run against the whole application in this process."""
 
 import random
 from xml.etree import ElementTree as ET
@@ -6,7 +6,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from examples.miner.cave import DEFAULT_CAVE, LAVA, ORE, STEP, Cave, Step, best, play, targets
+from examples.miner.learn import POLICY, TABLE, Lessons, learn
 from examples.miner.picture import Bucket, svg
+from tests.whole_app import open_app
 
 SMALL = Cave(("M.L", "..O"))
 
@@ -55,3 +57,25 @@ def test_the_picture_is_a_picture():
     kinds = [element.tag.rpartition("}")[2] for element in root.iter()]
     assert kinds.count("rect") == 1 + 6
     assert kinds.count("polyline") == kinds.count("circle") == 1
+
+
+async def test_servers_that_share_a_table_lose_no_update_and_the_miner_learns(tmp_path):
+    lessons = Lessons(servers=3, episodes=12, cave=SMALL)
+    async with open_app(tmp_path) as app, app.client() as client:
+        outcome = await learn(client, lessons)
+        table = (await client.q_values(lessons.agent, SMALL.states(), table=TABLE)).values
+        character = await client.entity("character", lessons.agent)
+        rewards = await client.rewards(lessons.agent, 100)
+        assert outcome.policy
+        assert (await client.policy(lessons.agent, name=POLICY)).data
+    assert sum(value.n for actions in table.values() for value in actions.values()) == outcome.updates
+    assert [bucket.episode for bucket in outcome.buckets] == list(range(12))
+    assert rewards.total == 3 * 12
+    first, last = outcome.buckets[0], outcome.buckets[-1]
+    assert last.mean > first.mean
+    assert [step.action for step in outcome.last].count("dig") == 1
+    assert outcome.last[-1].reward == ORE
+    assert len(outcome.last) == 4
+    assert character.version == 2
+    assert character.data["name"] == "Miner"
+    assert character.data["beliefs"]["policy version"] == 1
