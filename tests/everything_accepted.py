@@ -19,6 +19,7 @@ from lorestream.admin import AdminTasks, Outcome, Progress, Remark, Row
 from lorestream.cli.admin.tasks import tasks_over
 from lorestream.client import AsyncMemoryClient
 from lorestream.http.application import application
+from lorestream.state.q_tables import MAX_NAME_CHARS
 from lorestream.wiring import Runtime
 from producers import gateway
 from producers.gateway import Gateway
@@ -135,6 +136,109 @@ EXTREMES: Sequence[Mapping[str, Any]] = [
 def with_ids(batch: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The events with ids of their own, of up to the longest length."""
     return [{**event, "id": f"{'I' * 250 * (at % 2)}{at}"} for at, event in enumerate(batch)]
+
+
+# --- state -------------------------------------------------------------------------------------------------
+
+event_ids = texts(limits.MAX_EVENT_ID_CHARS)
+names = texts(MAX_NAME_CHARS)
+documents = st.fixed_dictionaries(
+    {
+        "agent_id": agent_ids,
+        "type": st.sampled_from(["any", ".", "..", "a_b-c.9", "x" * 64]),
+        "event_id": event_ids,
+        "data": objects,
+    },
+    optional={"tick": finite},
+)
+q_values = st.fixed_dictionaries(
+    {
+        "agent_id": agent_ids,
+        "table": names,
+        "event_id": event_ids,
+        "state": names,
+        "action": names,
+        "value": finite,
+    }
+)
+policies = st.fixed_dictionaries(
+    {
+        "agent_id": agent_ids,
+        "name": names,
+        "event_id": event_ids,
+        "content": st.binary(min_size=1, max_size=50),
+    }
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """Writes of state; no two of them are of the same key."""
+
+    documents: Sequence[Mapping[str, Any]]
+    q_values: Sequence[Mapping[str, Any]]
+    policies: Sequence[Mapping[str, Any]]
+
+
+def _distinct(of: st.SearchStrategy[Any], *key: str) -> st.SearchStrategy[list[Any]]:
+    return st.lists(of, min_size=2, max_size=4, unique_by=lambda one: tuple(one[name] for name in key))
+
+
+states = st.builds(
+    State,
+    _distinct(documents, "agent_id", "type"),
+    _distinct(q_values, "agent_id", "table"),
+    _distinct(policies, "agent_id", "name"),
+)
+
+EXTREME_STATE = State(
+    documents=[
+        {"agent_id": "..", "type": "..", "event_id": "./..", "data": {"x": "x" * (256 * 1024 - 8)}},
+        {
+            "agent_id": "木" * 256,
+            "type": "t" * 64,
+            "event_id": "木" * 256,
+            "data": _deep(value=True),
+            "tick": -0.0,
+        },
+        {
+            "agent_id": "L" * 240 + ":player:bob",
+            "type": "any",
+            "event_id": "\u2028",
+            "data": {"": {"\u2028": None}},
+        },
+        {
+            "agent_id": "player:bob",
+            "type": "any",
+            "event_id": "\x00",
+            "data": {},
+            "tick": 1.7976931348623157e308,
+        },
+    ],
+    q_values=[
+        {
+            "agent_id": "..",
+            "table": "\u2028",
+            "event_id": "%2F",
+            "state": "\x00",
+            "action": "a/b",
+            "value": 5e-324,
+        },
+        {
+            "agent_id": "a",
+            "table": "木" * 256,
+            "event_id": "e",
+            "state": "木" * 256,
+            "action": "木" * 256,
+            "value": 0,
+        },
+    ],
+    policies=[
+        {"agent_id": "player:bob", "name": "a/b\u2028", "event_id": "e", "content": bytes(range(256)) * 1025},
+        {"agent_id": "..", "name": "木" * 256, "event_id": "e", "content": b"\x00"},
+    ],
+)
+"""State at the extremes of each limit. The first policy has two parts."""
 
 
 # --- the system --------------------------------------------------------------------------------------------

@@ -25,7 +25,17 @@ from lorestream.langgraph.items import MEMORY_KEY_PREFIX, namespace_of
 from lorestream.ports import DeadLetter
 from lorestream.settings import load_settings
 from lorestream.wiring import restores
-from tests.everything_accepted import EXTREMES, Whole, batches, open_whole, tailed, with_ids
+from tests.everything_accepted import (
+    EXTREME_STATE,
+    EXTREMES,
+    State,
+    Whole,
+    batches,
+    open_whole,
+    states,
+    tailed,
+    with_ids,
+)
 from tests.qdrant_stand_in.fixtures import Qdrant
 
 Sent = dict[str, Any]
@@ -107,6 +117,59 @@ async def check_langgraph(whole: Whole, agent_id: str, expected: dict[str, Sent]
         assert await store.aget(namespace, item.key) is not None
 
 
+def escaped(name: str) -> str:
+    """A part of a path, with dots escaped as our clients do."""
+    return quote(name, safe="").replace(".", "%2E")
+
+
+async def write_state(whole: Whole, state: State) -> None:
+    """Write the documents, values and policies, and wait until they are applied."""
+
+    async def write(method: str, path: str, params: Any = None, **sent: Any) -> None:
+        applied = {"wait": "applied", "timeout_ms": 60_000, **(params or {})}
+        answer = await whole.http.request(method, path, params=applied, **sent)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["applied"]
+
+    for one in state.documents:
+        body = {name: one[name] for name in ("event_id", "data", "tick") if name in one}
+        text = json.dumps(body, ensure_ascii=False).encode()
+        await write("PUT", f"/v1/entities/{escaped(one['type'])}/{escaped(one['agent_id'])}", content=text)
+    for one in state.q_values:
+        update = {name: one[name] for name in ("state", "action", "value")}
+        body = {"table": one["table"], "event_id": one["event_id"], "updates": [{**update, "op": "set"}]}
+        text = json.dumps(body, ensure_ascii=False).encode()
+        await write("POST", f"/v1/q/{escaped(one['agent_id'])}/update", content=text)
+    for one in state.policies:
+        params = {"name": one["name"], "event_id": one["event_id"]}
+        await write("PUT", f"/v1/policies/{escaped(one['agent_id'])}", params, content=one["content"])
+
+
+async def check_state(whole: Whole, state: State) -> None:
+    """Every read shows what was written."""
+    for one in state.documents:
+        path = f"/v1/entities/{escaped(one['type'])}/{escaped(one['agent_id'])}"
+        found = (await whole.http.get(path)).json()
+        assert (found["data"], found["version"], found["tick"]) == (one["data"], 1, one.get("tick"))
+        assert (found["type"], found["id"]) == (one["type"], one["agent_id"])
+        answer = (await whole.http.get(f"{path}/writes/{escaped(one['event_id'])}")).json()
+        assert (answer["applied"], answer["version"]) == (True, 1)
+        [version] = (await whole.http.get(f"{path}/versions")).json()["versions"]
+        assert version["version"] == 1
+    for one in state.q_values:
+        path = f"/v1/q/{escaped(one['agent_id'])}"
+        asked = {"table": one["table"], "states": [one["state"]]}
+        found = (await whole.http.post(f"{path}/values", json=asked)).json()["values"]
+        assert found[one["state"]][one["action"]] == {"q": one["value"], "n": 1}
+        everything = (await whole.http.get(path, params={"table": one["table"]})).json()["values"]
+        assert everything[one["state"]] == found[one["state"]]
+    for one in state.policies:
+        answer = await whole.http.get(
+            f"/v1/policies/{escaped(one['agent_id'])}", params={"name": one["name"]}
+        )
+        assert answer.content == one["content"]
+
+
 async def check_dead_letters(whole: Whole) -> None:
     """Each record as a dead letter: listed, shown, retried."""
     records = await whole.runtime.log.read("dead", limit=10_000, wait_s=0)
@@ -117,16 +180,17 @@ async def check_dead_letters(whole: Whole) -> None:
     assert len(rows) == len(records)
     for row in rows:
         [shown], _ = await whole.run("dlq-show", id=row["id"])
-        assert shown["value"]["op"] == "put"
+        assert shown["value"]["op"] in {"put", "document", "q_update", "policy_part"}
     _, outcome = await whole.run("dlq-retry", every=True)
     assert outcome["retried"] == len(records)
 
 
-async def check_rebuilds(whole: Whole, directory: Path, rows: list[dict[str, Any]]) -> None:
-    """The memories are the same in a collection that was replayed, and in a snapshot that was restored."""
+async def check_rebuilds(whole: Whole, directory: Path, rows: list[dict[str, Any]], state: State) -> None:
+    """Memories and state are the same in a collection that was replayed, and in a snapshot that was restored."""
     _, outcome = await whole.run("replay", to="again")
     assert outcome["gate"] == "passed", outcome["reasons"]
     await whole.run("alias-swap", to="again")
+    await check_state(whole, state)
     assert in_order((await whole.run("export"))[0]) == in_order(rows)
     _, outcome = await whole.run("snapshot", to=str(directory / "copy"))
     target = load_settings(data_dir=directory / "restored", embedder={"kind": "hash"}, player_key="k1:test")
@@ -135,18 +199,25 @@ async def check_rebuilds(whole: Whole, directory: Path, rows: list[dict[str, Any
     ]
     assert reports
     async with open_whole(target.data_dir, **EDGE) as restored:
+        await check_state(restored, state)
         assert in_order((await restored.run("export"))[0]) == in_order(rows)
 
 
 def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows in the order of their ids."""
-    return sorted(rows, key=lambda row: (row["agent_id"], row["id"]))
+    """The lines of an export in one order."""
+    return sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
 
 
 async def check(
-    directory: Path, batch: Sequence[Sent], first: Any = None, second: Any = None, *, rebuilds: bool = False
+    directory: Path,
+    batch: Sequence[Sent],
+    state: State,
+    first: Any = None,
+    second: Any = None,
+    *,
+    rebuilds: bool = False,
 ) -> None:
-    """Send the batch through every part. `first`, `second`: settings of the system, and of the one that imports.
+    """Send the batch and the state through every part. `first`, `second`: settings of the system, and of the one that imports.
 
     `rebuilds`: replay and restore, too.
     """
@@ -167,12 +238,14 @@ async def check(
             page = await whole.http.get(f"{path(agent['agent_id'])}/memories")
             # The plain id of an agent that is also named after a player finds both.
             assert page.json()["total"] >= agent["total"], agent
+        await write_state(whole, state)
+        await check_state(whole, state)
         rows, outcome = await whole.run("export")
         assert outcome["memories"] == len(batch)
         await check_dead_letters(whole)
         assert (await whole.run("export"))[0] == rows
         if rebuilds:
-            await check_rebuilds(whole, directory, rows)
+            await check_rebuilds(whole, directory, rows, state)
     file = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
     read = list(json_lines([file]))
     async with open_whole(directory / "second", **(second or {})) as other:
@@ -181,6 +254,7 @@ async def check(
         assert (bad, counts["imported"]) == ([], len(batch))
         _, indexed = await other.run("indexed", positions=counts["positions"])
         assert indexed["indexed"]
+        await check_state(other, state)
         assert in_order((await other.run("export"))[0]) == in_order(rows)
 
 
@@ -192,16 +266,16 @@ UNSHRUNK = {
 }
 
 
-@given(batch=batches)
+@given(batch=batches, state=states)
 @settings(max_examples=2, **UNSHRUNK)
 async def test_what_the_embedded_shape_accepts_comes_back_equal_everywhere(
-    tmp_path_factory: pytest.TempPathFactory, batch: list[Sent]
+    tmp_path_factory: pytest.TempPathFactory, batch: list[Sent], state: State
 ) -> None:
-    await check(tmp_path_factory.mktemp("whole"), with_ids(batch))
+    await check(tmp_path_factory.mktemp("whole"), with_ids(batch), state)
 
 
 async def test_the_extremes_of_each_limit_survive_export_replay_and_restore(tmp_path: Path) -> None:
-    await check(tmp_path, with_ids(EXTREMES), EDGE, rebuilds=True)
+    await check(tmp_path, with_ids(EXTREMES), EXTREME_STATE, EDGE, rebuilds=True)
 
 
 def on(qdrant: Qdrant) -> dict[str, Any]:
@@ -210,24 +284,24 @@ def on(qdrant: Qdrant) -> dict[str, Any]:
     return {"store": {**store, "api_key": qdrant.api_key, "collection": f"c-{uuid.uuid4().hex}"}}
 
 
-@given(batch=batches)
+@given(batch=batches, state=states)
 @settings(max_examples=1, **UNSHRUNK)
 async def test_what_is_accepted_over_a_qdrant_server_comes_back_equal_everywhere(
-    tmp_path_factory: pytest.TempPathFactory, qdrant: Qdrant, batch: list[Sent]
+    tmp_path_factory: pytest.TempPathFactory, qdrant: Qdrant, batch: list[Sent], state: State
 ) -> None:
-    await check(tmp_path_factory.mktemp("whole"), with_ids(batch), on(qdrant), on(qdrant))
+    await check(tmp_path_factory.mktemp("whole"), with_ids(batch), state, on(qdrant), on(qdrant))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-@given(batch=batches)
+@given(batch=batches, state=states)
 @settings(max_examples=200, **UNSHRUNK)
 async def test_many_batches_come_back_equal_everywhere(
-    tmp_path_factory: pytest.TempPathFactory, qdrant: Qdrant, batch: list[Sent]
+    tmp_path_factory: pytest.TempPathFactory, qdrant: Qdrant, batch: list[Sent], state: State
 ) -> None:
     directory = tmp_path_factory.mktemp("whole")
     try:
-        await check(directory / "embedded", with_ids(batch), EDGE, EDGE, rebuilds=True)
-        await check(directory / "server", with_ids(batch), on(qdrant), on(qdrant))
+        await check(directory / "embedded", with_ids(batch), state, EDGE, EDGE, rebuilds=True)
+        await check(directory / "server", with_ids(batch), state, on(qdrant), on(qdrant))
     finally:  # each example has stores of 600 MB, and temporary files may lie in memory
         shutil.rmtree(directory)
