@@ -1,0 +1,114 @@
+"""The classes of the original documents over the client: every example of docs/coming-from.md, and what they leave out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lorestream.client import MemoryClient
+from lorestream.compat import MemoryRepository, RedisAgentMemory, TinyWorldVectorStore
+from tests.processes import LorestreamProcess, running
+
+PAGE = Path(__file__).parents[2] / "docs" / "coming-from.md"
+_EXAMPLE = re.compile(
+    r"<!-- runnable -->\n```python\n(.*?)```\n\n<!-- prints -->\n```text\n(.*?)```\n", re.DOTALL
+)
+_HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
+ADDRESS = "http://127.0.0.1:8080"
+
+
+def _examples() -> list[tuple[str, str, str]]:
+    """Heading, code and expected output of each section that has an example."""
+    parts = _HEADING.split(PAGE.read_text(encoding="utf-8"))[1:]
+    return [
+        (heading, *found)
+        for heading, text in zip(parts[::2], parts[1::2], strict=True)
+        for found in _EXAMPLE.findall(text)
+    ]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LorestreamProcess]:
+    """One real server for all tests of this file."""
+    with running(tmp_path_factory.mktemp("lorestream"), {"LORESTREAM_EMBEDDER__KIND": "hash"}) as process:
+        yield process
+
+
+@pytest.fixture
+def client(server: LorestreamProcess) -> Iterator[MemoryClient]:
+    with MemoryClient(server.url) as memories:
+        yield memories
+
+
+def test_each_of_the_five_documents_has_an_example():
+    assert len(_examples()) == 5
+
+
+@pytest.mark.parametrize("example", _examples(), ids=lambda example: example[0])
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning"
+)  # the examples leave the closing to the end of the process
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_examples_run_and_print_the_expected_output(
+    example: tuple[str, str, str], server: LorestreamProcess, monkeypatch: pytest.MonkeyPatch
+):
+    _, code, prints = example
+    monkeypatch.setenv("LORESTREAM_URL", server.url)
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        exec(compile(code.replace(ADDRESS, server.url), str(PAGE), "exec"), {"__name__": "example"})
+    wanted = ".*".join(re.escape(part) for part in prints.strip().split("…"))
+    assert re.search(wanted, output.getvalue(), re.DOTALL), output.getvalue()
+
+
+def test_a_metadata_key_of_the_caller_hides_no_field(client: MemoryClient):
+    """Metadata overlays an event's fields: a key `name` of the caller's would take the place of the speaker's name."""
+    repository = MemoryRepository(client)
+    repository.save_message("plato_001", "Plato", "Hello", 1, metadata={"name": "x", "role": "y"})
+    (message,) = repository.get_recent_messages("plato_001")
+    assert (message["character_name"], message["message_type"]) == ("Plato", "reflection")
+    assert message["metadata"] == {"name": "x", "role": "y"}
+    states = RedisAgentMemory(encode=bytes, decode=bytes, client=client)
+    one = states.store_agent_memory("plato_001", b"\x00\xff", metadata={"bytes": "AAAA", "codec": 1})
+    found = states.retrieve_agent_memory("plato_001", one)
+    assert (found["state"], found["metadata"]) == (b"\x00\xff", {"bytes": "AAAA", "codec": 1})
+
+
+def test_a_field_of_a_character_is_replaced_and_the_others_stay(client: MemoryClient):
+    """A merge patch would keep the goals of before beside the new ones."""
+    repository = MemoryRepository(client)
+    assert repository.get_character_state("zeno_001") is None
+    repository.update_character_state("zeno_001", "Zeno", 1, 1.0, goals={"a": 1}, beliefs={"b": 2})
+    repository.update_character_state("zeno_001", "Zeno", 2, 2.0, goals={"c": 3})
+    state = repository.get_character_state("zeno_001")
+    assert state is not None
+    assert (state["goals"], state["beliefs"], state["current_tick"]) == ({"c": 3}, {"b": 2}, 2)
+
+
+def test_a_state_that_cannot_be_decoded_is_left_out(client: MemoryClient, caplog: pytest.LogCaptureFixture):
+    states = RedisAgentMemory(encode=str.encode, decode=bytes.decode, client=client)
+    bad = client.put_state("miner_2", b"\xff", wait_s=5).ids[0]
+    states.store_agent_memory("miner_2", "good")
+    assert [one["state"] for one in states.get_recent_memories("miner_2")] == ["good"]
+    assert f"State {bad}" in caplog.text
+
+
+def test_the_encoder_of_an_agent_is_made_once(client: MemoryClient):
+    states = RedisAgentMemory(encode=bytes, decode=bytes, client=client)
+    assert states.encoder_config("miner_3", {"input_dim": 4, "latent_dim": 2})["input_dim"] == 4
+    assert states.encoder_config("miner_3", {"input_dim": 9, "latent_dim": 2})["input_dim"] == 4
+
+
+def test_clearing_one_type_is_refused_because_it_would_clear_all(client: MemoryClient):
+    store = TinyWorldVectorStore(client)
+    kept = store.add_memory("crito_001", "A debt of a cock", memory_type="general")
+    with pytest.raises(ValueError, match="memory_type"):
+        store.clear_character_memories("crito_001", "long-term")
+    assert client.get(kept, "crito_001").text == "A debt of a cock"
+    assert store.get_memory_stats("crito_001")["total_memories"] == 1
+    assert store.clear_character_memories("crito_001")
