@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import re
 from collections.abc import Iterator
@@ -50,9 +51,7 @@ def test_each_of_the_five_documents_has_an_example():
 
 
 @pytest.mark.parametrize("example", _examples(), ids=lambda example: example[0])
-@pytest.mark.filterwarnings(
-    "ignore::ResourceWarning"
-)  # the examples leave the closing to the end of the process
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the examples close nothing: their process would end
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_examples_run_and_print_the_expected_output(
     example: tuple[str, str, str], server: LorestreamProcess, monkeypatch: pytest.MonkeyPatch
@@ -62,6 +61,7 @@ def test_the_examples_run_and_print_the_expected_output(
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         exec(compile(code.replace(ADDRESS, server.url), str(PAGE), "exec"), {"__name__": "example"})
+    gc.collect()  # here, where the warnings are ignored, and not in a later test
     wanted = ".*".join(re.escape(part) for part in prints.strip().split("…"))
     assert re.search(wanted, output.getvalue(), re.DOTALL), output.getvalue()
 
