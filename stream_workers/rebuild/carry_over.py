@@ -34,8 +34,8 @@ class CarryOver:
 
     parts: WorkerParts
     target: OpenCollection
-    everything: bool = False
-    """Copy also what is still in the log: for a compaction, which does not replay."""
+    memories_before: float | None = None
+    """Copy memories accepted before this Unix time; None: before the log begins. Rows are copied whatever their time."""
     copied: int = 0
     """Memories and rows inserted into the target so far."""
     _throttle: Throttle = field(default_factory=lambda: Throttle(is_foreground=lambda: False), repr=False)
@@ -43,7 +43,7 @@ class CarryOver:
     async def copy(self) -> AsyncGenerator[Report]:
         """Copy the active collection page by page. Raises Unavailable, Misconfigured."""
         source, seen = self.parts.collections.current.store, 0
-        before = math.inf if self.everything else await self._log_start()
+        before = await self._log_start() if self.memories_before is None else self.memories_before
         erasures_before = len(self.parts.ledger.added_since(0))
         after: str | None = None
         wrote = False

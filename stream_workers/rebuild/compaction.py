@@ -124,7 +124,7 @@ class Compaction:
         )
         await create_collection(self.parts, new, await self._position(old.group))
         target = await collections.ensure_open(new)
-        carry_over = CarryOver(self.parts, target, everything=True)
+        carry_over = CarryOver(self.parts, target, memories_before=math.inf)
         async with contextlib.aclosing(carry_over.copy()) as reports:
             async for _ in reports:
                 pass

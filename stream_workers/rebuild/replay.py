@@ -7,6 +7,7 @@ active collection. An interrupted replay continues when the task is called again
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -30,7 +31,10 @@ STALL_REMARK_S = 30.0
 
 
 class ReplayArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`to`: the collection to be filled. `since`: Unix seconds; None: the whole log, and what is older is copied."""
+    """`to`: the collection to be filled. `since`: Unix seconds; None: the whole log, and what is older is copied.
+
+    Documents, Q-tables and policies are copied in both cases.
+    """
 
     to: CollectionName
     since: Annotated[float, msgspec.Meta(ge=MIN_TIME, le=MAX_TIME)] | None = None
@@ -73,12 +77,11 @@ class Replay:
         target = await self.parts.collections.ensure_open(collection)
         async for report in self._wait_for_replay(target, log_end):
             yield report
-        copied = 0
-        if arguments.since is None:
-            carry_over = CarryOver(self.parts, target)
-            async for report in carry_over.copy():
-                yield report
-            copied = carry_over.copied
+        # Memories from before `since` are left out. Documents are not: they have no other home.
+        before = None if arguments.since is None else -math.inf
+        carry_over = CarryOver(self.parts, target, memories_before=before)
+        async for report in carry_over.copy():
+            yield report
         result = await evaluate(self.parts, target, complete=arguments.since is None)
         if result.passed:
             await self.parts.collections.catalogue.mark_complete(collection.name)
@@ -86,7 +89,7 @@ class Replay:
             {
                 "collection": collection.name,
                 "model": collection.model.model_id,
-                "copied": copied,
+                "copied": carry_over.copied,
                 "seconds": round(time.monotonic() - began, 1),
                 **result.as_json(),
             }

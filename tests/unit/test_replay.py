@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ async def contents(store: VectorStore) -> dict[str, str | None]:
 
 
 async def copied(runtime: Runtime, to: OpenCollection, *, everything: bool = False) -> int:
-    carry = CarryOver(runtime, to, everything=everything)
+    carry = CarryOver(runtime, to, memories_before=math.inf if everything else None)
     async for _ in carry.copy():
         pass
     return carry.copied

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import time
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from lorestream.admin.export_format import ExportedRow, check_header, parse_line
@@ -23,7 +25,7 @@ from lorestream.state import documents, policies, q_tables
 from lorestream.state.rows import Row, RowKey
 from lorestream.wiring import Runtime, restores
 from stream_workers.rebuild.carry_over import CarryOver
-from tests.parts import indexer_over, open_parts
+from tests.parts import indexer_over, open_parts, put
 from tests.unit.test_compaction import erase, holding, lorestream, write
 from tests.unit.test_exports import export, import_
 from tests.unit.test_replay import SAME, create_target
@@ -104,6 +106,14 @@ async def test_rows_that_the_target_lacks_are_copied(runtime: Runtime) -> None:
     assert carry_over.copied == 2
     found = await target.store.rows([one.key for one in rows])
     assert found == [rows[0], rows[1], newer, None, None]
+
+
+async def test_documents_are_copied_where_no_memories_are(runtime: Runtime) -> None:
+    """As in a replay since a time."""
+    vector = np.eye(1, runtime.embedder.dim, dtype=np.float32)
+    await runtime.store.insert([put("an old deed").memory("an old deed")], vector)
+    await runtime.store.put_rows([document()])
+    assert (await copy(runtime, memories_before=-math.inf)).copied == 1
 
 
 async def test_what_a_document_replaced_during_the_copy_is_copied_too(
