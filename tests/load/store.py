@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ import numpy as np
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.memories import Condition, Field, Memory, Op, PageQuery, Scope, VectorQuery
 from lorestream.ports import VectorStore
+from lorestream.state.q_tables import q_state_key
+from lorestream.state.rows import Row
 from tests.qdrant_stand_in.fixtures import Qdrant, at
 from tests.qdrant_stand_in.process import StandIn
 
@@ -35,6 +38,7 @@ _START = 1_700_000_000.0
 _NOW = _START + 1e9
 _BATCH = 256
 _ROUNDS = 3
+_ROW_ROUNDS = 40
 _NODES = ("default:tree", "default:stone", "default:pine_tree", "default:coal_ore", "default:dirt")
 
 
@@ -101,7 +105,30 @@ async def _measure(path: Path, memories: int, agents: int) -> dict[str, float]:
     async with EdgeStore.open(path, model_id="bench", dim=_DIM) as store:
         figures["reload_s"] = time.perf_counter() - begin
         figures.update(await _ask(store, random_, agents))
+        figures["rows_read_and_written_per_s"] = await _fold_rows(store)
     return {name: round(value, 3) for name, value in figures.items()}
+
+
+async def _fold_rows(store: VectorStore) -> float:
+    """Rows per second that are read and written again, as folds do it, in batches of 256."""
+    rows = [
+        Row(
+            key=q_state_key("t", "a", "q", f"s{number}"),
+            body='{"dig": [0.25, 3], "cut": [0.5, 1]}',
+            accepted_at=_START,
+            since=_START,
+            log="log",
+            offset=1,
+            born=1,
+            listed=True,
+        )
+        for number in range(_BATCH)
+    ]
+    begin = time.perf_counter()
+    for offset in range(_ROW_ROUNDS):
+        await store.rows([row.key for row in rows])
+        await store.put_rows([replace(row, offset=offset) for row in rows])
+    return _ROW_ROUNDS * _BATCH / (time.perf_counter() - begin)
 
 
 async def _fill(

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 SECTIONS = {"write": "A write", "search": "A search", "erasure": "An erasure", "replay": "Replay and swap"}
 PERIODIC = {
     "stream_workers/sweeper.py",
+    "stream_workers/store_gauges.py",
     "stream_workers/time_check.py",
     "stream_workers/indexing/lag.py",
     "lorestream/admin/dead_letters.py",
