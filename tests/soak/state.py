@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 
@@ -26,22 +26,32 @@ _LONGEST_S = 300.0
 
 @dataclass
 class Service:
-    """A running service. `gateways`, `query`: base URLs. `crash` ends one of its processes by kill -9 and starts it again."""
+    """A running service. `gateways`, `query`: base URLs. `crash` ends one of its processes by kill -9 and starts it again.
+
+    Its connections are closed at the end of its context.
+    """
 
     gateways: list[str]
     query: str
     crash: Callable[[], None]
     crashes: int = field(default=0, init=False)
+    http: httpx2.Client = field(
+        default_factory=lambda: httpx2.Client(timeout=60, trust_env=False, limits=httpx2.Limits()), init=False
+    )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
 
 
 class Caller:
-    """A client of one thread, which sends a request again, in turn to each gateway, until it is answered."""
+    """What one thread calls with: it sends a request again, in turn to each gateway, until it is answered."""
 
     def __init__(self, service: Service, number: int = 0) -> None:
         self._service = service
         self._turn = number
-        self._http = httpx2.Client(timeout=60, trust_env=False)
-        self.tries = 0
 
     def write(self, method: str, path: str, **request: Any) -> httpx2.Response:
         """The first answer below 500. The request must have an event_id."""
@@ -49,7 +59,7 @@ class Caller:
         def send() -> httpx2.Response:
             gateway = self._service.gateways[self._turn % len(self._service.gateways)]
             self._turn += 1
-            return self._http.request(method, gateway + path, **request)
+            return self._service.http.request(method, gateway + path, **request)
 
         return self._until_answered(send)
 
@@ -63,12 +73,13 @@ class Caller:
 
     def read(self, method: str, path: str, **request: Any) -> httpx2.Response:
         """The first answer below 500 of the query service."""
-        return self._until_answered(lambda: self._http.request(method, self._service.query + path, **request))
+        return self._until_answered(
+            lambda: self._service.http.request(method, self._service.query + path, **request)
+        )
 
     def _until_answered(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
         until, last = time.monotonic() + _LONGEST_S, ""
         while time.monotonic() < until:
-            self.tries += 1
             try:
                 answer = send()
             except httpx2.TransportError as error:

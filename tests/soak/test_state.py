@@ -24,7 +24,8 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             process.kill()
             process.start()
 
-        yield Service([process.url], process.url, crash)
+        with Service([process.url], process.url, crash) as service:
+            yield service
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ def distributed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.start()
 
     try:
-        yield Service([each.url for each in cluster.gateways], cluster.queries[0].url, crash)
+        with Service([each.url for each in cluster.gateways], cluster.queries[0].url, crash) as service:
+            yield service
     finally:
         cluster.stop()
 
