@@ -235,9 +235,10 @@ def policies_are_whole(service: Service, *, size: int, rollbacks: int, readers: 
                 if number in killed_after:
                     service.crash()
                     service.crashes += 1
-                body = {"to": 1 + number % 2, "event_id": f"rollback-{number}"}
+                body = {"to": number + 1, "event_id": f"rollback-{number}"}
                 answer = caller.applied("POST", f"{path}/rollback", json=body)
-                assert (answer.status_code, answer.json()["version"]) == (200, number + 3), answer.text
+                assert answer.status_code == 200, answer.text
+                assert answer.json()["version"] == number + 3
                 token = answer.json()["token"]
                 assert read(caller, after=token, wait_ms="10000") == digests[number % 2]
         finally:
