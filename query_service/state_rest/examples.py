@@ -30,7 +30,7 @@ VERSIONS = Example(
 WRITE = Example(path={**_PATH, "event_id": _EVENT}, response={"applied": True, "version": 7})
 ENTITIES = Example(
     path={"type": "character"},
-    query={"prefix": "npc:", "limit": 100},
+    query={"prefix": _AGENT, "limit": 100},
     response={"entities": [_ENTITY], "next_cursor": None, "fresh": True},
 )
 Q_VALUES = Example(

@@ -124,7 +124,7 @@ def test_export_and_import(tmp_path: Path, lorestream: Run) -> None:
         assert b"--force" in lorestream("export", str(first), url=one.url, code=1).stderr
         lorestream("export", "bob.jsonl", "--agent", "player:bob", url=one.url)
     only_bob = (tmp_path / "bob.jsonl").read_text().splitlines()
-    assert json.loads(only_bob[0]) == {"format": "lorestream.memories", "version": 1}
+    assert json.loads(only_bob[0]) == {"format": "lorestream.memories", "version": 2}
     assert [json.loads(line)["text"] for line in only_bob[1:]] == ["met the smith"]
     assert "player:bob" not in only_bob[1]
 

@@ -67,7 +67,7 @@ async def test_an_empty_lua_table_is_an_empty_batch(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "path"),
     [
-        (b"{}", None),
+        (b"{}", "events"),
         (b"[]", None),
         (b"3", None),
         (b'"events": [1]', None),

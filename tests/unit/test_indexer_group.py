@@ -118,7 +118,7 @@ async def test_bad_records_become_dead_letters_and_their_partitions_continue(gro
         "undecodable": NewRecord(first.key, b"rubbish", first.headers),
         "unknown_schema": NewRecord(first.key, first.value, dict(first.headers) | {"schema": b"99"}),
         "empty": NewRecord(first.key, b"", first.headers),
-        "too_large": NewRecord(first.key, first.value + b" " * 500_000, first.headers),
+        "too_large": NewRecord(first.key, first.value + b" " * events.MAX_VALUE_BYTES, first.headers),
         "wrong_key": NewRecord(b'["default","somebody else"]', first.value, first.headers),
     }
     async with group.log() as log:
