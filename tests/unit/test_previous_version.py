@@ -160,11 +160,12 @@ async def test_the_previous_worker_skips_state_and_a_replay_after_the_update_fol
         async with gateway_of(settings) as http:
             await send(http)
         await asyncio.to_thread(previous.wait_until_done, stored=2, skipped=STATE_EVENTS)
+        # It leaves the consumer group: the workers below would wait until the session of a killed one has timed out.
+        assert await asyncio.to_thread(previous.stop) == 0
     finally:
-        await asyncio.to_thread(previous.kill)
-    async with open_worker(settings) as parts:
-        assert await texts(parts) == ["bought iron", "sold an axe"]
+        previous.kill()
     async with open_worker(settings) as parts, running_worker(parts):
+        assert await texts(parts) == ["bought iron", "sold an axe"]
         async for report in Replay(parts).run(ReplayArguments("replayed")):
             last = report
         assert isinstance(last, Outcome)
