@@ -328,7 +328,9 @@ async def test_an_invalid_update_refuses_all_of_them(
 
 async def test_updates_that_the_log_could_not_carry_are_refused(service: HttpGateway) -> None:
     name = "é" * 252
-    names = [{"state": f"{n:04}{name}", "action": f"{n:04}{name}", "op": "set", "value": 1} for n in range(900)]
+    names = [
+        {"state": f"{n:04}{name}", "action": f"{n:04}{name}", "op": "set", "value": 1} for n in range(900)
+    ]
     answer = await service.http.post(Q, json={"updates": names})
     assert (answer.status_code, error_of(answer)["code"]) == (413, "too_large")
     assert await service.new_records() == []
