@@ -11,11 +11,10 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from lorestream.admin import Progress, Report
 from lorestream.memories import Memory
-from lorestream.ports import MemoryWriter, Tombstone
+from lorestream.ports import MemoryWriter, StoreMaintenance, Tombstone
 from lorestream.state.rows import Row, RowKind
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.indexing import vectors
@@ -45,24 +44,34 @@ class CarryOver:
         source, seen = self.parts.collections.current.store, 0
         before = await self._log_start() if self.memories_before is None else self.memories_before
         erasures_before = len(self.parts.ledger.added_since(0))
-        after: str | None = None
-        wrote = False
+        wrote = has_rows = False
         total = await source.size(now=self.parts.clock.now())
-        for copy_page in (partial(self._copy_page, source, before), self._copy_satellites):
-            while True:
-                began = time.perf_counter()
-                page, after = await source.scan(after, PAGE_SIZE)
-                await self._throttle.pause(time.perf_counter() - began)
-                wrote |= await copy_page(page)
-                seen += len(page)
-                yield Progress("copying", min(seen, total), total, "memories")
-                if after is None:
-                    break
+        async for page in self._pages(source):
+            has_rows = has_rows or any(isinstance(one, Row) for one in page)
+            wrote |= await self._copy_page(source, before, page)
+            seen += len(page)
+            yield Progress("copying", min(seen, total), total, "memories")
+        # Without rows there is nothing whose versions have changed: new rows come from the log.
+        if has_rows:
+            async for page in self._pages(source):
+                wrote |= await self._copy_satellites(page)
+                yield Progress("copying", total, total, "memories")
         # A memory may have been read before an erasure, and inserted after the indexer applied it.
         for erasure in self.parts.ledger.added_since(erasures_before):
             await self.target.store.erase(erasure)
         if wrote:  # no commit covers the copies: the log would not bring them back after a power cut
             await self.target.store.flush()
+
+    async def _pages(self, source: StoreMaintenance) -> AsyncGenerator[Sequence[Memory | Tombstone | Row]]:
+        """All of the source, page by page, with pauses."""
+        after: str | None = None
+        while True:
+            began = time.perf_counter()
+            page, after = await source.scan(after, PAGE_SIZE)
+            await self._throttle.pause(time.perf_counter() - began)
+            yield page
+            if after is None:
+                return
 
     async def _log_start(self) -> float:
         """The Unix time from which on no partition lacks records: that of the latest of all first records."""

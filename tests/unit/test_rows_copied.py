@@ -140,6 +140,21 @@ async def test_what_a_document_replaced_during_the_copy_is_copied_too(
     assert await target.rows([one.key for one in late]) == [*late[:2], None]
 
 
+async def test_a_collection_without_rows_is_read_once(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, calls = runtime.store.scan, 0
+
+    async def counted(after: str | None, limit: int) -> Any:
+        nonlocal calls
+        calls += 1
+        return await scan(after, limit)
+
+    monkeypatch.setattr(runtime.store, "scan", counted)
+    await copy(runtime)
+    assert calls == 1
+
+
 async def test_a_compaction_keeps_rows_and_removes_every_byte_of_the_erased(tmp_path: Path) -> None:
     async with lorestream(tmp_path) as (runtime, compaction):
         writes = [
