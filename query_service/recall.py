@@ -294,11 +294,14 @@ class Recall:
         async with self.working(with_records(search.agents.scope, search.filter), search.filter):
             retriever = self._retriever(search, now)
             newest = retriever.newest(query.recent) if query.recent else _empty()
-            async with supervision.alongside(newest, "newest memories") as reading:
+            current = current_version(self.rows, query.owner.key, CHARACTER)
+            async with (
+                supervision.alongside(newest, "newest memories") as reading,
+                supervision.alongside(current, "character") as reading_character,
+            ):
                 relevant = await retriever.top_k() if with_relevant else []
                 beside = await retriever.beside(relevant) if query.with_neighbours else []
-                recent = await reading
-            character = await current_version(self.rows, query.owner.key, CHARACTER)
+                recent, character = await reading, await reading_character
             state = None if character is None or character.deleted else character
             excerpt = await asyncio.to_thread(
                 build_excerpt,

@@ -40,4 +40,4 @@ class Routes:
         """Observe the duration of a read that is not cached."""
         started = time.perf_counter()
         yield
-        self._recall.metrics.query_duration.labels(api, "off").observe(time.perf_counter() - started)
+        self._recall.observe(api, "off", started)

@@ -11,6 +11,6 @@
 One write, and its answer:
 
     owner = writer.owner("default", "npc:smith")
-    written = await writer.write_document(owner, "character", "put", DeleteBody(), data={"name": "Ada"})
+    written = await writer.write_document(owner, "character", "put", WriteFields(), data={"name": "Ada"})
     receipt = await writer.receipt(written, timeout_s=5)
 """

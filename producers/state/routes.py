@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -33,6 +33,7 @@ from producers.state.schemas import (
     RollbackBody,
     StatePath,
     StateReceipt,
+    WriteFields,
 )
 from producers.state.writer import Action, Owner, StateWriter, Written, checked_data
 
@@ -176,16 +177,10 @@ class _Routes:
     # --- documents ---
 
     async def put(self, request: ApiRequest) -> ApiResponse:
-        document = self._document(request)
-        params, body = request.query_params(AppliedParams), await json_body(request, DocumentBody)
-        data = await checked_data(document[1], body.data)
-        return await self._write(request, document, "put", params, body, data=data)
+        return await self._write_data(request, "put", DocumentBody)
 
     async def patch(self, request: ApiRequest) -> ApiResponse:
-        document = self._document(request)
-        params, body = request.query_params(AppliedParams), await json_body(request, PatchBody)
-        data = await checked_data(document[1], body.data)
-        return await self._write(request, document, "patch", params, body, data=data)
+        return await self._write_data(request, "patch", PatchBody)
 
     async def roll_back(self, request: ApiRequest) -> ApiResponse:
         document = self._document(request)
@@ -222,7 +217,7 @@ class _Routes:
             owner,
             policy_type(params.name),
             "put",
-            DeleteBody(params.tick, params.if_version, params.event_id),
+            WriteFields(params.tick, params.if_version, params.event_id),
             data=msgspec.to_builtins(manifest),
             traceparent=traceparent(request.headers),
         )
@@ -256,13 +251,21 @@ class _Routes:
     def _owner(self, request: ApiRequest) -> Owner:
         return self._writer.owner(request.tenant, request.path_params(StatePath).id)
 
+    async def _write_data(
+        self, request: ApiRequest, action: Literal["put", "patch"], kind: type[DocumentBody | PatchBody]
+    ) -> ApiResponse:
+        document = self._document(request)
+        params, body = request.query_params(AppliedParams), await json_body(request, kind)
+        data = await checked_data(document[1], body.data)
+        return await self._write(request, document, action, params, body, data=data)
+
     async def _write(
         self,
         request: ApiRequest,
         document: tuple[Owner, str],
         action: Action,
         params: AppliedParams,
-        fields: DeleteBody,
+        fields: WriteFields,
         *,
         data: dict[str, Any] | None = None,
         to: float | None = None,
@@ -281,10 +284,10 @@ class _Routes:
         return json_response(receipt, 200 if receipt.applied is True else 202)
 
 
-async def _fields(request: ApiRequest, params: DeleteParams) -> DeleteBody:
+async def _fields(request: ApiRequest, params: DeleteParams) -> WriteFields:
     """The fields of a DELETE. Raises InvalidRequest for a body, whose `if_version` would have no effect."""
     if await request.body():
         raise InvalidRequest(
             "a DELETE has no body: send if_version, event_id and tick as parameters, or use POST"
         )
-    return DeleteBody(params.tick, params.if_version, params.event_id)
+    return WriteFields(params.tick, params.if_version, params.event_id)

@@ -98,27 +98,31 @@ class PolicyDeleteParams(DeleteParams, forbid_unknown_fields=True):
 # --- bodies ----------------------------------------------------------------------------------------------
 
 
-class DeleteBody(Struct, forbid_unknown_fields=True):
-    """A deletion by POST. All fields are optional; null counts as missing."""
+class WriteFields(Struct, forbid_unknown_fields=True):
+    """What every write of a document may have. Null counts as missing."""
 
     tick: Tick | None = None
     if_version: IfVersion | None = None
     event_id: EventId | None = None
 
 
-class DocumentBody(DeleteBody, forbid_unknown_fields=True, kw_only=True):
+class DeleteBody(WriteFields, forbid_unknown_fields=True):
+    """A deletion by POST. All fields are optional; null counts as missing."""
+
+
+class DocumentBody(WriteFields, forbid_unknown_fields=True, kw_only=True):
     """The new data, at most 256 KiB, and under which conditions it is written. Known types: `character`, `encoder`."""
 
     data: dict[str, Any] | EmptyList
 
 
-class PatchBody(DeleteBody, forbid_unknown_fields=True, kw_only=True):
+class PatchBody(WriteFields, forbid_unknown_fields=True, kw_only=True):
     """A JSON Merge Patch (RFC 7396): null removes a field, objects are merged, anything else replaces."""
 
     data: dict[str, Any] | EmptyList
 
 
-class RollbackBody(DeleteBody, forbid_unknown_fields=True, kw_only=True):
+class RollbackBody(WriteFields, forbid_unknown_fields=True, kw_only=True):
     """Makes a new version with the data of the version `to`."""
 
     to: Version

@@ -23,7 +23,7 @@ from lorestream.state.q_tables import DEFAULT_TABLE, QUpdateItem, q_topic
 from lorestream.state.rows import RowKey
 from producers.intake import Intake
 from producers.state.bodies import check_json
-from producers.state.schemas import DeleteBody, QUpdateBody, QUpdateEntry, StateReceipt
+from producers.state.schemas import QUpdateBody, QUpdateEntry, StateReceipt, WriteFields
 
 Action: TypeAlias = Literal["put", "patch", "delete", "rollback"]
 
@@ -91,7 +91,7 @@ class StateWriter:
         owner: Owner,
         type_: str,
         action: Action,
-        fields: DeleteBody,
+        fields: WriteFields,
         *,
         data: dict[str, Any] | None = None,
         to: float | None = None,

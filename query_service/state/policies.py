@@ -45,21 +45,20 @@ async def find(rows: VisibleRows, agent: AgentKey, name: str, which: Which = CUR
 
 
 async def read(
-    rows: VisibleRows, agent: AgentKey, name: str, which: Which = CURRENT
+    rows: VisibleRows, agent: AgentKey, name: str, which: Which, policy: Policy
 ) -> tuple[Policy, list[bytes]]:
     """The version of the policy and all its parts, whose SHA-256 is that of the manifest.
 
-    Raises as `documents.find`; HttpError (410) also for a version whose parts are not there any more.
+    `policy`: what `find` has just found; where its parts are not there any more, it is found again. Raises as
+    `documents.find`; HttpError (410) also for a version whose parts are not there any more.
     """
-    tried: Policy | None = None
     for _ in range(MAX_ATTEMPTS):
-        policy = await find(rows, agent, name, which)
         parts = await _read_parts(rows, agent, name, policy.manifest)
         if parts is not None:
             return policy, parts
+        tried, policy = policy, await find(rows, agent, name, which)
         if policy == tried:  # no newer version has replaced it
             break
-        tried = policy
     raise gone("its parts were erased, or removed just now")
 
 

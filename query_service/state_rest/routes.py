@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +22,7 @@ from lorestream.tokens import parse_token
 from query_service.answer_cache import MAX_TTL_S, ComputedAnswer
 from query_service.encoding import entity
 from query_service.queries import DEFAULT_WAIT_S, StateOwner, fingerprint_of, resolve_owner
+from query_service.routes import Routes
 from query_service.schemas import NoParams
 from query_service.state import documents, policies, q_tables
 from query_service.state.documents import Which
@@ -80,27 +80,26 @@ def operations(recall: Callable[[], Recall], limits: RateLimits) -> list[Operati
     """The routes that read state. `recall`: returns the Recall over the active collection."""
     routes = _Routes(recall, limits)
     read = partial(Operation, scope=KeyScope.QUERY, tag="State: reads", read_only=True)
+    of_document = partial(read, path_params=EntityPath)
     of_owner = partial(read, path_params=OwnerPath)
     document, policy = "/v1/entities/{type}/{id}", "/v1/policies/{id}"
     return [
-        read(
+        of_document(
             "GET",
             document,
             routes.entity,
             "One version of a document",
             response=EntityResponse,
-            path_params=EntityPath,
             query_params=EntityParams,
             other_statuses=_VERSION,
             example=examples.ENTITY,
         ),
-        read(
+        of_document(
             "GET",
             f"{document}/versions",
             routes.versions,
             "The kept versions of a document",
             response=VersionsResponse,
-            path_params=EntityPath,
             query_params=VersionsParams,
             other_statuses=_NOT_FOUND,
             example=examples.VERSIONS,
@@ -195,12 +194,11 @@ def operations(recall: Callable[[], Recall], limits: RateLimits) -> list[Operati
     ]
 
 
-class _Routes:
+class _Routes(Routes):
     """One method per operation."""
 
     def __init__(self, recall: Callable[[], Recall], limits: RateLimits) -> None:
-        self._recall = recall
-        self._limits = limits
+        super().__init__(recall, limits)
         self._policy_memory = PolicyMemory()
 
     # --- documents ---
@@ -208,7 +206,7 @@ class _Routes:
     async def entity(self, request: ApiRequest) -> ApiResponse:
         params, type_ = request.query_params(EntityParams), _type(request)
         owner, which = self._owner(request), _which(params)
-        recall = self._recall()
+        recall = self._recall
         await self._limits.count_queries(request.principal, [owner.key.agent_id])
 
         async def compute() -> ComputedAnswer:
@@ -294,7 +292,7 @@ class _Routes:
             if is_known(policy, known):
                 return not_modified(policy, fresh=fresh)
             share = self._policy_memory.take(policy.manifest.size)
-            policy, parts = await policies.read(rows, owner.key, params.name, which)
+            policy, parts = await policies.read(rows, owner.key, params.name, which, policy)
         return whole(policy, parts, share, fresh=fresh)
 
     async def policy_versions(self, request: ApiRequest) -> ApiResponse:
@@ -310,7 +308,7 @@ class _Routes:
 
     def _owner(self, request: ApiRequest) -> StateOwner:
         """The agent in the path."""
-        return resolve_owner(self._recall().pseudonyms, request.tenant, request.path_params(OwnerPath).id)
+        return resolve_owner(self._recall.pseudonyms, request.tenant, request.path_params(OwnerPath).id)
 
     async def _versions(
         self,
@@ -350,13 +348,12 @@ class _Routes:
 
         `agent`: None for all agents of the tenant. Yields the rows, and whether the write is contained in them.
         """
-        recall = self._recall()
+        recall = self._recall
         await self._limits.count_queries(request.principal, () if agent is None else [agent.agent_id])
-        started = time.perf_counter()
-        fresh = await recall.reached(*_wait(waiting))
-        async with recall.working(_scope(agent) if agent else Scope(request.tenant), EVERYTHING):
-            yield recall.rows, fresh
-        recall.observe(api, "off", started)
+        with self._timed(api):
+            fresh = await recall.reached(*_wait(waiting))
+            async with recall.working(_scope(agent) if agent else Scope(request.tenant), EVERYTHING):
+                yield recall.rows, fresh
 
 
 def _scope(agent: AgentKey) -> Scope:
