@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lorestream.fusion import DENSE_WEIGHT
-from lorestream.memories import EVERYTHING, Condition, Field, HybridQuery, Op, Scope
+from lorestream.memories import EVERYTHING, Condition, Field, HybridQuery, KeywordQuery, Op, Scope
 from lorestream.ports import Tombstone
 from tests.contracts.stored import EAST, NOW, START, memory, put
 
@@ -124,3 +124,30 @@ async def test_vectors_of_length_0_have_no_nan(store):
     await store.insert([memory("zero", text="iron"), memory("m", text="coal")], np.zeros((2, 4), np.float32))
     hits = await store.search(hybrid("iron", vector=(0.0, 0.0, 0.0, 0.0)))
     assert {hit.memory.id: hit.relevance for hit in hits} == {"zero": pytest.approx(0.4), "m": 0.0}
+
+
+@pytest.mark.parametrize("words_only", [False, True])
+async def test_a_write_between_two_calls_of_a_search_costs_no_hits(store, monkeypatch, words_only):
+    """Each memory with a word of the query changes the BM25 scores of all: those of a tie are then found no more."""
+    await put(store, *(memory(f"m{n:03}", text="iron", timestamp=START + n) for n in range(300)))
+    query = KeywordQuery(Scope("default", ("a",)), "iron", 5, NOW) if words_only else hybrid("iron", 5)
+    calls = before = 0
+
+    def after_a_write(name):
+        call = getattr(store._engine, name)
+
+        async def wrapped(*args, **how):
+            nonlocal calls
+            calls += 1
+            if calls == before:
+                await put(store, memory(f"w{before}", text="iron", timestamp=START - before))
+            return await call(*args, **how)
+
+        monkeypatch.setattr(store._engine, name, wrapped)
+
+    for name in ("ranked_ids", "nearest", "ordered_by_time"):
+        after_a_write(name)
+    while calls >= before:  # before each of its calls, in turn
+        calls, before = 0, before + 1
+        assert len(await store.search(query)) == 5
+    assert before > 2

@@ -130,7 +130,10 @@ class HybridSearch:
         # More memories than fit have the same score at the end of the list.
         if len(above) >= least:
             return dict(above), ()
-        tied = await self._first_tied(similarity, border, {key for key, _ in above}, depth - len(above))
+        wanted = depth - len(above)
+        tied = await self._first_tied(similarity, border, {key for key, _ in above}, wanted)
+        if len(tied) < wanted:  # a write has changed the scores since they were read
+            return dict(found[:depth]), ()
         return dict(above), tied
 
     async def _ranked(self, similarity: Similarity, limit: int) -> list[tuple[str, float]]:
@@ -149,7 +152,7 @@ class HybridSearch:
     ) -> Sequence[str]:
         """The first `limit` of the memories with the score `border`: by cosine, then the newest.
 
-        `above`: the memories with a higher score.
+        `above`: the memories with a higher score. Fewer if they have other scores by now: each write changes BM25.
         """
         total = await self.engine.count(self.selection.clauses)
         tied = replace(similarity, min_relevance=border).nearest(total)
@@ -172,6 +175,8 @@ class HybridSearch:
 
     async def _newest(self, keys: Collection[str], limit: int) -> Sequence[str]:
         """The newest `limit` of these points."""
+        if not keys:
+            return []
         within = Ids(frozenset(keys))
 
         async def read_by_tick(wanted: int, *clauses: Clause) -> Sequence[Memory]:

@@ -65,6 +65,10 @@ class NearestSearch:
         relevance = hits[k - 1].relevance
         above = [hit for hit in hits if hit.relevance > relevance]
         tied = await self._newest_tied(relevance, k - len(above), above)
+        if (
+            len(above) + len(tied) < k
+        ):  # a write has changed the scores since they were read: each changes BM25
+            return hits[:k]
         return [*above, *(Hit(memory, relevance) for memory in tied)]
 
     async def _nearest(self, k: int) -> tuple[list[Hit], bool]:
