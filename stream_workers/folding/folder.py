@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lorestream import events
 from lorestream.errors import InvalidEvent
 from lorestream.ports import DeadLetter
+from lorestream.state.policies import policy_name
 from lorestream.state.rows import Row, RowKey, RowKind
 from lorestream.turns import Turns
 from stream_workers.folding import fold, policies
@@ -206,4 +207,4 @@ def _chunks(arrived: Sequence[StateRecord]) -> Iterator[Sequence[StateRecord]]:
 
 
 def _names_parts(event: StateEvent) -> bool:
-    return isinstance(event, events.DocumentWrite) and event.type.startswith("policy:")
+    return isinstance(event, events.DocumentWrite) and policy_name(event.type) is not None

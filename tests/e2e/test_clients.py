@@ -105,7 +105,6 @@ async def test_many_tasks_write_and_read_what_they_wrote(url, agent):
 @pytest.fixture(params=["batch", "abatch"])
 def store(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
     """A store whose blocking methods use either client."""
-    pytest.importorskip("langgraph.store.base")
     from lorestream.langgraph import LorestreamStore  # noqa: PLC0415 (an extra)
 
     if request.param == "batch":
@@ -333,7 +332,6 @@ def test_it_agrees_with_langgraphs_in_memory_store(store, root):
 
 
 async def test_concurrent_puts_of_one_key_leave_one_visible(url, root):
-    pytest.importorskip("langgraph.store.base")
     from lorestream.langgraph import LorestreamStore  # noqa: PLC0415 (an extra)
 
     async with AsyncMemoryClient(url) as memories:

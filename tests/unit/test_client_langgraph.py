@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langgraph.store import base
 
-base = pytest.importorskip("langgraph.store.base")
-
-from lorestream.client import AsyncMemoryClient, Forbidden, MemoryClient  # noqa: E402
-from lorestream.errors import Misconfigured, Unavailable  # noqa: E402
-from lorestream.langgraph import LorestreamStore, items, namespaces  # noqa: E402
-from tests.scripted_server import ACCEPTED, refused, scripted_server  # noqa: E402
+from lorestream.client import AsyncMemoryClient, Forbidden, MemoryClient
+from lorestream.errors import Misconfigured, Unavailable
+from lorestream.langgraph import LorestreamStore, items, namespaces
+from tests.scripted_server import ACCEPTED, refused, scripted_server
 
 LABELS = st.lists(
     st.text(st.characters(codec="utf-8", exclude_characters=".\0"), min_size=1, max_size=8),

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from langgraph.store import base
 
-base = pytest.importorskip("langgraph.store.base")
-
-from lorestream.client import AsyncMemoryClient  # noqa: E402
-from lorestream.langgraph import LorestreamStore, items, versions  # noqa: E402
-from tests.whole_app import WholeApp, open_app  # noqa: E402
+from lorestream.client import AsyncMemoryClient
+from lorestream.langgraph import LorestreamStore, items, versions
+from tests.whole_app import WholeApp, open_app
 
 SPACE = ("npc", "smith")
 TEXT = "iron ore in the hills"
