@@ -26,7 +26,9 @@ async def times(request: pytest.FixtureRequest) -> AsyncIterator[AccessTimes]:
         yield LocalAccessTimes()
         return
     prefix = f"access-contract-{next(_numbers)}"
-    async with RedisClient.open(request.getfixturevalue("redis_server").url, prefix=prefix) as client:
+    async with RedisClient.open(
+        request.getfixturevalue("redis_server").url, prefix=prefix, try_timeout_s=5, command_timeout_s=5
+    ) as client:
         yield RedisAccessTimes(client)
 
 
@@ -73,7 +75,12 @@ async def test_the_local_ones_are_bounded_and_forget_a_player() -> None:
 
 async def test_too_many_in_redis_begin_anew(redis_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lorestream.adapters.redis.accesses._MAX_PER_AGENT", 2)
-    async with RedisClient.open(redis_server.url, prefix=f"access-contract-{next(_numbers)}") as client:
+    async with RedisClient.open(
+        redis_server.url,
+        prefix=f"access-contract-{next(_numbers)}",
+        try_timeout_s=5,
+        command_timeout_s=5,
+    ) as client:
         times = RedisAccessTimes(client)
         some = [memory(name) for name in ("one", "two", "three")]
         for one in some:

@@ -59,7 +59,7 @@ async def redis_watermarks(url: str, prefix: str) -> AsyncGenerator[Watermarks]:
     async def committed() -> Mapping[int, int]:
         return {}
 
-    async with RedisClient.open(url, prefix=prefix) as client:
+    async with RedisClient.open(url, prefix=prefix, try_timeout_s=5, command_timeout_s=5) as client:
         theirs = RedisWatermarks(client, group="indexer", identity="topic", committed=committed)
 
         async def publish(positions: Mapping[int, int]) -> None:
