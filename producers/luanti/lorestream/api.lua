@@ -153,6 +153,8 @@ return function(parts)
 			connected = sender ~= nil and sender.connected == true and sender.failures == 0,
 			failures = sender and sender.failures or 0,
 			last_error = sender and sender.last_error or nil,
+			errors = parts.guard.errors,
+			error = parts.guard.last_error,
 			asked = questions.asked,
 			unanswered = questions.failed,
 			capture = recorder.profile:summary(),

@@ -75,13 +75,13 @@ return function(parts)
 	core.register_chatcommand("lorestream", {
 		params = usage,
 		description = "The memory service: its status, the memories of an agent, and your privacy",
-		func = function(name, param)
+		func = parts.guard.wrap("the command /lorestream", function(name, param)
 			local verb, rest = param:match("^%s*(%S*)%s*(.-)%s*$")
 			local action = actions[verb]
 			if not action then
 				return false, "Usage: /lorestream " .. usage
 			end
 			return action(name, rest)
-		end,
+		end),
 	})
 end

@@ -10,6 +10,7 @@
 --   spool.lua       events on disk until they are acknowledged; segment, queue, pool, upkeep and thinning belong to it
 --   sender.lua      sends the spool to the gateway
 --   questions.lua   searches at the query service
+--   guard.lua       keeps errors of the mod from the engine
 --   profile.lua     what the mod costs
 
 -- The engine returns the HTTP API only while this file loads, and only to mods in secure.http_mods. It must stay in a
@@ -65,6 +66,7 @@ local function random_boot()
 	return ("%08x%08x"):format(os.time() % 2 ^ 32, core.get_us_time() % 2 ^ 32)
 end
 
+local guard = part("guard")(log)
 local encode = part("encode")
 local world = core.get_worldpath()
 local micros = core.get_us_time
@@ -108,6 +110,7 @@ local recorder = part("recorder").new({
 	clock = part("clock").new(os.time, micros),
 	fold = part("fold"),
 	profile = Profile.new(),
+	guard = guard,
 	boot = boot,
 	fold_interval = number("fold_interval", 2, 0),
 	log = log,
@@ -192,6 +195,7 @@ lorestream, forget_player = part("api")({
 	spool = spool,
 	sender = sender,
 	questions = questions,
+	guard = guard,
 	step_profile = step_profile,
 	url = url,
 	server = server,
@@ -208,6 +212,7 @@ part("capture/entities")(recorder, enabled)
 part("commands")({
 	core = core,
 	lorestream = lorestream,
+	guard = guard,
 	forget_player = forget_player,
 	set_optout = function(name, out)
 		if out then
@@ -218,21 +223,33 @@ part("commands")({
 	end,
 })
 
-core.register_on_joinplayer(function(player)
+core.register_on_joinplayer(guard.wrap("the notice to admins", function(player)
 	if notice then
 		send_to_admin(player:get_player_name(), notice)
 	end
-end)
+end))
 
 local last_warning_us = 0
 local steps_untended = 0
 
-local function tend(now_us)
+-- Each part of a step has a guard of its own, so that an error in one does not stop the others.
+local send = guard.wrap("sending events", function(now_us)
+	return sender and sender:step(now_us)
+end)
+local fold = guard.wrap("folding events", function(now_us)
+	recorder.folds:step(now_us, function()
+		return micros() - now_us < FOLD_BUDGET_US
+	end)
+end)
+local tend = guard.wrap("the upkeep of the spool", function(now_us)
 	steps_untended = 0
 	spool:tend(now_us)
-end
+end)
+local collect = guard.wrap("reading answers to searches", function(now_us)
+	questions:step(now_us)
+end)
 
-core.register_globalstep(function()
+core.register_globalstep(guard.wrap("the server step", function()
 	local began = micros()
 	recorder.clock:now_ms()
 	steps_untended = steps_untended + 1
@@ -240,37 +257,48 @@ core.register_globalstep(function()
 		-- Creating or deleting a file may take a millisecond: do nothing else in this step.
 		tend(began)
 	else
-		local busy = sender and sender:step(began)
-		recorder.folds:step(began, function()
-			return micros() - began < FOLD_BUDGET_US
-		end)
+		local busy = send(began)
+		fold(began)
 		local light = micros() - began < TEND_BUDGET_US
 		if not busy and not spool:awaits_file() and (light or steps_untended >= TEND_EVERY) then
 			tend(began)
 		end
 	end
 	local own_us = micros() - began
-	questions:step(began)
+	collect(began)
 	step_profile:add(own_us)
 	if own_us > SLOW_STEP_US and began - last_warning_us > 60e6 then
 		last_warning_us = began
 		log("warning", ("the mod took %.1f ms in one server step"):format(own_us / 1000))
 	end
-end)
+end))
 
-core.register_on_shutdown(function()
+local function at_shutdown(what, fn)
+	core.register_on_shutdown(guard.wrap(what, fn))
+end
+at_shutdown("recording that players leave", function()
 	players.leave_all()
 	recorder.folds:close_all()
+end)
+at_shutdown("sending events at shutdown", function()
 	if sender then
 		sender:finish()
 	end
+end)
+at_shutdown("closing the spool", function()
 	spool:close()
+end)
+at_shutdown("ending searches", function()
 	questions:close()
 end)
 
-local replayed = spool:load()
-if sender then
-	sender:greet()
-end
+local replayed = guard.wrap("reading the spool", function()
+	return spool:load()
+end)() or 0
+guard.wrap("the first request", function()
+	if sender then
+		sender:greet()
+	end
+end)()
 log("action", ("started, boot id %s: server %s, gateway %s, %d events left from earlier runs"):format(
 	boot, server, url, replayed))

@@ -1,9 +1,9 @@
--- Turns captured events into lines of the spool: adds ids and times, folds repeated events, and guards the handlers.
+-- Turns captured events into lines of the spool: adds ids and times, folds repeated events, and wraps the handlers.
 
 local Recorder = {}
 Recorder.__index = Recorder
 
--- options: core, encode, spool, clock, fold (class), profile, boot, fold_interval, log, is_captured(name).
+-- options: core, encode, spool, clock, fold (class), profile, guard, boot, fold_interval, log, is_captured(name).
 function Recorder.new(options)
 	local self = setmetatable({}, Recorder)
 	for key, value in pairs(options) do
@@ -11,7 +11,6 @@ function Recorder.new(options)
 	end
 	self.sequence = 0
 	self.refused = 0
-	self.failed = {}
 	self.folds = options.fold.new(options.fold_interval, function(event)
 		self:write(event)
 	end)
@@ -55,15 +54,12 @@ function Recorder:fold_deed(event, subject, sum_key, amount)
 end
 
 -- Wraps a handler: it raises no error, returns nothing (a return value would suppress chat or damage), and is timed.
-function Recorder:guard(name, handler)
+function Recorder:wrap(name, handler)
+	local guarded = self.guard.wrap("recording " .. name, handler)
 	return function(...)
 		local began = self.core.get_us_time()
-		local ok, trouble = pcall(handler, ...)
+		guarded(...)
 		self.profile:add(self.core.get_us_time() - began)
-		if not ok and not self.failed[name] then
-			self.failed[name] = true
-			self.log("error", ("capturing %s failed (logged once): %s"):format(name, tostring(trouble)))
-		end
 	end
 end
 

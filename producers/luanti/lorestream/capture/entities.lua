@@ -4,7 +4,7 @@
 return function(recorder, enabled)
 	local core = recorder.core
 
-	local punched = recorder:guard("entity punch", function(entity, puncher)
+	local punched = recorder:wrap("entity punch", function(entity, puncher)
 		local name = recorder:player_name(puncher)
 		if name then
 			local event = recorder:deed("punch", name, puncher:get_pos(), {target = entity.name})
@@ -12,7 +12,7 @@ return function(recorder, enabled)
 		end
 	end)
 
-	local killed = recorder:guard("entity death", function(entity, killer)
+	local killed = recorder:wrap("entity death", function(entity, killer)
 		local name = not entity.lorestream_killed and recorder:player_name(killer)
 		if name then
 			entity.lorestream_killed = true
@@ -27,6 +27,10 @@ return function(recorder, enabled)
 		local dead = type(entity.health) ~= "number" or entity.health <= 0
 		return dead and type(cause) == "table" and cause.puncher
 	end
+
+	local died = recorder.guard.wrap("finding the killer of an entity", function(entity)
+		killed(entity, killer_of(entity))
+	end)
 
 	local function wrap_punch(prototype)
 		local original = prototype.on_punch
@@ -49,12 +53,12 @@ return function(recorder, enabled)
 		-- Adding on_die to a mob of mobs_redo removes its death animation: wrap on_die only if it exists.
 		if on_die then
 			prototype.on_die = function(self, ...)
-				killed(self, killer_of(self))
+				died(self)
 				return on_die(self, ...)
 			end
 		elseif prototype._cmi_is_mob then
 			prototype.on_deactivate = function(self, ...)
-				killed(self, killer_of(self))
+				died(self)
 				if on_deactivate then
 					return on_deactivate(self, ...)
 				end
@@ -62,7 +66,7 @@ return function(recorder, enabled)
 		end
 	end
 
-	core.register_on_mods_loaded(function()
+	core.register_on_mods_loaded(recorder.guard.wrap("wrapping entities", function()
 		for name, prototype in pairs(core.registered_entities) do
 			-- Names with __ are the engine's own entities, items and falling nodes: punching one picks it up.
 			if name:sub(1, 2) ~= "__" then
@@ -74,5 +78,5 @@ return function(recorder, enabled)
 				end
 			end
 		end
-	end)
+	end))
 end

@@ -12,12 +12,12 @@ return function(recorder, enabled)
 	end
 
 	if enabled.dig then
-		core.register_on_dignode(recorder:guard("dig", function(pos, node, digger)
+		core.register_on_dignode(recorder:wrap("dig", function(pos, node, digger)
 			record("dig", pos, node, digger)
 		end))
 	end
 	if enabled.place then
-		core.register_on_placenode(recorder:guard("place", function(pos, node, placer)
+		core.register_on_placenode(recorder:wrap("place", function(pos, node, placer)
 			record("place", pos, node, placer)
 		end))
 	end

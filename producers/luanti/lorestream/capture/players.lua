@@ -28,7 +28,7 @@ return function(recorder, enabled)
 		end
 	end
 
-	core.register_on_joinplayer(recorder:guard("join", function(player, last_login)
+	core.register_on_joinplayer(recorder:wrap("join", function(player, last_login)
 		remember_name(player:get_player_name())
 		if enabled.join then
 			record("join", player, {first_time = last_login == nil})
@@ -45,10 +45,10 @@ return function(recorder, enabled)
 			recorder:write(recorder:deed("leave", name, player:get_pos(), nil))
 		end
 	end
-	core.register_on_leaveplayer(recorder:guard("leave", leave))
+	core.register_on_leaveplayer(recorder:wrap("leave", leave))
 
 	if enabled.chat then
-		core.register_on_chat_message(recorder:guard("chat", function(name, message)
+		core.register_on_chat_message(recorder:wrap("chat", function(name, message)
 			if message:sub(1, 1) == "/" or not recorder.is_captured(name) then
 				return
 			end
@@ -61,7 +61,7 @@ return function(recorder, enabled)
 	end
 
 	if enabled.craft then
-		core.register_on_craft(recorder:guard("craft", function(itemstack, player)
+		core.register_on_craft(recorder:wrap("craft", function(itemstack, player)
 			local name = recorder:player_name(player)
 			if not name or itemstack:is_empty() then
 				return
@@ -73,7 +73,7 @@ return function(recorder, enabled)
 	end
 
 	if enabled.punch then
-		core.register_on_punchplayer(recorder:guard("punch", function(_, hitter)
+		core.register_on_punchplayer(recorder:wrap("punch", function(_, hitter)
 			local name = recorder:player_name(hitter)
 			if name then
 				local event = recorder:deed("punch", name, hitter:get_pos(), {target = "player"})
@@ -83,7 +83,7 @@ return function(recorder, enabled)
 	end
 
 	if enabled.damage then
-		core.register_on_player_hpchange(recorder:guard("damage", function(player, hp_change, reason)
+		core.register_on_player_hpchange(recorder:wrap("damage", function(player, hp_change, reason)
 			local name = hp_change < 0 and recorder:player_name(player)
 			if not name then
 				return
@@ -97,7 +97,7 @@ return function(recorder, enabled)
 	end
 
 	if enabled.death then
-		core.register_on_dieplayer(recorder:guard("death", function(player, reason)
+		core.register_on_dieplayer(recorder:wrap("death", function(player, reason)
 			reason = reason or {}
 			local source = recorder.subject(reason.object) or reason.node
 			record("death", player, {reason = reason.type, source = source})
