@@ -59,6 +59,8 @@ _IMPORTS = {
 }
 """By module: what each of its commands imports, and by first argument: what that one imports besides. Only the duration depends on it."""
 _MESSAGE_BYTES = 2**18
+_REPARENTED = b"reparented"
+"""The zygote's answer when the process in between has ended, so that the child is ours. The other is the child's: its id."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -111,8 +113,8 @@ def _fork(request: bytes, streams: list[int]) -> int:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
         try:
             socket.send_fds(connection, [request], streams)
-            pid = int(connection.recv(32))
-            connection.recv(32)  # the process in between has ended: now it is our child
+            answers = {connection.recv(32) for _ in range(2)}  # in either order
+            pid = int((answers - {_REPARENTED}).pop())
         finally:
             libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
     return pid
@@ -152,21 +154,21 @@ def _serve(connection: socket.socket) -> list[str] | None:
             importlib.import_module(name)
         gc.freeze()  # what is there now is never collected in a child, which would copy all of its pages
         if (between := os.fork()) == 0:
-            if child := os.fork():
-                connection.send(str(child).encode())
+            if os.fork():
                 os._exit(0)
+            if request["session"]:
+                os.setsid()
+            connection.send(str(os.getpid()).encode())
             connection.close()
             _take_over(request, streams)
             return request["command"]
         for each in streams:
             os.close(each)
         os.waitpid(between, 0)
-        connection.send(b"reparented")
+        connection.send(_REPARENTED)
 
 
 def _take_over(request: dict[str, Any], streams: list[int]) -> None:
-    if request["session"]:
-        os.setsid()
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["directory"])

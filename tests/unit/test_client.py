@@ -201,6 +201,10 @@ async def test_one_client_serves_many_tasks():
 async def test_cancelling_a_task_stops_its_call():
     with scripted_server((SILENCE, None)) as server:
         async with AsyncMemoryClient(server.url) as client:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.add("a", "x"), 0.2)
+            call = asyncio.ensure_future(client.add("a", "x"))
+            while not server.requests:
+                await asyncio.sleep(0.01)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
     assert len(server.requests) == 1

@@ -73,14 +73,14 @@ class Subject:
         value = self.metrics.registry.get_sample_value
         return value("lorestream_consumer_lag_records"), value("lorestream_consumer_lag_seconds")
 
-    async def watch(self, *, waiting: bool = False) -> None:
+    async def watch(self, *, waiting: bool = False, limit_s: float = 0.3) -> None:
         detector = StallDetector(
             records_behind=self.checkpoint.records_behind,
             progress=lambda: self.batches,
             is_waiting=lambda: waiting,
             timeout_s=0.05,
         )
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(limit_s):
             await detector.run()
 
 
@@ -148,7 +148,7 @@ async def test_the_gauges_rise_while_the_store_is_away(
 
 async def test_work_without_progress_ends_the_indexer(subject: Subject) -> None:
     with pytest.raises(IndexingFailed, match="there are records to index, and none was indexed"):
-        await subject.watch()
+        await subject.watch(limit_s=60)
 
 
 async def test_the_stacks_of_all_tasks_are_logged(subject: Subject) -> None:
@@ -160,7 +160,7 @@ async def test_the_stacks_of_all_tasks_are_logged(subject: Subject) -> None:
 
     hanging = asyncio.create_task(outer(), name="hanging")
     with capture_logs() as logs, pytest.raises(IndexingFailed):
-        await subject.watch()
+        await subject.watch(limit_s=60)
     hanging.cancel()
     [stack] = [one["stack"] for one in logs if one.get("task") == "hanging"]
     assert [line.rpartition(" ")[2] for line in stack[:2]] == ["outer", "hang"]

@@ -148,7 +148,7 @@ async def test_full_buckets_are_removed(unique: str, own_redis: RedisServer) -> 
         now += 0.01
     assert len(local._full_at) < 2048
     with Redis.from_url(own_redis.url) as raw:
-        async with RedisClient.open(own_redis.url, prefix=unique) as client:
+        async with RedisClient.open(own_redis.url, prefix=unique, try_timeout_s=10) as client:
             await RedisTokenBuckets(client).consume([BucketRequest("a", 10.0, capacity=20, tokens=3)])
             (name,) = raw.keys(f"{unique}:*")
             assert 0 < raw.pttl(name) <= 301

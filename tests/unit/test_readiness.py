@@ -118,7 +118,10 @@ async def test_a_remote_embedder_is_away(tmp_path: Path) -> None:
 async def test_redis_is_away(tmp_path: Path) -> None:
     """No service needs it to do its job, but every service says so."""
     with running(RedisServer(tmp_path / "redis")) as server:
-        async with RedisClient.open(server.url) as redis, open_parts(tmp_path) as runtime:
+        async with (
+            RedisClient.open(server.url, command_timeout_s=10) as redis,
+            open_parts(tmp_path) as runtime,
+        ):
             parts = dataclasses.replace(runtime, ping_redis=redis.ping)
             subjects = [
                 Subject(readiness.of_gateway(parts)),

@@ -134,7 +134,7 @@ async def test_the_connections_are_limited(own_redis: RedisServer, raw: Redis) -
 
 async def test_clearing_removes_only_keys_with_the_prefix(own_redis: RedisServer, raw: Redis) -> None:
     raw.mset({"t[*]?:b": 1, "tx:a:1": 2, "t[*]?x": 3})
-    async with RedisClient.open(own_redis.url, prefix="t[*]?") as client:
+    async with RedisClient.open(own_redis.url, prefix="t[*]?", try_timeout_s=10) as client:
         cache = RedisCache(client)
         for number in range(1200):
             await cache.get(AgentKey("default", str(number)), b"")

@@ -224,7 +224,7 @@ async def test_watermarks_in_redis_count_while_the_broker_hangs(join: Join, brok
     waiting = asyncio.ensure_future(reached(query, {0: 4}))
     await asyncio.sleep(0.1)
     await worker.publish({0: 5})
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(TIMEOUT_S):
         assert await waiting
 
 

@@ -137,6 +137,7 @@ async def test_the_first_order_stands_after_the_deadline_or_a_failure(
     assert found["memories"] == plain["memories"]
     # It is not kept: the next search tries again.
     slow.hangs, slow.error = False, None
+    reader.recall.reranking = Reranking(slow, timeout_s=60)
     again = await reader.search("oak", rerank=True, explain=True)
     assert (again["cache"], order(again)[0]) == ("miss", "oak and elm")
     assert (await reader.search("oak", rerank=True, explain=True))["cache"] == "hit"
