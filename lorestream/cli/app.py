@@ -115,7 +115,8 @@ def doctor(
     conf: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The Luanti server's configuration file. Default: found next to the world."
+            metavar="FILE",
+            help="The Luanti server's configuration file. Default: that of the running server, else where it looks.",
         ),
     ] = None,
     canary: Annotated[
@@ -198,7 +199,8 @@ def mod_install(
     conf: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The server's configuration file. Default: found next to the world."
+            metavar="FILE",
+            help="The server's configuration file. Default: that of the running server, else where it looks.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a directory that is not this mod.")] = False,

@@ -582,7 +582,7 @@ def test_the_error_of_a_wrong_setting_is_one_line(lorestream: Run):
 def test_the_mod_is_installed_and_updated(lorestream: Run, world: Path):
     conf = world.parent.parent / "minetest.conf"
     conf.write_text("# secure.http_mods = nothing\nsecure.http_mods = irc, maps\n")
-    first = json.loads(lorestream("mod", "install", str(world), "--json").stdout)
+    first = json.loads(lorestream("mod", "install", str(world), "--conf", str(conf), "--json").stdout)
     assert first["line"] == "secure.http_mods = irc, maps, lorestream"
     assert (first["updated"], first["configuration"]) == (False, str(conf))
     target = world / "worldmods" / "lorestream"
@@ -590,10 +590,10 @@ def test_the_mod_is_installed_and_updated(lorestream: Run, world: Path):
     (target / "gone.lua").touch()
 
     conf.write_text("secure.http_mods = irc,lorestream\n")
-    second = json.loads(lorestream("mod", "install", str(world), "--json").stdout)
+    second = json.loads(lorestream("mod", "install", str(world), "--conf", str(conf), "--json").stdout)
     assert (second["updated"], second["line"]) == (True, None)
     assert not (target / "gone.lua").exists()
-    assert [check.verdict for check in luanti.checks(world, None)] == [Verdict.OK] * 3
+    assert [check.verdict for check in luanti.checks(world, conf)] == [Verdict.OK] * 3
     assert sorted(path.name for path in world.iterdir()) == ["world.mt", "worldmods"]
 
 
@@ -626,20 +626,20 @@ def test_another_directory_is_replaced_only_with_force(
 def test_checks_of_a_world(lorestream: Run, world: Path):
     conf = world.parent.parent / "minetest.conf"
     conf.write_text("secure.http_mods = lorestream\n")
-    assert {check.name for check in luanti.checks(world, None) if check.verdict is Verdict.FAILED} == {
+    assert {check.name for check in luanti.checks(world, conf) if check.verdict is Verdict.FAILED} == {
         "luanti mod"
     }
     lorestream("mod", "install", str(world))
     conf.write_text("name = me\n")
     (world / "world.mt").write_text("load_mod_lorestream = false\n")
     failed = {
-        check.name: check.fix for check in luanti.checks(world, None) if check.verdict is Verdict.FAILED
+        check.name: check.fix for check in luanti.checks(world, conf) if check.verdict is Verdict.FAILED
     }
     assert failed["luanti http"] == "add the line: secure.http_mods = lorestream"
     assert "load_mod_lorestream = true" in str(failed["luanti load_mod"])
     conf.write_text("secure.trusted_mods = lorestream\n")
     (world / "world.mt").write_text("load_mod_lorestream = true\n")
-    assert all(check.verdict is Verdict.OK for check in luanti.checks(world, None))
+    assert all(check.verdict is Verdict.OK for check in luanti.checks(world, conf))
 
 
 @pytest.mark.parametrize("timestamp", [-1e30, 0.0, 1.8e9, 1e30, float("inf"), float("nan")])

@@ -2,6 +2,7 @@
 
     settings.py  lorestream config show
     model.py     lorestream model prepare
+    luanti_files.py  which configuration file a server reads
     luanti.py    lorestream mod install, and the checks of a world for `lorestream doctor`
 
 A typical call:

@@ -11,6 +11,7 @@ from pathlib import Path
 import producers
 from lorestream.cli import terminal
 from lorestream.cli.doctor.checks import Check, Verdict
+from lorestream.cli.setup.luanti_files import Configuration, Machine, configurations
 from lorestream.errors import Misconfigured
 
 MOD = "lorestream"
@@ -25,39 +26,50 @@ def install(world: Path, conf: Path | None, *, force: bool, as_json: bool) -> No
     updated = target.exists() or target.is_symlink()
     if updated and not force and not _is_ours(target):
         raise Misconfigured(f"{target} is not a copy of this mod: use --force to replace it")
+    found = configurations(world, conf)
     try:
         _replace(target)
     except OSError as error:
         raise Misconfigured(f"cannot write {target}: {error.strerror or error}") from error
-    _print_result(target, configuration_file(world, conf), updated=updated, as_json=as_json)
+    _print_result(target, found, updated=updated, as_json=as_json)
 
 
-def _print_result(target: Path, file: Path | None, *, updated: bool, as_json: bool) -> None:
-    allowed = _allowed(file)
-    needed = None if MOD in allowed else f"{PERMISSION} = {', '.join([*_listed(file), MOD])}"
+def _print_result(target: Path, found: list[Configuration], *, updated: bool, as_json: bool) -> None:
+    needed, unreadable = _needs(found)
     if as_json:
+        first, line = (needed or [(one, None) for one in found] or [(None, _line([]))])[0]
         terminal.print_json(
             {
                 "path": str(target),
                 "updated": updated,
-                "configuration": None if file is None else str(file),
-                "line": needed,
+                "configuration": first and first.name,
+                "read_by": first and first.reader,
+                "line": line,
             }
         )
         return
     terminal.print_line(f"{'updated' if updated else 'installed'} {target}")
-    if needed is None:
-        terminal.print_line(f"{file} already lets the mod use HTTP; restart the server")
-    else:
-        where = file or "the server's minetest.conf (luanti.conf in newer releases)"
-        instead = ", in place of the existing line" if _listed(file) else ""
-        terminal.print_line(
-            f"now add this line to {where}{instead}, and restart the server:\n\n    {needed}\n"
-        )
+    if found and not needed and not unreadable:
+        terminal.print_line("; ".join(f"{one} lets the mod use HTTP" for one in found))
+    for message in unreadable:
+        terminal.print_line(f"{message}: make sure that it has the line: {_line([])}")
+    if found and not needed:
+        terminal.print_line("restart the server")
+    elif len(found) > 1:
+        terminal.print_line("several files may be the server's: change the one that it reads, or each")
+    for one, line in needed:
+        instead = "" if line == _line([]) else ", in place of the existing line"
+        terminal.print_line(f"now add this line to {one}{instead}, and restart the server:\n\n    {line}\n")
+    if not found:
+        where = "the server's minetest.conf (luanti.conf in newer releases)"
+        terminal.print_line(f"now add this line to {where}, and restart the server:\n\n    {_line([])}\n")
 
 
-def checks(world: Path, conf: Path | None) -> Iterator[Check]:
-    """Check that the world has this version of the mod, and that the server lets it use HTTP."""
+def checks(world: Path, conf: Path | None, machine: Machine | None = None) -> Iterator[Check]:
+    """Check that the world has this version of the mod, and that the server lets it use HTTP.
+
+    `conf`: the server's configuration file; None = found on `machine` (None: this one).
+    """
     install_it = f"lorestream mod install {world}"
     if not (world / "world.mt").is_file():
         yield Check(
@@ -74,24 +86,26 @@ def checks(world: Path, conf: Path | None) -> Iterator[Check]:
     else:
         yield Check("luanti mod", Verdict.OK, f"{target} has this version")
     yield _enabled(world)
-    file = configuration_file(world, conf)
-    line = f"{PERMISSION} = {', '.join([*_listed(file), MOD])}"
-    if file is None:
-        yield Check(
-            "luanti http",
-            Verdict.WARNING,
-            "no minetest.conf found",
-            f"give it with --conf; it needs the line: {line}",
-        )
-    elif MOD in _allowed(file):
-        yield Check("luanti http", Verdict.OK, f"{file} allows it")
-    else:
-        yield Check(
-            "luanti http",
-            Verdict.FAILED,
-            f"{file} does not list {MOD} in {PERMISSION}",
-            f"add the line: {line}",
-        )
+    yield _http(configurations(world, conf, machine))
+
+
+def _http(found: list[Configuration]) -> Check:
+    """Check that the server lets the mod use HTTP. A warning if it is not certain which file it reads."""
+    name = "luanti http"
+    if not found:
+        fix = f"give it with --conf; it needs the line: {_line([])}"
+        return Check(name, Verdict.WARNING, "no configuration file of a server was found", fix)
+    needed, unreadable = _needs(found)
+    if unreadable:
+        return Check(name, Verdict.WARNING, "; ".join(unreadable), "run this as root, or give --conf")
+    if not needed:
+        return Check(name, Verdict.OK, "; ".join(f"{one} allows it" for one in found))
+    evidence = "; ".join(f"{one} does not list {MOD} in {PERMISSION}" for one, _ in needed)
+    if len(found) == 1:
+        return Check(name, Verdict.FAILED, evidence, f"add the line: {needed[0][1]}")
+    verdict = Verdict.FAILED if len(needed) == len(found) else Verdict.WARNING
+    lines = "; ".join(f"to {one.name} the line: {line}" for one, line in needed)
+    return Check(name, verdict, evidence, f"name the server's file with --conf, or add {lines}")
 
 
 def _enabled(world: Path) -> Check:
@@ -101,27 +115,6 @@ def _enabled(world: Path) -> Check:
         fix = f"set load_mod_{MOD} = true in {world / 'world.mt'}"
         return Check("luanti load_mod", Verdict.FAILED, f"world.mt has load_mod_{MOD} = {value}", fix)
     return Check("luanti load_mod", Verdict.OK, "world.mt does not disable it")
-
-
-def configuration_file(world: Path, given: Path | None) -> Path | None:
-    """The configuration file of the server: `given`, otherwise the first that exists where Luanti looks.
-
-    None if there is none. Raises Misconfigured if `given` does not exist.
-    """
-    if given is not None:
-        if not given.is_file():
-            raise Misconfigured(f"{given} is not a file: give the server's configuration file with --conf")
-        return given
-    folders = [
-        Path("~/.minetest").expanduser(),
-        Path("~/.luanti").expanduser(),
-        Path("/etc/minetest"),
-        Path("/etc/luanti"),
-    ]
-    if world.absolute().parent.name == "worlds":
-        folders.insert(0, world.absolute().parent.parent)
-    candidates = [folder / name for folder in folders for name in ("minetest.conf", "luanti.conf")]
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def read(file: Path) -> dict[str, str]:
@@ -134,16 +127,45 @@ def read(file: Path) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _listed(file: Path | None) -> list[str]:
+def _needs(found: list[Configuration]) -> tuple[list[tuple[Configuration, str]], list[str]]:
+    """The files that do not let the mod use HTTP, each with the line that it needs; and which files cannot be read, and why."""
+    needed: list[tuple[Configuration, str]] = []
+    unreadable: list[str] = []
+    for one in found:
+        try:
+            line = _missing_line({} if _absent(one.file) else read(one.file))
+        except Misconfigured as error:
+            unreadable.append(f"{one}: {error}")
+            continue
+        if line is not None:
+            needed.append((one, line))
+    return needed, unreadable
+
+
+def _absent(file: Path) -> bool:
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # reading it gives the reason
+    return False
+
+
+def _missing_line(settings: dict[str, str]) -> str | None:
+    """The line that a file with these settings needs; None if it lets the mod use HTTP already."""
+    trusted = {name.strip() for name in settings.get("secure.trusted_mods", "").split(",")}
+    listed = _listed(settings)
+    return None if MOD in trusted.union(listed) else _line(listed)
+
+
+def _listed(settings: dict[str, str]) -> list[str]:
     """The mods in secure.http_mods."""
-    given = "" if file is None else read(file).get(PERMISSION, "")
-    return [name.strip() for name in given.split(",") if name.strip()]
+    return [name.strip() for name in settings.get(PERMISSION, "").split(",") if name.strip()]
 
 
-def _allowed(file: Path | None) -> set[str]:
-    """The mods that may use HTTP: secure.http_mods and secure.trusted_mods."""
-    trusted = "" if file is None else read(file).get("secure.trusted_mods", "")
-    return {*_listed(file), *(name.strip() for name in trusted.split(","))}
+def _line(listed: list[str]) -> str:
+    return f"{PERMISSION} = {', '.join([*listed, MOD])}"
 
 
 def _source() -> Path:
