@@ -38,14 +38,19 @@ def test_specs() -> None:
     assert len(passed) == len(re.findall(r'^\s*it\("', specs, re.MULTILINE)) > 0
 
 
-def test_settings_are_documented() -> None:
-    """The settings in settingtypes.txt are exactly those that the code reads."""
-    code = (MOD / "init.lua").read_text()
-    read = set(re.findall(r'(?:setting|number|base_url)\("([a-z_]+)"', code))
-    captured = re.search(r"local CAPTURED = \{(.*?)\}", code)
-    assert captured
-    read |= {f"capture.{kind}" for kind in re.findall(r'"([a-z]+)"', captured[1])}
-    documented = set(
-        re.findall(r"^lorestream\.([a-z_.]+) ", (MOD / "settingtypes.txt").read_text(), re.MULTILINE)
-    )
-    assert read == documented
+def test_every_text_for_players_is_translated() -> None:
+    """The template and each translation have the texts of the code and of mod.conf, with the same arguments, and no others."""
+    code = "".join(path.read_text() for path in sorted(MOD.rglob("*.lua")))
+    written = set(re.findall(r"""\bS\("((?:[^"\\]|\\.)*)"[,)]""", code))
+    assert len(re.findall(r"\bS\(", code)) == len(re.findall(r"""\bS\("(?:[^"\\]|\\.)*"[,)]""", code)) > 0
+    meta = dict(re.findall(r"^(\w+) = (.*)$", (MOD / "mod.conf").read_text(), re.MULTILINE))
+    written |= {meta["title"], meta["description"]}
+    files = [MOD / "locale/template.txt", *(MOD / "locale").glob("*.tr")]
+    assert len(files) > 1
+    for file in files:
+        first, *lines = file.read_text().splitlines()
+        assert first == f"# textdomain: {meta['name']}"
+        entries = dict(re.split(r"(?<!@)=", line, maxsplit=1) for line in lines if line and line[0] != "#")
+        assert {key.replace("@=", "=") for key in entries} == written, file.name
+        for key, text in entries.items() if file.suffix == ".tr" else ():
+            assert sorted(re.findall(r"@\d", text)) == re.findall(r"@\d", key), (file.name, key)

@@ -153,6 +153,7 @@ return function(parts)
 			connected = sender ~= nil and sender.connected == true and sender.failures == 0,
 			failures = sender and sender.failures or 0,
 			last_error = sender and sender.last_error or nil,
+			last_answer_s = sender and sender.answered_us and (core.get_us_time() - sender.answered_us) / 1e6 or nil,
 			errors = parts.guard.errors,
 			error = parts.guard.last_error,
 			asked = questions.asked,

@@ -2,6 +2,7 @@
 --
 --   api.lua         the global table `lorestream` for other mods
 --   commands.lua    /lorestream status|recall|forget|optout
+--   notices.lua     messages to admins
 --   capture/        event handlers: players, nodes, entities
 --   recorder.lua    captured events: ids, times, folding
 --   fold.lua        joins repeated events
@@ -32,8 +33,11 @@ local TEND_EVERY = 2
 -- If the mod takes longer than this in one step, it logs a warning, at most once a minute.
 local SLOW_STEP_US = 10000
 
+local S = core.get_translator("lorestream")
+
+-- text may be translatable: logs are in English.
 local function log(level, text)
-	core.log(level, "[lorestream] " .. text)
+	core.log(level, "[lorestream] " .. (text:find("\27", 1, true) and core.get_translated_string("en", text) or text))
 end
 
 -- The engine does not apply the defaults in settingtypes.txt.
@@ -75,7 +79,7 @@ local server = setting("server", world:match("([^/\\]+)[/\\]*$") or "luanti")
 local api_key = setting("api_key", "")
 local storage = core.get_mod_storage()
 local Profile = part("profile")
-local step_profile = Profile.new()
+local step_profile = Profile.new(SLOW_STEP_US)
 
 -- In a read-only world, events are kept in memory only.
 local spool_dir = world .. "/lorestream_spool"
@@ -117,22 +121,10 @@ local recorder = part("recorder").new({
 	is_captured = is_captured,
 })
 
-local function send_to_admin(name, text)
-	if core.check_player_privs(name, {server = true}) then
-		core.chat_send_player(name, "[lorestream] " .. text)
-	end
-end
-
-local notice
-local function warn_admins(text)
-	notice = text
-	for _, player in ipairs(core.get_connected_players()) do
-		send_to_admin(player:get_player_name(), text)
-	end
-end
+local notices = part("notices").new(core, S)
 
 local function on_ack()
-	notice = nil
+	notices:withdraw()
 	local drops = spool:take_drops()
 	if not drops then
 		return
@@ -166,13 +158,15 @@ if http then
 		end,
 		random = math.random,
 		log = log,
-		warn = warn_admins,
+		warn = function(text)
+			notices:warn(text)
+		end,
 		on_ack = on_ack,
 	})
 else
-	notice = "The mod may not use HTTP: add lorestream to this line of the server's configuration and restart: " ..
-		HTTP_LINE .. " (until then, events are kept in the world's folder)"
-	log("error", notice)
+	local text = S("The mod may not use HTTP and keeps events in the world's folder. Set this and restart: @1", HTTP_LINE)
+	notices:warn(text)
+	log("error", text)
 end
 
 local questions = part("questions").new({
@@ -211,6 +205,8 @@ part("capture/entities")(recorder, enabled)
 
 part("commands")({
 	core = core,
+	S = S,
+	log = log,
 	lorestream = lorestream,
 	guard = guard,
 	forget_player = forget_player,
@@ -224,9 +220,7 @@ part("commands")({
 })
 
 core.register_on_joinplayer(guard.wrap("the notice to admins", function(player)
-	if notice then
-		send_to_admin(player:get_player_name(), notice)
-	end
+	notices:greet(player)
 end))
 
 local last_warning_us = 0

@@ -5,8 +5,10 @@ Profile.__index = Profile
 
 local KEPT = 4096
 
-function Profile.new(micros)
-	return setmetatable({micros = micros, samples = {}, count = 0, total = 0, max = 0}, Profile)
+-- limit_us: longer durations are counted as overruns; nil = none are.
+function Profile.new(limit_us)
+	return setmetatable({limit_us = limit_us or math.huge, samples = {}, count = 0, total = 0, max = 0, overruns = 0},
+		Profile)
 end
 
 function Profile:add(us)
@@ -16,14 +18,12 @@ function Profile:add(us)
 	if us > self.max then
 		self.max = us
 	end
+	if us > self.limit_us then
+		self.overruns = self.overruns + 1
+	end
 end
 
--- Deletes all samples, for a measurement that begins after start-up.
-function Profile:reset()
-	self.samples, self.count, self.total, self.max = {}, 0, 0, 0
-end
-
--- {count, mean_us, p50_us, p99_us, max_us}; the percentiles are over the last 4,096 samples.
+-- {count, mean_us, p50_us, p99_us, max_us, overruns}; the percentiles are over the last 4,096 samples.
 function Profile:summary()
 	local sorted = {}
 	for i, us in ipairs(self.samples) do
@@ -39,6 +39,7 @@ function Profile:summary()
 		p50_us = percentile(0.5),
 		p99_us = percentile(0.99),
 		max_us = self.max,
+		overruns = self.overruns,
 	}
 end
 

@@ -127,6 +127,9 @@ function Sender:judge(result, now_us)
 	local segment = self.flight.segment
 	self.flight = nil
 	local code = result.code or 0
+	if code ~= 0 then
+		self.answered_us = now_us
+	end
 	local answer = answer_of(self.parse, result)
 	local verdict = Sender.verdict(code, answer)
 	local error_of = type(answer.error) == "table" and answer.error or {}
