@@ -118,20 +118,23 @@ def test_final_flush(gateway: RecordingGateway, new_server: Callable[..., RealSe
 def test_rejected_events_do_not_affect_others(
     gateway: RecordingGateway, new_server: Callable[..., RealServer]
 ) -> None:
-    """A rejected event is dropped and logged once; an event that is too large is refused by the API."""
+    """A rejected event is dropped and logged once; a text that is too long is cut, and nothing that is no event counts."""
     gateway.mode = "reject"
     server = new_server(gateway.url).start()
     server.lua('for _ = 1, 3 do lorestream.emit("bad", "npc:x", {n = 1}) end; return true')
     emit(server, 1, 5)
-    large = server.lua(
-        'local id, why = lorestream.put("npc:x", ("x"):rep(20000)); return {id or "none", why}'
-    )
-    assert large[0] == "none"
-    assert "16384" in large[1]
+    server.lua('for _ = 1, 3 do lorestream.put("player:", "nobody") end; return true')
+    server.lua('return lorestream.put("npc:x", "a\\0b " .. ("ä"):rep(20000), nil, 0.5)')
     wait_until(lambda: idle(server), what="the flush")
     status = server.lua("return lorestream.status()")
-    assert status["rejected"] == 3
-    assert status["refused"] == 1
+    assert (status["rejected"], status["refused"], status["lost"]) == (3, 3, 3)
+    assert status["captured"] == 3 + 5 + 1
+    (long,) = (event for event in gateway.events() if "text" in event)
+    assert long["text"][:5] == "ab ää"
+    assert len(long["text"].encode()) > 16_000
+    assert long["metadata"] == {"truncated": True}
+    assert long["ttl"] == 1
+    assert server.log_text().count("without a name") == 1
     assert server.log_text().count("it is bad") == 1
     assert numbers(gateway) == [1, 2, 3, 4, 5]
 

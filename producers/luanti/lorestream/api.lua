@@ -2,7 +2,7 @@
 
 return function(parts)
 	local core, encode, recorder = parts.core, parts.encode, parts.recorder
-	local spool, questions, sender = parts.spool, parts.questions, parts.sender
+	local spool, questions, sender, Answer = parts.spool, parts.questions, parts.sender, parts.Answer
 
 	local lorestream = {timeout = questions.timeout}
 
@@ -29,9 +29,7 @@ return function(parts)
 	end
 
 	local function refuse(what, why)
-		recorder.log("error", ("%s refused the event: %s"):format(what, why))
-		recorder.refused = recorder.refused + 1
-		return nil, why
+		return recorder:refuse("an event of " .. what, why)
 	end
 
 	local function measured(fn)
@@ -50,7 +48,7 @@ return function(parts)
 		if ttl ~= nil and (type(ttl) ~= "number" or not (ttl >= 0 and ttl < math.huge)) then
 			return refuse("lorestream.put", "ttl must be a number of seconds, 0 or more")
 		end
-		local event = {agent_id = agent_id, text = encode.clean(core, text), ttl = ttl and math.floor(ttl)}
+		local event = {agent_id = agent_id, text = encode.clean(core, text), ttl = ttl and math.ceil(ttl)}
 		local why, kept = lift(event, metadata)
 		if why then
 			return refuse("lorestream.put", "metadata: " .. why)
@@ -73,8 +71,7 @@ return function(parts)
 	end)
 
 	local function memories_of(answer)
-		-- parse_json omits nulls, but an empty list is a table.
-		return type(answer.memories) == "table" and answer.memories or nil
+		return Answer.memories(answer.memories)
 	end
 
 	local function encoded(body)
@@ -115,7 +112,14 @@ return function(parts)
 	function lorestream.context(agent_id, opts, callback)
 		local path = "/v1/agents/" .. encode.percent(tostring(agent_id)) .. "/context"
 		local function pick(answer)
-			return type(answer.text) == "string" and answer or nil
+			if type(answer.text) ~= "string" then
+				return nil
+			end
+			answer.recent = Answer.memories(answer.recent) or {}
+			answer.relevant = Answer.memories(answer.relevant) or {}
+			answer.neighbours = Answer.memories(answer.neighbours) or {}
+			answer.tokens = tonumber(answer.tokens)
+			return answer
 		end
 		ask(agent_id, path, opts or {}, pick, callback)
 	end
@@ -125,6 +129,8 @@ return function(parts)
 		local line = core.write_json(subject):gsub("\n$", "")
 		recorder.folds:close_all()
 		spool:put_erasure(line)
+		-- The lines that were set aside may be about the subject; nobody can tell.
+		os.remove(parts.set_aside)
 	end
 
 	function lorestream.forget(agent_id)
@@ -145,9 +151,10 @@ return function(parts)
 			spooled = spool.count,
 			on_disk = spool.unsaved == 0,
 			folding = recorder.folds.count,
-			captured = recorder.sequence - recorder.refused,
+			captured = recorder.captured,
 			refused = recorder.refused,
-			dropped = spool.dropped_total,
+			dropped = parts.losses.full + spool.dropped_left,
+			lost = parts.losses.count,
 			sent = sender and sender.sent or 0,
 			rejected = sender and sender.rejected + sender.refused or 0,
 			connected = sender ~= nil and sender.connected == true and sender.failures == 0,

@@ -2,11 +2,17 @@
 
 local encode = {}
 
+-- The gateway's limit for an event, in bytes of JSON as UTF-8.
 encode.MAX_BYTES = 16 * 1024
 local MAX_DEPTH = 8
 local MAX_AGENT_ID = 256
+local MAX_PLAYER = 256
 local MAX_TYPE = 64
 local RESERVED_PREFIX = "lorestream."
+-- Strings up to this length are not cut.
+local MIN_CUT = 64
+-- Bytes that are cut off beyond what is needed, for the mark in the metadata.
+local MARGIN = 32
 
 -- A copy of a value that can be written as JSON, or nil and the reason. NaN, infinity, functions and userdata are left
 -- out; colour codes and control characters are removed from strings.
@@ -36,6 +42,8 @@ local function plain(core, value, depth)
 		-- A table with both list items and string keys becomes an object.
 		if length == 0 and type(key) ~= "string" then
 			key = tostring(key)
+		elseif type(key) == "string" then
+			key = encode.clean(core, key)
 		end
 		copy[key] = kept
 	end
@@ -68,11 +76,13 @@ function encode.clean(core, text)
 	if not text:find("%c") then
 		return text
 	end
+	-- First of all, because for the engine's functions a text ends at a NUL.
+	text = text:gsub("%z", "")
 	if core.get_translated_string then
 		text = core.get_translated_string("en", text)
 	end
 	text = core.strip_colors(text)
-	return (text:gsub("[\r\n\t]+", " "):gsub("%z", ""):gsub("%c", ""))
+	return (text:gsub("[\r\n\t]+", " "):gsub("%c", ""))
 end
 
 -- A copy of a table that can be written as JSON; see plain().
@@ -96,33 +106,146 @@ function encode.position(pos)
 end
 
 -- Length in characters: UTF-8 continuation bytes are not counted.
-local function characters(text)
-	return #text <= MAX_AGENT_ID and #text or select(2, text:gsub("[^\128-\191]", ""))
+local function characters(text, most)
+	return #text <= most and #text or select(2, text:gsub("[^\128-\191]", ""))
 end
 
--- One event as JSON without a line end, or nil and the reason why it cannot be sent.
-function encode.event(core, event)
-	local agent_id = event.agent_id
-	if type(agent_id) ~= "string" or agent_id == "" or characters(agent_id) > MAX_AGENT_ID then
-		return nil, "agent_id must be a string of 1 to " .. MAX_AGENT_ID .. " characters"
+-- Why this cannot be the id of an agent, or nil.
+function encode.agent_fault(agent_id)
+	if type(agent_id) ~= "string" or agent_id == "" or characters(agent_id, MAX_AGENT_ID) > MAX_AGENT_ID then
+		return "agent_id must be a string of 1 to " .. MAX_AGENT_ID .. " characters"
 	end
-	local kind = event.type
-	if kind ~= nil and (type(kind) ~= "string" or kind == "" or #kind > MAX_TYPE
+	local nameless = agent_id:find("player:%s*$")
+	if nameless == 1 or nameless and agent_id:sub(nameless - 1, nameless - 1) == ":" then
+		return "agent_id must not be player: without a name"
+	elseif agent_id:find("%z") then
+		return "agent_id must not have a NUL in it"
+	end
+end
+
+local function fault_of(event)
+	local kind, player = event.type, event.player
+	local why = encode.agent_fault(event.agent_id)
+	if why then
+		return why
+	elseif kind ~= nil and (type(kind) ~= "string" or kind == "" or #kind > MAX_TYPE or kind:find("%c")
 		or kind:sub(1, #RESERVED_PREFIX) == RESERVED_PREFIX) then
-		return nil, "type must be a string of 1 to " .. MAX_TYPE .. " bytes that does not start with " .. RESERVED_PREFIX
+		return "type must be a string of 1 to " .. MAX_TYPE .. " bytes, without control characters, that does not start" ..
+			" with " .. RESERVED_PREFIX
+	elseif player ~= nil and (type(player) ~= "string" or characters(player, MAX_PLAYER) > MAX_PLAYER
+		or player:find("%z")) then
+		return "player must be a string of at most " .. MAX_PLAYER .. " characters"
+	elseif (event.text == nil or event.text == "") and kind == nil then
+		return "an event needs a text or a type"
 	end
-	if (event.text == nil or event.text == "") and kind == nil then
-		return nil, "an event needs a text or a type"
+end
+
+local function utf8(code)
+	if code < 0x80 then
+		return string.char(code)
+	elseif code < 0x800 then
+		return string.char(0xC0 + math.floor(code / 0x40), 0x80 + code % 0x40)
+	elseif code < 0x10000 then
+		return string.char(0xE0 + math.floor(code / 0x1000), 0x80 + math.floor(code / 0x40) % 0x40, 0x80 + code % 0x40)
 	end
-	local line, why = core.write_json(event)
-	if not line then
+	return string.char(0xF0 + math.floor(code / 0x40000), 0x80 + math.floor(code / 0x1000) % 0x40,
+		0x80 + math.floor(code / 0x40) % 0x40, 0x80 + code % 0x40)
+end
+
+-- Replaces the escapes \uXXXX of characters beyond ASCII by their UTF-8: releases before 5.16 write each such character
+-- as 6 or 12 bytes. The pattern takes an escaped backslash as a whole, so that what follows it is no escape.
+local function unescaped(json)
+	if not json:find("\\u", 1, true) then
+		return json
+	end
+	local high
+	return (json:gsub("\\([\\u])(%x?%x?%x?%x?)", function(mark, digits)
+		local code = mark == "u" and tonumber(digits, 16)
+		if not code or code < 0x80 then
+			return nil
+		elseif code >= 0xD800 and code < 0xDC00 then
+			high = code
+			return ""
+		elseif code >= 0xDC00 and code < 0xE000 then
+			code = 0x10000 + ((high or 0xD800) - 0xD800) * 0x400 + code - 0xDC00
+		end
+		return utf8(code)
+	end))
+end
+
+local function json_of(core, value)
+	local json, why = core.write_json(value)
+	if not json then
 		return nil, why or "no JSON form"
 	end
-	line = line:gsub("\n$", "")
-	if #line > encode.MAX_BYTES then
-		return nil, ("%d bytes, more than %d"):format(#line, encode.MAX_BYTES)
+	return unescaped((json:gsub("\n$", "")))
+end
+
+-- The place of the longest string in a table and the tables in it: its table, key and length.
+local function longest(holder, found)
+	for key, value in pairs(holder) do
+		if type(value) == "table" then
+			found = longest(value, found)
+		elseif type(value) == "string" and #value > found.length then
+			found = {holder = holder, key = key, length = #value}
+		end
 	end
-	return line
+	return found
+end
+
+-- The first bytes of a text, at most `most`, without a part of a character at the end.
+local function beginning(text, most)
+	for stop = most, math.max(most - 3, 1), -1 do
+		local following = text:byte(stop + 1)
+		if not following or following < 0x80 or following >= 0xC0 then
+			return text:sub(1, stop)
+		end
+	end
+	return text:sub(1, most)
+end
+
+-- Cuts the longest strings of an event until its JSON has at most `most` bytes. Returns the JSON, or nil and why not.
+local function cut(core, event, json, most)
+	local size = #json
+	event.metadata = event.metadata or {}
+	event.metadata.truncated = true
+	while #json > most do
+		local parts = {data = event.data, metadata = event.metadata, texts = {event.text}}
+		local found = longest(parts, {length = MIN_CUT})
+		if not found.holder then
+			return nil, ("%d bytes, more than %d, and no long text in it that could be cut"):format(size, most)
+		end
+		-- A byte may be several in the JSON: assume the same number for each.
+		local bytes = #json_of(core, found.holder[found.key])
+		local share = math.max(0, bytes - (#json - most) - MARGIN) / bytes
+		local shorter = beginning(found.holder[found.key], math.max(MIN_CUT, math.floor(found.length * share)))
+		if found.holder == parts.texts then
+			event.text = shorter
+		else
+			found.holder[found.key] = shorter
+		end
+		json = json_of(core, event)
+	end
+	return json
+end
+
+-- One event as JSON without a line end, its id first, or nil and the reason why it cannot be sent. An event that is too
+-- long is cut, and gets truncated = true in its metadata.
+function encode.event(core, event)
+	local why = fault_of(event)
+	if why then
+		return nil, why
+	end
+	local id = event.id
+	event.id = nil
+	local json
+	json, why = json_of(core, event)
+	local most = encode.MAX_BYTES - #id - #'"id":"",'
+	if json and #json > most then
+		json, why = cut(core, event, json, most)
+	end
+	event.id = id
+	return json and '{"id":"' .. id .. '",' .. json:sub(2), why
 end
 
 -- Percent-encoding of everything except unreserved characters (RFC 3986).

@@ -9,8 +9,14 @@
 --   encode.lua      events as JSON lines
 --   clock.lua       time in milliseconds
 --   spool.lua       events on disk until they are acknowledged; segment, queue, pool, upkeep and thinning belong to it
---   sender.lua      sends the spool to the gateway
+--   line_check.lua  checks the lines of earlier runs
+--   sender.lua      sends the spool to the gateway; batch.lua halves what is refused
+--   answer.lua      checks the answers of the services
+--   losses.lua      events that were lost, and why
+--   limited.lua     floods of log lines
+--   settings.lua    settings within their limits
 --   questions.lua   searches at the query service
+--   steps.lua       what is done in each server step, and at shutdown
 --   guard.lua       keeps errors of the mod from the engine
 --   profile.lua     what the mod costs
 
@@ -25,13 +31,12 @@ end
 
 local HTTP_LINE = "secure.http_mods = lorestream"
 local CAPTURED = {"chat", "dig", "place", "craft", "punch", "damage", "death", "join", "leave", "kill"}
--- Time limit for writing finished folds in one server step; the rest waits for the next step.
-local FOLD_BUDGET_US = 300
--- The spool's upkeep runs in a step that has taken less time than this, but at least in every second step.
-local TEND_BUDGET_US = 100
-local TEND_EVERY = 2
--- If the mod takes longer than this in one step, it logs a warning, at most once a minute.
+-- If the mod takes longer than this in one step, it is counted as an overrun, and logged at most once a minute.
 local SLOW_STEP_US = 10000
+-- The gateway's limit for the name of a server, in characters.
+local MAX_SERVER = 128
+-- Size of the file of lines that could not be read from the spool, in bytes, from which on it does not grow.
+local MAX_SET_ASIDE = 256 * 1024
 
 local S = core.get_translator("lorestream")
 
@@ -40,25 +45,8 @@ local function log(level, text)
 	core.log(level, "[lorestream] " .. (text:find("\27", 1, true) and core.get_translated_string("en", text) or text))
 end
 
--- The engine does not apply the defaults in settingtypes.txt.
-local function setting(name, default)
-	local value = core.settings:get("lorestream." .. name)
-	return value ~= nil and value ~= "" and value or default
-end
-
-local function number(name, default, least)
-	local text = setting(name, default)
-	local value = tonumber(text)
-	if not value or value ~= value or value < least then
-		log("error", ("lorestream.%s = %s is not a number of at least %s: using %s"):format(name, text, least, default))
-		return default
-	end
-	return value
-end
-
-local function base_url(name, default)
-	return (setting(name, default):gsub("/+$", ""))
-end
+local settings = part("settings")(core.settings, log)
+local setting, number, base_url = settings.text, settings.number, settings.url
 
 local function random_boot()
 	local source = SecureRandom and SecureRandom()
@@ -72,10 +60,12 @@ end
 
 local guard = part("guard")(log)
 local encode = part("encode")
+local Answer = part("answer")
 local world = core.get_worldpath()
 local micros = core.get_us_time
+local limited = part("limited")(log, micros)
 local url = base_url("url", "http://127.0.0.1:8080")
-local server = setting("server", world:match("([^/\\]+)[/\\]*$") or "luanti")
+local server = setting("server", world:match("([^/\\]+)[/\\]*$") or "luanti", MAX_SERVER)
 local api_key = setting("api_key", "")
 local storage = core.get_mod_storage()
 local Profile = part("profile")
@@ -87,21 +77,50 @@ core.mkdir(spool_dir)
 
 local boot = random_boot()
 local Segment = part("segment")
+local losses = part("losses").new({
+	path = world .. "/lorestream_lost.ndjson",
+	id_of = Segment.id_of,
+	type_of = Segment.type_of,
+	write_json = core.write_json,
+	parse_json = core.parse_json,
+	time = os.time,
+	say = limited.say,
+})
+
+local set_aside_path = world .. "/lorestream_set_aside.txt"
+local function set_aside(lines)
+	local file = io.open(set_aside_path, "ab")
+	if file and file:seek("end") < MAX_SET_ASIDE then
+		file:write(table.concat(lines, "\n"), "\n")
+	end
+	if file then
+		file:close()
+	end
+	losses:add("unreadable in the spool and set aside in " .. set_aside_path, lines)
+end
+
 local Upkeep = part("upkeep", Segment, part("thinning", Segment))
 local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkeep).new({
 	dir = spool_dir,
 	boot = boot,
 	started = os.time(),
-	limit = number("spool_limit", 100000, 1),
+	limit = math.floor(number("spool_limit", 100000, 1, 1e7)),
 	list = function(dir)
 		return core.get_dir_list(dir, false)
 	end,
 	log = log,
+	check = part("line_check")(core.parse_json, encode.agent_fault),
+	set_aside = set_aside,
+	on_dropped = function(lines, count)
+		losses:add_full(lines, count)
+	end,
 })
 
 local optouts = {}
 local function is_captured(name)
-	if optouts[name] == nil then
+	if type(name) ~= "string" or name == "" then
+		return false
+	elseif optouts[name] == nil then
 		optouts[name] = storage:get_string("optout:" .. name) ~= ""
 	end
 	return not optouts[name]
@@ -116,16 +135,16 @@ local recorder = part("recorder").new({
 	profile = Profile.new(),
 	guard = guard,
 	boot = boot,
-	fold_interval = number("fold_interval", 2, 0),
-	log = log,
+	fold_interval = number("fold_interval", 2, 0, 3600),
+	say = limited.say,
 	is_captured = is_captured,
 })
 
-local notices = part("notices").new(core, S)
+local notices = part("notices").new(core, S, losses)
 
 local function on_ack()
 	notices:withdraw()
-	local drops = spool:take_drops()
+	local drops = spool.dropped_left == 0 and losses:unreported()
 	if not drops then
 		return
 	end
@@ -139,7 +158,7 @@ local function on_ack()
 		tick = recorder:tick(),
 	})
 	spool:put_first(line, micros())
-	log("warning", drops.count .. " events were dropped: the spool was full while the gateway could not be reached")
+	losses:reported()
 end
 
 local sender
@@ -150,7 +169,7 @@ if http then
 		url = url,
 		server = server,
 		api_key = api_key,
-		flush_interval = number("flush_interval", 0.5, 0),
+		flush_interval = number("flush_interval", 0.5, 0, 3600),
 		micros = micros,
 		parse = core.parse_json,
 		quote = function(text)
@@ -161,7 +180,12 @@ if http then
 		warn = function(text)
 			notices:warn(text)
 		end,
+		lose = function(why, lines)
+			losses:add(why, lines)
+		end,
 		on_ack = on_ack,
+		Answer = Answer,
+		Batch = part("batch", Segment),
 	})
 else
 	local text = S("The mod may not use HTTP and keeps events in the world's folder. Set this and restart: @1", HTTP_LINE)
@@ -173,12 +197,13 @@ local questions = part("questions").new({
 	http = http,
 	url = base_url("query_url", url),
 	api_key = api_key,
-	timeout = number("timeout", 2, 0.2),
-	rate = number("recall_rate", 5, 0.01),
-	burst = number("recall_burst", 10, 1),
+	timeout = number("timeout", 2, 0.2, 60),
+	rate = number("recall_rate", 5, 0.01, 10000),
+	burst = number("recall_burst", 10, 1, 10000),
 	micros = micros,
 	parse = core.parse_json,
 	log = log,
+	Answer = Answer,
 })
 
 local forget_player
@@ -190,6 +215,9 @@ lorestream, forget_player = part("api")({
 	sender = sender,
 	questions = questions,
 	guard = guard,
+	losses = losses,
+	set_aside = set_aside_path,
+	Answer = Answer,
 	step_profile = step_profile,
 	url = url,
 	server = server,
@@ -223,69 +251,23 @@ core.register_on_joinplayer(guard.wrap("the notice to admins", function(player)
 	notices:greet(player)
 end))
 
-local last_warning_us = 0
-local steps_untended = 0
+part("steps")({
+	core = core,
+	guard = guard,
+	log = log,
+	limited = limited,
+	notices = notices,
+	recorder = recorder,
+	spool = spool,
+	sender = sender,
+	questions = questions,
+	players = players,
+	profile = step_profile,
+})
 
--- Each part of a step has a guard of its own, so that an error in one does not stop the others.
-local send = guard.wrap("sending events", function(now_us)
-	return sender and sender:step(now_us)
-end)
-local fold = guard.wrap("folding events", function(now_us)
-	recorder.folds:step(now_us, function()
-		return micros() - now_us < FOLD_BUDGET_US
-	end)
-end)
-local tend = guard.wrap("the upkeep of the spool", function(now_us)
-	steps_untended = 0
-	spool:tend(now_us)
-end)
-local collect = guard.wrap("reading answers to searches", function(now_us)
-	questions:step(now_us)
-end)
-
-core.register_globalstep(guard.wrap("the server step", function()
-	local began = micros()
-	recorder.clock:now_ms()
-	steps_untended = steps_untended + 1
-	if spool:awaits_file() and steps_untended > 1 then
-		-- Creating or deleting a file may take a millisecond: do nothing else in this step.
-		tend(began)
-	else
-		local busy = send(began)
-		fold(began)
-		local light = micros() - began < TEND_BUDGET_US
-		if not busy and not spool:awaits_file() and (light or steps_untended >= TEND_EVERY) then
-			tend(began)
-		end
-	end
-	local own_us = micros() - began
-	collect(began)
-	step_profile:add(own_us)
-	if own_us > SLOW_STEP_US and began - last_warning_us > 60e6 then
-		last_warning_us = began
-		log("warning", ("the mod took %.1f ms in one server step"):format(own_us / 1000))
-	end
-end))
-
-local function at_shutdown(what, fn)
-	core.register_on_shutdown(guard.wrap(what, fn))
-end
-at_shutdown("recording that players leave", function()
-	players.leave_all()
-	recorder.folds:close_all()
-end)
-at_shutdown("sending events at shutdown", function()
-	if sender then
-		sender:finish()
-	end
-end)
-at_shutdown("closing the spool", function()
-	spool:close()
-end)
-at_shutdown("ending searches", function()
-	questions:close()
-end)
-
+guard.wrap("reading the list of losses", function()
+	losses:load()
+end)()
 local replayed = guard.wrap("reading the spool", function()
 	return spool:load()
 end)() or 0

@@ -15,10 +15,11 @@ local KEPT = 3
 -- A file up to this size is reused without emptying it, by writing a mark that ends its old content.
 local MAX_REUSED_BYTES = 512 * 1024
 
--- new_path() returns the path of a file that does not exist yet. The field used of a file is the number of bytes whose
--- lines are done; nil for a file that is not reused.
-function Pool.new(new_path)
-	return setmetatable({new_path = new_path, free = {}, spent = {}}, Pool)
+-- new_path() returns the path of a file that does not exist yet. on_dropped(lines, count) is called with dropped lines
+-- just before they are removed; lines: those of them that could be read. The field used of a file is the number of
+-- bytes whose lines are done; nil for a file that is not reused.
+function Pool.new(new_path, on_dropped)
+	return setmetatable({new_path = new_path, on_dropped = on_dropped, free = {}, spent = {}}, Pool)
 end
 
 function Pool:make()
@@ -40,26 +41,31 @@ function Pool:backlog()
 	return #self.spent
 end
 
--- Takes back the file of a segment whose lines are done. An open file is reused after a mark.
-function Pool:give(segment, used)
-	if used and segment.file and used < MAX_REUSED_BYTES and #self.free < KEPT and Segment.mark(segment) then
+-- Takes back the file of a segment whose lines are done. An open file is reused after a mark. losses: dropped lines
+-- in it, from Segment.losses_of(); nil if there are none.
+function Pool:give(segment, used, losses)
+	if used and not losses and segment.file and used < MAX_REUSED_BYTES and #self.free < KEPT
+		and Segment.mark(segment) then
 		self.free[#self.free + 1] = {path = segment.path, file = segment.file, used = used}
 		segment.file = nil
 	else
 		Segment.close(segment)
-		self:retire(segment.path, used)
+		self:retire(segment.path, used, losses)
 	end
 end
 
 -- Queues a closed file to be emptied or deleted. Returns an object whose field over becomes true when that is done.
-function Pool:retire(path, used)
-	local spent = {path = path, used = used}
+function Pool:retire(path, used, losses)
+	local spent = {path = path, used = used, losses = losses}
 	self.spent[#self.spent + 1] = spent
 	return spent
 end
 
 -- Emptying a file is cheaper than deleting it and creating another.
 function Pool:clear(spent)
+	if spent.losses then
+		self.on_dropped(Segment.dropped_lines(spent.losses), spent.losses.count)
+	end
 	if spent.used and #self.free < KEPT then
 		self.free[#self.free + 1] = {path = spent.path, file = io.open(spent.path, "wb"), used = 0}
 	else

@@ -10,7 +10,8 @@ local MAX_WAITING = 256
 -- With this many token buckets, those that are full again are removed.
 local MAX_BUCKETS = 2000
 
--- options: http or nil, url, api_key, timeout (s), rate (1/s), burst, micros(), parse(json), log(level, text).
+-- options: http or nil, url, api_key, timeout (s), rate (1/s), burst, micros(), parse(json), log(level, text),
+-- Answer (class).
 function Questions.new(options)
 	local self = setmetatable({}, Questions)
 	for key, value in pairs(options) do
@@ -93,17 +94,11 @@ end
 
 -- Reads a completed request: returns what the callback gets, or nil and the reason.
 function Questions:read(question, result)
-	local code = result.code or 0
+	local code, answer, trouble = self.Answer.read(self.parse, result)
 	if code == 0 then
 		return nil, result.timeout and "timeout" or "unreachable"
-	end
-	local body = result.data
-	local answer = type(body) == "string" and body:find("^%s*{") and self.parse(body)
-	if type(answer) ~= "table" then
-		return nil, "HTTP " .. code
-	elseif code < 200 or code >= 300 then
-		local problem = type(answer.error) == "table" and answer.error.code
-		return nil, type(problem) == "string" and problem or "HTTP " .. code
+	elseif trouble or code < 200 or code >= 300 then
+		return nil, self.Answer.error_of(answer) or "HTTP " .. code
 	end
 	local found = question.pick(answer)
 	return found, not found and "unexpected answer" or nil

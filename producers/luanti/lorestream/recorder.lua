@@ -3,14 +3,14 @@
 local Recorder = {}
 Recorder.__index = Recorder
 
--- options: core, encode, spool, clock, fold (class), profile, guard, boot, fold_interval, log, is_captured(name).
+-- options: core, encode, spool, clock, fold (class), profile, guard, boot, fold_interval, say (limited.lua),
+-- is_captured(name).
 function Recorder.new(options)
 	local self = setmetatable({}, Recorder)
 	for key, value in pairs(options) do
 		self[key] = value
 	end
-	self.sequence = 0
-	self.refused = 0
+	self.sequence, self.captured, self.refused = 0, 0, 0
 	self.folds = options.fold.new(options.fold_interval, function(event)
 		self:write(event)
 	end)
@@ -22,6 +22,13 @@ function Recorder:tick()
 	return self.core.get_gametime()
 end
 
+-- Counts and logs an event that cannot be sent. what: the event in words. Returns nil and the reason.
+function Recorder:refuse(what, why)
+	self.refused = self.refused + 1
+	self.say("error", "refused: " .. why, ("%s was refused: %s"):format(what, why))
+	return nil, why
+end
+
 -- Adds one event with a new id to the spool. Returns the id, or nil and the reason.
 function Recorder:write(event)
 	self.sequence = self.sequence + 1
@@ -30,10 +37,9 @@ function Recorder:write(event)
 	event.tick = event.tick or self:tick()
 	local line, why = self.encode.event(self.core, event)
 	if not line then
-		self.refused = self.refused + 1
-		self.log("error", ("an event of type %s was refused: %s"):format(tostring(event.type), why))
-		return nil, why
+		return self:refuse("an event of type " .. tostring(event.type), why)
 	end
+	self.captured = self.captured + 1
 	self.spool:put(line, self.core.get_us_time())
 	return event.id
 end

@@ -17,6 +17,11 @@ function Segment.type_of(line)
 	return line:match('"type" ?: ?"([^"]*)"},?$', -80) or "text"
 end
 
+-- The id of a line; "" if it has none. encode.lua puts it first; lines of older releases have it among the other keys.
+function Segment.id_of(line)
+	return line:match('^{"id" ?: ?"([^"]*)"') or line:match('"id" ?: ?"(%x+:%d+)"') or ""
+end
+
 -- The argument for is_of_type(): a pattern for the end of a line of this type, and its minimum length in bytes.
 function Segment.ending_of(kind)
 	local pattern = '^"type" ?: ?"' .. kind:gsub("%W", "%%%0") .. '"},\n'
@@ -63,7 +68,7 @@ function Segment.count_line(segment, line)
 	segment.values[value] = segment.values[value] + 1
 end
 
--- Drops at most `most` events of one type with this value: changes only the counts, not the lines. Returns the type and
+-- Drops at most `most` events of one type with this value: changes only the counts, not the lines. Returns
 -- the number of dropped events.
 function Segment.drop(segment, value, most)
 	for kind, held in pairs(segment.types) do
@@ -75,7 +80,7 @@ function Segment.drop(segment, value, most)
 			segment.lost = segment.lost + dropped
 			segment.gone = segment.gone or {}
 			segment.gone[kind] = (segment.gone[kind] or 0) + dropped
-			return kind, dropped
+			return dropped
 		end
 	end
 end
@@ -107,29 +112,34 @@ end
 
 local OPENING, CLOSING, COMMA = ("{},"):byte(1, 3)
 
-local function read_lines(path)
+-- Returns the lines of a file that are not done, {torn = number of incomplete lines, broken = list of lines that check
+-- refused}, and the place of the segment. check(line): optional, returns false for a line that cannot be sent.
+local function read_lines(path, check)
 	local file = io.open(path, "rb")
 	if not file then
-		return {}, 0
+		return {}, {torn = 0, broken = {}}
 	end
 	local content = file:read("*a") or ""
 	file:close()
-	local lines, torn, place, start = {}, 0, nil, 1
+	local lines, bad, place, start = {}, {torn = 0, broken = {}}, nil, 1
 	while start <= #content do
 		local stop = content:find("\n", start, true)
 		local comma = stop and content:byte(stop - 1) == COMMA
 		local line = content:sub(start, stop and stop - (comma and 2 or 1) or -1)
 		if line:sub(1, 1) == MARK then
-			lines, place = {}, line:match("^#(.*%d)$") or place
-		elseif stop and line:byte() == OPENING and line:byte(-1) == CLOSING and not line:find("\0", 1, true) then
+			lines, bad, place = {}, {torn = 0, broken = {}}, line:match("^#(.*%d)$") or place
+		elseif line ~= "" and not stop then
+			-- A line cut off by a crash of the machine: put() had not returned for it.
+			bad.torn = bad.torn + 1
+		elseif line:byte() == OPENING and line:byte(-1) == CLOSING and not line:find("\0", 1, true)
+			and (not check or check(line)) then
 			lines[#lines + 1] = line
 		elseif line ~= "" then
-			-- A line cut off by a crash of the machine: put() had not returned for it.
-			torn = torn + 1
+			bad.broken[#bad.broken + 1] = line
 		end
 		start = (stop or #content) + 1
 	end
-	return lines, torn, place
+	return lines, bad, place
 end
 
 -- Opens the file at the first line of the segment. Returns nil if no line begins there.
@@ -168,10 +178,16 @@ local function rewrite(segment, kept)
 	end
 end
 
--- The segment in a file, or nil if no lines are left; and the number of incomplete lines.
-local function find(dir, name)
+-- The segment in a file, or nil if no lines are left; and the bad lines, see read_lines(). set_aside(lines) is called
+-- before broken lines are removed from the file.
+local function find(dir, name, check, set_aside)
 	local segment = Segment.new({path = dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil})
-	local lines, bad, place = read_lines(segment.path)
+	local lines, bad, place = read_lines(segment.path, function(line)
+		return check(line, segment.erase)
+	end)
+	if #bad.broken > 0 then
+		set_aside(bad.broken)
+	end
 	if #lines == 0 then
 		os.remove(segment.path)
 		return nil, bad
@@ -182,20 +198,20 @@ local function find(dir, name)
 	local run, number = name:match("^(%d+%-%x+)%-(%d+)")
 	place = place or number
 	segment.place = place:find("-", 1, true) and place or ("%s-%08d"):format(run, tonumber(place))
-	if bad > 0 then
+	if bad.torn > 0 or #bad.broken > 0 then
 		rewrite(segment, lines) -- otherwise the next line would continue an incomplete one
 	end
 	return segment, bad
 end
 
--- Reads the files of earlier runs. Returns the segments in order, the number of incomplete lines, and the latest start
--- time of a run.
-function Segment.find_all(dir, names)
+-- Reads the files of earlier runs. check(line, erase) returns false for a line that cannot be sent; such lines go to
+-- set_aside(lines). Returns the segments in order, the number of incomplete lines, and the latest start time of a run.
+function Segment.find_all(dir, names, check, set_aside)
 	local found, torn, latest = {}, 0, 0
 	for _, name in ipairs(names) do
 		if name:find("^%d+%-%x+%-%d+%.ndjson$") or name:find("^%d+%-%x+%-%d+%.erase$") then
-			local segment, bad = find(dir, name)
-			torn, latest = torn + bad, math.max(latest, tonumber(name:match("^%d+")))
+			local segment, bad = find(dir, name, check, set_aside)
+			torn, latest = torn + bad.torn, math.max(latest, tonumber(name:match("^%d+")))
 			found[#found + 1] = segment
 		elseif name:find("%.part$") then
 			os.remove(dir .. "/" .. name)
@@ -217,9 +233,9 @@ function Segment.find_all(dir, names)
 	return segments, torn, latest
 end
 
--- The lines without the dropped ones.
+-- The lines without the dropped ones, and the dropped ones.
 local function without(lines, gone)
-	local kept, left = {}, {}
+	local kept, dropped, left = {}, {}, {}
 	for kind, count in pairs(gone) do
 		left[kind] = count
 	end
@@ -227,11 +243,12 @@ local function without(lines, gone)
 		local kind = Segment.type_of(line)
 		if (left[kind] or 0) > 0 then
 			left[kind] = left[kind] - 1
+			dropped[#dropped + 1] = line
 		else
 			kept[#kept + 1] = line
 		end
 	end
-	return kept
+	return kept, dropped
 end
 
 -- The lines joined by commas, as a request needs them.
@@ -241,16 +258,48 @@ function Segment.body_of(segment)
 		return body
 	end
 	local lines = segment.lines or (read_lines(segment.path))
-	return table.concat(segment.gone and without(lines, segment.gone) or lines, ",")
+	return Segment.join(segment.gone and (without(lines, segment.gone)) or lines)
 end
 
--- Removes the dropped lines of a segment that is only in memory.
+-- What dropped_lines() needs to know of a segment, for the time when the segment itself has changed.
+function Segment.losses_of(segment, gone, count)
+	return {path = segment.path, bytes = segment.bytes, gone = gone, count = count}
+end
+
+-- The dropped lines in a file. losses: from losses_of().
+function Segment.dropped_lines(losses)
+	local body = read_end(losses)
+	local _, dropped = without(body and Segment.lines_in(body) or (read_lines(losses.path)), losses.gone)
+	return dropped
+end
+
+-- Lines as the body of a request needs them; from first to last, or all. A line has no line end in it.
+function Segment.join(lines, first, last)
+	return table.concat(lines, ENDING, first, last)
+end
+
+-- The lines in a body.
+function Segment.lines_in(body)
+	local lines, start = {}, 1
+	while true do
+		local stop = body:find(ENDING, start, true)
+		lines[#lines + 1] = body:sub(start, stop and stop - 1)
+		if not stop then
+			return lines
+		end
+		start = stop + #ENDING
+	end
+end
+
+-- Removes the dropped lines of a segment that is only in memory. Returns them.
 function Segment.thin(segment)
-	segment.lines = without(segment.lines, segment.gone)
+	local dropped
+	segment.lines, dropped = without(segment.lines, segment.gone)
 	segment.gone, segment.lost, segment.bytes = nil, 0, #ENDING * #segment.lines
 	for _, line in ipairs(segment.lines) do
 		segment.bytes = segment.bytes + #line
 	end
+	return dropped
 end
 
 return Segment

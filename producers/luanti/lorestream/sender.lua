@@ -14,8 +14,8 @@ local GIVE_UP_US = 60 * 1e6
 local SHUTDOWN_TIMEOUT_US = 1e6
 
 -- options: spool, http ({fetch_async, fetch_async_get}), url, server, api_key, flush_interval (s), micros(),
--- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), warn(text) to the admins, on_ack()
--- after each acknowledged batch.
+-- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), warn(text) to the admins, lose(why,
+-- lines) for events that are given up, on_ack() after each acknowledged segment, Answer and Batch (classes).
 function Sender.new(options)
 	local self = setmetatable({}, Sender)
 	for key, value in pairs(options) do
@@ -25,7 +25,6 @@ function Sender.new(options)
 	self.next_us = 0
 	self.failures = 0
 	self.sent, self.rejected, self.refused = 0, 0, 0
-	self.seen_codes = {}
 	self.opening = '{"server":' .. options.quote(options.server) .. ',"events":['
 	self.headers = {"Content-Type: application/json"}
 	if options.api_key ~= "" then
@@ -47,7 +46,17 @@ function Sender:greet()
 end
 
 -- Sends a request or reads an answer, never both. Call it once in each server step. Returns true if it did either.
+-- An error in it is raised again, after a pause is set: otherwise it would be raised in every step.
 function Sender:step(now_us)
+	local ok, busy = pcall(self.advance, self, now_us)
+	if not ok then
+		self:back_off("the mod failed", 0, now_us)
+		error(busy, 0)
+	end
+	return busy
+end
+
+function Sender:advance(now_us)
 	if self.flight then
 		local result = self.http.fetch_async_get(self.flight.handle)
 		if not result.completed and now_us - self.flight.began_us > GIVE_UP_US then
@@ -57,24 +66,32 @@ function Sender:step(now_us)
 			self:judge(result, now_us)
 		end
 		return result.completed
-	elseif now_us >= self.next_us and self.spool:due(now_us, self.interval_us) then
+	elseif now_us >= self.next_us and (self.batch or self.spool:due(now_us, self.interval_us)) then
 		self:fire(now_us)
 		return true
 	end
 end
 
 function Sender:fire(now_us)
-	local segment = self.spool:take()
-	if not segment then
-		return
+	local batch = self.batch
+	if not batch then
+		local segment = self.spool:take()
+		if not segment then
+			return
+		end
+		batch = self.Batch.new(segment)
+		self.batch = batch
 	end
-	local path, data = "/v1/erasures", segment.body
-	if not segment.erase then
-		path = "/v1/events"
-		data = self.opening .. data .. "]}"
+	local path, data = "/v1/events", self.opening .. "]}"
+	if not batch.probing then
+		data = batch:piece().body
+		if batch.segment.erase then
+			path = "/v1/erasures"
+		else
+			data = self.opening .. data .. "]}"
+		end
 	end
 	self.flight = {
-		segment = segment,
 		began_us = now_us,
 		handle = self.http.fetch_async({
 			url = self.url .. path,
@@ -93,112 +110,135 @@ local function without_ids(body)
 	return closing and body:sub(1, opening) .. body:sub(closing) or body
 end
 
-local function answer_of(parse, result)
-	local body = result.data
-	-- parse_json logs an error for invalid JSON: check the beginning first.
-	if type(body) == "string" and body:find("^%s*{") then
-		local answer = parse(without_ids(body))
-		return type(answer) == "table" and answer or {}
-	end
-	return {}
-end
-
 local function is_success(code)
 	return code >= 200 and code < 300
 end
 
--- What to do with the batch after an answer: "done", "drop" (refused; a retry is pointless), "wait" (overload or
--- outage: retry later), or "setup" (wrong configuration: keep the events and tell the admins).
-function Sender.verdict(code, answer)
+-- What an answer means for the piece that was sent: "accepted", "refused" (its content; a retry is pointless), "wait"
+-- (overload, outage, or an answer that cannot be understood: retry later), or "setup" (wrong configuration, or another
+-- service at this address: keep the events and tell the admins). Then the list of rejects, or the reason.
+function Sender:verdict(code, answer)
+	local batch = self.batch
 	if is_success(code) then
-		return (answer.accepted or answer.erasure_id) and "done" or "setup"
+		if batch.segment.erase and not batch.probing then
+			local done = type(answer.erasure_id) == "string" and answer.erasure_id ~= ""
+			return done and "accepted" or "setup", {}
+		elseif answer.accepted == nil then
+			return "setup"
+		end
+		local rejects, why = self.Answer.rejects_of(answer, batch.probing and 0 or batch:piece().count)
+		return rejects and "accepted" or "wait", rejects or why
 	elseif code == 0 or code == 408 or code == 429 or code >= 500 then
 		return "wait"
-	elseif code == 401 or code == 403 or code == 404 then
-		return "setup"
-	elseif type(answer.error) == "table" and answer.error.code then
-		return "drop"
+	elseif not batch.probing and (code == 413 or (code == 400 or code == 422) and self.Answer.error_of(answer)) then
+		return "refused"
 	end
-	-- Not an answer of Lorestream: another service listens at this address.
 	return "setup"
 end
 
 function Sender:judge(result, now_us)
-	local segment = self.flight.segment
 	self.flight = nil
-	local code = result.code or 0
+	local batch = self.batch
+	local code, answer, trouble = self.Answer.read(self.parse, result, without_ids)
 	if code ~= 0 then
 		self.answered_us = now_us
 	end
-	local answer = answer_of(self.parse, result)
-	local verdict = Sender.verdict(code, answer)
-	local error_of = type(answer.error) == "table" and answer.error or {}
-	if verdict == "done" then
-		self:accept(segment, answer)
-	elseif verdict == "drop" then
-		self.refused = self.refused + segment.count
-		self.last_error = ("HTTP %d %s: %s"):format(code, tostring(error_of.code), tostring(error_of.message))
-		self.log("error", ("the gateway refused %d events, they are dropped: %s"):format(segment.count, self.last_error))
-		self.spool:done(segment)
-	else
-		segment.taken = nil
-		self:back_off(code, answer, now_us)
-		if verdict == "setup" then
-			self:explain(code, error_of)
+	local verdict, detail = self:verdict(code, answer)
+	local fault, message = self.Answer.error_of(answer)
+	if verdict == "refused" then
+		self:refuse(code, fault, message)
+	elseif verdict == "accepted" then
+		self:accept(detail)
+	end
+	if verdict == "accepted" or verdict == "refused" then
+		self.next_us = now_us + self.Answer.pause_of(answer, MAX_RETRY_AFTER_S) * 1e6
+		if not self.batch then
+			self.on_ack()
 		end
 		return
 	end
-	self.next_us = 0
-	local pause_ms = tonumber(answer.retry_after_ms) or 0
-	if pause_ms > 0 then
-		self.next_us = now_us + math.min(pause_ms / 1000, MAX_RETRY_AFTER_S) * 1e6
+	if not batch:is_split() and not batch.probing then
+		-- It may lose events while it waits.
+		batch.segment.taken, self.batch = nil, nil
 	end
-	if verdict == "done" then
-		self.on_ack()
+	local reason = code == 0 and "no answer" or "HTTP " .. code
+	if type(detail) == "string" or trouble and is_success(code) then
+		reason = reason .. ", an answer that cannot be understood: " .. (trouble or detail)
+	end
+	self:back_off(reason, self.Answer.pause_of(answer, MAX_RETRY_AFTER_S), now_us)
+	if verdict == "setup" then
+		self:explain(code, fault, message)
 	end
 end
 
-function Sender:accept(segment, answer)
+-- After a refusal of the whole piece: halves it, or gives up its only event.
+function Sender:refuse(code, fault, message)
+	local batch = self.batch
+	if batch:halve() then
+		return
+	elseif not batch.proven then
+		-- Before an event is given up, an empty batch shows whether the gateway would accept any.
+		batch.probing = true
+		return
+	end
+	self.refused = self.refused + 1
+	self.lose(("refused by the gateway (HTTP %d %s: %s)"):format(code, fault or "without a code",
+		message or "no reason given"), {batch:piece().body})
+	self:finish_piece()
+end
+
+function Sender:accept(rejects)
 	if self.failures > 0 or not self.connected then
 		self.log("action", "connected to " .. self.url)
 	end
 	self.failures, self.connected, self.last_error, self.explained = 0, true, nil, nil
-	local rejected = type(answer.rejected) == "table" and answer.rejected or {}
-	for _, reject in ipairs(rejected) do
-		local code = tostring(reject.code)
-		if not self.seen_codes[code] then
-			self.seen_codes[code] = true
-			self.log("warning", ("the gateway rejected an event, it is dropped: %s: %s (logged once for each code)")
-				:format(code, tostring(reject.message)))
+	local batch = self.batch
+	batch.proven = true
+	if batch.probing then
+		batch.probing = nil
+		return
+	end
+	if #rejects > 0 then
+		local lines = batch:lines()
+		for _, reject in ipairs(rejects) do
+			self.lose(("rejected by the gateway (%s: %s)"):format(reject.code, reject.message), {lines[reject.index]})
 		end
+		self.rejected = self.rejected + #rejects
 	end
-	self.rejected = self.rejected + #rejected
-	if not segment.erase then
-		self.sent = self.sent + segment.count - #rejected
+	if not batch.segment.erase then
+		self.sent = self.sent + batch:piece().count - #rejects
 	end
-	self.spool:done(segment)
+	self:finish_piece()
 end
 
--- Exponential backoff with jitter in [0.5, 1] of the delay, and at least what the gateway asked for.
-function Sender:back_off(code, answer, now_us)
+function Sender:finish_piece()
+	if self.batch:next_piece() then
+		self.spool:done(self.batch.segment)
+		self.batch = nil
+	end
+end
+
+-- Exponential backoff with jitter in [0.5, 1] of the delay, and at least what the gateway asked for, in seconds.
+function Sender:back_off(reason, asked, now_us)
 	self.failures = self.failures + 1
 	local delay = math.min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ^ math.min(self.failures - 1, 20))
-	delay = delay * (0.5 + 0.5 * self.random())
-	local asked = math.min((tonumber(answer.retry_after_ms) or 0) / 1000, MAX_RETRY_AFTER_S)
-	self.next_us = now_us + math.max(delay, asked) * 1e6
-	self.last_error = code == 0 and "no answer" or "HTTP " .. code
+	delay = math.max(delay * (0.5 + 0.5 * self.random()), asked)
+	self.next_us = now_us + delay * 1e6
+	self.last_error = reason
 	if not self.explained and (self.failures == 1 or self.failures % 10 == 0) then
 		self.log("warning", ("%s from %s: %d events are kept, next attempt in %.1f s"):format(
-			self.last_error, self.url, self.spool.count, math.max(delay, asked)))
+			reason, self.url, self.spool.count, delay))
 	end
 end
 
-function Sender:explain(code, error_of)
+function Sender:explain(code, fault, message)
 	local line
 	if code == 401 or code == 403 then
 		line = "the gateway refuses the API key: set lorestream.api_key = ID.SECRET in the server's configuration"
-	elseif error_of.code == "wrong_service" then
-		line = "lorestream.url does not point to the gateway: " .. tostring(error_of.message)
+	elseif fault == "wrong_service" then
+		line = "lorestream.url does not point to the gateway: " .. tostring(message)
+	elseif fault and code ~= 404 then
+		line = ("the gateway refuses every request of this server: %s: %s"):format(fault, tostring(message))
 	else
 		line = "no Lorestream gateway at this address: set lorestream.url = http://HOST:PORT in the server's configuration"
 	end
@@ -221,10 +261,7 @@ function Sender:finish()
 		end
 		local flight = self.flight
 		while flight and self.flight == flight and self.micros() < deadline do
-			local result = self.http.fetch_async_get(flight.handle)
-			if result.completed then
-				self:judge(result, self.micros())
-			end
+			self:step(self.micros())
 		end
 	until self.flight or self.failures > failures or not flight or self.micros() >= deadline
 end

@@ -30,7 +30,9 @@ Spool.MAX_UNSAVED = 5000
 -- A larger request is prepared in the step before the one that sends it.
 local MAX_BYTES_AT_ONCE = 16 * 1024
 
--- options: dir, boot (hex), started (whole seconds), limit (events), list(dir) -> file names, log(level, text).
+-- options: dir, boot (hex), started (whole seconds), limit (events), list(dir) -> file names, log(level, text),
+-- check(line, erase) -> whether a line of an earlier run can be sent, set_aside(lines) for those that cannot, and
+-- on_dropped(lines, count), called just before dropped events are removed.
 function Spool.new(options)
 	local self = setmetatable({
 		dir = options.dir,
@@ -39,16 +41,20 @@ function Spool.new(options)
 		limit = options.limit,
 		list = options.list,
 		log = options.log,
+		check = options.check,
+		set_aside = options.set_aside,
 		queue = Queue.new(Segment.HIGHEST_VALUE),
 		number = 0,
 		count = 0,
 		unsaved = 0,
-		dropped = 0,
 		dropped_total = 0,
-		dropped_types = {},
+		dropped_left = 0,
 	}, Spool)
 	self.pool = Pool.new(function()
 		return self:new_path("ndjson")
+	end, function(lines, count)
+		self.dropped_left = self.dropped_left - count
+		options.on_dropped(lines, count)
 	end)
 	self.upkeep = Upkeep.new(self.queue, self.pool)
 	return self
@@ -56,7 +62,7 @@ end
 
 -- Loads the events of earlier runs. Returns their number.
 function Spool:load()
-	local found, torn, latest = Segment.find_all(self.dir, self.list(self.dir))
+	local found, torn, latest = Segment.find_all(self.dir, self.list(self.dir), self.check, self.set_aside)
 	-- File names must sort by time, even if the clock was set back, or the server started twice in one second.
 	self.started = math.max(self.started, latest + 1)
 	for _, segment in ipairs(found) do
@@ -169,14 +175,14 @@ function Spool:shed()
 		if not segment then
 			return
 		end
-		local kind, dropped = Segment.drop(segment, value, excess)
+		local dropped = Segment.drop(segment, value, excess)
 		self.count = self.count - dropped
 		if not segment.saved then
 			self.unsaved = self.unsaved - dropped
 		end
-		self.dropped = self.dropped + dropped
+		-- All dropped events of this run, and those of them whose lines are still there.
 		self.dropped_total = self.dropped_total + dropped
-		self.dropped_types[kind] = (self.dropped_types[kind] or 0) + dropped
+		self.dropped_left = self.dropped_left + dropped
 		self:tidy(segment)
 	end
 end
@@ -256,16 +262,6 @@ function Spool:close()
 		Segment.close(segment)
 	end
 	self.pool:close()
-end
-
--- The number of events dropped since the last call, in total and by type; nil if none were.
-function Spool:take_drops()
-	if self.dropped == 0 then
-		return nil
-	end
-	local drops = {count = self.dropped, types = self.dropped_types}
-	self.dropped, self.dropped_types = 0, {}
-	return drops
 end
 
 -- Adds one line to the next segment to be sent, ahead of the backlog.

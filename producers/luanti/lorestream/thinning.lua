@@ -84,10 +84,12 @@ function Copy:step()
 	return self.met == self.sought and self.kept + self.met == lines and "done" or nil
 end
 
--- Switches the segment to the copy. Returns the path and the field used of its old file, whose lines are then done.
+-- Switches the segment to the copy. Returns the path and the field used of its old file, whose lines are then done, and
+-- the dropped lines in it.
 function Copy:finish()
 	local segment, free = self.segment, self.free
 	local old, used = segment.path, segment.used
+	local losses = Segment.losses_of(segment, self.leaving, self.met)
 	Segment.close(segment)
 	Segment.close(free)
 	self.source:close()
@@ -101,7 +103,7 @@ function Copy:finish()
 	if segment.lost == 0 then
 		segment.gone = nil
 	end
-	return old, used
+	return old, used, losses
 end
 
 -- The segments waiting to be thinned, and the work on them.
@@ -130,7 +132,8 @@ function Thinning:work_on(segment)
 	if not segment.gone or segment.stuck then
 		return true
 	elseif not segment.saved then
-		Segment.thin(segment)
+		local dropped = Segment.thin(segment)
+		self.pool.on_dropped(dropped, #dropped)
 		return true
 	elseif not segment.copy then
 		if self.pool:has_free() then

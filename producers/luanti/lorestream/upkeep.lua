@@ -30,7 +30,12 @@ end
 function Upkeep:release(segment)
 	self.thinning:stop(segment)
 	-- A file of an earlier run (without the field used) is not reused: its name would sort before this run's segments.
-	self.pool:give(segment, segment.saved and segment.used and segment.used + segment.bytes)
+	local losses = segment.lost > 0 and Segment.losses_of(segment, segment.gone, segment.lost) or nil
+	if losses and not segment.saved then
+		self.pool.on_dropped(Segment.thin(segment), losses.count)
+		losses = nil
+	end
+	self.pool:give(segment, segment.saved and segment.used and segment.used + segment.bytes, losses)
 end
 
 -- Stops thinning the segment.

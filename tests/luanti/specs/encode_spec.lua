@@ -18,16 +18,51 @@ describe("encode.event", function()
 	end)
 
 	it("refuses events that the gateway would reject", function()
+		local many = {}
+		for n = 1, 2000 do
+			many["key" .. n] = "value"
+		end
 		for _, wrong in ipairs({
 			{agent_id = ""}, {agent_id = 5}, {agent_id = ("x"):rep(257)},
 			{type = "lorestream.x"}, {type = ""}, {type = ("x"):rep(65)}, {type = 7},
-			{text = ("x"):rep(16 * 1024)},
+			{data = many}, {agent_id = "player:"}, {agent_id = "a:player: "}, {agent_id = "npc:a\0b"}, {type = "a\nb"},
+			{player = ("x"):rep(257)}, {player = 5},
 		}) do
 			local line, why = encode.event(core, event(wrong))
 			assert.is_nil(line)
 			assert.is_string(why)
 		end
 		assert.is_nil(encode.event(core, {id = "b:1", agent_id = "npc:a", text = ""}))
+	end)
+
+	it("cuts the longest text of an event that is too long, at a character, and marks it", function()
+		local long = ("ä€😀"):rep(2000)
+		for _, fields in ipairs({
+			{text = long}, {text = ("y"):rep(60000)}, {data = {message = long}}, {metadata = {a = {b = long}}},
+			{data = {a = long, b = long}}, {text = ('"\\\n'):rep(9000)}, {text = ("\191"):rep(30000)},
+		}) do
+			local line = assert(encode.event(core, event(fields)))
+			assert.is_true(#line <= encode.MAX_BYTES and #line > encode.MAX_BYTES - 400)
+			local read = core.parse_json(line)
+			assert.is_true(read.metadata.truncated)
+			assert.are.equal("b:1", read.id)
+			local kept = read.text or read.data and read.data.message
+			if kept and fields.text == long then
+				assert.are.equal(long:sub(1, #kept), kept)
+				assert.is_truthy(kept:find("^[ä€😀]*$"))
+				assert.is_true(#long - #kept > 0 and long:byte(#kept + 1) ~= 0x80)
+			end
+		end
+		local whole = assert(encode.event(core, event({text = ("x"):rep(16000)})))
+		assert.is_nil(whole:find("truncated", 1, true))
+	end)
+
+	it("counts and writes UTF-8 where the engine writes escapes", function()
+		local escaping = {write_json = function()
+			return '{"text":"\\u00e4\\u20ac\\ud83d\\ude00 \\\\u00e4 \\\\\\u00e4 \\u0001","type":"x"}\n'
+		end}
+		local line = encode.event(escaping, event({}))
+		assert.are.equal('{"id":"b:1","text":"ä€😀 \\\\u00e4 \\\\ä \\u0001","type":"x"}', line)
 	end)
 
 	it("counts an agent's name in characters", function()
@@ -60,6 +95,8 @@ describe("encode.clean", function()
 	it("removes colours, translations and control characters", function()
 		assert.are.equal("red text", encode.clean(core, "\27(c@#ff0000)red\27(c@#ffffff) text"))
 		assert.are.equal("hello you", encode.clean(core, "\27(T@mod)hello\27E\nyou\0"))
+		assert.are.equal("before behind", encode.clean(core, "before\0 behind"))
+		assert.are.same({key = "value"}, encode.data(core, {["k\0ey"] = "val\0ue"}))
 		assert.are.equal("grüße", encode.clean(core, "grüße"))
 	end)
 end)

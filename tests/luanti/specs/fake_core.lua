@@ -1,6 +1,22 @@
 -- A fake of the engine's functions that the mod uses: JSON with sorted keys as write_json has it, colours, files.
 
+local dkjson = require("dkjson")
+
 local fake = {}
+
+local MAX_DEPTH = 1000
+
+-- As the engine's: only the first value is read, null becomes nil, and too deep a nesting raises an error.
+function fake.parse_json(text)
+	local depth = 0
+	for bracket in text:gmatch("[%[%]{}]") do
+		depth = depth + ((bracket == "[" or bracket == "{") and 1 or -1)
+		if depth > MAX_DEPTH then
+			error("Exceeded stackLimit in readValue().")
+		end
+	end
+	return (dkjson.decode(text, 1, nil, nil, nil))
+end
 
 local function write(value)
 	local kind = type(value)
@@ -37,6 +53,7 @@ end
 
 function fake.core()
 	return {
+		parse_json = fake.parse_json,
 		write_json = function(value)
 			local ok, text = pcall(write, value)
 			return ok and text .. "\n" or nil, not ok and text or nil
@@ -44,8 +61,9 @@ function fake.core()
 		strip_colors = function(text)
 			return (text:gsub("\27%([bcT][^)]*%)", "")) -- luacheck: ignore 631
 		end,
+		-- As the engine's, it takes a NUL for the end of the text.
 		get_translated_string = function(_, text)
-			return (text:gsub("\27%(T@[^)]*%)", ""):gsub("\27[EF]", ""))
+			return (text:gsub("%z.*", ""):gsub("\27%(T@[^)]*%)", ""):gsub("\27[EF]", ""))
 		end,
 	}
 end
@@ -101,6 +119,18 @@ end
 
 function fake.load(name, ...)
 	return assert(loadfile("producers/luanti/lorestream/" .. name .. ".lua"))(...)
+end
+
+-- The options of a spool that a spec does not set.
+function fake.spool_options(options)
+	local defaults = {boot = "b0", started = 1, limit = 1000, log = function() end,
+		check = function() return true end, set_aside = function() end, on_dropped = function() end}
+	for key, value in pairs(defaults) do
+		if options[key] == nil then
+			options[key] = value
+		end
+	end
+	return options
 end
 
 function fake.spool()

@@ -9,10 +9,9 @@ describe("questions", function()
 		questions = Questions.new({
 			http = http, url = "http://x", api_key = "", timeout = 2, rate = 1, burst = 5,
 			micros = function() return now end,
-			parse = function(text)
-				return text == '{"memories":[]}' and {memories = {}} or {}
-			end,
+			parse = fake.parse_json,
 			log = function() end,
+			Answer = fake.load("answer"),
 		})
 		questions:step(now)
 	end)

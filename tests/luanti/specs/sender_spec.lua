@@ -1,35 +1,36 @@
 local fake = dofile("tests/luanti/specs/fake_core.lua")
 local Sender, Spool = fake.load("sender"), fake.spool()
+local Answer, Batch = fake.load("answer"), fake.load("batch", fake.load("segment"))
 
--- The answers used in the specs, as parse_json returns them.
-local ANSWERS = {
-	['{"accepted":1}'] = {accepted = 1},
-	['{"pause":1}'] = {accepted = 1, retry_after_ms = 5000},
-	['{"rejected":1}'] = {accepted = 1, rejected = {{index = 1, code = "invalid_event", message = "no"}}},
-	['{"busy":1}'] = {error = {code = "overloaded"}, retry_after_ms = 30000},
-	['{"error":1}'] = {error = {code = "bad_request", message = "broken"}},
-	['{"other":1}'] = {hello = "another service"},
-}
+local ACCEPTED = '{"accepted":2}'
+local REFUSED = '{"error":{"code":"bad_request","message":"broken"}}'
 
 describe("sender", function()
-	local dir, list, spool, http, now, sender, logged, warned, acks
+	local dir, list, spool, http, now, sender, logged, warned, lost, acks
 
 	before_each(function()
 		dir, list = fake.folder()
-		http, logged, warned, acks, now = fake.http(), {}, {}, 0, 1e6
+		http, logged, warned, lost, acks, now = fake.http(), {}, {}, {}, 0, 1e6
 		local function log(level, text)
 			logged[#logged + 1] = level .. ": " .. text
 		end
-		spool = Spool.new({dir = dir, boot = "b0", started = 1, limit = 1000, list = list, log = log})
+		spool = Spool.new(fake.spool_options({dir = dir, list = list, log = log}))
 		sender = Sender.new({
 			spool = spool, http = http, url = "http://x", server = "s", api_key = "k.s", flush_interval = 0.5,
 			micros = function() return now end,
-			parse = function(text) return ANSWERS[text] end,
+			parse = fake.parse_json,
 			quote = function(text) return '"' .. text .. '"' end,
 			random = function() return 1 end,
 			log = log,
 			warn = function(text) warned[#warned + 1] = text end,
+			lose = function(why, lines)
+				for _, line in ipairs(lines) do
+					lost[#lost + 1] = why .. ": " .. line
+				end
+			end,
 			on_ack = function() acks = acks + 1 end,
+			Answer = Answer,
+			Batch = Batch,
 		})
 		spool:put('{"type":"a"}', now)
 		spool:put('{"type":"b"}', now)
@@ -58,7 +59,7 @@ describe("sender", function()
 		local request = http.requests[1]
 		assert.are.equal("POST", request.method)
 		assert.are.equal("http://x/v1/events", request.url)
-		assert.are.equal('{"server":"s","events":[{"type":"a"},{"type":"b"}]}', request.data)
+		assert.are.equal('{"server":"s","events":[{"type":"a"},\n{"type":"b"}]}', request.data)
 		assert.are.same({"Content-Type: application/json", "Authorization: Bearer k.s"}, request.extra_headers)
 		assert.are.equal(0, request.timeout % 1)
 	end)
@@ -79,24 +80,58 @@ describe("sender", function()
 		spool:put('{"type":"c"}', now)
 		pass(10)
 		assert.are.equal(1, #http.requests)
-		http.answer(202, '{"accepted":1}')
+		http.answer(202, ACCEPTED)
 		pass(0)
 		pass(0)
 		assert.are.equal(2, #http.requests)
 		assert.are.equal(1, acks)
 	end)
 
-	it("drops rejected events and logs each code once", function()
-		round(202, '{"rejected":1}')
-		spool:put('{"type":"c"}', now)
-		round(202, '{"rejected":1}')
-		assert.are.equal(2, sender.rejected)
+	it("gives up rejected events, and names them", function()
+		round(202, '{"accepted":1,"rejected":[{"index":1,"code":"invalid_event","message":"no"}]}')
+		assert.are.equal(1, sender.rejected)
+		assert.are.equal(1, sender.sent)
 		assert.are.equal(0, spool.count)
-		local said = 0
-		for _, text in ipairs(logged) do
-			said = said + (text:find("invalid_event") and 1 or 0)
+		assert.are.same({'rejected by the gateway (invalid_event: no): {"type":"b"}'}, lost)
+	end)
+
+	it("keeps a batch whose answer does not account for each event", function()
+		for _, body in ipairs({
+			'{"accepted":1,"rejected":[5]}', '{"accepted":1}', '{"accepted":3}', '{"accepted":"2"}', '{"accepted":null}',
+			'{"accepted":1,"rejected":[{"index":2,"code":"x"}]}', '{"accepted":1,"rejected":[{"index":0.5,"code":"x"}]}',
+			'{"accepted":0,"rejected":[{"index":0,"code":"x"},{"index":0,"code":"x"}]}', '{"accepted":2,"rejected":"none"}',
+			'{"accepted":-1}', '{"accepted":1e999}', '{"accepted":1,"rejected":{"a":1}}', '[2]', '{"accepted":2',
+			'{"accepted":2,"deep":' .. ("["):rep(1001) .. ("]"):rep(1001) .. "}",
+			'{"accepted":2,"long":"' .. ("x"):rep(Answer.MAX_BYTES) .. '"}',
+		}) do
+			now = math.max(now, sender.next_us)
+			round(202, body)
+			assert.are.equal(2, spool.count, body:sub(1, 80))
+			assert.is_true(sender.next_us > now)
 		end
-		assert.are.equal(1, said)
+		now = sender.next_us
+		round(202, ACCEPTED)
+		assert.are.equal(0, spool.count)
+		assert.are.same({}, lost)
+	end)
+
+	it("does not parse an answer that is too long", function()
+		sender.parse = function()
+			error("parsed")
+		end
+		round(202, '{"accepted":2,"long":"' .. ("x"):rep(Answer.MAX_BYTES) .. '"}')
+		assert.are.equal(2, spool.count)
+		assert.is_truthy(sender.last_error:find("262144", 1, true))
+	end)
+
+	it("pauses after an error of its own, and raises it again", function()
+		sender.on_ack = function()
+			error("mine")
+		end
+		pass(0.5)
+		http.answer(202, ACCEPTED)
+		assert.has_error(function() pass(0) end)
+		assert.is_true(sender.next_us > now)
 	end)
 
 	it("keeps events and backs off up to a minute", function()
@@ -111,23 +146,22 @@ describe("sender", function()
 		assert.are.same({0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60}, delays)
 		assert.are.equal(2, spool.count)
 		assert.is_true(#logged <= 2)
-		round(202, '{"accepted":1}')
+		round(202, ACCEPTED)
 		assert.are.equal(0, spool.count)
 	end)
 
 	it("waits for the retry_after_ms of an answer", function()
-		round(429, '{"busy":1}')
+		round(429, '{"error":{"code":"overloaded"},"retry_after_ms":30000}')
 		assert.are.equal(30, (sender.next_us - now) / 1e6)
 		assert.are.equal(2, spool.count)
 		now = sender.next_us
-		round(202, '{"pause":1}')
+		round(202, '{"accepted":2,"retry_after_ms":5000}')
 		assert.are.equal(5, (sender.next_us - now) / 1e6)
 		assert.are.equal(0, spool.count)
 	end)
 
 	it("keeps events after a configuration error, and warns the admins once", function()
-		local refused = '{"error":1}'
-		for _, answer in ipairs({{401, refused}, {403, refused}, {404, refused}, {200, '{"other":1}'}, {405}}) do
+		for _, answer in ipairs({{401, REFUSED}, {403, REFUSED}, {404, REFUSED}, {200, '{"hello":1}'}, {400}, {405}}) do
 			round(answer[1], answer[2])
 			now = now + 100e6
 			assert.are.equal(2, spool.count)
@@ -140,16 +174,78 @@ describe("sender", function()
 		assert.are.equal(before, #warned)
 	end)
 
-	it("drops a refused batch", function()
-		round(400, '{"error":1}')
-		assert.are.equal(0, spool.count)
-		assert.are.equal(2, sender.refused)
-		assert.is_truthy(logged[#logged]:find("broken"))
+	describe("when the gateway refuses a batch whole", function()
+		-- A gateway that refuses every body in which one of these words is.
+		local function refuse(words, status, steps)
+			local sent = {}
+			for _ = 1, steps or 200 do
+				pass(0.5)
+				local request = http.requests[http.next_open]
+				if request then
+					local bad = false
+					for _, word in ipairs(words) do
+						bad = bad or request.data:find(word, 1, true) ~= nil
+					end
+					local count = select(2, request.data:gsub('"type"', ""))
+					if not bad then
+						for name in request.data:gmatch('"type":"(%w+)"') do
+							sent[#sent + 1] = name
+						end
+					end
+					http.answer(bad and status or 202, bad and REFUSED or ('{"accepted":%d}'):format(count))
+				end
+				spool:tend(now)
+				now = math.max(now, sender.next_us)
+			end
+			return sent
+		end
+
+		it("gives up only the events that are refused alone", function()
+			for _, status in ipairs({400, 413, 422}) do
+				lost, sender.refused, sender.sent = {}, 0, 0
+				for n = 1, 50 do
+					spool:put(('{"type":"c%d"}'):format(n), now)
+				end
+				local sent = refuse({'"c1"', '"c30"', '"c50"'}, status)
+				assert.are.equal("c49", sent[#sent])
+				assert.are.equal(3, #lost)
+				assert.are.equal(3, sender.refused)
+				assert.are.equal(#sent, sender.sent)
+				assert.is_truthy(lost[1]:find('broken%): {"type":"c1"}$'))
+				assert.are.equal(0, spool.count)
+			end
+		end)
+
+		it("keeps everything where an empty batch is refused too", function()
+			refuse({'"server"'}, 400, 20)
+			assert.are.equal(2, spool.count)
+			assert.are.same({}, lost)
+			assert.is_truthy(warned[#warned]:find("broken", 1, true))
+			assert.are.same({"a", "b"}, refuse({}, 400, 20))
+			assert.are.equal(0, spool.count)
+		end)
+
+		it("sends what is left of a split batch after an outage", function()
+			refuse({'"b"'}, 400, 2)
+			pass(0.5)
+			http.answer(0)
+			pass(0)
+			now = sender.next_us
+			assert.are.same({"a"}, refuse({'"b"'}, 400))
+			assert.are.equal(1, #lost)
+		end)
+
+		it("gives up an erasure that is refused", function()
+			spool:put_erasure('{"agent_id":5,"type":"e"}')
+			spool:put('{"type":"c"}', now)
+			assert.are.same({"a", "b", "c"}, refuse({'"agent_id"'}, 400))
+			assert.are.equal(1, #lost)
+		end)
 	end)
 
 	it("posts an erasure to its own path", function()
 		spool:put_erasure('{"agent_id":"a"}')
-		round(202, '{"accepted":1}')
+		round(202, ACCEPTED)
 		pass(0)
 		assert.are.equal("http://x/v1/erasures", http.requests[2].url)
 		assert.are.equal('{"agent_id":"a"}', http.requests[2].data)
@@ -176,7 +272,8 @@ describe("sender", function()
 
 	it("sends all remaining events at shutdown if the gateway answers", function()
 		http.fetch_async_get = function()
-			return {completed = true, code = 202, data = '{"accepted":1}'}
+			local _, count = http.requests[#http.requests].data:gsub('"type"', "")
+			return {completed = true, code = 202, data = ('{"accepted":%d}'):format(count)}
 		end
 		for _ = 1, 400 do
 			spool:put('{"type":"c"}', now)

@@ -2,15 +2,26 @@ local fake = dofile("tests/luanti/specs/fake_core.lua")
 local Spool = fake.spool()
 
 describe("spool", function()
-	local dir, list, logged
+	local dir, list, logged, dropped, aside
 
 	local function open(limit, boot)
-		local spool = Spool.new({
+		local spool = Spool.new(fake.spool_options({
 			dir = dir, boot = boot or "b0", started = 1760000000, limit = limit or 100000, list = list,
 			log = function(level, text)
 				logged[#logged + 1] = level .. ": " .. text
 			end,
-		})
+			on_dropped = function(lines, count)
+				dropped[#dropped + 1] = {count = count, lines = lines}
+			end,
+			set_aside = function(lines)
+				for _, text in ipairs(lines) do
+					aside[#aside + 1] = text
+				end
+			end,
+			check = function(text)
+				return not text:find("broken", 1, true)
+			end,
+		}))
 		return spool, spool:load()
 	end
 
@@ -47,9 +58,27 @@ describe("spool", function()
 		return numbers
 	end
 
+	-- The numbers of all dropped events, each once; their lines are then gone.
+	local function dropped_numbers(spool)
+		for _ = 1, 50 do
+			spool:tend(0)
+		end
+		local numbers, count = {}, 0
+		for _, drop in ipairs(dropped) do
+			assert.are.equal(drop.count, #drop.lines)
+			count = count + drop.count
+			for _, text in ipairs(drop.lines) do
+				numbers[#numbers + 1] = tonumber(text:match('"n":(%d+)'))
+			end
+		end
+		assert.are.equal(count + spool.dropped_left, spool.dropped_total)
+		table.sort(numbers)
+		return numbers
+	end
+
 	before_each(function()
 		dir, list = fake.folder()
-		logged = {}
+		logged, dropped, aside = {}, {}, {}
 	end)
 
 	after_each(function()
@@ -135,6 +164,17 @@ describe("spool", function()
 		assert.are.equal(1, #logged)
 	end)
 
+	it("sets a broken line aside, without a loss of its neighbours", function()
+		local file = io.open(dir .. "/000000000001-aa-00000001.ndjson", "wb")
+		file:write("#1\n", line(1), ",\n", '{"n":2,"broken"},\n', line(3), ",\n", "no object,\n", "{\0},\n", line(4), ",\n")
+		file:close()
+		assert.are.same({1, 3, 4}, drain(open()))
+		assert.are.same({'{"n":2,"broken"}', "no object", "{\0}"}, aside)
+		aside = {}
+		open(nil, "b1")
+		assert.are.same({}, aside)
+	end)
+
 	it("does not append to an incomplete line", function()
 		local file = io.open(dir .. "/000000000001-aa-00000001.ndjson", "wb")
 		file:write(line(1), ",\n", '{"n":3,"data":{"a":1}')
@@ -148,7 +188,7 @@ describe("spool", function()
 		local file = io.open(dir .. "/000000000001-aa-00000001.ndjson", "wb")
 		file:write(line(9), "\n#7\n", line(1), "\n", line(2), "\n", line(3), "\n")
 		file:close()
-		assert.are.equal(table.concat({line(1), line(2), line(3)}, ","), open():take().body)
+		assert.are.equal(table.concat({line(1), line(2), line(3)}, ",\n"), open():take().body)
 	end)
 
 	describe("when dropped lines cannot be removed from the file", function()
@@ -178,7 +218,7 @@ describe("spool", function()
 			for _, n in ipairs(kept) do
 				lines[#lines + 1] = line(n, "chat")
 			end
-			assert.are.equal(table.concat(lines, ","), segment.body)
+			assert.are.equal(table.concat(lines, ",\n"), segment.body)
 			spool:done(segment)
 			drain(spool)
 			spool:close()
@@ -251,7 +291,7 @@ describe("spool", function()
 			wanted[#wanted + 1] = line(n)
 		end
 		wanted = table.concat(wanted, ",\n")
-		assert.are.equal((wanted:gsub("\n", "")), spool:take().body) -- still in memory
+		assert.are.equal(wanted, spool:take().body) -- still in memory
 		assert.are.equal(wanted, open(nil, "b1"):take().body)
 	end)
 
@@ -362,12 +402,9 @@ describe("spool", function()
 			spool:tend(0)
 		end
 		assert.are.equal(1000, spool.count)
-		local drops = spool:take_drops()
-		assert.is_nil(drops.types.chat)
-		assert.is_nil(drops.types.trade)
-		assert.are.equal(drops.count, drops.types.dig)
-		assert.is_nil(spool:take_drops())
-		assert.are.equal(400, drops.count)
+		assert.are.equal(400, spool.dropped_total)
+		local gone = dropped_numbers(spool)
+		assert.are.same(range(501, 900), gone)
 		assert.are.equal(1000, #drain(open(1000, "b1")))
 	end)
 
@@ -419,7 +456,7 @@ describe("spool", function()
 				end
 			end
 			assert.are.same(expected(2500, 1000), drain(spool))
-			assert.are.equal(1500, spool:take_drops().count)
+			assert.are.equal(1500, spool.dropped_total)
 			assert.are.same({0, 0}, {spool.count, spool.unsaved})
 		end)
 
@@ -586,8 +623,7 @@ describe("spool", function()
 
 	it("keeps a limited number of events in memory if the folder cannot be written", function()
 		local gone = dir .. "/missing"
-		local spool = Spool.new({dir = gone, boot = "b0", started = 1, limit = 100000, list = function() return {} end,
-			log = function() end})
+		local spool = Spool.new(fake.spool_options({dir = gone, limit = 100000, list = function() return {} end}))
 		fill(spool, 1, 300, "chat")
 		fill(spool, 301, 20000, "dig")
 		assert.is_true(spool.unsaved <= 5000 + 199)

@@ -1,0 +1,85 @@
+-- What is done in each server step, and at shutdown.
+
+-- Time limit for writing finished folds in one server step; the rest waits for the next step.
+local FOLD_BUDGET_US = 300
+-- The spool's upkeep runs in a step that has taken less time than this, but at least in every second step.
+local TEND_BUDGET_US = 100
+local TEND_EVERY = 2
+
+return function(parts)
+	local core, guard, recorder, spool = parts.core, parts.guard, parts.recorder, parts.spool
+	local sender, questions, limited, notices = parts.sender, parts.questions, parts.limited, parts.notices
+	local micros = core.get_us_time
+
+	local last_warning_us = 0
+	local steps_untended = 0
+
+	-- Each part of a step has a guard of its own, so that an error in one does not stop the others.
+	local send = guard.wrap("sending events", function(now_us)
+		return sender and sender:step(now_us)
+	end)
+	local fold = guard.wrap("folding events", function(now_us)
+		recorder.folds:step(now_us, function()
+			return micros() - now_us < FOLD_BUDGET_US
+		end)
+	end)
+	local tend = guard.wrap("the upkeep of the spool", function(now_us)
+		steps_untended = 0
+		spool:tend(now_us)
+	end)
+	local tell = guard.wrap("telling of losses", function(now_us)
+		limited.step(now_us)
+		notices:step(now_us)
+	end)
+	local collect = guard.wrap("reading answers to searches", function(now_us)
+		questions:step(now_us)
+	end)
+
+	core.register_globalstep(guard.wrap("the server step", function()
+		local began = micros()
+		recorder.clock:now_ms()
+		steps_untended = steps_untended + 1
+		if spool:awaits_file() and steps_untended > 1 then
+			-- Creating or deleting a file may take a millisecond: do nothing else in this step.
+			tend(began)
+		else
+			local busy = send(began)
+			fold(began)
+			local light = micros() - began < TEND_BUDGET_US
+			if not busy and not spool:awaits_file() and (light or steps_untended >= TEND_EVERY) then
+				tend(began)
+			end
+		end
+		tell(began)
+		local own_us = micros() - began
+		collect(began)
+		parts.profile:add(own_us)
+		if own_us > parts.profile.limit_us and began - last_warning_us > 60e6 then
+			last_warning_us = began
+			parts.log("warning", ("the mod took %.1f ms in one server step"):format(own_us / 1000))
+		end
+	end))
+
+	local function at_shutdown(what, fn)
+		core.register_on_shutdown(guard.wrap(what, fn))
+	end
+	at_shutdown("recording that players leave", function()
+		parts.players.leave_all()
+		recorder.folds:close_all()
+	end)
+	at_shutdown("sending events at shutdown", function()
+		if sender then
+			sender:finish()
+		end
+	end)
+	at_shutdown("closing the spool", function()
+		spool:close()
+	end)
+	at_shutdown("ending searches", function()
+		questions:close()
+	end)
+
+	at_shutdown("the last log lines", function()
+		limited.step(math.huge)
+	end)
+end
