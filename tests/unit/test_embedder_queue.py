@@ -7,12 +7,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lorestream.adapters.embedders.chunk_size import BUSY_CHUNK_S, BUSY_S, CHUNK_CHARACTERS, CHUNK_TEXTS
 from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
-from lorestream.adapters.embedders.queue import CHUNK_CHARACTERS, CHUNK_TEXTS, QueuedEmbedder
+from lorestream.adapters.embedders.queue import QueuedEmbedder
 from lorestream.adapters.embedders.worker_thread import NICE
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports import Embeddings, Priority, Role
@@ -55,9 +57,14 @@ def gate():
     gate.open.set()
 
 
+def embedding(gate: Gate, **options: Any) -> QueuedEmbedder:
+    """An embedder whose clock stands: the model takes no time."""
+    return QueuedEmbedder(gate, **{"monotonic": lambda: 0.0, **options})
+
+
 async def test_a_text_is_read_with_the_prefix_of_its_role(gate: Gate) -> None:
     gate.prefixes = Prefixes("query: ", "passage: ")
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         stored = await embedder.embed(["oak", "\0oak"])
         asked = await embedder.embed(["oak"], Priority.INGEST, Role.QUERY)
         await embedder.embed(["oak"], Priority.QUERY, Role.PASSAGE)  # from the cache
@@ -80,7 +87,7 @@ async def hold(embedder: QueuedEmbedder, gate: Gate) -> asyncio.Task[Embeddings]
 
 
 async def test_queries_that_wait_together_go_together(gate: Gate):
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         held = await hold(embedder, gate)
         async with asyncio.TaskGroup() as group:
             group.create_task(embedder.embed([f"ingest {i:03}" for i in range(CHUNK_TEXTS + 2)]))
@@ -94,7 +101,7 @@ async def test_queries_that_wait_together_go_together(gate: Gate):
 
 
 async def test_a_query_waits_for_one_chunk_at_most(gate: Gate):
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         gate.open.clear()
         ingest = asyncio.create_task(embedder.embed([f"ingest {i:03}" for i in range(3 * CHUNK_TEXTS)]))
         await asyncio.to_thread(gate.entered.wait, 30)
@@ -105,9 +112,34 @@ async def test_a_query_waits_for_one_chunk_at_most(gate: Gate):
     assert gate.chunks[1] == ["query"]
 
 
+async def test_chunks_of_the_ingest_are_small_while_queries_come_in(gate: Gate):
+    at = 0.0
+    ms_per_text = 5
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        nonlocal at
+        at += len(texts) * ms_per_text / 1000
+        return np.ones((len(texts), 2), np.float32) / np.sqrt(2)
+
+    gate.answer = encode
+    async with embedding(gate, monotonic=lambda: at) as embedder:
+        await embedder.embed([f"quiet {n:03}" for n in range(2 * CHUNK_TEXTS)])
+        await embedder.embed(["query"], Priority.QUERY)
+        await embedder.embed([f"busy  {n:03}" for n in range(2 * CHUNK_TEXTS)])
+        at += BUSY_S
+        await embedder.embed([f"later {n:03}" for n in range(2 * CHUNK_TEXTS)])
+    sizes = {
+        kind: [len(chunk) for chunk in gate.chunks if chunk[0][:5] == kind]
+        for kind in ("quiet", "busy ", "later")
+    }
+    assert sizes["quiet"] == sizes["later"] == [CHUNK_TEXTS] * 2
+    assert max(sizes["busy "]) * ms_per_text / 1000 <= BUSY_CHUNK_S
+    assert len(sizes["busy "]) <= 2 * CHUNK_TEXTS / (BUSY_CHUNK_S * 1000 / ms_per_text - 1)
+
+
 async def test_a_call_with_many_long_texts_does_not_keep_another_waiting(gate: Gate):
     """64 queries of 8,192 characters of one caller, then a short one of another."""
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         held = await hold(embedder, gate)
         many = asyncio.create_task(embedder.embed([f"{n:02}" * 4096 for n in range(64)], Priority.QUERY))
         await asyncio.sleep(0)
@@ -120,7 +152,7 @@ async def test_a_call_with_many_long_texts_does_not_keep_another_waiting(gate: G
 
 
 async def test_two_calls_share_each_chunk(gate: Gate):
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         held = await hold(embedder, gate)
         calls = [asyncio.create_task(embedder.embed([f"{who}{n:02}" for n in range(20)])) for who in "ab"]
         await asyncio.sleep(0)
@@ -132,7 +164,7 @@ async def test_two_calls_share_each_chunk(gate: Gate):
 
 
 async def test_a_text_is_cut_to_what_the_model_reads_before_it_is_queued(gate: Gate):
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         made = await embedder.embed(["x" * 10_001, "x" * 10_000, "x" * 20_000])
         again = await embedder.embed(["x" * 10_000, "x" * 30_000])
     assert sorted(len(text) for chunk in gate.chunks for text in chunk) == [10_000, 10_000]
@@ -142,7 +174,7 @@ async def test_a_text_is_cut_to_what_the_model_reads_before_it_is_queued(gate: G
 
 async def test_chunks_hold_texts_of_like_length(gate: Gate):
     lengths = [1, 900, 3, 700, CHUNK_CHARACTERS + 5, 2, 1000]
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         made = await embedder.embed(["x" * n for n in lengths])
     assert [[len(text) for text in chunk] for chunk in gate.chunks] == [
         [1, 2, 3],
@@ -154,7 +186,7 @@ async def test_chunks_hold_texts_of_like_length(gate: Gate):
 
 
 async def test_a_text_that_arrives_while_its_twin_is_embedded_is_not_embedded_again(gate: Gate):
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         held = await hold(embedder, gate)
         twin = asyncio.create_task(embedder.embed(["held"]))
         await asyncio.sleep(0)
@@ -164,7 +196,7 @@ async def test_a_text_that_arrives_while_its_twin_is_embedded_is_not_embedded_ag
 
 
 async def test_the_event_loop_runs_while_the_model_works(gate: Gate):
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         held = await hold(embedder, gate)
         await asyncio.sleep(0)
         assert not held.done()
@@ -184,7 +216,7 @@ async def test_the_event_loop_runs_while_the_model_works(gate: Gate):
 async def test_a_failing_model_fails_its_callers_and_works_again(
     gate: Gate, answer: Callable, error: type[Exception]
 ):
-    async with QueuedEmbedder(gate, queue_texts=50) as embedder:
+    async with embedding(gate, queue_texts=50) as embedder:
         works, gate.answer = gate.answer, answer
         with pytest.raises(error):
             await embedder.embed([f"text {i:03}" for i in range(50)])
@@ -197,7 +229,7 @@ async def test_a_failing_model_fails_its_callers_and_works_again(
 async def test_one_callers_failure_leaves_the_others(gate: Gate):
     works = gate.answer
     gate.answer = lambda texts: works(texts) if "bad" not in texts else 1 / 0
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         held = await hold(embedder, gate)
         bad = asyncio.create_task(embedder.embed(["bad"], Priority.QUERY))
         good = asyncio.create_task(embedder.embed(["good"]))
@@ -210,7 +242,7 @@ async def test_one_callers_failure_leaves_the_others(gate: Gate):
 
 
 async def test_a_caller_may_leave_while_the_model_works_on_its_text(gate: Gate):
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         held = await hold(embedder, gate)
         held.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -221,7 +253,7 @@ async def test_a_caller_may_leave_while_the_model_works_on_its_text(gate: Gate):
 
 
 async def test_a_refused_call_leaves_nothing_behind(gate: Gate):
-    async with QueuedEmbedder(gate, queue_texts=2) as embedder:
+    async with embedding(gate, queue_texts=2) as embedder:
         held = await hold(embedder, gate)
         first = asyncio.create_task(embedder.embed(["1"]))
         await asyncio.sleep(0)
@@ -236,12 +268,12 @@ async def test_a_refused_call_leaves_nothing_behind(gate: Gate):
 
 
 async def test_a_call_larger_than_the_queue_is_taken_when_nothing_waits(gate: Gate):
-    async with QueuedEmbedder(gate, queue_texts=2) as embedder:
+    async with embedding(gate, queue_texts=2) as embedder:
         assert (await embedder.embed(["1", "22", "333"])).vectors.shape == (3, 2)
 
 
 async def test_stopping_the_dispatcher_from_outside_ends_its_callers(gate: Gate):
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         held = await hold(embedder, gate)
         waiting = asyncio.create_task(embedder.embed(["waiting"]))
         await asyncio.sleep(0)
@@ -255,7 +287,7 @@ async def test_stopping_the_dispatcher_from_outside_ends_its_callers(gate: Gate)
 
 
 def test_one_embedder_serves_one_event_loop_after_another(gate: Gate):
-    embedder = QueuedEmbedder(gate)
+    embedder = embedding(gate)
     for text in ("first", "second"):
         assert asyncio.run(embedder.embed([text])).vectors.shape == (1, 2)
     asyncio.run(embedder.close())
@@ -273,7 +305,7 @@ async def test_the_model_comes_behind_the_event_loop(gate: Gate):
         return np.ones((len(texts), 2), np.float32)
 
     gate.answer = answer
-    async with QueuedEmbedder(gate) as embedder:
+    async with embedding(gate) as embedder:
         await embedder.embed(["a"])
     assert seen == [max(before, NICE)]
     assert priority() == before
