@@ -10,6 +10,7 @@ import contextlib
 import logging
 import platform
 import sys
+import time
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 import structlog
@@ -19,7 +20,7 @@ from prometheus_client.process_collector import ProcessCollector
 from lorestream import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 VISIBLE_BUCKETS = (*LATENCY_BUCKETS, 30.0, 60.0, 300.0)
@@ -34,6 +35,34 @@ BACKGROUND_FAILURES = Counter(
     registry=None,
 )
 """Counted by lorestream.supervision. Of the process, as what ProcessCollector measures: the tasks of all parts."""
+
+
+class Stages:
+    """Measures the stages of one kind of work: `with stages("embed"): ...`. A histogram with the label `stage`."""
+
+    def __init__(self, durations: Histogram) -> None:
+        self._durations = durations
+        self._observe: dict[str, Callable[[float], None]] = {}
+
+    def __call__(self, stage: str) -> _Stopwatch:
+        """Observes how long the block takes, also when it ends with an error."""
+        observe = self._observe.get(stage)
+        if observe is None:
+            observe = self._observe[stage] = self._durations.labels(stage).observe
+        return _Stopwatch(observe)
+
+
+class _Stopwatch:
+    __slots__ = ("_observe", "_started")
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self._observe = observe
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._observe(time.perf_counter() - self._started)
 
 
 class Metrics:
@@ -53,11 +82,13 @@ class Metrics:
             "From acceptance until the memory can be found",
             VISIBLE_BUCKETS,
         )
-        self.stage_duration = histogram(
-            "lorestream_stage_duration_seconds",
-            "Time spent in each stage of the pipeline",
-            LATENCY_BUCKETS,
-            "stage",
+        self.worker_stages = Stages(
+            histogram(
+                "lorestream_stage_duration_seconds",
+                "Time spent in each stage of the pipeline",
+                LATENCY_BUCKETS,
+                "stage",
+            )
         )
         self.batch_size = histogram("lorestream_batch_size", "Records per batch of the indexer", SIZE_BUCKETS)
         self.embed_texts = counter(
@@ -85,6 +116,15 @@ class Metrics:
         )
         self.query_duration = histogram(
             "lorestream_query_duration_seconds", "Time to answer a query", LATENCY_BUCKETS, "api", "cache"
+        )
+        self.query_stages = Stages(
+            histogram(
+                "lorestream_query_stage_seconds",
+                "Time spent in each stage of a query, in the order of a search: wait, cache, embed, search, neighbours,"
+                " rerank, rank, encode; of a context also excerpt",
+                LATENCY_BUCKETS,
+                "stage",
+            )
         )
         self.cache_requests = counter("lorestream_cache_requests", "Lookups in the answer cache", "result")
         self.dependency_up = gauge(

@@ -204,13 +204,17 @@ class Recall:
             self.settings.neighbour_gap_s,
             self.accesses,
             self.reranking.second_look() if query.rerank else None,
+            stages=self.metrics.query_stages,
         )
 
     # --- one read: look up, then join or start the computation -----------------------------------------------
 
     async def reached(self, after: Mapping[int, int] | None, wait_s: float) -> bool:
         """Wait for a write, at most `wait_s`. Returns whether it is finished; True without one."""
-        return after is None or await self.watermarks.reached(after, wait_s)
+        if after is None:
+            return True
+        with self.metrics.query_stages("wait"):
+            return await self.watermarks.reached(after, wait_s)
 
     async def begin(
         self, agents: Sequence[AgentKey], key: bytes, after: Mapping[int, int] | None, wait_s: float
@@ -218,7 +222,9 @@ class Recall:
         """Wait for a write, then look up the answer `key`. `agents`: the stored forms of one agent; none: not cached."""
         started = time.perf_counter()
         fresh = await self.reached(after, wait_s)
-        return Pending(started, fresh, await self.answers.look_up(agents, key + self.collection.encode()))
+        with self.metrics.query_stages("cache"):
+            lookup = await self.answers.look_up(agents, key + self.collection.encode())
+        return Pending(started, fresh, lookup)
 
     async def finish(self, pending: Pending, compute: Compute, api: str) -> SearchResult:
         """The cached answer, or that of `compute`. `api`: the label of the duration metric."""
@@ -265,7 +271,7 @@ class Recall:
         if not wanted:
             return {}
         try:
-            with self._admitted():
+            with self._admitted(), self.metrics.query_stages("embed"):
                 return await embed_queries(self.embedder, wanted)
         except InvalidRequest:
             # A remote endpoint rejects one of the texts: each search embeds its own, and only that one is rejected.
@@ -283,7 +289,9 @@ class Recall:
         memories = [one.memory for one in ranked]
         if self.accesses is not None:
             self.accesses.note(memories, now)
-        computed = _computed(query, now, encode(query, ranked), memories)
+        with self.metrics.query_stages("encode"):
+            encoded = encode(query, ranked)
+        computed = _computed(query, now, encoded, memories)
         if retriever.second_look is not None and retriever.second_look.missed:
             computed = replace(computed, expires_at=now)  # not cached: the next search tries again
         return computed
@@ -303,20 +311,23 @@ class Recall:
                 beside = await retriever.beside(relevant) if query.with_neighbours else []
                 recent, character = await reading, await reading_character
             state = None if character is None or character.deleted else character
-            excerpt = await asyncio.to_thread(
-                build_excerpt,
-                relevant,
-                recent,
-                beside,
-                about=character_lines(state.data) if state is not None and query.with_state else (),
-                budget=query.token_budget,
-                count_tokens=self.embedder.count_tokens,
-                is_player=self._is_player,
-            )
+            with self.metrics.query_stages("excerpt"):
+                excerpt = await asyncio.to_thread(
+                    build_excerpt,
+                    relevant,
+                    recent,
+                    beside,
+                    about=character_lines(state.data) if state is not None and query.with_state else (),
+                    budget=query.token_budget,
+                    count_tokens=self.embedder.count_tokens,
+                    is_player=self._is_player,
+                )
         shown = [*(one.memory for one in excerpt.relevant), *excerpt.recent, *excerpt.neighbours]
         if self.accesses is not None:
             self.accesses.note(shown, now)
-        return _computed(search, now, encode(query, excerpt, state), shown)
+        with self.metrics.query_stages("encode"):
+            encoded = encode(query, excerpt, state)
+        return _computed(search, now, encoded, shown)
 
     def _is_player(self, name: str, memory: Memory) -> bool:
         """Whether it is the plain name of the memory's player, or of the player that its agent is named after."""

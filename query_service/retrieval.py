@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from lorestream.errors import Overloaded, Unavailable
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from lorestream.memories import Blend, Position, Scope
     from lorestream.ports import Embedder, ErasureLedger, MemoryReader
+    from lorestream.telemetry import Stages
     from query_service.accesses import Accesses
     from query_service.queries import SearchQuery
     from query_service.rerank import SecondLook
@@ -143,6 +144,8 @@ class Retriever:
     accesses: Accesses | None = None
     second_look: SecondLook | None = None
     """Orders the best memories anew; None: the query does not ask for it."""
+    stages: Stages = field(kw_only=True)
+    """Measures the stages of the query."""
 
     async def top_k(self, vector: Vector | None = None) -> list[Ranked]:
         """The best k, the best first; among equal scores the newer comes first.
@@ -168,11 +171,12 @@ class Retriever:
         scope = with_records(query.agents.scope, query.filter)
         page = PageQuery(scope, limit, self.guard.now, store_filter(query))
         found: list[Memory] = []
-        async for memory in visible_memories(self.store, page, self.guard):
-            if sphere is None or sphere.contains(memory):
-                found.append(memory)
-                if len(found) == limit:
-                    break
+        with self.stages("search"):
+            async for memory in visible_memories(self.store, page, self.guard):
+                if sphere is None or sphere.contains(memory):
+                    found.append(memory)
+                    if len(found) == limit:
+                        break
         return found
 
     async def _by_time(self) -> list[Ranked]:
@@ -185,7 +189,8 @@ class Retriever:
         if mode == "keyword":
             return await self._ranked(self._keyword_query)
         if vector is None:
-            vector = (await embed_queries(self.embedder, [text]))[text]
+            with self.stages("embed"):
+                vector = (await embed_queries(self.embedder, [text]))[text]
         components: list[float] = vector.tolist()
         return await (self._hybrid(components) if mode == "hybrid" else self._dense(components))
 
@@ -198,7 +203,8 @@ class Retriever:
             min_relevance = None if lifts else _clamp_cosine(query.min_score)
             return await self._ranked(self._vector_query(vector, min_relevance=min_relevance))
         if not self._needs_pool(query.blend):
-            best = await self.store.search(self._vector_query(vector, with_blend=True)(query.k))
+            with self.stages("search"):
+                best = await self.store.search(self._vector_query(vector, with_blend=True)(query.k))
             if all(self.guard.admits(hit.memory) for hit in best):
                 return await self._through_stages([_without_blend(hit) for hit in best])
         # The store may not have applied the newest erasures: fill the pool here instead.
@@ -223,11 +229,13 @@ class Retriever:
         pairs: Pairs = ()
         if self.neighbours:
             how = Neighbours(self.gap_s, self.guard.now, self.query.filter, self._shows)
-            hits, pairs = await with_neighbours(self.store, query_for(len(hits)), hits, how)
+            with self.stages("neighbours"):
+                hits, pairs = await with_neighbours(self.store, query_for(len(hits)), hits, how)
         ranked = [_without_blend(hit) for hit in hits]
         if self.second_look is not None:
             pool = top_k(ranked, len(ranked))
-            ranked = await self.second_look.rerank(self.query.text or "", pool, best)
+            with self.stages("rerank"):
+                ranked = await self.second_look.rerank(self.query.text or "", pool, best)
             best = best if self.second_look.missed else 1.0
         if self.neighbours:
             ranked = lift_neighbours(ranked, pairs, self.neighbours, best=best)
@@ -264,11 +272,12 @@ class Retriever:
         blend = self.query.blend
         if blend is None:
             return ranked
-        accessed: Mapping[str, float] = {}
-        if blend.by_access and self.accesses is not None:
-            accessed = await self.accesses.last([one.memory for one in ranked])
-        pool = normalised(ranked) if self.query.normalise else ranked
-        return blend_all(blend, pool, self.guard.now, accessed)
+        with self.stages("rank"):
+            accessed: Mapping[str, float] = {}
+            if blend.by_access and self.accesses is not None:
+                accessed = await self.accesses.last([one.memory for one in ranked])
+            pool = normalised(ranked) if self.query.normalise else ranked
+            return blend_all(blend, pool, self.guard.now, accessed)
 
     @property
     def _words(self) -> str:
@@ -300,7 +309,8 @@ class Retriever:
         limit = wanted if sphere is None else 2 * wanted  # a sphere fills half of its bounding box
         turns = Turns()
         while True:
-            hits = await self.store.search(query_for(limit))
+            with self.stages("search"):
+                hits = await self.store.search(query_for(limit))
             kept: list[Hit] = []
             for hit in hits:
                 if self._shows(hit.memory):

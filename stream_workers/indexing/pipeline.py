@@ -13,7 +13,6 @@ its newest event. Only the state events of one row need the order of the log.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -134,7 +133,7 @@ class Pipeline:
                 case _:
                     state.append(StateRecord(envelope, record))
         found = [memory for memory, _ in memories.values()]
-        with _StageTimer(self.metrics, "embed"):
+        with self.metrics.worker_stages("embed"):
             embedded, rows = await vectors.embed(found, self.embedder, self.vector_source(), self.throttle)
         return Batch(
             records=records,
@@ -153,7 +152,7 @@ class Pipeline:
         Memories that the store refuses become dead letters (reason `refused_by_store`), and so do state events that
         cannot be folded (`unfoldable`).
         """
-        with _StageTimer(self.metrics, "upsert"):
+        with self.metrics.worker_stages("upsert"):
             for erasure in batch.erasures:
                 await self.ledger.add(erasure)
                 await self.store.erase(erasure)
@@ -210,7 +209,7 @@ class Pipeline:
             folded.records += some.records
             folded.dead_letters += some.dead_letters
 
-        with _StageTimer(self.metrics, "fold"):
+        with self.metrics.worker_stages("fold"):
             await self.throttle.in_chunks(batch.state, fold_chunk)
         return folded
 
@@ -275,16 +274,3 @@ def _text(put: events.Put) -> str:
     by_player = put.player is not None or put.agent_player is not None
     data = (put.data or {}) | dict.fromkeys(put.naming or (), "a player")
     return narrate(put.type or "event", data, by_player=by_player)
-
-
-class _StageTimer:
-    """Observes the duration of one stage as `lorestream_stage_duration_seconds`."""
-
-    def __init__(self, metrics: Metrics, stage: str) -> None:
-        self._observe = metrics.stage_duration.labels(stage).observe
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._observe(time.perf_counter() - self._started)

@@ -515,6 +515,25 @@ async def test_query_duration_has_labels_api_and_cache(reader: Reader) -> None:
     assert reader.recall.answers.in_flight == 0
 
 
+async def test_each_stage_of_a_query_is_measured(reader: Reader) -> None:
+    def counts() -> dict[str, float]:
+        stages = ("wait", "cache", "embed", "search", "neighbours", "rerank", "rank", "encode", "excerpt")
+        value = reader.runtime.metrics.registry.get_sample_value
+        found = {each: value("lorestream_query_stage_seconds_count", {"stage": each}) for each in stages}
+        return {stage: count for stage, count in found.items() if count}
+
+    await reader.remember("one")
+    plain = {"mode": "dense"}
+    await reader.search("one", **plain)
+    assert counts() == {"cache": 1, "embed": 1, "search": 1, "encode": 1}
+    await reader.search("one", **plain)
+    assert counts() == {"cache": 2, "embed": 1, "search": 1, "encode": 1}  # a hit
+    await reader.search("one", mode="hybrid", neighbours=0.2, rerank=True, weights={"recency": 0.5})
+    assert {"neighbours", "rerank", "rank"} <= counts().keys()
+    await reader.post("/v1/agents/a/context", {"query": "one"})
+    assert {"excerpt": 1}.items() <= counts().items()
+
+
 async def test_grpc_reads_use_the_cache_and_the_metrics_as_http_does(reader: Reader) -> None:
     value = reader.runtime.metrics.registry.get_sample_value
     reads = Reads(lambda: reader.recall)
