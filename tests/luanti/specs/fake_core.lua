@@ -117,6 +117,65 @@ function fake.http()
 	return http
 end
 
+-- An engine for the whole mod. Functions that are not replaced do nothing, and lists are empty. core.entries has the
+-- functions that the mod registered: core.entries.globalstep and others.
+function fake.engine()
+	local core = fake.core()
+	core.entries = {}
+	core.settings = {get = function() end, get_bool = function(_, _, default)
+		return default
+	end}
+	function core.get_translator()
+		return function(text)
+			return text
+		end
+	end
+	function core.get_us_time()
+		return 1e6
+	end
+	function core.get_worldpath()
+		return os.tmpname() .. "-absent"
+	end
+	function core.get_modpath()
+		return "producers/luanti/lorestream"
+	end
+	function core.get_mod_storage()
+		return setmetatable({}, {__index = function()
+			return function()
+				return ""
+			end
+		end})
+	end
+	function core.request_http_api()
+		return {fetch_async = function() end, fetch_async_get = function()
+			return {completed = false}
+		end}
+	end
+	function core.get_dir_list()
+		return {}
+	end
+	core.get_connected_players = core.get_dir_list
+	return setmetatable(core, {__index = function(_, name)
+		if name:find("^registered_") then
+			return {}
+		end
+		local event = name:match("^register_on_(.+)") or name:match("^register_(globalstep)$")
+		return function(fn)
+			if event then
+				core.entries[event] = core.entries[event] or {}
+				table.insert(core.entries[event], fn)
+			end
+		end
+	end})
+end
+
+-- Loads the whole mod with this engine, which stays the global `core`. Returns its global table `lorestream`.
+function fake.mod(core)
+	_G.core = core
+	dofile("producers/luanti/lorestream/init.lua")
+	return _G.lorestream
+end
+
 function fake.load(name, ...)
 	return assert(loadfile("producers/luanti/lorestream/" .. name .. ".lua"))(...)
 end

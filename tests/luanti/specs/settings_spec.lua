@@ -10,60 +10,17 @@ local function contents(path)
 	return text
 end
 
--- An engine in which every function exists and does nothing, and every list is empty.
-local function engine(seen)
-	local function read(_, name, default)
-		seen[name] = true
-		return type(default) == "boolean" and default or nil
-	end
-	local known = fake.core()
-	known.settings = {get = read, get_bool = read}
-	known.get_translator = function()
-		return function(text)
-			return text
-		end
-	end
-	known.get_us_time = function()
-		return 1e6
-	end
-	known.get_worldpath = function()
-		return os.tmpname() .. "-absent"
-	end
-	known.get_modpath = function()
-		return MOD
-	end
-	known.get_mod_storage = function()
-		return setmetatable({}, {__index = function()
-			return function()
-				return ""
-			end
-		end})
-	end
-	known.request_http_api = function()
-		return {fetch_async = function() end, fetch_async_get = function()
-			return {completed = false}
-		end}
-	end
-	known.get_dir_list = function()
-		return {}
-	end
-	known.get_connected_players = known.get_dir_list
-	return setmetatable(known, {__index = function(_, name)
-		if name:find("^registered_") then
-			return {}
-		end
-		return function() end
-	end})
-end
-
 describe("the settings", function()
 	local seen, offered = {}, {}
 
 	setup(function()
-		local kept = {core = _G.core, lorestream = rawget(_G, "lorestream"), memory = rawget(_G, "memory")}
-		_G.core = engine(seen)
-		dofile(MOD .. "/init.lua")
-		_G.core, _G.lorestream, _G.memory = kept.core, kept.lorestream, kept.memory
+		local core = fake.engine()
+		local function read(_, name, default)
+			seen[name] = true
+			return type(default) == "boolean" and default or nil
+		end
+		core.settings = {get = read, get_bool = read}
+		fake.mod(core)
 		for name in contents(MOD .. "/settingtypes.txt"):gmatch("\n(lorestream%.[%w_.]+) %([^\n]+%) %l+") do
 			assert.is_nil(offered[name], name)
 			offered[name] = true
