@@ -14,5 +14,9 @@ read_globals = {
 files["producers/luanti/lorestream/init.lua"] = {globals = {"lorestream"}}
 files["producers/luanti/examples/lorestream_woodcutter"] = {read_globals = {"lorestream"}}
 files["tests/luanti/driver"] = {read_globals = {"lorestream", "default"}, globals = {"core"}}
+files["tests/luanti/scene"] = {
+	read_globals = {"lorestream", "default"},
+	globals = {"scene_build", "scene_memories"},
+}
 files["tests/luanti/stopwatch"] = {globals = {"core", "stopwatch"}}
 files["tests/luanti/specs"] = {std = "+busted"}

@@ -212,6 +212,15 @@ requirements: $(READY)/build ## lock the dependencies again: make requirements U
 pictures: dev ## docs/structure.svg, drawn from the import rules and the imports
 	@python docs/structure.py
 
+.PHONY: mod-zip
+mod-zip: ## the Luanti mod as ContentDB takes it, in dist/: make mod-zip REPO=https://HOST/OWNER/NAME
+	@$(PYTHON) -m deploy.luanti.mod_zip dist/lorestream.zip $(if $(REPO),--repo $(REPO))
+
+.PHONY: mod-screenshot
+mod-screenshot: prepared ## the screenshot of the Luanti mod, taken anew in a real game without a screen
+	@$(call apt,xvfb xdotool scrot pngquant libgl1-mesa-dri,1)
+	@python -m tests.luanti.screenshot producers/luanti/lorestream/screenshot.png
+
 .PHONY: proto
 proto: dev ## the gRPC code from memory.proto
 	@python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. lorestream/grpc/memory.proto

@@ -59,9 +59,9 @@ class Process:
         self.output = home / "output.txt"
         self.child: subprocess.Popen[bytes] | None = None
 
-    def spawn(self, command: list[str]) -> None:
-        """Start the process; its output is appended to `output`."""
-        environment = {"HOME": str(self.home), "PATH": _PATH, "LANG": "C.UTF-8"}
+    def spawn(self, command: list[str], **variables: str) -> None:
+        """Start the process with these environment variables besides its own; its output is appended to `output`."""
+        environment = {"HOME": str(self.home), "PATH": _PATH, "LANG": "C.UTF-8", **variables}
         with self.output.open("ab") as output:
             self.child = subprocess.Popen(
                 command, env=environment, stdout=output, stderr=output, cwd=self.home
