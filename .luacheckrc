@@ -8,11 +8,15 @@ read_globals = {
 	"ItemStack",
 	"SecureRandom",
 	"vector",
-	table = {fields = {"copy"}},
+	"PcgRandom",
+	"VoxelArea",
+	table = {fields = {"copy", "indexof"}},
 }
 
 files["producers/luanti/lorestream/init.lua"] = {globals = {"lorestream"}}
-files["producers/luanti/examples/lorestream_woodcutter"] = {read_globals = {"lorestream"}}
+files["producers/luanti/examples"] = {read_globals = {"lorestream_agents"}}
+files["producers/luanti/examples/lorestream_agents"] = {globals = {"lorestream_agents"}}
+files["tests/luanti/arenas"] = {read_globals = {"lorestream_agents"}, globals = {"arenas"}}
 files["tests/luanti/driver"] = {read_globals = {"lorestream", "default"}, globals = {"core"}}
 files["tests/luanti/scene"] = {
 	read_globals = {"lorestream", "default"},

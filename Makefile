@@ -100,6 +100,10 @@ bench: dev torch model ## measure every promised figure: a table, and bench.json
 bench-retrieval: dev model ## measure the quality of the searches, with held-out seeds: BENCH_ARGS="--help"
 	@python -m tests.retrieval.bench $(BENCH_ARGS)
 
+.PHONY: luanti-bench
+luanti-bench: debian dev weights model ## what memories bring to characters in a real game: BENCH_ARGS=--quick
+	@python -m tests.luanti.bench $(BENCH_ARGS)
+
 .PHONY: soak
 soak: debian dev torch weights model kafka ## the long tests, and those that need torch
 	@python -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""End to end: events of a real server become memories in a running Lorestream, and the woodcutter uses them."""
+"""End to end: events of a real server become memories in a running Lorestream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tests.luanti.server import PRODUCERS, wait_until
+from tests.luanti.server import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tests.luanti.server import RealServer
 
 NAME = "Wanda_5"
-WOODCUTTER = "npc:woodcutter-1"
 ACTIONS = """
 local player = core.get_player_by_name("Wanda_5")
 for x = 2, 4 do
@@ -79,34 +78,3 @@ def test_events_become_memories(
     assert inside == "a player dug 3 pine tree"
     server.lua('core.registered_chatcommands.lorestream.func("Wanda_5", "forget") return true')
     wait_until(lambda: not memories_of(lorestream_url, agent), what="the erasure")
-
-
-def test_the_woodcutter_returns_to_a_remembered_tree(
-    lorestream_url: str, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
-) -> None:
-    """First to a tree in sight; then to a remembered one; then it remembers that the tree is gone."""
-    mod = PRODUCERS / "examples" / "lorestream_woodcutter"
-    server = new_server(lorestream_url, mods=(mod,), settings={"lorestream_woodcutter.rest": "2"}).start()
-    join(server, NAME)
-    server.lua(
-        'core.set_node({x = 3, y = 1, z = 3}, {name = "default:tree"})'
-        'core.add_entity({x = -3, y = 1, z = -3}, "lorestream_woodcutter:woodcutter", "npc:woodcutter-1") return true'
-    )
-
-    def has_logged(words: str) -> Callable[[], bool]:
-        return lambda: words in server.log_text()
-
-    wait_until(has_logged("I remember no tree: I see a tree: going to (3,1,3)"), what="the first plan")
-    wait_until(has_logged("cut default:tree at (3,1,3)"), what="the first cut")
-    wait_until(lambda: memories_of(lorestream_url, WOODCUTTER), what="his memory")
-    wait_until(
-        has_logged("I remember 1 visits and go back to where a tree was: going to (3,1,3)"),
-        what="the second plan",
-    )
-    wait_until(has_logged("no tree at (3,1,3)"), what="his lesson")
-    outcomes = [memory["metadata"]["outcome"] for memory in memories_of(lorestream_url, WOODCUTTER)]
-    assert outcomes[-1] == "success"
-    wait_until(
-        lambda: memories_of(lorestream_url, WOODCUTTER)[0]["metadata"]["outcome"] == "failure",
-        what="the lesson's memory",
-    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tests.luanti.server import PRODUCERS, wait_until
+from tests.luanti.server import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,29 +91,3 @@ def test_failures_give_an_empty_table_in_time(
     assert (limited["why"], limited["calls"]) == ("rate_limited", 1)
     invalid = server.lua('lorestream.get(nil, "x", 1, nil, function(m, e) done({#m, e}) end)')
     assert invalid == [0, "invalid: agent_id must be a string"]
-
-
-def test_the_woodcutter_works_without_the_service(
-    gateway: RecordingGateway, new_server: Callable[..., RealServer], join: Callable[[RealServer, str], Any]
-) -> None:
-    """With the service down, it looks for trees in sight, and its memories are sent later."""
-    gateway.down()
-    server = new_server(gateway.url, mods=(PRODUCERS / "examples" / "lorestream_woodcutter",)).start()
-    join(server, "Wanda_5")
-    server.lua(
-        'core.set_node({x = 3, y = 1, z = 3}, {name = "default:tree"})'
-        'core.add_entity({x = -3, y = 1, z = -3}, "lorestream_woodcutter:woodcutter", "npc:woodcutter-7") return true'
-    )
-    said = "npc:woodcutter-7: the memory search failed (unreachable): I see a tree: going to (3,1,3)"
-    wait_until(lambda: said in server.log_text(), what="his plan")
-    wait_until(lambda: "cut default:tree at (3,1,3)" in server.log_text(), what="his cut")
-    gateway.up()
-    wait_until(
-        lambda: [e for e in gateway.events() if e["agent_id"] == "npc:woodcutter-7"],
-        what="his memory",
-        seconds=60,
-    )
-    (event,) = [e for e in gateway.events() if e["agent_id"] == "npc:woodcutter-7"]
-    assert event["text"] == "I found a tree and cut it: tree"
-    assert event["pos"] == {"x": 3, "y": 1, "z": 3}
-    assert event["metadata"] == {"node": "default:tree", "outcome": "success", "resource": "tree"}

@@ -1,111 +1,72 @@
--- The entity: it plans, walks, cuts, rests, and plans again. Its memory is in memory.lua.
+-- A woodcutter: cuts the trees that he sees, plants new ones, and goes back when they have grown.
 
-local memory = dofile(core.get_modpath(core.get_current_modname()) .. "/memory.lua")
+local agents = lorestream_agents
 
-local REST_S = tonumber(core.settings:get("lorestream_woodcutter.rest")) or 5
-local SPEED = 2
-local REACH = 2.5
-local TIRED_S = 30
+local CUT_S = 1
+local MAX_HEIGHT = 12
+-- devtest's trunks are in no group.
+local TRUNKS = {"group:tree", "basenodes:tree", "basenodes:jungletree", "basenodes:pine_tree"}
+local SAPLINGS = {
+	["default:tree"] = "default:sapling",
+	["default:jungletree"] = "default:junglesapling",
+	["default:pine_tree"] = "default:pine_sapling",
+	["default:acacia_tree"] = "default:acacia_sapling",
+	["default:aspen_tree"] = "default:aspen_sapling",
+}
 
-local function say(self, text)
-	core.log("action", ("[lorestream_woodcutter] %s: %s"):format(self.agent_id, text))
+local function is_trunk(pos)
+	local name = core.get_node(pos).name
+	return core.get_item_group(name, "tree") > 0 or table.indexof(TRUNKS, name) > 0
 end
 
-local function rest(self, seconds)
-	self.state, self.wait = "rest", seconds
-	self.object:set_velocity({x = 0, y = self.object:get_velocity().y, z = 0})
-end
-
--- Cuts the tree at or around the target, and remembers the outcome.
-local function cut(self, pos)
-	local tree = core.find_node_near(self.target, 2, {"group:tree"}, true)
-	if not tree or core.is_protected(tree, "") then
-		say(self, "no tree at " .. core.pos_to_string(self.target))
-		memory.remember(self.agent_id, self.target, "default:tree", "failure")
-		return rest(self, 1)
+-- Cuts the whole trunk at a position, from its foot. Returns the number of logs.
+local function cut(agent, pos)
+	local foot = vector.new(pos)
+	while is_trunk(vector.offset(foot, 0, -1, 0)) do
+		foot.y = foot.y - 1
 	end
-	local node = core.get_node(tree)
-	core.remove_node(tree)
-	core.add_item(pos, node.name)
-	core.check_for_falling(tree)
-	say(self, ("cut %s at %s"):format(node.name, core.pos_to_string(tree)))
-	memory.remember(self.agent_id, tree, node.name, "success")
-	rest(self, REST_S)
-end
-
-local states = {}
-
-function states.rest(self, dtime)
-	self.wait = self.wait - dtime
-	if self.wait > 0 then
-		return
-	end
-	self.state = "plan"
-	memory.plan(self.agent_id, self.object:get_pos(), function(target, why)
-		-- The entity may have been unloaded in the meantime.
-		if not self.object:get_pos() then
-			return
+	local logs, name = 0, nil
+	for up = 0, MAX_HEIGHT do
+		local log = vector.offset(foot, 0, up, 0)
+		if not is_trunk(log) then
+			break
 		end
-		self.target, self.walked, self.state = target, 0, "walk"
-		say(self, ("%s: going to %s"):format(why, core.pos_to_string(target)))
-	end)
-end
-
-function states.plan() end
-
-function states.walk(self, dtime)
-	local pos = self.object:get_pos()
-	local way = vector.subtract(self.target, pos)
-	way.y = 0
-	self.walked = self.walked + dtime
-	if vector.length(way) <= REACH then
-		return cut(self, pos)
-	elseif self.walked > TIRED_S then
-		say(self, "cannot reach " .. core.pos_to_string(self.target))
-		return rest(self, 1)
-	end
-	local velocity = vector.multiply(vector.normalize(way), SPEED)
-	velocity.y = self.object:get_velocity().y
-	self.object:set_velocity(velocity)
-	self.object:set_yaw(core.dir_to_yaw(way))
-end
-
-core.register_entity("lorestream_woodcutter:woodcutter", {
-	initial_properties = {
-		visual = "mesh",
-		mesh = "character.b3d",
-		textures = {"character.png"},
-		physical = true,
-		collide_with_objects = false,
-		collisionbox = {-0.3, 0, -0.3, 0.3, 1.7, 0.3},
-		stepheight = 1.1,
-		nametag = "Woodcutter",
-	},
-	on_activate = function(self, staticdata)
-		self.agent_id = staticdata ~= "" and staticdata or "npc:woodcutter-1"
-		self.state, self.wait = "rest", 0.5
-		self.object:set_acceleration({x = 0, y = -9.81, z = 0})
-		self.object:set_armor_groups({immortal = 1})
-	end,
-	get_staticdata = function(self)
-		return self.agent_id
-	end,
-	on_step = function(self, dtime)
-		states[self.state](self, dtime)
-	end,
-})
-
-core.register_chatcommand("woodcutter", {
-	params = "[NUMBER]",
-	description = "Adds a woodcutter at your position; the same number has the same memory",
-	privs = {server = true},
-	func = function(name, param)
-		local player = core.get_player_by_name(name)
-		if not player then
-			return false, "You must be in the world"
+		agent:spend(CUT_S)
+		local dug = agent:dig(log)
+		if not dug then
+			break
 		end
-		local agent_id = "npc:woodcutter-" .. (param:match("^%d+$") or "1")
-		core.add_entity(player:get_pos(), "lorestream_woodcutter:woodcutter", agent_id)
-		return true, agent_id .. " was added"
+		logs, name = logs + 1, name or dug
+	end
+	local sapling = SAPLINGS[name]
+	if sapling and core.get_item_group(core.get_node(vector.offset(foot, 0, -1, 0)).name, "soil") > 0 then
+		core.place_node(foot, {name = sapling})
+	end
+	agent:count("wood", logs)
+	return logs
+end
+
+local job = {
+	kind = "trees",
+	nodes = TRUNKS,
+	one = "a tree",
+	many = "trees",
+	reach = 2,
+	work = cut,
+	work_s = CUT_S,
+	patch = 12,
+	regrow_s = tonumber(core.settings:get("lorestream_woodcutter.regrow")) or 1200,
+	least_rate = 0.1,
+}
+
+agents.register({
+	name = "lorestream_woodcutter:woodcutter",
+	title = "Woodcutter",
+	command = "woodcutter",
+	sight = 12,
+	speed = 4,
+	live = function(agent)
+		agents.gather(agent, job)
 	end,
+	on_hurt = agents.caution.hurt,
 })

@@ -1,0 +1,102 @@
+-- What a character believes about places, from his memories of them. Pure: no engine, no service.
+--
+-- A memory of a place has metadata.outcome:
+--   "found"        amount: how much he took away, left: how much he left behind
+--   "nothing"      he came, and there was nothing
+--   "unreachable"  he found no way to it
+--   "hurt"         amount: the damage
+
+local places = {}
+
+-- After this time, what could not be reached is tried again, in seconds.
+places.RETRY_S = 3600
+
+function places.distance(a, b)
+	return math.sqrt((a.x - b.x) ^ 2 + (a.y - b.y) ^ 2 + (a.z - b.z) ^ 2)
+end
+
+-- Memories (the newest first) that lie within radius of each other, as places: a list of
+-- {pos (of the newest memory), memories (the newest first)}.
+function places.group(memories, radius)
+	local found = {}
+	for _, memory in ipairs(memories) do
+		if memory.pos then
+			local place
+			for _, known in ipairs(found) do
+				if not place and places.distance(known.pos, memory.pos) <= radius then
+					place = known
+				end
+			end
+			if not place then
+				place = {pos = memory.pos, memories = {}}
+				found[#found + 1] = place
+			end
+			place.memories[#place.memories + 1] = memory
+		end
+	end
+	return found
+end
+
+-- How much a character expects at a place now. regrow_s: after this time what was taken has grown again; nil: it
+-- doesn't. A visit in vain halves the hope: the place may be gone for good.
+function places.expected(place, now_s, regrow_s)
+	local newest = place.memories[1]
+	local age = math.max(0, now_s - newest.timestamp)
+	local hope = 1
+	for _, memory in ipairs(place.memories) do
+		local about = memory.metadata
+		if about.outcome == "found" then
+			-- Most of it grows late, so a visit after half of the time is not worth half.
+			local grown = regrow_s and math.min(1, age / regrow_s) ^ 2 or 0
+			local left = memory == newest and about.left or 0
+			return hope * (left + about.amount * grown)
+		elseif about.outcome == "unreachable" and age < places.RETRY_S then
+			return 0
+		end
+		hope = hope / 2
+	end
+	return 0
+end
+
+-- The place that promises the most for the time that it takes. options: from (position), now_s, regrow_s, speed (nodes
+-- per second), work_s (seconds of work for one unit), room (units that he can carry).
+-- Returns the place and the units per second, or nil and 0.
+function places.best(all, options)
+	local best, best_rate = nil, 0
+	for _, place in ipairs(all) do
+		local units = math.min(options.room or math.huge, places.expected(place, options.now_s, options.regrow_s))
+		local way_s = places.distance(place.pos, options.from) / options.speed
+		local rate = units / (way_s + units * options.work_s + 1)
+		if rate > best_rate then
+			best, best_rate = place, rate
+		end
+	end
+	return best, best_rate
+end
+
+-- Where he was hurt, as {pos, damage}: the damage fades with its age. half_life_s in seconds.
+function places.dangers(memories, now_s, half_life_s)
+	local found = {}
+	for _, place in ipairs(places.group(memories, 2)) do
+		local damage = 0
+		for _, memory in ipairs(place.memories) do
+			local share = 0.5 ^ (math.max(0, now_s - memory.timestamp) / half_life_s)
+			damage = math.max(damage, (memory.metadata.amount or 0) * share)
+		end
+		found[#found + 1] = {pos = place.pos, damage = damage}
+	end
+	return found
+end
+
+-- Whether a position is one that could not be reached lately.
+function places.is_unreachable(memories, pos, now_s)
+	for _, memory in ipairs(memories) do
+		if memory.metadata.outcome == "unreachable" and memory.pos and places.distance(memory.pos, pos) < 1.5
+			and now_s - memory.timestamp < places.RETRY_S then
+			return true
+		end
+	end
+	return false
+end
+
+return places

@@ -1,0 +1,1 @@
+"""What memories bring to the example characters, measured in a real server: `python -m tests.luanti.bench`."""

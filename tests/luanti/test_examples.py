@@ -1,0 +1,69 @@
+"""The example characters on a real server with devtest, without players: they load, act, and use what they remember."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.luanti.server import PRODUCERS, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.luanti.gateway import RecordingGateway
+    from tests.luanti.server import RealServer
+
+MODS = tuple(sorted((PRODUCERS / "examples").glob("lorestream_*")))
+AGENT = "test-1/npc:woodcutter-7"
+GROUND = """
+local low, high = {x = 0, y = 0, z = 0}, {x = 31, y = 15, z = 15}
+core.emerge_area(low, high, function(_, _, remaining)
+    if remaining > 0 then return end
+    for x = 0, 31 do for z = 0, 15 do core.set_node({x = x, y = 7, z = z}, {name = "basenodes:dirt"}) end end
+    for y = 8, 10 do core.set_node({x = 8, y = y, z = 3}, {name = "basenodes:tree"}) end
+    core.forceload_block(low, true)
+    core.forceload_block(high, true)
+    core.after(0.5, function()
+        local agent = lorestream_agents.add("lorestream_woodcutter:woodcutter", {x = 3, y = 8, z = 3}, {number = 7})
+        done(agent.id)
+    end)
+end)
+"""
+REMEMBERED = {
+    "id": "1",
+    "text": "I found trees here and took 9, 0 are left",
+    "pos": {"x": 28.0, "y": 8.0, "z": 8.0},
+    "timestamp": 1.0,
+    "metadata": {"kind": "trees", "outcome": "found", "amount": 9.0, "left": 0.0, "at": -90000.0},
+}
+
+
+def test_the_woodcutter_cuts_what_he_sees_and_goes_where_he_remembers_trees(
+    gateway: RecordingGateway, new_server: Callable[..., RealServer]
+) -> None:
+    """All examples load. Without the service he cuts the tree in sight; with it he goes where his memory says."""
+    gateway.memories = [REMEMBERED]
+    gateway.down()
+    settings = {"lorestream_examples.speed": "10"}
+    server = new_server(gateway.url, game="devtest", mods=MODS, settings=settings).start()
+    assert server.lua(GROUND) == AGENT
+    wood = f'return lorestream_agents.active["{AGENT}"].tally.wood or 0'
+    wait_until(lambda: server.lua(wood) == 3, what="the tree is cut")
+    assert "I remember" not in server.log_text()
+    gateway.up()
+
+    def remembered(text: str) -> list[dict[str, Any]]:
+        events = [
+            event for path, body in gateway.requests if path == "/v1/events" for event in body["events"]
+        ]
+        return [event for event in events if event["agent_id"] == AGENT and event["text"] == text]
+
+    wait_until(lambda: "I remember trees at (28,8,8)" in server.log_text(), what="his decision")
+    wait_until(
+        lambda: remembered("I came for trees, but found nothing here"), what="his second memory", seconds=60
+    )
+    (first,) = remembered("I found trees here and took 3, 0 are left")
+    assert first["pos"] == {"x": 8, "y": 8, "z": 3}
+    assert (first["metadata"]["outcome"], first["metadata"]["amount"]) == ("found", 3)
+    second = remembered("I came for trees, but found nothing here")[0]
+    assert second["pos"] == {"x": 28, "y": 8, "z": 8}
+    assert "has a fault" not in server.log_text()
