@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorestream import supervision
 from lorestream.adapters.qdrant.conditions import Ids
-from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all
+from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all, most_similar
 from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
 from lorestream.adapters.qdrant.payload import decode_memory, point_of
 from lorestream.fusion import Fused, best_words, fuse
@@ -154,8 +154,11 @@ class HybridSearch:
 
         `above`: the memories with a higher score. Fewer if they have other scores by now: each write changes BM25.
         """
-        total = await self.engine.count(self.selection.clauses)
-        tied = replace(similarity, min_relevance=border).nearest(total)
+        least = replace(similarity, min_relevance=border)
+        total = await most_similar(self.engine, self.selection.clauses, least)
+        if not total:
+            return ()
+        tied = least.nearest(total)
         if similarity is self.dense:
             group = await self.engine.ranked_ids(self.selection.clauses, tied)
             return await self._newest({key for key, _ in group if key not in above}, limit)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _NO_LIMIT = sys.maxsize
 _LIMIT_GROWTH = 4
+_COUNTED = (512, 8192)
+"""Memories with the same relevance are counted by a search up to these numbers: most often there are fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ async def decode_all(payloads: Sequence[Payload]) -> list[Memory]:
         memories.append(decode_memory(payload))
         await turns.next()
     return memories
+
+
+async def most_similar(engine: Engine[Any], must: Sequence[Clause], similarity: Similarity) -> int:
+    """How many points meet the clauses and are relevant enough; above 8,192, at most so many."""
+    for limit in _COUNTED:
+        found = await engine.ranked_ids(must, similarity.nearest(limit))
+        if len(found) < limit:
+            return len(found)
+    return await engine.count(must)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +113,11 @@ class NearestSearch:
 
         async def read_by_tick(wanted: int, *clauses: Clause) -> Sequence[Memory]:
             must = (*self.selection.clauses, *clauses)
-            candidates = await self.engine.count(must)
+            similarity = replace(self.similarity, min_relevance=relevance)
+            candidates = await most_similar(self.engine, must, similarity)
             if not candidates:
                 return []
-            near = replace(self.similarity, min_relevance=relevance).nearest(candidates)
+            near = similarity.nearest(candidates)
             limit = min(wanted, candidates)
             found = await self.engine.ordered_by_time(must, limit=limit, oldest_first=False, near=near)
             return await decode_all(found)

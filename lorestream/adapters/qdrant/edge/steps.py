@@ -21,10 +21,10 @@ from lorestream.adapters.qdrant.edge.messages import Slice, edge_filter, transla
 T = TypeVar("T")
 STEP_S = 0.010
 """CPU seconds that one call may take, apart from finding the slice."""
-_WHOLE_S = 0.030
+_WHOLE_S = 0.045
 """A call over indexed conditions that is expected to take at most this long is not divided: one search by meaning over
-100,000 memories takes 24 ms whole, 25 ms in each of 4 slices, 13 ms in each of 16, because a slice finds its points one
-by one and reads their vectors from scattered places."""
+100,000 memories takes 19 to 24 ms whole, 25 ms in each of 4 slices, 13 ms in each of 16, because a slice finds its points
+one by one and reads their vectors from scattered places."""
 _SHORT_S = 0.001
 """A call that is expected to be shorter does not wait for the turn of the long ones."""
 _FIRST_STEP_S = STEP_S / 8
