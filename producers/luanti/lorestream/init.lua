@@ -177,6 +177,7 @@ if http then
 		end,
 		random = math.random,
 		log = log,
+		S = S,
 		warn = function(text)
 			notices:warn(text)
 		end,

@@ -14,7 +14,7 @@ local GIVE_UP_US = 60 * 1e6
 local SHUTDOWN_TIMEOUT_US = 1e6
 
 -- options: spool, http ({fetch_async, fetch_async_get}), url, server, api_key, flush_interval (s), micros(),
--- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), warn(text) to the admins, lose(why,
+-- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), S (the translator), warn(text) to the admins, lose(why,
 -- lines) for events that are given up, on_ack() after each acknowledged segment, Answer and Batch (classes).
 function Sender.new(options)
 	local self = setmetatable({}, Sender)
@@ -232,17 +232,18 @@ function Sender:back_off(reason, asked, now_us)
 end
 
 function Sender:explain(code, fault, message)
-	local line
+	local S, why = self.S
 	if code == 401 or code == 403 then
-		line = "the gateway refuses the API key: set lorestream.api_key = ID.SECRET in the server's configuration"
+		why = S("the gateway refuses the API key, set @1 in the server's configuration", "lorestream.api_key = ID.SECRET")
 	elseif fault == "wrong_service" then
-		line = "lorestream.url does not point to the gateway: " .. tostring(message)
+		why = S("lorestream.url does not point to the gateway: @1", tostring(message))
 	elseif fault and code ~= 404 then
-		line = ("the gateway refuses every request of this server: %s: %s"):format(fault, tostring(message))
+		why = S("the gateway refuses every request of this server: @1: @2", fault, tostring(message))
 	else
-		line = "no Lorestream gateway at this address: set lorestream.url = http://HOST:PORT in the server's configuration"
+		why = S("no Lorestream gateway at this address, set @1 in the server's configuration",
+			"lorestream.url = http://HOST:PORT")
 	end
-	line = ("%s from %s: %s. Events are kept."):format(self.last_error, self.url, line)
+	local line = S("@1 from @2: @3. Events are kept.", self.last_error, self.url, why)
 	if self.explained ~= line then
 		self.explained = line
 		self.log("error", line)

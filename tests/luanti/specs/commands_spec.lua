@@ -1,14 +1,9 @@
 -- /lorestream for admins, other players and the server's console, whose name is "".
 
+local fake = dofile("tests/luanti/specs/fake_core.lua")
+
 local function part(name)
 	return assert(loadfile("producers/luanti/lorestream/" .. name .. ".lua"))()
-end
-
-local function S(text, ...)
-	local values = {...}
-	return (text:gsub("@(%d)", function(n)
-		return tostring(values[tonumber(n)])
-	end))
 end
 
 describe("the command /lorestream", function()
@@ -32,7 +27,7 @@ describe("the command /lorestream", function()
 					command = definition.func
 				end,
 			},
-			S = S,
+			S = fake.translate,
 			log = log,
 			guard = part("guard")(log),
 			forget_player = function(name)

@@ -51,6 +51,14 @@ local function write(value)
 	return tostring(value)
 end
 
+-- What a translator makes of a text and its arguments, in English.
+function fake.translate(text, ...)
+	local values = {...}
+	return (text:gsub("@(%d)", function(n)
+		return tostring(values[tonumber(n)])
+	end))
+end
+
 function fake.core()
 	return {
 		parse_json = fake.parse_json,

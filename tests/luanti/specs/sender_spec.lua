@@ -22,6 +22,7 @@ describe("sender", function()
 			quote = function(text) return '"' .. text .. '"' end,
 			random = function() return 1 end,
 			log = log,
+			S = fake.translate,
 			warn = function(text) warned[#warned + 1] = text end,
 			lose = function(why, lines)
 				for _, line in ipairs(lines) do
