@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from query_service.context import ContextExcerpt
     from query_service.queries import ContextQuery, ResolvedAgents, SearchQuery
     from query_service.ranking import Ranked
+    from query_service.recall import Answer
 
 _encoder = msgspec.json.Encoder()
 
@@ -108,3 +110,20 @@ def encode_get(query: SearchQuery, ranked: Sequence[Ranked]) -> bytes:
             for one in ranked
         ]
     )
+
+
+def search_response(answer: Answer, started: float) -> bytes:
+    """A SearchResponse as JSON. `started`: `time.perf_counter()` of the request."""
+    return b'{"memories":' + answer.encoded + _answer_fields(answer, started)
+
+
+def context_response(answer: Answer, started: float) -> bytes:
+    """A ContextResponse as JSON. `started`: `time.perf_counter()` of the request."""
+    return answer.encoded[:-1] + _answer_fields(answer, started)
+
+
+def _answer_fields(answer: Answer, started: float) -> bytes:
+    """The last fields of a response and its closing brace."""
+    took_ms = (time.perf_counter() - started) * 1000
+    fresh = b"true" if answer.fresh else b"false"
+    return b',"cache":"%b","fresh":%b,"took_ms":%.3f}' % (answer.cache.encode(), fresh, took_ms)

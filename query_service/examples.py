@@ -41,12 +41,32 @@ SEARCH = Example(
     },
     response={"memories": [{**_FOUND, "score_details": _DETAILS}], **_TIMES},
 )
+_CHARACTER: dict[str, Any] = {
+    "type": "character",
+    "id": _AGENT,
+    "version": 7,
+    "data": {"name": "Ada", "goals": ["fill the barn with wood"]},
+    "tick": 8412.0,
+    "created_at": 1760000000.0,
+    "updated_at": 1760000400.0,
+}
+_CONTEXT: dict[str, Any] = {
+    "recent": [],
+    "relevant": [_FOUND],
+    "neighbours": [],
+    "text": "2025-10-09 08:53 A player dug 3 pine tree.",
+    "tokens": 18,
+    "state": _CHARACTER,
+    **_TIMES,
+}
 BATCH = Example(
     body={
         "searches": [
             {"agent_id": _AGENT, "query": _QUERY, "mode": "dense"},
             {"agent_id": _AGENT, "filters": {"tick": {"near": 8412}}},
-        ]
+        ],
+        "contexts": [{"agent_id": _AGENT, "query": _QUERY}],
+        "entities": [{"type": "character", "id": _AGENT}],
     },
     response={
         "results": [
@@ -59,7 +79,9 @@ BATCH = Example(
                     "request_id": "3c9c2b5a0a3c4a0a8b6e5a4d3c2b1a09",
                 }
             },
-        ]
+        ],
+        "contexts": [_CONTEXT],
+        "entities": [{**_CHARACTER, "fresh": True}],
     },
 )
 ONE = Example(response=_STORED, path={"id": _ID}, query={"agent_id": _AGENT})
@@ -103,23 +125,7 @@ SUMMARY = Example(
 AGENTS = Example(response={"agents": [{"agent_id": _AGENT, "total": 12}]}, query={"limit": 100})
 CONTEXT = Example(
     body={"query": _QUERY, "recent": 10, "relevant": 5, "token_budget": 1000},
-    response={
-        "recent": [],
-        "relevant": [_FOUND],
-        "neighbours": [],
-        "text": "2025-10-09 08:53 A player dug 3 pine tree.",
-        "tokens": 18,
-        "state": {
-            "type": "character",
-            "id": _AGENT,
-            "version": 7,
-            "data": {"name": "Ada", "goals": ["fill the barn with wood"]},
-            "tick": 8412.0,
-            "created_at": 1760000000.0,
-            "updated_at": 1760000400.0,
-        },
-        **_TIMES,
-    },
+    response=_CONTEXT,
     path={"agent_id": _AGENT},
 )
 GET = Example(

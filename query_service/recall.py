@@ -1,6 +1,6 @@
-"""Recall: answers searches and contexts from the cache, or by retrieval.
+"""Recall: answers searches, contexts and other reads from the cache, or by retrieval.
 
-One search passes, in this order: wait for the write token, look up the cache, join or start the computation
+One read passes, in this order: wait for the write token, look up the cache, join or start the computation
 (`answer_cache`), admission (at most MAX_CONCURRENT_SEARCHES), retrieval (`retrieval`), encoding, store in the cache.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 from lorestream import supervision
 from lorestream.errors import InvalidRequest, Overloaded
+from lorestream.http.request import HttpError
 from lorestream.ports import MemoryReader, RowReader
 from lorestream.settings.backends import SearchSettings
 from query_service.accesses import Accesses
@@ -23,7 +24,6 @@ from query_service.answer_cache import (
     MAX_TTL_S,
     AnswerCache,
     CacheState,
-    Compute,
     ComputedAnswer,
     Lookup,
 )
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
 MAX_CONCURRENT_SEARCHES = 512
 """Searches that one process computes at a time. Further ones are rejected at once: they would time out anyway."""
-MAX_SEARCHES_OF_A_BATCH = 4
-"""Searches of one batch that are computed at a time, so that a batch does not keep others waiting."""
+MAX_READS_OF_A_BATCH = 4
+"""Reads of one batch that are computed at a time, so that a batch does not keep others waiting."""
 _RECENCY_TTL_FRACTION = 0.01
 """An answer whose scores depend on recency is cached for at most 1 % of the half-life."""
 
@@ -62,10 +62,34 @@ EncodeHits: TypeAlias = "Callable[[SearchQuery, Sequence[Ranked]], bytes]"
 EncodeContext: TypeAlias = "Callable[[ContextQuery, ContextExcerpt, Document | None], bytes]"
 """Encoders return the bytes that are sent to callers and stored in the cache: JSON, or a message of gRPC."""
 
+ComputeRead: TypeAlias = "Callable[[Vector | None], Awaitable[ComputedAnswer]]"
+
 
 @dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The answer to a search or context. `encoded`: what the encoder returned.
+class Read:
+    """A read that may be answered from the cache, alone or in a batch."""
+
+    api: str
+    """The label of the duration metric."""
+    agents: Sequence[AgentKey]
+    """The stored forms of its one agent; none: it is not cached."""
+    key: bytes
+    """Equal for reads of the agent that have the same answer at the same time."""
+    scope: Scope
+    filter: Filter
+    """With `scope`: what the read costs."""
+    compute: ComputeRead
+    """Computes the answer. The argument: the vector of `text`, None if it is still to be computed."""
+    text: str | None = None
+    """The text that needs a vector, if there is one."""
+    after: Mapping[int, int] | None = None
+    """The write to wait for: partition -> offset."""
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a read. `encoded`: what the encoder returned.
 
     `fresh`: the write token of the query was reached, so the answer contains that write.
     """
@@ -139,34 +163,41 @@ class Recall:
 
     # --- searches ------------------------------------------------------------------------------------------
 
-    async def search(self, query: SearchQuery, encode: EncodeHits, *, api: str) -> SearchResult:
+    async def search(self, query: SearchQuery, encode: EncodeHits, *, api: str) -> Answer:
         """Answer a search. `api`: the label of the duration metric."""
-        pending = await self._look_up(query)
-        return await self.finish(pending, partial(self._compute_search, query, encode), api)
+        return await self.answer(self.search_read(query, encode, api=api))
 
-    async def search_all(
-        self, queries: Sequence[SearchQuery], encode: EncodeHits, *, api: str
-    ) -> list[SearchResult | InvalidRequest]:
-        """Answer or reject each query as `search` does; the texts that need a vector are embedded in one call."""
-        pending = await supervision.run_all(*(self._look_up(query) for query in queries))
+    def search_read(self, query: SearchQuery, encode: EncodeHits, *, api: str) -> Read:
+        """A search as a read."""
+        compute = partial(self._compute_search, query, encode)
+        return self._read(api, query, query.scope, compute, needs_vector=query.mode != "keyword")
+
+    def context_read(self, query: ContextQuery, encode: EncodeContext) -> Read:
+        """A context as a read: the most relevant and the newest memories that fit in a token budget, each once."""
+        search = query.search
+        scope = with_records(search.agents.scope, search.filter)
+        compute = partial(self._compute_context, query, encode)
+        return self._read("context", search, scope, compute, needs_vector=search.k > 0)
+
+    async def answer(self, read: Read) -> Answer:
+        """Answer a read from the cache, or compute its answer."""
+        pending = await self._look_up(read)
+        return await self._finish(read, pending)
+
+    async def answer_all(self, reads: Sequence[Read]) -> list[Answer | InvalidRequest | HttpError]:
+        """Answer or reject each read as `answer` does; the texts that need a vector are embedded in one call."""
+        pending = await supervision.run_all(*(self._look_up(read) for read in reads))
         budget = RequestBudget()
         vectors = await self._embed_all(
-            query.text
-            for query, one in zip(queries, pending, strict=True)
-            if one.lookup.encoded is None and query.mode != "keyword"
+            read.text for read, one in zip(reads, pending, strict=True) if one.lookup.encoded is None
         )
-        slots = asyncio.Semaphore(MAX_SEARCHES_OF_A_BATCH)
+        slots = asyncio.Semaphore(MAX_READS_OF_A_BATCH)
 
-        async def answer(query: SearchQuery, one: Pending) -> SearchResult | InvalidRequest:
+        async def answer(read: Read, one: Pending) -> Answer | InvalidRequest | HttpError:
             async with slots:
-                return await self._finish_or_reject(query, one, vectors, budget, encode=encode, api=api)
+                return await self._finish_or_reject(read, one, vectors, budget)
 
-        return await supervision.run_all(*map(answer, queries, pending))
-
-    async def context(self, query: ContextQuery, encode: EncodeContext) -> SearchResult:
-        """The most relevant and the newest memories that fit in a token budget, each once."""
-        pending = await self._look_up(query.search)
-        return await self.finish(pending, partial(self._compute_context, query, encode), "context")
+        return await supervision.run_all(*map(answer, reads, pending))
 
     @contextlib.asynccontextmanager
     async def working(self, scope: Scope, filter_: Filter) -> AsyncGenerator[None]:
@@ -216,22 +247,6 @@ class Recall:
         with self.metrics.query_stages("wait"):
             return await self.watermarks.reached(after, wait_s)
 
-    async def begin(
-        self, agents: Sequence[AgentKey], key: bytes, after: Mapping[int, int] | None, wait_s: float
-    ) -> Pending:
-        """Wait for a write, then look up the answer `key`. `agents`: the stored forms of one agent; none: not cached."""
-        started = time.perf_counter()
-        fresh = await self.reached(after, wait_s)
-        with self.metrics.query_stages("cache"):
-            lookup = await self.answers.look_up(agents, key + self.collection.encode())
-        return Pending(started, fresh, lookup)
-
-    async def finish(self, pending: Pending, compute: Compute, api: str) -> SearchResult:
-        """The cached answer, or that of `compute`. `api`: the label of the duration metric."""
-        encoded, cache = await self.answers.get_or_compute(pending.lookup, compute)
-        self.observe(api, cache, pending.started)
-        return SearchResult(encoded, cache, pending.fresh)
-
     def observe(self, api: str, cache: CacheState, started: float) -> None:
         """Observe the duration of a read. `started`: `time.perf_counter()` when it arrived."""
         duration = self._durations.get((api, cache))
@@ -239,31 +254,49 @@ class Recall:
             duration = self._durations[api, cache] = self.metrics.query_duration.labels(api, cache)
         duration.observe(time.perf_counter() - started)
 
-    async def _look_up(self, query: SearchQuery) -> Pending:
+    def _read(
+        self, api: str, query: SearchQuery, scope: Scope, compute: ComputeRead, *, needs_vector: bool
+    ) -> Read:
         key = query.fingerprint + f" {self.embedder.model_id} ".encode()
         if query.rerank:
             key += self.reranking.identity
-        return await self.begin(query.agents.single, key, query.after, query.wait_s)
+        return Read(
+            api=api,
+            agents=query.agents.single,
+            key=key,
+            scope=scope,
+            filter=query.filter,
+            compute=compute,
+            text=query.text if needs_vector else None,
+            after=query.after,
+            wait_s=query.wait_s,
+        )
+
+    async def _look_up(self, read: Read) -> Pending:
+        """Wait for the write, then look up the answer."""
+        started = time.perf_counter()
+        fresh = await self.reached(read.after, read.wait_s)
+        with self.metrics.query_stages("cache"):
+            lookup = await self.answers.look_up(read.agents, read.key + self.collection.encode())
+        return Pending(started, fresh, lookup)
+
+    async def _finish(self, read: Read, pending: Pending, vector: Vector | None = None) -> Answer:
+        """The cached answer, or the computed one."""
+        encoded, cache = await self.answers.get_or_compute(pending.lookup, partial(read.compute, vector))
+        self.observe(read.api, cache, pending.started)
+        return Answer(encoded, cache, pending.fresh)
 
     async def _finish_or_reject(
-        self,
-        query: SearchQuery,
-        pending: Pending,
-        vectors: Mapping[str, Vector],
-        budget: RequestBudget,
-        *,
-        encode: EncodeHits,
-        api: str,
-    ) -> SearchResult | InvalidRequest:
-        vector = None if query.text is None else vectors.get(query.text)
-        compute = partial(self._compute_search, query, encode, vector)
+        self, read: Read, pending: Pending, vectors: Mapping[str, Vector], budget: RequestBudget
+    ) -> Answer | InvalidRequest | HttpError:
+        vector = None if read.text is None else vectors.get(read.text)
         try:
-            # The batch's budget limits only its own searches: other requests may join the computation.
+            # The batch's budget limits only its own reads: other requests may join the computation.
             async with budget.deadline():
                 if pending.lookup.encoded is None:
-                    budget.spend(await self.store.cost(query.scope, query.filter))
-                return await self.finish(pending, compute, api)
-        except InvalidRequest as error:
+                    budget.spend(await self.store.cost(read.scope, read.filter))
+                return await self._finish(read, pending, vector)
+        except (InvalidRequest, HttpError) as error:
             return error
 
     async def _embed_all(self, texts: Iterable[str | None]) -> dict[str, Vector]:
@@ -296,7 +329,9 @@ class Recall:
             computed = replace(computed, expires_at=now)  # not cached: the next search tries again
         return computed
 
-    async def _compute_context(self, query: ContextQuery, encode: EncodeContext) -> ComputedAnswer:
+    async def _compute_context(
+        self, query: ContextQuery, encode: EncodeContext, vector: Vector | None = None
+    ) -> ComputedAnswer:
         search, now = query.search, self.clock.now()
         with_relevant = search.text is not None and search.k > 0
         async with self.working(with_records(search.agents.scope, search.filter), search.filter):
@@ -307,7 +342,7 @@ class Recall:
                 supervision.alongside(newest, "newest memories") as reading,
                 supervision.alongside(current, "character") as reading_character,
             ):
-                relevant = await retriever.top_k() if with_relevant else []
+                relevant = await retriever.top_k(vector) if with_relevant else []
                 beside = await retriever.beside(relevant) if query.with_neighbours else []
                 recent, character = await reading, await reading_character
             state = None if character is None or character.deleted else character

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from lorestream.access.key_file import KeyScope
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
-from lorestream.errors import InvalidRequest
-from lorestream.http.errors import error_response
 from lorestream.http.operation import OLDER_NAMES, Operation
 from lorestream.http.request import (
     ApiRequest,
@@ -19,9 +17,17 @@ from lorestream.http.request import (
     encoded_json_response,
     json_response,
 )
-from lorestream.turns import Turns
 from query_service import browse, examples, record_routes
-from query_service.encoding import encode_context, encode_get, encode_hits, stored_memory
+from query_service.batch import BatchRoutes
+from query_service.batch_schemas import Batch, BatchResponse
+from query_service.encoding import (
+    context_response,
+    encode_context,
+    encode_get,
+    encode_hits,
+    search_response,
+    stored_memory,
+)
 from query_service.queries import (
     SearchQuery,
     parse_context,
@@ -29,13 +35,11 @@ from query_service.queries import (
     parse_search,
     resolve_agents,
 )
-from query_service.recall import SearchResult
 from query_service.routes import Routes
 from query_service.schemas import (
     AgentPath,
     AgentsParams,
     AgentsResponse,
-    BatchResponse,
     Context,
     ContextResponse,
     Get,
@@ -43,9 +47,7 @@ from query_service.schemas import (
     MemoryPath,
     NoParams,
     OneParams,
-    RawBatch,
     Search,
-    SearchBatch,
     SearchResponse,
     StoredMemory,
     SummaryResponse,
@@ -69,7 +71,7 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
 
     `recall`: returns the Recall over the active collection.
     """
-    routes = _Routes(recall, limits)
+    routes, batch = _Routes(recall, limits), BatchRoutes(recall, limits)
     read = partial(Operation, scope=KeyScope.QUERY, query_params=NoParams, tag="Reads", read_only=True)
     agent = "/v1/agents/{agent_id}"
     return [
@@ -86,10 +88,10 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
         read(
             "POST",
             "/v1/memories/search/batch",
-            routes.batch,
-            "Up to 64 searches, each answered or rejected on its own",
+            batch.batch,
+            "Up to 64 searches, contexts and reads of documents, each answered or rejected on its own",
             response=BatchResponse,
-            body=SearchBatch,
+            body=Batch,
             example=examples.BATCH,
         ),
         read(
@@ -160,29 +162,8 @@ class _Routes(Routes):
         parse = self._parse_cached if len(raw) <= MAX_CACHED_BODY_BYTES else self._parse
         query = parse(request.principal, raw)
         await self._limits.count_queries(request.principal, query.agents.scope.agents)
-        result = await self._recall.search(query, encode_hits, api="search")
-        return encoded_json_response(_search_response(result, started))
-
-    async def batch(self, request: ApiRequest) -> ApiResponse:
-        request.query_params(NoParams)
-        batch, started = await request.json(RawBatch), time.perf_counter()
-        parsed: list[SearchQuery | InvalidRequest | HttpError] = []
-        turns = Turns()
-        for raw in batch.searches:
-            parsed.append(self._parse_or_reject(request.principal, bytes(raw)))
-            await turns.next()
-        queries = [one for one in parsed if isinstance(one, SearchQuery)]
-        agents = [agent for one in queries for agent in one.agents.scope.agents or ()]
-        await self._limits.count_queries(request.principal, agents, len(parsed))
-        answered = iter(await self._recall.search_all(queries, encode_hits, api="search"))
-        results = [next(answered) if isinstance(one, SearchQuery) else one for one in parsed]
-        encoded = (
-            _search_response(one, started)
-            if isinstance(one, SearchResult)
-            else error_response(one, request.request_id).body
-            for one in results
-        )
-        return encoded_json_response(b'{"results":[' + b",".join(encoded) + b"]}")
+        answer = await self._recall.search(query, encode_hits, api="search")
+        return encoded_json_response(search_response(answer, started))
 
     async def context(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
@@ -190,15 +171,16 @@ class _Routes(Routes):
         context, started = await request.json(Context), time.perf_counter()
         query = parse_context(name, context, request.principal, self._recall.pseudonyms)
         await self._limits.count_queries(request.principal, query.search.agents.scope.agents)
-        result = await self._recall.context(query, encode_context)
-        return encoded_json_response(result.encoded[:-1] + _result_fields(result, started))
+        recall = self._recall
+        answer = await recall.answer(recall.context_read(query, encode_context))
+        return encoded_json_response(context_response(answer, started))
 
     async def get(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
         query = parse_get(await request.json(Get), request.principal, self._recall.pseudonyms)
         await self._limits.count_queries(request.principal, query.agents.scope.agents)
-        result = await self._recall.search(query, encode_get, api="get")
-        return encoded_json_response(b'{"memories":' + result.encoded + b"}")
+        answer = await self._recall.search(query, encode_get, api="get")
+        return encoded_json_response(b'{"memories":' + answer.encoded + b"}")
 
     async def one(self, request: ApiRequest) -> ApiResponse:
         params = request.query_params(OneParams)
@@ -227,22 +209,3 @@ class _Routes(Routes):
     def _parse(self, principal: Principal, raw: bytes) -> SearchQuery:
         """A search from its body. Raises InvalidRequest and HttpError."""
         return parse_search(decode(raw, Search), principal, self._recall.pseudonyms)
-
-    def _parse_or_reject(self, principal: Principal, raw: bytes) -> SearchQuery | InvalidRequest | HttpError:
-        """One search of a batch, or the error that rejects it."""
-        try:
-            return self._parse(principal, raw)
-        except (InvalidRequest, HttpError) as error:
-            return error
-
-
-def _search_response(result: SearchResult, started: float) -> bytes:
-    """A SearchResponse as JSON; `result.encoded` is the array of memories."""
-    return b'{"memories":' + result.encoded + _result_fields(result, started)
-
-
-def _result_fields(result: SearchResult, started: float) -> bytes:
-    """The last fields of a response and its closing brace. `started`: `time.perf_counter()` of the request."""
-    took_ms = (time.perf_counter() - started) * 1000
-    fresh = b"true" if result.fresh else b"false"
-    return b',"cache":"%b","fresh":%b,"took_ms":%.3f}' % (result.cache.encode(), fresh, took_ms)

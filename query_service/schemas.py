@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lorestream.http.errors import ErrorBody
 from lorestream.limits import AgentId, EmptyList
 
-MAX_BATCH_SEARCHES = 64
 MAX_AGENTS = 64
 MAX_K = 100
 DEFAULT_K = 5
@@ -69,14 +67,14 @@ Lift = Annotated[
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE)]
 
 
-class _Request(Struct, forbid_unknown_fields=True):
+class ReadRequest(Struct, forbid_unknown_fields=True):
     """A read. Unknown fields are rejected, so that a misspelt filter does not return a wrong answer."""
 
 
 # --- requests --------------------------------------------------------------------------------------------
 
 
-class Near(_Request):
+class Near(ReadRequest):
     """A sphere. Coordinates and radius in nodes; a coordinate that is left out is not compared."""
 
     radius: Annotated[float, Meta(ge=0)]
@@ -85,7 +83,7 @@ class Near(_Request):
     z: float | None = None
 
 
-class Weights(_Request):
+class Weights(ReadRequest):
     """The score is the weighted mean of the parts. Default weights: relevance 1, the others 0.
 
     `normalise`: relevance is stretched to 0 to 1 over the 1,000 memories that are ranked: the most relevant of them
@@ -111,7 +109,7 @@ class Weights(_Request):
     normalise: bool | None = None
 
 
-class Search(_Request):
+class Search(ReadRequest):
     """A search. Exactly one of `agent_id`, `agent_ids` and `scope` is required.
 
     `mode`: `hybrid` (default; by meaning and words), `dense` (by meaning) or `keyword` (BM25). Without a query, `mode` is not allowed: the result is
@@ -158,18 +156,6 @@ class Search(_Request):
     wait_ms: WaitMs | None = None
 
 
-class SearchBatch(_Request):
-    """Several searches, each answered or rejected on its own."""
-
-    searches: Annotated[list[Search], Meta(max_length=MAX_BATCH_SEARCHES)]
-
-
-class RawBatch(_Request):
-    """A SearchBatch whose searches are not decoded yet, so that each can be rejected on its own."""
-
-    searches: Annotated[list[Raw], Meta(max_length=MAX_BATCH_SEARCHES)]
-
-
 class Get(Struct):
     """The older form of a search: the text is in `query` or `query_text`. Unknown fields are ignored."""
 
@@ -180,7 +166,7 @@ class Get(Struct):
     filters: Filters | EmptyList | None = None
 
 
-class Context(_Request):
+class Context(ReadRequest):
     """A context. Without a query, or with `relevant` 0, it holds the newest memories only."""
 
     query: Query | None = None
@@ -239,13 +225,13 @@ class MemoryPath(Struct):
     id: str
 
 
-class OneParams(_Request):
+class OneParams(ReadRequest):
     """The agent that the memory belongs to."""
 
     agent_id: AgentId
 
 
-class RecentParams(_Request):
+class RecentParams(ReadRequest):
     """Which memories, and in which order. A query string has no null: `until=null` is an invalid number."""
 
     order: Literal["recent", "oldest"] = "recent"
@@ -276,13 +262,13 @@ class RecentParams(_Request):
     )
 
 
-class AgentsParams(_Request):
+class AgentsParams(ReadRequest):
     """`limit`: how many agents at most."""
 
     limit: Limit = 100
 
 
-class NoParams(_Request):
+class NoParams(ReadRequest):
     """No query parameters."""
 
 
@@ -327,22 +313,6 @@ class SearchResponse(Struct):
     cache: Literal["hit", "miss", "off"]
     fresh: bool
     took_ms: float
-
-
-class BatchResult(Struct):
-    """The result of one search of a batch: `error` if it was rejected, else the other fields."""
-
-    memories: Sequence[FoundMemory] | UnsetType = UNSET
-    cache: Literal["hit", "miss", "off"] | UnsetType = UNSET
-    fresh: bool | UnsetType = UNSET
-    took_ms: float | UnsetType = UNSET
-    error: ErrorBody | UnsetType = UNSET
-
-
-class BatchResponse(Struct):
-    """One result per search, in the order of the searches."""
-
-    results: Sequence[BatchResult]
 
 
 class GotMemory(Struct):

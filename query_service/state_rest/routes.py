@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from msgspec import UnsetType
 
 from lorestream.access.key_file import KeyScope
-from lorestream.errors import InvalidRequest
 from lorestream.http.operation import BinaryBody, Operation
 from lorestream.http.request import ApiRequest, ApiResponse, HttpError, encoded_json_response, json_response
 from lorestream.memories import EVERYTHING, AgentKey, Scope
 from lorestream.state.documents import check_type, document_topic
 from lorestream.state.policies import MAX_BYTES, manifest_of, policy_type
 from lorestream.state.q_tables import DEFAULT_TABLE, q_topic
-from lorestream.tokens import parse_token
-from query_service.answer_cache import MAX_TTL_S, ComputedAnswer
 from query_service.encoding import entity
-from query_service.queries import DEFAULT_WAIT_S, StateOwner, fingerprint_of, resolve_owner
+from query_service.queries import StateOwner, resolve_owner
 from query_service.routes import Routes
 from query_service.schemas import NoParams
 from query_service.state import documents, policies, q_tables
-from query_service.state.documents import Which
 from query_service.state_rest import examples
+from query_service.state_rest.entity import entity_read, entity_response
+from query_service.state_rest.params import given, wait_of, which_of
 from query_service.state_rest.policy_response import PolicyMemory, is_known, not_modified, whole
 from query_service.state_rest.schemas import (
     EntitiesParams,
@@ -56,7 +52,7 @@ from query_service.state_rest.schemas import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable
 
     from lorestream.access.rate_limits import RateLimits
     from lorestream.state.documents import Document
@@ -204,21 +200,11 @@ class _Routes(Routes):
     # --- documents ---
 
     async def entity(self, request: ApiRequest) -> ApiResponse:
-        params, type_ = request.query_params(EntityParams), _type(request)
-        owner, which = self._owner(request), _which(params)
+        params, path = request.query_params(EntityParams), request.path_params(EntityPath)
         recall = self._recall
-        await self._limits.count_queries(request.principal, [owner.key.agent_id])
-
-        async def compute() -> ComputedAnswer:
-            now = recall.clock.now()
-            async with recall.working(_scope(owner.key), EVERYTHING):
-                found = await documents.find(recall.rows, owner.key, type_, which)
-            return ComputedAnswer(_encode(entity(found, type_, owner.name)), now + MAX_TTL_S)
-
-        key = fingerprint_of("entity", type_, owner.name, str(which.version), which.at)
-        pending = await recall.begin([owner.key], key, *_wait(params))
-        result = await recall.finish(pending, compute, "entity")
-        return encoded_json_response(result.encoded[:-1] + b"," + _fresh(fresh=result.fresh) + b"}")
+        read = entity_read(recall, request.tenant, path.type, path.id, params)
+        await self._limits.count_queries(request.principal, read.scope.agents)
+        return encoded_json_response(entity_response(await recall.answer(read)))
 
     async def versions(self, request: ApiRequest) -> ApiResponse:
         params, type_ = request.query_params(VersionsParams), _type(request)
@@ -254,7 +240,7 @@ class _Routes(Routes):
                 encode,
                 prefix=params.prefix,
                 limit=params.limit,
-                cursor=_given(params.cursor),
+                cursor=given(params.cursor),
             )
         return _list_response("entities", page, fresh=fresh)
 
@@ -274,7 +260,7 @@ class _Routes(Routes):
         params, owner = request.query_params(TableParams), self._owner(request)
         async with self._reading(request, owner.key, params, "q_table") as (rows, fresh):
             page = await q_tables.get_table(
-                rows, owner.key, params.table, limit=params.limit, cursor=_given(params.cursor)
+                rows, owner.key, params.table, limit=params.limit, cursor=given(params.cursor)
             )
         return _list_response("values", page, fresh=fresh, brackets=b"{}")
 
@@ -286,7 +272,7 @@ class _Routes(Routes):
 
     async def policy(self, request: ApiRequest) -> ApiResponse:
         params, owner = request.query_params(PolicyParams), self._owner(request)
-        which, known = _which(params), request.headers.get(b"if-none-match", b"").decode("latin-1")
+        which, known = which_of(params), request.headers.get(b"if-none-match", b"").decode("latin-1")
         async with self._reading(request, owner.key, params, "policy") as (rows, fresh):
             policy = await policies.find(rows, owner.key, params.name, which)
             if is_known(policy, known):
@@ -322,7 +308,7 @@ class _Routes(Routes):
     ) -> ApiResponse:
         async with self._reading(request, owner.key, params, api) as (rows, fresh):
             page = await documents.get_versions(
-                rows, owner.key, type_, encode, limit=params.limit, cursor=_given(params.cursor)
+                rows, owner.key, type_, encode, limit=params.limit, cursor=given(params.cursor)
             )
         return _list_response("versions", page, fresh=fresh)
 
@@ -351,7 +337,7 @@ class _Routes(Routes):
         recall = self._recall
         await self._limits.count_queries(request.principal, () if agent is None else [agent.agent_id])
         with self._timed(api):
-            fresh = await recall.reached(*_wait(waiting))
+            fresh = await recall.reached(*wait_of(waiting))
             async with recall.working(_scope(agent) if agent else Scope(request.tenant), EVERYTHING):
                 yield recall.rows, fresh
 
@@ -365,27 +351,6 @@ def _type(request: ApiRequest) -> str:
     type_ = request.path_params(TypePath).type
     check_type(type_)
     return type_
-
-
-def _which(params: EntityParams | PolicyParams) -> Which:
-    version, at = _given(params.version), _given(params.at)
-    if at is not None and not math.isfinite(at):
-        raise InvalidRequest("a finite number is needed here", path="at")
-    if version is not None and at is not None:
-        raise InvalidRequest("give a version or a time, not both", path="at")
-    return Which(version, at)
-
-
-def _wait(waiting: WaitParams | Values) -> tuple[Mapping[int, int] | None, float]:
-    """The write to wait for, and how long, in seconds. Raises InvalidToken."""
-    after, wait_ms = _given(waiting.after), _given(waiting.wait_ms)
-    return None if after is None else parse_token(
-        after
-    ), DEFAULT_WAIT_S if wait_ms is None else wait_ms / 1000
-
-
-def _given(value: T | UnsetType | None) -> T | None:
-    return None if isinstance(value, UnsetType) else value
 
 
 def _policy_version(document: Document) -> bytes:

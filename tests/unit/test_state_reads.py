@@ -54,6 +54,40 @@ async def erased_but_not_applied(app: WholeApp, agent: str) -> None:
 # --- documents -------------------------------------------------------------------------------------------
 
 
+async def test_a_batch_reads_documents_contexts_and_memories_each_on_its_own(app: WholeApp) -> None:
+    agent = "npc:all"
+    await write(app, "PUT", document(agent), json={"data": {"name": "Ada"}})
+    await write(app, "PUT", document(agent), json={"data": {"name": "Eva"}})
+    event = {"agent_id": agent, "text": "it rained on the barn"}
+    await app.ask("POST", "/v1/events?wait=indexed", json={"server": "s", "events": [event]})
+    context = {"query": "rain", "include_state": True}
+    batch = {
+        "searches": [{"agent_id": agent, "query": "rain"}],
+        "contexts": [{"agent_id": agent, **context}, {"agent_id": agent, "recent": -1}],
+        "entities": [
+            {"type": "character", "id": agent},
+            {"type": "character", "id": agent, "version": 1.0},
+            {"type": "mood", "id": agent},
+            {"type": "character", "id": agent, "version": 1, "at": 5.0},
+            {"type": "character", "id": agent, "after": "no token"},
+        ],
+    }
+    answer = await app.ask("POST", "/v1/memories/search/batch", json=batch)
+    assert [one["text"] for one in answer["results"][0]["memories"]] == [event["text"]]
+    alone = await app.ask("POST", f"/v1/agents/{quote(agent)}/context", json=context)
+    assert (answer["contexts"][0]["cache"], alone["cache"]) == ("miss", "hit")
+    assert answer["contexts"][0] | {"cache": "", "took_ms": 0} == alone | {"cache": "", "took_ms": 0}
+    assert answer["contexts"][1]["error"]["details"]["path"] == "recent"
+    assert answer["entities"][0] == await app.ask("GET", document(agent))
+    assert answer["entities"][1]["data"] == {"name": "Ada"}
+    codes = [one["error"]["code"] for one in answer["entities"][2:]]
+    assert codes == ["not_found", "invalid_request", "invalid_token"]
+    many = {"searches": batch["searches"] * 32, "contexts": batch["contexts"] * 16, "entities": [{}]}
+    refusal = await app.http.post("/v1/memories/search/batch", json=many)
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (400, "invalid_request")
+    assert (await app.ask("POST", "/v1/memories/search/batch", json={})) == {"results": []}
+
+
 async def test_a_document_is_read_as_it_is_as_it_was_and_by_version(app: WholeApp) -> None:
     path, seen = document("npc:smith"), []
     for n in range(1, 5):
