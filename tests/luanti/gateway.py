@@ -11,6 +11,8 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+BATCH = "/v1/memories/search/batch"
+
 
 class RecordingGateway:
     """Answers like Lorestream's gateway. Its port stays the same over `down` and `up`.
@@ -125,16 +127,25 @@ class RecordingGateway:
             }
         if path == "/v1/erasures":
             return 202, {"erasure_id": str(uuid.uuid4()), "token": "t"}
-        if path == "/v1/memories/search":
-            return 200, {"memories": self.memories, "cache": "off", "fresh": True, "took_ms": 0.1}
-        if path.endswith("/context"):
-            return 200, {"recent": [], "relevant": [], "text": "it rained", "tokens": 2}
+        if path == BATCH:
+            context = {"recent": [], "relevant": [], "text": "it rained", "tokens": 2, "fresh": True}
+            return 200, {
+                "results": [{"memories": self.memories, "fresh": True} for _ in document.get("searches", ())],
+                "contexts": [context for _ in document.get("contexts", ())],
+                "entities": [
+                    {**read, "version": 1, "data": {"seen": 1}} for read in document.get("entities", ())
+                ],
+            }
         return 404, {"error": {"code": "not_found", "message": path, "details": {}, "request_id": "r"}}
 
     def bodies(self, path: str) -> list[dict[str, Any]]:
         """The bodies of all requests to this path, in order."""
         with self._lock:
             return [document for where, document in self.requests if where == path]
+
+    def asked(self, kind: str = "searches") -> list[list[dict[str, Any]]]:
+        """The reads of a kind (`searches`, `contexts`, `entities`) of all batches, in order."""
+        return [document.get(kind, []) for document in self.bodies(BATCH)]
 
     def raw_events(self) -> list[dict[str, Any]]:
         """All accepted events, including repeated ones, in order of arrival."""

@@ -70,60 +70,6 @@ return function(parts)
 		return recorder:write(event)
 	end)
 
-	local function memories_of(answer)
-		return Answer.memories(answer.memories)
-	end
-
-	local function encoded(body)
-		local copy, why = encode.data(core, body)
-		if not copy then
-			return nil, why
-		end
-		-- write_json writes an empty table as null.
-		return next(copy) and core.write_json(copy) or "{}"
-	end
-
-	local function ask(agent_id, path, body, pick, callback)
-		assert(type(callback) == "function", "lorestream: the callback must be a function")
-		if type(agent_id) ~= "string" or agent_id == "" then
-			return questions:ask("", path, nil, "agent_id must be a string", pick, callback)
-		end
-		local json, why = encoded(body)
-		return questions:ask(agent_id, path, json, why, pick, callback)
-	end
-
-	function lorestream.recall(agent_id, opts, callback)
-		local body = {}
-		for key, value in pairs(opts or {}) do
-			body[key] = value
-		end
-		body.agent_id = agent_id
-		-- write_json writes an empty table as null.
-		if type(body.filters) == "table" and next(body.filters) == nil then
-			body.filters = nil
-		end
-		ask(agent_id, "/v1/memories/search", body, memories_of, callback)
-	end
-
-	function lorestream.get(agent_id, query, k, filters, callback)
-		lorestream.recall(agent_id, {query = query, k = k or 5, filters = filters}, callback)
-	end
-
-	function lorestream.context(agent_id, opts, callback)
-		local path = "/v1/agents/" .. encode.percent(tostring(agent_id)) .. "/context"
-		local function pick(answer)
-			if type(answer.text) ~= "string" then
-				return nil
-			end
-			answer.recent = Answer.memories(answer.recent) or {}
-			answer.relevant = Answer.memories(answer.relevant) or {}
-			answer.neighbours = Answer.memories(answer.neighbours) or {}
-			answer.tokens = tonumber(answer.tokens)
-			return answer
-		end
-		ask(agent_id, path, opts or {}, pick, callback)
-	end
-
 	-- Adds an erasure to the spool. subject: {agent_id = …} or {player = …}.
 	local function erase(subject)
 		local line = core.write_json(subject):gsub("\n$", "")
@@ -138,6 +84,7 @@ return function(parts)
 			return refuse("lorestream.forget", "agent_id must be a non-empty string")
 		end
 		erase({agent_id = agent_id})
+		questions:forget(agent_id)
 		return true
 	end
 
@@ -165,12 +112,17 @@ return function(parts)
 			error = parts.guard.last_error,
 			asked = questions.asked,
 			unanswered = questions.failed,
+			cached = questions.cached,
+			shared = questions.shared,
+			requests = questions.requests.sent,
 			capture = recorder.profile:summary(),
+			ask = parts.ask_profile:summary(),
 			step = parts.step_profile:summary(),
 		}
 	end
 
 	return lorestream, function(name)
 		erase({player = name})
+		questions:forget("player:" .. name)
 	end
 end

@@ -15,7 +15,10 @@
 --   losses.lua      events that were lost, and why
 --   limited.lua     floods of log lines
 --   settings.lua    settings within their limits
---   questions.lua   searches at the query service
+--   asking.lua      recall, get and context for other mods
+--   questions.lua   what is asked in one step, as one request to the query service
+--   known.lua       open questions, and answers that are still valid
+--   requests.lua    the HTTP requests of questions
 --   steps.lua       what is done in each server step, and at shutdown
 --   guard.lua       keeps errors of the mod from the engine
 --   profile.lua     what the mod costs
@@ -194,21 +197,32 @@ else
 	log("error", text)
 end
 
-local questions = part("questions").new({
+local requests = part("requests").new({
 	http = http,
-	url = base_url("query_url", url),
 	api_key = api_key,
+	micros = micros,
+	parse = core.parse_json,
+	Answer = Answer,
+})
+local questions = part("questions").new({
+	requests = requests,
+	url = base_url("query_url", url),
 	timeout = number("timeout", 2, 0.2, 60),
+	cache_ttl = number("cache_ttl", 2, 0, 3600),
 	rate = number("recall_rate", 5, 0.01, 10000),
 	burst = number("recall_burst", 10, 1, 10000),
 	micros = micros,
-	parse = core.parse_json,
+	guard = guard,
 	log = log,
+	Known = part("known"),
 	Answer = Answer,
 })
+recorder.on_write = function(agent_id)
+	questions:forget(agent_id)
+end
 
 local forget_player
-lorestream, forget_player = part("api")({
+local api_parts = {
 	core = core,
 	encode = encode,
 	recorder = recorder,
@@ -219,10 +233,14 @@ lorestream, forget_player = part("api")({
 	losses = losses,
 	set_aside = set_aside_path,
 	Answer = Answer,
+	ask_profile = Profile.new(),
 	step_profile = step_profile,
+	log = log,
 	url = url,
 	server = server,
-})
+}
+lorestream, forget_player = part("api")(api_parts)
+part("asking")(api_parts, lorestream)
 
 local enabled = {}
 for _, kind in ipairs(CAPTURED) do
@@ -261,6 +279,7 @@ part("steps")({
 	recorder = recorder,
 	spool = spool,
 	sender = sender,
+	requests = requests,
 	questions = questions,
 	players = players,
 	profile = step_profile,

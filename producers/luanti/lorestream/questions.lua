@@ -1,31 +1,57 @@
--- Searches at the query service. Each callback is called exactly once, in a later server step, and not later than the
--- timeout. On any failure it gets an empty table and a reason.
+-- Reads at the query service. What is asked in one server step travels in one request. Each callback is called exactly
+-- once, in a later server step, and not later than the timeout. On any failure it gets an empty table and a reason.
 
 local Questions = {}
 Questions.__index = Questions
 
--- All mods share the engine's parallel requests (8 by default).
-local MAX_IN_FLIGHT = 4
-local MAX_WAITING = 256
+local PATH = "/v1/memories/search/batch"
+-- What one request holds at most. The service takes 64 reads and 1 MiB.
+local MAX_READS = 64
+local MAX_BYTES = 256 * 1024
+-- Memories that the answer to one request may have, so that it stays small enough to be parsed.
+local MAX_MEMORIES = 320
+local MAX_WAITING = 1024
 -- With this many token buckets, those that are full again are removed.
 local MAX_BUCKETS = 2000
+-- The service refuses a whole request with these codes because of a part of it.
+local BLAMES_ONE = {[400] = true, [413] = true, [422] = true}
+-- Callbacks after shutdown: callbacks that ask again and again would keep the server from stopping.
+local MAX_LATE = 10000
 
--- options: http or nil, url, api_key, timeout (s), rate (1/s), burst, micros(), parse(json), log(level, text),
--- Answer (class).
+-- For each kind of read: its list in a request and in the answer, and what the callback gets of one result, or nil if
+-- that is not understood.
+local KINDS = {}
+KINDS.search = {asks = "searches", answers = "results", pick = function(result, Answer)
+	return Answer.memories(result.memories)
+end}
+KINDS.context = {asks = "contexts", answers = "contexts", pick = function(result, Answer)
+	if type(result.text) ~= "string" then
+		return nil
+	end
+	for _, list in ipairs({"recent", "relevant", "neighbours"}) do
+		result[list] = Answer.memories(result[list]) or {}
+	end
+	result.tokens = tonumber(result.tokens)
+	return result
+end}
+KINDS.document = {asks = "entities", answers = "entities", pick = function(result)
+	-- An empty object is no null, so it is there.
+	return type(result.data) == "table" and type(result.version) == "number" and result or nil
+end}
+
+-- options: requests, url, timeout (s), cache_ttl (s), rate (1/s), burst, micros(), guard, log(level, text),
+-- Known (class), Answer (class).
 function Questions.new(options)
 	local self = setmetatable({}, Questions)
 	for key, value in pairs(options) do
 		self[key] = value
 	end
 	self.timeout_us = options.timeout * 1e6
+	self.known = options.Known.new(options.cache_ttl * 1e6)
 	self.pending, self.waiting = {}, {}
-	self.in_flight, self.buckets, self.bucket_count = 0, {}, 0
-	self.asked, self.failed = 0, 0
-	self.step_us = 0
-	self.headers = {"Content-Type: application/json"}
-	if options.api_key ~= "" then
-		self.headers[2] = "Authorization: Bearer " .. options.api_key
-	end
+	self.buckets, self.bucket_count = {}, 0
+	self.asked, self.failed, self.cached, self.shared = 0, 0, 0, 0
+	self.step_us, self.foreign_us, self.late = 0, 0, 0
 	return self
 end
 
@@ -58,118 +84,234 @@ function Questions:clear_buckets(now_us)
 	end
 end
 
--- Sends a request to path. body: JSON, or nil with the reason in why. pick(answer) returns what the callback
--- gets, or nil.
-function Questions:ask(agent_id, path, body, why, pick, callback)
+-- Asks for one read. read: {kind, agents (list of ids; the rate of the first is limited), body (JSON, nil if the
+-- question is invalid), why (the reason then), size (number of memories expected), slow (it may wait in the service,
+-- and does not hold up others), private (its answer is neither kept nor shared)}.
+-- callback(found, reason, fresh): see api.md.
+function Questions:ask(read, callback)
 	local now_us = self.micros()
-	local question = {path = path, body = body, pick = pick, callback = callback, due_us = now_us + self.timeout_us}
+	local caller = {callback = callback, due_us = now_us + self.timeout_us}
 	self.asked = self.asked + 1
-	if not body then
-		question.reason = "invalid: " .. tostring(why)
-	elseif not self.http then
-		question.reason = "no_http"
-	elseif #self.waiting >= MAX_WAITING then
-		question.reason = "busy"
-	elseif not self:allow(agent_id, now_us) then
-		question.reason = "rate_limited"
-	elseif self.in_flight < MAX_IN_FLIGHT then
-		self:fire(question)
+	self.pending[#self.pending + 1] = caller
+	if self.closed then
+		self:close()
+	elseif not read.body then
+		caller.reason = "invalid: " .. tostring(read.why)
+	elseif not self.requests.http then
+		caller.reason = "no_http"
 	else
-		self.waiting[#self.waiting + 1] = question
+		caller.read, caller.reason = self:join_or_open(read, now_us)
+		if caller.read then
+			caller.read.callers = caller.read.callers + 1
+		end
 	end
-	self.pending[#self.pending + 1] = question
 end
 
-function Questions:fire(question)
-	self.in_flight = self.in_flight + 1
-	question.handle = self.http.fetch_async({
-		url = self.url .. question.path,
-		method = "POST",
-		-- Releases before 5.14 cut off fractions.
-		timeout = math.ceil(self.timeout),
-		data = question.body,
-		extra_headers = self.headers,
-	})
-end
-
--- Reads a completed request: returns what the callback gets, or nil and the reason.
-function Questions:read(question, result)
-	local code, answer, trouble = self.Answer.read(self.parse, result)
-	if code == 0 then
-		return nil, result.timeout and "timeout" or "unreachable"
-	elseif trouble or code < 200 or code >= 300 then
-		return nil, self.Answer.error_of(answer) or "HTTP " .. code
+-- The equal read that is open or answered, or this one, which is sent with the next request; or nil and the reason.
+function Questions:join_or_open(read, now_us)
+	read.key = not read.private and read.kind .. read.body or nil
+	local equal = self.known:find(read.key)
+	if equal then
+		local count = equal.found and "cached" or "shared"
+		self[count] = self[count] + 1
+		return equal
+	elseif #self.waiting >= MAX_WAITING then
+		return nil, "busy"
+	elseif not self:allow(read.agents[1], now_us) then
+		return nil, "rate_limited"
 	end
-	local found = question.pick(answer)
-	return found, not found and "unexpected answer" or nil
+	read.callers, read.most = 0, MAX_READS
+	self.known:open(read)
+	self.waiting[#self.waiting + 1] = read
+	return read
 end
 
--- Collects answers, and ends requests that time out. Call it once in each server step.
-function Questions:step(now_us)
-	if #self.pending == 0 then
-		self.last_us = now_us
+-- After a write of this agent: later questions are asked anew.
+function Questions:forget(agent_id)
+	self.known:forget(agent_id)
+end
+
+-- Sends what waits. Call it once in each server step, after the other mods have asked.
+function Questions:flush()
+	while #self.waiting > 0 and self.requests:free() > 0 do
+		local batch = self:next_batch()
+		if #batch > 0 then
+			self:send(batch)
+		end
+	end
+end
+
+-- Takes the reads of the next request from those that wait. Slow ones travel apart.
+function Questions:next_batch()
+	local batch, left, bytes, memories = {}, {}, 0, 0
+	for _, read in ipairs(self.waiting) do
+		local first = batch[1]
+		local fits = not first or #batch < first.most and read.most == first.most and read.slow == first.slow
+			and bytes + #read.body <= MAX_BYTES and memories + read.size <= MAX_MEMORIES
+		if read.callers > 0 and fits then
+			batch[#batch + 1] = read
+			bytes, memories = bytes + #read.body, memories + read.size
+		elseif read.callers > 0 then
+			left[#left + 1] = read
+		end
+	end
+	self.waiting = left
+	return batch
+end
+
+function Questions:send(batch)
+	local lists, parts = {}, {}
+	for _, read in ipairs(batch) do
+		local asks = KINDS[read.kind].asks
+		lists[asks] = lists[asks] or {}
+		table.insert(lists[asks], read.body)
+		read.place, read.batch = #lists[asks], batch
+	end
+	for asks, bodies in pairs(lists) do
+		parts[#parts + 1] = ('"%s":[%s]'):format(asks, table.concat(bodies, ","))
+	end
+	batch.request = self.requests:send(self.url .. PATH, "{" .. table.concat(parts, ",") .. "}", self.timeout,
+		function(...)
+			self:distribute(batch, ...)
+		end)
+end
+
+-- Sends the reads of a request again, in smaller ones: one of them is to blame, and the others are answered without it.
+function Questions:divide(batch)
+	local most, waiting = math.ceil(#batch / 2), {}
+	for _, read in ipairs(batch) do
+		read.most, read.batch = most, nil
+		waiting[#waiting + 1] = read.callers > 0 and read or nil
+	end
+	for _, read in ipairs(self.waiting) do
+		waiting[#waiting + 1] = read
+	end
+	self.waiting = waiting
+end
+
+-- Hands the answer to a request to its reads.
+function Questions:distribute(batch, answer, reason, code)
+	if #batch > 1 and (reason == "answer_too_large" or BLAMES_ONE[code]) then
+		self:divide(batch)
 		return
 	end
-	-- A request that would time out before the next step is ended now. The duration of the last step predicts the next
+	local now_us = self.micros()
+	for _, read in ipairs(batch) do
+		local kind = KINDS[read.kind]
+		local results = not reason and answer[kind.answers]
+		local result = type(results) == "table" and results[read.place]
+		if reason then
+			read.reason = reason
+		elseif type(result) ~= "table" then
+			read.reason = "unexpected answer"
+		elseif result.error ~= nil then
+			read.reason = self.Answer.error_of(result) or "unexpected answer"
+		else
+			read.found = kind.pick(result, self.Answer)
+			read.reason = not read.found and "unexpected answer" or nil
+			read.fresh = result.fresh ~= false
+		end
+		if read.found and read.fresh then
+			self.known:keep(read, now_us)
+		else
+			self.known:remove(read)
+		end
+	end
+end
+
+-- Collects answers, and ends questions that time out. Call it once in each server step.
+function Questions:step(now_us)
+	-- A question that would time out before the next step is ended now. The longest of the last steps predicts the next
 	-- one, but is limited: a pause of the server, as at start, predicts nothing.
-	self.step_us = math.min(now_us - (self.last_us or now_us), self.timeout_us / 4)
+	local step_us = math.max(now_us - (self.last_us or now_us), 0.9 * self.step_us)
+	self.step_us = math.min(step_us, self.timeout_us / 4)
 	self.last_us = now_us
+	self.known:expire(now_us)
+	if #self.pending == 0 then
+		return
+	end
 	local pending = self.pending
 	self.pending = {}
-	for _, question in ipairs(pending) do
-		local found, reason = nil, question.reason
-		if not reason and question.handle and not question.over then
-			local result = self.http.fetch_async_get(question.handle)
-			if result.completed then
-				question.over = true
-				self.in_flight = self.in_flight - 1
-				found, reason = self:read(question, result)
-			end
-		end
-		if not found and not reason and now_us + self.step_us >= question.due_us then
-			reason = "timeout"
-		end
-		if found or reason then
-			self:finish(question, found, reason)
+	for _, caller in ipairs(pending) do
+		local read = caller.read
+		if caller.reason then
+			self:finish(caller, nil, caller.reason)
+		elseif read.found or read.reason then
+			self:finish(caller, read.found, read.reason)
+		elseif now_us + self.step_us >= caller.due_us then
+			self:finish(caller, nil, "timeout")
 		else
-			self.pending[#self.pending + 1] = question
-		end
-	end
-	self:start_waiting()
-end
-
-function Questions:start_waiting()
-	while self.in_flight < MAX_IN_FLIGHT and #self.waiting > 0 do
-		local question = table.remove(self.waiting, 1)
-		if not question.finished then
-			self:fire(question)
+			self.pending[#self.pending + 1] = caller
 		end
 	end
 end
 
-function Questions:finish(question, found, reason)
-	question.finished = true
-	if question.handle and not question.over then
-		-- curl is still busy with it, but will end it within a second: its timeout is the same, rounded up.
-		question.over = true
-		self.in_flight = self.in_flight - 1
+-- A copy, so that callbacks that change what they get do not change what others get.
+local function copy_of(value)
+	if type(value) ~= "table" then
+		return value
+	end
+	local copy = {}
+	for key, item in pairs(value) do
+		copy[key] = copy_of(item)
+	end
+	return copy
+end
+
+function Questions:finish(caller, found, reason)
+	local read = caller.read
+	if read then
+		read.callers = read.callers - 1
+		if read.callers == 0 and not read.found and not read.reason then
+			self:abandon(read)
+		end
 	end
 	if not found then
 		self.failed = self.failed + 1
 		self.last_error = reason
 	end
-	local ok, trouble = pcall(question.callback, found or {}, reason)
-	if not ok then
-		self.log("error", "a callback raised an error: " .. tostring(trouble))
-	end
+	local began_us = self.micros()
+	self.guard.wrap("a callback of a search", caller.callback)(copy_of(found) or {}, reason, read and read.fresh)
+	self.foreign_us = self.foreign_us + self.micros() - began_us
 end
 
--- Ends all requests at shutdown: there are no more steps.
+-- Nobody waits for this read any more.
+function Questions:abandon(read)
+	self.known:remove(read)
+	local batch = read.batch
+	if not batch then
+		return
+	end
+	for _, other in ipairs(batch) do
+		if other.callers > 0 then
+			return
+		end
+	end
+	batch.request.over = true
+end
+
+-- Time that callbacks have taken since the last call, in microseconds: it is not the mod's own.
+function Questions:take_foreign_us()
+	local us = self.foreign_us
+	self.foreign_us = 0
+	return us
+end
+
+-- Ends all questions at shutdown, and each later one at once: there are no more steps.
 function Questions:close()
-	local pending = self.pending
-	self.pending, self.waiting = {}, {}
-	for _, question in ipairs(pending) do
-		self:finish(question, nil, "shutdown")
+	if self.closing then
+		return -- a callback has asked: the loop below reaches its question
+	end
+	self.closed, self.closing = true, true
+	while #self.pending > 0 and self.late < MAX_LATE do
+		self.late = self.late + 1
+		self:finish(table.remove(self.pending, 1), nil, "shutdown")
+	end
+	self.closing = false
+	if #self.pending > 0 then
+		self.log("error", ("%d questions after the shutdown have no callback: callbacks ask again without end"):format(
+			#self.pending))
+		self.pending = {}
 	end
 end
 

@@ -4,7 +4,7 @@ local Recorder = {}
 Recorder.__index = Recorder
 
 -- options: core, encode, spool, clock, fold (class), profile, guard, boot, fold_interval, say (limited.lua),
--- is_captured(name).
+-- is_captured(name), on_write(agent_id).
 function Recorder.new(options)
 	local self = setmetatable({}, Recorder)
 	for key, value in pairs(options) do
@@ -41,6 +41,7 @@ function Recorder:write(event)
 	end
 	self.captured = self.captured + 1
 	self.spool:put(line, self.core.get_us_time())
+	self.on_write(event.agent_id)
 	return event.id
 end
 

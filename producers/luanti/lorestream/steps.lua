@@ -31,9 +31,16 @@ return function(parts)
 		limited.step(now_us)
 		notices:step(now_us)
 	end)
-	local collect = guard.wrap("reading answers to searches", function(now_us)
-		questions:step(now_us)
+	local collect = guard.wrap("reading answers", function()
+		parts.requests:step()
 	end)
+	local call_back = guard.wrap("answering searches", function()
+		questions:step(micros())
+	end)
+	local ask = guard.wrap("sending searches", function()
+		questions:flush()
+	end)
+	local spent_us = 0
 
 	core.register_globalstep(guard.wrap("the server step", function()
 		local began = micros()
@@ -51,13 +58,24 @@ return function(parts)
 			end
 		end
 		tell(began)
-		local own_us = micros() - began
-		collect(began)
-		parts.profile:add(own_us)
-		if own_us > parts.profile.limit_us and began - last_warning_us > 60e6 then
-			last_warning_us = began
-			parts.log("warning", ("the mod took %.1f ms in one server step"):format(own_us / 1000))
-		end
+		collect()
+		call_back()
+		-- Callbacks are the work of other mods.
+		spent_us = micros() - began - questions:take_foreign_us()
+	end))
+
+	-- The last part of the step, after all other mods, so that what they ask in it travels in one request.
+	core.register_on_mods_loaded(guard.wrap("starting the end of the server step", function()
+		core.register_globalstep(guard.wrap("the end of the server step", function()
+			local began = micros()
+			ask()
+			local own_us = spent_us + micros() - began
+			parts.profile:add(own_us)
+			if own_us > parts.profile.limit_us and began - last_warning_us > 60e6 then
+				last_warning_us = began
+				parts.log("warning", ("the mod took %.1f ms in one server step"):format(own_us / 1000))
+			end
+		end))
 	end))
 
 	local function at_shutdown(what, fn)

@@ -1,0 +1,79 @@
+-- HTTP requests of searches and of documents: sends them, and reads their answers.
+
+local Requests = {}
+Requests.__index = Requests
+
+-- All mods share the engine's parallel requests (8 by default).
+local MAX_IN_FLIGHT = 4
+-- When answers have taken this long in one step, the others are read in the next one. Parsing takes about 40 ns a byte.
+local BUDGET_US = 3000
+
+-- options: http or nil, api_key, micros(), parse(json), Answer (class).
+function Requests.new(options)
+	local self = setmetatable({flying = {}, sent = 0}, Requests)
+	self.http, self.micros, self.parse, self.Answer = options.http, options.micros, options.parse, options.Answer
+	self.headers = {"Content-Type: application/json"}
+	if options.api_key ~= "" then
+		self.headers[2] = "Authorization: Bearer " .. options.api_key
+	end
+	return self
+end
+
+-- The number of requests that can be sent now.
+function Requests:free()
+	return self.http and MAX_IN_FLIGHT - #self.flying or 0
+end
+
+-- Sends a POST. timeout: seconds. done(answer, reason, code) is called in a later step: the answer of a success is a
+-- table and has no reason; other answers of the service are tables too, with a reason. Returns the request; set its
+-- field `over` if its answer is no longer needed.
+function Requests:send(url, body, timeout, done)
+	self.sent = self.sent + 1
+	local request = {done = done}
+	self.flying[#self.flying + 1] = request
+	request.handle = self.http.fetch_async({
+		url = url,
+		method = "POST",
+		-- Releases before 5.14 cut off fractions.
+		timeout = math.ceil(timeout),
+		data = body,
+		extra_headers = self.headers,
+	})
+	return request
+end
+
+-- Reads a result of the engine. Returns the answer or nil, the reason of a failure or nil, and the status.
+function Requests:read(result)
+	local code, answer, trouble = self.Answer.read(self.parse, result)
+	if code == 0 then
+		return nil, result.timeout and "timeout" or "unreachable", code
+	elseif type(result.data) == "string" and #result.data > self.Answer.MAX_BYTES then
+		return nil, "answer_too_large", code
+	elseif trouble or code < 200 or code >= 300 then
+		return answer, self.Answer.error_of(answer) or "HTTP " .. code, code
+	end
+	return answer, nil, code
+end
+
+-- Reads the answers that have arrived. Call it once in each server step.
+function Requests:step()
+	local flying = self.flying
+	if #flying == 0 then
+		return
+	end
+	local began_us = self.micros()
+	self.flying = {}
+	for _, request in ipairs(flying) do
+		-- curl ends a request that is over by itself: it has its timeout.
+		if not request.over then
+			local result = self.micros() - began_us < BUDGET_US and self.http.fetch_async_get(request.handle)
+			if result and result.completed then
+				request.done(self:read(result))
+			else
+				self.flying[#self.flying + 1] = request
+			end
+		end
+	end
+end
+
+return Requests
