@@ -2,7 +2,7 @@
 
 return function(parts)
 	local core, encode, recorder = parts.core, parts.encode, parts.recorder
-	local spool, questions, sender, Answer = parts.spool, parts.questions, parts.sender, parts.Answer
+	local spool, questions, sender = parts.spool, parts.questions, parts.sender
 
 	local lorestream = {timeout = questions.timeout}
 

@@ -223,7 +223,7 @@ end
 function Questions:step(now_us)
 	-- A question that would time out before the next step is ended now. The longest of the last steps predicts the next
 	-- one, but is limited: a pause of the server, as at start, predicts nothing.
-	local step_us = math.max(now_us - (self.last_us or now_us), 0.9 * self.step_us)
+	local step_us = math.max(now_us - (self.last_us or now_us), 0.95 * self.step_us)
 	self.step_us = math.min(step_us, self.timeout_us / 4)
 	self.last_us = now_us
 	self.known:expire(now_us)
