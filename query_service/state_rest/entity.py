@@ -16,14 +16,13 @@ from query_service.state import documents
 from query_service.state_rest.params import wait_of, which_of
 
 if TYPE_CHECKING:
-    from query_service.batch_schemas import EntityRead
     from query_service.retrieval import Vector
-    from query_service.state_rest.schemas import EntityParams
+    from query_service.state_rest.params import OfDocument
 
 _encode = msgspec.json.Encoder().encode
 
 
-def entity_read(recall: Recall, tenant: str, type_: str, id_: str, params: EntityParams | EntityRead) -> Read:
+def entity_read(recall: Recall, tenant: str, type_: str, id_: str, params: OfDocument) -> Read:
     """The read of a document of a type that belongs to the agent `id_`. Raises InvalidRequest.
 
     Its computation raises HttpError: 404 `not_found`, 410 `version_gone`.

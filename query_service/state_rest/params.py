@@ -46,6 +46,10 @@ class Waiting(Protocol):
         ...
 
 
+class OfDocument(OfVersion, Waiting, Protocol):
+    """Which version of a document, and the write to wait for."""
+
+
 def which_of(params: OfVersion) -> Which:
     """The version that is asked for. Raises InvalidRequest."""
     version, at = given(params.version), given(params.at)
