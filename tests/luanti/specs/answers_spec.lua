@@ -218,6 +218,6 @@ describe("random answers", function()
 		end
 		assert.are.equal(0, mod.status().errors, mod.status().error)
 		assert.are.equal(0, wrong)
-		assert.is_true(found > 50)
+		assert.is_true(found > 50, found)
 	end)
 end)

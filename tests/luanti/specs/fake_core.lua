@@ -177,10 +177,14 @@ function fake.engine()
 	end})
 end
 
--- Loads the whole mod with this engine, which stays the global `core`. Returns its global table `lorestream`.
+-- Loads the whole mod with this engine, which stays the global `core`, and then calls what waits until all mods are
+-- loaded. Returns its global table `lorestream`.
 function fake.mod(core)
 	_G.core = core
 	dofile("producers/luanti/lorestream/init.lua")
+	for _, entry in ipairs(core.entries.mods_loaded or {}) do
+		entry()
+	end
 	return _G.lorestream
 end
 
