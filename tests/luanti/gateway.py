@@ -20,12 +20,14 @@ class RecordingGateway:
     `mode`: `ok`; `500`, `429`, `401`, `400` (this status, no event accepted); `slow` (accepts the events, and answers
     after `delay` seconds); `lost` (accepts the events, and answers 500, like a crash after the write); `reject`
     (rejects events of the type `bad`).
+    `poison`: a body with these bytes is refused whole with 400, like one that is not JSON.
     """
 
     def __init__(self) -> None:
         self.mode = "ok"
         self.delay = 1.0
         self.retry_after_ms = 0
+        self.poison: bytes | None = None
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
         self.memories: list[dict[str, Any]] = []
@@ -98,7 +100,7 @@ class RecordingGateway:
         events: list[dict[str, Any]] = document.get("events", [])
         if document == {"events": []}:  # the mod's greeting while the server loads
             return 202, {"accepted": 0, "rejected": [], "ids": [], "token": "", "retry_after_ms": 0}
-        mode = self.mode
+        mode = "400" if self.poison and self.poison in body else self.mode
         with self._lock:
             self.in_flight += path == "/v1/events"
             self.most_in_flight = max(self.most_in_flight, self.in_flight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -139,10 +140,13 @@ def test_rejected_events_do_not_affect_others(
     assert numbers(gateway) == [1, 2, 3, 4, 5]
 
 
-def test_full_spool_drops_the_least_valuable(
+def test_losses_are_counted_and_named_over_a_kill(
     gateway: RecordingGateway, new_server: Callable[..., RealServer]
 ) -> None:
-    """Digs are dropped before trades, and the next batch reports how many."""
+    """A full spool drops digs before trades. A broken line and an event that makes its batch invalid cost no other.
+
+    After a kill the counts are the same, and the file in the world's folder names the reason and the ids of each loss.
+    """
     gateway.down()
     server = new_server(gateway.url, settings={"lorestream.spool_limit": "1000"}).start()
     server.lua(
@@ -150,14 +154,38 @@ def test_full_spool_drops_the_least_valuable(
     )
     wait_until(lambda: server.lua("return lorestream.status().spooled") <= 1000, what="room")
     dropped = server.lua("return lorestream.status().dropped")
-    assert dropped >= 600
+    assert dropped == 600
+    server.kill()
+    (server.world / "lorestream_spool" / "000000000001-aa-00000001.ndjson").write_text(
+        '{"id":"aa:1","agent_id":"npc:o","type":"poisoned"},\n'
+        '{"id":"aa:2","agent_id":"npc:o","type":},\n'
+        '{"id":"aa:3","agent_id":"npc:o","type":"old"},\n'
+    )
+    gateway.poison = b'"poisoned"'
+    server.start()
+    dropped += 2  # the two whole lines had no room
+    assert server.lua("return lorestream.status().dropped") == dropped
     gateway.up()
     wait_until(lambda: idle(server) and gateway.events("spool_dropped"), what="the report", seconds=30)
     assert numbers(gateway) == list(range(1, 801))
-    assert len(gateway.events("dig")) == 800 - dropped
+    assert len(gateway.events("old")) == 1
+    assert len(digs := gateway.events("dig")) == 800 - dropped
     (report,) = gateway.events("spool_dropped")
     assert report["data"] == {"count": dropped, "types": {"dig": dropped}}
     assert report["agent_id"] == "server:test-1"
+    status = server.lua("return lorestream.status()")
+    assert (status["lost"], status["rejected"], status["errors"]) == (dropped + 2, 1, 0)
+    lost: dict[str, set[str]] = {}
+    for line in (server.world / "lorestream_lost.ndjson").read_text().splitlines():
+        entry = json.loads(line)
+        for boot, ranges in (entry.get("ids") or {}).items():
+            for first, _, last in (part.partition("-") for part in ranges.split(",")):
+                numbered = range(int(first), int(last or first) + 1)
+                lost.setdefault(entry["why"][:12], set()).update(f"{boot}:{number}" for number in numbered)
+    assert lost["refused by t"] == {"aa:1"}
+    assert lost["unreadable i"] == {"aa:2"}
+    assert len(lost["dropped beca"]) == dropped
+    assert not lost["dropped beca"] & {event["id"] for event in digs}
 
 
 def test_without_http(gateway: RecordingGateway, new_server: Callable[..., RealServer]) -> None:

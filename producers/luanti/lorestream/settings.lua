@@ -43,7 +43,8 @@ return function(settings, log)
 	function read.url(name, default)
 		local value = read.text(name, default):gsub("/+$", "")
 		if not value:find("^https?://[^%s/]") then
-			local used = value:find("^[%w%.%-_%[%]:]+$") and not value:find("//", 1, true) and "http://" .. value or default
+			local is_host = value:find("^[%w%.%-_]+$") or value:find("^[%w%.%-_]+:%d+$") or value:find("^%[[%x:]+%]:?%d*$")
+			local used = is_host and "http://" .. value or default
 			log("error", ("lorestream.%s = %s is not of the form http://HOST:PORT: using %s"):format(name, value, used))
 			return used
 		end
