@@ -14,8 +14,9 @@ local GIVE_UP_US = 60 * 1e6
 local SHUTDOWN_TIMEOUT_US = 1e6
 
 -- options: spool, http ({fetch_async, fetch_async_get}), url, server, api_key, flush_interval (s), micros(),
--- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), S (the translator), warn(text) to the admins, lose(why,
--- lines) for events that are given up, on_ack() after each acknowledged segment, Answer and Batch (classes).
+-- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), S (the translator), warn(text) to the
+-- admins, lose(why, lines) for events that are given up, on_ack() after each acknowledged segment, Answer and Batch
+-- (classes).
 function Sender.new(options)
 	local self = setmetatable({}, Sender)
 	for key, value in pairs(options) do
