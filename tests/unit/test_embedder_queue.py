@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lorestream.adapters.embedders.chunk_size import BUSY_CHUNK_S, BUSY_S, CHUNK_CHARACTERS, CHUNK_TEXTS
+from lorestream.adapters.embedders.hash import HashEmbedder
 from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
 from lorestream.adapters.embedders.queue import QueuedEmbedder
 from lorestream.adapters.embedders.worker_thread import NICE
@@ -29,6 +30,7 @@ class Gate:
     prefixes = NO_PREFIXES
 
     def __init__(self) -> None:
+        self.same_tokens: Callable[[str], str] = str
         self.chunks: list[list[str]] = []
         self.open = threading.Event()
         self.open.set()
@@ -74,6 +76,17 @@ async def test_a_text_is_read_with_the_prefix_of_its_role(gate: Gate) -> None:
     assert len(gate.chunks) == 4
     assert not np.allclose(stored.vectors[0], asked.vectors[0])
     assert longest.truncated == [False, True]
+
+
+async def test_texts_with_the_same_tokens_share_a_vector(gate: Gate) -> None:
+    async with HashEmbedder() as embedder:
+        vectors = (await embedder.embed(["  by the\tmill", "by the mill ", "bythe mill"])).vectors
+    assert vectors[0].tolist() == vectors[1].tolist() != vectors[2].tolist()
+    gate.same_tokens = str.lower
+    async with embedding(gate) as embedder:
+        await embedder.embed(["Oak", "oak"])
+        await embedder.embed(["OAK"], Priority.QUERY)
+    assert gate.chunks == [["Oak"]]
 
 
 async def hold(embedder: QueuedEmbedder, gate: Gate) -> asyncio.Task[Embeddings]:

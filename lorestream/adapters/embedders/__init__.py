@@ -13,6 +13,7 @@
     worker_thread.py      the priority of those threads
     openvino_network.py   a prepared network in OpenVINO: runtime, precision, inputs
     texts.py              which part of a text a model reads, and a cache of the vectors of recent texts
+    same_tokens.py        which texts are the same for a tokenizer, and share a vector
     prefixes.py           what a model reads before a query and before a passage
     model_files.py        a prepared model on disk: paths, manifest, description of a model's own files
     model_preparation.py  from a model's name to a prepared model: hub, package of weights, conversion

@@ -27,6 +27,9 @@ class _HashEncoder:
         self.max_characters = None
         self.prefixes = NO_PREFIXES
 
+    def same_tokens(self, text: str) -> str:
+        return " ".join(text.split())
+
     def encode(self, texts: Sequence[str]) -> Embeddings:
         vectors = np.empty((len(texts), self.dim), np.float32)
         truncated = [False] * len(texts)

@@ -14,6 +14,7 @@ from lorestream.adapters.embedders.dense_heads import HEAD, DenseHead
 from lorestream.adapters.embedders.model_files import HIDDEN_STATES, ModelFiles
 from lorestream.adapters.embedders.openvino_network import Network
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
+from lorestream.adapters.embedders.same_tokens import same_tokens
 from lorestream.adapters.embedders.texts import characters_read, special_ends
 from lorestream.errors import Misconfigured
 from lorestream.ports import Embeddings
@@ -34,6 +35,7 @@ class _OpenVinoEncoder:
         self._head = DenseHead(files.directory / HEAD, manifest.dense) if manifest.dense else None
         network = Network(files, HIDDEN_STATES, threads=threads, device=device)
         self._tokenizer = network.tokenizer
+        self.same_tokens = same_tokens(self._tokenizer)
         self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         self._special_ends = special_ends(self._tokenizer)
         self._request = network.request()

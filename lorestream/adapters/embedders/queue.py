@@ -59,6 +59,10 @@ class Encoder(Protocol):
         """What the model reads before a text, by the text's role. `encode` gets the texts with it."""
         ...
 
+    def same_tokens(self, text: str) -> str:
+        """Texts with the same result have the same vector; called from another thread than `encode`."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> Embeddings:
         """One row of length 1 per text. Raises Unavailable when the model fails."""
         ...
@@ -254,7 +258,8 @@ class QueuedEmbedder:
             text = whole[: self._encoder.max_characters]
             cut = len(text) < len(whole)
             # Cut or not, a text has an entry of its own: whether it was truncated is a part of it.
-            key = text_key(text + "\0" if cut else text)
+            same = self._encoder.same_tokens(text)
+            key = text_key(same + "\0" if cut else same)
             if key in missing:
                 missing[key].rows.append(row)
             elif (entry := self._cache.get(key)) is not None:

@@ -18,6 +18,7 @@ from lorestream.adapters.embedders import prefixes
 from lorestream.adapters.embedders.model_files import model_id
 from lorestream.adapters.embedders.model_preparation import INSTALL_TORCH, ModelSource, find_source
 from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
+from lorestream.adapters.embedders.same_tokens import same_tokens
 from lorestream.adapters.embedders.texts import characters_read, special_ends
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.ports import Embeddings
@@ -46,6 +47,7 @@ class _TorchEncoder:
         self._tokenizer = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self.same_tokens = same_tokens(self._tokenizer)
         self.prefixes = prefixes.of_model(source.name, getattr(self._model, "prompts", None) or {})
         self.model_id = model_id(source.name, source.revision, _pooling(self._model), self.prefixes)
         self.dim = self._vectors(["."]).shape[1]
