@@ -27,7 +27,8 @@ class _HashEncoder:
         self.max_characters = None
         self.prefixes = NO_PREFIXES
 
-    def same_tokens(self, text: str) -> str:
+    @staticmethod
+    def same_tokens(text: str) -> str:
         return " ".join(text.split())
 
     def encode(self, texts: Sequence[str]) -> Embeddings:

@@ -59,7 +59,8 @@ class Encoder(Protocol):
         """What the model reads before a text, by the text's role. `encode` gets the texts with it."""
         ...
 
-    def same_tokens(self, text: str) -> str:
+    @property
+    def same_tokens(self) -> Callable[[str], str]:
         """Texts with the same result have the same vector; called from another thread than `encode`."""
         ...
 
