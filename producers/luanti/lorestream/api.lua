@@ -4,10 +4,31 @@ return function(parts)
 	local core, encode, recorder = parts.core, parts.encode, parts.recorder
 	local spool, questions, sender = parts.spool, parts.questions, parts.sender
 
-	local lorestream = {timeout = questions.timeout}
+	local lorestream = {timeout = questions.timeout, importance = recorder.importance}
 
-	-- Moves pos and player from the data to the event itself: only there can the position be searched, and only there is
-	-- a player's name replaced by a pseudonym. Returns an error, or nil and the remaining data.
+	-- The id of an agent of this world: "SERVER/name". The same name in another world is another agent.
+	function lorestream.agent_id(name)
+		return parts.agent_prefix .. "/" .. tostring(name)
+	end
+
+	-- Gives a Lua entity (or its object) an agent id that is kept with it: it then remembers who hit it. Without an id,
+	-- one is made. Returns the id, or nil and the reason.
+	function lorestream.bind(entity, agent_id)
+		return recorder.bindings:bind(entity, agent_id or lorestream.agent_id("npc:" .. parts.random()))
+	end
+
+	-- The agent id of a Lua entity or its object, or nil.
+	function lorestream.agent_of(entity)
+		return recorder.bindings:agent_of(entity)
+	end
+
+	-- Whether the player must not be recorded.
+	function lorestream.opted_out(name)
+		return parts.privacy:opted_out(name)
+	end
+
+	-- Moves pos, player and importance from the data to the event itself: only there can the position be searched, and
+	-- only there is a player's name replaced by a pseudonym. Returns an error, or nil and the remaining data.
 	local function lift(event, data)
 		if data == nil then
 			return nil
@@ -24,6 +45,9 @@ return function(parts)
 		end
 		if type(data.player) == "string" and data.player ~= "" then
 			event.player, copy.player = data.player, nil
+		end
+		if recorder.valid_importance(data.importance) then
+			event.importance, copy.importance = data.importance, nil
 		end
 		return nil, next(copy) ~= nil and copy or nil
 	end

@@ -3,7 +3,8 @@
 --   api.lua         the global table `lorestream` for other mods
 --   commands.lua    /lorestream status|recall|forget|optout
 --   notices.lua     messages to admins
---   capture/        event handlers: players, nodes, entities
+--   capture.lua     what is recorded of the game; the handlers are in capture/
+--   bind.lua        agent ids of entities
 --   recorder.lua    captured events: ids, times, folding
 --   fold.lua        joins repeated events
 --   encode.lua      events as JSON lines
@@ -20,6 +21,9 @@
 --   known.lua       open questions, and answers that are still valid
 --   requests.lua    the HTTP requests of questions
 --   steps.lua       what is done in each server step, and at shutdown
+--   privacy.lua     which players must not be recorded
+--   names.lua       replaces player names in texts
+--   importance.lua  how important events are by their type
 --   guard.lua       keeps errors of the mod from the engine
 --   profile.lua     what the mod costs
 
@@ -33,7 +37,6 @@ local function part(name, ...)
 end
 
 local HTTP_LINE = "secure.http_mods = lorestream"
-local CAPTURED = {"chat", "dig", "place", "craft", "punch", "damage", "death", "join", "leave", "kill"}
 -- If the mod takes longer than this in one step, it is counted as an overrun, and logged at most once a minute.
 local SLOW_STEP_US = 10000
 -- The gateway's limit for the name of a server, in characters.
@@ -69,6 +72,10 @@ local micros = core.get_us_time
 local limited = part("limited")(log, micros)
 local url = base_url("url", "http://127.0.0.1:8080")
 local server = setting("server", world:match("([^/\\]+)[/\\]*$") or "luanti", MAX_SERVER)
+-- The beginning of the ids that lorestream.agent_id makes. Many worlds have the same folder name: without a name in the
+-- settings, the last digits of the map's seed are added.
+local agent_prefix = setting("server", "") ~= "" and server
+	or server .. "-" .. (core.get_mapgen_setting("seed") or "0"):sub(-5)
 local api_key = setting("api_key", "")
 local storage = core.get_mod_storage()
 local Profile = part("profile")
@@ -119,14 +126,13 @@ local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkee
 	end,
 })
 
-local optouts = {}
-local function is_captured(name)
-	if type(name) ~= "string" or name == "" then
-		return false
-	elseif optouts[name] == nil then
-		optouts[name] = storage:get_string("optout:" .. name) ~= ""
-	end
-	return not optouts[name]
+local privacy = part("privacy").new(storage)
+
+local Importance = part("importance")
+local importance, misunderstood = Importance.table_from(setting("importance", ""))
+if #misunderstood > 0 then
+	log("error", ("lorestream.importance: not understood and ignored: %s. Write TYPE=NUMBER, with numbers from 0 to 10, "
+		.. "separated by commas"):format(table.concat(misunderstood, ", ")))
 end
 
 local recorder = part("recorder").new({
@@ -140,7 +146,10 @@ local recorder = part("recorder").new({
 	boot = boot,
 	fold_interval = number("fold_interval", 2, 0, 3600),
 	say = limited.say,
-	is_captured = is_captured,
+	privacy = privacy,
+	importance = importance,
+	valid_importance = Importance.valid,
+	bindings = part("bind").new(encode.agent_fault),
 })
 
 local notices = part("notices").new(core, S, losses)
@@ -236,19 +245,16 @@ local api_parts = {
 	ask_profile = Profile.new(),
 	step_profile = step_profile,
 	log = log,
+	privacy = privacy,
 	url = url,
 	server = server,
+	agent_prefix = agent_prefix,
+	random = random_boot,
 }
 lorestream, forget_player = part("api")(api_parts)
 part("asking")(api_parts, lorestream)
 
-local enabled = {}
-for _, kind in ipairs(CAPTURED) do
-	enabled[kind] = core.settings:get_bool("lorestream.capture." .. kind, true)
-end
-local players = part("capture/players")(recorder, enabled)
-part("capture/nodes")(recorder, enabled)
-part("capture/entities")(recorder, enabled)
+local capture = part("capture")(part, recorder, storage)
 
 part("commands")({
 	core = core,
@@ -261,8 +267,7 @@ part("commands")({
 		if out then
 			recorder.folds:close_agent("player:" .. name)
 		end
-		optouts[name] = out
-		storage:set_string("optout:" .. name, out and "1" or "")
+		privacy:set(name, out)
 	end,
 })
 
@@ -281,7 +286,7 @@ part("steps")({
 	sender = sender,
 	requests = requests,
 	questions = questions,
-	players = players,
+	capture = capture,
 	profile = step_profile,
 })
 

@@ -3,8 +3,8 @@
 local Recorder = {}
 Recorder.__index = Recorder
 
--- options: core, encode, spool, clock, fold (class), profile, guard, boot, fold_interval, say (limited.lua),
--- is_captured(name), on_write(agent_id).
+-- options: core, encode, spool, clock, fold (class), profile, guard, boot, fold_interval, say (limited.lua), privacy,
+-- importance (by type), valid_importance(value), bindings, on_write(agent_id).
 function Recorder.new(options)
 	local self = setmetatable({}, Recorder)
 	for key, value in pairs(options) do
@@ -29,10 +29,15 @@ function Recorder:refuse(what, why)
 	return nil, why
 end
 
--- Adds one event with a new id to the spool. Returns the id, or nil and the reason.
+-- Adds one event with a new id to the spool. Returns the id, or nil and the reason: "opted_out" if the event is about a
+-- player who has opted out.
 function Recorder:write(event)
+	if self.privacy:forbids(event) then
+		return nil, "opted_out"
+	end
 	self.sequence = self.sequence + 1
 	event.id = self.boot .. ":" .. self.sequence
+	event.importance = self.valid_importance(event.importance) or self.valid_importance(self.importance[event.type])
 	event.time = event.time or self.clock:stamp()
 	event.tick = event.tick or self:tick()
 	local line, why = self.encode.event(self.core, event)
@@ -49,14 +54,20 @@ local function rounded(pos)
 	return {x = math.floor(pos.x + 0.5), y = math.floor(pos.y + 0.5), z = math.floor(pos.z + 0.5)}
 end
 
--- An event of a player. The name must be in agent_id and player only: there the gateway replaces it by a pseudonym.
-function Recorder:deed(kind, name, pos, data)
-	return {agent_id = "player:" .. name, player = name, type = kind, pos = pos and rounded(pos), data = data,
+-- An event of an agent, with the name of a player or nil. The name must be in agent_id and player only: there the
+-- gateway replaces it by a pseudonym.
+function Recorder:memory(kind, agent_id, player, pos, data)
+	return {agent_id = agent_id, player = player, type = kind, pos = pos and rounded(pos), data = data,
 		time = self.clock:stamp(), tick = self:tick()}
 end
 
+-- An event of a player.
+function Recorder:deed(kind, name, pos, data)
+	return self:memory(kind, "player:" .. name, name, pos, data)
+end
+
 -- Adds an event that may be repeated: amount is added to data[sum_key] of the fold.
-function Recorder:fold_deed(event, subject, sum_key, amount)
+function Recorder:fold_event(event, subject, sum_key, amount)
 	self.folds:add(event, subject, sum_key, amount, self.core.get_us_time())
 end
 
@@ -76,7 +87,7 @@ function Recorder:player_name(object)
 		return nil
 	end
 	local name = object:get_player_name()
-	if type(name) ~= "string" or name == "" or not self.is_captured(name) then
+	if type(name) ~= "string" or name == "" or self.privacy:opted_out(name) then
 		return nil
 	end
 	return name

@@ -8,7 +8,10 @@ local Segment = {}
 local MARK = "#"
 
 -- The value (priority) of event types: the lowest are dropped first. Types that are not listed have the highest value.
-local VALUE = {dig = 1, place = 1, punch = 1, damage = 2, craft = 2, join = 2, leave = 2}
+local VALUE = {
+	dig = 1, place = 1, punch = 1, pickup = 1, move = 1,
+	damage = 2, craft = 2, join = 2, leave = 2, drop = 2, store = 2, take = 2, zone = 2, interact = 2,
+}
 Segment.HIGHEST_VALUE = 3
 
 -- The type of a line, with or without its comma. write_json sorts the keys, and "type" is the last key of an event; its

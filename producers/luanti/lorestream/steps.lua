@@ -58,6 +58,7 @@ return function(parts)
 			end
 		end
 		tell(began)
+		parts.capture.step(began)
 		collect()
 		call_back()
 		-- Callbacks are the work of other mods.
@@ -82,8 +83,7 @@ return function(parts)
 		core.register_on_shutdown(guard.wrap(what, fn))
 	end
 	at_shutdown("recording that players leave", function()
-		parts.players.leave_all()
-		recorder.folds:close_all()
+		parts.capture.finish()
 	end)
 	at_shutdown("sending events at shutdown", function()
 		if sender then

@@ -1,43 +1,53 @@
--- Captures punches and kills of entities by players. The engine has no global callback for entities, so the
--- prototypes are wrapped after all mods are loaded.
+-- Records fights with entities, and right-clicks on them. The engine has no callbacks for all entities, so their
+-- definitions are changed after all mods are loaded.
 
-return function(recorder, enabled)
+local LAST_PUNCH_US = 10e6
+
+return function(recorder, enabled, fights)
 	local core = recorder.core
+	local bindings = recorder.bindings
+	-- By entity: whether its death is recorded, and the last punch, {puncher, us}. Weak keys: entities come and go.
+	local dead = setmetatable({}, {__mode = "k"})
+	local last_punch = setmetatable({}, {__mode = "k"})
 
-	local punched = recorder:wrap("entity punch", function(entity, puncher)
-		local name = recorder:player_name(puncher)
-		if name then
-			local event = recorder:deed("punch", name, puncher:get_pos(), {target = entity.name})
-			recorder:fold_deed(event, entity.name, "count", 1)
+	local punched = recorder:wrap("entity punch", function(entity, puncher, _, _, _, damage)
+		if not entity.object then
+			return
 		end
+		last_punch[entity] = {puncher = puncher, us = core.get_us_time()}
+		fights.punch(puncher, entity.object)
+		fights.damage(entity.object, puncher, type(damage) == "number" and math.max(damage, 0) or 0, "punch")
 	end)
 
 	local killed = recorder:wrap("entity death", function(entity, killer)
-		local name = not entity.lorestream_killed and recorder:player_name(killer)
-		if name then
-			entity.lorestream_killed = true
-			recorder.folds:close_agent("player:" .. name)
-			recorder:write(recorder:deed("kill", name, killer:get_pos(), {target = entity.name}))
+		if killer and not dead[entity] then
+			dead[entity] = true
+			fights.death(entity.object, killer, "punch")
 		end
 	end)
 
-	-- mobs_redo stores the killer in cause_of_death.
-	local function killer_of(entity)
-		local cause = entity.cause_of_death
-		local dead = type(entity.health) ~= "number" or entity.health <= 0
-		return dead and type(cause) == "table" and cause.puncher
-	end
-
-	local died = recorder.guard.wrap("finding the killer of an entity", function(entity)
-		killed(entity, killer_of(entity))
+	-- The mob frameworks tell the cause of a death: mcl_mobs as an argument of on_die, mobs_redo in cause_of_death. Where
+	-- there is none, the mob is taken to be killed by the last one who punched it, within LAST_PUNCH_US.
+	local died = recorder.guard.wrap("finding the killer of an entity", function(entity, cause)
+		if type(entity.health) == "number" and entity.health > 0 then
+			return
+		end
+		cause = type(cause) == "table" and cause or entity.cause_of_death
+		if type(cause) == "table" then
+			return killed(entity, cause.puncher)
+		end
+		local punch = last_punch[entity]
+		if punch and core.get_us_time() - punch.us <= LAST_PUNCH_US then
+			killed(entity, punch.puncher)
+		end
 	end)
 
 	local function wrap_punch(prototype)
 		local original = prototype.on_punch
-		prototype.on_punch = function(self, puncher, ...)
-			punched(self, puncher)
+		prototype.on_punch = function(self, ...)
+			punched(self, ...)
 			if original then
-				return original(self, puncher, ...)
+				return original(self, ...)
 			end
 		end
 	end
@@ -52,9 +62,9 @@ return function(recorder, enabled)
 		end
 		-- Adding on_die to a mob of mobs_redo removes its death animation: wrap on_die only if it exists.
 		if on_die then
-			prototype.on_die = function(self, ...)
-				died(self)
-				return on_die(self, ...)
+			prototype.on_die = function(self, pos, cause, ...)
+				died(self, cause)
+				return on_die(self, pos, cause, ...)
 			end
 		elseif prototype._cmi_is_mob then
 			prototype.on_deactivate = function(self, ...)
@@ -66,15 +76,53 @@ return function(recorder, enabled)
 		end
 	end
 
+	-- What both sides remember of a right-click.
+	local clicked = recorder:wrap("right-click", function(object, clicker)
+		local name = recorder:player_name(clicker)
+		if not name or not object then
+			return
+		end
+		local item = clicker:get_wielded_item():get_name()
+		item = item ~= "" and item or nil
+		local target = recorder.subject(object)
+		local event = recorder:deed("interact", name, clicker:get_pos(), {target = target, item = item})
+		recorder:fold_event(event, target or "", "count", 1)
+		local entity = object:get_luaentity()
+		local agent_id = entity and bindings:agent_of(entity)
+		if agent_id then
+			event = recorder:memory("interact", agent_id, name, object:get_pos(), {item = item})
+			recorder:fold_event(event, name, "count", 1)
+		end
+	end)
+
+	-- An entity without on_rightclick does nothing on a right-click.
+	local function wrap_rightclick(prototype)
+		local original = prototype.on_rightclick
+		if original then
+			prototype.on_rightclick = function(self, clicker, ...)
+				clicked(self.object, clicker)
+				return original(self, clicker, ...)
+			end
+		end
+	end
+
+	if enabled.interact and core.register_on_rightclickplayer then
+		core.register_on_rightclickplayer(clicked)
+	end
+
 	core.register_on_mods_loaded(recorder.guard.wrap("wrapping entities", function()
 		for name, prototype in pairs(core.registered_entities) do
 			-- Names with __ are the engine's own entities, items and falling nodes: punching one picks it up.
 			if name:sub(1, 2) ~= "__" then
-				if enabled.punch then
+				bindings:restore_in(prototype)
+				if enabled.punch or enabled.damage or enabled.kill then
 					wrap_punch(prototype)
 				end
-				if enabled.kill then
+				if enabled.kill or enabled.death then
 					wrap_death(prototype)
+				end
+				if enabled.interact then
+					wrap_rightclick(prototype)
 				end
 			end
 		end

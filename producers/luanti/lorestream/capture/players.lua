@@ -1,24 +1,8 @@
--- Captures events of players: chat, craft, punch, damage, death, join, leave.
+-- Records what players say and do, and what happens to them: chat, /me, crafting, damage, death, respawn, joining,
+-- leaving, and what the engine reports as cheating.
 
--- Player names shorter than this are replaced only in their exact case, because "i" is also a word.
-local SHORT_NAME = 3
-
-return function(recorder, enabled)
+return function(recorder, enabled, names, fights)
 	local core = recorder.core
-	-- All players since the server started: messages also mention players who have left.
-	local known = {}
-
-	local function remember_name(name)
-		known[#name < SHORT_NAME and name or name:lower()] = true
-	end
-
-	local function without_names(message)
-		return (message:gsub("[%w_%-]+", function(word)
-			if known[#word < SHORT_NAME and word or word:lower()] then
-				return "a player"
-			end
-		end))
-	end
 
 	local function record(kind, player, data)
 		local name = recorder:player_name(player)
@@ -29,7 +13,7 @@ return function(recorder, enabled)
 	end
 
 	core.register_on_joinplayer(recorder:wrap("join", function(player, last_login)
-		remember_name(player:get_player_name())
+		names:meet(player:get_player_name())
 		if enabled.join then
 			record("join", player, {first_time = last_login == nil})
 		end
@@ -47,18 +31,50 @@ return function(recorder, enabled)
 	end
 	core.register_on_leaveplayer(recorder:wrap("leave", leave))
 
-	if enabled.chat then
-		core.register_on_chat_message(recorder:wrap("chat", function(name, message)
-			if message:sub(1, 1) == "/" or not recorder.is_captured(name) then
-				return
+	local say = recorder:wrap("chat", function(kind, name, message)
+		local player = name ~= "" and core.get_player_by_name(name)
+		if name == "" or recorder.privacy:opted_out(name) or player and not core.check_player_privs(name, {shout = true}) then
+			return
+		end
+		message = names:hide(recorder.encode.clean(core, message))
+		if message ~= "" then
+			recorder:write(recorder:deed(kind, name, player and player:get_pos(), {message = message}))
+		end
+	end)
+
+	-- Handlers of chat are called in the order in which they were registered, until one swallows the message. This one
+	-- is registered in the first server step, after the handlers of all mods, so that it sees only what is said.
+	local function listen()
+		core.register_on_chat_message(function(name, message)
+			if message:sub(1, 1) ~= "/" then
+				say("chat", name, message)
 			end
-			local player = core.get_player_by_name(name)
-			message = without_names(recorder.encode.clean(core, message))
-			if message ~= "" then
-				recorder:write(recorder:deed("chat", name, player and player:get_pos(), {message = message}))
-			end
-		end))
+		end)
 	end
+
+	-- /me is a command, which other mods may refuse or replace: record it after it has succeeded.
+	local function listen_to_me()
+		local command = core.registered_chatcommands.me
+		local func = command and command.func
+		if func then
+			command.func = function(name, param, ...)
+				local ok, text = func(name, param, ...)
+				if ok ~= false and type(param) == "string" then
+					say("me", name, param)
+				end
+				return ok, text
+			end
+		end
+	end
+
+	core.after(0, recorder.guard.wrap("listening to chat", function()
+		if enabled.chat then
+			listen()
+		end
+		if enabled.me then
+			listen_to_me()
+		end
+	end))
 
 	if enabled.craft then
 		core.register_on_craft(recorder:wrap("craft", function(itemstack, player)
@@ -68,39 +84,40 @@ return function(recorder, enabled)
 			end
 			local item = itemstack:get_name()
 			local event = recorder:deed("craft", name, player:get_pos(), {item = item})
-			recorder:fold_deed(event, item, "count", itemstack:get_count())
+			recorder:fold_event(event, item, "count", itemstack:get_count())
 		end))
 	end
 
-	if enabled.punch then
-		core.register_on_punchplayer(recorder:wrap("punch", function(_, hitter)
-			local name = recorder:player_name(hitter)
-			if name then
-				local event = recorder:deed("punch", name, hitter:get_pos(), {target = "player"})
-				recorder:fold_deed(event, "player", "count", 1)
-			end
+	core.register_on_punchplayer(recorder:wrap("punch", function(player, hitter)
+		fights.punch(hitter, player)
+	end))
+
+	core.register_on_player_hpchange(recorder:wrap("damage", function(player, hp_change, reason)
+		if hp_change < 0 then
+			reason = reason or {}
+			fights.damage(player, reason.object, -hp_change, reason.type, reason.node)
+		end
+	end), false)
+
+	core.register_on_dieplayer(recorder:wrap("death", function(player, reason)
+		reason = reason or {}
+		fights.death(player, reason.object, reason.type, reason.node)
+	end))
+
+	if enabled.respawn then
+		core.register_on_respawnplayer(recorder:wrap("respawn", function(player)
+			record("respawn", player, nil)
 		end))
 	end
 
-	if enabled.damage then
-		core.register_on_player_hpchange(recorder:wrap("damage", function(player, hp_change, reason)
-			local name = hp_change < 0 and recorder:player_name(player)
-			if not name then
-				return
+	if enabled.cheat then
+		core.register_on_cheat(recorder:wrap("cheat", function(player, cheat)
+			local name = recorder:player_name(player)
+			local kind = name and type(cheat) == "table" and cheat.type
+			if type(kind) == "string" then
+				local event = recorder:deed("cheat", name, player:get_pos(), {cheat = kind})
+				recorder:fold_event(event, kind, "count", 1)
 			end
-			reason = reason or {}
-			local source = recorder.subject(reason.object) or reason.node
-			local event = recorder:deed("damage", name, player:get_pos(), {reason = reason.type, source = source})
-			local subject = (reason.type or "") .. "|" .. (source or "")
-			recorder:fold_deed(event, subject, "amount", -hp_change)
-		end), false)
-	end
-
-	if enabled.death then
-		core.register_on_dieplayer(recorder:wrap("death", function(player, reason)
-			reason = reason or {}
-			local source = recorder.subject(reason.object) or reason.node
-			record("death", player, {reason = reason.type, source = source})
 		end))
 	end
 
