@@ -22,5 +22,6 @@ files["tests/luanti/scene"] = {
 	read_globals = {"lorestream", "default"},
 	globals = {"scene_build", "scene_memories"},
 }
+files["tests/luanti/cast"] = {globals = {"core"}}
 files["tests/luanti/stopwatch"] = {globals = {"core", "stopwatch"}}
 files["tests/luanti/specs"] = {std = "+busted"}

@@ -25,7 +25,6 @@ _PHRASES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "eat": ("ate", ("item",)),
     "pickup": ("picked up", ("item",)),
     "drop": ("dropped", ("item",)),
-    "kill": ("killed", ("target", "entity")),
     "explore": ("explored", ("place", "zone", "biome")),
     "find": ("found", ("item", "node", "place", "resource")),
     "build": ("built", ("what", "structure", "node")),
@@ -145,17 +144,43 @@ def _said(data: Mapping[str, Any]) -> str:
 
 def _damage(data: Mapping[str, Any]) -> str:
     amount = _count(data.get("amount", data.get("damage", data.get("hp"))))
+    if data.get("source") == "player":
+        return "hit me" + _weapon(data) + (f", {amount} health lost" if amount not in {"", "0"} else "")
     return f"lost {amount or 'some'} health" + _cause(data)
 
 
 def _punch(data: Mapping[str, Any]) -> str:
-    target = _value(data.get("target", data.get("entity", data.get("node", ""))))
+    return _act("punched", data) + _times(data) + _weapon(data)
+
+
+def _times(data: Mapping[str, Any]) -> str:
     times = _count(data.get("count"))
-    hit = "another player" if target == "player" else words(target) or "something"
-    return f"punched {hit}" + (f" {times} times" if times not in {"", "0", "1"} else "")
+    return f" {times} times" if times not in {"", "0", "1"} else ""
+
+
+def _kill(data: Mapping[str, Any]) -> str:
+    rest = _details(data, skip=("target", "entity", "node", "by", "weapon", "count"))
+    return _act("killed", data, counted=True) + _weapon(data) + rest
+
+
+def _act(verb: str, data: Mapping[str, Any], *, counted: bool = False) -> str:
+    """What was done to a target. `by` in the data: an agent did it to the player of the event."""
+    target = _value(data.get("target", data.get("entity", data.get("node", ""))))
+    if target == "player" and (by := _value(data.get("by", ""))):
+        return f"was {verb} by {words(by)}"
+    if target == "player":
+        return f"{verb} another player"
+    return f"{verb} {(_counted(data, target) if counted else words(target)) or 'something'}"
+
+
+def _weapon(data: Mapping[str, Any]) -> str:
+    weapon = _value(data.get("weapon", ""))
+    return f" with {weapon}" if weapon else ""
 
 
 def _death(data: Mapping[str, Any]) -> str:
+    if data.get("source") == "player":
+        return "killed me" + _weapon(data)
     return "died" + _cause(data)
 
 
@@ -168,8 +193,61 @@ def _cause(data: Mapping[str, Any]) -> str:
 def _trade(data: Mapping[str, Any]) -> str:
     gave = _value(data.get("gave", data.get("give", data.get("item", ""))))
     got = _value(data.get("got", data.get("receive", data.get("price", ""))))
-    rest = _details(data, skip=("gave", "give", "item", "got", "receive", "price"))
-    return f"traded {gave or 'something'}" + (f" for {got}" if got else "") + rest
+    rest = _details(data, skip=("gave", "give", "item", "got", "receive", "price", "count"))
+    return f"traded {gave or 'something'}" + (f" for {got}" if got else "") + _times(data) + rest
+
+
+def _store(data: Mapping[str, Any]) -> str:
+    return f"put {_item(data)} into {_value(data.get('node', '')) or 'an inventory'}"
+
+
+def _take(data: Mapping[str, Any]) -> str:
+    return f"took {_item(data)} from {_value(data.get('node', '')) or 'an inventory'}"
+
+
+def _move(data: Mapping[str, Any]) -> str:
+    return f"moved {_item(data)}" + _way(data, keys=("from", "to"))
+
+
+def _item(data: Mapping[str, Any]) -> str:
+    item = data.get("item")
+    return _counted(data, item) if isinstance(item, str) and item else "something"
+
+
+def _zone(data: Mapping[str, Any]) -> str:
+    return (
+        "went"
+        + _way({**data, "to": data.get("zone")}, keys=("from", "to"))
+        + _details(data, skip=("from", "zone", "to"))
+    )
+
+
+def _way(data: Mapping[str, Any], *, keys: tuple[str, ...]) -> str:
+    return "".join(f" {key} {text}" for key in keys if (text := _value(data.get(key, ""))))
+
+
+def _interact(data: Mapping[str, Any]) -> str:
+    target, item = _value(data.get("target", "")), _value(data.get("item", ""))
+    other = "another player" if target == "player" else words(target) or "me"
+    return f"interacted with {other}" + (f", holding {item}" if item else "")
+
+
+def _me(data: Mapping[str, Any]) -> str:
+    message = data.get("message")
+    return message if isinstance(message, str) and message else "did something"
+
+
+def _protection(data: Mapping[str, Any]) -> str:
+    node = _value(data.get("node", ""))
+    return "tried to change a protected place" + (f", node {node}" if node else "")
+
+
+def _cheat(data: Mapping[str, Any]) -> str:
+    return f"was reported for cheating: {words(_value(data.get('cheat', ''))) or 'no reason given'}"
+
+
+def _respawn(_data: Mapping[str, Any]) -> str:
+    return "came back to life"
 
 
 def _join(_data: Mapping[str, Any]) -> str:
@@ -183,10 +261,20 @@ def _leave(_data: Mapping[str, Any]) -> str:
 _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "chat": _said,
     "talk": _said,
+    "me": _me,
     "punch": _punch,
+    "kill": _kill,
     "damage": _damage,
     "death": _death,
+    "respawn": _respawn,
     "trade": _trade,
+    "store": _store,
+    "take": _take,
+    "move": _move,
+    "interact": _interact,
+    "zone": _zone,
+    "protection": _protection,
+    "cheat": _cheat,
     "join": _join,
     "leave": _leave,
 }

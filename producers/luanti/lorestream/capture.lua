@@ -3,7 +3,8 @@
 local KINDS = {"chat", "me", "dig", "place", "craft", "punch", "kill", "damage", "death", "respawn", "join", "leave",
 	"eat", "pickup", "drop", "store", "take", "move", "trade", "interact", "zone", "protection", "cheat"}
 
--- part(name): loads a file of the mod. Returns {step(now_us), finish()}: call them in each server step, and at shutdown.
+-- part(name): loads a file of the mod. Returns {step(now_us), finish()}, to be called in each server step and at
+-- shutdown.
 return function(part, recorder, storage)
 	local core, guard = recorder.core, recorder.guard
 

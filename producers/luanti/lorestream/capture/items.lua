@@ -35,19 +35,33 @@ return function(recorder, enabled)
 		end
 	end)
 
-	-- Wraps owner[key], a function (itemstack, player, …) that returns what is left of the stack. at: the places of
-	-- the two among the arguments.
-	local function wrap_use(owner, key, kind, stack_at, player_at)
-		local original = owner[key]
-		local function finish(object, before, ...)
-			if (...) ~= nil then
-				record(kind, object, before, (...))
-			end
-			return ...
+	-- Records an engine's function that was called, and returns its results. `left`: what is left of the stack if the
+	-- function returns nil.
+	local function finish(kind, object, before, left, ...)
+		local after = (...)
+		if after == nil then
+			after = left
 		end
-		owner[key] = function(...)
-			local before = content((select(stack_at, ...)))
-			return finish((select(player_at, ...)), before, original(...))
+		if after ~= nil then
+			record(kind, object, before, after)
+		end
+		return ...
+	end
+
+	local function wrap_eating()
+		local eat = core.do_item_eat
+		core.do_item_eat = function(hp_change, replace_with_item, stack, user, ...)
+			local before = content(stack)
+			return finish("eat", user, before, stack, eat(hp_change, replace_with_item, stack, user, ...))
+		end
+	end
+
+	-- Returns nil if the item could not be dropped.
+	local function wrap_dropping()
+		local drop = core.item_drop
+		core.item_drop = function(stack, dropper, ...)
+			local before = content(stack)
+			return finish("drop", dropper, before, nil, drop(stack, dropper, ...))
 		end
 	end
 
@@ -135,10 +149,10 @@ return function(recorder, enabled)
 
 	core.register_on_mods_loaded(recorder.guard.wrap("wrapping item functions", function()
 		if enabled.eat then
-			wrap_use(core, "do_item_eat", "eat", 3, 4)
+			wrap_eating()
 		end
 		if enabled.drop then
-			wrap_use(core, "item_drop", "drop", 1, 2)
+			wrap_dropping()
 		end
 		local item_entity = core.registered_entities["__builtin:item"]
 		if enabled.pickup and item_entity and item_entity.on_punch then

@@ -1,5 +1,5 @@
--- Records trades in the formspecs of trading mods. A trade is a submitted form of a shop after which the player has less
--- of some items and more of others. Mods with other ways to trade call lorestream.emit("trade", …).
+-- Records trades in the formspecs of trading mods. A trade is a submitted form of a shop after which the player has
+-- less of some items and more of others. Mods with other ways to trade call lorestream.emit("trade", …).
 
 -- Parts of the names of forms and nodes: "smartshop:shop", "currency:barter", "easyvend:vendor", "mobs_npc:trade".
 local TRADING = {"shop", "trad", "barter", "vend", "exchange", "market"}
