@@ -18,6 +18,7 @@ files["producers/luanti/examples"] = {read_globals = {"lorestream_agents"}}
 files["producers/luanti/examples/lorestream_agents"] = {globals = {"lorestream_agents"}}
 files["tests/luanti/arenas"] = {read_globals = {"lorestream_agents"}, globals = {"arenas"}}
 files["tests/luanti/driver"] = {read_globals = {"lorestream", "default"}, globals = {"core"}}
+files["tests/luanti/pace"] = {read_globals = {"lorestream"}, globals = {"core", "pace"}}
 files["tests/luanti/scene"] = {
 	read_globals = {"lorestream", "default"},
 	globals = {"scene_build", "scene_memories"},

@@ -96,15 +96,23 @@ local function watched(step)
 	end
 end
 
-local function split_all(step)
-	local inner = {}
+-- All upvalues of a function, and of the functions among them, by name.
+local function upvalues(fn, found, seen)
+	seen[fn] = true
 	for i = 1, math.huge do
-		local name, value = debug.getupvalue(step, i)
+		local name, value = debug.getupvalue(fn, i)
 		if not name then
-			break
+			return found
+		elseif type(value) == "function" and not seen[value] then
+			upvalues(value, found, seen)
+		else
+			found[name] = value
 		end
-		inner[name] = value
 	end
+end
+
+local function split_all(step)
+	local inner = upvalues(step, {}, {})
 	inner.folds = inner.recorder.folds
 	inner.sender.http = table.copy(inner.sender.http)
 	inner.http = inner.sender.http
