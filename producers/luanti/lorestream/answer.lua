@@ -67,6 +67,9 @@ function Answer.rejects_of(answer, count)
 		local message = line_of(reject.message) or "no reason given"
 		rejects[#rejects + 1] = {index = index + 1, code = code, message = message}
 	end
+	table.sort(rejects, function(a, b)
+		return a.index < b.index
+	end)
 	if accepted + #rejects ~= count then
 		return nil, ("it accounts for %s of %d events"):format(accepted + #rejects, count)
 	end

@@ -9,7 +9,8 @@
 --   fold.lua        joins repeated events
 --   encode.lua      events as JSON lines
 --   clock.lua       time in milliseconds
---   spool.lua       events on disk until they are acknowledged; segment, queue, pool, upkeep and thinning belong to it
+--   spool.lua       events on disk until they are acknowledged; segment, queue, pool, upkeep, thinning and
+--                   leftovers belong to it
 --   line_check.lua  checks the lines of earlier runs
 --   sender.lua      sends the spool to the gateway; batch.lua halves what is refused
 --   answer.lua      checks the answers of the services
@@ -110,7 +111,7 @@ local function set_aside(lines)
 end
 
 local Upkeep = part("upkeep", Segment, part("thinning", Segment))
-local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkeep).new({
+local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkeep, part("leftovers", Segment)).new({
 	dir = spool_dir,
 	boot = boot,
 	started = os.time(),

@@ -117,7 +117,7 @@ local OPENING, CLOSING, COMMA = ("{},"):byte(1, 3)
 
 -- Returns the lines of a file that are not done, {torn = number of incomplete lines, broken = list of lines that check
 -- refused}, and the place of the segment. check(line): optional, returns false for a line that cannot be sent.
-local function read_lines(path, check)
+function Segment.read_lines(path, check)
 	local file = io.open(path, "rb")
 	if not file then
 		return {}, {torn = 0, broken = {}}
@@ -168,74 +168,6 @@ local function read_end(segment)
 	return body
 end
 
--- Replaces the content of the file by these lines, with the place of the segment.
-local function rewrite(segment, kept)
-	local part = segment.path .. ".part"
-	local file = io.open(part, "wb")
-	if file then
-		local written = file:write(MARK, segment.place, "\n", table.concat(kept, ENDING), ENDING)
-		file:close()
-		if written then
-			os.rename(part, segment.path)
-		end
-	end
-end
-
--- The segment in a file, or nil if no lines are left; and the bad lines, see read_lines(). set_aside(lines) is called
--- before broken lines are removed from the file.
-local function find(dir, name, check, set_aside)
-	local segment = Segment.new({path = dir .. "/" .. name, saved = true, erase = name:find("%.erase$") ~= nil})
-	local lines, bad, place = read_lines(segment.path, function(line)
-		return check(line, segment.erase)
-	end)
-	if #bad.broken > 0 then
-		set_aside(bad.broken)
-	end
-	if #lines == 0 then
-		os.remove(segment.path)
-		return nil, bad
-	end
-	for _, line in ipairs(lines) do
-		Segment.count_line(segment, line)
-	end
-	local run, number = name:match("^(%d+%-%x+)%-(%d+)")
-	place = place or number
-	segment.place = place:find("-", 1, true) and place or ("%s-%08d"):format(run, tonumber(place))
-	if bad.torn > 0 or #bad.broken > 0 then
-		rewrite(segment, lines) -- otherwise the next line would continue an incomplete one
-	end
-	return segment, bad
-end
-
--- Reads the files of earlier runs. check(line, erase) returns false for a line that cannot be sent; such lines go to
--- set_aside(lines). Returns the segments in order, the number of incomplete lines, and the latest start time of a run.
-function Segment.find_all(dir, names, check, set_aside)
-	local found, torn, latest = {}, 0, 0
-	for _, name in ipairs(names) do
-		if name:find("^%d+%-%x+%-%d+%.ndjson$") or name:find("^%d+%-%x+%-%d+%.erase$") then
-			local segment, bad = find(dir, name, check, set_aside)
-			torn, latest = torn + bad.torn, math.max(latest, tonumber(name:match("^%d+")))
-			found[#found + 1] = segment
-		elseif name:find("%.part$") then
-			os.remove(dir .. "/" .. name)
-		end
-	end
-	table.sort(found, function(a, b)
-		return a.place < b.place or a.place == b.place and a.count > b.count
-	end)
-	local segments = {}
-	for _, segment in ipairs(found) do
-		local last = segments[#segments]
-		if last and last.place == segment.place then
-			-- The file with fewer lines is an unfinished copy, see thinning.lua.
-			os.remove(segment.path)
-		else
-			segments[#segments + 1] = segment
-		end
-	end
-	return segments, torn, latest
-end
-
 -- The lines without the dropped ones, and the dropped ones.
 local function without(lines, gone)
 	local kept, dropped, left = {}, {}, {}
@@ -260,7 +192,7 @@ function Segment.body_of(segment)
 	if body then
 		return body
 	end
-	local lines = segment.lines or (read_lines(segment.path))
+	local lines = segment.lines or (Segment.read_lines(segment.path))
 	return Segment.join(segment.gone and (without(lines, segment.gone)) or lines)
 end
 
@@ -272,8 +204,13 @@ end
 -- The dropped lines in a file. losses: from losses_of().
 function Segment.dropped_lines(losses)
 	local body = read_end(losses)
-	local _, dropped = without(body and Segment.lines_in(body) or (read_lines(losses.path)), losses.gone)
+	local _, dropped = without(body and Segment.lines_in(body) or (Segment.read_lines(losses.path)), losses.gone)
 	return dropped
+end
+
+-- The content of a file with these lines only. place: of the segment in the queue.
+function Segment.whole(place, lines)
+	return MARK .. place .. "\n" .. Segment.join(lines) .. ENDING
 end
 
 -- Lines as the body of a request needs them; from first to last, or all. A line has no line end in it.

@@ -200,16 +200,30 @@ function Sender:accept(rejects)
 		return
 	end
 	if #rejects > 0 then
-		local lines = batch:lines()
-		for _, reject in ipairs(rejects) do
-			self.lose(("rejected by the gateway (%s: %s)"):format(reject.code, reject.message), {lines[reject.index]})
-		end
-		self.rejected = self.rejected + #rejects
+		self:give_up(batch:lines(), rejects)
 	end
 	if not batch.segment.erase then
 		self.sent = self.sent + batch:piece().count - #rejects
 	end
 	self:finish_piece()
+end
+
+-- Records rejected events as lost, those of one code together, with the message of the first.
+function Sender:give_up(lines, rejects)
+	local groups, codes = {}, {}
+	for _, reject in ipairs(rejects) do
+		local group = groups[reject.code]
+		if not group then
+			group = {why = ("rejected by the gateway (%s: %s)"):format(reject.code, reject.message), lines = {}}
+			groups[reject.code] = group
+			codes[#codes + 1] = reject.code
+		end
+		group.lines[#group.lines + 1] = lines[reject.index]
+	end
+	for _, code in ipairs(codes) do
+		self.lose(groups[code].why, groups[code].lines)
+	end
+	self.rejected = self.rejected + #rejects
 end
 
 function Sender:finish_piece()

@@ -15,8 +15,8 @@
 -- does so only if no file is ready or too many are waiting. Otherwise tend() does it, one file in each call
 -- (upkeep.lua).
 
--- segment.lua, queue.lua, pool.lua and upkeep.lua, passed in by init.lua.
-local Segment, Queue, Pool, Upkeep = ...
+-- segment.lua, queue.lua, pool.lua, upkeep.lua and leftovers.lua, passed in by init.lua.
+local Segment, Queue, Pool, Upkeep, Leftovers = ...
 
 local Spool = {}
 Spool.__index = Spool
@@ -62,7 +62,7 @@ end
 
 -- Loads the events of earlier runs. Returns their number.
 function Spool:load()
-	local found, torn, latest = Segment.find_all(self.dir, self.list(self.dir), self.check, self.set_aside)
+	local found, torn, latest = Leftovers.find_all(self.dir, self.list(self.dir), self.check, self.set_aside)
 	-- File names must sort by time, even if the clock was set back, or the server started twice in one second.
 	self.started = math.max(self.started, latest + 1)
 	for _, segment in ipairs(found) do

@@ -13,8 +13,8 @@ local VALUES = {"null", "0", "-1", "3", "1e400", "-1e400", "0.5", "1844674407370
 	("["):rep(1000) .. ("]"):rep(1000), ("["):rep(1001) .. ("]"):rep(1001), '"' .. ("x"):rep(300000) .. '"'}
 local EVENT_ANSWER = '{"accepted":%d,"rejected":[%s],"ids":["u",null],"token":"t","retry_after_ms":0,' ..
 	'"error":{"code":"bad","message":"m"}}'
-local MEMORIES = '{"results":[{"memories":[{"id":"i","text":"t","score":0.5,"pos":{"x":1,"y":2,"z":3},"metadata":{"a":1}},' ..
-	'{"text":"u"}],"fresh":true}],"error":{"code":"bad","message":"m"}}'
+local MEMORIES = '{"results":[{"memories":[{"id":"i","text":"t","score":0.5,"pos":{"x":1,"y":2,"z":3},' ..
+	'"metadata":{"a":1}},{"text":"u"}],"fresh":true}],"error":{"code":"bad","message":"m"}}'
 local CONTEXT = '{"contexts":[{"recent":[{"text":"t"}],"relevant":[],"text":"t","tokens":3,"fresh":true}],' ..
 	'"results":[],"error":{"code":"bad","message":"m"}}'
 

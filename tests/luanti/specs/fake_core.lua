@@ -207,7 +207,8 @@ end
 function fake.spool()
 	local segment = fake.load("segment")
 	local upkeep = fake.load("upkeep", segment, fake.load("thinning", segment))
-	return fake.load("spool", segment, fake.load("queue"), fake.load("pool", segment), upkeep)
+	local pool, leftovers = fake.load("pool", segment), fake.load("leftovers", segment)
+	return fake.load("spool", segment, fake.load("queue"), pool, upkeep, leftovers)
 end
 
 return fake

@@ -96,6 +96,17 @@ describe("sender", function()
 		assert.are.same({'rejected by the gateway (invalid_event: no): {"type":"b"}'}, lost)
 	end)
 
+	it("gives up the rejected events of one code together", function()
+		spool:put('{"type":"c"}', now)
+		local reject = '{"index":%d,"code":"%s","message":"no %d"}'
+		local rejects = {reject:format(2, "x", 1), reject:format(1, "y", 2), reject:format(0, "x", 3)}
+		round(202, '{"accepted":0,"rejected":[' .. table.concat(rejects, ",") .. "]}")
+		assert.are.same({
+			'rejected by the gateway (x: no 3): {"type":"a"}', 'rejected by the gateway (x: no 3): {"type":"c"}',
+			'rejected by the gateway (y: no 2): {"type":"b"}',
+		}, lost)
+	end)
+
 	it("keeps a batch whose answer does not account for each event", function()
 		for _, body in ipairs({
 			'{"accepted":1,"rejected":[5]}', '{"accepted":1}', '{"accepted":3}', '{"accepted":"2"}', '{"accepted":null}',
