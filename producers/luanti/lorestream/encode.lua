@@ -152,25 +152,29 @@ local function utf8(code)
 		0x80 + math.floor(code / 0x40) % 0x40, 0x80 + code % 0x40)
 end
 
+-- What follows a backslash in JSON, and stands for a character beyond ASCII, as UTF-8; false for all else.
+local CHARACTERS = setmetatable({}, {__index = function(known, escape)
+	local code = escape:find("^u%x%x%x%x$") and tonumber(escape:sub(2), 16) or 0
+	local is_character = code >= 0x80 and (code < 0xD800 or code > 0xDFFF)
+	known[escape] = is_character and utf8(code)
+	return known[escape]
+end})
+
+local function pair(high, low)
+	return utf8(0x10000 + (tonumber(high, 16) - 0xD800) * 0x400 + tonumber(low, 16) - 0xDC00)
+end
+
 -- Replaces the escapes \uXXXX of characters beyond ASCII by their UTF-8: releases before 5.16 write each such character
--- as 6 or 12 bytes. The pattern takes an escaped backslash as a whole, so that what follows it is no escape.
+-- as 6 or 12 bytes. The last pattern takes an escaped backslash as a whole, so that what follows it is no escape.
 local function unescaped(json)
 	if not json:find("\\u", 1, true) then
 		return json
 	end
-	local high
-	return (json:gsub("\\([\\u])(%x?%x?%x?%x?)", function(mark, digits)
-		local code = mark == "u" and tonumber(digits, 16)
-		if not code or code < 0x80 then
-			return nil
-		elseif code >= 0xD800 and code < 0xDC00 then
-			high = code
-			return ""
-		elseif code >= 0xDC00 and code < 0xE000 then
-			code = 0x10000 + ((high or 0xD800) - 0xD800) * 0x400 + code - 0xDC00
-		end
-		return utf8(code)
-	end))
+	-- The engine writes small letters. Looking for plain text is much faster than for a pattern.
+	if json:find("\\ud", 1, true) then
+		json = json:gsub("\\u(d[89ab]%x%x)\\u(d[c-f]%x%x)", pair)
+	end
+	return (json:gsub("\\([\\u]%x?%x?%x?%x?)", CHARACTERS))
 end
 
 local function json_of(core, value)
