@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import os
 import shutil
 import tempfile
@@ -149,6 +151,24 @@ def pytest_unconfigure() -> None:
     if tempfile.tempdir is not None and Path(tempfile.tempdir).parent == IN_MEMORY:
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)
         tempfile.tempdir = None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Import a share of the test files before all others, in each of several processes that collect the same ones.
+
+    In a clean checkout pytest has to rewrite the assertions of every file, which takes 13 s of CPU time for all of
+    them. It keeps the result: so each process rewrites its share, and reads those of the others.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes == 1:
+        return
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    folders = [path for path in map(Path, session.config.args) if path.is_dir()]
+    files = sorted(file.resolve() for folder in folders for file in folder.rglob("test_*.py"))
+    for file in files[number % processes :: processes]:
+        with contextlib.suppress(BaseException):  # the collection reports it
+            importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
