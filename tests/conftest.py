@@ -15,6 +15,8 @@ from typing import Any
 import httpcore2
 import pytest
 import structlog
+import typer.main
+import typer.testing
 from hypothesis import settings
 
 from deploy.local import process as local_process
@@ -128,6 +130,8 @@ def pytest_configure() -> None:
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
     # Each HTTP client would read the certificates of all authorities anew, which takes 50 ms of CPU time.
     httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
+    # Typer would read the signatures of all verbs anew for each command line, which takes 60 ms of CPU time.
+    typer.main.get_command = typer.testing._get_command = functools.cache(typer.main.get_command)
     local_process.Child.popen = LorestreamProcess.popen = zygote.Popen
     # Ports of its own for each process of a run: otherwise two could choose the same one before its server listens.
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw7").removeprefix("gw"))

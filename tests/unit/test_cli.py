@@ -34,7 +34,7 @@ from lorestream.cli.setup.settings import HIDDEN
 from lorestream.client import MemoryClient, Readiness
 from lorestream.settings import Settings, load_settings
 from producers.demo import village
-from tests import command_line
+from tests import command_line, zygote
 from tests.processes import LorestreamProcess, clean_environment, free_port, running
 from tests.scripted_server import refused, scripted_server
 
@@ -324,7 +324,7 @@ def at_a_terminal(arguments: list[str], environment: Mapping[str, str]) -> bytes
     """The bytes that a terminal would get."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "lorestream.cli", *arguments]
-    with subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL):
+    with zygote.Popen(command, env=environment, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL):
         os.close(theirs)
         seen = b""
         try:
@@ -340,7 +340,7 @@ def at_a_terminal(arguments: list[str], environment: Mapping[str, str]) -> bytes
 def test_tail_prints_one_object_per_line(lorestream: Run, lorestream_url: str, agent: str):
     command = [sys.executable, "-m", "lorestream.cli", "tail", "-n", "2", "--agent", agent, "--json"]
     environment = clean_environment(LORESTREAM_URL=lorestream_url)
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as tail:
+    with zygote.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as tail:
         shown: list[str] = []
         number = 0
         while tail.poll() is None:  # when it starts to listen is unknown: write until it has seen enough
