@@ -1,0 +1,56 @@
+"""Creates the empty shards of Qdrant Edge in the tests' own process by writing the files of the first one once more.
+
+Edge takes 55 ms of CPU time to create one with its indexes, and a test needs one or more; this takes 10 ms. Almost all of
+its 230 MB are holes: a file is written as its length and the blocks that are not zero.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+_BLOCK_BYTES = 4096
+_File = tuple[int, list[tuple[int, bytes]]]
+"""The length of a file, and (offset, content) of its blocks that are not zero."""
+
+
+def written_from_first(create: Callable[[Path, int], None]) -> Callable[[Path, int], None]:
+    """`create(path, dimension)`, which runs once for each dimension."""
+
+    @functools.cache
+    def first(dim: int) -> dict[Path, _File | None]:
+        with tempfile.TemporaryDirectory() as folder:
+            shard = Path(folder) / "shard"
+            create(shard, dim)
+            found = sorted(shard.rglob("*"))
+            return {path.relative_to(shard): None if path.is_dir() else _read(path) for path in found}
+
+    @functools.wraps(create)
+    def write(path: Path, dim: int) -> None:
+        path.mkdir()
+        for name, file in first(dim).items():
+            if file is None:
+                (path / name).mkdir()
+            else:
+                _write(path / name, *file)
+
+    return write
+
+
+def _read(path: Path) -> _File:
+    content = path.read_bytes()
+    blocks = ((at, content[at : at + _BLOCK_BYTES]) for at in range(0, len(content), _BLOCK_BYTES))
+    return len(content), [(at, block) for at, block in blocks if block.strip(b"\0")]
+
+
+def _write(path: Path, length: int, blocks: list[tuple[int, bytes]]) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        os.ftruncate(file, length)
+        for at, block in blocks:
+            os.pwrite(file, block, at)
+    finally:
+        os.close(file)
