@@ -217,6 +217,71 @@ def mod_install(
     luanti.install(world, conf, force=force, as_json=as_json)
 
 
+@app.command(rich_help_panel=OPERATE)
+def plan(
+    agents: Annotated[int, typer.Option(help="Agents that have memories.", min=1, max=100_000_000)],
+    rate: Annotated[
+        float, typer.Option(help="Events per second.", min=0.001, max=1e8, callback=options.finite)
+    ],
+    queries: Annotated[
+        float, typer.Option(help="Searches and contexts per second.", min=0, max=1e8, callback=options.finite)
+    ],
+    servers: Annotated[int, typer.Option(help="Game servers; each sends a batch a second.", min=1)] = 1,
+    days: Annotated[
+        float, typer.Option(help="For how many days a memory is kept.", min=0.001, callback=options.finite)
+    ] = 30,
+    keep: Annotated[
+        int, typer.Option(help="How many memories of an agent are kept at most.", min=1)
+    ] = 10_000,
+    log_days: Annotated[
+        float, typer.Option(help="For how many days the log is kept.", min=0.001, callback=options.finite)
+    ] = 7,
+    text_bytes: Annotated[
+        float, typer.Option(help="Bytes of an event's text and data.", min=1, callback=options.finite)
+    ] = 120,
+    repeated: Annotated[
+        float, typer.Option(help="Share of the texts that were seen before, as in most games.", min=0, max=1)
+    ] = 0,
+    cached: Annotated[
+        float, typer.Option(help="Share of the searches that the cache of answers answers.", min=0, max=1)
+    ] = 0.3,
+    skew: Annotated[
+        float, typer.Option(help="How unevenly events spread over agents: Zipf's exponent.", min=0, max=3)
+    ] = 1,
+    store_replicas: Annotated[int, typer.Option(help="Copies of each memory in Qdrant.", min=1)] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Compute what a workload needs: processes, cores, memory, disk, and which part gives out first.
+
+    Nothing is asked or changed: the figures come from a model of costs, fitted to measurements.
+    Ends with 1 if no number of processes carries the workload.
+
+    \b
+    Examples:
+    lorestream plan --servers 200 --agents 20000 --rate 50000 --queries 5000
+    lorestream plan --agents 500 --rate 300 --queries 100 --repeated 0.8 --json
+    """
+    from lorestream.cli.setup.plan import show
+    from lorestream.planning.sizing import Workload
+
+    workload = Workload(
+        agents=agents,
+        events_per_s=rate,
+        searches_per_s=queries,
+        servers=servers,
+        days=days,
+        keep=keep,
+        log_days=log_days,
+        text_bytes=text_bytes,
+        repeated=repeated,
+        cached=cached,
+        skew=skew,
+        store_replicas=store_replicas,
+    )
+    if not show(workload, as_json=as_json):
+        raise typer.Exit(1)
+
+
 for verb in (snapshot, restore):
     app.command(rich_help_panel=OPERATE)(verb)
 for verb in (replay, drop):

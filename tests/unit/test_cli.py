@@ -82,7 +82,7 @@ def world(tmp_path: Path) -> Path:
 
 
 VERBS = ["up", "demo", "put", "search", "recent", "agents", "tail", "erase", "doctor", "export", "import"]
-VERBS += ["records", "summary"]
+VERBS += ["records", "summary", "plan"]
 NESTED = [
     ["model", "prepare"],
     ["config", "show"],
