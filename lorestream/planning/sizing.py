@@ -186,10 +186,13 @@ def _partitions(shares: NDArray[np.float64], workers: int, most: float) -> tuple
     much, no number helps.
     """
     helps = float(shares[0]) <= BUSIEST * most
-    for added in range(0, _MOST_ADDED + 1, 10):
+    added = 0
+    while True:
         wanted = math.ceil(workers * (1 + added / 100))
-        partitions = _PARTITIONS_PER_WORKER * wanted
-        partitions = next((one for one in _PARTITIONS if one >= partitions), partitions)
-        if not helps or busiest_share(shares, partitions, wanted) <= BUSIEST * most:
-            break
-    return partitions, wanted
+        least = _PARTITIONS_PER_WORKER * wanted
+        partitions = next((one for one in _PARTITIONS if one >= least), least)
+        if not helps or added == _MOST_ADDED:
+            return partitions, wanted
+        if busiest_share(shares, partitions, wanted) <= BUSIEST * most:
+            return partitions, wanted
+        added += 10
