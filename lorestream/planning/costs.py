@@ -50,4 +50,6 @@ class Costs(msgspec.Struct, frozen=True):
 
 def measured_costs() -> Costs:
     """The costs that come with this version."""
-    return msgspec.json.decode(resources.files(__package__).joinpath("costs.json").read_bytes(), type=Costs)
+    return msgspec.json.decode(
+        resources.files("lorestream.planning").joinpath("costs.json").read_bytes(), type=Costs
+    )

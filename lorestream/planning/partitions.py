@@ -31,7 +31,7 @@ def agent_shares(agents: int, skew: float, most: float = 1.0) -> NDArray[np.floa
 def partition_shares(shares: NDArray[np.float64], partitions: int, seed: int) -> NDArray[np.float64]:
     """The share of each partition in all events, if a hash spreads the agents over them."""
     chosen = np.random.default_rng(seed).integers(0, partitions, len(shares))
-    return np.bincount(chosen, weights=shares, minlength=partitions)
+    return np.bincount(chosen, weights=shares, minlength=partitions).astype(np.float64)
 
 
 def busiest_share(shares: NDArray[np.float64], partitions: int, workers: int) -> float:
