@@ -212,9 +212,10 @@ class RealClient(Process):
     def start(self) -> Self:
         """Join; return when the player is in the world."""
         config = self.home / "client.conf"
+        # Newer clients cannot set up post-processing without a display.
         config.write_text(
             "video_driver = null\nenable_sound = false\nmenu_clouds = false\nenable_client_modding = false\n"
-            "viewing_range = 20\nfps_max = 5\nfps_max_unfocused = 5\n"
+            "viewing_range = 20\nfps_max = 5\nfps_max_unfocused = 5\nenable_post_processing = false\n"
         )
         self.spawn(
             [
