@@ -162,3 +162,34 @@ def test_a_running_server_without_config_reads_its_users_file(tmp_path: Path):
     with running(["--world", str(world)], {"MINETEST_USER_PATH": "/srv/x"}, tmp_path):
         (found,) = configurations(world, None)
     assert found.file == Path("/srv/x/minetest.conf")
+
+
+def test_a_server_in_a_container_has_its_own_file_under_the_same_name(machine: Machine):
+    """Docker: the world and the configuration are folders of the host, mounted under other names."""
+    data, conf = machine.root / "srv/data", machine.root / "srv/conf"
+    world = world_in(data / ".minetest")
+    inside = machine.root / "inside"
+    for folder, name in ((data, "var/lib/minetest"), (conf, "etc/minetest")):
+        folder.mkdir(exist_ok=True)
+        (inside / name).parent.mkdir(parents=True, exist_ok=True)
+        (inside / name).symlink_to(folder)
+    (conf / "minetest.conf").write_text("server_name = ann\n")
+    command = ["/usr/local/bin/luantiserver", "--config", "/etc/minetest/minetest.conf", "--gameid", "x"]
+    write(machine, "proc/77/cmdline", "\0".join(command))
+    write(machine, "proc/77/environ", "PATH=/bin\0HOME=/var/lib/minetest\0")
+    (machine.root / "proc/77/root").symlink_to(inside)
+    (machine.root / "proc/77/cwd").symlink_to("/var/lib/minetest")
+    (found,) = configurations(world, None, machine)
+    assert found.file.samefile(conf / "minetest.conf")
+    assert str(found) == "/etc/minetest/minetest.conf (read by process 77 in its container)"
+    assert http(world, machine).verdict is Verdict.FAILED
+
+
+def test_a_server_of_another_user_is_named_with_doubt(machine: Machine, tmp_path: Path):
+    """Its command line can be read, and nothing else."""
+    file = write(machine, "etc/server.conf", ALLOWS)
+    write(machine, "proc/78/cmdline", "\0".join(["luanti", "--server", "--config", str(file)]))
+    write(machine, "proc/79/cmdline", "luanti\0--go\0--config\0/a/client.conf")
+    (found,) = configurations(world_in(tmp_path / "elsewhere"), None, machine)
+    assert found.file == file
+    assert "another user" in found.reader

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import pwd
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -142,9 +141,8 @@ def _of_process(entry: Path, arguments: list[str], world: Path) -> Iterator[Conf
     reader = f"read by process {entry.name}"
     try:
         root = entry / "root"
-        contained = not os.path.samestat((root / ".").stat(), Path("/").stat())
         cwd = (entry / "cwd").readlink()
-        user = _user_folder(entry, root, contained=contained)
+        user = _user_folder(entry, root)
     except OSError:  # another user's process: only its command line can be read
         if config is not None and opened in {None, str(world.absolute())}:
             doubt = "of another user: run this as root to be sure that it has this world"
@@ -154,22 +152,21 @@ def _of_process(entry: Path, arguments: list[str], world: Path) -> Iterator[Conf
     path = cwd / opened if opened else user / "worlds" / (option("--worldname") or world.name)
     if _same(_below(root, path), world):
         name = cwd / config if config else user / NAMES[0]
-        if contained:
-            yield Configuration(_below(root, name), f"{reader} in its container", str(name))
+        seen = _below(root, name)
+        if seen.exists() and not _same(seen, name):  # it has another file under that name
+            yield Configuration(seen, f"{reader} in its container", str(name))
         else:
             yield Configuration(name, reader, str(name))
 
 
-def _user_folder(entry: Path, root: Path, *, contained: bool) -> Path:
+def _user_folder(entry: Path, root: Path) -> Path:
     """The folder of the server's user, as the server sees it."""
     pairs = (os.fsdecode(pair).partition("=") for pair in (entry / "environ").read_bytes().split(b"\0"))
     environment = {name: value for name, _, value in pairs}
     if own := environment.get("MINETEST_USER_PATH"):
         return Path(own)
-    home = environment.get("HOME")
-    if home is None and not contained:
-        home = pwd.getpwuid(entry.stat().st_uid).pw_dir
-    folders = [Path(home or "/") / name for name in (".minetest", ".luanti")]
+    # Luanti does not start without one of the two.
+    folders = [Path(environment.get("HOME", "/")) / name for name in (".minetest", ".luanti")]
     return next((folder for folder in folders if _below(root, folder).is_dir()), folders[0])
 
 
@@ -177,8 +174,8 @@ def _below(root: Path, path: Path) -> Path:
     return root / str(path).lstrip("/")
 
 
-def _same(path: Path, world: Path) -> bool:
+def _same(path: Path, other: Path) -> bool:
     try:
-        return path.samefile(world)
+        return path.samefile(other)
     except OSError:
         return False
