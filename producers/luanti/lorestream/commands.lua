@@ -50,12 +50,15 @@ return function(parts)
 			S("Lorestream: @1 (@2), this server is @3", state_of(s), s.url, s.server),
 			S("last answer: @1; failures since then: @2", last_answer_of(s), s.failures),
 			S("queue: @1 events wait, @2 actions are being folded", s.spooled, s.folding),
-			S("events: @1 captured, @2 sent, @3 rejected, @4 dropped", s.captured, s.sent, s.rejected + s.refused, s.dropped),
-			S("searches: @1 asked, @2 without an answer", s.asked, s.unanswered),
-			S("time per event: @1 us, p99 @2 us", us(s.capture.mean_us), us(s.capture.p99_us)),
+			S("events: @1 captured, @2 sent, @3 rejected, @4 dropped by a full queue; lost in all: @5", s.captured, s.sent,
+				s.rejected + s.refused, s.dropped, s.lost),
+			S("searches: @1 asked, @2 answered from the cache, @3 without an answer, in @4 requests", s.asked,
+				s.cached + s.shared, s.unanswered, s.requests),
+			S("time per event: @1 us, p99 @2 us; per search: @3 us, p99 @4 us", us(s.capture.mean_us), us(s.capture.p99_us),
+				us(s.ask.mean_us), us(s.ask.p99_us)),
 			S("time per server step: p50 @1 us, p99 @2 us, maximum @3 us; overruns (more than 10 ms): @4",
 				us(step.p50_us), us(step.p99_us), us(step.max_us), step.overruns),
-			S("errors of the mod: @1", s.errors),
+			s.error and S("errors of the mod: @1, the last: @2", s.errors, s.error) or S("errors of the mod: @1", s.errors),
 		}, "\n")
 	end
 

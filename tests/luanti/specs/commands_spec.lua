@@ -40,7 +40,8 @@ describe("the command /lorestream", function()
 				status = function()
 					return {http = true, connected = true, url = "http://h:1", server = "s", spooled = 12, folding = 1,
 						captured = 50, sent = 30, rejected = 1, refused = 2, dropped = 5, failures = 0, asked = 9, unanswered = 4,
-						last_answer_s = 1.26, errors = 0, capture = cost, step = cost}
+						last_answer_s = 1.26, errors = 0, lost = 8, cached = 3,
+						shared = 1, requests = 5, capture = cost, ask = cost, step = cost}
 				end,
 				get = function(agent_id, query, _, _, callback)
 					if query == "break" then
@@ -61,7 +62,8 @@ describe("the command /lorestream", function()
 		local done, text = command("admin", "status")
 		assert.is_true(done)
 		for _, found in ipairs({"connected (http://h:1)", "last answer: 1.3 s ago", "queue: 12 events wait",
-			"3 rejected, 5 dropped", "p99 40 us, maximum 90 us; overruns (more than 10 ms): 2"}) do
+			"3 rejected, 5 dropped by a full queue; lost in all: 8", "9 asked, 4 answered from the cache, 4 without",
+			"p99 40 us, maximum 90 us; overruns (more than 10 ms): 2"}) do
 			assert.is_truthy(text:find(found, 1, true), found)
 		end
 		assert.same({}, logged)
