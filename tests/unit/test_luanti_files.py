@@ -146,7 +146,8 @@ def test_the_file_of_the_running_server_is_the_only_one(tmp_path: Path, how: str
     config = tmp_path / "server.conf"
     config.write_text("name = ann\n")
     options = {"world": ["--world", str(world)], "name": ["--worldname", "home"], "none": []}[how]
-    with running(["--config", "server.conf", *options], {"HOME": str(home)}, tmp_path) as process:
+    wrapped = ["--config", "/etc/minetest/minetest.conf", *options, "--config", "server.conf"]
+    with running(wrapped, {"HOME": str(home)}, tmp_path) as process:
         (found,) = configurations(world, None)
         assert (found.file, found.reader) == (config, f"read by process {process}")
         check = next(c for c in luanti.checks(world, None) if c.name == "luanti http")

@@ -135,7 +135,9 @@ def _running(world: Path, machine: Machine) -> Iterator[Configuration]:
 
 def _of_process(entry: Path, arguments: list[str], world: Path) -> Iterator[Configuration]:
     def option(*names: str) -> str | None:
-        return next((value for name, value in itertools.pairwise(arguments) if name in names), None)
+        # The last counts: Debian's program passes options of its own before those that it is given.
+        values = [value for name, value in itertools.pairwise(arguments) if name in names]
+        return values[-1] if values else None
 
     config, opened = option("--config"), option("--world", "--map-dir")
     reader = f"read by process {entry.name}"
