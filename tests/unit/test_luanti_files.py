@@ -186,6 +186,22 @@ def test_a_server_in_a_container_has_its_own_file_under_the_same_name(machine: M
     assert http(world, machine).verdict is Verdict.FAILED
 
 
+def test_a_server_in_a_flatpak_is_named_with_this_machines_path(machine: Machine):
+    """Inside, the folder of the application is the user's .minetest."""
+    folder = machine.home / ".var/app/org.luanti.luanti/.minetest"
+    world = world_in(folder)
+    (folder / "minetest.conf").write_text(ALLOWS)
+    inside = machine.root / "inside/home/ann"
+    inside.mkdir(parents=True)
+    (inside / ".minetest").symlink_to(folder)
+    write(machine, "proc/80/cmdline", "/app/bin/luanti\0--server\0--worldname\0home\0")
+    write(machine, "proc/80/environ", "HOME=/home/ann\0")
+    (machine.root / "proc/80/root").symlink_to(machine.root / "inside")
+    (machine.root / "proc/80/cwd").symlink_to("/")
+    (found,) = configurations(world, None, machine)
+    assert (found.file, found.reader) == (folder / "minetest.conf", "read by process 80")
+
+
 def test_a_server_of_another_user_is_named_with_doubt(machine: Machine, tmp_path: Path):
     """Its command line can be read, and nothing else."""
     file = write(machine, "etc/server.conf", ALLOWS)

@@ -130,10 +130,10 @@ def _running(world: Path, machine: Machine) -> Iterator[Configuration]:
             continue
         program = Path(arguments[0]).name
         if program in SERVERS or (program in CLIENTS and "--server" in arguments):
-            yield from _of_process(entry, arguments, world)
+            yield from _of_process(entry, arguments, world, machine)
 
 
-def _of_process(entry: Path, arguments: list[str], world: Path) -> Iterator[Configuration]:
+def _of_process(entry: Path, arguments: list[str], world: Path, machine: Machine) -> Iterator[Configuration]:
     def option(*names: str) -> str | None:
         # The last counts: Debian's program passes options of its own before those that it is given.
         values = [value for name, value in itertools.pairwise(arguments) if name in names]
@@ -155,10 +155,13 @@ def _of_process(entry: Path, arguments: list[str], world: Path) -> Iterator[Conf
     if _same(_below(root, path), world):
         name = cwd / config if config else user / NAMES[0]
         seen = _below(root, name)
-        if seen.exists() and not _same(seen, name):  # it has another file under that name
+        # In a container or flatpak it may have another file under that name. This machine's name for it is better.
+        here = [name, *(file for file, _ in _places(world, machine))]
+        if seen.exists() and not any(_same(file, seen) for file in here):
             yield Configuration(seen, f"{reader} in its container", str(name))
         else:
-            yield Configuration(name, reader, str(name))
+            file = next((file for file in here if _same(file, seen)), name)
+            yield Configuration(file, reader, str(file))
 
 
 def _user_folder(entry: Path, root: Path) -> Path:
