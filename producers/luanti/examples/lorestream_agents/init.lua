@@ -38,7 +38,7 @@ lorestream_agents.gather = part("gather")(lorestream_agents)
 
 -- Characters of two worlds with one service do not share memories.
 local function full_id(id)
-	return lorestream and lorestream.status().server .. "/" .. id or id
+	return lorestream and lorestream.agent_id(id) or id
 end
 
 -- Registers a kind of character. def: name ("MOD:KIND"), title, sight and speed (nodes, nodes per second),
