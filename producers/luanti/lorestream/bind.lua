@@ -8,7 +8,7 @@ local MARK = "\n--lorestream_agent="
 
 -- agent_fault(id) returns why it cannot be the id of an agent, or nil.
 function Bindings.new(agent_fault)
-	return setmetatable({agent_fault = agent_fault, agents = setmetatable({}, {__mode = "k"})}, Bindings)
+	return setmetatable({agent_fault = agent_fault, agents = setmetatable({}, {__mode = "k"}), prepared = {}}, Bindings)
 end
 
 -- The entity's own staticdata and the agent id, or the data as they are and nil.
@@ -57,7 +57,9 @@ function Bindings:bind(entity, agent_id)
 		return nil, "entity must be a Lua entity or its object"
 	end
 	local fault = self.agent_fault(agent_id)
-	if fault then
+	if not self.prepared[entity.name] then
+		return nil, "an entity of this type would not get its agent_id back: " .. tostring(entity.name)
+	elseif fault then
 		return nil, fault
 	elseif agent_id:find("%c") then
 		return nil, "agent_id must not have control characters"
@@ -72,6 +74,7 @@ end
 
 -- Changes the definition of an entity, so that saved entities get their agent id back.
 function Bindings:restore_in(prototype)
+	self.prepared[prototype.name] = true
 	local on_activate = prototype.on_activate
 	prototype.on_activate = function(entity, staticdata, ...)
 		local own, agent_id = self.split(staticdata)

@@ -9,6 +9,7 @@ describe("bind", function()
 		bindings = Bindings.new(encode.agent_fault)
 		activated = {}
 		definition = {
+			name = "c:guard",
 			get_staticdata = function(self) return self.data end,
 			on_activate = function(self, staticdata, dtime_s)
 				self.data = staticdata
@@ -51,7 +52,7 @@ describe("bind", function()
 	end)
 
 	it("works for entities without callbacks of their own", function()
-		local bare = {}
+		local bare = {name = "c:bare"}
 		bindings:restore_in(bare)
 		local first = entity("", bare)
 		bindings:bind(first, "npc:a")
@@ -59,7 +60,8 @@ describe("bind", function()
 	end)
 
 	it("refuses what is no entity or no agent id", function()
-		for _, wrong in ipairs({{nil, "npc:a"}, {{}, "npc:a"}, {entity(""), ""}, {entity(""), 5}, {entity(""), "a\nb"}}) do
+		for _, wrong in ipairs({{nil, "npc:a"}, {{}, "npc:a"}, {entity(""), ""}, {entity(""), 5}, {entity(""), "a\nb"},
+			{entity("", {name = "__builtin:item", on_activate = function() end}), "npc:a"}}) do
 			local id, why = bindings:bind(wrong[1], wrong[2])
 			assert.is_nil(id)
 			assert.is_string(why)

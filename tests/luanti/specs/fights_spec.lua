@@ -59,6 +59,7 @@ describe("fights", function()
 		written = {}
 		privacy = Privacy.new({get_string = function() return "" end, set_string = function() end})
 		recorder = recorder_of(fake.core(), privacy, written)
+		recorder.bindings:restore_in({name = "c:guard"})
 		fights = fake.load("capture/fights")(recorder, ALL)
 	end)
 
