@@ -92,8 +92,8 @@ return function(parts, lorestream)
 
 	function lorestream.context(agent_id, opts, callback)
 		local body, why = options(agent_id, opts)
-		-- The text repeats the memories, and others beside them are added.
-		local size = 2 * (number(body.recent, RECENT) + 2 * number(body.relevant, RELEVANT))
+		-- Memories beside the relevant ones are added, and the text of all of them, about as long as four.
+		local size = number(body.recent, RECENT) + 2 * number(body.relevant, RELEVANT) + 4
 		return ask({kind = "context", agents = {agent_id}, size = size}, body, why, callback)
 	end
 
