@@ -13,7 +13,7 @@ read_globals = {
 	table = {fields = {"copy", "indexof"}},
 }
 
-files["producers/luanti/lorestream/init.lua"] = {globals = {"lorestream"}}
+files["producers/luanti/lorestream/init.lua"] = {globals = {"lorestream", "memory"}}
 files["producers/luanti/examples"] = {read_globals = {"lorestream_agents"}}
 files["producers/luanti/examples/lorestream_agents"] = {globals = {"lorestream_agents"}}
 files["tests/luanti/arenas"] = {read_globals = {"lorestream_agents"}, globals = {"arenas"}}

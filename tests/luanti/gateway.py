@@ -138,6 +138,14 @@ class RecordingGateway:
                     {**read, "version": 1, "data": {"seen": 1}} for read in document.get("entities", ())
                 ],
             }
+        if path.startswith("/v1/entities/"):
+            version = sum(where == path for where, _ in self.requests)
+            return 200, {
+                "event_id": document["event_id"],
+                "token": "t",
+                "applied": True,
+                "version": version,
+            }
         return 404, {"error": {"code": "not_found", "message": path, "details": {}, "request_id": "r"}}
 
     def bodies(self, path: str) -> list[dict[str, Any]]:

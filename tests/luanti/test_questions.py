@@ -36,6 +36,20 @@ end
 lorestream.recall("npc:1", {query = "wood", k = 5}, count())
 lorestream.context("npc:1", {query = "wood"}, count())
 """
+STATE = """
+local mood = lorestream.state("npc:a", "mood")
+mood:put({calm = true, fears = {}}, function(first)
+    mood:patch({calm = lorestream.null}, function(second)
+        mood:get(function(document)
+            memory.put("npc:a", "it rains", nil, nil, function(receipt)
+                memory.get("npc:a", "rain", 5, nil, function(memories)
+                    done({first.version, first.version + second.version, document.data.seen, receipt, #memories})
+                end)
+            end)
+        end)
+    end)
+end)
+"""
 WRONG = """
 local answers, deep = {}, {}
 for _ = 1, 20 do
@@ -88,6 +102,7 @@ def test_requests_and_answers_follow_the_contract(
     ]
     _step_is_one_request(gateway, server)
     _wrong_questions_reach_their_callback(server)
+    _documents_and_receipts(gateway, server)
 
 
 def _step_is_one_request(gateway: RecordingGateway, server: RealServer) -> None:
@@ -116,6 +131,18 @@ def _wrong_questions_reach_their_callback(server: RealServer) -> None:
         "invalid: nested deeper than 8",
         "the callback must be a function",
     ]
+
+
+def _documents_and_receipts(gateway: RecordingGateway, server: RealServer) -> None:
+    """A document is written by POST and read with the questions; a write has a receipt; `memory` has the same functions."""
+    answers = server.lua(STATE)
+    assert answers == [1, 2, 1, "t", 1]
+    path = "/v1/entities/mood/npc%3Aa?wait=applied&timeout_ms=1200"
+    (put,) = gateway.bodies(path)
+    assert put["data"] == {"calm": True, "fears": {}}
+    (patch,) = gateway.bodies(path.replace("?", "/patch?"))
+    assert patch["data"] == {"calm": None}
+    assert [{"type": "mood", "id": "npc:a"}] in gateway.asked("entities")
 
 
 def test_put_and_forget_keep_their_order(

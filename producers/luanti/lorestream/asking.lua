@@ -5,7 +5,7 @@
 local K, RECENT, RELEVANT = 5, 10, 5
 
 return function(parts, lorestream)
-	local core, encode, questions, profile = parts.core, parts.encode, parts.questions, parts.ask_profile
+	local core, encode, questions, callbacks = parts.core, parts.encode, parts.questions, parts.callbacks
 
 	-- A body as JSON, or nil and the reason why it has none.
 	local function encoded(body)
@@ -60,9 +60,9 @@ return function(parts, lorestream)
 			read.body, why = encoded(body)
 		end
 		read.why = why
-		local foreign_us = questions.foreign_us
+		local foreign_us = callbacks.us
 		questions:ask(read, callback)
-		profile:add(core.get_us_time() - began_us - (questions.foreign_us - foreign_us))
+		parts.ask_profile:add(core.get_us_time() - began_us - (callbacks.us - foreign_us))
 		return true
 	end
 

@@ -19,8 +19,12 @@
 --   settings.lua    settings within their limits
 --   asking.lua      recall, get and context for other mods
 --   questions.lua   what is asked in one step, as one request to the query service
+--   state.lua       documents of agents for other mods; documents.lua writes them
+--   receipts.lua    what became of events, for the callers of put and emit
+--   callbacks.lua   calls the callbacks of other mods
+--   rate.lua        how often each agent may ask
 --   known.lua       open questions, and answers that are still valid
---   requests.lua    the HTTP requests of questions
+--   requests.lua    the HTTP requests of questions and documents
 --   steps.lua       what is done in each server step, and at shutdown
 --   privacy.lua     which players must not be recorded
 --   names.lua       replaces player names in texts
@@ -110,6 +114,15 @@ local function set_aside(lines)
 	losses:add("unreadable in the spool and set aside in " .. set_aside_path, lines)
 end
 
+local callbacks = part("callbacks")(guard, micros)
+local receipts = part("receipts").new({
+	micros = micros,
+	lines_in = Segment.lines_in,
+	id_of = Segment.id_of,
+	callbacks = callbacks,
+	can_send = http ~= nil,
+})
+
 local Upkeep = part("upkeep", Segment, part("thinning", Segment))
 local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkeep, part("leftovers", Segment)).new({
 	dir = spool_dir,
@@ -124,6 +137,7 @@ local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkee
 	set_aside = set_aside,
 	on_dropped = function(lines, count)
 		losses:add_full(lines, count)
+		receipts:settle_lines(lines or {}, nil, "dropped")
 	end,
 })
 
@@ -196,6 +210,10 @@ if http then
 		end,
 		lose = function(why, lines)
 			losses:add(why, lines)
+			receipts:settle_lines(lines, nil, why)
+		end,
+		on_accepted = function(body, token)
+			receipts:settle_lines({body}, token, not token and "no token" or nil)
 		end,
 		on_ack = on_ack,
 		Answer = Answer,
@@ -219,17 +237,27 @@ local questions = part("questions").new({
 	url = base_url("query_url", url),
 	timeout = number("timeout", 2, 0.2, 60),
 	cache_ttl = number("cache_ttl", 2, 0, 3600),
-	rate = number("recall_rate", 5, 0.01, 10000),
-	burst = number("recall_burst", 10, 1, 10000),
+	rate = part("rate").new(number("recall_rate", 5, 0.01, 10000), number("recall_burst", 10, 1, 10000)),
 	micros = micros,
-	guard = guard,
+	callbacks = callbacks,
 	log = log,
 	Known = part("known"),
 	Answer = Answer,
 })
-recorder.on_write = function(agent_id)
+local function on_write(agent_id)
 	questions:forget(agent_id)
 end
+recorder.on_write = on_write
+local documents = part("documents").new({
+	requests = requests,
+	url = url,
+	timeout = questions.timeout,
+	boot = boot,
+	micros = micros,
+	callbacks = callbacks,
+	Answer = Answer,
+	on_write = on_write,
+})
 
 local forget_player
 local api_parts = {
@@ -239,6 +267,8 @@ local api_parts = {
 	spool = spool,
 	sender = sender,
 	questions = questions,
+	documents = documents,
+	callbacks = callbacks,
 	guard = guard,
 	losses = losses,
 	set_aside = set_aside_path,
@@ -253,7 +283,13 @@ local api_parts = {
 	random = random_boot,
 }
 lorestream, forget_player = part("api")(api_parts)
-part("asking")(api_parts, lorestream)
+part("state")(api_parts, lorestream, part("asking")(api_parts, lorestream))
+-- The callback is the last argument.
+lorestream.put = receipts:wrap(lorestream.put, 5)
+lorestream.emit = receipts:wrap(lorestream.emit, 4)
+if core.settings:get_bool("lorestream.memory_alias", true) and rawget(_G, "memory") == nil then
+	memory = {put = lorestream.put, get = lorestream.get}
+end
 
 local capture = part("capture")(part, recorder, storage)
 
@@ -288,6 +324,9 @@ part("steps")({
 	requests = requests,
 	questions = questions,
 	capture = capture,
+	documents = documents,
+	receipts = receipts,
+	callbacks = callbacks,
 	profile = step_profile,
 })
 

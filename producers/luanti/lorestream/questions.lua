@@ -11,8 +11,6 @@ local MAX_BYTES = 256 * 1024
 -- Memories that the answer to one request may have, so that it stays small enough to be parsed.
 local MAX_MEMORIES = 320
 local MAX_WAITING = 1024
--- With this many token buckets, those that are full again are removed.
-local MAX_BUCKETS = 2000
 -- The service refuses a whole request with these codes because of a part of it.
 local BLAMES_ONE = {[400] = true, [413] = true, [422] = true}
 -- Callbacks after shutdown: callbacks that ask again and again would keep the server from stopping.
@@ -39,7 +37,7 @@ KINDS.document = {asks = "entities", answers = "entities", pick = function(resul
 	return type(result.data) == "table" and type(result.version) == "number" and result or nil
 end}
 
--- options: requests, url, timeout (s), cache_ttl (s), rate (1/s), burst, micros(), guard, log(level, text),
+-- options: requests, url, timeout (s), cache_ttl (s), rate (rate.lua), micros(), callbacks, log(level, text),
 -- Known (class), Answer (class).
 function Questions.new(options)
 	local self = setmetatable({}, Questions)
@@ -49,39 +47,9 @@ function Questions.new(options)
 	self.timeout_us = options.timeout * 1e6
 	self.known = options.Known.new(options.cache_ttl * 1e6)
 	self.pending, self.waiting = {}, {}
-	self.buckets, self.bucket_count = {}, 0
 	self.asked, self.failed, self.cached, self.shared = 0, 0, 0, 0
-	self.step_us, self.foreign_us, self.late = 0, 0, 0
+	self.step_us, self.late = 0, 0
 	return self
-end
-
--- Takes one token from the agent's bucket. Returns false if it is empty (rate limited).
-function Questions:allow(agent_id, now_us)
-	local bucket = self.buckets[agent_id]
-	if not bucket then
-		if self.bucket_count >= MAX_BUCKETS then
-			self:clear_buckets(now_us)
-		end
-		bucket = {tokens = self.burst, at_us = now_us}
-		self.buckets[agent_id] = bucket
-		self.bucket_count = self.bucket_count + 1
-	end
-	bucket.tokens = math.min(self.burst, bucket.tokens + (now_us - bucket.at_us) / 1e6 * self.rate)
-	bucket.at_us = now_us
-	if bucket.tokens < 1 then
-		return false
-	end
-	bucket.tokens = bucket.tokens - 1
-	return true
-end
-
-function Questions:clear_buckets(now_us)
-	for agent_id, bucket in pairs(self.buckets) do
-		if bucket.tokens + (now_us - bucket.at_us) / 1e6 * self.rate >= self.burst then
-			self.buckets[agent_id] = nil
-			self.bucket_count = self.bucket_count - 1
-		end
-	end
 end
 
 -- Asks for one read. read: {kind, agents (list of ids; the rate of the first is limited), body (JSON, nil if the
@@ -117,7 +85,7 @@ function Questions:join_or_open(read, now_us)
 		return equal
 	elseif #self.waiting >= MAX_WAITING then
 		return nil, "busy"
-	elseif not self:allow(read.agents[1], now_us) then
+	elseif not self.rate:allow(read.agents[1], now_us) then
 		return nil, "rate_limited"
 	end
 	read.callers, read.most = 0, MAX_READS
@@ -270,9 +238,7 @@ function Questions:finish(caller, found, reason)
 		self.failed = self.failed + 1
 		self.last_error = reason
 	end
-	local began_us = self.micros()
-	self.guard.wrap("a callback of a search", caller.callback)(copy_of(found) or {}, reason, read and read.fresh)
-	self.foreign_us = self.foreign_us + self.micros() - began_us
+	self.callbacks.call("a callback of a search", caller.callback, copy_of(found) or {}, reason, read and read.fresh)
 end
 
 -- Nobody waits for this read any more.
@@ -288,13 +254,6 @@ function Questions:abandon(read)
 		end
 	end
 	batch.request.over = true
-end
-
--- Time that callbacks have taken since the last call, in microseconds: it is not the mod's own.
-function Questions:take_foreign_us()
-	local us = self.foreign_us
-	self.foreign_us = 0
-	return us
 end
 
 -- Ends all questions at shutdown, and each later one at once: there are no more steps.

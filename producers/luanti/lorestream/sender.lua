@@ -15,7 +15,8 @@ local SHUTDOWN_TIMEOUT_US = 1e6
 
 -- options: spool, http ({fetch_async, fetch_async_get}), url, server, api_key, flush_interval (s), micros(),
 -- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), S (the translator), warn(text) to the
--- admins, lose(why, lines) for events that are given up, on_ack() after each acknowledged segment, Answer and Batch
+-- admins, lose(why, lines) for events that are given up, on_ack() after each acknowledged segment,
+-- on_accepted(body, token) after each accepted piece, Answer and Batch
 -- (classes).
 function Sender.new(options)
 	local self = setmetatable({}, Sender)
@@ -149,7 +150,7 @@ function Sender:judge(result, now_us)
 	if verdict == "refused" then
 		self:refuse(code, fault, message)
 	elseif verdict == "accepted" then
-		self:accept(detail)
+		self:accept(detail, type(answer.token) == "string" and answer.token or nil)
 	end
 	if verdict == "accepted" or verdict == "refused" then
 		self.next_us = now_us + self.Answer.pause_of(answer, MAX_RETRY_AFTER_S) * 1e6
@@ -188,7 +189,8 @@ function Sender:refuse(code, fault, message)
 	self:finish_piece()
 end
 
-function Sender:accept(rejects)
+-- After the acceptance of the piece. token: the receipt of the write.
+function Sender:accept(rejects, token)
 	if self.failures > 0 or not self.connected then
 		self.log("action", "connected to " .. self.url)
 	end
@@ -204,6 +206,7 @@ function Sender:accept(rejects)
 	end
 	if not batch.segment.erase then
 		self.sent = self.sent + batch:piece().count - #rejects
+		self.on_accepted(batch:piece().body, token)
 	end
 	self:finish_piece()
 end

@@ -3,7 +3,7 @@ local Questions, Requests = fake.load("questions"), fake.load("requests")
 local Answer = fake.load("answer")
 
 describe("questions", function()
-	local http, now, questions, heard, last, logged
+	local http, now, questions, heard, last, logged, callbacks
 	local none = '{"memories":[]}'
 
 	local function micros()
@@ -15,10 +15,11 @@ describe("questions", function()
 		local function log(_, text)
 			logged[#logged + 1] = text
 		end
+		callbacks = fake.load("callbacks")(fake.load("guard")(log), micros)
 		questions = Questions.new({
 			requests = Requests.new({http = http, api_key = "", micros = micros, parse = fake.parse_json, Answer = Answer}),
-			url = "http://x", timeout = 2, cache_ttl = 2, rate = 1, burst = 5, micros = micros,
-			Known = fake.load("known"), Answer = Answer, guard = fake.load("guard")(log), log = log,
+			url = "http://x", timeout = 2, cache_ttl = 2, rate = fake.load("rate").new(1, 5), micros = micros,
+			Known = fake.load("known"), Answer = Answer, callbacks = callbacks, log = log,
 		})
 		questions:step(now)
 	end)
@@ -149,7 +150,7 @@ describe("questions", function()
 			{429, '{"error":{"code":"overloaded"}}'}, {200, '{"results":[{"error":{"code":7}}]}'}, {200, ("["):rep(5000)},
 			{200, '{"results":' .. ("["):rep(5000)}, {200, '{"x":"' .. ("x"):rep(256 * 1024) .. '"}'}}
 		for n, result in ipairs(answers) do
-			questions.buckets = {}
+			questions.rate.buckets = {}
 			ask("a", ('{"n":%d}'):format(n))
 			questions:flush()
 			http.answer(result[1], result[2])
@@ -310,7 +311,7 @@ describe("questions", function()
 		answer(none)
 		step()
 		assert.are.same({0}, heard)
-		assert.are.equal(5000, questions:take_foreign_us())
+		assert.are.equal(5000, callbacks.us)
 		assert.are.equal(1, #logged)
 	end)
 
@@ -339,9 +340,9 @@ describe("questions", function()
 
 	it("remove full buckets", function()
 		for n = 1, 2000 do
-			questions:allow("agent" .. n, now)
+			questions.rate:allow("agent" .. n, now)
 		end
-		questions:allow("one more", now + 10e6)
-		assert.are.equal(1, questions.bucket_count)
+		questions.rate:allow("one more", now + 10e6)
+		assert.are.equal(1, questions.rate.count)
 	end)
 end)

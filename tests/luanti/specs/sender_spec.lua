@@ -29,6 +29,7 @@ describe("sender", function()
 					lost[#lost + 1] = why .. ": " .. line
 				end
 			end,
+			on_accepted = function() end,
 			on_ack = function() acks = acks + 1 end,
 			Answer = Answer,
 			Batch = Batch,
