@@ -147,18 +147,13 @@ def plan(workload: Workload, costs: Costs) -> Plan:
             f"{shards} shards, {workload.store_replicas} copies, {memories:,.0f} memories",
         ),
         Part("query service", _processes(query_cores), query_cores, 0.7 * _processes(query_cores), 0.0, "searches"),
-        Part("Redis", 1, redis_cores, max(0.1, redis_memory), 0.0, "answers of one minute"),
+        Part("Redis", math.ceil(redis_cores) or 1, redis_cores, max(0.1, redis_memory), 0.0, "answers of one minute" + (", a cluster" if redis_cores > 1 else "")),
     )  # fmt: skip
     limits = (
         Limit(
             "the busiest agent, whose events are one after the other in one partition",
             BUSIEST * 1000 / worker_ms / (rate * float(shares[0])),
             "spread its events over several agent ids, or embed on a GPU (LORESTREAM_EMBEDDER__KIND=torch)",
-        ),
-        Limit(
-            "Redis, which works on one core",
-            math.inf if redis_cores == 0 else 1 / redis_cores,
-            "a Redis for each group of query services: answers of one agent are asked from one of them",
         ),
         Limit(
             "the number of partitions that Kafka's brokers hold",

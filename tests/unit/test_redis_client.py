@@ -58,16 +58,6 @@ async def test_a_server_that_is_not_a_redis_is_refused() -> None:
         assert "not a Redis" in await refusal(f"redis://127.0.0.1:{port}")
 
 
-async def test_a_node_of_a_cluster_is_refused(tmp_path: Path) -> None:
-    class Node(RedisServer):
-        def command(self) -> list[str]:
-            return [*super().command(), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
-
-    with running(Node(tmp_path / "redis")) as server, Redis.from_url(server.url) as raw:
-        raw.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        assert "Cluster" in await refusal(server.url)
-
-
 async def test_an_acl_for_the_own_keys_and_commands_is_enough(own_redis: RedisServer) -> None:
     with Redis.from_url(own_redis.url) as raw:
         commands = "hmget hgetall evalsha eval hsetnx hget hset hdel hkeys hlen hexists pexpire unlink scan"

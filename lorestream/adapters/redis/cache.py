@@ -13,6 +13,7 @@ import secrets
 import struct
 import time
 from collections.abc import Callable, Collection
+from contextlib import aclosing
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -122,15 +123,11 @@ class RedisCache:
         SCAN returns every hash that exists from its beginning to its end. A hash that is made meanwhile may stay: its
         generation is new, so its answers were computed after this call began.
         """
-        cursor = 0
-        while True:
-            cursor, names = await self._redis.command(
-                "SCAN", cursor, "MATCH", f"{_escape_pattern(self._prefix)}*", "COUNT", _KEYS_PER_COMMAND
-            )
-            if names:
+        async with aclosing(
+            self._redis.scan(f"{_escape_pattern(self._prefix)}*", count=_KEYS_PER_COMMAND)
+        ) as pages:
+            async for names in pages:
                 await self._redis.command("UNLINK", *names)
-            if not cursor:
-                return
 
     def _name(self, agent: AgentKey) -> str:
         """The key of the agent's hash: of a fixed length, and different for every agent."""

@@ -1,8 +1,8 @@
-"""Client of one Redis server, with two kinds of calls.
+"""Client of one Redis server or of a Redis Cluster, with two kinds of calls.
 
 Best effort: `try_command` and `try_script`. They go over one shared connection, with a short timeout and a circuit
-breaker: after a failure all of them fail at once for a second, then one call probes the server. The caller treats
-Unavailable as a miss.
+breaker: after a failure all of them fail at once for a second, then one call probes the server. In a cluster each node
+has its own connection and breaker. The caller treats Unavailable as a miss.
 
 Must succeed: `command`. It has a longer timeout, uses a pool of connections and ignores the circuit breaker, because the
 caller has to know whether it was carried out.
@@ -14,9 +14,11 @@ import asyncio
 import contextlib
 import math
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from functools import partial
 from hashlib import sha1
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -37,8 +39,11 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from lorestream.adapters.redis.connection import Argument, MultiplexedConnection
+from lorestream.adapters.redis.nodes import Address, Nodes
 from lorestream.errors import Misconfigured, Unavailable
+
+if TYPE_CHECKING:
+    from lorestream.adapters.redis.connection import Argument
 
 _log = structlog.get_logger("lorestream.redis")
 
@@ -94,12 +99,13 @@ class CircuitBreaker:
 
 
 class RedisClient:
-    """Commands to one server. Every error of Redis or the network is raised as Unavailable."""
+    """Commands to one server or cluster. Every error of Redis or the network is raised as Unavailable."""
 
     def __init__(
         self,
         redis: Redis,
-        shared: MultiplexedConnection,
+        shared: Nodes,
+        patient: Nodes,
         *,
         prefix: str,
         try_timeout_s: float,
@@ -110,9 +116,11 @@ class RedisClient:
         """Prefix of all keys, before a colon. Other applications may use the same server."""
         self._redis = redis
         self._shared = shared
+        self._patient = patient
+        """For the commands that must succeed, in a cluster."""
         self._try_timeout_s = try_timeout_s
         self._command_timeout_s = command_timeout_s
-        self._breaker = CircuitBreaker(breaker_open_s)
+        self._breakers = defaultdict[Address | None, CircuitBreaker](partial(CircuitBreaker, breaker_open_s))
         self._warned_at = -math.inf
 
     @classmethod
@@ -149,10 +157,11 @@ class RedisClient:
             raise Misconfigured(
                 f"{SETTING} is not the address of a Redis: use the form redis://:password@host:6379/0"
             ) from None
-        shared = MultiplexedConnection(pool, try_timeout_s)
+        shared, patient = Nodes(pool, try_timeout_s), Nodes(pool, command_timeout_s)
         client = cls(
             Redis.from_pool(pool),
             shared,
+            patient,
             prefix=prefix,
             try_timeout_s=try_timeout_s,
             command_timeout_s=command_timeout_s,
@@ -163,6 +172,7 @@ class RedisClient:
             yield client
         finally:
             await shared.close()
+            await patient.close()
             await client._redis.aclose()
 
     async def try_command(self, *command: Argument) -> Any:  # noqa: ANN401 (any reply of Redis)
@@ -170,12 +180,13 @@ class RedisClient:
 
         Raises Unavailable, at once while the circuit breaker is open.
         """
-        return await self._with_breaker(self._shared.command(*command))
+        return await self._with_breaker(self._shared.node(*command), self._shared.command(*command))
 
     async def try_script(self, script: Script, keys: str | Sequence[str], *args: Argument) -> Any:  # noqa: ANN401 (any reply of Redis)
         """The reply to a script, given its keys and arguments. Otherwise as `try_command`."""
         names = (keys,) if isinstance(keys, str) else tuple(keys)
-        return await self._with_breaker(self._execute(script, names, args))
+        node = self._shared.node("EVALSHA", script.sha, len(names), *names)
+        return await self._with_breaker(node, self._execute(script, names, args))
 
     async def command(self, *command: Argument) -> Any:  # noqa: ANN401 (any reply of Redis)
         """The reply to a command, within `command_timeout_s`, whatever the state of the circuit breaker.
@@ -188,9 +199,35 @@ class RedisClient:
         """Return when the server has answered, within `command_timeout_s`. Raises Unavailable."""
         await self.command("PING")
 
+    async def scan(self, pattern: str, *, count: int) -> AsyncGenerator[Sequence[bytes]]:
+        """The keys that match a pattern, about `count` at a time. Raises Unavailable.
+
+        They are all those that exist from the beginning to the end, in a cluster those that stay on their node meanwhile.
+        """
+        await self._within(self._command_timeout_s, self._probe())
+        for node in self._patient.primaries:
+            cursor = 0
+            while True:
+                arguments = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+                if node is None:
+                    reply = await self.command(*arguments)
+                else:
+                    reply = await self._within(self._command_timeout_s, self._patient.on(node, *arguments))
+                cursor, names = int(reply[0]), reply[1]
+                if names:
+                    yield names
+                if not cursor:
+                    break
+
     async def _command(self, *command: Argument) -> Any:  # noqa: ANN401
-        reply: Any = await self._redis.execute_command(*command)
-        return reply
+        if not self._patient.clustered:
+            try:
+                reply: Any = await self._redis.execute_command(*command)
+            except (MovedError, ClusterCrossSlotError):
+                await self._patient.load()
+            else:
+                return reply
+        return await self._patient.command(*command)
 
     async def _execute(self, script: Script, keys: tuple[str, ...], args: tuple[Argument, ...]) -> Any:  # noqa: ANN401
         try:
@@ -198,8 +235,9 @@ class RedisClient:
         except NoScriptError:  # Redis was restarted, or its scripts were flushed
             return await self._shared.command("EVAL", script.source, len(keys), *keys, *args)
 
-    async def _with_breaker(self, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
-        if not self._breaker.admits():
+    async def _with_breaker(self, node: Address | None, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
+        breaker = self._breakers[node]
+        if not breaker.admits():
             call.close()
             raise Unavailable("Redis failed a moment ago; not tried again yet")
         began = time.monotonic()
@@ -210,11 +248,11 @@ class RedisClient:
             # if this process was blocked, the reply may have arrived in time without being read.
             blocked = time.monotonic() - began > self._try_timeout_s + _LOOP_DELAY_S
             if not blocked and not isinstance(cause, ResponseError):
-                self._breaker.failure()
+                breaker.failure()
             error = _unavailable(cause, self._try_timeout_s)
             self._warn(error)
             raise error from cause
-        self._breaker.success()
+        breaker.success()
         return reply
 
     def _warn(self, error: Unavailable) -> None:
@@ -234,12 +272,14 @@ class RedisClient:
         except _FAILURES as cause:
             raise _unavailable(cause, seconds) from cause
 
+    async def _probe(self) -> None:
+        """Remove two keys that do not exist, in different slots: a node of a cluster shows by its reply that it is one."""
+        await self._command("UNLINK", f"{self.prefix}:check:1", f"{self.prefix}:check:2")
+
     async def _check(self) -> None:
-        """Raise Misconfigured for what does not go away by waiting: wrong login or rights, no Redis, a cluster node."""
+        """Raise Misconfigured for what does not go away by waiting: wrong login or rights, no Redis."""
         try:
-            await self._within(
-                START_TIMEOUT_S, self._command("UNLINK", f"{self.prefix}:check:1", f"{self.prefix}:check:2")
-            )
+            await self._within(START_TIMEOUT_S, self._probe())
         except Unavailable as error:
             cause = error.__cause__
             if isinstance(cause, _REFUSALS):
@@ -249,10 +289,6 @@ class RedisClient:
             if isinstance(cause, InvalidResponse):
                 raise Misconfigured(
                     f"{SETTING}: the server at this address is not a Redis ({cause}): check host and port"
-                ) from error
-            if isinstance(cause, MovedError | ClusterCrossSlotError):
-                raise Misconfigured(
-                    f"{SETTING}: this is a node of a Redis Cluster, which is not supported: use a single server, or a proxy"
                 ) from error
             self._warn(error)
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from hiredis import Reader, pack_command
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import AskError, MovedError, NoScriptError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
 
 from lorestream import supervision
 
@@ -29,29 +29,38 @@ Argument: TypeAlias = bytes | str | int | float
 class MultiplexedConnection:
     """Sends commands over one connection, which is opened at the first command and again whenever it was lost."""
 
-    def __init__(self, pool: BlockingConnectionPool, timeout_s: float) -> None:
-        """`pool` supplies address, credentials and TLS; no connection of it is used.
+    def __init__(
+        self, pool: BlockingConnectionPool, timeout_s: float, *, address: tuple[str, int] | None = None
+    ) -> None:
+        """`pool` supplies address, credentials and TLS; no connection of it is used. `address`: another host and port.
 
         When a reply takes longer than `timeout_s`, the connection is closed: replies come in order, so all later
         ones would be late as well.
         """
         self._pool = pool
         self._timeout_s = timeout_s
+        self._address = address
         self._protocol: _RedisProtocol | None = None
         self._opening: asyncio.Task[_RedisProtocol] | None = None
 
     async def command(self, *command: Argument) -> Any:  # noqa: ANN401 (any reply of Redis)
         """The reply to a command. Raises TimeoutError, RedisError and OSError."""
-        packed = pack_command(cast("Any", command))
+        return await self._send(pack_command(cast("Any", command)))
+
+    async def asking(self, *command: Argument) -> Any:  # noqa: ANN401
+        """The reply to a command about a key that a node of a cluster has got before its slot."""
+        return await self._send(pack_command(cast("Any", command)), before=pack_command(("ASKING",)))
+
+    async def _send(self, packed: bytes, before: bytes | None = None) -> Any:  # noqa: ANN401
         protocol = self._protocol
         if protocol is not None and not protocol.closed:
             try:
-                return await protocol.send(packed)
+                return await protocol.send(packed, before)
             except RedisConnectionError:
                 pass  # Redis may have closed it while it was idle: try once more, on a new connection
         async with asyncio.timeout(self._timeout_s):
             protocol = await self._reconnect()
-        return await protocol.send(packed)
+        return await protocol.send(packed, before)
 
     async def close(self) -> None:
         """Close the connection. Commands without a reply fail."""
@@ -70,7 +79,7 @@ class MultiplexedConnection:
 
     async def _open(self) -> _RedisProtocol:
         async with asyncio.timeout(self._timeout_s):
-            protocol = await _connect(self._pool, partial(_RedisProtocol, self._timeout_s))
+            protocol = await _connect(self._pool, partial(_RedisProtocol, self._timeout_s), self._address)
             try:
                 for command in _handshake(self._pool.connection_kwargs):
                     await protocol.send(pack_command(cast("Any", command)))
@@ -99,8 +108,13 @@ class _RedisProtocol(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self.closed = False
 
-    def send(self, packed: bytes) -> asyncio.Future[Any]:
-        """Send a packed command; returns the future of its reply. It fails with TimeoutError or RedisError."""
+    def send(self, packed: bytes, before: bytes | None = None) -> asyncio.Future[Any]:
+        """Send a packed command; returns the future of its reply. It fails with TimeoutError or RedisError.
+
+        `before`: another one that is sent directly before it. Its reply is not returned.
+        """
+        if before is not None:
+            self.send(before).add_done_callback(lambda reply: reply.cancelled() or reply.exception())
         reply: asyncio.Future[Any] = self._loop.create_future()
         if self.closed or self._transport is None:
             reply.set_exception(RedisConnectionError("the connection to Redis was lost"))
@@ -168,13 +182,17 @@ class _RedisProtocol(asyncio.Protocol):
             self._timer = self._loop.call_at(deadline, self._check_deadline)
 
 
-async def _connect(pool: BlockingConnectionPool, factory: Any) -> _RedisProtocol:  # noqa: ANN401 (makes the protocol)
+async def _connect(
+    pool: BlockingConnectionPool,
+    factory: Any,  # noqa: ANN401 (makes the protocol)
+    address: tuple[str, int] | None,
+) -> _RedisProtocol:
     loop = asyncio.get_running_loop()
     options: Mapping[str, Any] = pool.connection_kwargs
     if issubclass(pool.connection_class, UnixDomainSocketConnection):
         _, protocol = await loop.create_unix_connection(factory, options["path"])
         return protocol
-    host, port = options.get("host", "localhost"), options.get("port", 6379)
+    host, port = address or (options.get("host", "localhost"), options.get("port", 6379))
     tls = None
     if issubclass(pool.connection_class, SSLConnection):
         tls = cast("SSLConnection", pool.make_connection()).ssl_context.get()
@@ -194,5 +212,14 @@ def _handshake(options: Mapping[str, Any]) -> list[tuple[Argument, ...]]:
 
 
 def _to_error(message: str) -> ResponseError:
-    """The exception of redis-py for an error reply. Only a missing script needs a class of its own here."""
-    return NoScriptError(message) if message.startswith("NOSCRIPT") else ResponseError(message)
+    """The exception of redis-py for an error reply. Only some need a class of their own here."""
+    kind, _, rest = message.partition(" ")
+    match kind:
+        case "NOSCRIPT":
+            return NoScriptError(message)
+        case "MOVED":
+            return MovedError(rest)
+        case "ASK":
+            return AskError(rest)
+        case _:
+            return ResponseError(message)

@@ -39,7 +39,8 @@ class RedisTokenBuckets:
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
-        self._prefix = f"{redis.prefix}:l:"
+        # The braces keep all buckets in one slot of a cluster: a script has all its keys on one node.
+        self._prefix = f"{redis.prefix}:l:{{l}}:"
 
     async def consume(self, requests: Sequence[BucketRequest]) -> Shortfall | None:
         """Take the tokens of all requests and return None, or take none; one round trip. Raises Unavailable."""
