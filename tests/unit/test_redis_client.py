@@ -112,7 +112,7 @@ async def test_a_timeout_of_a_blocked_process_does_not_open_the_breaker(own_redi
         time.sleep(0.3)  # noqa: ASYNC251 (that is the fault)
         errors = await asyncio.gather(*calls, return_exceptions=True)
         assert [str(error) for error in errors] == ["Redis did not answer within 50 ms"] * 5
-        assert client._breaker.admits()
+        assert client._breakers[None].admits()
 
 
 async def test_after_a_failure_best_effort_calls_fail_at_once_and_commands_do_not(
@@ -124,7 +124,7 @@ async def test_after_a_failure_best_effort_calls_fail_at_once_and_commands_do_no
         own_redis.pause()
         with pytest.raises(Unavailable, match="80 ms"):
             await client.try_command("PING")
-        while client._breaker.admits():  # a timeout that a busy machine notices late does not open it
+        while client._breakers[None].admits():  # a timeout that a busy machine notices late does not open it
             with pytest.raises(Unavailable):
                 await client.try_command("PING")
         own_redis.resume()

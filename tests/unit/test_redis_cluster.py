@@ -57,8 +57,10 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence
         for number, node in enumerate(nodes):
             node.execute("CLUSTER", "ADDSLOTSRANGE", *third(number))
             node.execute("CLUSTER", "MEET", LOOPBACK, nodes[0].port, nodes[0].bus)
-        while any(b"cluster_known_nodes:3" not in node.execute("CLUSTER", "INFO") for node in nodes) or any(
-            len(node.execute("CLUSTER", "SLOTS")) != len(nodes) for node in nodes
+        while not all(
+            b"cluster_state:ok" in node.execute("CLUSTER", "INFO")
+            and len(node.execute("CLUSTER", "SLOTS")) == len(nodes)
+            for node in nodes
         ):
             time.sleep(0.05)
         yield nodes

@@ -29,7 +29,7 @@ _REDIRECTIONS = 3
 """How often a command follows a redirection: once in general, twice if the slot moves on meanwhile."""
 _RELOAD_INTERVAL_S = 1.0
 """The slots are read at most so often after failures."""
-_WITHOUT_KEY = frozenset({"PING", "SCAN", "CONFIG", "CLUSTER"})
+_WITHOUT_KEY = frozenset({"SCAN", "CONFIG", "CLUSTER"})
 _SCRIPTS = frozenset({"EVAL", "EVALSHA"})
 
 
@@ -156,9 +156,8 @@ class Nodes:
 
 
 def _key(command: Sequence[Argument]) -> Argument | None:
-    if command[0] in _WITHOUT_KEY:
-        return None
-    return command[3] if command[0] in _SCRIPTS else command[1]
+    place = 3 if command[0] in _SCRIPTS else 1
+    return command[place] if len(command) > place and command[0] not in _WITHOUT_KEY else None
 
 
 def _slot(key: Argument) -> int:
