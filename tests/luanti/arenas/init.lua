@@ -7,7 +7,7 @@
 --   step(arena, now_s)  optional: each server step, with the seconds played
 --   measure(arena)      a table of numbers
 -- })
--- An arena: {seed, random (0 to 1), size, origin (its corner; the ground is at y = 0, one stands at y = 1), number}.
+-- An arena: {kind, seed, phase, number, random (0 to 1), size, origin (its corner; the ground is at y = 0)}.
 
 local SIDE_GAP = 16
 -- Everything lies in one layer of map blocks.
@@ -80,7 +80,8 @@ function arenas.run(options)
 	results, running = {}, {}
 	local stride = math.ceil((def.size + SIDE_GAP) / 16) * 16
 	for number, seed in ipairs(options.seeds) do
-		local arena = {seed = seed, random = lorestream_agents.dice(seed), size = def.size, number = number,
+		local arena = {kind = options.kind, seed = seed, number = number, size = def.size,
+			random = lorestream_agents.dice(seed),
 			phase = options.phase or 1, origin = vector.new((number - 1) * stride, GROUND_Y, 0)}
 		running[number] = arena
 		prepare(arena, def, function()
@@ -121,8 +122,13 @@ function arenas.results()
 end
 
 local path = core.get_modpath(core.get_current_modname())
-for _, kind in ipairs({"forest", "mine"}) do
-	if core.get_modpath(({forest = "lorestream_woodcutter", mine = "lorestream_miner"})[kind]) then
-		arenas.register(kind, dofile(path .. "/" .. kind .. ".lua"))
+local function with(mod, file, ...)
+	if core.get_modpath(mod) then
+		local made = dofile(path .. "/" .. file .. ".lua")
+		for _, kind in ipairs({...}) do
+			arenas.register(kind, made)
+		end
 	end
 end
+with("lorestream_woodcutter", "forest", "forest")
+with("lorestream_miner", "mine", "mine", "deep")

@@ -1,10 +1,11 @@
--- A mine of corridors between pillars. Some pillars are veins of ore, some corridors have collapsed, and in some there
--- is bad air, which cannot be seen.
+-- A mine of corridors between pillars. Some have collapsed, and in some there is bad air, which cannot be seen.
+-- Two kinds: many small veins (the outside of a pillar), or few rich ones (a whole pillar) far away.
 
 local CELL, WIDE, CELLS = 8, 3, 12
 local SIZE = CELL * CELLS + WIDE + 2
-local HIGH = 3
-local VEINS, FAR = 10, 20
+local HIGH, ROOF = 3, 8
+-- far: how far from home the veins are at least, in nodes.
+local KINDS = {mine = {veins = 10, high = 2, far = 20}, deep = {veins = 4, high = 3, far = 32, solid = true}}
 local COLLAPSED = 0.3
 local BAD_AIR = 24
 local ROCK = "basenodes:stone"
@@ -70,7 +71,7 @@ local function block(plan, corridor, long, high, name)
 end
 
 function mine.build(arena, plan)
-	plan:fill(0, -1, 0, SIZE - 1, HIGH, SIZE - 1, ROCK)
+	plan:fill(0, -1, 0, SIZE - 1, ROOF, SIZE - 1, ROCK)
 	for number = 0, CELLS do
 		local at = corner(number)
 		plan:fill(at, 1, 1, at + WIDE - 1, HIGH, SIZE - 2, "air")
@@ -88,10 +89,10 @@ function mine.build(arena, plan)
 	for i = 1, BAD_AIR do
 		block(plan, open[i], 2, HIGH, "arenas:bad_air")
 	end
-	local veins = {}
-	while #veins < VEINS do
+	local kind, veins = KINDS[arena.kind], {}
+	while #veins < kind.veins do
 		local vein = {x = arenas.roll(arena, 0, CELLS - 1), z = arenas.roll(arena, 0, CELLS - 1)}
-		local free = math.max(math.abs(vein.x + 0.5 - home), math.abs(vein.z + 0.5 - home)) * CELL >= FAR
+		local free = math.max(math.abs(vein.x + 0.5 - home), math.abs(vein.z + 0.5 - home)) * CELL >= kind.far
 		for _, other in ipairs(veins) do
 			free = free and math.abs(vein.x - other.x) + math.abs(vein.z - other.z) > 1
 		end
@@ -99,8 +100,10 @@ function mine.build(arena, plan)
 			veins[#veins + 1] = vein
 			local x, z = corner(vein.x) + WIDE, corner(vein.z) + WIDE
 			local last = CELL - WIDE - 1
-			plan:fill(x, 1, z, x + last, 2, z + last, "arenas:ore")
-			plan:fill(x + 1, 1, z + 1, x + last - 1, 2, z + last - 1, ROCK)
+			plan:fill(x, 1, z, x + last, kind.high, z + last, "arenas:ore")
+			if not kind.solid then
+				plan:fill(x + 1, 1, z + 1, x + last - 1, kind.high, z + last - 1, ROCK)
+			end
 		end
 	end
 end

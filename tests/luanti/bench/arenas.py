@@ -58,6 +58,10 @@ class Arena:
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+MINER = (
+    Metric("ore", "ore per minute", Aim.MORE, 1.3),
+    Metric("damage", "damage per minute", Aim.LESS, 0.5),
+)
 ARENAS = (
     Arena(
         "forest",
@@ -66,13 +70,6 @@ ARENAS = (
         (Metric("wood", "logs per minute", Aim.MORE, 1.3),),
         settings={"lorestream_woodcutter.regrow": "180"},
     ),
-    Arena(
-        "mine",
-        "miner",
-        "lorestream_miner",
-        (
-            Metric("ore", "ore per minute", Aim.MORE, 1.3),
-            Metric("damage", "damage per minute", Aim.LESS, 0.5),
-        ),
-    ),
+    Arena("mine", "miner, many small veins", "lorestream_miner", MINER),
+    Arena("deep", "miner, few rich veins far away", "lorestream_miner", MINER),
 )

@@ -15,13 +15,13 @@ local function memory(time, pos, outcome, amount, left)
 		metadata = {outcome = outcome, amount = amount, left = left}}
 end
 
-describe("notes of the last minute", function()
-	it("answer by filters and place, the newest first, and are forgotten after a minute", function()
+describe("notes of the last seconds", function()
+	it("answer by filters and place, the newest first, and are soon forgotten", function()
 		local notes = Notes.new()
 		notes:add("old", {kind = "trees", pos = at(0)}, 0)
-		notes:add("far", {kind = "trees", pos = at(50)}, 10)
-		notes:add("near", {kind = "trees", outcome = "found", pos = at(3)}, 20)
-		notes:add("by a player", {kind = "visit", player = "ann"}, 30)
+		notes:add("far", {kind = "trees", pos = at(50)}, 2)
+		notes:add("near", {kind = "trees", outcome = "found", pos = at(3)}, 4)
+		notes:add("by a player", {kind = "visit", player = "ann"}, 6)
 		local function texts(question, now_s)
 			local found = {}
 			for _, note in ipairs(notes:answer(question, now_s)) do
@@ -29,10 +29,10 @@ describe("notes of the last minute", function()
 			end
 			return found
 		end
-		assert.are.same({"near", "old"}, texts({filters = {kind = "trees"}, near = {x = 0, z = 0, radius = 9}}, 60))
-		assert.are.same({"near"}, texts({filters = {outcome = {["in"] = {"found", "nothing"}}}}, 60))
-		assert.are.same({"by a player"}, texts({filters = {player = "ann"}}, 60))
-		assert.are.same({"by a player", "near", "far"}, texts({}, 61))
+		assert.are.same({"near", "old"}, texts({filters = {kind = "trees"}, near = {x = 0, z = 0, radius = 9}}, 15))
+		assert.are.same({"near"}, texts({filters = {outcome = {["in"] = {"found", "nothing"}}}}, 15))
+		assert.are.same({"by a player"}, texts({filters = {player = "ann"}}, 15))
+		assert.are.same({"by a player", "near", "far"}, texts({}, 16))
 	end)
 end)
 
@@ -84,7 +84,7 @@ describe("what is expected at a place", function()
 	it("grows again with the age of the visit", function()
 		local visit = {memory(0, at(0), "found", 8, 1)}
 		assert.are.equal(1, expected(visit, 0, 600))
-		assert.are.equal(3, expected(visit, 300, 600))
+		assert.are.equal(1, expected(visit, 599, 600))
 		assert.are.equal(9, expected(visit, 600, 600))
 		assert.are.equal(9, expected(visit, 6000, 600))
 		assert.are.equal(1, expected(visit, 6000, nil))
@@ -92,14 +92,14 @@ describe("what is expected at a place", function()
 
 	it("falls with each visit in vain, and is nothing where nothing was ever found", function()
 		local visits = {memory(900, at(1), "nothing"), memory(800, at(0), "nothing"), memory(0, at(0), "found", 8, 3)}
-		assert.are.equal(2, expected(visits, 1500, 600))
+		assert.are.equal(0.5, expected(visits, 1500, 600))
 		assert.are.equal(0, expected({memory(0, at(0), "nothing")}, 1500, 600))
 	end)
 
 	it("is nothing for an hour where there was no way", function()
 		local visits = {memory(100, at(0), "unreachable"), memory(0, at(0), "found", 8, 0)}
 		assert.are.equal(0, expected(visits, 3600, 600))
-		assert.are.equal(4, expected(visits, 3701, 600))
+		assert.are.equal(2, expected(visits, 3701, 600))
 	end)
 end)
 
@@ -107,7 +107,7 @@ describe("the choice of a place", function()
 	local options = {from = at(0), now_s = 1000, regrow_s = 600, speed = 4, work_s = 1}
 
 	it("weighs the way against what is there", function()
-		local near, far = memory(0, at(8), "found", 2, 0), memory(0, at(40), "found", 20, 0)
+		local near, far = memory(0, at(8), "found", 1, 0), memory(0, at(40), "found", 20, 0)
 		local best, rate = places.best(places.group({near, far}, 5), options)
 		assert.are.equal(far.pos, best.pos)
 		assert.are.equal(20 / (10 + 20 + 1), rate)
@@ -122,9 +122,9 @@ end)
 
 describe("looking around", function()
 	it("goes straight on, and not where he looked a moment ago", function()
-		local function first(looked, heading, now_s)
+		local function first(looked, heading, now_s, home)
 			local points = {{x = 15, z = 0}, {x = -15, z = 0}, {x = 0, z = 15}}
-			return wander.sort(points, {from = at(0), heading = heading, looked = looked, sight = 12, now_s = now_s,
+			return wander.sort(points, {from = at(0), home = home or at(0), heading = heading, looked = looked, sight = 12, now_s = now_s,
 				half_life_s = 100, random = function()
 					return 0
 				end})[1]
@@ -132,6 +132,7 @@ describe("looking around", function()
 		assert.are.equal(15, first({}, {x = 3, z = 0}, 0).x)
 		assert.are_not.equal(15, first({memory(0, at(15), "nothing")}, {x = 3, z = 0}, 0).x)
 		assert.are.equal(15, first({memory(0, at(15), "nothing")}, {x = 3, z = 0}, 1000).x)
+		assert.is_true(first({}, nil, 0, at(-99)).x < 0)
 	end)
 end)
 
@@ -150,23 +151,22 @@ describe("a way with dangers", function()
 	end
 
 	it("is the direct one if it passes none", function()
-		local path = route.find(at(0), at(30), {{pos = at(15, 9), damage = 5}}, line, stand)
+		local path = route.around(line(at(0), at(30)), {{pos = at(15, 9), damage = 5}}, line, stand)
 		assert.are.equal(31, #path)
 	end)
 
 	it("goes around one, if that is not too long", function()
 		local danger = {pos = at(15), damage = 2}
-		local path = route.find(at(0), at(30), {danger}, line, stand)
+		local path = route.around(line(at(0), at(30)), {danger}, line, stand)
 		assert.are.same({}, (route.passed(path, {danger})))
 		assert.are.same({at(0), at(30)}, {path[1], path[#path]})
 		danger.damage = 0.01
-		assert.are.equal(31, #route.find(at(0), at(30), {danger}, line, stand))
+		assert.are.equal(31, #route.around(line(at(0), at(30)), {danger}, line, stand))
 	end)
 
 	it("goes through it if there is no other", function()
-		local path = route.find(at(0), at(30), {{pos = at(15), damage = 2}}, line, function() end)
+		local path = route.around(line(at(0), at(30)), {{pos = at(15), damage = 2}}, line, function() end)
 		assert.are.equal(31, #path)
-		assert.is_nil(route.find(at(0), at(30), {}, function() end, stand))
 	end)
 end)
 

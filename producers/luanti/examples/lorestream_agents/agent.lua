@@ -11,6 +11,7 @@ return function(parts)
 	local THINK_S = 0.5
 	-- The pause after an error in the code of a character, and after his death.
 	local TROUBLE_S, RESPAWN_S = 5, 10
+	local MAX_STEP_S = 0.25
 	local MAX_HP, HEAL_S = 20, 10
 	-- Entities with a mesh stand on their origin, the others have it in the middle.
 	local mesh = rawget(_G, "player_api") ~= nil
@@ -87,7 +88,8 @@ return function(parts)
 
 	-- Asks the memory several questions at once (see memory.lua); waits, and returns one list of notes for each.
 	function Agent:ask(...)
-		local questions, answers, open = {...}, {}, select("#", ...)
+		local questions, answers = {...}, {}
+		local open = #questions
 		for i, question in ipairs(questions) do
 			self.memory:recall(question, function(notes)
 				answers[i], open = notes, open - 1
@@ -123,12 +125,16 @@ return function(parts)
 	-- underway; if it returns true, he stops. Returns true, or false and "unreachable", "unloaded", "blocked",
 	-- "noticed" or "died".
 	function Agent:walk_to(target, reach, dangers, notice)
+		if not walk.can_pass(self.place) then
+			-- The ground is gone, or somebody built here.
+			self:move(walk.stand(self.place.x, self.place.y, self.place.z) or self.home)
+		end
 		local path, why = walk.path(self.place, target, reach, dangers or {})
 		if not path then
 			return false, why
 		end
 		for i = 2, #path do
-			if not walk.can_stand(path[i]) then
+			if not walk.can_pass(path[i]) then
 				return false, "blocked"
 			end
 			local took_s = vector.distance(path[i], self.place) / self.def.speed
@@ -205,6 +211,8 @@ return function(parts)
 	end
 
 	function Agent:step(dtime)
+		-- After a slow step of the server he does not make up for what he missed: it would make the next one slow.
+		dtime = math.min(dtime, MAX_STEP_S)
 		local lived_s = self.waiting and dtime or dtime * speed
 		self.ahead = self.ahead + lived_s - dtime
 		self.budget = self.budget + lived_s

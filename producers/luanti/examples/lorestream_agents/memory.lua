@@ -1,4 +1,4 @@
--- The memory of one character: his notes of the last minute and, unless memories are switched off, what lorestream
+-- The memory of one character: his notes of the last seconds and, unless memories are switched off, what lorestream
 -- keeps. All calls of lorestream are in this file.
 
 -- lorestream: the global table of that mod, or nil: then only the notes count.
@@ -43,7 +43,7 @@ return function(Notes, lorestream)
 	end
 
 	-- Searches. question: as for lorestream.recall; without a query the newest come first. callback(notes, err) is
-	-- called once, at once or in a later server step; err says why there are only the notes of the last minute.
+	-- called once, at once or in a later server step; err says why there are only these notes.
 	function Memory:recall(question, callback)
 		if not lorestream then
 			return callback(self.notes:answer(question, self.clock()))

@@ -1,4 +1,4 @@
--- What a character noticed in the last minute, kept by himself. It bridges the moment until a memory can be searched,
+-- What a character noticed in the last seconds, kept by himself. It bridges the moment until a memory can be searched,
 -- and it is all that a character without memories has. Pure: no engine, no service.
 --
 -- A note, and a memory: {text, metadata, timestamp (on the character's clock, in seconds), pos or nil, player or nil}.
@@ -7,7 +7,7 @@ local Notes = {}
 Notes.__index = Notes
 
 -- How long he keeps a note in mind, in seconds.
-Notes.SPAN_S = 60
+Notes.SPAN_S = 15
 
 function Notes.new()
 	return setmetatable({list = {}}, Notes)

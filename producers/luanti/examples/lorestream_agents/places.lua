@@ -10,6 +10,8 @@ local places = {}
 
 -- After this time, what could not be reached is tried again, in seconds.
 places.RETRY_S = 3600
+-- What a visit in vain leaves of the hope to find something.
+local HOPE = 0.25
 
 function places.distance(a, b)
 	return math.sqrt((a.x - b.x) ^ 2 + (a.y - b.y) ^ 2 + (a.z - b.z) ^ 2)
@@ -37,23 +39,22 @@ function places.group(memories, radius)
 	return found
 end
 
--- How much a character expects at a place now. regrow_s: after this time what was taken has grown again; nil: it
--- doesn't. A visit in vain halves the hope: the place may be gone for good.
-function places.expected(place, now_s, regrow_s)
+-- How much a character expects at a place at a time. regrow_s: after this time what was taken has grown again; nil: it
+-- doesn't. A visit in vain leaves little hope: the place may be gone for good.
+function places.expected(place, time_s, regrow_s)
 	local newest = place.memories[1]
-	local age = math.max(0, now_s - newest.timestamp)
+	local age = math.max(0, time_s - newest.timestamp)
 	local hope = 1
 	for _, memory in ipairs(place.memories) do
 		local about = memory.metadata
 		if about.outcome == "found" then
-			-- Most of it grows late, so a visit after half of the time is not worth half.
-			local grown = regrow_s and math.min(1, age / regrow_s) ^ 2 or 0
+			local grown = regrow_s and age >= regrow_s
 			local left = memory == newest and about.left or 0
-			return hope * (left + about.amount * grown)
+			return hope * (left + (grown and about.amount or 0))
 		elseif about.outcome == "unreachable" and age < places.RETRY_S then
 			return 0
 		end
-		hope = hope / 2
+		hope = hope * HOPE
 	end
 	return 0
 end
@@ -64,8 +65,9 @@ end
 function places.best(all, options)
 	local best, best_rate = nil, 0
 	for _, place in ipairs(all) do
-		local units = math.min(options.room or math.huge, places.expected(place, options.now_s, options.regrow_s))
 		local way_s = places.distance(place.pos, options.from) / options.speed
+		local expected = places.expected(place, options.now_s + way_s, options.regrow_s)
+		local units = math.min(options.room or math.huge, expected)
 		local rate = units / (way_s + units * options.work_s + 1)
 		if rate > best_rate then
 			best, best_rate = place, rate
@@ -88,11 +90,12 @@ function places.dangers(memories, now_s, half_life_s)
 	return found
 end
 
--- Whether a position is one that could not be reached lately.
+-- Whether a position, or one right above or below it, could not be reached lately.
 function places.is_unreachable(memories, pos, now_s)
 	for _, memory in ipairs(memories) do
-		if memory.metadata.outcome == "unreachable" and memory.pos and places.distance(memory.pos, pos) < 1.5
-			and now_s - memory.timestamp < places.RETRY_S then
+		local at = memory.pos
+		if memory.metadata.outcome == "unreachable" and at and now_s - memory.timestamp < places.RETRY_S
+			and math.abs(at.x - pos.x) <= 1 and math.abs(at.z - pos.z) <= 1 and math.abs(at.y - pos.y) <= 4 then
 			return true
 		end
 	end

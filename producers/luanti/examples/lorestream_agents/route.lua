@@ -3,7 +3,7 @@
 local route = {}
 
 -- A path that comes this close to a danger passes it, in nodes.
-route.TOUCH = 1.5
+route.TOUCH = 2.5
 -- A detour may be this much longer than the way through a danger, in nodes for each point of damage.
 route.NODES_PER_DAMAGE = 20
 local RING = 12
@@ -40,17 +40,14 @@ local function joined(first, second)
 	return path
 end
 
--- The cheapest way from one position to another. find(a, b): a path or nil. stand(x, y, z): a position to stand on near
--- that height, or nil. Tries the direct way, then ways over points around the first danger. Returns a path or nil.
-function route.find(from, to, dangers, find, stand)
-	local best = find(from, to)
-	if not best then
-		return nil
-	end
-	local touched = route.passed(best, dangers)
+-- The cheapest way along a path or around the first danger that it passes. find(a, b): a path or nil. stand(x, y, z): a
+-- position to stand on near that height, or nil.
+function route.around(path, dangers, find, stand)
+	local touched = route.passed(path, dangers)
 	if not touched[1] then
-		return best
+		return path
 	end
+	local best, from, to = path, path[1], path[#path]
 	local least = price(best, dangers)
 	local centre = touched[1].pos
 	for i = 1, DIRECTIONS do
@@ -60,10 +57,10 @@ function route.find(from, to, dangers, find, stand)
 		local first = between and find(from, between)
 		local second = first and find(between, to)
 		if second then
-			local path = joined(first, second)
-			local cost = price(path, dangers)
+			local way = joined(first, second)
+			local cost = price(way, dangers)
 			if cost < least then
-				best, least = path, cost
+				best, least = way, cost
 			end
 		end
 	end

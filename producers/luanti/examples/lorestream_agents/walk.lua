@@ -3,8 +3,8 @@
 return function(route)
 	local walk = {}
 
-	-- How far around the direct way the path finder looks for a path, in nodes.
-	local SEARCH = 16
+	-- How far around the direct way the path finder looks for a path, in nodes: first near it, then for a long way round.
+	local SEARCH, SEARCH_FAR = 16, 64
 	local MAX_JUMP, MAX_DROP = 1, 3
 	-- How many places beside a target are tried before it counts as unreachable.
 	local TRIES = 2
@@ -23,15 +23,21 @@ return function(route)
 		return def and not def.walkable and ((def.liquidtype or "none") == "none" or (def.damage_per_second or 0) == 0)
 	end
 
-	-- Whether a character can stand with his feet in this node.
-	function walk.can_stand(pos)
+	-- Whether a character can have his feet in this node. The engine's path finder leads through gaps one node high:
+	-- there he crouches.
+	function walk.can_pass(pos)
 		local ground = definition(vector.offset(pos, 0, -1, 0))
-		return ground and ground.walkable and is_free(pos) and is_free(vector.offset(pos, 0, 1, 0)) or false
+		return ground and ground.walkable and is_free(pos) or false
+	end
+
+	-- Whether he can stand upright there.
+	function walk.can_stand(pos)
+		return walk.can_pass(pos) and is_free(vector.offset(pos, 0, 1, 0)) or false
 	end
 
 	-- The position to stand on at x, z nearest to the height y, or nil.
 	function walk.stand(x, y, z)
-		for _, up in ipairs({0, 1, -1, 2, -2, 3, -3}) do
+		for _, up in ipairs({0, -1, 1, -2, 2, -3, 3}) do
 			local pos = vector.new(x, math.floor(y + 0.5) + up, z)
 			if walk.can_stand(pos) then
 				return pos
@@ -65,12 +71,13 @@ return function(route)
 		return found
 	end
 
-	local function find(from, to)
-		return core.find_path(from, to, SEARCH, MAX_JUMP, MAX_DROP, "A*_noprefetch")
+	local function find(from, to, search)
+		return core.find_path(from, to, search or SEARCH, MAX_JUMP, MAX_DROP, "A*_noprefetch")
 	end
 
 	-- A path from a position to one from which the target is within reach. dangers: see route.lua. Returns a list of
-	-- positions, or nil and "unreachable", or "unloaded" if the map there is not in memory.
+	-- positions, or nil and "unreachable", "unloaded" (the map there is not in memory) or, with dangers.strict,
+	-- "dangerous".
 	function walk.path(from, target, reach, dangers)
 		target = vector.round(target)
 		if vector.distance(from, target) <= reach then
@@ -82,8 +89,14 @@ return function(route)
 			end
 		end
 		for i, pos in ipairs(beside(target, reach, from)) do
-			local path = i <= TRIES and route.find(from, pos, dangers, find, walk.stand)
-			if path then
+			local direct = i <= TRIES and find(from, pos)
+			if not direct and i == 1 and vector.distance(from, pos) > SEARCH then
+				direct = find(from, pos, SEARCH_FAR)
+			end
+			local path = direct and route.around(direct, dangers, find, walk.stand)
+			if path and dangers.strict and route.passed(path, dangers)[1] then
+				return nil, "dangerous"
+			elseif path then
 				return path
 			end
 		end

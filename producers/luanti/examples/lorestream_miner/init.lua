@@ -28,8 +28,9 @@ local job = {
 	work = dig,
 	work_s = DIG_S,
 	patch = 8,
-	least_rate = 0.02,
+	least_rate = 0.15,
 	room = room,
+	careful = true,
 }
 
 -- Ores are what the map generator scatters in the ground.

@@ -68,5 +68,4 @@ agents.register({
 	live = function(agent)
 		agents.gather(agent, job)
 	end,
-	on_hurt = agents.caution.hurt,
 })
