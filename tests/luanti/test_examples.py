@@ -24,10 +24,26 @@ core.emerge_area(low, high, function(_, _, remaining)
     core.forceload_block(high, true)
     core.after(0.5, function()
         local agent = lorestream_agents.add("lorestream_woodcutter:woodcutter", {x = 3, y = 8, z = 3}, {number = 7})
+        local explorer = lorestream_agents.add("lorestream_explorer:explorer", {x = 12, y = 8, z = 12}, {number = 1})
+        local guard = lorestream_agents.add("lorestream_guard:guard", {x = 20, y = 8, z = 12}, {number = 1})
+        local trader = lorestream_agents.add("lorestream_trader:trader", {x = 28, y = 8, z = 12}, {number = 1})
+        core.after(0.5, function()
+            local bob = core.add_item({x = 21, y = 8, z = 12}, "basenodes:dirt")
+            bob:get_luaentity().visitor_name = "Bob"
+            guard.object:punch(bob, 1, {damage_groups = {fleshy = 6}})
+            trader.stall:enter("Ann", "axe steel", function(price)
+                if price == 26 then trader.stall:take("Ann") end
+            end)
+        end)
         done(agent.id)
     end)
 end)
 """
+OTHERS = (
+    ("test-1/npc:explorer-1", "I walked through this land", None),
+    ("test-1/npc:guard-1", "A visitor attacked me: 6 damage", "Bob"),
+    ("test-1/npc:trader-1", "A customer took axe steel for 26 coins and never paid", "Ann"),
+)
 REMEMBERED = {
     "id": "1",
     "text": "I found trees here and took 9, 0 are left",
@@ -40,10 +56,13 @@ REMEMBERED = {
 def test_the_woodcutter_cuts_what_he_sees_and_goes_where_he_remembers_trees(
     gateway: RecordingGateway, new_server: Callable[..., RealServer]
 ) -> None:
-    """All examples load. Without the service he cuts the tree in sight; with it he goes where his memory says."""
+    """Without the service he cuts the tree in sight; with it he goes where his memory says.
+
+    On the same server the explorer walks, the guard is attacked, and the trader is cheated; all three remember it.
+    """
     gateway.memories = [REMEMBERED]
     gateway.down()
-    settings = {"lorestream_examples.speed": "10"}
+    settings = {"lorestream_examples.speed": "10", "lorestream_trader.due": "5"}
     server = new_server(gateway.url, game="devtest", mods=MODS, settings=settings).start()
     assert server.lua(GROUND) == AGENT
     wood = f'return lorestream_agents.active["{AGENT}"].tally.wood or 0'
@@ -51,11 +70,11 @@ def test_the_woodcutter_cuts_what_he_sees_and_goes_where_he_remembers_trees(
     assert "I remember" not in server.log_text()
     gateway.up()
 
-    def remembered(text: str) -> list[dict[str, Any]]:
+    def remembered(text: str, agent_id: str = AGENT) -> list[dict[str, Any]]:
         events = [
             event for path, body in gateway.requests if path == "/v1/events" for event in body["events"]
         ]
-        return [event for event in events if event["agent_id"] == AGENT and event["text"] == text]
+        return [event for event in events if event["agent_id"] == agent_id and event["text"] == text]
 
     wait_until(lambda: "I remember trees at (28,8,8)" in server.log_text(), what="his decision")
     wait_until(
@@ -66,4 +85,7 @@ def test_the_woodcutter_cuts_what_he_sees_and_goes_where_he_remembers_trees(
     assert (first["metadata"]["outcome"], first["metadata"]["amount"]) == ("found", 3)
     second = remembered("I came for trees, but found nothing here")[0]
     assert second["pos"] == {"x": 28, "y": 8, "z": 8}
+    for agent_id, text, player in OTHERS:
+        wait_until(lambda who=agent_id, what=text: remembered(what, who), what=text, seconds=60)
+        assert remembered(text, agent_id)[0].get("player") == player
     assert "has a fault" not in server.log_text()

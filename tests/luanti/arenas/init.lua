@@ -132,3 +132,6 @@ local function with(mod, file, ...)
 end
 with("lorestream_woodcutter", "forest", "forest")
 with("lorestream_miner", "mine", "mine", "deep")
+with("lorestream_trader", "market", "market")
+with("lorestream_guard", "gate", "gate")
+with("lorestream_explorer", "land", "land")

@@ -31,7 +31,7 @@ class Plays:
 
     def length(self, arena: Arena) -> Length:
         """The length of one phase of this arena."""
-        return Length(self.seeds, arena.seconds * self.share / arena.phases, self.speed)
+        return Length(self.seeds, arena.seconds * self.share / arena.phases, min(self.speed, arena.fastest))
 
 
 def measure(arena: Arena, plays: Plays, folder: Path, url: str) -> list[report.Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -47,7 +48,11 @@ class Metric:
 
 @dataclass(frozen=True)
 class Arena:
-    """One kind of arena. `kind`: its name in tests/luanti/arenas. `phases`: 2 = the server is restarted in between."""
+    """One kind of arena. `kind`: its name in tests/luanti/arenas. `phases`: 2 = the server is restarted in between.
+
+    `fastest`: how many times faster than the game its characters can live, so that a step of the server is short
+    enough for what happens in it.
+    """
 
     kind: str
     title: str
@@ -55,6 +60,7 @@ class Arena:
     metrics: tuple[Metric, ...]
     seconds: int = 900
     phases: int = 1
+    fastest: float = math.inf
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -72,4 +78,33 @@ ARENAS = (
     ),
     Arena("mine", "miner, many small veins", "lorestream_miner", MINER),
     Arena("deep", "miner, few rich veins far away", "lorestream_miner", MINER),
+    Arena(
+        "market",
+        "trader",
+        "lorestream_trader",
+        (
+            Metric("gold", "gold per minute", Aim.MORE),
+            Metric("cheated", "cheated per minute", Aim.LESS),
+        ),
+        seconds=1800,
+    ),
+    Arena(
+        "gate",
+        "guard",
+        "lorestream_guard",
+        (
+            Metric("known", "known of the attackers who returned", Aim.ALL, per="returned"),
+            Metric("false_alarms", "alarms per harmless visit", Aim.LESS, per="harmless"),
+            Metric("damage", "damage per minute", Aim.LESS, 0.5),
+        ),
+        phases=2,
+        fastest=8.0,
+        settings={"dedicated_server_step": "0.05"},
+    ),
+    Arena(
+        "land",
+        "explorer",
+        "lorestream_explorer",
+        (Metric("ground", "new squares per minute", Aim.MORE, 1.5),),
+    ),
 )

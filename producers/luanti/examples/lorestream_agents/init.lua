@@ -42,7 +42,8 @@ local function full_id(id)
 end
 
 -- Registers a kind of character. def: name ("MOD:KIND"), title, sight and speed (nodes, nodes per second),
--- live(agent), and as wanted command, textures, on_hurt(agent, amount, source), on_punch(agent, puncher, damage).
+-- live(agent), and as wanted command, textures, on_hurt(agent, amount, source), on_punch(agent, puncher, damage),
+-- on_rightclick(agent, player) in place of handing over what he carries.
 function lorestream_agents.register(def)
 	core.register_entity(def.name, {
 		initial_properties = Agent.looks(def),
@@ -78,7 +79,7 @@ function lorestream_agents.register(def)
 		end,
 		on_rightclick = function(self, clicker)
 			if clicker and clicker:is_player() then
-				self.agent:give(clicker)
+				(def.on_rightclick or self.agent.give)(self.agent, clicker)
 			end
 		end,
 	})
