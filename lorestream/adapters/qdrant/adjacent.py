@@ -46,10 +46,10 @@ class _Side:
     def ask(self, tick: int, *, whole_tick: bool = False) -> None:
         """Read the memories of the tick, or some from it on, unless what is needed was found or it is too far."""
         self.page = None
-        apart_s = abs(tick / TICKS_PER_S - self.anchor.timestamp)
         if len(self.found) >= self.query.span:
             return
-        if self.anchor.conversation is None and apart_s > self.query.gap_s + 1:
+        apart_s = abs(tick / TICKS_PER_S - self.anchor.timestamp)
+        if apart_s > self.query.gap_s + 1 and self.anchor.conversation is None:
             return
         self.whole_tick = whole_tick
         if whole_tick:
@@ -81,11 +81,12 @@ class _Side:
     def neighbours(self) -> list[Memory]:
         """The next `span` memories, without those of another occasion and those that the filter rejects."""
         anchor, query = self.anchor, self.query
+        conversation = anchor.conversation
         return [
             one
             for one in self.found[: query.span]
-            if one.conversation == anchor.conversation
-            and (anchor.conversation is not None or abs(one.timestamp - anchor.timestamp) <= query.gap_s)
+            if (conversation is not None or abs(one.timestamp - anchor.timestamp) <= query.gap_s)
+            and one.conversation == conversation
             and (query.filter is EVERYTHING or matches(query.filter, one))
         ]
 

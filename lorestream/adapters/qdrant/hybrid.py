@@ -101,9 +101,11 @@ class HybridSearch:
                 self._ranked(self.dense, _SHORT_DEPTH), self._ranked(self.words, _SHORT_DEPTH)
             )
             dense, keyword = dict(near), dict(worded)
+            # A list that ends early has every memory that has a score.
+            unread = keyword.keys() - dense.keys() if len(near) == _SHORT_DEPTH else ()
+            wordless = dense.keys() - keyword.keys() if len(worded) == _SHORT_DEPTH else ()
             rest, shared = await supervision.run_all(
-                self._scores(keyword.keys() - dense.keys(), self.dense),
-                self._scores(dense.keys() - keyword.keys(), self.words),
+                self._scores(unread, self.dense), self._scores(wordless, self.words)
             )
             dense, keyword = dense | rest, keyword | shared
             best = best_words(dense, keyword)
@@ -111,8 +113,8 @@ class HybridSearch:
             least = worded[-1][1] if len(worded) == _SHORT_DEPTH else 0.0
         if len(near) < _SHORT_DEPTH:
             return fused, best  # these are all memories that are selected
-        unread = fuse({"": near[-1][1]}, None if least is None else {"": least}, best)[0].score
-        return (fused, best) if len(fused) >= k and fused[k - 1].score > unread + _ROUNDING else None
+        most = fuse({"": near[-1][1]}, None if least is None else {"": least}, best)[0].score
+        return (fused, best) if len(fused) >= k and fused[k - 1].score > most + _ROUNDING else None
 
     async def _list(self, similarity: Similarity, k: int) -> tuple[dict[str, float], Sequence[str]]:
         """The most relevant memories by point id: scores, and further ids whose score is that of the last place."""

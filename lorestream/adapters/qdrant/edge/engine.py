@@ -8,8 +8,10 @@ called.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -48,6 +50,8 @@ _TRAITS = EngineTraits(in_process=True, batch_size=256, tie_margin=1, exact_subs
 _READ_STEP = 64  # payloads read at once: under 1 ms for memories, 16 ms for parts of policies
 _WRITE_STEP = 64  # points written at once: about 3 ms
 _KEY_STEP = 16  # points of which a payload key is removed at once: 14 ms if each has 350 KiB
+_FEW_POINTS = 64
+_PAGES_FOR_ALL = 4  # 64 payloads take as long as four pages of four
 _MODES = {True: edge.UpdateMode.InsertOnly, False: edge.UpdateMode.Upsert}
 
 _COMPARE_S = 2.4e-7
@@ -267,21 +271,42 @@ class EdgeEngine:
         """The points of each page in its order, one call after the other: a batch of Edge takes as long.
 
         A call starts at its place in the index of `t` and ends with its last point, so it takes tens of microseconds.
+        Several pages of the same few points take less time if all of these are read at once.
         """
+        pages_of = Counter(page.must for page in pages)
+        whole = {must: self._few_by_time(must) for must, count in pages_of.items() if count >= _PAGES_FOR_ALL}
         found: list[Sequence[Payload]] = []
         turns = Turns()
         for page in pages:
-            direction = edge.Direction.Asc if page.oldest_first else edge.Direction.Desc
-            request = edge.QueryRequest(
-                page.limit,
-                query=edge.OrderBy("t", direction, page.start),
-                filter=edge_filter(*page.must),
-                with_payload=READ_KEYS,
-            )
-            with translate_errors():
-                found.append([point.payload or {} for point in self._shard.query(request)])
+            points = whole.get(page.must)
+            if points is None:
+                points = self._by_time(page.must, page.limit, page.start, oldest_first=page.oldest_first)
+                found.append([payload for _, payload in points])
+            else:
+                found.append(_page_of(points, page))
             await turns.next()
         return found
+
+    def _few_by_time(self, must: Sequence[Clause]) -> list[tuple[int, Payload]] | None:
+        """(tick, payload) of all points that meet the clauses, the oldest first; None if they may be many."""
+        if self._steps.points(must) > _FEW_POINTS:
+            return None
+        points = self._by_time(must, _FEW_POINTS + 1, None, oldest_first=True)
+        return None if len(points) > _FEW_POINTS else points
+
+    def _by_time(
+        self, must: Sequence[Clause], limit: int, start: int | None, *, oldest_first: bool
+    ) -> list[tuple[int, Payload]]:
+        direction = edge.Direction.Asc if oldest_first else edge.Direction.Desc
+        request = edge.QueryRequest(
+            limit,
+            query=edge.OrderBy("t", direction, start),
+            filter=edge_filter(*must),
+            with_payload=READ_KEYS,
+        )
+        with translate_errors():
+            points = self._shard.query(request)
+        return [(cast("int", point.order_value), point.payload or {}) for point in points]
 
     async def scroll(
         self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True
@@ -442,3 +467,12 @@ def _compare_s(near: NearestQuery) -> float:
 def _among(ids: Sequence[Any], condition: edge.Filter) -> edge.Filter:
     """Those of the points with these ids that meet the condition."""
     return edge.Filter(must=[edge.HasIdCondition(set(ids)), condition])
+
+
+def _page_of(points: Sequence[tuple[int, Payload]], page: TimePage) -> Sequence[Payload]:
+    """The page of these points, which are all that meet its clauses, the oldest first."""
+    if page.oldest_first:
+        first = bisect_left(points, page.start, key=itemgetter(0))
+        return [payload for _, payload in points[first : first + page.limit]]
+    end = bisect_right(points, page.start, key=itemgetter(0))
+    return [payload for _, payload in reversed(points[max(0, end - page.limit) : end])]
