@@ -74,18 +74,27 @@ return function(parts)
 		spent_us = micros() - began - (parts.callbacks.us - foreign_us)
 	end))
 
-	-- The last part of the step, after all other mods, so that what they ask in it travels in one request.
-	core.register_on_mods_loaded(guard.wrap("starting the end of the server step", function()
-		core.register_globalstep(guard.wrap("the end of the server step", function()
-			local began = micros()
-			ask()
-			local own_us = spent_us + micros() - began
-			parts.profile:add(own_us)
-			if own_us > parts.profile.limit_us and began - last_warning_us > 60e6 then
-				last_warning_us = began
-				parts.log("warning", ("the mod took %.1f ms in one server step"):format(own_us / 1000))
+	local function finish()
+		local began = micros()
+		ask()
+		local own_us = spent_us + micros() - began
+		parts.profile:add(own_us)
+		if own_us > parts.profile.limit_us and began - last_warning_us > 60e6 then
+			last_warning_us = began
+			parts.log("warning", ("the mod took %.1f ms in one server step"):format(own_us / 1000))
+		end
+	end
+	local finish_step = guard.wrap("the end of the server step", finish)
+	core.register_globalstep(finish_step)
+	core.register_on_mods_loaded(guard.wrap("putting the end of the step last", function()
+		-- Behind the steps of all other mods, so that what they ask in a step travels in one request.
+		local steps = core.registered_globalsteps
+		for i = #steps, 1, -1 do
+			if steps[i] == finish_step then
+				table.insert(steps, table.remove(steps, i))
+				return
 			end
-		end))
+		end
 	end))
 
 	local function at_shutdown(what, fn)
