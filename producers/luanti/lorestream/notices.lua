@@ -59,8 +59,9 @@ end
 function Notices:step(now_us)
 	local count = self.losses.count
 	if count > self.told and now_us - self.told_us >= PAUSE_US then
-		self.told, self.told_us = count, now_us
+		self.told = count
 		if self:send_all(self:of_losses()) then
+			self.told_us = now_us
 			self.losses:mark_told()
 		end
 	end

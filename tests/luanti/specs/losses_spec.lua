@@ -128,9 +128,14 @@ describe("losses", function()
 			local values = {...}
 			return (text:gsub("@(%d)", function(i) return values[tonumber(i)] end))
 		end, losses)
+		local admin = table.remove(players, 1)
+		losses:add("rejected (bad)", {line(0)})
+		notices:step(0)
+		assert.are.same({}, told)
+		table.insert(players, 1, admin)
 		losses:add("rejected (bad)", {line(1)})
 		notices:step(1e6)
-		local text = "admin: [Lorestream] 1 events were lost: 1 rejected (bad). Their ids are in " .. dir .. "/lost"
+		local text = "admin: [Lorestream] 2 events were lost: 2 rejected (bad). Their ids are in " .. dir .. "/lost"
 		assert.are.same({text}, told)
 		for n = 2, 50 do
 			losses:add("rejected (bad)", {line(n)})
@@ -140,7 +145,7 @@ describe("losses", function()
 		notices:step(61e6)
 		notices:step(200e6)
 		assert.are.equal(2, #told)
-		assert.is_truthy(told[2]:find("50 rejected", 1, true))
+		assert.is_truthy(told[2]:find("51 rejected", 1, true))
 		assert.are.equal(0, open().count)
 
 		players = {"player"}
