@@ -54,3 +54,65 @@ describe("guard", function()
 		assert.are.equal(1, guard.errors)
 	end)
 end)
+
+describe("each entry from the engine", function()
+	local NOTHING = {}
+	local WRONG = {NOTHING, {}, 5, "text", true, function() end}
+
+	it("raises no error and returns nothing, whatever arguments it gets", function()
+		local core, command, now = fake.engine(), nil, 1e6
+		core.get_us_time = function() -- shutdown waits until a second has passed
+			now = now + 1000
+			return now
+		end
+		local prototype = {name = "mod:thing", _cmi_is_mob = true, on_punch = function() end}
+		core.registered_entities = {["mod:thing"] = prototype}
+		core.entries.after = {}
+		core.after = function(_, fn)
+			table.insert(core.entries.after, fn)
+		end
+		core.registered_chatcommands.me = {func = function() return true end}
+		core.register_chatcommand = function(_, definition)
+			command = definition.func
+		end
+		local mod = fake.mod(core)
+		local called = 0
+		local function call(fn, ...)
+			for _, first in ipairs(WRONG) do
+				for _, second in ipairs(WRONG) do
+					local a, b = first ~= NOTHING and first or nil, second ~= NOTHING and second or nil
+					local ok, result = pcall(fn, a, b, ...)
+					assert.is_true(ok, result)
+					assert.is_nil(result)
+					called = called + 1
+				end
+			end
+		end
+		for i = 1, #core.entries.after do
+			core.entries.after[i]()
+		end
+		assert.is_truthy(core.entries.chat_message)
+		local events = {}
+		for event in pairs(core.entries) do
+			events[#events + 1] = event
+		end
+		table.sort(events, function(a, b) -- shutdown at the end
+			return b == "shutdown" and a ~= b or a ~= "shutdown" and a < b
+		end)
+		assert.is_true(#events > 10)
+		for _, event in ipairs(events) do
+			-- Some of them register more.
+			for i = 1, event ~= "mods_loaded" and #core.entries[event] or 0 do
+				call(core.entries[event][i], {}, "x", 5)
+			end
+		end
+		for _, method in ipairs({"on_punch", "on_death", "on_deactivate"}) do
+			call(prototype[method], {}, "x", 5)
+		end
+		for _, first in ipairs(WRONG) do
+			assert.is_true((pcall(command, first, first)))
+		end
+		assert.is_true(called > 900)
+		assert.is_true(mod.status().errors > 0)
+	end)
+end)

@@ -31,7 +31,7 @@ return function(recorder, enabled, names, fights)
 	end
 	core.register_on_leaveplayer(recorder:wrap("leave", leave))
 
-	local say = recorder:wrap("chat", function(kind, name, message)
+	local function say(kind, name, message)
 		local player = name ~= "" and core.get_player_by_name(name)
 		if name == "" or recorder.privacy:opted_out(name) or player and not core.check_player_privs(name, {shout = true}) then
 			return
@@ -40,16 +40,16 @@ return function(recorder, enabled, names, fights)
 		if message ~= "" then
 			recorder:write(recorder:deed(kind, name, player and player:get_pos(), {message = message}))
 		end
-	end)
+	end
 
 	-- Handlers of chat are called in the order in which they were registered, until one swallows the message. This one
 	-- is registered in the first server step, after the handlers of all mods, so that it sees only what is said.
 	local function listen()
-		core.register_on_chat_message(function(name, message)
+		core.register_on_chat_message(recorder:wrap("chat", function(name, message)
 			if message:sub(1, 1) ~= "/" then
 				say("chat", name, message)
 			end
-		end)
+		end))
 	end
 
 	-- /me is a command, which other mods may refuse or replace: record it after it has succeeded.
@@ -57,10 +57,11 @@ return function(recorder, enabled, names, fights)
 		local command = core.registered_chatcommands.me
 		local func = command and command.func
 		if func then
+			local said = recorder:wrap("/me", say)
 			command.func = function(name, param, ...)
 				local ok, text = func(name, param, ...)
 				if ok ~= false and type(param) == "string" then
-					say("me", name, param)
+					said("me", name, param)
 				end
 				return ok, text
 			end
