@@ -50,9 +50,8 @@ core.register_entity("cast:sheep", {
 	end,
 })
 
--- Without any trace of the cause.
+-- As in mcl_mobs without on_die: no trace of the cause.
 core.register_entity("cast:pig", {
-	_cmi_is_mob = true,
 	health = 1,
 	on_punch = function(self)
 		self.health = 0

@@ -27,17 +27,21 @@ return function(recorder, enabled, fights)
 	end)
 
 	-- The mob frameworks tell the cause of a death: mcl_mobs as an argument of on_die, mobs_redo in cause_of_death. Where
-	-- there is none, the mob is taken to be killed by the last one who punched it, within LAST_PUNCH_US.
+	-- there is none, as for the mobs of mcl_mobs without on_die, the mob is taken to be killed by the last one who punched
+	-- it, within LAST_PUNCH_US.
 	local died = recorder.guard.wrap("finding the killer of an entity", function(entity, cause)
-		if type(entity.health) == "number" and entity.health > 0 then
+		local has_health = type(entity.health) == "number"
+		if has_health and entity.health > 0 then
 			return
 		end
 		cause = type(cause) == "table" and cause or entity.cause_of_death
 		if type(cause) == "table" then
-			return killed(entity, cause.puncher)
+			killed(entity, cause.puncher)
+			dead[entity] = true
+			return
 		end
 		local punch = last_punch[entity]
-		if punch and core.get_us_time() - punch.us <= LAST_PUNCH_US then
+		if has_health and punch and core.get_us_time() - punch.us <= LAST_PUNCH_US then
 			killed(entity, punch.puncher)
 		end
 	end)
@@ -60,18 +64,17 @@ return function(recorder, enabled, fights)
 				return on_death(self, killer, ...)
 			end
 		end
-		-- Adding on_die to a mob of mobs_redo removes its death animation: wrap on_die only if it exists.
+		-- Adding on_die to a mob of mobs_redo removes its death animation: wrap it only if it exists.
 		if on_die then
 			prototype.on_die = function(self, pos, cause, ...)
 				died(self, cause)
 				return on_die(self, pos, cause, ...)
 			end
-		elseif prototype._cmi_is_mob then
-			prototype.on_deactivate = function(self, ...)
-				died(self)
-				if on_deactivate then
-					return on_deactivate(self, ...)
-				end
+		end
+		prototype.on_deactivate = function(self, ...)
+			died(self)
+			if on_deactivate then
+				return on_deactivate(self, ...)
 			end
 		end
 	end

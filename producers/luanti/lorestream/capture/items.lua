@@ -76,6 +76,15 @@ return function(recorder, enabled)
 		end
 	end
 
+	-- In VoxeLibre items are picked up by walking near. The handlers are asked first: look in the next step.
+	local asked = recorder.guard.wrap("an item near a player", function(_, player, _, object)
+		local entity = object:get_luaentity()
+		local before = entity and content(entity.itemstring)
+		core.after(0, function()
+			record("pickup", player, before, entity.itemstring)
+		end)
+	end)
+
 	-- Moves between a player's inventory and another one, seen in this server step. The engine reports each of them for
 	-- the player's inventory, and for that of a node too where the node has handlers: one event is made from both.
 	local moves = {}
@@ -157,6 +166,10 @@ return function(recorder, enabled)
 		local item_entity = core.registered_entities["__builtin:item"]
 		if enabled.pickup and item_entity and item_entity.on_punch then
 			wrap_pickup(item_entity)
+		end
+		local mcl_item_entity = rawget(_G, "mcl_item_entity")
+		if enabled.pickup and mcl_item_entity and mcl_item_entity.register_on_pickup then
+			mcl_item_entity.register_on_pickup(asked)
 		end
 		for _, definition in pairs(core.registered_nodes) do
 			wrap_node(definition)
