@@ -124,8 +124,8 @@ describe("looking around", function()
 	it("goes straight on, and not where he looked a moment ago", function()
 		local function first(looked, heading, now_s, home)
 			local points = {{x = 15, z = 0}, {x = -15, z = 0}, {x = 0, z = 15}}
-			return wander.sort(points, {from = at(0), home = home or at(0), heading = heading, looked = looked, sight = 12, now_s = now_s,
-				half_life_s = 100, random = function()
+			return wander.sort(points, {from = at(0), home = home or at(0), heading = heading, looked = looked, sight = 12,
+				now_s = now_s, half_life_s = 100, random = function()
 					return 0
 				end})[1]
 		end

@@ -36,11 +36,6 @@ lorestream_agents = {
 lorestream_agents.caution = part("caution")(lorestream_agents.places)
 lorestream_agents.gather = part("gather")(lorestream_agents)
 
--- Characters of two worlds with one service do not share memories.
-local function full_id(id)
-	return lorestream and lorestream.agent_id(id) or id
-end
-
 -- Registers a kind of character. def: name ("MOD:KIND"), title, sight and speed (nodes, nodes per second),
 -- live(agent), and as wanted command, textures, on_hurt(agent, amount, source), on_punch(agent, puncher, damage),
 -- on_rightclick(agent, player) in place of handing over what he carries.
@@ -104,8 +99,14 @@ end
 -- Adds a character of a registered kind. options: number (its id is SERVER/npc:KIND-NUMBER), seed (for its random
 -- decisions). Returns the agent, or nil if the position is not loaded.
 function lorestream_agents.add(name, pos, options)
-	local id = full_id(("npc:%s-%s"):format(name:match(":(.*)$"), options.number))
+	local id = ("npc:%s-%s"):format(name:match(":(.*)$"), options.number)
+	-- Characters of two worlds with one service do not share memories.
+	id = lorestream and lorestream.agent_id(id) or id
 	local object = core.add_entity(pos, name, core.serialize({id = id, seed = options.seed}))
 	local entity = object and object:get_luaentity()
+	if entity and lorestream then
+		-- He also remembers who strikes him.
+		lorestream.bind(object, id)
+	end
 	return entity and entity.agent
 end
