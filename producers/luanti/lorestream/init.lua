@@ -17,6 +17,7 @@
 --   losses.lua      events that were lost, and why
 --   limited.lua     floods of log lines
 --   settings.lua    settings within their limits
+--   services.lua    composes what follows up to requests.lua
 --   asking.lua      recall, get and context for other mods
 --   questions.lua   what is asked in one step, as one request to the query service
 --   state.lua       documents of agents for other mods; documents.lua writes them
@@ -225,39 +226,20 @@ else
 	log("error", text)
 end
 
-local requests = part("requests").new({
+local services = part("services")(part, {
 	http = http,
+	core = core,
+	settings = settings,
+	url = url,
+	query_url = base_url("query_url", url),
 	api_key = api_key,
-	micros = micros,
-	parse = core.parse_json,
-	Answer = Answer,
-})
-local questions = part("questions").new({
-	requests = requests,
-	url = base_url("query_url", url),
-	timeout = number("timeout", 2, 0.2, 60),
-	cache_ttl = number("cache_ttl", 2, 0, 3600),
-	rate = part("rate").new(number("recall_rate", 5, 0.01, 10000), number("recall_burst", 10, 1, 10000)),
-	micros = micros,
+	boot = boot,
 	callbacks = callbacks,
 	log = log,
-	Known = part("known"),
 	Answer = Answer,
 })
-local function on_write(agent_id)
-	questions:forget(agent_id)
-end
-recorder.on_write = on_write
-local documents = part("documents").new({
-	requests = requests,
-	url = url,
-	timeout = questions.timeout,
-	boot = boot,
-	micros = micros,
-	callbacks = callbacks,
-	Answer = Answer,
-	on_write = on_write,
-})
+local questions = services.questions
+recorder.on_write = services.on_write
 
 local forget_player
 local api_parts = {
@@ -267,7 +249,7 @@ local api_parts = {
 	spool = spool,
 	sender = sender,
 	questions = questions,
-	documents = documents,
+	documents = services.documents,
 	callbacks = callbacks,
 	guard = guard,
 	losses = losses,
@@ -321,10 +303,10 @@ part("steps")({
 	recorder = recorder,
 	spool = spool,
 	sender = sender,
-	requests = requests,
+	requests = services.requests,
 	questions = questions,
 	capture = capture,
-	documents = documents,
+	documents = services.documents,
 	receipts = receipts,
 	callbacks = callbacks,
 	profile = step_profile,

@@ -13,6 +13,8 @@ local MAX_MEMORIES = 320
 local MAX_WAITING = 1024
 -- The service refuses a whole request with these codes because of a part of it.
 local BLAMES_ONE = {[400] = true, [413] = true, [422] = true}
+-- The reads of a request share what it may cost: one that had too little left is asked again alone.
+local OVER_BUDGET = "over_budget"
 -- Callbacks after shutdown: callbacks that ask again and again would keep the server from stopping.
 local MAX_LATE = 10000
 
@@ -144,10 +146,10 @@ function Questions:send(batch)
 		end)
 end
 
--- Sends the reads of a request again, in smaller ones: one of them is to blame, and the others are answered without it.
-function Questions:divide(batch)
-	local most, waiting = math.ceil(#batch / 2), {}
-	for _, read in ipairs(batch) do
+-- Asks these reads again, in requests of at most `most` reads, before those that wait.
+function Questions:ask_again(reads, most)
+	local waiting = {}
+	for _, read in ipairs(reads) do
 		read.most, read.batch = most, nil
 		waiting[#waiting + 1] = read.callers > 0 and read or nil
 	end
@@ -160,9 +162,11 @@ end
 -- Hands the answer to a request to its reads.
 function Questions:distribute(batch, answer, reason, code)
 	if #batch > 1 and (reason == "answer_too_large" or BLAMES_ONE[code]) then
-		self:divide(batch)
+		-- One of them is to blame: the others are answered without it.
+		self:ask_again(batch, math.ceil(#batch / 2))
 		return
 	end
+	local again = {}
 	local now_us = self.micros()
 	for _, read in ipairs(batch) do
 		local kind = KINDS[read.kind]
@@ -179,12 +183,16 @@ function Questions:distribute(batch, answer, reason, code)
 			read.reason = not read.found and "unexpected answer" or nil
 			read.fresh = result.fresh ~= false
 		end
-		if read.found and read.fresh then
+		if read.reason == OVER_BUDGET and #batch > 1 then
+			read.reason = nil
+			again[#again + 1] = read
+		elseif read.found and read.fresh then
 			self.known:keep(read, now_us)
 		else
 			self.known:remove(read)
 		end
 	end
+	self:ask_again(again, 1)
 end
 
 -- Collects answers, and ends questions that time out. Call it once in each server step.
