@@ -78,7 +78,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         running(Path(name) / "lorestream", {}) as lorestream,
-        ThreadPoolExecutor(3 if options.quick else 1) as pool,
+        ThreadPoolExecutor(3 if options.quick else options.at_once) as pool,
     ):
 
         def timed(arena: Arena) -> list[report.Row]:

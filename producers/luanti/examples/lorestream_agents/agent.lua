@@ -218,13 +218,15 @@ return function(parts)
 		self.budget = self.budget + lived_s
 		local pause_s
 		if not self.routine then
-			self.routine, pause_s = coroutine.create(live), self.failed and TROUBLE_S or 0
+			self.routine, pause_s = coroutine.create(live), self.trouble and TROUBLE_S or 0
 		end
 		local ok, trouble = coroutine.resume(self.routine, self, pause_s)
 		if not ok then
-			core.log("error", ("[%s] %s has a fault in its code and pauses: %s"):format(self.def.name, self.id,
-				tostring(trouble)))
-			self.routine, self.waiting, self.failed = nil, false, true
+			trouble = tostring(trouble)
+			if trouble ~= self.trouble then
+				core.log("error", ("[%s] %s has a fault in its code and pauses: %s"):format(self.def.name, self.id, trouble))
+			end
+			self.routine, self.waiting, self.trouble = nil, false, trouble
 		end
 	end
 

@@ -40,7 +40,8 @@ local function cut(agent, pos)
 	end
 	local sapling = SAPLINGS[name]
 	if sapling and core.get_item_group(core.get_node(vector.offset(foot, 0, -1, 0)).name, "soil") > 0 then
-		core.place_node(foot, {name = sapling})
+		-- core.place_node fails for them: minetest_game wants a player who plants.
+		core.set_node(foot, {name = sapling})
 	end
 	agent:count("wood", logs)
 	return logs
