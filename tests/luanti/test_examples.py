@@ -74,7 +74,7 @@ def test_the_woodcutter_cuts_what_he_sees_and_goes_where_he_remembers_trees(
         events = [
             event for path, body in gateway.requests if path == "/v1/events" for event in body["events"]
         ]
-        return [event for event in events if event["agent_id"] == agent_id and event["text"] == text]
+        return [event for event in events if event["agent_id"] == agent_id and event.get("text") == text]
 
     wait_until(lambda: "I remember trees at (28,8,8)" in server.log_text(), what="his decision")
     wait_until(
