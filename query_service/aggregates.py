@@ -69,15 +69,15 @@ async def aggregate(recall: Recall, agents: ResolvedAgents, query: AggregateQuer
     groups: dict[float, _Group] = {}
     guard = recall.guard(scope, page.now)
     turns = Turns()
-    async with recall.working(scope, query.filter):
-        count = await recall.store.count(page)
-        if count > MAX_RECORDS:
-            raise TooManyRecords(
-                f"{count:,} records match, and at most {MAX_RECORDS:,} are aggregated: ask for a shorter time",
-                path="since",
-            )
+    read = 0
+    async with recall.working(scope, query.filter) as checks:
+        # Where conditions need the payload of each memory, a count takes as long as the aggregate itself.
+        if not checks:
+            _check_number(await recall.store.count(page))
         async with aclosing(recall.store.each(page)) as found:
             async for memory in found:
+                read += 1
+                _check_number(read)
                 await turns.next()
                 number = _number(memory, query.field)
                 place = memory.tick if query.by_tick else memory.timestamp
@@ -90,6 +90,14 @@ async def aggregate(recall: Recall, agents: ResolvedAgents, query: AggregateQuer
                 else:
                     group.add(number, memory.position, place)
         return await asyncio.to_thread(_buckets, groups, query)
+
+
+def _check_number(records: int) -> None:
+    if records > MAX_RECORDS:
+        raise TooManyRecords(
+            f"more than {MAX_RECORDS:,} records match, and at most as many are aggregated: ask for a shorter time",
+            path="since",
+        )
 
 
 @dataclass(slots=True)

@@ -200,10 +200,11 @@ class Recall:
         return await supervision.run_all(*map(answer, reads, pending))
 
     @contextlib.asynccontextmanager
-    async def working(self, scope: Scope, filter_: Filter) -> AsyncGenerator[None]:
-        """Do the work of one read in this block. Raises OverBudget or Overloaded before it where it costs too much.
+    async def working(self, scope: Scope, filter_: Filter) -> AsyncGenerator[int]:
+        """Do the work of one read in this block; yields its cost in checks (see `budget`).
 
-        Raises Overloaded also when the block is not done at the deadline of the read.
+        Raises OverBudget or Overloaded before the block where it costs too much, and Overloaded when the block is not
+        done at the deadline of the read.
         """
         budget = RequestBudget()
         with self._admitted():
@@ -211,7 +212,7 @@ class Recall:
                 checks = await self.store.cost(scope, filter_)
                 budget.spend(checks)
                 with self._capacity.hold(checks):
-                    yield
+                    yield checks
 
     @property
     def rows(self) -> VisibleRows:

@@ -79,6 +79,19 @@ async def test_pages_with_an_inexact_filter(store):
     assert [hit.memory for hit in hits] == seen[:50]
 
 
+@pytest.mark.parametrize("oldest_first", [False, True])
+async def test_equal_times_with_a_condition_on_metadata(store, oldest_first):
+    kept = [
+        memory(f"m{n:03}", timestamp=START + max(0, n - 200) // 40, metadata={"n": n % 7}) for n in range(300)
+    ]
+    await put(store, *kept)
+    some = Condition(Field(("metadata", "n")), Op.GTE, 2)
+    expected = [one for one in kept if one.metadata["n"] >= 2]
+    expected.sort(key=lambda one: one.position, reverse=not oldest_first)
+    assert await pages(store, 90, filter_=some, oldest_first=oldest_first) == expected
+    assert {one.id async for one in store.each(everything(filter_=some))} == {one.id for one in expected}
+
+
 async def test_nearest_equals_exact_search(store):
     random = np.random.default_rng(7)
     rows = random.standard_normal((800, 4)).astype(np.float32)

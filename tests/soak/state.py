@@ -47,14 +47,17 @@ class Service:
 
 
 class Caller:
-    """What one thread calls with: it sends a request again, in turn to each gateway, until it is answered."""
+    """What one thread calls with: it sends a request again, in turn to each gateway, until it is answered.
+
+    429 is no answer: a service of a busy machine asks for a pause.
+    """
 
     def __init__(self, service: Service, number: int = 0) -> None:
         self._service = service
         self._turn = number
 
     def write(self, method: str, path: str, **request: Any) -> httpx2.Response:
-        """The first answer below 500. The request must have an event_id."""
+        """The first answer below 500 but 429. The request must have an event_id."""
 
         def send() -> httpx2.Response:
             gateway = self._service.gateways[self._turn % len(self._service.gateways)]
@@ -72,7 +75,7 @@ class Caller:
         return answer
 
     def read(self, method: str, path: str, **request: Any) -> httpx2.Response:
-        """The first answer below 500 of the query service."""
+        """The first answer below 500 but 429 of the query service."""
         return self._until_answered(
             lambda: self._service.http.request(method, self._service.query + path, **request)
         )
@@ -85,7 +88,7 @@ class Caller:
             except httpx2.TransportError as error:
                 last = repr(error)
             else:
-                if answer.status_code < 500:
+                if answer.status_code < 500 and answer.status_code != 429:
                     return answer
                 last = answer.text
             time.sleep(_AGAIN_S)

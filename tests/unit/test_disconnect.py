@@ -11,6 +11,7 @@ import pytest
 from lorestream.http import disconnect
 from lorestream.http.application import application
 from lorestream.wiring import Runtime
+from query_service import browse
 from query_service.rest import operations
 from tests.parts import open_parts
 from tests.retrieval.reader import Reader, over
@@ -19,13 +20,14 @@ BODY = json.dumps({"agent_id": "a", "query": "iron"}).encode()
 
 
 class Store:
-    """A real store whose searches and pages begin, and end when they are cancelled."""
+    """A real store whose searches and pages, but the first `free_pages`, begin, and end when they are cancelled."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
         self.begun = asyncio.Event()
         self.ended = asyncio.Event()
         self.release = asyncio.Event()
+        self.free_pages = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -38,7 +40,11 @@ class Store:
         finally:
             self.ended.set()
 
-    page = search
+    async def page(self, query: Any) -> Any:
+        if self.free_pages:
+            self.free_pages -= 1
+            return await self._store.page(query)
+        return await self.search(query)
 
 
 @pytest.fixture
@@ -62,13 +68,17 @@ async def reader(runtime: Runtime, store: Store) -> AsyncIterator[Reader]:
 class Client:
     """One request over ASGI, whose connection can be closed."""
 
-    def __init__(self, reader: Reader, method: str, path: str, body: bytes = b"") -> None:
+    def __init__(
+        self, reader: Reader, method: str, path: str, body: bytes = b"", accept: bytes = b"*/*"
+    ) -> None:
         self._app = application("query", operations(lambda: reader.recall), metrics=reader.runtime.metrics)
         self._scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "query_string": b""}
-        self._scope["headers"] = [(b"host", b"127.0.0.1")]
+        self._scope["headers"] = [(b"host", b"127.0.0.1"), (b"accept", accept)]
         self._body = [body[:5], body[5:]]
         self.closed = asyncio.Event()
         self.statuses: list[int] = []
+        self.lines = b""
+        self.first_line = asyncio.Event()
 
     async def _receive(self) -> dict[str, Any]:
         if self._body:
@@ -80,6 +90,9 @@ class Client:
     async def _send(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.statuses.append(message["status"])
+        elif message.get("body"):
+            self.lines += message["body"]
+            self.first_line.set()
 
     async def run(self) -> None:
         await self._app(self._scope, self._receive, self._send)  # type: ignore[arg-type]
@@ -126,3 +139,22 @@ async def test_a_search_that_all_have_left_can_be_asked_again_at_once(reader: Re
         await leaving
         store.release.set()
         assert await reader.texts("iron") == []
+
+
+async def test_a_stream_ends_its_work_when_the_client_has_gone(
+    reader: Reader, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browse, "_LINES_AT_ONCE", 1)
+    for name in ("one", "two", "three"):
+        await reader.remember(name)
+    client = Client(reader, "GET", "/v1/agents/a/memories", accept=b"application/x-ndjson")
+    store.free_pages = 1
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(client.run())
+        await client.first_line.wait()
+        await store.begun.wait()
+        client.closed.set()
+        await store.ended.wait()
+    assert client.statuses == [200]
+    assert client.lines.count(b"\n") == 1
+    assert reader.recall._active_searches == 0

@@ -41,11 +41,13 @@ def test_the_rows_in_a_store_are_the_fold_of_the_log(store: str, qdrant: Any) ->
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 def test_the_rows_are_the_fold_of_the_log_in_many_runs() -> None:
     run_state_machine_as_test(FoldingMachine, settings=MANY)
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("store", ["edge", "server"])
 def test_the_rows_in_a_store_are_the_fold_of_the_log_in_many_runs(store: str, qdrant: Any) -> None:
     run_state_machine_as_test(machine(store, qdrant), settings=MANY_OF_STORES)

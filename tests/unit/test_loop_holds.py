@@ -48,6 +48,11 @@ async def test_no_read_holds_the_loop_for_more_than_50_ms(tmp_path: Path) -> Non
     async with open_reader(tmp_path, store={"kind": "edge"}, cache={"kind": "off"}) as reader:
         await write(reader.runtime.store, now=NOW)
         batch = {"searches": [{"agent_id": AGENT, "query": f"iron {n}"} for n in range(64)]}
+        some = {"n": {"gte": 0}}
+        aggregate = {"field": "n", "every_s": 10}
+        lines = partial(
+            reader.client.get, f"/v1/agents/{AGENT}/memories", headers={"accept": "application/x-ndjson"}
+        )
         page_of_one = {"filters": json.dumps({"n": {"gt": LONG_NUMBER}}), "limit": 1}
         reads: dict[str, Callable[[], Awaitable[httpx2.Response]]] = {
             **{
@@ -65,6 +70,12 @@ async def test_no_read_holds_the_loop_for_more_than_50_ms(tmp_path: Path) -> Non
                 )
             },
             "batch": partial(reader.post, "/v1/memories/search/batch", batch),
+            "aggregate": partial(reader.post, f"/v1/agents/{AGENT}/aggregate", aggregate),
+            "aggregate with a filter": partial(
+                reader.post, f"/v1/agents/{AGENT}/aggregate", {**aggregate, "filters": some}
+            ),
+            "lines": lines,
+            "lines with a filter": partial(lines, params={"filters": json.dumps(some)}),
             "page of one": partial(reader.client.get, f"/v1/agents/{AGENT}/memories", params=page_of_one),
         }
         held: dict[str, float] = {}

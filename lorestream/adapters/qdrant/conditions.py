@@ -8,7 +8,7 @@ memories between the bounds are checked in `exact_filter`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
@@ -137,6 +137,15 @@ def scope_clause(scope: Scope) -> Clause:
         return memories
     records = Match("group", (record_group(scope.tenant),))
     return Group(should=(memories, Group(must=(Match("owner", agents), records)) if agents else records))
+
+
+def conjuncts(clauses: Iterable[Clause]) -> Iterator[Clause]:
+    """The clauses that all have to hold, those within groups that consist of nothing else included."""
+    for one in clauses:
+        if isinstance(one, Group) and not one.should and not one.must_not:
+            yield from conjuncts(one.must)
+        else:
+            yield one
 
 
 def payload_conditions(clauses: Iterable[Clause]) -> int:

@@ -13,6 +13,7 @@ from lorestream.adapters.qdrant.conditions import (
     Clause,
     Group,
     Ids,
+    TranslatedFilter,
     expired_clause,
     scope_clause,
     translate_filter,
@@ -105,7 +106,7 @@ class QdrantReader(QdrantRows[P]):
 
     async def page(self, query: PageQuery) -> Sequence[Memory]:
         """At most `query.limit` memories in their order, strictly after `query.after`."""
-        selection = await self._select(query.scope, query.filter, query.now)
+        selection = await self._superset(query.scope, query.filter, query.now)
 
         async def read_by_tick(limit: int, *clauses: Clause) -> Sequence[Memory]:
             must = (*selection.clauses, *clauses)
@@ -121,7 +122,7 @@ class QdrantReader(QdrantRows[P]):
 
     async def each(self, query: PageQuery) -> AsyncGenerator[Memory]:
         """All memories that match, in no defined order."""
-        selection = await self._select(query.scope, query.filter, query.now)
+        selection = await self._superset(query.scope, query.filter, query.now)
         async with aclosing(self._scan(*selection.clauses)) as found:
             async for _, memory in found:
                 if selection.matches(memory):
@@ -135,7 +136,7 @@ class QdrantReader(QdrantRows[P]):
 
     async def count(self, query: PageQuery) -> int:
         """How many memories match, exactly; memories for which the engine is uncertain are read and checked."""
-        wanted = translate_filter(query.filter, exact_substrings=self._traits.exact_substrings)
+        wanted = self._translated(query.filter)
         visible = await self._visible(query.scope, query.now)
         must = visible if query.filter == EVERYTHING else (*visible, wanted.plain)
         if wanted.exact:
@@ -200,20 +201,29 @@ class QdrantReader(QdrantRows[P]):
     # --- conditions ----------------------------------------------------------------------------------------
 
     async def _select(self, scope: Scope, filter_: Filter, now: float) -> Selection:
+        """With exact conditions, where two short looks into the collection show that some are."""
+        selection = await self._superset(scope, filter_, now)
+        if selection.unchecked is EVERYTHING or not self._traits.in_process:
+            return selection
+        visible, wanted = selection.clauses[:-1], self._translated(filter_)
+        if not await self._engine.exists((*visible, wanted.uncertain)):
+            return Selection((*visible, wanted.plain))
+        # Most often no number is so near to a bound that the engine cannot tell on which side it is.
+        between = (*visible, wanted.superset, Group(must_not=(wanted.subset,)))
+        if not await self._engine.exists(between):
+            return Selection((*visible, wanted.subset))
+        return selection
+
+    async def _superset(self, scope: Scope, filter_: Filter, now: float) -> Selection:
+        """For reads of one memory after the other: those about which the engine is uncertain are checked then."""
         visible = await self._visible(scope, now)
         if filter_ == EVERYTHING:
             return Selection(visible)
-        wanted = translate_filter(filter_, exact_substrings=self._traits.exact_substrings)
-        if wanted.exact:
-            return Selection((*visible, wanted.plain))
-        if self._traits.in_process:
-            if not await self._engine.exists((*visible, wanted.uncertain)):
-                return Selection((*visible, wanted.plain))
-            # Most often no number is so near to a bound that the engine cannot tell on which side it is.
-            between = (*visible, wanted.superset, Group(must_not=(wanted.subset,)))
-            if not await self._engine.exists(between):
-                return Selection((*visible, wanted.subset))
-        return Selection((*visible, wanted.superset), filter_)
+        wanted = self._translated(filter_)
+        return Selection((*visible, wanted.superset), EVERYTHING if wanted.exact else filter_)
+
+    def _translated(self, filter_: Filter) -> TranslatedFilter:
+        return translate_filter(filter_, exact_substrings=self._traits.exact_substrings)
 
     async def _visible(self, scope: Scope, now: float) -> tuple[Clause, ...]:
         """The conditions of scope and expiry. In process the one of expiry is left out while no memory has expired.

@@ -11,13 +11,19 @@ import asyncio
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import qdrant_edge as edge
 
-from lorestream.adapters.qdrant.conditions import Clause, Group, Range, payload_conditions
+from lorestream.adapters.qdrant.conditions import (
+    Clause,
+    Group,
+    Range,
+    payload_conditions,
+)
 from lorestream.adapters.qdrant.edge.messages import (
     EXACT,
     VECTOR,
@@ -30,6 +36,7 @@ from lorestream.adapters.qdrant.edge.messages import (
     sparse_vector,
     translate_errors,
 )
+from lorestream.adapters.qdrant.edge.pages import Pages
 from lorestream.adapters.qdrant.edge.steps import STEP_S, Steps
 from lorestream.adapters.qdrant.engine import (
     EngineTraits,
@@ -58,10 +65,9 @@ _COMPARE_S = 2.4e-7
 _WORDS_S = 1e-7
 _ORDER_S = 1e-7
 _COUNT_S = 2e-7
-_LIST_S = 2e-6
 _HIT_S = 5e-6
 _PAYLOAD_S = 1e-5
-"""CPU seconds for one point: compare its vector, or its words, order it, count it, return its id, order it as a hit, return its
+"""CPU seconds for one point: compare its vector, or its words, order it, count it, order it as a hit, return its
 payload. They determine the first step of a call; the further ones are measured."""
 
 
@@ -75,6 +81,7 @@ class EdgeEngine:
         self._shard = shard
         self._require_space = require_space
         self._steps = Steps(shard)
+        self._pages = Pages(shard)
         self._writable = asyncio.Event()
         self._writable.set()
         self.removed = 0
@@ -242,6 +249,8 @@ class EdgeEngine:
         self, must: Sequence[Clause], *, limit: int, oldest_first: bool, near: NearestQuery | None = None
     ) -> Sequence[Payload]:
         """The first `limit` points by the payload key `t`; with `near`, only among its hits."""
+        if near is None and payload_conditions(must):
+            return await self._pages.in_order(must, limit=limit, oldest_first=oldest_first)
         order = edge.OrderBy("t", edge.Direction.Asc if oldest_first else edge.Direction.Desc)
         first: list[tuple[int, Payload]] = []
 
@@ -324,30 +333,21 @@ class EdgeEngine:
         return found, None if offset is None else str(offset)
 
     async def scan(self, must: Sequence[Clause]) -> AsyncGenerator[tuple[str, Payload]]:
-        """(id, payload) of all points that meet the clauses, read in steps."""
-        after: str | None = None
-        while not payload_conditions(must):
-            # The conditions have an index: a page takes as long as it has points, and needs no list of all ids.
-            records, after = await self.scroll(must, limit=2 * _READ_STEP, after=after)
-            for record in records:
+        """(id, payload) of all points that meet the clauses, read page by page."""
+        async with aclosing(self._pages.scan(must)) as records:
+            async for record in records:
                 yield record
-            if after is None:
-                return
-            await asyncio.sleep(0)
-        slices = await self._steps.run(must, lambda within: self._ids(must, within), point_s=_LIST_S)
-        ids = [id_ for slice_ in slices for id_ in slice_]
-        for start in range(0, len(ids), _TRAITS.batch_size):
-            found = await self.retrieve(ids[start : start + _TRAITS.batch_size])
-            for id_, payload in found.items():
-                if "body" in payload:  # it may have been replaced by a tombstone since
-                    yield id_, payload
-            await asyncio.sleep(0)
 
     async def exists(self, must: Sequence[Clause]) -> bool:
         """True if at least one point meets the clauses."""
 
         def any_in(within: Slice | None) -> bool:
-            return bool(self._ids(must, within, limit=1))
+            request = edge.ScrollRequest(
+                limit=1, filter=edge_filter(*must, within=within), with_payload=False
+            )
+            with translate_errors():
+                records, _ = self._shard.scroll(request)
+            return bool(records)
 
         # With an index for each condition, the first point is found without looking at the others.
         found = [any_in(None)] if not payload_conditions(must) else []
@@ -408,15 +408,6 @@ class EdgeEngine:
 
         await self._steps.run(must, count, point_s=_COUNT_S)
         return list(counts.items())
-
-    def _ids(self, must: Sequence[Clause], within: Slice | None, *, limit: int | None = None) -> list[str]:
-        limit = self._steps.points(must) + 1 if limit is None else limit
-        request = edge.ScrollRequest(
-            limit=limit, filter=edge_filter(*must, within=within), with_payload=False
-        )
-        with translate_errors():
-            records, _ = self._shard.scroll(request)
-        return [str(record.id) for record in records]
 
     def _query(
         self,

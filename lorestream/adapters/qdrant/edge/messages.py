@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,6 +18,7 @@ from lorestream.adapters.qdrant.conditions import (
     Match,
     Range,
     Substring,
+    conjuncts,
     payload_conditions,
 )
 from lorestream.adapters.qdrant.engine import (
@@ -103,21 +104,12 @@ def edge_filter(*must: Clause, within: Slice | None = None) -> edge.Filter:
         # The type stubs of Edge 0.9.0 lack this condition.
         conditions.append(cast("Any", edge).SliceCondition(within.total, within.index))
     last: list[Any] = []
-    for clause in _flattened(must):
+    for clause in conjuncts(must):
         if payload_conditions((clause,)):
             last.append(edge.Filter(must_not=[_condition(clause)]))
         else:
             conditions.append(_condition(clause))
     return edge.Filter(must=conditions or None, must_not=last or None)
-
-
-def _flattened(must: Sequence[Clause]) -> Iterator[Clause]:
-    """The same clauses, with those of groups that only have `must` in place of the group."""
-    for clause in must:
-        if isinstance(clause, Group) and clause.must and not clause.should and not clause.must_not:
-            yield from _flattened(clause.must)
-        else:
-            yield clause
 
 
 def _condition(clause: Clause) -> edge.ConditionType:  # noqa: PLR0911 (one for each kind)
