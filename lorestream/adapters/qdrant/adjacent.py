@@ -94,21 +94,29 @@ class _Side:
 async def read_around(engine: Engine[Any], unexpired: Sequence[Clause], query: AroundQuery) -> list[Around]:
     """The memories around each anchor. `unexpired`: the conditions for memories that have not expired."""
     sides: list[_Side] = []
+    occasions: dict[tuple[str, str, str | int | None], tuple[Clause, ...]] = {}
     for anchor in query.anchors:
-        must = (*_occasion(anchor), *unexpired)
+        occasion = (anchor.tenant, anchor.agent_id, anchor.conversation)
+        must = occasions.get(occasion)
+        if must is None:
+            must = occasions[occasion] = (*_occasion(anchor), *unexpired)
         for oldest_first in (False, True):
             sides.append(_Side(query, anchor, must, oldest_first))
             sides[-1].ask(ticks(anchor.timestamp))
     decoder = _Decoder()
-    while wanted := list(dict.fromkeys(side.page for side in sides if side.page is not None)):
-        found: dict[TimePage, Sequence[Memory]] = {}
-        for page, payloads in zip(wanted, await engine.pages_by_time(wanted), strict=True):
-            found[page] = await decoder.memories(payloads)
+    while wanted := {_key(side.page): side.page for side in sides if side.page is not None}:
+        pages = await engine.pages_by_time([*wanted.values()])
+        found = {key: await decoder.memories(payloads) for key, payloads in zip(wanted, pages, strict=True)}
         for side in sides:
             if side.page is not None:
-                side.take(side.page, found[side.page])
+                side.take(side.page, found[_key(side.page)])
     chosen = [side.neighbours() for side in sides]
     return [Around(*pair) for pair in zip(chosen[::2], chosen[1::2], strict=True)]
+
+
+def _key(page: TimePage) -> tuple[int, int, int, bool]:
+    """Equal for pages of one call that are equal. Hashing their clauses takes far longer."""
+    return (id(page.must), page.start, page.limit, page.oldest_first)
 
 
 def _occasion(anchor: Memory) -> tuple[Clause, ...]:
