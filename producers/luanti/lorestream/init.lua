@@ -9,8 +9,9 @@
 --   fold.lua        joins repeated events
 --   encode.lua      events as JSON lines
 --   clock.lua       time in milliseconds
---   spool.lua       events on disk until they are acknowledged; segment, queue, pool, upkeep, thinning and
---                   leftovers belong to it
+--   store.lua       what is kept in the world's folder
+--   spool.lua       events on disk until they are acknowledged; segment, queue, pool, upkeep, thinning, dropped, ids
+--                   and leftovers belong to it
 --   line_check.lua  checks the lines of earlier runs
 --   sender.lua      sends the spool to the gateway; batch.lua halves what is refused
 --   answer.lua      checks the answers of the services
@@ -47,8 +48,6 @@ local HTTP_LINE = "secure.http_mods = lorestream"
 local SLOW_STEP_US = 10000
 -- The gateway's limit for the name of a server, in characters.
 local MAX_SERVER = 128
--- Size of the file of lines that could not be read from the spool, in bytes, from which on it does not grow.
-local MAX_SET_ASIDE = 256 * 1024
 
 local S = core.get_translator("lorestream")
 
@@ -87,59 +86,27 @@ local storage = core.get_mod_storage()
 local Profile = part("profile")
 local step_profile = Profile.new(SLOW_STEP_US)
 
--- In a read-only world, events are kept in memory only.
-local spool_dir = world .. "/lorestream_spool"
-core.mkdir(spool_dir)
-
 local boot = random_boot()
-local Segment = part("segment")
-local losses = part("losses").new({
-	path = world .. "/lorestream_lost.ndjson",
-	id_of = Segment.id_of,
-	type_of = Segment.type_of,
-	write_json = core.write_json,
-	parse_json = core.parse_json,
-	time = os.time,
-	say = limited.say,
-})
-
-local set_aside_path = world .. "/lorestream_set_aside.txt"
-local function set_aside(lines)
-	local file = io.open(set_aside_path, "ab")
-	if file and file:seek("end") < MAX_SET_ASIDE then
-		file:write(table.concat(lines, "\n"), "\n")
-	end
-	if file then
-		file:close()
-	end
-	losses:add("unreadable in the spool and set aside in " .. set_aside_path, lines)
-end
-
 local callbacks = part("callbacks")(guard, micros)
-local receipts = part("receipts").new({
+local receipts
+local store = part("store")(part, {
+	core = core,
+	boot = boot,
+	limit = math.floor(number("spool_limit", 100000, 1, 1e7)),
+	log = log,
+	say = limited.say,
+	agent_fault = encode.agent_fault,
+	on_dropped = function(dropped)
+		receipts:settle_ids(dropped.ids, "dropped")
+	end,
+})
+local spool, losses, Segment = store.spool, store.losses, store.Segment
+receipts = part("receipts").new({
 	micros = micros,
 	lines_in = Segment.lines_in,
 	id_of = Segment.id_of,
 	callbacks = callbacks,
 	can_send = http ~= nil,
-})
-
-local Upkeep = part("upkeep", Segment, part("thinning", Segment))
-local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkeep, part("leftovers", Segment)).new({
-	dir = spool_dir,
-	boot = boot,
-	started = os.time(),
-	limit = math.floor(number("spool_limit", 100000, 1, 1e7)),
-	list = function(dir)
-		return core.get_dir_list(dir, false)
-	end,
-	log = log,
-	check = part("line_check")(core.parse_json, encode.agent_fault),
-	set_aside = set_aside,
-	on_dropped = function(lines, count)
-		losses:add_full(lines, count)
-		receipts:settle_lines(lines or {}, nil, "dropped")
-	end,
 })
 
 local privacy = part("privacy").new(storage)
@@ -253,7 +220,7 @@ local api_parts = {
 	callbacks = callbacks,
 	guard = guard,
 	losses = losses,
-	set_aside = set_aside_path,
+	set_aside = store.set_aside,
 	Answer = Answer,
 	ask_profile = Profile.new(),
 	step_profile = step_profile,

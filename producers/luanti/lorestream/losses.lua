@@ -13,7 +13,7 @@ local MAX_BYTES = 1024 * 1024
 local MAX_REASONS = 16
 local FULL = "dropped because the spool was full"
 
--- options: path (file), id_of(line), type_of(line), write_json, parse_json, time() in seconds, say(level, kind, text)
+-- options: path (file), Ids (class), type_of(line), write_json, parse_json, time() in seconds, say(level, kind, text)
 -- (limited.lua).
 function Losses.new(options)
 	local self = setmetatable({}, Losses)
@@ -29,29 +29,6 @@ end
 
 function Losses:forget_dropped()
 	self.dropped = {count = 0, types = {}}
-end
-
--- The ids, which have the form BOOT:NUMBER, as {BOOT = "1-3,7"}; others as they are.
-local function ranges(ids)
-	local boots = {}
-	for _, id in ipairs(ids) do
-		local boot, number = id:match("^(%x+):(%d+)$")
-		number = tonumber(number)
-		boots[boot or "others"] = boots[boot or "others"] or {parts = {}}
-		local of = boots[boot or "others"]
-		if number and of.last == number - 1 then
-			of.last = number
-			of.parts[#of.parts] = of.first .. "-" .. number
-		else
-			of.parts[#of.parts + 1] = id:match("^%x+:(%d+)$") or id
-			of.first, of.last = of.parts[#of.parts], number
-		end
-	end
-	local texts = {}
-	for boot, of in pairs(boots) do
-		texts[boot] = table.concat(of.parts, ",")
-	end
-	return next(texts) and texts or nil
 end
 
 function Losses:append(entry)
@@ -91,30 +68,31 @@ function Losses:add_dropped(count, types)
 	end
 end
 
-function Losses:record(why, lines, count, full)
-	local ids, types = {}, {}
-	for _, line in ipairs(lines) do
-		local kind = self.type_of(line)
-		ids[#ids + 1], types[kind] = self.id_of(line), (types[kind] or 0) + 1
-	end
-	local entry = {why = why, count = count, types = next(types) and types or nil, ids = ranges(ids), full = full,
-		time = self.time()}
-	self:add_reason(why, count)
+function Losses:record(why, losses, full)
+	self:add_reason(why, losses.count)
 	if full then
-		self:add_dropped(count, types)
+		self:add_dropped(losses.count, losses.types)
 	end
-	self:append(entry)
-	self.say("warning", why, ("%d events were lost, %s; their ids are in %s"):format(count, why, self.path))
+	self:append({why = why, count = losses.count, types = next(losses.types) and losses.types or nil,
+		ids = losses.ids:ranges(), full = full, time = self.time()})
+	self.say("warning", why, ("%d events were lost, %s; their ids are in %s"):format(losses.count, why, self.path))
 end
 
 -- Records events that are given up. why completes "events were lost, …".
 function Losses:add(why, lines)
-	self:record(why, lines, #lines)
+	local ids, types = self.Ids.new(), {}
+	for _, line in ipairs(lines) do
+		local kind = self.type_of(line)
+		ids:add(line, 1, #line)
+		types[kind] = (types[kind] or 0) + 1
+	end
+	self:record(why, {count = #lines, types = types, ids = ids})
 end
 
--- Records count events that a full spool dropped. lines: those of them that could be read.
-function Losses:add_full(lines, count)
-	self:record(FULL, lines, count, true)
+-- Records events that a full spool dropped: {count, types (number by type), ids (of ids.lua: those that could be
+-- read)}.
+function Losses:add_full(losses)
+	self:record(FULL, losses, true)
 end
 
 -- The dropped events that were not reported to the gateway, {count, types}; nil if there are none.

@@ -15,9 +15,9 @@ local KEPT = 3
 -- A file up to this size is reused without emptying it, by writing a mark that ends its old content.
 local MAX_REUSED_BYTES = 512 * 1024
 
--- new_path() returns the path of a file that does not exist yet. on_dropped(lines, count) is called with dropped lines
--- just before they are removed; lines: those of them that could be read. The field used of a file is the number of
--- bytes whose lines are done; nil for a file that is not reused.
+-- new_path() returns the path of a file that does not exist yet. on_dropped(losses) is called just before dropped lines
+-- are removed; losses: {count, types, ids}, see losses.lua. The field used of a file is the number of bytes whose lines
+-- are done; nil for a file that is not reused.
 function Pool.new(new_path, on_dropped)
 	return setmetatable({new_path = new_path, on_dropped = on_dropped, free = {}, spent = {}}, Pool)
 end
@@ -41,30 +41,39 @@ function Pool:backlog()
 	return #self.spent
 end
 
--- Takes back the file of a segment whose lines are done. An open file is reused after a mark. losses: dropped lines
--- in it, from Segment.losses_of(); nil if there are none.
-function Pool:give(segment, used, losses)
-	if used and not losses and segment.file and used < MAX_REUSED_BYTES and #self.free < KEPT
+-- Takes back the file of a segment whose lines are done. An open file is reused after a mark. dropped: reads the
+-- ids of dropped lines in it (dropped.lua); nil if there are none.
+function Pool:give(segment, used, dropped)
+	if used and not dropped and segment.file and used < MAX_REUSED_BYTES and #self.free < KEPT
 		and Segment.mark(segment) then
 		self.free[#self.free + 1] = {path = segment.path, file = segment.file, used = used}
 		segment.file = nil
 	else
 		Segment.close(segment)
-		self:retire(segment.path, used, losses)
+		self:retire({path = segment.path, used = used, dropped = dropped})
 	end
 end
 
--- Queues a closed file to be emptied or deleted. Returns an object whose field over becomes true when that is done.
-function Pool:retire(path, used, losses)
-	local spent = {path = path, used = used, losses = losses}
+-- Queues a closed file to be emptied or deleted: {path, used, dropped or losses}. Its field over becomes true when
+-- that is done.
+function Pool:retire(spent)
 	self.spent[#self.spent + 1] = spent
-	return spent
+end
+
+-- Does one part of the work on the first file of the queue.
+function Pool:clear_part()
+	local spent = self.spent[1]
+	if not spent.dropped or spent.dropped:step() then
+		table.remove(self.spent, 1)
+		self:clear(spent)
+	end
 end
 
 -- Emptying a file is cheaper than deleting it and creating another.
 function Pool:clear(spent)
-	if spent.losses then
-		self.on_dropped(Segment.dropped_lines(spent.losses), spent.losses.count)
+	local losses = spent.losses or spent.dropped and spent.dropped.losses
+	if losses then
+		self.on_dropped(losses)
 	end
 	if spent.used and #self.free < KEPT then
 		self.free[#self.free + 1] = {path = spent.path, file = io.open(spent.path, "wb"), used = 0}
@@ -79,10 +88,10 @@ function Pool:has_work()
 	return #self.spent > 0 or #self.free < WANTED
 end
 
--- Empties, deletes or creates one file. Returns whether there was one.
+-- Empties, deletes or creates one file, or reads a part of one. Returns whether there was one.
 function Pool:tend()
 	if #self.spent > 0 then
-		self:clear(table.remove(self.spent, 1))
+		self:clear_part()
 		return true
 	elseif #self.free < WANTED then
 		-- Files are used in the order in which they were created.
@@ -107,7 +116,7 @@ end
 -- Empties or deletes all waiting files at once.
 function Pool:settle()
 	while #self.spent > 0 do
-		self:clear(table.remove(self.spent, 1))
+		self:clear_part()
 	end
 end
 

@@ -72,6 +72,19 @@ function Receipts:settle_lines(texts, token, reason)
 	end
 end
 
+-- Settles the receipts of these events without a token. ids: from ids.lua.
+function Receipts:settle_ids(ids, reason)
+	if next(self.of) == nil then
+		return
+	end
+	ids:each(function(id)
+		local receipt = self.of[id]
+		if receipt then
+			self:settle(receipt, nil, reason)
+		end
+	end)
+end
+
 -- Calls the callbacks of what is settled.
 function Receipts:call()
 	local ready = self.ready

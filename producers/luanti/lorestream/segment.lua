@@ -196,18 +196,6 @@ function Segment.body_of(segment)
 	return Segment.join(segment.gone and (without(lines, segment.gone)) or lines)
 end
 
--- What dropped_lines() needs to know of a segment, for the time when the segment itself has changed.
-function Segment.losses_of(segment, gone, count)
-	return {path = segment.path, bytes = segment.bytes, gone = gone, count = count}
-end
-
--- The dropped lines in a file. losses: from losses_of().
-function Segment.dropped_lines(losses)
-	local body = read_end(losses)
-	local _, dropped = without(body and Segment.lines_in(body) or (Segment.read_lines(losses.path)), losses.gone)
-	return dropped
-end
-
 -- The content of a file with these lines only. place: of the segment in the queue.
 function Segment.whole(place, lines)
 	return MARK .. place .. "\n" .. Segment.join(lines) .. ENDING

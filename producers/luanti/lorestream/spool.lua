@@ -32,7 +32,7 @@ local MAX_BYTES_AT_ONCE = 16 * 1024
 
 -- options: dir, boot (hex), started (whole seconds), limit (events), list(dir) -> file names, log(level, text),
 -- check(line, erase) -> whether a line of an earlier run can be sent, set_aside(lines) for those that cannot, and
--- on_dropped(lines, count), called just before dropped events are removed.
+-- on_dropped(losses), called just before dropped events are removed; losses: {count, types, ids}, see losses.lua.
 function Spool.new(options)
 	local self = setmetatable({
 		dir = options.dir,
@@ -52,9 +52,9 @@ function Spool.new(options)
 	}, Spool)
 	self.pool = Pool.new(function()
 		return self:new_path("ndjson")
-	end, function(lines, count)
-		self.dropped_left = self.dropped_left - count
-		options.on_dropped(lines, count)
+	end, function(losses)
+		self.dropped_left = self.dropped_left - losses.count
+		options.on_dropped(losses)
 	end)
 	self.upkeep = Upkeep.new(self.queue, self.pool)
 	return self

@@ -3,7 +3,8 @@
 -- old file is emptied or deleted. After a kill, the old file is still complete, and of two files with the same
 -- place in the queue, the one with fewer lines is the unfinished copy.
 
-local Segment = ...
+-- segment.lua and ids.lua, passed in by init.lua.
+local Segment, Ids = ...
 
 -- Bytes that one call reads. Strings cost more time than lines, because each new string may start the garbage
 -- collector: a block is one string, and so is each run of lines that are kept.
@@ -30,7 +31,8 @@ function Copy.new(segment, free)
 		leaving[kind], left[kind], endings[kind] = count, count, Segment.ending_of(kind)
 	end
 	return setmetatable({segment = segment, free = free, source = source, leaving = leaving, left = left,
-		endings = endings, sought = segment.lost, met = 0, kept = 0, bytes = 0}, Copy)
+		endings = endings, sought = segment.lost, met = 0, kept = 0, bytes = 0,
+		ids = Ids.new()}, Copy)
 end
 
 -- Whether the line that ends at stop is removed.
@@ -57,6 +59,7 @@ function Copy:filter(block)
 		if not stop or block:byte(stop - 1) ~= COMMA then
 			return nil
 		elseif self:leaves(block, stop) then
+			self.ids:add(block, start, stop)
 			written = written and (run == start or self:write(block, run, start - 1))
 			run = stop + 1
 		else
@@ -84,12 +87,11 @@ function Copy:step()
 	return self.met == self.sought and self.kept + self.met == lines and "done" or nil
 end
 
--- Switches the segment to the copy. Returns the path and the field used of its old file, whose lines are then done, and
--- the dropped lines in it.
+-- Switches the segment to the copy. Returns its old file, whose lines are then done, for the pool.
 function Copy:finish()
 	local segment, free = self.segment, self.free
-	local old, used = segment.path, segment.used
-	local losses = Segment.losses_of(segment, self.leaving, self.met)
+	local old = {path = segment.path, used = segment.used,
+		losses = {count = self.met, types = self.leaving, ids = self.ids}}
 	Segment.close(segment)
 	Segment.close(free)
 	self.source:close()
@@ -103,7 +105,7 @@ function Copy:finish()
 	if segment.lost == 0 then
 		segment.gone = nil
 	end
-	return old, used, losses
+	return old
 end
 
 -- The segments waiting to be thinned, and the work on them.
@@ -126,14 +128,22 @@ function Thinning:backlog()
 	return #self.worn
 end
 
+-- Removes the dropped lines of a segment that is only in memory.
+function Thinning:thin(segment)
+	local types, ids, dropped = segment.gone, Ids.new(), Segment.thin(segment)
+	for _, line in ipairs(dropped) do
+		ids:add(line, 1, #line)
+	end
+	self.pool.on_dropped({count = #dropped, types = types, ids = ids})
+end
+
 -- Does one part of the work on this segment; nothing while the pool has no file for the copy. Returns true when
 -- the work is complete.
 function Thinning:work_on(segment)
 	if not segment.gone or segment.stuck then
 		return true
 	elseif not segment.saved then
-		local dropped = Segment.thin(segment)
-		self.pool.on_dropped(dropped, #dropped)
+		self:thin(segment)
 		return true
 	elseif not segment.copy then
 		if self.pool:has_free() then
@@ -149,7 +159,8 @@ function Thinning:work_on(segment)
 	local state = segment.copy:step()
 	if state == "done" then
 		-- Until the old file is emptied, a kill leaves the segment in both files.
-		segment.former = self.pool:retire(segment.copy:finish())
+		segment.former = segment.copy:finish()
+		self.pool:retire(segment.former)
 		segment.copy = nil
 		return not segment.gone
 	elseif not state then

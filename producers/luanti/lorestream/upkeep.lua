@@ -1,8 +1,8 @@
 -- The deferred work of the spool: creating, emptying and deleting files, thinning segments, and joining the lines
 -- of the next request. It is done in small parts, each short enough for a server step.
 
--- segment.lua and thinning.lua, passed in by init.lua.
-local Segment, Thinning = ...
+-- segment.lua, thinning.lua and dropped.lua, passed in by init.lua.
+local Segment, Thinning, Dropped = ...
 
 local Upkeep = {}
 Upkeep.__index = Upkeep
@@ -30,12 +30,13 @@ end
 function Upkeep:release(segment)
 	self.thinning:stop(segment)
 	-- A file of an earlier run (without the field used) is not reused: its name would sort before this run's segments.
-	local losses = segment.lost > 0 and Segment.losses_of(segment, segment.gone, segment.lost) or nil
-	if losses and not segment.saved then
-		self.pool.on_dropped(Segment.thin(segment), losses.count)
-		losses = nil
+	local dropped
+	if segment.lost > 0 and segment.saved then
+		dropped = Dropped.new(segment)
+	elseif segment.lost > 0 then
+		self.thinning:thin(segment)
 	end
-	self.pool:give(segment, segment.saved and segment.used and segment.used + segment.bytes, losses)
+	self.pool:give(segment, segment.saved and segment.used and segment.used + segment.bytes, dropped)
 end
 
 -- Stops thinning the segment.

@@ -206,7 +206,8 @@ end
 
 function fake.spool()
 	local segment = fake.load("segment")
-	local upkeep = fake.load("upkeep", segment, fake.load("thinning", segment))
+	local ids = fake.load("ids")
+	local upkeep = fake.load("upkeep", segment, fake.load("thinning", segment, ids), fake.load("dropped", segment, ids))
 	local pool, leftovers = fake.load("pool", segment), fake.load("leftovers", segment)
 	return fake.load("spool", segment, fake.load("queue"), pool, upkeep, leftovers)
 end

@@ -5,6 +5,15 @@ local function line(number, kind)
 	return ('{"id":"b0:%d","agent_id":"a","type":"%s"}'):format(number, kind or "dig")
 end
 
+-- What a full spool drops: events with these numbers; count: how many, if it is more.
+local function dropped(numbers, count)
+	local ids = fake.load("ids").new()
+	for _, number in ipairs(numbers) do
+		ids:add(line(number), 1)
+	end
+	return {count = count or #numbers, types = #numbers > 0 and {dig = #numbers} or {}, ids = ids}
+end
+
 describe("losses", function()
 	local dir, said
 
@@ -19,7 +28,7 @@ describe("losses", function()
 	-- As at the start of a server in the same world.
 	local function open()
 		local losses = Losses.new({
-			path = dir .. "/lost", id_of = Segment.id_of, type_of = Segment.type_of,
+			path = dir .. "/lost", Ids = fake.load("ids"), type_of = Segment.type_of,
 			write_json = fake.core().write_json, parse_json = fake.parse_json,
 			time = function() return 7 end,
 			say = function(_, kind, text)
@@ -42,8 +51,8 @@ describe("losses", function()
 	it("are in the file with reason, types and ids, and survive a kill", function()
 		local losses = open()
 		losses:add("rejected (bad)", {line(3, "chat")})
-		losses:add_full({line(5), line(6), line(7), line(9), line(10), line(12)}, 6)
-		losses:add_full({}, 2)
+		losses:add_full(dropped({5, 6, 7, 9, 10, 12}))
+		losses:add_full(dropped({}, 2))
 		assert.are.same({
 			{why = "rejected (bad)", count = 1, types = {chat = 1}, ids = {b0 = "3"}, time = 7},
 			{why = "dropped because the spool was full", count = 6, types = {dig = 6}, ids = {b0 = "5-7,9-10,12"}, time = 7,
@@ -61,10 +70,10 @@ describe("losses", function()
 
 	it("are reported and told once, over a kill too", function()
 		local losses = open()
-		losses:add_full({line(1)}, 1)
+		losses:add_full(dropped({1}))
 		losses:reported()
 		assert.is_nil(losses:unreported())
-		losses:add_full({line(2)}, 1)
+		losses:add_full(dropped({2}))
 		local again = open()
 		assert.are.same({count = 1, types = {dig = 1}}, again:unreported())
 		assert.are.equal(2, again.count)
@@ -77,7 +86,7 @@ describe("losses", function()
 
 	it("are read where the last line is incomplete, or lines are nonsense", function()
 		local losses = open()
-		losses:add_full({line(1)}, 1)
+		losses:add_full(dropped({1}))
 		local file = io.open(dir .. "/lost", "ab")
 		file:write('[1]\n7\n{"why":7}\n{"why":"x","count":-5}\n{"why":"x","count":1e999,"full":true,"types":[3]}\n')
 		file:write('{"why":"x","cou')
@@ -89,10 +98,10 @@ describe("losses", function()
 		local losses = open()
 		local many = {}
 		for n = 1, 400, 2 do
-			many[#many + 1] = line(n * 1000000000)
+			many[#many + 1] = n * 1000000000
 		end
 		for _ = 1, 450 do
-			losses:add_full(many, #many)
+			losses:add_full(dropped(many))
 		end
 		assert.is_true(#entries() < 450)
 		local again = open()

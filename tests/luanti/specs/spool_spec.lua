@@ -10,8 +10,8 @@ describe("spool", function()
 			log = function(level, text)
 				logged[#logged + 1] = level .. ": " .. text
 			end,
-			on_dropped = function(lines, count)
-				dropped[#dropped + 1] = {count = count, lines = lines}
+			on_dropped = function(losses)
+				dropped[#dropped + 1] = losses
 			end,
 			set_aside = function(lines)
 				for _, text in ipairs(lines) do
@@ -26,7 +26,7 @@ describe("spool", function()
 	end
 
 	local function line(n, kind)
-		return ('{"n":%d,"type":"%s"}'):format(n, kind or "trade")
+		return ('{"id":"b0:%d","n":%d,"type":"%s"}'):format(n, n, kind or "trade")
 	end
 
 	local function fill(spool, first, last, kind)
@@ -65,11 +65,12 @@ describe("spool", function()
 		end
 		local numbers, count = {}, 0
 		for _, drop in ipairs(dropped) do
-			assert.are.equal(drop.count, #drop.lines)
+			local before = #numbers
+			drop.ids:each(function(id)
+				numbers[#numbers + 1] = tonumber(id:match(":(%d+)"))
+			end)
+			assert.are.equal(drop.count, #numbers - before)
 			count = count + drop.count
-			for _, text in ipairs(drop.lines) do
-				numbers[#numbers + 1] = tonumber(text:match('"n":(%d+)'))
-			end
 		end
 		assert.are.equal(count + spool.dropped_left, spool.dropped_total)
 		table.sort(numbers)
@@ -475,9 +476,9 @@ describe("spool", function()
 					second:tend(0)
 				end
 				for _, drop in ipairs(dropped) do
-					for _, text in ipairs(drop.lines) do
-						sent[#sent + 1] = tonumber(text:match('"n":(%d+)'))
-					end
+					drop.ids:each(function(id)
+						sent[#sent + 1] = tonumber(id:match(":(%d+)"))
+					end)
 				end
 				table.sort(sent)
 				assert.are.same(range(1, 1600), sent)
