@@ -242,6 +242,9 @@ def check_deeds(gateway: RecordingGateway, guard: str) -> None:
     for event in gateway.events():
         found[event["agent_id"], event["type"]].append(event.get("data", {}))
     mine = {kind: data for (agent, kind), data in found.items() if agent == f"player:{NAME}"}
+    # Where the player appears, and how deep the fall is, depends on when the floor is built.
+    mine.pop("zone", None)
+    mine["damage"] = [data for data in mine["damage"] if data["reason"] != "fall"]
     his = {kind: data for (agent, kind), data in found.items() if agent == guard}
     assert mine == {
         "join": [{"first_time": True}],
