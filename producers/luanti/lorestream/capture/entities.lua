@@ -1,57 +1,54 @@
 -- Records fights with entities, and right-clicks on them. The engine has no callbacks for all entities, so their
 -- definitions are changed after all mods are loaded.
 
-local LAST_PUNCH_US = 10e6
-
 return function(recorder, enabled, fights)
 	local core = recorder.core
 	local bindings = recorder.bindings
-	-- By entity: whether its death is recorded, and the last punch, {puncher, us}. Weak keys: entities come and go.
+	-- Entities whose death is recorded. Weak keys: entities come and go.
 	local dead = setmetatable({}, {__mode = "k"})
-	local last_punch = setmetatable({}, {__mode = "k"})
+
+	local function is_dead(entity)
+		return type(entity.health) == "number" and entity.health <= 0
+	end
 
 	local punched = recorder:wrap("entity punch", function(entity, puncher, _, _, _, damage)
-		if not entity.object then
-			return
-		end
-		last_punch[entity] = {puncher = puncher, us = core.get_us_time()}
-		fights.punch(puncher, entity.object)
-		fights.damage(entity.object, puncher, type(damage) == "number" and math.max(damage, 0) or 0, "punch")
+		dead[entity] = dead[entity] or is_dead(entity) or nil
+		fights.punch(puncher, entity)
+		fights.damage(entity, puncher, type(damage) == "number" and math.max(damage, 0) or 0, "punch")
 	end)
 
 	local killed = recorder:wrap("entity death", function(entity, killer)
 		if killer and not dead[entity] then
 			dead[entity] = true
-			fights.death(entity.object, killer, "punch")
+			fights.death(entity, killer, "punch")
 		end
 	end)
 
-	-- The mob frameworks tell the cause of a death: mcl_mobs as an argument of on_die, mobs_redo in cause_of_death. Where
-	-- there is none, as for the mobs of mcl_mobs without on_die, the mob is taken to be killed by the last one who punched
-	-- it, within LAST_PUNCH_US.
+	-- Mobs of the mob frameworks have a health of their own, and the punch takes it.
+	local died_of_punch = recorder.guard.wrap("finding out whether a punch killed", function(entity, puncher)
+		if is_dead(entity) then
+			killed(entity, puncher)
+		end
+	end)
+
+	-- The mob frameworks tell the cause of a death: mcl_mobs as an argument of on_die, mobs_redo in cause_of_death.
 	local died = recorder.guard.wrap("finding the killer of an entity", function(entity, cause)
-		local has_health = type(entity.health) == "number"
-		if has_health and entity.health > 0 then
-			return
-		end
 		cause = type(cause) == "table" and cause or entity.cause_of_death
-		if type(cause) == "table" then
+		if type(cause) == "table" and (type(entity.health) ~= "number" or entity.health <= 0) then
 			killed(entity, cause.puncher)
-			dead[entity] = true
-			return
-		end
-		local punch = last_punch[entity]
-		if has_health and punch and core.get_us_time() - punch.us <= LAST_PUNCH_US then
-			killed(entity, punch.puncher)
 		end
 	end)
 
 	local function wrap_punch(prototype)
 		local original = prototype.on_punch
-		prototype.on_punch = function(self, ...)
-			punched(self, ...)
+		local function finish(self, puncher, ...)
+			died_of_punch(self, puncher)
+			return ...
+		end
+		prototype.on_punch = function(self, puncher, ...)
+			punched(self, puncher, ...)
 			if original then
-				return original(self, ...)
+				return finish(self, puncher, original(self, puncher, ...))
 			end
 		end
 	end

@@ -4,16 +4,26 @@
 return function(recorder, enabled)
 	local fights = {}
 
-	-- Who an object is, for recording: {object, agent, player, label}. agent: the agent that remembers, or nil; player:
-	-- the name of a player who may be recorded, or nil; label: "player" or the entity's name.
-	local function side(object)
-		local label = recorder.subject(object)
+	-- Where an entity with an agent id was struck: when its death is recorded, it may be gone.
+	local struck_at = setmetatable({}, {__mode = "k"})
+
+	-- Who someone is, for recording: {object, entity, agent, player, label, pos}. Takes an object or a Lua entity.
+	-- agent: the agent that remembers, or nil; player: the name of a player who may be recorded, or nil; label: "player"
+	-- or the entity's name.
+	local function side(someone)
+		local entity = type(someone) == "table" and someone.object and someone
+		local object = entity and entity.object or someone
+		local label = entity and entity.name or recorder.subject(object)
 		if label == "player" then
 			local name = recorder:player_name(object)
-			return {object = object, agent = name and "player:" .. name, player = name, label = label}
+			return {object = object, agent = name and "player:" .. name, player = name, label = label,
+				pos = object:get_pos()}
+		elseif not label then
+			return {object = object}
 		end
-		local entity = label and object:get_luaentity()
-		return {object = object, agent = entity and recorder.bindings:agent_of(entity), label = label}
+		entity = entity or object:get_luaentity()
+		return {object = object, entity = entity, agent = recorder.bindings:agent_of(entity), label = label,
+			pos = object:get_pos() or struck_at[entity]}
 	end
 
 	local function weapon_of(object)
@@ -24,7 +34,7 @@ return function(recorder, enabled)
 
 	-- The event's player is the other side if that is a player: an agent can then search for what a player did to it.
 	local function event_of(kind, me, other, data)
-		return recorder:memory(kind, me.agent, other.player or me.player, me.object:get_pos(), data)
+		return recorder:memory(kind, me.agent, other.player or me.player, me.pos, data)
 	end
 
 	-- What the one who acts remembers. `by` is set where the event's player is the target and not the one who acts.
@@ -41,17 +51,20 @@ return function(recorder, enabled)
 			{reason = reason, source = actor.label or other_source, weapon = weapon_of(actor.object)})
 	end
 
-	-- attacker and target are objects.
+	-- attacker and target are objects or Lua entities.
 	function fights.punch(attacker, target)
 		local actor, victim = side(attacker), side(target)
 		if enabled.punch and actor.agent then
-			recorder:fold_event(act("punch", actor, victim), victim.label .. "|" .. (victim.player or ""), "count", 1)
+			recorder:fold_event(act("punch", actor, victim), (victim.label or "") .. "|" .. (victim.player or ""), "count", 1)
 		end
 	end
 
 	-- reason: the engine's type of damage. attacker: an object, or nil; other_source: what hurt in its place.
 	function fights.damage(target, attacker, amount, reason, other_source)
 		local victim, actor = side(target), side(attacker)
+		if victim.agent and victim.entity then
+			struck_at[victim.entity] = victim.pos
+		end
 		if enabled.damage and victim.agent then
 			local event = suffer("damage", victim, actor, reason, other_source)
 			local subject = (reason or "") .. "|" .. (event.data.source or "") .. "|" .. (actor.player or "")
