@@ -46,13 +46,14 @@ local function mutated(text)
 end
 
 describe("random answers", function()
-	local dir, list, core, now, open, mod
+	local dir, list, core, now, tick, open, mod
 
 	before_each(function()
 		math.randomseed(20)
 		dir, list = fake.folder()
-		core, now, open = fake.engine(), 1e6, {}
+		core, now, tick, open = fake.engine(), 1e6, 0, {}
 		core.get_us_time = function()
+			now = now + tick
 			return now
 		end
 		core.get_worldpath = function()
@@ -92,10 +93,7 @@ describe("random answers", function()
 	end
 
 	local function shut_down()
-		core.get_us_time = function()
-			now = now + 1000
-			return now
-		end
+		tick = 1000 -- the mod waits until a second has passed
 		for _, entry in ipairs(core.entries.shutdown) do
 			entry()
 		end
@@ -219,5 +217,49 @@ describe("random answers", function()
 		assert.are.equal(0, mod.status().errors, mod.status().error)
 		assert.are.equal(0, wrong)
 		assert.is_true(found > 50, found)
+	end)
+
+	it("end each read and write of a document by exactly one callback, and each write of a memory too", function()
+		local called, applied, asked, rights = {}, 0, 0, {
+			get = '{"entities":[{"data":{"a":1},"version":1}],"error":{"code":"bad","message":"m"}}',
+			write = '{"applied":true,"version":1,"event_id":"e","token":"t","error":{"code":"bad","details":{"current":1}}}',
+		}
+		local function callback_of(n)
+			called[n], asked = 0, n
+			return function(answer, err)
+				called[n] = called[n] + 1
+				applied = applied + (type(answer) == "table" and not err and answer.version and 1 or 0)
+			end
+		end
+		local function answer_all()
+			for i = #open, 1, -1 do
+				local request = table.remove(open, i)
+				local right = request.url:find("/batch", 1, true) and rights.get or rights.write
+				if request.url:find("/v1/events", 1, true) then
+					right = EVENT_ANSWER:format(select(2, request.data:gsub('"agent_id"', "")), "")
+				end
+				local data = math.random(4) == 1 and right or mutated(right)
+				request.result = {completed = true, code = CODES[math.random(#CODES)], data = data}
+			end
+		end
+		for n = 1, ANSWERS, 3 do
+			local document = mod.state("npc:a" .. n, "plan")
+			document:get(callback_of(n))
+			document:put({step = n}, nil, callback_of(n + 1))
+			mod.put("npc:a", "text", nil, nil, callback_of(n + 2))
+			step(0.3)
+			answer_all()
+			step(0.3)
+		end
+		for _ = 1, 100 do
+			step(0.5)
+			answer_all()
+		end
+		shut_down()
+		for n = 1, asked do
+			assert.are.equal(1, called[n], n)
+		end
+		assert.are.equal(0, mod.status().errors, mod.status().error)
+		assert.is_true(applied > 20, applied)
 	end)
 end)
