@@ -1,4 +1,7 @@
-"""Many agents of a real server ask a running Lorestream with its model in one step. Prints the figures; run it with -s."""
+"""Many agents of a real server ask a running Lorestream with its model in one step.
+
+Prints the figures. Run it with -s on an idle machine.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import statistics
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
-from tests.luanti.test_memories import call
+from tests.live_game import TIMEOUT_S, send
 from tests.processes import running
 
 if TYPE_CHECKING:
@@ -66,11 +70,9 @@ end
 def test_a_crowd_is_answered(tmp_path: Path, new_server: Callable[..., RealServer]) -> None:
     """50 agents with one text and with one each, 300 agents, 50 contexts: all answered, few requests."""
     with running(tmp_path / "lorestream", {}) as lorestream:
-        for first in range(0, AGENTS * MEMORIES, 1000):
-            call(
-                f"{lorestream.url}/v1/events?wait=indexed&timeout_ms=60000",
-                {"server": "s", "events": _events(first)},
-            )
+        with httpx2.Client(base_url=lorestream.url, timeout=TIMEOUT_S) as client:
+            for first in range(0, AGENTS * MEMORIES, 1000):
+                send(client, _events(first), wait=True)
         server = new_server(lorestream.url, settings={"lorestream.cache_ttl": "0.1"}).start()
         for name, agents, kind, query, requests in (
             ("warm-up", 50, "recall", "{query = 'warm ' .. n}", 1),
