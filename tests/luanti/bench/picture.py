@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from tests.luanti.bench.report import Row, Spread
 
-LEFT, WIDTH, RIGHT = 210, 400, 130
+LEFT, WIDTH, RIGHT = 270, 400, 130
 TOP, ROW, BAR = 66, 56, 15
 WITH, WITHOUT = "#2f6fb2", "#b3aca0"
 
@@ -48,11 +48,11 @@ def _pair(row: Row, top: int) -> list[str]:
 
 def _bar(spread: Spread, longest: float, top: int, colour: str) -> list[str]:
     def x(value: float) -> str:
-        return f"{LEFT + WIDTH * value / longest:.1f}"
+        return f"{LEFT + WIDTH * max(value, 0.0) / longest:.1f}"
 
     middle = top + BAR / 2
     return [
-        f'<rect x="{LEFT}" y="{top}" width="{WIDTH * spread.mean / longest:.1f}" height="{BAR}" fill="{colour}"/>',
+        f'<rect x="{LEFT}" y="{top}" width="{WIDTH * max(spread.mean, 0.0) / longest:.1f}" height="{BAR}" fill="{colour}"/>',
         (
             f'<path d="M{x(spread.least)} {middle}H{x(spread.greatest)}M{x(spread.least)} {middle - 4}v8'
             f'M{x(spread.greatest)} {middle - 4}v8" stroke="#30343a" opacity="0.55" fill="none"/>'
