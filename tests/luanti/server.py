@@ -144,8 +144,8 @@ class RealServer(Process):
         self._settings |= changes
         self.config.write_text("".join(f"{key} = {value}\n" for key, value in self._settings.items()))
 
-    def start(self) -> Self:
-        """Start the server; return when the driver answers."""
+    def start(self, *, seconds: float = 20.0) -> Self:
+        """Start the server; return when the driver answers. Raises AssertionError after `seconds`."""
         self.spawn(
             [
                 find(SERVER_NAMES),
@@ -153,7 +153,7 @@ class RealServer(Process):
                 *("--logfile", str(self.log), "--port", str(self.port)),
             ]
         )
-        self.lua("return 1")
+        self.lua("return 1", seconds=seconds)
         return self
 
     def lua(self, code: str, *, seconds: float = 20.0) -> Any:

@@ -3,7 +3,7 @@
 local GOODS = {bread = {cost = 8, list = 20}, rope = {cost = 14, list = 35}, lamp = {cost = 24, list = 60}}
 local ORDER = {"bread", "rope", "lamp"}
 local CUSTOMERS, CHEATS = 12, 3
-local EVERY_S = 30 -- between two customers
+local EVERY_S = 15 -- between two customers
 local PAYS_AFTER_S = 10
 local PATIENCE = 3 -- how many prices a customer listens to
 local DRIFT = 0.04 -- how much the worth of a good changes between two customers at most, as a share

@@ -86,7 +86,6 @@ ARENAS = (
             Metric("gold", "gold per minute", Aim.MORE),
             Metric("cheated", "cheated per minute", Aim.LESS),
         ),
-        seconds=1800,
     ),
     Arena(
         "gate",

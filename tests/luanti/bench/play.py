@@ -18,6 +18,7 @@ Counted = dict[int, dict[str, float]]
 """seed -> what was counted."""
 
 POLL_S = 1.0
+START_S = 120.0
 SLOWEST = 2.0
 """A run is given up when its characters live slower than this many times the real time, on a busy machine."""
 
@@ -52,7 +53,7 @@ def play(arena: Arena, length: Length, folder: Path, url: str, *, memory: bool) 
     )
     counted: Counted = {}
     for phase in range(1, arena.phases + 1):
-        server.start()
+        server.start(seconds=START_S)
         try:
             for seed, values in _phase(server, arena, length, phase).items():
                 known = counted.setdefault(seed, {})
