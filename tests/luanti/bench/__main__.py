@@ -65,6 +65,9 @@ def main() -> None:
         "--speed", type=float, default=25.0, help="how much faster characters live: %(default)s"
     )
     parser.add_argument(
+        "--at-once", type=int, default=2, help="arenas played side by side, default: %(default)s"
+    )
+    parser.add_argument(
         "--write", action="store_true", help="write docs/luanti_bench.md and docs/luanti_bench.svg"
     )
     options = parser.parse_args()

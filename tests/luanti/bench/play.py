@@ -48,6 +48,8 @@ def play(arena: Arena, length: Length, folder: Path, url: str, *, memory: bool) 
             "lorestream.server": folder.name,
             "lorestream_examples.memory": str(memory).lower(),
             "lorestream_examples.speed": f"{length.speed:g}",
+            # As old an answer as in a game, on the clock of the characters.
+            "lorestream.cache_ttl": f"{2 / length.speed:g}",
             **arena.settings,
         },
     )
