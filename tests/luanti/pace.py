@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,15 +80,15 @@ def measure_pace(server: RealServer, gateway: RecordingGateway, *, game_s: float
         return server.lua(f"pace.start({steps}, {count}, {load}, done)", seconds=120 + 20 * game_s)
 
     first = run(early, 0)
-    usual_us = statistics.median(first["on"]) - statistics.median(first["off"])
+    usual_us = first["on"]["p50_us"] - first["off"]["p50_us"]
     filler = max(0, round(usual_us * first["turns_per_us"]))
     began_kib, began = resident_kib(server), len(gateway.requests)
     taken = run(slices - early, filler)
     return Pace(
         usual_ms=usual_us / 1000,
         usual_turns=filler,
-        p99_ms=usual_us / 1000 + p99_ms(taken["on"]) - p99_ms(taken["off"]),
-        steps=len(taken["on"]),
+        p99_ms=(usual_us + taken["on"]["p99_us"] - taken["off"]["p99_us"]) / 1000,
+        steps=int(taken["on"]["count"]),
         grown_kib=resident_kib(server) - began_kib,
         requests=len(gateway.requests) - began,
         counts=taken["counts"],
@@ -116,8 +114,3 @@ def resident_kib(server: RealServer) -> int:
     assert server.child is not None
     status = Path(f"/proc/{server.child.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0])
-
-
-def p99_ms(values_us: list[float]) -> float:
-    """The 99th percentile, in milliseconds."""
-    return sorted(values_us)[math.ceil(0.99 * len(values_us)) - 1] / 1000
