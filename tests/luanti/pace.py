@@ -97,9 +97,7 @@ def measure_pace(server: RealServer, gateway: RecordingGateway, *, game_s: float
 
 def bare_growth_kib(server: RealServer, gateway: RecordingGateway, requests: int) -> int:
     """Growth of a started server's resident memory over as many HTTP requests that the mod has no part in."""
-    code = (
-        'pace.bare(pace.http, "%s/v1/memories/search", \'{"agent_id":"npc:a","query":"iron"}\', %d, 4, done)'
-    )
+    code = 'pace.bare(pace.http, "%s/v1/memories/search/batch", \'{"searches":[{"agent_id":"npc:a","query":"iron"}]}\', %d, 4, done)'
     server.lua(
         code % (gateway.url, max(100, requests // 3)), seconds=3600
     )  # until the engine has its buffers
