@@ -34,7 +34,7 @@ def find(names: tuple[str, ...]) -> str:
     return found
 
 
-def wait_until(condition: Callable[[], Any], *, what: str, seconds: float = 20.0, every: float = 0.02) -> Any:
+def wait_until(condition: Callable[[], Any], *, what: str, seconds: float = 60.0, every: float = 0.02) -> Any:
     """Poll until `condition` is true; return its value. Raises AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -156,7 +156,7 @@ class RealServer(Process):
         self.lua("return 1", seconds=seconds)
         return self
 
-    def lua(self, code: str, *, seconds: float = 20.0) -> Any:
+    def lua(self, code: str, *, seconds: float = 60.0) -> Any:
         """Run Lua code in the server; returns its return value, or the one passed to `done(value)`. Raises AssertionError."""
         self._asked += 1
         name = self.world / "driver" / f"{self._asked:06d}"
@@ -225,7 +225,7 @@ class RealClient(Process):
                 *("--name", self.name, "--password", "secret"),
             ]
         )
-        wait_until(self.joined, what=f"{self.name} joins", seconds=60)
+        wait_until(self.joined, what=f"{self.name} joins", seconds=120)
         return self
 
     def joined(self) -> bool:
