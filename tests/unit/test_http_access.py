@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -221,20 +222,18 @@ async def test_every_route_against_every_scope(service: Service, path: Path):
                 assert await service.runtime.log.end() == before, f"{where} wrote something"
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [None, "", "Bearer nobody.nothing", "Bearer nonsense", "Basic YTpi", "Bearer \xe9.\xe9", "x" * 2**20],
-    ids=lambda given: str(given)[:20],
-)
-async def test_every_route_refuses_callers_without_a_valid_key(service: Service, authorization: str | None):
-    for operation in service.operations:
+INVALID_KEYS = ["", "Bearer nobody.nothing", "Bearer nonsense", "Basic YTpi", "Bearer \xe9.\xe9", "x" * 2**20]
+
+
+async def test_every_route_refuses_callers_without_a_valid_key(service: Service):
+    for operation, authorization in itertools.product(service.operations, [None, *INVALID_KEYS]):
         for method in operation.methods:
             before = await service.runtime.log.end()
             headers = [] if authorization is None else [(b"Authorization", authorization.encode("latin-1"))]
             answer = await service.http.request(
                 method, operation.path.replace("{", "").replace("}", ""), headers=headers
             )
-            assert answer.status_code == 401, operation
+            assert answer.status_code == 401, (operation, str(authorization)[:20])
             assert answer.headers["www-authenticate"] == "Bearer"
             assert error_of(answer)["code"] == "unauthorized"
             expected = authentication.MISSING_KEY if authorization is None else authentication.INVALID_KEY

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -30,23 +29,21 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
         yield opened
 
 
-@pytest.mark.parametrize(
-    ("fields", "lifetime"),
-    [
-        ({}, TTL_S),
-        ({"ttl": 3}, 3),
-        ({"ttl_seconds": 3}, 3),
-        ({"ttl_seconds": 3.5, "ttl": None}, 3.5),
-        ({"ttl_seconds": 0}, None),
-    ],
-)
-async def test_memory_put_takes_ttl_and_ttl_seconds(
-    service: HttpGateway, fields: dict[str, Any], lifetime: float | None
-) -> None:
-    answer = await service.http.post("/memory/put", json={"agent_id": "a", "text": "x", "extra": 1, **fields})
-    assert answer.status_code == 202
-    [event] = await service.new_events()
-    assert event.expires_at == (None if lifetime is None else pytest.approx(NOW + lifetime))
+LIFETIMES = [
+    ({}, TTL_S),
+    ({"ttl": 3}, 3),
+    ({"ttl_seconds": 3}, 3),
+    ({"ttl_seconds": 3.5, "ttl": None}, 3.5),
+    ({"ttl_seconds": 0}, None),
+]
+
+
+async def test_memory_put_takes_ttl_and_ttl_seconds(service: HttpGateway) -> None:
+    for fields, lifetime in LIFETIMES:
+        body = {"agent_id": "a", "text": "x", "extra": 1, **fields}
+        assert (await service.http.post("/memory/put", json=body)).status_code == 202, fields
+        [event] = await service.new_events()
+        assert event.expires_at == (None if lifetime is None else pytest.approx(NOW + lifetime)), fields
 
 
 async def test_memory_put_with_two_lifetimes_names_the_second(service: HttpGateway) -> None:
@@ -55,43 +52,38 @@ async def test_memory_put_with_two_lifetimes_names_the_second(service: HttpGatew
     assert (answer.status_code, answer.json()["error"]["details"]["path"]) == (400, "ttl_seconds")
 
 
-@pytest.mark.parametrize(
-    ("fields", "metadata"),
-    [
-        ({"context": {"mood": "calm"}}, {"context": {"mood": "calm"}}),
-        ({"context": {"mood": "calm"}, "metadata": {"n": 1}}, {"context": {"mood": "calm"}, "n": 1}),
-        ({"context": {"mood": "calm"}, "metadata": {"context": "own"}}, {"context": "own"}),
-        ({"context": [], "metadata": []}, None),
-        ({"context": None, "metadata": {"n": 1}}, {"n": 1}),
-        ({"context": {}}, None),
-    ],
-)
-async def test_the_context_of_memory_put_becomes_metadata(
-    service: HttpGateway, fields: dict[str, Any], metadata: dict[str, Any] | None
-) -> None:
-    answer = await service.http.post("/memory/put", json={"agent_id": "a", "text": "x", **fields})
-    assert answer.status_code == 202
-    [event] = await service.new_events()
-    assert event.metadata == metadata
+CONTEXTS = [
+    ({"context": {"mood": "calm"}}, {"context": {"mood": "calm"}}),
+    ({"context": {"mood": "calm"}, "metadata": {"n": 1}}, {"context": {"mood": "calm"}, "n": 1}),
+    ({"context": {"mood": "calm"}, "metadata": {"context": "own"}}, {"context": "own"}),
+    ({"context": [], "metadata": []}, None),
+    ({"context": None, "metadata": {"n": 1}}, {"n": 1}),
+    ({"context": {}}, None),
+]
 
 
-@pytest.mark.parametrize(
-    ("route", "body", "kind"),
-    [
-        ("/v1/erasures", {"agent_id": None, "player": "x"}, "player"),
-        ("/v1/erasures", {"agent_id": None, "memory_id": None, "player": "x"}, "player"),
-        ("/v1/erasures", {"agent_id": "a", "player": None}, "agent"),
-        ("/memory/delete", {"agent_id": None, "player": "x"}, "player"),
-        ("/memory/delete", {"agent_id": "a", "player": None, "reason": "left"}, "agent"),
-    ],
-)
-async def test_a_null_in_an_erasure_is_a_missing_field(
-    service: HttpGateway, route: str, body: dict[str, Any], kind: str
-) -> None:
-    answer = await service.http.post(route, json=body)
-    assert answer.status_code == 202
-    [erase] = await service.new_events()
-    assert erase.kind == kind
+async def test_the_context_of_memory_put_becomes_metadata(service: HttpGateway) -> None:
+    for fields, metadata in CONTEXTS:
+        body = {"agent_id": "a", "text": "x", **fields}
+        assert (await service.http.post("/memory/put", json=body)).status_code == 202, fields
+        [event] = await service.new_events()
+        assert event.metadata == metadata, fields
+
+
+ERASURES_WITH_NULL = [
+    ("/v1/erasures", {"agent_id": None, "player": "x"}, "player"),
+    ("/v1/erasures", {"agent_id": None, "memory_id": None, "player": "x"}, "player"),
+    ("/v1/erasures", {"agent_id": "a", "player": None}, "agent"),
+    ("/memory/delete", {"agent_id": None, "player": "x"}, "player"),
+    ("/memory/delete", {"agent_id": "a", "player": None, "reason": "left"}, "agent"),
+]
+
+
+async def test_a_null_in_an_erasure_is_a_missing_field(service: HttpGateway) -> None:
+    for route, body, kind in ERASURES_WITH_NULL:
+        assert (await service.http.post(route, json=body)).status_code == 202, body
+        [erase] = await service.new_events()
+        assert erase.kind == kind, body
 
 
 @pytest.mark.parametrize("route", ["/v1/erasures", "/memory/delete"])
