@@ -92,7 +92,7 @@ def swap_under_queries(url: str, swap: Callable[[str], None], count: int) -> Non
         assert len(a) == len(b) == 5
         assert a[0] != b[0]  # scores of other vectors
     swaps = 0
-    with RepeatedSearches(url) as searches:
+    with RepeatedSearches(url, pause_s=0.02) as searches:
         while searches.count < count or swaps < 4 or swaps % 2:
             swap(FIRST if swaps % 2 else "other")
             swaps += 1
@@ -126,7 +126,7 @@ def test_replay_under_load(tmp_path: Path, lorestream: Run, count: int, at_once:
         def replay_same() -> dict[str, Any]:
             return list(reports(url, "replay", to="same"))[-1]["value"]
 
-        with LiveQueries(url) as live, LiveWrites(url) as writes, StalenessProbe(url) as fresh:
+        with LiveQueries(url) as live, LiveWrites(url, at_once=5) as writes, StalenessProbe(url) as fresh:
             write_history(url, count)
             played = time.monotonic()
             time.sleep(count / 10_000)  # to measure queries without a replay; no assertion depends on it
@@ -143,7 +143,7 @@ def test_replay_under_load(tmp_path: Path, lorestream: Run, count: int, at_once:
             assert (outcome["model"], outcome["behind"]) == (f"hash-v1-{OTHER_DIM}", 0)
             assert (second["gate"], second["reasons"]) == ("passed", [])
             assert second["recall_at_10"] > 0.98  # not 1.0, because memories arrive while the gate compares
-            swap_under_queries(url, swap, 300)
+            swap_under_queries(url, swap, 150)
             lorestream("alias", "swap", "other", url=url)
             lorestream("alias", "rollback", url=url)
         assert live.wrong == []
