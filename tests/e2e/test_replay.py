@@ -147,6 +147,7 @@ def test_replay_under_load(tmp_path: Path, lorestream: Run, count: int, at_once:
             lorestream("alias", "swap", "other", url=url)
             lorestream("alias", "rollback", url=url)
         assert live.wrong == []
+        assert len(live.durations) > 10
         assert fresh.stale == []
         assert fresh.completed > 10
         assert writes.accepted > 0
