@@ -92,11 +92,26 @@ describe("the watch", function()
 		watch:hit("Bob", 5)
 		assert.is_true(watch:fights("Bob"))
 		leave()
-		assert.are.same({player = "Bob", outcome = "attack", damage = 6}, notes[1].metadata)
 		assert.is_false(watch:fights("Bob"))
 		assert.are.same({"Bob"}, look("Ann", "Bob"))
 		assert.is_true(watch:fights("Bob"))
 		assert.is_false(watch:fights("Ann"))
+	end)
+
+	it("remembers the first blow at once, and further ones together", function()
+		look("Bob")
+		for _ = 1, 4 do
+			watch:hit("Bob", 3)
+		end
+		assert.are.same({player = "Bob", outcome = "attack", damage = 3}, notes[1].metadata)
+		assert.are.equal(1, #notes)
+		now = Watch.NOTE_S
+		look("Bob")
+		assert.are.equal(9, notes[2].metadata.damage)
+		watch:hit("Bob", 2)
+		leave()
+		assert.are.equal(2, notes[3].metadata.damage)
+		assert.are.equal(3, #notes)
 	end)
 
 	it("does not count it as a visit in peace when it drives somebody away", function()

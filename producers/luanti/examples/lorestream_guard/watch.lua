@@ -6,6 +6,8 @@ Watch.__index = Watch
 
 -- Who is out of sight for this long is gone, in seconds.
 Watch.GONE_S = 10
+-- The first blow is remembered at once: a server may be killed. Further ones are remembered together, after this time.
+Watch.NOTE_S = 5
 
 -- options: mind, clock() in seconds, remember(text, metadata).
 function Watch.new(options)
@@ -24,7 +26,7 @@ function Watch:look(names, ask)
 	for _, name in ipairs(names) do
 		local visit = self.visits[name]
 		if not visit then
-			visit = {damage = 0}
+			visit = {damage = 0, open = 0}
 			self.visits[name] = visit
 		end
 		visit.seen_s = now_s
@@ -34,7 +36,7 @@ function Watch:look(names, ask)
 			questions[#questions + 1] = self.mind.about_visitor(name)
 		end
 	end
-	self:leave(now_s)
+	self:note(now_s)
 	local known = {}
 	if #new > 0 then
 		local answers = {ask(unpack(questions))}
@@ -51,28 +53,43 @@ function Watch:look(names, ask)
 	return known
 end
 
-function Watch:leave(now_s)
-	local gone = {}
-	for name, visit in pairs(self.visits) do
-		gone[#gone + 1] = now_s - visit.seen_s > Watch.GONE_S and name or nil
+-- Remembers blows, and the visits in peace of those who are gone.
+function Watch:note(now_s)
+	local names = {}
+	for name in pairs(self.visits) do
+		names[#names + 1] = name
 	end
-	table.sort(gone)
-	for _, name in ipairs(gone) do
+	table.sort(names)
+	for _, name in ipairs(names) do
 		local visit = self.visits[name]
-		self.visits[name] = nil
-		-- Whom he drove away before a blow has shown nothing.
-		if visit.damage > 0 or not visit.known then
-			self.remember(self.mind.memory(name, visit.damage))
+		local gone = now_s - visit.seen_s > Watch.GONE_S
+		if visit.open > 0 and (gone or now_s - visit.noted_s >= Watch.NOTE_S) then
+			self:note_blows(name, visit, now_s)
+		end
+		if gone then
+			self.visits[name] = nil
+			-- Whom he drove away before a blow has shown nothing.
+			if visit.damage == 0 and not visit.known then
+				self.remember(self.mind.memory(name, 0))
+			end
 		end
 	end
 end
 
+function Watch:note_blows(name, visit, now_s)
+	self.remember(self.mind.memory(name, visit.open))
+	visit.open, visit.noted_s = 0, now_s
+end
+
 -- Somebody hits the guard, or a person whom he guards.
 function Watch:hit(name, damage)
-	local visit = self.visits[name] or {damage = 0}
-	visit.seen_s = self.clock()
-	visit.damage = visit.damage + damage
+	local visit = self.visits[name] or {damage = 0, open = 0}
 	self.visits[name] = visit
+	visit.seen_s = self.clock()
+	visit.damage, visit.open = visit.damage + damage, visit.open + damage
+	if not visit.noted_s then
+		self:note_blows(name, visit, visit.seen_s)
+	end
 end
 
 -- Whether the guard fights this visitor: he knows him as an attacker, or is attacked by him now.
