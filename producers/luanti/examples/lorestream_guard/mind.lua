@@ -34,7 +34,8 @@ function mind.is_dangerous(memories, now_s)
 	return mind.threat(memories, now_s) >= mind.ALERT
 end
 
--- The text and metadata of a memory of blows, or of a visit in peace (damage 0). The visitor's name is no part of the text.
+-- The text and metadata of a memory of blows, or of a visit in peace (damage 0). The visitor's name is no part of the
+-- text.
 function mind.memory(name, damage)
 	if damage > 0 then
 		return ("A visitor attacked me: %d damage"):format(damage), {player = name, outcome = "attack", damage = damage}
