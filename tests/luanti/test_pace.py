@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.luanti.server import RealClient, RealServer
 
 GAME_S = 1800
-# Once, not per request: the machine code that LuaJIT makes of the mod (at most 512 KiB), and what its heap grows by.
+# Once, not per request: LuaJIT's machine code of the mod, and what the heaps grow by.
 ONCE_KIB = 4096
 
 
