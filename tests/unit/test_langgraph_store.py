@@ -213,3 +213,25 @@ async def test_a_stored_memory_of_any_shape_is_no_error(app: WholeApp, store: Lo
         assert (await store.aget(SPACE, "k")).value == value
         await store.aput(SPACE, "k", {"text": "two"})
     assert {item.key for item in await store.asearch(SPACE, limit=100)} == keys
+
+
+async def test_records_and_documents_are_no_items_and_stay_when_an_item_is_deleted(
+    app: WholeApp, store: LorestreamStore
+) -> None:
+    await store.aput(SPACE, "k", {"text": TEXT})
+    await app.write(
+        {"agent_id": "npc.smith", "type": "reward", "data": {"value": 1}},
+        {"agent_id": "npc.smith", "type": "tool", "text": TEXT, "data": {"tool": "forge"}},
+        {"agent_id": "npc.other", "type": "reward", "data": {"value": 1}},
+    )
+    document = "/v1/entities/notes/npc.smith"
+    await app.ask("PUT", document, params={"wait": "applied"}, json={"data": {"text": TEXT}})
+    for query in (None, TEXT):
+        assert [item.key for item in await store.asearch(SPACE, query=query)] == ["k"]
+    assert await store.asearch(SPACE, filter={"value": 1}) == []
+    assert await store.alist_namespaces() == [SPACE]
+    await store.adelete(SPACE, "k")
+    assert await store.asearch(SPACE) == []
+    records = await app.ask("GET", "/v1/agents/npc.smith/memories", params={"type": "reward"})
+    assert records["total"] == 1
+    assert (await app.ask("GET", document))["version"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import math
@@ -18,10 +19,11 @@ import pytest
 
 from lorestream.admin.export_format import ExportedRow, check_header, parse_line
 from lorestream.errors import InvalidRequest
-from lorestream.events import DocumentWrite, encode
+from lorestream.events import DocumentWrite, QUpdate, encode
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.settings import load_settings
 from lorestream.state import documents, policies, q_tables
+from lorestream.state.q_tables import QUpdateItem
 from lorestream.state.rows import Row, RowKey
 from lorestream.wiring import Runtime, restores
 from stream_workers.rebuild.carry_over import CarryOver
@@ -291,6 +293,52 @@ async def test_a_snapshot_and_its_restore_keep_rows_and_the_identity_of_the_log(
         [after] = await runtime.store.rows([key])
         assert after is not None
         assert (documents.decode(after).version, after.offset) == (2, 1)
+
+
+async def test_writes_beside_a_snapshot_count_once_after_its_restore(tmp_path: Path) -> None:
+    """The copied store may be ahead of the copied offset; an addition that it holds must not be applied again."""
+    taken = asyncio.Event()
+
+    async def write_until_taken(runtime: Runtime) -> None:
+        number = 0
+        while not taken.is_set():
+            at = OLD + number
+            added = QUpdate("default", "smith", "q", f"q{number}", (QUpdateItem("s", "go", "add", 1.0),), at)
+            put = DocumentWrite("default", "smith", "notes", "put", f"d{number}", at, data={"n": number})
+            await runtime.log.append([encode(added), encode(put)])
+            number += 1
+            await asyncio.sleep(0.002)
+
+    async with open_parts(tmp_path / "data", store={"kind": "edge"}) as runtime:
+        working = asyncio.create_task(indexer_over(runtime, commit_interval_s=0.1).run())
+        writing = asyncio.create_task(write_until_taken(runtime))
+        try:
+            async with asyncio.timeout(60):
+                while (await runtime.log.committed("indexer")).get(0, 0) < 10:
+                    await asyncio.sleep(0.005)
+                snapshot = await take(runtime, tmp_path / "kept")
+        finally:
+            taken.set()
+            await writing
+            working.cancel()
+            await asyncio.wait({working})
+    target = load_settings(data_dir=tmp_path / "restored", store={"kind": "edge"}, embedder={"kind": "hash"})
+    assert [one async for one in restores.restore(target, snapshot, ledger_from=None)]
+    async with open_parts(tmp_path / "restored", store={"kind": "edge"}) as runtime:
+        await indexer_over(runtime).run(burst=True)
+        writes = (await runtime.log.end())[0] // 2
+        assert writes >= 5
+        keys = [
+            q_tables.q_state_key("default", "smith", "q", "s"),
+            documents.document_key("default", "smith", "notes"),
+        ]
+        table, notes = await runtime.store.rows(keys)
+        assert table is not None
+        assert notes is not None
+        [value] = q_tables.decode_values(table).values()
+        assert value == (writes, writes)
+        document = documents.decode(notes)
+        assert (document.version, document.data) == (writes, {"n": writes - 1})
 
 
 def replace_event(write: DocumentWrite) -> DocumentWrite:
