@@ -6,6 +6,7 @@
     shard.py           the shard in that directory: created, locked, checked against model and schema
     engine.py          the Engine: searches and writes as calls to Edge
     steps.py           long calls to Edge, divided into steps
+    pages.py           points read page by page: scans, and those in order that need a look at their payload
     messages.py        conditions, queries and formulas in Edge's own types
 
 A search in the collection that is active:
