@@ -111,7 +111,8 @@ class Work:
         self._store, self._must, self._point_s, self._slicing_s = store, must, point_s, slicing_s
 
     def __call__(self, within: Slice | None) -> int:
-        size = len(self._store._edge._ids(self._must[:1], within))
+        request = edge.CountRequest(filter=edge_filter(*self._must[:1], within=within))
+        size = self._store._shard.count(request)
         self.sizes.append(size)
         self.now += self._slicing_s + size * self._point_s
         return size
