@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from lorestream.errors import InvalidRequest
 from lorestream.http.errors import error_response
 from lorestream.http.request import ApiRequest, ApiResponse, HttpError, decode, encoded_json_response
@@ -61,8 +63,11 @@ class BatchRoutes(Routes):
         """Answer or reject each read on its own."""
         request.query_params(NoParams)
         batch, started = await request.json(RawBatch), time.perf_counter()
+        searches = () if batch.searches is UNSET else batch.searches
+        if batch.searches is UNSET and not (batch.contexts or batch.entities):
+            raise InvalidRequest("missing: a list of searches", path="searches")
         asked = [
-            *((_SEARCH, raw) for raw in batch.searches),
+            *((_SEARCH, raw) for raw in searches),
             *((_CONTEXT, raw) for raw in batch.contexts),
             *((_ENTITY, raw) for raw in batch.entities),
         ]
@@ -88,7 +93,7 @@ class BatchRoutes(Routes):
             else error_response(one, request.request_id).body
             for (kind, _), one in zip(asked, results, strict=True)
         ]
-        after_searches = len(batch.searches)
+        after_searches = len(searches)
         after_contexts = after_searches + len(batch.contexts)
         lists = {
             b"results": encoded[:after_searches],

@@ -46,9 +46,12 @@ class EntityRead(ReadRequest):
 
 
 class Batch(ReadRequest):
-    """Several reads, at most 64 of all kinds together, each answered or rejected on its own."""
+    """Several reads, at most 64 of all kinds together, each answered or rejected on its own.
 
-    searches: Annotated[Sequence[Search], _UP_TO_ALL] = ()
+    `searches` may be missing where there are others.
+    """
+
+    searches: Annotated[Sequence[Search], _UP_TO_ALL]
     contexts: Annotated[Sequence[AgentContext], _UP_TO_ALL] = ()
     entities: Annotated[Sequence[EntityRead], _UP_TO_ALL] = ()
 
@@ -56,7 +59,7 @@ class Batch(ReadRequest):
 class RawBatch(ReadRequest):
     """A Batch whose reads are not decoded yet, so that each can be rejected on its own."""
 
-    searches: Annotated[Sequence[Raw], _UP_TO_ALL] = ()
+    searches: Annotated[Sequence[Raw], _UP_TO_ALL] | UnsetType = UNSET
     contexts: Annotated[Sequence[Raw], _UP_TO_ALL] = ()
     entities: Annotated[Sequence[Raw], _UP_TO_ALL] = ()
 

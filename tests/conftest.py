@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import os
 import shutil
@@ -198,7 +199,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Here, not in `pytest_configure`: the process that distributes the tests needs no store."""
+    """What only the processes need that run tests, not the one that distributes them.
+
+    The garbage collector looks no more at what the collection has left, and less often at the rest: with its defaults
+    it takes 8% of the CPU time of the tests.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
     from lorestream.adapters.qdrant.edge import shard  # noqa: PLC0415
     from tests.empty_shards import written_from_first  # noqa: PLC0415
 
