@@ -96,6 +96,10 @@ format: dev ## format every Python file
 bench: dev torch model ## measure every promised figure: a table, and bench.json
 	@python -m tests.load.bench --data $(LORESTREAM_DATA_DIR) $(BENCH_ARGS)
 
+.PHONY: bench-peers
+bench-peers: dev server model weights ## Lorestream beside Chroma, mem0, LangGraph's store and a plain service: BENCH_ARGS="--help"
+	@python -m tests.peers $(BENCH_ARGS)
+
 .PHONY: bench-retrieval
 bench-retrieval: dev model ## measure the quality of the searches, with held-out seeds: BENCH_ARGS="--help"
 	@python -m tests.retrieval.bench $(BENCH_ARGS)
@@ -231,7 +235,7 @@ proto: dev ## the gRPC code from memory.proto
 
 .PHONY: clean
 clean: ## remove what was built here; data and prepared models stay
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench.json
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench.json bench-peers.json
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help

@@ -112,7 +112,7 @@ class PointsService(wire.PointsServicer):
             raise invalid("limit: 1 or more")
         found = self._catalogue.get(request.collection_name)
         names = list(request.with_vectors.include.names)
-        allow_fields(request.with_vectors, "include")
+        allow_fields(request.with_vectors, "include", *([] if request.with_vectors.enable else ["enable"]))
         asked = edge.QueryRequest(
             request.limit,
             offset=request.offset,

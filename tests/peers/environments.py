@@ -1,0 +1,34 @@
+"""Environments of the peers, made on first use. sentence-transformers and torch are 5.6 GB, shared by links."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_MODEL = ("sentence-transformers==6.2.0", "torch==2.15.0")
+PACKAGES: Mapping[str, Sequence[str]] = {
+    "service": (*_MODEL, "fastapi==0.128.0", "uvicorn==0.38.0", "qdrant-client==1.16.1", "redis==7.1.0"),
+    "mem0": (*_MODEL, "mem0ai==2.2.1"),
+    "chroma": (*_MODEL, "chromadb==1.5.9"),
+    "langgraph": (*_MODEL, "langgraph-checkpoint==4.3.2"),
+}
+"""By environment: what is installed into it."""
+
+
+def python_of(name: str, cache: Path) -> Path:
+    """The interpreter of an environment; it is installed if it is not there yet, in some minutes."""
+    python = cache / name / "bin" / "python"
+    ready = cache / name / ".ready"
+    if not ready.exists():
+        uv = str(Path(sys.executable).with_name("uv"))
+        linked = {**os.environ, "UV_LINK_MODE": "hardlink"}
+        subprocess.run(
+            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, python.parents[1]], check=True
+        )
+        command = [uv, "pip", "install", "--quiet", "--python", python, *PACKAGES[name]]
+        subprocess.run(command, check=True, env=linked)
+        ready.touch()
+    return python
