@@ -63,13 +63,16 @@ class Lorestream(Contender):
         self._mode = mode
 
     def ingest(self, events: Sequence[Event]) -> None:
+        body: list[dict[str, str]] = []
         for start in range(0, len(events), BATCH):
             part = events[start : start + BATCH]
             body = [{"id": one["id"], "agent_id": one["agent"], "text": one["text"]} for one in part]
-            wait = {"wait": "indexed"} if start + BATCH >= len(events) else {}
-            self._http.post(
-                "/v1/events", json={"server": "peer", "events": body}, params=wait
-            ).raise_for_status()
+            self._http.post("/v1/events", json={"server": "peer", "events": body}).raise_for_status()
+        # Sent again, which stores nothing, until it can be found, and with it all before it.
+        last = {"server": "peer", "events": body[-1:]}
+        wait = {"wait": "indexed", "timeout_ms": 10_000}
+        while not self._http.post("/v1/events", json=last, params=wait).raise_for_status().json()["indexed"]:
+            pass
 
     def ask(self, questions: Sequence[Question]) -> tuple[list[list[str]], list[float]]:
         found, took = [], []
