@@ -10,7 +10,7 @@ from pathlib import Path
 
 _MODEL = ("sentence-transformers==6.2.0", "torch==2.15.0")
 PACKAGES: Mapping[str, Sequence[str]] = {
-    "service": (*_MODEL, "fastapi==0.128.0", "uvicorn==0.38.0", "qdrant-client==1.16.1", "redis==7.1.0"),
+    "service": (*_MODEL, "fastapi==0.165.0", "uvicorn==0.54.0", "qdrant-client==1.20.0", "redis==8.1.0"),
     "mem0": (*_MODEL, "mem0ai==2.2.1"),
     "chroma": (*_MODEL, "chromadb==1.5.9"),
     "langgraph": (*_MODEL, "langgraph-checkpoint==4.3.2"),

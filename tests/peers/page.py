@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +54,8 @@ def about(figures: Mapping[str, Any]) -> str:
     return (
         f"{figures['date']}, {machine['processor']}, {machine['cores']} cores, one thread for each contender, model in"
         f" {machine['precision']} in Lorestream, float32 in the others; {figures['rounds']} rounds of {figures['events']} events of"
-        f" each kind and {figures['queries']} questions. Versions: {others}.{busy}"
+        f" each kind and {figures['queries']} questions. Versions: {others}."
+        f" Load average at the end: {machine['load_average']:.1f}.{busy}"
     )
 
 
@@ -75,7 +77,7 @@ def plot(figures: Mapping[str, Any]) -> str:
             parts += [
                 f'<text x="{_LEFT - 8}" y="{top}" text-anchor="end">{NAMES[name]}</text>',
                 f'<rect x="{_LEFT}" y="{top - 13}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>',
-                f'<text x="{_LEFT + width + 6:.1f}" y="{top}">{value:,.3g}</text>',
+                f'<text x="{_LEFT + width + 6:.1f}" y="{top}">{_number(value)}</text>',
             ]
         top += 2 * _ROW
     return (
@@ -86,8 +88,14 @@ def plot(figures: Mapping[str, Any]) -> str:
 
 def _cell(value: Mapping[str, float]) -> str:
     spread = value["most"] - value["least"] > 0.1 * abs(value["median"])
-    behind = f" ({value['least']:,.3g}-{value['most']:,.3g})" if spread else ""
-    return f"{value['median']:,.3g}{behind}"
+    behind = f" ({_number(value['least'])}-{_number(value['most'])})" if spread else ""
+    return f"{_number(value['median'])}{behind}"
+
+
+def _number(value: float) -> str:
+    """With three significant digits."""
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{digits}f}"
 
 
 def main(file: Path) -> None:
