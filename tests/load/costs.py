@@ -53,9 +53,7 @@ def tables(costs: Costs) -> str:
     lines = ["| cost | value | measured by |", "| --- | --- | --- |"]
     for name in Costs.__struct_fields__:
         one = getattr(costs, name)
-        lines.append(
-            f"| `{name}` | {one.value:,.4g} {one.unit} | {one.source} |".replace("e+08", "00,000,000")
-        )
+        lines.append(f"| `{name}` | {_shown(one.value)} {one.unit} | {one.source} |")
     plans = {name: plan(workload, costs) for name, workload in WORKLOADS.items()}
     lines += ["", "| | " + " | ".join(plans) + " |", "| --- |" + " --- |" * len(plans)]
     rates = [
@@ -80,6 +78,10 @@ def page(text: str, costs: Costs) -> str:
     before, rest = text.split("<!-- tables -->\n")
     _, after = rest.split("<!-- /tables -->")
     return f"{before}<!-- tables -->\n{tables(costs)}\n<!-- /tables -->{after}"
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"  # noqa: PLR2004 (four digits)
 
 
 def _cell(found: Plan, number: int) -> str:
