@@ -81,7 +81,7 @@ def page(text: str, costs: Costs) -> str:
 
 
 def _shown(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"  # noqa: PLR2004 (four digits)
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _cell(found: Plan, number: int) -> str:
