@@ -19,7 +19,17 @@ from tests.soak.state import Caller, Service
 AGENTS = ("npc:ada", "npc:ben", "player:cleo")
 TYPES = ("character", "encoder", "notes")
 OWN_FIELDS = frozenset(
-    {"token", "request_id", "created_at", "updated_at", "accepted_at", "expires_at", "erasure_id", "took_ms"}
+    {
+        "token",
+        "request_id",
+        "created_at",
+        "updated_at",
+        "accepted_at",
+        "expires_at",
+        "erasure_id",
+        "took_ms",
+        "next_cursor",
+    }
 )
 """What differs from service to service."""
 _PAGES = 50
