@@ -34,6 +34,7 @@ from tests.load.fastapi_reader import Search, field_of, name_of
 from tests.load.http_load import PATH, Load, Seen, percentile
 from tests.load.system import sentences
 from tests.parts import put
+from tests.processes import cpu_s
 
 AGENTS = 200
 MEMORIES = 6000
@@ -45,7 +46,6 @@ ROUNDS = 3
 BURST = 8000
 """Requests of a closed loop."""
 _BARE = ("cached_p50_ms", "cached_p99_ms", "uncached_p50_ms", "uncached_p99_ms")
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def measure_reads(data: Path, *, seconds: float = 10) -> dict[str, Any]:
@@ -223,12 +223,6 @@ def _cores(children: Sequence[Child]) -> Any:
     wall_s = time.perf_counter() - began
     for child, cpu in zip(children, before, strict=True):
         spent[child.name] = round((cpu_s(child.pid) - cpu) / wall_s, 2)
-
-
-def cpu_s(pid: int) -> float:
-    """Seconds of CPU time of a process so far, all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 # --- FastAPI -------------------------------------------------------------------------------------------------

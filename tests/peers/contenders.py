@@ -18,15 +18,13 @@ from deploy.local.process import free_port
 from deploy.local.redis_server import RedisServer
 from lorestream.adapters.embedders.model_preparation import find_source
 from tests.models import REAL_MODEL, models_dir
-from tests.peers.environments import python_of
-from tests.processes import LorestreamProcess
+from tests.processes import LorestreamProcess, cpu_s
 from tests.qdrant_stand_in.process import StandIn
 
 PROGRAM = Path(__file__).with_name("program.py")
 K = 10
 BATCH = 100
 """Events in a request."""
-_TICKS = os.sysconf("SC_CLK_TCK")
 _TIMEOUT_S = 1800.0
 
 Event = dict[str, str]
@@ -50,8 +48,7 @@ class Contender(ABC):
 
     def cpu_s(self) -> float:
         """Seconds of CPU time of its process so far, all threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return cpu_s(self.pid)
 
 
 class Lorestream(Contender):
@@ -160,7 +157,7 @@ def opened(name: str, directory: Path, cache: Path) -> Iterator[Contender]:
                 addresses = [qdrant.url, str(qdrant.grpc_port), *([redis.url] if "redis" in name else [])]
                 port = free_port()
                 command = [
-                    str(python_of("service", cache)),
+                    str(environment("service", cache)),
                     str(PROGRAM),
                     "service",
                     model,
@@ -172,7 +169,7 @@ def opened(name: str, directory: Path, cache: Path) -> Iterator[Contender]:
                     _wait(url, child)
                     yield Service(child.pid, url)
         case _:
-            command = [str(python_of(name, cache)), str(PROGRAM), name, model, str(directory)]
+            command = [str(environment(name, cache)), str(PROGRAM), name, model, str(directory)]
             with _started(command) as child:
                 yield Library(child)
 

@@ -18,17 +18,29 @@ PACKAGES: Mapping[str, Sequence[str]] = {
 """By environment: what is installed into it."""
 
 
-def python_of(name: str, cache: Path) -> Path:
-    """The interpreter of an environment; it is installed if it is not there yet, in some minutes."""
+_TIMEOUT_S = 3600.0
+
+
+def environment(name: str, cache: Path) -> Path:
+    """The interpreter of the environment of a peer; see `python_of`."""
+    return python_of(name, PACKAGES[name], cache)
+
+
+def python_of(name: str, packages: Sequence[str], cache: Path) -> Path:
+    """The interpreter of an environment in `cache`; the packages are installed if they are not there yet, in minutes.
+
+    Raises subprocess.CalledProcessError and TimeoutExpired.
+    """
     python = cache / name / "bin" / "python"
     ready = cache / name / ".ready"
     if not ready.exists():
         uv = str(Path(sys.executable).with_name("uv"))
-        linked = {**os.environ, "UV_LINK_MODE": "hardlink"}
-        subprocess.run(
-            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, python.parents[1]], check=True
-        )
-        command = [uv, "pip", "install", "--quiet", "--python", python, *PACKAGES[name]]
-        subprocess.run(command, check=True, env=linked)
+        _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(python.parents[1]))
+        _run(uv, "pip", "install", "--quiet", "--python", str(python), *packages)
         ready.touch()
     return python
+
+
+def _run(*command: str) -> None:
+    linked = {**os.environ, "UV_LINK_MODE": "hardlink"}
+    subprocess.run(command, check=True, env=linked, stdout=sys.stderr, timeout=_TIMEOUT_S)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 
 from lorestream.memories import PageQuery, Scope
 from lorestream.ports import Role
+from tests.peers.environments import python_of
 from tests.retrieval.bench.corpus import Question
 from tests.retrieval.bench.metrics import DEPTH
 from tests.retrieval.bench.world import World
@@ -56,12 +58,10 @@ async def ask_peer(name: str, world: World, questions: Sequence[Question], *, ca
 
 
 async def _environment(name: str, cache: Path) -> Path:
-    python = cache / "peers" / name / "bin" / "python"
-    if not python.exists():
-        uv = str(Path(sys.executable).with_name("uv"))
-        await _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(python.parents[1]))
-        await _run(uv, "pip", "install", "--quiet", "--python", str(python), *PEERS[name])
-    return python
+    try:
+        return await asyncio.to_thread(python_of, name, PEERS[name], cache / "peers")
+    except subprocess.CalledProcessError as error:
+        raise RuntimeError(f"{error}: leave this peer out with --peers") from error
 
 
 async def _run(*command: str) -> None:
