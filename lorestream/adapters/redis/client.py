@@ -209,10 +209,7 @@ class RedisClient:
             cursor = 0
             while True:
                 arguments = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
-                if node is None:
-                    reply = await self.command(*arguments)
-                else:
-                    reply = await self._within(self._command_timeout_s, self._patient.on(node, *arguments))
+                reply = await self._within(self._command_timeout_s, self._patient.on(node, *arguments))
                 cursor, names = int(reply[0]), reply[1]
                 if names:
                     yield names
