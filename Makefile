@@ -220,7 +220,8 @@ requirements: $(READY)/build ## lock the dependencies again: make requirements U
 pictures: dev ## docs/structure.svg, drawn from the import rules and the imports
 	@python docs/structure.py
 
-.PHONY: mod-zip
+.PHONY: vendored
+vendored: 
 mod-zip: ## the Luanti mod as ContentDB takes it, in dist/: make mod-zip REPO=https://HOST/OWNER/NAME
 	@$(PYTHON) -m deploy.luanti.mod_zip dist/lorestream.zip $(if $(REPO),--repo $(REPO))
 

@@ -8,6 +8,7 @@
     openapi        /openapi.json, generated from the operations
     docs_page      /docs, the same document for people
     status_page    the page at /
+    console        the files of the pages at /console
     templating     renders the pages from templates/ (Jinja2)
     local_only     refuses web pages of other origins where callers need no key
     admin_routes   the admin tasks as routes

@@ -117,7 +117,10 @@ def application(
     document = openapi_document(
         service,
         operations,
-        [*_OPEN_PAGES, *(Page(page.path, "A page for people", _HTML) for page in pages)],
+        [
+            *_OPEN_PAGES,
+            *(Page(page.path, "A page for people", _HTML) for page in pages if _is_one_page(page)),
+        ],
         needs_keys=authenticator.needs_keys,
         peer=None if peer is None else f"the {peer.name} service",
     )
@@ -217,6 +220,11 @@ async def _while_authenticated(
             except Unauthenticated:
                 return
             yield chunk
+
+
+def _is_one_page(route: Route) -> bool:
+    """Whether it is a page, and not the files or other spellings of one."""
+    return route.path == "/" or not ("{" in route.path or route.path.endswith("/"))
 
 
 def _allowed(routes: Sequence[Route], path: str) -> list[str]:

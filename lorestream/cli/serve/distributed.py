@@ -12,6 +12,7 @@ from lorestream.cli.serve import readiness
 from lorestream.grpc.server import Handlers, serving
 from lorestream.http import server
 from lorestream.http.application import application
+from lorestream.http.console import console_routes
 from lorestream.http.other_service import READS, WRITES
 from lorestream.settings import Settings
 from lorestream.wiring import GatewayParts, QueryParts, open_gateway, open_query
@@ -58,6 +59,7 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
             rest.operations(recall, parts.limits),
             metrics=parts.metrics,
             checks=readiness.of_query(parts),
+            pages=console_routes(),
             authenticator=parts.authenticator,
             peer=WRITES,
             local_only=not parts.authenticator.needs_keys,

@@ -16,6 +16,7 @@ from lorestream.cli.serve import readiness
 from lorestream.grpc.server import Handlers, serving
 from lorestream.http import admin_routes, server
 from lorestream.http.application import application
+from lorestream.http.console import console_routes
 from lorestream.http.status_page import StatusRow, status_page
 from lorestream.memories import PageQuery, Scope
 from lorestream.settings import Settings
@@ -88,7 +89,10 @@ def _application(
         ],
         metrics=runtime.metrics,
         checks=[*readiness.of_embedded(runtime, worker), *readiness.of_snapshots(snapshots)],
-        pages=[status_page("Lorestream", facts, needs_keys=runtime.authenticator.needs_keys)],
+        pages=[
+            status_page("Lorestream", facts, needs_keys=runtime.authenticator.needs_keys),
+            *console_routes(),
+        ],
         authenticator=runtime.authenticator,
         local_only=not runtime.authenticator.needs_keys,
     )
@@ -126,6 +130,7 @@ def _print_banner(settings: Settings, listener: socket.socket, grpc_port: int) -
     flag = "" if port == DEFAULT_PORT else f" --url {url}"
     lines = [
         f"Lorestream is up at {url}  (process {os.getpid()}, Ctrl-C stops it)",
+        f"  console   {url}/console",
         f"  status    {url}/",
         f"  docs      {url}/docs",
         f"  metrics   {url}/metrics",

@@ -1,0 +1,74 @@
+// Charts over uPlot, with the colours of the theme, the width of their place, and a text for screen readers.
+import { html, library, useEffect, useRef, useState } from "../core/html.js";
+import { Loading } from "./parts.js";
+
+/**
+ * `data`: [x, y, …] as uPlot takes them; `series`: [{label, stroke, fill, paths, …}] of each y; `label`: what the
+ * chart shows; `height` in pixels; `onSelect(min, max)`: x range that was dragged; `time`: x is Unix seconds;
+ * `options`: further options of uPlot. The chart is made anew when `series`, `height` or `options` changes.
+ */
+export function Chart({ data, series, label, height = 160, time = true, onSelect, onClick, options = {} }) {
+  const place = useRef(null);
+  const plot = useRef(null);
+  const handlers = useRef({});
+  handlers.current = { onSelect, onClick };
+  const [uPlot, setLibrary] = useState(null);
+  useEffect(() => {
+    library("uplot", "uPlot").then((loaded) => setLibrary(() => loaded));
+  }, []);
+  useEffect(() => {
+    if (!uPlot) return undefined;
+    const style = getComputedStyle(document.documentElement);
+    const [text, line] = [style.getPropertyValue("--muted"), style.getPropertyValue("--line")];
+    const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: FONT };
+    const { axes = [{}, {}], hooks, cursor, ...more } = options;
+    const made = new uPlot(
+      {
+        width: place.current.clientWidth || 300,
+        height,
+        legend: { show: false },
+        cursor: { drag: { x: true, y: false, setScale: false }, ...cursor },
+        scales: { x: { time } },
+        series: [{}, ...series],
+        axes: axes.map((each, index) => ({ ...axis, ...(index === 0 ? {} : { size: 44 }), ...each })),
+        hooks: {
+          ...hooks,
+          setSelect: [
+            (self) => {
+              if (self.select.width < 4) return;
+              const from = self.posToVal(self.select.left, "x");
+              const to = self.posToVal(self.select.left + self.select.width, "x");
+              self.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+              handlers.current.onSelect?.(from, to);
+            },
+          ],
+        },
+        ...more,
+      },
+      data,
+      place.current,
+    );
+    made.over.addEventListener("click", (event) => handlers.current.onClick?.(made, event));
+    plot.current = made;
+    const resized = new ResizeObserver(() => {
+      const width = place.current?.clientWidth;
+      if (width && width !== made.width) made.setSize({ width, height });
+    });
+    resized.observe(place.current);
+    return () => {
+      resized.disconnect();
+      made.destroy();
+      plot.current = null;
+    };
+  }, [uPlot, height, time, series, options, document.documentElement.dataset.theme]);
+  useEffect(() => {
+    plot.current?.setData(data);
+  }, [data]);
+  return html`
+    <figure class="chart">
+      <div ref=${place} role="img" aria-label=${label}></div>
+      ${!uPlot && html`<${Loading} label="Loading the chart" />`}
+    </figure>`;
+}
+
+const FONT = "11px system-ui, sans-serif";

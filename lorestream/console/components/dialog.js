@@ -1,0 +1,48 @@
+// Dialogs: the browser's own <dialog>, which keeps the focus inside and closes on Escape.
+import { html, useEffect, useId, useRef, useState } from "../core/html.js";
+import { ErrorBox } from "./parts.js";
+import { Field } from "./forms.js";
+
+export function Dialog({ title, onClose, children }) {
+  const dialog = useRef(null);
+  const id = useId();
+  useEffect(() => {
+    dialog.current.showModal();
+  }, []);
+  return html`
+    <dialog ref=${dialog} onClose=${onClose} aria-labelledby=${id}>
+      <header><h2 id=${id}>${title}</h2><button type="button" class="small" aria-label="Close" onClick=${() => dialog.current.close()}>✕</button></header>
+      ${children}
+    </dialog>`;
+}
+
+/**
+ * Asks for a name to be typed before something is done that cannot be undone. `name`: what must be typed;
+ * `action`: the text of the button; `run()`: does it, and may return a promise; `onClose(done)`.
+ */
+export function ConfirmByTyping({ title, name, action, run, onClose, children }) {
+  const [typed, setTyped] = useState("");
+  const [state, setState] = useState({ running: false, error: null });
+  const submit = async (event) => {
+    event.preventDefault();
+    if (typed !== name || state.running) return;
+    setState({ running: true, error: null });
+    try {
+      await run();
+      onClose(true);
+    } catch (error) {
+      setState({ running: false, error });
+    }
+  };
+  return html`
+    <${Dialog} title=${title} onClose=${() => onClose(false)}>
+      <form onSubmit=${submit}>
+        <div>${children}</div>
+        <${Field} label=${html`Type <code>${name}</code> to confirm`} value=${typed} onInput=${setTyped} autocomplete="off" spellcheck=${false} autofocus />
+        ${state.error && html`<${ErrorBox} error=${state.error} />`}
+        <div class="actions">
+          <button type="submit" class="danger" disabled=${typed !== name || state.running}>${state.running ? "Working …" : action}</button>
+        </div>
+      </form>
+    <//>`;
+}

@@ -1,0 +1,29 @@
+// Preact with htm: `html` makes elements from template literals. Texts are always text: nothing here makes markup.
+import htm from "../lib/htm.js";
+import { Fragment, h, render } from "../lib/preact.js";
+
+export { Fragment, h, render };
+export { useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../lib/hooks.js";
+export { batch, computed, effect, signal, useComputed, useSignal } from "../lib/signals.js";
+export const html = htm.bind(h);
+
+/** Load a vendored library that is a classic script, once. Resolves to the global variable that it defines. */
+export function library(name, variable) {
+  libraries[name] ??= new Promise((resolve, reject) => {
+    const base = new URL("../lib/", import.meta.url);
+    const style = document.createElement("link");
+    style.rel = "stylesheet";
+    style.href = new URL(`${name}.css`, base).href;
+    const script = document.createElement("script");
+    const policy = globalThis.trustedTypes?.createPolicy(`lorestream-${name}`, { createScriptURL: (url) => url });
+    const url = new URL(`${name}.js`, base).href;
+    script.src = policy ? policy.createScriptURL(url) : url;
+    script.onerror = () => reject(new Error(`${name}.js could not be loaded: reload the page`));
+    style.onerror = () => reject(new Error(`${name}.css could not be loaded: reload the page`));
+    style.onload = () => document.head.append(script);
+    script.onload = () => resolve(globalThis[variable]);
+    document.head.append(style);
+  });
+  return libraries[name];
+}
+const libraries = {};

@@ -1,0 +1,43 @@
+// Loads what a component shows, and again when what it depends on changes.
+import { key } from "./api.js";
+import { useCallback, useEffect, useRef, useState } from "./html.js";
+
+/**
+ * Call `load(signal)` now and whenever a value of `dependencies` or the key changes; the call before is aborted.
+ * Returns {data, error, loading, reload}. `data` stays until the next has arrived. With `every` (seconds) it is
+ * repeated while the page is visible.
+ */
+export function useLoad(load, dependencies = [], { every = 0 } = {}) {
+  const [state, setState] = useState({ data: undefined, error: null, loading: true });
+  const [turn, setTurn] = useState(0);
+  const latest = useRef(load);
+  latest.current = load;
+  const reload = useCallback(() => setTurn((last) => last + 1), []);
+  useEffect(() => {
+    const abort = new AbortController();
+    setState((last) => ({ ...last, loading: true }));
+    Promise.resolve()
+      .then(() => latest.current(abort.signal))
+      .then(
+        (data) => abort.signal.aborted || setState({ data, error: null, loading: false }),
+        (error) => abort.signal.aborted || setState((last) => ({ data: last.data, error, loading: false })),
+      );
+    return () => abort.abort();
+  }, [...dependencies, key.value, turn]);
+  useEffect(() => {
+    if (!every) return undefined;
+    const timer = setInterval(() => document.hidden || reload(), every * 1000);
+    return () => clearInterval(timer);
+  }, [every, reload]);
+  return { ...state, reload };
+}
+
+/** `value`, once it has not changed for `ms` milliseconds: for texts that are being typed. */
+export function useSettled(value, ms = 250) {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(value), ms);
+    return () => clearTimeout(timer);
+  }, [value, ms]);
+  return settled;
+}

@@ -1,0 +1,5 @@
+// The views, in the order of the navigation. A view is a module of this folder that exports the component `View`; it
+// is loaded when it is first shown. `path`: its place in the address; `key`: the letter that, after g, leads to it.
+export const VIEWS = [
+  { path: "agents", title: "Agents", key: "a", load: () => import("./agents.js") },
+];

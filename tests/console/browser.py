@@ -1,0 +1,85 @@
+"""Debian's Chromium, driven by Playwright. Everything that a page says or asks for is kept, to be compared with what it may."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium")
+AXE = Path(__file__).with_name("axe.min.js")
+WAIT_MS = 30_000
+"""The longest wait for what a view shows: only a view that never shows it takes as long."""
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser without a window. The test is skipped where Chromium is not installed."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed: make debian")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 (starts in 0.2 s)
+
+    # The sandbox of Chromium needs rights that a container has not.
+    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Watched:
+    """A page, and what it must not do: errors in its console, and requests to other addresses."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        """`url`: where Lorestream runs."""
+        self.page = page
+        self.faults: list[str] = []
+        self._url = url
+        page.set_default_timeout(WAIT_MS)
+        page.on("console", lambda message: self._said(message.type, message.text))
+        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        page.on("request", lambda request: self._asked(request.url))
+
+    def open(self, place: str, shows: str) -> Page:
+        """Go to a place of the console, and wait until it shows what a selector names."""
+        self.page.goto(f"{self._url}/console{place}")
+        self.page.locator(shows).first.wait_for(state="visible")
+        return self.page
+
+    def violations(self) -> list[str]:
+        """The serious and critical findings of axe-core on the page as it is."""
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE.read_text(encoding="utf-8"))
+        # Without frames: the console has none. Only what finds serious faults is run.
+        found: list[dict[str, Any]] = self.page.evaluate(
+            "axe.run(document, {iframes: false, resultTypes: ['violations']}).then(result => result.violations)"
+        )
+        return [
+            f"{each['id']} ({each['impact']}): {node['html'][:200]} {node['failureSummary'][:300]}"
+            for each in found
+            if each["impact"] in {"serious", "critical"}
+            for node in each["nodes"]
+        ]
+
+    def is_wider_than_the_window(self) -> bool:
+        """Whether the page scrolls sideways."""
+        return self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+
+    def _said(self, kind: str, text: str) -> None:
+        if kind in {"error", "warning"}:
+            self.faults.append(f"{kind}: {text}")
+
+    def _asked(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"data", "blob"} and f"{parts.scheme}://{parts.netloc}" != self._url:
+            self.faults.append(f"request: {url}")
