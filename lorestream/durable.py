@@ -33,6 +33,7 @@ from typing import IO, Self, TypeVar
 
 import filelock
 
+from lorestream import os_support
 from lorestream.errors import Unavailable
 
 T = TypeVar("T")
@@ -178,11 +179,7 @@ def remove_temporaries(directory: Path) -> None:
 
 def sync(path: Path) -> None:
     """Write a file's content, or a directory's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    os_support.sync(path)
 
 
 def sync_tree(directory: Path) -> None:
@@ -249,8 +246,7 @@ def _temporary(path: Path) -> Path:
 @contextlib.contextmanager
 def _created(path: Path, mode: int) -> Generator[IO[bytes]]:
     """A new file; when the context ends without an error, its content is on the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor)
+    with os_support.create(path, mode) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())

@@ -9,9 +9,9 @@ with SIGBUS, and reads end with it. So writes stop while there is still room for
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from lorestream import os_support
 from lorestream.errors import Misconfigured, Unavailable
 
 DEFAULT_FLOOR_BYTES = 200 * 2**20
@@ -27,14 +27,14 @@ _MIB = 2**20
 
 def free_bytes(directory: Path) -> int:
     """How many bytes a user who is not root may still write on the disk of the directory. Raises OSError."""
-    found = os.statvfs(directory)
-    return found.f_bavail * found.f_frsize
+    _, free = os_support.disk_bytes(directory)
+    return free
 
 
 def default_floor(directory: Path) -> int:
     """The floor for the disk of the directory where none is set, in bytes. Raises OSError."""
-    found = os.statvfs(directory)
-    return min(DEFAULT_FLOOR_BYTES, int(found.f_blocks * found.f_frsize * DEFAULT_FLOOR_SHARE))
+    total, _ = os_support.disk_bytes(directory)
+    return min(DEFAULT_FLOOR_BYTES, int(total * DEFAULT_FLOOR_SHARE))
 
 
 class FreeSpace:

@@ -24,8 +24,9 @@ MAX_STEP_S = 3600.0
 
 
 def elapsed() -> float:
-    """Seconds on a clock that nobody sets. On Linux one that includes the time while the machine is suspended."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    """Seconds on a clock that nobody sets. On Linux and Windows it includes the time while the machine is suspended."""
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class SteadyClock:

@@ -18,7 +18,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from lorestream import durable
+from lorestream import durable, os_support
 
 _CHUNK_BYTES = 2**22
 _BLOCK_BYTES = 512
@@ -90,8 +90,7 @@ def copy_tree(source: Path, target: Path, cancelled: Cancelled, *, exclude: Coll
 
 def copy(source: Path, target: Path, cancelled: Cancelled) -> None:
     """Copy a file, with its holes, to the new file `target` of mode 0600. Raises OSError, CopyCancelled."""
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, durable.PRIVATE)
-    with source.open("rb") as reader, os.fdopen(descriptor, "wb") as writer:
+    with source.open("rb") as reader, os_support.create(target, durable.PRIVATE) as writer:
         size = os.fstat(reader.fileno()).st_size
         for start, end in _extents(reader.fileno(), size):
             reader.seek(start)
@@ -106,6 +105,9 @@ def copy(source: Path, target: Path, cancelled: Cancelled) -> None:
 
 def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
     """The ranges of a file that hold data. The whole file where the file system does not report holes."""
+    if not hasattr(os, "SEEK_DATA"):  # Windows
+        yield 0, size
+        return
     end = 0
     while end < size:
         try:

@@ -30,7 +30,7 @@ from lorestream.grpc import memory_pb2, memory_pb2_grpc
 from lorestream.grpc.decoding import DecodeErrors, abort
 from lorestream.limits import JsonObject, clamp_time
 from lorestream.memories import Memory
-from lorestream.open_files import free_files
+from lorestream.os_support import free_files, reuse_address
 
 _log = structlog.get_logger("lorestream.grpc")
 
@@ -135,7 +135,7 @@ def _options() -> list[tuple[str, int]]:
 
 def _is_free(host: str, port: int) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reuse_address(probe)
         try:
             probe.bind((host, port))
         except OSError:

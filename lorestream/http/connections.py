@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from lorestream.open_files import free_files
+from lorestream.os_support import free_files
 
 REQUEST_TIMEOUT_S = 10.0
 """A request line and headers must arrive within this time. It is also the longest pause within a body."""

@@ -19,10 +19,9 @@ from typing import Any, TypeAlias, cast
 
 import structlog
 import uvicorn
-import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lorestream import supervision
+from lorestream import os_support, supervision
 from lorestream.errors import Unavailable
 from lorestream.http.connections import ConnectionTable, connection_limit
 from lorestream.http.errors import error_response
@@ -69,13 +68,13 @@ def main(service: Work) -> None:
             starting.cancel()
             loop.call_later(START_ABORT_TIMEOUT_S, os._exit, _EXIT_CODE_SIGTERM)
 
-        loop.add_signal_handler(signal.SIGTERM, stop)
+        os_support.on_signal(signal.SIGTERM, stop)
         loop.set_exception_handler(_log_unhandled)
         _stop_begins.set(_limit_exit)
         await service
 
     try:
-        uvloop.run(started())
+        os_support.run_loop(started())
     except asyncio.CancelledError:
         sys.exit(_EXIT_CODE_SIGTERM)
 
@@ -95,9 +94,8 @@ async def run(
     what had to be cancelled.
     """
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stopping.set)
+        os_support.on_signal(signum, stopping.set)
     server = _server(_AnsweredAtStop(app))
     started()
     # The 160,000 objects of the start live as long as the process. Freezing them keeps them out of full garbage

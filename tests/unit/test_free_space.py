@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import structlog
 
-from lorestream import free_space
+from lorestream import free_space, os_support
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.admin.snapshot_files import disk_usage
@@ -59,14 +57,11 @@ def test_the_default_floor_leaves_a_small_disk_usable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """200 MiB on a tmpfs of 64 MiB would refuse every start and every write."""
-    real = os.statvfs(tmp_path)
     for size, floor in ((64 * MIB, int(6.4 * MIB)), (1000 * 2**30, 200 * MIB)):
-        disk = SimpleNamespace(f_frsize=4096, f_blocks=size // 4096, f_bavail=floor // 4096 + 1)
-        monkeypatch.setattr(os, "statvfs", lambda _path, disk=disk: disk)
+        monkeypatch.setattr(os_support, "disk_bytes", lambda _path, now=(size, floor + 4096): now)
         assert FreeSpace(tmp_path, None).check_start() is None
-        disk.f_bavail = floor // 4096 - 1
+        monkeypatch.setattr(os_support, "disk_bytes", lambda _path, now=(size, floor - 4096): now)
         assert FreeSpace(tmp_path, None).problem() is not None
-        monkeypatch.setattr(os, "statvfs", lambda _path: real)
 
 
 async def test_a_store_in_memory_has_a_small_floor_of_its_own(tmp_path: Path, set_free: SetFree) -> None:

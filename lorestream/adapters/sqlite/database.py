@@ -8,13 +8,13 @@ own locks would admit.
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from lorestream import os_support
 from lorestream.adapters.sqlite import migrations, segments
 from lorestream.durable import MAKE_ROOM, PRIVATE, PRIVATE_DIRECTORY, LockHeld, ProcessLock, remedy
 from lorestream.errors import Misconfigured, Unavailable
@@ -247,7 +247,7 @@ def _locked(path: Path) -> Generator[None]:
     with lock:
         try:
             # SQLite gives the write-ahead log and its index the mode of the database.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE))
+            os_support.touch(path, PRIVATE)
         except OSError as error:
             raise Misconfigured(
                 f"{path} cannot be written ({error.strerror}): {remedy(error)}, or choose another folder"

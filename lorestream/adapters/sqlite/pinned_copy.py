@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Mapping
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Self
 
+from lorestream import os_support
 from lorestream.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class PinnedDatabase:
 
     def _copy(self, to: Path, commits: Mapping[str, int]) -> None:
         assert self._connection is not None
-        os.close(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os_support.create(to, 0o600).close()
         try:
             with closing(sqlite3.connect(to, isolation_level=None)) as target:
                 self._connection.backup(target, pages=_PAGES_PER_STEP, progress=self._check_stopped)

@@ -101,8 +101,7 @@ def _explain_not_found(lines: Iterable[bytes], url: str) -> Iterator[bytes]:
 def _run_in_process(
     settings: Settings, calls: Iterable[TaskCall], on_report: Callable[[Report], None]
 ) -> None:
-    import uvloop
-
+    from lorestream import os_support
     from lorestream.cli.admin.tasks import open_tasks
     from lorestream.telemetry import set_up_logging
 
@@ -121,7 +120,7 @@ def _run_in_process(
                     async for report in reports:
                         on_report(report)
 
-    uvloop.run(run())
+    os_support.run_loop(run())
 
 
 class ProgressDisplay:

@@ -99,9 +99,7 @@ def restore(
 
 
 def _run(settings: Settings, source: Path, ledger_from: Path | None, *, dry_run: bool) -> dict[str, Any]:
-    import uvloop
-
-    from lorestream import durable
+    from lorestream import durable, os_support
     from lorestream.admin import Outcome, Progress, Remark, Row
     from lorestream.cli import terminal
     from lorestream.cli.admin.runner import ProgressDisplay
@@ -132,7 +130,7 @@ def _run(settings: Settings, source: Path, ledger_from: Path | None, *, dry_run:
                             pass
         return outcome
 
-    return uvloop.run(run())
+    return os_support.run_loop(run())
 
 
 def _size(count: float) -> str:

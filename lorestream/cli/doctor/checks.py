@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import os
 import platform
-import resource
 import shutil
 import socket
 import stat
@@ -19,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorestream import os_support
 from lorestream.admin.snapshot_files import disk_usage
 from lorestream.errors import Misconfigured
 from lorestream.free_space import default_floor
@@ -137,9 +137,12 @@ def _fsync_s(directory: Path) -> float:
 
 def open_files() -> Check:
     """Check that enough files and connections may be open at once."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = os_support.file_limit()
+    if limit is None:
+        return Check("open files", Verdict.OK, "no limit")
+    soft, hard = limit
     evidence = f"limit {soft} (maximum {hard})"
-    if 0 <= soft < MIN_OPEN_FILES:
+    if soft < MIN_OPEN_FILES:
         return Check(
             "open files",
             Verdict.WARNING,
@@ -153,7 +156,7 @@ def port(name: str, number: int) -> Check:
     """Check that a port of this machine is free."""
     title = f"{name} port"
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        os_support.reuse_address(probe)
         try:
             probe.bind(("127.0.0.1", number))
         except PermissionError:

@@ -168,12 +168,13 @@ def worker(
     export LORESTREAM_STORE__URL=http://qdrant:6333
     lorestream worker
     """
+    from lorestream import os_support
     from lorestream.cli.serve.distributed import run_worker
     from lorestream.http import server
     from lorestream.settings import load_settings
 
     settings = load_settings(metrics_port=metrics_port)
-    os.nice(nice)
+    os_support.lower_priority(nice)
     _prepare(settings)
     with _listening(host, settings.metrics_port, option="--metrics-port") as listener:
         server.main(run_worker(settings, listener, burst=burst))
@@ -212,9 +213,11 @@ def _listening(host: str, port: int, *, option: str = "--port") -> Generator[soc
     It listens already: of two processes that only bind, both succeed, and one of them never gets a connection.
     Connections that come before the service is ready wait for it. Raises Misconfigured, which names `option`.
     """
+    from lorestream import os_support
+
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        os_support.reuse_address(listener)
         try:
             listener.bind((host, port))
             listener.listen(BACKLOG)

@@ -15,9 +15,8 @@ from typing import Any, BinaryIO
 
 import httpx2
 import orjson
-import uvloop
 
-from lorestream import __version__, supervision
+from lorestream import __version__, os_support, supervision
 from lorestream.cli import terminal
 from lorestream.cli.memories import calls
 from lorestream.client.exceptions import Unreachable
@@ -56,7 +55,7 @@ def run(plan: Plan, options: RunOptions) -> Report:
     _require_gateway(options.urls)
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(_open(options.ledger)) if options.ledger else None
-        return uvloop.run(_run(plan, options, ledger))
+        return os_support.run_loop(_run(plan, options, ledger))
 
 
 def _require_gateway(urls: Sequence[str]) -> None:
@@ -127,12 +126,11 @@ def _client(tls: ssl.SSLContext) -> httpx2.AsyncClient:
 
 @contextlib.contextmanager
 def _stopped_by_ctrl_c(simulator: Simulator) -> Generator[None]:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, simulator.stop)
+    os_support.on_signal(signal.SIGINT, simulator.stop)
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        os_support.off_signal(signal.SIGINT)
 
 
 async def _progress(simulator: Simulator) -> None:

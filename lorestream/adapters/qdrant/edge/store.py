@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 import qdrant_edge as edge
 
-from lorestream import durable
+from lorestream import durable, os_support
 from lorestream.adapters.qdrant.edge.engine import EdgeEngine
 from lorestream.adapters.qdrant.edge.messages import translate_errors
 from lorestream.adapters.qdrant.edge.shard import RECLAIMABLE, open_shard
@@ -178,25 +178,18 @@ def _disk_bytes(directory: Path) -> int:
     for parent, _, names in os.walk(directory):
         for name in names:
             with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(parent, name)).st_blocks * 512  # noqa: PTH118 (as the walk gives them)
+                total += os_support.used_bytes(Path(parent, name))
     return total
 
 
 def _sync_data(directory: Path) -> None:
-    """Call fdatasync on every file. Raises OSError when the disk refuses the data.
+    """Write the content of every file to the disk. Raises OSError when the disk refuses the data.
 
     A file that cannot be opened is skipped: Edge's own flush writes it.
     """
     for parent, _, names in os.walk(directory):
         for name in names:
-            try:
-                handle = os.open(os.path.join(parent, name), os.O_RDONLY)  # noqa: PTH118 (as the walk gives them)
-            except OSError:
-                continue
-            try:
-                os.fdatasync(handle)
-            finally:
-                os.close(handle)
+            os_support.sync_content(Path(parent, name))
 
 
 def _read_reclaimable(path: Path) -> Reclaimable:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from lorestream import os_support
 from lorestream.adapters.qdrant.server.collection import (
     CollectionMetadata,
     find_collection,
@@ -55,8 +55,7 @@ class SnapshotApi:
         path = f"/collections/{collection}/snapshots/{name}"
         async with self._client() as client, _translated(self.url), client.stream("GET", path) as response:
             await _check_response(response, self.url)
-            handle = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as file:
+            with os_support.create(to, 0o600) as file:
                 async for chunk in response.aiter_bytes():
                     digest.update(chunk)
                     file.write(chunk)
