@@ -40,7 +40,11 @@ def on_signal(signum: int, callback: Callable[[], object]) -> None:
     try:
         loop.add_signal_handler(signum, callback)
     except NotImplementedError:  # Windows
-        signal.signal(signum, lambda *_: loop.call_soon_threadsafe(callback))
+
+        def handle(_signum: int, _frame: object) -> None:
+            loop.call_soon_threadsafe(callback)
+
+        signal.signal(signum, handle)
 
 
 def off_signal(signum: int) -> None:
