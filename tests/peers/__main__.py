@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from rich.console import Console
 from lorestream import __version__
 from lorestream.adapters.embedders.openvino_network import cpu_flags, precision
 from lorestream.narrate import narrate
-from tests.load.system import sentences
 from tests.peers.contenders import Contender, Event, opened
 from tests.peers.environments import PACKAGES
 from tests.peers.page import table
+from tests.peers.streams import AGENTS, deeds, distinct, played
 from tests.retrieval.bench.corpus import Corpus, merged
 from tests.retrieval.bench.kinds import HELD_OUT, KINDS
 
@@ -36,38 +37,8 @@ CONTENDERS = (
 )  # fmt: skip
 RECALL_KINDS = ("conversations", "journals", "places", "promises")
 _MOST_QUESTIONS = 200
-AGENTS = 20
 REPEATS = 5
 """How often each question is asked again, to measure answers from a cache."""
-_NODES = (
-    "default:stone",
-    "default:dirt",
-    "default:tree",
-    "default:cobble",
-    "default:stone_with_coal",
-    "default:sand",
-)
-_TOOLS = ("default:torch", "default:pick_stone", "default:ladder_wood", "default:chest", "default:stick")
-_MOBS = ("mobs:sheep", "mobs:wolf", "mobs:spider", "mobs:boar")
-
-
-def distinct(count: int, seed: int) -> list[Event]:
-    """Events whose texts are all different."""
-    return _events(sentences(count, seed), seed)
-
-
-def deeds(count: int, seed: int) -> list[Event]:
-    """Events as the Luanti mod sends them: what was dug, placed, crafted and hit, as sentences, most of them seen before."""
-    rng = random.Random(seed)
-    texts: list[str] = []
-    for _ in range(count):
-        kind = rng.choices(("dig", "place", "craft", "punch"), (60, 25, 10, 5))[0]
-        key, things = {"dig": ("node", _NODES), "place": ("node", _NODES), "craft": ("item", _TOOLS)}.get(
-            kind, ("target", _MOBS)
-        )
-        count_of = 1 + min(int(rng.expovariate(0.25)), 98)
-        texts.append(narrate(kind, {key: rng.choice(things), "count": count_of}, by_player=False))
-    return _events(texts, seed)
 
 
 def measure(names: Sequence[str], *, events: int, queries: int, rounds: int, cache: Path) -> dict[str, Any]:
@@ -110,13 +81,17 @@ def measure(names: Sequence[str], *, events: int, queries: int, rounds: int, cac
 
 def _round(contender: Contender, number: int, events: int, queries: int) -> dict[str, float]:
     asked = [
-        {"agent": f"npc:{n % AGENTS}", "text": f"who saw {one['text'].split(' torches')[0]}"}
+        {"agent": f"npc:{n % AGENTS}", "text": f"who saw {one.text.split(' torches')[0]}"}
         for n, one in enumerate(distinct(queries, 1000 + number))
     ]
-    texts, stream = distinct(events, number), deeds(events, number)
+    streams = {
+        "distinct": distinct(events, number),
+        "game": deeds(events, number),
+        "played": played(events, number),
+    }
     figures = {
-        "distinct_events_per_cpu_s": events / _cpu(contender, lambda: contender.ingest(texts)),
-        "game_events_per_cpu_s": events / _cpu(contender, lambda: contender.ingest(stream)),
+        f"{name}_events_per_cpu_s": len(stream) / _cpu(contender, partial(contender.ingest, stream))
+        for name, stream in streams.items()
     }
     took: list[float] = []
     figures["cold_query_cpu_ms"] = (
@@ -149,9 +124,7 @@ def _recall(contender: Contender, corpus: Corpus) -> float:
         one["id"]: one.get("text") or narrate(one["type"], one["data"], by_player=False)
         for one in corpus.events
     }
-    contender.ingest(
-        [{"id": one["id"], "agent": one["agent_id"], "text": text_of[one["id"]]} for one in corpus.events]
-    )
+    contender.ingest([Event(one["id"], one["agent_id"], text_of[one["id"]]) for one in corpus.events])
     questions = [one for one in corpus.questions if not one.where][
         :: max(1, len(corpus.questions) // _MOST_QUESTIONS)
     ]
@@ -161,13 +134,6 @@ def _recall(contender: Contender, corpus: Corpus) -> float:
         for one, texts in zip(questions, found, strict=True)
     ]
     return statistics.mean(shares)
-
-
-def _events(texts: Sequence[str], seed: int) -> list[Event]:
-    return [
-        {"id": f"{seed}:{texts[0][:8]}:{n}", "agent": f"npc:{n % AGENTS}", "text": text}
-        for n, text in enumerate(texts)
-    ]
 
 
 def _noise() -> float:

@@ -8,7 +8,8 @@ import os
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,20 @@ BATCH = 100
 """Events in a request."""
 _TIMEOUT_S = 1800.0
 
-Event = dict[str, str]
-"""`id`, `agent`, `text`."""
+
+@dataclass(frozen=True)
+class Event:
+    """`sent`: what a game sends for it, apart from the id and the agent; None: only the text.
+
+    Lorestream gets that, and writes the text itself; the others get the text.
+    """
+
+    id: str
+    agent: str
+    text: str
+    sent: Mapping[str, Any] | None = None
+
+
 Question = dict[str, str]
 """`agent`, `text`."""
 
@@ -60,10 +73,10 @@ class Lorestream(Contender):
         self._mode = mode
 
     def ingest(self, events: Sequence[Event]) -> None:
-        body: list[dict[str, str]] = []
+        body: list[dict[str, Any]] = []
         for start in range(0, len(events), BATCH):
             part = events[start : start + BATCH]
-            body = [{"id": one["id"], "agent_id": one["agent"], "text": one["text"]} for one in part]
+            body = [{**(one.sent or {"text": one.text}), "id": one.id, "agent_id": one.agent} for one in part]
             self._http.post("/v1/events", json={"server": "peer", "events": body}).raise_for_status()
         # Sent again, which stores nothing, until it can be found, and with it all before it.
         last = {"server": "peer", "events": body[-1:]}
@@ -91,7 +104,7 @@ class Service(Contender):
 
     def ingest(self, events: Sequence[Event]) -> None:
         for start in range(0, len(events), BATCH):
-            self._http.post("/events", json=list(events[start : start + BATCH])).raise_for_status()
+            self._http.post("/events", json=_plain(events[start : start + BATCH])).raise_for_status()
 
     def ask(self, questions: Sequence[Question]) -> tuple[list[list[str]], list[float]]:
         found, took = [], []
@@ -113,8 +126,8 @@ class Library(Contender):
         self._read()
 
     def ingest(self, events: Sequence[Event]) -> None:
-        self._texts |= {one["id"]: one["text"] for one in events}
-        self._send({"ingest": list(events)})
+        self._texts |= {one.id: one.text for one in events}
+        self._send({"ingest": _plain(events)})
 
     def ask(self, questions: Sequence[Question]) -> tuple[list[list[str]], list[float]]:
         answer = self._send({"ask": list(questions)})
@@ -132,6 +145,10 @@ class Library(Contender):
         if not line:
             raise RuntimeError("the program of a peer has ended: see what it wrote above")
         return json.loads(line)
+
+
+def _plain(events: Sequence[Event]) -> list[dict[str, str]]:
+    return [{"id": one.id, "agent": one.agent, "text": one.text} for one in events]
 
 
 @contextlib.contextmanager

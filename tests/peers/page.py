@@ -16,6 +16,7 @@ PLOT = ROOT / "docs/benchmarks.svg"
 FIGURES: Mapping[str, str] = {
     "distinct_events_per_cpu_s": "events per CPU second, texts all different",
     "game_events_per_cpu_s": "events per CPU second, deeds of a game",
+    "played_events_per_cpu_s": "events per CPU second, a recorded game",
     "cold_query_cpu_ms": "a new question, CPU ms",
     "cold_query_p50_ms": "a new question, ms (median)",
     "repeated_query_cpu_ms": "a question asked again, CPU ms",
