@@ -4,7 +4,7 @@
     app.py       all verbs; doctor, demo, config, model and mod with their options
     options.py   options that several verbs share
     terminal.py  printing: lines, tables, JSON, notes, progress bars, questions
-    serve/       up, gateway, worker, query
+    serve/       up, gateway, worker, query, mcp
     memories/    put, search, recent, agents, tail, erase, demo
     admin/       dlq, replay, alias, drop, cache, export, import, snapshot, restore
     doctor/      the checks of `lorestream doctor`

@@ -21,6 +21,7 @@ from lorestream.cli.keys.commands import keys
 from lorestream.cli.memories.commands import agents, erase, put, recent, search, tail
 from lorestream.cli.options import LOCAL, AsJson, DataDir, QueryUrl
 from lorestream.cli.serve.commands import gateway, query, up, worker
+from lorestream.cli.serve.mcp import mcp
 from lorestream.cli.simulate.command import simulate
 from lorestream.cli.state.commands import records, state, summary
 
@@ -63,6 +64,7 @@ def lorestream(
 for verb in (up, gateway, worker, query):
     app.command(rich_help_panel="Run")(verb)
 app.command("simulate", rich_help_panel="Run")(simulate)
+app.command("mcp", rich_help_panel="Run")(mcp)
 for verb in (put, search, recent, agents, tail, erase):
     app.command(rich_help_panel="Memories")(verb)
 app.add_typer(state, name="state", rich_help_panel="State")

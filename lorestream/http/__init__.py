@@ -12,6 +12,7 @@
     templating     renders the pages from templates/ (Jinja2)
     local_only     refuses web pages of other origins where callers need no key
     admin_routes   the admin tasks as routes
+    mcp_route      POST /mcp: the Model Context Protocol
     other_service  the routes of the other service of a distributed deployment
     streaming      responses of lines that last, and end when their client leaves or the service stops
     protocol       uvicorn's protocol with limits on header sizes and on slow clients, and with joined writes

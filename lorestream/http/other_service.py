@@ -53,6 +53,7 @@ READS = PeerService(
         ("POST", "/v1/agents/{agent_id}/aggregate"),
         ("GET", "/v1/agents"),
         ("POST", "/memory/get"),
+        ("POST", "/mcp"),
         ("GET", "/v1/entities/{type}"),
         ("GET", "/v1/entities/{type}/{id}"),
         ("GET", "/v1/entities/{type}/{id}/versions"),

@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     """Default lifetime of a memory in days, 0 = unlimited."""
     keep_per_agent: Annotated[int, Field(ge=0)] = 0
     """How many memories of each agent are kept, the newest of them; 0 = all."""
+    gateway_url: Annotated[str, Field(pattern=r"^https?://[^/]")] | None = None
+    """The address of the gateway, for the tools of `/mcp` of the query service that write. Default: none; they refuse."""
     api_keys_file: Path | None = None
     """The file of API keys. Default: none; then only loopback is served, without keys."""
     player_key: SecretStr | None = None

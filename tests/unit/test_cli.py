@@ -82,7 +82,7 @@ def world(tmp_path: Path) -> Path:
 
 
 VERBS = ["up", "demo", "put", "search", "recent", "agents", "tail", "erase", "doctor", "export", "import"]
-VERBS += ["records", "summary", "plan"]
+VERBS += ["records", "summary", "plan", "mcp"]
 NESTED = [
     ["model", "prepare"],
     ["config", "show"],

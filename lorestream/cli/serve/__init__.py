@@ -1,8 +1,9 @@
-"""Verbs that run services: up, gateway, worker, query.
+"""Verbs that run services: up, gateway, worker, query, mcp.
 
     commands.py     the verbs and their options; sets up the process and binds the port
     embedded.py     lorestream up: everything in one process
     distributed.py  lorestream gateway, worker, query: one service for each process
+    mcp.py          lorestream mcp: the Model Context Protocol over stdin and stdout
     readiness.py    what /ready of each of them checks
 
 Each opens its parts, builds an application over them, and serves until a signal stops it:

@@ -13,6 +13,7 @@ from lorestream.grpc.server import Handlers, serving
 from lorestream.http import server
 from lorestream.http.application import application
 from lorestream.http.console import console_routes
+from lorestream.http.mcp_route import McpRoute
 from lorestream.http.other_service import READS, WRITES
 from lorestream.settings import Settings
 from lorestream.wiring import GatewayParts, QueryParts, open_gateway, open_query
@@ -53,10 +54,10 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(when_available(lambda: open_query(settings)))
         recall = CurrentRecall(parts)
-
+        mcp = McpRoute(settings.gateway_url)
         app = application(
             "query",
-            rest.operations(recall, parts.limits),
+            [mcp.operation(), *rest.operations(recall, parts.limits)],
             metrics=parts.metrics,
             checks=readiness.of_query(parts),
             pages=console_routes(),
@@ -69,7 +70,7 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
             serving(handlers, host, grpc_port, authenticator=parts.authenticator)
         )
         await server.run(
-            app, listener, started=lambda: _print_started("query service", parts, listener, bound)
+            mcp.calls(app), listener, started=lambda: _print_started("query service", parts, listener, bound)
         )
 
 

@@ -17,6 +17,7 @@ from lorestream.grpc.server import Handlers, serving
 from lorestream.http import admin_routes, server
 from lorestream.http.application import application
 from lorestream.http.console import console_routes
+from lorestream.http.mcp_route import McpRoute
 from lorestream.http.status_page import StatusRow, status_page
 from lorestream.memories import PageQuery, Scope
 from lorestream.settings import Settings
@@ -79,9 +80,11 @@ def _application(
     async def facts() -> Sequence[StatusRow]:
         return await _status_facts(runtime, worker.indexer)
 
-    return application(
+    mcp = McpRoute()
+    app = application(
         "lorestream",
         [
+            mcp.operation(),
             *gateway.operations(writer, runtime.limits),
             *rest.operations(recall, runtime.limits),
             *tail_operations(tail),
@@ -96,6 +99,7 @@ def _application(
         authenticator=runtime.authenticator,
         local_only=not runtime.authenticator.needs_keys,
     )
+    return mcp.calls(app)
 
 
 async def _status_facts(runtime: Runtime, indexer: Indexer) -> list[StatusRow]:

@@ -1,0 +1,280 @@
+"""The arguments of the tools. Their JSON schemas, with these descriptions, are what a language model reads."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+WAIT_S = 5.0
+"""How long a tool that writes waits until reads show what it wrote."""
+
+_AgentId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        description="Whose memory: the id of an agent, such as `npc:smith` or `player:ann`.",
+    ),
+]
+_Filters = Annotated[
+    dict[str, Any],
+    Meta(
+        description=(
+            "Conditions that all must hold: a value means equality, a list any of its values, an object operators"
+            " (`eq ne in nin gt gte lt lte contains exists`); `AND`, `OR`, `NOT` combine. Fields: `type`, `tick`,"
+            " `timestamp`, `importance`, `player`, `server`, `about`, `pos.x`, `pos.y`, `pos.z`; any other name is a"
+            ' metadata key. Example: {"type": "trade", "price": {"gte": 10}}'
+        ),
+        examples=[{"type": "trade", "price": {"gte": 10}}],
+    ),
+]
+_Time = Annotated[float, Meta(description="Unix seconds, inclusive.")]
+_K = Annotated[int, Meta(ge=1, le=100, description="The most memories to return, 1 to 100.")]
+_Type = Annotated[
+    str, Meta(min_length=1, max_length=64, description="Only memories of this type, such as `chat`.")
+]
+
+
+class Remember(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Arguments of `remember`."""
+
+    agent_id: _AgentId
+    text: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=16_000,
+            description="What to remember, as one self-contained sentence or a few. At most 16 KiB with metadata.",
+        ),
+    ]
+    type: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=64,
+                description="The kind of memory, such as `chat`, `trade` or `plan`.",
+            ),
+        ]
+        | None
+    ) = None
+    importance: (
+        Annotated[float, Meta(ge=0, le=10, description="0 (trivial) to 10 (vital); 5 if left out.")] | None
+    ) = None
+    player: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=256,
+                description="The plain name of the player that it concerns. Stored under a pseudonym.",
+            ),
+        ]
+        | None
+    ) = None
+    about: (
+        Annotated[
+            list[str], Meta(max_length=64, description="Whom it is about: ids of agents or names of players.")
+        ]
+        | None
+    ) = None
+    metadata: (
+        Annotated[
+            dict[str, Any], Meta(description="Further fields as a JSON object; filters can ask for them.")
+        ]
+        | None
+    ) = None
+    ttl: (
+        Annotated[
+            float,
+            Meta(
+                ge=0,
+                description="Seconds until it is forgotten; 0 = never. If left out: the server's default.",
+            ),
+        ]
+        | None
+    ) = None
+    id: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=256,
+                description="An id of your own. The same id again adds no second memory: safe to retry.",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Recall(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Arguments of `recall`."""
+
+    agent_id: _AgentId
+    query: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=8192,
+                description="What to look for, in plain words, such as `where did I see pine trees`."
+                " If left out: the newest memories that pass the filters.",
+            ),
+        ]
+        | None
+    ) = None
+    k: _K = 5
+    mode: Annotated[
+        Literal["hybrid", "dense", "keyword"],
+        Meta(description="`hybrid`: by meaning and words; `dense`: by meaning; `keyword`: by words."),
+    ] = "hybrid"
+    filters: _Filters | None = None
+    recency: (
+        Annotated[
+            float,
+            Meta(
+                ge=0,
+                le=10,
+                description="How much newer memories are preferred: 0 = not at all, 1 = as much as relevance counts.",
+            ),
+        ]
+        | None
+    ) = None
+    min_score: (
+        Annotated[float, Meta(ge=0, le=1, description="Leave out memories whose score is lower.")] | None
+    ) = None
+
+
+class Context(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Arguments of `context`."""
+
+    agent_id: _AgentId
+    query: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=8192,
+                description="The situation or question at hand. If left out: only the newest memories.",
+            ),
+        ]
+        | None
+    ) = None
+    relevant: Annotated[int, Meta(ge=0, le=100, description="The most relevant memories: how many.")] = 5
+    recent: Annotated[int, Meta(ge=0, le=100, description="The newest memories: how many.")] = 10
+    token_budget: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="The most tokens of the text, counted by the embedding model."),
+    ] = 1000
+    include_state: Annotated[
+        bool, Meta(description="Whether the agent's character (name, personality, goals) stands first.")
+    ] = False
+
+
+class Recent(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Arguments of `recent`."""
+
+    agent_id: _AgentId
+    limit: Annotated[int, Meta(ge=1, le=200, description="How many memories, 1 to 200.")] = 20
+    order: Annotated[
+        Literal["recent", "oldest"], Meta(description="`recent`: newest first; `oldest`: oldest first.")
+    ] = "recent"
+    type: _Type | None = None
+    conversation: (
+        Annotated[str, Meta(min_length=1, description="Only messages of this conversation.")] | None
+    ) = None
+    since: _Time | None = None
+    until: _Time | None = None
+    cursor: (
+        Annotated[str, Meta(min_length=1, description="`next_cursor` of the page before, for the next page.")]
+        | None
+    ) = None
+
+
+class About(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Arguments of `about`."""
+
+    agent_id: _AgentId
+    who: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=256,
+            description="Somebody: the id of an agent, or the plain name of a player.",
+        ),
+    ]
+    query: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=8192,
+                description="What about them, such as `promises and debts`. If left out: anything.",
+            ),
+        ]
+        | None
+    ) = None
+    k: _K = 10
+
+
+class Forget(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Arguments of `forget`."""
+
+    agent_id: _AgentId
+    memory_id: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                description="The `id` of the one memory to delete. If left out, EVERYTHING that the agent remembers"
+                " is erased.",
+            ),
+        ]
+        | None
+    ) = None
+
+
+_StateType = Annotated[
+    str,
+    Meta(
+        pattern="^[a-z0-9_.-]{1,64}$",
+        description="Which document: `character` (name, personality, beliefs, goals) or a type of your own.",
+    ),
+]
+
+
+class GetState(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Arguments of `get_state`."""
+
+    agent_id: _AgentId
+    type: _StateType = "character"
+    version: (
+        Annotated[int, Meta(ge=1, description="An earlier version; the present one if left out.")] | None
+    ) = None
+
+
+class PutState(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Arguments of `put_state`."""
+
+    agent_id: _AgentId
+    data: Annotated[dict[str, Any], Meta(description="The document: a JSON object of at most 256 KiB.")]
+    type: _StateType = "character"
+    merge: Annotated[
+        bool,
+        Meta(
+            description="true: change only the given fields, null removes one (JSON Merge Patch)."
+            " false: replace the whole document."
+        ),
+    ] = False
+    if_version: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                description="Write only if this is the present version (0: if there is none), so that no change of"
+                " another is lost.",
+            ),
+        ]
+        | None
+    ) = None
