@@ -1,7 +1,7 @@
-"""The audit log: one line when an erasure is requested, one when it is done, one for each deleted memory.
+"""The audit log: one line when an erasure or a rewind is requested, one when it is done, one for each deleted memory.
 
 The lines go to the log of the process with `logger: lorestream.audit`, whatever LORESTREAM_LOG_LEVEL is. They contain
-neither players nor agents: those are in the erasure ledger, under the erasure's id.
+neither players nor agents: those are in the erasure ledger, under the erasure's id, as are the servers of rewinds.
 """
 
 from __future__ import annotations
@@ -28,6 +28,17 @@ def memory_deleted(*, erasure_id: str, memory_id: str, tenant: str, by: str) -> 
     _logger().info(
         "memory deleted", erasure_id=erasure_id, kind="memory", memory_id=memory_id, tenant=tenant, by=by
     )
+
+
+def rewind_requested(*, rewind_id: str, tenant: str, by: str, undone: bool) -> None:
+    """Log that a rewind, or its undoing, is durable. `by`: see `erasure_requested`."""
+    what = "rewind undoing requested" if undone else "rewind requested"
+    _logger().info(what, rewind_id=rewind_id, tenant=tenant, by=by)
+
+
+def rewind_done(*, rewind_id: str, tenant: str, undone: bool) -> None:
+    """Log that reads show what a rewind, or its undoing, leaves. Logged again if its record is processed again."""
+    _logger().info("rewind undone" if undone else "rewind done", rewind_id=rewind_id, tenant=tenant)
 
 
 def _logger() -> Any:  # noqa: ANN401 (structlog generates the class)

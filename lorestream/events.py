@@ -15,6 +15,7 @@ from lorestream import identity
 from lorestream.errors import InvalidEvent
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import NewRecord, Tombstone
+from lorestream.rewinds import Rewind
 from lorestream.state.q_tables import QUpdateItem
 
 if TYPE_CHECKING:
@@ -105,6 +106,29 @@ class Erase(msgspec.Struct, frozen=True, tag_field="op", tag="erase"):
         return Erasure(self.erasure_id, self.tenant, SubjectKind(self.kind), self.subjects, self.accepted_at)
 
 
+class RewindWrite(msgspec.Struct, frozen=True, tag_field="op", tag="rewind", omit_defaults=True):
+    """Hides what a server's agents came to know after `to` (Unix seconds) and up to `accepted_at`.
+
+    With `undone_at` the rewind of that id is undone. Both are in the partition of [tenant, server].
+    """
+
+    tenant: str
+    rewind_id: str
+    server: str
+    to: float
+    accepted_at: float
+    undone_at: float | None = None
+
+    @classmethod
+    def of(cls, rewind: Rewind) -> RewindWrite:
+        """The record of a rewind, or of its undoing."""
+        return cls(rewind.tenant, rewind.id, rewind.server, rewind.to, rewind.accepted_at, rewind.undone_at)
+
+    def rewind(self) -> Rewind:
+        """The entry of the rewind ledger."""
+        return Rewind(self.rewind_id, self.tenant, self.server, self.to, self.accepted_at, self.undone_at)
+
+
 class DocumentWrite(msgspec.Struct, frozen=True, tag_field="op", tag="document", omit_defaults=True):
     """Changes a document. `agent_id` is the lasting stored form of the agent that it belongs to.
 
@@ -168,14 +192,14 @@ class ImportedRow(msgspec.Struct, frozen=True, tag_field="op", tag="row", omit_d
 
 StateEvent: TypeAlias = DocumentWrite | QUpdate | PolicyPart | ImportedRow
 """What is folded into rows."""
-Envelope: TypeAlias = Put | Delete | Erase | StateEvent
+Envelope: TypeAlias = Put | Delete | Erase | RewindWrite | StateEvent
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Envelope)
 
 
 def encode(envelope: Envelope, *, event_id: str | None = None, traceparent: bytes | None = None) -> NewRecord:
-    """The log record of an envelope, keyed by its agent (an erasure: by its first subject).
+    """The log record of an envelope, keyed by its agent (an erasure: by its first subject, a rewind: by its server).
 
     `traceparent` is the W3C header of the request.
     """
@@ -241,6 +265,7 @@ _OPS: Mapping[type[Envelope], str] = {
     Put: "put",
     Delete: "delete",
     Erase: "erase",
+    RewindWrite: "rewind",
     DocumentWrite: "document",
     QUpdate: "q_update",
     PolicyPart: "policy_part",
@@ -275,8 +300,14 @@ def schema() -> dict[str, Any]:
 
 
 def _key(envelope: Envelope) -> bytes:
-    agent = next(iter(envelope.subjects), "") if isinstance(envelope, Erase) else envelope.agent_id
-    return identity.agent_key(envelope.tenant, agent)
+    match envelope:
+        case Erase():
+            key = next(iter(envelope.subjects), "")
+        case RewindWrite():
+            key = envelope.server
+        case _:
+            key = envelope.agent_id
+    return identity.agent_key(envelope.tenant, key)
 
 
 def _kind(envelope: Envelope) -> bytes:

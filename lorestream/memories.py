@@ -52,6 +52,8 @@ class Memory:
     recall: bool = True
     """False for a record: it has no vector, no search by meaning or words finds it, and reads show it only where their
     filter names its type (see `Scope.records`). Its text may be empty."""
+    rewound: bool = False
+    """A rewind covers it (see `lorestream.rewinds`): the store keeps it, and no read shows it."""
 
     @property
     def position(self) -> Position:

@@ -88,7 +88,7 @@ async def embed_queries(embedder: Embedder, texts: Iterable[str]) -> dict[str, V
 
 @dataclass(frozen=True, slots=True)
 class ReadGuard:
-    """Which memories one read may return: those of its scope that have neither expired nor been erased.
+    """Which memories one read may return: those of its scope that have not expired, been erased or rewound.
 
     The store applies the same conditions. This check is needed because the store may lag behind: a late writer
     may have added a memory that an erasure covers.
@@ -106,6 +106,7 @@ class ReadGuard:
             and (scope.agents is None or memory.agent_id in scope.agents)
             and (memory.expires_at is None or memory.expires_at > self.now)
             and not self.ledger.covers(memory)
+            and not self.ledger.rewinds.covers(memory)
         )
 
 

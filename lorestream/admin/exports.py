@@ -55,7 +55,7 @@ class Exporter:
         chosen = self._selector(arguments)
         # A scan cursor is only valid for its own collection: keep this store even if the alias is swapped meanwhile.
         store, after = self.store(), None
-        counts: dict[str, int] = dict.fromkeys(("memories", "rows", "erased", "expired"), 0)
+        counts: dict[str, int] = dict.fromkeys(("memories", "rows", "erased", "rewound", "expired"), 0)
         yield Progress("exporting", 0, unit="memories")
         while True:
             page, after = await store.scan(after, _PAGE)
@@ -76,6 +76,8 @@ class Exporter:
     def _fate(self, one: Memory | StateRow) -> str:
         """What becomes of a memory or a row: the name of its count."""
         if isinstance(one, Memory):
+            if self.ledger.rewinds.covers(one):
+                return "rewound"
             erased, kind = self.ledger.covers(one), "memories"
         else:
             erased, kind = self.ledger.covers_state(one.key.agent, one.agent_player, one.since), "rows"

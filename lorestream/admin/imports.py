@@ -98,7 +98,7 @@ class Importer:
         ]
 
     async def put(self, arguments: ImportArguments) -> ReportStream:
-        """Append the memories that are missing, and neither expired, deleted nor erased.
+        """Append the memories that are missing, and neither expired, deleted, erased nor rewound.
 
         Yields a row for each bad line. The outcome has a count for each result (`rows`: of imported rows), the highest offset appended to each
         partition, and whether the wait for `behind` timed out. Raises Unavailable.
@@ -108,7 +108,7 @@ class Importer:
             stalled = time.monotonic() - started > STALL_TIMEOUT_S
             yield Progress("importing", arguments.done, arguments.total, "lines")
         counts: dict[str, int] = dict.fromkeys(
-            ("imported", "rows", "present", "deleted", "erased", "expired", "bad"), 0
+            ("imported", "rows", "present", "deleted", "erased", "rewound", "expired", "bad"), 0
         )
         good: list[tuple[int, ExportedMemory | ExportedRow]] = []
         turns = Turns()
@@ -152,7 +152,9 @@ class Importer:
             return "expired"
         if self.ledger.covers(memory):
             return "erased"
-        if entry is not None:
+        if self.ledger.rewinds.covers(memory):
+            return "rewound"
+        if entry is not None and not (isinstance(entry, Memory) and entry.rewound):
             return "deleted" if isinstance(entry, Tombstone) else "present"
         return "imported"
 

@@ -3,6 +3,7 @@
     log         EventLog, Subscription, RebalanceListener, records and dead letters
     watermarks  WatermarkReader and WatermarkPublisher: which offsets are finished
     erasures    ErasureLedger: which agents and players were erased
+    rewinds     RewindLedger, a part of it: which servers were rewound, and to when
     store       MemoryReader, MemoryWriter, StoreMaintenance: memories and their vectors
     rows        RowReader, RowWriter: keyed values in the same collection
     cache       Cache: search answers
@@ -45,6 +46,7 @@ from lorestream.ports.log import (
     Subscription,
 )
 from lorestream.ports.reranker import Reranker
+from lorestream.ports.rewinds import RewindLedger, RewindState
 from lorestream.ports.rows import RowReader, RowWriter
 from lorestream.ports.store import (
     MemoryReader,
@@ -77,6 +79,8 @@ __all__ = [
     "RecordId",
     "Reranker",
     "Resolution",
+    "RewindLedger",
+    "RewindState",
     "Role",
     "RowReader",
     "RowWriter",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from lorestream.memories import AgentKey, Erasure, Memory
+    from lorestream.ports.rewinds import RewindLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class ErasureLedger(Protocol):
     what is covered, readers do not show it, and the indexer deletes it. Of several erasures of one subject, the
     newest covers what the older ones cover.
     """
+
+    @property
+    def rewinds(self) -> RewindLedger:
+        """The rewinds of servers, which the same file or topic keeps."""
+        ...
 
     async def add(self, erasure: Erasure) -> None:
         """Store the erasure durably, as not done. Idempotent, by its id.

@@ -6,7 +6,7 @@ port that it needs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,7 +58,7 @@ class Reclaimable:
 class MemoryReader(Protocol):
     """Searches and pages of memories, for query services.
 
-    Never returns tombstones, or memories whose `expires_at` is at or before the query's `now`.
+    Never returns tombstones, memories that are rewound, or memories whose `expires_at` is at or before the query's `now`.
     All methods raise Unavailable on an outage.
     """
 
@@ -136,8 +136,13 @@ class MemoryWriter(Protocol):
     All methods raise Unavailable on an outage.
     """
 
-    async def insert(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
+    async def insert(
+        self, memories: Sequence[Memory], vectors: NDArray[np.float32], *, over_rewound: bool = False
+    ) -> None:
         """Add the memories whose ids do not exist yet. Existing memories and tombstones are not changed.
+
+        With `over_rewound`, those that are rewound count as missing: a world that goes on after a rewind may give an id
+        again.
 
         `vectors` has the shape (len(memories), dim), each row of length 1. The rows of memories with `recall` False are
         not used: these are stored without a vector. Returns once readers see the memories.
@@ -153,6 +158,16 @@ class MemoryWriter(Protocol):
         """Remove every memory and row that the erasure covers, no tombstones. Returns the agents that lost some."""
         ...
 
+    async def set_aside(
+        self, tenant: str, server: str, covered: Callable[[Memory], bool]
+    ) -> Collection[AgentKey]:
+        """Of the memories and records of that server, mark exactly those for which `covered` is true as rewound.
+
+        They keep their vectors, and no read shows them; expiry and erasures apply to them as to others. Returns the agents
+        for which something changed. After an interruption, call it again.
+        """
+        ...
+
     async def reusable_vectors(
         self, memories: Sequence[Memory]
     ) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
@@ -163,7 +178,7 @@ class MemoryWriter(Protocol):
         ...
 
     async def lookup(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
-        """What is stored under each memory's id: a memory (expired ones too), a tombstone, or None."""
+        """What is stored under each memory's id: a memory (expired and rewound ones too), a tombstone, or None."""
         ...
 
     async def flush(self) -> None:

@@ -104,7 +104,7 @@ class Indexer:
             is_waiting=lambda: self._retry.problem is not None or self._invalidation.pending > 0,
             timeout_s=stall_timeout_s,
         )
-        self._erasures_applied = 0
+        self._erasures_applied = self._rewinds_applied = 0
         self._stopping = asyncio.Event()
         self._reading = asyncio.Lock()
 
@@ -155,7 +155,7 @@ class Indexer:
     async def assigned(self, positions: Mapping[int, int]) -> None:
         """Continue with these partitions at these offsets."""
         # The previous owner may have died between a late write and the erasure that should follow it.
-        self._erasures_applied = 0
+        self._erasures_applied = self._rewinds_applied = 0
         await self.checkpoint.assign(positions)
 
     async def revoked(self, partitions: Collection[int]) -> None:
@@ -174,6 +174,7 @@ class Indexer:
             while not self._stopping.is_set():
                 done, _ = await asyncio.wait({ahead[0]}, timeout=0 if more_erasures else POLL_INTERVAL_S)
                 more_erasures = await self._apply_new_erasures()
+                await self._apply_new_rewinds()
                 if not done:
                     continue
                 prepared = ahead.popleft().result()
@@ -250,7 +251,7 @@ class Indexer:
         self._dead_letters.record_success(len(applied.memories) + applied.folded)
         await self._dead_letters.append(applied.dead_letters)
         if self._on_indexed is not None:
-            self._on_indexed(applied.memories)
+            self._on_indexed([memory for memory in applied.memories if not memory.rewound])
         return [applied]
 
     async def _finish(self, applied: Sequence[Applied], deliveries: Sequence[Delivery]) -> None:
@@ -296,6 +297,24 @@ class Indexer:
             agents = await self._retry("store", lambda erasure=erasure: self._pipeline.store.erase(erasure))
             await self._invalidation.add(frozenset(agents), _do_nothing)
         return len(due) == ERASURES_PER_TURN
+
+    async def _apply_new_rewinds(self) -> None:
+        """Set aside, or show again, what this indexer stored before its ledger had a rewind or its undoing.
+
+        For the reasons of `_apply_new_erasures`. Each server takes a scan of its memories.
+        """
+        since, rewinds = self._pipeline.clock.now() - LATE_WRITE_S, self._pipeline.ledger.rewinds
+        changed = rewinds.changed_since(self._rewinds_applied)
+        recent = dict.fromkeys((one.tenant, one.server) for one in changed if one.changed_at > since)
+        self._rewinds_applied += len(changed)
+        for tenant, server in recent:
+            agents = await self._retry(
+                "store",
+                lambda tenant=tenant, server=server: self._pipeline.store.set_aside(
+                    tenant, server, rewinds.covers
+                ),
+            )
+            await self._invalidation.add(frozenset(agents), _do_nothing)
 
     async def _is_drained(self) -> bool:
         """Whether the log has no record that is not finished, once partitions were assigned."""

@@ -14,7 +14,7 @@ its newest event. Only the state events of one row need the order of the log.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
@@ -33,6 +33,7 @@ from lorestream.ports import (
     Record,
     Tombstone,
 )
+from lorestream.rewinds import Rewind
 from lorestream.telemetry import Metrics
 from stream_workers.folding import fold
 from stream_workers.folding.folder import Folded, Folder, StateRecord
@@ -54,6 +55,8 @@ class Batch:
     """Shape (len(memories), dim)."""
     tombstones: Sequence[Tombstone]
     erasures: Sequence[Erasure]
+    rewinds: Sequence[Rewind]
+    """Rewinds, and their undoings, in the order of the log."""
     state: Sequence[StateRecord]
     """Events that are folded into rows."""
     dead_letters: Sequence[DeadLetter]
@@ -73,6 +76,7 @@ class Applied:
     imported events: these would distort the measured delay."""
     dead_letters: Sequence[DeadLetter]
     erasures: Sequence[Erasure]
+    rewinds: Sequence[Rewind]
     changed_agents: frozenset[AgentKey] | None
     """Cached answers about these agents are out of date; None: those about all agents.
 
@@ -109,6 +113,7 @@ class Pipeline:
         memories: dict[tuple[str, str, str], tuple[Memory, Record]] = {}
         tombstones: list[Tombstone] = []
         erasures: list[Erasure] = []
+        rewinds: list[Rewind] = []
         state: list[StateRecord] = []
         dead_letters: list[DeadLetter] = []
         for record in records:
@@ -124,12 +129,17 @@ class Pipeline:
                 case events.Put():
                     memory = envelope.memory(_text(envelope))
                     if not self._is_obsolete(memory):
-                        # The first content of an id stays, within a batch as in the store.
-                        memories.setdefault((memory.tenant, memory.agent_id, memory.id), (memory, record))
+                        memory = self._marked(memory)
+                        key = (memory.tenant, memory.agent_id, memory.id)
+                        # The first content of an id stays, within a batch as in the store, unless it is rewound.
+                        if memories.setdefault(key, (memory, record))[0].rewound:
+                            memories[key] = (memory, record)
                 case events.Delete():
                     tombstones.append(envelope.tombstone())
                 case events.Erase():
                     erasures.append(envelope.erasure())
+                case events.RewindWrite():
+                    rewinds.append(envelope.rewind())
                 case _:
                     state.append(StateRecord(envelope, record))
         found = [memory for memory, _ in memories.values()]
@@ -142,6 +152,7 @@ class Pipeline:
             vectors=rows,
             tombstones=tombstones,
             erasures=erasures,
+            rewinds=rewinds,
             state=state,
             dead_letters=dead_letters,
         )
@@ -156,16 +167,22 @@ class Pipeline:
             for erasure in batch.erasures:
                 await self.ledger.add(erasure)
                 await self.store.erase(erasure)
-            kept = [row for row, memory in enumerate(batch.memories) if not self._is_obsolete(memory)]
+            for rewind in batch.rewinds:
+                await self.ledger.rewinds.put(rewind)
+            for tenant, server in dict.fromkeys((one.tenant, one.server) for one in batch.rewinds):
+                await self.store.set_aside(tenant, server, self.ledger.rewinds.covers)
+            # The ledger may have learned of more since the batch was prepared.
+            memories = [self._marked(memory) for memory in batch.memories]
+            kept = [row for row, memory in enumerate(memories) if not self._is_obsolete(memory)]
             refused: dict[int, str] = {}
 
             async def insert(rows: Sequence[int]) -> None:
-                refused.update(await self._insert(batch, rows))
+                refused.update(await self._insert(memories, batch.vectors, rows))
 
             await self.throttle.in_chunks(kept, insert)
             await self.store.put_tombstones(batch.tombstones)
         folded = await self._fold(batch)
-        inserted = [batch.memories[row] for row in kept if row not in refused]
+        inserted = [memories[row] for row in kept if row not in refused]
         dead_letters = [
             DeadLetter(batch.memory_records[row], "refused_by_store", error) for row, error in refused.items()
         ]
@@ -181,11 +198,12 @@ class Pipeline:
             accepted_at,
             [*batch.dead_letters, *dead_letters, *folded.dead_letters],
             batch.erasures,
+            batch.rewinds,
             _changed_agents(batch),
         )
 
     async def finish(self, applied: Applied) -> None:
-        """Mark erasures as done, and observe how long new memories took to be findable. Raises Unavailable.
+        """Mark erasures and rewinds as done, and observe how long new memories took to be findable. Raises Unavailable.
 
         To be called when no cached answer from before the batch can be in use any more.
         """
@@ -194,6 +212,9 @@ class Pipeline:
         for erasure in applied.erasures:
             await self.ledger.mark_done(erasure.id)
             audit.erasure_done(erasure_id=erasure.id, kind=erasure.kind.value, tenant=erasure.tenant)
+        for rewind in applied.rewinds:
+            await self.ledger.rewinds.mark_done(rewind)
+            audit.rewind_done(rewind_id=rewind.id, tenant=rewind.tenant, undone=rewind.undone_at is not None)
         now = self.clock.now()
         for accepted_at in applied.accepted_at:
             self.metrics.event_visible.observe(max(0.0, now - accepted_at))
@@ -213,22 +234,28 @@ class Pipeline:
             await self.throttle.in_chunks(batch.state, fold_chunk)
         return folded
 
-    async def _insert(self, batch: Batch, rows: Sequence[int]) -> dict[int, str]:
-        """Insert these rows of the batch. Returns the rows that the store refused, with its message.
+    async def _insert(
+        self, memories: Sequence[Memory], matrix: NDArray[np.float32], rows: Sequence[int]
+    ) -> dict[int, str]:
+        """Insert these of the memories. Returns the rows that the store refused, with its message.
 
         A refused insert is tried again in halves, until each refused row is alone.
         """
         if not rows:
             return {}
+        chosen = [memories[row] for row in rows]
+        rewinds = self.ledger.rewinds
+        servers = {(memory.tenant, memory.server) for memory in chosen}
+        over_rewound = any(rewinds.knows(tenant, server) for tenant, server in servers)
         try:
-            await self.store.insert([batch.memories[row] for row in rows], batch.vectors[list(rows)])
+            await self.store.insert(chosen, matrix[list(rows)], over_rewound=over_rewound)
         except InvalidEvent as error:
             if len(rows) == 1:
                 return {rows[0]: error.message}
             middle = len(rows) // 2
             return {
-                **await self._insert(batch, rows[:middle]),
-                **await self._insert(batch, rows[middle:]),
+                **await self._insert(memories, matrix, rows[:middle]),
+                **await self._insert(memories, matrix, rows[middle:]),
             }
         return {}
 
@@ -244,6 +271,11 @@ class Pipeline:
             )
         self.metrics.skipped_records.labels(**labels).inc()
 
+    def _marked(self, memory: Memory) -> Memory:
+        """The memory, marked as rewound if the ledger says so by now."""
+        rewound = self.ledger.rewinds.covers(memory)
+        return memory if memory.rewound == rewound else replace(memory, rewound=rewound)
+
     def _is_obsolete(self, memory: Memory) -> bool:
         """Whether the memory has expired since it was accepted, or is covered by an erasure.
 
@@ -255,7 +287,7 @@ class Pipeline:
 
 
 def _changed_agents(batch: Batch) -> frozenset[AgentKey] | None:
-    if any(erasure.kind is SubjectKind.PLAYER for erasure in batch.erasures):
+    if batch.rewinds or any(erasure.kind is SubjectKind.PLAYER for erasure in batch.erasures):
         return None
     return frozenset(
         [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lorestream.admin import Progress, Report
 from lorestream.memories import Memory
@@ -43,7 +43,8 @@ class CarryOver:
         """Copy the active collection page by page. Raises Unavailable, Misconfigured."""
         source, seen = self.parts.collections.current.store, 0
         before = await self._log_start() if self.memories_before is None else self.memories_before
-        erasures_before = len(self.parts.ledger.added_since(0))
+        ledger = self.parts.ledger
+        erasures_before, rewinds_before = len(ledger.added_since(0)), len(ledger.rewinds.changed_since(0))
         wrote = has_rows = False
         total = await source.size(now=self.parts.clock.now())
         async for page in self._pages(source):
@@ -56,9 +57,11 @@ class CarryOver:
             async for page in self._pages(source):
                 wrote |= await self._copy_satellites(page)
                 yield Progress("copying", total, total, "memories")
-        # A memory may have been read before an erasure, and inserted after the indexer applied it.
-        for erasure in self.parts.ledger.added_since(erasures_before):
+        # A memory may have been read before an erasure or a rewind, and inserted after the indexer applied it.
+        for erasure in ledger.added_since(erasures_before):
             await self.target.store.erase(erasure)
+        for rewind in ledger.rewinds.changed_since(rewinds_before):
+            await self.target.store.set_aside(rewind.tenant, rewind.server, ledger.rewinds.covers)
         if wrote:  # no commit covers the copies: the log would not bring them back after a power cut
             await self.target.store.flush()
 
@@ -83,7 +86,7 @@ class CarryOver:
         """Copy memories accepted before `before`, rows and tombstones. Returns whether the page had any."""
         now, ledger = self.parts.clock.now(), self.parts.ledger
         memories = [
-            one
+            replace(one, rewound=ledger.rewinds.covers(one))
             for one in page
             if isinstance(one, Memory)
             and one.accepted_at < before

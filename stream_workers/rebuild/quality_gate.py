@@ -176,6 +176,7 @@ async def _sample(parts: WorkerParts) -> list[Memory]:
             for one in page
             if isinstance(one, Memory)
             and one.recall
+            and not one.rewound
             and (one.expires_at is None or one.expires_at > now)
             and not ledger.covers(one)
         ]

@@ -4,6 +4,7 @@
     accesses         LocalAccessTimes, the AccessTimes
     watermarks       LocalWatermarks, the WatermarkReader and WatermarkPublisher
     erased_subjects  ErasedSubjects: the part of an ErasureLedger that answers from memory; Kafka and SQLite use it
+    known_rewinds    KnownRewinds: the same for a RewindLedger
 
 A typical call:
 

@@ -10,6 +10,7 @@
     offsets              ends, beginnings, times and committed offsets, without being a member
     dead_letter_records  encoding and reading of the dead letter topic
     erasure_ledger       KafkaErasureLedger: a compacted topic, followed in memory
+    rewind_ledger        KafkaRewinds, a part of it: the rewinds of servers, in the same topic
     erasure_entry        the records of the erasures topic
     watermarks           KafkaWatermarks: the committed offsets of a group
     topics               creates the topics and checks their settings

@@ -1,4 +1,4 @@
-"""Records of the erasures topic: per erased subject its newest erasure, per erasure id its state.
+"""Records of the erasures topic: per erased subject its newest erasure, per erasure id its state, per rewind its state.
 
 Beside them the fingerprints of the keys for player names: the subjects of players are pseudonyms made with these keys.
 """
@@ -6,12 +6,15 @@ Beside them the fingerprints of the keys for player names: the subjects of playe
 from __future__ import annotations
 
 import contextlib
+from typing import TypeAlias
 
 import msgspec
 import orjson
 
+from lorestream.adapters.in_process import known_rewinds
 from lorestream.memories import Erasure, SubjectKind
-from lorestream.ports import ErasureState
+from lorestream.ports import ErasureState, RewindState
+from lorestream.rewinds import Rewind
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -46,10 +49,45 @@ class Entry(msgspec.Struct, frozen=True):
         return _encoder.encode(self)
 
 
+class RewindEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The value of a rewind's record, as JSON. Versions that do not know rewinds skip it: it has no `subjects`."""
+
+    id: str
+    tenant: str
+    server: str
+    to: float
+    accepted_at: float
+    undone_at: float | None = None
+    done: bool = False
+
+    @classmethod
+    def of(cls, state: RewindState) -> RewindEntry:
+        """The entry of a rewind."""
+        one = state.rewind
+        return cls(one.id, one.tenant, one.server, one.to, one.accepted_at, one.undone_at, state.done)
+
+    def state(self) -> RewindState:
+        """The rewind, and whether its last change was applied."""
+        rewind = Rewind(self.id, self.tenant, self.server, self.to, self.accepted_at, self.undone_at)
+        return RewindState(rewind, done=self.done)
+
+    def encoded(self) -> bytes:
+        """The entry as JSON."""
+        return _encoder.encode(self)
+
+    def key(self) -> bytes:
+        """The key of its record."""
+        return key_of(self.tenant, _REWIND, self.id)
+
+
+AnyEntry: TypeAlias = Entry | RewindEntry
+
 _PLAYER_KEY = "player_key"
+_REWIND = "rewind"
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Entry)
+_rewind_decoder = msgspec.json.Decoder(RewindEntry)
 
 
 def key_of(tenant: str, kind: str, subject: str) -> bytes:
@@ -71,22 +109,29 @@ def player_key_of(key: bytes, value: bytes | None) -> tuple[str, str] | None:
     return None
 
 
-def decoded(value: bytes | None) -> Entry | None:
-    """The entry in a record's value, or None when the value is not a valid entry."""
-    try:
+def decoded(key: bytes, value: bytes | None) -> AnyEntry | None:
+    """The entry in a record's value, or None when the value is not a valid entry of that key."""
+    with contextlib.suppress(msgspec.DecodeError, RecursionError, ValueError):
         entry = _decoder.decode(value or b"")
         entry.erasure()
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        return None
-    return entry
+        return entry
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        rewind = _rewind_decoder.decode(value or b"")
+        if rewind.key() == key:
+            return rewind
+    return None
 
 
-def merged(known: Entry | None, arrived: Entry) -> Entry:
+def merged(known: AnyEntry | None, arrived: AnyEntry) -> AnyEntry:
     """The entry that a key has after `arrived` was read.
 
     It is the newest erasure (by time, then id), independent of the order of arrival; one that is done stays done.
+    For rewinds see `known_rewinds.merged`.
     """
-    if known is None:
+    if isinstance(arrived, RewindEntry):
+        before = known.state() if isinstance(known, RewindEntry) else None
+        return RewindEntry.of(known_rewinds.merged(before, arrived.state()))
+    if not isinstance(known, Entry):
         return arrived
     if known.id == arrived.id:
         return arrived.finished() if known.done else arrived

@@ -21,7 +21,9 @@ from lorestream.adapters.kafka import topics
 from lorestream.adapters.kafka.appender import KafkaAppender
 from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, close_within_timeout
 from lorestream.adapters.kafka.erasure_entry import (
+    AnyEntry,
     Entry,
+    RewindEntry,
     decoded,
     key_of,
     merged,
@@ -29,6 +31,7 @@ from lorestream.adapters.kafka.erasure_entry import (
     player_key_record,
 )
 from lorestream.adapters.kafka.offsets import KafkaOffsets
+from lorestream.adapters.kafka.rewind_ledger import KafkaRewinds
 from lorestream.errors import LorestreamError, Misconfigured, Unavailable
 from lorestream.ports import ErasureState, NewRecord
 
@@ -63,9 +66,10 @@ class KafkaErasureLedger:
         self._appender = appender
         self._offsets = offsets
         self._erased = ErasedSubjects()
-        self._entries: dict[bytes, Entry] = {}
-        self._states: dict[str, bytes] = {}
-        """Erasure id -> key of the record with its state."""
+        self.rewinds = KafkaRewinds(self._write, self._read_to_end)
+        self._entries: dict[bytes, AnyEntry] = {}
+        self._states: dict[str, Entry] = {}
+        """Erasure id -> its state."""
         self._outdated: set[bytes] = set()
         """Keys whose last record in the topic is not their newest erasure."""
         self._player_keys: dict[str, str] = {}
@@ -127,24 +131,18 @@ class KafkaErasureLedger:
         state = self._states.get(erasure_id)
         if state is None:
             return
-        entry = self._entries[state].finished()
+        entry = state.finished()
         keys = [key_of(entry.tenant, entry.kind, subject) for subject in entry.subjects]
         newest = [key for key in keys if key in self._entries and self._entries[key].id == erasure_id]
-        await self._write(dict.fromkeys([*newest, state], entry))
+        await self._write(dict.fromkeys([*newest, key_of(entry.tenant, "state", erasure_id)], entry))
 
     async def state(self, erasure_id: str) -> ErasureState | None:
         """The erasure with that id and whether it is done, or None. Kept without limit. Raises Unavailable."""
         if erasure_id not in self._states:
             # The client may have the id from another gateway, whose record has not been read here yet.
-            try:
-                async with asyncio.timeout(CALL_TIMEOUT_S):
-                    await self._wait_until_read((await self._offsets.end())[PARTITION])
-            except TimeoutError:
-                raise Unavailable(
-                    f"the end of the topic {self._topic} was not read within {CALL_TIMEOUT_S} s"
-                ) from None
-        key = self._states.get(erasure_id)
-        return None if key is None else self._entries[key].state()
+            await self._read_to_end()
+        entry = self._states.get(erasure_id)
+        return None if entry is None else entry.state()
 
     async def player_keys(self, new: Mapping[str, str]) -> Mapping[str, str]:
         """The fingerprints of the keys for player names, after adding those of unknown key ids. Raises Unavailable."""
@@ -164,7 +162,17 @@ class KafkaErasureLedger:
                 ) from None
         return dict(self._player_keys)
 
-    async def _write(self, entries: dict[bytes, Entry]) -> None:
+    async def _read_to_end(self) -> None:
+        """Wait until everything that is in the topic now was read. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                await self._wait_until_read((await self._offsets.end())[PARTITION])
+        except TimeoutError:
+            raise Unavailable(
+                f"the end of the topic {self._topic} was not read within {CALL_TIMEOUT_S} s"
+            ) from None
+
+    async def _write(self, entries: Mapping[bytes, AnyEntry]) -> None:
         """Write the entries that are new, until they were read back and each key ends with its newest erasure."""
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
@@ -174,11 +182,11 @@ class KafkaErasureLedger:
                     )
                     await self._wait_until_read(offsets[PARTITION] + 1)
         except TimeoutError:
-            raise Unavailable(f"the erasure was not written within {CALL_TIMEOUT_S} s") from None
+            raise Unavailable(f"nothing was written to {self._topic} within {CALL_TIMEOUT_S} s") from None
 
-    def _unwritten(self, entries: dict[bytes, Entry]) -> dict[bytes, Entry]:
+    def _unwritten(self, entries: Mapping[bytes, AnyEntry]) -> dict[bytes, AnyEntry]:
         """The entries that the topic does not have yet as the last record of their key."""
-        unwritten: dict[bytes, Entry] = {}
+        unwritten: dict[bytes, AnyEntry] = {}
         for key, entry in entries.items():
             known = self._entries.get(key)
             after = merged(known, entry)
@@ -254,7 +262,7 @@ class KafkaErasureLedger:
                 # The last one counts, as for a reader after compaction.
                 self._player_keys[known_key[0]] = known_key[1]
                 continue
-            if (entry := decoded(record.value)) is None or record.key is None:
+            if record.key is None or (entry := decoded(record.key, record.value)) is None:
                 _log.warning(
                     "ignored a record in the erasures topic that is not an erasure",
                     topic=self._topic,
@@ -263,6 +271,9 @@ class KafkaErasureLedger:
                 continue
             known = self._entries[record.key] = merged(self._entries.get(record.key), entry)
             (self._outdated.discard if known == entry else self._outdated.add)(record.key)
+            if isinstance(entry, RewindEntry):
+                self.rewinds.apply(entry)
+                continue
             self._erased.add(entry.erasure())
-            if record.key == (state := key_of(entry.tenant, "state", entry.id)):
-                self._states[entry.id] = state
+            if isinstance(known, Entry) and record.key == key_of(entry.tenant, "state", entry.id):
+                self._states[entry.id] = known

@@ -151,11 +151,17 @@ class Engine(Protocol[P]):
         ...
 
     async def upsert(
-        self, points: Sequence[P], *, insert_only: bool = False, replace: Clause | None = None
+        self,
+        points: Sequence[P],
+        *,
+        insert_only: bool = False,
+        update_only: bool = False,
+        replace: Clause | None = None,
     ) -> None:
         """Write points with distinct ids; with `insert_only`, points that already exist are not changed.
 
-        With `replace`, of the points that already exist only those are replaced that meet this clause now.
+        With `update_only`, points that do not exist are not added. With `replace`, of the points that already exist
+        only those are replaced that meet this clause now.
         Returns once readers see the points. After a failure some of them may have been written. Raises
         InvalidEvent when the engine rejects one of the points.
         """

@@ -8,6 +8,7 @@ order and facets:
     agent         JSON array [tenant, agent_id]        facts     64-bit hashes for equality, see `fact_hash`
     tenant        the tenant                           metadata  the event's own metadata
     owner, group  in place of these two, in a record   (a memory that is not for recall, see `record_group`)
+                  and in a memory that was rewound     (see `rewound_group`)
     t, expires    times in ticks, see `ticks`          type, server, player, agent_player
     text          the text                             tick, importance, pos
 
@@ -77,6 +78,7 @@ class _Body(msgspec.Struct, array_like=True):
     truncated: bool
     lasting_agent: str | None
     recall: bool = True
+    rewound: bool = False
 
 
 class _TombstoneBody(msgspec.Struct, array_like=True):
@@ -109,6 +111,16 @@ def record_group(tenant: str) -> str:
     A record has `owner` and `group` in place of `agent` and `tenant`, so no condition on memories matches it.
     """
     return orjson.dumps([tenant, "record"]).decode()
+
+
+@lru_cache(maxsize=1024)
+def rewound_group(tenant: str) -> str:
+    """The payload key `group` of the tenant's memories and records that a rewind hides.
+
+    They have `owner` and `group` in place of `agent` and `tenant`, as records do, so no read matches them, while an
+    erasure of their agent or player, and the sweep, still do.
+    """
+    return orjson.dumps([tenant, "rewound"]).decode()
 
 
 def parse_agent_keyword(keyword: str) -> tuple[str, str]:
@@ -228,7 +240,9 @@ def _payload(memory: Memory) -> dict[str, Any]:
     facts.update(inexact_number_hash((name,)) for name, value in own.items() if _is_inexact(value))
     agent = agent_keyword(memory.tenant, memory.agent_id)
     keys: dict[str, Any] = {"agent": agent, "tenant": memory.tenant}
-    if not memory.recall:
+    if memory.rewound:
+        keys = {"owner": agent, "group": rewound_group(memory.tenant)}
+    elif not memory.recall:
         keys = {"owner": agent, "group": record_group(memory.tenant)}
     keys |= {
         "t": ticks(memory.timestamp),
@@ -273,6 +287,7 @@ def decode_memory(stored: Mapping[str, Any]) -> Memory:
         body.truncated,
         body.lasting_agent,
         body.recall,
+        body.rewound,
     )
 
 
@@ -309,5 +324,6 @@ def _body(memory: Memory) -> str:
         memory.truncated,
         memory.lasting_agent,
         memory.recall,
+        memory.rewound,
     )
     return _encoder.encode(body).decode()

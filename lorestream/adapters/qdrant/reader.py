@@ -147,13 +147,14 @@ class QdrantReader(QdrantRows[P]):
         return number
 
     async def get(self, tenant: str, agent_id: str, memory_id: str, *, now: float) -> Memory | None:
-        """One memory of that agent; None if there is none, only a tombstone, or an expired memory."""
+        """One memory of that agent; None if there is none, only a tombstone, or one that is expired or rewound."""
         point = point_id(tenant, agent_id, memory_id)
         payload = (await self._engine.retrieve([point])).get(point, {})
         if "body" not in payload:
             return None
         memory = decode_memory(payload)
-        return None if memory.expires_at is not None and memory.expires_at <= now else memory
+        expired = memory.expires_at is not None and memory.expires_at <= now
+        return None if expired or memory.rewound else memory
 
     async def get_many(
         self, tenant: str, agent_id: str, memory_ids: Sequence[str], *, vectors: bool
@@ -166,7 +167,9 @@ class QdrantReader(QdrantRows[P]):
         memories: list[tuple[Memory, NDArray[np.float32] | None]] = []
         for point, payload in stored.items():
             vector = np.asarray(found[point][1], np.float32) if point in found else None
-            memories.append((decode_memory(payload), vector))
+            memory = decode_memory(payload)
+            if not memory.rewound:
+                memories.append((memory, vector))
             await turns.next()
         return memories
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,8 @@ from lorestream.adapters.qdrant.payload import (
     parse_agent_keyword,
     point_id,
     point_of,
+    record_group,
+    rewound_group,
     ticks,
 )
 from lorestream.adapters.qdrant.reader import QdrantReader
@@ -57,7 +60,9 @@ class QdrantStore(QdrantReader[P]):
 
     # --- MemoryWriter --------------------------------------------------------------------------------------
 
-    async def insert(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
+    async def insert(
+        self, memories: Sequence[Memory], vectors: NDArray[np.float32], *, over_rewound: bool = False
+    ) -> None:
         """Add the memories that do not exist yet. InvalidEvent for one of them means that none was added.
 
         The rows of `vectors` that belong to records are not used.
@@ -72,7 +77,11 @@ class QdrantStore(QdrantReader[P]):
             points.append(self._build_point(point, memories[row], vectors[row]))
             if number % _POINTS_PER_STEP == 0:
                 await asyncio.sleep(0)
-        await self._engine.upsert(points, insert_only=True)
+        if over_rewound:
+            rewound = Match("group", tuple({rewound_group(one.tenant) for one in memories}))
+            await self._engine.upsert(points, replace=rewound)
+        else:
+            await self._engine.upsert(points, insert_only=True)
 
     async def put_tombstones(self, tombstones: Sequence[Tombstone]) -> None:
         """Replace each memory, whether it exists or not, by a tombstone without text and vector."""
@@ -96,6 +105,39 @@ class QdrantStore(QdrantReader[P]):
                 await turns.next()
         await self._delete_erased(batch)
         return affected
+
+    async def set_aside(
+        self, tenant: str, server: str, covered: Callable[[Memory], bool]
+    ) -> Collection[AgentKey]:
+        """Change what is rewound to what is covered, batch by batch; the other points are only read."""
+        affected: set[AgentKey] = set()
+        rewound = Match("group", (rewound_group(tenant),))
+        changes: dict[bool, dict[str, Memory]] = {True: {}, False: {}}
+        own = Group(should=(Match("tenant", (tenant,)), Match("group", (record_group(tenant),)), rewound))
+        async with aclosing(self._scan(Match("server", (server,)), own)) as found:
+            async for point, memory in found:
+                if (hidden := covered(memory)) == memory.rewound:
+                    continue
+                affected.add(AgentKey(tenant, memory.agent_id))
+                changes[hidden][point] = replace(memory, rewound=hidden)
+                if len(changes[hidden]) == self._traits.batch_size:
+                    await self._replace_all(changes[hidden], _still(rewound, met=not hidden))
+                    changes[hidden] = {}
+        for hidden, rest in changes.items():
+            await self._replace_all(rest, _still(rewound, met=not hidden))
+        return affected
+
+    async def _replace_all(self, memories: Mapping[str, Memory], which: Clause) -> None:
+        """Write memories that exist again, with their vectors, by point id; only those that meet the clause by then."""
+        vectors = await self._engine.vectors(list(memories))
+        points: list[P] = []
+        for number, (point, memory) in enumerate(memories.items(), start=1):
+            if point in vectors or not memory.recall:
+                vector = np.asarray(vectors[point][1] if point in vectors else (), np.float32)
+                points.append(self._build_point(point, memory, vector))
+            if number % _POINTS_PER_STEP == 0:
+                await asyncio.sleep(0)
+        await self._engine.upsert(points, update_only=True, replace=which)
 
     async def reusable_vectors(
         self, memories: Sequence[Memory]
@@ -248,6 +290,11 @@ def _reusable_vector(
     if stored is None or stored.text != wanted.text:
         return None
     return np.asarray(vector, np.float32), stored.truncated
+
+
+def _still(rewound: Clause, *, met: bool) -> Clause:
+    """The memories that meet the clause, or those that do not. Never a tombstone, which has no time `t`."""
+    return Group(must=(rewound,)) if met else Group(must_not=(rewound, Empty("t")))
 
 
 def _covered_agent(erasure: Erasure, payload: Payload) -> AgentKey | None:

@@ -7,8 +7,9 @@
     group_commit.py    the transactions in which appends and commits are written
     segments.py        the SQL statements of the log and its dead letters
     erasure_ledger.py  ErasureLedger: erased subjects and the states of erasures
+    rewind_ledger.py   RewindLedger: the rewinds of servers
     pinned_copy.py     a copy of the file while it is written to, for snapshots
-    ledger_merge.py    deletions and erasures of another file, applied after a restore
+    ledger_merge.py    deletions, erasures and rewinds of another file, applied after a restore
 
 An append and a read:
 

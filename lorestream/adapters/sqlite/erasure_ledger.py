@@ -1,4 +1,4 @@
-"""The embedded erasure ledger: two tables beside the log, which outlive the log's records, and a dictionary."""
+"""The embedded erasure ledger: tables beside the log, which outlive the log's records, and a dictionary."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from lorestream.adapters.in_process.erased_subjects import ErasedSubjects
+from lorestream.adapters.sqlite.rewind_ledger import SqliteRewinds
 from lorestream.memories import AgentKey, Erasure, SubjectKind
 from lorestream.ports import ErasureState
 
@@ -30,15 +31,19 @@ _subjects = msgspec.json.Decoder(tuple[str, ...])
 class SqliteErasureLedger:
     """An ErasureLedger that holds the newest erasure of every subject in memory."""
 
-    def __init__(self, database: Database, *, clock: Clock, erased: ErasedSubjects) -> None:
+    def __init__(
+        self, database: Database, *, clock: Clock, erased: ErasedSubjects, rewinds: SqliteRewinds
+    ) -> None:
         self._database = database
         self._clock = clock
         self._erased = erased
+        self.rewinds = rewinds
 
     @classmethod
     async def open(cls, database: Database, *, clock: Clock) -> Self:
         """The ledger in `database`, which the log may share. Raises Unavailable."""
-        return cls(database, clock=clock, erased=ErasedSubjects(await database.read(_load)))
+        erased, rewinds = ErasedSubjects(await database.read(_load)), await SqliteRewinds.open(database)
+        return cls(database, clock=clock, erased=erased, rewinds=rewinds)
 
     async def add(self, erasure: Erasure) -> None:
         """Store the erasure durably, as running. Adding it again changes nothing. Raises Unavailable."""

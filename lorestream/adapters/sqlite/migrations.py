@@ -54,7 +54,14 @@ _IDENTITY: Migration = (
     "INSERT INTO identity VALUES (0, lower(hex(randomblob(16))))",
 )
 
-MIGRATIONS: Sequence[Migration] = (_LOG_AND_ERASURE_LEDGER, _PLAYER_KEYS, _IDENTITY)
+_REWINDS: Migration = (
+    # The rewinds of servers, kept for ever. `since`: the time that was rewound to (TO is a keyword of SQL).
+    """CREATE TABLE rewinds (
+        id TEXT PRIMARY KEY, tenant TEXT NOT NULL, server TEXT NOT NULL, since REAL NOT NULL,
+        accepted_at REAL NOT NULL, undone_at REAL, done INTEGER NOT NULL) WITHOUT ROWID""",
+)
+
+MIGRATIONS: Sequence[Migration] = (_LOG_AND_ERASURE_LEDGER, _PLAYER_KEYS, _IDENTITY, _REWINDS)
 """The first one makes version 1 of an empty file."""
 
 

@@ -23,6 +23,7 @@ _SKIPPED = {
     "present": "already there",
     "deleted": "deleted since",
     "erased": "erased since",
+    "rewound": "hidden by a rewind",
     "expired": "expired",
     "bad": "bad lines",
 }
@@ -48,7 +49,7 @@ def export(
     """Export all memories, or those of some agents, to a file: JSON Lines, compressed with zstd.
 
     With them go documents, Q-tables and policies, each as one or more rows.
-    Expired and erased memories are left out. Vectors are not exported: an
+    Expired, erased and rewound memories are left out. Vectors are not exported: an
     import computes them again.
 
     \b
@@ -71,7 +72,7 @@ def export(
             url=url,
             on_row=lambda row: write(encoder.encode(row) + b"\n"),
         )
-    left_out = [f"{outcome[name]:,} {name}" for name in ("erased", "expired") if outcome[name]]
+    left_out = [f"{outcome[name]:,} {name}" for name in ("erased", "rewound", "expired") if outcome.get(name)]
     note = f"; left out: {', '.join(left_out)}" if left_out else ""
     if as_json and file != export_file.STANDARD:
         terminal.print_json({"file": file, **outcome})
@@ -94,8 +95,8 @@ def import_(
     """Import exported memories and state, with their ids, times and expiry.
 
     Skips memories that exist already, state that is as new or newer,
-    and what has expired, or was deleted or erased since the export: importing
-    a file twice changes nothing. Ends with 1 if a
+    and what has expired, or was deleted, erased or rewound since the export:
+    importing a file twice changes nothing. Ends with 1 if a
     line was invalid.
 
     \b

@@ -53,7 +53,6 @@ _WRITE_STEP = 64  # points written at once: about 3 ms
 _KEY_STEP = 16  # points of which a payload key is removed at once: 14 ms if each has 350 KiB
 _FEW_POINTS = 64
 _PAGES_FOR_ALL = 4  # 64 payloads take as long as four pages of four
-_MODES = {True: edge.UpdateMode.InsertOnly, False: edge.UpdateMode.Upsert}
 
 _COMPARE_S = 2.4e-7
 _WORDS_S = 1e-7
@@ -105,19 +104,24 @@ class EdgeEngine:
         return edge.Point(id_, vectors, dict(payload))
 
     async def upsert(
-        self, points: Sequence[edge.Point], *, insert_only: bool = False, replace: Clause | None = None
+        self,
+        points: Sequence[edge.Point],
+        *,
+        insert_only: bool = False,
+        update_only: bool = False,
+        replace: Clause | None = None,
     ) -> None:
         """Write points, in steps of 64. With `insert_only`, points that exist are not changed."""
         condition = None if replace is None else edge_filter(replace)
+        mode = edge.UpdateMode.InsertOnly if insert_only else edge.UpdateMode.Upsert
+        mode = edge.UpdateMode.UpdateOnly if update_only else mode
         for start in range(0, len(points), _WRITE_STEP):
             step = list(points[start : start + _WRITE_STEP])
             await self._writable.wait()
             self._require_space()
             ids = [one.id for one in step]
             replaced = 0 if insert_only else self._points_of_space(ids, condition)
-            operation = edge.UpdateOperation.upsert_points(
-                step, condition=condition, update_mode=_MODES[insert_only]
-            )
+            operation = edge.UpdateOperation.upsert_points(step, condition=condition, update_mode=mode)
             with translate_errors():
                 self._shard.update(operation)
             self.removed += replaced

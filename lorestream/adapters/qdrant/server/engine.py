@@ -82,15 +82,22 @@ class ServerEngine:
         return messages.point_message(id_, payload, vector, words)
 
     async def upsert(
-        self, points: Sequence[wire.PointStruct], *, insert_only: bool = False, replace: Clause | None = None
+        self,
+        points: Sequence[wire.PointStruct],
+        *,
+        insert_only: bool = False,
+        update_only: bool = False,
+        replace: Clause | None = None,
     ) -> None:
         """Write points, several batches concurrently."""
         condition = None if replace is None else self._filter((replace,))
+        mode = wire.UpdateMode.InsertOnly if insert_only else wire.UpdateMode.Upsert
+        mode = wire.UpdateMode.UpdateOnly if update_only else mode
         batches = (
             points[start : start + _UPSERT_BATCH_SIZE] for start in range(0, len(points), _UPSERT_BATCH_SIZE)
         )
         done = await asyncio.gather(
-            *(self._upsert(batch, condition, insert_only=insert_only) for batch in batches),
+            *(self._upsert(batch, condition, mode) for batch in batches),
             return_exceptions=True,
         )
         errors = [one for one in done if one is not None]
@@ -131,9 +138,11 @@ class ServerEngine:
         """Nothing to do: the server confirms a write after appending it to its own log."""
 
     async def _upsert(
-        self, points: Sequence[wire.PointStruct], condition: wire.Filter | None, *, insert_only: bool
+        self,
+        points: Sequence[wire.PointStruct],
+        condition: wire.Filter | None,
+        mode: wire.UpdateMode.ValueType,
     ) -> None:
-        mode = wire.UpdateMode.InsertOnly if insert_only else wire.UpdateMode.Upsert
         async with self._upsert_slots:
             request = wire.UpsertPoints(
                 collection_name=self._collection,

@@ -1,0 +1,37 @@
+"""Rewinds: a game server's world was restored from a backup, so what its agents came to know since is hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lorestream.memories import Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Hides the memories of a server that were accepted after `to` and up to `accepted_at`, until it is undone.
+
+    Times are Unix seconds. `accepted_at`: when the rewind was accepted. `undone_at`: when its undoing was; None: not.
+    """
+
+    id: str
+    tenant: str
+    server: str
+    to: float
+    accepted_at: float
+    undone_at: float | None = None
+
+    @property
+    def changed_at(self) -> float:
+        """When its last change was accepted."""
+        return self.accepted_at if self.undone_at is None else self.undone_at
+
+    def covers(self, memory: Memory) -> bool:
+        """True if this rewind hides the memory."""
+        return (
+            self.undone_at is None
+            and (memory.tenant, memory.server) == (self.tenant, self.server)
+            and self.to < memory.accepted_at <= self.accepted_at
+        )

@@ -1,0 +1,123 @@
+"""Contract of every VectorStore: memories that are set aside because their server was rewound."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lorestream.memories import AgentKey, AroundQuery, Erasure, HybridQuery, KeywordQuery, Scope, SubjectKind
+from lorestream.ports import Tombstone
+from tests.contracts.stored import EAST, NOW, START, everything, memory, names, nearest, put, vectors
+from tests.contracts.test_store_scan import identity, scan_all
+
+S = "survival-1"
+
+
+def late(one):
+    """Accepted after START."""
+    return one.accepted_at > START
+
+
+def nothing(_one):
+    return False
+
+
+def after_start(name, **fields):
+    return memory(name, **{"server": S, "accepted_at": START + 1, **fields})
+
+
+async def with_records(store, **fields):
+    query = everything(**fields)
+    return [one.id for one in await store.page(replace(query, scope=replace(query.scope, records=True)))]
+
+
+async def test_no_read_shows_what_is_set_aside_and_all_of_it_comes_back(store):
+    kept = [
+        memory("before", server=S),
+        memory("elsewhere", accepted_at=START + 1),
+        memory("old", agent_id="b"),
+    ]
+    foreign = memory("theirs", tenant="other", server=S, accepted_at=START + 1)
+    hidden = [
+        after_start("h1", metadata={"ore": "iron"}, type="dig", expires_at=NOW + 1),
+        after_start("h2", agent_id="b", player="k1:x", pos={"x": 1.0, "y": 2.0, "z": 3.0}),
+        after_start("r", recall=False, text=""),
+    ]
+    await put(store, *kept, foreign, *hidden)
+    assert await store.set_aside("default", "nowhere", late) == set()
+    affected = await store.set_aside("default", S, late)
+    assert set(affected) == {AgentKey("default", "a"), AgentKey("default", "b")}
+    assert await store.set_aside("default", S, late) == set()
+
+    assert await names(store) == ["elsewhere", "before"]
+    assert await names(store, "b") == ["old"]
+    assert await names(store, None, "other") == ["theirs"]
+    assert await with_records(store) == ["elsewhere", "before"]
+    for query in (
+        KeywordQuery(Scope("default"), "text", 9, NOW),
+        HybridQuery(Scope("default"), EAST, "text", 9, NOW),
+    ):
+        found = await store.search(query)
+        assert sorted(hit.memory.id for hit in found) == ["before", "elsewhere", "old"]
+    assert await store.get("default", "a", "h1", now=START) is None
+    assert await store.get_many("default", "a", ["h1", "before"], vectors=False) == [(kept[0], None)]
+    assert await store.count_by_type(Scope("default"), limit=9, now=NOW) == []
+    [around] = await store.around(AroundQuery([kept[0]], 9, 60.0, NOW))
+    assert {one.id for one in (*around.before, *around.behind)} == {"elsewhere"}
+    assert await store.agents_above(keep=2) == []
+    aside = [replace(one, rewound=True) for one in hidden]
+    assert await store.lookup(hidden) == aside
+    assert sorted(map(identity, await scan_all(store))) == sorted(map(identity, [*kept, foreign, *hidden]))
+
+    await store.set_aside("default", S, nothing)
+    assert await store.lookup(hidden) == hidden
+    assert sorted(await names(store)) == ["before", "elsewhere", "h1"]
+    assert sorted(await with_records(store)) == ["before", "elsewhere", "h1", "r"]
+    again = await store.get_many("default", "b", ["h2"], vectors=True)
+    np.testing.assert_allclose(again[0][1], EAST, atol=1e-6)
+    [found] = await store.search(KeywordQuery(Scope("default", ("b",)), "h2", 9, NOW))
+    assert found.memory == hidden[1]
+
+
+async def test_a_memory_can_be_stored_as_set_aside_from_the_start(store):
+    await put(store, after_start("h", rewound=True), after_start("shown"))
+    assert await names(store) == ["shown"]
+    await store.set_aside("default", S, nothing)
+    assert sorted(await names(store)) == ["h", "shown"]
+
+
+@pytest.mark.parametrize("kind", [SubjectKind.AGENT, SubjectKind.PLAYER])
+async def test_erasures_deletions_and_the_sweep_reach_what_is_set_aside(store, kind):
+    subject = "a" if kind is SubjectKind.AGENT else "k1:x"
+    await put(
+        store,
+        after_start("h", player="k1:x"),
+        after_start("dead"),
+        after_start("past", agent_id="c", expires_at=NOW - 1),
+        after_start("left", agent_id="c"),
+    )
+    await store.put_tombstones([Tombstone("default", "a", "dead", NOW)])
+    await store.set_aside("default", S, late)
+    assert AgentKey("default", "a") in await store.erase(Erasure("e", "default", kind, (subject,), START + 1))
+    assert await store.sweep(expired_before=NOW, tombstones_before=START, limit=9) == 1
+    await store.set_aside("default", S, nothing)
+    assert await names(store) == []
+    assert await names(store, "c") == ["left"]
+    assert await store.lookup([after_start("dead")]) == [Tombstone("default", "a", "dead", NOW)]
+
+
+async def test_an_id_that_is_set_aside_can_be_given_again(store):
+    await put(store, after_start("m", text="the world that is gone"), memory("kept", server=S))
+    await store.set_aside("default", S, late)
+    again = [
+        after_start("m", text="a new life", accepted_at=START + 9),
+        memory("kept", server=S, text="another"),
+    ]
+    await put(store, *again)
+    assert await names(store) == ["kept"], "only where it is asked for"
+    await store.insert(again, vectors(EAST, 2), over_rewound=True)
+    assert await store.lookup(again) == [again[0], memory("kept", server=S)]
+    await store.set_aside("default", S, lambda one: START < one.accepted_at <= START + 1)
+    assert sorted(await names(store)) == ["kept", "m"]
+    [hit, _] = await store.search(nearest(9))
+    assert hit.memory.server == S
