@@ -5,6 +5,7 @@
     admission   splits a batch, validates each event, makes its envelope
     log_writer  times of acceptance, and appends to the log
     erasures    deletions of a memory, an agent, a player, and their HTTP routes
+    rewinds     rewinds of a server and their undoing, and their HTTP routes
     state/      writes of documents, Q-tables and policies
     schemas     the msgspec types of the routes
     examples    example requests and responses for the documentation

@@ -57,3 +57,18 @@ PROGRESS = Example(
     },
     path={"erasure_id": _ERASURE},
 )
+
+_REWIND = "7c2d9a14-3f0e-4b6b-9f57-2a1f6f0f7d10"
+_REWOUND = {"rewind_id": _REWIND, "token": _TOKEN}
+_REWIND_VIEW = {
+    "rewind_id": _REWIND,
+    "server": "survival-1",
+    "to": 1760000000.0,
+    "accepted_at": 1760003600.5,
+    "undone_at": None,
+    "state": "done",
+}
+REWIND = Example(body={"server": "survival-1", "to": 1760000000.0}, response=_REWOUND)
+REWINDS = Example(response={"rewinds": [_REWIND_VIEW]}, query={"limit": 10})
+ONE_REWIND = Example(response=_REWIND_VIEW, path={"id": _REWIND})
+UNDO_REWIND = Example(response=_REWOUND, path={"id": _REWIND})

@@ -20,11 +20,12 @@ from lorestream.identity import Pseudonyms
 from lorestream.ports import Clock, ErasureLedger, EventLog, NewRecord, RowReader, WatermarkReader
 from lorestream.telemetry import Metrics
 from lorestream.wiring import GatewayParts
-from producers import erasures, examples
+from producers import erasures, examples, rewinds
 from producers.admission import DEFAULT_SERVER, Admission, parse_event, split_batch
 from producers.erasures import Erasures
 from producers.intake import Intake, traceparent
 from producers.log_writer import LogWriter
+from producers.rewinds import Rewinds
 from producers.schemas import (
     MAX_WAIT_MS,
     Event,
@@ -78,6 +79,7 @@ class Gateway:
         self.log_writer = LogWriter(log, clock, last_accepted_at=last_accepted_at)
         self.intake = Intake(self.log_writer, watermarks, metrics)
         self.erasures = Erasures(log, ledger, watermarks, pseudonyms, self.log_writer)
+        self.rewinds = Rewinds(ledger.rewinds, self.log_writer)
         self.state = StateWriter(self.intake, pseudonyms, rows)
         self._admission = Admission(pseudonyms, ttl_s)
 
@@ -208,6 +210,7 @@ def operations(gateway: Gateway, limits: RateLimits = NO_RATE_LIMITS) -> list[Op
             example=examples.PUT,
         ),
         *erasures.operations(gateway.erasures),
+        *rewinds.operations(gateway.rewinds),
         *state_routes.operations(gateway.state, limits),
     ]
 

@@ -143,6 +143,28 @@ class ErasurePath(Struct):
     erasure_id: str
 
 
+class RewindPath(Struct):
+    """The `rewind_id` in the response to a rewind."""
+
+    id: str
+
+
+class RewindListParams(Struct, forbid_unknown_fields=True):
+    """`limit`: how many rewinds at most."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class RewindBody(Struct, forbid_unknown_fields=True):
+    """Which server, and the time of the backup that its world was restored from."""
+
+    server: ServerName
+    to: Annotated[
+        float,
+        Meta(ge=MIN_TIME, le=MAX_TIME, description="Unix seconds, not in the future."),
+    ]
+
+
 class PutBody(Struct):
     """One memory as text. `ttl` and `ttl_seconds` mean the same: absent = the default, 0 = for ever.
 
@@ -225,6 +247,34 @@ class ErasureProgress(Struct):
     state: Literal["running", "done"]
     log_gone_by: float
     dead_letters_gone_by: float
+
+
+class RewindReceipt(Struct):
+    """The rewind, or its undoing, is durable. `token` is used like the token of a write."""
+
+    rewind_id: str
+    token: str
+
+
+class RewindView(Struct):
+    """A rewind: it hides what `server` sent after `to` and up to `accepted_at`. Times are Unix seconds.
+
+    `undone_at`: when its undoing was accepted. `state`: `running` until no read shows what it hides, then `done`; after
+    its undoing `undoing`, until every read shows it again, then `undone`.
+    """
+
+    rewind_id: str
+    server: str
+    to: float
+    accepted_at: float
+    undone_at: float | None
+    state: Literal["running", "done", "undoing", "undone"]
+
+
+class RewindList(Struct):
+    """The newest rewinds."""
+
+    rewinds: list[RewindView]
 
 
 class DeleteResponse(Struct):

@@ -21,7 +21,7 @@ from lorestream.memories import (
 from lorestream.tokens import cursor
 from query_service.records import with_records
 from query_service.retrieval import visible_memories
-from query_service.schemas import AgentTotal, SummaryResponse
+from query_service.schemas import AgentTotal, RewindPreviewResponse, SummaryResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -138,6 +138,20 @@ async def get_largest_agents(recall: Recall, tenant: str, limit: int) -> list[Ag
     async with recall.working(scope, EVERYTHING):
         found = await recall.store.agents(scope, limit=limit, now=recall.clock.now())
     return [AgentTotal(agent_id, total) for agent_id, total in found]
+
+
+async def count_rewound(recall: Recall, tenant: str, server: str, to: float) -> RewindPreviewResponse:
+    """How many memories of how many agents a rewind of the server to that time (Unix seconds) would hide."""
+    scope, of_server = Scope(tenant, records=True), Condition(Field(("server",)), Op.EQ, server)
+    guard = recall.guard(scope, recall.clock.now())
+    agents: set[str] = set()
+    memories = 0
+    async with recall.working(scope, of_server):
+        async for memory in recall.store.each(PageQuery(scope, 1, guard.now, of_server)):
+            if memory.accepted_at > to and guard.admits(memory):
+                agents.add(memory.agent_id)
+                memories += 1
+    return RewindPreviewResponse(memories, len(agents))
 
 
 async def get_summary(recall: Recall, agents: ResolvedAgents, name: str) -> SummaryResponse:

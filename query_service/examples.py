@@ -123,6 +123,9 @@ SUMMARY = Example(
     path={"agent_id": _AGENT},
 )
 AGENTS = Example(response={"agents": [{"agent_id": _AGENT, "total": 12}]}, query={"limit": 100})
+REWIND_PREVIEW = Example(
+    body={"server": "survival-1", "to": 1760000000.0}, response={"memories": 420, "agents": 12}
+)
 CONTEXT = Example(
     body={"query": _QUERY, "recent": 10, "relevant": 5, "token_budget": 1000},
     response=_CONTEXT,

@@ -47,6 +47,8 @@ from query_service.schemas import (
     MemoryPath,
     NoParams,
     OneParams,
+    RewindPreview,
+    RewindPreviewResponse,
     Search,
     SearchResponse,
     StoredMemory,
@@ -124,6 +126,18 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             response=AgentsResponse,
             query_params=AgentsParams,
             example=examples.AGENTS,
+        ),
+        read(
+            "POST",
+            "/v1/rewinds/preview",
+            routes.rewind_preview,
+            "How many memories a rewind would hide",
+            scope=KeyScope.ERASE,
+            tag="Rewinds",
+            response=RewindPreviewResponse,
+            body=RewindPreview,
+            description="Changes nothing. Reads all memories of the server once: some seconds for a million.",
+            example=examples.REWIND_PREVIEW,
         ),
         read(
             "POST",
@@ -205,6 +219,14 @@ class _Routes(Routes):
         with self._timed("agents"):
             agents = await browse.get_largest_agents(self._recall, request.tenant, params.limit)
         return json_response(AgentsResponse(agents))
+
+    async def rewind_preview(self, request: ApiRequest) -> ApiResponse:
+        request.query_params(NoParams)
+        body = await request.json(RewindPreview)
+        await self._limits.count_queries(request.principal)
+        with self._timed("rewind_preview"):
+            found = await browse.count_rewound(self._recall, request.tenant, body.server, body.to)
+        return json_response(found)
 
     def _parse(self, principal: Principal, raw: bytes) -> SearchQuery:
         """A search from its body. Raises InvalidRequest and HttpError."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lorestream.limits import AgentId, EmptyList
+from lorestream.limits import MAX_TIME, MIN_TIME, AgentId, EmptyList, ServerName
 
 MAX_AGENTS = 64
 MAX_K = 100
@@ -262,6 +262,13 @@ class RecentParams(ReadRequest):
     )
 
 
+class RewindPreview(ReadRequest):
+    """A rewind as in `POST /v1/rewinds`, of which only the size is asked for. `to`: Unix seconds."""
+
+    server: ServerName
+    to: Annotated[float, Meta(ge=MIN_TIME, le=MAX_TIME)]
+
+
 class AgentsParams(ReadRequest):
     """`limit`: how many agents at most."""
 
@@ -273,6 +280,13 @@ class NoParams(ReadRequest):
 
 
 # --- responses -------------------------------------------------------------------------------------------
+
+
+class RewindPreviewResponse(Struct):
+    """How much a rewind would hide now: `memories`, records included, of `agents` different agents."""
+
+    memories: int
+    agents: int
 
 
 class StoredMemory(Struct):

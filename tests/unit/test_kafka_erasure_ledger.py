@@ -44,7 +44,8 @@ class Ledgers:
             [end] = (await consumer.end_offsets([partition])).values()
             while await consumer.position(partition) < end:
                 for records in (await consumer.getmany(timeout_ms=100)).values():
-                    last_records |= {record.key or b"": decoded(record.value) for record in records}
+                    keyed = {record.key or b"": record.value for record in records}
+                    last_records |= {key: decoded(key, value) for key, value in keyed.items()}
         return last_records
 
     async def write_raw(self, key: bytes, value: bytes) -> None:

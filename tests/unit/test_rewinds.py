@@ -1,0 +1,239 @@
+"""Rewinds through the whole application in this process: what they hide, what they leave, and their undoing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorestream.adapters.qdrant.edge.store import EdgeStore
+from lorestream.memories import Memory, PageQuery, Scope
+from lorestream.ports import VectorStore
+from stream_workers.indexing.indexer import Indexer
+from tests.parts import pipeline_over
+from tests.whole_app import WholeApp, open_app
+
+AGENTS = ("npc:a", "npc:b")
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+async def up(tmp_path: Path) -> AsyncIterator[WholeApp]:
+    async with open_app(tmp_path) as opened:
+        yield opened
+
+
+async def write(up: WholeApp, server: str, *events: dict[str, Any]) -> list[dict[str, Any]]:
+    """Write events of one server, and wait until they can be found; the memories as a read by id shows them."""
+    body = {"server": server, "events": list(events)}
+    answer = await up.ask("POST", "/v1/events?wait=indexed", json=body)
+    assert answer["indexed"], answer
+    return [
+        await up.ask("GET", f"/v1/memories/{id_}", params={"agent_id": event["agent_id"]})
+        for id_, event in zip(answer["ids"], events, strict=True)
+    ]
+
+
+async def rewind(up: WholeApp, server: str, to: float) -> str:
+    """Rewind a server, and wait until that is processed; the id."""
+    answer = await up.ask("POST", "/v1/rewinds", json={"server": server, "to": to})
+    await processed(up, answer["token"])
+    return answer["rewind_id"]
+
+
+async def undo(up: WholeApp, rewind_id: str) -> None:
+    answer = await up.ask("DELETE", f"/v1/rewinds/{rewind_id}")
+    assert answer["rewind_id"] == rewind_id
+    await processed(up, answer["token"])
+
+
+async def processed(up: WholeApp, token: str) -> None:
+    question = {"agent_id": "nobody", "after": token, "wait_ms": 20_000}
+    assert (await up.ask("POST", "/v1/memories/search", json=question))["fresh"]
+
+
+async def state(up: WholeApp, rewind_id: str) -> str:
+    return (await up.ask("GET", f"/v1/rewinds/{rewind_id}"))["state"]
+
+
+async def shown(up: WholeApp, agent: str) -> list[str]:
+    """The texts that the reads of an agent show, all of which have to agree."""
+    page = await up.ask("GET", f"/v1/agents/{agent}/memories?limit=1000")
+    recent = sorted(one["text"] for one in page["memories"])
+    assert page["total"] == len(recent)
+    assert (await up.ask("GET", f"/v1/agents/{agent}/summary"))["total"] == len(recent)
+    for how in ({}, {"query": "saw"}, {"query": "saw", "mode": "dense", "weights": {"recency": 1}}):
+        question = {"agent_id": agent, "k": 100, **how}
+        for _ in range(2):  # the second time from the cache
+            found = await up.ask("POST", "/v1/memories/search", json=question)
+            assert sorted(one["text"] for one in found["memories"]) == recent, how
+    return recent
+
+
+async def test_a_rewind_hides_what_the_server_sent_since_and_its_undoing_shows_it_again(up: WholeApp) -> None:
+    a, b = AGENTS
+    [first] = await write(up, "one", {"agent_id": a, "text": "saw the old mill"})
+    later = await write(
+        up,
+        "one",
+        {"agent_id": a, "text": "saw the mill burn", "type": "fire", "metadata": {"ore": "iron"}},
+        {"agent_id": b, "text": "saw smoke"},
+        {"agent_id": b, "type": "reward", "data": {"value": 1}, "recall": False},
+    )
+    await write(up, "two", {"agent_id": a, "text": "saw the sea"})
+    await up.ask("PUT", "/v1/entities/character/npc:a?wait=applied", json={"data": {"name": "Ada"}})
+    whole = {agent: await shown(up, agent) for agent in AGENTS}
+
+    size = {"server": "one", "to": first["accepted_at"]}
+    assert await up.ask("POST", "/v1/rewinds/preview", json=size) == {"memories": 3, "agents": 2}
+    rewind_id = await rewind(up, "one", first["accepted_at"])
+    assert await up.ask("POST", "/v1/rewinds/preview", json=size) == {"memories": 0, "agents": 0}
+    assert await shown(up, a) == ["saw the old mill", "saw the sea"]
+    assert await shown(up, b) == []
+    assert [one["agent_id"] for one in (await up.ask("GET", "/v1/agents"))["agents"]] == [a]
+    for one, agent in zip(later, (a, b, b), strict=True):
+        answer = await up.http.get(f"/v1/memories/{one['id']}", params={"agent_id": agent})
+        assert answer.status_code == 404
+    assert (await up.ask("GET", f"/v1/agents/{b}/memories?type=reward"))["memories"] == []
+    assert (await up.ask("GET", "/v1/entities/character/npc:a"))["data"] == {"name": "Ada"}
+    await write(up, "one", {"agent_id": b, "text": "saw the morning"})
+    assert await shown(up, b) == ["saw the morning"]
+
+    view = await up.ask("GET", f"/v1/rewinds/{rewind_id}")
+    assert (view["server"], view["to"], view["undone_at"]) == ("one", first["accepted_at"], None)
+    assert view["accepted_at"] > later[-1]["accepted_at"]
+    assert await state(up, rewind_id) == "done"
+    for _ in range(2):
+        await undo(up, rewind_id)
+        assert await state(up, rewind_id) == "undone"
+    assert await shown(up, a) == whole[a]
+    assert await shown(up, b) == sorted([*whole[b], "saw the morning"])
+    for one, agent in zip(later, (a, b, b), strict=True):
+        assert await up.ask("GET", f"/v1/memories/{one['id']}", params={"agent_id": agent}) == one
+    assert [one["rewind_id"] for one in (await up.ask("GET", "/v1/rewinds"))["rewinds"]] == [rewind_id]
+
+
+async def test_an_event_id_may_be_given_again_in_the_world_that_goes_on(up: WholeApp) -> None:
+    [before] = await write(up, "s", {"id": "1", "agent_id": "a", "text": "saw the gate"})
+    await write(up, "s", {"id": "2", "agent_id": "a", "text": "saw it fall"})
+    await rewind(up, "s", before["accepted_at"])
+    events = [
+        {"id": "1", "agent_id": "a", "text": "again"},
+        {"id": "2", "agent_id": "a", "text": "saw it stand"},
+    ]
+    await up.ask("POST", "/v1/events?wait=indexed", json={"server": "s", "events": events})
+    assert await shown(up, "a") == ["saw it stand", "saw the gate"]
+
+
+async def test_requests_that_cannot_be_right_are_refused_and_unknown_servers_are_not(up: WholeApp) -> None:
+    now = up.runtime.clock.now()
+    for body, path in (
+        ({"server": "s", "to": now + 3600}, "to"),
+        ({"server": "s", "to": 1e300}, "to"),
+        ({"server": "", "to": now}, "server"),
+        ({"server": "s"}, None),
+        ({"server": "s", "to": now, "dry_run": True}, None),
+    ):
+        answer = await up.http.post("/v1/rewinds", json=body)
+        assert answer.status_code == 400, body
+        if path is not None:
+            assert answer.json()["error"]["details"]["path"] == path, answer.text
+    assert (await up.ask("GET", "/v1/rewinds"))["rewinds"] == []
+    for method in ("GET", "DELETE"):
+        assert (await up.http.request(method, f"/v1/rewinds/{NOWHERE}")).status_code == 404
+    rewind_id = await rewind(up, "nobody knows it", -1e9)
+    assert await state(up, rewind_id) == "done"
+
+
+# --- any order of writes, rewinds, undoings and removals ----------------------------------------------------
+
+
+@dataclass
+class Model:
+    """What one server's agents should know. `memories` by id; `rewinds` by id, those that are not undone."""
+
+    memories: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rewinds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    undone: list[str] = field(default_factory=list)
+
+    def known(self, agent: str) -> list[str]:
+        return sorted(
+            one["text"]
+            for one in self.memories.values()
+            if one["agent_id"] == agent
+            and not any(to < one["accepted_at"] <= until for to, until in self.rewinds.values())
+        )
+
+
+async def act(
+    up: WholeApp, rng: random.Random, model: Model, server: str, numbers: Callable[[], int]
+) -> None:
+    """One random act, on the application and on the model."""
+    agent = f"{server}:{rng.choice(AGENTS)}"
+    match rng.choice(["write"] * 4 + ["rewind"] * 3 + ["undo"] * 2 + ["delete", "erase"]):
+        case "rewind":
+            times = [one["accepted_at"] for one in model.memories.values()] or [0.0]
+            to = rng.choice(times) - rng.choice([0.0, 1e-6, 0.5])
+            rewind_id = await rewind(up, server, to)
+            model.rewinds[rewind_id] = to, (await up.ask("GET", f"/v1/rewinds/{rewind_id}"))["accepted_at"]
+        case "undo" if model.rewinds or model.undone:
+            chosen = rng.choice([*model.rewinds, *model.undone])
+            await undo(up, chosen)
+            model.rewinds.pop(chosen, None)
+            model.undone.append(chosen)
+        case "delete" if model.memories:
+            chosen = rng.choice([*model.memories])
+            owner = model.memories.pop(chosen)["agent_id"]
+            await up.erase(agent_id=owner, memory_id=chosen)
+        case "erase" if rng.random() < 0.5:
+            await up.erase(agent_id=agent)
+            model.memories = {key: one for key, one in model.memories.items() if one["agent_id"] != agent}
+        case _:
+            events = [{"agent_id": agent, "text": f"saw {numbers()}"} for _ in range(rng.randint(1, 3))]
+            model.memories |= {one["id"]: one for one in await write(up, server, *events)}
+
+
+async def held(store: VectorStore, now: float) -> dict[str, Memory]:
+    """Everything in a store that its reads show, by id."""
+    return {one.id: one async for one in store.each(PageQuery(Scope("default"), 1, now))}
+
+
+async def refilled(up: WholeApp, store: VectorStore, group: str) -> None:
+    """Fill another store from the log."""
+    pipeline = pipeline_over(up.runtime, store)
+    await Indexer(up.runtime.log, pipeline, None, cache=None, group=group).run(burst=True)
+
+
+async def test_any_order_of_acts_gives_what_a_model_says_and_a_replay_gives_the_same(up: WholeApp) -> None:
+    numbers, models = count(1).__next__, dict[str, Model]()
+    for seed in range(4):
+        rng, server = random.Random(seed), f"s{seed}"
+        model = models[server] = Model()
+        for _ in range(10):
+            await act(up, rng, model, server, numbers)
+        for agent in AGENTS:
+            assert await shown(up, f"{server}:{agent}") == model.known(f"{server}:{agent}"), seed
+    now = up.runtime.clock.now()
+    assert any(model.rewinds for model in models.values())
+    async with EdgeStore.open(None, model_id="hash", dim=384) as other:
+        await refilled(up, other, "other")
+        assert await held(other, now) == await held(up.runtime.store, now)
+        for model in models.values():
+            for rewind_id in [*model.rewinds]:
+                await undo(up, rewind_id)
+                del model.rewinds[rewind_id]
+        await refilled(up, other, "other")
+        back = await held(other, now)
+        assert back == await held(up.runtime.store, now)
+        texts: Sequence[str] = [
+            text
+            for server, model in models.items()
+            for agent in AGENTS
+            for text in model.known(f"{server}:{agent}")
+        ]
+        assert sorted(one.text for one in back.values()) == sorted(texts)
