@@ -16,6 +16,8 @@
     ranking.py        spheres, blends, top k
     context.py        selection of memories within a token budget, as text
     browse.py         reads without a text: one memory, pages, agents, summaries
+    explanation.py    why a search returns a memory, or does not
+    places.py         how many memories are in which cell of a map
     encoding.py       memories as JSON
     state/            reads of documents, Q-tables and policies
     state_rest/       their HTTP routes

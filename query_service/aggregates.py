@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -22,7 +22,7 @@ from query_service.records import with_records
 
 if TYPE_CHECKING:
     from lorestream.identity import Pseudonyms
-    from lorestream.memories import Field, Filter, Memory, Position
+    from lorestream.memories import Field, Filter, Memory, Position, Scope
     from query_service.queries import ResolvedAgents
     from query_service.recall import Recall
 
@@ -43,6 +43,8 @@ class AggregateQuery:
     every: float | None
     by_tick: bool
     start: float | None
+    group_by: str | None = None
+    """The field whose values have buckets of their own; None: all have the same."""
 
 
 def parse_aggregate(body: Aggregate, pseudonyms: Pseudonyms, tenant: str) -> AggregateQuery:
@@ -59,19 +61,42 @@ def parse_aggregate(body: Aggregate, pseudonyms: Pseudonyms, tenant: str) -> Agg
         more=parse_filters(body.filters, pseudonyms, tenant),
     )
     by_tick = body.every_ticks is not None
-    return AggregateQuery(field, filter_, body.every_ticks if by_tick else body.every_s, by_tick, body.since)
+    every = body.every_ticks if by_tick else body.every_s
+    return AggregateQuery(field, filter_, every, by_tick, body.since, body.group_by)
 
 
 async def aggregate(recall: Recall, agents: ResolvedAgents, query: AggregateQuery) -> list[Bucket]:
     """The buckets in order. Raises TooManyRecords where more than MAX_RECORDS memories match."""
-    scope = with_records(agents.scope, query.filter)
-    page = PageQuery(scope, MAX_RECORDS, recall.clock.now(), query.filter)
-    groups: dict[float, _Group] = {}
+    groups: dict[tuple[float, str], _Group] = {}
+
+    def add(memory: Memory) -> None:
+        number = _number(memory, query.field)
+        place = memory.tick if query.by_tick else memory.timestamp
+        if number is None or place is None:
+            return
+        start = 0.0 if query.every is None else start_of(place, query.every)
+        name = "" if query.group_by is None else getattr(memory, query.group_by) or ""
+        group = groups.get((start, name))
+        if group is None:
+            groups[start, name] = _Group([number], memory.position, number, place)
+        else:
+            group.add(number, memory.position, place)
+
+    await visit_all(recall, with_records(agents.scope, query.filter), query.filter, add)
+    return await asyncio.to_thread(_buckets, groups, query)
+
+
+async def visit_all(recall: Recall, scope: Scope, filter_: Filter, visit: Callable[[Memory], None]) -> None:
+    """Call `visit` with every memory that a read may show, in no defined order.
+
+    Raises TooManyRecords where more than MAX_RECORDS memories match.
+    """
+    page = PageQuery(scope, MAX_RECORDS, recall.clock.now(), filter_)
     guard = recall.guard(scope, page.now)
     turns = Turns()
     read = 0
-    async with recall.working(scope, query.filter) as checks:
-        # Where conditions need the payload of each memory, a count takes as long as the aggregate itself.
+    async with recall.working(scope, filter_) as checks:
+        # Where conditions need the payload of each memory, a count takes as long as the work itself.
         if not checks:
             _check_number(await recall.store.count(page))
         async with aclosing(recall.store.each(page)) as found:
@@ -79,17 +104,8 @@ async def aggregate(recall: Recall, agents: ResolvedAgents, query: AggregateQuer
                 read += 1
                 _check_number(read)
                 await turns.next()
-                number = _number(memory, query.field)
-                place = memory.tick if query.by_tick else memory.timestamp
-                if number is None or place is None or not guard.admits(memory):
-                    continue
-                start = 0.0 if query.every is None else _start(place, query.every)
-                group = groups.get(start)
-                if group is None:
-                    groups[start] = _Group([number], memory.position, number, place)
-                else:
-                    group.add(number, memory.position, place)
-        return await asyncio.to_thread(_buckets, groups, query)
+                if guard.admits(memory):
+                    visit(memory)
 
 
 def _check_number(records: int) -> None:
@@ -116,13 +132,17 @@ class _Group:
             self.newest, self.last = position, number
 
 
-def _buckets(groups: Mapping[float, _Group], query: AggregateQuery) -> list[Bucket]:
-    if query.every is None:
-        return [
-            summarise(group.first if query.start is None else query.start, group.numbers, group.last)
-            for group in groups.values()
-        ]
-    return [summarise(start, groups[start].numbers, groups[start].last) for start in sorted(groups)]
+def _buckets(groups: Mapping[tuple[float, str], _Group], query: AggregateQuery) -> list[Bucket]:
+    """The buckets by their start and the value that they are grouped by."""
+    buckets: list[Bucket] = []
+    for (start, name), group in sorted(groups.items()):
+        if query.every is None:
+            start = group.first if query.start is None else query.start  # noqa: PLW2901 (where the only one begins)
+        bucket = summarise(start, group.numbers, group.last)
+        if query.group_by is not None:
+            bucket.group = name
+        buckets.append(bucket)
+    return buckets
 
 
 def summarise(start: float, numbers: Sequence[float], last: float) -> Bucket:
@@ -162,7 +182,7 @@ def _enlarged(value: float) -> float | None:
         return None
 
 
-def _start(place: float, every: float) -> float:
+def start_of(place: float, every: float) -> float:
     """The largest multiple of `every` up to `place`."""
     start = place // every * every + 0.0  # not -0.0
     return start if math.isfinite(start) else place

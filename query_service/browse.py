@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from lorestream.limits import canonical_memory_id
@@ -132,12 +134,15 @@ async def get_many(
     return [found[one] for one in wanted if one in found]
 
 
-async def get_largest_agents(recall: Recall, tenant: str, limit: int) -> list[AgentTotal]:
-    """The `limit` agents with the most memories."""
+async def get_largest_agents(recall: Recall, tenant: str, limit: int, prefix: str = "") -> list[AgentTotal]:
+    """The `limit` agents with the most memories, of those whose ids begin with `prefix`."""
     scope = Scope(tenant)
     async with recall.working(scope, EVERYTHING):
-        found = await recall.store.agents(scope, limit=limit, now=recall.clock.now())
-    return [AgentTotal(agent_id, total) for agent_id, total in found]
+        # The store counts all agents in any case.
+        most = sys.maxsize if prefix else limit
+        found = await recall.store.agents(scope, limit=most, now=recall.clock.now())
+    named = (AgentTotal(agent_id, total) for agent_id, total in found if agent_id.startswith(prefix))
+    return list(islice(named, limit))
 
 
 async def count_rewound(recall: Recall, tenant: str, server: str, to: float) -> RewindPreviewResponse:

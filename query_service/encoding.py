@@ -62,16 +62,13 @@ def _fields(memory: Memory, agents: ResolvedAgents) -> tuple[Any, ...]:
 
 def encode_hits(query: SearchQuery, ranked: Sequence[Ranked]) -> bytes:
     """The memories of a search: a JSON array."""
-    return _encoder.encode(
-        [
-            FoundMemory(
-                *_fields(one.memory, query.agents),
-                score=one.score,
-                score_details=one.details if query.explain else UNSET,
-            )
-            for one in ranked
-        ]
-    )
+    return _encoder.encode([found_memory(one, query.agents, explain=query.explain) for one in ranked])
+
+
+def found_memory(one: Ranked, agents: ResolvedAgents, *, explain: bool) -> FoundMemory:
+    """A memory with its score, and with the parts of it if `explain`."""
+    details = one.details if explain else UNSET
+    return FoundMemory(*_fields(one.memory, agents), score=one.score, score_details=details)
 
 
 def entity(document: Document, type_: str, name: str) -> Entity:

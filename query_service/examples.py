@@ -94,6 +94,33 @@ GET_MANY = Example(
     body={"agent_id": _AGENT, "ids": [_ID], "vectors": False},
     response={"memories": [_STORED]},
 )
+EXPLAIN = Example(
+    body={"agent_id": _AGENT, "query": _QUERY, "k": 5, "id": _ID},
+    response={
+        "memory": {**_FOUND, "score_details": _DETAILS},
+        "found": False,
+        "rank": 9,
+        "ranked": 114,
+        "k": 5,
+        "last_score": 0.81,
+        "reasons": [
+            {
+                "code": "rank",
+                "path": "k",
+                "message": "it is number 9 with the score 0.7840, and k is 5; the last of these has the score 0.8100",
+            }
+        ],
+    },
+)
+PLACES = Example(
+    body={"agent_id": _AGENT, "cell": 16, "y_from": -50, "y_to": 50},
+    response={
+        "places": [{"x": 0.0, "z": -48.0, "count": 12, "newest": 1760000000.0}],
+        "cells": 1,
+        "total": 12,
+        "bounds": {"x": [12.0, 14.5], "y": [3.0, 9.0], "z": [-47.0, -40.0]},
+    },
+)
 AGGREGATE = Example(
     body={"type": "reward", "field": "metadata.value", "every_s": 3600, "since": 1760000000},
     response={

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
 import orjson
@@ -42,6 +42,19 @@ if TYPE_CHECKING:
     from lorestream.identity import Pseudonyms
 
 DEFAULT_WAIT_S = 0.5
+
+
+class _Scoped(Protocol):
+    """A request about one agent, several, or the whole tenant."""
+
+    @property
+    def agent_id(self) -> str | None: ...
+    @property
+    def agent_ids(self) -> Sequence[str] | None: ...
+    @property
+    def scope(self) -> str | None: ...
+
+
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 T = TypeVar("T")
@@ -149,7 +162,7 @@ def parse_filters(filters: object, pseudonyms: Pseudonyms, tenant: str) -> Filte
 
 def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> SearchQuery:
     """Check a search. Raises InvalidRequest (400) and HttpError (403)."""
-    agents = _parse_scope(search, principal, pseudonyms)
+    agents = parse_scope(search, principal, pseudonyms)
     if search.mode is not None:
         if search.query is None:
             raise InvalidRequest("a mode needs a query", path="mode")
@@ -330,7 +343,8 @@ def _decode_filters(text: str) -> object:
     return cast("object", value)
 
 
-def _parse_scope(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> ResolvedAgents:
+def parse_scope(search: _Scoped, principal: Principal, pseudonyms: Pseudonyms) -> ResolvedAgents:
+    """Whose memories a request is about. Raises InvalidRequest (400) and HttpError (403)."""
     given = {"agent_id": search.agent_id, "agent_ids": search.agent_ids, "scope": search.scope}
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) != 1:

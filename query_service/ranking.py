@@ -58,10 +58,15 @@ class Sphere:
 
     def contains(self, memory: Memory) -> bool:
         """True if the memory's position is in the sphere; False if it lacks one of the coordinates."""
+        distance = self.distance(memory)
+        return distance is not None and distance <= self.radius
+
+    def distance(self, memory: Memory) -> float | None:
+        """How far the memory is from the centre, in nodes; None if it lacks one of the coordinates."""
         pos = memory.pos or {}
         if any(pos.get(axis) is None for axis in self.centre):
-            return False
-        return math.dist([pos[axis] for axis in self.centre], list(self.centre.values())) <= self.radius
+            return None
+        return math.dist([pos[axis] for axis in self.centre], list(self.centre.values()))
 
 
 def _box_bound(value: float, radius: float, sign: int) -> float:

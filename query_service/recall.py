@@ -172,6 +172,11 @@ class Recall:
         compute = partial(self._compute_search, query, encode)
         return self._read(api, query, query.scope, compute, needs_vector=query.mode != "keyword")
 
+    async def ranked(self, query: SearchQuery) -> list[Ranked]:
+        """The memories of a search with their scores, neither from the cache nor counted as accesses."""
+        async with self.working(query.scope, query.filter):
+            return await self._retriever(query, self.clock.now()).top_k()
+
     def context_read(self, query: ContextQuery, encode: EncodeContext) -> Read:
         """A context as a read: the most relevant and the newest memories that fit in a token budget, each once."""
         search = query.search

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -70,10 +70,19 @@ class Aggregate(Struct, forbid_unknown_fields=True):
     since: _Time | None = None
     until: _Time | None = None
     filters: Filters | EmptyList | None = None
+    group_by: (
+        Annotated[
+            Literal["type", "server", "player"],
+            Meta(description="Each value of this field has buckets of its own."),
+        ]
+        | None
+    ) = None
 
 
 class Bucket(Struct):
     """The numbers of one bucket; there is none without numbers.
+
+    `group`, with `group_by`: the value of that field, "" where memories have none.
 
     `start`: Unix seconds, or the tick; of a single bucket `since`, or the time of its first number. `std`: the standard
     deviation of the population. `last`: the number of the last memory in their order. A sum that no float can hold is null.
@@ -87,9 +96,10 @@ class Bucket(Struct):
     max: float
     std: float | None
     last: float
+    group: str | UnsetType = UNSET
 
 
 class AggregateResponse(Struct):
-    """The buckets in order."""
+    """The buckets in order of their start, then of their group."""
 
     buckets: Sequence[Bucket]

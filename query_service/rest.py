@@ -17,7 +17,7 @@ from lorestream.http.request import (
     encoded_json_response,
     json_response,
 )
-from query_service import browse, examples, record_routes
+from query_service import browse, examples, insight_routes, record_routes
 from query_service.batch import BatchRoutes
 from query_service.batch_schemas import Batch, BatchResponse
 from query_service.encoding import (
@@ -108,6 +108,7 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             example=examples.ONE,
         ),
         *record_routes.operations(recall, limits),
+        *insight_routes.operations(recall, limits),
         read(
             "GET",
             f"{agent}/summary",
@@ -217,7 +218,9 @@ class _Routes(Routes):
         params = request.query_params(AgentsParams)
         await self._limits.count_queries(request.principal)
         with self._timed("agents"):
-            agents = await browse.get_largest_agents(self._recall, request.tenant, params.limit)
+            agents = await browse.get_largest_agents(
+                self._recall, request.tenant, params.limit, params.prefix
+            )
         return json_response(AgentsResponse(agents))
 
     async def rewind_preview(self, request: ApiRequest) -> ApiResponse:

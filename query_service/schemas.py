@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lorestream.limits import MAX_TIME, MIN_TIME, AgentId, EmptyList, ServerName
+from lorestream.limits import MAX_AGENT_ID_CHARS, MAX_TIME, MIN_TIME, AgentId, EmptyList, ServerName
 
 MAX_AGENTS = 64
 MAX_K = 100
@@ -273,6 +273,13 @@ class AgentsParams(ReadRequest):
     """`limit`: how many agents at most."""
 
     limit: Limit = 100
+    prefix: Annotated[
+        str,
+        Meta(
+            max_length=MAX_AGENT_ID_CHARS,
+            description="Only agents whose ids begin so. Agents named after players have ids with pseudonyms.",
+        ),
+    ] = ""
 
 
 class NoParams(ReadRequest):

@@ -12,6 +12,7 @@
     records      those of messages, tool calls, rewards, interactions, states
     documents    those of documents
     learning     those of Q-tables and policies
+    insight      those that explain a search, and that tell where memories are
     call         what a call consists of
     encoding     arguments as JSON and as parts of a URL
     models       what the calls of memories return
@@ -49,10 +50,14 @@ from lorestream.client.models import (
     Context,
     Erasure,
     Event,
+    Explanation,
     FoundMemory,
     Near,
     Page,
+    Place,
+    Places,
     Readiness,
+    Reason,
     Receipt,
     Reject,
     SearchAnswer,
@@ -93,6 +98,7 @@ __all__ = [
     "EntityVersion",
     "Erasure",
     "Event",
+    "Explanation",
     "Forbidden",
     "FoundMemory",
     "InvalidValue",
@@ -100,6 +106,8 @@ __all__ = [
     "Near",
     "NotFound",
     "Page",
+    "Place",
+    "Places",
     "Policy",
     "PolicyVersion",
     "PolicyVersions",
@@ -107,6 +115,7 @@ __all__ = [
     "QValue",
     "QValues",
     "Readiness",
+    "Reason",
     "Receipt",
     "Reject",
     "Rejected",

@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 import stamina
 
-from lorestream.client import calls, documents, learning, records
+from lorestream.client import calls, documents, insight, learning, records
 from lorestream.client.call import Call, Reply
 from lorestream.client.encoding import encoded
 from lorestream.client.endpoint import Endpoint, as_method
@@ -72,6 +72,9 @@ class MemoryClient(Endpoint[httpx2.Client]):
     state = _method(records.state)
     states = _method(records.states)
     aggregate = _method(records.aggregate)
+
+    explain = _method(insight.explain)
+    places = _method(insight.places)
 
     put_entity = _method(documents.put_entity)
     patch_entity = _method(documents.patch_entity)

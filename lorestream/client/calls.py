@@ -233,10 +233,14 @@ def summary(agent_id: str) -> Call[Summary]:
     return read_call(Summary, f"/v1/agents/{quoted(agent_id)}/summary")
 
 
-def agents(limit: int = 100) -> Call[list[AgentTotal]]:
-    """The agents with the most memories, at most 1,000 of them. Needs the scope admin where there are keys."""
+def agents(limit: int = 100, prefix: str = "") -> Call[list[AgentTotal]]:
+    """The agents with the most memories, at most 1,000 of them. Needs the scope admin where there are keys.
+
+    `prefix`: only those whose ids begin so.
+    """
     decode = decoder(Agents)
-    return Call(lambda reply: decode(reply).agents, "GET", "/v1/agents", params={"limit": str(limit)})
+    params = {"limit": str(limit), **({"prefix": prefix} if prefix else {})}
+    return Call(lambda reply: decode(reply).agents, "GET", "/v1/agents", params=params)
 
 
 # --- the system ------------------------------------------------------------------------------------------

@@ -148,6 +148,51 @@ class Summary(msgspec.Struct, frozen=True):
     last: float | None = None
 
 
+class Reason(msgspec.Struct, frozen=True):
+    """Why a memory is not among the best k: `path` is the field of the search that matters."""
+
+    code: str
+    path: str
+    message: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The place of a memory in a search.
+
+    `found`: it is among the best k; then there are no `reasons`. `rank`: 1 is the best; None where it is not among the
+    `ranked` memories. `last_score`: the score of the last of the best k. `memory` has its score and the parts of it.
+    """
+
+    memory: FoundMemory
+    found: bool
+    ranked: int
+    k: int
+    reasons: list[Reason]
+    rank: int | None = None
+    last_score: float | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A cell: its least coordinates, how many memories it has, and the time of the newest (Unix seconds)."""
+
+    x: float
+    z: float
+    count: int
+    newest: float
+
+
+class Places(msgspec.Struct, frozen=True):
+    """The fullest cells first. `cells`, `total`: how many cells, and memories in them, there are in all.
+
+    `bounds`: the least and the greatest coordinate of each axis; None without memories.
+    """
+
+    places: list[Place]
+    cells: int
+    total: int
+    bounds: dict[str, tuple[float, float]] | None = None
+
+
 class AgentTotal(msgspec.Struct, frozen=True):
     """An agent and its number of memories."""
 

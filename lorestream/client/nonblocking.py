@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx2
 import stamina
 
-from lorestream.client import calls, documents, learning, records
+from lorestream.client import calls, documents, insight, learning, records
 from lorestream.client.call import Call, Reply
 from lorestream.client.endpoint import Endpoint, as_method
 
@@ -56,6 +56,9 @@ class AsyncMemoryClient(Endpoint[httpx2.AsyncClient]):
     state = _method(records.state)
     states = _method(records.states)
     aggregate = _method(records.aggregate)
+
+    explain = _method(insight.explain)
+    places = _method(insight.places)
 
     put_entity = _method(documents.put_entity)
     patch_entity = _method(documents.patch_entity)

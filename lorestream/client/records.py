@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from lorestream.client.call import Call, Reply, decoder, given, single
 from lorestream.client.calls import add_batch, get, recent
@@ -235,7 +235,7 @@ def states(
 
 def aggregate(
     agent_id: str,
-    type: str = "reward",  # noqa: A002 (the name in the contract)
+    type: str | None = "reward",  # noqa: A002 (the name in the contract)
     field: str = "metadata.value",
     *,
     every_s: float | None = None,
@@ -243,11 +243,12 @@ def aggregate(
     since: float | None = None,
     until: float | None = None,
     filters: Mapping[str, Any] | None = None,
+    group_by: Literal["type", "server", "player"] | None = None,
 ) -> Call[list[Bucket]]:
     """Count, sum, mean, minimum, maximum, deviation and last value of a number in the agent's records of a type.
 
-    One bucket for every `every_s` seconds or `every_ticks` ticks, without both one for all; exact, over at most
-    100,000 records.
+    `type` None: in its memories. One bucket for every `every_s` seconds or `every_ticks` ticks, without both one for
+    all, and with `group_by` for each value of that field; exact, over at most 100,000 records.
     """
     body = given(
         type=type,
@@ -257,6 +258,7 @@ def aggregate(
         since=since,
         until=until,
         filters=filters,
+        group_by=group_by,
     )
     decode = decoder(Buckets)
     path = f"/v1/agents/{quoted(agent_id)}/aggregate"

@@ -166,6 +166,8 @@ class Bucket(msgspec.Struct, frozen=True):
     max: float
     std: float | None
     last: float
+    group: str | None = None
+    """With `group_by`: the value of that field, "" for records without one."""
 
 
 class Buckets(msgspec.Struct, frozen=True):

@@ -50,6 +50,8 @@ READS = PeerService(
         ("POST", "/v1/memories/search"),
         ("POST", "/v1/memories/search/batch"),
         ("POST", "/v1/memories/get"),
+        ("POST", "/v1/memories/explain"),
+        ("POST", "/v1/memories/places"),
         ("GET", "/v1/memories/{id}"),
         ("GET", "/v1/agents/{agent_id}/memories"),
         ("GET", "/v1/agents/{agent_id}/summary"),

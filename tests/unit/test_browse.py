@@ -107,6 +107,20 @@ async def test_agents_are_sorted_by_number_of_memories(reader: Reader) -> None:
     ]
 
 
+async def test_agents_are_found_by_the_beginning_of_their_ids(reader: Reader) -> None:
+    for agent in ("npc:ann", "npc:ann", "npc:bob", "cat:ann"):
+        await reader.remember("x", event_id=f"{agent}", agent=agent)
+    await reader.remember("y", agent="npc:bob")
+
+    async def ids(**params: Any) -> list[str]:
+        return [one["agent_id"] for one in (await reader.get("/v1/agents", **params))["agents"]]
+
+    assert await ids(prefix="npc:") == ["npc:bob", "npc:ann"]
+    assert await ids(prefix="npc:", limit=1) == ["npc:bob"]
+    assert await ids(prefix="NPC") == []
+    assert await ids(prefix="") == ["npc:bob", "cat:ann", "npc:ann"]
+
+
 async def test_summary_counts(reader: Reader) -> None:
     empty = {"agent_id": "a", "total": 0, "by_type": {}, "first": None, "last": None}
     assert await reader.get("/v1/agents/a/summary") == empty

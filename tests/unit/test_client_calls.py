@@ -18,6 +18,7 @@ from lorestream.client import (
     Readiness,
     calls,
     documents,
+    insight,
     learning,
     records,
 )
@@ -180,7 +181,7 @@ def test_an_erasure_can_be_followed(connect):
 def test_both_clients_have_every_call_with_signature_and_docstring(kind):
     built = [
         build
-        for module in (calls, records, documents, learning)
+        for module in (calls, records, documents, insight, learning)
         for name, build in inspect.getmembers(module, inspect.isfunction)
         if build.__module__ == module.__name__ and not name.startswith("_")
     ]

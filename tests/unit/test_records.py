@@ -248,6 +248,24 @@ async def test_buckets_of_seconds_and_ticks(reader: Reader) -> None:
     assert summed(await buckets(reader, field="importance", until=start)) == {start: 5}
 
 
+async def test_buckets_of_each_type(reader: Reader) -> None:
+    for number, (kind, at) in enumerate([("dig", 0), ("dig", 5), ("chat", 5), (None, 50), ("dig", 50)]):
+        await reader.remember(f"{number}", type=kind, at=NOW - 100 + at, importance=number)
+
+    async def grouped(**body: Any) -> list[tuple[float, str, int, float]]:
+        found = await buckets(reader, type=None, field="importance", group_by="type", **body)
+        return [(one["start"] - (NOW - 100), one["group"], one["count"], one["max"]) for one in found]
+
+    assert (NOW - 100) % 20 == 0
+    assert await grouped(every_s=20) == [
+        (0, "chat", 1, 2),
+        (0, "dig", 2, 1),
+        (40, "", 1, 3),
+        (40, "dig", 1, 4),
+    ]
+    assert sorted(await grouped(since=NOW - 100)) == [(0, "", 1, 3), (0, "chat", 1, 2), (0, "dig", 3, 4)]
+
+
 WRONG_AGGREGATES = [
     ({}, "field"),
     ({"field": ""}, "field"),
@@ -260,6 +278,7 @@ WRONG_AGGREGATES = [
     ({"field": "value", "since": "now"}, "since"),
     ({"field": "value", "filters": {"a": {"near": 1}}}, "filters.a.near"),
     ({"field": "value", "group": "x"}, "group"),
+    ({"field": "value", "group_by": "text"}, "group_by"),
 ]
 
 

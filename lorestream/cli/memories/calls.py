@@ -86,10 +86,10 @@ def _print_memories(memories: Sequence[FoundMemory]) -> None:
         terminal.print_table({"when": "", "type": "", "text": ""}, rows)
 
 
-def agents(url: str, limit: int, *, as_json: bool) -> None:
-    """Print the agents with the most memories."""
+def agents(url: str, limit: int, prefix: str, *, as_json: bool) -> None:
+    """Print the agents with the most memories, of those whose ids begin with `prefix`."""
     with connect(url) as memories:
-        totals = memories.agents(limit)
+        totals = memories.agents(limit, prefix)
     if as_json:
         terminal.print_json({"agents": totals})
         return

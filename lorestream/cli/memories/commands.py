@@ -153,18 +153,20 @@ def recent(
 
 def agents(
     limit: Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1, max=1000)] = 100,
+    prefix: Annotated[str, typer.Option(help="Only agents whose ids begin so.")] = "",
     url: ReadUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
     """List the agents. The one with the most memories comes first.
 
     \b
-    Example:
+    Examples:
     lorestream agents -n 10
+    lorestream agents --prefix npc:
     """
     from lorestream.cli.memories import calls
 
-    calls.agents(url, limit, as_json=as_json)
+    calls.agents(url, limit, prefix, as_json=as_json)
 
 
 def tail(
