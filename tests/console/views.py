@@ -15,5 +15,8 @@ class View:
 
 
 VIEWS = [
-    View("agents", "#/agents", "text=npc:smith-1"),
+    View("agents", "#/agents", "a:has-text('npc:smith-1')"),
+    View("timeline", "#/agents/npc%3Asmith-1", ".readout"),
+    View("conversations", "#/agents/npc%3Asmith-1/conversations", ".thread li >> nth=2"),
+    View("state", "#/agents/npc%3Asmith-1/state", "ins:has-text('1')"),
 ]

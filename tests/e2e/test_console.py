@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import httpx2
 import pytest
 
-from producers.demo import village
 from tests.console.browser import Watched, chromium
 from tests.console.views import VIEWS, View
+from tests.console.village import fill
 from tests.processes import HASH, running
 
 if TYPE_CHECKING:
@@ -25,9 +23,7 @@ WIDE = {"width": 1280, "height": 800}
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running Lorestream that holds the village of the last day."""
     with running(tmp_path_factory.mktemp("console"), HASH) as process:
-        body = {"server": "survival-1", "events": village.events(7, time.time() - village.DAY_S)}
-        answer = httpx2.post(f"{process.url}/v1/events?wait=indexed&timeout_ms=60000", json=body, timeout=70)
-        assert answer.json()["indexed"], answer.text
+        fill(process.url)
         yield process.url
 
 

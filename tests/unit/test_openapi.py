@@ -155,7 +155,8 @@ def test_responses_with_memories_are_as_documented(up: Up) -> None:
         seen: list[httpx2.Response] = []
         draw(strategy, lambda case, seen=seen: seen.append(conforming(up, case)))
         assert {answer.status_code for answer in seen} == {200}, (operation.label, [one.text for one in seen])
-        assert any(TEXT in answer.text for answer in seen) or "/memories" not in operation.path
+        shows_none = "/memories" not in operation.path or operation.path == "/v1/memories/places"
+        assert any(TEXT in answer.text for answer in seen) or shows_none
 
 
 def draw(strategy: st.SearchStrategy[Case], check: Callable[[Case], object]) -> None:
@@ -193,8 +194,11 @@ def adapted(case: Case, written: tuple[str, str], filters: dict[str, Any]) -> Ca
             body |= {"agent_id": AGENT, "ids": [memory_id]}
         elif "aggregate" in case.path:
             body |= {"field": "count", "every_ticks": None}
-        elif "search" in case.path:
+        elif case.path == "/v1/memories/places":
+            body |= {"agent_id": AGENT, "agent_ids": None, "scope": None, "y_to": None}
+        elif "search" in case.path or case.path == "/v1/memories/explain":
             body |= {"agent_id": AGENT, "agent_ids": None, "scope": None}
+            body |= {"id": memory_id} if "id" in body else {}
             if body.get("near"):
                 body["near"]["x"] = 12.0
             if body.get("mode"):
@@ -220,6 +224,8 @@ def test_every_example_is_answered_as_shown(up: Up) -> None:
             options = {"body": media.get("example", b"any bytes")}
         if operation.path == "/v1/memories/{id}":
             given_in["path"]["id"] = memory_id
+        if operation.path == "/v1/memories/explain":
+            options["body"] = {**options["body"], "id": memory_id}
         if operation.path.startswith("/v1/policies/{id}") and operation.method == "get":
             wanted = "format=raw&wait=applied&event_id=survival-1%3A8412"
             up.request("PUT", f"/v1/policies/{AGENT}?{wanted}", content=b"any bytes")
@@ -319,8 +325,8 @@ def test_the_document_names_every_route(up: Up) -> None:
         for route in router.routes
         if isinstance(route, Route)
         for method in route.methods or ()
-        # The admin tasks are not public, and /mcp is described by its own protocol.
-        if method != "HEAD" and not route.path.startswith(("/v1/admin/", "/mcp"))
+        # The admin tasks are not public, /mcp is described by its own protocol, and the console is files.
+        if method != "HEAD" and not route.path.startswith(("/v1/admin/", "/mcp", "/console/"))
     }
     named = {(method.upper(), path) for path, methods in up.document["paths"].items() for method in methods}
     assert named == routes

@@ -1,11 +1,13 @@
 // Charts over uPlot, with the colours of the theme, the width of their place, and a text for screen readers.
+import { dateTime } from "../core/format.js";
 import { html, library, useEffect, useRef, useState } from "../core/html.js";
 import { Loading } from "./parts.js";
 
 /**
- * `data`: [x, y, …] as uPlot takes them; `series`: [{label, stroke, fill, paths, …}] of each y; `label`: what the
- * chart shows; `height` in pixels; `onSelect(min, max)`: x range that was dragged; `time`: x is Unix seconds;
- * `options`: further options of uPlot. The chart is made anew when `series`, `height` or `options` changes.
+ * `data`: [x, y, …] as uPlot takes them; `series`: [{label, stroke, fill, paths, …}] of each y, or a function that
+ * makes them from uPlot; `label`: what the chart shows; `height` in pixels; `onSelect(min, max)`: x range that was
+ * dragged; `onClick(plot, event)`; `time`: x is Unix seconds; `options`: further options of uPlot. The chart is made
+ * anew when `series`, `height` or `options` is another object.
  */
 export function Chart({ data, series, label, height = 160, time = true, onSelect, onClick, options = {} }) {
   const place = useRef(null);
@@ -18,19 +20,20 @@ export function Chart({ data, series, label, height = 160, time = true, onSelect
   }, []);
   useEffect(() => {
     if (!uPlot) return undefined;
-    const style = getComputedStyle(document.documentElement);
-    const [text, line] = [style.getPropertyValue("--muted"), style.getPropertyValue("--line")];
+    // The canvas needs colours that are resolved: the style of the place has those of the theme.
+    const { color: text, outlineColor: line } = getComputedStyle(place.current);
     const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: FONT };
-    const { axes = [{}, {}], hooks, cursor, ...more } = options;
+    const { axes = [{}, {}], hooks, cursor, scales, ...more } = options;
+    const drawn = typeof series === "function" ? series(uPlot) : series;
     const made = new uPlot(
       {
         width: place.current.clientWidth || 300,
         height,
         legend: { show: false },
         cursor: { drag: { x: true, y: false, setScale: false }, ...cursor },
-        scales: { x: { time } },
-        series: [{}, ...series],
-        axes: axes.map((each, index) => ({ ...axis, ...(index === 0 ? {} : { size: 44 }), ...each })),
+        scales: { x: { time }, ...scales },
+        series: [{}, ...drawn],
+        axes: axes.map((each, index) => ({ ...axis, ...(index > 0 ? { size: 44 } : time ? { values: times } : {}), ...each })),
         hooks: {
           ...hooks,
           setSelect: [
@@ -72,3 +75,16 @@ export function Chart({ data, series, label, height = 160, time = true, onSelect
 }
 
 const FONT = "11px system-ui, sans-serif";
+
+/** The texts of a time axis: the time of day, and below it the date where it changes. */
+function times(_, splits, __, ___, step) {
+  let day = "";
+  return splits.map((split) => {
+    const [date, clock] = dateTime(split).split(" ");
+    const shown = date === day ? "" : date;
+    day = date;
+    if (step >= 86400) return shown;
+    const text = step < 60 ? clock : clock.slice(0, 5);
+    return shown ? `${text}\n${shown}` : text;
+  });
+}

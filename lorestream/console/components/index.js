@@ -3,5 +3,6 @@ export { Chart } from "./chart.js";
 export { ConfirmByTyping, Dialog } from "./dialog.js";
 export { Field, Select, Tabs, Toggle } from "./forms.js";
 export { Copy, Empty, ErrorBox, Loaded, Loading, Panel, Progress, Stat, Tag, Type } from "./parts.js";
+export { MemoryDetails, MemoryList } from "./memories.js";
 export { Table } from "./table.js";
 export { Toasts, toast } from "./toast.js";

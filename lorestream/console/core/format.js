@@ -50,11 +50,10 @@ export function bytes(value) {
   return `${decimal(value, unit ? 1 : 0)} ${units[unit]}`;
 }
 
-const PALETTE = ["#3f7fdb", "#d9822b", "#2f9e6e", "#c2487f", "#8a63d2", "#a8912a", "#2a9db0", "#c8553d", "#6f8f3a", "#7d7f8c"];
-
 /** The colour of a name, such as a type of event: always the same for the same name. */
 export function colourOf(name) {
+  if (!name) return "hsl(215 8% 55%)";
   let sum = 7;
-  for (const letter of name ?? "") sum = (sum * 31 + letter.codePointAt(0)) % 9973;
-  return PALETTE[sum % PALETTE.length];
+  for (const letter of name) sum = (sum * 31 + letter.codePointAt(0)) % 9973;
+  return `hsl(${(sum * 137.508) % 360} ${[62, 45, 75][sum % 3]}% ${[50, 42, 58][sum % 3]}%)`;
 }

@@ -2,4 +2,5 @@
 // is loaded when it is first shown. `path`: its place in the address; `key`: the letter that, after g, leads to it.
 export const VIEWS = [
   { path: "agents", title: "Agents", key: "a", load: () => import("./agents.js") },
+  { path: "ask", title: "Ask", key: "s", load: () => import("./ask.js") },
 ];

@@ -1,0 +1,71 @@
+"""What the tests of the console put into Lorestream: the demo village of the last day, and what else an agent can have."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx2
+
+from producers.demo import village
+
+AGENT = "npc:smith-1"
+
+
+def fill(url: str) -> None:
+    """Write the village, a conversation, a document in two versions, a Q-table and a policy; wait until all can be read."""
+    now = time.time()
+    with httpx2.Client(base_url=url, timeout=90) as http:
+        events = [*village.events(7, now - village.DAY_S), *_conversation(now), *_recent(now)]
+        _ask(http, "POST", "/v1/events", json={"server": "survival-1", "events": events})
+        for goals in ({"iron": 10}, {"iron": 4, "gold": 1}):
+            document = f"/v1/entities/character/{AGENT}?wait=applied&timeout_ms=60000"
+            _ask(http, "PUT", document, json={"data": {"name": "Ada", "goals": goals}})
+        update = {"state": "forge", "action": "hammer", "op": "set", "value": 0.75}
+        _ask(http, "POST", f"/v1/q/{AGENT}/update", json={"updates": [update]})
+        binary = {"Content-Type": "application/octet-stream"}
+        _ask(http, "PUT", f"/v1/policies/{AGENT}?format=raw", content=b"weights", headers=binary)
+        last = {
+            "server": "survival-1",
+            "events": [{"agent_id": AGENT, "text": "The day ends.", "type": "note"}],
+        }
+        answer = _ask(http, "POST", "/v1/events?wait=indexed&timeout_ms=60000", json=last)
+        assert answer["indexed"], answer
+
+
+def _ask(http: httpx2.Client, method: str, path: str, **options: Any) -> dict[str, Any]:
+    answer = http.request(method, path, **options)
+    assert answer.status_code < 300, answer.text
+    return answer.json()
+
+
+def _conversation(now: float) -> list[dict[str, Any]]:
+    said = [
+        ("user", "Can you mend my pickaxe?"),
+        ("assistant", "Yes, for two iron lumps."),
+        ("user", "<b>Deal!</b>"),
+    ]
+    return [
+        {
+            "agent_id": AGENT,
+            "type": "message",
+            "text": text,
+            "time": now - 3600 + place,
+            "data": {"role": role, "name": "ash" if role == "user" else "Ada", "conversation": "pickaxe"},
+        }
+        for place, (role, text) in enumerate(said)
+    ]
+
+
+def _recent(now: float) -> list[dict[str, Any]]:
+    """Events of the last minute; one looks like markup, and one expires."""
+    return [
+        {
+            "agent_id": AGENT,
+            "type": "chat",
+            "text": '<img src="x" onerror="document.title=1"><script>document.title=2</script>',
+            "pos": {"x": 4.0, "y": 6.0, "z": -8.0},
+            "time": now - 30,
+            "ttl": 3600,
+        }
+    ]
