@@ -198,7 +198,8 @@ def adapted(case: Case, written: tuple[str, str], filters: dict[str, Any]) -> Ca
             body |= {"agent_id": AGENT, "agent_ids": None, "scope": None, "y_to": None}
         elif "search" in case.path or case.path == "/v1/memories/explain":
             body |= {"agent_id": AGENT, "agent_ids": None, "scope": None}
-            body |= {"id": memory_id} if "id" in body else {}
+            if "id" in body:
+                body["id"] = memory_id
             if body.get("near"):
                 body["near"]["x"] = 12.0
             if body.get("mode"):

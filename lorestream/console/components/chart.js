@@ -81,9 +81,9 @@ function times(_, splits, __, ___, step) {
   let day = "";
   return splits.map((split) => {
     const [date, clock] = dateTime(split).split(" ");
-    const shown = date === day ? "" : date;
+    const shown = date === day ? "" : date.slice(5);
     day = date;
-    if (step >= 86400) return shown;
+    if (step >= 86400) return date;
     const text = step < 60 ? clock : clock.slice(0, 5);
     return shown ? `${text}\n${shown}` : text;
   });

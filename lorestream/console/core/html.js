@@ -7,6 +7,10 @@ export { useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useSta
 export { batch, computed, effect, signal, useComputed, useSignal } from "../lib/signals.js";
 export const html = htm.bind(h);
 
+// Leaflet asks the browser once what it can draw, by these two texts. No other text becomes markup.
+const HARMLESS = ["<svg/>", '<v:shape adj="1"/>'];
+globalThis.trustedTypes?.createPolicy("default", { createHTML: (text) => (HARMLESS.includes(text) ? text : null) });
+
 /** Load a vendored library that is a classic script, once. Resolves to the global variable that it defines. */
 export function library(name, variable) {
   libraries[name] ??= new Promise((resolve, reject) => {

@@ -3,4 +3,5 @@
 export const VIEWS = [
   { path: "agents", title: "Agents", key: "a", load: () => import("./agents.js") },
   { path: "ask", title: "Ask", key: "s", load: () => import("./ask.js") },
+  { path: "map", title: "Map", key: "m", load: () => import("./map.js") },
 ];

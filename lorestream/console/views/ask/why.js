@@ -17,7 +17,7 @@ export function Why({ body, id = "" }) {
   return html`
     <${Panel} title="Why this one, or why not">
       <form class="row" onSubmit=${submit}>
-        <${Field} label="Id of a memory" value=${draft} onInput=${setDraft} autocomplete="off" spellcheck=${false} placeholder="from a timeline, or by the buttons above" />
+        <${Field} label="Id of a memory" class="grow" value=${draft} onInput=${setDraft} autocomplete="off" spellcheck=${false} placeholder="from a timeline, or by the buttons above" />
         <button type="submit" disabled=${!draft.trim()}>Explain</button>
       </form>
       ${id && html`<${Explained} body=${body} id=${id} />`}
