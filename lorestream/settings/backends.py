@@ -96,7 +96,10 @@ class QdrantStore(_Part):
     timeout_s: Annotated[float, Field(gt=0, le=300)] = 5
     """Timeout of each call in seconds."""
     shards: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Shards of a new collection, 0 = the default of the server."""
+    """Shards of a new collection, 0 = the default of the server. With `shard_keys`: the shards of each key."""
+    shard_keys: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Shard keys of a new collection: an agent's memories are in the shard of one key, which its searches ask alone. 0 = the
+    server distributes the memories, and each search asks all shards. Needs a Qdrant in cluster mode."""
     replication: Annotated[int, Field(ge=0, le=32)] = 0
     """Replication factor of a new collection, 0 = the default of the server."""
     write_consistency: Annotated[int, Field(ge=0, le=32)] = 0

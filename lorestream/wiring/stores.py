@@ -44,6 +44,7 @@ async def open_catalogue(
             chosen.write_consistency,
             chosen.on_disk_payload,
             chosen.quantization == "scalar",
+            chosen.shard_keys,
         )
         return await stack.enter_async_context(
             ServerCatalogue.open_on(

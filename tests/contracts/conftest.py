@@ -8,14 +8,16 @@ import pytest
 
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 
-STORES = ["edge", "memory", "server"]
+SHARDED = pytest.param("shard keys", marks=pytest.mark.soak)
+"""A server with shard keys: in `make soak`, where the others pass. tests/unit/test_shard_keys.py runs always."""
+STORES = ["edge", "memory", "server", SHARDED]
 
 
 @contextlib.asynccontextmanager
 async def open_store(kind, path, qdrant, dim=4):
     """An empty store of that kind."""
-    if kind == "server":
-        async with qdrant.store(dim=dim) as opened:
+    if kind in ("server", "shard keys"):
+        async with qdrant.store(dim=dim, shard_keys=3 if kind == "shard keys" else 0) as opened:
             yield opened
         return
     async with EdgeStore.open(path if kind == "edge" else None, model_id="hash", dim=dim) as opened:

@@ -319,9 +319,9 @@ async def test_large_bodies_are_written_and_read_in_steps(store, monkeypatch):
         calls.append(len(points))
         await upsert(points, **options)
 
-    async def counted_retrieve(ids, keys):
+    async def counted_retrieve(ids, keys, **options):
         calls.append(len(ids))
-        return await retrieve(ids, keys)
+        return await retrieve(ids, keys, **options)
 
     monkeypatch.setattr(engine, "upsert", counted_upsert)
     monkeypatch.setattr(engine, "retrieve", counted_retrieve)

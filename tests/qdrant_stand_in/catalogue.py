@@ -2,6 +2,7 @@
 
 collections/NAME/create.pb   the request that created it
 collections/NAME/shard       Edge's own files
+collections/NAME/shard_keys.json
 snapshots/NAME/SNAPSHOT      a tar of such a directory
 aliases.json                 alias -> collection
 """
@@ -36,6 +37,11 @@ class Collection:
     def sizes(self) -> dict[str, int]:
         """The dimension of each vector."""
         return {name: one.size for name, one in self.created.vectors_config.params_map.map.items()}
+
+    @property
+    def custom(self) -> bool:
+        """Whether it has shard keys."""
+        return self.created.sharding_method == wire.ShardingMethod.Custom
 
     @property
     def sparse(self) -> frozenset[str]:
@@ -95,6 +101,22 @@ class Catalogue:
         (making / "create.pb").write_bytes(sent.SerializeToString())
         making.rename(path)
         self._collections[name] = Collection(name, sent, edge.EdgeShard.load(str(path / "shard")))
+
+    def shard_keys(self, name: str) -> list[int]:
+        """The shard keys of a collection."""
+        path = self._shard_keys_file(name)
+        return json.loads(path.read_text()) if path.exists() else []
+
+    def create_shard_key(self, name: str, number: int) -> None:
+        found = self.get(name)
+        if not found.custom:
+            raise invalid("Shard Key cannot be created with Auto sharding method")
+        if number in (keys := self.shard_keys(found.name)):
+            raise invalid(f"Shard key {number} already exists")
+        self._shard_keys_file(found.name).write_text(json.dumps([*keys, number]))
+
+    def _shard_keys_file(self, name: str) -> Path:
+        return self.directory_of(name) / "shard_keys.json"
 
     def directory_of(self, name: str) -> Path:
         return self._root / quote(name, safe="")
@@ -174,6 +196,7 @@ def _config(sent: wire.CreateCollection) -> edge.EdgeConfig:
         "quantization_config",
         "on_disk_payload",
         "shard_number",
+        "sharding_method",
         "replication_factor",
         "write_consistency_factor",
         "strict_mode_config",

@@ -6,7 +6,7 @@ import qdrant_edge as edge
 from qdrant_client import grpc as wire
 
 from tests.qdrant_stand_in.catalogue import Catalogue
-from tests.qdrant_stand_in.refusals import allow_fields
+from tests.qdrant_stand_in.refusals import allow_fields, unimplemented
 
 _TYPES = {
     edge.PayloadSchemaType.Keyword: wire.PayloadSchemaType.Keyword,
@@ -60,6 +60,24 @@ class CollectionsService(wire.CollectionsServicer):
     def Delete(self, request: wire.DeleteCollection) -> wire.CollectionOperationResponse:  # noqa: N802
         allow_fields(request, "collection_name")
         return wire.CollectionOperationResponse(result=self._catalogue.delete(request.collection_name))
+
+    def CreateShardKey(self, request: wire.CreateShardKeyRequest) -> wire.CreateShardKeyResponse:  # noqa: N802
+        allow_fields(request, "collection_name", "request")
+        allow_fields(request.request, "shard_key")
+        if request.request.shard_key.WhichOneof("key") != "number":
+            raise unimplemented("a shard key that is no number")
+        self._catalogue.create_shard_key(request.collection_name, request.request.shard_key.number)
+        return wire.CreateShardKeyResponse(result=True)
+
+    def CollectionClusterInfo(  # noqa: N802
+        self, request: wire.CollectionClusterInfoRequest
+    ) -> wire.CollectionClusterInfoResponse:
+        keys = self._catalogue.shard_keys(self._catalogue.get(request.collection_name).name)
+        shards = [
+            wire.LocalShardInfo(shard_id=number, shard_key=wire.ShardKey(number=key))
+            for number, key in enumerate(keys)
+        ]
+        return wire.CollectionClusterInfoResponse(shard_count=len(keys), local_shards=shards)
 
     def UpdateAliases(self, request: wire.ChangeAliases) -> wire.CollectionOperationResponse:  # noqa: N802
         allow_fields(request, "actions")

@@ -62,8 +62,9 @@ class Qdrant:
         alias = collection or f"test-{uuid.uuid4().hex}"
         async with self.connection(timeout_s) as connection:
             field = substring_field(await connection.version())
-            metadata = CollectionMetadata(model_id, dim, words=DEFAULT_LAYOUT)
-            found = await first_collection(connection, alias, metadata, CollectionOptions(**options))
+            chosen = CollectionOptions(**options)
+            metadata = CollectionMetadata(model_id, dim, words=DEFAULT_LAYOUT, shard_keys=chosen.shard_keys)
+            found = await first_collection(connection, alias, metadata, chosen)
             try:
                 yield ServerStore(connection, found, substring_field=field)
             finally:
@@ -82,8 +83,7 @@ class Qdrant:
             grpc_port=self.grpc_port,
             api_key=self.api_key,
             timeout_s=TIMEOUT_S,
-            options=CollectionOptions(),
-            **options,
+            **{"options": CollectionOptions(), **options},
         ) as catalogue:
             yield catalogue
 

@@ -10,6 +10,7 @@ import qdrant_edge as edge
 from qdrant_client import grpc as wire
 from qdrant_client.conversions.conversion import grpc_to_payload, payload_to_grpc
 
+from tests.qdrant_stand_in import shard_keys
 from tests.qdrant_stand_in.catalogue import Catalogue, Collection
 from tests.qdrant_stand_in.filters import edge_filter
 from tests.qdrant_stand_in.formulas import expression
@@ -36,14 +37,27 @@ class PointsService(wire.PointsServicer):
     # --- writing -------------------------------------------------------------------------------------------
 
     async def Upsert(self, request: wire.UpsertPoints) -> wire.PointsOperationResponse:  # noqa: N802
-        allow_fields(request, "collection_name", "wait", "points", "ordering", "update_mode", "update_filter")
-        found = self._catalogue.get(request.collection_name)
+        allow_fields(
+            request,
+            "collection_name",
+            "wait",
+            "points",
+            "ordering",
+            "update_mode",
+            "update_filter",
+            "shard_key_selector",
+        )
+        found, keys = self._found(request, write=True)
+        if keys is not None and len(keys) > 1:
+            raise unimplemented("the same points in several shards")
         mode = _MODES[request.update_mode]
         condition = edge_filter(request.update_filter) if request.HasField("update_filter") else None
         points: list[edge.Point] = []
         for some in _batches(request.points):
-            points += (_point(found, one) for one in some)
+            points += (_point(found, one, keys) for one in some)
             await asyncio.sleep(0)
+        if keys is not None:
+            shard_keys.refuse_doubles(found, [one.id.uuid for one in request.points], keys[0])
         for some in _batches(points):
             operation = edge.UpdateOperation.upsert_points(list(some), condition=condition, update_mode=mode)
             _update(found, operation, wait=True)
@@ -51,20 +65,28 @@ class PointsService(wire.PointsServicer):
         return _updated(wait=request.wait)
 
     def Delete(self, request: wire.DeletePoints) -> wire.PointsOperationResponse:  # noqa: N802
-        allow_fields(request, "collection_name", "wait", "points", "ordering")
+        allow_fields(request, "collection_name", "wait", "points", "ordering", "shard_key_selector")
         allow_fields(request.points, "points", "filter")
-        found = self._catalogue.get(request.collection_name)
+        found, keys = self._found(request, write=True)
         if request.points.HasField("filter"):
-            operation = edge.UpdateOperation.delete_points_by_filter(edge_filter(request.points.filter))
+            chosen = shard_keys.within(edge_filter(request.points.filter), keys)
+            operation = edge.UpdateOperation.delete_points_by_filter(chosen)
         else:
-            operation = edge.UpdateOperation.delete_points([_id(one) for one in request.points.points.ids])
+            ids = [_id(one) for one in request.points.points.ids]
+            operation = (
+                edge.UpdateOperation.delete_points(list(ids))
+                if keys is None
+                else edge.UpdateOperation.delete_points_by_filter(shard_keys.among(ids, keys))
+            )
         return _update(found, operation, wait=request.wait)
 
     def DeletePayload(self, request: wire.DeletePayloadPoints) -> wire.PointsOperationResponse:  # noqa: N802
-        allow_fields(request, "collection_name", "wait", "keys", "points_selector", "ordering")
+        allow_fields(
+            request, "collection_name", "wait", "keys", "points_selector", "ordering", "shard_key_selector"
+        )
         allow_fields(request.points_selector, "filter")
-        found = self._catalogue.get(request.collection_name)
-        chosen = edge_filter(request.points_selector.filter)
+        found, keys = self._found(request, write=True)
+        chosen = shard_keys.within(edge_filter(request.points_selector.filter), keys)
         operation = edge.UpdateOperation.delete_payload_by_filter(chosen, list(request.keys))
         return _update(found, operation, wait=request.wait)
 
@@ -107,18 +129,19 @@ class PointsService(wire.PointsServicer):
             "offset",
             "with_payload",
             "with_vectors",
+            "shard_key_selector",
         )
         if request.limit < 1:
             raise invalid("limit: 1 or more")
-        found = self._catalogue.get(request.collection_name)
+        found, keys = self._found(request)
         names = list(request.with_vectors.include.names)
         allow_fields(request.with_vectors, "include", *([] if request.with_vectors.enable else ["enable"]))
         asked = edge.QueryRequest(
             request.limit,
             offset=request.offset,
             query=_query(found, request),
-            prefetches=[_prefetch(found, one) for one in request.prefetch] or None,
-            filter=_filter(request),
+            prefetches=[_prefetch(found, one, keys) for one in request.prefetch] or None,
+            filter=shard_keys.restricted(request, keys),
             score_threshold=_threshold(request),
             params=_EXACT,
             with_payload=_selection(request),
@@ -127,14 +150,16 @@ class PointsService(wire.PointsServicer):
         return [_scored(one) for one in found.shard.query(asked)]
 
     def Scroll(self, request: wire.ScrollPoints) -> wire.ScrollResponse:  # noqa: N802
-        allow_fields(request, "collection_name", "filter", "offset", "limit", "with_payload")
+        allow_fields(
+            request, "collection_name", "filter", "offset", "limit", "with_payload", "shard_key_selector"
+        )
         if request.limit < 1:
             raise invalid("limit: 1 or more")
-        found = self._catalogue.get(request.collection_name)
+        found, keys = self._found(request)
         asked = edge.ScrollRequest(
             offset=_id(request.offset) if request.HasField("offset") else None,
             limit=request.limit,
-            filter=_filter(request),
+            filter=shard_keys.restricted(request, keys),
             with_payload=_selection(request),
         )
         records, offset = found.shard.scroll(asked)
@@ -142,30 +167,41 @@ class PointsService(wire.PointsServicer):
         return wire.ScrollResponse(result=map(_retrieved, records), next_page_offset=following)
 
     def Get(self, request: wire.GetPoints) -> wire.GetResponse:  # noqa: N802
-        allow_fields(request, "collection_name", "ids", "with_payload", "with_vectors")
-        found = self._catalogue.get(request.collection_name)
+        allow_fields(request, "collection_name", "ids", "with_payload", "with_vectors", "shard_key_selector")
+        found, keys = self._found(request)
         names = list(request.with_vectors.include.names)
-        records = found.shard.retrieve([_id(one) for one in request.ids], _selection(request), names or False)
+        ids = [_id(one) for one in request.ids]
+        if keys is not None:
+            wanted = edge.ScrollRequest(
+                limit=len(ids), filter=shard_keys.among(ids, keys), with_payload=False
+            )
+            ids = [str(one.id) for one in found.shard.scroll(wanted)[0]]
+        records = found.shard.retrieve(list(ids), _selection(request), names or False)
         return wire.GetResponse(result=map(_retrieved, records))
 
     def Count(self, request: wire.CountPoints) -> wire.CountResponse:  # noqa: N802
-        allow_fields(request, "collection_name", "filter", "exact")
-        found = self._catalogue.get(request.collection_name)
-        count = found.shard.count(edge.CountRequest(filter=_filter(request)))
+        allow_fields(request, "collection_name", "filter", "exact", "shard_key_selector")
+        found, keys = self._found(request)
+        count = found.shard.count(edge.CountRequest(filter=shard_keys.restricted(request, keys)))
         return wire.CountResponse(result=wire.CountResult(count=count))
 
     def Facet(self, request: wire.FacetCounts) -> wire.FacetResponse:  # noqa: N802
-        allow_fields(request, "collection_name", "key", "filter", "limit", "exact")
-        found = self._catalogue.get(request.collection_name)
+        allow_fields(request, "collection_name", "key", "filter", "limit", "exact", "shard_key_selector")
+        found, keys = self._found(request)
         if request.key not in found.shard.info().payload_schema:
             raise invalid(f"a facet needs an index, and {request.key} has none")
         limit = min(request.limit, max(1, found.shard.info().points_count))
-        asked = edge.FacetRequest(request.key, limit, exact=True, filter=_filter(request))
+        asked = edge.FacetRequest(request.key, limit, exact=True, filter=shard_keys.restricted(request, keys))
         hits = [
             wire.FacetHit(value=wire.FacetValue(string_value=str(hit.value)), count=hit.count)
             for hit in found.shard.facet(asked).hits
         ]
         return wire.FacetResponse(hits=hits)
+
+    def _found(self, request: Any, *, write: bool = False) -> tuple[Collection, list[int] | None]:
+        """The collection that a call is for, and the shard keys that it names."""
+        found = self._catalogue.get(request.collection_name)
+        return found, shard_keys.of_call(self._catalogue, found, request, write=write)
 
 
 def _batches(points: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -187,7 +223,7 @@ def _updated(*, wait: bool) -> wire.PointsOperationResponse:
     return wire.PointsOperationResponse(result=wire.UpdateResult(status=status))
 
 
-def _point(found: Collection, sent: wire.PointStruct) -> edge.Point:
+def _point(found: Collection, sent: wire.PointStruct, keys: Sequence[int] | None) -> edge.Point:
     if not sent.HasField("vectors"):
         raise invalid("Expected some vectors")
     if sent.vectors.WhichOneof("vectors_options") != "vectors":
@@ -205,7 +241,8 @@ def _point(found: Collection, sent: wire.PointStruct) -> edge.Point:
             sizes = f"expected dim: {found.sizes[name]}, got {len(vector.dense.data)}"
             raise invalid(f"Vector dimension error: {sizes}")
         vectors[name] = list(vector.dense.data)
-    return edge.Point(_id(sent.id), vectors, grpc_to_payload(sent.payload))
+    own = {} if keys is None else {shard_keys.PAYLOAD_KEY: keys[0]}
+    return edge.Point(_id(sent.id), vectors, grpc_to_payload(sent.payload) | own)
 
 
 def _sparse(sent: wire.SparseVector) -> edge.SparseVector:
@@ -268,19 +305,15 @@ def _start(order: wire.OrderBy) -> int | None:
     return order.start_from.integer
 
 
-def _prefetch(found: Collection, sent: wire.PrefetchQuery) -> edge.Prefetch:
+def _prefetch(found: Collection, sent: wire.PrefetchQuery, keys: Sequence[int] | None) -> edge.Prefetch:
     allow_fields(sent, "query", "using", "filter", "params", "score_threshold", "limit")
     return edge.Prefetch(
         sent.limit,
         query=_query(found, sent),
-        filter=_filter(sent),
+        filter=shard_keys.restricted(sent, keys),
         params=_EXACT,
         score_threshold=_threshold(sent),
     )
-
-
-def _filter(sent: Any) -> edge.Filter | None:
-    return edge_filter(sent.filter) if sent.HasField("filter") else None
 
 
 def _threshold(sent: Any) -> float | None:

@@ -66,6 +66,8 @@ class Ids:
     """The points with these ids."""
 
     ids: frozenset[str]
+    agents: frozenset[str] | None = None
+    """The payload keys `agent` of these points, if they are known: only the shards of these agents are asked."""
 
 
 @dataclass(frozen=True, slots=True)

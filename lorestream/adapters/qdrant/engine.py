@@ -236,8 +236,10 @@ class Engine(Protocol[P]):
         """True if at least one point meets the clauses."""
         ...
 
-    async def retrieve(self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS) -> Mapping[str, Payload]:
-        """The payloads, with these keys, of the points among `ids` that exist, by id."""
+    async def retrieve(
+        self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS, *, agents: frozenset[str] | None = None
+    ) -> Mapping[str, Payload]:
+        """The payloads, with these keys, of the points among `ids` that exist, by id. `agents`: as in `Ids`."""
         ...
 
     async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:

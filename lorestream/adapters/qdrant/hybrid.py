@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lorestream import supervision
+from lorestream.adapters.qdrant.agents import agents_of
 from lorestream.adapters.qdrant.conditions import Ids
 from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all, most_similar
 from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
-from lorestream.adapters.qdrant.payload import decode_memory, point_of
+from lorestream.adapters.qdrant.payload import agent_keyword, decode_memory, point_of
 from lorestream.fusion import Fused, best_words, fuse
 from lorestream.memories import EVERYTHING, Hit
 from lorestream.turns import Turns
@@ -59,8 +60,9 @@ class HybridSearch:
         Those that were deleted meanwhile are missing.
         """
         keyed = {point_of(memory): memory for memory in memories}
-        dense = await self._scores(keyed, self.dense)
-        words = None if self.words is None else await self._scores(keyed, self.words)
+        agents = frozenset(agent_keyword(memory.tenant, memory.agent_id) for memory in memories)
+        dense = await self._scores(keyed, self.dense, agents)
+        words = None if self.words is None else await self._scores(keyed, self.words, agents)
         return [_hit(keyed[one.key], one, best) for one in fuse(dense, words, best)]
 
     async def fused(self, k: int) -> tuple[list[Fused], float | None]:
@@ -72,16 +74,18 @@ class HybridSearch:
             settled = await self._settled(k)
             if settled is not None:
                 return settled
+        agents = agents_of(self.selection.clauses)
         if self.words is None:
             dense, tied = await self._list(self.dense, k)
-            return fuse(dense | await self._scores(tied, self.dense), None), None
+            return fuse(dense | await self._scores(tied, self.dense, agents), None), None
         (dense, tied), (keyword, other) = await supervision.run_all(
             self._list(self.dense, k), self._list(self.words, k)
         )
         every = {*dense, *tied, *keyword, *other}
         # The look-up is by id alone: a memory that was deleted in between has no cosine and is left out.
         rest, shared = await supervision.run_all(
-            self._scores(every - dense.keys(), self.dense), self._scores(every - keyword.keys(), self.words)
+            self._scores(every - dense.keys(), self.dense, agents),
+            self._scores(every - keyword.keys(), self.words, agents),
         )
         dense, keyword = dense | rest, keyword | shared
         best = best_words(dense, keyword)
@@ -104,8 +108,9 @@ class HybridSearch:
             # A list that ends early has every memory that has a score.
             unread = keyword.keys() - dense.keys() if len(near) == _SHORT_DEPTH else ()
             wordless = dense.keys() - keyword.keys() if len(worded) == _SHORT_DEPTH else ()
+            agents = agents_of(self.selection.clauses)
             rest, shared = await supervision.run_all(
-                self._scores(unread, self.dense), self._scores(wordless, self.words)
+                self._scores(unread, self.dense, agents), self._scores(wordless, self.words, agents)
             )
             dense, keyword = dense | rest, keyword | shared
             best = best_words(dense, keyword)
@@ -142,11 +147,13 @@ class HybridSearch:
         found = await self.engine.ranked_ids(self.selection.clauses, similarity.nearest(limit))
         return [(key, similarity.relevance(score)) for key, score in found]
 
-    async def _scores(self, keys: Collection[str], similarity: Similarity) -> dict[str, float]:
-        """The scores of these points; those that share no word with the query are missing."""
+    async def _scores(
+        self, keys: Collection[str], similarity: Similarity, agents: frozenset[str] | None
+    ) -> dict[str, float]:
+        """The scores of these points of `agents`; those that share no word with the query are missing."""
         if not keys:
             return {}
-        found = await self.engine.ranked_ids((Ids(frozenset(keys)),), similarity.nearest(len(keys)))
+        found = await self.engine.ranked_ids((Ids(frozenset(keys), agents),), similarity.nearest(len(keys)))
         return {key: similarity.relevance(score) for key, score in found}
 
     async def _first_tied(
@@ -182,7 +189,7 @@ class HybridSearch:
         """The newest `limit` of these points."""
         if not keys:
             return []
-        within = Ids(frozenset(keys))
+        within = Ids(frozenset(keys), agents_of(self.selection.clauses))
 
         async def read_by_tick(wanted: int, *clauses: Clause) -> Sequence[Memory]:
             limit = min(wanted, len(keys))
@@ -201,6 +208,7 @@ class HybridSearch:
     async def _read(self, fused: Sequence[Fused], best: float | None, k: int) -> list[Hit]:
         """The first k of these candidates that still exist."""
         hits: list[Hit] = []
+        agents = agents_of(self.selection.clauses)
         turns = Turns()
         start = 0
         while start < len(fused) and len(hits) < k:
@@ -209,7 +217,7 @@ class HybridSearch:
                 end += 1  # of equal ones the newest are returned
             some = fused[start:end]
             start = end
-            payloads = await self.engine.retrieve([one.key for one in some])
+            payloads = await self.engine.retrieve([one.key for one in some], agents=agents)
             for one in some:
                 payload = payloads.get(one.key, {})
                 if "body" in payload:

@@ -24,7 +24,13 @@ from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.adapters.qdrant.hybrid import HybridSearch
 from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all
 from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
-from lorestream.adapters.qdrant.payload import decode_memory, parse_agent_keyword, point_id, point_of
+from lorestream.adapters.qdrant.payload import (
+    agent_keyword,
+    decode_memory,
+    parse_agent_keyword,
+    point_id,
+    point_of,
+)
 from lorestream.adapters.qdrant.rows import QdrantRows
 from lorestream.adapters.qdrant.scoring import Similarity, rank_by_blend, search_by_blend
 from lorestream.errors import ModelMismatch
@@ -77,7 +83,8 @@ class QdrantReader(QdrantRows[P]):
         if similarity is None or not keyed:
             return []
         near = similarity.nearest(len(keyed))
-        found = await self._engine.ranked_ids((Ids(frozenset(keyed)),), near)
+        agents = frozenset(agent_keyword(memory.tenant, memory.agent_id) for memory in memories)
+        found = await self._engine.ranked_ids((Ids(frozenset(keyed), agents),), near)
         return [Hit(keyed[key], similarity.relevance(score)) for key, score in found]
 
     def _words(self, text: str) -> Similarity | None:

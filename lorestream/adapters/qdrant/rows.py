@@ -47,7 +47,7 @@ class QdrantRows(Generic[P]):
     async def rows(self, keys: Sequence[RowKey]) -> Sequence[Row | None]:
         """The row of each key; None where there is none."""
         ids = [row_id(key) for key in keys]
-        found = await self._rows_by_id(ids)
+        found = await self._rows_by_id(ids, frozenset(owner_keyword(key.agent) for key in keys))
         return [found.get(one) for one in ids]
 
     async def row_page(
@@ -58,7 +58,7 @@ class QdrantRows(Generic[P]):
         must = (Match("owner", (owner,)), Match("group", (group_keyword(group),)))
         records, following = await self._engine.scroll(must, limit=limit, after=after, with_payload=False)
         ids = [one for one, _ in records]
-        found = await self._rows_by_id(ids)
+        found = await self._rows_by_id(ids, frozenset((owner,)))
         return [found[one] for one in ids if one in found], following
 
     async def owners(self, group: RowGroup) -> Sequence[str]:
@@ -72,10 +72,11 @@ class QdrantRows(Generic[P]):
             await turns.next()
         return found
 
-    async def _rows_by_id(self, ids: Sequence[str]) -> dict[str, Row]:
+    async def _rows_by_id(self, ids: Sequence[str], agents: frozenset[str] | None = None) -> dict[str, Row]:
         found: dict[str, Row] = {}
         for start in range(0, len(ids), _READ_STEP):
-            payloads = await self._engine.retrieve(ids[start : start + _READ_STEP], ROW_KEYS)
+            step = ids[start : start + _READ_STEP]
+            payloads = await self._engine.retrieve(step, ROW_KEYS, agents=agents)
             found |= {id_: decode_row(payload) for id_, payload in payloads.items()}
             if len(ids) > _READ_STEP:
                 await asyncio.sleep(0)

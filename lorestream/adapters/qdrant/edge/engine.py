@@ -354,8 +354,11 @@ class EdgeEngine:
         found = [any_in(None)] if not payload_conditions(must) else []
         return any(found or await self._steps.run(must, any_in, point_s=_COUNT_S, enough=bool))
 
-    async def retrieve(self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS) -> Mapping[str, Payload]:
-        """The payloads of the points that exist, by id, read in steps."""
+    async def retrieve(
+        self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS, *, agents: frozenset[str] | None = None
+    ) -> Mapping[str, Payload]:
+        """The payloads of the points that exist, by id, read in steps. There is one shard, so `agents` is not needed."""
+        del agents
         found: dict[str, Payload] = {}
         for start in range(0, len(ids), _READ_STEP):
             with translate_errors():

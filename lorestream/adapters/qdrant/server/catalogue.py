@@ -102,7 +102,9 @@ class ServerCatalogue:
 
     async def ensure_active(self, model: Model) -> Collection:
         """The active collection; collection and alias are created if the alias does not exist."""
-        metadata = CollectionMetadata(model.model_id, model.dim, words=self._words)
+        metadata = CollectionMetadata(
+            model.model_id, model.dim, words=self._words, shard_keys=self._options.shard_keys
+        )
         if await collection.resolve_alias(self._connection, self._alias) is None and (
             await self._has_checkpoint(collection.physical_name(self._alias, metadata), "")
         ):
@@ -163,6 +165,7 @@ class ServerCatalogue:
             model=model.name or "",
             run=run,
             words=self._words,
+            shard_keys=self._options.shard_keys,
         )
         # If this process dies before the `fed` marker is set, this marker has the collection deleted later.
         unfinished = self._deletion_marker(name, time.time() + CREATION_TIMEOUT_S)

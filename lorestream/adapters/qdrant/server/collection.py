@@ -43,6 +43,8 @@ class CollectionOptions:
     write_consistency: int = 0
     on_disk_payload: bool = True
     scalar_quantization: bool = False
+    shard_keys: int = 0
+    """Custom sharding with so many shard keys, each with `shards` shards; 0: the server distributes the points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class CollectionMetadata(msgspec.Struct, frozen=True):
     """The id of the replay that created the collection; empty for the first one."""
     words: str = FIRST_LAYOUT
     """The layout of the words, an argument of `open_words`."""
+    shard_keys: int = 0
+    """As in CollectionOptions. The setting may have changed since."""
 
 
 def physical_name(alias: str, metadata: CollectionMetadata) -> str:
@@ -167,10 +171,37 @@ async def update_aliases(
 async def create_with_indexes(
     connection: Connection, physical: str, metadata: CollectionMetadata, options: CollectionOptions
 ) -> None:
-    """Create a collection and its payload indexes, as far as they do not exist yet. Raises Unavailable."""
+    """Create a collection, its shard keys and its payload indexes, as far as they do not exist yet.
+
+    Raises Unavailable, and Misconfigured when the server has no shard keys.
+    """
     await create_collection(connection, physical, metadata, options)
-    present = (await _info(connection, physical)).payload_schema
-    await create_indexes(connection, physical, frozenset(_indexes()) - frozenset(present))
+    info = await _info(connection, physical)
+    await _create_shard_keys(connection, physical, _parse_metadata(physical, info.config.metadata).shard_keys)
+    await create_indexes(connection, physical, frozenset(_indexes()) - frozenset(info.payload_schema))
+
+
+async def _create_shard_keys(connection: Connection, physical: str, keys: int) -> None:
+    """Create the shard keys that the collection lacks; it is deleted where the server has no shard keys."""
+    if not keys:
+        return
+    request = wire.CollectionClusterInfoRequest(collection_name=physical)
+    found: Any = await connection.call(connection.collections.CollectionClusterInfo, request)
+    present = {one.shard_key.number for one in (*found.local_shards, *found.remote_shards)}
+    for number in range(keys):
+        if number in present:
+            continue
+        key = wire.CreateShardKey(shard_key=wire.ShardKey(number=number))
+        wanted = wire.CreateShardKeyRequest(collection_name=physical, request=key)
+        try:
+            await connection.call(connection.collections.CreateShardKey, wanted, timeout_s=_CLUSTER_TIMEOUT_S)
+        except Misconfigured as error:
+            if not number:
+                await delete_collection(connection, physical)
+            raise Misconfigured(
+                f"LORESTREAM_STORE__SHARD_KEYS={keys}: shard key {number} cannot be created ({error}). A Qdrant has shard"
+                " keys in cluster mode only: start it with QDRANT__CLUSTER__ENABLED=true, or set 0"
+            ) from error
 
 
 async def create_indexes(connection: Connection, physical: str, fields: frozenset[str]) -> None:
@@ -249,6 +280,7 @@ def _create_request(
         hnsw_config=wire.HnswConfigDiff(m=0, payload_m=16),
         quantization_config=quantization,
         on_disk_payload=options.on_disk_payload,
+        sharding_method=wire.ShardingMethod.Custom if metadata.shard_keys else None,
         shard_number=options.shards or None,
         replication_factor=options.replication or None,
         write_consistency_factor=options.write_consistency or None,

@@ -22,6 +22,7 @@ from lorestream.adapters.qdrant.payload import READ_KEYS
 from lorestream.adapters.qdrant.server import messages
 from lorestream.adapters.qdrant.server.collection import DENSE_VECTOR
 from lorestream.adapters.qdrant.server.protocol import wire
+from lorestream.adapters.qdrant.server.sharding import Sharding, is_tombstone, may_be_elsewhere
 from lorestream.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -50,11 +51,17 @@ class ServerEngine:
     """An Engine over one collection, called by its own name, not by an alias; only reads may use an alias.
 
     `substring_field`: see `messages.substring_field`. `replicated`: points are stored on several nodes, so writes have
-    to be applied by all of them in the same order.
+    to be applied by all of them in the same order. `sharding`: the collection's.
     """
 
     def __init__(
-        self, connection: Connection, collection: str, *, substring_field: str | None, replicated: bool
+        self,
+        connection: Connection,
+        collection: str,
+        *,
+        substring_field: str | None,
+        replicated: bool,
+        sharding: Sharding,
     ) -> None:
         self.traits = EngineTraits(
             in_process=False,
@@ -65,6 +72,7 @@ class ServerEngine:
         self._connection = connection
         self._collection = collection
         self._substring_field = substring_field or ""
+        self._sharding = sharding
         kind = wire.WriteOrderingType.Medium if replicated else wire.WriteOrderingType.Weak
         self._ordering = wire.WriteOrdering(type=kind)
         self._upsert_slots = asyncio.Semaphore(_MAX_CONCURRENT_UPSERTS)
@@ -93,17 +101,37 @@ class ServerEngine:
         condition = None if replace is None else self._filter((replace,))
         mode = wire.UpdateMode.InsertOnly if insert_only else wire.UpdateMode.Upsert
         mode = wire.UpdateMode.UpdateOnly if update_only else mode
-        batches = (
-            points[start : start + _UPSERT_BATCH_SIZE] for start in range(0, len(points), _UPSERT_BATCH_SIZE)
-        )
+        if insert_only and self._sharding:
+            points = await self._new_ones(points)
+        await self._make_room_for_tombstones(points)
+        batches = [
+            (some[start : start + _UPSERT_BATCH_SIZE], shard)
+            for shard, some in self._sharding.by_shard(points).items()
+            for start in range(0, len(some), _UPSERT_BATCH_SIZE)
+        ]
         done = await asyncio.gather(
-            *(self._upsert(batch, condition, mode) for batch in batches),
+            *(self._upsert(batch, shard, condition, mode) for batch, shard in batches),
             return_exceptions=True,
         )
         errors = [one for one in done if one is not None]
         # Unavailable takes precedence: the caller then repeats all batches, and sees the rejected point again.
         for error in sorted(errors, key=lambda one: not isinstance(one, Unavailable)):
             raise error
+
+    async def _make_room_for_tombstones(self, points: Sequence[wire.PointStruct]) -> None:
+        """Remove the memories that tombstones are to replace, where they are in another shard."""
+        for shard, some in self._sharding.by_shard([one for one in points if is_tombstone(one)]).items():
+            if shard is not None:
+                chosen = wire.PointsSelector(points=wire.PointsIdsList(ids=[one.id for one in some]))
+                await self._delete(chosen, self._sharding.others(shard))
+
+    async def _new_ones(self, points: Sequence[wire.PointStruct]) -> Sequence[wire.PointStruct]:
+        """The points without those that are stored already, maybe in another shard than they would be written to now."""
+        uncertain = [one.id.uuid for one in points if may_be_elsewhere(one)]
+        if not uncertain:
+            return points
+        stored = await self.retrieve(uncertain, ())
+        return [one for one in points if one.id.uuid not in stored]
 
     async def delete(self, ids: Sequence[str], *, unless: Clause | None = None) -> None:
         """Remove points."""
@@ -114,11 +142,15 @@ class ServerEngine:
         else:
             among = (Ids(frozenset(ids)), Group(must_not=(unless,)))
             chosen = wire.PointsSelector(filter=self._filter(among))
+        await self._delete(chosen, self._sharding.every())
+
+    async def _delete(self, chosen: wire.PointsSelector, shards: wire.ShardKeySelector | None) -> None:
         request = wire.DeletePoints(
             collection_name=self._collection,
             wait=True,
             points=chosen,
             ordering=self._ordering,
+            shard_key_selector=shards,
         )
         self._check_completed(await self._call(self._connection.points.Delete, request))
 
@@ -131,6 +163,7 @@ class ServerEngine:
             keys=[key],
             points_selector=wire.PointsSelector(filter=self._filter((Ids(frozenset(ids)),))),
             ordering=self._ordering,
+            shard_key_selector=self._sharding.every(),
         )
         self._check_completed(await self._call(self._connection.points.DeletePayload, request))
 
@@ -140,6 +173,7 @@ class ServerEngine:
     async def _upsert(
         self,
         points: Sequence[wire.PointStruct],
+        shard: int | None,
         condition: wire.Filter | None,
         mode: wire.UpdateMode.ValueType,
     ) -> None:
@@ -151,6 +185,7 @@ class ServerEngine:
                 ordering=self._ordering,
                 update_mode=mode,
                 update_filter=condition,
+                shard_key_selector=self._sharding.only(shard),
             )
             with _as_outage():
                 response: Any = await self._connection.write(self._connection.points.Upsert, request)
@@ -175,6 +210,7 @@ class ServerEngine:
             score_threshold=near.threshold,
             limit=near.limit,
             with_payload=_WITH_READ_KEYS,
+            shard_key_selector=self._sharding.of_reads(must),
         )
         response: Any = await self._call(self._connection.points.Query, request)
         return [(messages.string_values(one.payload), one.score) for one in response.result]
@@ -197,6 +233,7 @@ class ServerEngine:
             score_threshold=near.threshold,
             limit=near.limit,
             offset=offset,
+            shard_key_selector=self._sharding.of_reads(must),
         )
         if among is None:
             request.filter.CopyFrom(filter_)
@@ -216,6 +253,7 @@ class ServerEngine:
             limit=limit,
             with_payload=_WITH_READ_KEYS,
             with_vectors=_WITH_DENSE_VECTOR,
+            shard_key_selector=self._sharding.of_reads(must),
         )
         response: Any = await self._call(self._connection.points.Query, request)
         return [
@@ -234,7 +272,11 @@ class ServerEngine:
         order = wire.Query(order_by=messages.order_by_time(None, oldest_first=oldest_first))
         filter_ = self._filter(must)
         request = wire.QueryPoints(
-            collection_name=self._collection, query=order, limit=limit, with_payload=_WITH_READ_KEYS
+            collection_name=self._collection,
+            query=order,
+            limit=limit,
+            with_payload=_WITH_READ_KEYS,
+            shard_key_selector=self._sharding.of_reads(must),
         )
         if near is None:
             request.filter.CopyFrom(filter_)
@@ -252,6 +294,7 @@ class ServerEngine:
                 filter=self._filter(page.must),
                 limit=page.limit,
                 with_payload=_WITH_READ_KEYS,
+                shard_key_selector=self._sharding.of_reads(page.must),
             )
             for page in pages
         ]
@@ -269,6 +312,7 @@ class ServerEngine:
             offset=None if after is None else wire.PointId(uuid=after),
             limit=limit,
             with_payload=_WITH_READ_KEYS if with_payload else _WITHOUT_PAYLOAD,
+            shard_key_selector=self._sharding.of_reads(must),
         )
         response: Any = await self._call(self._connection.points.Scroll, request)
         found = [(one.id.uuid, messages.string_values(one.payload)) for one in response.result]
@@ -289,12 +333,15 @@ class ServerEngine:
         records, _ = await self.scroll(must, limit=1, after=None, with_payload=False)
         return bool(records)
 
-    async def retrieve(self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS) -> Mapping[str, Payload]:
+    async def retrieve(
+        self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS, *, agents: frozenset[str] | None = None
+    ) -> Mapping[str, Payload]:
         """The payloads of the points that exist, by id."""
         request = wire.GetPoints(
             collection_name=self._collection,
             ids=[wire.PointId(uuid=id_) for id_ in ids],
             with_payload=wire.WithPayloadSelector(include=wire.PayloadIncludeSelector(fields=keys)),
+            shard_key_selector=self._sharding.of_agents(agents),
         )
         response: Any = await self._call(self._connection.points.Get, request)
         return {one.id.uuid: messages.string_values(one.payload) for one in response.result}
@@ -319,13 +366,19 @@ class ServerEngine:
 
     async def count(self, must: Sequence[Clause]) -> int:
         """The exact number of points."""
-        request = wire.CountPoints(collection_name=self._collection, filter=self._filter(must), exact=True)
-        response: Any = await self._call(self._connection.points.Count, request)
-        return response.result.count
+        return await self._count(must, exact=True)
 
     async def most_points(self, must: Sequence[Clause]) -> int:
         """Qdrant's estimate of `count`."""
-        request = wire.CountPoints(collection_name=self._collection, filter=self._filter(must), exact=False)
+        return await self._count(must, exact=False)
+
+    async def _count(self, must: Sequence[Clause], *, exact: bool) -> int:
+        request = wire.CountPoints(
+            collection_name=self._collection,
+            filter=self._filter(must),
+            exact=exact,
+            shard_key_selector=self._sharding.of_reads(must),
+        )
         response: Any = await self._call(self._connection.points.Count, request)
         return response.result.count
 
@@ -337,6 +390,7 @@ class ServerEngine:
             filter=self._filter(must),
             limit=_MOST_VALUES,
             exact=True,
+            shard_key_selector=self._sharding.of_reads(must),
         )
         response: Any = await self._call(self._connection.points.Facet, request)
         return [(hit.value.string_value, hit.count) for hit in response.hits]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lorestream.adapters.qdrant.rows import QdrantRows
 from lorestream.adapters.qdrant.server.engine import ServerEngine
 from lorestream.adapters.qdrant.server.protocol import wire
+from lorestream.adapters.qdrant.server.sharding import Sharding
 from lorestream.adapters.qdrant.store import QdrantStore
 from lorestream.adapters.qdrant.words import open_words
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 def rows_behind(connection: Connection, alias: str) -> RowReader:
     """The rows of the collection that the alias names at the time of each call; Unavailable while it names none."""
-    return QdrantRows(ServerEngine(connection, alias, substring_field=None, replicated=False))
+    return QdrantRows(
+        ServerEngine(connection, alias, substring_field=None, replicated=False, sharding=Sharding(0))
+    )
 
 
 class ServerStore(QdrantStore[wire.PointStruct]):
@@ -33,6 +36,7 @@ class ServerStore(QdrantStore[wire.PointStruct]):
             collection.name,
             substring_field=substring_field,
             replicated=collection.replicated,
+            sharding=Sharding(collection.metadata.shard_keys),
         )
         super().__init__(engine, dim=collection.metadata.dim, words=open_words(collection.metadata.words))
         self.physical = collection.name
