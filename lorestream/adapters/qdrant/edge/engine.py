@@ -399,19 +399,16 @@ class EdgeEngine:
         return self._steps.points(must)
 
     async def value_counts(self, key: str, must: Sequence[Clause]) -> Sequence[tuple[str, int]]:
-        """(value of an indexed keyword key, how many points have it)."""
-        counts: Counter[str] = Counter()
+        """(value of an indexed keyword key, how many points have it), in one call.
 
-        def count(within: Slice | None) -> None:
-            most = max(1, self._steps.points(must))
-            # On one segment, which is all that an unoptimized shard has, this count is exact, 20 times as fast.
-            request = edge.FacetRequest(key, most, exact=False, filter=edge_filter(*must, within=within))
-            with translate_errors():
-                hits = self._shard.facet(request).hits
-            counts.update({str(hit.value): hit.count for hit in hits})
-
-        await self._steps.run(must, count, point_s=_COUNT_S)
-        return list(counts.items())
+        Without conditions it takes 2 microseconds for each value, with some 0.1 for each point that meets them. It is not
+        divided: a slice finds its points one by one, so each of them takes as long as the whole.
+        """
+        most = max(1, self._steps.points(must))
+        # On one segment, which is all that an unoptimized shard has, this count is exact, 20 times as fast.
+        request = edge.FacetRequest(key, most, exact=False, filter=edge_filter(*must))
+        with translate_errors():
+            return [(str(hit.value), hit.count) for hit in self._shard.facet(request).hits]
 
     def _query(
         self,
