@@ -2,7 +2,7 @@
 
 cluster       Cluster: all processes together
 services      Service: a gateway, worker or query service; StandIn: the stand-in for a Qdrant server
-kafka         KafkaBroker
+kafka         KafkaBroker, brokers
 redis_server  RedisServer
 nginx         Nginx: the proxy in front of gateways and query services
 process       Child: the base class of all of them

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from deploy.local.kafka import KafkaBroker
+from deploy.local import kafka
 from deploy.local.nginx import Nginx
 from deploy.local.process import LOOPBACK, Child, NotInstalled, NotReady
 from deploy.local.redis_server import RedisServer
@@ -45,6 +45,7 @@ class Cluster:
         gateways: int = 2,
         workers: int = 2,
         queries: int = 1,
+        brokers: int = 1,
         settings: Mapping[str, str] | None = None,
         port: int | None = None,
         grpc_port: int | None = None,
@@ -54,7 +55,8 @@ class Cluster:
         self.directory = directory
         given = dict(settings or {})
         ours = {name: value for name, value in os.environ.items() if not name.startswith("LORESTREAM_")}
-        self.kafka = KafkaBroker(directory / "kafka")
+        self.brokers = kafka.brokers(directory / "kafka", brokers)
+        self.kafka = self.brokers[0]
         self.redis = RedisServer(directory / "redis")
         self.store = (
             None if "LORESTREAM_STORE__URL" in given else StandIn(directory / "store", {**ours, **given})
@@ -62,7 +64,7 @@ class Cluster:
         self._environment = {
             **ours,
             "PYTHONUNBUFFERED": "1",
-            "LORESTREAM_LOG__BOOTSTRAP": self.kafka.bootstrap,
+            "LORESTREAM_LOG__BOOTSTRAP": ",".join(one.bootstrap for one in self.brokers),
             "LORESTREAM_CACHE__URL": self.redis.url,
             "LORESTREAM_PLAYER_KEY_FILE": str(_player_key(directory)),
             **given,
@@ -89,7 +91,7 @@ class Cluster:
     @property
     def engines(self) -> list[Child]:
         """Kafka, Redis and, if it is local, the store."""
-        return [self.kafka, self.redis, *([self.store] if self.store else [])]
+        return [*self.brokers, self.redis, *([self.store] if self.store else [])]
 
     @property
     def services(self) -> list[Service]:
@@ -169,6 +171,7 @@ def main() -> int:
         gateways=options.gateways,
         workers=options.workers,
         queries=options.queries,
+        brokers=options.brokers,
         settings=settings,
         port=options.port,
         grpc_port=options.grpc_port,
@@ -202,6 +205,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--gateways", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--queries", type=int, default=1)
+    parser.add_argument(
+        "--brokers", type=int, default=1, help="Kafka brokers; with 3, LORESTREAM_LOG__REPLICATION=3"
+    )
     parser.add_argument("--port", type=int, default=8080, help="HTTP port of nginx")
     parser.add_argument("--grpc-port", type=int, default=50_051, help="gRPC port of nginx")
     return parser.parse_args()
@@ -215,7 +221,7 @@ def _describe(cluster: Cluster, seconds: float) -> None:
         f"  {'gRPC':14}{cluster.grpc_address}",
         f"  {'store':14}{store}"
         + ("  (a stand-in: set LORESTREAM_STORE__URL to use a Qdrant server)" if cluster.store else ""),
-        f"  {'Kafka':14}{cluster.kafka.bootstrap}",
+        f"  {'Kafka':14}{','.join(one.bootstrap for one in cluster.brokers)}",
         f"  {'Redis':14}{cluster.redis.url}",
         *(f"  {each.name:14}{each.url}  process {each.pid}" for each in cluster.services),
         f"  {'logs':14}{cluster.directory}/*/*.log",

@@ -1,4 +1,4 @@
-"""A real Kafka broker: one KRaft node, controller and broker in one process, from the jars of `make kafka`."""
+"""Real Kafka brokers: KRaft nodes, controller and broker in one process each, from the jars of `make kafka`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JAVA = "apt-get install -y openjdk-17-jre-headless"
 
 
 class KafkaBroker(Child):
-    """One node on its own ports. Its data directory is kept by `stop` and `kill`.
+    """One node on its own ports, alone or one of `brokers`. Its data directory is kept by `stop` and `kill`.
 
     `protocol` is that of the clients' listener, whose name is CLIENTS (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL).
     `settings` are added to server.properties.
@@ -36,12 +36,18 @@ class KafkaBroker(Child):
         protocol: str = "PLAINTEXT",
         settings: Mapping[str, str] | None = None,
         jvm: Sequence[str] = ("-Xmx512m",),
+        node: int = 1,
+        cluster_id: str | None = None,
     ) -> None:
-        super().__init__("kafka", directory)
+        super().__init__("kafka" if node == 1 else f"kafka-{node}", directory)
+        self.node = node
+        self._cluster_id = cluster_id or _new_id()
         self.port = port or free_port()
         self.bootstrap = f"{LOOPBACK}:{self.port}"
         self.data = directory / "data"
-        self._controller_port = free_port()
+        self.voter = f"{node}@{LOOPBACK}:{free_port()}"
+        """How the node is named as a member of the quorum of controllers."""
+        self.quorum = [self.voter]
         self._protocol = protocol
         self._settings = dict(settings or {})
         self._jvm = jvm
@@ -56,14 +62,15 @@ class KafkaBroker(Child):
             shutil.copytree(FORMATTED, self.data)
             meta = self.data / "meta.properties"
             lines = meta.read_text().splitlines()
-            ids = ("cluster.id=", "directory.id=")
-            kept = [line for line in lines if not line.startswith(ids)]
-            meta.write_text("\n".join([*kept, *(f"{name}{_new_id()}" for name in ids), ""]))
+            ids = {"cluster.id": self._cluster_id, "directory.id": _new_id(), "node.id": self.node}
+            kept = [line for line in lines if line.partition("=")[0] not in ids]
+            meta.write_text("\n".join([*kept, *(f"{name}={one}" for name, one in ids.items()), ""]))
         else:
             self._format()
 
     def _format(self) -> None:
-        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={_new_id()}", f"--config={self._config}"]
+        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}"]
+        tool.append(f"--config={self._config}")
         done = subprocess.run(  # noqa: S603 (the command is fixed)
             [*self._java("-XX:TieredStopAtLevel=1"), *tool], capture_output=True, text=True, check=False
         )
@@ -95,10 +102,14 @@ class KafkaBroker(Child):
 
     def _properties(self) -> dict[str, str]:
         clients = f"CLIENTS://{self.bootstrap}"
-        controller = f"{LOOPBACK}:{self._controller_port}"
+        controller = self.voter.partition("@")[2]
+        copies = str(min(3, len(self.quorum)))
         return {
             **_as_deployed(),
-            "controller.quorum.voters": f"1@{controller}",
+            "node.id": str(self.node),
+            "controller.quorum.voters": ",".join(self.quorum),
+            "offsets.topic.replication.factor": copies,
+            "transaction.state.log.replication.factor": copies,
             "listeners": f"{clients},CONTROLLER://{controller}",
             "advertised.listeners": clients,
             "listener.security.protocol.map": f"CLIENTS:{self._protocol},CONTROLLER:PLAINTEXT",
@@ -110,6 +121,22 @@ class KafkaBroker(Child):
             "broker.heartbeat.interval.ms": "500",
             **self._settings,
         }
+
+
+def brokers(directory: Path, count: int) -> list[KafkaBroker]:
+    """Brokers that form one Kafka. To be started together: each waits for a majority of them."""
+    cluster_id = _new_id()
+    nodes = [
+        KafkaBroker(
+            directory if node == 1 else directory.with_name(f"{directory.name}-{node}"),
+            node=node,
+            cluster_id=cluster_id,
+        )
+        for node in range(1, count + 1)
+    ]
+    for one in nodes:
+        one.quorum = [other.voter for other in nodes]
+    return nodes
 
 
 def _new_id() -> str:

@@ -145,7 +145,7 @@ async def test_a_write_between_two_calls_of_a_search_costs_no_hits(store, monkey
 
         monkeypatch.setattr(store._engine, name, wrapped)
 
-    for name in ("ranked_ids", "nearest", "ordered_by_time"):
+    for name in ("ranked_ids_of", "ranked_ids", "nearest", "ordered_by_time"):
         after_a_write(name)
     while calls >= before:  # before each of its calls, in turn
         calls, before = 0, before + 1

@@ -43,23 +43,25 @@ _BATCH = 500
 _QUESTIONS = 100
 _TENANT_QUESTIONS = 20
 _REPLAY_S = 60.0
+_ATTEMPTS = 30
+_BUSY = (http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE)
 _MIB = 2**20
 
 
 def measure_growth(
-    memories: int, folder: Path, say: Callable[[str], None] = lambda _: None
-) -> dict[str, Any]:
-    """The figures of one size. `folder`: an empty directory for the data. `say` is told each step."""
+    memories: int, folder: Path, say: Callable[[str], None], figures: dict[str, float]
+) -> None:
+    """Add the figures of one size to `figures`. `folder`: an empty directory for the data. `say` is told each step."""
     process = LorestreamProcess(folder / "data", HASH)
     process.start()
     try:
         say("ingest")
-        figures = {"memories": memories, "agents": agents_of(memories) + 2} | _ingest(process, memories)
+        figures |= {"memories": memories, "agents": agents_of(memories) + 2} | _ingest(process, memories)
         say("stop and start")
         figures["stop_s"] = process.stop()
         figures |= _start(process)
         say("reads")
-        figures |= _reads(process)
+        _reads(process, figures)
         figures["resident_mib_after_reads"] = _memory(process)["VmRSS"]
         say("snapshot")
         figures["snapshot_s"] = _took(lambda: _task(process, "snapshot", to=str(folder / "snapshot")))
@@ -69,7 +71,6 @@ def measure_growth(
         figures["resident_mib_highest"] = _memory(process)["VmHWM"]
     finally:
         process.kill()
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
 
 
 def agents_of(memories: int) -> int:
@@ -131,10 +132,9 @@ def _start(process: LorestreamProcess) -> dict[str, float]:
 _FILES = {"log": "log*", "store": "store*"}
 
 
-def _reads(process: LorestreamProcess) -> dict[str, float]:
+def _reads(process: LorestreamProcess, figures: dict[str, float]) -> None:
     caller = _Caller(process.port)
     questions = iter(game_sentences(20 * _QUESTIONS, seed=-1))
-    figures: dict[str, float] = {}
 
     def times(name: str, ask: Callable[[], object], count: int = _QUESTIONS) -> None:
         ask()
@@ -160,7 +160,6 @@ def _reads(process: LorestreamProcess) -> dict[str, float]:
         )
         times(f"{label}.recent", lambda agent=agent: caller.get(f"/v1/agents/{agent}/memories?limit=20"))
     times("agents", lambda: caller.get("/v1/agents?limit=100"), _TENANT_QUESTIONS)
-    return figures
 
 
 def _replay(process: LorestreamProcess) -> dict[str, float]:
@@ -211,11 +210,16 @@ class _Caller:
                 yield report
 
     def _read(self, method: str, path: str, body: bytes | None) -> http.client.HTTPResponse:
-        self._connection.request(method, path, body, {"Content-Type": "application/json"})
-        answer = self._connection.getresponse()
-        if answer.status >= http.HTTPStatus.BAD_REQUEST:
-            raise RuntimeError(f"{method} {path}: {answer.status} {answer.read().decode()}")
-        return answer
+        for _ in range(_ATTEMPTS):
+            self._connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = self._connection.getresponse()
+            if answer.status < http.HTTPStatus.BAD_REQUEST:
+                return answer
+            refusal = f"{method} {path}: {answer.status} {answer.read().decode()}"
+            if answer.status not in _BUSY:
+                break
+            time.sleep(1)
+        raise RuntimeError(refusal)
 
 
 def _task(process: LorestreamProcess, name: str, **arguments: Any) -> list[Any]:
@@ -263,9 +267,13 @@ def main() -> None:
             def say(step: str, memories: int = memories) -> None:
                 console.print(f"{memories:,} memories: {step}")
 
-            found["sizes"].append(measure_growth(memories, Path(folder), say))
-        found["machine"]["load_average"] = os.getloadavg()[0]
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            figures: dict[str, float] = {}
+            found["sizes"].append(figures)
+            try:
+                measure_growth(memories, Path(folder), say, figures)
+            finally:  # what was measured before a failure counts
+                found["machine"]["load_average"] = os.getloadavg()[0]
+                options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=2))
 
 

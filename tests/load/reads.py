@@ -85,6 +85,11 @@ async def _measure(cluster: Cluster, data: Path, bare: int, seconds: float) -> d
         "ingest_alone_events_per_s": round(per_s),
         "quiet": _median(quiet),
         "ingesting": _median(loaded),
+        "over_bare": {
+            f"{name}_{figure}": _over_bare(rounds, figure)
+            for name, rounds in (("quiet", quiet), ("ingesting", loaded))
+            for figure in _BARE
+        },
         "ingesting_over_quiet_cached_p99": _ratio(loaded, quiet, "cached_p99_ms"),
         "ingesting_over_quiet_uncached_p99": _ratio(loaded, quiet, "uncached_p99_ms"),
         **compared,
@@ -299,6 +304,11 @@ def _median(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _ratio(over: Sequence[Mapping[str, Any]], under: Sequence[Mapping[str, Any]], name: str) -> float:
     """The median of the rounds' ratios."""
     return statistics.median(a[name] / b[name] for a, b in zip(over, under, strict=True))
+
+
+def _over_bare(rounds: Sequence[Mapping[str, Any]], figure: str) -> float:
+    """The median of the rounds' ratios to the bare service, which was asked in the same round."""
+    return statistics.median(one[figure] / one["bare"][figure] for one in rounds)
 
 
 if __name__ == "__main__":

@@ -197,6 +197,12 @@ class Engine(Protocol[P]):
         """
         ...
 
+    async def ranked_ids_of(
+        self, searches: Sequence[tuple[Sequence[Clause], NearestQuery]]
+    ) -> Sequence[Sequence[tuple[str, float]]]:
+        """What `ranked_ids` returns for the clauses and the query of each search. One round trip."""
+        ...
+
     async def rescore(
         self, must: Sequence[Clause], near: NearestQuery, formula: Term, *, limit: int
     ) -> Sequence[tuple[Payload, Sequence[float], float]] | None:

@@ -61,9 +61,9 @@ class HybridSearch:
         """
         keyed = {point_of(memory): memory for memory in memories}
         agents = frozenset(agent_keyword(memory.tenant, memory.agent_id) for memory in memories)
-        dense = await self._scores(keyed, self.dense, agents)
-        words = None if self.words is None else await self._scores(keyed, self.words, agents)
-        return [_hit(keyed[one.key], one, best) for one in fuse(dense, words, best)]
+        dense, words = await self._scores(keyed, () if self.words is None else keyed, agents)
+        found = fuse(dense, None if self.words is None else words, best)
+        return [_hit(keyed[one.key], one, best) for one in found]
 
     async def fused(self, k: int) -> tuple[list[Fused], float | None]:
         """All candidates by falling score, at least k if as many memories are selected. Their keys are point ids.
@@ -77,16 +77,13 @@ class HybridSearch:
         agents = agents_of(self.selection.clauses)
         if self.words is None:
             dense, tied = await self._list(self.dense, k)
-            return fuse(dense | await self._scores(tied, self.dense, agents), None), None
+            return fuse(dense | (await self._scores(tied, (), agents))[0], None), None
         (dense, tied), (keyword, other) = await supervision.run_all(
             self._list(self.dense, k), self._list(self.words, k)
         )
         every = {*dense, *tied, *keyword, *other}
         # The look-up is by id alone: a memory that was deleted in between has no cosine and is left out.
-        rest, shared = await supervision.run_all(
-            self._scores(every - dense.keys(), self.dense, agents),
-            self._scores(every - keyword.keys(), self.words, agents),
-        )
+        rest, shared = await self._scores(every - dense.keys(), every - keyword.keys(), agents)
         dense, keyword = dense | rest, keyword | shared
         best = best_words(dense, keyword)
         return fuse(dense, keyword, best), best
@@ -101,17 +98,14 @@ class HybridSearch:
             near = await self._ranked(self.dense, _SHORT_DEPTH)
             fused, best, least = fuse(dict(near), None), None, None
         else:
-            near, worded = await supervision.run_all(
-                self._ranked(self.dense, _SHORT_DEPTH), self._ranked(self.words, _SHORT_DEPTH)
-            )
+            both = [(self.dense, _SHORT_DEPTH), (self.words, _SHORT_DEPTH)]
+            near, worded = await self._ranked_by([(self.selection.clauses, *one) for one in both])
             dense, keyword = dict(near), dict(worded)
             # A list that ends early has every memory that has a score.
             unread = keyword.keys() - dense.keys() if len(near) == _SHORT_DEPTH else ()
             wordless = dense.keys() - keyword.keys() if len(worded) == _SHORT_DEPTH else ()
             agents = agents_of(self.selection.clauses)
-            rest, shared = await supervision.run_all(
-                self._scores(unread, self.dense, agents), self._scores(wordless, self.words, agents)
-            )
+            rest, shared = await self._scores(unread, wordless, agents)
             dense, keyword = dense | rest, keyword | shared
             best = best_words(dense, keyword)
             fused = fuse(dense, keyword, best)
@@ -144,17 +138,38 @@ class HybridSearch:
         return dict(above), tied
 
     async def _ranked(self, similarity: Similarity, limit: int) -> list[tuple[str, float]]:
-        found = await self.engine.ranked_ids(self.selection.clauses, similarity.nearest(limit))
-        return [(key, similarity.relevance(score)) for key, score in found]
+        [found] = await self._ranked_by([(self.selection.clauses, similarity, limit)])
+        return found
+
+    async def _ranked_by(
+        self, searches: Sequence[tuple[Sequence[Clause], Similarity, int]]
+    ) -> list[list[tuple[str, float]]]:
+        """(point id, score) by falling score: the first of each search (clauses, similarity, limit)."""
+        if not searches:
+            return []
+        found = await self.engine.ranked_ids_of(
+            [(must, similarity.nearest(limit)) for must, similarity, limit in searches]
+        )
+        return [
+            [(key, similarity.relevance(score)) for key, score in some]
+            for some, (_, similarity, _) in zip(found, searches, strict=True)
+        ]
 
     async def _scores(
-        self, keys: Collection[str], similarity: Similarity, agents: frozenset[str] | None
-    ) -> dict[str, float]:
-        """The scores of these points of `agents`; those that share no word with the query are missing."""
-        if not keys:
-            return {}
-        found = await self.engine.ranked_ids((Ids(frozenset(keys), agents),), similarity.nearest(len(keys)))
-        return {key: similarity.relevance(score) for key, score in found}
+        self, near: Collection[str], worded: Collection[str], agents: frozenset[str] | None
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """The cosines of the points `near`, and the BM25 scores of those of `worded` that share a word with the query.
+
+        `agents`: as in `Ids`, of all these points.
+        """
+        asked = ((near, self.dense), (worded, self.words))
+        searches = [
+            ((Ids(frozenset(keys), agents),), similarity, len(keys)) if keys and similarity else None
+            for keys, similarity in asked
+        ]
+        found = iter(await self._ranked_by([one for one in searches if one is not None]))
+        dense, words = [{} if one is None else dict(next(found)) for one in searches]
+        return dense, words
 
     async def _first_tied(
         self, similarity: Similarity, border: float, above: Collection[str], limit: int

@@ -194,6 +194,12 @@ class EdgeEngine:
         points = await self._hits(must, near, offset=offset, among=among)
         return [(str(point.id), point.score) for point in points]
 
+    async def ranked_ids_of(
+        self, searches: Sequence[tuple[Sequence[Clause], NearestQuery]]
+    ) -> Sequence[Sequence[tuple[str, float]]]:
+        """(id, score) by falling score, of each search."""
+        return [await self.ranked_ids(must, near) for must, near in searches]
+
     async def _hits(
         self,
         must: Sequence[Clause],

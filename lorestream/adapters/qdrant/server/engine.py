@@ -224,23 +224,38 @@ class ServerEngine:
         among: NearestQuery | None = None,
     ) -> Sequence[tuple[str, float]]:
         """(id, score) by falling score, after skipping the first `offset` hits; with `among`, of its hits."""
-        filter_ = self._filter(must)
-        request = wire.QueryPoints(
+        request = self._ids_query(must, near)
+        request.offset = offset
+        if among is not None:
+            request.prefetch.append(messages.prefetch(among, request.filter))
+            request.ClearField("filter")
+        response: Any = await self._call(self._connection.points.Query, request)
+        return [(one.id.uuid, one.score) for one in response.result]
+
+    async def ranked_ids_of(
+        self, searches: Sequence[tuple[Sequence[Clause], NearestQuery]]
+    ) -> Sequence[Sequence[tuple[str, float]]]:
+        """(id, score) by falling score, of each search, in one call."""
+        if len(searches) == 1:
+            return [await self.ranked_ids(*searches[0])]
+        request = wire.QueryBatchPoints(
+            collection_name=self._collection,
+            query_points=[self._ids_query(must, near) for must, near in searches],
+        )
+        response: Any = await self._call(self._connection.points.QueryBatch, request)
+        return [[(one.id.uuid, one.score) for one in found.result] for found in response.result]
+
+    def _ids_query(self, must: Sequence[Clause], near: NearestQuery) -> wire.QueryPoints:
+        return wire.QueryPoints(
             collection_name=self._collection,
             query=messages.nearest_query(near),
             using=messages.vector_name(near),
+            filter=self._filter(must),
             params=messages.EXACT,
             score_threshold=near.threshold,
             limit=near.limit,
-            offset=offset,
             shard_key_selector=self._sharding.of_reads(must),
         )
-        if among is None:
-            request.filter.CopyFrom(filter_)
-        else:
-            request.prefetch.append(messages.prefetch(among, filter_))
-        response: Any = await self._call(self._connection.points.Query, request)
-        return [(one.id.uuid, one.score) for one in response.result]
 
     async def rescore(
         self, must: Sequence[Clause], near: NearestQuery, formula: Term, *, limit: int
