@@ -42,6 +42,20 @@ def parse_token(text: str) -> dict[int, int]:
             raise InvalidToken("this is not the token of a write", path="after")
 
 
+def stream_id(positions: Mapping[int, int]) -> str:
+    """The id of an event in a stream of memories. `positions`: the next offset of every partition, 0 to the highest."""
+    return _encode("s1", [positions.get(partition, 0) for partition in range(max(positions, default=-1) + 1)])
+
+
+def parse_stream_id(text: str) -> dict[int, int]:
+    """The positions in the id of a stream's event. Raises InvalidToken."""
+    match _decode("s1", text):
+        case [*offsets] if all(_is_pair([0, offset]) for offset in offsets):
+            return dict(enumerate(offsets))
+        case _:
+            raise InvalidToken("this is not the id of an event of a stream", path="Last-Event-ID")
+
+
 def cursor(position: Position) -> str:
     """The cursor of the page that follows a memory."""
     return _encode("c1", position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from lorestream.http.operation import Example
@@ -40,6 +41,10 @@ SEARCH = Example(
         "explain": True,
     },
     response={"memories": [{**_FOUND, "score_details": _DETAILS}], **_TIMES},
+)
+STREAM = Example(
+    query={"agent_id": _AGENT},
+    response=f"id: s1.wWSNp1s0XQ\nevent: memory\ndata: {json.dumps(_STORED, separators=(',', ':'))}\n\n",
 )
 _CHARACTER: dict[str, Any] = {
     "type": "character",

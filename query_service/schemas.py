@@ -282,6 +282,14 @@ class AgentsParams(ReadRequest):
     ] = ""
 
 
+class StreamParams(ReadRequest):
+    """Which memories a stream sends. All that is given must hold."""
+
+    agent_id: str | UnsetType = UNSET
+    player: Annotated[str, Meta(min_length=1, description="The player's plain name.")] | UnsetType = UNSET
+    type: Annotated[str, Meta(description="Also sends the records of this type.")] | UnsetType = UNSET
+
+
 class NoParams(ReadRequest):
     """No query parameters."""
 

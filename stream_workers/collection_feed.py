@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 
 from lorestream import supervision
-from lorestream.memories import Memory
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.folding.folder import Folder
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S
@@ -31,18 +29,8 @@ _SWEEPER_PARTITION = 0
 class CollectionIndexer:
     """Indexes the log into one collection, with a consumer group of its own."""
 
-    def __init__(
-        self,
-        parts: WorkerParts,
-        collection: OpenCollection,
-        *,
-        time_check: TimeCheck,
-        on_indexed: Callable[[Sequence[Memory]], None] | None = None,
-    ) -> None:
-        """`on_indexed` is called with the memories of each batch that was stored while queries are answered from it.
-
-        `time_check` is that of the process.
-        """
+    def __init__(self, parts: WorkerParts, collection: OpenCollection, *, time_check: TimeCheck) -> None:
+        """`time_check` is that of the process."""
         self.collection = collection
         self._collections = parts.collections
         distributed = parts.settings.distributed
@@ -75,7 +63,6 @@ class CollectionIndexer:
             cache=parts.cache,
             group=collection.group,
             commit_interval_s=SERVER_COMMIT_INTERVAL_S if distributed else COMMIT_INTERVAL_S,
-            on_indexed=None if on_indexed is None else partial(_report, on_indexed, must_finish),
         )
         self._sweeper = Sweeper(
             collection.store,
@@ -105,10 +92,3 @@ class CollectionIndexer:
     def stop(self) -> None:
         """Finish the current batch and end `run`."""
         self.indexer.stop()
-
-
-def _report(
-    on_indexed: Callable[[Sequence[Memory]], None], findable: Callable[[], bool], memories: Sequence[Memory]
-) -> None:
-    if findable():
-        on_indexed(memories)

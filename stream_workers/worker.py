@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import structlog
 
 from lorestream import supervision
 from lorestream.errors import LorestreamError
-from lorestream.memories import Memory
 from lorestream.telemetry import BACKGROUND_FAILURES
 from lorestream.wiring import OpenCollection, Runtime, WorkerParts
 from stream_workers.collection_feed import CollectionIndexer
@@ -31,18 +29,11 @@ class Worker:
     STOP_TIMEOUT_S: ClassVar[float] = 3.0
     """How long the end of an indexer is waited for. Records that it has not finished by then are read again later."""
 
-    def __init__(
-        self, parts: WorkerParts, *, on_indexed: Callable[[Sequence[Memory]], None] | None = None
-    ) -> None:
-        """`on_indexed` is called with each batch of memories that has become findable.
-
-        While the alias is switched, two collections are active: then it is called for both.
-        """
+    def __init__(self, parts: WorkerParts) -> None:
         self.parts = parts
         self._running: dict[str, tuple[CollectionIndexer, asyncio.Task[None]]] = {}
         self._not_before: dict[str, float] = {}
         self._stopping = False
-        self._on_indexed = on_indexed
         newest = parts.last_accepted_at if isinstance(parts, Runtime) else 0.0
         self._time_check = TimeCheck(parts.clock, newest=newest)
         self._first = self._indexer_of(parts.collections.current)
@@ -139,9 +130,7 @@ class Worker:
             _log.warning("a collection could not be closed properly", collection=name, exc_info=error)
 
     def _indexer_of(self, collection: OpenCollection) -> CollectionIndexer:
-        return CollectionIndexer(
-            self.parts, collection, time_check=self._time_check, on_indexed=self._on_indexed
-        )
+        return CollectionIndexer(self.parts, collection, time_check=self._time_check)
 
     def _postpone(self, name: str, error: BaseException | None) -> None:
         """Log why an inactive collection cannot be indexed, and try again after `RETRY_DELAY_S`. The others go on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,14 +20,19 @@ from lorestream.admin import AdminTasks, Outcome, Progress, Remark, Row
 from lorestream.cli.admin.tasks import tasks_over
 from lorestream.client import AsyncMemoryClient
 from lorestream.http.application import application
+from lorestream.memories import Scope
+from lorestream.push.feed import Feed
+from lorestream.push.selection import Selection
 from lorestream.state.q_tables import MAX_NAME_CHARS
 from lorestream.wiring import Runtime
+from lorestream.wiring.feeds import feed_over
 from producers import gateway
 from producers.gateway import Gateway
-from producers.tail import Tail
 from query_service import rest
+from query_service.queries import ResolvedAgents
 from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
+from query_service.stream_routes import _events
 from stream_workers.worker import Worker
 from tests.parts import open_parts, running
 
@@ -266,7 +272,7 @@ class Whole:
     http: httpx2.AsyncClient
     client: AsyncMemoryClient
     reads: Reads
-    tail: Tail
+    feed: Feed
     tasks: AdminTasks
 
     @property
@@ -288,7 +294,6 @@ class Whole:
 async def open_whole(data: Path, **overrides: Any) -> AsyncIterator[Whole]:
     """The system on an empty data directory; `overrides` are settings."""
     async with open_parts(data, **overrides) as runtime:
-        tail = Tail()
         recall = CurrentRecall(runtime)
         app = application(
             "lorestream",
@@ -298,21 +303,25 @@ async def open_whole(data: Path, **overrides: Any) -> AsyncIterator[Whole]:
         _InProcess.app = app
         transport = httpx2.ASGITransport(app=app)
         async with (
-            running(Worker(runtime, on_indexed=tail.publish)),
+            running(Worker(runtime)),
+            feed_over(runtime) as feed,
             httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http,
             _InProcess("http://127.0.0.1") as client,
         ):
-            yield Whole(runtime, http, client, Reads(recall), tail, tasks_over(runtime))
+            yield Whole(runtime, http, client, Reads(recall), feed, tasks_over(runtime))
 
 
-async def tailed(tail: Tail, count: int) -> list[dict[str, Any]]:
-    """The next `count` memories of the tail, each read from its line."""
+async def streamed(feed: Feed, count: int, began: asyncio.Event) -> list[dict[str, Any]]:
+    """The next `count` memories of the stream, each read from its event; `began` is set once it listens."""
     found: list[dict[str, Any]] = []
-    async with contextlib.aclosing(tail.lines("default")) as lines:
-        async for line in lines:
-            assert line.count(b"\n") == 1
-            if line.strip():
-                found.append(json.loads(line))
+    agents = ResolvedAgents(Scope("default"), {})
+    async with contextlib.aclosing(_events(feed, Selection("default"), None, agents)) as chunks:
+        async for chunk in chunks:
+            began.set()
+            *blocks, end = chunk.split(b"\n\n")
+            assert end == b""
+            events = [block.split(b"\n") for block in blocks]
+            found += [json.loads(lines[-1][6:]) for lines in events if b"event: memory" in lines]
             if len(found) == count:
                 break
     return found

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from lorestream.client import AsyncMemoryClient
+from lorestream.client import AsyncMemoryClient, FoundMemory
+from lorestream.client.streams import AsyncMemoryStream
 
 ACCEPTED = {"accepted": 1, "rejected": [], "ids": ["m1"], "token": "t", "retry_after_ms": 0}
 HANG_UP, SILENCE, SLOW = 0, 1, 2
@@ -40,8 +41,10 @@ def scripted_server(*answers: tuple[int, Any]) -> Generator[ScriptedServer]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             binary = self.headers.get("Content-Type") == "application/octet-stream"
             sent = body if binary else json.loads(body) if body else None
-            key = self.headers.get("Authorization")
-            script.requests.append({"method": self.command, "path": self.path, "body": sent, "key": key})
+            key, last = self.headers.get("Authorization"), self.headers.get("Last-Event-ID")
+            script.requests.append(
+                {"method": self.command, "path": self.path, "body": sent, "key": key, "last": last}
+            )
             status, answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
             if status in {SILENCE, SLOW}:
                 script.ended.wait(SLOW_S if status == SLOW else 30)
@@ -86,6 +89,9 @@ class BlockingAdapter:
         method = getattr(self._client, name)
         return lambda *args, **kwargs: self._loop.run(method(*args, **kwargs))
 
+    def stream(self, *args: Any, **kwargs: Any) -> BlockingStream:
+        return BlockingStream(self._client.stream(*args, **kwargs), self._loop)
+
     def __enter__(self) -> Self:
         self._loop.run(self._client.__aenter__())
         return self
@@ -93,6 +99,23 @@ class BlockingAdapter:
     def __exit__(self, *error: object) -> None:
         self._loop.run(self._client.__aexit__(*error))
         self._loop.close()
+
+
+class BlockingStream:
+    """An AsyncMemoryStream with the methods of a MemoryStream."""
+
+    def __init__(self, stream: AsyncMemoryStream, loop: asyncio.Runner) -> None:
+        self._stream = stream
+        self._loop = loop
+
+    def __next__(self) -> FoundMemory:
+        return self._loop.run(anext(self._stream))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        self._loop.run(self._stream.aclose())
 
 
 def refused(code: str, **more: object) -> dict[str, Any]:

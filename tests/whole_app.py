@@ -14,9 +14,9 @@ from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.cli.serve import embedded
 from lorestream.client import AsyncMemoryClient
 from lorestream.wiring import Runtime
+from lorestream.wiring.feeds import feed_over
 from lorestream.wiring.snapshots import snapshots_over
 from producers.gateway import Gateway
-from producers.tail import Tail
 from query_service.recall import CurrentRecall
 from stream_workers.worker import Worker
 from tests.parts import open_parts, running
@@ -68,10 +68,9 @@ async def open_app(data: Path, **overrides: Any) -> AsyncIterator[WholeApp]:
     async with open_parts(data, **overrides) as runtime:
         gateway, recall, worker = Gateway.over(runtime), CurrentRecall(runtime), Worker(runtime)
         snapshots = SnapshotSchedule(snapshots_over(runtime))
-        asgi = embedded._application(runtime, gateway, recall, worker, tail=Tail(), snapshots=snapshots)
-        transport = httpx2.ASGITransport(app=asgi)
-        async with (
-            running(worker),
-            httpx2.AsyncClient(transport=transport, base_url=BASE_URL) as http,
-        ):
-            yield WholeApp(runtime, asgi, http)
+        async with feed_over(runtime) as feed, running(worker):
+            feed.close()  # so that streams end: this transport collects the whole of a response
+            asgi = embedded._application(runtime, gateway, recall, worker, feed=feed, snapshots=snapshots)
+            transport = httpx2.ASGITransport(app=asgi)
+            async with httpx2.AsyncClient(transport=transport, base_url=BASE_URL) as http:
+                yield WholeApp(runtime, asgi, http)

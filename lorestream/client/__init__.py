@@ -22,6 +22,7 @@
     endpoint     what both clients share: URLs, retries, translation of errors
     blocking     MemoryClient
     nonblocking  AsyncMemoryClient
+    streams      memories as they become findable
 
 429, 503 and broken connections are retried with the same event ids for at most `retry_timeout_s`: an event that is sent
 twice becomes one memory. This package imports nothing of the server.

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx2
-import msgspec
 import stamina
 
 from lorestream.client import calls, documents, insight, learning, records
-from lorestream.client.call import Call, Reply
+from lorestream.client.call import Call, Reply, given
 from lorestream.client.encoding import encoded
-from lorestream.client.endpoint import Endpoint, as_method
+from lorestream.client.endpoint import Endpoint, RetryBudget, as_method
 from lorestream.client.exceptions import api_error
+from lorestream.client.streams import MemoryStream
 
 STREAM_TIMEOUT_S = 60.0
-"""A stream has failed after this time without data: the server sends an empty line every 10 s."""
+"""The reports of a task have failed after this time without data: the server sends an empty line every 10 s."""
 
 
 def json_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -119,13 +121,35 @@ class MemoryClient(Endpoint[httpx2.Client]):
                 return self._success(call, response)
         raise AssertionError  # unreachable: the last attempt raises
 
-    def tail(self) -> Iterator[dict[str, Any]]:
-        """Yield the memories that become findable from now on, without end."""
-        request = self._http.build_request(
-            "GET", f"{self.url}/v1/admin/tail", params={"since": "now"}, timeout=STREAM_TIMEOUT_S
+    def stream(
+        self,
+        agent_id: str | None = None,
+        *,
+        player: str | None = None,
+        type: str | None = None,  # noqa: A002 (the parameter's name in the contract)
+        last_event_id: str | None = None,
+    ) -> MemoryStream:
+        """Memories as they become findable, without end: of an agent, of a player, of a type, or all.
+
+        Begins now, or behind `last_event_id` of an earlier stream. All of them need the scope admin where there are
+        keys. A connection that breaks is resumed without a gap; raises Unreachable when there is none for
+        `retry_timeout_s`.
+        """
+        return MemoryStream(
+            partial(self._connect, given(agent_id=agent_id, player=player, type=type)), last_event_id
         )
-        for line in self._lines(request):
-            yield msgspec.json.decode(line, type=dict[str, Any])
+
+    def _connect(self, params: Mapping[str, str], last_event_id: str | None) -> httpx2.Response:
+        budget = RetryBudget(self._retry_timeout_s, self._timeout_s)
+        for attempt in stamina.retry_context(budget.backoff, attempts=None, timeout=None):
+            with attempt, self._connection_errors(self.query_url):
+                request = self._stream_request(params, last_event_id, budget.timeout_s())
+                response = self._http.send(request, stream=True)
+                if response.is_success:
+                    return response
+                with contextlib.closing(response):
+                    raise api_error(response.status_code, response.read(), self.query_url)
+        raise AssertionError  # unreachable: the last attempt raises
 
     def reports(self, path: str, arguments: Mapping[str, Any]) -> Generator[bytes]:
         """Run an admin task (see `lorestream.admin`); yield its reports, one JSON text each."""

@@ -15,6 +15,7 @@ import httpx2
 import msgspec
 
 from lorestream import __version__
+from lorestream.client import streams
 from lorestream.client.call import Call, Reply
 from lorestream.client.exceptions import ApiError, Unreachable, api_error
 from lorestream.errors import LorestreamError, Misconfigured
@@ -81,6 +82,20 @@ class Endpoint(ABC, Generic[Http]):
             params=call.params or None,
             headers=headers,
             timeout=timeout_s,
+        )
+
+    def _stream_request(
+        self, params: Mapping[str, str], last_event_id: str | None, timeout_s: float
+    ) -> httpx2.Request:
+        headers = {"Accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["Last-Event-ID"] = last_event_id
+        return self._http.build_request(
+            "GET",
+            self.query_url + streams.PATH,
+            params=params,
+            headers=headers,
+            timeout=httpx2.Timeout(timeout_s, read=streams.READ_TIMEOUT_S),
         )
 
     def _success(self, call: Call[Any], response: httpx2.Response) -> Reply:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx2
 import stamina
 
 from lorestream.client import calls, documents, insight, learning, records
-from lorestream.client.call import Call, Reply
-from lorestream.client.endpoint import Endpoint, as_method
+from lorestream.client.call import Call, Reply, given
+from lorestream.client.endpoint import Endpoint, RetryBudget, as_method
+from lorestream.client.exceptions import api_error
+from lorestream.client.streams import AsyncMemoryStream
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,6 +104,33 @@ class AsyncMemoryClient(Endpoint[httpx2.AsyncClient]):
                 with self._connection_errors(self._base_url(call)):
                     response = await self._http.send(self._request(call, budget.timeout_s()))
                 return self._success(call, response)
+        raise AssertionError  # unreachable: the last attempt raises
+
+    def stream(
+        self,
+        agent_id: str | None = None,
+        *,
+        player: str | None = None,
+        type: str | None = None,  # noqa: A002 (the parameter's name in the contract)
+        last_event_id: str | None = None,
+    ) -> AsyncMemoryStream:
+        """Memories as they become findable, without end: as `MemoryClient.stream`, for `async for`."""
+        return AsyncMemoryStream(
+            partial(self._connect, given(agent_id=agent_id, player=player, type=type)), last_event_id
+        )
+
+    async def _connect(self, params: Mapping[str, str], last_event_id: str | None) -> httpx2.Response:
+        budget = RetryBudget(self._retry_timeout_s, self._timeout_s)
+        async for attempt in stamina.retry_context(budget.backoff, attempts=None, timeout=None):
+            with attempt, self._connection_errors(self.query_url):
+                request = self._stream_request(params, last_event_id, budget.timeout_s())
+                response = await self._http.send(request, stream=True)
+                if response.is_success:
+                    return response
+                try:
+                    raise api_error(response.status_code, await response.aread(), self.query_url)
+                finally:
+                    await response.aclose()
         raise AssertionError  # unreachable: the last attempt raises
 
     def _open(

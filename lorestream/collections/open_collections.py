@@ -14,6 +14,7 @@ import structlog
 
 from lorestream import supervision
 from lorestream.collections.catalogue import Model
+from lorestream.collections.watermarks import lowest
 from lorestream.errors import LorestreamError, Misconfigured
 
 if TYPE_CHECKING:
@@ -197,6 +198,10 @@ class OpenCollections:
                     return False
                 reached.add(collection)
         return True
+
+    async def finished(self) -> Mapping[int, int]:
+        """The watermarks of the collections of `serving`, for each partition the lowest of them."""
+        return lowest([await one.watermarks.finished() for one in self.serving()])
 
     async def embedder_of(self, model: Model) -> Embedder:
         """The embedder of a collection's model, loaded once. Raises Misconfigured."""

@@ -54,6 +54,11 @@ class ActiveWatermarks:
         left_s = max(0.0, deadline - time.monotonic())
         return all(await supervision.run_all(*(one.reached(offsets, left_s) for one in current)))
 
+    async def finished(self) -> Mapping[int, int]:
+        """The watermarks of the active groups, for each partition the lowest of them."""
+        current = await self._watermarks(0.0)
+        return lowest(await supervision.run_all(*(one.finished() for one in current)))
+
     async def _watermarks(self, left_s: float) -> Sequence[WatermarkReader]:
         """The watermarks of the active groups; while the lookup fails, those of the last successful lookup."""
         if time.monotonic() - self._looked_up_at >= CACHE_TTL_S:
@@ -74,3 +79,13 @@ class ActiveWatermarks:
         finally:
             if self._current:
                 self._looked_up_at = time.monotonic()
+
+
+def lowest(watermarks: Sequence[Mapping[int, int]]) -> Mapping[int, int]:
+    """The lowest watermark of each partition that all of them have."""
+    first, *others = watermarks or [{}]
+    return {
+        partition: min(position, *(one[partition] for one in others)) if others else position
+        for partition, position in first.items()
+        if all(partition in one for one in others)
+    }

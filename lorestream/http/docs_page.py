@@ -125,10 +125,12 @@ def _response(status: str, response: Mapping[str, Any]) -> dict[str, Any]:
         "status": status,
         "description": response["description"],
         "type": _type(content["schema"]) if media_type == JSON else media_type,
-        "example": json.dumps(content["example"], indent=2, ensure_ascii=False)
-        if "example" in content
-        else None,
+        "example": _shown(content["example"]) if "example" in content else None,
     }
+
+
+def _shown(example: object) -> str:
+    return example if isinstance(example, str) else json.dumps(example, indent=2, ensure_ascii=False)
 
 
 def _curl(path: str, method: str, op: Mapping[str, Any]) -> str:

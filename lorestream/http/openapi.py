@@ -12,7 +12,18 @@ import orjson
 
 from lorestream import __version__
 from lorestream.http.errors import ErrorResponse
-from lorestream.http.operation import BYTES, JSON, OLDER_NAMES, SERVICE, BinaryBody, Example, Operation, Page
+from lorestream.http.operation import (
+    BYTES,
+    EVENTS,
+    JSON,
+    OLDER_NAMES,
+    SERVICE,
+    BinaryBody,
+    EventStream,
+    Example,
+    Operation,
+    Page,
+)
 from lorestream.http.request import MAX_BODY_BYTES
 
 SECURITY_SCHEME = "key"
@@ -75,7 +86,7 @@ def openapi_document(
     kinds = [
         ErrorResponse,
         *(op.body for op in shown if not isinstance(op.body, BinaryBody)),
-        *(op.response for op in shown if not isinstance(op.response, BinaryBody)),
+        *(_type_of(op.response) for op in shown if not isinstance(op.response, BinaryBody)),
         *(page.response for page in pages),
     ]
     schemas = _Schemas(kinds)
@@ -233,7 +244,16 @@ def _responses(op: Operation, schemas: _Schemas, *, needs_keys: bool) -> dict[st
 def _response_content(op: Operation, schemas: _Schemas, example: object) -> dict[str, Any]:
     if isinstance(op.response, BinaryBody):
         return _BINARY
+    if isinstance(op.response, EventStream):
+        data = schemas.of(op.response.data)
+        return {
+            EVENTS: _content({"type": "string", "contentMediaType": JSON, "contentSchema": data}, example)
+        }
     return {JSON: _content(schemas.of(op.response), example)}
+
+
+def _type_of(response: object) -> object:
+    return response.data if isinstance(response, EventStream) else response
 
 
 def _parameters(where: str, kind: Any, examples: Mapping[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401 (a type)

@@ -14,6 +14,8 @@ from lorestream.http.request import ApiRequest, ApiResponse
 JSON = "application/json"
 BYTES = "application/octet-stream"
 
+EVENTS = "text/event-stream"
+
 OLDER_NAMES = "Under older names"
 SERVICE = "The service itself"
 """The two tags that the documentation shows last."""
@@ -40,11 +42,18 @@ class BinaryBody:
 
 
 @dataclass(frozen=True, slots=True)
+class EventStream:
+    """A response of server-sent events, which does not end by itself. `data`: the msgspec type of their data."""
+
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One route (an "operation" in OpenAPI).
 
     `body`, `query_params`, `path_params` and `response` are msgspec types. A body or a response that is
-    not JSON is a BinaryBody. `scope` is the scope that the caller's key needs; one of `or_scopes` does as well. `status`
+    not JSON is a BinaryBody, one without end an EventStream. `scope` is the scope that the caller's key needs; one of `or_scopes` does as well. `status`
     is the status of success; `other_statuses` maps further statuses to their meaning, beside those that every route has. A further status below 300 has the same response type. `hidden` operations are not
     in the documentation. `read_only` operations are cancelled when their client has gone. A POST route accepts PUT as well, because old Luanti releases send PUT instead.
     """

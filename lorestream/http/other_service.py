@@ -59,6 +59,7 @@ READS = PeerService(
         ("POST", "/v1/agents/{agent_id}/aggregate"),
         ("GET", "/v1/agents"),
         ("POST", "/v1/rewinds/preview"),
+        ("GET", "/v1/stream"),
         ("POST", "/memory/get"),
         ("POST", "/mcp"),
         ("GET", "/v1/entities/{type}"),

@@ -15,15 +15,20 @@ from lorestream import supervision
 T = TypeVar("T")
 
 
+NDJSON = "application/x-ndjson"
+
+
 class LineStream(StreamingResponse):
-    """NDJSON from an async generator, which is closed however the response ends.
+    """Lines from an async generator, which is closed however the response ends. They are NDJSON, or `media_type`.
 
     Starlette's own response leaves the generator to the garbage collector, which may find it while it runs.
     """
 
-    def __init__(self, lines: AsyncGenerator[bytes], *, last_line: bytes = b"") -> None:
+    def __init__(
+        self, lines: AsyncGenerator[bytes], *, last_line: bytes = b"", media_type: str = NDJSON
+    ) -> None:
         """`last_line` is sent where the lines break off because the service stops."""
-        super().__init__(lines, media_type="application/x-ndjson")
+        super().__init__(lines, media_type=media_type)
         self._last_line = last_line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

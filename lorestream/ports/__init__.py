@@ -1,6 +1,6 @@
 """The ports: the interfaces between Lorestream and its backends, as protocols that adapters implement.
 
-    log         EventLog, Subscription, RebalanceListener, records and dead letters
+    log         EventLog, Subscription, LogReader, RebalanceListener, records and dead letters
     watermarks  WatermarkReader and WatermarkPublisher: which offsets are finished
     erasures    ErasureLedger: which agents and players were erased
     rewinds     RewindLedger, a part of it: which servers were rewound, and to when
@@ -36,6 +36,7 @@ from lorestream.ports.erasures import ErasureLedger, ErasureState
 from lorestream.ports.log import (
     DeadLetter,
     EventLog,
+    LogReader,
     NewRecord,
     OnLost,
     RebalanceListener,
@@ -68,6 +69,7 @@ __all__ = [
     "ErasureLedger",
     "ErasureState",
     "EventLog",
+    "LogReader",
     "MemoryReader",
     "MemoryWriter",
     "NewRecord",

@@ -140,6 +140,20 @@ class Subscription(Protocol):
         ...
 
 
+class LogReader(Protocol):
+    """Reads partitions outside any consumer group: it commits nothing, and retention does not wait for it."""
+
+    async def read(self, partition: int, *, limit: int, wait_s: float) -> Sequence[Record]:
+        """Return the next records of one of the reader's partitions, in offset order.
+
+        Waits up to `wait_s` seconds for the first record, and not for more; returns an empty sequence if none came.
+        At most `limit` records, and about a megabyte of values, except that the first record may be larger. Where
+        retention has deleted the next record, it goes on with the oldest one that is left. Several partitions may be
+        read at the same time. Raises Unavailable in an outage; reading may be tried again.
+        """
+        ...
+
+
 class EventLog(Protocol):
     """A durable, partitioned, append-only log, with committed positions per group, and dead letters.
 
@@ -167,6 +181,10 @@ class EventLog(Protocol):
         A new group begins at the oldest record, any other at its committed positions. On exit `listener.revoked` is
         not called, and what was not committed is read again by another member. Raises Unavailable.
         """
+        ...
+
+    def reader(self, positions: Mapping[int, int]) -> AbstractAsyncContextManager[LogReader]:
+        """Read these partitions from these positions on, outside any consumer group. Raises Unavailable."""
         ...
 
     async def committed(self, group: str) -> Mapping[int, int]:

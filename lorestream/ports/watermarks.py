@@ -21,6 +21,13 @@ class WatermarkReader(Protocol):
         """
         ...
 
+    async def finished(self) -> Mapping[int, int]:
+        """The watermarks, as far as they are known now: partition -> first offset that is not finished.
+
+        Partitions without a published watermark are left out. Does not raise in an outage.
+        """
+        ...
+
 
 class WatermarkPublisher(Protocol):
     """Where an indexer publishes the watermarks of its own partitions."""

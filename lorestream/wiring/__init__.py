@@ -5,6 +5,7 @@
     stores.py          opens the store with its collections
     openers.py         opens the other ports: embedder, cache, watermarks, rate limits, keys
     player_keys.py     the keys for player names, compared with those that the log knows
+    feeds.py           the feed of memories as they become findable
     parts.py           the parts of each service, as frozen values
     data_directory.py  the data directory of the embedded shape: checks, lock, free space, player key
     snapshots.py       the snapshots of a process, and the source that they copy

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from lorestream import supervision
-from lorestream.memories import Erasure, Memory
+from lorestream.memories import Erasure
 from lorestream.ports import Cache, DeadLetter, EventLog, Record, Subscription, WatermarkPublisher
 from stream_workers.indexing.cache_invalidation import InvalidationQueue, union
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S, Checkpoint, Delivery
@@ -73,17 +73,12 @@ class Indexer:
         limits: BatchLimits | None = None,
         commit_interval_s: float = COMMIT_INTERVAL_S,
         stall_timeout_s: float = STALL_TIMEOUT_S,
-        on_indexed: Callable[[Sequence[Memory]], None] | None = None,
     ) -> None:
-        """`publisher` is None where the committed offsets are the watermarks.
-
-        `on_indexed` is called with the memories of each batch that was stored, before the batch is finished.
-        """
+        """`publisher` is None where the committed offsets are the watermarks."""
         self._event_log = log
         self._pipeline = pipeline
         self._group = group
         self._limits = limits or BatchLimits()
-        self._on_indexed = on_indexed
         self._retry = RetryUntilAvailable()
         self._dead_letters = DeadLetterPolicy(log, pipeline.metrics, self._retry)
         self._invalidation = InvalidationQueue(cache)
@@ -250,8 +245,6 @@ class Indexer:
             ]
         self._dead_letters.record_success(len(applied.memories) + applied.folded)
         await self._dead_letters.append(applied.dead_letters)
-        if self._on_indexed is not None:
-            self._on_indexed([memory for memory in applied.memories if not memory.rewound])
         return [applied]
 
     async def _finish(self, applied: Sequence[Applied], deliveries: Sequence[Delivery]) -> None:

@@ -172,6 +172,27 @@ async def test_append_returns_the_highest_offset_per_partition_written_to(
         assert touched == highest
 
 
+async def test_a_reader_reads_each_partition_from_its_position_on_and_belongs_to_no_group(
+    log: EventLog,
+) -> None:
+    await log.append([record(str(number), key=str(number).encode()) for number in range(30)])
+    ends = await log.end()
+    begin = {partition: end // 2 for partition, end in ends.items()}
+    async with log.reader(begin) as reader, asyncio.timeout(TIMEOUT_S):
+        for partition, first in begin.items():
+            position = first
+            while position < ends[partition]:
+                portion = await reader.read(partition, limit=3, wait_s=TIMEOUT_S)
+                assert [each.offset for each in portion] == [*range(position, position + len(portion))]
+                assert 0 < len(portion) <= 3
+                position = portion[-1].offset + 1
+            assert await reader.read(partition, limit=3, wait_s=0) == []
+        waiting = asyncio.gather(*(reader.read(each, limit=3, wait_s=0.5) for each in begin))
+        await log.append([record("new", key=b"0")])
+        assert {each.value for found in await waiting for each in found} <= {b"new"}
+    assert not await log.groups()
+
+
 async def test_appending_no_records_writes_nothing(log: EventLog) -> None:
     assert await log.append([]) == {}
     async with subscribed(log, "indexer") as member:

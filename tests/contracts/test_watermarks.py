@@ -34,6 +34,9 @@ class CommittedOffsets:
     async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
         return await self.reader.reached(offsets, timeout_s)
 
+    async def finished(self) -> Mapping[int, int]:
+        return await self.reader.finished()
+
 
 @asynccontextmanager
 async def kafka_watermarks(bootstrap: str, prefix: str) -> AsyncGenerator[Watermarks]:
@@ -99,6 +102,11 @@ async def test_all_partitions_have_to_be_reached(watermarks: Watermarks) -> None
     assert await watermarks.reached({0: 5, 1: 2}, 0)
     assert not await watermarks.reached({0: 5, 1: 3}, 0)
     assert await watermarks.reached({1: 2}, 0)
+
+
+async def test_what_is_finished_is_known_without_waiting(watermarks: Watermarks) -> None:
+    await watermarks.publish({0: 6, 1: 3})
+    assert await watermarks.finished() == {0: 6, 1: 3}
 
 
 async def test_a_partition_without_a_watermark_is_not_reached(watermarks: Watermarks) -> None:

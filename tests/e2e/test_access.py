@@ -201,14 +201,14 @@ def test_a_tenant_deletes_nothing_of_another(a: Tenant, b: Tenant) -> None:
 
 def test_a_tenant_tails_only_its_own_memories(a: Tenant, b: Tenant) -> None:
     seen: list[dict[str, Any]] = []
-    with b.http.stream("GET", "/v1/admin/tail") as answer:
+    with b.http.stream("GET", "/v1/stream") as answer:
         lines = answer.iter_lines()
-        assert next(lines) == ""
+        assert next(lines) == ": connected"
         a.remember({"agent_id": "npc:watched", "text": CANARY})
         b.remember({"agent_id": "npc:watched", "text": "b's own"})
         for line in lines:
-            if line.strip():
-                seen.append(json.loads(line))
+            if line.startswith("data: "):
+                seen.append(json.loads(line[6:]))
                 break
     assert [line["text"] for line in seen] == ["b's own"]
 
@@ -321,15 +321,15 @@ async def test_keys_are_rotated_under_load_without_a_failed_call(
 def test_a_stream_ends_when_its_key_is_revoked(
     lorestream: LorestreamProcess, key_file: Path, a: Tenant
 ) -> None:
-    sent = bearer(key_file, KeyScope.ADMIN, tenant="a")
+    sent = bearer(key_file, KeyScope.ADMIN, KeyScope.QUERY, tenant="a")
     until(lambda: valid(lorestream, sent))
-    with httpx2.stream("GET", f"{lorestream.url}/v1/admin/tail", headers={"Authorization": sent}) as answer:
+    with httpx2.stream("GET", f"{lorestream.url}/v1/stream", headers={"Authorization": sent}) as answer:
         lines = answer.iter_lines()
-        assert next(lines) == ""
+        assert next(lines) == ": connected"
         revoke(key_file, key_id(sent))
         until(lambda: not valid(lorestream, sent))
         a.remember({"agent_id": "npc:after", "text": CANARY})
-        assert [line for line in lines if line.strip()] == []
+        assert [line for line in lines if line.startswith("data: ")] == []
 
 
 def test_a_broken_file_leaves_the_keys_as_they_are(

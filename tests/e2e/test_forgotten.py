@@ -134,7 +134,7 @@ async def test_erased_text_is_neither_in_redis_nor_in_answers(tmp_path: Path, ow
         before = redis_content(own_redis)
         assert [canaries.agent, canaries.player] == canaries.erased_words_in(before)
 
-        with http.stream("GET", "/v1/admin/tail") as tail:
+        with http.stream("GET", "/v1/stream") as tail:
             lines = tail.iter_lines()
             next(lines)
             erase(http, f"/v1/agents/{AGENT}")
@@ -157,6 +157,7 @@ async def test_erased_text_is_neither_in_redis_nor_in_answers(tmp_path: Path, ow
 
             event = {"agent_id": OTHER, "text": "the last one"}
             http.post("/v1/events", json={"events": [event]}).raise_for_status()
-            assert json.loads(next(line for line in lines if line.strip()))["text"] == "the last one"
+            sent = next(line for line in lines if line.startswith("data: "))
+            assert json.loads(sent[6:])["text"] == "the last one"
         process.stop()
     assert len(canaries.erased_words_in(await log_content(data))) == 3

@@ -228,7 +228,7 @@ def test_a_text_with_line_separators_passes_every_verb(
     text = "good\u2028bye\u2029 \x85 木\x1b]8;;x\x07"
     lines: list[str] = []
     with MemoryClient(lorestream_url) as memories:
-        tail = threading.Thread(target=lambda: lines.append(next(memories.tail())["text"]))
+        tail = threading.Thread(target=lambda: lines.append(next(memories.stream(agent)).text))
         tail.start()
         while not lines:  # until the tail listens: it shows what is indexed from then on
             memories.add(agent, text, event={"id": str(time.monotonic_ns())}, wait_s=10)

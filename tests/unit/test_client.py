@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +23,7 @@ from lorestream.client import (
     Unauthorized,
     Unreachable,
     WrongService,
+    streams,
 )
 from lorestream.errors import Misconfigured
 from tests.own_time import own_time
@@ -207,4 +209,36 @@ async def test_cancelling_a_task_stops_its_call():
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
+    assert len(server.requests) == 1
+
+
+def sse(*numbers: int) -> bytes:
+    memory = json.dumps({"id": "m", "agent_id": "a", "text": "{}", "type": None, "timestamp": 1.0})
+    blocks = [f"id: {n}\nevent: memory\ndata: {memory.replace('{}', str(n))}\n\n" for n in numbers]
+    return b": connected\nretry: 1000\n\n" + "".join(blocks).encode()
+
+
+def test_a_stream_that_breaks_off_is_resumed_behind_the_last_memory(connect, monkeypatch):
+    monkeypatch.setattr(streams, "RECONNECT_DELAY_S", 0)
+    broken = sse(3) + b'id: 4\nevent: memory\ndata: {"id'
+    lost = b'event: lost\ndata: {"records":7}\n\nid: idle\n\n'
+    busy = (503, refused("unavailable", retry_after_ms=1))
+    script = [(200, sse(1, 2)), (HANG_UP, None), busy, (200, broken), (200, lost), (200, sse(5))]
+    with scripted_server(*script) as server, connect(server.url, api_key="id.secret") as client:
+        stream = client.stream("a", type="chat")
+        assert [next(stream).text for _ in range(4)] == ["1", "2", "3", "5"]
+        assert (stream.last_event_id, stream.lost) == ("5", 7)
+        stream.close()
+    assert {request["path"] for request in server.requests} == {"/v1/stream?agent_id=a&type=chat"}
+    assert {request["key"] for request in server.requests} == {"Bearer id.secret"}
+    assert [request["last"] for request in server.requests] == [None, "2", "2", "2", "3", "idle"]
+
+
+def test_a_stream_that_is_refused_raises_at_once(connect):
+    with (
+        scripted_server((403, refused("forbidden"))) as server,
+        connect(server.url) as client,
+        pytest.raises(Forbidden),
+    ):
+        next(client.stream())
     assert len(server.requests) == 1

@@ -33,7 +33,7 @@ from tests.everything_accepted import (
     batches,
     open_whole,
     states,
-    tailed,
+    streamed,
     with_ids,
 )
 from tests.qdrant_stand_in.fixtures import Qdrant
@@ -223,11 +223,12 @@ async def check(
     """
     by_agent: dict[str, dict[str, Sent]] = {}
     async with open_whole(directory / "first", **(first or {})) as whole:
-        tailing = asyncio.create_task(tailed(whole.tail, len(batch)))
-        await asyncio.sleep(0)
+        began = asyncio.Event()
+        streaming = asyncio.create_task(streamed(whole.feed, len(batch), began))
+        await began.wait()
         for memory_id, event in (await send(whole, batch)).items():
             by_agent.setdefault(event["agent_id"], {})[memory_id] = event
-        lines = await asyncio.wait_for(tailing, 60)
+        lines = await asyncio.wait_for(streaming, 60)
         assert sorted(line["text"] for line in lines) == sorted(event["text"] for event in batch)
         for agent_id, expected in by_agent.items():
             await check_reads(whole, agent_id, expected)

@@ -25,11 +25,11 @@ from lorestream.http.request import ApiRequest, json_response
 from lorestream.http.status_page import StatusRow, status_page
 from lorestream.telemetry import Metrics
 from lorestream.wiring import Runtime
+from lorestream.wiring.feeds import feed_over
 from producers import gateway as writes
 from producers.gateway import Gateway
-from producers.tail import Tail
-from producers.tail import operations as tail_operations
 from query_service import rest as reads
+from query_service import stream_routes
 from query_service.recall import CurrentRecall
 from tests.api_keys import POLL_INTERVAL_S, ShiftedClock, bearer, is_valid, key_id, wait_until
 from tests.parts import open_parts
@@ -87,7 +87,7 @@ NEEDS = {
     ("POST", "/v1/memories/places"): KeyScope.QUERY,
     ("POST", "/v1/agents/{agent_id}/aggregate"): KeyScope.QUERY,
     ("GET", "/v1/agents"): KeyScope.ADMIN,
-    ("GET", "/v1/admin/tail"): KeyScope.ADMIN,
+    ("GET", "/v1/stream"): KeyScope.QUERY,
     **{
         ("POST", f"/v1/admin/{task}"): KeyScope.OPERATOR
         for task in (
@@ -160,7 +160,7 @@ class Service:
     async def send(self, method: str, route: str, authorization: str | None = None) -> httpx2.Response:
         """Send a request with a valid body for the route."""
         path = re.sub(r"{\w+}", "a", route)
-        if (method == "DELETE" and "memor" in route) or route == "/v1/memories/{id}":
+        if (method == "DELETE" and "memor" in route) or route in {"/v1/memories/{id}", "/v1/stream"}:
             path += "?agent_id=a"
         headers = {} if authorization is None else {"Authorization": authorization}
         body = None if method == "DELETE" else BODIES.get(route)
@@ -173,13 +173,13 @@ async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncItera
     async with (
         open_parts(tmp_path / "data") as runtime,
         ApiKeyAuthenticator.open(path, clock, poll_interval_s=POLL_INTERVAL_S) as authenticator,
+        feed_over(runtime) as feed,
     ):
-        tail = Tail()
-        tail.close()  # so that its answer ends
+        feed.close()  # so that a stream ends
         offered = [
             *writes.operations(Gateway.over(runtime)),
             *reads.operations(CurrentRecall(runtime)),
-            *tail_operations(tail),
+            *stream_routes.operations(CurrentRecall(runtime), feed),
             *admin_routes.operations(tasks_over(runtime)),
         ]
 

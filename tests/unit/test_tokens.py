@@ -25,18 +25,26 @@ def test_a_receipt_has_tenant_time_and_offsets(tenant: str, at: float, positions
     assert tokens.parse_receipt(tokens.receipt(tenant, at, positions)) == (tenant, at, positions)
 
 
+@given(st.lists(st.integers(0, 2**63 - 1), max_size=40))
+def test_the_id_of_a_streams_event_has_the_position_of_every_partition(offsets: list[int]) -> None:
+    positions = dict(enumerate(offsets))
+    assert tokens.parse_stream_id(tokens.stream_id(positions)) == positions
+
+
 @given(TIMES, TIMES, st.text(), st.text())
 def test_a_cursor_has_a_position(timestamp: float, accepted_at: float, memory_id: str, agent_id: str) -> None:
     position = (timestamp, accepted_at, memory_id, agent_id)
     assert tokens.parse_cursor(tokens.cursor(position)) == position
 
 
-@given(st.text() | st.text("w1c1d.AB=_-", max_size=30))
+@given(st.text() | st.text("s1w1c1d.AB=_-", max_size=30))
 def test_other_strings_are_refused(text: str) -> None:
     with pytest.raises(InvalidToken):
         tokens.parse_token(text)
     with pytest.raises(InvalidCursor):
         tokens.parse_cursor(text)
+    with pytest.raises(InvalidToken):
+        tokens.parse_stream_id(text)
     assert tokens.parse_receipt(text) is None
 
 

@@ -45,7 +45,7 @@ class LocalWatermarks:
                 pass
         return self._finished_past(offsets)
 
-    def positions(self) -> Mapping[int, int]:
+    async def finished(self) -> Mapping[int, int]:
         """The published watermarks: partition -> first offset that is not finished."""
         return dict(self._finished)
 

@@ -4,6 +4,7 @@
     appender             durable appends to one topic, batched per partition
     producer             one aiokafka producer, replaced when it fails
     subscription         a member of a consumer group: polling, rebalances, commits
+    reader               reads outside of any group, for streams of memories
     buffers              records that a subscription has read ahead
     consumer             one aiokafka consumer: configuration, rebalance callbacks, record conversion
     consumer_health      notices a stuck consumer, and two members of the same name

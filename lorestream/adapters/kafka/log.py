@@ -11,6 +11,7 @@ from lorestream.adapters.kafka import dead_letter_records, topics
 from lorestream.adapters.kafka.appender import KafkaAppender
 from lorestream.adapters.kafka.consumer import ConsumerConfig
 from lorestream.adapters.kafka.offsets import KafkaOffsets, commit_for_empty_group
+from lorestream.adapters.kafka.reader import KafkaReader
 from lorestream.adapters.kafka.subscription import KafkaSubscription
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports.log import ignore_lost
@@ -161,6 +162,10 @@ class KafkaLog:
             config=self._consumer_config,
             on_lost=self._on_lost,
         )
+
+    def reader(self, positions: Mapping[int, int]) -> AbstractAsyncContextManager[KafkaReader]:
+        """Read these partitions from these positions on, outside any group. Raises Unavailable and Misconfigured."""
+        return KafkaReader.open(self._connection, topic=self._topic, positions=positions)
 
     async def committed(self, group: str) -> Mapping[int, int]:
         """The committed offset (next to read) of each partition. Partitions without a commit are left out.

@@ -52,6 +52,11 @@ class KafkaWatermarks:
             await asyncio.sleep(min(POLL_INTERVAL_S, request_timeout_s))
         return self._finished_past(offsets)
 
+    async def finished(self) -> Mapping[int, int]:
+        """The committed offsets. Those known before if the broker does not answer within `MIN_REQUEST_TIMEOUT_S`."""
+        await self._refresh(MIN_REQUEST_TIMEOUT_S)
+        return dict(self._finished)
+
     def _finished_past(self, positions: Mapping[int, int]) -> bool:
         return all(self._finished.get(partition, 0) > offset for partition, offset in positions.items())
 

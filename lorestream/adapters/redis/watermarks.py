@@ -109,6 +109,14 @@ class RedisWatermarks:
         finally:
             self._waiters -= 1
 
+    async def finished(self) -> Mapping[int, int]:
+        """The watermarks in Redis, and the committed offsets where they are higher, within `IMMEDIATE_TIMEOUT_S`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IMMEDIATE_TIMEOUT_S):
+                await self._read_redis()
+                await self._read_commits()
+        return await self._known.finished()
+
     # --- reading -------------------------------------------------------------------------------------------
 
     async def _poll_once(self, offsets: Mapping[int, int]) -> bool:

@@ -3,7 +3,7 @@
     database.py        the file: lock, writing thread, reading thread, transactions
     migrations.py      its schema, as ordered migrations
     log.py             EventLog: appends, consumer groups, dead letters, retention
-    subscription.py    Subscription: the reads of a consumer group
+    subscription.py    Subscription: the reads of a consumer group; LogReader: reads outside of one
     group_commit.py    the transactions in which appends and commits are written
     segments.py        the SQL statements of the log and its dead letters
     erasure_ledger.py  ErasureLedger: erased subjects and the states of erasures

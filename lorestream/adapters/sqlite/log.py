@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from lorestream.adapters.sqlite import segments
 from lorestream.adapters.sqlite.group_commit import GroupCommit
 from lorestream.adapters.sqlite.segments import PARTITION
-from lorestream.adapters.sqlite.subscription import UNLIMITED, GroupReads, SqliteSubscription
+from lorestream.adapters.sqlite.subscription import UNLIMITED, GroupReads, SqliteReader, SqliteSubscription
 from lorestream.ports.log import ignore_lost
 
 if TYPE_CHECKING:
@@ -128,6 +128,11 @@ class SqliteLog:
         finally:
             self._subscribed[group] -= 1
             self._reads.forget(group)
+
+    @asynccontextmanager
+    async def reader(self, positions: Mapping[int, int]) -> AsyncGenerator[SqliteReader]:
+        """Read from the position of the one partition on, outside any group."""
+        yield SqliteReader(self._database, self._writes, positions[PARTITION])
 
     async def read(
         self, group: str, *, limit: int, max_bytes: int = UNLIMITED, wait_s: float

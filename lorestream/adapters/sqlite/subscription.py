@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("lorestream.sqlite")
 
 UNLIMITED = sys.maxsize
+READER_BYTES = 2**20
+"""What one read outside of a group returns at most, in bytes of values after the first record."""
 
 
 class GroupReads:
@@ -88,6 +90,29 @@ class SqliteSubscription:
     async def end(self) -> Mapping[int, int]:
         """The offset that the next record will get."""
         return {PARTITION: self._writes.end}
+
+
+class SqliteReader:
+    """A LogReader: reads the one partition outside any group."""
+
+    def __init__(self, database: Database, writes: GroupCommit, position: int) -> None:
+        self._database = database
+        self._writes = writes
+        self._position = position
+
+    async def read(self, partition: int, *, limit: int, wait_s: float) -> Sequence[Record]:
+        """The next records: at most `limit`, and READER_BYTES of values after the first. [] after `wait_s` seconds.
+
+        Raises Unavailable.
+        """
+        assert partition == PARTITION
+        if not await self._writes.wait_for_end_beyond(self._position, wait_s):
+            return []
+        records = await self._database.read(partial(segments.read, offset=self._position, limit=limit))
+        records = records[: _within(records, READER_BYTES)]
+        if records:
+            self._position = records[-1].offset + 1
+        return records
 
 
 def _within(records: Sequence[Record], max_bytes: int) -> int:

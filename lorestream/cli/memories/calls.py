@@ -10,9 +10,8 @@ from typing import Any
 import stamina.instrumentation
 
 from lorestream.cli import terminal
-from lorestream.client import ApiError, Event, FoundMemory, MemoryClient, NotFound
+from lorestream.client import ApiError, Event, FoundMemory, MemoryClient
 from lorestream.client.environment import api_key
-from lorestream.errors import Misconfigured
 
 RETRY_BUDGET_S = 10.0
 """How long requests that are answered with 429 or 503 are retried."""
@@ -100,34 +99,41 @@ def agents(url: str, limit: int, prefix: str, *, as_json: bool) -> None:
     terminal.print_note(_count(len(totals), "agent", "agents"))
 
 
-def tail(url: str, stop_after: int | None, agent_id: str | None, *, as_json: bool) -> None:
-    """Print memories as they are indexed, until Ctrl-C or after `stop_after` of them."""
+def tail(
+    url: str,
+    stop_after: int | None,
+    last_event_id: str | None,
+    wanted: Mapping[str, str],
+    *,
+    as_json: bool,
+) -> None:
+    """Print memories as they become findable, until Ctrl-C or after `stop_after` of them. `wanted`: what to show."""
     shown = 0
     with connect(url) as memories:
+        stream = memories.stream(**wanted, last_event_id=last_event_id)
         try:
-            for line in memories.tail():
-                if agent_id is not None and line.get("agent_id") != agent_id:
-                    continue
+            for memory in stream:
                 if as_json:
-                    terminal.print_json(line, pretty=False)
+                    terminal.print_json(memory, pretty=False)
                 else:
-                    _print_tail_line(line)
+                    _print_tail_line(memory)
                 shown += 1
                 if shown == stop_after:
-                    return
-        except NotFound as error:
-            raise Misconfigured(
-                f"the service at {url} cannot be watched: only `lorestream up` can, where gateway and worker are one process."
-                " Use `lorestream recent AGENT` for the newest memories"
-            ) from error
+                    break
         except KeyboardInterrupt:
-            return
+            pass
+        finally:
+            stream.close()
+    if stream.lost:
+        terminal.print_note(f"the log had already deleted {_count(stream.lost, 'record', 'records')}")
+    if stream.last_event_id is not None:
+        terminal.print_note(f"to go on from here: --after {stream.last_event_id}")
 
 
-def _print_tail_line(line: Mapping[str, Any]) -> None:
-    text = " ".join(str(line.get("text", "")).split())
-    moment = terminal.local_time(float(line.get("timestamp", 0)))
-    terminal.print_line(f"{moment}  {line.get('agent_id')}  {line.get('type') or '-'}  {text}")
+def _print_tail_line(memory: FoundMemory) -> None:
+    text = " ".join(memory.text.split())
+    moment = terminal.local_time(memory.timestamp)
+    terminal.print_line(f"{moment}  {memory.agent_id}  {memory.type or '-'}  {text}")
     sys.stdout.flush()
 
 

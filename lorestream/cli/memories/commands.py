@@ -174,10 +174,25 @@ def tail(
         int | None, typer.Option("-n", "--lines", help="Stop after so many memories. Default: never.", min=1)
     ] = None,
     agent: Annotated[str | None, typer.Option(metavar="AGENT", help="Only memories of this agent.")] = None,
-    url: WriteUrl = LOCAL,
+    player: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only memories about this player.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--type", help="Only memories of this type; shows its records, too.")
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Begin behind this event id, which an earlier tail printed at its end."
+        ),
+    ] = None,
+    url: ReadUrl = LOCAL,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Watch new memories as they are indexed, until Ctrl-C.
+    """Watch new memories as they become findable, until Ctrl-C.
+
+    Goes on by itself after a restart of the server, without a gap. All
+    memories, or those of a type, need a key with the scopes query and admin.
 
     \b
     Examples:
@@ -186,7 +201,9 @@ def tail(
     """
     from lorestream.cli.memories import calls
 
-    calls.tail(url, stop_after, agent, as_json=as_json)
+    given = {"agent_id": agent, "player": player, "type": kind}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    calls.tail(url, stop_after, after, wanted, as_json=as_json)
 
 
 def erase(

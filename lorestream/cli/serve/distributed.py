@@ -17,12 +17,13 @@ from lorestream.http.mcp_route import McpRoute
 from lorestream.http.other_service import READS, WRITES
 from lorestream.settings import Settings
 from lorestream.wiring import GatewayParts, QueryParts, open_gateway, open_query
+from lorestream.wiring.feeds import feed_over
 from lorestream.wiring.snapshots import snapshots_over
 from lorestream.wiring.waiting import when_available
 from producers import gateway
 from producers.gateway import Gateway
 from producers.rpc import Writes
-from query_service import rest
+from query_service import rest, stream_routes
 from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 
@@ -55,9 +56,14 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
         parts = await stack.enter_async_context(when_available(lambda: open_query(settings)))
         recall = CurrentRecall(parts)
         mcp = McpRoute(settings.gateway_url)
+        feed = await stack.enter_async_context(feed_over(parts))
         app = application(
             "query",
-            [mcp.operation(), *rest.operations(recall, parts.limits)],
+            [
+                mcp.operation(),
+                *rest.operations(recall, parts.limits),
+                *stream_routes.operations(recall, feed, parts.limits),
+            ],
             metrics=parts.metrics,
             checks=readiness.of_query(parts),
             pages=console_routes(),
@@ -70,7 +76,10 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
             serving(handlers, host, grpc_port, authenticator=parts.authenticator)
         )
         await server.run(
-            mcp.calls(app), listener, started=lambda: _print_started("query service", parts, listener, bound)
+            mcp.calls(app),
+            listener,
+            stop=feed.close,
+            started=lambda: _print_started("query service", parts, listener, bound),
         )
 
 

@@ -20,15 +20,15 @@ from lorestream.http.console import console_routes
 from lorestream.http.mcp_route import McpRoute
 from lorestream.http.status_page import StatusRow, status_page
 from lorestream.memories import PageQuery, Scope
+from lorestream.push.feed import Feed
 from lorestream.settings import Settings
 from lorestream.wiring import Runtime, open_runtime
+from lorestream.wiring.feeds import feed_over
 from lorestream.wiring.snapshots import snapshots_over
 from producers import gateway
 from producers.gateway import Gateway
 from producers.rpc import Writes
-from producers.tail import Tail
-from producers.tail import operations as tail_operations
-from query_service import rest
+from query_service import rest, stream_routes
 from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 from stream_workers.indexing.indexer import Indexer
@@ -42,11 +42,11 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM. Raises Misconfigured before the first request is served."""
     async with contextlib.AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(settings))
-        tail = Tail()
+        feed = await stack.enter_async_context(feed_over(runtime))
         writer, recall = Gateway.over(runtime), CurrentRecall(runtime)
-        worker, compaction = Worker(runtime, on_indexed=tail.publish), Compaction(runtime)
+        worker, compaction = Worker(runtime), Compaction(runtime)
         snapshots = SnapshotSchedule(snapshots_over(runtime))
-        app = _application(runtime, writer, recall, worker, tail=tail, snapshots=snapshots)
+        app = _application(runtime, writer, recall, worker, feed=feed, snapshots=snapshots)
         rpc = Writes(writer, runtime.limits)
         handlers = Handlers(put=rpc.put, get=Reads(recall, runtime.limits).get, delete=rpc.delete)
         grpc_port = await stack.enter_async_context(
@@ -54,7 +54,7 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         )
 
         def stop() -> None:
-            tail.close()
+            feed.close()
             snapshots.stop()
             worker.stop()
             compaction.stop()
@@ -74,7 +74,7 @@ def _application(
     recall: CurrentRecall,
     worker: Worker,
     *,
-    tail: Tail,
+    feed: Feed,
     snapshots: SnapshotSchedule,
 ) -> ASGIApp:
     async def facts() -> Sequence[StatusRow]:
@@ -87,7 +87,7 @@ def _application(
             mcp.operation(),
             *gateway.operations(writer, runtime.limits),
             *rest.operations(recall, runtime.limits),
-            *tail_operations(tail),
+            *stream_routes.operations(recall, feed, runtime.limits),
             *admin_routes.operations(tasks_over(runtime)),
         ],
         metrics=runtime.metrics,
