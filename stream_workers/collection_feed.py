@@ -10,6 +10,7 @@ from stream_workers.folding.folder import Folder
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S
 from stream_workers.indexing.indexer import Indexer
 from stream_workers.indexing.pipeline import Pipeline
+from stream_workers.indexing.stored_vectors import StoredVectors
 from stream_workers.indexing.vectors import Throttle
 from stream_workers.store_gauges import StoreGauges
 from stream_workers.sweeper import Sweeper
@@ -35,6 +36,7 @@ class CollectionIndexer:
         self._collections = parts.collections
         distributed = parts.settings.distributed
         must_finish = partial(parts.collections.must_finish, collection)
+        throttle = Throttle(is_foreground=must_finish)
         pipeline = Pipeline(
             collection.store,
             collection.embedder,
@@ -50,11 +52,12 @@ class CollectionIndexer:
                 row_source=lambda: None if self.is_active() else parts.collections.current.store,
             ),
             must_finish=must_finish,
-            throttle=Throttle(is_foreground=must_finish),
+            throttle=throttle,
             is_clock_right=lambda: time_check.problem() is None,
             vector_source=lambda: (
                 None if (other := parts.collections.same_model(collection)) is None else other.store
             ),
+            stored=StoredVectors(collection.store, throttle),
         )
         self.indexer = Indexer(
             parts.log,

@@ -31,7 +31,7 @@ that is cancelled leaves the adapter usable.
 from lorestream.ports.accesses import AccessTimes
 from lorestream.ports.cache import Cache
 from lorestream.ports.clock import Clock
-from lorestream.ports.embedder import Embedder, Embeddings, Priority, Role
+from lorestream.ports.embedder import Embedder, Embeddings, Priority, Role, StoredVectors
 from lorestream.ports.erasures import ErasureLedger, ErasureState
 from lorestream.ports.log import (
     DeadLetter,
@@ -88,6 +88,7 @@ __all__ = [
     "RowWriter",
     "StoreMaintenance",
     "StoredDeadLetter",
+    "StoredVectors",
     "Subscription",
     "Tombstone",
     "VectorStore",

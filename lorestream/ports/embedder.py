@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,12 @@ class Role(Enum):
     """A question, whose vector is compared with those of passages."""
     PASSAGE = "passage"
     """A text that is stored, to be found by queries."""
+
+
+StoredVectors: TypeAlias = (
+    "Callable[[Sequence[str]], Awaitable[Sequence[tuple[NDArray[np.float32], bool] | None]]]"
+)
+"""For each text the vector (dim,) that the same model has given it, and whether it was truncated; None: not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,18 @@ class Embedder(Protocol):
         ...
 
     async def embed(
-        self, texts: Sequence[str], priority: Priority = Priority.INGEST, role: Role = Role.PASSAGE
+        self,
+        texts: Sequence[str],
+        priority: Priority = Priority.INGEST,
+        role: Role = Role.PASSAGE,
+        *,
+        stored: StoredVectors | None = None,
     ) -> Embeddings:
         """One row per text, in order; equal texts of one role have equal rows.
 
-        `role`: the model's prefix for it is put before each text, and counts in `truncated`. Raises
-        Overloaded when the queue is full, Unavailable when a remote model cannot be reached.
+        `role`: the model's prefix for it is put before each text, and counts in `truncated`. `stored` is asked for
+        passages that are not in the embedder's cache, before the model; what it finds is cached. Raises Overloaded
+        when the queue is full, Unavailable when a remote model cannot be reached, and what `stored` raises.
         """
         ...
 

@@ -177,6 +177,13 @@ class MemoryWriter(Protocol):
         """
         ...
 
+    async def text_vectors(self, texts: Sequence[str]) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
+        """For each text that a memory of any tenant has: its vector (dim,), and whether the text was truncated.
+
+        None for the others. Memories that were stored before this method existed are not found.
+        """
+        ...
+
     async def lookup(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
         """What is stored under each memory's id: a memory (expired and rewound ones too), a tombstone, or None."""
         ...

@@ -31,6 +31,7 @@ from lorestream.ports import (
     ErasureLedger,
     MemoryWriter,
     Record,
+    StoredVectors,
     Tombstone,
 )
 from lorestream.rewinds import Rewind
@@ -104,6 +105,8 @@ class Pipeline:
     """Whether memories may be left out as expired: a clock that has jumped ahead makes every memory look expired."""
     vector_source: Callable[[], MemoryWriter | None] = lambda: None
     """Another store that the same model has filled: vectors found there are not computed again."""
+    stored: StoredVectors | None = None
+    """Finds vectors by their text in the store itself."""
 
     async def prepare(self, records: Sequence[Record]) -> Batch:
         """Decode, narrate and embed. Records that cannot be decoded become dead letters; unknown operations are skipped.
@@ -144,7 +147,9 @@ class Pipeline:
                     state.append(StateRecord(envelope, record))
         found = [memory for memory, _ in memories.values()]
         with self.metrics.worker_stages("embed"):
-            embedded, rows = await vectors.embed(found, self.embedder, self.vector_source(), self.throttle)
+            embedded, rows = await vectors.embed(
+                found, self.embedder, self.vector_source(), self.throttle, self.stored
+            )
         return Batch(
             records=records,
             memories=embedded,

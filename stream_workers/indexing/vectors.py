@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorestream.memories import Memory
-from lorestream.ports import Embedder, MemoryWriter, Priority, Role
+from lorestream.ports import Embedder, MemoryWriter, Priority, Role, StoredVectors
 
 BACKGROUND_CPU_SHARE = 0.5
 """Largest share of one processor that work in the background uses."""
@@ -65,17 +65,22 @@ class Throttle:
 
 
 async def embed(
-    memories: Sequence[Memory], embedder: Embedder, source: MemoryWriter | None, throttle: Throttle
+    memories: Sequence[Memory],
+    embedder: Embedder,
+    source: MemoryWriter | None,
+    throttle: Throttle,
+    stored: StoredVectors | None = None,
 ) -> tuple[list[Memory], NDArray[np.float32]]:
     """The memories with `truncated` set, and their vectors, shape (len(memories), dim).
 
-    A vector that `source` holds for the same memory with the same text is reused. Records are not embedded: their rows
-    are 0. Raises Unavailable.
+    A vector that `source` holds for the same memory with the same text is reused, and one that `stored` finds for a text
+    that is not in the embedder's cache. Records are not embedded: their rows are 0. Raises Unavailable.
     """
     reused = [None] * len(memories) if source is None else await _reusable(memories, source, throttle)
     missing = [row for row, one in enumerate(reused) if one is None and memories[row].recall]
     began = time.perf_counter()
-    embedded = await embedder.embed([memories[row].text for row in missing], Priority.INGEST, Role.PASSAGE)
+    texts = [memories[row].text for row in missing]
+    embedded = await embedder.embed(texts, Priority.INGEST, Role.PASSAGE, stored=stored)
     await throttle.pause(time.perf_counter() - began)
     vectors = embedded.vectors
     truncated = dict(zip(missing, embedded.truncated, strict=True))

@@ -1,9 +1,10 @@
-"""Contract of every VectorStore: reusable vectors."""
+"""Contract of every VectorStore: vectors that are reused, by memory and by text."""
 
 from dataclasses import replace
 
 import numpy as np
 
+from lorestream.memories import Erasure, SubjectKind
 from lorestream.ports import Tombstone
 from tests.contracts.stored import EAST, START, memory, put
 
@@ -38,3 +39,30 @@ async def test_many_memories_and_none(store):
     await put(store, *kept)
     assert [one is not None for one in await store.reusable_vectors(kept)] == [True] * 300
     assert await store.reusable_vectors([]) == []
+
+
+async def test_the_vector_of_a_text_is_found_whoever_remembers_it(store):
+    """By the exact text, of another agent and tenant too, byte for byte as it was inserted."""
+    vector = np.array([0.1, 0.7, -0.7, 0.1], np.float32)
+    vector /= np.linalg.norm(vector)
+    await put(store, memory("first", tenant="other", text="dug oak", truncated=True), vector=vector)
+    await put(store, memory("second", agent_id="b", text="dug oak"), memory("third", text="Dug oak"))
+    found = await store.text_vectors(["dug oak", "dug", "Dug oak", "dug oak"])
+    assert [one and one[1] for one in found] == [True, None, False, True]
+    assert found[0][0].dtype == np.float32
+    assert found[0][0].tobytes() == vector.tobytes()
+    assert tuple(np.round(found[2][0], 5)) == EAST
+    assert await store.text_vectors([]) == []
+
+
+async def test_what_was_erased_or_deleted_or_is_metadata_gives_no_vector(store):
+    await put(store, memory("a", text="mine"), memory("b", text="other", metadata={"text": "told"}))
+    await put(store, replace(memory("c", text="a record"), recall=False))
+    assert [one is None for one in await store.text_vectors(["mine", "told", "a record"])] == [
+        False,
+        True,
+        True,
+    ]
+    await store.put_tombstones([Tombstone("default", "a", "a", START)])
+    await store.erase(Erasure("e", "default", SubjectKind.AGENT, ("a",), START))
+    assert await store.text_vectors(["mine", "other"]) == [None, None]

@@ -225,12 +225,16 @@ class Counting:
         return getattr(self._embedder, name)
 
     async def embed(
-        self, texts: list[str], priority: Priority = Priority.INGEST, role: Role = Role.PASSAGE
+        self,
+        texts: list[str],
+        priority: Priority = Priority.INGEST,
+        role: Role = Role.PASSAGE,
+        **options: Any,
     ) -> Embeddings:
         if self.fails and texts:
             raise Unavailable("the model is unavailable")
         self.texts += texts
-        return await self._embedder.embed(texts, priority, role)
+        return await self._embedder.embed(texts, priority, role, **options)
 
 
 async def test_vectors_of_the_same_model_are_reused(tmp_path: Path) -> None:

@@ -87,9 +87,9 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._embedder, name)
 
-    async def embed(self, texts: list[str], *args: Any) -> Any:
+    async def embed(self, texts: list[str], *args: Any, **options: Any) -> Any:
         self.texts += texts
-        return await self._embedder.embed(texts, *args)
+        return await self._embedder.embed(texts, *args, **options)
 
 
 async def counting_target(runtime: Runtime, model: Model) -> tuple[OpenCollection, Counting]:

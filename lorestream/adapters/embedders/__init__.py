@@ -8,6 +8,7 @@
     http_endpoint.py      one request to such a server: retries, errors, decoding
     hash.py               vectors without meaning, for tests
     queue.py              what the local embedders share: a bounded queue before one worker thread
+    call_queue.py         the texts in that queue: the calls that wait take turns
     chunk_size.py         how many texts such a thread gets at once
     reranker.py           what the rerankers share: callers that take turns at one worker thread
     worker_thread.py      the priority of those threads

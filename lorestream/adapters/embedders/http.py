@@ -21,7 +21,7 @@ from lorestream.adapters.embedders.queue import OnTexts
 from lorestream.adapters.embedders.texts import CachedVector, VectorCache, text_key
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
 from lorestream.plain_text import plain
-from lorestream.ports import Embeddings, Priority, Role
+from lorestream.ports import Embeddings, Priority, Role, StoredVectors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -171,36 +171,59 @@ class HttpEmbedder:
         return round(max(len(text.split()) * _TOKENS_PER_WORD, len(text.encode()) / _BYTES_PER_TOKEN))
 
     async def embed(
-        self, texts: Sequence[str], priority: Priority = Priority.INGEST, role: Role = Role.PASSAGE
+        self,
+        texts: Sequence[str],
+        priority: Priority = Priority.INGEST,
+        role: Role = Role.PASSAGE,
+        *,
+        stored: StoredVectors | None = None,
     ) -> Embeddings:
         """One row per text, in order, each sent with the prefix of `role` before it.
 
-        `truncated` is always false, because a server does not report it. Raises Overloaded when too many texts are pending, Unavailable when the server fails, and InvalidRequest when
-        it refuses one of the texts.
+        `truncated` is always false, because a server does not report it. Raises Overloaded when too many texts are
+        pending, Unavailable when the server fails, InvalidRequest when it refuses one of the texts, and what `stored`
+        raises.
         """
         if self._closed:
             raise Unavailable("the embedder is closed")
         prefix = self._prefixes.of(role)
-        texts = [prefix + plain(text) for text in texts]
-        keys = [text_key(text) for text in texts]
+        sent = [prefix + plain(text) for text in texts]
+        keys = [text_key(text) for text in sent]
         found: _Vectors = {}
-        missing: dict[bytes, str] = {}
-        for key, text in zip(keys, texts, strict=True):
+        rows: dict[bytes, int] = {}
+        for row, key in enumerate(keys):
             if (entry := self._cache.get(key)) is not None:
                 found[key] = entry.vector
             else:
-                missing[key] = text
+                rows[key] = row
+        kept = await self._ask_store({key: texts[row] for key, row in rows.items()}, stored)
+        found |= kept
+        missing = {key: sent[row] for key, row in rows.items() if key not in kept}
         new = [(key, text) for key, text in missing.items() if (priority, key) not in self._pending]
         self._admit(len(new), priority)
         for batch in self._batches(new):
             self._start(dict(batch), priority)
-        if len(texts) > len(new):
-            self._on_texts("cache", len(texts) - len(new))
+        if (cached := len(texts) - len(kept) - len(new)) > 0:
+            self._on_texts("cache", cached)
         found |= await self._results({self._pending[priority, key] for key in missing})
         vectors = np.empty((len(texts), self.dim), np.float32)
         for row, key in enumerate(keys):
             vectors[row] = found[key]
         return Embeddings(vectors, [False] * len(texts))
+
+    async def _ask_store(self, texts: Mapping[bytes, str], stored: StoredVectors | None) -> _Vectors:
+        """The vectors that are stored, which are cached now."""
+        if stored is None or not texts:
+            return {}
+        answers = await stored(list(texts.values()))
+        if self._closed:
+            raise Unavailable("the embedder is closed")
+        found = {key: one[0] for key, one in zip(texts, answers, strict=True) if one is not None}
+        for key, vector in found.items():
+            self._cache.put(key, CachedVector(vector, truncated=False))
+        if found:
+            self._on_texts("store", len(found))
+        return found
 
     async def close(self) -> None:
         """Cancel the pending requests; their callers get Unavailable. Idempotent."""

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 
 from lorestream import supervision
+from lorestream.adapters.embedders.call_queue import Call, CallQueue, QueuedText
 from lorestream.adapters.embedders.chunk_size import CHUNK_TEXTS, ChunkSize
 from lorestream.adapters.embedders.late_interaction import LateInteraction
 from lorestream.adapters.embedders.prefixes import Prefixes
@@ -28,7 +27,7 @@ from lorestream.adapters.embedders.texts import CachedVector, VectorCache, text_
 from lorestream.adapters.embedders.worker_thread import lower_priority
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.plain_text import plain
-from lorestream.ports import Embeddings, Priority, Reranker, Role
+from lorestream.ports import Embeddings, Priority, Reranker, Role, StoredVectors
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -80,75 +79,8 @@ class Encoder(Protocol):
         ...
 
 
-OnTexts = Callable[[Literal["model", "cache"], int], None]
+OnTexts = Callable[[Literal["model", "cache", "store"], int], None]
 """Called with the source of vectors and the number of texts that got theirs from it."""
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """One call of `embed`. `missing`: how many distinct texts have no vector yet."""
-
-    vectors: NDArray[np.float32]
-    truncated: list[bool]
-    missing: int
-    done: asyncio.Future[None]
-
-
-@dataclass(slots=True, eq=False)
-class _QueuedText:
-    """A text in the queue. `rows`: the rows of the call that it belongs to."""
-
-    key: bytes
-    text: str
-    cut: bool
-    """The text was cut to what the model reads."""
-    call: _Call
-    rows: list[int]
-
-    def fill(self, entry: CachedVector) -> None:
-        self.call.vectors[self.rows] = entry.vector
-        for row in self.rows:
-            self.call.truncated[row] = entry.truncated or self.cut
-        self.call.missing -= 1
-        if not self.call.missing and not self.call.done.done():
-            self.call.done.set_result(None)
-
-
-class _CallQueue:
-    """The queued texts of one priority: each call has its own queue, and the calls take turns, text by text."""
-
-    def __init__(self) -> None:
-        self._calls: OrderedDict[int, deque[_QueuedText]] = OrderedDict()
-        self.texts = 0
-        """The number of texts."""
-
-    def add(self, texts: Sequence[_QueuedText]) -> None:
-        """Append the texts of one call."""
-        self._calls[id(texts[0].call)] = deque(texts)
-        self.texts += len(texts)
-
-    def next(self) -> _QueuedText | None:
-        """The text whose turn it is; None if there is none."""
-        return next(iter(self._calls.values()))[0] if self._calls else None
-
-    def take(self) -> None:
-        """Remove the text whose turn it is; then it is the turn of the next call."""
-        call, queue = self._calls.popitem(last=False)
-        queue.popleft()
-        self.texts -= 1
-        if queue:
-            self._calls[call] = queue
-
-    def remove(self, call: _Call) -> None:
-        """Remove all texts of a call."""
-        self.texts -= len(self._calls.pop(id(call), ()))
-
-    def clear(self) -> list[_QueuedText]:
-        """Remove all texts, and return them."""
-        items = [item for queue in self._calls.values() for item in queue]
-        self._calls.clear()
-        self.texts = 0
-        return items
 
 
 class QueuedEmbedder:
@@ -173,7 +105,7 @@ class QueuedEmbedder:
         self._on_texts: OnTexts = on_texts or (lambda source, count: None)  # noqa: ARG005
         self._monotonic = monotonic
         self._chunk_size = ChunkSize(monotonic)
-        self._queues: Mapping[Priority, _CallQueue] = {p: _CallQueue() for p in sorted(Priority)}
+        self._queues: Mapping[Priority, CallQueue] = {p: CallQueue() for p in sorted(Priority)}
         self._thread = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="lorestream-embedder", initializer=lower_priority
         )
@@ -206,25 +138,33 @@ class QueuedEmbedder:
         return self._encoder.count_tokens(plain(text))
 
     async def embed(
-        self, texts: Sequence[str], priority: Priority = Priority.INGEST, role: Role = Role.PASSAGE
+        self,
+        texts: Sequence[str],
+        priority: Priority = Priority.INGEST,
+        role: Role = Role.PASSAGE,
+        *,
+        stored: StoredVectors | None = None,
     ) -> Embeddings:
         """One row per text, in order, each read with the prefix of `role` before it.
 
-        Raises Overloaded when the queue is full, and Unavailable when the model fails or the embedder is closed.
+        Raises Overloaded when the queue is full, Unavailable when the model fails or the embedder is closed, and what
+        `stored` raises.
         """
         if self._closed:
             raise Unavailable("the embedder is closed")
-        call = _Call(
+        call = Call(
             vectors=np.empty((len(texts), self.dim), np.float32),
             truncated=[False] * len(texts),
             missing=0,
             done=asyncio.get_running_loop().create_future(),
         )
         missing = self._look_up(texts, role, call)
-        if missing:
-            self._enqueue(missing, priority)
         if len(texts) > len(missing):
             self._on_texts("cache", len(texts) - len(missing))
+        if stored is not None and missing:
+            missing = await self._ask_store(missing, texts, stored)
+        if missing:
+            self._enqueue(missing, priority)
         if missing:
             try:
                 await call.done
@@ -250,10 +190,10 @@ class QueuedEmbedder:
     ) -> None:
         await self.close()
 
-    def _look_up(self, texts: Sequence[str], role: Role, call: _Call) -> list[_QueuedText]:
+    def _look_up(self, texts: Sequence[str], role: Role, call: Call) -> list[QueuedText]:
         """Fill the rows that are cached; return the other distinct texts, the shortest first."""
         prefix = self._encoder.prefixes.of(role)
-        missing: dict[bytes, _QueuedText] = {}
+        missing: dict[bytes, QueuedText] = {}
         for row, given in enumerate(texts):
             whole = prefix + plain(given)
             text = whole[: self._encoder.max_characters]
@@ -267,12 +207,31 @@ class QueuedEmbedder:
                 call.vectors[row] = entry.vector
                 call.truncated[row] = entry.truncated
             else:
-                missing[key] = _QueuedText(key, text, cut, call, [row])
+                missing[key] = QueuedText(key, text, cut, call, [row])
         call.missing = len(missing)
         # Texts of similar length need little padding in a chunk: a third less work for mixed batches.
         return sorted(missing.values(), key=lambda item: len(item.text))
 
-    def _enqueue(self, texts: Sequence[_QueuedText], priority: Priority) -> None:
+    async def _ask_store(
+        self, missing: Sequence[QueuedText], texts: Sequence[str], stored: StoredVectors
+    ) -> Sequence[QueuedText]:
+        """Fill the rows of texts whose vectors are stored; return the others."""
+        found = await stored([texts[item.rows[0]] for item in missing])
+        if self._closed:
+            raise Unavailable("the embedder is closed")
+        left: list[QueuedText] = []
+        for item, one in zip(missing, found, strict=True):
+            if one is None:
+                left.append(item)
+                continue
+            entry = CachedVector(*one)
+            self._cache.put(item.key, entry)
+            item.fill(entry)
+        if len(left) < len(missing):
+            self._on_texts("store", len(missing) - len(left))
+        return left
+
+    def _enqueue(self, texts: Sequence[QueuedText], priority: Priority) -> None:
         queue = self._queues[priority]
         if queue.texts and queue.texts + len(texts) > self._queue_texts:
             raise Overloaded(f"the queue of the embedder is full: it holds {queue.texts} texts")
@@ -285,7 +244,7 @@ class QueuedEmbedder:
     async def _dispatch(self) -> None:
         """Give chunk after chunk to the thread until the queues are empty. However it ends, every caller is answered."""
         loop = asyncio.get_running_loop()
-        chunk: dict[bytes, list[_QueuedText]] = {}
+        chunk: dict[bytes, list[QueuedText]] = {}
         try:
             while chunk := self._next_chunk():
                 texts = [items[0].text for items in chunk.values()]
@@ -312,10 +271,10 @@ class QueuedEmbedder:
             raise Unavailable(f"{self.model_id} returned no valid vectors for {len(texts)} texts")
         return embeddings, seconds
 
-    def _next_chunk(self) -> dict[bytes, list[_QueuedText]]:
+    def _next_chunk(self) -> dict[bytes, list[QueuedText]]:
         """Take the next chunk off the queues, by cache key: of the queries if there are any, else of the ingest."""
         for priority, queue in self._queues.items():
-            chunk: dict[bytes, list[_QueuedText]] = {}
+            chunk: dict[bytes, list[QueuedText]] = {}
             longest = 0
             characters = self._chunk_size.characters(priority)
             while (item := queue.next()) is not None and len(chunk) < CHUNK_TEXTS:
@@ -334,7 +293,7 @@ class QueuedEmbedder:
                 return chunk
         return {}
 
-    def _deliver(self, chunk: Mapping[bytes, Sequence[_QueuedText]], embeddings: Embeddings) -> None:
+    def _deliver(self, chunk: Mapping[bytes, Sequence[QueuedText]], embeddings: Embeddings) -> None:
         self._on_texts("model", len(chunk))
         for (key, items), vector, truncated in zip(
             chunk.items(), embeddings.vectors, embeddings.truncated, strict=True
@@ -344,15 +303,15 @@ class QueuedEmbedder:
             for item in items:
                 item.fill(entry)
 
-    def _fail(self, items: Iterable[_QueuedText], error: BaseException) -> None:
+    def _fail(self, items: Iterable[QueuedText], error: BaseException) -> None:
         for call in {id(item.call): item.call for item in items}.values():
             if not call.done.done():
                 call.done.set_exception(error)
 
-    def _clear_queues(self) -> list[_QueuedText]:
+    def _clear_queues(self) -> list[QueuedText]:
         return [item for queue in self._queues.values() for item in queue.clear()]
 
-    def _remove(self, call: _Call) -> None:
+    def _remove(self, call: Call) -> None:
         """Remove the queued texts of a call that failed or was cancelled."""
         for queue in self._queues.values():
             queue.remove(call)

@@ -53,7 +53,7 @@ FLOAT_INDEX_KEYS = ["importance", "pos.x", "pos.y", "pos.z"]
 TICKS_PER_S = 2**22
 """A double between 2004 and 2038, in seconds, is a whole number of ticks below 2**53."""
 
-_MAX_TICKS = 2**62
+MAX_TICKS = 2**62
 _MAX_EXACT_INTEGER = 2**53
 _MAX_EXACT_DIGITS = 15
 
@@ -144,10 +144,10 @@ def ticks(seconds: float) -> int:
 
     From 2004 to 2038 different times have different ticks. Elsewhere they may share one; the exact time is in `body`.
     """
-    if seconds >= _MAX_TICKS / TICKS_PER_S:
-        return _MAX_TICKS
-    if seconds <= -_MAX_TICKS / TICKS_PER_S:
-        return -_MAX_TICKS
+    if seconds >= MAX_TICKS / TICKS_PER_S:
+        return MAX_TICKS
+    if seconds <= -MAX_TICKS / TICKS_PER_S:
+        return -MAX_TICKS
     return math.floor(seconds * TICKS_PER_S)
 
 
@@ -178,6 +178,12 @@ def fact_hash(path: Sequence[str], value: Scalar, *, element: bool = False) -> i
 def inexact_number_hash(path: tuple[str, ...]) -> int:
     """A 64-bit hash of "the number at `path` is one that Qdrant may parse inexactly, and so compare wrongly"."""
     digest = hashlib.blake2b(orjson.dumps([*path, "odd"]), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def text_hash(text: str) -> int:
+    """A 64-bit hash of "this is the text of the memory", unlike any other one; by it the vector of a text is found."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"text").digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
@@ -240,6 +246,8 @@ def _payload(memory: Memory) -> dict[str, Any]:
     facts.update(inexact_number_hash((name,)) for name, value in own.items() if _is_inexact(value))
     agent = agent_keyword(memory.tenant, memory.agent_id)
     keys: dict[str, Any] = {"agent": agent, "tenant": memory.tenant}
+    if memory.recall:
+        facts.add(text_hash(memory.text))
     if memory.rewound:
         keys = {"owner": agent, "group": rewound_group(memory.tenant)}
     elif not memory.recall:

@@ -20,8 +20,9 @@ from lorestream.adapters.qdrant.conditions import (
     expired_clause,
     scope_clause,
 )
-from lorestream.adapters.qdrant.engine import P, Payload
+from lorestream.adapters.qdrant.engine import P, Payload, TimePage
 from lorestream.adapters.qdrant.payload import (
+    MAX_TICKS,
     agent_keyword,
     decode_memory,
     decode_point,
@@ -32,6 +33,7 @@ from lorestream.adapters.qdrant.payload import (
     point_of,
     record_group,
     rewound_group,
+    text_hash,
     ticks,
 )
 from lorestream.adapters.qdrant.reader import QdrantReader
@@ -148,6 +150,24 @@ class QdrantStore(QdrantReader[P]):
         return [
             _reusable_vector(one, *stored[point]) if point in stored else None
             for point, one in zip(points, memories, strict=True)
+        ]
+
+    async def text_vectors(self, texts: Sequence[str]) -> Sequence[tuple[NDArray[np.float32], bool] | None]:
+        """(vector, truncated) of the oldest memory with each text; None for texts that no memory has."""
+        pages = await self._engine.pages_by_time(
+            [
+                TimePage((Match("facts", (text_hash(text),)),), -MAX_TICKS, 1, oldest_first=True)
+                for text in texts
+            ]
+        )
+        found = [decode_memory(page[0]) if page and "body" in page[0] else None for page in pages]
+        stored = await self.reusable_vectors(
+            [one for text, one in zip(texts, found, strict=True) if one is not None and one.text == text]
+        )
+        vectors = iter(stored)
+        return [
+            next(vectors) if one is not None and one.text == text else None
+            for text, one in zip(texts, found, strict=True)
         ]
 
     async def lookup(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:

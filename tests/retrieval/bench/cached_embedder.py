@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lorestream.ports import Embedder, Embeddings, Priority, Role
+from lorestream.ports import Embedder, Embeddings, Priority, Role, StoredVectors
 
 _AT_ONCE = 256
 _BUSY_S = 60.0
@@ -30,9 +30,15 @@ class CachedEmbedder:
         return getattr(self._inner, name)
 
     async def embed(
-        self, texts: Sequence[str], priority: Priority = Priority.INGEST, role: Role = Role.PASSAGE
+        self,
+        texts: Sequence[str],
+        priority: Priority = Priority.INGEST,
+        role: Role = Role.PASSAGE,
+        *,
+        stored: StoredVectors | None = None,
     ) -> Embeddings:
-        """As the embedder itself does."""
+        """As the embedder itself does; the file serves as what is stored."""
+        del stored
         keys = [self._key(role, text) for text in texts]
         known = self._find(keys)
         missing = [
