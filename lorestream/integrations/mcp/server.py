@@ -16,9 +16,9 @@ from mcp.shared.exceptions import MCPError
 from lorestream import __version__
 from lorestream.client import AsyncMemoryClient, NotFound, calls
 from lorestream.errors import LorestreamError
-from lorestream.integrations.mcp.advice import explain
 from lorestream.integrations.steps import Steps, arun
 from lorestream.integrations.toolset import TOOLS, Tool, results
+from lorestream.integrations.toolset.advice import explain
 
 AGENTS_URI = "lorestream://agents"
 MAX_AGENTS = 100

@@ -3,6 +3,7 @@
     arguments  what each tool takes
     results    what it returns
     schemas    both as JSON schemas
+    advice     what to do about an error
     tools      TOOLS; `tools_for` fixes the agent
 
     recall = tools_for("npc:smith")[1]

@@ -15,13 +15,13 @@ from lorestream.client import (
 from lorestream.errors import LorestreamError
 
 WRITES_ELSEWHERE = (
-    "this server answers reads only: tools that write need LORESTREAM_GATEWAY_URL, the address of the gateway, in the"
-    " settings of the query service"
+    "this server answers reads only, and the tool writes: give the client the gateway's address as `url`; for /mcp of a"
+    " query service, set LORESTREAM_GATEWAY_URL in its settings"
 )
 
 
 _ADVICE: Sequence[tuple[type[LorestreamError], str]] = (
-    (Unauthorized, "give a valid API key (ID.SECRET) to the MCP server or to its client"),
+    (Unauthorized, "give the client, or the MCP server, a valid API key (ID.SECRET)"),
     (Forbidden, "ask the operator for a key with this scope"),
     (VersionConflict, "read it with get_state, then write again with its version as if_version"),
     (NotFound, "check the agent_id and the type, or create it first"),
