@@ -30,8 +30,8 @@ class Scripted(Model):
         self.outputs = list(outputs)
         self.sent: list[Any] = []
 
-    async def get_response(self, _instructions: Any, sent: Any, *args: Any, **kwargs: Any) -> ModelResponse:
-        self.sent.append(sent)
+    async def get_response(self, **given: Any) -> ModelResponse:
+        self.sent.append(given["input"])
         return ModelResponse(output=[self.outputs.pop(0)], usage=Usage(), response_id=None)
 
     def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
