@@ -77,6 +77,11 @@ class Metrics:
             "result",
             "reason",
         )
+        self.ingest_duration = histogram(
+            "lorestream_ingest_duration_seconds",
+            "From the admission of a write until its events are durable in the log",
+            LATENCY_BUCKETS,
+        )
         self.event_visible = histogram(
             "lorestream_event_visible_seconds",
             "From acceptance until the memory can be found",
@@ -111,6 +116,9 @@ class Metrics:
             "lorestream_store_memories",
             "Memories and records of the searched collection, measured each minute",
         )
+        self.store_documents = gauge(
+            "lorestream_store_documents", "Documents of the searched collection, measured each minute"
+        )
         self.store_bytes = gauge(
             "lorestream_store_bytes", "Bytes of the embedded store's files, measured each minute"
         )
@@ -134,6 +142,7 @@ class Metrics:
         )
         self.rebalances = counter("lorestream_rebalances", "Assignments of partitions to this worker")
         self.http_requests = counter("lorestream_http_requests", "HTTP requests answered", "route", "code")
+        self.grpc_requests = counter("lorestream_grpc_requests", "gRPC calls answered", "method", "code")
         self.build_info = gauge(
             "lorestream_build_info", "Always 1, with the running versions as labels", "version", "python"
         )

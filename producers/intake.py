@@ -41,7 +41,8 @@ class Intake:
         """Append, as `LogWriter.append`, and count the records as accepted or refused."""
         counter = self.metrics.ingest_events.labels
         try:
-            positions = await self.log_writer.append(records)
+            with self.metrics.ingest_duration.time():
+                positions = await self.log_writer.append(records)
         except Overloaded:
             counter("refused", "overloaded").inc(len(records))
             raise

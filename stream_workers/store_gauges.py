@@ -1,4 +1,4 @@
-"""The gauges of the size of the active collection: its memories, and the bytes of its files."""
+"""The gauges of the size of the active collection: its memories and documents, and the bytes of its files."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class StoreGauges:
     async def measure(self) -> None:
         """Set the gauges. Raises Unavailable."""
         self._metrics.store_memories.set(await self._store.size(now=self._clock.now()))
+        self._metrics.store_documents.set(await self._store.documents())
         size = await self._store.disk_bytes()
         if size is not None:
             self._metrics.store_bytes.set(size)

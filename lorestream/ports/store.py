@@ -244,6 +244,10 @@ class StoreMaintenance(Protocol):
         """The number of memories of all tenants that have not expired at `now`, records included."""
         ...
 
+    async def documents(self) -> int:
+        """The number of documents of all tenants, without deleted ones and policies."""
+        ...
+
     async def disk_bytes(self) -> int | None:
         """The bytes of the store's files. None for a store of another process, which has its own metrics."""
         ...

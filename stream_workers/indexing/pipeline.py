@@ -13,6 +13,7 @@ its newest event. Only the state events of one row need the order of the log.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -146,7 +147,8 @@ class Pipeline:
                 case _:
                     state.append(StateRecord(envelope, record))
         found = [memory for memory, _ in memories.values()]
-        with self.metrics.worker_stages("embed"):
+        embeds = any(memory.recall for memory in found)
+        with self.metrics.worker_stages("embed") if embeds else contextlib.nullcontext():
             embedded, rows = await vectors.embed(
                 found, self.embedder, self.vector_source(), self.throttle, self.stored
             )

@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import httpx2
 
 from deploy.local.cluster import Cluster
-from deploy.local.process import answers, free_port
+from deploy.local.process import answers, free_port, program
 from lorestream.adapters.kafka.connection import KafkaConnection
 from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
@@ -26,7 +28,8 @@ from lorestream.ports import NewRecord
 from lorestream.wiring import SystemClock
 from tests.brokers import missing_is_skipped
 from tests.command_line import lorestream
-from tests.processes import clean_environment
+from tests.deploy.test_observability import dashboard
+from tests.processes import clean_environment, stopped
 
 ROOT = Path(__file__).parents[2]
 HASH = {"LORESTREAM_EMBEDDER__KIND": "hash"}
@@ -103,6 +106,55 @@ def test_a_worker_can_be_added(cluster):
     put(cluster, "npc:third", "three share the work")
     assert worker.stop() == 0
     cluster.workers.remove(worker)
+
+
+def test_prometheus_reads_every_service(cluster, tmp_path):
+    """A real Prometheus, with our alerts, and with the queries of our dashboard."""
+    with missing_is_skipped():
+        prometheus = program("prometheus", "apt-get install -y prometheus")
+    jobs = {"gateway": cluster.gateways, "worker": cluster.workers, "query": cluster.queries}
+    targets = {job: [urlsplit(each.url).netloc for each in services] for job, services in jobs.items()}
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(ROOT / "deploy/prometheus/alerts.yml")],
+        "scrape_configs": [
+            {"job_name": job, "static_configs": [{"targets": each}]} for job, each in targets.items()
+        ],
+    }
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [
+        prometheus,
+        f"--config.file={tmp_path / 'prometheus.yml'}",
+        f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+    ]
+    command.append(f"--web.listen-address={urlsplit(url).netloc}")
+    with (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+
+    def asked(path: str, **params: str) -> Any:
+        return httpx2.get(f"{url}/api/v1/{path}", params=params, timeout=10).json()["data"]
+
+    def up() -> set[tuple[str, str]]:
+        assert process.poll() is None, (tmp_path / "output").read_text()
+        with contextlib.suppress(httpx2.TransportError, KeyError, ValueError):
+            found = asked("query", query="up == 1")["result"]
+            return {(one["metric"]["job"], one["metric"]["instance"]) for one in found}
+        return set()
+
+    with stopped(process):
+        wait_until(lambda: up() == {(job, one) for job, each in targets.items() for one in each})
+        wait_until(lambda: all(rule["health"] != "unknown" for rule in rules(asked("rules"))))
+        assert {rule["health"] for rule in rules(asked("rules"))} == {"ok"}
+        assert [
+            one["labels"]["alertname"] for one in asked("alerts")["alerts"] if one["state"] == "firing"
+        ] == []
+        for expression in dashboard():
+            asked("query", query=expression.replace("$__rate_interval", "1m"))
+
+
+def rules(answer: Any) -> list[dict[str, Any]]:
+    return [rule for group in answer["groups"] for rule in group["rules"]]
 
 
 async def append(cluster: Cluster, *records: NewRecord) -> None:

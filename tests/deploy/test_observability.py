@@ -80,6 +80,17 @@ def test_the_alerts_are_those_that_were_promised():
     assert "> 0.020" in alerts()["LorestreamQueryTooSlow"]["expr"]
 
 
+def test_every_alert_has_a_runbook():
+    for name, rule in alerts().items():
+        path = ROOT / rule["annotations"]["runbook_url"]
+        assert path.read_text().startswith(f"# {name}\n")
+    listed = (ROOT / "docs/runbooks/README.md").read_text()
+    assert {path.name for path in (ROOT / "docs/runbooks").glob("L*.md")} == {
+        f"{name}.md" for name in alerts()
+    }
+    assert all(f"({name}.md)" in listed for name in alerts())
+
+
 def test_each_outage_fires_its_alert_and_nothing_else_does():
     """The situations are in alerts_test.yml: store, log, embedder, cache away; records lost; all well."""
     with missing_is_skipped():

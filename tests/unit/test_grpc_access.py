@@ -19,6 +19,7 @@ from lorestream.errors import InvalidEvent, InvalidRequest
 from lorestream.grpc import memory_pb2 as pb
 from lorestream.grpc import memory_pb2_grpc
 from lorestream.grpc.server import Handlers, serving
+from lorestream.telemetry import Metrics
 from query_service.queries import get_request
 from tests.api_keys import POLL_INTERVAL_S, ShiftedClock, bearer, is_valid, wait_until
 
@@ -206,3 +207,36 @@ async def test_an_error_names_the_field_of_the_message_and_is_cut_to_what_a_trai
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert details.startswith("ttl_seconds: 木x")
         assert len(details) < 600
+
+
+async def test_calls_are_counted_by_the_code_of_their_answer() -> None:
+    async def put(_principal: Principal, agent_id: str, *_: object) -> str:
+        if agent_id == "bad":
+            raise InvalidRequest("no", path="agent_id")
+        if agent_id == "fault":
+            raise RuntimeError
+        return "id"
+
+    metrics = Metrics()
+    async with (
+        serving(Handlers(put=put), "127.0.0.1", 0, metrics=metrics) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        stub = memory_pb2_grpc.MemoryServiceStub(channel)
+        for agent_id in ("a", "bad", "fault"):
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await stub.PutMemory(pb.PutMemoryRequest(agent_id=agent_id, text="x"))
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await stub.GetMemory(pb.GetMemoryRequest(agent_id="a", query_text="x"))
+    counted = {
+        (sample.labels["method"], sample.labels["code"]): sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "lorestream_grpc_requests_total"
+    }
+    assert counted == {
+        ("PutMemory", "OK"): 1,
+        ("PutMemory", "INVALID_ARGUMENT"): 1,
+        ("PutMemory", "UNKNOWN"): 1,
+        ("GetMemory", "UNIMPLEMENTED"): 1,
+    }

@@ -269,3 +269,19 @@ def test_late_repeated_and_reordered_batches_lead_to_the_same_store(
     # left depends on who came first: either nothing of the id is left, or its later life.
     assert [text for text in left if not text.startswith("one")] == ["three"]
     assert [text for text in left if text.startswith("one")] in ([], ["one again"])
+
+
+async def test_the_stage_embed_is_measured_only_where_something_is_embedded(tmp_path: Path) -> None:
+    async with open_parts(tmp_path) as runtime:
+        pipeline = pipeline_over(runtime)
+
+        def measured() -> float | None:
+            labels = {"stage": "embed"}
+            return runtime.metrics.registry.get_sample_value(
+                "lorestream_stage_duration_seconds_count", labels
+            )
+
+        await pipeline.prepare(records(put("", type="tool", recall=False)))
+        assert not measured()
+        await pipeline.prepare(records(put("iron", event_id="2")))
+        assert measured() == 1

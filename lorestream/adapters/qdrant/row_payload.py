@@ -73,6 +73,11 @@ def group_keyword(group: RowGroup) -> str:
     return orjson.dumps([group.tenant, group.kind.value, group.name]).decode()
 
 
+def is_group_of(kind: RowKind, keyword: str) -> bool:
+    """Whether points that have this payload key `group` are rows of the kind. Records have groups, too."""
+    return orjson.loads(keyword)[1] == kind.value
+
+
 def encode_row(row: Row) -> dict[str, Any]:
     """The payload of a row. Raises InvalidEvent for one that cannot be stored."""
     key = row.key

@@ -19,10 +19,12 @@ from lorestream.adapters.qdrant.row_payload import (
     decode_row,
     encode_row,
     group_keyword,
+    is_group_of,
     owner_keyword,
     row_id,
 )
 from lorestream.memories import AgentKey
+from lorestream.state.rows import RowKind
 from lorestream.turns import Turns
 
 if TYPE_CHECKING:
@@ -71,6 +73,11 @@ class QdrantRows(Generic[P]):
                 found.append(parse_agent_keyword(owner)[1])
             await turns.next()
         return found
+
+    async def documents(self) -> int:
+        """The number of documents of all tenants, without deleted ones and policies."""
+        groups = await self._engine.value_counts("group", ())
+        return sum(count for group, count in groups if is_group_of(RowKind.DOCUMENT, group))
 
     async def _rows_by_id(self, ids: Sequence[str], agents: frozenset[str] | None = None) -> dict[str, Row]:
         found: dict[str, Row] = {}

@@ -45,7 +45,7 @@ async def run_gateway(settings: Settings, host: str, listener: socket.socket, gr
         rpc = Writes(writer, parts.limits)
         handlers = Handlers(put=rpc.put, delete=rpc.delete, peer="the query service")
         bound = await stack.enter_async_context(
-            serving(handlers, host, grpc_port, authenticator=parts.authenticator)
+            serving(handlers, host, grpc_port, authenticator=parts.authenticator, metrics=parts.metrics)
         )
         await server.run(app, listener, started=lambda: _print_started("gateway", parts, listener, bound))
 
@@ -73,7 +73,7 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
         )
         handlers = Handlers(get=Reads(recall, parts.limits).get, peer="the gateway")
         bound = await stack.enter_async_context(
-            serving(handlers, host, grpc_port, authenticator=parts.authenticator)
+            serving(handlers, host, grpc_port, authenticator=parts.authenticator, metrics=parts.metrics)
         )
         await server.run(
             mcp.calls(app),

@@ -50,7 +50,13 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
         rpc = Writes(writer, runtime.limits)
         handlers = Handlers(put=rpc.put, get=Reads(recall, runtime.limits).get, delete=rpc.delete)
         grpc_port = await stack.enter_async_context(
-            serving(handlers, host, settings.grpc_port, authenticator=runtime.authenticator)
+            serving(
+                handlers,
+                host,
+                settings.grpc_port,
+                authenticator=runtime.authenticator,
+                metrics=runtime.metrics,
+            )
         )
 
         def stop() -> None:
