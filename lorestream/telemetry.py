@@ -20,7 +20,9 @@ from prometheus_client.process_collector import ProcessCollector
 from lorestream import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Generator, MutableMapping
+
+    from lorestream.tracing import Tracer
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 VISIBLE_BUCKETS = (*LATENCY_BUCKETS, 30.0, 60.0, 300.0)
@@ -40,19 +42,30 @@ BACKGROUND_FAILURES = Counter(
 class Stages:
     """Measures the stages of one kind of work: `with stages("embed"): ...`. A histogram with the label `stage`."""
 
-    def __init__(self, durations: Histogram) -> None:
+    def __init__(self, durations: Histogram, tracer: Tracer | None = None) -> None:
+        """`tracer`: each stage also becomes a span of the request that is being served."""
         self._durations = durations
+        self._tracer = tracer
         self._observe: dict[str, Callable[[float], None]] = {}
 
-    def __call__(self, stage: str) -> _Stopwatch:
+    def __call__(self, stage: str) -> contextlib.AbstractContextManager[None]:
         """Observes how long the block takes, also when it ends with an error."""
         observe = self._observe.get(stage)
         if observe is None:
             observe = self._observe[stage] = self._durations.labels(stage).observe
-        return _Stopwatch(observe)
+        stopwatch = _Stopwatch(observe)
+        return stopwatch if self._tracer is None else _both(self._tracer.stage(stage), stopwatch)
 
 
-class _Stopwatch:
+@contextlib.contextmanager
+def _both(
+    span: contextlib.AbstractContextManager[None], stopwatch: contextlib.AbstractContextManager[None]
+) -> Generator[None]:
+    with span, stopwatch:
+        yield
+
+
+class _Stopwatch(contextlib.AbstractContextManager[None]):
     __slots__ = ("_observe", "_started")
 
     def __init__(self, observe: Callable[[float], None]) -> None:
@@ -68,8 +81,10 @@ class _Stopwatch:
 class Metrics:
     """All metrics of a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracer: Tracer | None = None) -> None:
+        """`tracer`: makes the spans of the process; None while traces are off."""
         self.registry = CollectorRegistry()
+        self.tracer = tracer
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
         self.ingest_events = counter(
             "lorestream_ingest_events",
@@ -132,7 +147,8 @@ class Metrics:
                 " rerank, rank, encode; of a context also excerpt",
                 LATENCY_BUCKETS,
                 "stage",
-            )
+            ),
+            tracer,
         )
         self.cache_requests = counter("lorestream_cache_requests", "Lookups in the answer cache", "result")
         self.dependency_up = gauge(

@@ -13,6 +13,7 @@ from lorestream.errors import Overloaded, RateLimited, Unavailable
 from lorestream.http.request import Headers
 from lorestream.ports import NewRecord, WatermarkReader
 from lorestream.telemetry import Metrics
+from lorestream.tracing import current_traceparent
 from producers.log_writer import LogWriter
 
 _TRACEPARENT = re.compile(
@@ -69,6 +70,8 @@ class Intake:
 
 
 def traceparent(headers: Headers) -> bytes | None:
-    """The W3C traceparent header, None when it is missing or invalid."""
+    """The W3C traceparent of the request's span, or that of its header; None where that is missing or invalid."""
+    if (current := current_traceparent()) is not None:
+        return current
     given = headers.get(b"traceparent", b"")
     return given if _TRACEPARENT.fullmatch(given) else None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import re
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import msgspec
@@ -29,6 +28,7 @@ from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavailable
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
 from lorestream.grpc.decoding import DecodeErrors, abort
+from lorestream.grpc.measuring import MeasureCalls
 from lorestream.limits import JsonObject, clamp_time
 from lorestream.memories import Memory
 from lorestream.os_support import free_files, reuse_address
@@ -59,11 +59,6 @@ _FIELDS = {
 """Names of fields in the core, and in the messages where these differ."""
 
 T = TypeVar("T")
-RequestT = TypeVar("RequestT")
-ResponseT = TypeVar("ResponseT")
-_Method: TypeAlias = (
-    "Callable[[_Servicer, RequestT, grpc.aio.ServicerContext[Any, Any]], Coroutine[Any, Any, ResponseT]]"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +99,10 @@ async def serving(
     """
     authentication = _Authentication(authenticator)
     server = grpc.aio.server(
-        interceptors=(DecodeErrors(authentication.refuse),),
+        interceptors=(MeasureCalls(SERVICE, metrics or Metrics()), DecodeErrors(authentication.refuse)),
         options=_options(),
     )
-    memory_pb2_grpc.add_MemoryServiceServicer_to_server(
-        _Servicer(handlers, authentication, metrics or Metrics()), server
-    )
+    memory_pb2_grpc.add_MemoryServiceServicer_to_server(_Servicer(handlers, authentication), server)
     states = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(states, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -187,33 +180,13 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
 
 
-def _counted(method: _Method[RequestT, ResponseT]) -> _Method[RequestT, ResponseT]:
-    """The method of a servicer, whose calls are counted by the code of their answer."""
-
-    @functools.wraps(method)
-    async def call(
-        servicer: _Servicer, request: RequestT, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> ResponseT:
-        ok = False
-        try:
-            response = await method(servicer, request, context)
-            ok = True
-        finally:
-            servicer.count(method.__name__, grpc.StatusCode.OK if ok else context.code())
-        return response
-
-    return call
-
-
 class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
     """Translates between protobuf messages and handlers, and exceptions to status codes."""
 
-    def __init__(self, handlers: Handlers, authentication: _Authentication, metrics: Metrics) -> None:
+    def __init__(self, handlers: Handlers, authentication: _Authentication) -> None:
         self._handlers = handlers
         self._authentication = authentication
-        self._metrics = metrics
 
-    @_counted
     async def PutMemory(  # noqa: N802 (gRPC names it)
         self, request: memory_pb2.PutMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> memory_pb2.PutMemoryResponse:
@@ -227,7 +200,6 @@ class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
 
         return memory_pb2.PutMemoryResponse(success=True, id=await _with_status(call, context))
 
-    @_counted
     async def GetMemory(  # noqa: N802
         self, request: memory_pb2.GetMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> memory_pb2.GetMemoryResponse:
@@ -242,7 +214,6 @@ class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
         await self._authentication.principal("GetMemory", context)  # the key may have been revoked meanwhile
         return memory_pb2.GetMemoryResponse.FromString(response)
 
-    @_counted
     async def DeleteMemory(  # noqa: N802
         self, request: memory_pb2.DeleteMemoryRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> memory_pb2.DeleteMemoryResponse:
@@ -250,11 +221,6 @@ class _Servicer(memory_pb2_grpc.MemoryServiceServicer):
         principal = await self._authentication.principal("DeleteMemory", context)
         await _with_status(lambda: delete(principal, request.agent_id), context)
         return memory_pb2.DeleteMemoryResponse(success=True)
-
-    def count(self, method: str, code: object) -> None:
-        """Count a call. `code`: as gRPC's context has it, UNKNOWN for an error that set none."""
-        name = code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN.name
-        self._metrics.grpc_requests.labels(method, name).inc()
 
     async def _handler(self, handler: T | None, context: grpc.aio.ServicerContext[Any, Any]) -> T:
         if handler is None:

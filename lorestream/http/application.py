@@ -46,6 +46,7 @@ from lorestream.http.request import (
     request_id_of,
 )
 from lorestream.telemetry import CONTENT_TYPE, Metrics
+from lorestream.tracing import TRACEPARENT, Tracer
 
 _log = structlog.get_logger("lorestream.http")
 
@@ -153,7 +154,7 @@ def _endpoint(
     reads = not {KeyScope.INGEST, KeyScope.ERASE}.intersection(scopes)
     counters: dict[int, Counter] = {}  # looking a counter up by its labels costs more than counting
 
-    async def endpoint(scope: Scope, receive: Receive) -> Response:
+    async def answer(scope: Scope, receive: Receive) -> Response:
         started = time.perf_counter()
         headers = headers_of(scope)
         request_id = request_id_of(headers)
@@ -199,7 +200,19 @@ def _endpoint(
         log.debug("answered", route=name, code=status, seconds=time.perf_counter() - started)
         return response
 
-    return endpoint
+    return answer if metrics.tracer is None else _traced(name, answer, metrics.tracer)
+
+
+def _traced(name: str, endpoint: _Endpoint, tracer: Tracer) -> _Endpoint:
+    async def traced(scope: Scope, receive: Receive) -> Response:
+        given = headers_of(scope).get(TRACEPARENT.encode(), b"").decode("latin-1")
+        with tracer.request(name, given) as span:
+            response = await endpoint(scope, receive)
+            status = response.status if isinstance(response, ApiResponse) else response.status_code
+            span.note("http.response.status_code", status)
+            return response
+
+    return traced
 
 
 def _starlette_endpoint(endpoint: _Endpoint) -> Callable[[Request], Awaitable[Response]]:

@@ -25,6 +25,7 @@ what to do, and Unavailable if a server does not answer.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncGenerator
@@ -43,6 +44,7 @@ from lorestream.settings import Settings, warn_of_unread
 from lorestream.settings.backends import KafkaLog, QdrantStore
 from lorestream.steady_clock import SteadyClock
 from lorestream.telemetry import Metrics
+from lorestream.tracing import open_tracer
 from lorestream.wiring import data_directory, logs, openers, player_keys, stores
 from lorestream.wiring.parts import (
     ACCEPTANCE_SETTLE_S,
@@ -226,7 +228,11 @@ async def open_query(settings: Settings) -> AsyncGenerator[QueryParts]:
 async def _open_context(settings: Settings) -> AsyncGenerator[_Context]:
     async with contextlib.AsyncExitStack() as stack:
         clock = SystemClock()
-        yield _Context(settings, clock, SteadyClock(clock, settle_s=ACCEPTANCE_SETTLE_S), Metrics(), stack)
+        tracer = open_tracer()
+        if tracer is not None:
+            stack.push_async_callback(asyncio.to_thread, tracer.close)
+        steady = SteadyClock(clock, settle_s=ACCEPTANCE_SETTLE_S)
+        yield _Context(settings, clock, steady, Metrics(tracer), stack)
 
 
 async def _open_storage(

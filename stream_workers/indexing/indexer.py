@@ -52,8 +52,12 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class _PreparedBatch:
+    """`read_at`, `prepared_at`: when its records had been read and prepared, in Unix seconds."""
+
     batch: Batch
     deliveries: Sequence[Delivery]
+    read_at: float
+    prepared_at: float
 
 
 class Indexer:
@@ -192,12 +196,13 @@ class Indexer:
         # asyncio.Lock is fair: batches are read in the order in which these calls began.
         async with self._reading:
             records, deliveries = await self._read(member)
+        read_at = self._pipeline.clock.now()
         try:
             batch = await self._retry("embedder", lambda: self._pipeline.prepare(records))
         except Exception as error:
             self._dead_letters.record_fault(error)
             batch = await self._prepare_one_by_one(records)
-        return _PreparedBatch(batch, deliveries)
+        return _PreparedBatch(batch, deliveries, read_at, self._pipeline.clock.now())
 
     async def _process(self, prepared: _PreparedBatch) -> None:
         """Steps 3 to 5: apply a batch, invalidate the answers that it changes, finish it."""
@@ -205,7 +210,8 @@ class Indexer:
         applied = await self._apply(prepared.batch)
         self._batches_applied += 1
         changed = union(each.changed_agents for each in applied)
-        await self._invalidation.add(changed, partial(self._finish, applied, prepared.deliveries))
+        applied_at = self._pipeline.clock.now()
+        await self._invalidation.add(changed, partial(self._finish, applied, prepared, applied_at))
 
     async def _read(self, member: Subscription) -> tuple[list[Record], list[Delivery]]:
         """Step 1: read until the batch is full or old enough. Empty when nothing comes for `POLL_INTERVAL_S`."""
@@ -247,11 +253,19 @@ class Indexer:
         await self._dead_letters.append(applied.dead_letters)
         return [applied]
 
-    async def _finish(self, applied: Sequence[Applied], deliveries: Sequence[Delivery]) -> None:
+    async def _finish(self, applied: Sequence[Applied], prepared: _PreparedBatch, applied_at: float) -> None:
         """Step 5, called by the invalidation queue (step 4): the batch is findable, and no old answer is in use."""
         for each in applied:
             await self._retry("ledger", lambda each=each: self._pipeline.finish(each))
-        await self.checkpoint.finish(deliveries)
+        await self.checkpoint.finish(prepared.deliveries)
+        tracer = self._pipeline.metrics.tracer
+        if tracer is not None and self._pipeline.must_finish():
+            ends = (
+                ("embed", prepared.prepared_at),
+                ("store", applied_at),
+                ("finish", self._pipeline.clock.now()),
+            )
+            tracer.indexed(prepared.batch.records, ends, prepared.read_at)
 
     # --- errors, erasures, burst -----------------------------------------------------------------------------
 
