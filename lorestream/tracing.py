@@ -20,7 +20,7 @@ import contextlib
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lorestream.errors import Misconfigured
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
-
-    from lorestream.ports import Record
 
 TRACEPARENT = "traceparent"
 _ASKED_FOR_BY = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -81,10 +79,10 @@ class Tracer:
         with self._tracer.start_as_current_span(name):
             yield
 
-    def indexed(self, records: Iterable[Record], stages: Sequence[tuple[str, float]], began: float) -> None:
+    def indexed(self, records: Iterable[Indexed], stages: Sequence[tuple[str, float]], began: float) -> None:
         """The spans of records that became findable. `stages`: their names and ends; all times are Unix seconds."""
         for record in records:
-            parent = record.headers.get(TRACEPARENT, b"").decode("latin-1")
+            parent = record.traceparent.decode("latin-1")
             if not parent.endswith(f"-{_SAMPLED}"):
                 continue
             span = self._tracer.start_span(
@@ -113,6 +111,14 @@ class Tracer:
 
     def _remote(self, traceparent: str | None) -> Context:
         return self._propagator.extract({TRACEPARENT: traceparent} if traceparent else {})
+
+
+class Indexed(NamedTuple):
+    """A record of the log that became findable. `traceparent`: its header of that name, empty without one."""
+
+    traceparent: bytes
+    partition: int
+    offset: int
 
 
 class RequestSpan:

@@ -16,6 +16,7 @@ from functools import partial
 from lorestream import supervision
 from lorestream.memories import Erasure
 from lorestream.ports import Cache, DeadLetter, EventLog, Record, Subscription, WatermarkPublisher
+from lorestream.tracing import TRACEPARENT, Indexed
 from stream_workers.indexing.cache_invalidation import InvalidationQueue, union
 from stream_workers.indexing.checkpoint import COMMIT_INTERVAL_S, Checkpoint, Delivery
 from stream_workers.indexing.failures import DeadLetterPolicy, IndexingFailed, RetryUntilAvailable
@@ -265,7 +266,11 @@ class Indexer:
                 ("store", applied_at),
                 ("finish", self._pipeline.clock.now()),
             )
-            tracer.indexed(prepared.batch.records, ends, prepared.read_at)
+            records = [
+                Indexed(one.headers.get(TRACEPARENT, b""), one.partition, one.offset)
+                for one in prepared.batch.records
+            ]
+            tracer.indexed(records, ends, prepared.read_at)
 
     # --- errors, erasures, burst -----------------------------------------------------------------------------
 
