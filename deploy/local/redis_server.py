@@ -1,14 +1,17 @@
-"""A Redis server as Lorestream needs it: without persistence, evicting the least recently used keys (LRU)."""
+"""A Redis or Valkey server as Lorestream needs it: without persistence, evicting the least recently used keys (LRU)."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from pathlib import Path
 
 from deploy.local.process import LOOPBACK, Child, free_port, program
 
 INSTALL = "apt-get install -y redis-server"
+PROGRAM = "LORESTREAM_LOCAL_REDIS"
+"""The environment variable with another program than redis-server, such as the path of valkey-server."""
 
 
 class RedisServer(Child):
@@ -48,7 +51,7 @@ class RedisServer(Child):
 
     def command(self) -> list[str]:
         """The command line of the server."""
-        return [program("redis-server", INSTALL), str(self._config)]
+        return [program(os.environ.get(PROGRAM, "redis-server"), INSTALL), str(self._config)]
 
     def ready(self) -> bool:
         """Whether it answers a PING, with PONG or by requiring a password."""
