@@ -261,8 +261,9 @@ requirements: $(READY)/build ## lock the dependencies again: make requirements U
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 .PHONY: pictures
-pictures: dev ## docs/structure.svg, drawn from the import rules and the imports
+pictures: debian dev weights model ## docs/structure.svg from the imports, docs/console/ by a browser
 	@python docs/structure.py
+	@python -m tests.console.screenshots docs/console
 
 .PHONY: vendored
 vendored: 

@@ -10,13 +10,17 @@ import httpx2
 from producers.demo import village
 
 AGENT = "npc:smith-1"
+TRICKY = '<b>bold</b><img src="x" onerror="document.title=1"><script>document.title=2</script>'
 
 
-def fill(url: str) -> None:
-    """Write the village, a conversation, a document in two versions, a Q-table and a policy; wait until all can be read."""
+def fill(url: str, *, tricky: bool = True) -> None:
+    """Write the village, a conversation, a document in two versions, a Q-table and a policy; wait until all can be read.
+
+    `tricky`: some texts look like markup.
+    """
     now = time.time()
     with httpx2.Client(base_url=url, timeout=90) as http:
-        events = [*village.events(7, now - village.DAY_S), *_conversation(now), *_recent(now)]
+        events = [*village.events(7, now - village.DAY_S), *_conversation(now), *_recent(now, tricky=tricky)]
         _ask(http, "POST", "/v1/events", json={"server": "survival-1", "events": events})
         for goals in ({"iron": 10}, {"iron": 4, "gold": 1}):
             document = f"/v1/entities/character/{AGENT}?wait=applied&timeout_ms=60000"
@@ -43,7 +47,7 @@ def _conversation(now: float) -> list[dict[str, Any]]:
     said = [
         ("user", "Can you mend my pickaxe?"),
         ("assistant", "Yes, for two iron lumps."),
-        ("user", "<b>Deal!</b>"),
+        ("user", "Deal!"),
     ]
     return [
         {
@@ -57,13 +61,13 @@ def _conversation(now: float) -> list[dict[str, Any]]:
     ]
 
 
-def _recent(now: float) -> list[dict[str, Any]]:
-    """Events of the last minute; one looks like markup, and one expires."""
+def _recent(now: float, *, tricky: bool) -> list[dict[str, Any]]:
+    """An event of the last minute, which expires."""
     return [
         {
             "agent_id": AGENT,
             "type": "chat",
-            "text": '<img src="x" onerror="document.title=1"><script>document.title=2</script>',
+            "text": TRICKY if tricky else "The well is deeper than I thought.",
             "pos": {"x": 4.0, "y": 6.0, "z": -8.0},
             "time": now - 30,
             "ttl": 3600,

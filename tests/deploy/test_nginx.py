@@ -141,6 +141,8 @@ def test_put_goes_where_post_goes(door, method, path):
         "/ready",
         "/metrics",
         "/docs",
+        "/console",
+        "/console/lib/preact.js",
         "/openapi.json",
         "/v1/eventsx",
         "/memory/putter",

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import re
+import shutil
+import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
 
+from lorestream.access.key_file import KeyScope
+from tests.api_keys import bearer
 from tests.console.browser import Watched, chromium
 from tests.console.views import VIEWS, View
-from tests.console.village import fill
+from tests.console.village import AGENT, fill
 from tests.processes import HASH, running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Response
 
 NARROW = {"width": 360, "height": 740}
 WIDE = {"width": 1280, "height": 800}
@@ -78,6 +91,38 @@ def test_a_memory_is_asked_for_and_explained(watched: Watched):
     assert 'query = "Can you mend my pickaxe?"' in page.locator("pre[aria-label=Lua]").inner_text()
 
 
+TRICKY = {
+    "agent_id": AGENT,
+    "query": 'O\'Ash "said" \\ it:\n$HOME',
+    "k": 3,
+    "filters": {"NOT": {"type": ["dig", "chat"]}},
+    "mode": "hybrid",
+}
+
+
+def test_copied_searches_run(watched: Watched, url: str):
+    """As a command, in Python and in Lua they ask for what was asked here, also with quotes and line breaks."""
+    page = watched.open("#/ask", "h1")
+    copies = page.evaluate(
+        "body => import('/console/views/ask/copies.js').then(it => it.copiesOf(body))", TRICKY
+    )
+    found = httpx2.post(f"{url}/v1/memories/search", json=TRICKY).json()["memories"]
+    said = subprocess.run(["bash", "-c", copies["curl"]], capture_output=True, check=True, timeout=30).stdout
+    assert json.loads(said)["memories"] == found
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(copies["Python"], {})
+    assert [line.partition(" ")[2] for line in printed.getvalue().splitlines()] == [
+        one["text"] for one in found
+    ]
+    assert json.loads(copies["MCP"])["params"]["arguments"] == TRICKY
+    if lua := shutil.which("lua5.1") or shutil.which("lua"):
+        stub = "lorestream = {recall = function(agent, opts) io.write(agent, '|', opts.query, '|', opts.filters.NOT.type[2]) end}"
+        said = subprocess.run(
+            [lua, "-e", f"{stub}\n{copies['Lua']}"], capture_output=True, check=True, timeout=30
+        )
+        assert said.stdout.decode() == f"{AGENT}|{TRICKY['query']}|chat"
+
+
 def test_a_circle_is_drawn_on_the_map(watched: Watched):
     page = watched.open("#/map", ".map canvas")
     page.get_by_role("button", name="Draw a circle").click()
@@ -105,3 +150,93 @@ def test_an_agent_is_erased_with_its_name_typed(watched: Watched, url: str):
     page.locator("text=Erased: no read").wait_for()
     page.locator("a:has-text('npc:smith-1')").first.wait_for()
     assert httpx2.get(f"{url}/v1/agents/npc%3Atrader-1/summary").json()["total"] == 0
+
+
+@pytest.mark.soak
+def test_a_timeline_of_100_000_memories_scrolls(watched: Watched, url: str):
+    """Counted as bars, drawn one by one once 5,000 remain, and listed page by page to the last one."""
+    agent, total = "npc:old", 100_000
+    with httpx2.Client(base_url=url, timeout=90) as http:
+        for first in range(0, total, 1000):
+            events = [
+                {
+                    "agent_id": agent,
+                    "text": f"memory {n}",
+                    "type": f"t{n % 7}",
+                    "time": 1.7e9 + n * 60,
+                    "ttl": 0,
+                }
+                for n in range(first, first + 1000)
+            ]
+            wait = "?wait=indexed&timeout_ms=60000" if first + 1000 == total else ""
+            assert http.post(f"/v1/events{wait}", json={"events": events}).status_code < 300
+    page = watched.open("#/agents/npc%3Aold", "text=100,000 memories are in this time")
+    last = 1.7e9 + (total - 1) * 60
+    watched.open(f"#/agents/npc%3Aold?from={last - 4999 * 60}&to={last}", ".readout")
+    page.locator("text=Of these 5,000 memories").wait_for()
+    watched.open("#/agents/npc%3Aold", "text=100,000 memories are in this time")
+    box = page.locator(".list")
+    page.locator(".line", has_text="memory 99999").wait_for()
+    while not page.locator(".line", has_text=re.compile("memory 0$")).count():
+        shown = box.get_attribute("data-last")
+        box.evaluate("box => box.scrollTo(0, box.scrollHeight)")
+        page.wait_for_function("shown => document.querySelector('.list').dataset.last !== shown", arg=shown)
+        assert page.locator(".line").count() <= 1000
+    while box.get_attribute("data-first") != "490":  # and back, a few pages
+        shown = box.get_attribute("data-first")
+        box.evaluate("box => box.scrollTo(0, 0)")
+        page.wait_for_function("shown => document.querySelector('.list').dataset.first !== shown", arg=shown)
+        assert page.locator(".line").count() <= 1000
+
+
+@pytest.mark.soak
+def test_a_key_is_asked_for_and_forgotten_with_the_tab(shared: Watched, tmp_path: Path):
+    """The page opens without a key; its data needs one; a key without a scope is told so."""
+    keys = tmp_path / "keys.json"
+    made = {
+        scope: bearer(keys, *map(KeyScope, scope.split())).removeprefix("Bearer ")
+        for scope in ("query admin", "query")
+    }
+    with running(tmp_path / "data", {**HASH, "LORESTREAM_API_KEYS_FILE": str(keys)}) as process:
+        context = shared.page.context.browser.new_context()  # type: ignore[union-attr]
+        watched = Watched(context.new_page(), process.url)
+        page = watched.open("", "h1:has-text('An API key is needed')")
+        page.get_by_label("API key").fill("nobody.nothing")
+        page.keyboard.press("Enter")
+        page.locator("h1:has-text('This key is not valid')").wait_for()
+        page.get_by_label("API key").fill(made["query"])
+        page.keyboard.press("Enter")
+        page.locator("text=This key may not do that").wait_for()
+        page.get_by_role("button", name="Key set").click()
+        page.get_by_label("API key").fill(made["query admin"])
+        page.keyboard.press("Enter")
+        page.locator("text=Nobody remembers anything yet").wait_for()
+        assert page.evaluate("JSON.stringify(localStorage)").find(made["query admin"].partition(".")[2]) < 0
+        other = Watched(context.new_page(), process.url)
+        other.open("", "h1:has-text('An API key is needed')")
+        context.close()
+
+
+@pytest.mark.soak
+def test_the_first_byte_and_all_bytes(watched: Watched, url: str):
+    """What a browser loads for every view, and how long the first byte takes once the files are read."""
+    sizes: dict[str, int] = {}
+    watched.page.on("response", lambda answer: sizes.setdefault(answer.url, _transferred(answer)))
+    for view in VIEWS:
+        watched.page.goto("about:blank")
+        watched.open(view.place, view.shows)
+    loaded = sum(size for address, size in sizes.items() if "/console" in address)
+    first = min(_first_byte_s(url) for _ in range(20))
+    print(f"{loaded:,} bytes for all views, first byte after {first * 1000:.1f} ms")
+    assert loaded <= 200_000
+
+
+def _transferred(answer: Response) -> int:
+    return int(answer.headers.get("content-length", 0))
+
+
+def _first_byte_s(url: str) -> float:
+    began = time.perf_counter()
+    with httpx2.stream("GET", f"{url}/console") as answer:
+        next(answer.iter_raw())
+    return time.perf_counter() - began

@@ -11,7 +11,7 @@ export const compact = (value) => (value === null || value === undefined ? "–"
 
 /** A number with at most `digits` decimals. */
 export const decimal = (value, digits = 2) =>
-  value === null || value === undefined ? "–" : Number(value).toFixed(digits).replace(/\.?0+$/, "");
+  value === null || value === undefined ? "–" : String(Number(Number(value).toFixed(digits)));
 
 /** Unix seconds as local date and time: 2026-03-01 14:05:09 */
 export function dateTime(seconds) {
