@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -73,3 +74,7 @@ def test_a_crew_uses_it(agent: str, memories: MemoryClient) -> None:
     assert "The miner owes ten lumps." in answer.raw
     assert "the miner owes ten lumps of iron" in str(model.sent)
     assert any("The miner owes ten lumps." in record.content for record in memory.list_records())
+
+
+def test_the_example_of_the_documentation_runs(run_example: Callable[[str], str]) -> None:
+    assert "the miner owes ten lumps of iron" in run_example("crewai")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 pytest.importorskip("langchain_core")
@@ -86,3 +88,7 @@ async def test_the_tools_act_for_one_agent_and_tell_errors_to_the_model(
     assert (refused.status, refused.content[:3]) == ("error", "k: ")
     foreign = tools["recall"].invoke({**call, "args": {"query": "lake", "agent_id": "npc:other"}})
     assert foreign.status == "error"
+
+
+def test_the_example_of_the_documentation_runs(run_example: Callable[[str], str]) -> None:
+    assert "the miner owes me ten lumps of iron" in run_example("langchain")

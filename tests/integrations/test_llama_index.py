@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 pytest.importorskip("llama_index.core")
@@ -36,3 +38,7 @@ async def test_what_leaves_the_short_memory_comes_back_when_it_fits(
     prompt = "\n".join(str(message.content) for message in await memory.aget())
     assert "the miner owes me ten lumps of iron" in prompt
     assert "memories" not in block.model_dump()
+
+
+def test_the_example_of_the_documentation_runs(run_example: Callable[[str], str]) -> None:
+    assert "the miner owes me ten lumps of iron" in run_example("llama_index")

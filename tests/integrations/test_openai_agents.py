@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -82,3 +82,7 @@ async def test_items_are_limited_popped_and_cleared(agent: str, asynchronous: As
     await session.clear_session()
     assert await session.get_items() == []
     assert await session.pop_item() is None
+
+
+def test_the_example_of_the_documentation_runs(run_example: Callable[[str], str]) -> None:
+    assert "Who owes you something?" in run_example("openai_agents")

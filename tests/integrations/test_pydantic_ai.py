@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -52,3 +53,7 @@ async def test_a_tool_can_wait_for_an_approval(agent: str, asynchronous: AsyncMe
     waiting = (await smith.run("forget all")).output
     assert [call.tool_name for call in waiting.approvals] == ["forget"]
     assert (await asynchronous.recent(agent)).total == 1
+
+
+def test_the_example_of_the_documentation_runs(run_example: Callable[[str], str]) -> None:
+    assert "context" in run_example("pydantic_ai")

@@ -1,0 +1,55 @@
+/** The types of the API, by short names. They are made from its OpenAPI document: see openapi.ts. */
+
+import type { components, paths } from "./openapi.js";
+
+type Schemas = components["schemas"];
+type Queries<Path extends keyof paths> = paths[Path] extends { get: { parameters: { query?: infer Query } } }
+  ? NonNullable<Query>
+  : never;
+
+export type Memory = Schemas["StoredMemory"];
+export type Receipt = Schemas["EventsResponse"];
+export type Erasure = Schemas["ErasureReceipt"];
+export type SearchAnswer = Schemas["SearchResponse"];
+export type FoundMemory = SearchAnswer["memories"][number];
+export type Page = Schemas["RecentResponse"];
+export type ContextAnswer = Schemas["ContextResponse"];
+export type Summary = Schemas["SummaryResponse"];
+export type Entity = Schemas["EntityResponse"];
+export type Entities = Schemas["EntitiesResponse"];
+export type Versions = Schemas["VersionsResponse"];
+export type StateReceipt = Schemas["StateReceipt"];
+export type WriteOutcome = Schemas["WriteResponse"];
+export type QUpdate = Schemas["QUpdateBody"]["updates"][number];
+export type QValues = Schemas["ValuesResponse"];
+export type QTable = Schemas["TableResponse"];
+export type Buckets = Schemas["AggregateResponse"];
+
+/** The fields of a search, beside its agents and its query. */
+export type SearchFields = Partial<Omit<Schemas["Search"], "agent_id" | "agent_ids" | "query">>;
+/** The fields of a context, beside its query. */
+export type ContextFields = Partial<Omit<Schemas["Context"], "query">>;
+/** The fields of an aggregate. */
+export type AggregateFields = Schemas["Aggregate"];
+/** What limits and orders a page of memories; `filters` as an object. */
+export type PageFields = Omit<Queries<"/v1/agents/{agent_id}/memories">, "filters"> & { filters?: Filters };
+export type Filters = Record<string, unknown>;
+
+/** An event. Needed: `agent_id`, and `text` or `type`. Times are Unix seconds. */
+export interface Event {
+  agent_id: string;
+  text?: string;
+  type?: string;
+  id?: string;
+  data?: Record<string, unknown>;
+  metadata?: Record<string, unknown>;
+  player?: string;
+  pos?: { x?: number; y?: number; z?: number };
+  tick?: number;
+  time?: number;
+  importance?: number;
+  ttl?: number;
+  recall?: boolean;
+  about?: string[];
+  sources?: string[];
+}

@@ -1,0 +1,167 @@
+// Against a running Lorestream, whose address is LORESTREAM_URL: npm test
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { test } from "node:test";
+
+import { type Event, LorestreamClient, LorestreamError } from "../src/index.js";
+
+const url = process.env["LORESTREAM_URL"] ?? "http://127.0.0.1:8080";
+const client = new LorestreamClient({ url });
+const agent = (): string => `npc:${randomUUID()}/ö`;
+const code = (wanted: string) => (error: unknown) => error instanceof LorestreamError && error.code === wanted;
+
+test("what is remembered is found, listed, read and forgotten", async () => {
+  const smith = agent();
+  const event: Partial<Event> = { type: "debt", importance: 9, metadata: { sum: 10 }, id: "debt-1" };
+  const receipt = await client.add(smith, "the miner owes me ten lumps", { event, waitMs: 10_000 });
+  assert.equal(receipt.indexed, true);
+  const id = receipt.ids[0];
+  assert.ok(id);
+  assert.deepEqual((await client.add(smith, "the miner owes me ten lumps", { event })).ids, [id]);
+  await client.addBatch([{ agent_id: smith, text: "the lake is frozen", time: 1000 }], { waitMs: 10_000 });
+
+  const { memories } = await client.search(smith, "who owes me lumps", { k: 1, explain: true });
+  assert.equal(memories[0]?.text, "the miner owes me ten lumps");
+  assert.ok((memories[0]?.score ?? 0) > 0);
+  assert.deepEqual((await client.search([smith], null, { filters: { sum: { gte: 11 } } })).memories, []);
+  assert.match((await client.context(smith, "lumps", { token_budget: 100 })).text, /the miner owes me ten lumps/);
+
+  assert.equal((await client.get(id, smith)).metadata["sum"], 10);
+  assert.deepEqual((await client.getMany(smith, [randomUUID(), id])).map((one) => one.id), [id]);
+  const page = await client.recent(smith, { limit: 1, order: "oldest" });
+  assert.deepEqual([page.total, page.memories[0]?.text], [2, "the lake is frozen"]);
+  assert.equal((await client.recent(smith, { filters: { type: "debt" } })).total, 1);
+  const all: string[] = [];
+  for await (const memory of client.all(smith, { limit: 1 })) all.push(memory.text);
+  assert.deepEqual(all, ["the miner owes me ten lumps", "the lake is frozen"]);
+  assert.deepEqual((await client.summary(smith)).by_type, { debt: 1, "": 1 });
+  assert.ok((await client.agents()).some((one) => one.agent_id === smith && one.total === 2));
+
+  const deleted = await client.delete(id, smith);
+  assert.equal((await client.search(smith, null, { after: deleted.token, wait_ms: 10_000 })).memories.length, 1);
+  const erasure = await client.forget(smith);
+  assert.equal((await client.search(smith, null, { after: erasure.token, wait_ms: 10_000 })).memories.length, 0);
+  while (!(await client.erasureDone(erasure)));
+});
+
+test("messages and records are written and read", async () => {
+  const smith = agent();
+  await client.message(smith, "Good day!", { role: "user", conversation: "tavern" }, { waitMs: 10_000 });
+  for (const value of [1, 2.5]) await client.record(smith, "reward", { value }, { waitMs: 10_000 });
+  const said = await client.recent(smith, { conversation: "tavern", type: "message" });
+  assert.equal(said.memories[0]?.metadata["role"], "user");
+  const { buckets } = await client.aggregate(smith, { type: "reward", field: "metadata.value" });
+  assert.deepEqual([buckets[0]?.count, buckets[0]?.sum], [2, 3.5]);
+});
+
+test("documents, Q-tables and policies are written, read and versioned", async () => {
+  const smith = agent();
+  const first = await client.putEntity("character", smith, { name: "Ada", goals: ["iron"] }, { ifVersion: 0, waitMs: 10_000 });
+  assert.deepEqual([first.applied, first.version], [true, 1]);
+  await assert.rejects(client.putEntity("character", smith, {}, { ifVersion: 7, waitMs: 10_000 }), code("version_conflict"));
+  await client.patchEntity("character", smith, { goals: null }, { eventId: "patch", waitMs: 10_000 });
+  assert.deepEqual((await client.entity("character", smith)).data, { name: "Ada" });
+  assert.deepEqual((await client.entity("character", smith, { version: 1 })).data, { name: "Ada", goals: ["iron"] });
+  assert.equal((await client.entityWrite("character", smith, "patch")).version, 2);
+  await client.rollback("character", smith, 1, { waitMs: 10_000 });
+  assert.deepEqual((await client.versions("character", smith)).versions.map((one) => one.version), [3, 2, 1]);
+  assert.equal((await client.entities("character", { prefix: smith })).entities.length, 1);
+  await client.deleteEntity("character", smith, { waitMs: 10_000 });
+  await assert.rejects(client.entity("character", smith), code("not_found"));
+
+  const { token } = await client.qUpdate(smith, [{ state: "s", action: "dig", op: "set", value: 0.5 }]);
+  const values = await client.qValues(smith, ["s", "unknown"], { after: token, waitMs: 10_000 });
+  assert.deepEqual(values.values, { s: { dig: { q: 0.5, n: 1 } } });
+  assert.deepEqual((await client.qTable(smith)).values, values.values);
+  const bytes = new Uint8Array([0, 1, 255]);
+  const stored = await client.putPolicy(smith, bytes, { format: "raw", waitMs: 10_000 });
+  const policy = await client.policy(smith, { after: stored.token, waitMs: 10_000 });
+  assert.deepEqual([[...policy.data], policy.version], [[0, 1, 255], 1]);
+  assert.match(policy.sha256, /^[0-9a-f]{64}$/);
+});
+
+test("errors have the code and the path of what is wrong", async () => {
+  await assert.rejects(client.search("npc:x", "q", { filters: { type: { like: "x" } } }), (error: LorestreamError) => {
+    assert.deepEqual([error.code, error.status, error.retryable], ["invalid_filter", 400, false]);
+    assert.ok(error.message.startsWith("filters.type"));
+    assert.ok(error.requestId);
+    return true;
+  });
+  await assert.rejects(client.add("npc:x", "y".repeat(20_000)), (error: LorestreamError) => {
+    assert.deepEqual([error.code, error.details["code"]], ["rejected", "event_too_large"]);
+    return true;
+  });
+  await assert.rejects(client.add("npc:x", "y", { event: { ttl: Number.NaN } }), code("invalid_value"));
+  await assert.rejects(client.summary(".."), code("invalid_value"));
+  const nobody = new LorestreamClient({ url: "http://127.0.0.1:9", retryTimeoutMs: 0 });
+  await assert.rejects(nobody.summary("npc:x"), code("unreachable"));
+});
+
+test("a stream yields what becomes findable, and goes on behind its last event", async () => {
+  const smith = agent();
+  const aborts = new AbortController();
+  const stream = client.stream({ agentId: smith, signal: aborts.signal });
+  const seen: string[] = [];
+  const following = (async () => {
+    for await (const memory of stream) {
+      seen.push(memory.text);
+      aborts.abort();
+    }
+  })();
+  while (stream.lastEventId === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
+  await client.add(smith, "one", { waitMs: 10_000 });
+  await following;
+  assert.deepEqual(seen, ["one"]);
+
+  await client.add(smith, "two", { waitMs: 10_000 });
+  for await (const memory of client.stream({ agentId: smith, lastEventId: stream.lastEventId ?? "" })) {
+    assert.equal(memory.text, "two");
+    break;
+  }
+});
+
+/** A fetch that gives these answers one after the other and keeps the requests. */
+function scripted(...answers: (() => Response | Promise<Response>)[]) {
+  const requests: { url: string; init: RequestInit }[] = [];
+  const scriptedFetch: typeof fetch = async (input, init = {}) => {
+    requests.push({ url: String(input), init });
+    const answer = answers.shift();
+    assert.ok(answer, "one request too many");
+    return answer();
+  };
+  return { requests, fetch: scriptedFetch };
+}
+
+const overloaded = (status: number, retry_after_ms: number) => () =>
+  Response.json({ error: { code: "overloaded", message: "later", retry_after_ms, details: {} } }, { status });
+const accepted = () => Response.json({ accepted: 1, rejected: [], ids: ["m"], token: "t", retry_after_ms: 0 }, { status: 202 });
+
+test("overload, outages and broken connections are retried with the same ids", async () => {
+  const script = scripted(overloaded(429, 1), overloaded(503, 1), () => Promise.reject(new TypeError("broken")), accepted);
+  const retrying = new LorestreamClient({ url: "http://gateway/", queryUrl: "http://query", apiKey: "a.b", fetch: script.fetch });
+  await retrying.add("npc:x", "text");
+  const bodies = new Set(script.requests.map(({ init }) => init.body));
+  assert.deepEqual([script.requests.length, bodies.size], [4, 1]);
+  assert.match(JSON.parse(String([...bodies][0])).events[0].id, /^[0-9a-f-]{36}$/);
+  assert.equal(script.requests[0]?.url, "http://gateway/v1/events");
+  assert.equal((script.requests[0]?.init.headers as Record<string, string>)["Authorization"], "Bearer a.b");
+});
+
+test("retries end with their time, and what cannot succeed is not repeated", async () => {
+  const patient = scripted(overloaded(503, 60_000));
+  const limited = new LorestreamClient({ fetch: patient.fetch, retryTimeoutMs: 1000 });
+  await assert.rejects(limited.summary("npc:x"), (error: LorestreamError) => error.retryable && error.retryAfterMs === 60_000);
+  const wrong = scripted(() => new Response("<html>", { status: 200 }));
+  await assert.rejects(new LorestreamClient({ fetch: wrong.fetch }).summary("npc:x"), code("not_lorestream"));
+});
+
+test("a call ends by its timeout or by its signal", async () => {
+  const hanging: typeof fetch = (_input, init) =>
+    new Promise((_resolve, reject) => init?.signal?.addEventListener("abort", () => reject(init.signal?.reason)));
+  const slow = new LorestreamClient({ fetch: hanging, timeoutMs: 5, retryTimeoutMs: 0 });
+  await assert.rejects(slow.summary("npc:x"), code("timeout"));
+  const aborts = new AbortController();
+  const call = new LorestreamClient({ fetch: hanging }).summary("npc:x", { signal: aborts.signal });
+  aborts.abort(new Error("no longer needed"));
+  await assert.rejects(call, /no longer needed/);
+});
