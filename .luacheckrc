@@ -25,4 +25,5 @@ files["tests/luanti/scene"] = {
 }
 files["tests/luanti/cast"] = {globals = {"core"}}
 files["tests/luanti/stopwatch"] = {globals = {"core", "stopwatch"}}
+files["tests/luanti/record"] = {read_globals = {"NAMES", "SECONDS", "SPEED", "done"}}
 files["tests/luanti/specs"] = {std = "+busted"}

@@ -1,11 +1,12 @@
 -- Two players who live for some time as players do: they dig and build in runs, craft, eat, trade, fight, talk and walk.
 -- The driver calls it with NAMES, SECONDS and SPEED (how many times faster than a game) put before it.
 
-local DUG = {"default:stone", "default:stone", "default:stone", "default:dirt", "default:tree", "default:stone_with_coal",
-	"default:stone_with_iron", "default:sand", "default:gravel", "default:pine_tree"}
-local PLACED = {"default:cobble", "default:wood", "default:torch", "default:stonebrick", "stairs:slab_wood", "default:glass"}
-local CRAFTED = {"default:torch 4", "default:wood 4", "default:pick_stone", "default:stick 4", "default:chest",
-	"default:furnace", "default:ladder_wood 3", "default:pick_steel"}
+local DUG = {"default:stone", "default:stone", "default:stone", "default:dirt", "default:tree",
+	"default:stone_with_coal", "default:stone_with_iron", "default:sand", "default:gravel", "default:pine_tree"}
+local PLACED = {"default:cobble", "default:wood", "default:torch", "default:stonebrick", "stairs:slab_wood",
+	"default:glass"}
+local CRAFTED = {"default:torch 4", "default:wood 4", "default:pick_stone", "default:stick 4",
+	"default:chest", "default:furnace", "default:ladder_wood 3", "default:pick_steel"}
 local EATEN = {"default:apple", "default:blueberries"}
 local KEPT = {"default:cobble", "default:coal_lump", "default:iron_lump", "default:wood"}
 local MOBS = {"cast:cow", "cast:sheep", "cast:pig"}
@@ -137,7 +138,8 @@ local function live(name, until_us)
 	step(0)
 end
 
-core.emerge_area({x = -AROUND - 8, y = -8, z = -AROUND - 8}, {x = AROUND + 8, y = 8, z = AROUND + 8}, function(_, _, remaining)
+local corner = AROUND + 8
+core.emerge_area(vector.new(-corner, -8, -corner), vector.new(corner, 8, corner), function(_, _, remaining)
 	if remaining > 0 then
 		return
 	end

@@ -1,7 +1,8 @@
 local FOLDER = "producers/luanti/examples/lorestream_agents/"
 local Notes = dofile(FOLDER .. "notes.lua")
-local places = dofile(FOLDER .. "places.lua")
-local wander = dofile(FOLDER .. "wander.lua")
+local weight = dofile(FOLDER .. "weight.lua")
+local places = assert(loadfile(FOLDER .. "places.lua"))(weight)
+local wander = assert(loadfile(FOLDER .. "wander.lua"))(weight)
 local route = dofile(FOLDER .. "route.lua")
 local caution = dofile(FOLDER .. "caution.lua")(places)
 local MemoryOf = dofile(FOLDER .. "memory.lua")

@@ -1,4 +1,5 @@
-local mind = dofile("producers/luanti/examples/lorestream_explorer/mind.lua")
+local weight = dofile("producers/luanti/examples/lorestream_agents/weight.lua")
+local mind = assert(loadfile("producers/luanti/examples/lorestream_explorer/mind.lua"))(weight)
 
 local function walk(squares, age_s, outcome)
 	return {timestamp = 100000 - age_s, metadata = {squares = squares, outcome = outcome or "walked"}}

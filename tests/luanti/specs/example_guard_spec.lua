@@ -1,5 +1,7 @@
 local MOD = "producers/luanti/examples/lorestream_guard/"
-local mind, Watch = dofile(MOD .. "mind.lua"), dofile(MOD .. "watch.lua")
+local weight = dofile("producers/luanti/examples/lorestream_agents/weight.lua")
+local mind = assert(loadfile(MOD .. "mind.lua"))(weight)
+local Watch = dofile(MOD .. "watch.lua")
 
 local DAY = 86400
 

@@ -1,5 +1,7 @@
 local MOD = "producers/luanti/examples/lorestream_trader/"
-local mind, Stall = dofile(MOD .. "mind.lua"), dofile(MOD .. "stall.lua")
+local weight = dofile("producers/luanti/examples/lorestream_agents/weight.lua")
+local mind = assert(loadfile(MOD .. "mind.lua"))(weight)
+local Stall = dofile(MOD .. "stall.lua")
 
 local function deal(outcome, price, age_s, first)
 	return {timestamp = 1000 - age_s, metadata = {outcome = outcome, price = price, first = first == true}}

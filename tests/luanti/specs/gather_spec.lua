@@ -1,8 +1,9 @@
 local FOLDER = "producers/luanti/examples/lorestream_agents/"
-local places = dofile(FOLDER .. "places.lua")
+local weight = dofile(FOLDER .. "weight.lua")
+local places = assert(loadfile(FOLDER .. "places.lua"))(weight)
 local gather = dofile(FOLDER .. "gather.lua")({
 	places = places,
-	wander = dofile(FOLDER .. "wander.lua"),
+	wander = assert(loadfile(FOLDER .. "wander.lua"))(weight),
 	caution = dofile(FOLDER .. "caution.lua")(places),
 })
 

@@ -1,8 +1,8 @@
 -- The global table `lorestream_agents`. See README.md.
 
 local path = core.get_modpath(core.get_current_modname())
-local function part(name)
-	return dofile(path .. "/" .. name .. ".lua")
+local function part(name, ...)
+	return assert(loadfile(path .. "/" .. name .. ".lua"))(...)
 end
 
 local remembers = core.settings:get_bool("lorestream_examples.memory", true)
@@ -25,11 +25,14 @@ local Agent = part("agent")({
 	end,
 })
 
+local weight = part("weight")
+
 lorestream_agents = {
 	-- Characters in active parts of the world, by id.
 	active = {},
-	places = part("places"),
-	wander = part("wander"),
+	places = part("places", weight),
+	wander = part("wander", weight),
+	weight = weight,
 	dice = Agent.dice,
 	remembers = lorestream ~= nil,
 }

@@ -6,6 +6,8 @@
 --   "unreachable"  he found no way to it
 --   "hurt"         amount: the damage
 
+-- Argument: weight.lua.
+local weight = ...
 local places = {}
 
 -- After this time, what could not be reached is tried again, in seconds.
@@ -82,8 +84,7 @@ function places.dangers(memories, now_s, half_life_s)
 	for _, place in ipairs(places.group(memories, 2)) do
 		local damage = 0
 		for _, memory in ipairs(place.memories) do
-			local share = 0.5 ^ (math.max(0, now_s - memory.timestamp) / half_life_s)
-			damage = math.max(damage, (memory.metadata.amount or 0) * share)
+			damage = math.max(damage, (memory.metadata.amount or 0) * weight(memory, now_s, half_life_s))
 		end
 		found[#found + 1] = {pos = place.pos, damage = damage}
 	end

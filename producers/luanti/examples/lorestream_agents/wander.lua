@@ -1,5 +1,7 @@
 -- Where a character goes who knows no better place: to the nearest land that he has not looked at. Pure.
 
+-- Argument: weight.lua.
+local weight = ...
 local wander = {}
 
 -- How far away the points are that he considers, in nodes.
@@ -44,8 +46,7 @@ function wander.sort(points, options)
 		for _, memory in ipairs(options.looked) do
 			local overlap = 1 - apart(memory.pos, point) / options.sight
 			if overlap > 0 then
-				local share = 0.5 ^ (math.max(0, options.now_s - memory.timestamp) / options.half_life_s)
-				known = math.max(known, share * math.min(1, 2 * overlap))
+				known = math.max(known, weight(memory, options.now_s, options.half_life_s) * math.min(1, 2 * overlap))
 			end
 		end
 		point.score = (1 - 0.95 * known) * (1 + STRAIGHT * straight) * (0.9 + 0.2 * options.random())

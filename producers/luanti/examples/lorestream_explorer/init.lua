@@ -1,7 +1,8 @@
 -- An explorer: he goes where he has not been, or not for long.
 
 local agents = lorestream_agents
-local mind = dofile(core.get_modpath(core.get_current_modname()) .. "/mind.lua")
+local folder = core.get_modpath(core.get_current_modname())
+local mind = assert(loadfile(folder .. "/mind.lua"))(lorestream_agents.weight)
 
 local SIGHT = 12
 -- How many places he goes to with one answer of his memory, and how many he tries for each.

@@ -3,6 +3,8 @@
 -- The land is divided into squares. A memory of a walk: metadata {squares = {"X,Z", …}, outcome = "walked"}, with the
 -- place where it ended. A memory of a place that could not be reached: {squares = {"X,Z"}, outcome = "blocked"}.
 
+-- Argument: lorestream_agents.weight.
+local weight = ...
 local mind = {}
 
 -- The side of a square, and how far an explorer asks and looks for new land, in nodes.
@@ -45,9 +47,9 @@ function mind.interest(memories, now_s)
 	local interest = {}
 	for _, memory in ipairs(memories) do
 		local half_life = memory.metadata.outcome == "blocked" and mind.BLOCKED_HALF_LIFE_S or mind.HALF_LIFE_S
-		local age = math.max(0, now_s - memory.timestamp)
+		local known = weight(memory, now_s, half_life)
 		for _, square in ipairs(type(memory.metadata.squares) == "table" and memory.metadata.squares or {}) do
-			interest[square] = math.min(interest[square] or 1, 1 - 0.5 ^ (age / half_life))
+			interest[square] = math.min(interest[square] or 1, 1 - known)
 		end
 	end
 	return interest

@@ -2,7 +2,7 @@
 
 local agents = lorestream_agents
 local path = core.get_modpath(core.get_current_modname())
-local mind, Watch = dofile(path .. "/mind.lua"), dofile(path .. "/watch.lua")
+local mind, Watch = assert(loadfile(path .. "/mind.lua"))(lorestream_agents.weight), dofile(path .. "/watch.lua")
 
 local SIGHT = 16
 local REACH = 3

@@ -2,6 +2,8 @@
 --
 -- A memory: metadata {outcome = "attack"|"peace", damage}, and the visitor as player.
 
+-- Argument: lorestream_agents.weight.
+local weight = ...
 local mind = {}
 
 -- After this time what somebody did weighs half, in seconds.
@@ -19,7 +21,7 @@ end
 function mind.threat(memories, now_s)
 	local threat = 0
 	for _, memory in ipairs(memories) do
-		local share = 0.5 ^ (math.max(0, now_s - memory.timestamp) / mind.HALF_LIFE_S)
+		local share = weight(memory, now_s, mind.HALF_LIFE_S)
 		local deed = memory.metadata
 		if deed.outcome == "attack" then
 			threat = threat + share * (tonumber(deed.damage) or 0)

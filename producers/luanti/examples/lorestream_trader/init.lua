@@ -3,7 +3,7 @@
 
 local agents = lorestream_agents
 local path = core.get_modpath(core.get_current_modname())
-local mind, Stall = dofile(path .. "/mind.lua"), dofile(path .. "/stall.lua")
+local mind, Stall = assert(loadfile(path .. "/mind.lua"))(lorestream_agents.weight), dofile(path .. "/stall.lua")
 
 local COIN = "lorestream_trader:coin"
 local FORM = "lorestream_trader:offer"

@@ -3,6 +3,8 @@
 -- A memory of a deal: metadata {good, outcome = "paid"|"cheated"|"no_deal", price, first}, and the customer as player.
 -- first: the price was the first one that he named.
 
+-- Argument: lorestream_agents.weight.
+local weight = ...
 local mind = {}
 
 -- After this time what he knows weighs half, in seconds. Prices drift, people change more slowly.
@@ -19,10 +21,6 @@ mind.LIST_WEIGHT = 0.5
 -- The more deals he remembers, the closer they are to each other.
 mind.SURE = 0.08
 mind.UNSURE = 0.2
-
-local function weight(memory, now_s, half_life_s)
-	return 0.5 ^ (math.max(0, now_s - memory.timestamp) / half_life_s)
-end
 
 -- The searches before a deal: what this customer did, and what was paid for this good.
 function mind.about_customer(customer)
