@@ -10,6 +10,8 @@ import uuid
 from dataclasses import dataclass, replace
 from functools import partial
 
+import msgspec
+
 from lorestream import audit, events, tokens
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
@@ -30,6 +32,9 @@ from producers.schemas import (
     RewindView,
 )
 
+_NAMESPACE = uuid.UUID("5c9d2f0a-2b6e-4f53-8a41-6b1f0d7f7a3e")
+"""The UUIDv5 namespace of rewinds with an id of their caller's. It must never change: a retry would be another rewind."""
+
 _WHAT = (
     "The memories and records that this server's agents got after `to`, by their `accepted_at`, are in no answer any more"
     " once the rewind is processed (`token`); those of other servers stay. Documents, Q-tables and policies name no server:"
@@ -49,12 +54,22 @@ class Rewinds:
     ledger: RewindLedger
     log_writer: LogWriter
 
-    async def begin(self, tenant: str, server: str, to: float, *, by: str = "") -> RewindReceipt:
+    async def begin(
+        self, tenant: str, server: str, to: float, *, name: str | None = None, by: str = ""
+    ) -> RewindReceipt:
         """Hide what the agents of that server came to know after `to` (Unix seconds) and until now.
 
-        A server that is not known, or has no such memories, changes nothing. Raises InvalidRequest for a time that has
-        not come yet.
+        A server that is not known, or has no such memories, changes nothing. `name`: the caller's id of the rewind, which
+        makes a repeated call the same rewind. Raises InvalidRequest for a time that has not come yet, and for the name of
+        another rewind.
         """
+        rewind_id = str(uuid.uuid4())
+        if name is not None:
+            rewind_id = str(uuid.uuid5(_NAMESPACE, msgspec.json.encode([tenant, name]).decode()))
+            if (known := await self._of(tenant, rewind_id)) is not None:
+                if (known.rewind.server, known.rewind.to) != (server, to):
+                    raise InvalidRequest("id: it names another rewind, give each its own", path="id")
+                return await self._write(known.rewind, by)
         accepted_at = self.log_writer.next_accepted_at()
         if to > accepted_at:
             raise InvalidRequest(
@@ -62,7 +77,7 @@ class Rewinds:
                 " backup that the world was restored from, in Unix seconds",
                 path="to",
             )
-        return await self._write(Rewind(str(uuid.uuid4()), tenant, server, to, accepted_at), by)
+        return await self._write(Rewind(rewind_id, tenant, server, to, accepted_at), by)
 
     async def undo(self, tenant: str, rewind_id: str, *, by: str = "") -> RewindReceipt | None:
         """Undo a rewind: what no other rewind hides is shown again. May be repeated; None if the tenant has no such rewind."""
@@ -163,7 +178,8 @@ class _Routes:
     async def begin(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
         body = await request.json(RewindBody)
-        receipt = await self._rewinds.begin(request.tenant, body.server, body.to, by=request.principal.key)
+        by = request.principal.key
+        receipt = await self._rewinds.begin(request.tenant, body.server, body.to, name=body.id, by=by)
         return json_response(receipt, 202)
 
     async def newest(self, request: ApiRequest) -> ApiResponse:

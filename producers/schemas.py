@@ -163,6 +163,17 @@ class RewindBody(Struct, forbid_unknown_fields=True):
         float,
         Meta(ge=MIN_TIME, le=MAX_TIME, description="Unix seconds, not in the future."),
     ]
+    id: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=MAX_EVENT_ID_CHARS,
+                description="The caller's id of the rewind: a retry with the same one makes no second rewind.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class PutBody(Struct):

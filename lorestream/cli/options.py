@@ -38,6 +38,30 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+def seconds(text: str, option: str, also: str = "") -> float:
+    """Parse Unix seconds or an ISO 8601 time (UTC if it has no zone).
+
+    Raises typer.BadParameter that names the option; `also`: what else may be given for it, such as "earliest, ".
+    """
+    from datetime import UTC, datetime  # noqa: PLC0415 (help must be instant)
+
+    from lorestream.limits import is_time  # noqa: PLC0415
+
+    try:
+        found = float(text)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            found = math.nan
+        else:
+            found = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not is_time(found):
+        message = f"{text!r} is not a time: give {also}Unix seconds, or a time such as 2026-01-31T12:00:00Z"
+        raise typer.BadParameter(message, param_hint=option)
+    return found
+
+
 def dry_run(help_: str = "Only print what would be done. Changes nothing.") -> OptionInfo:
     """The option --dry-run."""
     option: OptionInfo = typer.Option("--dry-run", help=help_)

@@ -13,6 +13,7 @@
     documents    those of documents
     learning     those of Q-tables and policies
     insight      those that explain a search, and that tell where memories are
+    rewinds      those of rewinds
     call         what a call consists of
     encoding     arguments as JSON and as parts of a URL
     models       what the calls of memories return
@@ -61,6 +62,9 @@ from lorestream.client.models import (
     Reason,
     Receipt,
     Reject,
+    Rewind,
+    RewindReceipt,
+    RewindSize,
     SearchAnswer,
     Summary,
     Weights,
@@ -120,6 +124,9 @@ __all__ = [
     "Receipt",
     "Reject",
     "Rejected",
+    "Rewind",
+    "RewindReceipt",
+    "RewindSize",
     "SearchAnswer",
     "ServiceUnavailable",
     "StateReceipt",

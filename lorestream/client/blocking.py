@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx2
 import stamina
 
-from lorestream.client import calls, documents, insight, learning, records
+from lorestream.client import calls, documents, insight, learning, records, rewinds
 from lorestream.client.call import Call, Reply, given
 from lorestream.client.encoding import encoded
 from lorestream.client.endpoint import Endpoint, RetryBudget, as_method
@@ -44,7 +44,7 @@ def _method(build: Callable[P, Call[T]]) -> Callable[Concatenate[MemoryClient, P
 
 
 class MemoryClient(Endpoint[httpx2.Client]):
-    """A client for programs with threads, which may share one. `calls`, `records`, `documents` and `learning` document its methods."""
+    """A client for programs with threads, which may share one. `calls`, `records`, `documents`, `insight`, `learning` and `rewinds` document its methods."""
 
     add = _method(calls.add)
     add_batch = _method(calls.add_batch)
@@ -62,6 +62,12 @@ class MemoryClient(Endpoint[httpx2.Client]):
     check = _method(calls.check)
     ready = _method(calls.ready)
     version = _method(calls.version)
+
+    rewind = _method(rewinds.rewind)
+    undo_rewind = _method(rewinds.undo_rewind)
+    find_rewind = _method(rewinds.find_rewind)
+    rewind_size = _method(rewinds.rewind_size)
+    rewinds = _method(rewinds.rewinds)
 
     message = _method(records.message)
     messages = _method(records.messages)

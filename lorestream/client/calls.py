@@ -1,7 +1,7 @@
 """The calls of memories and of the service: each function builds one request, with the decoder of its response.
 
-Both clients make a method of each function, with its parameters and documentation; also of those in `records`, `documents`
-and `learning`. Nothing here sends anything.
+Both clients make a method of each function, with its parameters and documentation; also of those in `records`, `documents`,
+`learning` and `rewinds`. Nothing here sends anything.
 Each raises InvalidValue for an argument that JSON cannot represent, such as NaN.
 """
 

@@ -219,6 +219,40 @@ class ErasureState(msgspec.Struct, frozen=True):
     state: str
 
 
+class RewindReceipt(msgspec.Struct, frozen=True):
+    """A rewind, or its undoing, that was accepted. A read with `after=token` shows what it leaves."""
+
+    rewind_id: str
+    token: str
+
+
+class Rewind(msgspec.Struct, frozen=True):
+    """It hides what `server` sent after `to` and up to `accepted_at`. Times are Unix seconds.
+
+    `state`: running, then done; after its undoing undoing, then undone.
+    """
+
+    rewind_id: str
+    server: str
+    to: float
+    accepted_at: float
+    state: str
+    undone_at: float | None = None
+
+
+class Rewinds(msgspec.Struct, frozen=True):
+    """Rewinds, the newest first."""
+
+    rewinds: list[Rewind]
+
+
+class RewindSize(msgspec.Struct, frozen=True):
+    """How much a rewind would hide: memories, records included, and how many agents have them."""
+
+    memories: int
+    agents: int
+
+
 class Health(msgspec.Struct, frozen=True):
     """Whether a service is alive."""
 

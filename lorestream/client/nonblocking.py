@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx2
 import stamina
 
-from lorestream.client import calls, documents, insight, learning, records
+from lorestream.client import calls, documents, insight, learning, records, rewinds
 from lorestream.client.call import Call, Reply, given
 from lorestream.client.endpoint import Endpoint, RetryBudget, as_method
 from lorestream.client.exceptions import api_error
@@ -29,7 +29,7 @@ def _method(
 
 
 class AsyncMemoryClient(Endpoint[httpx2.AsyncClient]):
-    """A client for the tasks of one event loop. `calls`, `records`, `documents` and `learning` document its methods."""
+    """A client for the tasks of one event loop. `calls`, `records`, `documents`, `insight`, `learning` and `rewinds` document its methods."""
 
     add = _method(calls.add)
     add_batch = _method(calls.add_batch)
@@ -47,6 +47,12 @@ class AsyncMemoryClient(Endpoint[httpx2.AsyncClient]):
     check = _method(calls.check)
     ready = _method(calls.ready)
     version = _method(calls.version)
+
+    rewind = _method(rewinds.rewind)
+    undo_rewind = _method(rewinds.undo_rewind)
+    find_rewind = _method(rewinds.find_rewind)
+    rewind_size = _method(rewinds.rewind_size)
+    rewinds = _method(rewinds.rewinds)
 
     message = _method(records.message)
     messages = _method(records.messages)

@@ -81,7 +81,20 @@ def world(tmp_path: Path) -> Path:
     return folder
 
 
-VERBS = ["up", "demo", "put", "search", "recent", "agents", "tail", "erase", "doctor", "export", "import"]
+VERBS = [
+    "up",
+    "demo",
+    "put",
+    "search",
+    "recent",
+    "agents",
+    "tail",
+    "erase",
+    "rewind",
+    "doctor",
+    "export",
+    "import",
+]
 VERBS += ["records", "summary", "plan", "mcp"]
 NESTED = [
     ["model", "prepare"],
@@ -132,6 +145,11 @@ def test_help_imports_no_heavy_package():
         ["replay", "--to", "x", "--from", "1e19"],
         ["erase"],
         ["erase", "--agent", "a", "--player", "p"],
+        ["rewind"],
+        ["rewind", "--server", "s"],
+        ["rewind", "--server", "s", "--to", "yesterday"],
+        ["rewind", "--undo", "x", "--list"],
+        ["rewind", "--undo", "x", "--dry-run"],
         ["dlq", "retry"],
         ["state", "put", "character", "a", "[]"],
         ["state", "patch", "character", "a", "{}", "--tick", "nan"],
@@ -157,6 +175,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str]):
         ["tail"],
         ["demo"],
         ["erase", "--agent", "a"],
+        ["rewind", "--list"],
         ["dlq", "ls"],
         ["state", "get", "character", "a"],
         ["records", "a", "reward"],
@@ -218,6 +237,29 @@ def test_put_search_recent_agents_erase(lorestream: Run, lorestream_url: str, ag
     assert json.loads(lorestream("recent", agent, "--json", **at).stdout)["total"] == 1
     assert lorestream("erase", "--agent", agent, "--yes", **at).returncode == 0
     assert json.loads(lorestream("recent", agent, "--json", **at).stdout)["total"] == 0
+
+
+def test_a_server_is_taken_back_and_forth(lorestream: Run, lorestream_url: str, agent: str):
+    def run(*arguments: str) -> Any:
+        return json.loads(lorestream("rewind", *arguments, "--json", LORESTREAM_URL=lorestream_url).stdout)
+
+    with MemoryClient(lorestream_url) as memories:
+        kept = memories.add(agent, "saw the mill", server=agent, wait_s=10).ids[0]
+        memories.add(agent, "saw it burn", server=agent, wait_s=10)
+        moment = repr(memories.get(str(kept), agent).accepted_at)
+        server = ("--server", agent, "--to", moment)
+        looked = run(*server, "--dry-run")
+        assert (looked["memories"], looked["agents"]) == (1, 1)
+        assert memories.recent(agent).total == 2
+        asked = lorestream("rewind", *server, LORESTREAM_URL=lorestream_url)
+        assert (asked.returncode, asked.stdout) == (2, "")
+        done = run(*server, "--yes")
+        assert done["state"] == "done"
+        assert memories.recent(agent).total == 1
+        listed = lorestream("rewind", "--list", LORESTREAM_URL=lorestream_url).stdout
+        assert done["rewind_id"] in listed
+        assert run("--undo", done["rewind_id"], "--yes") == {**done, "state": "undone"}
+        assert memories.recent(agent).total == 2
 
 
 def test_a_text_with_line_separators_passes_every_verb(

@@ -21,6 +21,7 @@ from lorestream.client import (
     insight,
     learning,
     records,
+    rewinds,
 )
 from lorestream.client.blocking import json_lines
 from lorestream.errors import LorestreamError
@@ -181,7 +182,7 @@ def test_an_erasure_can_be_followed(connect):
 def test_both_clients_have_every_call_with_signature_and_docstring(kind):
     built = [
         build
-        for module in (calls, records, documents, insight, learning)
+        for module in (calls, records, documents, insight, learning, rewinds)
         for name, build in inspect.getmembers(module, inspect.isfunction)
         if build.__module__ == module.__name__ and not name.startswith("_")
     ]

@@ -150,6 +150,26 @@ async def test_requests_that_cannot_be_right_are_refused_and_unknown_servers_are
     assert await state(up, rewind_id) == "done"
 
 
+async def test_a_repeated_request_makes_no_second_rewind(up: WholeApp) -> None:
+    [first] = await write(up, "s", {"agent_id": "a", "text": "saw the gate"})
+    body = {"server": "s", "to": first["accepted_at"] - 1, "id": "restore of monday"}
+    answers = [await up.ask("POST", "/v1/rewinds", json=body) for _ in range(2)]
+    assert answers[0]["rewind_id"] == answers[1]["rewind_id"]
+    other = await up.http.post("/v1/rewinds", json={**body, "server": "t"})
+    assert (other.status_code, other.json()["error"]["details"]["path"]) == (400, "id")
+    await processed(up, answers[1]["token"])
+    assert await shown(up, "a") == []
+    async with up.client() as client:
+        [only] = await client.rewinds()
+        assert only == await client.find_rewind(answers[0]["rewind_id"])
+        await processed(up, (await client.undo_rewind(only.rewind_id)).token)
+        assert await shown(up, "a") == ["saw the gate"]
+        size = await client.rewind_size("s", body["to"])
+        assert (size.memories, size.agents) == (1, 1)
+        again = await client.rewind("s", body["to"])
+        assert again.rewind_id != only.rewind_id
+
+
 # --- any order of writes, rewinds, undoings and removals ----------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import os
 import resource
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from lorestream.errors import InvalidRequest, Misconfigured, ModelMismatch, Oper
 from lorestream.events import Put, decode, encode
 from lorestream.http.application import application
 from lorestream.memories import AgentKey, Erasure, SubjectKind
-from lorestream.ports import NewRecord
+from lorestream.ports import NewRecord, RewindState
+from lorestream.rewinds import Rewind
 from lorestream.settings import load_settings
 from lorestream.telemetry import Metrics
 from lorestream.wiring import Runtime, restores
@@ -484,26 +486,35 @@ def test_a_manifest_with_a_path_outside_of_the_snapshot_is_refused(tmp_path: Pat
 # --- later deletions and erasures ----------------------------------------------------------------------------------
 
 
-async def test_erasures_that_only_the_old_ledger_has_are_applied(tmp_path: Path) -> None:
+async def test_erasures_and_rewinds_that_only_the_old_ledger_has_are_applied(tmp_path: Path) -> None:
     gone = Erasure("e-1", "default", SubjectKind.AGENT, ("a",), START + 1)
+    back = Rewind("r-1", "default", "s", START, START + 9)
+    undone = Rewind("r-2", "default", "t", START, START + 9, START + 10)
     async with open_parts(tmp_path / "old", store={"kind": "edge"}) as old:
         await old.ledger.add(gone)
         await old.ledger.mark_done("e-1")
+        await old.ledger.rewinds.put(back)
+        await old.ledger.rewinds.put(undone)
     async with open_parts(tmp_path / "new", store={"kind": "edge"}) as new:
         now = new.clock.now()
         dim = new.embedder.dim
         unit = (1.0, *(0.0 for _ in range(dim - 1)))
         few = [memory("m"), memory("kept", agent_id="b"), memory("later", accepted_at=START + 2)]
+        few.append(memory("rewound", agent_id="b", server="s", accepted_at=START + 1))
+        few.append(memory("back", agent_id="b", server="t", accepted_at=START + 1, rewound=True))
+        await new.ledger.rewinds.put(replace(undone, undone_at=None))
         await new.store.insert(few, vectors(unit, len(few)))
         forgotten = ledger_merge.read_removals(tmp_path / "old" / "log.sqlite3")
         present = ledger_merge.read_removals(tmp_path / "new" / "log.sqlite3")
-        assert await ledger_merge.merge(forgotten, present, new.log, new.ledger, new.store) == 1
+        assert await ledger_merge.merge(forgotten, present, new.log, new.ledger, new.store) == 3
         left = [await new.store.get("default", one.agent_id, one.id, now=now) for one in few]
-        assert [one is not None for one in left] == [False, True, True]
+        assert [one is not None for one in left] == [False, True, True, False, True]
         assert new.ledger.covers(few[0])
         state = await new.ledger.state("e-1")
         assert state is not None
         assert state.done
+        assert await new.ledger.rewinds.state("r-1") == RewindState(back, done=True)
+        assert await new.ledger.rewinds.state("r-2") == RewindState(undone, done=True)
         # A second merge finds nothing to apply.
         present = ledger_merge.read_removals(tmp_path / "new" / "log.sqlite3")
         assert await ledger_merge.merge(forgotten, present, new.log, new.ledger, new.store) == 0

@@ -1,7 +1,7 @@
-"""Deletions and erasures of another data directory, merged into a restored one.
+"""Deletions, erasures and rewinds of another data directory, merged into a restored one.
 
-A snapshot is older than the data directory that it came from. What was deleted or erased there since must not come
-back with the snapshot (`lorestream restore --ledger-from`).
+A snapshot is older than the data directory that it came from. What was deleted, erased or rewound there since must not
+come back with the snapshot (`lorestream restore --ledger-from`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lorestream import events
+from lorestream.adapters.sqlite.rewind_ledger import rewinds
 from lorestream.errors import InvalidEvent, OperationRefused
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.ports import NewRecord, Record
 
 if TYPE_CHECKING:
     from lorestream.ports import ErasureLedger, EventLog, MemoryWriter
+    from lorestream.rewinds import Rewind
 
-_REMOVING_KINDS = frozenset({b"delete", b"erase"})
+_REMOVING_KINDS = frozenset({b"delete", b"erase", b"rewind"})
+_REWINDS_FROM_VERSION = 4
+"""The first version of the schema that has rewinds."""
 _BATCH = 256
 
 _segment = msgspec.msgpack.Decoder(list[tuple[bytes, bytes, dict[str, bytes], float]])
@@ -33,15 +37,16 @@ _subjects = msgspec.json.Decoder(tuple[str, ...])
 
 @dataclass(frozen=True, slots=True)
 class Removals:
-    """The deletions and erasures of one data directory.
+    """The deletions, erasures and rewinds of one data directory.
 
-    `records`: the log's records of deletions and erasures. `erasures`: those of the ledger, by id. `subjects`: the
-    Unix time of the newest erasure of each (tenant, kind, subject).
+    `records`: the log's records of them. `erasures`: those of the ledger, by id. `subjects`: the Unix time of the newest
+    erasure of each (tenant, kind, subject). `rewinds`: all of them, each with its undoing.
     """
 
     records: Sequence[Record]
     erasures: Mapping[str, Erasure]
     subjects: Mapping[tuple[str, str, str], float]
+    rewinds: Sequence[Rewind]
 
 
 def read_removals(database: Path) -> Removals:
@@ -58,6 +63,7 @@ def read_removals(database: Path) -> Removals:
                         "SELECT tenant, kind, subject, accepted_at FROM erased_subjects"
                     )
                 },
+                list(_rewinds(connection)),
             )
     except (sqlite3.Error, msgspec.DecodeError, RecursionError, ValueError) as error:
         raise OperationRefused(
@@ -70,7 +76,7 @@ async def merge(
 ) -> int:
     """Apply the removals in `old` that are missing in `present` to the restored log, ledger and store.
 
-    `present`: the removals that the restored log and ledger hold. Returns how many deletions and erasures were
+    `present`: the removals that the restored log and ledger hold. Returns how many deletions, erasures and rewinds were
     applied. Raises Unavailable.
     """
     known = {record.value for record in present.records}
@@ -87,9 +93,14 @@ async def merge(
         await ledger.add(erasure)
         await store.erase(erasure)
         await ledger.mark_done(erasure.id)
+    changed = [rewind for rewind in old.rewinds if rewind not in present.rewinds]
+    for rewind in changed:
+        await ledger.rewinds.put(rewind)
+        await store.set_aside(rewind.tenant, rewind.server, ledger.rewinds.covers)
+        await ledger.rewinds.mark_done(rewind)
     await store.flush()
     # A deletion whose agent may be named after a player has one record for each form of the agent id.
-    return len({(one.tenant, one.memory_id) for one in deletions}) + len(erasures)
+    return len({(one.tenant, one.memory_id) for one in deletions}) + len(erasures) + len(changed)
 
 
 def _records(connection: sqlite3.Connection) -> Iterator[Record]:
@@ -103,6 +114,12 @@ def _erasures(connection: sqlite3.Connection) -> Iterator[Erasure]:
     rows = connection.execute("SELECT id, tenant, kind, subjects, accepted_at FROM erasures")
     for id_, tenant, kind, subjects, accepted_at in rows:
         yield Erasure(id_, tenant, SubjectKind(kind), _subjects.decode(subjects), accepted_at)
+
+
+def _rewinds(connection: sqlite3.Connection) -> Iterator[Rewind]:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version >= _REWINDS_FROM_VERSION:
+        yield from (state.rewind for state in rewinds(connection))
 
 
 def _decoded(records: Sequence[Record]) -> tuple[list[events.Delete], dict[str, Erasure]]:

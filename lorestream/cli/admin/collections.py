@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lorestream.cli import options
 from lorestream.cli.options import LOCAL, AsJson, DryRun, Url, Yes
 
 alias = typer.Typer(
@@ -59,7 +60,12 @@ def replay(
     from lorestream.cli import terminal
     from lorestream.cli.admin import runner
 
-    arguments = {"to": to, "since": _seconds(since), "model": model, "dim": dim}
+    arguments = {
+        "to": to,
+        "since": None if since == "earliest" else options.seconds(since, "--from", "earliest, "),
+        "model": model,
+        "dim": dim,
+    }
     outcome = runner.run_task("replay", arguments, url=url)
     if as_json:
         terminal.print_json(outcome)
@@ -180,32 +186,6 @@ def _switch(task: str, arguments: dict[str, Any], url: str, *, as_json: bool) ->
         terminal.print_json(outcome)
     else:
         terminal.print_note(f"{outcome['searched']} is searched now; before it was {outcome['before']}")
-
-
-def _seconds(text: str) -> float | None:
-    """Parse Unix seconds or an ISO 8601 time (UTC if it has no zone). None for "earliest". Raises typer.BadParameter."""
-    import math
-    from datetime import UTC, datetime
-
-    from lorestream.limits import is_time
-
-    if text == "earliest":
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            seconds = math.nan
-        else:
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if not is_time(seconds):
-        message = (
-            f"{text!r} is not a time: give earliest, Unix seconds, or a time such as 2026-01-31T12:00:00Z"
-        )
-        raise typer.BadParameter(message, param_hint="--from")
-    return seconds
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:

@@ -64,8 +64,8 @@ def restore(
         Path | None,
         typer.Option(
             metavar="DATA_DIR",
-            help="The old data directory, if you still have it: erasures and deletions made after the snapshot are applied"
-            " again.",
+            help="The old data directory, if you still have it: erasures, deletions and rewinds made after the snapshot are"
+            " applied again.",
         ),
     ] = None,
     dry_run: Annotated[bool, options.dry_run("Only check the snapshot, and restore nothing.")] = False,
@@ -94,7 +94,7 @@ def restore(
     else:
         terminal.print_line(outcome["data"])
         next_ = "" if settings.distributed else f"; next: lorestream up --data {outcome['data']}"
-        applied = f", {outcome['forgotten']} deletions and erasures applied" if ledger_from else ""
+        applied = f", {outcome['forgotten']} deletions, erasures and rewinds applied" if ledger_from else ""
         terminal.print_note(f"{_size(outcome['bytes'])}{applied}{next_}")
 
 

@@ -64,7 +64,7 @@ def search(url: str, agent_id: str, query: str, k: int, options: Mapping[str, An
     if rows:
         terminal.print_table({"score": "right", "when": "", "type": "", "text": ""}, rows)
     terminal.print_note(
-        f"{_count(len(rows), 'memory', 'memories')} in {answer.took_ms:.1f} ms, cache {answer.cache}"
+        f"{count(len(rows), 'memory', 'memories')} in {answer.took_ms:.1f} ms, cache {answer.cache}"
     )
 
 
@@ -76,7 +76,7 @@ def recent(url: str, agent_id: str, limit: int, kind: str | None, *, as_json: bo
         terminal.print_json(page)
         return
     _print_memories(page.memories)
-    terminal.print_note(f"{len(page.memories)} of {_count(page.total, 'memory', 'memories')}")
+    terminal.print_note(f"{len(page.memories)} of {count(page.total, 'memory', 'memories')}")
 
 
 def _print_memories(memories: Sequence[FoundMemory]) -> None:
@@ -96,7 +96,7 @@ def agents(url: str, limit: int, prefix: str, *, as_json: bool) -> None:
         terminal.print_table(
             {"memories": "right", "agent": ""}, [(f"{a.total:,}", a.agent_id) for a in totals]
         )
-    terminal.print_note(_count(len(totals), "agent", "agents"))
+    terminal.print_note(count(len(totals), "agent", "agents"))
 
 
 def tail(
@@ -125,7 +125,7 @@ def tail(
         finally:
             stream.close()
     if stream.lost:
-        terminal.print_note(f"the log had already deleted {_count(stream.lost, 'record', 'records')}")
+        terminal.print_note(f"the log had already deleted {count(stream.lost, 'record', 'records')}")
     if stream.last_event_id is not None:
         terminal.print_note(f"to go on from here: --after {stream.last_event_id}")
 
@@ -144,7 +144,7 @@ def erase(
     with connect(url) as memories:
         if agent_id is not None:
             total = _total(memories, agent_id)
-            what = f"{_count(total, 'memory', 'memories')} of agent {agent_id}"
+            what = f"{count(total, 'memory', 'memories')} of agent {agent_id}"
         else:
             total = None
             what = f"every memory about player {player}, of any agent, and the agents named after them"
@@ -177,5 +177,6 @@ def _total(memories: MemoryClient, agent_id: str) -> int | None:
         raise
 
 
-def _count(number: int | None, one: str, many: str) -> str:
+def count(number: int | None, one: str, many: str) -> str:
+    """The number with its noun; "every ..." for None."""
     return f"every {one}" if number is None else f"{number:,} {one if number == 1 else many}"

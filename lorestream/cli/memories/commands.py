@@ -1,4 +1,7 @@
-"""`lorestream put`, `search`, `recent`, `agents`, `tail`, `erase`: their options. `calls` does the work."""
+"""`lorestream put`, `search`, `recent`, `agents`, `tail`, `erase`, `rewind`: their options.
+
+`calls` does the work, `rewinds` that of `rewind`.
+"""
 
 # ruff: noqa: D301, FBT002, PLC0415, PLR0917 (signatures are what users type; help must be instant)
 
@@ -233,3 +236,53 @@ def erase(
     if (agent is None) == (player is None):
         raise typer.BadParameter("give either --agent or --player")
     calls.erase(url, agent_id=agent, player=player, yes=yes, dry_run=dry_run, as_json=as_json)
+
+
+def rewind(
+    server: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The game server whose world was restored.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="The time of the backup: Unix seconds, or such as 2026-01-31T12:00:00Z (UTC without a zone).",
+        ),
+    ] = None,
+    undo: Annotated[str | None, typer.Option(metavar="ID", help="Undo the rewind with this id.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the rewinds so far.")] = False,
+    yes: Yes = False,
+    dry_run: Annotated[
+        bool, options.dry_run("Only print how many memories would be hidden. Changes nothing.")
+    ] = False,
+    url: WriteUrl = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """Take a server's agents back to the time of a backup, or undo that.
+
+    Run it when the world of a game server was restored from a backup. What
+    its agents came to know after that time is hidden from all reads. Other
+    servers are not touched; nor are documents, Q-tables and policies, which
+    name no server: see `lorestream state rollback`.
+
+    \b
+    Examples:
+    lorestream rewind --server survival-1 --to 2026-01-31T04:00:00Z --dry-run
+    lorestream rewind --server survival-1 --to 2026-01-31T04:00:00Z
+    lorestream rewind --list
+    lorestream rewind --undo 7c2d9a14-3f0e-4b6b-9f57-2a1f6f0f7d10
+    """
+    from lorestream.cli.memories import rewinds
+
+    begins = server is not None or to is not None
+    if begins + (undo is not None) + listed != 1 or (begins and (server is None or to is None)):
+        raise typer.BadParameter("give --server with --to, or --undo, or --list")
+    if dry_run and not begins:
+        raise typer.BadParameter("--dry-run goes with --server and --to")
+    if listed:
+        rewinds.show(url, as_json=as_json)
+    elif undo is not None:
+        rewinds.undo(url, undo, yes=yes, as_json=as_json)
+    else:
+        moment = options.seconds(str(to), "--to")
+        rewinds.begin(url, str(server), moment, yes=yes, dry_run=dry_run, as_json=as_json)
