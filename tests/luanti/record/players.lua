@@ -1,4 +1,4 @@
--- Two players who live for some time as players do: they dig and build in runs, craft, eat, trade, fight, talk and walk.
+-- Two players who live for some time as players do: they dig and build in runs, craft, eat, trade, fight, talk, walk.
 -- The driver calls it with NAMES, SECONDS and SPEED (how many times faster than a game) put before it.
 
 local DUG = {"default:stone", "default:stone", "default:stone", "default:dirt", "default:tree",
