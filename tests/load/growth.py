@@ -8,7 +8,7 @@ A real process over an empty data directory, with the embedder `hash`: its vecto
 components as those of the default model, and exact search takes the same time over any. So what the model takes is left
 out here (`make bench BENCH_ARGS=embedding` measures it). A tenth of the memories belong to one agent, 1,000 to another,
 the rest to 10 to 10,000 agents by Zipf's law. Questions come one after the other, each is new, from a program on the
-same machine; a latency is that of the HTTP request.
+same machine; a latency is that of the HTTP request, and `cpu_ms` what the process spent for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,10 +87,15 @@ def events_of(memories: int) -> Iterator[dict[str, str]]:
     others = chance.choice(agents, memories - large - thousand, p=weights / weights.sum())
     owners = np.concatenate([np.full(large, -1), np.full(thousand, -2), others])
     chance.shuffle(owners)
-    names = {-1: LARGE, -2: THOUSAND}
+    names, ids = {-1: LARGE, -2: THOUSAND}, count()
     for number, batch in enumerate(_batches(owners.tolist())):
         for owner, text in zip(batch, game_sentences(len(batch), seed=number), strict=True):
-            yield {"agent_id": names.get(owner, f"npc:{owner}"), "text": text, "type": f"kind{owner % 7}"}
+            yield {
+                "id": str(next(ids)),
+                "agent_id": names.get(owner, f"npc:{owner}"),
+                "text": text,
+                "type": f"kind{owner % 7}",
+            }
 
 
 def _batches(things: Iterable[T]) -> Iterator[list[T]]:
@@ -136,13 +141,13 @@ def _reads(process: LorestreamProcess, figures: dict[str, float]) -> None:
     caller = _Caller(process.port)
     questions = iter(game_sentences(20 * _QUESTIONS, seed=-1))
 
-    def times(name: str, ask: Callable[[], object], count: int = _QUESTIONS) -> None:
+    def times(name: str, ask: Callable[[], object], times_: int = _QUESTIONS) -> None:
         ask()
-        taken = sorted(1000 * _took(ask) for _ in range(count))
-        figures[f"{name}_p50_ms"], figures[f"{name}_p99_ms"] = (
-            statistics.median(taken),
-            percentile(taken, 0.99) or 0,
-        )
+        cpu = cpu_s(process.pid)
+        taken = sorted(1000 * _took(ask) for _ in range(times_))
+        figures[f"{name}.cpu_ms"] = 1000 * (cpu_s(process.pid) - cpu) / times_
+        figures[f"{name}.p50_ms"] = statistics.median(taken)
+        figures[f"{name}.p99_ms"] = percentile(taken, 0.99) or 0
 
     for agent, label in ((THOUSAND, "agent_of_1000"), (LARGE, "largest_agent")):
         for mode in ("dense", "keyword", "hybrid"):
@@ -210,9 +215,15 @@ class _Caller:
                 yield report
 
     def _read(self, method: str, path: str, body: bytes | None) -> http.client.HTTPResponse:
+        refusal = ""
         for _ in range(_ATTEMPTS):
-            self._connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = self._connection.getresponse()
+            try:
+                self._connection.request(method, path, body, {"Content-Type": "application/json"})
+                answer = self._connection.getresponse()
+            except (ConnectionError, http.client.HTTPException) as error:  # closed while it was not used
+                refusal = f"{method} {path}: {error!r}"
+                self._connection.close()
+                continue
             if answer.status < http.HTTPStatus.BAD_REQUEST:
                 return answer
             refusal = f"{method} {path}: {answer.status} {answer.read().decode()}"

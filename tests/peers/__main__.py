@@ -33,7 +33,7 @@ from tests.retrieval.bench.corpus import Corpus, merged
 from tests.retrieval.bench.kinds import HELD_OUT, KINDS
 
 CONTENDERS = (
-    "lorestream", "lorestream, dense", "service", "service + redis", "chroma", "langgraph", "mem0",
+    "lorestream", "lorestream, dense", "service", "service + redis", "chroma", "langgraph", "mem0", "mcp-memory-service",
 )  # fmt: skip
 RECALL_KINDS = ("conversations", "journals", "places", "promises")
 _MOST_QUESTIONS = 200

@@ -14,6 +14,7 @@ PACKAGES: Mapping[str, Sequence[str]] = {
     "mem0": (*_MODEL, "mem0ai==2.2.1"),
     "chroma": (*_MODEL, "chromadb==1.5.9"),
     "langgraph": (*_MODEL, "langgraph-checkpoint==4.3.2"),
+    "mcp-memory-service": (*_MODEL, "mcp-memory-service==12.4.0", "pysqlite3-binary==0.5.4.post2"),
 }
 """By environment: what is installed into it."""
 

@@ -31,6 +31,7 @@ NAMES: Mapping[str, str] = {
     "chroma": "Chroma",
     "langgraph": "LangGraph store",
     "mem0": "mem0",
+    "mcp-memory-service": "mcp-memory-service",
 }
 _BAR, _ROW, _LEFT, _WIDTH = 18, 26, 190, 760
 

@@ -110,6 +110,49 @@ class Mem0:
         return [self._names[hit["id"]] for hit in hits["results"]]
 
 
+class McpMemoryService:
+    """Its default store, SQLite with sqlite-vec, with one partition for each agent; texts are embedded in batches.
+
+    What it has beside that for language models is off: a score of quality, and the refusal of texts that are like others.
+    """
+
+    def __init__(self, model: str, directory: Path) -> None:
+        import asyncio
+
+        import pysqlite3
+
+        sys.modules["sqlite3"] = pysqlite3  # many interpreters are built without loadable extensions
+        os.environ |= {
+            "MCP_MEMORY_BASE_DIR": str(directory),
+            "MCP_QUALITY_SYSTEM_ENABLED": "false",
+            "MCP_SEMANTIC_DEDUP_ENABLED": "false",
+        }
+        from mcp_memory_service.storage.sqlite_vec import SqliteVecMemoryStorage
+
+        self._run = asyncio.new_event_loop().run_until_complete
+        self._storage = SqliteVecMemoryStorage(f"{directory}/memories.db", embedding_model=model)
+        self._run(self._storage.initialize())
+        import torch
+
+        torch.set_num_threads(1)
+
+    def ingest(self, events: list[dict[str, str]]) -> None:
+        from mcp_memory_service.models.memory import Memory
+
+        agents: dict[str, list[Any]] = {}
+        for one in events:
+            memory = Memory(one["text"], one["id"], metadata={"name": one["id"]})
+            agents.setdefault(one["agent"], []).append(memory)
+        for agent, memories in agents.items():
+            for start in range(0, len(memories), BATCH):
+                done = self._run(self._storage.store_batch(memories[start : start + BATCH], store=agent))
+                assert all(stored for stored, _ in done), done
+
+    def ask(self, agent: str, text: str) -> list[str]:
+        hits = self._run(self._storage.retrieve(text, n_results=K, store=agent))
+        return [hit.memory.metadata["name"] for hit in hits]
+
+
 def service(model_path: str, directory: Path, qdrant_url: str, grpc_port: str, redis_url: str = "") -> None:
     """The straightforward service, as its users would write it: one event after the other is embedded and stored.
 
@@ -172,13 +215,18 @@ def service(model_path: str, directory: Path, qdrant_url: str, grpc_port: str, r
     uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), log_level="warning")
 
 
+PEERS = {
+    "chroma": Chroma, "langgraph": Langgraph, "mem0": Mem0, "mcp-memory-service": McpMemoryService,
+}  # fmt: skip
+
+
 def main() -> None:
     name, model, directory, *options = sys.argv[1:]
     if name == "service":
         service(model, Path(directory), *options)
         return
     answers, sys.stdout = sys.stdout, sys.stderr  # the libraries may print
-    peer = {"chroma": Chroma, "langgraph": Langgraph, "mem0": Mem0}[name](model, Path(directory))
+    peer = PEERS[name](model, Path(directory))
     print("{}", file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
