@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import msgspec
 
@@ -32,6 +33,9 @@ from producers.schemas import (
     ErasurePath,
     ErasureProgress,
     ErasureReceipt,
+    ErasuresParams,
+    ErasuresResponse,
+    ListedErasure,
     MemoryPath,
     NoParams,
     PlayerPath,
@@ -97,14 +101,26 @@ class Erasures:
             return None
         if owner != tenant:
             return None
+        return ErasureProgress(erasure_id, *self._proof(accepted_at, done=done))
+
+    async def newest(self, tenant: str, limit: int) -> list[ListedErasure]:
+        """The tenant's newest erasures of agents and players, the newest first. Raises Unavailable."""
+        return [
+            ListedErasure(
+                one.erasure.id,
+                *self._proof(one.erasure.accepted_at, done=one.done),
+                one.erasure.kind,
+                one.erasure.subjects,
+                one.erasure.accepted_at,
+            )
+            for one in await self.ledger.newest(tenant, limit)
+        ]
+
+    def _proof(self, accepted_at: float, *, done: bool) -> tuple[Literal["done", "running"], float, float]:
+        """The state of an erasure, and when the log and the dead letters no longer have what it covers."""
         log_gone_by = accepted_at + self.log.retention_s
-        return ErasureProgress(
-            erasure_id=erasure_id,
-            state="done" if done else "running",
-            log_gone_by=log_gone_by,
-            # As long as the log has a record, the record may still become a dead letter.
-            dead_letters_gone_by=log_gone_by + DEAD_LETTER_RETENTION_S,
-        )
+        # As long as the log has a record, the record may still become a dead letter.
+        return "done" if done else "running", log_gone_by, log_gone_by + DEAD_LETTER_RETENTION_S
 
     async def _erase(
         self, tenant: str, kind: SubjectKind, subjects: Sequence[str], by: str
@@ -171,6 +187,15 @@ def operations(erasures: Erasures) -> list[Operation]:
             other_statuses={404: "No erasure has this id."},
             example=examples.PROGRESS,
         ),
+        route(
+            "GET",
+            "/v1/erasures",
+            routes.newest,
+            "The erasures of agents and players, with their progress",
+            response=ErasuresResponse,
+            query_params=ErasuresParams,
+            example=examples.ERASURES,
+        ),
         write(
             "POST",
             "/memory/delete",
@@ -235,6 +260,10 @@ class _Routes:
             case _:
                 raise InvalidRequest("exactly one of these is needed: agent_id, player")
         return json_response(DeleteResponse(), 202)
+
+    async def newest(self, request: ApiRequest) -> ApiResponse:
+        limit = request.query_params(ErasuresParams).limit
+        return json_response(ErasuresResponse(await self._erasures.newest(request.tenant, limit)))
 
     async def progress(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)

@@ -72,3 +72,19 @@ REWIND = Example(body={"server": "survival-1", "to": 1760000000.0}, response=_RE
 REWINDS = Example(response={"rewinds": [_REWIND_VIEW]}, query={"limit": 10})
 ONE_REWIND = Example(response=_REWIND_VIEW, path={"id": _REWIND})
 UNDO_REWIND = Example(response=_REWOUND, path={"id": _REWIND})
+ERASURES = Example(
+    query={"limit": 20},
+    response={
+        "erasures": [
+            {
+                "erasure_id": _ERASURE,
+                "state": "done",
+                "log_gone_by": 1762592000.0,
+                "dead_letters_gone_by": 1763801600.0,
+                "kind": "agent",
+                "subjects": [_AGENT],
+                "accepted_at": 1760000000.0,
+            }
+        ]
+    },
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -286,6 +287,26 @@ class RewindList(Struct):
     """The newest rewinds."""
 
     rewinds: list[RewindView]
+
+
+class ErasuresParams(Struct, forbid_unknown_fields=True):
+    """How many erasures."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="Default 100.")] = 100
+
+
+class ListedErasure(ErasureProgress):
+    """An erasure, its progress, and what it is for: the stored forms of one agent id or player name."""
+
+    kind: str
+    subjects: Sequence[str]
+    accepted_at: float
+
+
+class ErasuresResponse(Struct):
+    """The erasures of agents and players, the newest first. Deletions of single memories are not listed."""
+
+    erasures: Sequence[ListedErasure]
 
 
 class DeleteResponse(Struct):

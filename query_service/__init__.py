@@ -18,6 +18,7 @@
     browse.py         reads without a text: one memory, pages, agents, summaries
     explanation.py    why a search returns a memory, or does not
     places.py         how many memories are in which cell of a map
+    likeness.py       a map of memories by the likeness of their vectors: the route, and its projection
     encoding.py       memories as JSON
     state/            reads of documents, Q-tables and policies
     state_rest/       their HTTP routes

@@ -126,6 +126,24 @@ PLACES = Example(
         "bounds": {"x": [12.0, 14.5], "y": [3.0, 9.0], "z": [-47.0, -40.0]},
     },
 )
+LIKENESS = Example(
+    body={"agent_ids": [_AGENT], "type": "dig", "limit": 1000},
+    response={
+        "points": [
+            {
+                "id": _ID,
+                "agent_id": _AGENT,
+                "type": "dig",
+                "timestamp": 1760000000.0,
+                "text": "pine trees stand north of the lake",
+                "x": 0.21,
+                "y": -0.07,
+            }
+        ],
+        "explained": [0.31, 0.12],
+        "total": 1,
+    },
+)
 AGGREGATE = Example(
     body={"type": "reward", "field": "metadata.value", "every_s": 3600, "since": 1760000000},
     response={

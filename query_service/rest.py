@@ -17,7 +17,7 @@ from lorestream.http.request import (
     encoded_json_response,
     json_response,
 )
-from query_service import browse, examples, insight_routes, record_routes
+from query_service import browse, examples, insight_routes, likeness, record_routes
 from query_service.batch import BatchRoutes
 from query_service.batch_schemas import Batch, BatchResponse
 from query_service.encoding import (
@@ -109,6 +109,7 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
         ),
         *record_routes.operations(recall, limits),
         *insight_routes.operations(recall, limits),
+        *likeness.operations(recall, limits),
         read(
             "GET",
             f"{agent}/summary",

@@ -6,6 +6,7 @@
     exports.py            all memories, or those of some agents, as rows
     imports.py            exported memories back into the log
     export_format.py      one memory as one line of JSON, checked when it is read
+    task_runs.py          how the last call of each task went
     cache.py              clears the answer cache
     snapshots.py          takes snapshots, on request and by schedule
     snapshot_manifest.py  the file that describes a snapshot

@@ -13,6 +13,7 @@
     local_only     refuses web pages of other origins where callers need no key
     admin_routes   the admin tasks as routes
     mcp_route      POST /mcp: the Model Context Protocol
+    operator_routes  what operators read: pipeline, settings, keys, audit, tasks; types in operator_schemas
     other_service  the routes of the other service of a distributed deployment
     streaming      responses of lines that last, and end when their client leaves or the service stops
     protocol       uvicorn's protocol with limits on header sizes and on slow clients, and with joined writes

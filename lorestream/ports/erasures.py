@@ -71,6 +71,10 @@ class ErasureLedger(Protocol):
         """
         ...
 
+    async def newest(self, tenant: str, limit: int) -> Sequence[ErasureState]:
+        """The `limit` newest erasures of a tenant, by their acceptance, the newest first. Raises Unavailable."""
+        ...
+
     async def player_keys(self, new: Mapping[str, str]) -> Mapping[str, str]:
         """The fingerprint of each key for player names by its key id, kept for ever. Raises Unavailable.
 

@@ -191,6 +191,13 @@ class EventLog(Protocol):
         """The committed positions of the group. Partitions without a commit are left out. Raises Unavailable."""
         ...
 
+    async def owners(self, group: str) -> Mapping[int, str]:
+        """Which member of the group reads each partition, named for people. Partitions without one are left out.
+
+        Raises Unavailable.
+        """
+        ...
+
     async def end(self) -> Mapping[int, int]:
         """The offset that the next record of each partition will get. Raises Unavailable."""
         ...

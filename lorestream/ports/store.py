@@ -111,6 +111,10 @@ class MemoryReader(Protocol):
         """
         ...
 
+    async def vectors(self, memories: Sequence[Memory]) -> Sequence[NDArray[np.float32] | None]:
+        """The vector (dim,) of each of these memories, in their order; None for a record, and for one that is gone."""
+        ...
+
     async def cost(self, scope: Scope, filter_: Filter) -> int:
         """About how many checks the filter takes: memories of the scope, times conditions that need each of them.
 

@@ -15,8 +15,8 @@ from lorestream.state.policies import DEFAULT_NAME, Format, PolicyName
 from lorestream.state.q_tables import DEFAULT_TABLE, MAX_UPDATES, QName, QOp
 
 DEFAULT_WAIT_MS = 5000.0
-_MAX_VERSION = 2**53
-"""Above it not every integer can be written as 3.0."""
+_MAX_VERSION = 2**53 - 1
+"""Above it not every integer can be written as 3.0: the next two are equal."""
 
 EventId: TypeAlias = Annotated[
     str,

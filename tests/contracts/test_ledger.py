@@ -161,6 +161,20 @@ async def test_an_older_erasure_of_the_same_subject_has_its_own_state(ledger: Er
     assert await ledger.state("e1") == ErasureState(OF_SMITH, done=False)
 
 
+async def test_the_newest_erasures_of_a_tenant_are_listed_by_acceptance(opener: Opener) -> None:
+    older, other = replace(OF_SMITH, id="e0", accepted_at=50.0), replace(OF_SMITH, id="e3", tenant="other")
+    async with opener() as ledger:
+        for each in (OF_SMITH, older, OF_PLAYER, other):
+            await ledger.add(each)
+        await ledger.mark_done("e0")
+
+    async with opener() as ledger:  # also those from before it was opened
+        found = [ErasureState(OF_PLAYER, done=False), ErasureState(OF_SMITH, done=False)]
+        assert list(await ledger.newest("default", 2)) == found
+        assert list(await ledger.newest("default", 10)) == [*found, ErasureState(older, done=True)]
+        assert list(await ledger.newest("nobody", 10)) == []
+
+
 async def test_an_unknown_erasure_is_never_done(ledger: ErasureLedger) -> None:
     await ledger.mark_done("nobody asked")
     assert await ledger.state("nobody asked") is None

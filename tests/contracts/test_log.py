@@ -283,6 +283,15 @@ async def test_records_that_were_not_committed_are_read_again_by_the_next_member
     assert values(await read_all(log, "indexer", 2)) == [b"0", b"1"]
 
 
+async def test_every_assigned_partition_has_an_owner(log: EventLog) -> None:
+    assert await log.owners("indexer") == {}
+    async with subscribed(log, "indexer"):
+        found = await log.owners("indexer")
+        assert found.keys() == (await log.end()).keys()
+        assert all(found.values())
+        assert await log.owners("other") == {}
+
+
 async def test_a_commit_is_never_lowered(opener: Opener) -> None:
     async with opener() as log:
         await log.append([record(str(number)) for number in range(5)])

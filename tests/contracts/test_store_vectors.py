@@ -34,6 +34,14 @@ async def test_tombstones_and_other_agents_have_no_reusable_vector(store):
     assert found == [None, None, None]
 
 
+async def test_vectors_of_memories_in_their_order(store):
+    await put(store, memory("east"))
+    await put(store, memory("north", agent_id="b"), vector=NORTH)
+    found = await store.vectors([memory("north", agent_id="b"), memory("never"), memory("east")])
+    assert [None if one is None else tuple(np.round(one, 5)) for one in found] == [NORTH, None, EAST]
+    assert await store.vectors([]) == []
+
+
 async def test_many_memories_and_none(store):
     kept = [memory(f"m{n}") for n in range(300)]
     await put(store, *kept)

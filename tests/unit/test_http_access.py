@@ -18,7 +18,8 @@ from lorestream.access import authentication, key_file
 from lorestream.access.authentication import ApiKeyAuthenticator
 from lorestream.access.key_file import KeyScope
 from lorestream.cli.admin.tasks import tasks_over
-from lorestream.http import admin_routes, other_service
+from lorestream.cli.serve import operators
+from lorestream.http import other_service
 from lorestream.http.application import application
 from lorestream.http.operation import Operation
 from lorestream.http.request import ApiRequest, json_response
@@ -52,6 +53,7 @@ NEEDS = {
     ("DELETE", "/v1/agents/{agent_id}"): KeyScope.ERASE,
     ("DELETE", "/v1/players/{name}"): KeyScope.ERASE,
     ("POST", "/v1/erasures"): KeyScope.ERASE,
+    ("GET", "/v1/erasures"): KeyScope.ERASE,
     ("GET", "/v1/erasures/{erasure_id}"): KeyScope.ERASE,
     ("POST", "/memory/delete"): KeyScope.ERASE,
     ("POST", "/v1/entities/{type}/{id}"): KeyScope.INGEST,
@@ -85,9 +87,14 @@ NEEDS = {
     ("POST", "/v1/memories/get"): KeyScope.QUERY,
     ("POST", "/v1/memories/explain"): KeyScope.QUERY,
     ("POST", "/v1/memories/places"): KeyScope.QUERY,
+    ("POST", "/v1/memories/likeness"): KeyScope.QUERY,
     ("POST", "/v1/agents/{agent_id}/aggregate"): KeyScope.QUERY,
     ("GET", "/v1/agents"): KeyScope.ADMIN,
     ("GET", "/v1/stream"): KeyScope.QUERY,
+    **{
+        ("GET", f"/v1/admin/{name}"): KeyScope.OPERATOR
+        for name in ("pipeline", "settings", "keys", "audit", "tasks")
+    },
     **{
         ("POST", f"/v1/admin/{task}"): KeyScope.OPERATOR
         for task in (
@@ -125,6 +132,7 @@ BODIES: dict[str, object] = {
     "/v1/memories/explain": {"agent_id": "a", "query": "x", "id": "x"},
     "/v1/memories/places": {"agent_id": "a"},
     "/v1/agents/{agent_id}/aggregate": {"type": "reward", "field": "metadata.value", "every_s": 60},
+    "/v1/memories/likeness": {"agent_id": "a"},
     "/v1/memories/search": {"agent_id": "a", "query": "x"},
     "/v1/memories/search/batch": {"searches": [{"agent_id": "a", "query": "x"}]},
     "/v1/agents/{agent_id}/context": {},
@@ -180,7 +188,7 @@ async def service(tmp_path: Path, path: Path, clock: ShiftedClock) -> AsyncItera
             *writes.operations(Gateway.over(runtime)),
             *reads.operations(CurrentRecall(runtime)),
             *stream_routes.operations(CurrentRecall(runtime), feed),
-            *admin_routes.operations(tasks_over(runtime)),
+            *operators.operations("lorestream", runtime, [], tasks_over(runtime)),
         ]
 
         async def rows() -> list[StatusRow]:

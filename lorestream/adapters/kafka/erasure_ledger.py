@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from heapq import nlargest
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -143,6 +144,13 @@ class KafkaErasureLedger:
             await self._read_to_end()
         entry = self._states.get(erasure_id)
         return None if entry is None else entry.state()
+
+    async def newest(self, tenant: str, limit: int) -> Sequence[ErasureState]:
+        """The tenant's `limit` newest erasures, the newest first. Raises Unavailable."""
+        await self._read_to_end()
+        entries = [entry for entry in self._states.values() if entry.tenant == tenant]
+        found = nlargest(limit, entries, key=lambda entry: (entry.accepted_at, entry.id))
+        return [entry.state() for entry in found]
 
     async def player_keys(self, new: Mapping[str, str]) -> Mapping[str, str]:
         """The fingerprints of the keys for player names, after adding those of unknown key ids. Raises Unavailable."""

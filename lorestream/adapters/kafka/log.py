@@ -174,6 +174,10 @@ class KafkaLog:
         """
         return await self._offsets.committed(group)
 
+    async def owners(self, group: str) -> Mapping[int, str]:
+        """The beginning of the id, and the host, of the member that reads each partition. Raises Unavailable."""
+        return await self._offsets.owners(group)
+
     async def end(self) -> Mapping[int, int]:
         """The offset that the next record of each partition will get. Raises Unavailable."""
         return await self._offsets.end()

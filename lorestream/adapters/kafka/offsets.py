@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka
 from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
@@ -108,6 +110,10 @@ class KafkaOffsets:
         # The request is shared: a caller that is cancelled must not cancel it for the others.
         return await asyncio.shield(request)
 
+    async def owners(self, group: str) -> Mapping[int, str]:
+        """The member of the group that reads each partition: the beginning of its id, and its host. Raises Unavailable."""
+        return await self._with_retries("describe the consumer group", lambda: self._fetch_owners(group))
+
     def drop_cached(self, group: str) -> None:
         """To be called after a commit of the group, so that `committed` sends a new request to the broker."""
         self._committed.pop(group, None)
@@ -163,16 +169,9 @@ class KafkaOffsets:
         return leader
 
     async def _fetch_committed(self, group: str) -> dict[int, int]:
-        coordinator = self._coordinators.get(group)
-        if coordinator is None:
-            coordinator = await self._client.coordinator_lookup(CoordinationType.GROUP, group)
-            self._coordinators[group] = coordinator
-        try:
-            response: Any = await self._client.send(coordinator, OffsetFetchRequest(group, None))
-            _raise_for_code(response.error_code)
-        except kafka.KafkaError:
-            self._coordinators.pop(group, None)
-            raise
+        response = await self._ask_coordinator(
+            group, OffsetFetchRequest(group, None), lambda answer: answer.error_code
+        )
         offsets: dict[int, int] = {}
         for topic, entries in response.topics:
             for partition, offset, _, code in entries if topic == self._topic else ():
@@ -180,6 +179,33 @@ class KafkaOffsets:
                 if offset >= 0:
                     offsets[partition] = offset
         return offsets
+
+    async def _fetch_owners(self, group: str) -> dict[int, str]:
+        response = await self._ask_coordinator(
+            group, DescribeGroupsRequest([group]), lambda answer: answer.groups[0][0]
+        )
+        owners: dict[int, str] = {}
+        for member_id, client_id, host, _, assignment, *_ in response.groups[0][5]:
+            if not assignment:  # a rebalance is going on
+                continue
+            for tp in ConsumerProtocolMemberAssignment.decode(assignment).partitions():
+                if tp.topic == self._topic:
+                    owners[tp.partition] = f"{member_id[: len(client_id) + 9]} at {host.lstrip('/')}"
+        return owners
+
+    async def _ask_coordinator(self, group: str, request: Any, error_code: Callable[[Any], int]) -> Any:  # noqa: ANN401
+        """The group coordinator's answer. Raises KafkaError; the coordinator is then looked up again."""
+        coordinator = self._coordinators.get(group)
+        if coordinator is None:
+            coordinator = await self._client.coordinator_lookup(CoordinationType.GROUP, group)
+            self._coordinators[group] = coordinator
+        try:
+            response: Any = await self._client.send(coordinator, request)
+            _raise_for_code(error_code(response))
+        except kafka.KafkaError:
+            self._coordinators.pop(group, None)
+            raise
+        return response
 
 
 async def commit_for_empty_group(

@@ -72,6 +72,10 @@ class SqliteErasureLedger:
         """The erasure of that id and whether it is done, or None. Raises Unavailable."""
         return await self._database.read(partial(_state, erasure_id=erasure_id))
 
+    async def newest(self, tenant: str, limit: int) -> Sequence[ErasureState]:
+        """The tenant's `limit` newest erasures, the newest first. Raises Unavailable."""
+        return await self._database.read(partial(_newest, tenant=tenant, limit=limit))
+
     async def player_keys(self, new: Mapping[str, str]) -> Mapping[str, str]:
         """The fingerprints of the keys for player names, after adding those of unknown key ids. Raises Unavailable."""
         return await self._database.write(partial(_player_keys, new=new))
@@ -117,6 +121,21 @@ def _state(connection: sqlite3.Connection, erasure_id: str) -> ErasureState | No
     tenant, kind, subjects, accepted_at, done = row
     erasure = Erasure(erasure_id, tenant, SubjectKind(kind), _subjects.decode(subjects), accepted_at)
     return ErasureState(erasure, done=bool(done))
+
+
+def _newest(connection: sqlite3.Connection, tenant: str, limit: int) -> list[ErasureState]:
+    rows = connection.execute(
+        "SELECT id, kind, subjects, accepted_at, done FROM erasures WHERE tenant = ?"
+        " ORDER BY accepted_at DESC, id DESC LIMIT ?",
+        (tenant, limit),
+    )
+    return [
+        ErasureState(
+            Erasure(erasure_id, tenant, SubjectKind(kind), _subjects.decode(subjects), accepted_at),
+            done=bool(done),
+        )
+        for erasure_id, kind, subjects, accepted_at, done in rows
+    ]
 
 
 def _player_keys(connection: sqlite3.Connection, new: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -155,6 +156,10 @@ class SqliteLog:
     async def committed(self, group: str) -> Mapping[int, int]:
         """The next offset that the group reads; {} when it has never committed."""
         return {PARTITION: self._writes.committed[group]} if group in self._writes.committed else {}
+
+    async def owners(self, group: str) -> Mapping[int, str]:
+        """This process while the group has an open subscription."""
+        return {PARTITION: f"process {os.getpid()}"} if self._subscribed[group] > 0 else {}
 
     async def end(self) -> Mapping[int, int]:
         """The offset that the next record will get."""

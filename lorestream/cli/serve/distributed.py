@@ -8,7 +8,7 @@ import socket
 import sys
 
 from lorestream.admin.snapshots import SnapshotSchedule
-from lorestream.cli.serve import readiness
+from lorestream.cli.serve import operators, readiness
 from lorestream.grpc.server import Handlers, serving
 from lorestream.http import server
 from lorestream.http.application import application
@@ -54,7 +54,7 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
     """Serve reads until SIGINT or SIGTERM. Raises Misconfigured and Unavailable before the first request is served."""
     async with contextlib.AsyncExitStack() as stack:
         parts = await stack.enter_async_context(when_available(lambda: open_query(settings)))
-        recall = CurrentRecall(parts)
+        recall, checks = CurrentRecall(parts), readiness.of_query(parts)
         mcp = McpRoute(settings.gateway_url)
         feed = await stack.enter_async_context(feed_over(parts))
         app = application(
@@ -63,9 +63,10 @@ async def run_query(settings: Settings, host: str, listener: socket.socket, grpc
                 mcp.operation(),
                 *rest.operations(recall, parts.limits),
                 *stream_routes.operations(recall, feed, parts.limits),
+                *operators.operations("query", parts, checks, operators.tasks_of_query_service(parts)),
             ],
             metrics=parts.metrics,
-            checks=readiness.of_query(parts),
+            checks=checks,
             pages=console_routes(),
             authenticator=parts.authenticator,
             peer=WRITES,

@@ -12,9 +12,9 @@ from starlette.types import ASGIApp
 
 from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.cli.admin.tasks import tasks_over
-from lorestream.cli.serve import readiness
+from lorestream.cli.serve import operators, readiness
 from lorestream.grpc.server import Handlers, serving
-from lorestream.http import admin_routes, server
+from lorestream.http import server
 from lorestream.http.application import application
 from lorestream.http.console import console_routes
 from lorestream.http.mcp_route import McpRoute
@@ -87,6 +87,7 @@ def _application(
         return await _status_facts(runtime, worker.indexer)
 
     mcp = McpRoute()
+    checks = [*readiness.of_embedded(runtime, worker), *readiness.of_snapshots(snapshots)]
     app = application(
         "lorestream",
         [
@@ -94,10 +95,10 @@ def _application(
             *gateway.operations(writer, runtime.limits),
             *rest.operations(recall, runtime.limits),
             *stream_routes.operations(recall, feed, runtime.limits),
-            *admin_routes.operations(tasks_over(runtime)),
+            *operators.operations("lorestream", runtime, checks, tasks_over(runtime), worker),
         ],
         metrics=runtime.metrics,
-        checks=[*readiness.of_embedded(runtime, worker), *readiness.of_snapshots(snapshots)],
+        checks=checks,
         pages=[
             status_page("Lorestream", facts, needs_keys=runtime.authenticator.needs_keys),
             *console_routes(),

@@ -26,7 +26,8 @@ DEFAULT = "default"
 class Setting:
     """One setting and its value.
 
-    `origin`: "default", "environment NAME", "alias NAME", ".env", or ".env NAME" for an alias or a file of a secret.
+    `origin`: "default", "environment NAME", "alias NAME", ".env", ".env NAME" for an alias or a file of a secret, or
+    "command line" for an option of the verb.
     """
 
     name: str
@@ -44,9 +45,13 @@ def show(*, as_json: bool) -> None:
     terminal.print_table({"setting": "", "value": "", "from": ""}, rows)
 
 
-def effective(environ: Mapping[str, str]) -> list[Setting]:
-    """The settings of the services, as `environ` and .env give them. Raises Misconfigured for an invalid value."""
+def effective(environ: Mapping[str, str], used: Settings | None = None) -> list[Setting]:
+    """The settings of the services, as `environ` and .env give them. Raises Misconfigured for an invalid value.
+
+    `used`: the settings of a running process; where these differ, an option of its verb has set them.
+    """
     loaded = load_settings()
+    given = dict(_leaves(loaded.model_dump(), ()))
     from_file = {name.upper(): text or "" for name, text in DotEnvSettingsSource(Settings).env_vars.items()}
     origins = _Origins(
         {name.upper(): text for name, text in environ.items() if not of_kubernetes(name, text)},
@@ -54,8 +59,12 @@ def effective(environ: Mapping[str, str]) -> list[Setting]:
         distributed=loaded.distributed,
     )
     return [
-        Setting(_name(path), _printable(value), origins.of(path))
-        for path, value in _leaves(loaded.model_dump(), ())
+        Setting(
+            _name(path),
+            _printable(value),
+            origins.of(path) if given.get(path) == value else "command line",
+        )
+        for path, value in (given if used is None else dict(_leaves(used.model_dump(), ()))).items()
     ]
 
 

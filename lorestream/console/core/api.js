@@ -49,8 +49,8 @@ export function segments(texts, ...ids) {
  * Send a request and return the Response once its status says success. Raises ApiError.
  * `accept`: the media type to ask for. `signal`: an AbortSignal.
  */
-export async function send(method, path, { query, body, accept, signal: abort } = {}) {
-  const headers = {};
+export async function send(method, path, { query, body, accept, headers: more, signal: abort } = {}) {
+  const headers = { ...more };
   if (key.value) headers.Authorization = `Bearer ${key.value}`;
   if (accept) headers.Accept = accept;
   if (body !== undefined) headers["Content-Type"] = "application/json";
