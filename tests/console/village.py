@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from lorestream.adapters.sqlite.database import Database
+from lorestream.adapters.sqlite.log import SqliteLog
+from lorestream.ports import NewRecord
+from lorestream.wiring import SystemClock
 from producers.demo import village
 
 AGENT = "npc:smith-1"
 TRICKY = '<b>bold</b><img src="x" onerror="document.title=1"><script>document.title=2</script>'
+
+
+async def spoil(data: Path) -> None:
+    """Append records that nobody can decode to the log of a Lorestream that is not running."""
+    async with (
+        Database.open(data / "log.sqlite3") as database,
+        SqliteLog.open(database, retention_s=86_400, max_bytes=0, clock=SystemClock()) as log,
+    ):
+        key = f'["default","{AGENT}"]'.encode()
+        await log.append([NewRecord(key, b"\xff rubbish", {"schema": b"1"}), NewRecord(key, b"{}", {})])
 
 
 def fill(url: str, *, tricky: bool = True) -> None:
@@ -29,6 +44,7 @@ def fill(url: str, *, tricky: bool = True) -> None:
         _ask(http, "POST", f"/v1/q/{AGENT}/update", json={"updates": [update]})
         binary = {"Content-Type": "application/octet-stream"}
         _ask(http, "PUT", f"/v1/policies/{AGENT}?format=raw", content=b"weights", headers=binary)
+        _ask(http, "POST", "/v1/erasures", json={"agent_id": "npc:nobody"})
         last = {
             "server": "survival-1",
             "events": [{"agent_id": AGENT, "text": "The day ends.", "type": "note"}],

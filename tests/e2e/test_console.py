@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -21,8 +22,8 @@ from lorestream.access.key_file import KeyScope
 from tests.api_keys import bearer
 from tests.console.browser import Watched, chromium
 from tests.console.views import VIEWS, View
-from tests.console.village import AGENT, fill
-from tests.processes import HASH, running
+from tests.console.village import AGENT, fill, spoil
+from tests.processes import HASH, PLAYER_KEY, running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Response
@@ -34,7 +35,9 @@ WIDE = {"width": 1280, "height": 800}
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running Lorestream that holds the village of the last day."""
-    with running(tmp_path_factory.mktemp("console"), HASH) as process:
+    data = tmp_path_factory.mktemp("console")
+    asyncio.run(spoil(data))
+    with running(data, HASH | PLAYER_KEY) as process:
         fill(process.url)
         yield process.url
 
@@ -150,6 +153,55 @@ def test_an_agent_is_erased_with_its_name_typed(watched: Watched, url: str):
     page.locator("text=Erased: no read").wait_for()
     page.locator("a:has-text('npc:smith-1')").first.wait_for()
     assert httpx2.get(f"{url}/v1/agents/npc%3Atrader-1/summary").json()["total"] == 0
+
+
+def test_a_memory_appears_when_it_is_findable(watched: Watched, url: str):
+    """The stream, its filter by words, and a pause that holds back what comes."""
+    page = watched.open("#/live?type=omen", "text=listening")
+    text = "a <b>comet</b> passed"
+
+    def write(text: str) -> None:
+        event = {"agent_id": "npc:seer-1", "type": "omen", "text": text}
+        assert httpx2.post(f"{url}/v1/events", json={"events": [event]}).status_code == 202
+
+    write(text)
+    line = page.locator(".rows li")
+    line.filter(has_text=text).wait_for()
+    assert page.locator(".rows b").count() == 0
+    assert watched.violations() == []
+    page.get_by_role("button", name="Pause").click()
+    write("an owl called")
+    page.get_by_role("button", name="Go on (1 new)").click()
+    line.filter(has_text="an owl called").wait_for()
+    page.get_by_label("Words").fill("comet")
+    line.filter(has_text="an owl called").wait_for(state="detached")
+    page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    assert not watched.is_wider_than_the_window()
+
+
+def test_a_dead_letter_is_dropped_with_its_id_typed(watched: Watched):
+    page = watched.open("#/dead?id=0-1", "button:has-text('Drop …') >> nth=0")
+    page.locator("section", has_text="Dead letter 0-1").get_by_role("button", name="Drop").click()
+    page.keyboard.type("0-1")
+    page.get_by_role("button", name="Drop", exact=True).click()
+    page.locator("dt", has_text="dropped").wait_for()
+    page.locator("code", has_text=re.compile("^0-1$")).wait_for(state="detached")
+    assert page.locator("code", has_text=re.compile("^0-0$")).count() == 1
+
+
+def test_points_within_a_line_are_listed(watched: Watched):
+    page = watched.open("#/likeness", ".scatter")
+    box = page.locator(".scatter").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    for x, y in ((box["width"] - 4, 2), (box["width"] - 4, box["height"] - 4), (2, box["height"] - 4)):
+        page.mouse.move(box["x"] + x, box["y"] + y)
+    page.mouse.up()
+    page.locator("h2", has_text=re.compile(r"^\d+ chosen$")).wait_for()
+    page.get_by_role("button", name="Zoom to them").click()
+    page.get_by_role("button", name="Show all").click()
+    page.locator("h2", has_text="The newest").wait_for()
 
 
 @pytest.mark.soak

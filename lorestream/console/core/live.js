@@ -2,16 +2,16 @@
 import { send } from "./api.js";
 
 /**
- * The events of a stream of server-sent events, each {event, id, data} with `data` parsed, until `signal` ends it.
- * `query`: agent_id, player, type; `lastId`: go on after this one; `opened()` is called
- * when the service has begun to answer. Raises ApiError.
+ * The events of the stream, each {event, data} with `data` parsed, until `signal` ends it. `query`: agent_id, player,
+ * type. `place.id`: the id behind which it goes on, or undefined; it follows the stream. `opened()` is called when the
+ * service has begun to answer. Raises ApiError.
  */
-export async function* serverEvents({ query, lastId, signal, opened }) {
-  const headers = lastId ? { "Last-Event-ID": lastId } : {};
+export async function* serverEvents({ query, place, signal, opened }) {
+  const headers = place.id ? { "Last-Event-ID": place.id } : {};
   const response = await send("GET", "/v1/stream", { query, accept: "text/event-stream", headers, signal });
   opened?.();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let [rest, event] = ["", { event: "message", id: undefined, data: "" }];
+  let [rest, event] = ["", { event: "message", data: "" }];
   try {
     for (;;) {
       const { done, value } = await reader.read();
@@ -24,8 +24,9 @@ export async function* serverEvents({ query, lastId, signal, opened }) {
         else if (field === "id") event.id = text;
         else if (field === "event") event.event = text;
         else if (part === "") {
-          if (event.data) yield { ...event, data: JSON.parse(event.data) };
-          event = { event: "message", id: event.id, data: "" };
+          place.id = event.id ?? place.id;
+          if (event.data) yield { event: event.event, data: JSON.parse(event.data) };
+          event = { event: "message", data: "" };
         }
       }
     }

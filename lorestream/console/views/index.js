@@ -4,6 +4,7 @@ export const VIEWS = [
   { path: "agents", title: "Agents", key: "a", load: () => import("./agents.js") },
   { path: "ask", title: "Ask", key: "s", load: () => import("./ask.js") },
   { path: "map", title: "Map", key: "m", load: () => import("./map.js") },
+  { path: "live", title: "Live", key: "l", load: () => import("./live.js") },
   { path: "pipeline", title: "Pipeline", key: "p", load: () => import("./pipeline.js") },
   { path: "dead", title: "Dead letters", key: "d", load: () => import("./dead.js") },
   { path: "index", title: "Index", key: "i", load: () => import("./collections.js") },

@@ -1,5 +1,5 @@
 // Live: memories as they become findable, the newest first.
-import { Chart, Empty, ErrorBox, Field, Panel, Rows, Stat, Tag, Type } from "../components/index.js";
+import { Chart, Empty, ErrorBox, Field, Panel, Rows, Stat, Tag, toast, Type } from "../components/index.js";
 import { duration, number } from "../core/format.js";
 import { html, useEffect, useRef, useState } from "../core/html.js";
 import { serverEvents } from "../core/live.js";
@@ -103,18 +103,19 @@ function useStream(asked) {
 
 /** Read the stream until `signal` ends it. After a break it goes on behind the last event; a refusal ends it. */
 async function follow(asked, signal, kept, change) {
-  let lastId;
+  const place = { id: undefined };
   while (!signal.aborted) {
     try {
       const query = JSON.parse(asked);
-      const events = serverEvents({ query, lastId, signal, opened: () => change({ state: "open", error: null }) });
-      for await (const { event, id, data } of events) {
-        lastId = id ?? lastId;
+      const events = serverEvents({ query, place, signal, opened: () => change({ state: "open", error: null }) });
+      for await (const { event, data } of events) {
         if (event === "memory") take(kept, data);
+        if (event === "lost") toast(`The log had already deleted ${number(data.records)} records before they could be shown`, "warn");
       }
     } catch (error) {
       if (signal.aborted) return;
-      if (error.status >= 400 && error.status < 500 && error.status !== 429) {
+      if (error.code === "invalid_token") place.id = undefined; // the log was replaced: go on with what comes now
+      else if (error.status >= 400 && error.status < 500 && error.status !== 429) {
         change({ state: "waiting", error });
         return;
       }
