@@ -100,7 +100,7 @@ class Indexer:
         self._batches_applied = 0
         self._stall = StallDetector(
             records_behind=self.checkpoint.records_behind,
-            progress=lambda: self._batches_applied,
+            progress=lambda: self._batches_applied + pipeline.examined.count,
             is_waiting=lambda: self._retry.problem is not None or self._invalidation.pending > 0,
             timeout_s=stall_timeout_s,
         )
@@ -322,9 +322,7 @@ class Indexer:
         for tenant, server in recent:
             agents = await self._retry(
                 "store",
-                lambda tenant=tenant, server=server: self._pipeline.store.set_aside(
-                    tenant, server, rewinds.covers
-                ),
+                lambda tenant=tenant, server=server: self._pipeline.rewind(tenant, server),
             )
             await self._invalidation.add(frozenset(agents), _do_nothing)
 

@@ -14,7 +14,7 @@ its newest event. Only the state events of one row need the order of the log.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -87,6 +87,13 @@ class Applied:
     """
 
 
+@dataclass(slots=True)
+class Examined:
+    """How many memories were examined for rewinds: progress, for whoever watches for a standstill."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """Processes batches of records: changes the store and the ledger through their ports."""
@@ -108,6 +115,8 @@ class Pipeline:
     """Another store that the same model has filled: vectors found there are not computed again."""
     stored: StoredVectors | None = None
     """Finds vectors by their text in the store itself."""
+
+    examined: Examined = field(default_factory=Examined)
 
     async def prepare(self, records: Sequence[Record]) -> Batch:
         """Decode, narrate and embed. Records that cannot be decoded become dead letters; unknown operations are skipped.
@@ -177,7 +186,7 @@ class Pipeline:
             for rewind in batch.rewinds:
                 await self.ledger.rewinds.put(rewind)
             for tenant, server in dict.fromkeys((one.tenant, one.server) for one in batch.rewinds):
-                await self.store.set_aside(tenant, server, self.ledger.rewinds.covers)
+                await self.rewind(tenant, server)
             # The ledger may have learned of more since the batch was prepared.
             memories = [self._marked(memory) for memory in batch.memories]
             kept = [row for row, memory in enumerate(memories) if not self._is_obsolete(memory)]
@@ -208,6 +217,18 @@ class Pipeline:
             batch.rewinds,
             _changed_agents(batch),
         )
+
+    async def rewind(self, tenant: str, server: str) -> Collection[AgentKey]:
+        """Hide and show that server's memories as the ledger says by now. Returns the agents for which something changed.
+
+        Takes some seconds for a million memories. Raises Unavailable; then call it again.
+        """
+
+        def covered(memory: Memory) -> bool:
+            self.examined.count += 1
+            return self.ledger.rewinds.covers(memory)
+
+        return await self.store.set_aside(tenant, server, covered)
 
     async def finish(self, applied: Applied) -> None:
         """Mark erasures and rewinds as done, and observe how long new memories took to be findable. Raises Unavailable.
