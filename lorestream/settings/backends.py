@@ -151,6 +151,9 @@ class EmbedderSettings(_Part):
     """The device for the model, as OpenVINO or torch name it. Default: the CPU for OpenVINO; torch chooses."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads of the model, 0 = the number of cores."""
+    precision: Literal["auto", "fp32", "fp16"] = "auto"
+    """What the model computes in. auto = bf16 for OpenVINO on processors with instructions for it, else fp32;
+    fp16 = for torch on a GPU, see docs/benchmark.md."""
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
     """Address of the server, for kind http: with or without /v1 at its end."""
     api_key: SecretStr | None = None

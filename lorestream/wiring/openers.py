@@ -49,7 +49,11 @@ async def open_embedder(
 
                 model = model_files.find(chosen.model, models_dir)
                 return OpenVinoEmbedder.open(
-                    model.directory, threads=chosen.threads, device=chosen.device or "CPU", on_texts=count
+                    model.directory,
+                    threads=chosen.threads,
+                    device=chosen.device or "CPU",
+                    precision=chosen.precision,
+                    on_texts=count,
                 )
 
             return await stack.enter_async_context(await asyncio.to_thread(load_openvino))
@@ -59,7 +63,11 @@ async def open_embedder(
                 from lorestream.adapters.embedders.torch import TorchEmbedder  # noqa: PLC0415
 
                 return TorchEmbedder.open(
-                    chosen.model, device=chosen.device, threads=chosen.threads, on_texts=count
+                    chosen.model,
+                    device=chosen.device,
+                    threads=chosen.threads,
+                    precision=chosen.precision,
+                    on_texts=count,
                 )
 
             return await stack.enter_async_context(await asyncio.to_thread(load_torch))

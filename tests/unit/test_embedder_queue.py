@@ -150,6 +150,13 @@ async def test_chunks_of_the_ingest_are_small_while_queries_come_in(gate: Gate):
     assert len(sizes["busy "]) <= 2 * CHUNK_TEXTS / (BUSY_CHUNK_S * 1000 / ms_per_text - 1)
 
 
+async def test_a_gpu_gets_more_texts_at_once(gate: Gate):
+    """And as many times more characters: no chunk is smaller because of its padding alone."""
+    async with embedding(gate, chunk_texts=256) as embedder:
+        await embedder.embed([f"{n:0100}" for n in range(256)])
+    assert [len(chunk) for chunk in gate.chunks] == [256]
+
+
 async def test_a_call_with_many_long_texts_does_not_keep_another_waiting(gate: Gate):
     """64 queries of 8,192 characters of one caller, then a short one of another."""
     async with embedding(gate) as embedder:

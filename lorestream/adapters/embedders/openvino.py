@@ -13,7 +13,7 @@ from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.dense_heads import HEAD, DenseHead
 from lorestream.adapters.embedders.model_files import HIDDEN_STATES, ModelFiles
 from lorestream.adapters.embedders.openvino_network import Network
-from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
+from lorestream.adapters.embedders.queue import OnTexts, Precision, QueuedEmbedder
 from lorestream.adapters.embedders.same_tokens import same_tokens
 from lorestream.adapters.embedders.texts import characters_read, special_ends
 from lorestream.errors import Misconfigured
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _OpenVinoEncoder:
-    def __init__(self, files: ModelFiles, *, threads: int, device: str) -> None:
+    def __init__(self, files: ModelFiles, *, threads: int, device: str, exact: bool) -> None:
         manifest = files.manifest
         self.model_id = files.model_id
         self.dim = manifest.dim
@@ -33,7 +33,7 @@ class _OpenVinoEncoder:
         self.max_characters = characters_read(self._max_tokens)
         self._pooling = manifest.pooling
         self._head = DenseHead(files.directory / HEAD, manifest.dense) if manifest.dense else None
-        network = Network(files, HIDDEN_STATES, threads=threads, device=device)
+        network = Network(files, HIDDEN_STATES, threads=threads, device=device, exact=exact)
         self._tokenizer = network.tokenizer
         self.same_tokens = same_tokens(self._tokenizer)
         self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
@@ -88,15 +88,21 @@ class OpenVinoEmbedder(QueuedEmbedder):
         *,
         threads: int = 0,
         device: str = "CPU",
+        precision: Precision = "auto",
         queue_texts: int = 4096,
         cache_entries: int = 20_000,
         on_texts: OnTexts | None = None,
     ) -> OpenVinoEmbedder:
         """Load the prepared model in `model_dir`, and verify its files meanwhile. Blocks for half a second.
 
-        `threads`: 0 = as many as cores. `device`: as OpenVINO names it. The rest as in `QueuedEmbedder`. Raises
-        ModelMissing, and Misconfigured for damaged files or an unknown device.
+        `threads`: 0 = as many as cores. `device`: as OpenVINO names it. `precision`: "fp32", or "auto", see
+        `openvino_network.precision`. The rest as in `QueuedEmbedder`. Raises ModelMissing, and Misconfigured for damaged
+        files, an unknown device or another precision.
         """
+        if precision == "fp16":
+            raise Misconfigured(
+                "LORESTREAM_EMBEDDER__PRECISION is fp16, which is for LORESTREAM_EMBEDDER__KIND=torch on a GPU: set it to auto"
+            )
         files = model_files.read(model_dir)
         if files.manifest.kind != "embedder":
             raise Misconfigured(
@@ -106,7 +112,7 @@ class OpenVinoEmbedder(QueuedEmbedder):
         with ThreadPoolExecutor(1) as pool:
             verified = pool.submit(model_files.verify, files)
             try:
-                encoder = _OpenVinoEncoder(files, threads=threads, device=device)
+                encoder = _OpenVinoEncoder(files, threads=threads, device=device, exact=precision == "fp32")
             finally:
                 verified.result()  # says more than the error of a network that does not load
         return cls(encoder, queue_texts=queue_texts, cache_entries=cache_entries, on_texts=on_texts)

@@ -60,10 +60,13 @@ def openvino_runtime() -> Any:  # noqa: ANN401 (openvino has no types for what w
 class Network:
     """A compiled network with its tokenizer. Several threads may use it, each with a request of its own."""
 
-    def __init__(self, files: ModelFiles, output: str, *, threads: int, device: str) -> None:
+    def __init__(
+        self, files: ModelFiles, output: str, *, threads: int, device: str, exact: bool = False
+    ) -> None:
         """Load the network of `files`, to compute its output of that name. Blocks for half a second.
 
-        `threads`: 0 = as many as cores. `device`: as OpenVINO names it. Raises Misconfigured.
+        `threads`: 0 = as many as cores. `device`: as OpenVINO names it. `exact`: compute in float32 whatever the
+        processor offers. Raises Misconfigured.
         """
         self.model_id = files.model_id
         self.tokenizer = _load_tokenizer(files.directory / TOKENIZER)
@@ -73,7 +76,9 @@ class Network:
             network = openvino.Core().read_model(files.directory / NETWORK)
             # Other outputs, such as those of a pooler, are not computed.
             network = openvino.Model([network.output(output)], network.get_parameters(), "model")
-            self._compiled = openvino.Core().compile_model(network, device, _hints(device, threads))
+            self._compiled = openvino.Core().compile_model(
+                network, device, _hints(device, threads, exact=exact)
+            )
         except RuntimeError as error:
             raise Misconfigured(f"{files.directory} does not load on {device}: {_brief(error)}") from error
         self._inputs = {name for port in self._compiled.inputs for name in port.get_names()}
@@ -129,11 +134,11 @@ def _load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def _hints(device: str, threads: int) -> dict[str, object]:
+def _hints(device: str, threads: int, *, exact: bool) -> dict[str, object]:
     hints: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY"}
     if device.startswith("CPU"):
         hints |= {
-            "INFERENCE_PRECISION_HINT": precision(cpu_flags()),
+            "INFERENCE_PRECISION_HINT": "f32" if exact else precision(cpu_flags()),
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             # With pinning, the threads of several processes share the same cores while others are idle.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -81,6 +81,8 @@ class Encoder(Protocol):
 
 OnTexts = Callable[[Literal["model", "cache", "store"], int], None]
 """Called with the source of vectors and the number of texts that got theirs from it."""
+Precision: TypeAlias = Literal["auto", "fp32", "fp16"]
+"""What a model computes in, as in LORESTREAM_EMBEDDER__PRECISION."""
 
 
 class QueuedEmbedder:
@@ -92,19 +94,20 @@ class QueuedEmbedder:
         *,
         queue_texts: int = 4096,
         cache_entries: int = 20_000,
+        chunk_texts: int = CHUNK_TEXTS,
         on_texts: OnTexts | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`queue_texts`: how many distinct texts may be queued for each priority; an empty queue takes any call.
 
-        `cache_entries`: how many vectors are cached. `on_texts`: counts texts for the metrics. `monotonic`: seconds.
+        `cache_entries`: how many vectors are cached. `chunk_texts`: how many texts the model gets at once, at most. `on_texts`: counts texts for the metrics. `monotonic`: seconds.
         """
         self._encoder = encoder
         self._queue_texts = queue_texts
         self._cache = VectorCache(cache_entries)
         self._on_texts: OnTexts = on_texts or (lambda source, count: None)  # noqa: ARG005
         self._monotonic = monotonic
-        self._chunk_size = ChunkSize(monotonic)
+        self._chunk_size = ChunkSize(monotonic, chunk_texts)
         self._queues: Mapping[Priority, CallQueue] = {p: CallQueue() for p in sorted(Priority)}
         self._thread = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="lorestream-embedder", initializer=lower_priority
@@ -277,7 +280,7 @@ class QueuedEmbedder:
             chunk: dict[bytes, list[QueuedText]] = {}
             longest = 0
             characters = self._chunk_size.characters(priority)
-            while (item := queue.next()) is not None and len(chunk) < CHUNK_TEXTS:
+            while (item := queue.next()) is not None and len(chunk) < self._chunk_size.texts:
                 longest = max(longest, len(item.text))
                 if chunk and longest * (len(chunk) + 1) > characters:
                     break

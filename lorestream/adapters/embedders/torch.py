@@ -15,9 +15,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lorestream.adapters.embedders import prefixes
+from lorestream.adapters.embedders.chunk_size import CHUNK_TEXTS, GPU_CHUNK_TEXTS
 from lorestream.adapters.embedders.model_files import model_id
 from lorestream.adapters.embedders.model_preparation import INSTALL_TORCH, ModelSource, find_source
-from lorestream.adapters.embedders.queue import OnTexts, QueuedEmbedder
+from lorestream.adapters.embedders.queue import OnTexts, Precision, QueuedEmbedder
 from lorestream.adapters.embedders.same_tokens import same_tokens
 from lorestream.adapters.embedders.texts import characters_read, special_ends
 from lorestream.errors import Misconfigured, Unavailable
@@ -27,7 +28,7 @@ from lorestream.ports import Embeddings
 class _TorchEncoder:
     """`queue.Encoder` over a SentenceTransformer."""
 
-    def __init__(self, source: ModelSource, *, threads: int, device: str | None) -> None:
+    def __init__(self, source: ModelSource, *, threads: int, device: str | None, half: bool) -> None:
         # Imported by name, because torch is not installed where the types are checked.
         torch: Any = importlib.import_module("torch")
         sentence_transformers: Any = importlib.import_module("sentence_transformers")
@@ -41,6 +42,15 @@ class _TorchEncoder:
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise Misconfigured(f"{source.name} does not load in sentence-transformers: {error}") from error
+        self.on_gpu = self._model.device.type != "cpu"
+        if half and not self.on_gpu:
+            raise Misconfigured(
+                f"LORESTREAM_EMBEDDER__PRECISION is fp16, but the device is {self._model.device.type}: fp16 is for a GPU; set"
+                " it to auto"
+            )
+        self._half = half
+        if half:
+            self._model.half()
         self._max_tokens = int(self._model.max_seq_length)
         self.max_characters = characters_read(self._max_tokens)
         # A separate tokenizer: the model changes the settings of its own in every call, in the worker thread.
@@ -82,7 +92,10 @@ class _TorchEncoder:
                 )
         except RuntimeError as error:
             raise Unavailable(f"sentence-transformers failed: {error}") from error
-        return np.asarray(vectors, np.float32)
+        found = np.asarray(vectors, np.float32)
+        if self._half:  # their lengths are 1 only as exactly as float16 is
+            found /= np.linalg.norm(found, axis=1, keepdims=True)
+        return found
 
 
 def _pooling(model: Any) -> str:  # noqa: ANN401 (a SentenceTransformer)
@@ -97,7 +110,7 @@ def _pooling(model: Any) -> str:  # noqa: ANN401 (a SentenceTransformer)
 
 
 class TorchEmbedder(QueuedEmbedder):
-    """`lorestream.ports.Embedder` over sentence-transformers in float32."""
+    """`lorestream.ports.Embedder` over sentence-transformers, in float32 unless float16 is wanted."""
 
     @classmethod
     def open(
@@ -106,18 +119,25 @@ class TorchEmbedder(QueuedEmbedder):
         *,
         threads: int = 0,
         device: str | None = None,
+        precision: Precision = "auto",
         queue_texts: int = 4096,
         cache_entries: int = 20_000,
         on_texts: OnTexts | None = None,
     ) -> TorchEmbedder:
         """Load a model by its name or directory. Blocks for seconds, longer when it is downloaded.
 
-        `device`: as torch names it, None = the best one present. `threads`: 0 = torch's default. The rest as in
-        `QueuedEmbedder`. Raises ModelMissing, and Misconfigured when sentence-transformers is not installed or the
-        device does not exist.
+        `device`: as torch names it, None = the best one present. `threads`: 0 = torch's default. `precision`: "fp16" on
+        a GPU only; "auto" is "fp32". The rest as in `QueuedEmbedder`; a GPU gets more texts at once. Raises ModelMissing,
+        and Misconfigured when sentence-transformers is not installed or the device does not exist.
         """
         if importlib.util.find_spec("sentence_transformers") is None:
             raise Misconfigured(f"sentence-transformers is not installed: {INSTALL_TORCH}")
         source = find_source(model, report=lambda line: None)  # noqa: ARG005
-        encoder = _TorchEncoder(source, threads=threads, device=device)
-        return cls(encoder, queue_texts=queue_texts, cache_entries=cache_entries, on_texts=on_texts)
+        encoder = _TorchEncoder(source, threads=threads, device=device, half=precision == "fp16")
+        return cls(
+            encoder,
+            queue_texts=queue_texts,
+            cache_entries=cache_entries,
+            chunk_texts=GPU_CHUNK_TEXTS if encoder.on_gpu else CHUNK_TEXTS,
+            on_texts=on_texts,
+        )
