@@ -55,10 +55,14 @@ def quick() -> None:
     shard.create_in_subprocess = create_in_this_process
 
 
-async def create_in_this_process(directory: Path, *, model_id: str, dim: int, words: str) -> None:
+async def create_in_this_process(
+    directory: Path, *, model_id: str, dim: int, words: str, vectors: shard.VectorType
+) -> None:
     """In place of a process of its own, so that its calls to the disk are points too."""
     try:
-        opened, lock, _ = shard.open_shard(directory, model_id=model_id, dim=dim, words=words)
+        opened, lock, _ = shard.open_shard(
+            directory, model_id=model_id, dim=dim, words=words, vectors=vectors
+        )
     except LorestreamError as error:
         raise Unavailable(str(error)) from error
     opened.close()

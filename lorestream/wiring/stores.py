@@ -44,6 +44,7 @@ async def open_catalogue(
             chosen.write_consistency,
             chosen.on_disk_payload,
             chosen.quantization == "scalar",
+            chosen.vectors == "float16",
             chosen.shard_keys,
         )
         return await stack.enter_async_context(
@@ -67,6 +68,7 @@ async def open_catalogue(
         has_checkpoint=has_checkpoint,
         require_space=free_space(settings, state).require,
         words=words,
+        vectors=chosen.vectors,
     )
     stack.push_async_callback(catalogue.close_all)
     return catalogue

@@ -49,10 +49,10 @@ _MIB = 2**20
 
 
 def measure_growth(
-    memories: int, folder: Path, say: Callable[[str], None], figures: dict[str, float]
+    memories: int, folder: Path, vectors: str, say: Callable[[str], None], figures: dict[str, float]
 ) -> None:
     """Add the figures of one size to `figures`. `folder`: an empty directory for the data. `say` is told each step."""
-    process = LorestreamProcess(folder / "data", HASH)
+    process = LorestreamProcess(folder / "data", {**HASH, "LORESTREAM_STORE__VECTORS": vectors})
     process.start()
     try:
         say("ingest")
@@ -264,12 +264,16 @@ def main() -> None:
     parser.add_argument("memories", nargs="*", type=int, default=SIZES, help="sizes (default: 10000 100000)")
     parser.add_argument("--json", type=Path, default=Path("growth.json"), help="where the figures go")
     parser.add_argument("--folder", type=Path, help="where the data lies meanwhile (a million: 12 GB)")
+    parser.add_argument(
+        "--vectors", choices=("float32", "float16"), default="float32", help="how they are stored"
+    )
     options = parser.parse_args()
     console = Console(stderr=True)
     found: dict[str, Any] = {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": machine(),
         "version": __version__,
+        "vectors": options.vectors,
         "sizes": [],
     }
     for memories in options.memories:
@@ -281,7 +285,7 @@ def main() -> None:
             figures: dict[str, float] = {}
             found["sizes"].append(figures)
             try:
-                measure_growth(memories, Path(folder), say, figures)
+                measure_growth(memories, Path(folder), options.vectors, say, figures)
             finally:  # what was measured before a failure counts
                 found["machine"]["load_average"] = os.getloadavg()[0]
                 options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

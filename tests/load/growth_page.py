@@ -110,7 +110,8 @@ def about(found: Mapping[str, Any]) -> str:
     """On what and when it was measured."""
     machine = found["machine"]
     return (
-        f"{found['date']}, Lorestream {found['version']}, {machine['processor']}, {machine['cores']} cores. Load average at"
+        f"{found['date']}, Lorestream {found['version']}, {machine['processor']}, {machine['cores']} cores, vectors in {found.get('vectors', 'float32')}."
+        f" Load average at"
         f" the end: {machine['load_average']:.1f}.{busy(machine)}"
     )
 

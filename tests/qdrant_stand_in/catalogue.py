@@ -208,10 +208,11 @@ def _config(sent: wire.CreateCollection) -> edge.EdgeConfig:
         raise unimplemented("a vector without a name")
     vectors: dict[str, edge.EdgeVectorParams] = {}
     for name, one in sent.vectors_config.params_map.map.items():
-        allow_fields(one, "size", "distance", "on_disk")
+        allow_fields(one, "size", "distance", "on_disk", "datatype")
         if one.distance != wire.Distance.Cosine:
             raise unimplemented("any distance but the cosine")
-        vectors[name] = edge.EdgeVectorParams(one.size, edge.Distance.Cosine)
+        half = edge.VectorStorageDatatype.Float16 if one.datatype == wire.Datatype.Float16 else None
+        vectors[name] = edge.EdgeVectorParams(one.size, edge.Distance.Cosine, datatype=half)
     sparse: dict[str, edge.EdgeSparseVectorParams] = {}
     for name, params in sent.sparse_vectors_config.map.items():
         allow_fields(params, "modifier")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import qdrant_edge as edge
 
@@ -237,3 +238,22 @@ async def test_a_shard_of_an_older_version_gets_its_indexes_when_it_is_opened(pa
         assert len(store._shard.info().payload_schema) == 17
         assert await store.owners(GROUP) == ["a"]
         assert await store.row_page(GROUP, "a", after=None, limit=10) == ([row()], None)
+
+
+async def test_vectors_of_half_precision_take_half_the_bytes_and_stay_so(path):
+    """The setting is for stores that are created: one that exists is opened with either value and keeps its own."""
+    rows = np.random.default_rng(1).standard_normal((40, 384)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    memories = [memory(f"m{number}") for number in range(40)]
+    await create_in_subprocess(path, model_id="hash", dim=384, words=DEFAULT_LAYOUT, vectors="float16")
+    async with open_store(path, dim=384) as store:
+        await store.insert(memories, rows)
+    assert json.loads((path / "store.json").read_text())["vectors"] == "float16"
+    async with open_store(path, dim=384) as store:
+        hits = await store.search(nearest(40, vector=tuple(rows[0])))
+        kept = await store.get_many("default", "a", ["m7"], vectors=True)
+    exact = sorted((rows @ rows[0]).tolist(), reverse=True)
+    assert [hit.relevance for hit in hits] == pytest.approx(exact, abs=1e-4)
+    [(_, vector)] = kept
+    assert not np.array_equal(vector, rows[7])
+    assert np.array_equal(vector, vector.astype(np.float16))

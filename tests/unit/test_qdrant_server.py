@@ -76,7 +76,7 @@ def test_different_models_have_different_collections():
 
 
 async def test_options_of_a_new_collection(qdrant, alias):
-    options = {"shards": 2, "on_disk_payload": True, "scalar_quantization": True}
+    options = {"shards": 2, "on_disk_payload": True, "scalar_quantization": True, "half_precision": True}
     async with qdrant.store(collection=alias, **options) as store:
         info = await described(qdrant, store.physical)
         await put(store, memory("m"))
@@ -86,6 +86,7 @@ async def test_options_of_a_new_collection(qdrant, alias):
     assert (info.config.hnsw_config.m, info.config.hnsw_config.payload_m) == (0, 16)
     assert info.config.quantization_config.scalar.always_ram
     assert info.config.params.vectors_config.params_map.map["dense"].size == 4
+    assert info.config.params.vectors_config.params_map.map["dense"].datatype == wire.Datatype.Float16
     indexed = {key: wire.PayloadSchemaType.Name(one.data_type) for key, one in info.payload_schema.items()}
     keywords = ["agent", "tenant", "type", "server", "player", "agent_player", "owner", "group"]
     whole = ["facts", "t", "expires", "row_expires", "deleted"]

@@ -65,10 +65,11 @@ class EdgeCatalogue:
         has_checkpoint: CheckpointOf = no_checkpoint,
         require_space: Callable[[int], None] = lambda _needed_bytes: None,
         words: str = DEFAULT_LAYOUT,
+        vectors: shard.VectorType = "float32",
     ) -> None:
         """`complete_log_size`: the number of records of the log if it holds every record since its first, else None.
 
-        `words`: the layout of the words of collections that are created.
+        `words`, `vectors`: how collections that are created store words and vectors.
         `require_space` raises Unavailable when the disk is nearly full, or will be after so many bytes: then nothing is
         written, and no collection
         created. Raises Misconfigured when the file cannot be read.
@@ -80,6 +81,7 @@ class EdgeCatalogue:
         self._has_checkpoint = has_checkpoint
         self._require_space = require_space
         self._words = words
+        self._vectors: shard.VectorType = vectors
         self._open: dict[str, EdgeStore] = {}
         self._switching: frozenset[str] = frozenset()
         self._creating: set[str] = set()
@@ -155,7 +157,11 @@ class EdgeCatalogue:
             self._require_space(int(used * await (await self.open(state.active)).live_share()))
             await self._change(lambda state: state.pending_deletions.update({name: 0.0}))
             await shard.create_in_subprocess(
-                self._directory / name, model_id=model.model_id, dim=model.dim, words=self._words
+                self._directory / name,
+                model_id=model.model_id,
+                dim=model.dim,
+                words=self._words,
+                vectors=self._vectors,
             )
 
             def add(state: State) -> None:
@@ -328,6 +334,7 @@ class EdgeCatalogue:
             model_id=model.model_id,
             dim=model.dim,
             words=self._words,
+            vectors=self._vectors,
             require_space=partial(self._require_space, 0),
         )
         warn_of_other_layout(name, store.words.layout, self._words)

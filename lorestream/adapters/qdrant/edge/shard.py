@@ -15,6 +15,7 @@ import asyncio
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal, TypeAlias, cast
 
 import msgspec
 import qdrant_edge as edge
@@ -33,6 +34,11 @@ RECLAIMABLE = "dead.json"
 """The file in which the store keeps how much a compaction would free (see store.py)."""
 
 
+VectorType: TypeAlias = 'Literal["float32", "float16"]'
+_DATATYPES = {
+    "float32": None,
+    "float16": edge.VectorStorageDatatype.Float16,
+}
 _MAKE_ROOM = f"{durable.MAKE_ROOM} and start again"
 
 
@@ -44,14 +50,21 @@ class StoreMetadata(msgspec.Struct, forbid_unknown_fields=False):
     schema: int
     words: str = FIRST_LAYOUT
     """The layout of the words, an argument of `open_words`."""
+    vectors: VectorType = "float32"
+    """How the components of vectors are stored."""
 
 
 def open_shard(
-    directory: Path, *, model_id: str, dim: int, words: str = DEFAULT_LAYOUT
+    directory: Path,
+    *,
+    model_id: str,
+    dim: int,
+    words: str = DEFAULT_LAYOUT,
+    vectors: VectorType = "float32",
 ) -> tuple[edge.EdgeShard, ProcessLock, Words]:
     """Lock a directory and load its shard, or create one. Raises Misconfigured, ModelMismatch.
 
-    `words`: the layout of the words of a shard that is created. Returns that of the shard.
+    `words`, `vectors`: how a shard that is created stores words and vectors. Returns the layout of the words of the shard.
     """
     try:
         durable.private_directory(directory)
@@ -64,7 +77,7 @@ def open_shard(
     except OSError as error:
         raise _unwritable(directory, error) from error
     try:
-        shard, layout = _open_locked(directory, StoreMetadata(model_id, dim, SCHEMA_VERSION, words))
+        shard, layout = _open_locked(directory, StoreMetadata(model_id, dim, SCHEMA_VERSION, words, vectors))
     except OSError as error:
         lock.release()
         raise _unwritable(directory, error) from error
@@ -128,13 +141,15 @@ def empty(directory: Path) -> None:
         raise _unwritable(directory, error) from error
 
 
-async def create_in_subprocess(directory: Path, *, model_id: str, dim: int, words: str) -> None:
+async def create_in_subprocess(
+    directory: Path, *, model_id: str, dim: int, words: str, vectors: VectorType = "float32"
+) -> None:
     """Create the shard of a directory in another process: Edge stops all threads of the process for up to seconds.
 
     Raises Unavailable when it could not be created.
     """
     # -P: without it a msgspec.py in the current directory would be imported instead of the package.
-    arguments = ("-P", "-m", __name__, str(directory), model_id, str(dim), words)
+    arguments = ("-P", "-m", __name__, str(directory), model_id, str(dim), words, vectors)
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
@@ -159,7 +174,7 @@ def _open_locked(directory: Path, metadata: StoreMetadata) -> tuple[edge.EdgeSha
     if not shard_path.exists():
         if new_shard.exists():
             shutil.rmtree(new_shard)
-        _create(new_shard, metadata.dim)
+        _create(new_shard, metadata)
         durable.write_file(metadata_file, msgspec.json.encode(metadata))
         durable.rename(new_shard, shard_path)
     shutil.rmtree(directory / _OLD_SHARD, ignore_errors=True)
@@ -177,25 +192,28 @@ def _open_locked(directory: Path, metadata: StoreMetadata) -> tuple[edge.EdgeSha
         return shard, words
 
 
-def _create(path: Path, dim: int) -> None:
+def _create(path: Path, metadata: StoreMetadata) -> None:
     def refused(error: EdgeError) -> Misconfigured:
         advice = _MAKE_ROOM if error.full else "start with another --data"
         return Misconfigured(f"no store can be created in {path.parent} ({error.message}): {advice}")
 
     with translate_errors(refused):
-        shard = edge.EdgeShard.create(str(path), _config(dim))
+        shard = edge.EdgeShard.create(str(path), _config(metadata))
         _create_missing_indexes(shard)
         shard.flush()
         shard.close()
 
 
-def _config(dim: int) -> edge.EdgeConfig:
+def _config(metadata: StoreMetadata) -> edge.EdgeConfig:
     """No graph index, and one thread per search.
 
     By default Edge uses eight threads for the few segments of a search: measured with 30 memories of an agent, that
     takes three times the CPU time and 1.5 times as long; with 20,000 memories it is no faster.
     """
-    vectors = {VECTOR: edge.EdgeVectorParams(dim, edge.Distance.Cosine)}
+    parameters = edge.EdgeVectorParams(
+        metadata.dim, edge.Distance.Cosine, datatype=_DATATYPES[metadata.vectors]
+    )
+    vectors = {VECTOR: parameters}
     words = {WORDS: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
     flat = edge.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10_000)
     return edge.EdgeConfig(vectors, words, hnsw_config=flat, max_search_threads=1)
@@ -275,8 +293,13 @@ def refill_advice(directory: Path) -> str:
 
 if __name__ == "__main__":
     try:
-        open_shard(Path(sys.argv[1]), model_id=sys.argv[2], dim=int(sys.argv[3]), words=sys.argv[4])[
-            0
-        ].close()
+        opened = open_shard(
+            Path(sys.argv[1]),
+            model_id=sys.argv[2],
+            dim=int(sys.argv[3]),
+            words=sys.argv[4],
+            vectors=cast("VectorType", sys.argv[5]),
+        )
+        opened[0].close()
     except Misconfigured as refused:
         sys.exit(str(refused))

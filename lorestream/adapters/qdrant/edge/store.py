@@ -17,7 +17,7 @@ import qdrant_edge as edge
 from lorestream import durable, os_support
 from lorestream.adapters.qdrant.edge.engine import EdgeEngine
 from lorestream.adapters.qdrant.edge.messages import translate_errors
-from lorestream.adapters.qdrant.edge.shard import RECLAIMABLE, open_shard
+from lorestream.adapters.qdrant.edge.shard import RECLAIMABLE, VectorType, open_shard
 from lorestream.adapters.qdrant.store import QdrantStore
 from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, Words
 from lorestream.durable import ProcessLock
@@ -66,17 +66,18 @@ class EdgeStore(QdrantStore[edge.Point]):
         model_id: str,
         dim: int,
         words: str = DEFAULT_LAYOUT,
+        vectors: VectorType = "float32",
         require_space: Callable[[], None] = lambda: None,
     ) -> Self:
         """Open the store in `path`, created where it is missing; None: in a temporary directory.
 
-        `words`: the layout of the words of a store that is created; one that exists keeps its own.
+        `words`, `vectors`: how a store that is created stores words and vectors; one that exists keeps its own way.
         `require_space` is called before each write; it raises Unavailable when the disk is nearly full.
         Blocks for about 10 microseconds per memory. Raises ModelMismatch when another model filled it, and
         Misconfigured when another process has it open, or when it cannot be read or written.
         """
         directory = Path(tempfile.mkdtemp(prefix="lorestream-store-")) if path is None else path
-        shard, lock, layout = open_shard(directory, model_id=model_id, dim=dim, words=words)
+        shard, lock, layout = open_shard(directory, model_id=model_id, dim=dim, words=words, vectors=vectors)
         return cls(
             shard,
             lock,

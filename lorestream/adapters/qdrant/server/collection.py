@@ -43,6 +43,8 @@ class CollectionOptions:
     write_consistency: int = 0
     on_disk_payload: bool = True
     scalar_quantization: bool = False
+    half_precision: bool = False
+    """Vectors are stored as float16."""
     shard_keys: int = 0
     """Custom sharding with so many shard keys, each with `shards` shards; 0: the server distributes the points."""
 
@@ -269,6 +271,7 @@ def _create_request(
         size=metadata.dim,
         distance=wire.Distance.Cosine,
         on_disk=True if options.scalar_quantization else None,
+        datatype=wire.Datatype.Float16 if options.half_precision else None,
     )
     values: dict[str, Any] = msgspec.to_builtins(metadata)
     return wire.CreateCollection(
