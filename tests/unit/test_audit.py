@@ -104,6 +104,23 @@ async def test_each_deletion_of_a_memory_is_logged(tmp_path: Path, audit_lines: 
         ]
 
 
+async def test_a_rewind_and_its_undoing_are_logged_without_the_server(
+    tmp_path: Path, audit_lines: AuditLines
+) -> None:
+    async with open_http_gateway(tmp_path) as service:
+        answer = await service.http.post("/v1/rewinds", json={"server": PLAYER, "to": 0})
+        rewind = {"rewind_id": answer.json()["rewind_id"], "tenant": "default"}
+        assert audit_lines() == [{"event": "rewind requested", **rewind, "by": ""}]
+        await service.index()
+        assert audit_lines() == [{"event": "rewind done", **rewind}]
+        await service.http.delete(f"/v1/rewinds/{rewind['rewind_id']}")
+        await service.index()
+        assert audit_lines() == [
+            {"event": "rewind undoing requested", **rewind, "by": ""},
+            {"event": "rewind undone", **rewind},
+        ]
+
+
 async def test_erasures_by_grpc_are_logged(tmp_path: Path, audit_lines: AuditLines) -> None:
     async with open_http_gateway(tmp_path) as service:
         handlers = Handlers(delete=Writes(service.gateway).delete)
