@@ -21,6 +21,9 @@ COSTS = Path(lorestream.planning.__file__).with_name("costs.json")
 PAGE = Path(__file__).parents[2] / "docs/scaling.md"
 WORKLOADS: Mapping[str, Workload] = {
     "a village": Workload(agents=200, events_per_s=50, searches_per_s=20, servers=1),
+    "ten million memories": Workload(
+        agents=10_000, events_per_s=100, searches_per_s=100, servers=10, keep=1_000
+    ),
     "a network": Workload(agents=20_000, events_per_s=50_000, searches_per_s=5_000, servers=200),
     "the same, 80 % of the texts seen before": Workload(
         agents=20_000, events_per_s=50_000, searches_per_s=5_000, servers=200, repeated=0.8
