@@ -12,26 +12,32 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from lorestream.adapters.qdrant.edge.shard import StoreMetadata
+
 _BLOCK_BYTES = 4096
 _File = tuple[int, list[tuple[int, bytes]]]
 """The length of a file, and (offset, content) of its blocks that are not zero."""
 
 
-def written_from_first(create: Callable[[Path, int], None]) -> Callable[[Path, int], None]:
-    """`create(path, dimension)`, which runs once for each dimension."""
+def written_from_first(
+    create: Callable[[Path, StoreMetadata], None],
+) -> Callable[[Path, StoreMetadata], None]:
+    """`create(path, metadata)`, which runs once for each kind of vectors."""
 
     @functools.cache
-    def first(dim: int) -> dict[Path, _File | None]:
+    def first(metadata: StoreMetadata) -> dict[Path, _File | None]:
         with tempfile.TemporaryDirectory() as folder:
             shard = Path(folder) / "shard"
-            create(shard, dim)
+            create(shard, metadata)
             found = sorted(shard.rglob("*"))
             return {path.relative_to(shard): None if path.is_dir() else _read(path) for path in found}
 
     @functools.wraps(create)
-    def write(path: Path, dim: int) -> None:
+    def write(path: Path, metadata: StoreMetadata) -> None:
         path.mkdir()
-        for name, file in first(dim).items():
+        # The files of a shard do not depend on the names.
+        alike = StoreMetadata("", metadata.dim, metadata.schema, vectors=metadata.vectors)
+        for name, file in first(alike).items():
             if file is None:
                 (path / name).mkdir()
             else:

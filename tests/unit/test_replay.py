@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lorestream.collections.catalogue import Model
 from lorestream.errors import InvalidRequest, OperationRefused, Unavailable
 from lorestream.memories import Erasure, KeywordQuery, Memory, Scope, SubjectKind
 from lorestream.ports import Tombstone, VectorStore
+from lorestream.rewinds import Rewind
 from lorestream.wiring import OpenCollection, Runtime
 from stream_workers.rebuild import carry_over, quality_gate
 from stream_workers.rebuild.carry_over import CarryOver
@@ -103,6 +105,16 @@ async def counting_target(runtime: Runtime, model: Model) -> tuple[OpenCollectio
 
 
 # --- what is copied -------------------------------------------------------------------------------------------
+
+
+async def test_rewound_memories_are_copied_and_stay_hidden(runtime: Runtime) -> None:
+    current, new = runtime.collections.current, await create_target(runtime)
+    shown, hidden, back = memory(1), memory(2, at=2000.0), replace(memory(3), rewound=True)
+    await insert(current, [shown, hidden, back])
+    await runtime.ledger.rewinds.put(Rewind("r", "default", "s", 1000.0, 2000.0))
+    assert await copied(runtime, new, everything=True) == 3
+    marked = [shown, replace(hidden, rewound=True), replace(back, rewound=False)]
+    assert await new.store.lookup(marked) == marked
 
 
 async def test_living_memories_and_all_tombstones_are_copied(runtime: Runtime) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.memories import Memory, PageQuery, Scope
 from lorestream.ports import VectorStore
+from lorestream.rewinds import Rewind
 from stream_workers.indexing.indexer import Indexer
 from tests.parts import pipeline_over
 from tests.whole_app import WholeApp, open_app
@@ -148,6 +150,18 @@ async def test_requests_that_cannot_be_right_are_refused_and_unknown_servers_are
         assert (await up.http.request(method, f"/v1/rewinds/{NOWHERE}")).status_code == 404
     rewind_id = await rewind(up, "nobody knows it", -1e9)
     assert await state(up, rewind_id) == "done"
+
+
+async def test_an_indexer_applies_what_its_ledger_learns_of_without_the_record(up: WholeApp) -> None:
+    """As after the late write of a worker that was suspended: the record was processed by another one."""
+    await write(up, "s", {"agent_id": "a", "text": "saw the gate"})
+    rewind = Rewind("r", "default", "s", 0.0, up.runtime.clock.now())
+    for change, total in ((rewind, 0), (replace(rewind, undone_at=rewind.accepted_at + 1), 1)):
+        await up.runtime.ledger.rewinds.put(change)
+        async with asyncio.timeout(60):
+            while (await up.ask("GET", "/v1/agents/a/summary"))["total"] != total:
+                await asyncio.sleep(0.01)
+        assert len(await shown(up, "a")) == total
 
 
 async def test_a_repeated_request_makes_no_second_rewind(up: WholeApp) -> None:

@@ -42,7 +42,7 @@ _DATATYPES = {
 _MAKE_ROOM = f"{durable.MAKE_ROOM} and start again"
 
 
-class StoreMetadata(msgspec.Struct, forbid_unknown_fields=False):
+class StoreMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     """The content of `store.json`: the model that filled the shard, and the schema of its points."""
 
     model_id: str
