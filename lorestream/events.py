@@ -13,7 +13,7 @@ import msgspec
 
 from lorestream import identity
 from lorestream.errors import InvalidEvent
-from lorestream.memories import Erasure, Memory, SubjectKind
+from lorestream.memories import Correction, Erasure, Memory, SubjectKind
 from lorestream.ports import NewRecord, Tombstone
 from lorestream.rewinds import Rewind
 from lorestream.state.q_tables import QUpdateItem
@@ -55,6 +55,14 @@ class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=
     """
     recall: bool = True
     """False: it is stored without a vector, and its text is not generated."""
+    about: tuple[str, ...] = ()
+    """Whom it is about: agent ids and pseudonyms of players."""
+    sources: tuple[str, ...] = ()
+    """The ids of the memories that it rests on."""
+    supersedes: str | None = None
+    """The id of the memory of the same agent that it replaces."""
+    superseded_by: tuple[Correction, ...] = ()
+    """What replaces it. Only in imported records; else the records of the memories that replace it say so."""
 
     def memory(self, text: str) -> Memory:
         """The memory of this event, with the given text."""
@@ -76,7 +84,10 @@ class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put", omit_defaults=
             expires_at=self.expires_at,
             lasting_agent=self.lasting_agent,
             recall=self.recall,
-        )
+            about=self.about,
+            sources=self.sources,
+            supersedes=self.supersedes,
+        ).with_corrections(self.superseded_by)
 
 
 class Delete(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):

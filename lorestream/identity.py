@@ -29,6 +29,7 @@ MAX_NAME_COLONS = 2
 _PLAYER_AGENT = re.compile(r"(?P<prefix>(?:.*:)?player:)(?P<name>.+)", re.DOTALL)
 _PSEUDONYM = re.compile(r"[A-Za-z0-9_-]{1,32}:[0-9a-f]{64}")
 _PSEUDONYM_AGENT = re.compile(rf"(?P<prefix>.+:)(?P<name>{_PSEUDONYM.pattern})", re.DOTALL)
+_PLAYER = "player:"
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _FINGERPRINT = b"lorestream: fingerprint of a key for player names"
 
@@ -51,6 +52,21 @@ def player_name(agent_id: str) -> str | None:
     """
     match = _PLAYER_AGENT.fullmatch(agent_id) or _PSEUDONYM_AGENT.fullmatch(agent_id)
     return match and match["name"]
+
+
+def about_player(entry: str, player: str | None) -> str | None:
+    """The name (or pseudonym) of the player that an entry of `about` is; None for an agent id."""
+    if entry == player or ":" not in entry or is_pseudonym(entry):
+        return entry
+    return entry.removeprefix(_PLAYER) if entry.startswith(_PLAYER) and entry != _PLAYER else None
+
+
+def pseudonym_in(about: str) -> str | None:
+    """The pseudonym in a stored entry of `about`: the entry itself, or that of the player that an agent is named after."""
+    if is_pseudonym(about):
+        return about
+    name = player_name(about)
+    return name if name is not None and is_pseudonym(name) else None
 
 
 def is_pseudonym(name: str) -> bool:
@@ -123,6 +139,22 @@ class Pseudonyms:
         if self._pseudonym.fullmatch(name):
             return (name,)
         return tuple(self._hash(key, tenant, name) for key in self._keys)
+
+    def about(self, tenant: str, entry: str, player: str | None = None) -> str:
+        """The stored form of an entry of an event's `about`: a player's name, or an agent id.
+
+        An entry without a colon, `player:NAME`, and the name of the event's `player` are players; the others are agents.
+        """
+        name = about_player(entry, player)
+        return self.agent(tenant, entry, player)[0] if name is None else self.player(tenant, name)
+
+    def abouts(self, tenant: str, entry: str) -> tuple[str, ...]:
+        """All forms that an entry of `about` may be stored in: for filters."""
+        name = about_player(entry, None)
+        if name is not None:
+            return self.players(tenant, name)
+        # An event whose player has a colon in the name stores the player, and a filter does not say whether it is one.
+        return tuple(dict.fromkeys((*self.agents(tenant, entry), *self.players(tenant, entry))))
 
     def agent(self, tenant: str, agent_id: str, player: str | None = None) -> tuple[str, str | None]:
         """The stored form of an event's agent id, and the pseudonym of the player that it is named after, or None.

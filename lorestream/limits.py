@@ -32,6 +32,10 @@ MAX_PLAYER_CHARS = 256
 MAX_SERVER_CHARS = 128
 MAX_TYPE_CHARS = 64
 MAX_EVENT_ID_CHARS = 256
+MAX_ABOUT = 64
+"""The most entries of an event's `about`."""
+MAX_SOURCES = 256
+"""The most entries of an event's `sources`: as many memories are read by their ids in one request."""
 
 _PSEUDONYM_AT_END = re.compile(r":[A-Za-z0-9_-]{1,32}:[0-9a-f]{64}\Z")
 

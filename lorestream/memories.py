@@ -7,10 +7,12 @@ names replaced, see `lorestream.identity`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
+
+from lorestream import identity
 
 Scalar: TypeAlias = "str | int | float | bool"
 
@@ -21,6 +23,22 @@ class AgentKey:
 
     tenant: str
     agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """That a memory was superseded by the memory `id` of the same agent, accepted at `accepted_at`.
+
+    The other fields are those of the memory `id`: they tell which erasures cover it after it has expired.
+    """
+
+    id: str
+    accepted_at: float
+    server: str = ""
+    player: str | None = None
+    agent_player: str | None = None
+    rewound: bool = False
+    """A rewind covers the memory `id`: while it does, the correction does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +72,59 @@ class Memory:
     filter names its type (see `Scope.records`). Its text may be empty."""
     rewound: bool = False
     """A rewind covers it (see `lorestream.rewinds`): the store keeps it, and no read shows it."""
+    about: tuple[str, ...] = ()
+    """Whom it is about: agent ids and pseudonyms of players (stored forms), each once."""
+    sources: tuple[str, ...] = ()
+    """The ids of the memories that it rests on, each once."""
+    supersedes: str | None = None
+    """The id of the memory of the same agent that it replaces."""
+    superseded_by: tuple[Correction, ...] = ()
+    """What replaces it, as the store knows, in the order of acceptance. Reads leave it out (see `Scope.superseded`)."""
+
+    @property
+    def superseded_at(self) -> float | None:
+        """The time (Unix seconds) at which the first memory was accepted that replaces it; None if none does."""
+        return next((one.accepted_at for one in self.superseded_by if not one.rewound), None)
+
+    def marked(self, rewound: Callable[[Memory], bool]) -> Memory:
+        """The same memory, and its corrections, with the marks `rewound` as the function says."""
+        by = [replace(one, rewound=rewound(self.by(one))) for one in self.superseded_by]
+        marked, hidden = self.with_corrections(by), rewound(self)
+        return marked if marked.rewound == hidden else replace(marked, rewound=hidden)
+
+    def with_corrections(self, corrections: Iterable[Correction]) -> Memory:
+        """The same memory, superseded by these, each once, in the order of acceptance."""
+        by_id = {one.id: one for one in corrections}
+        ordered = sorted(by_id.values(), key=lambda one: (one.accepted_at, one.id))
+        return self if tuple(ordered) == self.superseded_by else replace(self, superseded_by=tuple(ordered))
+
+    def correction(self) -> Correction:
+        """That another memory was superseded by this one."""
+        return Correction(
+            self.id, self.accepted_at, self.server, self.player, self.agent_player, self.rewound
+        )
+
+    def by(self, correction: Correction) -> Memory:
+        """The memory that supersedes this one, as far as erasures need it: without text and metadata."""
+        return Memory(
+            correction.id,
+            self.tenant,
+            self.agent_id,
+            "",
+            correction.accepted_at,
+            correction.accepted_at,
+            correction.server,
+            player=correction.player,
+            agent_player=correction.agent_player,
+        )
+
+    @property
+    def named_players(self) -> frozenset[str]:
+        """The pseudonyms of players that it names beside its own: those in `about`, and those of its corrections."""
+        named = {identity.pseudonym_in(one) for one in self.about}
+        for one in self.superseded_by:
+            named |= {one.player, one.agent_player}
+        return frozenset(one for one in named if one is not None)
 
     @property
     def position(self) -> Position:
@@ -163,11 +234,13 @@ class Scope:
     """Whose memories a query covers: some agents of a tenant, or the whole tenant (agents is None).
 
     `records`: also the memories with `recall` False. Searches by meaning or words never find them.
+    `superseded`: also the memories that another one supersedes.
     """
 
     tenant: str
     agents: tuple[str, ...] | None = None
     records: bool = False
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +348,7 @@ class AroundQuery:
 
     For a memory with a conversation these are the ones of the same conversation; for another one, those without a
     conversation that are at most `gap_s` seconds from it. `filter` does not change which memories are next to each
-    other: one that does not match it is left out.
+    other: one that does not match it is left out. Superseded ones are next to others only with `superseded`.
     """
 
     anchors: Sequence[Memory]
@@ -283,6 +356,7 @@ class AroundQuery:
     gap_s: float
     now: float
     filter: Filter = EVERYTHING
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,3 +394,19 @@ class Erasure:
         if self.kind is SubjectKind.AGENT:
             return memory.agent_id in self.subjects
         return memory.player in self.subjects or memory.agent_player in self.subjects
+
+    def strip(self, memory: Memory) -> Memory:
+        """What stays of a memory that it does not cover: without its subjects in `about`, and without their corrections."""
+        if memory.tenant != self.tenant or not (memory.about or memory.superseded_by):
+            return memory
+        about = memory.about
+        if self.kind is SubjectKind.PLAYER and memory.accepted_at <= self.accepted_at:
+            about = tuple(one for one in about if identity.pseudonym_in(one) not in self.subjects)
+        kept = [one for one in memory.superseded_by if not self.covers(memory.by(one))]
+        return without(memory, about, kept)
+
+
+def without(memory: Memory, about: tuple[str, ...], corrections: Iterable[Correction]) -> Memory:
+    """The memory with these of its `about` and its corrections; the same object if nothing is left out."""
+    kept = memory.with_corrections(corrections)
+    return kept if about == memory.about else replace(kept, about=about)

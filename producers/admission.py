@@ -166,11 +166,27 @@ def _validate(event: Event) -> None:
         raise InvalidEvent("not in the years 1 to 9999: times are in Unix seconds", path="time")
     if event.type is not None and event.type.startswith(RESERVED_TYPE_PREFIX):
         raise InvalidEvent(f"types that begin with {RESERVED_TYPE_PREFIX} are reserved", path="type")
+    _validate_links(event)
     for path, value in (("data", event.data), ("metadata", event.metadata)):
         if value:
             limits.check_json(value, path)
         if isinstance(value, dict):
             check_known_fields(event.type, path, value)
+
+
+def _validate_links(event: Event) -> None:
+    """Check whom the event is about, and the ids that it names. Raises InvalidEvent."""
+    for index, entry in enumerate(event.about or ()):
+        try:
+            limits.check_agent_id(entry, f"about[{index}]")
+        except InvalidRequest as error:
+            raise InvalidEvent(error.message, path=error.path) from error
+    named = [(f"sources[{index}]", one) for index, one in enumerate(event.sources or ())]
+    for path, one in (*named, ("supersedes", event.supersedes)):
+        if one is not None and limits.canonical_memory_id(one) is None:
+            raise InvalidEvent(
+                "not a memory id: these are UUIDs, as answers to writes and reads have them", path=path
+            )
 
 
 def _explain_decode_error(raw: bytes) -> InvalidRequest | HttpError:
@@ -216,7 +232,10 @@ class Admission:
     ttl_s: float | None
 
     def admit(self, event: Event, *, tenant: str, server: str, accepted_at: float) -> Put:
-        """The envelope of an event: player names replaced, times and expiry fixed. `accepted_at` in Unix seconds."""
+        """The envelope of an event: player names replaced, times and expiry fixed. `accepted_at` in Unix seconds.
+
+        Raises InvalidEvent for an event that supersedes itself.
+        """
         time, player, recall = event.time, event.player or None, is_for_recall(event)
         agent_id, agent_player = self.pseudonyms.agent(tenant, event.agent_id, player)
         lasting = self.pseudonyms.lasting_agent(tenant, event.agent_id, player)
@@ -224,6 +243,11 @@ class Admission:
             memory_id = str(uuid.uuid4())
         else:
             memory_id = identity.memory_id(tenant, server, lasting, event.id)
+        supersedes = limits.canonical_memory_id(event.supersedes or "")
+        if supersedes == memory_id:
+            raise InvalidEvent(
+                "a memory cannot supersede itself: give the event another id", path="supersedes"
+            )
         return Put(
             tenant=tenant,
             agent_id=agent_id,
@@ -243,6 +267,13 @@ class Admission:
             expires_at=self._expires_at(event.ttl, accepted_at),
             lasting_agent=None if lasting == agent_id else lasting,
             recall=recall,
+            about=tuple(
+                dict.fromkeys(self.pseudonyms.about(tenant, one, player) for one in event.about or ())
+            ),
+            sources=tuple(
+                dict.fromkeys(limits.canonical_memory_id(one) or one for one in event.sources or ())
+            ),
+            supersedes=supersedes,
         )
 
     def _expires_at(self, ttl: float | None, accepted_at: float) -> float | None:
@@ -262,7 +293,8 @@ def _text_without_names(event: Event) -> str | None:
     system has the name.
     """
     data = _non_empty(event.data) or {}
-    names = {event.player, identity.player_name(event.agent_id)} - {None, ""}
+    about = {identity.about_player(one, event.player) for one in event.about or ()}
+    names = {event.player, identity.player_name(event.agent_id), *about} - {None, ""}
     anonymous = narrate.without_names(data, cast("set[str]", names)) if names else data
     if anonymous == data:
         return None

@@ -6,6 +6,7 @@ from lorestream.http.operation import Example
 
 _AGENT = "npc:woodcutter-1"
 _MEMORY = "5f0c1f0e-6d0a-5d0b-9b59-0c7f6a1d2e3f"
+_NEWER = "f3b8a7e0-4c43-4d6c-8d4e-58f6a0d9c2b1"
 _ERASURE = "0b8f5d0e-7c1d-4f2a-8a63-4f1f4f3f9c55"
 _TOKEN = "w1.IpUkuFtbMCw0MV1d"  # noqa: S105 (opaque, not secret)
 _RECEIPT = {"erasure_id": _ERASURE, "token": _TOKEN}
@@ -32,12 +33,18 @@ EVENTS = Example(
     response={
         "accepted": 2,
         "rejected": [],
-        "ids": [_MEMORY, "f3b8a7e0-4c43-4d6c-8d4e-58f6a0d9c2b1"],
+        "ids": [_MEMORY, _NEWER],
         "token": _TOKEN,
         "retry_after_ms": 0,
         "indexed": True,
     },
     query={"wait": "indexed"},
+)
+SUPERSEDE = Example(
+    body={"text": "the pine trees stand south of the lake", "about": ["npc:smith"], "sources": [_NEWER]},
+    response={"id": _NEWER, "token": _TOKEN, "indexed": True},
+    path={"id": _MEMORY},
+    query={"agent_id": _AGENT, "wait": "indexed"},
 )
 PUT = Example(
     body={"agent_id": _AGENT, "text": "pine trees stand north of the lake", "metadata": {"zone": "north"}},

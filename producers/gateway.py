@@ -20,7 +20,7 @@ from lorestream.identity import Pseudonyms
 from lorestream.ports import Clock, ErasureLedger, EventLog, NewRecord, RowReader, WatermarkReader
 from lorestream.telemetry import Metrics
 from lorestream.wiring import GatewayParts
-from producers import erasures, examples, rewinds
+from producers import corrections, erasures, examples, rewinds
 from producers.admission import DEFAULT_SERVER, Admission, parse_event, split_batch
 from producers.erasures import Erasures
 from producers.intake import Intake, traceparent
@@ -129,7 +129,7 @@ class Gateway:
                 continue
             try:
                 put, record = self._admit(event, tenant, server, traceparent)
-            except EventTooLarge as error:
+            except InvalidEvent as error:
                 ids.append(None)
                 rejected.append(_rejected(index, error))
                 continue
@@ -141,19 +141,19 @@ class Gateway:
             self.intake.count_rejected(rejection.code)
         return Ingested(ids, rejected, positions)
 
-    async def put(self, tenant: str, event: Event, *, traceparent: bytes | None = None) -> str:
-        """Append one event to the log; return its memory id once it is durable.
+    async def put(
+        self, tenant: str, event: bytes, *, server: str = DEFAULT_SERVER, traceparent: bytes | None = None
+    ) -> tuple[str, dict[int, int]]:
+        """Append one event (as JSON) to the log; its memory id and its offset by partition, once it is durable.
 
-        Raises InvalidEvent, Overloaded and Unavailable.
+        Raises InvalidEvent, Overloaded and Unavailable, and HttpError for an event that is not JSON.
         """
         try:
-            event = parse_event(msgspec.json.encode(event))
-            put, record = self._admit(event, tenant, DEFAULT_SERVER, traceparent)
+            put, record = self._admit(parse_event(event), tenant, server, traceparent)
         except InvalidEvent as error:
             self.intake.count_rejected(error.code)
             raise
-        await self.intake.append([record])
-        return put.memory_id
+        return put.memory_id, await self.intake.append([record])
 
     def _admit(
         self, event: Event, tenant: str, server: str, traceparent: bytes | None
@@ -209,6 +209,7 @@ def operations(gateway: Gateway, limits: RateLimits = NO_RATE_LIMITS) -> list[Op
             tag=OLDER_NAMES,
             example=examples.PUT,
         ),
+        *corrections.operations(gateway, limits),
         *erasures.operations(gateway.erasures),
         *rewinds.operations(gateway.rewinds),
         *state_routes.operations(gateway.state, limits),
@@ -250,5 +251,7 @@ class _Routes:
             ttl=body.ttl_seconds if body.ttl is None else body.ttl,
         )
         await self._gateway.intake.check_rate(self._limits, request.principal, 1)
-        memory_id = await self._gateway.put(request.tenant, event, traceparent=traceparent(request.headers))
+        memory_id, _ = await self._gateway.put(
+            request.tenant, msgspec.json.encode(event), traceparent=traceparent(request.headers)
+        )
         return json_response(PutResponse(success=True, id=memory_id), 202)

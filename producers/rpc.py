@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from lorestream.access.authentication import Principal
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
 from producers.gateway import Gateway
@@ -32,7 +34,8 @@ class Writes:
         """
         event = Event(agent_id=agent_id, text=text, metadata=dict(metadata) if metadata else None, ttl=ttl_s)
         await self._gateway.intake.check_rate(self._limits, principal, 1)
-        return await self._gateway.put(principal.tenant, event)
+        memory_id, _ = await self._gateway.put(principal.tenant, msgspec.json.encode(event))
+        return memory_id
 
     async def delete(self, principal: Principal, agent_id: str) -> None:
         """Erase an agent. Raises InvalidRequest, Unavailable."""

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from lorestream.limits import (
+    MAX_ABOUT,
     MAX_EVENT_ID_CHARS,
     MAX_EVENTS,
     MAX_PLAYER_CHARS,
+    MAX_SOURCES,
     MAX_TIME,
     MAX_TYPE_CHARS,
     MIN_TIME,
@@ -32,6 +34,34 @@ EventId: TypeAlias = Annotated[
         max_length=MAX_EVENT_ID_CHARS,
         description="The producer's id of the event, unique within its server and agent. Without one, a retry makes"
         " a second memory.",
+    ),
+]
+
+About: TypeAlias = Annotated[
+    list[Annotated[str, Meta(min_length=1)]],
+    Meta(
+        max_length=MAX_ABOUT,
+        description=(
+            "Whom it is about: agent ids, which have a colon, and plain player names, which have none or are written"
+            " `player:NAME`. Names of players are stored as pseudonyms. Filters find it by"
+            ' `{"about": {"contains": …}}`.'
+        ),
+    ),
+]
+Sources: TypeAlias = Annotated[
+    list[str],
+    Meta(
+        max_length=MAX_SOURCES,
+        description="The ids of the memories that it rests on, such as those that a summary sums up.",
+    ),
+]
+Supersedes: TypeAlias = Annotated[
+    str,
+    Meta(
+        description=(
+            "The id of a memory of the same agent, which this one replaces: reads leave that one out unless they ask"
+            ' for it (`"superseded": true`). Deleting this one brings it back.'
+        )
     ),
 ]
 
@@ -76,6 +106,9 @@ class Event(Struct, omit_defaults=True):
     ) = None
     importance: Annotated[float, Meta(ge=0, le=10)] | None = None
     ttl: Ttl | None = None
+    about: About | None = None
+    sources: Sources | None = None
+    supersedes: Supersedes | None = None
     recall: (
         Annotated[
             bool,
@@ -89,6 +122,13 @@ class Event(Struct, omit_defaults=True):
         ]
         | None
     ) = None
+
+
+class SupersedeBody(Event, kw_only=True):
+    """The event of the memory that supersedes. `server`: as for a batch of events. `agent_id` is in the query string."""
+
+    agent_id: AgentId | None = None  # pyright: ignore[reportIncompatibleVariableOverride,reportGeneralTypeIssues]
+    server: ServerName | None = None
 
 
 class EventsBody(Struct):
@@ -112,6 +152,12 @@ class WaitParams(Struct, forbid_unknown_fields=True):
 
 class NoParams(Struct, forbid_unknown_fields=True):
     """No parameters. A misspelt parameter is refused, because it could delete something else."""
+
+
+class SupersedeParams(WaitParams, kw_only=True):
+    """The agent that both memories belong to, and whether to wait until the new one can be found."""
+
+    agent_id: AgentId
 
 
 class AgentParams(Struct, forbid_unknown_fields=True):
@@ -235,6 +281,14 @@ class EventsResponse(Struct):
     ids: list[str | None]
     token: str
     retry_after_ms: int = 0
+    indexed: bool | UnsetType = UNSET
+
+
+class SupersedeResponse(Struct):
+    """The new memory is durable. `id` is its memory id; `indexed` is set only with `wait`."""
+
+    id: str
+    token: str
     indexed: bool | UnsetType = UNSET
 
 

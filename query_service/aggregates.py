@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from lorestream.errors import InvalidRequest, TooManyRecords
 from lorestream.memories import PageQuery
 from lorestream.turns import Turns
-from query_service.filter_parser import TEXT_FIELDS, parse_field
+from query_service.filter_parser import LIST_FIELDS, TEXT_FIELDS, parse_field
 from query_service.queries import bounded_filter, parse_filters
 from query_service.record_schemas import Aggregate, Bucket
 from query_service.records import with_records
@@ -52,8 +52,8 @@ def parse_aggregate(body: Aggregate, pseudonyms: Pseudonyms, tenant: str) -> Agg
     if body.every_s is not None and body.every_ticks is not None:
         raise InvalidRequest("every_s and every_ticks exclude each other", path="every_ticks")
     field = parse_field(body.field, "field")
-    if field.path[0] in TEXT_FIELDS:
-        raise InvalidRequest(f"{body.field} is a text: a field with numbers is needed", path="field")
+    if field.path[0] in TEXT_FIELDS | LIST_FIELDS:
+        raise InvalidRequest(f"{body.field} is no number: a field with numbers is needed", path="field")
     filter_ = bounded_filter(
         type_=body.type,
         since=body.since,

@@ -21,6 +21,7 @@ from lorestream.memories import (
     Scope,
 )
 from lorestream.tokens import cursor
+from query_service.recall import then
 from query_service.records import with_records
 from query_service.retrieval import visible_memories
 from query_service.schemas import AgentTotal, RewindPreviewResponse, SummaryResponse
@@ -62,7 +63,7 @@ async def get_memory(recall: Recall, agents: ResolvedAgents, memory_id: str) -> 
     for agent_id in scope.agents or ():
         memory = await recall.store.get(scope.tenant, agent_id, memory_id, now=guard.now)
         if memory is not None and guard.admits(memory):
-            return memory
+            return guard.strip(memory)
     return None
 
 
@@ -74,10 +75,14 @@ def page_query(
     *,
     oldest_first: bool,
     after: Position | None,
+    as_of: float | None = None,
 ) -> PageQuery:
-    """The next `limit` memories of the agents strictly after a position, and records where the filter names their type."""
+    """The next `limit` memories of the agents strictly after a position, and records where the filter names their type.
+
+    `as_of`: the time (Unix seconds) that they are read as of; the filter has its conditions.
+    """
     scope = with_records(agents.scope, filter_)
-    return PageQuery(scope, limit, recall.clock.now(), filter_, oldest_first, after)
+    return PageQuery(scope, limit, then(as_of, recall.clock.now()), filter_, oldest_first, after)
 
 
 async def get_page(recall: Recall, query: PageQuery) -> Page:
@@ -95,14 +100,17 @@ async def get_page(recall: Recall, query: PageQuery) -> Page:
         return Page(memories, None, total)
 
 
-async def get_lines(recall: Recall, query: PageQuery) -> AsyncGenerator[Sequence[Memory]]:
-    """The memories of the query, some at a time; without any, an empty list.
+async def get_lines(
+    recall: Recall, query: PageQuery, as_of: float | None = None
+) -> AsyncGenerator[Sequence[Memory]]:
+    """The memories of the query, some at a time; without any, an empty list. `as_of`: as in `page_query`.
 
     While the caller uses what it got, no work is in progress that counts for the capacity of the process.
     """
     left, after = query.limit, query.after
     while left > 0:
-        part = replace(query, limit=min(left, _LINES_AT_ONCE), after=after, now=recall.clock.now())
+        now = then(as_of, recall.clock.now())
+        part = replace(query, limit=min(left, _LINES_AT_ONCE), after=after, now=now)
         found: list[Memory] = []
         async with recall.working(part.scope, part.filter):
             async for memory in _visible(recall, part):
@@ -130,7 +138,7 @@ async def get_many(
         missing = [one for one in wanted if one not in found]
         for memory, vector in await recall.store.get_many(scope.tenant, agent_id, missing, vectors=vectors):
             if guard.admits(memory):
-                found[memory.id] = memory, vector
+                found[memory.id] = guard.strip(memory), vector
     return [found[one] for one in wanted if one in found]
 
 

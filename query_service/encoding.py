@@ -29,7 +29,7 @@ _encoder = msgspec.json.Encoder()
 
 def stored_memory(memory: Memory, agents: ResolvedAgents) -> StoredMemory:
     """A memory with the agent's id as the caller wrote it."""
-    return StoredMemory(*_fields(memory, agents))
+    return StoredMemory(*_fields(memory, agents), **_links(memory, agents))
 
 
 def read_memory(
@@ -37,7 +37,9 @@ def read_memory(
 ) -> ReadMemory:
     """A memory of a read by ids, with its vector (dim,), null without one, if `vectors`."""
     encoded = None if vector is None else vector.astype("<f4").tobytes()
-    return ReadMemory(*_fields(memory, agents), vector=encoded if vectors else UNSET)
+    return ReadMemory(
+        *_fields(memory, agents), **_links(memory, agents), vector=encoded if vectors else UNSET
+    )
 
 
 def _fields(memory: Memory, agents: ResolvedAgents) -> tuple[Any, ...]:
@@ -60,6 +62,20 @@ def _fields(memory: Memory, agents: ResolvedAgents) -> tuple[Any, ...]:
     )
 
 
+def _links(memory: Memory, agents: ResolvedAgents) -> dict[str, Any]:
+    """The values of StoredMemory's fields that few memories have, by name."""
+    links: dict[str, Any] = {}
+    if memory.about:
+        links["about"] = [agents.name(one) for one in memory.about]
+    if memory.sources:
+        links["sources"] = memory.sources
+    if memory.supersedes is not None:
+        links["supersedes"] = memory.supersedes
+    if replaced := [one.id for one in memory.superseded_by if not one.rewound]:
+        links["superseded_by"] = replaced[-1]
+    return links
+
+
 def encode_hits(query: SearchQuery, ranked: Sequence[Ranked]) -> bytes:
     """The memories of a search: a JSON array."""
     return _encoder.encode([found_memory(one, query.agents, explain=query.explain) for one in ranked])
@@ -68,7 +84,9 @@ def encode_hits(query: SearchQuery, ranked: Sequence[Ranked]) -> bytes:
 def found_memory(one: Ranked, agents: ResolvedAgents, *, explain: bool) -> FoundMemory:
     """A memory with its score, and with the parts of it if `explain`."""
     details = one.details if explain else UNSET
-    return FoundMemory(*_fields(one.memory, agents), score=one.score, score_details=details)
+    return FoundMemory(
+        *_fields(one.memory, agents), **_links(one.memory, agents), score=one.score, score_details=details
+    )
 
 
 def entity(document: Document, type_: str, name: str) -> Entity:
@@ -84,7 +102,10 @@ def encode_context(query: ContextQuery, excerpt: ContextExcerpt, state: Document
     return _encoder.encode(
         ContextMemories(
             recent=[stored_memory(memory, agents) for memory in excerpt.recent],
-            relevant=[FoundMemory(*_fields(one.memory, agents), score=one.score) for one in excerpt.relevant],
+            relevant=[
+                FoundMemory(*_fields(one.memory, agents), **_links(one.memory, agents), score=one.score)
+                for one in excerpt.relevant
+            ],
             neighbours=[stored_memory(memory, agents) for memory in excerpt.neighbours],
             text=excerpt.text,
             tokens=excerpt.tokens,

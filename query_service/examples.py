@@ -172,6 +172,16 @@ SUMMARY = Example(
     },
     path={"agent_id": _AGENT},
 )
+RELATIONS = Example(
+    response={
+        "relations": [
+            {"with": "npc:smith", "total": 9, "last": 1760000000.0, "valence": 2.5},
+            {"with": _STORED["player"], "total": 3, "last": 1759990000.0, "valence": 0.0},
+        ]
+    },
+    path={"agent_id": _AGENT},
+    query={"limit": 100},
+)
 AGENTS = Example(response={"agents": [{"agent_id": _AGENT, "total": 12}]}, query={"limit": 100})
 REWIND_PREVIEW = Example(
     body={"server": "survival-1", "to": 1760000000.0}, response={"memories": 420, "agents": 12}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -70,6 +71,11 @@ async def _left_out(
     reasons: list[Reason] = []
     if not memory.recall and query.text is not None:
         reasons.append(Reason("record", "query", "it is a record: no search by meaning or words finds it"))
+    if query.as_of is not None and memory.accepted_at > query.as_of:
+        reasons.append(Reason("as_of", "as_of", "it was accepted after that time"))
+    replaced_at = memory.superseded_at
+    if replaced_at is not None and not body.superseded and replaced_at <= (query.as_of or math.inf):
+        reasons.append(Reason("superseded", "superseded", "another memory supersedes it"))
     conditions = cast("Mapping[str, Any]", body.filters or {})
     for name, value in conditions.items():
         filter_ = parse_filters({name: value}, recall.pseudonyms, tenant)
@@ -91,7 +97,7 @@ async def _left_out(
 async def _matches(recall: Recall, query: SearchQuery, filter_: Filter, memory: Memory) -> bool:
     """Whether the store finds the memory with this filter, among the agent's memories of the same time."""
     same_time = Condition(Field(("timestamp",)), Op.EQ, memory.timestamp)
-    scope = replace(query.agents.scope, agents=(memory.agent_id,), records=True)
+    scope = replace(query.agents.scope, agents=(memory.agent_id,), records=True, superseded=True)
     page = PageQuery(scope, RERANK_POOL_SIZE, recall.clock.now(), And((same_time, filter_)))
     return any(found.id == memory.id for found in await recall.store.page(page))
 

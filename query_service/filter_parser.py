@@ -24,26 +24,30 @@ MAX_VALUES = 1000
 
 _INT64 = 2**63
 TEXT_FIELDS = frozenset({"type", "server", "player"})
+LIST_FIELDS = frozenset({"about", "sources"})
 _NUMBER_FIELDS = frozenset({"tick", "timestamp", "importance", "pos.x", "pos.y", "pos.z"})
 _OPERATORS = ("eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "exists")
 _COMPARISONS = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
 
-StoredPlayers = Callable[[str], Sequence[str]]
-"""All stored forms of a player's name."""
+StoredForms = Callable[[str], Sequence[str]]
+"""All stored forms of a value of a field."""
 
 
-def parse_filter(value: object, *, stored_players: StoredPlayers, path: str = "filters") -> Filter:
-    """Parse a decoded JSON filter; None means no filter. Raises InvalidFilter with the path of the invalid part."""
+def parse_filter(value: object, *, stored_forms: Mapping[str, StoredForms], path: str = "filters") -> Filter:
+    """Parse a decoded JSON filter; None means no filter. Raises InvalidFilter with the path of the invalid part.
+
+    `stored_forms`: by the name of a field, for fields whose values are stored in other forms than callers write.
+    """
     if value is None:
         return EVERYTHING
-    return _Parser(stored_players).filter(value, path, 1)
+    return _Parser(stored_forms).filter(value, path, 1)
 
 
 class _Parser:
     """Parses one filter, and counts its parts while parsing, so that a too large one is rejected early."""
 
-    def __init__(self, stored_players: StoredPlayers) -> None:
-        self._stored_players = stored_players
+    def __init__(self, stored_forms: Mapping[str, StoredForms]) -> None:
+        self._stored_forms = stored_forms
         self._conditions = 0
         self._objects = 0
         self._values = 0
@@ -121,6 +125,8 @@ class _Parser:
             return Condition(field, op, self._stored(name, values))
         scalar = _scalar(value, path)
         _check_type(name, op, scalar, path)
+        if name in LIST_FIELDS:  # a list holds a value if one of its elements equals it
+            op = Op.EQ
         stored = self._stored(name, (scalar,))
         return Condition(field, op, stored[0]) if len(stored) == 1 else Condition(field, Op.IN, stored)
 
@@ -136,10 +142,11 @@ class _Parser:
         return tuple(_scalar(one, f"{path}[{index}]") for index, one in enumerate(values))
 
     def _stored(self, name: str, values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
-        """The values to compare with: player names are replaced by all of their stored forms."""
-        if name != "player":
+        """The values to compare with, in all of their stored forms: those of players' names are pseudonyms."""
+        forms = self._stored_forms.get(name)
+        if forms is None:
             return values
-        return tuple(form for value in values for form in self._stored_players(cast("str", value)))
+        return tuple(form for value in values for form in forms(cast("str", value)))
 
 
 def parse_field(name: str, path: str) -> Field:
@@ -151,7 +158,7 @@ def parse_field(name: str, path: str) -> Field:
             " cannot be used in a filter",
             path=path,
         )
-    if name in TEXT_FIELDS or name in _NUMBER_FIELDS:
+    if name in TEXT_FIELDS | LIST_FIELDS | _NUMBER_FIELDS:
         return Field((name,))
     if name == "metadata":
         raise InvalidFilter("name a key: metadata.KEY, or KEY alone", path=path)
@@ -184,6 +191,11 @@ def _check_type(name: str, op: Op, value: Scalar, path: str) -> None:
             raise InvalidFilter(f"{op.value} cannot be used with {name}", path=path)
         if not isinstance(value, str):
             raise InvalidFilter(f"{name} is compared with a string", path=path)
+    elif name in LIST_FIELDS:
+        if op in _COMPARISONS:
+            raise InvalidFilter(f"{op.value} cannot be used with {name}, which is a list", path=path)
+        if not isinstance(value, str):
+            raise InvalidFilter(f"the elements of {name} are strings", path=path)
     elif name in _NUMBER_FIELDS and op is Op.CONTAINS:
         raise InvalidFilter(f"contains cannot be used with {name}, which is a number", path=path)
     elif (name in _NUMBER_FIELDS or op in _COMPARISONS) and not number:

@@ -25,7 +25,7 @@ class Reason(Struct):
     """Why a memory is not among the best k.
 
     `code`: `filters` (a condition does not hold), `near` (too far away, or without a position), `record` (searches find
-    no records), `not_ranked` (not among the memories that are ranked), `min_score` (below the least score) or `rank`
+    no records), `as_of` (accepted later), `superseded` (another memory supersedes it), `not_ranked` (not among the memories that are ranked), `min_score` (below the least score) or `rank`
     (others are better). `path`: the field of the request.
     """
 

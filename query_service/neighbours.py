@@ -42,6 +42,8 @@ class Neighbours:
     filter: Filter
     admits: Callable[[Memory], bool]
     """False for memories that the answer may not show: they lift no others either."""
+    superseded: bool = False
+    """Whether superseded memories are next to others, too."""
 
 
 async def with_neighbours(
@@ -56,7 +58,7 @@ async def with_neighbours(
     """
     anchors = [hit.memory for hit in hits[:SEEDS]]
     around = await store.around(
-        AroundQuery(anchors, SPAN, neighbours.gap_s, neighbours.now, neighbours.filter)
+        AroundQuery(anchors, SPAN, neighbours.gap_s, neighbours.now, neighbours.filter, neighbours.superseded)
     )
     known = {_key(hit.memory): hit for hit in hits[:SEEDS]}
     pairs: list[tuple[_Key, _Key]] = []

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
@@ -18,9 +18,9 @@ from lorestream.access.authentication import Principal
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
 from lorestream.http.request import HttpError, decode, explain_validation_error
-from lorestream.memories import EVERYTHING, AgentKey, And, Blend, Condition, Field, Filter, Op, Scope
+from lorestream.memories import EVERYTHING, AgentKey, And, Blend, Condition, Field, Filter, Not, Op, Scope
 from lorestream.tokens import parse_token
-from query_service.filter_parser import parse_filter
+from query_service.filter_parser import StoredForms, parse_filter
 from query_service.ranking import Sphere, parse_weights
 from query_service.records import with_records
 from query_service.schemas import (
@@ -101,6 +101,8 @@ class SearchQuery:
     after: Mapping[int, int] | None = None
     """The write to wait for: partition -> offset."""
     wait_s: float = DEFAULT_WAIT_S
+    as_of: float | None = None
+    """Answer as at this time (Unix seconds); `filter` has its conditions."""
     fingerprint: bytes = b""
     """Equal for queries that have the same answer at the same time; a part of the cache key."""
 
@@ -157,12 +159,38 @@ def resolve_owner(pseudonyms: Pseudonyms, tenant: str, agent_id: str, path: str 
 
 def parse_filters(filters: object, pseudonyms: Pseudonyms, tenant: str) -> Filter:
     """The `filters` of a request; null and [] mean none. Raises InvalidFilter."""
-    return parse_filter(filters or None, stored_players=lambda name: pseudonyms.players(tenant, name))
+    forms: dict[str, StoredForms] = {
+        "player": lambda name: pseudonyms.players(tenant, name),
+        "about": lambda entry: pseudonyms.abouts(tenant, entry),
+        "sources": lambda id_: (limits.canonical_memory_id(id_) or id_,),
+    }
+    return parse_filter(filters or None, stored_forms=forms)
+
+
+def known_at(as_of: float | None, filter_: Filter, *, superseded: bool) -> Filter:
+    """The filter of what matches another one and was known at a time: accepted and, unless `superseded`, not superseded.
+
+    None: the filter itself. What had expired by then is left out by the time of the query.
+    """
+    if as_of is None:
+        return filter_
+    then: list[Filter] = [Condition(Field(("accepted_at",)), Op.LTE, as_of)]
+    if not superseded:
+        then.append(Not(Condition(Field(("superseded_at",)), Op.LTE, as_of)))
+    return And((*then, filter_))
+
+
+def with_superseded(agents: ResolvedAgents, as_of: float | None, *, superseded: bool) -> ResolvedAgents:
+    """The agents, with their superseded memories if these are asked for, or if a filter decides (see `known_at`)."""
+    scope = replace(agents.scope, superseded=superseded or as_of is not None)
+    return replace(agents, scope=scope)
 
 
 def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -> SearchQuery:
     """Check a search. Raises InvalidRequest (400) and HttpError (403)."""
-    agents = parse_scope(search, principal, pseudonyms)
+    agents = with_superseded(
+        parse_scope(search, principal, pseudonyms), search.as_of, superseded=bool(search.superseded)
+    )
     if search.mode is not None:
         if search.query is None:
             raise InvalidRequest("a mode needs a query", path="mode")
@@ -178,7 +206,12 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
         agents=agents,
         text=search.query,
         k=k,
-        filter=parse_filters(search.filters, pseudonyms, principal.tenant),
+        filter=known_at(
+            search.as_of,
+            parse_filters(search.filters, pseudonyms, principal.tenant),
+            superseded=bool(search.superseded),
+        ),
+        as_of=search.as_of,
         mode=search.mode or DEFAULT_MODE,
         sphere=sphere,
         blend=_parse_blend(search),
@@ -205,6 +238,8 @@ def parse_search(search: Search, principal: Principal, pseudonyms: Pseudonyms) -
             search.min_score,
             bool(search.rerank),
             bool(search.explain),
+            search.as_of,
+            bool(search.superseded),
         ),
     )
 
@@ -239,10 +274,19 @@ def parse_context(
         )
     )
     search = SearchQuery(
-        agents=resolve_agents(pseudonyms, principal.tenant, [agent_id]),
+        agents=with_superseded(
+            resolve_agents(pseudonyms, principal.tenant, [agent_id]),
+            context.as_of,
+            superseded=bool(context.superseded),
+        ),
         text=context.query,
         k=relevant,
-        filter=parse_filters(context.filters, pseudonyms, principal.tenant),
+        filter=known_at(
+            context.as_of,
+            parse_filters(context.filters, pseudonyms, principal.tenant),
+            superseded=bool(context.superseded),
+        ),
+        as_of=context.as_of,
         after=None if context.after is None else parse_token(context.after),
         wait_s=DEFAULT_WAIT_S if context.wait_ms is None else context.wait_ms / 1000,
         fingerprint=fingerprint_of(
@@ -255,6 +299,8 @@ def parse_context(
             context.filters,
             context.neighbours,
             bool(context.include_state),
+            context.as_of,
+            bool(context.superseded),
         ),
         neighbours=context.neighbours,
     )
@@ -283,7 +329,7 @@ def parse_recent_filter(params: RecentParams, pseudonyms: Pseudonyms, tenant: st
     more: Filter = EVERYTHING
     if params.filters is not UNSET:
         more = parse_filters(_decode_filters(params.filters), pseudonyms, tenant)
-    return bounded_filter(
+    bounded = bounded_filter(
         type_=_given(params.type),
         conversation=_given(params.conversation),
         tick_from=_given(params.tick_from),
@@ -292,6 +338,16 @@ def parse_recent_filter(params: RecentParams, pseudonyms: Pseudonyms, tenant: st
         until=_given(params.until),
         more=more,
     )
+    as_of = given_as_of(params)
+    return known_at(as_of, bounded, superseded=params.superseded)
+
+
+def given_as_of(params: RecentParams) -> float | None:
+    """The time that a page is read as of, None if none is given. Raises InvalidRequest for one that is not finite."""
+    as_of = _given(params.as_of)
+    if as_of is not None and not math.isfinite(as_of):
+        raise InvalidRequest("a finite number is needed here", path="as_of")
+    return as_of
 
 
 def bounded_filter(

@@ -35,7 +35,7 @@ from query_service.rerank import Reranking
 from query_service.retrieval import ReadGuard, Retriever, Vector, embed_queries
 from query_service.state.character import TYPE as CHARACTER
 from query_service.state.character import character_lines
-from query_service.state.documents import current_version
+from query_service.state.documents import known_version
 from query_service.state.rows import VisibleRows
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Recall:
     async def ranked(self, query: SearchQuery) -> list[Ranked]:
         """The memories of a search with their scores, neither from the cache nor counted as accesses."""
         async with self.working(query.scope, query.filter):
-            return await self._retriever(query, self.clock.now()).top_k()
+            return await self._retriever(query, then(query.as_of, self.clock.now())).top_k()
 
     def context_read(self, query: ContextQuery, encode: EncodeContext) -> Read:
         """A context as a read: the most relevant and the newest memories that fit in a token budget, each once."""
@@ -239,7 +239,7 @@ class Recall:
             self.guard(query.agents.scope, now),
             strength,
             self.settings.neighbour_gap_s,
-            self.accesses,
+            self.accesses if query.as_of is None else None,
             self.reranking.second_look() if query.rerank else None,
             stages=self.metrics.query_stages,
         )
@@ -322,11 +322,11 @@ class Recall:
         self, query: SearchQuery, encode: EncodeHits, vector: Vector | None = None
     ) -> ComputedAnswer:
         now = self.clock.now()
-        retriever = self._retriever(query, now)
+        retriever = self._retriever(query, then(query.as_of, now))
         async with self.working(query.scope, query.filter):
             ranked = await retriever.top_k(vector)
         memories = [one.memory for one in ranked]
-        if self.accesses is not None:
+        if self.accesses is not None and query.as_of is None:
             self.accesses.note(memories, now)
         with self.metrics.query_stages("encode"):
             encoded = encode(query, ranked)
@@ -341,17 +341,16 @@ class Recall:
         search, now = query.search, self.clock.now()
         with_relevant = search.text is not None and search.k > 0
         async with self.working(with_records(search.agents.scope, search.filter), search.filter):
-            retriever = self._retriever(search, now)
+            retriever = self._retriever(search, then(search.as_of, now))
             newest = retriever.newest(query.recent) if query.recent else _empty()
-            current = current_version(self.rows, query.owner.key, CHARACTER)
+            current = known_version(self.rows, query.owner.key, CHARACTER, search.as_of)
             async with (
                 supervision.alongside(newest, "newest memories") as reading,
                 supervision.alongside(current, "character") as reading_character,
             ):
                 relevant = await retriever.top_k(vector) if with_relevant else []
                 beside = await retriever.beside(relevant) if query.with_neighbours else []
-                recent, character = await reading, await reading_character
-            state = None if character is None or character.deleted else character
+                recent, state = await reading, await reading_character
             with self.metrics.query_stages("excerpt"):
                 excerpt = await asyncio.to_thread(
                     build_excerpt,
@@ -364,7 +363,7 @@ class Recall:
                     is_player=self._is_player,
                 )
         shown = [*(one.memory for one in excerpt.relevant), *excerpt.recent, *excerpt.neighbours]
-        if self.accesses is not None:
+        if self.accesses is not None and search.as_of is None:
             self.accesses.note(shown, now)
         with self.metrics.query_stages("encode"):
             encoded = encode(query, excerpt, state)
@@ -384,6 +383,11 @@ class Recall:
             yield
         finally:
             self._active_searches -= 1
+
+
+def then(as_of: float | None, now: float) -> float:
+    """The time that a read looks from: `as_of`, but none in the future; without one the present."""
+    return now if as_of is None else min(as_of, now)
 
 
 class CurrentRecall:

@@ -21,7 +21,7 @@ from lorestream.turns import Turns
 from query_service import browse, examples
 from query_service.aggregates import aggregate, parse_aggregate
 from query_service.encoding import read_memory, stored_memory
-from query_service.queries import parse_recent_filter, resolve_agents
+from query_service.queries import given_as_of, parse_recent_filter, resolve_agents, with_superseded
 from query_service.record_schemas import Aggregate, AggregateResponse, GetMany, GetManyResponse
 from query_service.routes import Routes
 from query_service.schemas import (
@@ -104,6 +104,8 @@ class _Routes(Routes):
                 f"at most {MAX_PAGE_SIZE:,}, and {MAX_LINES:,} with `Accept: application/x-ndjson`",
                 path="limit",
             )
+        as_of = given_as_of(params)
+        agents = with_superseded(agents, as_of, superseded=params.superseded)
         query = browse.page_query(
             self._recall,
             agents,
@@ -111,10 +113,11 @@ class _Routes(Routes):
             parse_recent_filter(params, self._recall.pseudonyms, request.tenant),
             oldest_first=params.order == "oldest",
             after=None if params.cursor is UNSET else parse_cursor(params.cursor),
+            as_of=as_of,
         )
         await self._limits.count_queries(request.principal, agents.scope.agents)
         if as_lines:
-            return await self._stream(agents, browse.get_lines(self._recall, query))
+            return await self._stream(agents, browse.get_lines(self._recall, query, as_of))
         with self._timed("recent"):
             page = await browse.get_page(self._recall, query)
         memories = [stored_memory(memory, agents) for memory in page.memories]

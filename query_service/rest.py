@@ -35,6 +35,7 @@ from query_service.queries import (
     parse_search,
     resolve_agents,
 )
+from query_service.relations import get_relations
 from query_service.routes import Routes
 from query_service.schemas import (
     AgentPath,
@@ -47,6 +48,8 @@ from query_service.schemas import (
     MemoryPath,
     NoParams,
     OneParams,
+    RelationsParams,
+    RelationsResponse,
     RewindPreview,
     RewindPreviewResponse,
     Search,
@@ -118,6 +121,20 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             response=SummaryResponse,
             path_params=AgentPath,
             example=examples.SUMMARY,
+        ),
+        read(
+            "GET",
+            f"{agent}/relations",
+            routes.relations,
+            "With whom an agent has to do: how often, when last, and the sums of `metadata.valence`",
+            response=RelationsResponse,
+            path_params=AgentPath,
+            query_params=RelationsParams,
+            description=(
+                "Over `about` and `player` of the agent's memories, exact, over at most 100,000 memories, else 400"
+                " `too_many_records`. Superseded memories do not count."
+            ),
+            example=examples.RELATIONS,
         ),
         read(
             "GET",
@@ -214,6 +231,14 @@ class _Routes(Routes):
         await self._limits.count_queries(request.principal, agents.scope.agents)
         with self._timed("summary"):
             return json_response(await browse.get_summary(self._recall, agents, name))
+
+    async def relations(self, request: ApiRequest) -> ApiResponse:
+        params = request.query_params(RelationsParams)
+        agents, _ = self._agent(request)
+        await self._limits.count_queries(request.principal, agents.scope.agents)
+        with self._timed("relations"):
+            found = await get_relations(self._recall, agents, params.limit)
+        return json_response(RelationsResponse(found))
 
     async def agents(self, request: ApiRequest) -> ApiResponse:
         params = request.query_params(AgentsParams)

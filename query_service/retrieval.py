@@ -109,6 +109,10 @@ class ReadGuard:
             and not self.ledger.rewinds.covers(memory)
         )
 
+    def strip(self, memory: Memory) -> Memory:
+        """What the read may return of a memory that it admits: no erased players, and no erased corrections."""
+        return self.ledger.strip(memory)
+
 
 async def visible_memories(store: MemoryReader, query: PageQuery, guard: ReadGuard) -> AsyncIterator[Memory]:
     """All memories of `query` that the guard admits, in order.
@@ -122,7 +126,7 @@ async def visible_memories(store: MemoryReader, query: PageQuery, guard: ReadGua
         page = await store.page(replace(query, after=after, limit=limit))
         for memory in page:
             if guard.admits(memory):
-                yield memory
+                yield guard.strip(memory)
             await turns.next()
         if len(page) < limit:
             return
@@ -157,14 +161,18 @@ class Retriever:
         ranked = await (self._by_time() if query.text is None else self._by_relevance(query.text, vector))
         if query.min_score is not None:
             ranked = [one for one in ranked if one.score >= query.min_score]
-        return top_k(ranked, query.k)
+        best = top_k(ranked, query.k)
+        return [replace(one, memory=self.guard.strip(one.memory)) for one in best]
 
     async def beside(self, ranked: Sequence[Ranked]) -> list[Memory]:
         """The memories next to these: for each, one before and two behind it, if the answer may show them."""
         anchors = [one.memory for one in ranked]
-        query = AroundQuery(anchors, SPAN, self.gap_s, self.guard.now, self.query.filter)
+        query = AroundQuery(
+            anchors, SPAN, self.gap_s, self.guard.now, self.query.filter, self.guard.scope.superseded
+        )
         around = await self.store.around(query)
-        return [memory for one in around for memory in nearest_first(one) if self._shows(memory)]
+        shown = (memory for one in around for memory in nearest_first(one) if self._shows(memory))
+        return [self.guard.strip(memory) for memory in shown]
 
     async def newest(self, limit: int) -> list[Memory]:
         """The newest `limit` memories that match the query's filter and sphere, with records of types that it names."""
@@ -229,7 +237,9 @@ class Retriever:
         best = hits[0].relevance if self.query.mode == "keyword" else 1.0
         pairs: Pairs = ()
         if self.neighbours:
-            how = Neighbours(self.gap_s, self.guard.now, self.query.filter, self._shows)
+            how = Neighbours(
+                self.gap_s, self.guard.now, self.query.filter, self._shows, self.guard.scope.superseded
+            )
             with self.stages("neighbours"):
                 hits, pairs = await with_neighbours(self.store, query_for(len(hits)), hits, how)
         ranked = [_without_blend(hit) for hit in hits]

@@ -44,12 +44,25 @@ Filters = Annotated[
             " At most 32 conditions, nested at most 4 deep. `exists`, comparisons and `contains` with a string on"
             " metadata, and conditions on `tick`, read each memory of the agents: their number times the number of"
             " memories may be at most 500,000 in a request, else 400 `over_budget`. `type`, `tick`, `timestamp`, `importance`, `player`,"
-            " `server`, `pos.x`, `pos.y` and `pos.z` are fields of the memory; any other name is a metadata key."
+            " `server`, `pos.x`, `pos.y`, `pos.z`, and the lists `about` and `sources`, are fields of the memory; any other"
+            " name is a metadata key."
         )
     ),
 ]
 Bound = Annotated[float, Meta(description="Inclusive.")]
 Time = Annotated[float, Meta(description="Unix seconds, inclusive.")]
+AsOf = Annotated[
+    float,
+    Meta(
+        description=(
+            "Unix seconds: the answer has what was known then. That is what had been accepted, had not expired and was not"
+            " superseded, as far as it is still stored; deleted memories are gone. A time in the future is the present."
+        )
+    ),
+]
+Superseded = Annotated[
+    bool, Meta(description="Also show memories that another one supersedes; `superseded_by` says which one.")
+]
 Mode = Literal["dense", "keyword", "hybrid"]
 Lift = Annotated[
     float,
@@ -152,6 +165,8 @@ class Search(ReadRequest):
         | None
     ) = None
     explain: Annotated[bool, Meta(description="Return the parts of each score.")] | None = None
+    as_of: AsOf | None = None
+    superseded: Superseded | None = None
     after: After | None = None
     wait_ms: WaitMs | None = None
 
@@ -209,6 +224,8 @@ class Context(ReadRequest):
         ]
         | None
     ) = None
+    as_of: AsOf | None = None
+    superseded: Superseded | None = None
     after: After | None = None
     wait_ms: WaitMs | None = None
 
@@ -260,6 +277,8 @@ class RecentParams(ReadRequest):
     filters: Annotated[str, Meta(description="A JSON object, as the filters of a search.")] | UnsetType = (
         UNSET
     )
+    as_of: AsOf | UnsetType = UNSET
+    superseded: Superseded = False
 
 
 class RewindPreview(ReadRequest):
@@ -290,6 +309,12 @@ class StreamParams(ReadRequest):
     type: Annotated[str, Meta(description="Also sends the records of this type.")] | UnsetType = UNSET
 
 
+class RelationsParams(ReadRequest):
+    """`limit`: how many relations at most."""
+
+    limit: Limit = 100
+
+
 class NoParams(ReadRequest):
     """No query parameters."""
 
@@ -304,8 +329,21 @@ class RewindPreviewResponse(Struct):
     agents: int
 
 
-class StoredMemory(Struct):
-    """A memory. Times are Unix seconds, positions are nodes."""
+class Links(Struct, kw_only=True):
+    """What a memory is linked with; fields are missing where there is nothing.
+
+    `about`: agent ids and pseudonyms of players. `sources`: the ids of memories that it rests on. `supersedes`: the id of
+    the memory that it replaces. `superseded_by`: the id of the newest memory that replaces it.
+    """
+
+    about: Sequence[str] | UnsetType = UNSET
+    sources: Sequence[str] | UnsetType = UNSET
+    supersedes: str | UnsetType = UNSET
+    superseded_by: str | UnsetType = UNSET
+
+
+class StoredMemory(Links):
+    """A memory. Times are Unix seconds, positions are nodes. The last four fields are missing where there is nothing."""
 
     id: str
     agent_id: str
@@ -404,6 +442,25 @@ class ContextResponse(ContextMemories):
     cache: Literal["hit", "miss", "off"]
     fresh: bool
     took_ms: float
+
+
+class Relation(Struct, rename={"with_": "with"}):
+    """What connects an agent with another agent or a player. `with`: its agent id, or the player's pseudonym.
+
+    `total`: the number of memories. `last`: the latest timestamp. `valence`: the sum of the numbers in
+    `metadata.valence`, 0 without any.
+    """
+
+    with_: str
+    total: int
+    last: float
+    valence: float
+
+
+class RelationsResponse(Struct):
+    """Those with the most memories first."""
+
+    relations: Sequence[Relation]
 
 
 class AgentTotal(Struct):

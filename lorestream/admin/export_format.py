@@ -19,7 +19,7 @@ import msgspec
 from lorestream import identity, limits
 from lorestream.errors import InvalidRequest
 from lorestream.events import MAX_VALUE_BYTES, ImportedRow, Put
-from lorestream.memories import Memory
+from lorestream.memories import Correction, Memory
 from lorestream.state import row_checks
 from lorestream.state.rows import Row
 
@@ -67,6 +67,10 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     expires_at: float | None = None
     lasting_agent: _Name | None = None
     recall: bool = True
+    about: tuple[_Name, ...] = ()
+    sources: tuple[_Name, ...] = ()
+    supersedes: _Name | None = None
+    superseded_by: tuple[Correction, ...] = ()
 
     @classmethod
     def from_memory(cls, memory: Memory) -> Self:
@@ -89,6 +93,10 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             expires_at=memory.expires_at,
             lasting_agent=memory.lasting_agent,
             recall=memory.recall,
+            about=memory.about,
+            sources=memory.sources,
+            supersedes=memory.supersedes,
+            superseded_by=memory.superseded_by,
         )
 
     def to_event(self) -> Put:
@@ -111,6 +119,10 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             expires_at=self.expires_at,
             lasting_agent=self.lasting_agent,
             recall=self.recall,
+            about=self.about,
+            sources=self.sources,
+            supersedes=self.supersedes,
+            superseded_by=self.superseded_by,
         )
 
 
@@ -243,7 +255,19 @@ def _check_memory(line: ExportedMemory) -> None:
         lasting = identity.player_name(line.lasting_agent)
         if line.agent_player is None or lasting is None or not identity.is_pseudonym(lasting):
             raise InvalidRequest("lasting_agent is not another pseudonym of the player in agent_id")
+    _check_links(line)
     limits.check_json(line.metadata, "metadata")
+
+
+def _check_links(line: ExportedMemory) -> None:
+    """Refuse plain player names, and times that are no numbers."""
+    for by in line.superseded_by:
+        if not math.isfinite(by.accepted_at):
+            raise InvalidRequest("superseded_by: accepted_at is not a finite number")
+    named = [identity.player_name(one) for one in line.about]
+    named += [one for by in line.superseded_by for one in (by.player, by.agent_player)]
+    if any(one is not None and not identity.is_pseudonym(one) for one in named):
+        raise InvalidRequest(_PLAIN_NAME)
 
 
 def _check_row(line: ExportedRow) -> None:

@@ -66,7 +66,7 @@ class Exporter:
                 name = self._fate(one)
                 counts[name] += 1
                 if name in {"memories", "rows"}:
-                    yield Row(_line(one))
+                    yield Row(_line(self.ledger.strip(one) if isinstance(one, Memory) else one))
                     await turns.next()
             yield Progress("exporting", counts["memories"], unit="memories")
             if after is None:

@@ -19,6 +19,7 @@ from lorestream.cli.admin.exports import export, import_
 from lorestream.cli.admin.snapshots import restore, snapshot
 from lorestream.cli.keys.commands import keys
 from lorestream.cli.memories.commands import agents, erase, put, recent, rewind, search, tail
+from lorestream.cli.memories.corrections import relations, supersede
 from lorestream.cli.options import LOCAL, AsJson, DataDir, QueryUrl
 from lorestream.cli.serve.commands import gateway, query, up, worker
 from lorestream.cli.serve.mcp import mcp
@@ -65,7 +66,7 @@ for verb in (up, gateway, worker, query):
     app.command(rich_help_panel="Run")(verb)
 app.command("simulate", rich_help_panel="Run")(simulate)
 app.command("mcp", rich_help_panel="Run")(mcp)
-for verb in (put, search, recent, agents, tail, erase, rewind):
+for verb in (put, supersede, search, recent, relations, agents, tail, erase, rewind):
     app.command(rich_help_panel="Memories")(verb)
 app.add_typer(state, name="state", rich_help_panel="State")
 for verb in (records, summary):

@@ -10,6 +10,7 @@
 
     calls        the calls of memories and of the service: their parameters, requests, decoders of the responses
     records      those of messages, tool calls, rewards, interactions, states
+    corrections  those that replace a memory, and with whom an agent has to do
     documents    those of documents
     learning     those of Q-tables and policies
     insight      those that explain a search, and that tell where memories are
@@ -62,11 +63,13 @@ from lorestream.client.models import (
     Reason,
     Receipt,
     Reject,
+    Relation,
     Rewind,
     RewindReceipt,
     RewindSize,
     SearchAnswer,
     Summary,
+    Superseded,
     Weights,
 )
 from lorestream.client.nonblocking import AsyncMemoryClient
@@ -124,6 +127,7 @@ __all__ = [
     "Receipt",
     "Reject",
     "Rejected",
+    "Relation",
     "Rewind",
     "RewindReceipt",
     "RewindSize",
@@ -131,6 +135,7 @@ __all__ = [
     "ServiceUnavailable",
     "StateReceipt",
     "Summary",
+    "Superseded",
     "TooLarge",
     "TooManyRequests",
     "Unauthorized",

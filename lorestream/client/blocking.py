@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx2
 import stamina
 
-from lorestream.client import calls, documents, insight, learning, records, rewinds
+from lorestream.client import calls, corrections, documents, insight, learning, records, rewinds
 from lorestream.client.call import Call, Reply, given
 from lorestream.client.encoding import encoded
 from lorestream.client.endpoint import Endpoint, RetryBudget, as_method
@@ -48,6 +48,7 @@ class MemoryClient(Endpoint[httpx2.Client]):
 
     add = _method(calls.add)
     add_batch = _method(calls.add_batch)
+    supersede = _method(corrections.supersede)
     delete = _method(calls.delete)
     forget = _method(calls.forget)
     forget_player = _method(calls.forget_player)
@@ -58,6 +59,7 @@ class MemoryClient(Endpoint[httpx2.Client]):
     get_many = _method(calls.get_many)
     recent = _method(calls.recent)
     summary = _method(calls.summary)
+    relations = _method(corrections.relations)
     agents = _method(calls.agents)
     check = _method(calls.check)
     ready = _method(calls.ready)

@@ -112,6 +112,8 @@ def search(
     min_score: float | None = None,
     explain: bool | None = None,
     rerank: bool | None = None,
+    as_of: float | None = None,
+    superseded: bool | None = None,
     after: str | None = None,
     wait_s: float | None = None,
 ) -> Call[SearchAnswer]:
@@ -122,7 +124,8 @@ def search(
     the best by the other weights. `rerank` gives the best memories a second look: slower, more exact. `after` is the
     token of a write that the result must include, waited for at most `wait_s` (0.5); `SearchAnswer.fresh` says
     whether it does. `neighbours` (0 to 1): how much the memories before and behind one lift its score.
-    `time_words`: True lets "yesterday" or "in May" in the query lift the memories of that time.
+    `time_words`: True lets "yesterday" or "in May" in the query lift the memories of that time. `as_of`: what was known at
+    this time (Unix seconds). `superseded`: True also shows memories that others replace.
     """
     body = given(
         query=query,
@@ -136,6 +139,8 @@ def search(
         min_score=min_score,
         explain=explain,
         rerank=rerank,
+        as_of=as_of,
+        superseded=superseded,
         after=after,
         wait_ms=wait_ms(wait_s),
     )
@@ -153,6 +158,8 @@ def context(
     filters: Mapping[str, Any] | None = None,
     neighbours: float | None = None,
     include_state: bool | None = None,
+    as_of: float | None = None,
+    superseded: bool | None = None,
     after: str | None = None,
     wait_s: float | None = None,
 ) -> Call[Context]:
@@ -160,7 +167,7 @@ def context(
 
     At most `relevant` (5) and `recent` (10) of them, and `token_budget` (1,000) tokens in all. Without a query:
     only the newest. What the budget has left is used for the memories next to the best ones, unless `neighbours` is 0.
-    `filters`, `neighbours`, `after` and `wait_s` as in `search`. `Context.state` is the agent's document of the type
+    `filters`, `neighbours`, `as_of`, `superseded`, `after` and `wait_s` as in `search`. `Context.state` is the agent's document of the type
     `character`; with `include_state` it also stands first in the text, and counts.
     """
     body = given(
@@ -171,6 +178,8 @@ def context(
         token_budget=token_budget,
         filters=filters,
         neighbours=neighbours,
+        as_of=as_of,
+        superseded=superseded,
         after=after,
         wait_ms=wait_ms(wait_s),
     )
@@ -207,11 +216,13 @@ def recent(
     until: float | None = None,
     filters: Mapping[str, Any] | None = None,
     conversation: str | int | None = None,
+    as_of: float | None = None,
+    superseded: bool | None = None,
 ) -> Call[Page]:
     """One page of an agent's memories, `limit` (at most 1,000) of them; newest first, or order "oldest".
 
     `cursor` is the `next_cursor` of the page before. Bounds are inclusive, times are Unix seconds. Records are in it
-    only if their `type` is named. `conversation`: only messages of this one.
+    only if their `type` is named. `conversation`: only messages of this one. `as_of` and `superseded` as in `search`.
     """
     params = given(
         limit=limit,
@@ -224,6 +235,8 @@ def recent(
         until=until,
         filters=None if filters is None else encoded(filters, "filters").decode(),
         conversation=conversation,
+        as_of=as_of,
+        superseded=None if superseded is None else str(superseded).lower(),
     )
     return read_call(Page, f"/v1/agents/{quoted(agent_id)}/memories", params=params)
 

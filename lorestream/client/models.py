@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import msgspec
@@ -17,7 +17,8 @@ class Event(TypedDict, total=False):
     """An event in its JSON form. `agent_id`, and `text` or `type`, are required.
 
     `id` is the producer's and is never used for another event; `ttl` is in seconds, 0 = for ever; `time` is in
-    Unix seconds; `importance` goes from 0 to 10.
+    Unix seconds; `importance` goes from 0 to 10. `about`: agent ids and player names. `sources`: ids of memories that it
+    rests on. `supersedes`: the id of the memory that it replaces.
     """
 
     id: str
@@ -32,6 +33,9 @@ class Event(TypedDict, total=False):
     importance: float
     ttl: float
     metadata: Mapping[str, Any]
+    about: Sequence[str]
+    sources: Sequence[str]
+    supersedes: str
 
 
 class Near(TypedDict, total=False):
@@ -94,6 +98,12 @@ class FoundMemory(msgspec.Struct, frozen=True):
     truncated: bool = False
     score: float | None = None
     score_details: dict[str, float] | None = None
+    about: list[str] = []
+    """Agent ids, and pseudonyms of players."""
+    sources: list[str] = []
+    supersedes: str | None = None
+    superseded_by: str | None = None
+    """The newest memory that replaces it, where the read asked for superseded memories."""
     vector: bytes | None = None
     """Only in `get_many` with vectors: float32 numbers in little-endian order. Records have none."""
 
@@ -191,6 +201,29 @@ class Places(msgspec.Struct, frozen=True):
     cells: int
     total: int
     bounds: dict[str, tuple[float, float]] | None = None
+
+
+class Relation(msgspec.Struct, frozen=True, rename={"other": "with"}):
+    """What connects an agent with `other`: an agent id, or a player's pseudonym. `last`: Unix seconds."""
+
+    other: str
+    total: int
+    last: float
+    valence: float = 0.0
+
+
+class Relations(msgspec.Struct, frozen=True):
+    """Those with the most memories first."""
+
+    relations: list[Relation]
+
+
+class Superseded(msgspec.Struct, frozen=True):
+    """A memory that replaces another one was accepted. `id` is its id."""
+
+    id: str
+    token: str
+    indexed: bool = False
 
 
 class AgentTotal(msgspec.Struct, frozen=True):

@@ -44,6 +44,10 @@ class ErasureLedger(Protocol):
         """Whether any erasure covers this memory. Answers from memory; does not block or raise."""
         ...
 
+    def strip(self, memory: Memory) -> Memory:
+        """What stays of a memory that no erasure covers (see `Erasure.strip`). Answers from memory; does not raise."""
+        ...
+
     def covers_state(self, agent: AgentKey, player: str | None, since: float) -> bool:
         """Whether any erasure covers a row of this agent, or an event of its state. Answers from memory.
 

@@ -49,6 +49,14 @@ async def find(rows: VisibleRows, agent: AgentKey, type_: str, which: Which = CU
     return found
 
 
+async def known_version(rows: VisibleRows, agent: AgentKey, type_: str, at: float | None) -> Document | None:
+    """The current version, or that at a time (Unix seconds); None if there is none, or it was deleted or is not kept."""
+    try:
+        return await find(rows, agent, type_, Which(at=at))
+    except HttpError:
+        return None
+
+
 def not_found(why: str = "this agent has nothing of that name") -> HttpError:
     """The error for a document or a version that never was, or that is deleted."""
     return HttpError(404, "not_found", f"there is no such version: {why}")

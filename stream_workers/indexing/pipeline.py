@@ -300,18 +300,19 @@ class Pipeline:
         self.metrics.skipped_records.labels(**labels).inc()
 
     def _marked(self, memory: Memory) -> Memory:
-        """The memory, marked as rewound if the ledger says so by now."""
-        rewound = self.ledger.rewinds.covers(memory)
-        return memory if memory.rewound == rewound else replace(memory, rewound=rewound)
+        """The memory, marked as rewound if the ledger says so by now, without what erasures cover in it."""
+        return self.ledger.strip(memory).marked(self.ledger.rewinds.covers)
 
     def _is_obsolete(self, memory: Memory) -> bool:
         """Whether the memory has expired since it was accepted, or is covered by an erasure.
 
+        One that supersedes another is stored although it has expired: what it corrects stays superseded.
         While the clock cannot be believed, expired memories are stored. Readers leave them out, and a sweep removes
         them later; a memory that is left out here is lost.
         """
         expired = memory.expires_at is not None and memory.expires_at <= self.clock.now()
-        return (expired and self.is_clock_right()) or self.ledger.covers(memory)
+        gone = expired and memory.supersedes is None and self.is_clock_right()
+        return gone or self.ledger.covers(memory)
 
 
 def _changed_agents(batch: Batch) -> frozenset[AgentKey] | None:

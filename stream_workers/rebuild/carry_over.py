@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from lorestream.admin import Progress, Report
 from lorestream.memories import Memory
@@ -86,7 +86,7 @@ class CarryOver:
         """Copy memories accepted before `before`, rows and tombstones. Returns whether the page had any."""
         now, ledger = self.parts.clock.now(), self.parts.ledger
         memories = [
-            replace(one, rewound=ledger.rewinds.covers(one))
+            ledger.strip(one).marked(ledger.rewinds.covers)
             for one in page
             if isinstance(one, Memory)
             and one.accepted_at < before

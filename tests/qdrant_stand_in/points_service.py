@@ -90,6 +90,14 @@ class PointsService(wire.PointsServicer):
         operation = edge.UpdateOperation.delete_payload_by_filter(chosen, list(request.keys))
         return _update(found, operation, wait=request.wait)
 
+    def OverwritePayload(self, request: wire.SetPayloadPoints) -> wire.PointsOperationResponse:  # noqa: N802
+        allow_fields(request, "collection_name", "wait", "payload", "points_selector", "ordering")
+        allow_fields(request.points_selector, "filter")
+        found = self._catalogue.get(request.collection_name)
+        chosen = edge_filter(request.points_selector.filter)
+        operation = edge.UpdateOperation.overwrite_payload_by_filter(chosen, grpc_to_payload(request.payload))
+        return _update(found, operation, wait=request.wait)
+
     def CreateFieldIndex(self, request: wire.CreateFieldIndexCollection) -> wire.PointsOperationResponse:  # noqa: N802
         allow_fields(request, "collection_name", "wait", "field_name", "field_type", "field_index_params")
         found = self._catalogue.get(request.collection_name)

@@ -296,6 +296,30 @@ def test_the_same_id_adds_no_second_memory(lorestream: Run, lorestream_url: str,
     assert [memory["text"] for memory in page["memories"]] == ["first"]
 
 
+def test_a_correction_by_hand(lorestream: Run, lorestream_url: str, agent: str):
+    def run(*arguments: str) -> Any:
+        return json.loads(lorestream(*arguments, "--json", LORESTREAM_URL=lorestream_url).stdout)
+
+    old = run("put", agent, "the forge is red", "--about", "npc:baker", "--about", "Ann")["id"]
+    new = run("supersede", agent, old, "the forge is blue", "--type", "note")["id"]
+    [found] = run("search", agent, "forge")["memories"]
+    assert (found["id"], found["supersedes"]) == (new, old)
+    shown = {one["id"]: one for one in run("search", agent, "forge", "--superseded")["memories"]}
+    assert (shown.keys(), shown[old]["superseded_by"]) == ({old, new}, new)
+    assert run("recent", agent, "--superseded")["total"] == 2
+    then = str(shown[old]["accepted_at"])
+    assert [one["id"] for one in run("recent", agent, "--as-of", then)["memories"]] == [old]
+    assert [one["id"] for one in run("search", agent, "forge", "--as-of", then)["memories"]] == [old]
+    assert run("search", agent, "forge", "--as-of", "2020-01-31T12:00:00Z")["memories"] == []
+    refused = lorestream("recent", agent, "--as-of", "soon", LORESTREAM_URL=lorestream_url)
+    assert (refused.returncode, "--as-of" in refused.stderr) == (2, True)
+    assert run("relations", agent) == {"relations": []}
+    run("put", agent, "a talk", "--about", "npc:baker", "--source", new, "--metadata", '{"valence": 2}')
+    [relation] = run("relations", agent)["relations"]
+    assert (relation["with"], relation["total"], relation["valence"]) == ("npc:baker", 1, 2)
+    assert "npc:baker" in lorestream("relations", agent, LORESTREAM_URL=lorestream_url).stdout
+
+
 def test_put_reads_its_text_from_stdin(lorestream: Run, lorestream_url: str, agent: str):
     lorestream("put", agent, "-", stdin="two\nlines\n", LORESTREAM_URL=lorestream_url)
     page = json.loads(lorestream("recent", agent, "--json", LORESTREAM_URL=lorestream_url).stdout)

@@ -237,6 +237,13 @@ READS = [
         id="policy_write",
     ),
     pytest.param(
+        lambda c: c.relations("npc:ada", 5),
+        "/v1/agents/npc%3Aada/relations?limit=5",
+        {"relations": [{"with": "npc:bo", "total": 2, "last": 5.0, "valence": 0.5}]},
+        lambda found: [(one.other, one.total, one.valence) for one in found] == [("npc:bo", 2, 0.5)],
+        id="relations",
+    ),
+    pytest.param(
         lambda c: c.summary("npc:ada"),
         "/v1/agents/npc%3Aada/summary",
         {"agent_id": "npc:ada", "total": 2, "by_type": {"dig": 2}, "first": 1.0, "last": 2.0},

@@ -21,7 +21,7 @@ def players(name: str) -> tuple[str, ...]:
 
 
 def parse(value: object):
-    return parse_filter(value, stored_players=players)
+    return parse_filter(value, stored_forms={"player": players})
 
 
 def matches_memory(value: object, **fields: object) -> bool:

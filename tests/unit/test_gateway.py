@@ -349,6 +349,7 @@ async def test_the_routes_are_documented(tmp_path: Path) -> None:
             "/memory/put",
             "/memory/delete",
             "/v1/memories/{id}",
+            "/v1/memories/{id}/supersede",
             "/v1/agents/{agent_id}",
             "/v1/entities/{type}/{id}",
             "/v1/entities/{type}/{id}/patch",

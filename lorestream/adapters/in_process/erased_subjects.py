@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from lorestream.memories import SubjectKind
+from lorestream import identity
+from lorestream.memories import SubjectKind, without
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,18 @@ class ErasedSubjects:
             or self._covers_subject(memory, SubjectKind.PLAYER, memory.player)
             or self._covers_subject(memory, SubjectKind.PLAYER, memory.agent_player)
         )
+
+    def strip(self, memory: Memory) -> Memory:
+        """The memory without erased players in `about`, and without erased corrections."""
+        if not self._newest or not (memory.about or memory.superseded_by):
+            return memory
+        about = tuple(
+            one
+            for one in memory.about
+            if not self._covers_subject(memory, SubjectKind.PLAYER, identity.pseudonym_in(one))
+        )
+        kept = [one for one in memory.superseded_by if not self.covers(memory.by(one))]
+        return without(memory, about, kept)
 
     def covers_state(self, agent: AgentKey, player: str | None, since: float) -> bool:
         """Whether any erasure covers state of this agent, named after `player`, whose content begins at `since`."""

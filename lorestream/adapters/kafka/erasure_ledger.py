@@ -119,6 +119,10 @@ class KafkaErasureLedger:
         """Whether any erasure covers this memory. In memory; never blocks."""
         return self._erased.covers(memory)
 
+    def strip(self, memory: Memory) -> Memory:
+        """What stays of a memory that no erasure covers. In memory; never blocks."""
+        return self._erased.strip(memory)
+
     def covers_state(self, agent: AgentKey, player: str | None, since: float) -> bool:
         """Whether an erasure covers state of this agent. In memory; never blocks."""
         return self._erased.covers_state(agent, player, since)

@@ -91,15 +91,15 @@ class _Side:
         ]
 
 
-async def read_around(engine: Engine[Any], unexpired: Sequence[Clause], query: AroundQuery) -> list[Around]:
-    """The memories around each anchor. `unexpired`: the conditions for memories that have not expired."""
+async def read_around(engine: Engine[Any], shown: Sequence[Clause], query: AroundQuery) -> list[Around]:
+    """The memories around each anchor. `shown`: the conditions for memories that may be shown."""
     sides: list[_Side] = []
     occasions: dict[tuple[str, str, str | int | None], tuple[Clause, ...]] = {}
     for anchor in query.anchors:
         occasion = (anchor.tenant, anchor.agent_id, anchor.conversation)
         must = occasions.get(occasion)
         if must is None:
-            must = occasions[occasion] = (*_occasion(anchor), *unexpired)
+            must = occasions[occasion] = (*_occasion(anchor), *shown)
         for oldest_first in (False, True):
             sides.append(_Side(query, anchor, must, oldest_first))
             sides[-1].ask(ticks(anchor.timestamp))

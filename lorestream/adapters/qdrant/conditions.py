@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from lorestream.adapters.qdrant.payload import (
@@ -17,6 +18,8 @@ from lorestream.adapters.qdrant.payload import (
     agent_keyword,
     fact_hash,
     inexact_number_hash,
+    link_hash,
+    links_hash,
     record_group,
     ticks,
 )
@@ -125,7 +128,9 @@ _INDEXED_KEYS = frozenset(
 
 _NOT_TRANSLATABLE = TranslatedFilter(plain=ALWAYS, superset=ALWAYS, subset=NEVER, uncertain=ALWAYS)
 _TEXT_FIELDS = frozenset({"type", "player", "server"})
+_LINK_FIELDS = frozenset({"about", "sources"})
 _NUMBER_FIELDS = frozenset({"tick", "importance", "pos.x", "pos.y", "pos.z"})
+_WITHOUT_INDEX = frozenset({("tick",), ("accepted_at",), ("superseded_at",)})
 _COMPARISONS = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
 
 
@@ -161,7 +166,10 @@ def payload_conditions(clauses: Iterable[Clause]) -> int:
 
 
 def unindexed_conditions(filter_: Filter) -> int:
-    """How many conditions of a filter need the payload of each memory: those on `tick` and on metadata, but equality."""
+    """How many conditions of a filter need the payload of each memory.
+
+    Those on `tick`, on `accepted_at` and `superseded_at`, and on metadata other than equality.
+    """
     match filter_:
         case And() | Or():
             return sum(map(unindexed_conditions, filter_.parts))
@@ -169,11 +177,21 @@ def unindexed_conditions(filter_: Filter) -> int:
             return unindexed_conditions(filter_.part)
         case Condition():
             if not filter_.field.is_metadata:
-                return int(filter_.field.path == ("tick",))
+                return int(filter_.field.path in _WITHOUT_INDEX)
             hashed = filter_.op in (Op.EQ, Op.IN) or (
                 filter_.op is Op.CONTAINS and not isinstance(filter_.value, str)
             )
             return int(not hashed)
+
+
+SUPERSEDED = Match("facts", (links_hash("superseded"),))
+"""The memories that another one supersedes, which is not rewound."""
+
+
+def linked_clause(link: str, values: Iterable[str]) -> Clause:
+    """The memories whose `link` (see `payload`) has one of the values."""
+    hashes = tuple({link_hash(link, one) for one in values})
+    return Match("facts", hashes) if hashes else NEVER
 
 
 def expired_clause(now: float) -> Clause:
@@ -239,8 +257,10 @@ def _condition(condition: Condition) -> TranslatedFilter:
     name = ".".join(path)
     if name in _TEXT_FIELDS:
         return _exact(_text(name, condition.op, condition.value))
-    if name == "timestamp":
-        return _timestamp(condition.op, condition.value)
+    if name in _LINK_FIELDS:
+        return _exact(_link(name, condition.op, condition.value))
+    if name in _TIME_FIELDS:
+        return _TIME_FIELDS[name](condition.op, condition.value)
     if name in _NUMBER_FIELDS:
         return _number(name, condition.op, condition.value)
     raise InvalidFilter(f"memories have no field {name}", path=name)
@@ -292,26 +312,49 @@ def _number(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedF
     return _joined([_number_equality(key, one) for one in _scalars(value)], every=False)
 
 
-def _timestamp(op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter:
-    """By ticks: only memories in the same tick as the bound are uncertain."""
+def _link(name: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Clause:
     if op is Op.EXISTS:
-        return _exact(ALWAYS if value else NEVER)
+        present = Match("facts", (links_hash(name),))
+        return present if value else Group(must_not=(present,))
+    if op in (Op.EQ, Op.IN):
+        return linked_clause(name, [one for one in _scalars(value) if isinstance(one, str)])
+    return NEVER
+
+
+def _accepted_at(op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter:
+    """By ticks; a memory of an older point, which does not have the key, is read and checked."""
+    found, unknown = _time("accepted", op, value), Empty("accepted")
+    superset, uncertain = _any((found.superset, unknown)), _any((found.uncertain, unknown))
+    return TranslatedFilter(superset, superset, found.subset, uncertain)
+
+
+def _time(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter:
+    """By the ticks at a payload key: only memories in the same tick as the bound are uncertain."""
+    if op is Op.EXISTS:
+        return _exact(_exists(key, value))
     parts: list[TranslatedFilter] = []
     for one in _scalars(value):
         if not _is_number(one) or op is Op.CONTAINS:
             continue
         tick = _clamped_ticks(one)
-        same = Range("t", gte=tick, lte=tick)
+        same = Range(key, gte=tick, lte=tick)
         match op:
             case Op.GT | Op.GTE:
-                superset = Range("t", gte=tick)
-                parts.append(TranslatedFilter(superset, superset, Range("t", gt=tick), same))
+                superset = Range(key, gte=tick)
+                parts.append(TranslatedFilter(superset, superset, Range(key, gt=tick), same))
             case Op.LT | Op.LTE:
-                superset = Range("t", lte=tick)
-                parts.append(TranslatedFilter(superset, superset, Range("t", lt=tick), same))
+                superset = Range(key, lte=tick)
+                parts.append(TranslatedFilter(superset, superset, Range(key, lt=tick), same))
             case _:
                 parts.append(TranslatedFilter(same, same, NEVER, same))
     return _joined(parts, every=False)
+
+
+_TIME_FIELDS = {
+    "timestamp": partial(_time, "t"),
+    "accepted_at": _accepted_at,
+    "superseded_at": partial(_time, "superseded"),
+}
 
 
 def _clamped_ticks(value: float) -> int:

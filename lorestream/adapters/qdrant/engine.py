@@ -171,6 +171,10 @@ class Engine(Protocol[P]):
         """Remove points, apart from those that meet the clause `unless`. Unknown ids are ignored."""
         ...
 
+    async def overwrite(self, id_: str, payload: Mapping[str, Any], which: Clause) -> None:
+        """Replace the payload of a point that meets the clause now; its vectors stay. Unknown ids are ignored."""
+        ...
+
     async def remove_key(self, ids: Sequence[str], key: str) -> None:
         """Remove a payload key of points. Unknown ids are ignored."""
         ...

@@ -22,7 +22,10 @@ _COMPARE: Mapping[Op, Callable[[Any, Any], bool]] = {
     Op.LT: operator.lt,
     Op.LTE: operator.le,
 }
-_ATTRIBUTES = frozenset({"type", "tick", "timestamp", "importance", "player", "server"})
+_ATTRIBUTES = frozenset(
+    {"type", "tick", "timestamp", "importance", "player", "server", "accepted_at", "superseded_at"}
+)
+_LISTS = frozenset({"about", "sources"})
 _COORDINATES = {"pos.x": "x", "pos.y": "y", "pos.z": "z"}
 
 
@@ -49,6 +52,8 @@ def _value(memory: Memory, path: tuple[str, ...]) -> object:
     name = ".".join(path)
     if name in _ATTRIBUTES:
         return getattr(memory, name)
+    if name in _LISTS:
+        return [*getattr(memory, name)]
     if name in _COORDINATES:
         return None if memory.pos is None else memory.pos.get(_COORDINATES[name])
     raise InvalidFilter(f"memories have no field {name}", path=name)

@@ -10,7 +10,12 @@ order and facets:
     owner, group  in place of these two, in a record   (a memory that is not for recall, see `record_group`)
                   and in a memory that was rewound     (see `rewound_group`)
     t, expires    times in ticks, see `ticks`          type, server, player, agent_player
-    text          the text                             tick, importance, pos
+    accepted      likewise; missing in older points    tick, importance, pos
+    superseded    when it was superseded, likewise     text      the text
+
+`facts` also say with what the memory is linked (`link_hash`): whom it is `about`, its `sources`, what it `supersedes`,
+what it is `superseded_by`, on which `servers`, and whether it is `superseded` by one that is not rewound; and the
+`players` among all these, for erasures.
 
 A tombstone has only the keys `deleted` (ticks) and `grave` (JSON text: tenant, agent, memory id, exact time).
 Without `agent` and `tenant` it matches no condition on either of them.
@@ -21,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +36,7 @@ import orjson
 from lorestream.errors import InvalidEvent
 from lorestream.identity import agent_key
 from lorestream.limits import check_json, scalar_fault
-from lorestream.memories import Memory
+from lorestream.memories import Correction, Memory
 from lorestream.ports import Tombstone
 
 if TYPE_CHECKING:
@@ -58,6 +63,15 @@ _MAX_EXACT_INTEGER = 2**53
 _MAX_EXACT_DIGITS = 15
 
 
+class _Links(msgspec.Struct, array_like=True):
+    """What few memories have. Fields may only be added at the end, with a default."""
+
+    about: tuple[str, ...]
+    sources: tuple[str, ...]
+    supersedes: str | None
+    superseded_by: tuple[Correction, ...]
+
+
 class _Body(msgspec.Struct, array_like=True):
     """The memory without its text. Fields may only be added at the end, with a default: stored bodies lack them."""
 
@@ -79,6 +93,7 @@ class _Body(msgspec.Struct, array_like=True):
     lasting_agent: str | None
     recall: bool = True
     rewound: bool = False
+    links: _Links | None = None
 
 
 class _TombstoneBody(msgspec.Struct, array_like=True):
@@ -90,6 +105,7 @@ class _TombstoneBody(msgspec.Struct, array_like=True):
     deleted_at: float
 
 
+_NO_LINKS = _Links((), (), None, ())
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Body)
 _tombstone_decoder = msgspec.json.Decoder(_TombstoneBody)
@@ -225,6 +241,26 @@ def _is_inexact(value: object) -> bool:
 # --- encoding and decoding ---------------------------------------------------------------------------------
 
 
+def link_hash(link: str, value: str) -> int:
+    """A 64-bit hash of "`link` of the memory has `value`", which `facts` contain for each link and value."""
+    return fact_hash((link,), value)
+
+
+def links_hash(link: str) -> int:
+    """A 64-bit hash of "the memory has at least one `link`", which `facts` contain."""
+    return fact_hash((link,), value=True)
+
+
+def _links(memory: Memory) -> Iterator[tuple[str, Iterable[str]]]:
+    yield "about", memory.about
+    yield "sources", memory.sources
+    yield "supersedes", () if memory.supersedes is None else (memory.supersedes,)
+    yield "superseded_by", (one.id for one in memory.superseded_by)
+    yield "superseded", () if memory.superseded_at is None else ("",)
+    yield "servers", {one.server for one in memory.superseded_by}
+    yield "players", memory.named_players
+
+
 def encode_memory(memory: Memory) -> dict[str, Any]:
     """The payload of a memory. Raises InvalidEvent for a memory that would not come back unchanged."""
     check_json(memory.metadata, "metadata")
@@ -244,6 +280,9 @@ def _payload(memory: Memory) -> dict[str, Any]:
     own = {"tick": memory.tick, "importance": memory.importance}
     own |= {f"pos.{axis}": value for axis, value in (memory.pos or {}).items()}
     facts.update(inexact_number_hash((name,)) for name, value in own.items() if _is_inexact(value))
+    for link, values in _links(memory):
+        for value in values:
+            facts |= {link_hash(link, value), links_hash(link)}
     agent = agent_keyword(memory.tenant, memory.agent_id)
     keys: dict[str, Any] = {"agent": agent, "tenant": memory.tenant}
     if memory.recall:
@@ -254,6 +293,7 @@ def _payload(memory: Memory) -> dict[str, Any]:
         keys = {"owner": agent, "group": record_group(memory.tenant)}
     keys |= {
         "t": ticks(memory.timestamp),
+        "accepted": ticks(memory.accepted_at),
         "server": memory.server,
         "importance": memory.importance,
         "text": memory.text,
@@ -261,6 +301,7 @@ def _payload(memory: Memory) -> dict[str, Any]:
     }
     optional: dict[str, Any] = {
         "expires": None if memory.expires_at is None else ticks(memory.expires_at),
+        "superseded": None if memory.superseded_at is None else ticks(memory.superseded_at),
         "type": memory.type,
         "player": memory.player,
         "agent_player": memory.agent_player,
@@ -276,6 +317,7 @@ def _payload(memory: Memory) -> dict[str, Any]:
 def decode_memory(stored: Mapping[str, Any]) -> Memory:
     """The memory of a payload; of its keys only `READ_KEYS` are needed."""
     body = _decoder.decode(stored["body"])
+    links = body.links or _NO_LINKS
     return Memory(
         body.id,
         body.tenant,
@@ -296,6 +338,10 @@ def decode_memory(stored: Mapping[str, Any]) -> Memory:
         body.lasting_agent,
         body.recall,
         body.rewound,
+        links.about,
+        links.sources,
+        links.supersedes,
+        links.superseded_by,
     )
 
 
@@ -314,6 +360,7 @@ def encode_tombstone(tombstone: Tombstone) -> dict[str, Any]:
 
 
 def _body(memory: Memory) -> str:
+    links = _Links(memory.about, memory.sources, memory.supersedes, memory.superseded_by)
     body = _Body(
         memory.id,
         memory.tenant,
@@ -333,5 +380,6 @@ def _body(memory: Memory) -> str:
         memory.lasting_agent,
         memory.recall,
         memory.rewound,
+        None if links == _NO_LINKS else links,
     )
     return _encoder.encode(body).decode()

@@ -10,6 +10,7 @@ import numpy as np
 
 from lorestream.adapters.qdrant.adjacent import read_around
 from lorestream.adapters.qdrant.conditions import (
+    SUPERSEDED,
     Clause,
     Group,
     Ids,
@@ -139,7 +140,8 @@ class QdrantReader(QdrantRows[P]):
         """The memories before and behind each anchor."""
         if not query.anchors:
             return []
-        return await read_around(self._engine, await self._unexpired(query.now), query)
+        shown = await self._shown(query.now, superseded=query.superseded)
+        return await read_around(self._engine, shown, query)
 
     async def count(self, query: PageQuery) -> int:
         """How many memories match, exactly; memories for which the engine is uncertain are read and checked."""
@@ -202,15 +204,15 @@ class QdrantReader(QdrantRows[P]):
         if limit <= 0:
             return []
         if self._traits.in_process:
-            # A facet without a filter is seven times as fast as one with the tenant's condition. So expired
-            # memories, of which there are few, are counted in a second call and subtracted.
+            # A facet without a filter is seven times as fast as one with the tenant's condition. So the memories that
+            # are not shown, of which there are few, are counted in a second call and subtracted.
             within = () if scope.agents is None else (scope_clause(scope),)
             counts = await self._count_per_agent(scope, *within)
-            for agent, count in (await self._count_per_agent(scope, *within, expired_clause(now))).items():
+            hidden = Group(should=_hidden(now, superseded=scope.superseded))
+            for agent, count in (await self._count_per_agent(scope, *within, hidden)).items():
                 counts[agent] -= count
         else:
-            unexpired = Group(must_not=(expired_clause(now),))
-            counts = await self._count_per_agent(scope, scope_clause(scope), unexpired)
+            counts = await self._count_per_agent(scope, *await self._visible(scope, now))
         ranked = sorted((-count, agent) for agent, count in counts.items() if count > 0)
         return [(agent, -count) for count, agent in ranked[:limit]]
 
@@ -242,18 +244,19 @@ class QdrantReader(QdrantRows[P]):
         return translate_filter(filter_, exact_substrings=self._traits.exact_substrings)
 
     async def _visible(self, scope: Scope, now: float) -> tuple[Clause, ...]:
-        """The conditions of scope and expiry. In process the one of expiry is left out while no memory has expired.
+        """The conditions of scope, and of `_shown`."""
+        return (scope_clause(scope), *await self._shown(now, superseded=scope.superseded))
 
-        A second condition costs Edge 0.17 microseconds a memory, more than comparing its vector; and between two
-        runs of the sweeper almost no memory is expired.
+    async def _shown(self, now: float, *, superseded: bool) -> tuple[Clause, ...]:
+        """The conditions of expiry and, unless `superseded`, of what no other memory supersedes.
+
+        In process each is left out while no memory is hidden by it. A second condition costs Edge 0.17 microseconds a
+        memory, more than comparing its vector; and between two runs of the sweeper almost no memory is expired.
         """
-        return (scope_clause(scope), *await self._unexpired(now))
-
-    async def _unexpired(self, now: float) -> tuple[Clause, ...]:
-        expired = expired_clause(now)
-        if self._traits.in_process and not await self._engine.exists((expired,)):
-            return ()
-        return (Group(must_not=(expired,)),)
+        hidden = _hidden(now, superseded=superseded)
+        if self._traits.in_process:
+            hidden = tuple([one for one in hidden if await self._engine.exists((one,))])
+        return (Group(must_not=hidden),) if hidden else ()
 
     async def _count_per_agent(self, scope: Scope, *must: Clause) -> dict[str, int]:
         counts = await self._engine.value_counts("agent", must)
@@ -267,6 +270,11 @@ class QdrantReader(QdrantRows[P]):
             async for point, payload in records:
                 yield point, decode_memory(payload)
                 await turns.next()
+
+
+def _hidden(now: float, *, superseded: bool) -> tuple[Clause, ...]:
+    """The memories that a read at `now` does not show, whatever its scope: expired ones, and superseded ones."""
+    return (expired_clause(now),) if superseded else (expired_clause(now), SUPERSEDED)
 
 
 def _meaning(vector: Sequence[float]) -> Similarity:

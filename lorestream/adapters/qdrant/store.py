@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +17,10 @@ from lorestream.adapters.qdrant.conditions import (
     Match,
     Range,
     expired_clause,
+    linked_clause,
     scope_clause,
 )
+from lorestream.adapters.qdrant.corrections import Corrections, still
 from lorestream.adapters.qdrant.engine import P, Payload, TimePage
 from lorestream.adapters.qdrant.payload import (
     MAX_TICKS,
@@ -39,14 +40,16 @@ from lorestream.adapters.qdrant.payload import (
 from lorestream.adapters.qdrant.reader import QdrantReader
 from lorestream.adapters.qdrant.row_payload import EXPIRES, decode_row, points_of_space
 from lorestream.errors import InvalidEvent, ModelMismatch
-from lorestream.memories import AgentKey, PageQuery, Scope, SubjectKind
+from lorestream.memories import AgentKey, Memory, PageQuery, Scope, SubjectKind
 from lorestream.ports import Reclaimable
 from lorestream.turns import Turns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lorestream.memories import Erasure, Memory
+    from lorestream.adapters.qdrant.engine import Engine
+    from lorestream.adapters.qdrant.words import Words
+    from lorestream.memories import Erasure
     from lorestream.ports import Tombstone
     from lorestream.state.rows import Row
 
@@ -58,7 +61,11 @@ _MAX_REASON_CHARS = 200
 
 
 class QdrantStore(QdrantReader[P]):
-    """A VectorStore over an engine."""
+    """A VectorStore over an engine. The arguments are those of `QdrantReader`."""
+
+    def __init__(self, engine: Engine[P], *, dim: int, words: Words) -> None:
+        super().__init__(engine, dim=dim, words=words)
+        self._corrections = Corrections(engine)
 
     # --- MemoryWriter --------------------------------------------------------------------------------------
 
@@ -84,28 +91,41 @@ class QdrantStore(QdrantReader[P]):
             await self._engine.upsert(points, replace=rewound)
         else:
             await self._engine.upsert(points, insert_only=True)
+        await self._corrections.inserted(memories)
 
     async def put_tombstones(self, tombstones: Sequence[Tombstone]) -> None:
         """Replace each memory, whether it exists or not, by a tombstone without text and vector."""
         last = {point_id(one.tenant, one.agent_id, one.memory_id): one for one in tombstones}
         points = [self._engine.point(point, encode_tombstone(one), None, None) for point, one in last.items()]
-        await self._engine.upsert(points, insert_only=False)
+        if points:
+            await self._engine.upsert(points, insert_only=False)
+            await self._corrections.deleted(tombstones)
 
     async def erase(self, erasure: Erasure) -> Collection[AgentKey]:
         """Remove what the erasure covers, batch by batch. After an interruption, call it again."""
         affected: set[AgentKey] = set()
         batch: list[str] = []
+        stripped: list[Memory] = []
         turns = Turns()
         async with aclosing(self._engine.scan(_erasure_clauses(erasure))) as records:
             async for point, payload in records:
-                if (agent := _covered_agent(erasure, payload)) is not None:
-                    batch.append(point)
-                    affected.add(agent)
+                match _after(erasure, payload):
+                    case AgentKey() as agent:
+                        batch.append(point)
+                        affected.add(agent)
+                    case Memory() as memory:
+                        stripped.append(memory)
+                        affected.add(AgentKey(memory.tenant, memory.agent_id))
+                    case None:
+                        pass
                 if len(batch) == self._traits.batch_size:
                     await self._delete_erased(batch)
                     batch = []
                 await turns.next()
         await self._delete_erased(batch)
+        if stripped:
+            await self._before_erasing()
+            await self._corrections.rewrite(stripped)
         return affected
 
     async def set_aside(
@@ -116,17 +136,26 @@ class QdrantStore(QdrantReader[P]):
         rewound = Match("group", (rewound_group(tenant),))
         changes: dict[bool, dict[str, Memory]] = {True: {}, False: {}}
         own = Group(should=(Match("tenant", (tenant,)), Match("group", (record_group(tenant),)), rewound))
-        async with aclosing(self._scan(Match("server", (server,)), own)) as found:
+        # Also memories of other servers that one of this server supersedes.
+        concerned = Group(should=(Match("server", (server,)), linked_clause("servers", (server,))))
+        corrected: list[Memory] = []
+        async with aclosing(self._scan(concerned, own)) as found:
             async for point, memory in found:
-                if (hidden := covered(memory)) == memory.rewound:
+                marked = memory.marked(covered)
+                if marked is memory:
                     continue
                 affected.add(AgentKey(tenant, memory.agent_id))
-                changes[hidden][point] = replace(memory, rewound=hidden)
+                hidden = marked.rewound
+                if hidden == memory.rewound:
+                    corrected.append(marked)
+                    continue
+                changes[hidden][point] = marked
                 if len(changes[hidden]) == self._traits.batch_size:
-                    await self._replace_all(changes[hidden], _still(rewound, met=not hidden))
+                    await self._replace_all(changes[hidden], still(tenant, rewound=not hidden))
                     changes[hidden] = {}
         for hidden, rest in changes.items():
-            await self._replace_all(rest, _still(rewound, met=not hidden))
+            await self._replace_all(rest, still(tenant, rewound=not hidden))
+        await self._corrections.rewrite(corrected)
         return affected
 
     async def _replace_all(self, memories: Mapping[str, Memory], which: Clause) -> None:
@@ -213,7 +242,7 @@ class QdrantStore(QdrantReader[P]):
 
     async def trim(self, agent: AgentKey, *, keep: int, limit: int, now: float) -> int:
         """Remove at most `limit` of the agent's oldest memories, none of its newest `keep`; return how many."""
-        scope = Scope(agent.tenant, (agent.agent_id,))
+        scope = Scope(agent.tenant, (agent.agent_id,), superseded=True)
         unexpired: tuple[Clause, ...] = (scope_clause(scope), Group(must_not=(expired_clause(now),)))
         excess = min(limit, await self._engine.count(unexpired) - keep)
         if excess <= 0:
@@ -287,7 +316,12 @@ class QdrantStore(QdrantReader[P]):
 
     async def _delete_erased(self, points: Sequence[str]) -> None:
         """Remove points that an erasure covers."""
-        await self._delete(points)
+        if points:
+            await self._before_erasing()
+            await self._delete(points)
+
+    async def _before_erasing(self) -> None:
+        """Called before what an erasure covers is removed."""
 
     async def _delete(self, points: Sequence[str]) -> None:
         if points:
@@ -312,18 +346,16 @@ def _reusable_vector(
     return np.asarray(vector, np.float32), stored.truncated
 
 
-def _still(rewound: Clause, *, met: bool) -> Clause:
-    """The memories that meet the clause, or those that do not. Never a tombstone, which has no time `t`."""
-    return Group(must=(rewound,)) if met else Group(must_not=(rewound, Empty("t")))
-
-
-def _covered_agent(erasure: Erasure, payload: Payload) -> AgentKey | None:
-    """Whose memory or row the erasure covers; None if it does not cover it."""
+def _after(erasure: Erasure, payload: Payload) -> AgentKey | Memory | None:
+    """Whose memory or row the erasure covers, or what stays of a memory. None: it changes nothing."""
     if "row" in payload:
         row = decode_row(payload, body="")
         return row.key.agent if row.is_covered_by(erasure) else None
     memory = decode_memory(payload)
-    return AgentKey(memory.tenant, memory.agent_id) if erasure.covers(memory) else None
+    if erasure.covers(memory):
+        return AgentKey(memory.tenant, memory.agent_id)
+    stripped = erasure.strip(memory)
+    return None if stripped is memory else stripped
 
 
 def _erasure_clauses(erasure: Erasure) -> tuple[Clause, ...]:
@@ -333,4 +365,12 @@ def _erasure_clauses(erasure: Erasure) -> tuple[Clause, ...]:
     if erasure.kind is SubjectKind.AGENT:
         agents = tuple(agent_keyword(erasure.tenant, agent) for agent in erasure.subjects)
         return (Group(should=(Match("agent", agents), Match("owner", agents))),)
-    return (Group(should=(Match("player", erasure.subjects), Match("agent_player", erasure.subjects))),)
+    return (
+        Group(
+            should=(
+                Match("player", erasure.subjects),
+                Match("agent_player", erasure.subjects),
+                linked_clause("players", erasure.subjects),
+            )
+        ),
+    )

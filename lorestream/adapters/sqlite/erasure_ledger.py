@@ -56,6 +56,10 @@ class SqliteErasureLedger:
         """Whether an erasure covers this memory."""
         return self._erased.covers(memory)
 
+    def strip(self, memory: Memory) -> Memory:
+        """What stays of a memory that no erasure covers. In memory; never blocks."""
+        return self._erased.strip(memory)
+
     def covers_state(self, agent: AgentKey, player: str | None, since: float) -> bool:
         """Whether an erasure covers state of this agent. In memory; never blocks."""
         return self._erased.covers_state(agent, player, since)

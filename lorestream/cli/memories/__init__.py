@@ -1,9 +1,10 @@
-"""Verbs on memories: put, search, recent, agents, tail, erase, rewind, demo.
+"""Verbs on memories: put, supersede, search, recent, relations, agents, tail, erase, rewind, demo.
 
-    commands.py  the verbs and their options
-    calls.py     the work: calls the server with lorestream.client.MemoryClient, prints the answers
-    rewinds.py   the work of lorestream rewind
-    demo.py      lorestream demo: writes a simulated village, asks questions, prints the answers
+    commands.py     the verbs and their options
+    corrections.py  those of supersede and relations
+    calls.py        the work: calls the server with lorestream.client.MemoryClient, prints the answers
+    rewinds.py      the work of lorestream rewind
+    demo.py         lorestream demo: writes a simulated village, asks questions, prints the answers
 
 A typical call:
 

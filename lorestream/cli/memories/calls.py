@@ -37,11 +37,26 @@ def put(url: str, agent_id: str, text: str, event: Event, *, wait_s: float, as_j
         text = sys.stdin.read().rstrip("\n")
     with connect(url) as memories:
         receipt = memories.add(agent_id, text, event=event, wait_s=wait_s or None)
+    _print_receipt(str(receipt.ids[0]), receipt.token, indexed=receipt.indexed, as_json=as_json)
+
+
+def supersede(
+    url: str, agent_id: str, memory_id: str, text: str, event: Event, *, wait_s: float, as_json: bool
+) -> None:
+    """Replace a memory and print the id of the new one; waits up to `wait_s` seconds until it can be found."""
+    if text == "-":
+        text = sys.stdin.read().rstrip("\n")
+    with connect(url) as memories:
+        new = memories.supersede(memory_id, agent_id, text, event=event, wait_s=wait_s or None)
+    _print_receipt(new.id, new.token, indexed=new.indexed, as_json=as_json)
+
+
+def _print_receipt(memory_id: str, token: str, *, indexed: bool, as_json: bool) -> None:
     if as_json:
-        terminal.print_json({"id": receipt.ids[0], "indexed": receipt.indexed, "token": receipt.token})
+        terminal.print_json({"id": memory_id, "indexed": indexed, "token": token})
         return
-    terminal.print_line(str(receipt.ids[0]))
-    if not receipt.indexed:
+    terminal.print_line(memory_id)
+    if not indexed:
         terminal.print_note("accepted and durable, but not indexed yet: it can be found in a moment")
 
 
@@ -68,10 +83,10 @@ def search(url: str, agent_id: str, query: str, k: int, options: Mapping[str, An
     )
 
 
-def recent(url: str, agent_id: str, limit: int, kind: str | None, *, as_json: bool) -> None:
-    """Print the newest memories of an agent."""
+def recent(url: str, agent_id: str, limit: int, options: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the newest memories of an agent. `options`: further arguments of `MemoryClient.recent`."""
     with connect(url) as memories:
-        page = memories.recent(agent_id, limit, type=kind or None)
+        page = memories.recent(agent_id, limit, **options)
     if as_json:
         terminal.print_json(page)
         return
@@ -83,6 +98,19 @@ def _print_memories(memories: Sequence[FoundMemory]) -> None:
     rows = [(terminal.local_time(m.timestamp), m.type or "-", m.text) for m in memories]
     if rows:
         terminal.print_table({"when": "", "type": "", "text": ""}, rows)
+
+
+def relations(url: str, agent_id: str, limit: int, *, as_json: bool) -> None:
+    """Print with whom an agent has to do."""
+    with connect(url) as memories:
+        found = memories.relations(agent_id, limit)
+    if as_json:
+        terminal.print_json({"relations": found})
+        return
+    rows = [(f"{one.total:,}", terminal.local_time(one.last), f"{one.valence:g}", one.other) for one in found]
+    if rows:
+        terminal.print_table({"memories": "right", "last": "", "valence": "right", "with": ""}, rows)
+    terminal.print_note(count(len(rows), "relation", "relations"))
 
 
 def agents(url: str, limit: int, prefix: str, *, as_json: bool) -> None:

@@ -20,6 +20,24 @@ ReadUrl = Annotated[
     typer.Option("--url", envvar=["LORESTREAM_QUERY_URL", "LORESTREAM_URL"], help="The server."),
 ]
 Agent = Annotated[str, typer.Argument(metavar="AGENT", help="The agent, such as npc:woodcutter-1.")]
+Metadata = Annotated[
+    str | None, typer.Option(metavar="JSON", help="A JSON object; its fields can be used in filters.")
+]
+Wait = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        help="Wait until the memory can be found, at most so long; 0 = do not wait.",
+        min=0,
+        max=60,
+        callback=options.finite,
+    ),
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Show what was known then: Unix seconds, or 2026-01-31T12:00:00Z."),
+]
+Superseded = Annotated[bool, typer.Option("--superseded", help="Also show memories that others replace.")]
 
 
 def put(
@@ -39,26 +57,25 @@ def put(
     importance: Annotated[
         float | None, typer.Option(help="From 0 to 10. Default: 5.", min=0, max=10, callback=options.finite)
     ] = None,
-    metadata: Annotated[
-        str | None, typer.Option(metavar="JSON", help="A JSON object; its fields can be used in filters.")
-    ] = None,
+    metadata: Metadata = None,
     player: Annotated[
         str | None, typer.Option(help="The player whom the memory is about; stored as a pseudonym.")
+    ] = None,
+    about: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHOM", help="An agent id or a player's name that it is about; may be repeated."
+        ),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="The id of a memory that it rests on; may be repeated."),
     ] = None,
     event_id: Annotated[
         str | None,
         typer.Option("--id", help="An id of your own: writing the same id again adds no second memory."),
     ] = None,
-    wait: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            help="Wait until the memory can be found, at most so long; 0 = do not wait.",
-            min=0,
-            max=60,
-            callback=options.finite,
-        ),
-    ] = 5.0,
+    wait: Wait = 5.0,
     url: WriteUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -69,6 +86,7 @@ def put(
     lorestream put npc:woodcutter-1 "pine trees stand north of the lake"
     lorestream put npc:guard-2 "a thief ran west" --importance 9 --ttl 3600
     lorestream put npc:smith "sold a sword" --type trade --metadata '{"price": 12}'
+    lorestream put npc:smith "Anna and the baker had a quarrel" --about Anna --about npc:baker
     """
     from lorestream.cli import terminal
     from lorestream.cli.memories import calls
@@ -85,6 +103,10 @@ def put(
         event["player"] = player
     if event_id is not None:
         event["id"] = event_id
+    if about:
+        event["about"] = about
+    if source:
+        event["sources"] = source
     if (fields := terminal.json_object(metadata, "--metadata")) is not None:
         event["metadata"] = fields
     calls.put(url, agent, text, event, wait_s=wait, as_json=as_json)
@@ -112,6 +134,8 @@ def search(
         bool,
         typer.Option("--rerank", help="Compare the best ones with the question again: slower, more exact."),
     ] = False,
+    as_of: AsOf = None,
+    superseded: Superseded = False,
     url: ReadUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -131,6 +155,8 @@ def search(
         "neighbours": neighbours,
         "time_words": time_words or None,
         "rerank": rerank or None,
+        "as_of": None if as_of is None else options.seconds(as_of, "--as-of"),
+        "superseded": superseded or None,
         "min_score": min_score,
     }
     calls.search(url, agent, query, k, conditions, as_json=as_json)
@@ -140,6 +166,8 @@ def recent(
     agent: Agent,
     limit: Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1, max=1000)] = 20,
     kind: Annotated[str | None, typer.Option("--type", help="Only memories of this type.")] = None,
+    as_of: AsOf = None,
+    superseded: Superseded = False,
     url: ReadUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
@@ -151,7 +179,12 @@ def recent(
     """
     from lorestream.cli.memories import calls
 
-    calls.recent(url, agent, limit, kind, as_json=as_json)
+    conditions = {
+        "type": kind or None,
+        "as_of": None if as_of is None else options.seconds(as_of, "--as-of"),
+        "superseded": superseded or None,
+    }
+    calls.recent(url, agent, limit, conditions, as_json=as_json)
 
 
 def agents(

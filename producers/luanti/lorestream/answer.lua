@@ -80,6 +80,7 @@ end
 local MEMORY = {
 	id = "string", text = "string", type = "string", agent_id = "string", server = "string", player = "string",
 	data = "table", metadata = "table", pos = "table", score_details = "table",
+	about = "table", sources = "table", supersedes = "string", superseded_by = "string",
 	timestamp = "number", accepted_at = "number", expires_at = "number", tick = "number", importance = "number",
 	score = "number", truncated = "boolean",
 }

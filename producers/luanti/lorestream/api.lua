@@ -1,5 +1,8 @@
 -- The global table `lorestream`, which other mods call. Documented in api.md.
 
+-- The lists that belong to the event itself, with the most entries that the service takes.
+local LISTS = {about = 64, sources = 256}
+
 return function(parts)
 	local core, encode, recorder = parts.core, parts.encode, parts.recorder
 	local spool, questions, sender = parts.spool, parts.questions, parts.sender
@@ -27,8 +30,9 @@ return function(parts)
 		return parts.privacy:opted_out(name)
 	end
 
-	-- Moves pos, player and importance from the data to the event itself: only there can the position be searched, and
-	-- only there is a player's name replaced by a pseudonym. Returns an error, or nil and the remaining data.
+	-- Moves pos, player, importance, about, sources and supersedes from the data to the event itself: only there can the
+	-- position be searched, and only there is a player's name replaced by a pseudonym. Returns an error, or nil and the
+	-- remaining data.
 	local function lift(event, data)
 		if data == nil then
 			return nil
@@ -48,6 +52,14 @@ return function(parts)
 		end
 		if recorder.valid_importance(data.importance) then
 			event.importance, copy.importance = data.importance, nil
+		end
+		for field, most in pairs(LISTS) do
+			if encode.is_list_of_strings(data[field], most) then
+				event[field], copy[field] = data[field], nil
+			end
+		end
+		if type(data.supersedes) == "string" and data.supersedes ~= "" then
+			event.supersedes, copy.supersedes = data.supersedes, nil
 		end
 		return nil, next(copy) ~= nil and copy or nil
 	end

@@ -105,6 +105,21 @@ function encode.position(pos)
 	return {x = x, y = y, z = z}
 end
 
+-- Whether this is a list of one to `most` strings, none of them empty.
+function encode.is_list_of_strings(list, most)
+	if type(list) ~= "table" or #list == 0 or #list > most then
+		return false
+	end
+	local count = 0
+	for _, one in pairs(list) do
+		count = count + 1
+		if type(one) ~= "string" or one == "" then
+			return false
+		end
+	end
+	return count == #list
+end
+
 -- Length in characters: UTF-8 continuation bytes are not counted.
 local function characters(text, most)
 	return #text <= most and #text or select(2, text:gsub("[^\128-\191]", ""))

@@ -30,15 +30,26 @@ function Privacy.player_of(agent_id)
 	return agent_id:match("^.*:player:(.+)$") or agent_id:match("^player:(.+)$")
 end
 
--- Whether the event is about a player who has opted out, or is a memory of that player's agent.
-function Privacy:forbids(event)
-	local name = event.player
-	if name and self:opted_out(name) then
+-- Whether this names a player who has opted out: the player itself, or an agent that is named after it.
+function Privacy:names_opted_out(name)
+	if self:opted_out(name) then
 		return true
 	end
-	local agent_id = event.agent_id
-	name = type(agent_id) == "string" and agent_id:find("player:", 1, true) and self.player_of(agent_id)
+	name = type(name) == "string" and name:find("player:", 1, true) and self.player_of(name)
 	return name and self:opted_out(name) or false
+end
+
+-- Whether the event is about a player who has opted out, or is a memory of that player's agent.
+function Privacy:forbids(event)
+	if event.player and self:opted_out(event.player) or self:names_opted_out(event.agent_id) then
+		return true
+	end
+	for _, name in ipairs(event.about or {}) do
+		if self:names_opted_out(name) then
+			return true
+		end
+	end
+	return false
 end
 
 return Privacy

@@ -26,12 +26,13 @@ describe("privacy", function()
 		privacy:set("Ann", true)
 		for _, event in ipairs({
 			{agent_id = "npc:a", player = "Ann"}, {agent_id = "player:Ann"}, {agent_id = "w1/npc:player:Ann"},
+			{agent_id = "npc:a", about = {"npc:b", "Ann"}}, {agent_id = "npc:a", about = {"player:Ann"}},
 		}) do
 			assert.is_true(privacy:forbids(event))
 		end
 		for _, event in ipairs({
 			{agent_id = "npc:Ann"}, {agent_id = "player:Annabella"}, {agent_id = "multiplayer:Ann"},
-			{agent_id = "player:"}, {agent_id = 5}, {},
+			{agent_id = "player:"}, {agent_id = 5}, {}, {agent_id = "npc:a", about = {"npc:Ann", "Annabella"}},
 		}) do
 			assert.is_false(privacy:forbids(event))
 		end

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import qdrant_edge as edge
 
-from lorestream.adapters.qdrant.conditions import Clause, Group, Range, payload_conditions
+from lorestream.adapters.qdrant.conditions import Clause, Group, Ids, Range, payload_conditions
 from lorestream.adapters.qdrant.edge.messages import (
     EXACT,
     VECTOR,
@@ -158,6 +158,16 @@ class EdgeEngine:
             self.removed += removed
             if len(ids) > _READ_STEP:
                 await asyncio.sleep(0)
+
+    async def overwrite(self, id_: str, payload: Mapping[str, Any], which: Clause) -> None:
+        """Replace the payload of a point that meets the clause: Edge writes it anew."""
+        await self._writable.wait()
+        self._require_space()
+        rewritten = self._points_of_space([id_])
+        chosen = edge_filter(Ids(frozenset((id_,))), which)
+        with translate_errors():
+            self._shard.update(edge.UpdateOperation.overwrite_payload_by_filter(chosen, dict(payload)))
+        self.removed += rewritten
 
     async def remove_key(self, ids: Sequence[str], key: str) -> None:
         """Remove a payload key of points, in steps: Edge writes the whole payload again."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -105,13 +105,12 @@ class EdgeStore(QdrantStore[edge.Point]):
             finally:
                 self._edge.resume_writes()
 
-    async def _delete_erased(self, points: Sequence[str]) -> None:
-        """The bytes of the points stay in the files until a compaction (see `reclaimable`)."""
-        if points and not self._stored.erased:
+    async def _before_erasing(self) -> None:
+        """The bytes of what is erased stay in the files until a compaction (see `reclaimable`)."""
+        if not self._stored.erased:
             # Before the first point goes: after a crash the erasure finds nothing to remove, and its bytes stay.
             self._erased = True
             await self._store_reclaimable()
-        await self._delete(points)
 
     async def reclaimable(self) -> Reclaimable:
         """How much was removed and still takes space, and whether an erasure removed something."""

@@ -154,6 +154,17 @@ class ServerEngine:
         )
         self._check_completed(await self._call(self._connection.points.Delete, request))
 
+    async def overwrite(self, id_: str, payload: Mapping[str, Any], which: Clause) -> None:
+        """Replace the payload of a point that meets the clause."""
+        request = wire.SetPayloadPoints(
+            collection_name=self._collection,
+            wait=True,
+            payload=messages.payload_message(payload),
+            points_selector=wire.PointsSelector(filter=self._filter((Ids(frozenset((id_,))), which))),
+            ordering=self._ordering,
+        )
+        self._check_completed(await self._call(self._connection.points.OverwritePayload, request))
+
     async def remove_key(self, ids: Sequence[str], key: str) -> None:
         """Remove a payload key of points."""
         # By a filter, which ignores unknown ids; a list of them would be refused.

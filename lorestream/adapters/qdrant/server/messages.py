@@ -41,9 +41,7 @@ def point_message(
 
     Raises TypeError or ValueError for values that the protocol cannot express.
     """
-    message = wire.PointStruct(
-        id=wire.PointId(uuid=id_), payload={key: _value(one) for key, one in payload.items()}
-    )
+    message = wire.PointStruct(id=wire.PointId(uuid=id_), payload=payload_message(payload))
     if words is not None:
         message.vectors.vectors.vectors[SPARSE_VECTOR].sparse.CopyFrom(_sparse(words))
     if vector is None:
@@ -52,6 +50,11 @@ def point_message(
         # In a serialised point with nothing but a vector the floats come last: copy them as bytes, not one by one.
         message.MergeFromString(_serialised_prefix(len(vector)) + vector.astype("<f4").tobytes())
     return message
+
+
+def payload_message(payload: Mapping[str, Any]) -> dict[str, wire.Value]:
+    """A payload as messages. Raises TypeError or ValueError for values that the protocol cannot express."""
+    return {key: _value(one) for key, one in payload.items()}
 
 
 def _sparse(words: SparseVector) -> wire.SparseVector:
