@@ -29,7 +29,7 @@ class Reason(Struct):
     (others are better). `path`: the field of the request.
     """
 
-    code: Literal["filters", "near", "record", "not_ranked", "min_score", "rank"]
+    code: Literal["filters", "near", "record", "as_of", "superseded", "not_ranked", "min_score", "rank"]
     path: str
     message: str
 
