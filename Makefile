@@ -266,7 +266,10 @@ pictures: debian dev weights model ## docs/structure.svg from the imports, docs/
 	@python -m tests.console.screenshots docs/console
 
 .PHONY: vendored
-vendored: 
+vendored: ## the console's browser libraries, fetched anew from npm's packages
+	@$(PYTHON) -m deploy.vendored
+
+.PHONY: mod-zip
 mod-zip: ## the Luanti mod as ContentDB takes it, in dist/: make mod-zip REPO=https://HOST/OWNER/NAME
 	@$(PYTHON) -m deploy.luanti.mod_zip dist/lorestream.zip $(if $(REPO),--repo $(REPO))
 
