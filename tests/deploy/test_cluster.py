@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import grpc
 import httpx2
+import pytest
 
 from deploy.local.cluster import Cluster
 from deploy.local.process import answers, free_port, program
@@ -75,6 +76,34 @@ def test_grpc_goes_through_the_door_too(cluster):
         put(cluster, "npc:rpc", "behind it")
         found = service.GetMemory(memory_pb2.GetMemoryRequest(agent_id="npc:rpc", query_text="rpc", k=5))
     assert sorted(memory.text for memory in found.memories) == ["behind it", "by rpc"]
+
+
+@pytest.mark.soak
+def test_the_tools_of_mcp_read_and_write_at_the_door(cluster):
+    pytest.importorskip("mcp")
+
+    def call(tool: str, **arguments: Any) -> Any:
+        body = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": tool, "arguments": arguments},
+        }
+        headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
+        answer = httpx2.post(f"{cluster.url}/mcp", json=body, headers=headers, timeout=60)
+        assert answer.status_code == 200, answer.text
+        result = answer.json()["result"]
+        assert not result["isError"], result
+        return result["structuredContent"]
+
+    agent = "npc:mcp"
+    assert call("remember", agent_id=agent, text="the lake is frozen")["findable"]
+    found = call("recall", agent_id=agent, query="the lake")
+    assert [one["text"] for one in found["memories"]] == ["the lake is frozen"]
+    assert call("put_state", agent_id=agent, data={"name": "Ada"}) == {"applied": True, "version": 1}
+    assert call("get_state", agent_id=agent)["data"] == {"name": "Ada"}
+    assert call("forget", agent_id=agent)["done"]
+    assert call("recall", agent_id=agent, query="the lake") == {"memories": []}
 
 
 def test_either_gateway_takes_writes(cluster):
