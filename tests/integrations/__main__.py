@@ -24,23 +24,18 @@ TIMEOUT_S = 900.0
 _UNSET = {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "PYTHONDONTWRITEBYTECODE": ""}
 
 
-def _python(requirements: str, *tests: str) -> Callable[[str], bool]:
-    """Whether these files of tests pass in the environment of these requirements."""
+def _python(requirements: str, types: str, *tests: str) -> Callable[[str], bool]:
+    """Whether these files of tests pass in the environment of these requirements, and the types of the adapters too."""
 
     def passed(url: str) -> bool:
         locked = ROOT / "requirements" / requirements
         digest = hashlib.sha256(locked.read_bytes()).hexdigest()[:12]
-        installed = python_of(f"{locked.stem}-{digest}", ["--require-hashes", "-r", str(locked)], CACHE)
+        python = str(python_of(f"{locked.stem}-{digest}", ["--require-hashes", "-r", str(locked)], CACHE))
         options = ["-q", "--confcutdir", str(TESTS), "-o", "addopts=", "-o", "filterwarnings=default"]
-        command = [
-            str(installed),
-            "-m",
-            "pytest",
-            *options,
-            "--timeout=120",
-            *(str(TESTS / name) for name in tests),
-        ]
-        return _runs(command, ROOT, LORESTREAM_INTEGRATIONS_URL=url)
+        tested = [python, "-m", "pytest", *options, "--timeout=120", *(str(TESTS / name) for name in tests)]
+        pyright = str(Path(sys.executable).with_name("pyright"))
+        typed = [pyright, "--project", str(TESTS / types), "--pythonpath", python]
+        return all(_runs(command, ROOT, LORESTREAM_INTEGRATIONS_URL=url) for command in (tested, typed))
 
     return passed
 
@@ -58,8 +53,10 @@ def _typescript(url: str) -> bool:
 PARTS: Mapping[str, Callable[[str], bool]] = {
     "frameworks": _python(
         "integrations.txt",
+        "pyrightconfig.json",
         *("test_langchain.py", "test_llama_index.py", "test_openai_agents.py", "test_pydantic_ai.py"),
     ),
+    # CrewAI's versions of openai and mcp exclude those of others.
     "crewai": _python(
         "crewai.txt", "test_crewai.py"
     ),  # its versions of openai and mcp exclude those of others
