@@ -57,9 +57,7 @@ PARTS: Mapping[str, Callable[[str], bool]] = {
         *("test_langchain.py", "test_llama_index.py", "test_openai_agents.py", "test_pydantic_ai.py"),
     ),
     # CrewAI's versions of openai and mcp exclude those of others.
-    "crewai": _python(
-        "crewai.txt", "test_crewai.py"
-    ),  # its versions of openai and mcp exclude those of others
+    "crewai": _python("crewai.txt", "pyrightconfig.crewai.json", "test_crewai.py"),
     "typescript": _typescript,
 }
 
@@ -74,8 +72,10 @@ def _runs(command: list[str], folder: Path, **variables: str) -> bool:
 def main() -> int:
     """Run the parts that are named, or all; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.integrations", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="only these parts")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these: {', '.join(PARTS)}")
     wanted = parser.parse_args().parts or list(PARTS)
+    if unknown := set(wanted) - PARTS.keys():
+        parser.error(f"there is no part {min(unknown)}")
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), HASH) as process:
         failed = [name for name in wanted if not PARTS[name](process.url)]
     for name in wanted:

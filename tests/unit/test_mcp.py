@@ -184,7 +184,7 @@ async def test_each_tool_needs_the_scope_of_its_route(tmp_path: Path) -> None:
         for sent in ({}, {"Authorization": "Bearer no.key"}):
             answer = await app.http.post("/mcp", json=INITIALIZE, headers={**ACCEPT, **sent})
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
-        async with over_http(app.asgi, writer) as client:
+        async with over_http(app.asgi, writer, mode="legacy") as client:
             await call(client, "remember", agent_id=SMITH, text="a secret")
             assert "scope query" in await refusal(client, "recall", agent_id=SMITH)
         async with over_http(app.asgi, reader) as client:

@@ -1,7 +1,8 @@
 """Lorestream over the Model Context Protocol. Needs the extra `mcp`: `pip install '.[mcp]'`.
 
-    server    the MCP server: tools, resources, errors, over a client of Lorestream
-    one_post  answers one request of streamable HTTP, without sessions
+    server      the MCP server: tools, resources, errors, over a client of Lorestream
+    one_post    answers one request of streamable HTTP, without sessions
+    in_process  a service that serves MCP over its own routes
 
     await serve_stdio(AsyncMemoryClient("http://127.0.0.1:8080"))    # `lorestream mcp`
 

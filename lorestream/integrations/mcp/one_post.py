@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -12,10 +12,12 @@ _REPLACED = frozenset({b"content-length", b"content-encoding", b"transfer-encodi
 """Headers of the body as it was sent. What the SDK gets is decompressed."""
 
 
-async def answer(
-    server: Server[Any], scope: Scope, body: bytes, receive: Receive
-) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    """Status, body and headers of the response. `body`: the whole body; `receive` then tells that the client left."""
+Answer: TypeAlias = "tuple[int, bytes, list[tuple[bytes, bytes]]]"
+"""Status, body and headers of a response."""
+
+
+async def answer_post(server: Server[Any], scope: Scope, body: bytes, receive: Receive) -> Answer:
+    """Answer one request. `body`: the whole body; `receive` then tells that the client left."""
     headers = [(name, value) for name, value in scope["headers"] if name not in _REPLACED]
     given = False
     status, sent_headers, chunks = 500, list[tuple[bytes, bytes]](), list[bytes]()
