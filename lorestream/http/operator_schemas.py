@@ -10,7 +10,7 @@ from msgspec import Struct
 
 
 class Timing(Struct, frozen=True):
-    """The durations of one stage since the process started, in seconds.
+    """The durations of one stage since the process started, in seconds; of whole queries "search, whole" and so on.
 
     `p50_s` and `p95_s` are estimated from the buckets, and null without an observation. `buckets`: upper bound (null =
     no bound) and how many observations are at or below it. The difference of two answers has those in between.

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tests.console.browser import Watched, chromium
-from tests.console.village import AGENT, fill
+from tests.console.village import AGENT, fill, play
 from tests.processes import running
 
 
@@ -29,6 +29,8 @@ class Picture:
     height: int = 800
     scheme: str = "light"
     click: str | None = None
+    busy_s: float = 0.0
+    """For how long the village is played meanwhile, with questions."""
 
 
 _QUESTION = quote("where do we keep the tools?")
@@ -36,6 +38,9 @@ PICTURES = [
     Picture("agent", f"#/agents/{quote(AGENT)}", ".readout", 1000, click=".line >> nth=3"),
     Picture("ask", f"#/ask?agent={quote(AGENT)}&q={_QUESTION}&rec=0.2&imp=0.1&normalise=1", ".found li"),
     Picture("map", f"#/map?agent={quote(AGENT)}&x=100&z=50&r=150", ".plain li", 760, "dark"),
+    Picture("live", "#/live", "text=listening", 760, busy_s=8.0),
+    Picture("pipeline", "#/pipeline", ".flow [data-state=ok] >> nth=5", 1000, "dark", busy_s=30.0),
+    Picture("likeness", "#/likeness?by=type", ".scatter", 860),
 ]
 WIDTH = 1280
 
@@ -53,7 +58,10 @@ def take(folder: Path) -> None:
             if picture.click is not None:
                 page.locator(picture.click).click()
                 page.evaluate("scrollTo(0, 0)")
-            page.wait_for_load_state("networkidle")
+            if picture.busy_s:
+                play(process.url, picture.busy_s)
+            else:
+                page.wait_for_load_state("networkidle")
             page.screenshot(path=folder / f"{picture.name}.png")
             context.close()
             assert watched.faults == [], watched.faults

@@ -21,7 +21,7 @@ VIEWS = [
     View("ask", "#/ask?agent=npc%3Asmith-1&q=where%20is%20the%20anvil&rec=0.3", ".found li"),
     View("map", "#/map?x=4&z=-8&r=20", ".plain li"),
     View("state", "#/agents/npc%3Asmith-1/state", "ins:has-text('1')"),
-    View("pipeline", "#/pipeline", ".flow .part.ok >> nth=5"),
+    View("pipeline", "#/pipeline", ".flow [data-state=ok] >> nth=5"),
     View("dead letters", "#/dead?id=0-0", "pre:has-text('rubbish')"),
     View("index", "#/index", "td:has-text('hash-v1')"),
     View("likeness", "#/likeness?by=agent", ".scatter"),

@@ -53,6 +53,22 @@ def fill(url: str, *, tricky: bool = True) -> None:
         assert answer["indexed"], answer
 
 
+def play(url: str, seconds: float) -> None:
+    """Write what the villagers did again, ten events a second, and ask some questions meanwhile."""
+    events = village.events(11, time.time())
+    end = time.monotonic() + seconds
+    with httpx2.Client(base_url=url, timeout=90) as http:
+        for number in range(0, len(events) - 10, 10):
+            if time.monotonic() > end:
+                break
+            happened = [{**one, "time": time.time()} for one in events[number : number + 10]]
+            _ask(http, "POST", "/v1/events", json={"server": "survival-1", "events": happened})
+            for question in ("where are the tools?", f"what happened at noon of day {number % 7}?"):
+                search = {"agent_id": AGENT, "query": question}
+                _ask(http, "POST", "/v1/memories/search", json=search)
+            time.sleep(1.0)
+
+
 def _ask(http: httpx2.Client, method: str, path: str, **options: Any) -> dict[str, Any]:
     answer = http.request(method, path, **options)
     assert answer.status_code < 300, answer.text

@@ -148,6 +148,12 @@ def test_over_grpc_too(cluster: Cluster) -> None:
     assert "gateway" in caught.value.details()
 
 
+def pipeline(cluster: Cluster) -> tuple[dict, dict[str, dict]]:
+    """What the query service tells of the pipeline, and its parts by name."""
+    told = httpx2.get(f"{cluster.queries[0].url}/v1/admin/pipeline", timeout=30).json()
+    return told, {one["name"]: one for one in told["parts"]}
+
+
 def test_the_worker_says_how_it_is_doing(cluster: Cluster) -> None:
     worker = cluster.workers[0].start()
     try:
@@ -167,9 +173,25 @@ def test_the_worker_says_how_it_is_doing(cluster: Cluster) -> None:
             assert f"\n{name} " in metrics
         priorities = [os.getpriority(os.PRIO_PROCESS, each.pid) for each in (worker, cluster.queries[0])]
         assert priorities[0] == min(19, priorities[1] + 15), "whoever asks goes before who writes"
+        told, parts = pipeline(cluster)
+        assert {one["owner"].partition(" at ")[0][:11] for one in told["partitions"]} == {"lorestream-"}
+        assert parts["worker"]["gauges"] == {"workers": 1}
+        assert (parts["worker"]["state"], parts["gateway"]["state"]) == ("elsewhere", "elsewhere")
+        assert parts["store"]["gauges"]["memories"] >= 1
         assert worker.stop() == 0, "killed, because it did not end within stop_s"
     finally:
         worker.kill()
+    told, parts = pipeline(cluster)
+    assert (told["lag_records"], told["lag_seconds"]) == (0, 0)
+    assert parts["worker"]["state"] == "problem"
+    write(cluster, "npc:told", "later")
+    told, _ = pipeline(cluster)
+    assert told["lag_records"] == 1
+    assert told["lag_seconds"] > 0
+    answer = httpx2.post(f"{cluster.queries[0].url}/v1/admin/dlq-ls", json={}, timeout=30)
+    assert json.loads(answer.text.splitlines()[-1])["value"]["shown"] == 0
+    refused = httpx2.post(f"{cluster.queries[0].url}/v1/admin/dlq-drop", json={"every": True}, timeout=30)
+    assert refused.status_code == 404
 
 
 def test_the_doctor_looks_at_every_server(cluster: Cluster) -> None:

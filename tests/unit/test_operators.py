@@ -55,6 +55,9 @@ async def test_the_pipeline_shows_what_was_written_and_asked(app: WholeApp) -> N
     assert stages["accepted until findable"]["count"] == 2
     assert 0 < stages["upsert"]["p50_s"] <= stages["upsert"]["p95_s"]
     assert stages["upsert"]["buckets"][-1] == [None, stages["upsert"]["count"]]
+    asked = [one["stage"] for one in parts["query"]["timings"]]
+    assert {"search, whole", "search"} <= set(asked)
+    assert len(asked) == len(set(asked))
     [partition] = found["partitions"]
     assert partition == {
         "partition": 0,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from msgspec.structs import replace
+
 from lorestream.cli.serve.measurements import Measurements
 from lorestream.errors import LorestreamError
 from lorestream.http.operator_schemas import PartitionProgress, Pipeline, PipelineCollection, PipelinePart
@@ -204,8 +206,9 @@ class PipelineView:
 
     def _queries(self, measured: Measurements, ready: Mapping[str, str]) -> PipelinePart:
         state, note = _judged(ready, "embedder")
+        whole = measured.timings("lorestream_query_duration_seconds", "api")
         timings = [
-            *measured.timings("lorestream_query_duration_seconds", "api"),
+            *(replace(one, stage=f"{one.stage}, whole") for one in whole),  # "search" is a stage, too
             *measured.timings("lorestream_query_stage_seconds", "stage"),
         ]
         counters = {"answered": measured.value("lorestream_query_duration_seconds_count")}

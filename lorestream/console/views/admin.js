@@ -103,7 +103,7 @@ function Settings() {
 const ERASURE_COLUMNS = [
   { key: "accepted_at", title: "Asked", value: (row) => row.accepted_at, render: (row) => dateTime(row.accepted_at) },
   { key: "kind", title: "Of", value: (row) => row.kind },
-  { key: "subjects", title: "Whom", wide: true, value: (row) => row.subjects[0], render: (row) => row.subjects.join(", ") },
+  { key: "subjects", title: "Whom", wide: true, value: (row) => row.subjects[0], render: (row) => html`<span title=${row.subjects.join(", ")}>${row.subjects[0]}</span>` },
   { key: "state", title: "Reads", value: (row) => row.state, render: (row) => html`<${Tag} tone=${row.state === "done" ? "ok" : "warn"}>${row.state === "done" ? "show nothing of it" : "running"}<//>` },
   { key: "log", title: "Out of the log", value: (row) => row.log_gone_by, render: (row) => gone(row.log_gone_by) },
   { key: "letters", title: "Out of the dead letters", value: (row) => row.dead_letters_gone_by, render: (row) => gone(row.dead_letters_gone_by) },
@@ -135,8 +135,30 @@ function Erasures() {
       <//>`}
     <${Loaded} of=${loaded} label="Reading the erasures">
       ${({ erasures }) => erasures.length
-        ? html`<${Panel}><p class="muted">From the moment that an erasure is done no read shows what it covers. The log and the dead letters lose the records by the times shown, which are its proof. Players are listed by their pseudonyms.</p><${Table} caption="Erasures" columns=${ERASURE_COLUMNS} rows=${erasures} keyOf=${(row) => row.erasure_id} /><//>`
+        ? html`<${Panel}><p class="muted">From the moment that an erasure is done no read shows what it covers. The log and the dead letters lose the records by the times shown, which are its proof. Players are listed by their pseudonyms; deletions of single memories are in the audit log alone.</p><${Table} caption="Erasures" columns=${ERASURE_COLUMNS} rows=${erasures} keyOf=${(row) => row.erasure_id} /><//>`
         : html`<${Empty} title="Nobody was erased." />`}
+    <//>
+    <${Rewinds} />`;
+}
+
+const REWIND_TONES = { running: "warn", done: "ok", undoing: "warn", undone: "" };
+const REWIND_COLUMNS = [
+  { key: "accepted_at", title: "Asked", value: (row) => row.accepted_at, render: (row) => dateTime(row.accepted_at) },
+  { key: "server", title: "Server", wide: true, value: (row) => row.server },
+  { key: "to", title: "Back to", value: (row) => row.to, render: (row) => dateTime(row.to) },
+  { key: "state", title: "State", value: (row) => row.state, render: (row) => html`<${Tag} tone=${REWIND_TONES[row.state]}>${row.state}<//>` },
+  { key: "id", title: "Rewind", render: (row) => html`<code>${row.rewind_id.slice(0, 8)}</code> <${Copy} text=${row.rewind_id} label="Copy id" />` },
+];
+
+function Rewinds() {
+  const loaded = useLoad((signal) => api("GET", "/v1/rewinds", { query: { limit: 100 }, signal }), [], { every: 10 });
+  return html`
+    <${Loaded} of=${loaded} label="Reading the rewinds">
+      ${({ rewinds }) => rewinds.length > 0 && html`
+        <${Panel} title="Worlds that went back">
+          <p class="muted">What agents came to know on a server after that time is hidden, because its world was restored. To undo one: <code>lorestream rewind --undo ID</code></p>
+          <${Table} caption="Rewinds" columns=${REWIND_COLUMNS} rows=${rewinds} keyOf=${(row) => row.rewind_id} />
+        <//>`}
     <//>`;
 }
 

@@ -79,12 +79,11 @@ function Replay({ task, names }) {
   return html`
     <${Panel} title="Fill another collection">
       <form onSubmit=${submit} class="row">
-        <${Field} label="Name of the new collection" value=${to} onInput=${setTo} spellcheck=${false} placeholder=${names.includes("better") ? "better-2" : "better"}
-          hint="The name of one that is not complete continues it." />
-        <${Field} label="Model" value=${model} onInput=${setModel} spellcheck=${false} placeholder="that of the settings" hint="It must be prepared: lorestream model prepare NAME" />
+        <${Field} label="New collection" value=${to} onInput=${setTo} spellcheck=${false} placeholder=${names.includes("better") ? "better-2" : "better"} />
+        <${Field} label="Model" value=${model} onInput=${setModel} spellcheck=${false} placeholder="that of the settings" />
         <button type="submit" disabled=${!to.trim() || task.state?.running}>Replay the log into it</button>
       </form>
-      <p class="muted">Searches stay as they are meanwhile. At the end a gate compares both collections; then it can be swapped to. When this page is closed, the workers go on filling it: replay to the same name again to see the gate.</p>
+      <p class="muted">The name of a collection that is not complete continues it. Another model must be prepared: <code>lorestream model prepare NAME</code>. Searches stay as they are meanwhile. At the end a gate compares both collections; then it can be swapped to. When this page is closed, the workers go on filling it: replay to the same name again to see the gate.</p>
     <//>`;
 }
 

@@ -42,7 +42,7 @@ export function View() {
       <${Stat} name="Accepted until seen here, half" value=${duration(at(0.5))} note="by this computer's clock" />
       <${Stat} name="95 of 100" value=${duration(at(0.95))} note=${`of the last ${seconds.length}`} />
     </div>
-    <${Panel} title="Memories per second" level=${3}><${Chart} series=${RATE} data=${stream.rate} height=${90} label="Memories per second in the last two minutes" /><//>
+    <${Panel} title="Memories per second" level=${3}><${Chart} series=${RATE} data=${stream.rate} height=${120} label="Memories per second in the last two minutes" /><//>
     ${shown.length
       ? html`<${Panel}><${Rows} rows=${shown} height=${ROW_HEIGHT} keyOf=${(row) => row.number} label="Memories as they become findable" render=${Line} /><//>`
       : html`<${Empty} title=${rows.length ? "No line has these words." : "Waiting for memories."} command=${rows.length || agent || type || player ? undefined : "lorestream simulate --servers 2 --agents 10 --rate 20 --seconds 60"}>${rows.length ? null : "What becomes findable from now on appears here."}<//>`}`;

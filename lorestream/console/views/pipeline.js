@@ -28,7 +28,7 @@ const STATES = { ok: "in order", problem: "problem", off: "off", elsewhere: "oth
 const line = (label, stroke) => ({ label, stroke, width: 1.5, points: { show: false }, spanGaps: true });
 const FLOW = [line("accepted/s", "#3f7fdb"), line("finished/s", "#2f9e6e"), line("answers/s", "#d9822b")];
 const LAG = [{ ...line("records behind", "#c2487f"), fill: "#c2487f22" }];
-const TIMES = [line("accepted until findable, p95", "#8a63d2"), line("slowest query route, p95", "#d9822b")];
+const TIMES = [line("accepted until findable, p95", "#8a63d2"), line("slowest kind of query, p95", "#d9822b")];
 
 export function View() {
   const loaded = useLoad(async (signal) => remember(await api("GET", "/v1/admin/pipeline", { signal })), [], { every: EVERY_S });
@@ -38,7 +38,9 @@ export function View() {
 }
 
 function remember(answer) {
-  if (history.at(-1)?.service !== answer.service) history.length = 0;
+  const last = history.at(-1);
+  if (last && last.service !== answer.service) history.length = 0;
+  else if (last && answer.at - last.at < EVERY_S / 4) history.pop(); // a difference over so short a time says nothing
   history.push(answer);
   if (history.length > KEPT) history.shift();
   return answer;
@@ -68,7 +70,7 @@ function State({ now }) {
 const partOf = (answer, index) => answer?.parts[index];
 
 const Part = ({ part, last, seconds }) => html`
-  <li class="panel part ${part.state}">
+  <li class="panel part" data-state=${part.state}>
     <header><h2>${TITLES[part.name]}</h2><${Tag} tone=${TONES[part.state]}>${STATES[part.state]}<//></header>
     <p class="muted">${part.kind}</p>
     ${part.note && html`<p class=${part.state === "problem" ? "bad" : "muted"}>${part.note}</p>`}
@@ -98,7 +100,7 @@ function Charts() {
       return known.length ? Math.max(...known) * 1000 : null;
     });
   const findable = slowest("worker", (each) => each.stage === FINDABLE);
-  const answered = slowest("query", (each) => !STAGES.has(each.stage));
+  const answered = slowest("query", (each) => each.stage.endsWith(WHOLE));
   return html`
     <div class="columns">
       <${Panel} title="Per second" level=${3}><${Legend} of=${FLOW} /><${Chart} series=${FLOW} label="Accepted, finished and answered per second since the page was opened"
@@ -109,8 +111,7 @@ function Charts() {
 }
 
 const FINDABLE = "accepted until findable";
-/** The stages within a query; the other timings of the query service are those of whole routes. */
-const STAGES = new Set(["wait", "cache", "embed", "search", "neighbours", "rerank", "rank", "encode", "excerpt"]);
+const WHOLE = ", whole";
 
 const Legend = ({ of }) => html`
   <p class="legend">${of.map((each) => html`<span class="type"><i style=${{ background: each.stroke }} aria-hidden="true"></i>${each.label}</span>`)}</p>`;
