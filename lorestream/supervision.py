@@ -9,6 +9,7 @@
     run_all           calls made at the same time             the same
     start_shared      one computation with several callers    raised to each caller that waits
     start_detached    short work that nobody waits for        logged, counted
+    with_ticks        the steps of a stream, and pauses       raised to the reader of the stream
 
 "Logged" is with the stack, once. A stop is bounded in time: a task that goes on after its cancellation is logged and
 left behind.
@@ -163,6 +164,36 @@ def start_detached(work: Coroutine[Any, Any, object], name: str) -> asyncio.Task
     task = _start(work, name)
     task.add_done_callback(_report_failure)
     return task
+
+
+async def with_ticks(items: AsyncGenerator[T], interval_s: float) -> AsyncGenerator[T | None]:
+    """The items, and None after every `interval_s` without one, for what has to happen meanwhile.
+
+    Closing it ends the step that `items` is at, and closes `items`.
+    """
+    step: asyncio.Task[T] | None = None
+    try:
+        while True:
+            step = step or start_shared(_next(items), "step of a stream")
+            done, _ = await asyncio.wait({step}, timeout=interval_s)
+            if not done:
+                yield None
+                continue
+            try:
+                item = step.result()
+            except StopAsyncIteration:
+                return
+            step = None
+            yield item
+    finally:
+        if step is not None:
+            await stop_tasks([step])
+        if step is None or step.done():  # a generator that still runs cannot be closed
+            await items.aclose()
+
+
+async def _next(items: AsyncGenerator[T]) -> T:
+    return await anext(items)
 
 
 async def stop_tasks(

@@ -137,6 +137,13 @@ class Metrics:
         self.store_bytes = gauge(
             "lorestream_store_bytes", "Bytes of the embedded store's files, measured each minute"
         )
+        self.webhook_deliveries = counter(
+            "lorestream_webhook_deliveries", "Requests to webhooks, by result", "result"
+        )
+        self.webhook_lag_records = gauge(
+            "lorestream_webhook_lag_records",
+            "Records of the log between what the webhook that is behind most has got and what can be found",
+        )
         self.query_duration = histogram(
             "lorestream_query_duration_seconds", "Time to answer a query", LATENCY_BUCKETS, "api", "cache"
         )

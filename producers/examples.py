@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lorestream.http.operation import Example
 
 _AGENT = "npc:woodcutter-1"
@@ -94,4 +96,32 @@ ERASURES = Example(
             }
         ]
     },
+)
+
+_WEBHOOK: dict[str, Any] = {
+    "id": "4d0f8d5e-7a4e-4e0e-8a1c-7c5f4f9f3f0b",
+    "url": "https://example.com/lorestream",
+    "filter": {"agent_id": ["npc:woodcutter-1"], "type": ["chat", "trade"]},
+    "state": "active",
+    "created_at": 1760000000.0,
+    "secret_fingerprint": "2bb80d537b1d",
+    "delivered": 0,
+    "delivered_at": None,
+    "failing_since": None,
+    "last_error": None,
+}
+WEBHOOK = Example(
+    body={
+        "url": "https://example.com/lorestream",
+        "filter": {"agent_id": "npc:woodcutter-1", "type": ["chat", "trade"]},
+        "secret": "a long random text",
+    },
+    response={**_WEBHOOK, "secret": None},
+)
+WEBHOOKS = Example(response={"webhooks": [_WEBHOOK]})
+_PATH = {"id": _WEBHOOK["id"]}
+REMOVED_WEBHOOK = Example(path=_PATH, response=_PATH)
+RESUMED_WEBHOOK = Example(path=_PATH, response=_WEBHOOK)
+TRIED_WEBHOOK = Example(
+    path=_PATH, response={**_PATH, "ok": True, "status": 204, "error": None, "took_ms": 41.7}
 )

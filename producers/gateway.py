@@ -17,10 +17,18 @@ from lorestream.errors import EventTooLarge, InvalidEvent, InvalidRequest
 from lorestream.http.operation import OLDER_NAMES, Operation
 from lorestream.http.request import ApiRequest, ApiResponse, json_response
 from lorestream.identity import Pseudonyms
-from lorestream.ports import Clock, ErasureLedger, EventLog, NewRecord, RowReader, WatermarkReader
+from lorestream.ports import (
+    Clock,
+    ErasureLedger,
+    EventLog,
+    NewRecord,
+    RowReader,
+    WatermarkReader,
+    WebhookPost,
+)
 from lorestream.telemetry import Metrics
 from lorestream.wiring import GatewayParts
-from producers import corrections, erasures, examples, rewinds
+from producers import corrections, erasures, examples, rewinds, webhooks
 from producers.admission import DEFAULT_SERVER, Admission, parse_event, split_batch
 from producers.erasures import Erasures
 from producers.intake import Intake, traceparent
@@ -38,6 +46,7 @@ from producers.schemas import (
 )
 from producers.state import routes as state_routes
 from producers.state.writer import StateWriter
+from producers.webhooks import WebhookDesk
 
 _EVENTS_PER_SLICE = 100
 """Events parsed before the event loop may run other tasks."""
@@ -70,6 +79,7 @@ class Gateway:
         ttl_s: float | None,
         last_accepted_at: float = 0.0,
         rows: RowReader,
+        webhook_post: WebhookPost,
     ) -> None:
         """`ttl_s`: the default lifetime in seconds, None = for ever. `rows`: where the answers to writes are read.
 
@@ -80,6 +90,7 @@ class Gateway:
         self.intake = Intake(self.log_writer, watermarks, metrics)
         self.erasures = Erasures(log, ledger, watermarks, pseudonyms, self.log_writer)
         self.rewinds = Rewinds(ledger.rewinds, self.log_writer)
+        self.webhooks = WebhookDesk(ledger.webhooks, log, watermarks, pseudonyms, webhook_post, clock)
         self.state = StateWriter(self.intake, pseudonyms, rows)
         self._admission = Admission(pseudonyms, ttl_s)
 
@@ -96,6 +107,7 @@ class Gateway:
             ttl_s=parts.settings.ttl_s,
             last_accepted_at=parts.last_accepted_at,
             rows=parts.rows,
+            webhook_post=parts.webhook_post,
         )
 
     async def ingest(
@@ -212,6 +224,7 @@ def operations(gateway: Gateway, limits: RateLimits = NO_RATE_LIMITS) -> list[Op
         *corrections.operations(gateway, limits),
         *erasures.operations(gateway.erasures),
         *rewinds.operations(gateway.rewinds),
+        *webhooks.operations(gateway.webhooks),
         *state_routes.operations(gateway.state, limits),
     ]
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
+from lorestream.memories import Scope
+from query_service.queries import ResolvedAgents
 from query_service.record_schemas import ReadMemory
 from query_service.schemas import ContextMemories, Entity, FoundMemory, GotMemory, StoredMemory
 from query_service.state.character import TYPE as CHARACTER
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from lorestream.memories import Memory
     from lorestream.state.documents import Document
     from query_service.context import ContextExcerpt
-    from query_service.queries import ContextQuery, ResolvedAgents, SearchQuery
+    from query_service.queries import ContextQuery, SearchQuery
     from query_service.ranking import Ranked
     from query_service.recall import Answer
 
@@ -30,6 +32,11 @@ _encoder = msgspec.json.Encoder()
 def stored_memory(memory: Memory, agents: ResolvedAgents) -> StoredMemory:
     """A memory with the agent's id as the caller wrote it."""
     return StoredMemory(*_fields(memory, agents), **_links(memory, agents))
+
+
+def encode_memory(memory: Memory) -> bytes:
+    """A memory as JSON, with the agent's id as it is stored."""
+    return _encoder.encode(stored_memory(memory, ResolvedAgents(Scope(memory.tenant), {})))
 
 
 def read_memory(

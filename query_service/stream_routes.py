@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
+from lorestream import supervision
 from lorestream.access.key_file import KeyScope
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
 from lorestream.errors import InvalidToken
 from lorestream.http.operation import EVENTS, EventStream, Operation
-from lorestream.http.streaming import LineStream, with_keep_alive
+from lorestream.http.streaming import LineStream
 from lorestream.memories import Scope
 from lorestream.push.selection import Selection
 from lorestream.push.stream import MemoryStream
@@ -130,7 +131,7 @@ async def _events(
         head = b": connected\nretry: %d\n%b" % (RETRY_MS, _place(stream))
         yield head + (b'event: lost\ndata: {"records":%d}\n\n' % lost if lost else b"")
         sent_at = loop.time()
-        async with contextlib.aclosing(with_keep_alive(stream.items(), TICK_S)) as steps:
+        async with contextlib.aclosing(supervision.with_ticks(stream.items(), TICK_S)) as steps:
             async for items in steps:
                 chunk = b"".join(_texts(stream, agents, items or ()))
                 if not chunk and loop.time() - sent_at > KEEP_ALIVE_INTERVAL_S - TICK_S:

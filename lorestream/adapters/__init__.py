@@ -5,6 +5,7 @@
     qdrant/      the vector store: Qdrant Edge in this process, or a Qdrant server
     redis/       the answer cache, the watermarks and the token buckets in Redis
     embedders/   embedding models: OpenVINO, torch, an HTTP server, hashes
+    webhooks/    requests to webhooks, over HTTP
     in_process/  the answer cache and the watermarks in the memory of one process
     embedded/    snapshot and restore of the embedded shape, over sqlite/ and qdrant/
 

@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator
 import msgspec
 import structlog
 
+from lorestream import supervision
 from lorestream.admin import AdminTask, AdminTasks, Failure, Outcome, Report, ReportStream
 from lorestream.admin.task_runs import TaskRuns
 from lorestream.errors import LorestreamError
 from lorestream.http.operation import Operation
 from lorestream.http.request import ApiRequest
-from lorestream.http.streaming import LineStream, with_keep_alive
+from lorestream.http.streaming import LineStream
 
 PREFIX = "/v1/admin/"
 KEEP_ALIVE_INTERVAL_S = 10.0
@@ -72,7 +73,7 @@ class _Route:
         self, first: Report | None, reports: ReportStream
     ) -> AsyncGenerator[Report | Failure | None]:
         """The reports; None at intervals without one; at the end of a task that failed, its Failure."""
-        async with contextlib.aclosing(with_keep_alive(reports, KEEP_ALIVE_INTERVAL_S)) as alive:
+        async with contextlib.aclosing(supervision.with_ticks(reports, KEEP_ALIVE_INTERVAL_S)) as alive:
             try:
                 if first is not None:
                     yield first

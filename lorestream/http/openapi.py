@@ -46,7 +46,7 @@ _BODY_DESCRIPTION = (
 
 _BINARY = {BYTES: {"schema": {"type": "string", "format": "binary"}}}
 
-_SUCCESS = {200: "Done", 202: "Accepted: it is durable"}
+_SUCCESS = {200: "Done", 201: "Made: it is durable", 202: "Accepted: it is durable"}
 _ERRORS = {
     400: (
         "BadRequest",

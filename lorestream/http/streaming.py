@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from lorestream import supervision
-
-T = TypeVar("T")
-
 
 NDJSON = "application/x-ndjson"
 
@@ -50,36 +47,6 @@ class LineStream(StreamingResponse):
         async with contextlib.aclosing(cast("AsyncGenerator[bytes]", self.body_iterator)) as lines:
             async for line in lines:
                 await send({"type": "http.response.body", "body": line, "more_body": True})
-
-
-async def with_keep_alive(items: AsyncGenerator[T], interval_s: float) -> AsyncGenerator[T | None]:
-    """The items, and None after every `interval_s` without one, so that readers see it still runs.
-
-    Closing it ends the step that `items` is at, and closes `items`.
-    """
-    step: asyncio.Task[T] | None = None
-    try:
-        while True:
-            step = step or supervision.start_shared(_next(items), "step of a response")
-            done, _ = await asyncio.wait({step}, timeout=interval_s)
-            if not done:
-                yield None
-                continue
-            try:
-                item = step.result()
-            except StopAsyncIteration:
-                return
-            step = None
-            yield item
-    finally:
-        if step is not None:
-            await supervision.stop_tasks([step])
-        if step is None or step.done():  # a generator that still runs cannot be closed
-            await items.aclose()
-
-
-async def _next(items: AsyncGenerator[T]) -> T:
-    return await anext(items)
 
 
 async def _disconnected(receive: Receive) -> None:

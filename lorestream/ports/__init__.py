@@ -4,6 +4,7 @@
     watermarks  WatermarkReader and WatermarkPublisher: which offsets are finished
     erasures    ErasureLedger: which agents and players were erased
     rewinds     RewindLedger, a part of it: which servers were rewound, and to when
+    webhooks    Webhooks, a part of it, too: addresses that get memories; WebhookPost: the requests to them
     store       MemoryReader, MemoryWriter, StoreMaintenance: memories and their vectors
     rows        RowReader, RowWriter: keyed values in the same collection
     cache       Cache: search answers
@@ -58,6 +59,7 @@ from lorestream.ports.store import (
     VectorStore,
 )
 from lorestream.ports.watermarks import WatermarkPublisher, WatermarkReader, Watermarks
+from lorestream.ports.webhooks import WebhookPost, Webhooks
 
 __all__ = [
     "AccessTimes",
@@ -95,4 +97,6 @@ __all__ = [
     "WatermarkPublisher",
     "WatermarkReader",
     "Watermarks",
+    "WebhookPost",
+    "Webhooks",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from lorestream.memories import AgentKey, Erasure, Memory
     from lorestream.ports.rewinds import RewindLedger
+    from lorestream.ports.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class ErasureLedger(Protocol):
     @property
     def rewinds(self) -> RewindLedger:
         """The rewinds of servers, which the same file or topic keeps."""
+        ...
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """The webhooks of all tenants, which the same file or topic keeps."""
         ...
 
     async def add(self, erasure: Erasure) -> None:

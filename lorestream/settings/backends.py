@@ -279,6 +279,14 @@ def _known_languages(value: str) -> str:
     return ",".join(sorted(chosen))
 
 
+class WebhookSettings(_Part):
+    """Webhooks."""
+
+    allow_private: bool = False
+    """Whether webhooks may reach private and loopback addresses. Without API keys, `lorestream up` always reaches loopback
+    ones."""
+
+
 class KeywordSettings(_Part):
     """Searches for words."""
 

@@ -36,6 +36,7 @@ from lorestream.settings.backends import (
     SearchSettings,
     SnapshotSettings,
     StateSettings,
+    WebhookSettings,
 )
 
 DAY_S = 86_400.0
@@ -85,6 +86,8 @@ class Settings(BaseSettings):
     """Documents and policies."""
     limits: LimitSettings = LimitSettings()
     """Rate limits. Default: none."""
+    webhooks: WebhookSettings = WebhookSettings()
+    """Which addresses webhooks may have."""
     snapshot: SnapshotSettings = SnapshotSettings()
     """Scheduled snapshots. Default: none."""
     ttl_days: Annotated[float, Field(ge=0, le=36_500)] = 30

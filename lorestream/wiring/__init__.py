@@ -9,6 +9,7 @@
     parts.py           the parts of each service, as frozen values
     data_directory.py  the data directory of the embedded shape: checks, lock, free space, player key
     snapshots.py       the snapshots of a process, and the source that they copy
+    webhooks.py        the requests to webhooks, and the process that sends them
     waiting.py         a start that waits for the servers
     restores.py        restores a snapshot into an empty data directory or to a Qdrant server
 
@@ -45,7 +46,7 @@ from lorestream.settings.backends import KafkaLog, QdrantStore
 from lorestream.steady_clock import SteadyClock
 from lorestream.telemetry import Metrics
 from lorestream.tracing import open_tracer
-from lorestream.wiring import data_directory, logs, openers, player_keys, stores
+from lorestream.wiring import data_directory, logs, openers, player_keys, stores, webhooks
 from lorestream.wiring.parts import (
     ACCEPTANCE_SETTLE_S,
     GatewayParts,
@@ -139,6 +140,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
                 last_accepted_at=log.last_accepted_at,
                 log_identity=log.identity,
                 rows=ActiveRows(collections),
+                webhook_post=await stack.enter_async_context(webhooks.open_post(settings)),
             )
         )
 
@@ -169,6 +171,7 @@ async def open_gateway(settings: Settings) -> AsyncGenerator[GatewayParts]:
                 steady_clock=context.steady_clock,
                 last_accepted_at=log.last_accepted_at,
                 rows=searched.rows,
+                webhook_post=await context.stack.enter_async_context(webhooks.open_post(settings)),
             )
         )
 

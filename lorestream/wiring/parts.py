@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         RowReader,
         VectorStore,
         WatermarkReader,
+        WebhookPost,
     )
     from lorestream.settings import Settings
     from lorestream.steady_clock import SteadyClock
@@ -72,6 +73,8 @@ class GatewayParts(Parts):
     """Unix seconds. No event may get an earlier acceptance time, even if the clock is set back."""
     rows: RowReader
     """The rows of the collection that is searched."""
+    webhook_post: WebhookPost
+    """Sends the requests that try webhooks out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@
     watermarks       LocalWatermarks, the WatermarkReader and WatermarkPublisher
     erased_subjects  ErasedSubjects: the part of an ErasureLedger that answers from memory; Kafka and SQLite use it
     known_rewinds    KnownRewinds: the same for a RewindLedger
+    known_webhooks   KnownWebhooks: the same for Webhooks
 
 A typical call:
 

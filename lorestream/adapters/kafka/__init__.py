@@ -13,6 +13,7 @@
     erasure_ledger       KafkaErasureLedger: a compacted topic, followed in memory
     rewind_ledger        KafkaRewinds, a part of it: the rewinds of servers, in the same topic
     erasure_entry        the records of the erasures topic
+    webhooks             KafkaWebhooks: the records of webhooks in the erasures topic
     watermarks           KafkaWatermarks: the committed offsets of a group
     topics               creates the topics and checks their settings
     connection           addresses, credentials, translation of errors

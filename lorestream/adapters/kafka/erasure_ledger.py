@@ -33,6 +33,7 @@ from lorestream.adapters.kafka.erasure_entry import (
 )
 from lorestream.adapters.kafka.offsets import KafkaOffsets
 from lorestream.adapters.kafka.rewind_ledger import KafkaRewinds
+from lorestream.adapters.kafka.webhooks import KafkaWebhooks, entry_of
 from lorestream.errors import LorestreamError, Misconfigured, Unavailable
 from lorestream.ports import ErasureState, NewRecord
 
@@ -68,6 +69,7 @@ class KafkaErasureLedger:
         self._offsets = offsets
         self._erased = ErasedSubjects()
         self.rewinds = KafkaRewinds(self._write, self._read_to_end)
+        self.webhooks = KafkaWebhooks(self._append, self._read_to_end)
         self._entries: dict[bytes, AnyEntry] = {}
         self._states: dict[str, Entry] = {}
         """Erasure id -> its state."""
@@ -196,6 +198,15 @@ class KafkaErasureLedger:
         except TimeoutError:
             raise Unavailable(f"nothing was written to {self._topic} within {CALL_TIMEOUT_S} s") from None
 
+    async def _append(self, key: bytes, value: bytes) -> None:
+        """Write a record of which the last one of its key counts, and wait until it was read back. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                offsets = await self._appender.append([NewRecord(key, value, {})])
+                await self._wait_until_read(offsets[PARTITION] + 1)
+        except TimeoutError:
+            raise Unavailable(f"nothing was written to {self._topic} within {CALL_TIMEOUT_S} s") from None
+
     def _unwritten(self, entries: Mapping[bytes, AnyEntry]) -> dict[bytes, AnyEntry]:
         """The entries that the topic does not have yet as the last record of their key."""
         unwritten: dict[bytes, AnyEntry] = {}
@@ -273,6 +284,9 @@ class KafkaErasureLedger:
             if record.key is not None and (known_key := player_key_of(record.key, record.value)) is not None:
                 # The last one counts, as for a reader after compaction.
                 self._player_keys[known_key[0]] = known_key[1]
+                continue
+            if record.key is not None and (webhook := entry_of(record.key, record.value)) is not None:
+                self.webhooks.apply(webhook)
                 continue
             if record.key is None or (entry := decoded(record.key, record.value)) is None:
                 _log.warning(

@@ -8,6 +8,7 @@
     segments.py        the SQL statements of the log and its dead letters
     erasure_ledger.py  ErasureLedger: erased subjects and the states of erasures
     rewind_ledger.py   RewindLedger: the rewinds of servers
+    webhooks.py        Webhooks: which there are, and how far each has come
     pinned_copy.py     a copy of the file while it is written to, for snapshots
     ledger_merge.py    deletions, erasures and rewinds of another file, applied after a restore
 

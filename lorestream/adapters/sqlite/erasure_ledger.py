@@ -10,6 +10,7 @@ import msgspec
 
 from lorestream.adapters.in_process.erased_subjects import ErasedSubjects
 from lorestream.adapters.sqlite.rewind_ledger import SqliteRewinds
+from lorestream.adapters.sqlite.webhooks import SqliteWebhooks
 from lorestream.memories import AgentKey, Erasure, SubjectKind
 from lorestream.ports import ErasureState
 
@@ -32,18 +33,26 @@ class SqliteErasureLedger:
     """An ErasureLedger that holds the newest erasure of every subject in memory."""
 
     def __init__(
-        self, database: Database, *, clock: Clock, erased: ErasedSubjects, rewinds: SqliteRewinds
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        erased: ErasedSubjects,
+        rewinds: SqliteRewinds,
+        webhooks: SqliteWebhooks,
     ) -> None:
         self._database = database
         self._clock = clock
         self._erased = erased
         self.rewinds = rewinds
+        self.webhooks = webhooks
 
     @classmethod
     async def open(cls, database: Database, *, clock: Clock) -> Self:
         """The ledger in `database`, which the log may share. Raises Unavailable."""
         erased, rewinds = ErasedSubjects(await database.read(_load)), await SqliteRewinds.open(database)
-        return cls(database, clock=clock, erased=erased, rewinds=rewinds)
+        webhooks = await SqliteWebhooks.open(database)
+        return cls(database, clock=clock, erased=erased, rewinds=rewinds, webhooks=webhooks)
 
     async def add(self, erasure: Erasure) -> None:
         """Store the erasure durably, as running. Adding it again changes nothing. Raises Unavailable."""

@@ -61,7 +61,13 @@ _REWINDS: Migration = (
         accepted_at REAL NOT NULL, undone_at REAL, done INTEGER NOT NULL) WITHOUT ROWID""",
 )
 
-MIGRATIONS: Sequence[Migration] = (_LOG_AND_ERASURE_LEDGER, _PLAYER_KEYS, _IDENTITY, _REWINDS)
+_WEBHOOKS: Migration = (
+    # The webhooks (kind `webhook`) and how far each has come (`progress`), as JSON.
+    """CREATE TABLE webhooks (
+        id TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (id, kind)) WITHOUT ROWID""",
+)
+
+MIGRATIONS: Sequence[Migration] = (_LOG_AND_ERASURE_LEDGER, _PLAYER_KEYS, _IDENTITY, _REWINDS, _WEBHOOKS)
 """The first one makes version 1 of an empty file."""
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import sys
+from collections.abc import Collection
 
 from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.cli.serve import operators, readiness
@@ -20,10 +21,12 @@ from lorestream.wiring import GatewayParts, QueryParts, open_gateway, open_query
 from lorestream.wiring.feeds import feed_over
 from lorestream.wiring.snapshots import snapshots_over
 from lorestream.wiring.waiting import when_available
+from lorestream.wiring.webhooks import sending
 from producers import gateway
 from producers.gateway import Gateway
 from producers.rpc import Writes
 from query_service import rest, stream_routes
+from query_service.encoding import encode_memory
 from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 
@@ -92,26 +95,34 @@ async def run_worker(settings: Settings, listener: socket.socket, *, burst: bool
     await shell.start()
     try:
         await shell.add_runtime_dependency(indexing)
-        snapshots = SnapshotSchedule(
-            snapshots_over(indexing.parts), lambda: 0 in indexing.worker.indexer.partitions
-        )
-        checks = [*readiness.of_worker(indexing.parts, indexing.worker), *readiness.of_snapshots(snapshots)]
-        app = application("worker", [], metrics=indexing.parts.metrics, checks=checks)
+        parts = indexing.parts
+
+        def owned() -> Collection[int]:
+            return indexing.worker.indexer.partitions
+
+        snapshots = SnapshotSchedule(snapshots_over(parts), lambda: 0 in owned())
+        checks = [*readiness.of_worker(parts, indexing.worker), *readiness.of_snapshots(snapshots)]
+        app = application("worker", [], metrics=parts.metrics, checks=checks)
         address, port = server.address(listener)
+        async with contextlib.AsyncExitStack() as stack:
+            feed = await stack.enter_async_context(feed_over(parts))
+            if not burst:
+                await stack.enter_async_context(sending(parts, feed, encode_memory, owned))
 
-        def stop() -> None:
-            snapshots.stop()
-            indexing.worker.stop()
+            def stop() -> None:
+                feed.close()
+                snapshots.stop()
+                indexing.worker.stop()
 
-        await server.run(
-            app,
-            listener,
-            work={"worker": indexing.ended(), **snapshots.work()},
-            stop=stop,
-            started=lambda: _print_line(
-                f"Lorestream worker {os.getpid()}, metrics at http://{address}:{port}/metrics"
-            ),
-        )
+            await server.run(
+                app,
+                listener,
+                work={"worker": indexing.ended(), **snapshots.work()},
+                stop=stop,
+                started=lambda: _print_line(
+                    f"Lorestream worker {os.getpid()}, metrics at http://{address}:{port}/metrics"
+                ),
+            )
     finally:
         await shell.stop()
 

@@ -25,10 +25,12 @@ from lorestream.settings import Settings
 from lorestream.wiring import Runtime, open_runtime
 from lorestream.wiring.feeds import feed_over
 from lorestream.wiring.snapshots import snapshots_over
+from lorestream.wiring.webhooks import sending
 from producers import gateway
 from producers.gateway import Gateway
 from producers.rpc import Writes
 from query_service import rest, stream_routes
+from query_service.encoding import encode_memory
 from query_service.recall import CurrentRecall
 from query_service.rpc import Reads
 from stream_workers.indexing.indexer import Indexer
@@ -43,6 +45,7 @@ async def run(settings: Settings, host: str, listener: socket.socket) -> None:
     async with contextlib.AsyncExitStack() as stack:
         runtime = await stack.enter_async_context(open_runtime(settings))
         feed = await stack.enter_async_context(feed_over(runtime))
+        await stack.enter_async_context(sending(runtime, feed, encode_memory))
         writer, recall = Gateway.over(runtime), CurrentRecall(runtime)
         worker, compaction = Worker(runtime), Compaction(runtime)
         snapshots = SnapshotSchedule(snapshots_over(runtime))

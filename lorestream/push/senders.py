@@ -1,0 +1,100 @@
+"""The webhooks that a process sends: one delivery for each, started and stopped as they change."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+import structlog
+
+from lorestream import supervision
+from lorestream.errors import Unavailable
+from lorestream.push.delivery import Delivering, Delivery
+
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
+
+    from lorestream.webhooks import Webhook, WebhookState
+
+POLL_INTERVAL_S = 0.5
+"""How often the list of webhooks is compared with what is running."""
+RETRY_DELAY_S = 30.0
+"""Pause before a delivery that has ended unexpectedly is started again."""
+
+_log = structlog.get_logger("lorestream.webhooks")
+
+
+class Senders:
+    """Delivers to the webhooks that this process is responsible for. One that hangs or fails does not block another."""
+
+    def __init__(
+        self, shared: Delivering, lag: Gauge, partitions: Callable[[], Collection[int]] | None = None
+    ) -> None:
+        """`lag` shows the lag of the webhook that is behind most.
+
+        `partitions`: those of the log that are this worker's at present. It sends the webhooks that belong to these, so
+        that the workers share them. None: it sends all.
+        """
+        self._shared = shared
+        self._lag = lag
+        self._partitions = partitions
+        self._running: dict[str, tuple[Webhook, Delivery, asyncio.Task[None]]] = {}
+        self._not_before: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            while True:
+                wanted = await self._wanted()
+                await self._stop_unwanted(wanted)
+                self._start_missing(wanted)
+                self._lag.set(max((delivery.lag for _, delivery, _ in self._running.values()), default=0))
+                await asyncio.sleep(POLL_INTERVAL_S)
+        finally:
+            await supervision.stop_tasks([task for _, _, task in self._running.values()])
+
+    async def _wanted(self) -> dict[str, WebhookState]:
+        """The webhooks that this process has to send, by id."""
+        active = {state.webhook.id: state for state in self._shared.webhooks.all() if not state.failed}
+        if not active or self._partitions is None:
+            return active
+        try:
+            count = len(await self._shared.feed.log.end())
+        except Unavailable:  # the log of events cannot be read either: nothing changes until it can
+            return {one: state for one, state in active.items() if one in self._running}
+        owned = self._partitions()
+        return {
+            webhook_id: state
+            for webhook_id, state in active.items()
+            if zlib.crc32(webhook_id.encode()) % count in owned
+        }
+
+    async def _stop_unwanted(self, wanted: dict[str, WebhookState]) -> None:
+        for webhook_id, (webhook, _, task) in list(self._running.items()):
+            if task.done():
+                self._report(webhook, task)
+            elif webhook_id in wanted and wanted[webhook_id].webhook == webhook:
+                continue
+            await supervision.stop_tasks([task])
+            del self._running[webhook_id]
+
+    def _start_missing(self, wanted: dict[str, WebhookState]) -> None:
+        now = asyncio.get_running_loop().time()
+        for webhook_id, state in wanted.items():
+            if webhook_id not in self._running and now >= self._not_before.get(webhook_id, 0.0):
+                delivery = Delivery(state, self._shared)
+                task = supervision.start_shared(delivery.run(), f"webhook {webhook_id}")
+                self._running[webhook_id] = state.webhook, delivery, task
+
+    def _report(self, webhook: Webhook, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        self._not_before[webhook.id] = asyncio.get_running_loop().time() + (RETRY_DELAY_S if error else 0)
+        if error is not None:
+            _log.error(
+                "the delivery to a webhook ended unexpectedly, it is started again",
+                webhook=webhook.id,
+                restart_in_s=RETRY_DELAY_S,
+                exc_info=error,
+            )
