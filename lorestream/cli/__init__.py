@@ -5,6 +5,7 @@
     options.py   options that several verbs share
     terminal.py  printing: lines, tables, JSON, notes, progress bars, questions
     serve/       up, gateway, worker, query, mcp
+    hooks/       hooks create, ls, rm, resume, test
     memories/    put, search, recent, agents, tail, erase, demo
     admin/       dlq, replay, alias, drop, cache, export, import, snapshot, restore
     doctor/      the checks of `lorestream doctor`

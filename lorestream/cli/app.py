@@ -17,6 +17,7 @@ from lorestream.cli.admin.collections import alias, cache, drop, replay
 from lorestream.cli.admin.dead_letters import dlq
 from lorestream.cli.admin.exports import export, import_
 from lorestream.cli.admin.snapshots import restore, snapshot
+from lorestream.cli.hooks.commands import hooks
 from lorestream.cli.keys.commands import keys
 from lorestream.cli.memories.commands import agents, erase, put, recent, rewind, search, tail
 from lorestream.cli.memories.corrections import relations, supersede
@@ -69,6 +70,7 @@ app.command("mcp", rich_help_panel="Run")(mcp)
 for verb in (put, supersede, search, recent, relations, agents, tail, erase, rewind):
     app.command(rich_help_panel="Memories")(verb)
 app.add_typer(state, name="state", rich_help_panel="State")
+app.add_typer(hooks, name="hooks", rich_help_panel="Memories")
 for verb in (records, summary):
     app.command(rich_help_panel="State")(verb)
 

@@ -15,6 +15,7 @@
     learning     those of Q-tables and policies
     insight      those that explain a search, and that tell where memories are
     rewinds      those of rewinds
+    webhooks     those of webhooks
     call         what a call consists of
     encoding     arguments as JSON and as parts of a URL
     models       what the calls of memories return

@@ -11,6 +11,7 @@ import httpx2
 import stamina
 
 from lorestream.client import calls, corrections, documents, insight, learning, records, rewinds
+from lorestream.client import webhooks as hooks
 from lorestream.client.call import Call, Reply, given
 from lorestream.client.encoding import encoded
 from lorestream.client.endpoint import Endpoint, RetryBudget, as_method
@@ -85,6 +86,12 @@ class MemoryClient(Endpoint[httpx2.Client]):
 
     explain = _method(insight.explain)
     places = _method(insight.places)
+
+    create_webhook = _method(hooks.create_webhook)
+    webhooks = _method(hooks.webhooks)
+    delete_webhook = _method(hooks.delete_webhook)
+    resume_webhook = _method(hooks.resume_webhook)
+    try_webhook = _method(hooks.try_webhook)
 
     put_entity = _method(documents.put_entity)
     patch_entity = _method(documents.patch_entity)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -13,13 +13,16 @@ from uuid import uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_struct
 
+from lorestream import webhooks
 from lorestream.adapters.kafka.connection import KafkaConnection
 from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger
 from lorestream.adapters.sqlite.database import Database
 from lorestream.adapters.sqlite.erasure_ledger import SqliteErasureLedger
 from lorestream.memories import AgentKey, Erasure, Memory, SubjectKind
 from lorestream.ports import ErasureLedger, ErasureState
+from lorestream.webhooks import Webhook
 
 Opener = Callable[[], AbstractAsyncContextManager[ErasureLedger]]
 """Opens the ledger. After closing, it can be opened again with the same erasures."""
@@ -257,3 +260,30 @@ async def test_the_fingerprint_of_a_key_for_player_names_is_kept_and_never_repla
     async with opener() as ledger:
         assert await ledger.player_keys({}) == {"k1": "aa", "k2": "bb"}
         assert ledger.covers(MEMORY)
+
+
+async def test_the_last_entry_of_a_webhook_and_of_its_progress_counts_also_after_opening_again(
+    opener: Opener,
+) -> None:
+    webhook = Webhook("w", "default", "https://example.com/", "secret", 10.0, (3,), types=("chat",))
+    first = webhooks.WebhookProgress("w", "default", (4,), delivered=1)
+    async with (
+        opener() as ledger,
+        opener() if isinstance(ledger, KafkaErasureLedger) else nullcontext(ledger) as other,
+    ):
+        await ledger.webhooks.put(webhook)
+        await ledger.webhooks.put(replace_struct(webhook, id="other", tenant="b"))
+        await ledger.webhooks.note(first)
+        await ledger.webhooks.note(replace_struct(first, position=(9,), failed=True))
+        [state] = await other.webhooks.of_tenant("default")
+        assert (state.webhook, state.position, state.failed) == (webhook, (9,), True)
+    async with opener() as ledger:
+        assert sorted(state.webhook.id for state in ledger.webhooks.all()) == ["other", "w"]
+        resumed = replace_struct(webhook, resumes=1)
+        await ledger.webhooks.put(resumed)
+        [state] = await ledger.webhooks.of_tenant("default")
+        assert (state.webhook, state.position, state.failed) == (resumed, (9,), False)
+        await ledger.webhooks.put(replace_struct(webhook, removed=True))
+        assert await ledger.webhooks.of_tenant("default") == []
+    async with opener() as ledger:
+        assert [state.webhook.id for state in ledger.webhooks.all()] == ["other"]

@@ -101,6 +101,7 @@ NESTED = [
     ["config", "show"],
     ["mod", "install"],
     *(["state", verb] for verb in ("get", "put", "patch", "versions", "rollback")),
+    *(["hooks", verb] for verb in ("create", "ls", "rm", "resume", "test")),
     *(["dlq", verb] for verb in ("ls", "show", "retry", "drop")),
 ]
 
@@ -420,6 +421,22 @@ def test_tail_prints_one_object_per_line(lorestream: Run, lorestream_url: str, a
     first, second = map(json.loads, shown)
     assert {first["agent_id"], second["agent_id"]} == {agent}
     assert int(second["text"].split()[1]) == int(first["text"].split()[1]) + 1
+
+
+def test_webhooks_are_made_listed_tried_and_removed(lorestream: Run, lorestream_url: str):
+    at = {"LORESTREAM_URL": lorestream_url}
+    with scripted_server((204, b"")) as receiver:
+        made = json.loads(
+            lorestream("hooks", "create", receiver.url, "--type", "chat", "--json", **at).stdout
+        )
+        assert made["secret"]
+        assert made["filter"] == {"type": ["chat"]}
+        assert "answered with 204" in lorestream("hooks", "test", made["id"], **at).stdout
+        assert receiver.requests[-1]["body"] == {"webhook_id": made["id"], "memories": [], "test": True}
+        assert made["secret"] not in lorestream("hooks", "ls", **at).stdout
+        assert "would be removed" in lorestream("hooks", "rm", made["id"], "--dry-run", **at).stdout
+        assert json.loads(lorestream("hooks", "rm", made["id"], "--yes", "--json", **at).stdout)["removed"]
+    assert json.loads(lorestream("hooks", "ls", "--json", **at).stdout) == {"webhooks": []}
 
 
 def test_demo_writes_events_and_asks_questions(lorestream: Run, lorestream_url: str):

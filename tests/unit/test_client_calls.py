@@ -22,6 +22,7 @@ from lorestream.client import (
     learning,
     records,
     rewinds,
+    webhooks,
 )
 from lorestream.client.blocking import json_lines
 from lorestream.errors import LorestreamError
@@ -182,7 +183,7 @@ def test_an_erasure_can_be_followed(connect):
 def test_both_clients_have_every_call_with_signature_and_docstring(kind):
     built = [
         build
-        for module in (calls, records, documents, insight, learning, rewinds)
+        for module in (calls, records, documents, insight, learning, rewinds, webhooks)
         for name, build in inspect.getmembers(module, inspect.isfunction)
         if build.__module__ == module.__name__ and not name.startswith("_")
     ]

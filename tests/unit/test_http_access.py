@@ -95,6 +95,11 @@ NEEDS = {
     ("POST", "/v1/agents/{agent_id}/aggregate"): KeyScope.QUERY,
     ("GET", "/v1/agents"): KeyScope.ADMIN,
     ("GET", "/v1/stream"): KeyScope.QUERY,
+    ("POST", "/v1/webhooks"): KeyScope.ADMIN,
+    ("GET", "/v1/webhooks"): KeyScope.ADMIN,
+    ("DELETE", "/v1/webhooks/{id}"): KeyScope.ADMIN,
+    ("POST", "/v1/webhooks/{id}/resume"): KeyScope.ADMIN,
+    ("POST", "/v1/webhooks/{id}/test"): KeyScope.ADMIN,
     **{
         ("GET", f"/v1/admin/{name}"): KeyScope.OPERATOR
         for name in ("pipeline", "settings", "keys", "audit", "tasks")
@@ -119,6 +124,7 @@ A route that is missing here fails the test below: add its scope.
 OPEN = ["/health", "/ready", "/metrics", "/docs", "/openapi.json", "/"]
 
 BODIES: dict[str, object] = {
+    "/v1/webhooks": {"url": "https://example.com/in"},
     "/v1/events": {"events": [{"agent_id": "a", "text": "x"}]},
     "/memory/put": {"agent_id": "a", "text": "x"},
     "/v1/erasures": {"agent_id": "a"},
