@@ -18,7 +18,7 @@ class WebhookFilterBody(Struct, forbid_unknown_fields=True):
     """Which memories a webhook gets. All that is given must hold; a list: any of it."""
 
     agent_id: AgentId | Annotated[list[AgentId], Meta(min_length=1, max_length=MAX_NAMES)] | None = None
-    player: Annotated[PlayerName, Meta(min_length=1, description="The player's plain name.")] | None = None
+    player: Annotated[PlayerName, Meta(description="The player's plain name.")] | None = None
     type: (
         TypeName
         | Annotated[
