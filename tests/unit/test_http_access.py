@@ -303,7 +303,7 @@ async def test_the_document_names_the_keys_and_their_scopes(service: Service):
     for (method, path), scope in documented.items():
         assert document["paths"][path][method.lower()]["security"] == [{name: [scope]}]
     page = (await service.http.get("/docs")).text
-    assert page.count("key with the scope <code>admin</code>") == 2
+    assert page.count("key with the scope <code>admin</code>") == 7
     assert "export LORESTREAM_API_KEY" in (await service.http.get("/")).text
 
 
