@@ -38,7 +38,7 @@ class WebhookBody(Struct, forbid_unknown_fields=True):
     """A new webhook. Without a filter it gets all memories of the tenant, without a secret it is given one."""
 
     url: Annotated[
-        str, Meta(min_length=1, description="http:// or https://; by default only public addresses.")
+        str, Meta(min_length=1, description="An address of HTTP or HTTPS; by default only public ones.")
     ]
     filter: WebhookFilterBody | None = None
     secret: (
