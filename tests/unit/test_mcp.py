@@ -86,7 +86,13 @@ async def test_a_client_remembers_recalls_and_forgets_over_http_and_over_streams
 async def a_life(client: Client) -> None:
     """Every tool and resource once, for an agent that has nothing before and after."""
     debt = await call(
-        client, "remember", agent_id=SMITH, text="the miner owes me ten lumps", type="debt", player="ann"
+        client,
+        "remember",
+        agent_id=SMITH,
+        text="the miner owes me ten lumps",
+        type="debt",
+        player="ann",
+        about=["npc:miner"],
     )
     assert debt["findable"]
     again = {"agent_id": SMITH, "text": "the lake is frozen", "id": "frozen", "importance": "9"}
@@ -97,9 +103,10 @@ async def a_life(client: Client) -> None:
     assert [one["id"] for one in found["memories"]] == [debt["id"]]
     assert found["memories"][0]["type"] == "debt"
     assert await call(client, "recall", agent_id=SMITH, filters={"type": "lie"}) == {"memories": []}
-    about = await call(client, "about", agent_id=SMITH, who="ann")
-    assert [one["id"] for one in about["marked"]] == [debt["id"]]
-    assert debt["id"] not in [one["id"] for one in about["similar"]]
+    for who in ("ann", "player:ann", "npc:miner"):
+        about = await call(client, "about", agent_id=SMITH, who=who)
+        assert [one["id"] for one in about["marked"]] == [debt["id"]]
+        assert debt["id"] not in [one["id"] for one in about["similar"]]
     page = await call(client, "recent", agent_id=SMITH, limit=1)
     assert (page["total"], [one["id"] for one in page["memories"]]) == (2, [lake["id"]])
     assert page["memories"][0]["importance"] == 9
@@ -122,6 +129,16 @@ async def a_life(client: Client) -> None:
     agent = json.loads((await client.read_resource("lorestream://agents/npc%3Asmith")).contents[0].text)
     assert agent["summary"]["total"] == len(agent["recent"]) == 2
 
+    paid = await call(
+        client, "remember", agent_id=SMITH, text="the miner paid", supersedes=debt["id"], sources=[lake["id"]]
+    )
+    shown = (await call(client, "recall", agent_id=SMITH, query="miner"))["memories"]
+    assert debt["id"] not in [one["id"] for one in shown]
+    history = (await call(client, "recall", agent_id=SMITH, query="miner", superseded=True))["memories"]
+    assert {one["id"]: one.get("superseded_by") for one in history}[debt["id"]] == paid["id"]
+    assert (await call(client, "recall", agent_id=SMITH, as_of=1000)) == {"memories": []}
+    assert (await call(client, "forget", agent_id=SMITH, memory_id=paid["id"]))["done"]
+    assert (await call(client, "recent", agent_id=SMITH))["total"] == 2
     assert (await call(client, "forget", agent_id=SMITH, memory_id=debt["id"]))["done"]
     assert (await call(client, "recent", agent_id=SMITH))["total"] == 1
     assert (await call(client, "forget", agent_id=SMITH))["done"]

@@ -3,7 +3,7 @@ import { MemoryStream, type StreamOptions } from "./stream.js";
 import { type Call, type CallOptions, type ClientOptions, Transport } from "./transport.js";
 import type {
   AggregateFields, Buckets, ContextAnswer, ContextFields, Entities, Entity, Erasure, Event, Memory, Page,
-  PageFields, QTable, QUpdate, QValues, Receipt, SearchAnswer, SearchFields, StateReceipt, Summary, Versions, WriteOutcome,
+  PageFields, QTable, QUpdate, QValues, Receipt, Relation, SearchAnswer, SearchFields, StateReceipt, Summary, Versions, WriteOutcome,
 } from "./types.js";
 
 /** Options of a write of memories. */
@@ -61,6 +61,19 @@ export class LorestreamClient {
     const body = { events: events.map((event) => ({ ...event, id: event.id ?? crypto.randomUUID() })), server: options.server };
     const query = options.waitMs === undefined ? {} : { wait: "indexed", timeout_ms: options.waitMs };
     return this.#write("POST", "/v1/events", body, options, query);
+  }
+
+  /** Replace a memory: `text` becomes a new one, and reads leave the old one out. `delete` of the new one undoes it. */
+  async supersede(
+    memoryId: string,
+    agentId: string,
+    text: string,
+    options: WriteOptions & { event?: Partial<Event> } = {},
+  ): Promise<{ id: string; token: string }> {
+    const body = { id: crypto.randomUUID(), ...options.event, text, server: options.server };
+    const waiting = options.waitMs === undefined ? {} : { wait: "indexed", timeout_ms: options.waitMs };
+    const path = `/v1/memories/${quoted(memoryId)}/supersede`;
+    return this.#write("POST", path, body, options, { agent_id: agentId, ...waiting });
   }
 
   /** Delete one memory for ever. */
@@ -140,6 +153,12 @@ export class LorestreamClient {
   /** How many memories an agent has, in all and by type, and the times of the first and the last. */
   async summary(agentId: string, options: CallOptions = {}): Promise<Summary> {
     return this.#read("GET", `/v1/agents/${quoted(agentId)}/summary`, options);
+  }
+
+  /** With whom an agent has to do: over `about` and `player` of its memories, the most memories first. */
+  async relations(agentId: string, limit = 100, options: CallOptions = {}): Promise<Relation[]> {
+    const path = `/v1/agents/${quoted(agentId)}/relations`;
+    return (await this.#read<{ relations: Relation[] }>("GET", path, options, { query: { limit } })).relations;
   }
 
   /** The agents with the most memories. Needs the scope admin where there are keys. */

@@ -38,6 +38,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/memories/{id}/supersede": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replace a memory by a new one
+         * @description The old memory stays, and reads leave it out unless they ask for it (`"superseded": true`). Deleting the new memory brings it back. Accepted also where the agent has no memory of this id: then the new memory supersedes it as soon as it has. The body has the fields of an event.
+         */
+        post: operations["post_v1_memories_id_supersede"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/memories/{id}": {
         parameters: {
             query?: never;
@@ -106,7 +126,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** The erasures of agents and players, with their progress */
+        get: operations["get_v1_erasures"];
         put?: never;
         /**
          * Delete a memory, an agent or a player by POST
@@ -506,6 +527,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/memories/likeness": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A map of memories by the likeness of their vectors
+         * @description The newest memories that match, each with its place on the two principal axes of their vectors. With `"scope": "tenant"` the key needs `admin` too.
+         */
+        post: operations["post_v1_memories_likeness"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/agents/{agent_id}/summary": {
         parameters: {
             query?: never;
@@ -515,6 +556,26 @@ export interface paths {
         };
         /** Number, types and time range of an agent's memories */
         get: operations["get_v1_agents_agent_id_summary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agents/{agent_id}/relations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * With whom an agent has to do: how often, when last, and the sums of `metadata.valence`
+         * @description Over `about` and `player` of the agent's memories, exact, over at most 100,000 memories, else 400 `too_many_records`. Superseded memories do not count.
+         */
+        get: operations["get_v1_agents_agent_id_relations"];
         put?: never;
         post?: never;
         delete?: never;
@@ -753,6 +814,91 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/admin/pipeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** State, rates and lag of each part */
+        get: operations["get_v1_admin_pipeline"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Settings, with where each comes from */
+        get: operations["get_v1_admin_settings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** API keys, without secrets */
+        get: operations["get_v1_admin_keys"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Deletions that this process has logged */
+        get: operations["get_v1_admin_audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/tasks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Admin tasks, and how their last calls went */
+        get: operations["get_v1_admin_tasks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -935,6 +1081,12 @@ export interface components {
             /** @default null */
             ttl?: number | null;
             /** @default null */
+            about?: string[] | null;
+            /** @default null */
+            sources?: string[] | null;
+            /** @default null */
+            supersedes?: string | null;
+            /** @default null */
             recall?: boolean | null;
         };
         /**
@@ -966,6 +1118,46 @@ export interface components {
             ttl_seconds?: number | null;
             /** @default null */
             context?: Record<string, unknown> | unknown[] | null;
+        };
+        /**
+         * SupersedeBody
+         * @description The event of the memory that supersedes. `server`: as for a batch of events. `agent_id` is in the query string.
+         */
+        SupersedeBody: {
+            /** @default null */
+            id?: string | null;
+            /** @default null */
+            type?: string | null;
+            /** @default null */
+            text?: string | null;
+            /** @default null */
+            data?: Record<string, unknown> | unknown[] | null;
+            /** @default null */
+            metadata?: Record<string, unknown> | unknown[] | null;
+            /** @default null */
+            player?: string | null;
+            /** @default null */
+            pos?: unknown[] | components["schemas"]["Coordinates"] | null;
+            /** @default null */
+            tick?: number | null;
+            /** @default null */
+            time?: number | null;
+            /** @default null */
+            importance?: number | null;
+            /** @default null */
+            ttl?: number | null;
+            /** @default null */
+            about?: string[] | null;
+            /** @default null */
+            sources?: string[] | null;
+            /** @default null */
+            supersedes?: string | null;
+            /** @default null */
+            recall?: boolean | null;
+            /** @default null */
+            agent_id?: string | null;
+            /** @default null */
+            server?: string | null;
         };
         /**
          * ErasureBody
@@ -1001,6 +1193,8 @@ export interface components {
             server: string;
             /** @description Unix seconds, not in the future. */
             to: number;
+            /** @default null */
+            id?: string | null;
         };
         /**
          * DocumentBody
@@ -1114,6 +1308,10 @@ export interface components {
             /** @default null */
             explain?: boolean | null;
             /** @default null */
+            as_of?: number | null;
+            /** @default null */
+            superseded?: boolean | null;
+            /** @default null */
             after?: string | null;
             /** @default null */
             wait_ms?: number | null;
@@ -1184,6 +1382,10 @@ export interface components {
             neighbours?: number | null;
             /** @default null */
             include_state?: boolean | null;
+            /** @default null */
+            as_of?: number | null;
+            /** @default null */
+            superseded?: boolean | null;
             /** @default null */
             after?: string | null;
             /** @default null */
@@ -1274,6 +1476,10 @@ export interface components {
             /** @default null */
             explain?: boolean | null;
             /** @default null */
+            as_of?: number | null;
+            /** @default null */
+            superseded?: boolean | null;
+            /** @default null */
             after?: string | null;
             /** @default null */
             wait_ms?: number | null;
@@ -1306,6 +1512,28 @@ export interface components {
             filters?: Record<string, unknown> | unknown[] | null;
         };
         /**
+         * Likeness
+         * @description Which memories to map. Exactly one of `agent_id`, `agent_ids` and `scope` is required.
+         */
+        Likeness: {
+            /** @default null */
+            agent_id?: string | null;
+            /** @default null */
+            agent_ids?: string[] | null;
+            /** @default null */
+            scope?: "tenant" | null;
+            /** @default null */
+            type?: string | null;
+            /** @default null */
+            since?: number | null;
+            /** @default null */
+            until?: number | null;
+            /** @default null */
+            filters?: Record<string, unknown> | unknown[] | null;
+            /** @default null */
+            limit?: number | null;
+        };
+        /**
          * RewindPreview
          * @description A rewind as in `POST /v1/rewinds`, of which only the size is asked for. `to`: Unix seconds.
          */
@@ -1332,6 +1560,10 @@ export interface components {
             neighbours?: number | null;
             /** @default null */
             include_state?: boolean | null;
+            /** @default null */
+            as_of?: number | null;
+            /** @default null */
+            superseded?: boolean | null;
             /** @default null */
             after?: string | null;
             /** @default null */
@@ -1398,6 +1630,15 @@ export interface components {
             id: string;
         };
         /**
+         * SupersedeResponse
+         * @description The new memory is durable. `id` is its memory id; `indexed` is set only with `wait`.
+         */
+        SupersedeResponse: {
+            id: string;
+            token: string;
+            indexed?: boolean;
+        };
+        /**
          * ErasureReceipt
          * @description The erasure is durable. `token` is used like the token of a write.
          */
@@ -1415,6 +1656,27 @@ export interface components {
             state: "done" | "running";
             log_gone_by: number;
             dead_letters_gone_by: number;
+        };
+        /**
+         * ErasuresResponse
+         * @description The erasures of agents and players, the newest first. Deletions of single memories are not listed.
+         */
+        ErasuresResponse: {
+            erasures: components["schemas"]["ListedErasure"][];
+        };
+        /**
+         * ListedErasure
+         * @description An erasure, its progress, and what it is for: the stored forms of one agent id or player name.
+         */
+        ListedErasure: {
+            erasure_id: string;
+            /** @enum {unknown} */
+            state: "done" | "running";
+            log_gone_by: number;
+            dead_letters_gone_by: number;
+            kind: string;
+            subjects: string[];
+            accepted_at: number;
         };
         /**
          * DeleteResponse
@@ -1505,6 +1767,10 @@ export interface components {
             score_details?: {
                 [key: string]: number;
             };
+            about?: string[];
+            sources?: string[];
+            supersedes?: string;
+            superseded_by?: string;
         };
         /**
          * BatchResponse
@@ -1546,7 +1812,7 @@ export interface components {
         };
         /**
          * StoredMemory
-         * @description A memory. Times are Unix seconds, positions are nodes.
+         * @description A memory. Times are Unix seconds, positions are nodes. The last four fields are missing where there is nothing.
          */
         StoredMemory: {
             id: string;
@@ -1565,6 +1831,10 @@ export interface components {
             accepted_at: number;
             expires_at: number | null;
             truncated: boolean;
+            about?: string[];
+            sources?: string[];
+            supersedes?: string;
+            superseded_by?: string;
         };
         /**
          * Entity
@@ -1632,6 +1902,10 @@ export interface components {
             expires_at: number | null;
             truncated: boolean;
             vector?: string | null;
+            about?: string[];
+            sources?: string[];
+            supersedes?: string;
+            superseded_by?: string;
         };
         /**
          * AggregateResponse
@@ -1681,12 +1955,12 @@ export interface components {
          * @description Why a memory is not among the best k.
          *
          *         `code`: `filters` (a condition does not hold), `near` (too far away, or without a position), `record` (searches find
-         *         no records), `not_ranked` (not among the memories that are ranked), `min_score` (below the least score) or `rank`
+         *         no records), `as_of` (accepted later), `superseded` (another memory supersedes it), `not_ranked` (not among the memories that are ranked), `min_score` (below the least score) or `rank`
          *         (others are better). `path`: the field of the request.
          */
         Reason: {
             /** @enum {unknown} */
-            code: "filters" | "min_score" | "near" | "not_ranked" | "rank" | "record";
+            code: "as_of" | "filters" | "min_score" | "near" | "not_ranked" | "rank" | "record" | "superseded";
             path: string;
             message: string;
         };
@@ -1715,6 +1989,31 @@ export interface components {
             newest: number;
         };
         /**
+         * LikenessResponse
+         * @description The points, the newest first. `explained`: the share of the variance that x and y show; `total`: how many match.
+         */
+        LikenessResponse: {
+            points: components["schemas"]["LikenessPoint"][];
+            explained: [
+                number,
+                number
+            ];
+            total: number;
+        };
+        /**
+         * LikenessPoint
+         * @description A memory, the beginning of its text, and its place.
+         */
+        LikenessPoint: {
+            id: string;
+            agent_id: string;
+            type: string | null;
+            timestamp: number;
+            text: string;
+            x: number;
+            y: number;
+        };
+        /**
          * SummaryResponse
          * @description `by_type`: memories without a type are under "". `first`, `last`: timestamps of the oldest and newest memory.
          */
@@ -1726,6 +2025,26 @@ export interface components {
             };
             first: number | null;
             last: number | null;
+        };
+        /**
+         * RelationsResponse
+         * @description Those with the most memories first.
+         */
+        RelationsResponse: {
+            relations: components["schemas"]["Relation"][];
+        };
+        /**
+         * Relation
+         * @description What connects an agent with another agent or a player. `with`: its agent id, or the player's pseudonym.
+         *
+         *         `total`: the number of memories. `last`: the latest timestamp. `valence`: the sum of the numbers in
+         *         `metadata.valence`, 0 without any.
+         */
+        Relation: {
+            with: string;
+            total: number;
+            last: number;
+            valence: number;
         };
         /**
          * AgentsResponse
@@ -1902,6 +2221,184 @@ export interface components {
             created_at: number;
             updated_at: number;
             deleted: boolean;
+        };
+        /**
+         * Pipeline
+         * @description The state of the whole way from an event to an answer, as this process sees it.
+         *
+         *         `lag_seconds`: the age of the oldest record that is not finished, 0 without one, null where the log does not answer.
+         */
+        Pipeline: {
+            service: string;
+            at: number;
+            parts: components["schemas"]["PipelinePart"][];
+            partitions: components["schemas"]["PartitionProgress"][];
+            collections: components["schemas"]["PipelineCollection"][];
+            lag_records: number | null;
+            lag_seconds: number | null;
+        };
+        /**
+         * PipelinePart
+         * @description One part of the way from an event to an answer.
+         *
+         *         `state`: `ok`; `problem`, which `note` describes; `off`; or `elsewhere`: another process, whose counters and timings
+         *         only its own /metrics has, as `note` says. `counters` only rise, from the start of the process; `gauges` are of now.
+         */
+        PipelinePart: {
+            /** @enum {unknown} */
+            name: "cache" | "gateway" | "log" | "query" | "store" | "worker";
+            kind: string;
+            /** @enum {unknown} */
+            state: "elsewhere" | "off" | "ok" | "problem";
+            note: string | null;
+            counters: {
+                [key: string]: number;
+            };
+            gauges: {
+                [key: string]: number;
+            };
+            timings: components["schemas"]["Timing"][];
+        };
+        /**
+         * Timing
+         * @description The durations of one stage since the process started, in seconds.
+         *
+         *         `p50_s` and `p95_s` are estimated from the buckets, and null without an observation. `buckets`: upper bound (null =
+         *         no bound) and how many observations are at or below it. The difference of two answers has those in between.
+         */
+        Timing: {
+            stage: string;
+            count: number;
+            sum_s: number;
+            p50_s: number | null;
+            p95_s: number | null;
+            buckets: [
+                number | null,
+                number
+            ][];
+        };
+        /**
+         * PartitionProgress
+         * @description One partition of the log. `finished`: the first offset that is not finished. `owner`: the worker that reads it.
+         */
+        PartitionProgress: {
+            partition: number;
+            end: number;
+            finished: number;
+            behind: number;
+            owner: string | null;
+        };
+        /**
+         * PipelineCollection
+         * @description One index of the memories, and how many records of the log it lacks (null where the log does not answer).
+         */
+        PipelineCollection: {
+            name: string;
+            searched: boolean;
+            whole: boolean;
+            switching: boolean;
+            model: string;
+            dim: number;
+            behind: number | null;
+        };
+        /**
+         * SettingsAnswer
+         * @description The settings that this process was started with, and the limits that no setting changes.
+         */
+        SettingsAnswer: {
+            settings: components["schemas"]["SettingRow"][];
+            limits: components["schemas"]["FixedLimit"][];
+        };
+        /**
+         * SettingRow
+         * @description One setting. `value` of a secret is "(hidden)". `origin`: default, or what has set it.
+         */
+        SettingRow: {
+            name: string;
+            value: string | number | boolean | null;
+            origin: string;
+        };
+        /**
+         * FixedLimit
+         * @description A limit that no setting changes.
+         */
+        FixedLimit: {
+            name: string;
+            value: number;
+            unit: string;
+        };
+        /**
+         * KeysAnswer
+         * @description The keys of the file. Without a file, `file` is null, and every local caller may do everything.
+         */
+        KeysAnswer: {
+            file: string | null;
+            keys: components["schemas"]["KeyRow"][];
+        };
+        /**
+         * KeyRow
+         * @description One API key, without its secret, which is stored nowhere.
+         */
+        KeyRow: {
+            id: string;
+            /** @enum {unknown} */
+            state: "expired" | "live" | "revoked";
+            tenant: string;
+            scopes: string[];
+            label: string | null;
+            created: string;
+            expires: string | null;
+            revoked: string | null;
+        };
+        /**
+         * AuditAnswer
+         * @description The last audit lines that this process has written, the newest first; all lines are in its log.
+         */
+        AuditAnswer: {
+            lines: components["schemas"]["AuditLine"][];
+        };
+        /**
+         * AuditLine
+         * @description One line of the audit log. `by`: the id of the caller's key, empty without keys, null where nobody called.
+         */
+        AuditLine: {
+            at: number;
+            event: string;
+            tenant: string;
+            /** @default null */
+            kind?: string | null;
+            /** @default null */
+            erasure_id?: string | null;
+            /** @default null */
+            rewind_id?: string | null;
+            /** @default null */
+            memory_id?: string | null;
+            /** @default null */
+            by?: string | null;
+        };
+        /**
+         * TasksAnswer
+         * @description The admin tasks that this service carries out (POST /v1/admin/NAME), and their last calls, the newest first.
+         *
+         *         A task that is not in `offered` runs in the process of its verb: `lorestream … --help`.
+         */
+        TasksAnswer: {
+            offered: string[];
+            runs: components["schemas"]["TaskRun"][];
+        };
+        /**
+         * TaskRun
+         * @description One call of an admin task. `progress`: its last report of it, null before the first.
+         */
+        TaskRun: {
+            task: string;
+            /** @enum {unknown} */
+            state: "aborted" | "done" | "failed" | "running";
+            started_at: number;
+            ended_at: number | null;
+            progress: Record<string, unknown> | null;
+            outcome: Record<string, unknown> | null;
+            error: string | null;
         };
         /**
          * Health
@@ -2162,6 +2659,78 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    post_v1_memories_id_supersede: {
+        parameters: {
+            query: {
+                /**
+                 * @description Answer when they can be found.
+                 * @example indexed
+                 */
+                wait?: "indexed";
+                /** @description The longest wait: 60,000 at most. */
+                timeout_ms?: number;
+                /** @example npc:woodcutter-1 */
+                agent_id: string;
+            };
+            header?: never;
+            path: {
+                /** @example 5f0c1f0e-6d0a-5d0b-9b59-0c7f6a1d2e3f */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description Plain, or compressed with `Content-Encoding: gzip` or `zstd`; at most 1 MiB after decompression. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "text": "the pine trees stand south of the lake",
+                 *       "about": [
+                 *         "npc:smith"
+                 *       ],
+                 *       "sources": [
+                 *         "f3b8a7e0-4c43-4d6c-8d4e-58f6a0d9c2b1"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["SupersedeBody"];
+            };
+        };
+        responses: {
+            /** @description With `wait=indexed`: the new memory can be found, and `indexed` is true */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SupersedeResponse"];
+                };
+            };
+            /** @description Accepted: it is durable */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "f3b8a7e0-4c43-4d6c-8d4e-58f6a0d9c2b1",
+                     *       "token": "w1.IpUkuFtbMCw0MV1d",
+                     *       "indexed": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SupersedeResponse"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnknownEncoding"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     get_v1_memories_id: {
         parameters: {
             query: {
@@ -2315,6 +2884,53 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["ErasureReceipt"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_v1_erasures: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Default 100.
+                 * @example 20
+                 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "erasures": [
+                     *         {
+                     *           "erasure_id": "0b8f5d0e-7c1d-4f2a-8a63-4f1f4f3f9c55",
+                     *           "state": "done",
+                     *           "log_gone_by": 1762592000,
+                     *           "dead_letters_gone_by": 1763801600,
+                     *           "kind": "agent",
+                     *           "subjects": [
+                     *             "npc:woodcutter-1"
+                     *           ],
+                     *           "accepted_at": 1760000000
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ErasuresResponse"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -3797,6 +4413,10 @@ export interface operations {
                  * @example {"outcome": "success"}
                  */
                 filters?: string;
+                /** @description Unix seconds: the answer has what was known then. That is what had been accepted, had not expired and was not superseded, as far as it is still stored; deleted memories are gone. A time in the future is the present. */
+                as_of?: number;
+                /** @description Also show memories that another one supersedes; `superseded_by` says which one. */
+                superseded?: boolean;
             };
             header?: never;
             path: {
@@ -4136,6 +4756,66 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    post_v1_memories_likeness: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Plain, or compressed with `Content-Encoding: gzip` or `zstd`; at most 1 MiB after decompression. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "agent_ids": [
+                 *         "npc:woodcutter-1"
+                 *       ],
+                 *       "type": "dig",
+                 *       "limit": 1000
+                 *     }
+                 */
+                "application/json": components["schemas"]["Likeness"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "points": [
+                     *         {
+                     *           "id": "5f0c1f0e-6d0a-5d0b-9b59-0c7f6a1d2e3f",
+                     *           "agent_id": "npc:woodcutter-1",
+                     *           "type": "dig",
+                     *           "timestamp": 1760000000,
+                     *           "text": "pine trees stand north of the lake",
+                     *           "x": 0.21,
+                     *           "y": -0.07
+                     *         }
+                     *       ],
+                     *       "explained": [
+                     *         0.31,
+                     *         0.12
+                     *       ],
+                     *       "total": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LikenessResponse"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnknownEncoding"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     get_v1_agents_agent_id_summary: {
         parameters: {
             query?: never;
@@ -4168,6 +4848,54 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["SummaryResponse"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_v1_agents_agent_id_relations: {
+        parameters: {
+            query?: {
+                /** @example 100 */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @example npc:woodcutter-1 */
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "relations": [
+                     *         {
+                     *           "with": "npc:smith",
+                     *           "total": 9,
+                     *           "last": 1760000000,
+                     *           "valence": 2.5
+                     *         },
+                     *         {
+                     *           "with": "k1:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "total": 3,
+                     *           "last": 1759990000,
+                     *           "valence": 0
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RelationsResponse"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -4858,6 +5586,126 @@ export interface operations {
                      *     data: {"id":"5f0c1f0e-6d0a-5d0b-9b59-0c7f6a1d2e3f","agent_id":"npc:woodcutter-1","text":"A player dug 3 pine tree.","type":"dig","metadata":{"node":"default:pine_tree","count":3,"outcome":"success"},"pos":{"x":12.0,"y":3.0,"z":-40.0},"tick":8412.0,"timestamp":1760000000.0,"importance":5.0,"server":"survival-1","player":"k1:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","accepted_at":1760000000.4,"expires_at":null,"truncated":false}
                      */
                     "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_v1_admin_pipeline: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pipeline"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_v1_admin_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsAnswer"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_v1_admin_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeysAnswer"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_v1_admin_audit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditAnswer"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_v1_admin_tasks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TasksAnswer"];
                 };
             };
             400: components["responses"]["BadRequest"];

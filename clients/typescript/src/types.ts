@@ -23,6 +23,7 @@ export type WriteOutcome = Schemas["WriteResponse"];
 export type QUpdate = Schemas["QUpdateBody"]["updates"][number];
 export type QValues = Schemas["ValuesResponse"];
 export type QTable = Schemas["TableResponse"];
+export type Relation = Schemas["RelationsResponse"]["relations"][number];
 export type Buckets = Schemas["AggregateResponse"];
 
 /** The fields of a search, beside its agents and its query. */
@@ -52,4 +53,5 @@ export interface Event {
   recall?: boolean;
   about?: string[];
   sources?: string[];
+  supersedes?: string;
 }

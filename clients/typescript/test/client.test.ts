@@ -44,6 +44,17 @@ test("what is remembered is found, listed, read and forgotten", async () => {
   while (!(await client.erasureDone(erasure)));
 });
 
+test("a memory is superseded, and relations are counted", async () => {
+  const smith = agent();
+  const event: Partial<Event> = { about: ["npc:miner"], metadata: { valence: -1 } };
+  const { ids } = await client.add(smith, "the miner owes me ten lumps", { event, waitMs: 10_000 });
+  const paid = await client.supersede(ids[0] ?? "", smith, "the miner paid", { event, waitMs: 10_000 });
+  assert.deepEqual((await client.recent(smith)).memories.map((one) => one.id), [paid.id]);
+  const all = await client.search(smith, "miner", { superseded: true });
+  assert.equal(all.memories.find((one) => one.id === ids[0])?.superseded_by, paid.id);
+  assert.deepEqual((await client.relations(smith)).map((one) => [one.with, one.total, one.valence]), [["npc:miner", 1, -1]]);
+});
+
 test("messages and records are written and read", async () => {
   const smith = agent();
   await client.message(smith, "Good day!", { role: "user", conversation: "tavern" }, { waitMs: 10_000 });

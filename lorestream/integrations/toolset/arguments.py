@@ -30,6 +30,10 @@ _Filters = Annotated[
     ),
 ]
 _Time = Annotated[float, Meta(description="Unix seconds, inclusive.")]
+_AsOf = Annotated[float, Meta(description="Unix seconds: answer with what the agent knew at this time.")]
+_Superseded = Annotated[
+    bool, Meta(description="true: also show memories that newer ones replace, with `superseded_by`.")
+]
 _K = Annotated[int, Meta(ge=1, le=100, description="The most memories to return, 1 to 100.")]
 _Type = Annotated[
     str, Meta(min_length=1, max_length=64, description="Only memories of this type, such as `chat`.")
@@ -76,6 +80,20 @@ class Remember(Struct, forbid_unknown_fields=True, kw_only=True):
     about: (
         Annotated[
             list[str], Meta(max_length=64, description="Whom it is about: ids of agents or names of players.")
+        ]
+        | None
+    ) = None
+    sources: (
+        Annotated[list[str], Meta(max_length=64, description="The ids of the memories that it rests on.")]
+        | None
+    ) = None
+    supersedes: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                description="The id of the agent's memory that this one replaces: reads leave that one out from now on.",
+            ),
         ]
         | None
     ) = None
@@ -144,6 +162,8 @@ class Recall(Struct, forbid_unknown_fields=True, kw_only=True):
     min_score: (
         Annotated[float, Meta(ge=0, le=1, description="Leave out memories whose score is lower.")] | None
     ) = None
+    as_of: _AsOf | None = None
+    superseded: _Superseded = False
 
 
 class Context(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -167,6 +187,7 @@ class Context(Struct, forbid_unknown_fields=True, kw_only=True):
         int,
         Meta(ge=1, le=100_000, description="The most tokens of the text, counted by the embedding model."),
     ] = 1000
+    as_of: _AsOf | None = None
     include_state: Annotated[
         bool, Meta(description="Whether the agent's character (name, personality, goals) stands first.")
     ] = False
@@ -186,6 +207,8 @@ class Recent(Struct, forbid_unknown_fields=True, kw_only=True):
     ) = None
     since: _Time | None = None
     until: _Time | None = None
+    as_of: _AsOf | None = None
+    superseded: _Superseded = False
     cursor: (
         Annotated[str, Meta(min_length=1, description="`next_cursor` of the page before, for the next page.")]
         | None

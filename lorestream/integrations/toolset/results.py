@@ -24,6 +24,10 @@ class Memory(Struct, frozen=True, omit_defaults=True):
     pos: dict[str, float] | None = None
     tick: float | None = None
     metadata: dict[str, Any] = {}
+    about: list[str] = []
+    sources: list[str] = []
+    supersedes: str | None = None
+    superseded_by: str | None = None
     expires_at: float | None = None
 
     @classmethod
@@ -42,6 +46,10 @@ class Memory(Struct, frozen=True, omit_defaults=True):
             pos=found.pos,
             tick=found.tick,
             metadata=found.metadata,
+            about=found.about,
+            sources=found.sources,
+            supersedes=found.supersedes,
+            superseded_by=found.superseded_by,
             expires_at=found.expires_at,
         )
 

@@ -74,6 +74,8 @@ def _remember(wanted: arguments.Remember) -> Steps[results.Remembered]:
         importance=wanted.importance,
         player=wanted.player,
         about=wanted.about,
+        sources=wanted.sources,
+        supersedes=wanted.supersedes,
         metadata=wanted.metadata,
         ttl=wanted.ttl,
         id=wanted.id,
@@ -94,6 +96,8 @@ def _recall(wanted: arguments.Recall) -> Steps[results.Memories]:
         filters=wanted.filters,
         weights=weights,
         min_score=wanted.min_score,
+        as_of=wanted.as_of,
+        superseded=wanted.superseded or None,
     )
     return results.Memories([results.Memory.of(found) for found in answer.memories])
 
@@ -106,6 +110,7 @@ def _context(wanted: arguments.Context) -> Steps[results.ContextText]:
         relevant=wanted.relevant,
         token_budget=wanted.token_budget,
         include_state=wanted.include_state or None,
+        as_of=wanted.as_of,
     )
     return results.ContextText(
         answer.text,
@@ -126,12 +131,15 @@ def _recent(wanted: arguments.Recent) -> Steps[results.Page]:
         since=wanted.since,
         until=wanted.until,
         cursor=wanted.cursor,
+        as_of=wanted.as_of,
+        superseded=wanted.superseded or None,
     )
     return results.Page([results.Memory.of(found) for found in page.memories], page.total, page.next_cursor)
 
 
 def _about(wanted: arguments.About) -> Steps[results.AboutSomebody]:
-    filters = {"OR": [{"about": {"contains": wanted.who}}, {"player": wanted.who}]}
+    player = wanted.who.removeprefix("player:")
+    filters = {"OR": [{"about": {"contains": wanted.who}}, {"player": player}]}
     marked = yield calls.search(wanted.agent_id, wanted.query, wanted.k, filters=filters)
     known = {found.id for found in marked.memories}
     query = wanted.who if wanted.query is None else f"{wanted.who}: {wanted.query}"
@@ -184,8 +192,8 @@ def _tool(
 TOOLS = (
     _tool(
         "Remember something",
-        "Store one memory of an agent. Returns once searches find it. Memories are never changed: to correct one,"
-        " forget it and remember the new text.",
+        "Store one memory of an agent. Returns once searches find it. To correct a memory, remember the new text"
+        " with `supersedes`.",
         (arguments.Remember, results.Remembered),
         _remember,
         "adds",
