@@ -139,6 +139,11 @@ def rewound_group(tenant: str) -> str:
     return orjson.dumps([tenant, "rewound"]).decode()
 
 
+def is_group_of_memories(group: str) -> bool:
+    """Whether a payload key `group` is one of memories or records; those of rows have three parts."""
+    return len(orjson.loads(group)) == 2  # noqa: PLR2004
+
+
 def parse_agent_keyword(keyword: str) -> tuple[str, str]:
     """(tenant, agent_id) from the payload key `agent`."""
     tenant, agent_id = orjson.loads(keyword)

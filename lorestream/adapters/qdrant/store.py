@@ -29,6 +29,7 @@ from lorestream.adapters.qdrant.payload import (
     decode_point,
     encode_memory,
     encode_tombstone,
+    is_group_of_memories,
     parse_agent_keyword,
     point_id,
     point_of,
@@ -300,7 +301,13 @@ class QdrantStore(QdrantReader[P]):
 
     async def size(self, *, now: float) -> int:
         """How many memories of all tenants there are that have not expired, records included."""
-        return await self._engine.count([Group(must_not=(expired_clause(now), Empty("t")))])
+        if not self._traits.in_process:
+            return await self._engine.count([Group(must_not=(expired_clause(now), Empty("t")))])
+        # Counting the values of indexes takes milliseconds, among a million memories too; looking at each memory 0.4 s.
+        tenants = await self._engine.value_counts("tenant", ())
+        groups = await self._engine.value_counts("group", ())
+        others = sum(count for group, count in groups if is_group_of_memories(group))
+        return sum(count for _, count in tenants) + others - await self._engine.count([expired_clause(now)])
 
     # --- points --------------------------------------------------------------------------------------------
 

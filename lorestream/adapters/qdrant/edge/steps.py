@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import qdrant_edge as edge
 
-from lorestream.adapters.qdrant.conditions import Clause, Group, Ids, Match, payload_conditions
+from lorestream.adapters.qdrant.conditions import Clause, Group, Ids, Match, Range, payload_conditions
 from lorestream.adapters.qdrant.edge.messages import Slice, edge_filter, translate_errors
 
 T = TypeVar("T")
@@ -65,6 +65,13 @@ class Steps:
         with translate_errors():
             return self._shard.count(edge.CountRequest(filter=edge_filter(scope), exact=False))
 
+    def _likely_points(self, must: Sequence[Clause]) -> int:
+        """About how many points meet the clauses that have an index."""
+        indexed = [one for one in must if not payload_conditions([one])]
+        with translate_errors():
+            estimated = self._shard.count(edge.CountRequest(filter=edge_filter(*indexed), exact=False))
+        return min(self.points(must), estimated)
+
     def expected_s(self, must: Sequence[Clause], *, point_s: float) -> float:
         """About how many CPU seconds a call over these points takes."""
         return self.points(must) * self._point_s(must, point_s)
@@ -83,15 +90,22 @@ class Steps:
         point, apart from the conditions. Ends early after a result for which `enough` is true.
         """
         points, point_s = self.points(must), self._point_s(must, point_s)
-        if points * point_s < _SHORT_S:
+        if points * point_s < _SHORT_S or (
+            any(map(_is_indexed_range, must)) and self._likely_points(must) * point_s < _SHORT_S
+        ):
             return [call(None)]
         results: list[T] = []
-        wanted = _first_slices(points, points * point_s, reads_payloads=bool(payload_conditions(must)))
         slicing_s = points * _SLICING_S
+        # Among a million points finding a slice takes longer than a short step: then a step does as much work as that, so
+        # that all of them take twice as long as the whole, and not a multiple of it.
+        step_s = max(STEP_S, slicing_s)
+        wanted = _first_slices(
+            points, points * point_s, step_s, reads_payloads=bool(payload_conditions(must))
+        )
         if wanted >= _MEASURED_FROM:
             slicing_s = self._measured_slicing_s(must)
             await asyncio.sleep(0)
-        long_s = slicing_s + 2 * STEP_S
+        long_s = slicing_s + 2 * step_s
         least_s = float("inf")
         halved_s = float("inf")  # the time of the step before, where this one is half as large because of it
         remaining = [(1, 0)]  # (number of slices, index of this one)
@@ -111,13 +125,13 @@ class Steps:
                 # Most of the time goes into finding the slice: smaller ones would only be more of them.
                 # Finding a slice takes at most as long as the shortest step so far; one slow step of a busy machine
                 # must not make all others longer.
-                long_s = max(slicing_s, least_s) + 2 * STEP_S
+                long_s = max(slicing_s, least_s) + 2 * step_s
                 wanted, halved_s = total // 2, float("inf")
             elif spent_s > long_s and total < min(points, _MOST_SLICES):
                 wanted, halved_s = 2 * total, spent_s
             else:
                 halved_s = float("inf")
-                if total == wanted and 2 * spent_s - slicing_s <= STEP_S + slicing_s:
+                if total == wanted and 2 * spent_s - slicing_s <= step_s + slicing_s:
                     wanted = max(1, wanted // 2)
             if enough(results[-1]):
                 break
@@ -148,12 +162,16 @@ def _is_scope(clause: Clause) -> bool:
     return isinstance(clause, Match) and clause.key in _SCOPE_KEYS
 
 
-def _first_slices(points: int, expected_s: float, *, reads_payloads: bool) -> int:
+def _is_indexed_range(clause: Clause) -> bool:
+    return isinstance(clause, Range) and not payload_conditions([clause])
+
+
+def _first_slices(points: int, expected_s: float, step_s: float, *, reads_payloads: bool) -> int:
     """Into how many slices a call over so many points, which is expected to take so long, is divided at first."""
     if not reads_payloads and expected_s <= _WHOLE_S:
         return 1
-    wanted, step_s = 1, _FIRST_STEP_S if reads_payloads else STEP_S
-    while expected_s / wanted > step_s and wanted < min(points, _MOST_SLICES):
+    wanted, first_s = 1, _FIRST_STEP_S if reads_payloads else step_s
+    while expected_s / wanted > first_s and wanted < min(points, _MOST_SLICES):
         wanted *= 2
     return wanted
 
