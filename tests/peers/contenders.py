@@ -158,12 +158,12 @@ def opened(name: str, directory: Path, cache: Path) -> Iterator[Contender]:
     model = str(find_source(REAL_MODEL, report=print, scratch=cache).directory)
     match name:
         case "lorestream" | "lorestream, dense":
-            environment = {
+            variables = {
                 "LORESTREAM_MODELS_DIR": str(models_dir()),
                 "LORESTREAM_EMBEDDER__THREADS": "1",
                 "LORESTREAM_LOG_LEVEL": "warning",
             }
-            process = LorestreamProcess(directory / "data", environment)
+            process = LorestreamProcess(directory / "data", variables)
             process.start()
             try:
                 yield Lorestream(process, process.pid, "dense" if "dense" in name else "hybrid")

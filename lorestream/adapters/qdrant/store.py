@@ -190,15 +190,10 @@ class QdrantStore(QdrantReader[P]):
                 for text in texts
             ]
         )
-        found = [decode_memory(page[0]) if page and "body" in page[0] else None for page in pages]
-        stored = await self.reusable_vectors(
-            [one for text, one in zip(texts, found, strict=True) if one is not None and one.text == text]
-        )
-        vectors = iter(stored)
-        return [
-            next(vectors) if one is not None and one.text == text else None
-            for text, one in zip(texts, found, strict=True)
-        ]
+        found = [decode_memory(page[0]) for page in pages if page and "body" in page[0]]
+        by_text = {one.text: one for one in found}
+        vectors = dict(zip(by_text, await self.reusable_vectors(list(by_text.values())), strict=True))
+        return [vectors.get(text) for text in texts]
 
     async def lookup(self, memories: Sequence[Memory]) -> Sequence[Memory | Tombstone | None]:
         """What is stored under the id of each memory."""
