@@ -19,6 +19,7 @@ from deploy.local.process import free_port
 from deploy.local.redis_server import RedisServer
 from lorestream.adapters.embedders.model_preparation import find_source
 from tests.models import REAL_MODEL, models_dir
+from tests.peers.environments import environment
 from tests.processes import LorestreamProcess, cpu_s
 from tests.qdrant_stand_in.process import StandIn
 
@@ -192,8 +193,8 @@ def opened(name: str, directory: Path, cache: Path) -> Iterator[Contender]:
 
 
 @contextlib.contextmanager
-def _started(command: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
-    variables = {**os.environ, **environment, "OMP_NUM_THREADS": "1"}
+def _started(command: list[str], **extra: str) -> Iterator[subprocess.Popen[str]]:
+    variables = {**os.environ, **extra, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables
     ) as child:
