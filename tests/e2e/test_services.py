@@ -121,6 +121,13 @@ def test_each_service_sends_callers_of_the_other_away_by_name(cluster: Cluster) 
         assert answer.history == []
 
 
+def test_the_query_service_has_the_console(cluster: Cluster) -> None:
+    for path in ("/console", "/console/views/agents.js"):
+        answer = httpx2.get(f"{cluster.queries[0].url}{path}", timeout=10)
+        assert answer.status_code == 200
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
 def test_a_verb_that_no_service_serves_says_what_to_do(cluster: Cluster, tmp_path: Path) -> None:
     url = cluster.gateways[0].url
     environment = clean_environment(LORESTREAM_URL=url, LORESTREAM_DATA_DIR=str(tmp_path))

@@ -42,7 +42,11 @@ export function MemoryList({ read, of, selected, onSelect, label }) {
   const scrolled = () => {
     const { scrollTop, scrollHeight, clientHeight } = box.current;
     if (more && scrollHeight - scrollTop - clientHeight < AHEAD) load(last + 1, state);
-    else if (first > 0 && scrollTop < AHEAD) load(first - 1, state);
+    else if (first > 0 && scrollTop < AHEAD) {
+      // Browsers keep what is seen in its place while a page is added above it, except at the very top.
+      if (scrollTop === 0) box.current.scrollTop = 1;
+      load(first - 1, state);
+    }
   };
   useEffect(() => {
     if (box.current && more && !state.loading && !state.error && box.current.scrollHeight <= box.current.clientHeight) load(last + 1, state);

@@ -29,6 +29,7 @@ export function Timeline({ agent, summary, reload }) {
       <button type="button" onClick=${() => zoom(start + width / 4, end - width / 4)} disabled=${width < 2}>Closer</button>
       <button type="button" onClick=${() => zoom(start - width / 2, end + width / 2)}>Wider</button>
       <button type="button" onClick=${() => setParams({ from: null, to: null })} disabled=${!from && !to}>All</button>
+      <button type="button" onClick=${reload}>Refresh</button>
       <span class="muted">${dateTime(start)} to ${dateTime(end)}; drag over a chart to look closer</span>
     </div>
     <${Types} summary=${summary} chosen=${type} />
