@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,15 +32,21 @@ def parse_places(body: Places, pseudonyms: Pseudonyms, tenant: str) -> PlacesQue
     """Check a request. Raises InvalidRequest and InvalidFilter."""
     if body.y_from is not None and body.y_to is not None and body.y_from > body.y_to:
         raise InvalidRequest("y_from is above y_to", path="y_to")
-    bounds = ((Op.GTE, body.y_from), (Op.LTE, body.y_to))
-    heights = [Condition(Field(("pos.y",)), op, bound) for op, bound in bounds if bound is not None]
+    # The conditions on x and z hold wherever there is one: memories without a position are not even read.
+    bounds = (
+        ("pos.x", Op.GTE, -sys.float_info.max),
+        ("pos.z", Op.GTE, -sys.float_info.max),
+        ("pos.y", Op.GTE, body.y_from),
+        ("pos.y", Op.LTE, body.y_to),
+    )
+    located = [Condition(Field((name,)), op, bound) for name, op, bound in bounds if bound is not None]
     filter_ = bounded_filter(
         type_=body.type,
         since=body.since,
         until=body.until,
         more=parse_filters(body.filters, pseudonyms, tenant),
     )
-    return PlacesQuery(And((*heights, filter_)), DEFAULT_CELL if body.cell is None else body.cell)
+    return PlacesQuery(And((*located, filter_)), DEFAULT_CELL if body.cell is None else body.cell)
 
 
 async def get_places(recall: Recall, agents: ResolvedAgents, query: PlacesQuery) -> PlacesResponse:

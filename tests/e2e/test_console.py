@@ -267,6 +267,59 @@ def test_points_within_a_line_are_listed(watched: Watched):
 
 
 @pytest.mark.soak
+def test_a_key_is_asked_for_and_forgotten_with_the_tab(shared: Watched, tmp_path: Path):
+    """The page opens without a key; its data needs one; a key without a scope is told so."""
+    keys = tmp_path / "keys.json"
+    made = {
+        scope: bearer(keys, *map(KeyScope, scope.split())).removeprefix("Bearer ")
+        for scope in ("query admin", "query")
+    }
+    with running(tmp_path / "data", {**HASH, "LORESTREAM_API_KEYS_FILE": str(keys)}) as process:
+        context = shared.page.context.browser.new_context()  # type: ignore[union-attr]
+        watched = Watched(context.new_page(), process.url)
+        page = watched.open("", "h1:has-text('An API key is needed')")
+        page.get_by_label("API key").fill("nobody.nothing")
+        page.keyboard.press("Enter")
+        page.locator("h1:has-text('This key is not valid')").wait_for()
+        page.get_by_label("API key").fill(made["query"])
+        page.keyboard.press("Enter")
+        page.locator("text=This key may not do that").wait_for()
+        page.get_by_role("button", name="Key set").click()
+        page.locator("dialog input").fill(made["query admin"])
+        page.keyboard.press("Enter")
+        page.locator("text=Nobody remembers anything yet").wait_for()
+        assert page.evaluate("JSON.stringify(localStorage)").find(made["query admin"].partition(".")[2]) < 0
+        other = Watched(context.new_page(), process.url)
+        other.open("", "h1:has-text('An API key is needed')")
+        context.close()
+
+
+@pytest.mark.soak
+def test_the_first_byte_and_all_bytes(watched: Watched, url: str):
+    """What a browser loads for every view, and how long the first byte takes once the files are read."""
+    sizes: dict[str, int] = {}
+    watched.page.on("response", lambda answer: sizes.setdefault(answer.url, _transferred(answer)))
+    for view in VIEWS:
+        watched.page.goto("about:blank")
+        watched.open(view.place, view.shows)
+    loaded = sum(size for address, size in sizes.items() if "/console" in address)
+    first = min(_first_byte_s(url) for _ in range(20))
+    print(f"{loaded:,} bytes for all views, first byte after {first * 1000:.1f} ms")
+    assert loaded <= 200_000
+
+
+def _transferred(answer: Response) -> int:
+    return int(answer.headers.get("content-length", 0))
+
+
+def _first_byte_s(url: str) -> float:
+    began = time.perf_counter()
+    with httpx2.stream("GET", f"{url}/console") as answer:
+        next(answer.iter_raw())
+    return time.perf_counter() - began
+
+
+@pytest.mark.soak
 def test_a_timeline_of_100_000_memories_scrolls(watched: Watched, url: str):
     """Counted as bars, drawn one by one once 5,000 remain, and listed page by page to the last one."""
     agent, total = "npc:old", 100_000
@@ -301,56 +354,3 @@ def test_a_timeline_of_100_000_memories_scrolls(watched: Watched, url: str):
         box.evaluate("box => box.scrollTo(0, 0)")
         page.wait_for_function("shown => document.querySelector('.list').dataset.first !== shown", arg=shown)
         assert page.locator(".line").count() <= 1000
-
-
-@pytest.mark.soak
-def test_a_key_is_asked_for_and_forgotten_with_the_tab(shared: Watched, tmp_path: Path):
-    """The page opens without a key; its data needs one; a key without a scope is told so."""
-    keys = tmp_path / "keys.json"
-    made = {
-        scope: bearer(keys, *map(KeyScope, scope.split())).removeprefix("Bearer ")
-        for scope in ("query admin", "query")
-    }
-    with running(tmp_path / "data", {**HASH, "LORESTREAM_API_KEYS_FILE": str(keys)}) as process:
-        context = shared.page.context.browser.new_context()  # type: ignore[union-attr]
-        watched = Watched(context.new_page(), process.url)
-        page = watched.open("", "h1:has-text('An API key is needed')")
-        page.get_by_label("API key").fill("nobody.nothing")
-        page.keyboard.press("Enter")
-        page.locator("h1:has-text('This key is not valid')").wait_for()
-        page.get_by_label("API key").fill(made["query"])
-        page.keyboard.press("Enter")
-        page.locator("text=This key may not do that").wait_for()
-        page.get_by_role("button", name="Key set").click()
-        page.get_by_label("API key").fill(made["query admin"])
-        page.keyboard.press("Enter")
-        page.locator("text=Nobody remembers anything yet").wait_for()
-        assert page.evaluate("JSON.stringify(localStorage)").find(made["query admin"].partition(".")[2]) < 0
-        other = Watched(context.new_page(), process.url)
-        other.open("", "h1:has-text('An API key is needed')")
-        context.close()
-
-
-@pytest.mark.soak
-def test_the_first_byte_and_all_bytes(watched: Watched, url: str):
-    """What a browser loads for every view, and how long the first byte takes once the files are read."""
-    sizes: dict[str, int] = {}
-    watched.page.on("response", lambda answer: sizes.setdefault(answer.url, _transferred(answer)))
-    for view in VIEWS:
-        watched.page.goto("about:blank")
-        watched.open(view.place, view.shows)
-    loaded = sum(size for address, size in sizes.items() if "/console" in address)
-    first = min(_first_byte_s(url) for _ in range(20))
-    print(f"{loaded:,} bytes for all views, first byte after {first * 1000:.1f} ms")
-    assert loaded <= 200_000
-
-
-def _transferred(answer: Response) -> int:
-    return int(answer.headers.get("content-length", 0))
-
-
-def _first_byte_s(url: str) -> float:
-    began = time.perf_counter()
-    with httpx2.stream("GET", f"{url}/console") as answer:
-        next(answer.iter_raw())
-    return time.perf_counter() - began

@@ -8,24 +8,41 @@ export const MOST_POINTS = 5000;
 const STEPS = [1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 604800, 2592000, 7776000, 31536000];
 const MOST_BARS = 160;
 const MOST_HALVES = 8;
+/** About as many memories are counted in one request, so that each is short and the progress is seen. */
+const COUNTED_AT_ONCE = 20_000;
+const SPLIT = new Set(["too_many_records", "overloaded"]);
 
 /** The width of a bar in seconds, so that a time of `seconds` has at most MOST_BARS bars. */
 export const stepFor = (seconds) => STEPS.find((step) => seconds / step <= MOST_BARS) ?? STEPS.at(-1);
 
 /**
- * The number of memories for each bar and type: [{start, group, count}]. Where the service refuses to count so many
- * at once, the time is halved.
+ * The number of memories for each bar and type: [{start, group, count}]. `expected`: about how many there are;
+ * `progress(part)`: called with 0 to 1.
  */
-export async function countsIn(agent, { start, end, step, type, signal }, halves = 0) {
+export async function countsIn(agent, { start, end, step, type, signal, expected, progress }) {
+  const parts = Math.max(1, Math.ceil(expected / COUNTED_AT_ONCE));
+  const found = [];
+  let from = start;
+  for (let part = 1; part <= parts && from <= end; part += 1) {
+    progress((part - 1) / parts);
+    // A part ends before a bar begins, so that none is counted in two parts.
+    const next = part === parts ? Infinity : Math.ceil((start + ((end - start) * part) / parts) / step) * step;
+    found.push(...(await countsWithin(agent, { start: from, end: Math.min(end, next - 1e-6), step, type, signal })));
+    from = next;
+  }
+  return found;
+}
+
+/** The same in one request. Where the service refuses to count so many at once, the time is halved. */
+async function countsWithin(agent, { start, end, step, type, signal }, halves = 0) {
   const body = { field: "importance", every_s: step, since: start, until: end, group_by: "type", type: type || undefined };
   try {
     return (await api("POST", segments`/v1/agents/${agent}/aggregate`, { body, signal })).buckets;
   } catch (error) {
-    // A half begins with a bar, so that none is counted in two parts.
     const middle = Math.floor((start + end) / 2 / step) * step;
-    if (error.code !== "too_many_records" || halves === MOST_HALVES || middle <= start) throw error;
-    const before = await countsIn(agent, { start, end: middle - 1e-6, step, type, signal }, halves + 1);
-    const behind = await countsIn(agent, { start: middle, end, step, type, signal }, halves + 1);
+    if (!SPLIT.has(error.code) || halves === MOST_HALVES || middle <= start) throw error;
+    const before = await countsWithin(agent, { start, end: middle - 1e-6, step, type, signal }, halves + 1);
+    const behind = await countsWithin(agent, { start: middle, end, step, type, signal }, halves + 1);
     return [...before, ...behind];
   }
 }

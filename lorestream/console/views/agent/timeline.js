@@ -15,7 +15,9 @@ export function Timeline({ agent, summary, reload }) {
   const [deleting, setDeleting] = useState(false);
   const [start, end] = range(from, to, summary);
   const step = stepFor(end - start);
-  const counts = useLoad((signal) => countsIn(agent, { start, end, step, type, signal }), [agent, start, end, type, summary]);
+  const [counted, setCounted] = useState(0);
+  const expected = (type ? (summary.by_type[type] ?? 0) : summary.total) * Math.min(1, (end - start) / Math.max(1, summary.last - summary.first));
+  const counts = useLoad((signal) => countsIn(agent, { start, end, step, type, signal, expected, progress: setCounted }), [agent, start, end, type, summary]);
   const total = counts.data?.reduce((sum, each) => sum + each.count, 0);
   const few = !counts.loading && total !== undefined && total <= MOST_POINTS;
   const query = { since: start, until: end, type };
@@ -34,7 +36,8 @@ export function Timeline({ agent, summary, reload }) {
     </div>
     <${Types} summary=${summary} chosen=${type} />
     <${Panel} title=${`Memories per ${duration(step)}`}>
-      <${Loaded} of=${counts} label="Counting">
+      ${counts.loading && html`<${Progress} label="Counting the memories" value=${counted} max="1" />`}
+      <${Loaded} of=${counts} label="Waiting">
         ${(found) => html`<${Bars} counts=${found} start=${start} end=${end} step=${step} zoom=${zoom} />`}
       <//>
     <//>
