@@ -1,5 +1,5 @@
 // An agent's memories over time: their number by type, each as a point once they are few enough, and their list.
-import { Chart, ConfirmByTyping, ErrorBox, Loaded, MemoryDetails, MemoryList, Panel, Progress, toast, Type } from "../../components/index.js";
+import { Chart, ConfirmByTyping, ErrorBox, MemoryDetails, MemoryList, Panel, Progress, toast, Type } from "../../components/index.js";
 import { api, lines, segments } from "../../core/api.js";
 import { colourOf, dateTime, duration, number } from "../../core/format.js";
 import { html, useMemo, useState } from "../../core/html.js";
@@ -37,9 +37,8 @@ export function Timeline({ agent, summary, reload }) {
     <${Types} summary=${summary} chosen=${type} />
     <${Panel} title=${`Memories per ${duration(step)}`}>
       ${counts.loading && html`<${Progress} label="Counting the memories" value=${counted} max="1" />`}
-      <${Loaded} of=${counts} label="Waiting">
-        ${(found) => html`<${Bars} counts=${found} start=${start} end=${end} step=${step} zoom=${zoom} />`}
-      <//>
+      ${counts.error && html`<${ErrorBox} error=${counts.error} retry=${counts.reload} />`}
+      ${counts.data && html`<${Bars} counts=${counts.data} start=${start} end=${end} step=${step} zoom=${zoom} />`}
     <//>
     <${Panel} title="Each memory">
       ${few
