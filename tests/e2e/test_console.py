@@ -322,6 +322,7 @@ def _first_byte_s(url: str) -> float:
 @pytest.mark.soak
 def test_a_timeline_of_100_000_memories_scrolls(watched: Watched, url: str):
     """Counted as bars, drawn one by one once 5,000 remain, and listed page by page to the last one."""
+    watched.page.set_default_timeout(600_000)  # 100,000 memories are read, also where the machine is busy
     agent, total = "npc:old", 100_000
     with httpx2.Client(base_url=url, timeout=90) as http:
         for first in range(0, total, 1000):
@@ -337,7 +338,9 @@ def test_a_timeline_of_100_000_memories_scrolls(watched: Watched, url: str):
             ]
             wait = "?wait=indexed&timeout_ms=60000" if first + 1000 == total else ""
             assert http.post(f"/v1/events{wait}", json={"events": events}).status_code < 300
+    began = time.perf_counter()
     page = watched.open("#/agents/npc%3Aold", "text=100,000 memories are in this time")
+    print(f"100,000 memories are counted after {time.perf_counter() - began:.1f} s")
     last = 1.7e9 + (total - 1) * 60
     watched.open(f"#/agents/npc%3Aold?from={last - 4999 * 60}&to={last}", ".readout")
     page.locator("text=Of these 5,000 memories").wait_for()

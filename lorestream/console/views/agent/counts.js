@@ -9,7 +9,7 @@ const STEPS = [1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 43200, 86
 const MOST_BARS = 160;
 const MOST_HALVES = 8;
 /** About as many memories are counted in one request, so that each is short and the progress is seen. */
-const COUNTED_AT_ONCE = 20_000;
+const COUNTED_AT_ONCE = 5_000;
 const SPLIT = new Set(["too_many_records", "overloaded"]);
 
 /** The width of a bar in seconds, so that a time of `seconds` has at most MOST_BARS bars. */
