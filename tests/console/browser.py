@@ -29,6 +29,7 @@ def chromium() -> Iterator[Browser]:
 
     # The sandbox of Chromium needs rights that a container has not.
     options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
+    options.append("--js-flags=--no-opt --no-maglev")  # compiling well takes longer than these tests run
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         try:
@@ -56,14 +57,20 @@ class Watched:
         self.page.locator(shows).first.wait_for(state="visible")
         return self.page
 
-    def violations(self) -> list[str]:
-        """The serious and critical findings of axe-core on the page as it is."""
+    def violations(self, *, contrast: bool) -> list[str]:
+        """The serious and critical findings of axe-core on the page as it is.
+
+        `contrast`: also of colours, which takes most of the time.
+        """
         if not self.page.evaluate("'axe' in window"):
             self.page.evaluate(AXE.read_text(encoding="utf-8"))
         # Of lists and tables the first rows, because all are alike; no frames, because the console has none.
         found: list[dict[str, Any]] = self.page.evaluate(
-            "axe.run({include: [document], exclude: [['li:nth-child(n+5)'], ['tr:nth-child(n+5)']]}, {iframes: false, resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa']})"
-            ".then(result => result.violations)"
+            """contrast => axe.run({include: [document], exclude: [['li:nth-child(n+5)'], ['tr:nth-child(n+5)']]}, {
+                iframes: false, resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa'],
+                rules: {'color-contrast': {enabled: contrast}},
+            }).then(result => result.violations)""",
+            contrast,
         )
         return [
             f"{each['id']} ({each['impact']}): {node['html'][:200]} {node['failureSummary'][:300]}"

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
@@ -63,7 +63,7 @@ def watched(shared: Watched) -> Iterator[Watched]:
 def test_view(view: View, watched: Watched):
     """Each view shows its data, without errors, without other addresses, for all, and in a narrow window."""
     page = watched.open(view.place, view.shows)
-    assert watched.violations() == []
+    assert watched.violations(contrast=False) == []
     assert not watched.is_wider_than_the_window()
     page.set_viewport_size(NARROW)  # type: ignore[arg-type]
     assert not watched.is_wider_than_the_window()
@@ -113,9 +113,9 @@ def test_numbers_behind_the_views(watched: Watched):
     assert of(
         "views/agent/diff", "it.differences({a: 1, b: {c: [2]}, e: {}}, {b: {c: [3]}, d: null, e: {}})"
     ) == [
-        {"path": "a", "before": "1"},
+        {"path": "a", "before": "1", "after": None},
         {"path": "b.c[0]", "before": "2", "after": "3"},
-        {"path": "d", "after": "null"},
+        {"path": "d", "before": None, "after": "null"},
     ]
     assert of("views/agent/counts", "[1, 161, 86400, 1e9].map(it.stepFor)") == [1, 2, 600, 7776000]
     counts = [
@@ -188,6 +188,7 @@ def test_copied_searches_run(watched: Watched, url: str):
         assert said.stdout.decode() == f"{AGENT}|{TRICKY['query']}|chat"
 
 
+@pytest.mark.soak
 def test_a_circle_is_drawn_on_the_map(watched: Watched):
     page = watched.open("#/map", ".map canvas")
     page.get_by_role("button", name="Draw a circle").click()
@@ -230,7 +231,7 @@ def test_a_memory_appears_when_it_is_findable(watched: Watched, url: str):
     line = page.locator(".rows li")
     line.filter(has_text=text).wait_for()
     assert page.locator(".rows b").count() == 0
-    assert watched.violations() == []
+    assert watched.violations(contrast=False) == []
     page.get_by_role("button", name="Pause").click()
     write("an owl called")
     page.get_by_role("button", name="Go on (1 new)").click()
@@ -241,6 +242,7 @@ def test_a_memory_appears_when_it_is_findable(watched: Watched, url: str):
     assert not watched.is_wider_than_the_window()
 
 
+@pytest.mark.soak
 def test_a_dead_letter_is_dropped_with_its_id_typed(watched: Watched):
     page = watched.open("#/dead?id=0-1", "button:has-text('Drop …') >> nth=0")
     page.locator("section", has_text="Dead letter 0-1").get_by_role("button", name="Drop").click()
@@ -251,6 +253,7 @@ def test_a_dead_letter_is_dropped_with_its_id_typed(watched: Watched):
     assert page.locator("code", has_text=re.compile("^0-0$")).count() == 1
 
 
+@pytest.mark.soak
 def test_points_within_a_line_are_listed(watched: Watched):
     page = watched.open("#/likeness", ".scatter")
     box = page.locator(".scatter").bounding_box()
@@ -264,6 +267,18 @@ def test_points_within_a_line_are_listed(watched: Watched):
     page.get_by_role("button", name="Zoom to them").click()
     page.get_by_role("button", name="Show all").click()
     page.locator("h2", has_text="The newest").wait_for()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_can_be_told_apart(scheme: Any, watched: Watched):
+    watched.page.emulate_media(color_scheme=scheme)
+    try:
+        for view in VIEWS:
+            watched.open(view.place, view.shows)
+            assert watched.violations(contrast=True) == [], view.name
+    finally:
+        watched.page.emulate_media(color_scheme="light")
 
 
 @pytest.mark.soak
