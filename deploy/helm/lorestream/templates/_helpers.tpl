@@ -31,6 +31,7 @@ LORESTREAM_PLAYER_KEY_FILE: /keys/player_key
 {{- if eq .Values.mode "distributed" }}
 LORESTREAM_LOG__BOOTSTRAP: {{ required "kafka.bootstrap is needed with mode=distributed, such as kafka:9092" .Values.kafka.bootstrap | quote }}
 LORESTREAM_LOG__PARTITIONS: {{ .Values.worker.partitions | quote }}
+LORESTREAM_GATEWAY_URL: {{ printf "http://%s-gateway:%v" (include "lorestream.name" .) .Values.gateway.port | quote }}
 LORESTREAM_STORE__URL: {{ required "qdrant.url is needed with mode=distributed, such as http://qdrant:6333" .Values.qdrant.url | quote }}
 {{- with .Values.redis.url }}
 LORESTREAM_CACHE__URL: {{ . | quote }}
