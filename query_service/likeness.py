@@ -7,20 +7,21 @@ as far as two dimensions can show that.
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from lorestream.access.key_file import KeyScope
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
 from lorestream.http.operation import Operation
-from lorestream.http.request import ApiRequest, ApiResponse, json_response
+from lorestream.http.request import ApiRequest, ApiResponse, encoded_json_response
 from lorestream.memories import EVERYTHING, PageQuery
-from query_service import examples
+from query_service import browse, examples
 from query_service.likeness_schemas import DEFAULT_POINTS, Likeness, LikenessPoint, LikenessResponse
 from query_service.queries import bounded_filter, parse_filters, parse_scope
-from query_service.retrieval import visible_memories
 from query_service.routes import Routes
 from query_service.schemas import NoParams
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from query_service.queries import ResolvedAgents
     from query_service.recall import Recall
 
-VECTORS_AT_ONCE = 256
-"""How many vectors are read in one step: their conversion holds the event loop for some milliseconds."""
+VECTORS_AT_ONCE = 64
+"""How many vectors are read in one step: their conversion holds the event loop for about 2 ms."""
 TEXT_CHARS = 160
 """How much of each text is returned."""
 
@@ -63,23 +64,19 @@ async def likeness_map(recall: Recall, agents: ResolvedAgents, filter_: Filter, 
     Raises OverBudget, Overloaded and Unavailable.
     """
     query = PageQuery(agents.scope, limit, recall.clock.now(), filter_)
-    guard = recall.guard(query.scope, query.now)
     memories: list[Memory] = []
     vectors: list[NDArray[np.float32]] = []
     async with recall.working(query.scope, filter_):
         total = await recall.store.count(query)
-        found: list[Memory] = []
-        async for memory in visible_memories(recall.store, query, guard):
-            found.append(memory)
-            if len(found) == limit:
-                break
-        for start in range(0, len(found), VECTORS_AT_ONCE):
-            part = found[start : start + VECTORS_AT_ONCE]
-            for memory, vector in zip(part, await recall.store.vectors(part), strict=True):
-                if vector is not None:  # it was deleted meanwhile, or is a record
-                    memories.append(memory)
-                    vectors.append(vector)
-        places, explained = await asyncio.to_thread(project, vectors)
+    async with aclosing(browse.get_lines(recall, query)) as pages:  # in steps, as the vectors
+        async for page in pages:
+            for start in range(0, len(page), VECTORS_AT_ONCE):
+                part = page[start : start + VECTORS_AT_ONCE]
+                for memory, vector in zip(part, await recall.store.vectors(part), strict=True):
+                    if vector is not None:  # it was deleted meanwhile, or is a record
+                        memories.append(memory)
+                        vectors.append(vector)
+    places, explained = await asyncio.to_thread(project, vectors)
     return LikenessMap(memories, places, explained, total)
 
 
@@ -166,21 +163,20 @@ class _Routes(Routes):
         filter_ = bounded_filter(type_=body.type, since=body.since, until=body.until, more=more)
         with self._timed("likeness"):
             found = await likeness_map(recall, agents, filter_, int(body.limit or DEFAULT_POINTS))
-        return json_response(
-            LikenessResponse(
-                [
-                    LikenessPoint(
-                        memory.id,
-                        agents.name(memory.agent_id),
-                        memory.type,
-                        memory.timestamp,
-                        memory.text[:TEXT_CHARS],
-                        round(float(x), 5),
-                        round(float(y), 5),
-                    )
-                    for memory, (x, y) in zip(found.memories, found.places, strict=True)
-                ],
-                found.explained,
-                found.total,
-            )
+        return encoded_json_response(await asyncio.to_thread(_encoded, found, agents))
+
+
+def _encoded(found: LikenessMap, agents: ResolvedAgents) -> bytes:
+    points = [
+        LikenessPoint(
+            memory.id,
+            agents.name(memory.agent_id),
+            memory.type,
+            memory.timestamp,
+            memory.text[:TEXT_CHARS],
+            round(float(x), 5),
+            round(float(y), 5),
         )
+        for memory, (x, y) in zip(found.memories, found.places, strict=True)
+    ]
+    return msgspec.json.encode(LikenessResponse(points, found.explained, found.total))

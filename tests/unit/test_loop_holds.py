@@ -76,6 +76,7 @@ async def test_no_read_holds_the_loop_for_more_than_50_ms(tmp_path: Path) -> Non
             ),
             "lines": lines,
             "lines with a filter": partial(lines, params={"filters": json.dumps(some)}),
+            "likeness": partial(reader.post, "/v1/memories/likeness", {"agent_id": AGENT, "limit": 5000}),
             "page of one": partial(reader.client.get, f"/v1/agents/{AGENT}/memories", params=page_of_one),
         }
         held: dict[str, float] = {}
