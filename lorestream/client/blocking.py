@@ -54,6 +54,7 @@ class MemoryClient(Endpoint[httpx2.Client]):
     forget = _method(calls.forget)
     forget_player = _method(calls.forget_player)
     erasure_done = _method(calls.erasure_done)
+    erasures = _method(calls.erasures)
     search = _method(calls.search)
     context = _method(calls.context)
     get = _method(calls.get)
@@ -86,6 +87,7 @@ class MemoryClient(Endpoint[httpx2.Client]):
 
     explain = _method(insight.explain)
     places = _method(insight.places)
+    likeness = _method(insight.likeness)
 
     create_webhook = _method(hooks.create_webhook)
     webhooks = _method(hooks.webhooks)

@@ -19,10 +19,12 @@ from lorestream.client.models import (
     Context,
     Document,
     Erasure,
+    Erasures,
     ErasureState,
     Event,
     FoundMemory,
     Health,
+    ListedErasure,
     Memories,
     Mode,
     Near,
@@ -93,6 +95,13 @@ def erasure_done(erasure: Erasure) -> Call[bool]:
     state = decoder(ErasureState)
     path = "/v1/erasures/" + quoted(erasure.erasure_id, "erasure_id")
     return Call(lambda reply: state(reply).state == "done", "GET", path, to_writer=True)
+
+
+def erasures(limit: int = 100) -> Call[list[ListedErasure]]:
+    """The newest erasures of agents and players, at most 1,000; deletions of single memories are not among them."""
+    listed = decoder(Erasures)
+    params = {"limit": str(limit)}
+    return Call(lambda reply: listed(reply).erasures, "GET", "/v1/erasures", params=params, to_writer=True)
 
 
 # --- reads -----------------------------------------------------------------------------------------------

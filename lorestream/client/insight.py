@@ -1,4 +1,4 @@
-"""Calls that explain a search, and that tell where memories are."""
+"""Calls that explain a search, and that tell where memories are, and which are alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from lorestream.client.call import Call, decoder, given
 from lorestream.client.encoding import encoded
-from lorestream.client.models import Explanation, Mode, Near, Places, Weights
+from lorestream.client.models import Explanation, LikenessMap, Mode, Near, Places, Weights
 
 
 def explain(
@@ -77,3 +77,25 @@ def places(
     else:
         body["agent_id" if isinstance(agent_id, str) else "agent_ids"] = agent_id
     return Call(decoder(Places), "POST", "/v1/memories/places", encoded(body))
+
+
+def likeness(
+    agent_id: str | Sequence[str] | None = None,
+    limit: int = 1000,
+    *,
+    type: str | None = None,  # noqa: A002 (the name in the API)
+    since: float | None = None,
+    until: float | None = None,
+    filters: Mapping[str, Any] | None = None,
+) -> Call[LikenessMap]:
+    """The newest `limit` memories (at most 5,000) of one agent or of several (at most 64), placed by their likeness.
+
+    Without `agent_id`: of the whole tenant, which needs the scope admin where there are keys. `since`, `until`: Unix
+    seconds. Memories that lie close together have similar vectors, as far as two dimensions can show that.
+    """
+    body = given(limit=limit, type=type, since=since, until=until, filters=filters)
+    if agent_id is None:
+        body["scope"] = "tenant"
+    else:
+        body["agent_id" if isinstance(agent_id, str) else "agent_ids"] = agent_id
+    return Call(decoder(LikenessMap), "POST", "/v1/memories/likeness", encoded(body))

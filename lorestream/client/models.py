@@ -182,6 +182,47 @@ class Explanation(msgspec.Struct, frozen=True):
     last_score: float | None = None
 
 
+class ListedErasure(msgspec.Struct, frozen=True):
+    """An erasure. `kind`: "agent" or "player"; `subjects`: the stored forms of its id or name. Times in Unix seconds.
+
+    `state`: "running" or "done". From `log_gone_by` and `dead_letters_gone_by` on these hold nothing of what it covers.
+    """
+
+    erasure_id: str
+    kind: str
+    subjects: list[str]
+    state: str
+    accepted_at: float
+    log_gone_by: float
+    dead_letters_gone_by: float
+
+
+class Erasures(msgspec.Struct, frozen=True):
+    """The answer of `erasures`."""
+
+    erasures: list[ListedErasure]
+
+
+class LikenessPoint(msgspec.Struct, frozen=True):
+    """A memory, the beginning of its text, and its place among the others. `timestamp`: Unix seconds."""
+
+    id: str
+    agent_id: str
+    text: str
+    timestamp: float
+    x: float
+    y: float
+    type: str | None = None
+
+
+class LikenessMap(msgspec.Struct, frozen=True):
+    """The points, the newest first. `explained`: the share of the variance that x and y show; `total`: how many match."""
+
+    points: list[LikenessPoint]
+    explained: tuple[float, float]
+    total: int
+
+
 class Place(msgspec.Struct, frozen=True):
     """A cell: its least coordinates, how many memories it has, and the time of the newest (Unix seconds)."""
 

@@ -39,6 +39,7 @@ class AsyncMemoryClient(Endpoint[httpx2.AsyncClient]):
     forget = _method(calls.forget)
     forget_player = _method(calls.forget_player)
     erasure_done = _method(calls.erasure_done)
+    erasures = _method(calls.erasures)
     search = _method(calls.search)
     context = _method(calls.context)
     get = _method(calls.get)
@@ -71,6 +72,7 @@ class AsyncMemoryClient(Endpoint[httpx2.AsyncClient]):
 
     explain = _method(insight.explain)
     places = _method(insight.places)
+    likeness = _method(insight.likeness)
 
     create_webhook = _method(hooks.create_webhook)
     webhooks = _method(hooks.webhooks)

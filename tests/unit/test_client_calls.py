@@ -179,6 +179,28 @@ def test_an_erasure_can_be_followed(connect):
     assert server.requests[0]["path"] == "/v1/erasures/e%2F1"
 
 
+def test_erasures_are_listed(connect):
+    proof = {"state": "done", "accepted_at": 1.0, "log_gone_by": 2.0, "dead_letters_gone_by": 3.0}
+    listed = {"erasure_id": "e1", "kind": "agent", "subjects": ["npc:a"], **proof}
+    with scripted_server((200, {"erasures": [listed]})) as server, connect(server.url) as client:
+        [erasure] = client.erasures(limit=5)
+    assert (erasure.subjects, erasure.log_gone_by) == (["npc:a"], 2.0)
+    assert server.requests[0]["path"] == "/v1/erasures?limit=5"
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "named"),
+    [("a", {"agent_id": "a"}), (["a", "b"], {"agent_ids": ["a", "b"]}), (None, {"scope": "tenant"})],
+)
+def test_a_map_by_likeness_names_its_agents(connect, agent_id, named):
+    point = {"id": "m1", "agent_id": "a", "type": None, "timestamp": 1.0, "text": "t", "x": 0.5, "y": -1.0}
+    answer = {"points": [point], "explained": [0.4, 0.1], "total": 7}
+    with scripted_server((200, answer)) as server, connect(server.url) as client:
+        found = client.likeness(agent_id, 10, type="dig")
+    assert (found.points[0].y, found.explained, found.total) == (-1.0, (0.4, 0.1), 7)
+    assert server.requests[0]["body"] == {"limit": 10, "type": "dig", **named}
+
+
 @pytest.mark.parametrize("kind", [MemoryClient, AsyncMemoryClient])
 def test_both_clients_have_every_call_with_signature_and_docstring(kind):
     built = [
