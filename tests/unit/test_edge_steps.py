@@ -220,3 +220,30 @@ async def test_values_are_counted_in_one_call_however_many_points_there_are(
     assert len(calls) == 2  # all memories, and the expired ones
     assert sum(count for _, count in await store.count_by_type(SCOPE, limit=9, now=NOW)) == 160
     assert len(calls) == 3
+
+
+async def test_where_finding_a_slice_takes_long_all_steps_take_a_few_times_as_long_as_the_whole(
+    store: EdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million points: 60 ms to find a slice, 0.4 s for the whole; in slices of 10 ms of work it took 4 s."""
+    must: list[Clause] = [Match("agent", ('["default","a"]',))]
+    work = Work(store, must, 0.4 / 200, slicing_s=0.06)
+    monkeypatch.setattr(steps, "_SLICING_S", 0.06 / 200)
+    monkeypatch.setattr(steps.time, "thread_time", lambda: work.now)
+    sizes = await Steps(store._shard).run(must, work, point_s=0.4 / 200)
+    assert sum(sizes) == 200
+    assert work.now < 3 * 0.4
+    assert max(sizes) * 0.4 / 200 < 0.2  # and none takes as long as the whole
+
+
+async def test_a_count_of_the_few_points_of_a_range_is_not_divided(
+    store: EdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The expired memories among all: the others are not looked at."""
+    monkeypatch.setattr(steps, "_SHORT_S", 1e-5)
+    monkeypatch.setattr(steps, "_WHOLE_S", 0.0)
+    monkeypatch.setattr(steps, "STEP_S", 1e-6)
+    must: list[Clause] = [Range("expires", lte=1)]
+    work = Work(store, must, 1e-6)
+    await Steps(store._shard).run(must, work, point_s=1e-6)
+    assert work.sizes == [0]
