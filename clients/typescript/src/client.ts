@@ -2,6 +2,7 @@ import { LorestreamError } from "./errors.js";
 import { MemoryStream, type StreamOptions } from "./stream.js";
 import { type Call, type CallOptions, type ClientOptions, Transport } from "./transport.js";
 import type {
+  Explanation, ExplainFields, Rewind, RewindReceipt,
   AggregateFields, Buckets, ContextAnswer, ContextFields, Entities, Entity, Erasure, Event, Memory, Page,
   PageFields, QTable, QUpdate, QValues, Receipt, Relation, SearchAnswer, SearchFields, StateReceipt, Summary, Versions, WriteOutcome,
 } from "./types.js";
@@ -170,6 +171,35 @@ export class LorestreamClient {
   /** Memories as they become findable, without end: for await (const memory of client.stream({ agentId })) */
   stream(options: StreamOptions = {}): MemoryStream {
     return new MemoryStream(this.#transport, options);
+  }
+
+  /** Why the search with these arguments returns the memory, or does not. */
+  async explain(
+    agentId: string,
+    memoryId: string,
+    query: string | null,
+    fields: ExplainFields = {},
+    options: CallOptions = {},
+  ): Promise<Explanation> {
+    const body = { ...fields, agent_id: agentId, id: memoryId, ...(query === null ? {} : { query }) };
+    return this.#read("POST", "/v1/memories/explain", options, { body });
+  }
+
+  /** Hide what the agents of a game server came to know after `to` (Unix seconds): its world was restored from a backup. */
+  async rewind(server: string, to: number, options: CallOptions & { id?: string } = {}): Promise<RewindReceipt> {
+    return this.#write("POST", "/v1/rewinds", { server, to, id: options.id ?? crypto.randomUUID() }, options);
+  }
+
+  /** Show again what a rewind hides. */
+  async undoRewind(rewindId: string, options: CallOptions = {}): Promise<RewindReceipt> {
+    const path = `/v1/rewinds/${quoted(rewindId)}`;
+    return this.#transport.json({ method: "DELETE", path, writes: true, signal: options.signal });
+  }
+
+  /** The newest rewinds, and the state of each. */
+  async rewinds(limit = 100, options: CallOptions = {}): Promise<Rewind[]> {
+    const call: Call = { method: "GET", path: "/v1/rewinds", query: { limit }, writes: true, signal: options.signal };
+    return (await this.#transport.json<{ rewinds: Rewind[] }>(call)).rewinds;
   }
 
   // --- records ----------------------------------------------------------------------------------------------

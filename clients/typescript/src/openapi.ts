@@ -219,6 +219,81 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The webhooks of the tenant */
+        get: operations["get_v1_webhooks"];
+        put?: never;
+        /**
+         * Let an address get memories as they become findable
+         * @description It gets POST requests with `{"webhook_id", "memories": […]}`, at most 100 memories each, signed with `X-Lorestream-Signature: sha256=HMAC`, until it answers with 2xx: at least once, in order for each agent. After a day without success it is set aside. See docs/push.md.
+         */
+        post: operations["post_v1_webhooks"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove a webhook
+         * @description A request that is on its way may still arrive. It may be repeated.
+         */
+        delete: operations["delete_v1_webhooks_id"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/{id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let a webhook that was set aside go on where it stood */
+        post: operations["post_v1_webhooks_id_resume"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Send a signed request without memories */
+        post: operations["post_v1_webhooks_id_test"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/entities/{type}/{id}": {
         parameters: {
             query?: never;
@@ -1197,6 +1272,32 @@ export interface components {
             id?: string | null;
         };
         /**
+         * WebhookBody
+         * @description A new webhook. Without a filter it gets all memories of the tenant, without a secret it is given one.
+         */
+        WebhookBody: {
+            /** @description An address of HTTP or HTTPS; by default only public ones. */
+            url: string;
+            /** @default null */
+            filter?: components["schemas"]["WebhookFilterBody"] | null;
+            /** @default null */
+            secret?: string | null;
+        };
+        /**
+         * WebhookFilterBody
+         * @description Which memories a webhook gets. All that is given must hold; a list: any of it.
+         */
+        WebhookFilterBody: {
+            /** @default null */
+            agent_id?: string | string[] | null;
+            /** @default null */
+            player?: string | null;
+            /** @default null */
+            type?: string | string[] | null;
+            /** @default 0 */
+            min_importance?: number;
+        };
+        /**
          * DocumentBody
          * @description The new data, at most 256 KiB, and under which conditions it is written. Known types: `character`, `encoder`.
          */
@@ -1716,6 +1817,83 @@ export interface components {
             undone_at: number | null;
             /** @enum {unknown} */
             state: "done" | "running" | "undoing" | "undone";
+        };
+        /**
+         * NewWebhook
+         * @description A webhook that was just made, with its secret if that was made, too.
+         */
+        NewWebhook: {
+            id: string;
+            url: string;
+            filter: components["schemas"]["WebhookFilterView"];
+            /** @enum {unknown} */
+            state: "active" | "failed" | "failing";
+            created_at: number;
+            secret_fingerprint: string;
+            delivered: number;
+            delivered_at: number | null;
+            failing_since: number | null;
+            last_error: string | null;
+            secret: string | null;
+        };
+        /**
+         * WebhookFilterView
+         * @description A filter as it is stored: players, and agents named after players, are pseudonyms.
+         */
+        WebhookFilterView: {
+            /** @default null */
+            agent_id?: string[] | null;
+            /** @default null */
+            player?: string[] | null;
+            /** @default null */
+            type?: string[] | null;
+            /** @default 0 */
+            min_importance?: number;
+        };
+        /**
+         * WebhookList
+         * @description The webhooks of the tenant, the oldest first.
+         */
+        WebhookList: {
+            webhooks: components["schemas"]["WebhookView"][];
+        };
+        /**
+         * WebhookView
+         * @description A webhook and how far it has come. Times are Unix seconds.
+         *
+         *         `state`: `failed` when it was set aside, after a day without success. `secret`: only in the answer that made it.
+         *         `secret_fingerprint`: the first digits of the SHA-256 of the secret. `delivered`: memories.
+         */
+        WebhookView: {
+            id: string;
+            url: string;
+            filter: components["schemas"]["WebhookFilterView"];
+            /** @enum {unknown} */
+            state: "active" | "failed" | "failing";
+            created_at: number;
+            secret_fingerprint: string;
+            delivered: number;
+            delivered_at: number | null;
+            failing_since: number | null;
+            last_error: string | null;
+        };
+        /**
+         * WebhookRemoved
+         * @description The webhook that gets nothing more, but what is on its way.
+         */
+        WebhookRemoved: {
+            id: string;
+        };
+        /**
+         * WebhookTried
+         * @description What a request without memories has brought: the status of the answer, or why there was none.
+         */
+        WebhookTried: {
+            id: string;
+            ok: boolean;
+            status: number | null;
+            error: string | null;
+            took_ms: number;
         };
         /**
          * StateReceipt
@@ -2261,7 +2439,7 @@ export interface components {
         };
         /**
          * Timing
-         * @description The durations of one stage since the process started, in seconds.
+         * @description The durations of one stage since the process started, in seconds; of whole queries "search, whole" and so on.
          *
          *         `p50_s` and `p95_s` are estimated from the buckets, and null without an observation. `buckets`: upper bound (null =
          *         no bound) and how many observations are at or below it. The difference of two answers has those in between.
@@ -3212,6 +3390,244 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             /** @description The tenant has no rewind with this id. */
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    get_v1_webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "webhooks": [
+                     *         {
+                     *           "id": "4d0f8d5e-7a4e-4e0e-8a1c-7c5f4f9f3f0b",
+                     *           "url": "https://example.com/lorestream",
+                     *           "filter": {
+                     *             "agent_id": [
+                     *               "npc:woodcutter-1"
+                     *             ],
+                     *             "type": [
+                     *               "chat",
+                     *               "trade"
+                     *             ]
+                     *           },
+                     *           "state": "active",
+                     *           "created_at": 1760000000,
+                     *           "secret_fingerprint": "2bb80d537b1d",
+                     *           "delivered": 0,
+                     *           "delivered_at": null,
+                     *           "failing_since": null,
+                     *           "last_error": null
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    post_v1_webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Plain, or compressed with `Content-Encoding: gzip` or `zstd`; at most 1 MiB after decompression. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "url": "https://example.com/lorestream",
+                 *       "filter": {
+                 *         "agent_id": "npc:woodcutter-1",
+                 *         "type": [
+                 *           "chat",
+                 *           "trade"
+                 *         ]
+                 *       },
+                 *       "secret": "a long random text"
+                 *     }
+                 */
+                "application/json": components["schemas"]["WebhookBody"];
+            };
+        };
+        responses: {
+            /** @description Made: it is durable */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "4d0f8d5e-7a4e-4e0e-8a1c-7c5f4f9f3f0b",
+                     *       "url": "https://example.com/lorestream",
+                     *       "filter": {
+                     *         "agent_id": [
+                     *           "npc:woodcutter-1"
+                     *         ],
+                     *         "type": [
+                     *           "chat",
+                     *           "trade"
+                     *         ]
+                     *       },
+                     *       "state": "active",
+                     *       "created_at": 1760000000,
+                     *       "secret_fingerprint": "2bb80d537b1d",
+                     *       "delivered": 0,
+                     *       "delivered_at": null,
+                     *       "failing_since": null,
+                     *       "last_error": null,
+                     *       "secret": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NewWebhook"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnknownEncoding"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    delete_v1_webhooks_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 4d0f8d5e-7a4e-4e0e-8a1c-7c5f4f9f3f0b */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted: it is durable */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "4d0f8d5e-7a4e-4e0e-8a1c-7c5f4f9f3f0b"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookRemoved"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    post_v1_webhooks_id_resume: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 4d0f8d5e-7a4e-4e0e-8a1c-7c5f4f9f3f0b */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "4d0f8d5e-7a4e-4e0e-8a1c-7c5f4f9f3f0b",
+                     *       "url": "https://example.com/lorestream",
+                     *       "filter": {
+                     *         "agent_id": [
+                     *           "npc:woodcutter-1"
+                     *         ],
+                     *         "type": [
+                     *           "chat",
+                     *           "trade"
+                     *         ]
+                     *       },
+                     *       "state": "active",
+                     *       "created_at": 1760000000,
+                     *       "secret_fingerprint": "2bb80d537b1d",
+                     *       "delivered": 0,
+                     *       "delivered_at": null,
+                     *       "failing_since": null,
+                     *       "last_error": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookView"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            /** @description The tenant has no webhook with this id. */
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    post_v1_webhooks_id_test: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 4d0f8d5e-7a4e-4e0e-8a1c-7c5f4f9f3f0b */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "4d0f8d5e-7a4e-4e0e-8a1c-7c5f4f9f3f0b",
+                     *       "ok": true,
+                     *       "status": 204,
+                     *       "error": null,
+                     *       "took_ms": 41.7
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookTried"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            /** @description The tenant has no webhook with this id. */
             404: components["responses"]["NotFound"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];

@@ -24,6 +24,10 @@ export type QUpdate = Schemas["QUpdateBody"]["updates"][number];
 export type QValues = Schemas["ValuesResponse"];
 export type QTable = Schemas["TableResponse"];
 export type Relation = Schemas["RelationsResponse"]["relations"][number];
+export type Explanation = Schemas["ExplainResponse"];
+export type ExplainFields = Partial<Omit<Schemas["Explain"], "agent_id" | "agent_ids" | "query" | "id">>;
+export type RewindReceipt = Schemas["RewindReceipt"];
+export type Rewind = Schemas["RewindView"];
 export type Buckets = Schemas["AggregateResponse"];
 
 /** The fields of a search, beside its agents and its query. */

@@ -55,6 +55,24 @@ test("a memory is superseded, and relations are counted", async () => {
   assert.deepEqual((await client.relations(smith)).map((one) => [one.with, one.total, one.valence]), [["npc:miner", 1, -1]]);
 });
 
+test("a search explains itself, and a world goes back", async () => {
+  const smith = agent();
+  const server = randomUUID();
+  const old = { agent_id: smith, text: "the lake is frozen", time: 1000 };
+  const { ids } = await client.addBatch([old], { server, waitMs: 10_000 });
+  const why = await client.explain(smith, ids[0] ?? "", "the lake", { k: 1 });
+  assert.equal(why.rank, 1);
+  const backup = Date.now() / 1000 - 3600;
+  await client.add(smith, "the forge burns", { server, event: { time: backup + 60 }, waitMs: 10_000 });
+  const rewound = await client.rewind(server, 2000);
+  const read = { after: rewound.token, wait_ms: 10_000 };
+  assert.ok((await client.search(smith, null, read)).memories.every((one) => one.text !== "the forge burns"));
+  assert.ok((await client.rewinds()).some((one) => one.rewind_id === rewound.rewind_id));
+  const undone = await client.undoRewind(rewound.rewind_id);
+  const again = await client.search(smith, null, { after: undone.token, wait_ms: 10_000 });
+  assert.ok(again.memories.some((one) => one.text === "the forge burns"));
+});
+
 test("messages and records are written and read", async () => {
   const smith = agent();
   await client.message(smith, "Good day!", { role: "user", conversation: "tavern" }, { waitMs: 10_000 });
