@@ -45,7 +45,7 @@ class Findable:
     ) -> list[Item]:
         """The memories of these records that are `wanted`, in the order of the records. Raises Unavailable.
 
-        Left out is what reads do not show: deleted, erased, rewound, expired, in the dead letters. An id that was sent again is
+        Left out is what reads do not show: deleted, erased, rewound, superseded, expired, in the dead letters. An id that was sent again is
         found at its first record alone. `has_agent`, called with tenant and agent id, spares decoding the others.
         """
         sent = [
@@ -66,8 +66,9 @@ class Findable:
                 and not one.rewound
                 and not self.ledger.covers(one)
                 and not self.ledger.rewinds.covers(one)
+                and (shown := self.ledger.strip(one)).superseded_at is None
             ):
-                found.append(Item(record.partition, record.offset + 1, one))
+                found.append(Item(record.partition, record.offset + 1, shown))
         return found
 
 

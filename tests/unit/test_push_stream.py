@@ -116,6 +116,8 @@ async def test_a_resumed_stream_goes_on_behind_what_was_taken_and_leaves_out_wha
             await write(runtime, *(now(runtime, f"{number}") for number in range(3)))
             assert await taken(stream, 1) == ["0"]
             place = tokens.parse_stream_id(tokens.stream_id(stream.positions))
+        old = now(runtime, "superseded")
+        await write(runtime, old, now(runtime, "newer", supersedes=old.memory_id))
         gone, expired = (
             now(runtime, "deleted"),
             now(runtime, "expired", expires_at=runtime.clock.now() + 0.05),
@@ -125,7 +127,7 @@ async def test_a_resumed_stream_goes_on_behind_what_was_taken_and_leaves_out_wha
         await asyncio.sleep(0.05)
         await write(runtime, now(runtime, "newest"))
         async with MemoryStream.open(feed, ALL, place) as stream:
-            assert await taken(stream, 3) == ["1", "2", "newest"]
+            assert await taken(stream, 4) == ["1", "2", "newer", "newest"]
             await write(runtime, now(runtime, "live"))
             assert await taken(stream, 1) == ["live"]
         with pytest.raises(InvalidToken, match="behind the end of the log"):
