@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lorestream.limits import canonical_memory_id
 from lorestream.memories import (
     EVERYTHING,
+    And,
     Condition,
     Field,
     Filter,
@@ -155,13 +156,15 @@ async def get_largest_agents(recall: Recall, tenant: str, limit: int, prefix: st
 
 async def count_rewound(recall: Recall, tenant: str, server: str, to: float) -> RewindPreviewResponse:
     """How many memories of how many agents a rewind of the server to that time (Unix seconds) would hide."""
-    scope, of_server = Scope(tenant, records=True), Condition(Field(("server",)), Op.EQ, server)
+    scope = Scope(tenant, records=True, superseded=True)
+    of_server = Condition(Field(("server",)), Op.EQ, server)
+    concerned = And((of_server, Condition(Field(("accepted_at",)), Op.GT, to)))
     guard = recall.guard(scope, recall.clock.now())
     agents: set[str] = set()
     memories = 0
     async with recall.working(scope, of_server):
-        async for memory in recall.store.each(PageQuery(scope, 1, guard.now, of_server)):
-            if memory.accepted_at > to and guard.admits(memory):
+        async for memory in recall.store.each(PageQuery(scope, 1, guard.now, concerned)):
+            if guard.admits(memory):
                 agents.add(memory.agent_id)
                 memories += 1
     return RewindPreviewResponse(memories, len(agents))

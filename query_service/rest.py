@@ -155,7 +155,7 @@ def operations(recall: Callable[[], Recall], limits: RateLimits = NO_RATE_LIMITS
             tag="Rewinds",
             response=RewindPreviewResponse,
             body=RewindPreview,
-            description="Changes nothing. Reads all memories of the server once: some seconds for a million.",
+            description="Changes nothing. Reads all memories of the server once: some seconds for a million, and 503 if it takes ten.",
             example=examples.REWIND_PREVIEW,
         ),
         read(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Scope,
         VectorQuery,
     )
+    from lorestream.rewinds import Rewind
     from lorestream.state.rows import Row
 
 
@@ -162,13 +163,13 @@ class MemoryWriter(Protocol):
         """Remove every memory and row that the erasure covers, no tombstones. Returns the agents that lost some."""
         ...
 
-    async def set_aside(
-        self, tenant: str, server: str, covered: Callable[[Memory], bool]
-    ) -> Collection[AgentKey]:
-        """Of the memories and records of that server, mark exactly those for which `covered` is true as rewound.
+    async def set_aside(self, rewind: Rewind, covered: Callable[[Memory], bool]) -> Collection[AgentKey]:
+        """Of the memories and records that a rewind is about, mark exactly those as rewound for which `covered` is true.
 
-        They keep their vectors, and no read shows them; expiry and erasures apply to them as to others. Returns the agents
-        for which something changed. After an interruption, call it again.
+        These are the ones of its server that were accepted after `to` and up to its own acceptance, whether it was undone
+        or not; and for memories that one of them supersedes, that mark is kept as well. They keep their vectors, and no
+        read shows what is rewound; expiry and erasures apply to it as to others. Returns the agents for which something
+        changed. After an interruption, call it again.
         """
         ...
 

@@ -313,17 +313,14 @@ class Indexer:
     async def _apply_new_rewinds(self) -> None:
         """Set aside, or show again, what this indexer stored before its ledger had a rewind or its undoing.
 
-        For the reasons of `_apply_new_erasures`. Each server takes a scan of its memories.
+        For the reasons of `_apply_new_erasures`. Each takes a scan of what the server sent since.
         """
-        since, rewinds = self._pipeline.clock.now() - LATE_WRITE_S, self._pipeline.ledger.rewinds
-        changed = rewinds.changed_since(self._rewinds_applied)
-        recent = dict.fromkeys((one.tenant, one.server) for one in changed if one.changed_at > since)
+        since = self._pipeline.clock.now() - LATE_WRITE_S
+        changed = self._pipeline.ledger.rewinds.changed_since(self._rewinds_applied)
+        # Counted before anything is awaited: a rebalance meanwhile begins at 0 again.
         self._rewinds_applied += len(changed)
-        for tenant, server in recent:
-            agents = await self._retry(
-                "store",
-                lambda tenant=tenant, server=server: self._pipeline.rewind(tenant, server),
-            )
+        for rewind in {one.id: one for one in changed if one.changed_at > since}.values():
+            agents = await self._retry("store", lambda rewind=rewind: self._pipeline.rewind(rewind))
             await self._invalidation.add(frozenset(agents), _do_nothing)
 
     async def _is_drained(self) -> bool:

@@ -185,8 +185,8 @@ class Pipeline:
                 await self.store.erase(erasure)
             for rewind in batch.rewinds:
                 await self.ledger.rewinds.put(rewind)
-            for tenant, server in dict.fromkeys((one.tenant, one.server) for one in batch.rewinds):
-                await self.rewind(tenant, server)
+            for rewind in {one.id: one for one in batch.rewinds}.values():
+                await self.rewind(rewind)
             # The ledger may have learned of more since the batch was prepared.
             memories = [self._marked(memory) for memory in batch.memories]
             kept = [row for row, memory in enumerate(memories) if not self._is_obsolete(memory)]
@@ -218,17 +218,17 @@ class Pipeline:
             _changed_agents(batch),
         )
 
-    async def rewind(self, tenant: str, server: str) -> Collection[AgentKey]:
-        """Hide and show that server's memories as the ledger says by now. Returns the agents for which something changed.
+    async def rewind(self, rewind: Rewind) -> Collection[AgentKey]:
+        """Hide and show what the rewind is about, as the ledger says by now. Returns the agents for which something changed.
 
-        Takes some seconds for a million memories. Raises Unavailable; then call it again.
+        Takes some seconds for 100,000 memories. Raises Unavailable; then call it again.
         """
 
         def covered(memory: Memory) -> bool:
             self.examined.count += 1
             return self.ledger.rewinds.covers(memory)
 
-        return await self.store.set_aside(tenant, server, covered)
+        return await self.store.set_aside(rewind, covered)
 
     async def finish(self, applied: Applied) -> None:
         """Mark erasures and rewinds as done, and observe how long new memories took to be findable. Raises Unavailable.

@@ -61,7 +61,7 @@ class CarryOver:
         for erasure in ledger.added_since(erasures_before):
             await self.target.store.erase(erasure)
         for rewind in ledger.rewinds.changed_since(rewinds_before):
-            await self.target.store.set_aside(rewind.tenant, rewind.server, ledger.rewinds.covers)
+            await self.target.store.set_aside(rewind, ledger.rewinds.covers)
         if wrote:  # no commit covers the copies: the log would not bring them back after a power cut
             await self.target.store.flush()
 

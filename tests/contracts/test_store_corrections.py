@@ -1,6 +1,7 @@
 """Contract of every VectorStore: memories that supersede others, whom memories are about, what they rest on."""
 
 import itertools
+import math
 
 from lorestream.memories import (
     And,
@@ -16,6 +17,7 @@ from lorestream.memories import (
     SubjectKind,
 )
 from lorestream.ports import Tombstone
+from lorestream.rewinds import Rewind
 from tests.contracts.stored import NOW, START, everything, memory, names, nearest, put
 
 K1 = "k1:" + "a" * 64
@@ -195,11 +197,13 @@ async def test_a_rewound_correction_does_not_count_until_it_is_back(store):
     )
     await store.sweep(expired_before=NOW, tombstones_before=0, limit=10)
     assert await names(store) == ["na"]
-    agents = await store.set_aside("default", "s", lambda one: one.server == "s")
+    agents = await store.set_aside(
+        Rewind("r", "default", "s", -math.inf, math.inf), lambda one: one.server == "s"
+    )
     assert {one.agent_id for one in agents} == {"a"}
     assert sorted(await names(store)) == ["a", "b"]
     late = newer("late", "b", server="s", rewound=True)
     await put(store, late)
     assert sorted(await names(store)) == ["a", "b"]
-    await store.set_aside("default", "s", lambda _: False)
+    await store.set_aside(Rewind("r", "default", "s", -math.inf, math.inf), lambda _: False)
     assert sorted(await names(store)) == ["late", "na"]

@@ -1,5 +1,6 @@
 """Contract of every VectorStore: memories that are set aside because their server was rewound."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 
 from lorestream.memories import AgentKey, AroundQuery, Erasure, HybridQuery, KeywordQuery, Scope, SubjectKind
 from lorestream.ports import Tombstone
+from lorestream.rewinds import Rewind
 from tests.contracts.stored import EAST, NOW, START, everything, memory, names, nearest, put, vectors
 from tests.contracts.test_store_scan import identity, scan_all
 
 S = "survival-1"
+EVER = Rewind("r", "default", S, -math.inf, math.inf)
+"""About all memories of S."""
 
 
 def late(one):
@@ -44,10 +48,10 @@ async def test_no_read_shows_what_is_set_aside_and_all_of_it_comes_back(store):
         after_start("r", recall=False, text=""),
     ]
     await put(store, *kept, foreign, *hidden)
-    assert await store.set_aside("default", "nowhere", late) == set()
-    affected = await store.set_aside("default", S, late)
+    assert await store.set_aside(replace(EVER, server="nowhere"), late) == set()
+    affected = await store.set_aside(EVER, late)
     assert set(affected) == {AgentKey("default", "a"), AgentKey("default", "b")}
-    assert await store.set_aside("default", S, late) == set()
+    assert await store.set_aside(EVER, late) == set()
 
     assert await names(store) == ["elsewhere", "before"]
     assert await names(store, "b") == ["old"]
@@ -69,7 +73,7 @@ async def test_no_read_shows_what_is_set_aside_and_all_of_it_comes_back(store):
     assert await store.lookup(hidden) == aside
     assert sorted(map(identity, await scan_all(store))) == sorted(map(identity, [*kept, foreign, *hidden]))
 
-    await store.set_aside("default", S, nothing)
+    await store.set_aside(EVER, nothing)
     assert await store.lookup(hidden) == hidden
     assert sorted(await names(store)) == ["before", "elsewhere", "h1"]
     assert sorted(await with_records(store)) == ["before", "elsewhere", "h1", "r"]
@@ -82,7 +86,7 @@ async def test_no_read_shows_what_is_set_aside_and_all_of_it_comes_back(store):
 async def test_a_memory_can_be_stored_as_set_aside_from_the_start(store):
     await put(store, after_start("h", rewound=True), after_start("shown"))
     assert await names(store) == ["shown"]
-    await store.set_aside("default", S, nothing)
+    await store.set_aside(EVER, nothing)
     assert sorted(await names(store)) == ["h", "shown"]
 
 
@@ -97,10 +101,10 @@ async def test_erasures_deletions_and_the_sweep_reach_what_is_set_aside(store, k
         after_start("left", agent_id="c"),
     )
     await store.put_tombstones([Tombstone("default", "a", "dead", NOW)])
-    await store.set_aside("default", S, late)
+    await store.set_aside(EVER, late)
     assert AgentKey("default", "a") in await store.erase(Erasure("e", "default", kind, (subject,), START + 1))
     assert await store.sweep(expired_before=NOW, tombstones_before=START, limit=9) == 1
-    await store.set_aside("default", S, nothing)
+    await store.set_aside(EVER, nothing)
     assert await names(store) == []
     assert await names(store, "c") == ["left"]
     assert await store.lookup([after_start("dead")]) == [Tombstone("default", "a", "dead", NOW)]
@@ -108,7 +112,7 @@ async def test_erasures_deletions_and_the_sweep_reach_what_is_set_aside(store, k
 
 async def test_an_id_that_is_set_aside_can_be_given_again(store):
     await put(store, after_start("m", text="the world that is gone"), memory("kept", server=S))
-    await store.set_aside("default", S, late)
+    await store.set_aside(EVER, late)
     again = [
         after_start("m", text="a new life", accepted_at=START + 9),
         memory("kept", server=S, text="another"),
@@ -117,7 +121,17 @@ async def test_an_id_that_is_set_aside_can_be_given_again(store):
     assert await names(store) == ["kept"], "only where it is asked for"
     await store.insert(again, vectors(EAST, 2), over_rewound=True)
     assert await store.lookup(again) == [again[0], memory("kept", server=S)]
-    await store.set_aside("default", S, lambda one: START < one.accepted_at <= START + 1)
+    await store.set_aside(EVER, lambda one: START < one.accepted_at <= START + 1)
     assert sorted(await names(store)) == ["kept", "m"]
     [hit, _] = await store.search(nearest(9))
     assert hit.memory.server == S
+
+
+async def test_only_the_memories_that_the_rewind_is_about_are_marked(store):
+    times = {"at": 0.0, "after": 1e-6, "until": 5.0, "later": 5.0 + 1e-6}
+    await put(store, *(after_start(name, accepted_at=START + late_by) for name, late_by in times.items()))
+    rewind = replace(EVER, to=START, accepted_at=START + 5)
+    await store.set_aside(rewind, rewind.covers)
+    assert sorted(await names(store)) == ["at", "later"]
+    await store.set_aside(rewind, nothing)
+    assert len(await names(store)) == 4

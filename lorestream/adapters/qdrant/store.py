@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from lorestream.adapters.qdrant.words import Words
     from lorestream.memories import Erasure
     from lorestream.ports import Tombstone
+    from lorestream.rewinds import Rewind
     from lorestream.state.rows import Row
 
 _SCAN_PAGE = 128
@@ -129,16 +130,19 @@ class QdrantStore(QdrantReader[P]):
             await self._corrections.rewrite(stripped)
         return affected
 
-    async def set_aside(
-        self, tenant: str, server: str, covered: Callable[[Memory], bool]
-    ) -> Collection[AgentKey]:
+    async def set_aside(self, rewind: Rewind, covered: Callable[[Memory], bool]) -> Collection[AgentKey]:
         """Change what is rewound to what is covered, batch by batch; the other points are only read."""
+        tenant, server = rewind.tenant, rewind.server
         affected: set[AgentKey] = set()
         rewound = Match("group", (rewound_group(tenant),))
         changes: dict[bool, dict[str, Memory]] = {True: {}, False: {}}
         own = Group(should=(Match("tenant", (tenant,)), Match("group", (record_group(tenant),)), rewound))
-        # Also memories of other servers that one of this server supersedes.
-        concerned = Group(should=(Match("server", (server,)), linked_clause("servers", (server,))))
+        # Points of earlier versions lack the time of acceptance: of these, all are read.
+        span = Range("accepted", gte=ticks(rewind.to), lte=ticks(rewind.accepted_at))
+        accepted = Group(should=(span, Empty("accepted")))
+        sent = Group(must=(Match("server", (server,)), accepted))
+        # Also memories, of other servers too, that one of this server supersedes.
+        concerned = Group(should=(sent, linked_clause("servers", (server,))))
         corrected: list[Memory] = []
         async with aclosing(self._scan(concerned, own)) as found:
             async for point, memory in found:

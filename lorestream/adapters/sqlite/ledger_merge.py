@@ -96,7 +96,7 @@ async def merge(
     changed = [rewind for rewind in old.rewinds if rewind not in present.rewinds]
     for rewind in changed:
         await ledger.rewinds.put(rewind)
-        await store.set_aside(rewind.tenant, rewind.server, ledger.rewinds.covers)
+        await store.set_aside(rewind, ledger.rewinds.covers)
         await ledger.rewinds.mark_done(rewind)
     await store.flush()
     # A deletion whose agent may be named after a player has one record for each form of the agent id.

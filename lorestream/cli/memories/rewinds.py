@@ -84,11 +84,11 @@ def _wait(memories: MemoryClient, receipt: RewindReceipt, running: str) -> str:
 
 
 def _size(memories: MemoryClient, server: str, to: float) -> RewindSize | None:
-    """What the rewind would hide; None if the query service cannot be asked at this address, or with this key."""
+    """What the rewind would hide; None if the query service cannot be asked here, with this key, or takes too long."""
     try:
         return memories.rewind_size(server, to)
     except ApiError as error:
-        if error.status in {401, 403, 404}:
+        if error.status in {401, 403, 404, 503}:
             return None
         raise
 
