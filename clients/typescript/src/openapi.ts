@@ -687,7 +687,7 @@ export interface paths {
         put?: never;
         /**
          * How many memories a rewind would hide
-         * @description Changes nothing. Reads all memories of the server once: some seconds for a million.
+         * @description Changes nothing. Reads all memories of the server once: some seconds for a million, and 503 if it takes ten.
          */
         post: operations["post_v1_rewinds_preview"];
         delete?: never;
