@@ -18,6 +18,7 @@ VIEWS = [
     View("agents", "#/agents", "a:has-text('npc:smith-1')"),
     View("timeline", "#/agents/npc%3Asmith-1", ".readout"),
     View("conversations", "#/agents/npc%3Asmith-1/conversations", ".thread li >> nth=2"),
+    View("relations", "#/agents/npc%3Asmith-1/relations", "a:has-text('npc:miner-1')"),
     View("ask", "#/ask?agent=npc%3Asmith-1&q=where%20is%20the%20anvil&rec=0.3", ".found li"),
     View("map", "#/map?x=4&z=-8&r=20", ".plain li"),
     View("state", "#/agents/npc%3Asmith-1/state", "ins:has-text('1')"),

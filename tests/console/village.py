@@ -103,5 +103,6 @@ def _recent(now: float, *, tricky: bool) -> list[dict[str, Any]]:
             "pos": {"x": 4.0, "y": 6.0, "z": -8.0},
             "time": now - 30,
             "ttl": 3600,
+            "about": ["npc:miner-1"],
         }
     ]

@@ -19,6 +19,7 @@ import httpx2
 import pytest
 
 from lorestream.access.key_file import KeyScope
+from lorestream.client import Event, MemoryClient
 from tests.api_keys import bearer
 from tests.console.browser import Watched, chromium
 from tests.console.views import VIEWS, View
@@ -339,9 +340,10 @@ def test_a_timeline_of_100_000_memories_scrolls(watched: Watched, url: str):
     """Counted as bars, drawn one by one once 5,000 remain, and listed page by page to the last one."""
     watched.page.set_default_timeout(600_000)  # 100,000 memories are read, also where the machine is busy
     agent, total = "npc:old", 100_000
-    with httpx2.Client(base_url=url, timeout=90) as http:
+    with MemoryClient(url, retry_timeout_s=300) as memories:  # a busy machine refuses a batch now and then
         for first in range(0, total, 1000):
-            events = [
+            numbers = range(first, first + 1000)
+            batch: list[Event] = [
                 {
                     "agent_id": agent,
                     "text": f"memory {n}",
@@ -349,10 +351,10 @@ def test_a_timeline_of_100_000_memories_scrolls(watched: Watched, url: str):
                     "time": 1.7e9 + n * 60,
                     "ttl": 0,
                 }
-                for n in range(first, first + 1000)
+                for n in numbers
             ]
-            wait = "?wait=indexed&timeout_ms=60000" if first + 1000 == total else ""
-            assert http.post(f"/v1/events{wait}", json={"events": events}).status_code < 300
+            token = memories.add_batch(batch).token
+        assert memories.search(agent, k=1, after=token, wait_s=60).fresh
     began = time.perf_counter()
     page = watched.open("#/agents/npc%3Aold", "text=100,000 memories are in this time")
     print(f"100,000 memories are counted after {time.perf_counter() - began:.1f} s")

@@ -102,6 +102,8 @@ export const MemoryDetails = ({ memory, actions }) => {
     ["Player", memory.player],
     ["About", memory.about?.join(", ")],
     ["Replaces", memory.supersedes],
+    ["Replaced by", memory.superseded_by],
+    ["Rests on", memory.sources?.join(", ")],
     ["Id", html`<code>${memory.id}</code> <${Copy} text=${memory.id} />`],
   ].filter(([, value]) => value !== null && value !== undefined && value !== "");
   return html`

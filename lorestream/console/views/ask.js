@@ -13,7 +13,7 @@ import { FIELDS, searchOf } from "./ask/request.js";
 import { Why } from "./ask/why.js";
 
 const MODES = [["hybrid", "hybrid: meaning and words"], ["dense", "dense: meaning"], ["keyword", "keyword: words"]];
-const RARE = ["filters", "x", "y", "z", "r", "rel", "rec", "imp", "half", "normalise", "min", "neighbours", "words", "rerank"];
+const RARE = ["filters", "x", "y", "z", "r", "rel", "rec", "imp", "half", "normalise", "min", "neighbours", "words", "rerank", "old", "at"];
 
 export function View() {
   const { params } = place.value;
@@ -59,6 +59,7 @@ function Form({ params, error }) {
           ${field("filters", "Filters (JSON)", { placeholder: '{"importance": {"gte": 5}}', spellcheck: false, error: error?.message })}
           ${field("min", "Least score", numeric)}
           ${field("neighbours", "Neighbours, 0 to 1", numeric)}
+          ${field("at", "As of (Unix seconds)", numeric)}
         </div>
         <div class="row">
           ${field("x", "Near x", numeric)}${field("y", "y", numeric)}${field("z", "z", numeric)}${field("r", "Radius", numeric)}
@@ -71,6 +72,7 @@ function Form({ params, error }) {
           <${Toggle} label="Normalise relevance" checked=${Boolean(draft.normalise)} onChange=${(on) => set("normalise")(on ? "1" : "")} />
           <${Toggle} label="Time words count" checked=${Boolean(draft.words)} onChange=${(on) => set("words")(on ? "1" : "")} />
           <${Toggle} label="Rerank" checked=${Boolean(draft.rerank)} onChange=${(on) => set("rerank")(on ? "1" : "")} />
+          <${Toggle} label="Replaced ones too" checked=${Boolean(draft.old)} onChange=${(on) => set("old")(on ? "1" : "")} />
           <${Toggle} label="All agents of the tenant" checked=${draft.scope === "tenant"} onChange=${(on) => set("scope")(on ? "tenant" : "")} />
         </div>
       </details>

@@ -6,10 +6,11 @@ import { html, useState } from "../../core/html.js";
 import { useLoad } from "../../core/load.js";
 import { go, href, place } from "../../core/router.js";
 import { Conversations } from "./conversations.js";
+import { Relations } from "./relations.js";
 import { State } from "./state.js";
 import { Timeline } from "./timeline.js";
 
-const PARTS = { timeline: ["Timeline", Timeline], conversations: ["Conversations", Conversations], state: ["State", State] };
+const PARTS = { timeline: ["Timeline", Timeline], conversations: ["Conversations", Conversations], relations: ["Relations", Relations], state: ["State", State] };
 const WAIT_MS = 500;
 const MOST_WAITS = 60;
 

@@ -3,7 +3,7 @@
 /** The names of the fields, with what an empty one means. */
 export const FIELDS = {
   agent: "", q: "", mode: "hybrid", k: "5", type: "", filters: "", x: "", y: "", z: "", r: "",
-  rel: "", rec: "", imp: "", half: "", normalise: "", min: "", neighbours: "", words: "", rerank: "", scope: "",
+  rel: "", rec: "", imp: "", half: "", normalise: "", min: "", neighbours: "", words: "", rerank: "", scope: "", old: "", at: "",
 };
 
 const numberOf = (text) => (text === "" || text === undefined ? undefined : Number(text));
@@ -23,7 +23,7 @@ export function filtersOf({ filters = "", type = "" }) {
 
 /** The body of POST /v1/memories/search for the fields. Raises SyntaxError for filters that are no JSON object. */
 export function searchOf(fields) {
-  const { agent, q, mode = "hybrid", k = "5", x, y, z, r, rel, rec, imp, half, normalise, min, neighbours, words, rerank, scope } = fields;
+  const { agent, q, mode = "hybrid", k = "5", x, y, z, r, rel, rec, imp, half, normalise, min, neighbours, words, rerank, scope, old, at } = fields;
   const near = r ? given({ x: numberOf(x), y: numberOf(y), z: numberOf(z), radius: numberOf(r) }) : undefined;
   const weighed = given({ relevance: numberOf(rel), recency: numberOf(rec), importance: numberOf(imp), half_life_s: numberOf(half) });
   return given({
@@ -38,6 +38,8 @@ export function searchOf(fields) {
     neighbours: numberOf(neighbours),
     time_words: words && q ? true : undefined,
     rerank: rerank && q ? true : undefined,
+    superseded: old ? true : undefined,
+    as_of: numberOf(at),
     explain: true,
   });
 }
