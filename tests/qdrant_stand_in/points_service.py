@@ -91,12 +91,19 @@ class PointsService(wire.PointsServicer):
         return _update(found, operation, wait=request.wait)
 
     def OverwritePayload(self, request: wire.SetPayloadPoints) -> wire.PointsOperationResponse:  # noqa: N802
-        allow_fields(request, "collection_name", "wait", "payload", "points_selector", "ordering")
+        allow_fields(
+            request, "collection_name", "wait", "payload", "points_selector", "ordering", "shard_key_selector"
+        )
         allow_fields(request.points_selector, "filter")
-        found = self._catalogue.get(request.collection_name)
-        chosen = edge_filter(request.points_selector.filter)
-        operation = edge.UpdateOperation.overwrite_payload_by_filter(chosen, grpc_to_payload(request.payload))
-        return _update(found, operation, wait=request.wait)
+        found, keys = self._found(request, write=True)
+        payload = grpc_to_payload(request.payload)
+        for key in (None,) if keys is None else keys:
+            chosen = shard_keys.within(
+                edge_filter(request.points_selector.filter), None if key is None else [key]
+            )
+            own = payload if key is None else {**payload, shard_keys.PAYLOAD_KEY: key}
+            _update(found, edge.UpdateOperation.overwrite_payload_by_filter(chosen, own), wait=request.wait)
+        return _updated(wait=request.wait)
 
     def CreateFieldIndex(self, request: wire.CreateFieldIndexCollection) -> wire.PointsOperationResponse:  # noqa: N802
         allow_fields(request, "collection_name", "wait", "field_name", "field_type", "field_index_params")

@@ -18,7 +18,7 @@ from lorestream.collections.catalogue import Model
 from lorestream.errors import Misconfigured
 from lorestream.memories import HybridQuery, PageQuery, Scope
 from lorestream.ports import Tombstone
-from tests.contracts.stored import EAST, NOW, everything, memory, names, put, vectors
+from tests.contracts.stored import EAST, NOW, START, everything, memory, names, put, vectors
 
 KEYS = 5
 A, B = agent_keyword("t", "a"), agent_keyword("t", "b")
@@ -168,3 +168,14 @@ def _shard(agent):
 
 def _elsewhere(agent):
     return next(name for n in range(20) if _shard(name := f"player:k2:{n}") != _shard(agent))
+
+
+async def test_a_correction_is_noted_in_the_shard_of_its_agent(sharded):
+    old, new = (
+        memory("old", agent_id="b"),
+        memory("new", agent_id="b", supersedes="old", accepted_at=START + 1),
+    )
+    await put(sharded, old, new)
+    assert await names(sharded, "b") == ["new"]
+    await sharded.put_tombstones([Tombstone("default", "b", "new", NOW)])
+    assert await names(sharded, "b") == ["old"]

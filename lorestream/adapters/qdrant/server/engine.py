@@ -162,6 +162,7 @@ class ServerEngine:
             payload=messages.payload_message(payload),
             points_selector=wire.PointsSelector(filter=self._filter((Ids(frozenset((id_,))), which))),
             ordering=self._ordering,
+            shard_key_selector=self._sharding.every(),
         )
         self._check_completed(await self._call(self._connection.points.OverwritePayload, request))
 
