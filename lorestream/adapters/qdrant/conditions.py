@@ -131,6 +131,8 @@ _TEXT_FIELDS = frozenset({"type", "player", "server"})
 _LINK_FIELDS = frozenset({"about", "sources"})
 _NUMBER_FIELDS = frozenset({"tick", "importance", "pos.x", "pos.y", "pos.z"})
 _WITHOUT_INDEX = frozenset({("tick",), ("accepted_at",), ("superseded_at",)})
+_TICKS_EXACT_FROM, _TICKS_EXACT_UNTIL = 2**30, 2**31
+"""Unix seconds of January 2004 and 2038: doubles between them are whole numbers of ticks."""
 _COMPARISONS = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
 
 
@@ -329,7 +331,10 @@ def _accepted_at(op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter
 
 
 def _time(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter:
-    """By the ticks at a payload key: only memories in the same tick as the bound are uncertain."""
+    """By the ticks at a payload key: only memories in the same tick as the bound are uncertain.
+
+    Not even these if the bound is between 2004 and 2038: then the times of a tick are all equal.
+    """
     if op is Op.EXISTS:
         return _exact(_exists(key, value))
     parts: list[TranslatedFilter] = []
@@ -338,6 +343,10 @@ def _time(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFil
             continue
         tick = _clamped_ticks(one)
         same = Range(key, gte=tick, lte=tick)
+        if _TICKS_EXACT_FROM <= one < _TICKS_EXACT_UNTIL:
+            bound = same if op in (Op.EQ, Op.IN) else Range(key, **{op.value: tick})
+            parts.append(_exact(bound))
+            continue
         match op:
             case Op.GT | Op.GTE:
                 superset = Range(key, gte=tick)
