@@ -238,11 +238,3 @@ def test_erasures_name_one_subject(connect):
         {"agent_id": "a/b"},
         {"player": "Ann"},
     ]
-
-
-def test_tail_skips_empty_lines():
-    with (
-        scripted_server((200, b'\n{"text": "x"}\n\n{"text": "y"}\n')) as server,
-        MemoryClient(server.url) as client,
-    ):
-        assert [line["text"] for line in client.tail()] == ["x", "y"]
