@@ -330,6 +330,15 @@ def _accepted_at(op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter
     return TranslatedFilter(superset, superset, found.subset, uncertain)
 
 
+def _superseded_at(op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter:
+    """By ticks; the payloads of memories that are not superseded are not read: an index tells them."""
+    found = _time("superseded", op, value)
+    if op is Op.EXISTS:
+        return found
+    plain, superset, subset = (_all((SUPERSEDED, one)) for one in (found.plain, found.superset, found.subset))
+    return TranslatedFilter(plain, superset, subset, found.uncertain)
+
+
 def _time(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFilter:
     """By the ticks at a payload key: only memories in the same tick as the bound are uncertain.
 
@@ -362,7 +371,7 @@ def _time(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedFil
 _TIME_FIELDS = {
     "timestamp": partial(_time, "t"),
     "accepted_at": _accepted_at,
-    "superseded_at": partial(_time, "superseded"),
+    "superseded_at": _superseded_at,
 }
 
 
