@@ -186,7 +186,7 @@ async def test_an_undecodable_record_becomes_a_dead_letter_and_the_others_are_st
 
 
 async def test_an_operation_of_a_newer_version_is_skipped_counted_and_logged_once(runtime: Runtime) -> None:
-    newer = NewRecord(b"k", b'{"op":"rewind","tenant":"default","to":1.5}', {"schema": b"1"})
+    newer = NewRecord(b"k", b'{"op":"unheard","tenant":"default","to":1.5}', {"schema": b"1"})
     with structlog.testing.capture_logs() as lines:
         for number in range(3):
             applied = await apply(runtime, newer, put(f"good {number}", event_id=str(number)))
@@ -196,11 +196,11 @@ async def test_an_operation_of_a_newer_version_is_skipped_counted_and_logged_onc
     assert registry.get_sample_value("lorestream_skipped_records_total", labels) == 3
     [line] = lines
     assert line["log_level"] == "warning"
-    assert "'rewind'" in line["error"]
+    assert "'unheard'" in line["error"]
 
 
 async def test_memories_that_the_store_refuses_are_found_by_halving(runtime: Runtime) -> None:
-    def refuse(memories: Sequence[Memory], _vectors: object) -> None:
+    def refuse(memories: Sequence[Memory], _vectors: object, **_how: bool) -> None:
         if any("bad" in memory.text for memory in memories):
             raise InvalidEvent("the store cannot hold this")
 
