@@ -110,7 +110,7 @@ async def test_an_undecodable_record_becomes_a_dead_letter_and_the_others_are_st
 async def test_an_unexpected_error_makes_a_dead_letter_of_the_record_that_causes_it_only(
     tmp_path: Path,
 ) -> None:
-    def crash(memories: list[object], _vectors: object) -> None:
+    def crash(memories: list[object], _vectors: object, **_how: bool) -> None:
         if any("005" in memory.text for memory in memories):  # type: ignore[attr-defined]
             raise RuntimeError("a defect")
 
@@ -123,7 +123,7 @@ async def test_an_unexpected_error_makes_a_dead_letter_of_the_record_that_causes
 
 
 async def test_a_misconfiguration_stops_the_indexer_and_makes_no_dead_letter(tmp_path: Path) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_how: bool) -> None:
         raise Misconfigured("the store wants another key")
 
     async with open_parts(tmp_path) as runtime:
@@ -218,7 +218,7 @@ async def test_while_a_revocation_waits_for_a_batch_in_the_background_it_is_not_
 
 
 async def test_when_every_record_fails_it_stops_after_a_few_dead_letters(tmp_path: Path) -> None:
-    def crash(*_: object) -> None:
+    def crash(*_: object, **_how: bool) -> None:
         raise RuntimeError("a defect")
 
     async with open_parts(tmp_path) as runtime:

@@ -128,7 +128,7 @@ async def test_the_gauges_rise_while_the_store_is_away(
 
     back = False
 
-    def away(*_arguments: object) -> None:
+    def away(*_arguments: object, **_how: bool) -> None:
         if not back:
             raise Unavailable("the store is away")
 
