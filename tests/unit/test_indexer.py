@@ -162,10 +162,10 @@ async def test_batches_from_before_a_rebalance_do_not_delay_those_after_it(
         store: Any = runtime.store
         insert, prepare = store.insert, Pipeline.prepare
 
-        async def slow_insert(memories: Sequence[Memory], vectors: Any) -> None:
+        async def slow_insert(memories: Sequence[Memory], vectors: Any, **how: bool) -> None:
             inserted.extend(memory.text for memory in memories)
             await release.wait()
-            await insert(memories, vectors)
+            await insert(memories, vectors, **how)
 
         async def noted_prepare(pipeline: Pipeline, records: Sequence[Record]) -> Batch:
             batch = await prepare(pipeline, records)
@@ -198,12 +198,12 @@ async def test_while_a_revocation_waits_for_a_batch_in_the_background_it_is_not_
         store: Any = runtime.store
         insert, sizes, revoking = store.insert, list[int](), list[asyncio.Task[None]]()
 
-        async def noted_insert(memories: Sequence[Memory], vectors: Any) -> None:
+        async def noted_insert(memories: Sequence[Memory], vectors: Any, **how: bool) -> None:
             sizes.append(len(memories))
             if not revoking:
                 revoking.append(asyncio.create_task(worker.revoked([0])))
                 await asyncio.sleep(0)
-            await insert(memories, vectors)
+            await insert(memories, vectors, **how)
 
         monkeypatch.setattr(store, "insert", noted_insert)
         pipeline = replace(pipeline_over(runtime), throttle=Throttle(is_foreground=lambda: False))
