@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 CONTENT_SECURITY_POLICY = (
@@ -42,6 +42,9 @@ _TYPES = {
 }
 _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))|,|$)", re.IGNORECASE)
 
+_REFERENCE = re.compile(rb'((?:href|src)=")(console/)?')
+"""Where a reference of the page begins; those to its own files begin with `console/`."""
+
 
 @dataclass(frozen=True, slots=True)
 class _File:
@@ -55,27 +58,28 @@ def console_routes() -> list[Route]:
     """The routes of the pages."""
     return [
         Route("/console", _index),
-        Route("/console/", _without_slash),
+        Route("/console/", _index_of_folder),
+        Route("/console/index.html", _index_of_folder),
         Route("/console/{name:path}", _file),
     ]
 
 
 async def _index(request: Request) -> Response:
-    return await _respond(request, "index.html")
+    return _respond(request, await asyncio.to_thread(_read, "index.html"))
 
 
-async def _without_slash(_request: Request) -> Response:
-    return RedirectResponse("../console", status_code=308)
+async def _index_of_folder(request: Request) -> Response:
+    return _respond(request, await asyncio.to_thread(_read_index_of_folder))
 
 
 async def _file(request: Request) -> Response:
-    return await _respond(request, request.path_params["name"])
-
-
-async def _respond(request: Request, name: str) -> Response:
+    name = request.path_params["name"]
     if name not in _names():
         raise HTTPException(404)
-    file = await asyncio.to_thread(_read, name)
+    return _respond(request, await asyncio.to_thread(_read, name))
+
+
+def _respond(request: Request, file: _File) -> Response:
     headers = {**_HEADERS, "ETag": file.etag}
     if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
@@ -104,5 +108,18 @@ def _names() -> frozenset[str]:
 @cache
 def _read(name: str) -> _File:
     plain = (resources.files("lorestream") / "console" / name).read_bytes()
+    return _prepared(plain, _TYPES[PurePosixPath(name).suffix])
+
+
+@cache
+def _read_index_of_folder() -> _File:
+    """The page for addresses below /console/, from where its relative references lead elsewhere. Nothing redirects."""
+    page = _read("index.html")
+    return _prepared(
+        _REFERENCE.sub(lambda found: found[1] + (b"" if found[2] else b"../"), page.plain), page.media_type
+    )
+
+
+def _prepared(plain: bytes, media_type: str) -> _File:
     etag = f'"{hashlib.sha256(plain).hexdigest()[:32]}"'
-    return _File(_TYPES[PurePosixPath(name).suffix], etag, plain, gzip.compress(plain, 9, mtime=0))
+    return _File(media_type, etag, plain, gzip.compress(plain, 9, mtime=0))

@@ -62,16 +62,20 @@ class McpRoute:
             if name in request.headers
         }
         forwarded = {**sent, "x-request-id": request.request_id}
-        return ApiResponse(*await respond(request.scope, body, request.receive, forwarded))
+        scope = {
+            **request.scope,
+            "method": "POST",
+        }  # a PUT is a POST on every route; the SDK knows only this one
+        return ApiResponse(*await respond(scope, body, request.receive, forwarded))
 
     async def _start(self) -> Respond:
-        """Import the SDK, and open the client. Raises HttpError (501) where the SDK is not installed."""
+        """Import the SDK, and open the client. Raises HttpError (404) where the SDK is not installed."""
         assert self._app is not None
         try:
             responder = await asyncio.to_thread(_import_responder)
         except ModuleNotFoundError as error:
             raise HttpError(
-                501,
+                404,
                 "mcp_not_installed",
                 f"this server has no MCP, because the package {error.name} is not installed on it: type"
                 " `make mcp` or `pip install '.[mcp]'` in its checkout of Lorestream and start it again",

@@ -62,9 +62,17 @@ async def test_nothing_but_its_files_is_served(http: httpx2.AsyncClient, path: s
     assert (await http.get(path)).status_code == 404
 
 
-async def test_the_address_with_a_slash_leads_to_the_page(http: httpx2.AsyncClient):
-    answer = await http.get("/console/", follow_redirects=True)
-    assert (answer.status_code, answer.url.path) == (200, "/console")
+@pytest.mark.parametrize("path", ["/console", "/console/", "/console/index.html"])
+async def test_the_page_has_several_addresses_and_its_references_lead_to_files_from_each(
+    http: httpx2.AsyncClient, path: str
+):
+    answer = await http.get(path)
+    assert (answer.status_code, answer.url.path) == (200, path)
+    references = [str(answer.url.join(one)) for one in re.findall(r'(?:href|src)="([^"]+)"', answer.text)]
+    assert "http://lorestream/docs" in references
+    for reference in references:
+        if reference != "http://lorestream/docs":
+            assert (await http.get(reference)).status_code == 200, reference
 
 
 def test_there_is_nothing_inline_and_no_markup_from_texts():

@@ -241,12 +241,34 @@ def test_only_public_addresses_are_reached_unless_the_settings_say_otherwise(
         "https://u:p@example.com/",
         "http://10.0.0.1/x",
         "http://[::1]/",
+        "http://example.com:65536/",
+        "http://example.com:0/",
+        "http://example.com:-1/",
+        "http://exam ple.com/",
+        "http://exam%2fple.com/",
+        "http://example..com/",
+        "http://./",
+        f"http://{'a' * 64}.com/",
+        f"http://{'a.' * 127}com/",
     ],
 )
 def test_an_address_that_webhooks_cannot_have_is_refused_by_its_field(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         HttpWebhookPost(AllowedAddresses()).check(url)
     assert caught.value.path == "url"
+
+
+@pytest.mark.parametrize(
+    "host", ["example.com", "example.com.", "döner.example", "docker_host", "EXAMPLE.com:65535"]
+)
+def test_the_name_of_any_host_can_be_an_address(host: str) -> None:
+    HttpWebhookPost(AllowedAddresses()).check(f"https://{host}/x?y=1")
+
+
+async def test_a_name_that_cannot_be_looked_up_is_a_failed_delivery() -> None:
+    async with HttpWebhookPost.open(AllowedAddresses()) as post:
+        with pytest.raises(DeliveryFailed):
+            await post.send(f"http://{'a' * 64}.com/", b"{}", {})
 
 
 async def test_a_name_that_leads_to_a_private_address_is_refused_when_it_is_looked_up(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import re
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from typing import Self
@@ -21,6 +22,9 @@ TIMEOUT_S = 10.0
 MAX_URL_CHARS = 2048
 
 _GONE = 410
+_MAX_PORT = 65_535
+_HOST_NAME = re.compile(r"(?=.{1,253}\.?\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
+"""A name that a look-up can find, in its ASCII form, lower case. Underscores occur in names of containers."""
 _HOW_TO_ALLOW = "set LORESTREAM_WEBHOOKS__ALLOW_PRIVATE=true if webhooks may reach it"
 
 
@@ -58,8 +62,14 @@ class HttpWebhookPost:
             raise InvalidRequest(
                 "a URL has no user and password here: the signature says who sends", path="url"
             )
-        with contextlib.suppress(ValueError):
+        if parsed.port is not None and not 1 <= parsed.port <= _MAX_PORT:
+            raise InvalidRequest(f"{parsed.port} is not a port: 1 to {_MAX_PORT:,} are", path="url")
+        try:
             address = str(ipaddress.ip_address(parsed.host))
+        except ValueError:
+            if not _HOST_NAME.fullmatch(parsed.raw_host.decode("ascii")):
+                raise InvalidRequest(f"{parsed.host} is not the name of a host", path="url") from None
+        else:
             if not self._allowed.admit(address):
                 raise InvalidRequest(f"{address} is not a public address: {_HOW_TO_ALLOW}", path="url")
 
@@ -70,7 +80,8 @@ class HttpWebhookPost:
                 status = await self._send(httpx2.URL(url), body, headers)
         except TimeoutError:
             raise DeliveryFailed(f"no answer within {TIMEOUT_S:g} s") from None
-        except (httpx2.HTTPError, OSError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as error:
+            # UnicodeError: a name that cannot be looked up, of a webhook made before these were refused.
             raise DeliveryFailed(str(error) or type(error).__name__) from error
         if httpx2.codes.is_redirect(status):
             raise DeliveryFailed(f"answered with {status}: redirects are not followed, give the final URL")
