@@ -17,6 +17,7 @@ from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
 from lorestream.http.operation import Operation
 from lorestream.http.request import ApiRequest, ApiResponse, HttpError, json_response
+from lorestream.limits import check_agent_id
 from lorestream.push.delivery import request_headers
 from lorestream.webhooks import DeliveryFailed, Webhook, WebhookState
 from producers import examples
@@ -127,6 +128,8 @@ class WebhookDesk:
         names = _names(given)
         if names is None:
             return None
+        for name in names:
+            check_agent_id(name, "filter.agent_id")
         return tuple(
             dict.fromkeys(stored for name in names for stored in self.pseudonyms.agents(tenant, name))
         )

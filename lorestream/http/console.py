@@ -58,8 +58,6 @@ def console_routes() -> list[Route]:
     """The routes of the pages."""
     return [
         Route("/console", _index),
-        Route("/console/", _index_of_folder),
-        Route("/console/index.html", _index_of_folder),
         Route("/console/{name:path}", _file),
     ]
 
@@ -68,12 +66,10 @@ async def _index(request: Request) -> Response:
     return _respond(request, await asyncio.to_thread(_read, "index.html"))
 
 
-async def _index_of_folder(request: Request) -> Response:
-    return _respond(request, await asyncio.to_thread(_read_index_of_folder))
-
-
 async def _file(request: Request) -> Response:
     name = request.path_params["name"]
+    if name in {"", "index.html"}:
+        return _respond(request, await asyncio.to_thread(_read_index_of_folder))
     if name not in _names():
         raise HTTPException(404)
     return _respond(request, await asyncio.to_thread(_read, name))

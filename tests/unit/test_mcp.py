@@ -193,6 +193,11 @@ async def test_an_error_of_a_tool_names_the_argument_and_says_what_to_do(app: Wh
             await client.read_resource("lorestream://agent/x")
 
 
+async def test_put_is_post(app: WholeApp) -> None:
+    answer = await app.http.put("/mcp", json=INITIALIZE, headers=ACCEPT)
+    assert (answer.status_code, answer.json()["id"]) == (200, 1)
+
+
 async def test_each_tool_needs_the_scope_of_its_route(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     reader, writer = bearer(keys, KeyScope.QUERY), bearer(keys, KeyScope.INGEST)
@@ -255,5 +260,5 @@ async def test_without_the_extra_the_route_says_what_to_install(
     monkeypatch.setitem(sys.modules, "mcp_types", None)
     monkeypatch.setitem(sys.modules, "mcp.server.lowlevel", None)
     answer = await app.http.post("/mcp", json=INITIALIZE, headers=ACCEPT)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (501, "mcp_not_installed")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "mcp_not_installed")
     assert "pip install '.[mcp]'" in answer.json()["error"]["message"]

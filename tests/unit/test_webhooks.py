@@ -179,6 +179,8 @@ async def test_a_tenant_has_a_bounded_number_of_webhooks_and_sees_its_own(tmp_pa
         await desk.remove("b", made[0].id)
         assert await desk.attempt("b", made[0].id) is None
         assert len((await desk.all_of("a")).webhooks) == MAX_WEBHOOKS
+        with pytest.raises(InvalidRequest, match="257 characters"):
+            await desk.create("b", WebhookBody("https://example.com", WebhookFilterBody(["a", "x" * 257])))
         player = WebhookFilterBody(player="Ann", agent_id="player:Ann")
         other = await desk.create("b", WebhookBody("https://example.com/in", player))
         assert "Ann" not in msgspec.json.encode(other).decode()
