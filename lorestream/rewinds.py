@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lorestream.errors import InvalidRequest
+from lorestream.limits import utc
+
 if TYPE_CHECKING:
     from lorestream.memories import Memory
 
@@ -34,4 +37,14 @@ class Rewind:
             self.undone_at is None
             and (memory.tenant, memory.server) == (self.tenant, self.server)
             and self.to < memory.accepted_at <= self.accepted_at
+        )
+
+
+def check_time(to: float, now: float) -> None:
+    """Raise InvalidRequest if the time of a rewind has not come yet. Both are Unix seconds."""
+    if to > now:
+        raise InvalidRequest(
+            f"to: {utc(to):%Y-%m-%d %H:%M:%S} UTC has not come yet, by the clock of this service. It is the time of the"
+            " backup that the world was restored from, in Unix seconds",
+            path="to",
         )

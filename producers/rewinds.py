@@ -17,9 +17,8 @@ from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
 from lorestream.http.operation import Operation
 from lorestream.http.request import ApiRequest, ApiResponse, HttpError, json_response
-from lorestream.limits import utc
 from lorestream.ports import RewindLedger, RewindState
-from lorestream.rewinds import Rewind
+from lorestream.rewinds import Rewind, check_time
 from producers import examples
 from producers.log_writer import APPEND_TIMEOUT_S, LogWriter, write_timeout
 from producers.schemas import (
@@ -71,12 +70,7 @@ class Rewinds:
                     raise InvalidRequest("id: it names another rewind, give each its own", path="id")
                 return await self._write(known.rewind, by)
         accepted_at = self.log_writer.next_accepted_at()
-        if to > accepted_at:
-            raise InvalidRequest(
-                f"to: {utc(to):%Y-%m-%d %H:%M:%S} UTC has not come yet, by the clock of this service. It is the time of the"
-                " backup that the world was restored from, in Unix seconds",
-                path="to",
-            )
+        check_time(to, accepted_at)
         return await self._write(Rewind(rewind_id, tenant, server, to, accepted_at), by)
 
     async def undo(self, tenant: str, rewind_id: str, *, by: str = "") -> RewindReceipt | None:

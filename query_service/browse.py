@@ -21,6 +21,7 @@ from lorestream.memories import (
     Position,
     Scope,
 )
+from lorestream.rewinds import check_time
 from lorestream.tokens import cursor
 from query_service.recall import then
 from query_service.records import with_records
@@ -155,11 +156,16 @@ async def get_largest_agents(recall: Recall, tenant: str, limit: int, prefix: st
 
 
 async def count_rewound(recall: Recall, tenant: str, server: str, to: float) -> RewindPreviewResponse:
-    """How many memories of how many agents a rewind of the server to that time (Unix seconds) would hide."""
+    """How many memories of how many agents a rewind of the server to that time (Unix seconds) would hide.
+
+    Raises InvalidRequest for a time that has not come yet, as the rewind does.
+    """
+    now = recall.clock.now()
+    check_time(to, now)
     scope = Scope(tenant, records=True, superseded=True)
     of_server = Condition(Field(("server",)), Op.EQ, server)
     concerned = And((of_server, Condition(Field(("accepted_at",)), Op.GT, to)))
-    guard = recall.guard(scope, recall.clock.now())
+    guard = recall.guard(scope, now)
     agents: set[str] = set()
     memories = 0
     async with recall.working(scope, of_server):

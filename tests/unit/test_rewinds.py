@@ -141,10 +141,11 @@ async def test_requests_that_cannot_be_right_are_refused_and_unknown_servers_are
         ({"server": "s"}, None),
         ({"server": "s", "to": now, "dry_run": True}, None),
     ):
-        answer = await up.http.post("/v1/rewinds", json=body)
-        assert answer.status_code == 400, body
-        if path is not None:
-            assert answer.json()["error"]["details"]["path"] == path, answer.text
+        for route in ("/v1/rewinds", "/v1/rewinds/preview"):
+            answer = await up.http.post(route, json=body)
+            assert answer.status_code == 400, (route, body)
+            if path is not None:
+                assert answer.json()["error"]["details"]["path"] == path, answer.text
     assert (await up.ask("GET", "/v1/rewinds"))["rewinds"] == []
     for method in ("GET", "DELETE"):
         assert (await up.http.request(method, f"/v1/rewinds/{NOWHERE}")).status_code == 404
