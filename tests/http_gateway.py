@@ -95,6 +95,7 @@ async def open_http_gateway(
             clock=clock or runtime.clock,
             ttl_s=ttl_s,
             rows=runtime.rows,
+            webhook_post=runtime.webhook_post,
             last_accepted_at=runtime.last_accepted_at if last_accepted_at is None else last_accepted_at,
         )
         app = application("gateway", operations(gateway), metrics=runtime.metrics)

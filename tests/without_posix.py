@@ -113,11 +113,16 @@ def hide() -> None:
 
 
 def import_all() -> None:
-    """Import every module of OWN."""
+    """Import every module of OWN, but those that need a package of an extra that is not installed."""
     for package in OWN:
         for found in pkgutil.walk_packages([package], f"{package}."):
-            if found.name.rpartition(".")[2] != "__main__":
+            if found.name.rpartition(".")[2] == "__main__":
+                continue
+            try:
                 importlib.import_module(found.name)
+            except ModuleNotFoundError as error:
+                if str(error.name).partition(".")[0] in OWN:
+                    raise
 
 
 if __name__ == "__main__":

@@ -257,6 +257,8 @@ async def test_a_hanging_ledger_is_answered_with_503(tmp_path: Path, monkeypatch
     monkeypatch.setattr(erasures, "APPEND_TIMEOUT_S", 0.05)
 
     class Hanging:
+        rewinds = webhooks = None
+
         async def add(self, _erasure: object) -> None:
             await asyncio.Event().wait()
 

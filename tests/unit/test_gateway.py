@@ -362,6 +362,12 @@ async def test_the_routes_are_documented(tmp_path: Path) -> None:
             "/v1/players/{name}",
             "/v1/erasures",
             "/v1/erasures/{erasure_id}",
+            "/v1/rewinds",
+            "/v1/rewinds/{id}",
+            "/v1/webhooks",
+            "/v1/webhooks/{id}",
+            "/v1/webhooks/{id}/resume",
+            "/v1/webhooks/{id}/test",
             *("/health", "/ready", "/metrics", "/openapi.json", "/docs"),
         }
         assert (await service.http.get("/docs")).status_code == 200

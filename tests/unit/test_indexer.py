@@ -293,9 +293,9 @@ async def test_events_do_not_wait_for_the_erasures_of_the_last_hour(
                 await asyncio.sleep(0)
             return await erase(erasure)
 
-        async def noted_insert(*arguments: Any) -> object:
+        async def noted_insert(*arguments: Any, **named: Any) -> object:
             calls.append("insert")
-            return await insert(*arguments)
+            return await insert(*arguments, **named)
 
         monkeypatch.setattr(Pipeline, "prepare", prepare_and_tell)
         monkeypatch.setattr(store, "erase", erase_when_prepared)

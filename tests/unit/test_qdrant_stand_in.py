@@ -42,7 +42,6 @@ UNKNOWN = {
         ),
     ),
     "min_should": ("Count", wire.CountPoints(filter=wire.Filter(min_should=wire.MinShould(min_count=1)))),
-    "shard_key_selector": ("Upsert", upsert(shard_key_selector=wire.ShardKeySelector())),
     "payload of ids": (
         "DeletePayload",
         wire.DeletePayloadPoints(points_selector=wire.PointsSelector(points=wire.PointsIdsList())),

@@ -44,11 +44,11 @@ async def test_a_worker_whose_searched_collection_fails_ends_while_another_waits
         searched, other = runtime.collections.current, await create(runtime, "other")
         waits, broken = asyncio.Event(), asyncio.Event()
 
-        async def unavailable(*_: Any) -> None:
+        async def unavailable(*_: Any, **_named: Any) -> None:
             waits.set()
             raise Unavailable("the disk is away")
 
-        async def fail(*_: Any) -> None:
+        async def fail(*_: Any, **_named: Any) -> None:
             await broken.wait()
             raise RuntimeError("broken")
 
