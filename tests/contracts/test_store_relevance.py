@@ -244,7 +244,7 @@ async def test_negative_cosines_count_as_0(store):
     k=st.integers(1, 15),
     now=st.floats(-1e9, 4e9),
 )
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 async def test_blends_of_any_input(store, ones, weights, half_life_s, pool, k, now):  # noqa: PLR0917
     weights = {name: weight / max(weights.values()) for name, weight in weights.items()}
     agent = str(uuid.uuid4())

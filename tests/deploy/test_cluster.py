@@ -247,6 +247,7 @@ def test_our_own_environment_does_not_configure_the_services(tmp_path, monkeypat
     assert all("LORESTREAM_TTL_DAYS" not in each.environment for each in cluster.services)
 
 
+@pytest.mark.soak
 def test_make_cluster_runs_until_a_signal_and_leaves_behind_what_the_engines_keep(tmp_path):
     with missing_is_skipped():
         Cluster(tmp_path / "probe").kafka.command()

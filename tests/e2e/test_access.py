@@ -258,7 +258,7 @@ _filters = st.recursive(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(filters=_filters, extra=st.dictionaries(st.sampled_from(["tenant", "grants"]), _values, max_size=1))
 def test_no_filter_reaches_another_tenant(
     canary: Tenant, b: Tenant, filters: dict[str, Any], extra: dict[str, Any]

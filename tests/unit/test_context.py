@@ -235,7 +235,7 @@ _body = st.dictionaries(
 )
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=_json | _body)
 async def test_no_request_causes_a_5xx(reader: Reader, body: object) -> None:
     answer = await reader.client.post(PATH, content=json.dumps(body))

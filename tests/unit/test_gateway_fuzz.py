@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.http_gateway import HttpGateway, open_http_gateway
 from tests.parts import read_dead_letters
 
-QUICK = settings(max_examples=150, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=80, suppress_health_check=list(HealthCheck))
 
 # Lone surrogates too: json.dumps writes them as escapes.
 TEXT = st.text(st.characters(), max_size=20)

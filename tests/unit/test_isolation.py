@@ -245,7 +245,7 @@ async def test_every_agent_finds_its_own_memory(tenants: Sequence[Tenant]) -> No
         assert await tenant.rpc_get(agent(7), "gold", "") == [f"the {own} sings of gold"]
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(scope=_scope, search=_search, other=_scope)
 async def test_no_search_returns_memories_of_others(
     tenants: Sequence[Tenant], scope: dict[str, Any], search: dict[str, Any], other: dict[str, Any]
@@ -262,7 +262,7 @@ async def test_no_search_returns_memories_of_others(
             assert "error" in result or set(_TOKEN.findall(json.dumps(result))) <= its
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, suppress_health_check=list(HealthCheck))
 @given(
     name=_agents, query=_query, filters=_filters, bounds=st.sampled_from(["", "&tick_from=-1", "&type=song"])
 )

@@ -47,7 +47,7 @@ from tests.whole_app import BASE_URL, open_app
 
 AGENT = "npc:woodcutter-1"
 TEXT = "pine trees stand north of the lake"
-EXAMPLES = 12
+EXAMPLES = 8
 
 REJECTION = CHECKS.get_by_names(["negative_data_rejection"])
 BY_ID = {

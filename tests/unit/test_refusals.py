@@ -254,7 +254,7 @@ _params = st.dictionaries(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=_json | _body, params=_params, name=st.text(min_size=1, max_size=6))
 async def test_no_request_causes_a_5xx(
     reader: Reader, body: object, params: dict[str, str], name: str

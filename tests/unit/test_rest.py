@@ -240,7 +240,7 @@ _weights = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     weights=_weights | st.none(),
     times=st.lists(_near_or_far, min_size=2, max_size=3),
