@@ -109,7 +109,7 @@ async def compared(data: Path, names: Sequence[str]) -> int:
 @pytest.mark.parametrize(
     ("count", "at_once"),
     [
-        (3_000, True),
+        pytest.param(3_000, True, marks=pytest.mark.soak),
         pytest.param(20_000, True, marks=pytest.mark.soak),
         pytest.param(200_000, False, marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
     ],

@@ -35,7 +35,8 @@ def check(pace: Pace) -> None:
 def test_a_step_stays_cheap(tmp_path: Path, gateway: RecordingGateway) -> None:
     """The short form of the soak below: some seconds of the same load. Its times are in turns of an empty loop.
 
-    120,000 turns are about 1.5 ms on the machine of the soak. The median is compared: the p99 of so few steps is chance.
+    120,000 turns are about 1.5 ms on the machine of the soak. The same mod took 77,000 to 136,000 turns there, by what else
+    the machine did: the bound finds a mod that is twice as dear. The median is compared: the p99 of so few steps is chance.
     """
     with missing_is_skipped():
         find(SERVER_NAMES)
@@ -45,7 +46,7 @@ def test_a_step_stays_cheap(tmp_path: Path, gateway: RecordingGateway) -> None:
     finally:
         server.kill()
     check(pace)
-    assert 0 < pace.usual_turns < 120_000, pace
+    assert 0 < pace.usual_turns < 250_000, pace
 
 
 @pytest.mark.soak

@@ -1,7 +1,7 @@
 -- The global table `lorestream`, which other mods call. Documented in api.md.
 
--- The lists that belong to the event itself, with the most entries that the service takes.
-local LISTS = {about = 64, sources = 256}
+-- The most entries of these lists that the service takes.
+local MAX_ABOUT, MAX_SOURCES = 64, 256
 
 return function(parts)
 	local core, encode, recorder = parts.core, parts.encode, parts.recorder
@@ -53,10 +53,12 @@ return function(parts)
 		if recorder.valid_importance(data.importance) then
 			event.importance, copy.importance = data.importance, nil
 		end
-		for field, most in pairs(LISTS) do
-			if encode.is_list_of_strings(data[field], most) then
-				event[field], copy[field] = data[field], nil
-			end
+		-- Few events have them, and LuaJIT does not compile a loop over a table's fields.
+		if data.about and encode.is_list_of_strings(data.about, MAX_ABOUT) then
+			event.about, copy.about = data.about, nil
+		end
+		if data.sources and encode.is_list_of_strings(data.sources, MAX_SOURCES) then
+			event.sources, copy.sources = data.sources, nil
 		end
 		if type(data.supersedes) == "string" and data.supersedes ~= "" then
 			event.supersedes, copy.supersedes = data.supersedes, nil

@@ -30,23 +30,22 @@ function Privacy.player_of(agent_id)
 	return agent_id:match("^.*:player:(.+)$") or agent_id:match("^player:(.+)$")
 end
 
--- Whether this names a player who has opted out: the player itself, or an agent that is named after it.
-function Privacy:names_opted_out(name)
-	if self:opted_out(name) then
-		return true
-	end
-	name = type(name) == "string" and name:find("player:", 1, true) and self.player_of(name)
+-- Whether the agent is named after a player who has opted out.
+function Privacy:is_agent_of_opted_out(agent_id)
+	local name = type(agent_id) == "string" and agent_id:find("player:", 1, true) and self.player_of(agent_id)
 	return name and self:opted_out(name) or false
 end
 
 -- Whether the event is about a player who has opted out, or is a memory of that player's agent.
 function Privacy:forbids(event)
-	if event.player and self:opted_out(event.player) or self:names_opted_out(event.agent_id) then
+	if event.player and self:opted_out(event.player) or self:is_agent_of_opted_out(event.agent_id) then
 		return true
 	end
-	for _, name in ipairs(event.about or {}) do
-		if self:names_opted_out(name) then
-			return true
+	if event.about then
+		for _, name in ipairs(event.about) do
+			if self:opted_out(name) or self:is_agent_of_opted_out(name) then
+				return true
+			end
 		end
 	end
 	return false
