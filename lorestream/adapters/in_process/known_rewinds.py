@@ -1,7 +1,8 @@
-"""All rewinds and their states, in memory: from here a ledger answers `covers` and `changed_since`."""
+"""All rewinds and their states, in memory, and the ledger over them that the adapters share."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -81,6 +82,47 @@ class KnownRewinds:
     def changed_since(self, since: int) -> Sequence[Rewind]:
         """The changes, each once, in the order of `put`, without the first `since`."""
         return list(islice(self._changes, since, None)) if len(self._changes) > since else ()
+
+
+class RewindsInMemory(ABC):
+    """A RewindLedger (lorestream.ports.rewinds) that answers from memory. An adapter stores a state by `_write`."""
+
+    def __init__(self, known: KnownRewinds) -> None:
+        self._known = known
+
+    @abstractmethod
+    async def _write(self, state: RewindState) -> None:
+        """Store a state durably, merged with what is stored, and put it into `_known`. Raises Unavailable."""
+
+    async def put(self, rewind: Rewind) -> None:
+        """Store a rewind, or its undoing, durably. Raises Unavailable."""
+        await self._write(RewindState(rewind, done=False))
+
+    def covers(self, memory: Memory) -> bool:
+        """Whether any rewind hides this memory."""
+        return self._known.covers(memory)
+
+    def knows(self, tenant: str, server: str) -> bool:
+        """Whether that server was ever rewound."""
+        return self._known.knows(tenant, server)
+
+    def changed_since(self, since: int) -> Sequence[Rewind]:
+        """The changes that this process has learned of, in order, without the first `since`."""
+        return self._known.changed_since(since)
+
+    async def mark_done(self, rewind: Rewind) -> None:
+        """Store durably that this change was applied. Raises Unavailable."""
+        state = self._known.get(rewind.id)
+        if state is not None and state.rewind == rewind:
+            await self._write(RewindState(rewind, done=True))
+
+    async def state(self, rewind_id: str) -> RewindState | None:
+        """The rewind of that id, or None."""
+        return self._known.get(rewind_id)
+
+    async def states(self, tenant: str) -> Sequence[RewindState]:
+        """All rewinds of a tenant, the newest first."""
+        return self._known.of_tenant(tenant)
 
 
 def _spans(rewinds: Iterable[tuple[float, float]]) -> tuple[Sequence[float], Sequence[float]]:

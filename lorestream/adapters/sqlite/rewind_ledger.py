@@ -6,61 +6,29 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from lorestream.adapters.in_process.known_rewinds import KnownRewinds, merged
+from lorestream.adapters.in_process.known_rewinds import KnownRewinds, RewindsInMemory, merged
 from lorestream.ports import RewindState
 from lorestream.rewinds import Rewind
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
 
     from lorestream.adapters.sqlite.database import Database
-    from lorestream.memories import Memory
 
 _COLUMNS = "id, tenant, server, since, accepted_at, undone_at, done"
 
 
-class SqliteRewinds:
+class SqliteRewinds(RewindsInMemory):
     """A RewindLedger (lorestream.ports.rewinds)."""
 
     def __init__(self, database: Database, known: KnownRewinds) -> None:
+        super().__init__(known)
         self._database = database
-        self._known = known
 
     @classmethod
     async def open(cls, database: Database) -> Self:
         """The rewinds in `database`. Raises Unavailable."""
         return cls(database, KnownRewinds(await database.read(rewinds)))
-
-    async def put(self, rewind: Rewind) -> None:
-        """Store a rewind, or its undoing, durably. Raises Unavailable."""
-        await self._write(RewindState(rewind, done=False))
-
-    def covers(self, memory: Memory) -> bool:
-        """Whether any rewind hides this memory."""
-        return self._known.covers(memory)
-
-    def knows(self, tenant: str, server: str) -> bool:
-        """Whether that server was ever rewound."""
-        return self._known.knows(tenant, server)
-
-    def changed_since(self, since: int) -> Sequence[Rewind]:
-        """The changes after the ledger was opened, in order, without the first `since` of them."""
-        return self._known.changed_since(since)
-
-    async def mark_done(self, rewind: Rewind) -> None:
-        """Note durably that this change was applied. Raises Unavailable."""
-        state = self._known.get(rewind.id)
-        if state is not None and state.rewind == rewind:
-            await self._write(RewindState(rewind, done=True))
-
-    async def state(self, rewind_id: str) -> RewindState | None:
-        """The rewind of that id, or None."""
-        return self._known.get(rewind_id)
-
-    async def states(self, tenant: str) -> Sequence[RewindState]:
-        """All rewinds of a tenant, the newest first."""
-        return self._known.of_tenant(tenant)
 
     async def _write(self, state: RewindState) -> None:
         written = self._database.submit(partial(_store, state=state))
