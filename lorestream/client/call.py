@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -86,6 +86,13 @@ def decoder(kind: type[T]) -> Callable[[Reply], T]:
 def given(**fields: object) -> dict[str, Any]:
     """The fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def scope(agent_id: str | Sequence[str] | None) -> dict[str, Any]:
+    """The fields that say whose memories are meant: one agent's, those of several, or, for None, of the whole tenant."""
+    if agent_id is None:
+        return {"scope": "tenant"}
+    return {"agent_id" if isinstance(agent_id, str) else "agent_ids": agent_id}
 
 
 def wait_ms(wait_s: float | None) -> int | None:

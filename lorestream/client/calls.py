@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lorestream.client.call import Call, decoder, given, read_call, single, wait_ms, write_call
+from lorestream.client.call import Call, decoder, given, read_call, scope, single, wait_ms, write_call
 from lorestream.client.encoding import encoded, milliseconds, quoted
 from lorestream.client.models import (
     Agents,
@@ -153,7 +153,7 @@ def search(
         after=after,
         wait_ms=wait_ms(wait_s),
     )
-    body["agent_id" if isinstance(agent_id, str) else "agent_ids"] = agent_id
+    body |= scope(agent_id)
     return Call(decoder(SearchAnswer), "POST", "/v1/memories/search", encoded(body), wait_s=wait_s or 0.0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lorestream.client.call import Call, decoder, given
+from lorestream.client.call import Call, decoder, given, scope
 from lorestream.client.encoding import encoded
 from lorestream.client.models import Explanation, LikenessMap, Mode, Near, Places, Weights
 
@@ -72,10 +72,7 @@ def places(
         until=until,
         filters=filters,
     )
-    if agent_id is None:
-        body["scope"] = "tenant"
-    else:
-        body["agent_id" if isinstance(agent_id, str) else "agent_ids"] = agent_id
+    body |= scope(agent_id)
     return Call(decoder(Places), "POST", "/v1/memories/places", encoded(body))
 
 
@@ -94,8 +91,5 @@ def likeness(
     seconds. Memories that lie close together have similar vectors, as far as two dimensions can show that.
     """
     body = given(limit=limit, type=type, since=since, until=until, filters=filters)
-    if agent_id is None:
-        body["scope"] = "tenant"
-    else:
-        body["agent_id" if isinstance(agent_id, str) else "agent_ids"] = agent_id
+    body |= scope(agent_id)
     return Call(decoder(LikenessMap), "POST", "/v1/memories/likeness", encoded(body))

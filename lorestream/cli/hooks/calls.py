@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorestream.cli import terminal
-from lorestream.cli.memories.calls import connect
+from lorestream.cli.memories.calls import connect, count
 from lorestream.client.webhooks import Webhook
 from lorestream.errors import Misconfigured, OperationRefused
 
@@ -44,7 +44,7 @@ def ls(url: str, *, as_json: bool) -> None:
             {"id": "", "state": "", "delivered": "right", "address": "", "last error": ""},
             [(one.id, one.state, f"{one.delivered:,}", one.url, one.last_error or "-") for one in found],
         )
-    terminal.print_note("1 webhook" if len(found) == 1 else f"{len(found)} webhooks")
+    terminal.print_note(count(len(found), "webhook", "webhooks"))
 
 
 def rm(url: str, webhook_id: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
