@@ -18,7 +18,7 @@ from lorestream import audit, events, limits, tokens
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
 from lorestream.http.operation import OLDER_NAMES, Operation
-from lorestream.http.request import ApiRequest, ApiResponse, HttpError, json_response
+from lorestream.http.request import ApiRequest, ApiResponse, found_response, json_response
 from lorestream.identity import Pseudonyms
 from lorestream.memories import SubjectKind
 from lorestream.ports import ErasureLedger, EventLog, WatermarkReader
@@ -267,7 +267,7 @@ class _Routes:
 
     async def progress(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
-        progress = await self._erasures.progress(request.tenant, request.path_params(ErasurePath).erasure_id)
-        if progress is None:
-            raise HttpError(404, "not_found", "no erasure has this id")
-        return json_response(progress)
+        erasure_id = request.path_params(ErasurePath).erasure_id
+        return found_response(
+            await self._erasures.progress(request.tenant, erasure_id), "no erasure has this id"
+        )

@@ -16,7 +16,7 @@ from lorestream import audit, events, tokens
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
 from lorestream.http.operation import Operation
-from lorestream.http.request import ApiRequest, ApiResponse, HttpError, json_response
+from lorestream.http.request import ApiRequest, ApiResponse, found_response, json_response
 from lorestream.ports import RewindLedger, RewindState
 from lorestream.rewinds import Rewind, check_time
 from producers import examples
@@ -34,6 +34,7 @@ from producers.schemas import (
 _NAMESPACE = uuid.UUID("5c9d2f0a-2b6e-4f53-8a41-6b1f0d7f7a3e")
 """The UUIDv5 namespace of rewinds with an id of their caller's. It must never change: a retry would be another rewind."""
 
+_UNKNOWN = "no rewind has this id"
 _WHAT = (
     "The memories and records that this server's agents got after `to`, by their `accepted_at`, are in no answer any more"
     " once the rewind is processed (`token`); those of other servers stay. Documents, Q-tables and policies name no server:"
@@ -182,15 +183,11 @@ class _Routes:
 
     async def one(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
-        return _found(await self._rewinds.one(request.tenant, request.path_params(RewindPath).id))
+        rewind_id = request.path_params(RewindPath).id
+        return found_response(await self._rewinds.one(request.tenant, rewind_id), _UNKNOWN)
 
     async def undo(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
         rewind_id = request.path_params(RewindPath).id
-        return _found(await self._rewinds.undo(request.tenant, rewind_id, by=request.principal.key), 202)
-
-
-def _found(answer: RewindView | RewindReceipt | None, status: int = 200) -> ApiResponse:
-    if answer is None:
-        raise HttpError(404, "not_found", "no rewind has this id")
-    return json_response(answer, status)
+        receipt = await self._rewinds.undo(request.tenant, rewind_id, by=request.principal.key)
+        return found_response(receipt, _UNKNOWN, 202)

@@ -16,7 +16,7 @@ import structlog
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
 from lorestream.http.operation import Operation
-from lorestream.http.request import ApiRequest, ApiResponse, HttpError, json_response
+from lorestream.http.request import ApiRequest, ApiResponse, found_response, json_response
 from lorestream.limits import check_agent_id
 from lorestream.push.delivery import request_headers
 from lorestream.webhooks import DeliveryFailed, Webhook, WebhookState
@@ -43,6 +43,7 @@ MAX_WEBHOOKS = 20
 """Webhooks of a tenant."""
 
 _SECRET_BYTES = 32
+_UNKNOWN = "no webhook has this id"
 
 _log = structlog.get_logger("lorestream.webhooks")
 
@@ -244,14 +245,10 @@ class _Routes:
 
     async def resume(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
-        return _found(await self._desk.resume(request.tenant, request.path_params(WebhookPath).id))
+        webhook_id = request.path_params(WebhookPath).id
+        return found_response(await self._desk.resume(request.tenant, webhook_id), _UNKNOWN)
 
     async def attempt(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)
-        return _found(await self._desk.attempt(request.tenant, request.path_params(WebhookPath).id))
-
-
-def _found(answer: WebhookView | WebhookTried | None) -> ApiResponse:
-    if answer is None:
-        raise HttpError(404, "not_found", "no webhook has this id")
-    return json_response(answer)
+        webhook_id = request.path_params(WebhookPath).id
+        return found_response(await self._desk.attempt(request.tenant, webhook_id), _UNKNOWN)

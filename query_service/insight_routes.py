@@ -9,7 +9,7 @@ from lorestream.access.key_file import KeyScope
 from lorestream.access.rate_limits import NO_RATE_LIMITS, RateLimits
 from lorestream.errors import InvalidRequest
 from lorestream.http.operation import Operation
-from lorestream.http.request import ApiRequest, ApiResponse, HttpError, json_response
+from lorestream.http.request import ApiRequest, ApiResponse, found_response, json_response
 from query_service import examples
 from query_service.explanation import explain
 from query_service.insight_schemas import Explain, ExplainResponse, Places, PlacesResponse
@@ -70,9 +70,7 @@ class _Routes(Routes):
         await recall.reached(query.after, query.wait_s)
         with self._timed("explain"):
             answer = await explain(recall, query, body, request.tenant)
-        if answer is None:
-            raise HttpError(404, "not_found", "these agents have no such memory")
-        return json_response(answer)
+        return found_response(answer, "these agents have no such memory")
 
     async def places(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)

@@ -12,7 +12,7 @@ from lorestream.http.operation import OLDER_NAMES, Operation
 from lorestream.http.request import (
     ApiRequest,
     ApiResponse,
-    HttpError,
+    found_response,
     decode,
     encoded_json_response,
     json_response,
@@ -221,9 +221,8 @@ class _Routes(Routes):
         await self._limits.count_queries(request.principal, agents.scope.agents)
         with self._timed("one"):
             memory = await browse.get_memory(self._recall, agents, request.path_params(MemoryPath).id)
-        if memory is None:
-            raise HttpError(404, "not_found", "this agent has no such memory")
-        return json_response(stored_memory(memory, agents))
+        found = memory and stored_memory(memory, agents)
+        return found_response(found, "this agent has no such memory")
 
     async def summary(self, request: ApiRequest) -> ApiResponse:
         request.query_params(NoParams)

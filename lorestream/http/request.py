@@ -293,6 +293,13 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
     return response
 
 
+def found_response(answer: object | None, missing: str, status: int = 200) -> ApiResponse:
+    """A response whose body is `answer` as JSON. Raises HttpError (404) with the message `missing` if it is None."""
+    if answer is None:
+        raise HttpError(404, "not_found", missing)
+    return json_response(answer, status)
+
+
 def encoded_json_response(body: bytes, status: int = 200) -> ApiResponse:
     """A response whose body is JSON that is encoded already."""
     return ApiResponse(status, body, [(b"content-length", b"%d" % len(body)), _CONTENT_TYPE_JSON])

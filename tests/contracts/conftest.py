@@ -1,4 +1,4 @@
-"""The adapters that the suites of the store run over."""
+"""The adapters that the suites of the store and of the ledger run over."""
 
 import contextlib
 import tempfile
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorestream.adapters.qdrant.edge.store import EdgeStore
+from tests.contracts.ledgers import kafka_ledger, sqlite_ledger
 
 SHARDED = pytest.param("shard keys", marks=pytest.mark.soak)
 """A server with shard keys: in `make soak`, where the others pass. tests/unit/test_shard_keys.py runs always."""
@@ -30,3 +31,18 @@ async def store(request, qdrant):
     with tempfile.TemporaryDirectory() as folder:
         async with open_store(request.param, Path(folder), qdrant) as opened:
             yield opened
+
+
+@pytest.fixture(params=["sqlite", "kafka"])
+def ledger_opener(request, tmp_path, unique):
+    """Opens a ledger of that kind, again and again the same one."""
+    if request.param == "kafka":
+        return kafka_ledger(request.getfixturevalue("kafka").bootstrap, unique)
+    return sqlite_ledger(tmp_path)
+
+
+@pytest.fixture
+async def ledger(ledger_opener):
+    """An empty ledger."""
+    async with ledger_opener() as opened:
+        yield opened

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,61 +14,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as replace_struct
 
 from lorestream import webhooks
-from lorestream.adapters.kafka.connection import KafkaConnection
 from lorestream.adapters.kafka.erasure_ledger import KafkaErasureLedger
-from lorestream.adapters.sqlite.database import Database
-from lorestream.adapters.sqlite.erasure_ledger import SqliteErasureLedger
 from lorestream.memories import AgentKey, Erasure, Memory, SubjectKind
 from lorestream.ports import ErasureLedger, ErasureState
 from lorestream.webhooks import Webhook
+from tests.contracts.ledgers import MEMORY, LedgerOpener, kafka_ledger, sqlite_ledger
 
-Opener = Callable[[], AbstractAsyncContextManager[ErasureLedger]]
-"""Opens the ledger. After closing, it can be opened again with the same erasures."""
-
-
-class StoppedClock:
-    def now(self) -> float:
-        return 1_760_000_000.0
-
-
-def sqlite(folder: Path) -> Opener:
-    @asynccontextmanager
-    async def opened() -> AsyncGenerator[ErasureLedger]:
-        async with Database.open(folder / "ledger.db") as database:
-            yield await SqliteErasureLedger.open(database, clock=StoppedClock())
-
-    return opened
-
-
-def kafka_ledger(bootstrap: str, prefix: str) -> Opener:
-    def opened() -> AbstractAsyncContextManager[ErasureLedger]:
-        return KafkaErasureLedger.open(KafkaConnection(bootstrap), topic=f"{prefix}.erasures")
-
-    return opened
-
-
-@pytest.fixture(params=["sqlite", "kafka"])
-def opener(request: pytest.FixtureRequest, tmp_path: Path, unique: str) -> Opener:
-    if request.param == "kafka":
-        return kafka_ledger(request.getfixturevalue("kafka").bootstrap, unique)
-    return sqlite(tmp_path)
-
-
-@pytest.fixture
-async def ledger(opener: Opener) -> AsyncGenerator[ErasureLedger]:
-    async with opener() as ledger:
-        yield ledger
-
-
-MEMORY = Memory(
-    id="m",
-    tenant="default",
-    agent_id="npc:smith",
-    text="A player bought a sword.",
-    timestamp=50.0,
-    accepted_at=100.0,
-    player="k1:aa",
-)
 OF_SMITH = Erasure("e1", "default", SubjectKind.AGENT, ("npc:smith",), 100.0)
 OF_PLAYER = Erasure("e2", "default", SubjectKind.PLAYER, ("k1:aa", "k2:bb"), 100.0)
 
@@ -123,34 +72,34 @@ async def test_agents_and_players_with_the_same_name_are_separate(ledger: Erasur
 
 @pytest.mark.parametrize("order", list(permutations((80.0, 100.0, 90.0))))
 async def test_the_newest_erasure_applies_in_any_order_of_arrival(
-    opener: Opener, order: tuple[float]
+    ledger_opener: LedgerOpener, order: tuple[float]
 ) -> None:
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         for accepted_at in order:
             await ledger.add(replace(OF_SMITH, id=f"e{accepted_at}", accepted_at=accepted_at))
         assert ledger.covers(MEMORY)
         assert not ledger.covers(replace(MEMORY, accepted_at=101.0))
 
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         assert ledger.covers(MEMORY)
         assert not ledger.covers(replace(MEMORY, accepted_at=101.0))
 
 
-async def test_an_erasure_is_running_until_it_is_done_and_stays_done(opener: Opener) -> None:
-    async with opener() as ledger:
+async def test_an_erasure_is_running_until_it_is_done_and_stays_done(ledger_opener: LedgerOpener) -> None:
+    async with ledger_opener() as ledger:
         assert await ledger.state("e2") is None
         await ledger.add(OF_PLAYER)
         assert await ledger.state("e2") == ErasureState(OF_PLAYER, done=False)
         assert await ledger.state("e1") is None
 
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         assert await ledger.state("e2") == ErasureState(OF_PLAYER, done=False)
         await ledger.mark_done("e2")
         await ledger.mark_done("e2")
         await ledger.add(OF_PLAYER)
         assert await ledger.state("e2") == ErasureState(OF_PLAYER, done=True)
 
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         assert await ledger.state("e2") == ErasureState(OF_PLAYER, done=True)
         assert ledger.covers(MEMORY)
 
@@ -164,14 +113,14 @@ async def test_an_older_erasure_of_the_same_subject_has_its_own_state(ledger: Er
     assert await ledger.state("e1") == ErasureState(OF_SMITH, done=False)
 
 
-async def test_the_newest_erasures_of_a_tenant_are_listed_by_acceptance(opener: Opener) -> None:
+async def test_the_newest_erasures_of_a_tenant_are_listed_by_acceptance(ledger_opener: LedgerOpener) -> None:
     older, other = replace(OF_SMITH, id="e0", accepted_at=50.0), replace(OF_SMITH, id="e3", tenant="other")
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         for each in (OF_SMITH, older, OF_PLAYER, other):
             await ledger.add(each)
         await ledger.mark_done("e0")
 
-    async with opener() as ledger:  # also those from before it was opened
+    async with ledger_opener() as ledger:  # also those from before it was opened
         found = [ErasureState(OF_PLAYER, done=False), ErasureState(OF_SMITH, done=False)]
         assert list(await ledger.newest("default", 2)) == found
         assert list(await ledger.newest("default", 10)) == [*found, ErasureState(older, done=True)]
@@ -216,7 +165,7 @@ stored = st.lists(memories, max_size=20)
 async def test_covers_is_true_exactly_if_one_erasure_covers_the_memory(
     tmp_path_factory: pytest.TempPathFactory, requested: list[Erasure], stored: list[Memory]
 ) -> None:
-    await check_covers(sqlite(tmp_path_factory.mktemp("ledger")), requested, stored)
+    await check_covers(sqlite_ledger(tmp_path_factory.mktemp("ledger")), requested, stored)
 
 
 @settings(max_examples=5)
@@ -227,13 +176,13 @@ async def test_covers_is_true_exactly_if_one_erasure_covers_the_memory_in_kafka(
     await check_covers(kafka_ledger(kafka.bootstrap, f"t{uuid4().hex}"), requested, stored)
 
 
-async def check_covers(opener: Opener, requested: list[Erasure], stored: list[Memory]) -> None:
+async def check_covers(ledger_opener: LedgerOpener, requested: list[Erasure], stored: list[Memory]) -> None:
     expected = [any(erasure.covers(memory) for erasure in requested) for memory in stored]
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         for erasure in requested:
             await ledger.add(erasure)
         assert [ledger.covers(memory) for memory in stored] == expected
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         assert [ledger.covers(memory) for memory in stored] == expected
 
 
@@ -249,27 +198,29 @@ async def test_added_since_returns_each_erasure_once_and_in_order(ledger: Erasur
     assert list(ledger.added_since(known + 2)) == []
 
 
-async def test_the_fingerprint_of_a_key_for_player_names_is_kept_and_never_replaced(opener: Opener) -> None:
-    async with opener() as ledger:
+async def test_the_fingerprint_of_a_key_for_player_names_is_kept_and_never_replaced(
+    ledger_opener: LedgerOpener,
+) -> None:
+    async with ledger_opener() as ledger:
         assert await ledger.player_keys({}) == {}
         assert await ledger.player_keys({"k1": "aa"}) == {"k1": "aa"}
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         await ledger.add(OF_PLAYER)
         assert await ledger.player_keys({"k2": "bb"}) == {"k1": "aa", "k2": "bb"}
         assert await ledger.player_keys({}) == {"k1": "aa", "k2": "bb"}
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         assert await ledger.player_keys({}) == {"k1": "aa", "k2": "bb"}
         assert ledger.covers(MEMORY)
 
 
 async def test_the_last_entry_of_a_webhook_and_of_its_progress_counts_also_after_opening_again(
-    opener: Opener,
+    ledger_opener: LedgerOpener,
 ) -> None:
     webhook = Webhook("w", "default", "https://example.com/", "secret", 10.0, (3,), types=("chat",))
     first = webhooks.WebhookProgress("w", "default", (4,), delivered=1)
     async with (
-        opener() as ledger,
-        opener() if isinstance(ledger, KafkaErasureLedger) else nullcontext(ledger) as other,
+        ledger_opener() as ledger,
+        ledger_opener() if isinstance(ledger, KafkaErasureLedger) else nullcontext(ledger) as other,
     ):
         await ledger.webhooks.put(webhook)
         await ledger.webhooks.put(replace_struct(webhook, id="other", tenant="b"))
@@ -277,7 +228,7 @@ async def test_the_last_entry_of_a_webhook_and_of_its_progress_counts_also_after
         await ledger.webhooks.note(replace_struct(first, position=(9,), failed=True))
         [state] = await other.webhooks.of_tenant("default")
         assert (state.webhook, state.position, state.failed) == (webhook, (9,), True)
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         assert sorted(state.webhook.id for state in ledger.webhooks.all()) == ["other", "w"]
         resumed = replace_struct(webhook, resumes=1)
         await ledger.webhooks.put(resumed)
@@ -285,5 +236,5 @@ async def test_the_last_entry_of_a_webhook_and_of_its_progress_counts_also_after
         assert (state.webhook, state.position, state.failed) == (resumed, (9,), False)
         await ledger.webhooks.put(replace_struct(webhook, removed=True))
         assert await ledger.webhooks.of_tenant("default") == []
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         assert [state.webhook.id for state in ledger.webhooks.all()] == ["other"]

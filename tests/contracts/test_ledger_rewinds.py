@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from itertools import permutations
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,25 +13,12 @@ from lorestream.adapters.in_process.known_rewinds import KnownRewinds
 from lorestream.memories import Memory
 from lorestream.ports import ErasureLedger, RewindState
 from lorestream.rewinds import Rewind
-from tests.contracts.test_ledger import MEMORY, Opener, kafka_ledger, sqlite
+from tests.contracts.ledgers import MEMORY, LedgerOpener
 
 LATE = replace(MEMORY, server="survival-1")
 """Accepted at 100."""
 FIRST = Rewind("r1", "default", "survival-1", 90.0, 110.0)
 UNDONE = replace(FIRST, undone_at=120.0)
-
-
-@pytest.fixture(params=["sqlite", "kafka"])
-def opener(request: pytest.FixtureRequest, tmp_path: Path, unique: str) -> Opener:
-    if request.param == "kafka":
-        return kafka_ledger(request.getfixturevalue("kafka").bootstrap, unique)
-    return sqlite(tmp_path)
-
-
-@pytest.fixture
-async def ledger(opener: Opener) -> AsyncGenerator[ErasureLedger]:
-    async with opener() as opened:
-        yield opened
 
 
 async def test_a_rewind_covers_its_server_after_its_time_until_its_own_acceptance(
@@ -54,21 +39,21 @@ async def test_a_rewind_covers_its_server_after_its_time_until_its_own_acceptanc
 
 @pytest.mark.parametrize("order", list(permutations((FIRST, UNDONE, replace(FIRST, undone_at=130.0)))))
 async def test_an_undone_rewind_covers_nothing_in_any_order_of_arrival(
-    opener: Opener, order: tuple[Rewind, ...]
+    ledger_opener: LedgerOpener, order: tuple[Rewind, ...]
 ) -> None:
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         for one in order:
             await ledger.rewinds.put(one)
     for _ in range(2):
-        async with opener() as ledger:
+        async with ledger_opener() as ledger:
             assert not ledger.rewinds.covers(LATE)
             assert await ledger.rewinds.state("r1") == RewindState(
                 replace(FIRST, undone_at=130.0), done=False
             )
 
 
-async def test_only_the_last_change_of_a_rewind_can_be_done(opener: Opener) -> None:
-    async with opener() as ledger:
+async def test_only_the_last_change_of_a_rewind_can_be_done(ledger_opener: LedgerOpener) -> None:
+    async with ledger_opener() as ledger:
         assert await ledger.rewinds.state("r1") is None
         await ledger.rewinds.mark_done(FIRST)
         assert await ledger.rewinds.state("r1") is None
@@ -79,9 +64,9 @@ async def test_only_the_last_change_of_a_rewind_can_be_done(opener: Opener) -> N
         await ledger.rewinds.put(UNDONE)
         await ledger.rewinds.mark_done(FIRST)
         assert await ledger.rewinds.state("r1") == RewindState(UNDONE, done=False)
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         await ledger.rewinds.mark_done(UNDONE)
-    async with opener() as ledger:
+    async with ledger_opener() as ledger:
         assert await ledger.rewinds.state("r1") == RewindState(UNDONE, done=True)
 
 
