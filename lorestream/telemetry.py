@@ -144,6 +144,10 @@ class Metrics:
             "lorestream_webhook_lag_records",
             "Records of the log between what the webhook that is behind most has got and what can be found",
         )
+        self.webhooks_set_aside = gauge(
+            "lorestream_webhooks_set_aside",
+            "Webhooks of this process that were set aside: they get nothing until they are resumed",
+        )
         self.query_duration = histogram(
             "lorestream_query_duration_seconds", "Time to answer a query", LATENCY_BUCKETS, "api", "cache"
         )

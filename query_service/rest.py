@@ -12,9 +12,9 @@ from lorestream.http.operation import OLDER_NAMES, Operation
 from lorestream.http.request import (
     ApiRequest,
     ApiResponse,
-    found_response,
     decode,
     encoded_json_response,
+    found_response,
     json_response,
 )
 from query_service import browse, examples, insight_routes, likeness, record_routes

@@ -14,8 +14,7 @@ from lorestream.errors import Unavailable
 from lorestream.push.delivery import Delivering, Delivery
 
 if TYPE_CHECKING:
-    from prometheus_client import Gauge
-
+    from lorestream.telemetry import Metrics
     from lorestream.webhooks import Webhook, WebhookState
 
 POLL_INTERVAL_S = 0.5
@@ -30,15 +29,14 @@ class Senders:
     """Delivers to the webhooks that this process is responsible for. One that hangs or fails does not block another."""
 
     def __init__(
-        self, shared: Delivering, lag: Gauge, partitions: Callable[[], Collection[int]] | None = None
+        self, shared: Delivering, metrics: Metrics, partitions: Callable[[], Collection[int]] | None = None
     ) -> None:
-        """`lag` shows the lag of the webhook that is behind most.
+        """`partitions`: those of the log that are this worker's at present; None: the process sends all webhooks.
 
-        `partitions`: those of the log that are this worker's at present. It sends the webhooks that belong to these, so
-        that the workers share them. None: it sends all.
+        A worker sends the webhooks that belong to its partitions, so that the workers share them.
         """
         self._shared = shared
-        self._lag = lag
+        self._metrics = metrics
         self._partitions = partitions
         self._running: dict[str, tuple[Webhook, Delivery, asyncio.Task[None]]] = {}
         self._not_before: dict[str, float] = {}
@@ -50,26 +48,29 @@ class Senders:
                 wanted = await self._wanted()
                 await self._stop_unwanted(wanted)
                 self._start_missing(wanted)
-                self._lag.set(max((delivery.lag for _, delivery, _ in self._running.values()), default=0))
+                lags = (delivery.lag for _, delivery, _ in self._running.values())
+                self._metrics.webhook_lag_records.set(max(lags, default=0))
                 await asyncio.sleep(POLL_INTERVAL_S)
         finally:
             await supervision.stop_tasks([task for _, _, task in self._running.values()])
 
     async def _wanted(self) -> dict[str, WebhookState]:
-        """The webhooks that this process has to send, by id."""
-        active = {state.webhook.id: state for state in self._shared.webhooks.all() if not state.failed}
-        if not active or self._partitions is None:
-            return active
-        try:
-            count = len(await self._shared.feed.log.end())
-        except Unavailable:  # the log of events cannot be read either: nothing changes until it can
-            return {one: state for one, state in active.items() if one in self._running}
-        owned = self._partitions()
-        return {
-            webhook_id: state
-            for webhook_id, state in active.items()
-            if zlib.crc32(webhook_id.encode()) % count in owned
-        }
+        """The webhooks that this process has to send, by id. Those that were set aside are only counted."""
+        states = {state.webhook.id: state for state in self._shared.webhooks.all()}
+        if states and self._partitions is not None:
+            try:
+                count = len(await self._shared.feed.log.end())
+            except Unavailable:  # the log of events cannot be read either: nothing changes until it can
+                return {
+                    one: state for one, state in states.items() if one in self._running and not state.failed
+                }
+            owned = self._partitions()
+            states = {
+                one: state for one, state in states.items() if zlib.crc32(one.encode()) % count in owned
+            }
+        active = {one: state for one, state in states.items() if not state.failed}
+        self._metrics.webhooks_set_aside.set(len(states) - len(active))
+        return active
 
     async def _stop_unwanted(self, wanted: dict[str, WebhookState]) -> None:
         for webhook_id, (webhook, _, task) in list(self._running.items()):

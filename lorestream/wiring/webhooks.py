@@ -41,6 +41,6 @@ async def sending(
         shared = Delivering(
             feed, parts.ledger.webhooks, post, encode, parts.clock, parts.metrics.webhook_deliveries
         )
-        senders = Senders(shared, parts.metrics.webhook_lag_records, partitions)
+        senders = Senders(shared, parts.metrics, partitions)
         async with supervision.restarting(senders.run, "webhooks"):
             yield

@@ -9,6 +9,7 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,10 @@ async def test_a_webhook_that_fails_for_a_day_is_set_aside_and_resumed_where_it_
             async with asyncio.timeout(60):
                 while await state_of(desk) != "failed":
                     await asyncio.sleep(0.01)
+            set_aside = partial(runtime.metrics.registry.get_sample_value, "lorestream_webhooks_set_aside")
+            async with asyncio.timeout(60):
+                while set_aside() != 1:
+                    await asyncio.sleep(0.01)
             receiver.statuses = [410]
             resumed = await desk.resume("default", bad.id)
             assert resumed is not None
@@ -159,6 +164,7 @@ async def test_a_webhook_that_fails_for_a_day_is_set_aside_and_resumed_where_it_
             await desk.resume("default", bad.id)
             await receiver.until(lambda: receiver.accepted)
             assert receiver.accepted == ["waits"]
+            assert set_aside() == 0
             assert await desk.resume("default", "unknown") is None
             assert (
                 runtime.metrics.registry.get_sample_value(
@@ -204,9 +210,8 @@ async def test_each_webhook_is_sent_by_the_worker_of_one_partition(tmp_path: Pat
             runtime.clock,
             runtime.metrics.webhook_deliveries,
         )
-        gauge = runtime.metrics.webhook_lag_records
         owned = [(0, 3), (1,), (2, 4)]
-        sent = [set(await Senders(shared, gauge, lambda own=own: own)._wanted()) for own in owned]
+        sent = [set(await Senders(shared, runtime.metrics, lambda own=own: own)._wanted()) for own in owned]
         assert sorted(one for own in sent for one in own) == sorted(
             state.webhook.id for state in runtime.ledger.webhooks.all()
         )
