@@ -77,14 +77,28 @@ class Memory:
     sources: tuple[str, ...] = ()
     """The ids of the memories that it rests on, each once."""
     supersedes: str | None = None
-    """The id of the memory of the same agent that it replaces."""
+    """The id of the memory of the same agent that it is to replace."""
     superseded_by: tuple[Correction, ...] = ()
-    """What replaces it, as the store knows, in the order of acceptance. Reads leave it out (see `Scope.superseded`)."""
+    """What names it in `supersedes`, as the store knows, in the order of acceptance. See `replaced_by`."""
+
+    @property
+    def replaced_by(self) -> tuple[Correction, ...]:
+        """What replaces it, in the order of acceptance; reads leave out a memory with any (see `Scope.superseded`).
+
+        A memory that supersedes another one itself is replaced only by what was accepted later. So no memories replace
+        each other in a circle: of two that name each other, the later one counts, in whatever order they arrive.
+        """
+        own = None if self.supersedes is None else (self.accepted_at, self.id)
+        return tuple(
+            one
+            for one in self.superseded_by
+            if not one.rewound and (own is None or own < (one.accepted_at, one.id))
+        )
 
     @property
     def superseded_at(self) -> float | None:
         """The time (Unix seconds) at which the first memory was accepted that replaces it; None if none does."""
-        return next((one.accepted_at for one in self.superseded_by if not one.rewound), None)
+        return next((one.accepted_at for one in self.replaced_by), None)
 
     def marked(self, rewound: Callable[[Memory], bool]) -> Memory:
         """The same memory, and its corrections, with the marks `rewound` as the function says."""

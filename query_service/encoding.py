@@ -78,8 +78,8 @@ def _links(memory: Memory, agents: ResolvedAgents) -> dict[str, Any]:
         links["sources"] = memory.sources
     if memory.supersedes is not None:
         links["supersedes"] = memory.supersedes
-    if replaced := [one.id for one in memory.superseded_by if not one.rewound]:
-        links["superseded_by"] = replaced[-1]
+    if memory.superseded_by and (replaced := memory.replaced_by):
+        links["superseded_by"] = replaced[-1].id
     return links
 
 

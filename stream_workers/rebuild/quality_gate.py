@@ -177,7 +177,7 @@ async def _sample(parts: WorkerParts) -> list[Memory]:
             if isinstance(one, Memory)
             and one.recall
             and not one.rewound
-            and not one.superseded_by
+            and one.superseded_at is None
             and (one.expires_at is None or one.expires_at > now)
             and not ledger.covers(one)
         ]

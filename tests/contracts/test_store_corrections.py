@@ -89,6 +89,36 @@ async def test_the_order_of_arrival_does_not_matter(store):
         }, order
 
 
+async def test_memories_that_supersede_each_other_are_never_all_hidden(store):
+    """In a circle only a later one counts, in any order of arrival; also for what was known at a time."""
+    accepted, superseded = Field(("accepted_at",)), Field(("superseded_at",))
+    circles = {
+        "two": ({"a": ("b", 1), "b": ("a", 2)}, {1: ["a"], 2: ["b"]}),
+        "three": ({"a": ("b", 1), "b": ("c", 2), "c": ("a", 3)}, {1: ["a"], 2: ["a", "b"], 3: ["b", "c"]}),
+        "back": ({"a": ("b", 3), "b": ("c", 2), "c": ("a", 1)}, {1: ["c"], 2: ["b"], 3: ["a"]}),
+        "alone": ({"a": ("a", 1)}, {1: ["a"]}),
+        "at once": ({"a": ("b", 1), "b": ("a", 1)}, {1: ["b"]}),
+    }
+    for name, (circle, known) in circles.items():
+        for number, order in enumerate(itertools.permutations(circle)):
+            agent = f"{name} {number}"
+            for one in order:
+                old, at = circle[one]
+                await put(store, newer(one, old, at, agent_id=agent))
+            assert sorted(await names(store, agent)) == known[max(known)], agent
+            for at, wanted in known.items():
+                condition = And(
+                    (
+                        Condition(accepted, Op.LTE, START + at),
+                        Not(Condition(superseded, Op.LTE, START + at)),
+                    )
+                )
+                then = await names(store, agent, filter_=condition, superseded=True)
+                assert sorted(then) == wanted, (agent, at)
+    await store.put_tombstones([grave("b", "two 0")])
+    assert await names(store, "two 0") == ["a"]
+
+
 async def test_another_agents_memory_is_not_superseded(store):
     await put(store, memory("old", agent_id="b"), newer("new", "old"))
     assert await names(store, "b") == ["old"]

@@ -187,7 +187,7 @@ def unindexed_conditions(filter_: Filter) -> int:
 
 
 SUPERSEDED = Match("facts", (links_hash("superseded"),))
-"""The memories that another one supersedes, which is not rewound."""
+"""The memories that another one replaces (`Memory.replaced_by`)."""
 
 
 def linked_clause(link: str, values: Iterable[str]) -> Clause:

@@ -1,7 +1,8 @@
 """Which memories are superseded: the store keeps it with each of them, so that reads need no second look.
 
-A memory is superseded by every memory of its agent that names it in `supersedes` and is stored, or was until it expired
-or was trimmed. A tombstone and an erasure of that one end it. The result does not depend on the order in which memories,
+`superseded_by` of a memory are all memories of its agent that name it in `supersedes` and are stored, or were until they
+expired or were trimmed. A tombstone and an erasure of that one end it. Which of them count is computed from the memory
+alone (`Memory.replaced_by`). The result does not depend on the order in which memories,
 tombstones and erasures arrive: an insert looks for both sides, and whoever writes second sees what the first has written.
 """
 

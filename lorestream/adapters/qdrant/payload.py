@@ -14,8 +14,7 @@ order and facets:
     superseded    when it was superseded, likewise     text      the text
 
 `facts` also say with what the memory is linked (`link_hash`): whom it is `about`, its `sources`, what it `supersedes`,
-what it is `superseded_by`, on which `servers`, and whether it is `superseded` by one that is not rewound; and the
-`players` among all these, for erasures. And they have a hash of the text of each memory that has a vector (`text_hash`),
+what it is `superseded_by`, on which `servers`, and whether it is `superseded` by one that counts; and the `players` among all these, for erasures. And they have a hash of the text of each memory that has a vector (`text_hash`),
 by which the vector of an equal text is found.
 
 A tombstone has only the keys `deleted` (ticks) and `grave` (JSON text: tenant, agent, memory id, exact time).
