@@ -2,14 +2,17 @@
 
 For each memory and each direction the engine returns a few points from the memory's tick on. It does not order points
 of the same tick. So where such a page ends inside a tick, all points of that tick are read in the next call, which is
-needed for memories that share one time.
+needed for memories that share one time. In process, all memories of an agent or a conversation that has only a few are
+read at once instead: that takes as long as some pages.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lorestream.adapters.qdrant.conditions import Clause, Match, Range, scope_clause
 from lorestream.adapters.qdrant.engine import TimePage
@@ -20,12 +23,18 @@ from lorestream.turns import Turns
 
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.engine import Engine, Payload
-    from lorestream.memories import AroundQuery, Memory
+    from lorestream.memories import AroundQuery, Memory, Position
 
 _MARGIN = 2
 """Points to read beyond the neighbours: the memory itself, and one that shows that the tick of the last neighbour ends."""
 _MAX_TIED = 256
 """Memories of one tick that are read. Where there are more, none is next to another: reading them takes too long."""
+_FEW = 64
+"""So many memories are read at once in the time of _PAGES pages of four."""
+_PAGES = 4
+
+_Occasion: TypeAlias = "tuple[str, str, str | int | None]"
+"""Tenant, agent and conversation."""
 
 
 @dataclass(slots=True)
@@ -57,6 +66,15 @@ class _Side:
             self.page = TimePage(within, tick, _MAX_TIED + 1, oldest_first=True)
         else:
             self.page = TimePage(self.must, tick, self.query.span + _MARGIN, self.oldest_first)
+
+    def choose(self, occasion: Sequence[Memory], positions: Sequence[Position]) -> None:
+        """Take from all memories of the occasion, the oldest first, and their positions."""
+        if self.oldest_first:
+            behind = bisect_right(positions, self.anchor.position)
+            self.found = list(occasion[behind : behind + self.query.span])
+        else:
+            before = bisect_left(positions, self.anchor.position)
+            self.found = list(reversed(occasion[max(0, before - self.query.span) : before]))
 
     def take(self, page: TimePage, memories: Sequence[Memory]) -> None:
         """Take the memories of the page that was asked for, and ask for what is needed next."""
@@ -93,17 +111,24 @@ class _Side:
 
 async def read_around(engine: Engine[Any], shown: Sequence[Clause], query: AroundQuery) -> list[Around]:
     """The memories around each anchor. `shown`: the conditions for memories that may be shown."""
-    sides: list[_Side] = []
-    occasions: dict[tuple[str, str, str | int | None], tuple[Clause, ...]] = {}
-    for anchor in query.anchors:
-        occasion = (anchor.tenant, anchor.agent_id, anchor.conversation)
-        must = occasions.get(occasion)
-        if must is None:
-            must = occasions[occasion] = (*_occasion(anchor), *shown)
-        for oldest_first in (False, True):
-            sides.append(_Side(query, anchor, must, oldest_first))
-            sides[-1].ask(ticks(anchor.timestamp))
+    clauses = {_occasion(anchor): _clauses(anchor, shown) for anchor in query.anchors}
+    sides_of = Counter(_occasion(anchor) for anchor in query.anchors for _ in range(2))
     decoder = _Decoder()
+    whole = {
+        occasion: few
+        for occasion, must in clauses.items()
+        if sides_of[occasion] >= _PAGES and (few := await _few(engine, must, decoder)) is not None
+    }
+    sides: list[_Side] = []
+    for anchor in query.anchors:
+        occasion = _occasion(anchor)
+        for oldest_first in (False, True):
+            side = _Side(query, anchor, clauses[occasion], oldest_first)
+            if occasion in whole:
+                side.choose(*whole[occasion])
+            else:
+                side.ask(ticks(anchor.timestamp))
+            sides.append(side)
     while wanted := {_key(side.page): side.page for side in sides if side.page is not None}:
         pages = await engine.pages_by_time([*wanted.values()])
         found = {key: await decoder.memories(payloads) for key, payloads in zip(wanted, pages, strict=True)}
@@ -119,12 +144,30 @@ def _key(page: TimePage) -> tuple[int, int, int, bool]:
     return (id(page.must), page.start, page.limit, page.oldest_first)
 
 
-def _occasion(anchor: Memory) -> tuple[Clause, ...]:
+def _occasion(anchor: Memory) -> _Occasion:
+    return (anchor.tenant, anchor.agent_id, anchor.conversation)
+
+
+def _clauses(anchor: Memory, shown: Sequence[Clause]) -> tuple[Clause, ...]:
     """The conditions for memories of the same agent, and of the same conversation if the anchor has one."""
     agent = scope_clause(Scope(anchor.tenant, (anchor.agent_id,)))
     if anchor.conversation is None:
-        return (agent,)
-    return (agent, Match("facts", (fact_hash(("metadata", "conversation"), anchor.conversation),)))
+        return (agent, *shown)
+    return (agent, Match("facts", (fact_hash(("metadata", "conversation"), anchor.conversation),)), *shown)
+
+
+async def _few(
+    engine: Engine[Any], must: Sequence[Clause], decoder: _Decoder
+) -> tuple[list[Memory], list[Position]] | None:
+    """All memories that meet the clauses, the oldest first, and their positions; None if they may be many."""
+    if not engine.traits.in_process or await engine.most_points(must) > _FEW:
+        return None
+    points, following = await engine.scroll(must, limit=_FEW, after=None)
+    if following is not None:
+        return None
+    memories = await decoder.memories([payload for _, payload in points])
+    memories.sort(key=lambda one: one.position)
+    return memories, [one.position for one in memories]
 
 
 class _Decoder:

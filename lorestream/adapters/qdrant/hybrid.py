@@ -36,6 +36,9 @@ _SHORT_DEPTH = 50
 """Candidates of each list that are read first. They decide most answers, in half of the time."""
 _SHORT_K = 20
 """Longer answers are read from the long lists at once: the short ones rarely decide them."""
+_SHORT_POINTS = 10_000
+"""In process, the long lists of more memories are read at once: comparing these takes longer than the long lists do, and
+where the short ones do not decide they are compared twice."""
 _ROUNDING = 1e-6
 """A fused score that is higher by less may be equal: cosines have 32 bits, BM25 scores five digits."""
 
@@ -70,7 +73,7 @@ class HybridSearch:
 
         Also the BM25 score that counts as 1, None for a query without words.
         """
-        if k <= _SHORT_K and self.selection.unchecked is EVERYTHING:
+        if k <= _SHORT_K and self.selection.unchecked is EVERYTHING and not await self._are_many():
             settled = await self._settled(k)
             if settled is not None:
                 return settled
@@ -87,6 +90,10 @@ class HybridSearch:
         dense, keyword = dense | rest, keyword | shared
         best = best_words(dense, keyword)
         return fuse(dense, keyword, best), best
+
+    async def _are_many(self) -> bool:
+        engine = self.engine
+        return engine.traits.in_process and await engine.most_points(self.selection.clauses) > _SHORT_POINTS
 
     async def _settled(self, k: int) -> tuple[list[Fused], float | None] | None:
         """What `fused` returns, from short lists; None if a memory that is in neither of them could be among the first k.

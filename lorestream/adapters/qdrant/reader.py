@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
     from lorestream.adapters.qdrant.words import Words
     from lorestream.memories import Around, AroundQuery, Filter, Memory, PageQuery, Scope
+
+_SAME_TIME_S = 10
 
 
 class QdrantReader(QdrantRows[P]):
@@ -255,7 +258,10 @@ class QdrantReader(QdrantRows[P]):
         """
         hidden = _hidden(now, superseded=superseded)
         if self._traits.in_process:
-            hidden = tuple([one for one in hidden if await self._engine.exists((one,))])
+            # The engine is asked for a time that the reads of some seconds share: it keeps its answer meanwhile.
+            soon = _hidden(math.ceil(now / _SAME_TIME_S) * _SAME_TIME_S, superseded=superseded)
+            asked = zip(hidden, soon, strict=True)
+            hidden = tuple([one for one, later in asked if await self._engine.exists((later,))])
         return (Group(must_not=hidden),) if hidden else ()
 
     async def _count_per_agent(self, scope: Scope, *must: Clause) -> dict[str, int]:

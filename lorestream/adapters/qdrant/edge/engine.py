@@ -8,10 +8,7 @@ called.
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -51,8 +48,7 @@ _TRAITS = EngineTraits(in_process=True, batch_size=256, tie_margin=1, exact_subs
 _READ_STEP = 64  # payloads read at once: under 1 ms for memories, 16 ms for parts of policies
 _WRITE_STEP = 64  # points written at once: about 3 ms
 _KEY_STEP = 16  # points of which a payload key is removed at once: 14 ms if each has 350 KiB
-_FEW_POINTS = 64
-_PAGES_FOR_ALL = 4  # 64 payloads take as long as four pages of four
+_KEPT_ANSWERS = 64
 
 _COMPARE_S = 2.4e-7
 _WORDS_S = 1e-7
@@ -76,6 +72,7 @@ class EdgeEngine:
         self._require_space = require_space
         self._steps = Steps(shard)
         self._pages = Pages(shard)
+        self._answers: dict[tuple[Clause, ...], bool] = {}
         self._writable = asyncio.Event()
         self._writable.set()
         self.removed = 0
@@ -122,10 +119,17 @@ class EdgeEngine:
             ids = [one.id for one in step]
             replaced = 0 if insert_only else self._points_of_space(ids, condition)
             operation = edge.UpdateOperation.upsert_points(step, condition=condition, update_mode=mode)
-            with translate_errors():
-                self._shard.update(operation)
+            self._update(operation)
             self.removed += replaced
             await asyncio.sleep(0)
+
+    def _update(self, operation: edge.UpdateOperation) -> None:
+        with translate_errors():
+            try:
+                self._shard.update(operation)
+            finally:
+                self._answers = {}
+                self._steps.points_changed()
 
     def _points_of_space(self, ids: Sequence[Any], condition: edge.Filter | None = None) -> int:
         """How many memories take about as much space as these points do; only those that meet the condition count.
@@ -153,8 +157,7 @@ class EdgeEngine:
                 operation = edge.UpdateOperation.delete_points(step)
             else:
                 operation = edge.UpdateOperation.delete_points_by_filter(_among(step, condition))
-            with translate_errors():
-                self._shard.update(operation)
+            self._update(operation)
             self.removed += removed
             if len(ids) > _READ_STEP:
                 await asyncio.sleep(0)
@@ -165,8 +168,7 @@ class EdgeEngine:
         self._require_space()
         rewritten = self._points_of_space([id_])
         chosen = edge_filter(Ids(frozenset((id_,))), which)
-        with translate_errors():
-            self._shard.update(edge.UpdateOperation.overwrite_payload_by_filter(chosen, dict(payload)))
+        self._update(edge.UpdateOperation.overwrite_payload_by_filter(chosen, dict(payload)))
         self.removed += rewritten
 
     async def remove_key(self, ids: Sequence[str], key: str) -> None:
@@ -177,8 +179,7 @@ class EdgeEngine:
             step = list[Any](ids[start : start + _KEY_STEP])
             known = edge.Filter(must=[edge.HasIdCondition(set(step))])
             rewritten = self._points_of_space(step)
-            with translate_errors():
-                self._shard.update(edge.UpdateOperation.delete_payload_by_filter(known, [key]))
+            self._update(edge.UpdateOperation.delete_payload_by_filter(known, [key]))
             self.removed += rewritten
             await asyncio.sleep(0)
 
@@ -295,46 +296,24 @@ class EdgeEngine:
         """The points of each page in its order, one call after the other: a batch of Edge takes as long.
 
         A call starts at its place in the index of `t` and ends with its last point, so it takes tens of microseconds.
-        Several pages of the same few points take less time if all of these are read at once.
+        The payloads take longer than that and lie in several pages, so each is read once, behind the pages. A point
+        that is deleted in between is left out.
         """
-        # By the identity of their clauses: hashing these takes longer than reading a page.
-        pages_of = Counter(id(page.must) for page in pages)
-        whole: dict[int, list[tuple[int, Payload]] | None] = {}
-        found: list[Sequence[Payload]] = []
+        keys: list[list[str]] = []
         turns = Turns()
         for page in pages:
-            same = id(page.must)
-            if pages_of[same] >= _PAGES_FOR_ALL and same not in whole:
-                whole[same] = self._few_by_time(page.must)
-            points = whole.get(same)
-            if points is None:
-                points = self._by_time(page.must, page.limit, page.start, oldest_first=page.oldest_first)
-                found.append([payload for _, payload in points])
-                await turns.next()
-            else:
-                found.append(_page_of(points, page))
-        return found
-
-    def _few_by_time(self, must: Sequence[Clause]) -> list[tuple[int, Payload]] | None:
-        """(tick, payload) of all points that meet the clauses, the oldest first; None if they may be many."""
-        if self._steps.points(must) > _FEW_POINTS:
-            return None
-        points = self._by_time(must, _FEW_POINTS + 1, None, oldest_first=True)
-        return None if len(points) > _FEW_POINTS else points
-
-    def _by_time(
-        self, must: Sequence[Clause], limit: int, start: int | None, *, oldest_first: bool
-    ) -> list[tuple[int, Payload]]:
-        direction = edge.Direction.Asc if oldest_first else edge.Direction.Desc
-        request = edge.QueryRequest(
-            limit,
-            query=edge.OrderBy("t", direction, start),
-            filter=edge_filter(*must),
-            with_payload=READ_KEYS,
-        )
-        with translate_errors():
-            points = self._shard.query(request)
-        return [(cast("int", point.order_value), point.payload or {}) for point in points]
+            direction = edge.Direction.Asc if page.oldest_first else edge.Direction.Desc
+            request = edge.QueryRequest(
+                page.limit,
+                query=edge.OrderBy("t", direction, page.start),
+                filter=edge_filter(*page.must),
+                with_payload=False,
+            )
+            with translate_errors():
+                keys.append([str(point.id) for point in self._shard.query(request)])
+            await turns.next()
+        payloads = await self.retrieve(list(dict.fromkeys(key for page in keys for key in page)))
+        return [[payloads[key] for key in page if key in payloads] for page in keys]
 
     async def scroll(
         self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True
@@ -356,7 +335,10 @@ class EdgeEngine:
         return self._pages.scan(must)
 
     async def exists(self, must: Sequence[Clause]) -> bool:
-        """True if at least one point meets the clauses."""
+        """True if at least one point meets the clauses. The last answers are kept until the next write.
+
+        The searches of one batch ask the same, and each of them asks twice.
+        """
 
         def any_in(within: Slice | None) -> bool:
             request = edge.ScrollRequest(
@@ -366,9 +348,16 @@ class EdgeEngine:
                 records, _ = self._shard.scroll(request)
             return bool(records)
 
+        asked, answers = tuple(must), self._answers
+        if asked in answers:
+            return answers[asked]
         # With an index for each condition, the first point is found without looking at the others.
         found = [any_in(None)] if not payload_conditions(must) else []
-        return any(found or await self._steps.run(must, any_in, point_s=_COUNT_S, enough=bool))
+        found = found or await self._steps.run(must, any_in, point_s=_COUNT_S, enough=bool)
+        if len(answers) == _KEPT_ANSWERS:
+            answers.clear()
+        answers[asked] = any(found)  # if a write came in between, nobody reads these answers any more
+        return answers[asked]
 
     async def retrieve(
         self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS, *, agents: frozenset[str] | None = None
@@ -403,6 +392,9 @@ class EdgeEngine:
 
     async def count(self, must: Sequence[Clause]) -> int:
         """The number of points that meet all clauses."""
+        known = self._steps.exact_points(must)
+        if known is not None:
+            return known
 
         def count(within: Slice | None) -> int:
             with translate_errors():
@@ -475,12 +467,3 @@ def _compare_s(near: NearestQuery) -> float:
 def _among(ids: Sequence[Any], condition: edge.Filter) -> edge.Filter:
     """Those of the points with these ids that meet the condition."""
     return edge.Filter(must=[edge.HasIdCondition(set(ids)), condition])
-
-
-def _page_of(points: Sequence[tuple[int, Payload]], page: TimePage) -> Sequence[Payload]:
-    """The page of these points, which are all that meet its clauses, the oldest first."""
-    if page.oldest_first:
-        first = bisect_left(points, page.start, key=itemgetter(0))
-        return [payload for _, payload in points[first : first + page.limit]]
-    end = bisect_right(points, page.start, key=itemgetter(0))
-    return [payload for _, payload in reversed(points[max(0, end - page.limit) : end])]

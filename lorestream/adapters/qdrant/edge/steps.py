@@ -36,6 +36,7 @@ the scope takes next to nothing: it finds the points."""
 _SLICING_S = 6e-8
 """CPU seconds that it takes for a point to find out that it is in another slice."""
 _MOST_SLICES = 2**14
+_KEPT_COUNTS = 256
 _MEASURED_FROM = 16
 """With this many steps, the time for finding a slice is measured first: on a busy machine it is a multiple of the above."""
 _SCOPE_KEYS = frozenset({"agent", "tenant", "owner", "group"})
@@ -49,6 +50,11 @@ class Steps:
     def __init__(self, shard: edge.EdgeShard) -> None:
         self._shard = shard
         self._turn = asyncio.Lock()
+        self._counted: dict[Clause, int] = {}
+
+    def points_changed(self) -> None:
+        """To be called after each write: how many points the agents have is kept until then."""
+        self._counted = {}
 
     def points(self, must: Sequence[Clause]) -> int:
         """An upper bound of the number of points that meet the clauses; takes some microseconds."""
@@ -57,13 +63,26 @@ class Steps:
             return min(named)
         return min(self._scope_points(one) for one in [one for one in must if _is_scope(one)] or [Group()])
 
+    def exact_points(self, must: Sequence[Clause]) -> int | None:
+        """How many points meet the clauses, where an index has the number: those of one agent or tenant. Else None."""
+        match must:
+            case [Match(_, (_,)) as scope] if _is_scope(scope):
+                return self._scope_points(scope)
+            case _:
+                return None
+
     def _scope_points(self, scope: Clause) -> int:
         if isinstance(scope, Group) and scope.should:  # Edge only estimates how many points a group has
             return sum(map(self._scope_points, scope.should))
         if isinstance(scope, Group) and scope.must:
             return min(map(self._scope_points, scope.must))
-        with translate_errors():
-            return self._shard.count(edge.CountRequest(filter=edge_filter(scope), exact=False))
+        if scope not in self._counted:
+            if len(self._counted) == _KEPT_COUNTS:
+                self._counted.clear()
+            with translate_errors():
+                request = edge.CountRequest(filter=edge_filter(scope), exact=False)
+                self._counted[scope] = self._shard.count(request)
+        return self._counted[scope]
 
     def _likely_points(self, must: Sequence[Clause]) -> int:
         """About how many points meet the clauses that have an index."""
