@@ -93,9 +93,9 @@ class NearestSearch:
         if self.engine.traits.in_process and self.selection.unchecked is EVERYTHING:
             points = await self.engine.most_points(self.selection.clauses)
             if points >= _MANY:
-                hits = await self._nearest_of_many(k, min(points // _COMPARED, _MOST_IDS))
-                if hits is not None:
-                    return hits, True
+                first = await self._nearest_of_many(k, min(points // _COMPARED, _MOST_IDS))
+                if first is not None:
+                    return first, True
         limit = k + self.engine.traits.tie_margin
         turns = Turns()
         while True:
