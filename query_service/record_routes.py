@@ -21,7 +21,7 @@ from lorestream.turns import Turns
 from query_service import browse, examples
 from query_service.aggregates import aggregate, parse_aggregate
 from query_service.encoding import read_memory, stored_memory
-from query_service.queries import given_as_of, parse_recent_filter, resolve_agents, with_superseded
+from query_service.queries import parse_recent_filter, resolve_agents, with_superseded
 from query_service.record_schemas import Aggregate, AggregateResponse, GetMany, GetManyResponse
 from query_service.routes import Routes
 from query_service.schemas import (
@@ -104,7 +104,7 @@ class _Routes(Routes):
                 f"at most {MAX_PAGE_SIZE:,}, and {MAX_LINES:,} with `Accept: application/x-ndjson`",
                 path="limit",
             )
-        as_of = given_as_of(params)
+        as_of = None if params.as_of is UNSET else params.as_of
         agents = with_superseded(agents, as_of, superseded=params.superseded)
         query = browse.page_query(
             self._recall,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import zlib
@@ -29,8 +30,8 @@ Headers: TypeAlias = Mapping[bytes, bytes]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _MAX_ENCODINGS = 2
-_MAX_GZIP_MEMBERS = 1024
-"""Each member costs a copy of the remaining input, even when it is empty."""
+_MAX_MEMBERS = 1024
+"""Each member of a gzip body and each frame of a zstd body costs a copy of the remaining input, even when it is empty."""
 
 _CONTENT_TYPE_JSON = (b"content-type", b"application/json")
 _encoder = msgspec.json.Encoder()
@@ -163,10 +164,7 @@ def decompress(raw: bytes, encoding: str, max_bytes: int = MAX_BODY_BYTES) -> by
                 case "gzip" | "x-gzip":
                     raw = _gunzip(raw, max_bytes)
                 case "zstd":
-                    with zstandard.ZstdDecompressor(max_window_size=2**23).stream_reader(
-                        io.BytesIO(raw), read_across_frames=True
-                    ) as reader:
-                        raw = reader.read(max_bytes + 1)
+                    raw = _unzstd(raw, max_bytes)
                 case _:
                     raise HttpError(415, "unsupported_encoding", "send identity, gzip or zstd", encoding=name)
         except (zlib.error, zstandard.ZstdError) as error:
@@ -176,14 +174,36 @@ def decompress(raw: bytes, encoding: str, max_bytes: int = MAX_BODY_BYTES) -> by
     return raw
 
 
+def _unzstd(raw: bytes, max_bytes: int) -> bytes:
+    """All frames of a zstd body, cut off at `max_bytes` + 1 bytes. Raises ZstdError, also for a frame that is cut off."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=2**23)
+    with decompressor.stream_reader(io.BytesIO(raw), read_across_frames=True) as reader:
+        inflated = reader.read(max_bytes + 1)
+    if len(inflated) > max_bytes:
+        return inflated
+    # A reader does not tell that the last frame is cut off; an object for each frame does. It has no limit of its
+    # own, so it comes second, when the size is known.
+    frames = 0
+    while raw:
+        frames += 1
+        if frames > _MAX_MEMBERS:
+            raise zstandard.ZstdError(f"more than {_MAX_MEMBERS} frames")
+        frame = decompressor.decompressobj()
+        frame.decompress(raw)
+        if not frame.eof:
+            raise zstandard.ZstdError("incomplete frame")
+        raw = frame.unused_data
+    return inflated
+
+
 def _gunzip(raw: bytes, max_bytes: int) -> bytes:
     """All members of a gzip body, cut off at `max_bytes` + 1 bytes."""
     inflated = bytearray()
     members = 0
     while raw:
         members += 1
-        if members > _MAX_GZIP_MEMBERS:
-            raise zlib.error(f"more than {_MAX_GZIP_MEMBERS} members")
+        if members > _MAX_MEMBERS:
+            raise zlib.error(f"more than {_MAX_MEMBERS} members")
         member = zlib.decompressobj(wbits=31)
         inflated += member.decompress(raw, max_bytes + 1 - len(inflated))
         if len(inflated) > max_bytes:
@@ -207,10 +227,16 @@ def decode(raw: bytes, kind: type[T]) -> T:
 
 
 def _convert(values: Mapping[str, str], kind: type[T]) -> T:
+    """Parameters as a struct. Python reads `NaN` and `inf` as numbers; none of the parameters means them."""
     try:
-        return msgspec.convert(values, kind, strict=False)
+        converted = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error) from error
+    for name in values:
+        number: object = getattr(converted, name, None)
+        if isinstance(number, float) and not math.isfinite(number):
+            raise InvalidRequest("a finite number is needed here", path=name)
+    return converted
 
 
 def explain_validation_error(error: msgspec.ValidationError) -> tuple[str, str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import UnsetType
@@ -53,8 +52,6 @@ class OfDocument(OfVersion, Waiting, Protocol):
 def which_of(params: OfVersion) -> Which:
     """The version that is asked for. Raises InvalidRequest."""
     version, at = given(params.version), given(params.at)
-    if at is not None and not math.isfinite(at):
-        raise InvalidRequest("a finite number is needed here", path="at")
     if version is not None and at is not None:
         raise InvalidRequest("give a version or a time, not both", path="at")
     return Which(None if version is None else int(version), at)

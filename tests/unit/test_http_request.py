@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import zlib
 from typing import Any
 
@@ -19,13 +20,18 @@ from lorestream.http.request import MAX_BODY_BYTES, ApiRequest, HttpError, decod
 BODY = b'{"a": 1}' * 100
 
 
+class Params(msgspec.Struct):
+    limit: float = 5.0
+    name: str | None = None
+
+
 class Body(msgspec.Struct, forbid_unknown_fields=True):
     a: int
     b: list[str] = []
 
 
-def call(path: dict[str, str]) -> ApiRequest:
-    scope = {"type": "http", "headers": [], "path_params": path, "query_string": b""}
+def call(path: dict[str, str], query: bytes = b"") -> ApiRequest:
+    scope = {"type": "http", "headers": [], "path_params": path, "query_string": query}
 
     async def receive() -> Any:
         raise AssertionError("nothing is read")
@@ -79,16 +85,22 @@ def test_compression_bombs_of_many_members_or_layers_are_refused() -> None:
         ("gzip", zlib.compress(BODY)),
         ("zstd", b"rubbish"),
         ("zstd", gzip.compress(BODY, mtime=0)),
+        ("zstd", zstandard.compress(BODY)[:-1]),
+        ("zstd", zstandard.compress(random.Random(1).randbytes(2**18))[: 2**17 + 100]),
+        ("zstd", zstandard.compress(BODY) * 2 + zstandard.compress(BODY)[:-1]),
+        ("gzip, zstd", zstandard.compress(gzip.compress(BODY, mtime=0))[:-1]),
     ],
 )
 def test_a_body_with_a_wrong_encoding_is_refused(encoding: str, raw: bytes) -> None:
-    with pytest.raises(InvalidRequest, match=f"not valid {encoding}"):
+    with pytest.raises(InvalidRequest, match=f"not valid {encoding.split()[-1]}"):
         decompress(raw, encoding)
 
 
-def test_gzip_members_and_encodings_are_limited() -> None:
+def test_members_frames_and_encodings_are_limited() -> None:
     with pytest.raises(InvalidRequest, match="more than 1024 members"):
         decompress(gzip.compress(b"", mtime=0) * 2000, "gzip")
+    with pytest.raises(InvalidRequest, match="more than 1024 frames"):
+        decompress(zstandard.compress(b"") * 2000, "zstd")
     with pytest.raises(HttpError) as caught:
         decompress(gzip.compress(gzip.compress(gzip.compress(BODY, mtime=0))), "gzip, gzip, gzip")
     assert caught.value.status == 415
@@ -167,6 +179,14 @@ def test_path_parameters_are_percent_decoded_once() -> None:
     with pytest.raises(InvalidRequest) as caught:
         call({"name": "%FF"}).path_param("name")
     assert caught.value.path == "name"
+
+
+@pytest.mark.parametrize("number", ["NaN", "nan", "inf", "-Infinity"])
+def test_a_parameter_that_is_a_number_is_finite(number: str) -> None:
+    with pytest.raises(InvalidRequest, match="finite") as caught:
+        call({}, f"limit={number}".encode()).query_params(Params)
+    assert caught.value.path == "limit"
+    assert call({}, f"name={number}&other=1".encode()).query_params(Params) == Params(5.0, number)
 
 
 def test_a_valid_request_id_is_kept_and_an_invalid_one_replaced() -> None:
