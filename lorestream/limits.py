@@ -34,8 +34,21 @@ MAX_TYPE_CHARS = 64
 MAX_EVENT_ID_CHARS = 256
 MAX_ABOUT = 64
 """The most entries of an event's `about`."""
-MAX_SOURCES = 256
-"""The most entries of an event's `sources`: as many memories are read by their ids in one request."""
+MAX_IDS = 256
+"""The most memories that are read by their ids in one request."""
+MAX_SOURCES = MAX_IDS
+"""The most entries of an event's `sources`."""
+MAX_DOCUMENT_BYTES = 256 * 1024
+"""The largest `data` of a document, as JSON."""
+MAX_QUERY_CHARS = 8192
+MAX_K = 100
+"""The most memories of a search."""
+MAX_PAGE_SIZE = 1000
+"""The most entries of a page: memories, agents, documents, versions."""
+MAX_AGENTS = 64
+"""The most agents of one search."""
+MAX_TOKEN_BUDGET = 100_000
+"""The most tokens of a context."""
 
 _PSEUDONYM_AT_END = re.compile(r":[A-Za-z0-9_-]{1,32}:[0-9a-f]{64}\Z")
 
@@ -46,6 +59,7 @@ AgentId: TypeAlias = Annotated[
 ]
 PlayerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_PLAYER_CHARS)]
 ServerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_SERVER_CHARS)]
+Query: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_QUERY_CHARS)]
 
 
 def check_agent_id(agent_id: str, path: str = "agent_id") -> None:
@@ -70,6 +84,11 @@ def check_agent_id(agent_id: str, path: str = "agent_id") -> None:
 Tenant: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,64}\Z")]
 CollectionName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
 """The name of a collection that an operator chooses."""
+
+DOCUMENT_TYPE = re.compile(r"[a-z0-9_.-]{1,64}")
+"""The types of documents that callers may use. Internal types have a colon."""
+DocumentType: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": f"^{DOCUMENT_TYPE.pattern}$"})]
+"""For parameters. `lorestream.state.documents.check_type` checks it, because `$` would allow a line break at the end."""
 
 _TENANT = re.compile(r"[a-z0-9_-]{1,64}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from lorestream.http.errors import ErrorBody
-from lorestream.limits import AgentId
-from lorestream.state.documents import DocumentType
+from lorestream.limits import AgentId, DocumentType
 from query_service.schemas import (
     After,
     Context,

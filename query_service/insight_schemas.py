@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from lorestream.limits import MAX_TYPE_CHARS, AgentId, EmptyList
-from query_service.schemas import MAX_AGENTS, Bound, Filters, FoundMemory, ReadRequest, Search, Time
+from lorestream.limits import MAX_AGENTS, MAX_TYPE_CHARS, AgentId, EmptyList
+from query_service.schemas import Bound, Filters, FoundMemory, ReadRequest, Search, Time
 
 MAX_PLACES = 10_000
 DEFAULT_CELL = 16.0

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from lorestream.limits import MAX_TYPE_CHARS, AgentId, EmptyList
-from query_service.schemas import MAX_AGENTS, Bound, Filters, ReadRequest
+from lorestream.limits import MAX_AGENTS, MAX_TYPE_CHARS, AgentId, EmptyList
+from query_service.schemas import Bound, Filters, ReadRequest
 
 DEFAULT_POINTS = 1000
 MAX_POINTS = 5000

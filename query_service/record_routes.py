@@ -16,6 +16,7 @@ from lorestream.errors import InvalidRequest
 from lorestream.http.operation import Operation
 from lorestream.http.request import ApiRequest, ApiResponse, encoded_json_response, json_response
 from lorestream.http.streaming import LineStream
+from lorestream.limits import MAX_PAGE_SIZE
 from lorestream.tokens import parse_cursor
 from lorestream.turns import Turns
 from query_service import browse, examples
@@ -27,7 +28,6 @@ from query_service.routes import Routes
 from query_service.schemas import (
     DEFAULT_PAGE_SIZE,
     MAX_LINES,
-    MAX_PAGE_SIZE,
     AgentPath,
     NoParams,
     RecentParams,

@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lorestream.limits import MAX_TYPE_CHARS, AgentId, EmptyList
+from lorestream.limits import MAX_IDS, MAX_TYPE_CHARS, AgentId, EmptyList
 from query_service.schemas import Filters, StoredMemory
 
-MAX_IDS = 256
 MIN_BUCKET = 0.001
 """The least width of a bucket, in seconds or ticks."""
 

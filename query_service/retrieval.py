@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from lorestream.errors import Overloaded, Unavailable
+from lorestream.limits import MAX_K
 from lorestream.memories import (
     And,
     AroundQuery,
@@ -38,7 +39,6 @@ from query_service.neighbours import (
 )
 from query_service.ranking import RERANK_POOL_SIZE, Ranked, blend_all, normalised, top_k
 from query_service.records import with_records
-from query_service.schemas import MAX_K
 from query_service.time_words import TimeSpan, lift_by_time, parse_time_words
 
 if TYPE_CHECKING:

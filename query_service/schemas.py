@@ -11,22 +11,29 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lorestream.limits import MAX_AGENT_ID_CHARS, MAX_TIME, MIN_TIME, AgentId, EmptyList, ServerName
+from lorestream.limits import (
+    MAX_AGENT_ID_CHARS,
+    MAX_AGENTS,
+    MAX_K,
+    MAX_PAGE_SIZE,
+    MAX_TIME,
+    MAX_TOKEN_BUDGET,
+    MIN_TIME,
+    AgentId,
+    EmptyList,
+    Query,
+    ServerName,
+)
 
-MAX_AGENTS = 64
-MAX_K = 100
 DEFAULT_K = 5
 DEFAULT_MODE = "hybrid"
-MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 20
 MAX_LINES = 10_000
 """The most lines of a page that is streamed as NDJSON."""
 DEFAULT_RECENT = 10
 DEFAULT_RELEVANT = 5
 DEFAULT_TOKEN_BUDGET = 1000
-MAX_TOKEN_BUDGET = 100_000
 
-Query = Annotated[str, Meta(min_length=1, max_length=8192)]
 TopK = Annotated[float, Meta(ge=1, le=MAX_K, multiple_of=1, description="A whole number; default 5.")]
 After = Annotated[
     str,

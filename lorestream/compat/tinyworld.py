@@ -15,10 +15,7 @@ from typing import Any
 from lorestream.client import Entity, FoundMemory, MemoryClient, NotFound, VersionConflict
 from lorestream.client.environment import address
 from lorestream.compat.waiting import WAIT_S
-
-MAX_PAGE = 1000
-TOKEN_BUDGET = 100_000
-"""The most that the server allows: the number of memories is the limit of a context here."""
+from lorestream.limits import MAX_PAGE_SIZE, MAX_TOKEN_BUDGET
 
 
 class MemoryRepository:
@@ -62,7 +59,7 @@ class MemoryRepository:
     ) -> list[dict[str, Any]]:
         """The messages from `start_tick` to `end_tick`, both included, by tick: the oldest 1,000."""
         page = self._client.messages(
-            character_id, MAX_PAGE, order="oldest", tick_from=start_tick, tick_to=end_tick
+            character_id, MAX_PAGE_SIZE, order="oldest", tick_from=start_tick, tick_to=end_tick
         )
         return sorted((_message(memory) for memory in page.memories), key=lambda one: one["tick_count"])
 
@@ -234,7 +231,7 @@ class EnhancedMemoryManager:
             recent=10,
             relevant=5,
             neighbours=0,
-            token_budget=TOKEN_BUDGET,
+            token_budget=MAX_TOKEN_BUDGET,  # the number of memories is the limit of a context here
         )
         recent = sorted(context.recent, key=lambda memory: (memory.timestamp, memory.accepted_at))
         return {

@@ -14,12 +14,12 @@ from lorestream.client import Event, FoundMemory, Page, Receipt, Rejected, calls
 from lorestream.client.call import given
 from lorestream.errors import Unavailable
 from lorestream.integrations.steps import Steps
+from lorestream.limits import MAX_PAGE_SIZE
 
 WAIT_S = 10.0
 """How long a write waits until reads show it."""
 MAX_MEMORY_BYTES = 14_000
 """A message up to this size, as JSON, can be found by searches: an event has at most 16 KiB, the envelope included."""
-PAGE = 1000
 BATCH = 100
 MAX_BATCH_BYTES = 500_000
 """What one request has at most: the server's limits are 1,000 events and 1 MiB."""
@@ -83,7 +83,7 @@ class Conversation:
         while limit is None or len(found) < limit:
             page: Page = yield records.messages(
                 self.agent_id,
-                PAGE if limit is None else min(PAGE, 2 * limit),
+                MAX_PAGE_SIZE if limit is None else min(MAX_PAGE_SIZE, 2 * limit),
                 conversation=self.conversation,
                 cursor=cursor,
             )

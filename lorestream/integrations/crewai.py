@@ -24,10 +24,10 @@ from pydantic import ConfigDict, Field
 from lorestream.client import Event, FoundMemory, MemoryClient, Rejected, Weights, calls
 from lorestream.errors import Unavailable
 from lorestream.integrations.steps import Steps, run
+from lorestream.limits import MAX_K, MAX_PAGE_SIZE, MAX_QUERY_CHARS
 
 TYPE = "crewai"
 WAIT_S = 10.0
-PAGE = 1000
 _DAY_S = 86_400
 
 
@@ -117,8 +117,8 @@ class LorestreamMemory(Memory):
             filters["OR"] = [*shown, {"crewai.source": source}] if source else shown
         answer = self.memories.search(
             self.agent_id,
-            query[:8192],
-            min(limit, 100),
+            query[:MAX_QUERY_CHARS],
+            min(limit, MAX_K),
             filters=filters,
             weights=Weights(
                 relevance=self.semantic_weight,
@@ -269,7 +269,9 @@ class LorestreamStorage(StorageBackend):
     def _all(self, filters: Mapping[str, Any]) -> Iterator[MemoryRecord]:
         cursor: str | None = None
         while True:
-            page = self._memories.recent(self._agent_id, PAGE, type=TYPE, filters=filters, cursor=cursor)
+            page = self._memories.recent(
+                self._agent_id, MAX_PAGE_SIZE, type=TYPE, filters=filters, cursor=cursor
+            )
             yield from map(_record, page.memories)
             if (cursor := page.next_cursor) is None:
                 return

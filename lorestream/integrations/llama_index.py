@@ -17,8 +17,7 @@ from pydantic import ConfigDict, Field
 from lorestream.client import AsyncMemoryClient
 from lorestream.integrations.conversation import Conversation, Item
 from lorestream.integrations.steps import arun
-
-_MAX_QUERY_CHARS = 8192
+from lorestream.limits import MAX_QUERY_CHARS
 
 
 class LorestreamMemoryBlock(BaseMemoryBlock[str]):
@@ -46,7 +45,7 @@ class LorestreamMemoryBlock(BaseMemoryBlock[str]):
         query = next((text for text in reversed(said) if text), None)
         found = await self.memories.context(
             self.agent_id,
-            None if query is None else query[:_MAX_QUERY_CHARS],
+            None if query is None else query[:MAX_QUERY_CHARS],
             relevant=self.relevant,
             recent=self.recent,
             token_budget=self.token_budget,

@@ -19,6 +19,7 @@ from langgraph.store.base import (
     TTLConfig,
 )
 
+from lorestream import limits
 from lorestream.client import AsyncMemoryClient, MemoryClient, calls
 from lorestream.client.call import Call
 from lorestream.client.exceptions import NotFound, Rejected
@@ -37,7 +38,7 @@ from lorestream.langgraph.namespaces import Namespace, agent_of, joined, named_b
 from lorestream.langgraph.steps import Steps, chunks, concurrently
 from lorestream.langgraph.versions import MAX_HITS, best_items, newest_items, versions
 
-MAX_AGENTS = 1000
+MAX_NAMESPACES = limits.MAX_PAGE_SIZE
 EVENTS_PER_WRITE = 60
 """Events have at most 16 KiB each: 60 of them fit into a request body of at most 1 MiB."""
 
@@ -213,10 +214,10 @@ class LorestreamStore(BaseStore):
 def _namespaces() -> Steps[list[Namespace]]:
     """The namespaces of all agents, as they are listed: players under their pseudonyms."""
     totals: list[AgentTotal]
-    [totals] = yield [calls.agents(MAX_AGENTS)]
-    if len(totals) == MAX_AGENTS:
+    [totals] = yield [calls.agents(MAX_NAMESPACES)]
+    if len(totals) == MAX_NAMESPACES:
         raise ValueError(
-            f"there are more than {MAX_AGENTS} namespaces, which cannot be listed: use below=False, and search each"
+            f"there are more than {MAX_NAMESPACES} namespaces, which cannot be listed: use below=False, and search each"
         )
     return [namespace for total in totals if (namespace := namespace_of(total.agent_id)) is not None]
 

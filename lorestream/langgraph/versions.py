@@ -12,16 +12,16 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from lorestream import limits
 from lorestream.client import calls
 from lorestream.client.models import FoundMemory, Mode, Page, SearchAnswer
 from lorestream.langgraph.items import ItemId, item_fields, key_of, keys_filter, newest_versions, sort_key
 from lorestream.langgraph.steps import Steps, chunks, concurrently
 
-MAX_HITS = 100
-AGENTS_PER_SEARCH = 64
+MAX_HITS = limits.MAX_K
 ITEMS_PER_LOOKUP = 32
 """Keys may have 16 KiB: 32 of them fit into a request body of at most 1 MiB."""
-PAGE_SIZE = 1000
+PAGE_SIZE = limits.MAX_PAGE_SIZE
 MAX_WALKS = 3
 
 Filters: TypeAlias = Mapping[str, Any]
@@ -75,7 +75,7 @@ def best_items(agents: Sequence[str], query: str, wanted: int, filters: Filters)
         answers: list[SearchAnswer] = yield [
             *(
                 calls.search(some, query, wanted, filters=filters or None, mode=mode)
-                for some in chunks(plain, AGENTS_PER_SEARCH)
+                for some in chunks(plain, limits.MAX_AGENTS)
             ),
             *(
                 calls.search(

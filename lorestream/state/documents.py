@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from lorestream.errors import InvalidRequest
+from lorestream.limits import DOCUMENT_TYPE
 from lorestream.state.rows import Row, RowKey, RowKind
 
-MAX_DATA_BYTES = 256 * 1024
-"""The largest `data` of a document, as JSON."""
 ANSWER_LIFETIME_S = 7 * 86_400.0
 """How long the answer to a write is kept, so that its `event_id` is recognized."""
-TYPE = re.compile(r"[a-z0-9_.-]{1,64}")
-"""The types that callers may use. Internal types have a colon."""
-
-DocumentType: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": f"^{TYPE.pattern}$"})]
-"""For parameters. `check_type` checks it, because `$` would allow a line break at the end."""
 
 
 def check_type(type_: str, path: str = "type") -> None:
     """Raise InvalidRequest unless callers may use this type."""
-    if not TYPE.fullmatch(type_):
+    if not DOCUMENT_TYPE.fullmatch(type_):
         raise InvalidRequest(
-            f"a type has 1 to 64 characters of a-z, 0-9, _ . - (matching {TYPE.pattern})", path=path
+            f"a type has 1 to 64 characters of a-z, 0-9, _ . - (matching {DOCUMENT_TYPE.pattern})", path=path
         )
 
 

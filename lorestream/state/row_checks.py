@@ -47,7 +47,7 @@ def _check(row: Row) -> None:
             limits.check_json(document.data, "body.data")
             if policies.policy_name(str(row.key.parts[0])) is not None:
                 policies.manifest_of(document)
-            _check_size(len(msgspec.json.encode(document.data)), documents.MAX_DATA_BYTES)
+            _check_size(len(msgspec.json.encode(document.data)), limits.MAX_DOCUMENT_BYTES)
         case RowKind.ANSWER:
             documents.decode_answer(row)
         case RowKind.Q_STATE:

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lorestream.limits import MAX_EVENT_ID_CHARS, AgentId, EmptyList
-from lorestream.state.documents import DocumentType
+from lorestream.limits import MAX_EVENT_ID_CHARS, AgentId, DocumentType, EmptyList
 from lorestream.state.policies import DEFAULT_NAME, Format, PolicyName
 from lorestream.state.q_tables import DEFAULT_TABLE, MAX_UPDATES, QName, QOp
 

@@ -16,9 +16,10 @@ from lorestream.errors import InvalidRequest, Unavailable
 from lorestream.events import MAX_VALUE_BYTES, DocumentWrite, QUpdate, StateEvent
 from lorestream.http.request import HttpError
 from lorestream.identity import Pseudonyms
+from lorestream.limits import MAX_DOCUMENT_BYTES
 from lorestream.ports import NewRecord, RowReader
 from lorestream.state import documents, known_types
-from lorestream.state.documents import MAX_DATA_BYTES, Answer, answer_key, document_topic
+from lorestream.state.documents import Answer, answer_key, document_topic
 from lorestream.state.q_tables import DEFAULT_TABLE, QUpdateItem, q_topic
 from lorestream.state.rows import RowKey
 from producers.intake import Intake
@@ -164,7 +165,7 @@ class StateWriter:
 async def checked_data(type_: str, data: dict[str, Any] | list[Any]) -> dict[str, Any]:
     """The data of a put or of a merge patch as it is written; Lua's empty list is an empty object.
 
-    Raises InvalidRequest with its path, and HttpError (413) for data above MAX_DATA_BYTES.
+    Raises InvalidRequest with its path, and HttpError (413) for data above MAX_DOCUMENT_BYTES.
     """
     if isinstance(data, list):
         return {}
@@ -172,13 +173,13 @@ async def checked_data(type_: str, data: dict[str, Any] | list[Any]) -> dict[str
         size = len(msgspec.json.encode(data))
     except RecursionError as error:
         raise InvalidRequest("nested too deeply", path="data") from error
-    if size > MAX_DATA_BYTES:
+    if size > MAX_DOCUMENT_BYTES:
         raise HttpError(
             413,
             "document_too_large",
-            f"data: {size} bytes as JSON; a document may have at most {MAX_DATA_BYTES}",
+            f"data: {size} bytes as JSON; a document may have at most {MAX_DOCUMENT_BYTES}",
             path="data",
-            max_bytes=MAX_DATA_BYTES,
+            max_bytes=MAX_DOCUMENT_BYTES,
         )
     if size > _CHECKED_AT_ONCE_BYTES:
         await asyncio.to_thread(check_json, data, "data")

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lorestream.limits import MAX_EVENT_ID_CHARS, AgentId
-from lorestream.state.documents import DocumentType
+from lorestream.limits import MAX_EVENT_ID_CHARS, AgentId, DocumentType
 from lorestream.state.policies import DEFAULT_NAME, Format, PolicyName
 from lorestream.state.q_tables import DEFAULT_TABLE, MAX_UPDATES, QName
 from query_service.schemas import After, Entity, Limit, WaitMs

@@ -135,7 +135,7 @@ def _checked(content: _Content) -> _Content:
     # A patch never makes data deeper than the deeper one of both is.
     if not _fits(content.data, limits.MAX_DEPTH):
         raise _Refused("document_too_deep")
-    if len(msgspec.json.encode(content.data)) > documents.MAX_DATA_BYTES:
+    if len(msgspec.json.encode(content.data)) > limits.MAX_DOCUMENT_BYTES:
         raise _Refused("document_too_large")
     return content
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorestream.limits import MAX_DEPTH
+from lorestream.limits import MAX_DEPTH, MAX_DOCUMENT_BYTES
 from lorestream.memories import SubjectKind
 from lorestream.state import documents
 from lorestream.state.documents import Answer
@@ -216,13 +216,13 @@ def nested(levels: int) -> dict[str, Any]:
 
 async def test_data_beyond_the_limits_are_refused_with_an_answer() -> None:
     folds = Folds()
-    half = "x" * (documents.MAX_DATA_BYTES // 2)
+    half = "x" * (MAX_DOCUMENT_BYTES // 2)
     await folds(
         put({"a": half}, at=1.0),
         large := write("patch", {"b": half}, at=2.0),
         deep := write("patch", nested(MAX_DEPTH + 1), at=3.0),
         fits := write("patch", nested(MAX_DEPTH), at=4.0),
-        exact := put({"a": "x" * (documents.MAX_DATA_BYTES - len('{"a":""}'))}, at=5.0),
+        exact := put({"a": "x" * (MAX_DOCUMENT_BYTES - len('{"a":""}'))}, at=5.0),
     )
     assert folds.answer(large) == Answer(applied=False, code="document_too_large", current=1)
     assert folds.answer(deep) == Answer(applied=False, code="document_too_deep", current=1)

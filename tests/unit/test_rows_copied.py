@@ -20,6 +20,7 @@ import pytest
 from lorestream.admin.export_format import ExportedRow, check_header, parse_line
 from lorestream.errors import InvalidRequest
 from lorestream.events import DocumentWrite, QUpdate, encode
+from lorestream.limits import MAX_DOCUMENT_BYTES
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.settings import load_settings
 from lorestream.state import documents, policies, q_tables
@@ -61,9 +62,7 @@ def answer(event_id: str, **fields: Any) -> Row:
 
 def everything() -> list[Row]:
     """Rows of all kinds. The document is as large as JSON can make it in an export: every character is escaped."""
-    quotes = documents.Document(
-        3, OLD, OLD, {"a": '"' * (documents.MAX_DATA_BYTES // 2 - 8), "b": []}, tick=0.1
-    )
+    quotes = documents.Document(3, OLD, OLD, {"a": '"' * (MAX_DOCUMENT_BYTES // 2 - 8), "b": []}, tick=0.1)
     part = base64.b64encode(os.urandom(policies.PART_BYTES)).decode()
     named = f"player:{HASHED}"
     return [
@@ -220,7 +219,7 @@ async def test_rows_are_exported_and_imported_once(tmp_path: Path) -> None:
 
 GOOD = msgspec.to_builtins(ExportedRow.from_row(document()))
 DEEP = json.loads("[" * 40 + "]" * 40)
-LARGE = {"version": 1, "created_at": 1.0, "updated_at": 1.0, "data": {"a": "x" * documents.MAX_DATA_BYTES}}
+LARGE = {"version": 1, "created_at": 1.0, "updated_at": 1.0, "data": {"a": "x" * MAX_DOCUMENT_BYTES}}
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,28 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from lorestream.limits import (
+    MAX_ABOUT,
+    MAX_AGENT_ID_CHARS,
+    MAX_DOCUMENT_BYTES,
+    MAX_EVENT_BYTES,
+    MAX_EVENT_ID_CHARS,
+    MAX_K,
+    MAX_PAGE_SIZE,
+    MAX_PLAYER_CHARS,
+    MAX_SOURCES,
+    MAX_TOKEN_BUDGET,
+    MAX_TYPE_CHARS,
+    AgentId,
+    DocumentType,
+    Query,
+)
+
 WAIT_S = 5.0
 """How long a tool that writes waits until reads show what it wrote."""
 
 _AgentId = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=256,
-        description="Whose memory: the id of an agent, such as `npc:smith` or `player:ann`.",
-    ),
+    AgentId, Meta(description="Whose memory: the id of an agent, such as `npc:smith` or `player:ann`.")
 ]
 _Filters = Annotated[
     dict[str, Any],
@@ -34,10 +46,8 @@ _AsOf = Annotated[float, Meta(description="Unix seconds: answer with what the ag
 _Superseded = Annotated[
     bool, Meta(description="true: also show memories that newer ones replace, with `superseded_by`.")
 ]
-_K = Annotated[int, Meta(ge=1, le=100, description="The most memories to return, 1 to 100.")]
-_Type = Annotated[
-    str, Meta(min_length=1, max_length=64, description="Only memories of this type, such as `chat`.")
-]
+_K = Annotated[int, Meta(ge=1, le=MAX_K, description=f"The most memories to return, 1 to {MAX_K}.")]
+_Type = Annotated[str, Meta(min_length=1, description="Only memories of this type, such as `chat`.")]
 
 
 class Remember(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -48,8 +58,9 @@ class Remember(Struct, forbid_unknown_fields=True, kw_only=True):
         str,
         Meta(
             min_length=1,
-            max_length=16_000,
-            description="What to remember, as one self-contained sentence or a few. At most 16 KiB with metadata.",
+            max_length=MAX_EVENT_BYTES,
+            description="What to remember, as one self-contained sentence or a few."
+            f" At most {MAX_EVENT_BYTES // 1024} KiB with metadata.",
         ),
     ]
     type: (
@@ -57,7 +68,7 @@ class Remember(Struct, forbid_unknown_fields=True, kw_only=True):
             str,
             Meta(
                 min_length=1,
-                max_length=64,
+                max_length=MAX_TYPE_CHARS,
                 description="The kind of memory, such as `chat`, `trade` or `plan`.",
             ),
         ]
@@ -71,7 +82,7 @@ class Remember(Struct, forbid_unknown_fields=True, kw_only=True):
             str,
             Meta(
                 min_length=1,
-                max_length=256,
+                max_length=MAX_PLAYER_CHARS,
                 description="The plain name of the player that it concerns. Stored under a pseudonym.",
             ),
         ]
@@ -79,12 +90,15 @@ class Remember(Struct, forbid_unknown_fields=True, kw_only=True):
     ) = None
     about: (
         Annotated[
-            list[str], Meta(max_length=64, description="Whom it is about: ids of agents or names of players.")
+            list[Annotated[str, Meta(min_length=1)]],
+            Meta(max_length=MAX_ABOUT, description="Whom it is about: ids of agents or names of players."),
         ]
         | None
     ) = None
     sources: (
-        Annotated[list[str], Meta(max_length=64, description="The ids of the memories that it rests on.")]
+        Annotated[
+            list[str], Meta(max_length=MAX_SOURCES, description="The ids of the memories that it rests on.")
+        ]
         | None
     ) = None
     supersedes: (
@@ -118,7 +132,7 @@ class Remember(Struct, forbid_unknown_fields=True, kw_only=True):
             str,
             Meta(
                 min_length=1,
-                max_length=256,
+                max_length=MAX_EVENT_ID_CHARS,
                 description="An id of your own. The same id again adds no second memory: safe to retry.",
             ),
         ]
@@ -132,10 +146,8 @@ class Recall(Struct, forbid_unknown_fields=True, kw_only=True):
     agent_id: _AgentId
     query: (
         Annotated[
-            str,
+            Query,
             Meta(
-                min_length=1,
-                max_length=8192,
                 description="What to look for, in plain words, such as `where did I see pine trees`."
                 " If left out: the newest memories that pass the filters.",
             ),
@@ -153,15 +165,12 @@ class Recall(Struct, forbid_unknown_fields=True, kw_only=True):
             float,
             Meta(
                 ge=0,
-                le=10,
                 description="How much newer memories are preferred: 0 = not at all, 1 = as much as relevance counts.",
             ),
         ]
         | None
     ) = None
-    min_score: (
-        Annotated[float, Meta(ge=0, le=1, description="Leave out memories whose score is lower.")] | None
-    ) = None
+    min_score: Annotated[float, Meta(description="Leave out memories whose score is lower.")] | None = None
     as_of: _AsOf | None = None
     superseded: _Superseded = False
 
@@ -172,20 +181,22 @@ class Context(Struct, forbid_unknown_fields=True, kw_only=True):
     agent_id: _AgentId
     query: (
         Annotated[
-            str,
+            Query,
             Meta(
-                min_length=1,
-                max_length=8192,
                 description="The situation or question at hand. If left out: only the newest memories.",
             ),
         ]
         | None
     ) = None
-    relevant: Annotated[int, Meta(ge=0, le=100, description="The most relevant memories: how many.")] = 5
-    recent: Annotated[int, Meta(ge=0, le=100, description="The newest memories: how many.")] = 10
+    relevant: Annotated[int, Meta(ge=0, le=MAX_K, description="The most relevant memories: how many.")] = 5
+    recent: Annotated[int, Meta(ge=0, le=MAX_K, description="The newest memories: how many.")] = 10
     token_budget: Annotated[
         int,
-        Meta(ge=1, le=100_000, description="The most tokens of the text, counted by the embedding model."),
+        Meta(
+            ge=1,
+            le=MAX_TOKEN_BUDGET,
+            description="The most tokens of the text, counted by the embedding model.",
+        ),
     ] = 1000
     as_of: _AsOf | None = None
     include_state: Annotated[
@@ -197,7 +208,9 @@ class Recent(Struct, forbid_unknown_fields=True, kw_only=True):
     """Arguments of `recent`."""
 
     agent_id: _AgentId
-    limit: Annotated[int, Meta(ge=1, le=200, description="How many memories, 1 to 200.")] = 20
+    limit: Annotated[
+        int, Meta(ge=1, le=MAX_PAGE_SIZE, description=f"How many memories, 1 to {MAX_PAGE_SIZE}.")
+    ] = 20
     order: Annotated[
         Literal["recent", "oldest"], Meta(description="`recent`: newest first; `oldest`: oldest first.")
     ] = "recent"
@@ -223,16 +236,14 @@ class About(Struct, forbid_unknown_fields=True, kw_only=True):
         str,
         Meta(
             min_length=1,
-            max_length=256,
+            max_length=max(MAX_AGENT_ID_CHARS, MAX_PLAYER_CHARS),
             description="Somebody: the id of an agent, or the plain name of a player.",
         ),
     ]
     query: (
         Annotated[
-            str,
+            Query,
             Meta(
-                min_length=1,
-                max_length=8192,
                 description="What about them, such as `promises and debts`. If left out: anything.",
             ),
         ]
@@ -259,9 +270,8 @@ class Forget(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 _StateType = Annotated[
-    str,
+    DocumentType,
     Meta(
-        pattern="^[a-z0-9_.-]{1,64}$",
         description="Which document: `character` (name, personality, beliefs, goals) or a type of your own.",
     ),
 ]
@@ -281,7 +291,10 @@ class PutState(Struct, forbid_unknown_fields=True, kw_only=True):
     """Arguments of `put_state`."""
 
     agent_id: _AgentId
-    data: Annotated[dict[str, Any], Meta(description="The document: a JSON object of at most 256 KiB.")]
+    data: Annotated[
+        dict[str, Any],
+        Meta(description=f"The document: a JSON object of at most {MAX_DOCUMENT_BYTES // 1024} KiB."),
+    ]
     type: _StateType = "character"
     merge: Annotated[
         bool,

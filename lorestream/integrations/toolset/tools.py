@@ -14,6 +14,7 @@ from lorestream.integrations.steps import Steps
 from lorestream.integrations.toolset import arguments, results
 from lorestream.integrations.toolset.arguments import WAIT_S
 from lorestream.integrations.toolset.schemas import arguments_schema, path_of, schema_of
+from lorestream.limits import MAX_K, MAX_QUERY_CHARS
 
 Effect = Literal["reads", "adds", "replaces", "erases"]
 
@@ -144,7 +145,7 @@ def _about(wanted: arguments.About) -> Steps[results.AboutSomebody]:
     known = {found.id for found in marked.memories}
     query = wanted.who if wanted.query is None else f"{wanted.who}: {wanted.query}"
     # As many more, so that those which are marked too cost no place.
-    similar = yield calls.search(wanted.agent_id, query[:8192], min(100, wanted.k + len(known)))
+    similar = yield calls.search(wanted.agent_id, query[:MAX_QUERY_CHARS], min(MAX_K, wanted.k + len(known)))
     others = [found for found in similar.memories if found.id not in known]
     return results.AboutSomebody(
         [results.Memory.of(found) for found in marked.memories],
