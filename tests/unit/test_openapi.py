@@ -8,6 +8,7 @@ answering.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import html
 import json
 import re
@@ -68,6 +69,8 @@ BOUNDED = settings(
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+GENERATED = Path(__file__).parents[2] / "clients" / "typescript" / "src" / "openapi.ts"
+TEXTS = {"description", "summary", "example", "examples", "title"}
 FILTERS = [
     {"type": "dig"},
     {"tick": {"gte": 1, "lt": 2.5}, "NOT": {"node": ["default:stone"]}},
@@ -373,6 +376,32 @@ async def test_with_keys_every_operation_names_its_scope(tmp_path: Path) -> None
     assert not any(
         {"401", "403"} & set(op["responses"]) for ops in without["paths"].values() for op in ops.values()
     )
+
+
+def test_the_types_of_the_typescript_client_are_those_of_the_api(up: Up) -> None:
+    document = deepcopy(up.document)
+    for operations in document["paths"].values():
+        if "post" in operations:
+            operations.pop("put")
+    lines = sorted(line for name in ("paths", "components") for line in shape_of(document[name], name))
+    shape = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    found = re.search(r"^// Shape of the API: (\w+)$", GENERATED.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    assert found[1] == shape, (
+        "the API has changed since src/openapi.ts was made: start lorestream up, then `npm install --no-package-lock`"
+        " and `npm run generate` in clients/typescript"
+    )
+
+
+def shape_of(part: Any, path: str) -> Iterator[str]:
+    """The names and types of an OpenAPI document, a line each: as `shapeOf` of clients/typescript/scripts/generate.mjs."""
+    if isinstance(part, dict | list):
+        yield path
+        for name, inner in part.items() if isinstance(part, dict) else enumerate(part):
+            if name not in TEXTS or path.endswith("/properties"):
+                yield from shape_of(inner, f"{path}/{name}")
+    elif isinstance(part, bool | str | None):
+        yield f"{path}={part if isinstance(part, str) else json.dumps(part)}"
 
 
 # --- what Schemathesis found -----------------------------------------------------------------------------

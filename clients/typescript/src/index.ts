@@ -1,4 +1,5 @@
-export { LorestreamClient, type ReadOptions, type StateOptions, type WriteOptions } from "./client.js";
+export type { ReadOptions, StateOptions, WriteOptions } from "./base.js";
+export { LorestreamClient } from "./client.js";
 export { LorestreamError } from "./errors.js";
 export { MemoryStream, type StreamOptions } from "./stream.js";
 export type { Call, CallOptions, ClientOptions } from "./transport.js";

@@ -32,6 +32,10 @@ export interface Call {
   /** How long the server may wait before it answers, in milliseconds. */
   waitMs?: number | undefined;
   signal?: AbortSignal | undefined;
+  /** Whether a failure is retried. Default: true */
+  retries?: boolean;
+  /** A further status that counts as success. */
+  otherSuccess?: number;
   headers?: Record<string, string>;
 }
 
@@ -73,7 +77,7 @@ export class Transport {
 
   async #retried<T>(call: Call, read: (response: Response) => Promise<T>) {
     const start = Date.now();
-    const retryMs = this.#options.retryTimeoutMs ?? 30_000;
+    const retryMs = call.retries === false ? 0 : (this.#options.retryTimeoutMs ?? 30_000);
     for (let backoffMs = FIRST_BACKOFF_MS; ; backoffMs = Math.min(2 * backoffMs, MAX_BACKOFF_MS)) {
       try {
         return await this.#attempt(call, read);
@@ -101,7 +105,7 @@ export class Transport {
         signal: AbortSignal.any(signals),
         ...(call.body === undefined ? {} : { body: encoded(call.body) }),
       });
-      if (!response.ok) throw await errorOf(response);
+      if (!response.ok && response.status !== call.otherSuccess) throw await errorOf(response);
       return { response, body: await read(response) };
     } catch (cause) {
       if (cause instanceof LorestreamError || call.signal?.aborted) throw cause;

@@ -28,6 +28,22 @@ export type Explanation = Schemas["ExplainResponse"];
 export type ExplainFields = Partial<Omit<Schemas["Explain"], "agent_id" | "agent_ids" | "query" | "id">>;
 export type RewindReceipt = Schemas["RewindReceipt"];
 export type Rewind = Schemas["RewindView"];
+export type RewindSize = Schemas["RewindPreviewResponse"];
+export type Webhook = Schemas["WebhookView"];
+export type WebhookFilter = Schemas["WebhookFilterBody"];
+export type WebhookTried = Schemas["WebhookTried"];
+export type Superseded = Schemas["SupersedeResponse"];
+export type ListedErasure = Schemas["ListedErasure"];
+export type AgentTotal = Schemas["AgentTotal"];
+export type MemoryWithVector = Schemas["ReadMemory"];
+export type Places = Schemas["PlacesResponse"];
+export type LikenessMap = Schemas["LikenessResponse"];
+export type PolicyVersions = Schemas["PolicyVersionsResponse"];
+/** Whether a service can do its job. `checks` has one entry for each part: "ok", or what is missing. */
+export interface Readiness {
+  status: string;
+  checks: Record<string, string>;
+}
 export type Buckets = Schemas["AggregateResponse"];
 
 /** The fields of a search, beside its agents and its query. */
@@ -38,6 +54,12 @@ export type ContextFields = Partial<Omit<Schemas["Context"], "query">>;
 export type AggregateFields = Schemas["Aggregate"];
 /** What limits and orders a page of memories; `filters` as an object. */
 export type PageFields = Omit<Queries<"/v1/agents/{agent_id}/memories">, "filters"> & { filters?: Filters };
+/** What limits and orders a page of records. */
+export type RecordFields = Omit<PageFields, "type">;
+/** What limits a map of places. */
+export type PlacesFields = Partial<Omit<Schemas["Places"], "agent_id" | "agent_ids" | "scope">>;
+/** What limits a map of likeness. */
+export type LikenessFields = Partial<Omit<Schemas["Likeness"], "agent_id" | "agent_ids" | "scope">>;
 export type Filters = Record<string, unknown>;
 
 /** An event. Needed: `agent_id`, and `text` or `type`. Times are Unix seconds. */
@@ -58,4 +80,16 @@ export interface Event {
   about?: string[];
   sources?: string[];
   supersedes?: string;
+}
+
+/** A state of an agent: bytes that its `codec` explains. `id`: that of its record. */
+export interface AgentState {
+  id: string;
+  agent_id: string;
+  data: Uint8Array;
+  timestamp: number;
+  tick: number | null;
+  codec: string | undefined;
+  encoder_version: string | number | undefined;
+  metadata: Record<string, unknown>;
 }

@@ -1,9 +1,11 @@
 // Against a running Lorestream, whose address is LORESTREAM_URL: npm test
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { createHmac, randomUUID } from "node:crypto";
+import { createServer, type IncomingHttpHeaders } from "node:http";
+import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 
-import { type Event, LorestreamClient, LorestreamError } from "../src/index.js";
+import { type Event, LorestreamClient, LorestreamError, type Memory } from "../src/index.js";
 
 const url = process.env["LORESTREAM_URL"] ?? "http://127.0.0.1:8080";
 const client = new LorestreamClient({ url });
@@ -35,13 +37,16 @@ test("what is remembered is found, listed, read and forgotten", async () => {
   for await (const memory of client.all(smith, { limit: 1 })) all.push(memory.text);
   assert.deepEqual(all, ["the miner owes me ten lumps", "the lake is frozen"]);
   assert.deepEqual((await client.summary(smith)).by_type, { debt: 1, "": 1 });
-  assert.ok((await client.agents()).some((one) => one.agent_id === smith && one.total === 2));
+  assert.deepEqual(await client.agents(10, { prefix: smith }), [{ agent_id: smith, total: 2 }]);
+  const [{ vector } = {}] = await client.getMany(smith, [id], { vectors: true });
+  assert.ok(vector && Buffer.from(vector, "base64").length % 4 === 0);
 
   const deleted = await client.delete(id, smith);
   assert.equal((await client.search(smith, null, { after: deleted.token, wait_ms: 10_000 })).memories.length, 1);
   const erasure = await client.forget(smith);
   assert.equal((await client.search(smith, null, { after: erasure.token, wait_ms: 10_000 })).memories.length, 0);
   while (!(await client.erasureDone(erasure)));
+  assert.equal((await client.erasures(1000)).find((one) => one.erasure_id === erasure.erasure_id)?.state, "done");
 });
 
 test("a memory is superseded, and relations are counted", async () => {
@@ -68,9 +73,54 @@ test("a search explains itself, and a world goes back", async () => {
   const read = { after: rewound.token, wait_ms: 10_000 };
   assert.ok((await client.search(smith, null, read)).memories.every((one) => one.text !== "the forge burns"));
   assert.ok((await client.rewinds()).some((one) => one.rewind_id === rewound.rewind_id));
+  assert.equal((await client.findRewind(rewound.rewind_id)).server, server);
+  assert.deepEqual(await client.rewindSize(randomUUID(), 0), { memories: 0, agents: 0 });
   const undone = await client.undoRewind(rewound.rewind_id);
   const again = await client.search(smith, null, { after: undone.token, wait_ms: 10_000 });
   assert.ok(again.memories.some((one) => one.text === "the forge burns"));
+});
+
+test("memories have a place on the map and among those that are alike", async () => {
+  const smith = agent();
+  const pos = { x: 100, y: 8, z: -40 };
+  for (const text of ["the lake is frozen", "the forge burns"]) await client.add(smith, text, { event: { pos }, waitMs: 10_000 });
+  const { places, total } = await client.places(smith, { cell: 16 });
+  assert.deepEqual([total, places[0]?.count, places[0]?.x, places[0]?.z], [2, 2, 96, -48]);
+  assert.ok((await client.places(null)).total >= 2);
+  assert.equal((await client.likeness([smith], { limit: 1 })).points.length, 1);
+});
+
+test("a webhook gets what becomes findable, signed, until it is removed", async () => {
+  const smith = agent();
+  const received: { headers: IncomingHttpHeaders; body: string }[] = [];
+  const receiver = createServer((request, response) => {
+    const parts: Buffer[] = [];
+    request.on("data", (part: Buffer) => parts.push(part));
+    request.on("end", () => {
+      received.push({ headers: request.headers, body: Buffer.concat(parts).toString() });
+      response.writeHead(204).end();
+    });
+  });
+  await new Promise<void>((resolve) => receiver.listen(0, "127.0.0.1", resolve));
+  try {
+    const address = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/in`;
+    const made = await client.createWebhook(address, { filter: { agent_id: smith }, secret: "s3cret" });
+    assert.ok((await client.webhooks()).some((one) => one.id === made.id && one.state === "active"));
+    assert.deepEqual([(await client.tryWebhook(made.id)).ok, (await client.resumeWebhook(made.id)).id], [true, made.id]);
+    await client.add(smith, "the lake is frozen");
+    const texts = (): string[] => received.flatMap((one) => JSON.parse(one.body).memories.map((memory: Memory) => memory.text));
+    while (!texts().length) await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(texts(), ["the lake is frozen"]);
+    for (const { headers, body } of received) {
+      const signature = `sha256=${createHmac("sha256", "s3cret").update(body).digest("hex")}`;
+      assert.equal(headers["x-lorestream-signature"], signature);
+    }
+    await client.deleteWebhook(made.id);
+    assert.ok((await client.webhooks()).every((one) => one.id !== made.id));
+    await assert.rejects(client.tryWebhook(made.id), code("not_found"));
+  } finally {
+    receiver.close();
+  }
 });
 
 test("messages and records are written and read", async () => {
@@ -79,8 +129,20 @@ test("messages and records are written and read", async () => {
   for (const value of [1, 2.5]) await client.record(smith, "reward", { value }, { waitMs: 10_000 });
   const said = await client.recent(smith, { conversation: "tavern", type: "message" });
   assert.equal(said.memories[0]?.metadata["role"], "user");
+  assert.equal((await client.messages(smith, { conversation: "tavern" })).total, 1);
+  await client.reward(smith, 3, { components: { ore: 3 }, waitMs: 10_000 });
+  assert.deepEqual((await client.rewards(smith)).memories.map((one) => one.metadata["value"]), [3, 2.5, 1]);
+  await client.tool(smith, "hammer", { input: { n: 1 }, ok: true }, { waitMs: 10_000 });
+  assert.equal((await client.recent(smith, { type: "tool" })).memories[0]?.metadata["tool"], "hammer");
+  await client.interaction(smith, "mend it", "done", { feedback: "good", waitMs: 10_000 });
+  assert.equal((await client.interactions(smith)).memories[0]?.metadata["feedback"], "good");
+  const put = await client.putState(smith, new Uint8Array([0, 128, 255]), { codec: "raw" }, { waitMs: 10_000 });
+  const state = await client.state(put.ids[0] ?? "", smith);
+  assert.deepEqual([[...state.data], state.codec, state.metadata], [[0, 128, 255], "raw", {}]);
+  assert.deepEqual((await client.states(smith)).states, [state]);
+  await assert.rejects(client.state(said.memories[0]?.id ?? "", smith), code("not_found"));
   const { buckets } = await client.aggregate(smith, { type: "reward", field: "metadata.value" });
-  assert.deepEqual([buckets[0]?.count, buckets[0]?.sum], [2, 3.5]);
+  assert.deepEqual([buckets[0]?.count, buckets[0]?.sum], [3, 6.5]);
 });
 
 test("documents, Q-tables and policies are written, read and versioned", async () => {
@@ -107,6 +169,21 @@ test("documents, Q-tables and policies are written, read and versioned", async (
   const policy = await client.policy(smith, { after: stored.token, waitMs: 10_000 });
   assert.deepEqual([[...policy.data], policy.version], [[0, 1, 255], 1]);
   assert.match(policy.sha256, /^[0-9a-f]{64}$/);
+  assert.equal((await client.rollbackPolicy(smith, 1, { waitMs: 10_000 })).version, 2);
+  const deleted = await client.deletePolicy(smith, { eventId: "gone", waitMs: 10_000 });
+  assert.deepEqual((await client.policyVersions(smith)).versions.map((one) => one.deleted), [true, false, false]);
+  assert.equal((await client.policyWrite(smith, "gone", { after: deleted.token })).version, 3);
+  assert.equal((await client.qWrite(smith, "none").catch((error: LorestreamError) => error.code)), "not_found");
+});
+
+test("the service says whether it can do its job, and its version", async () => {
+  assert.equal((await client.check()).status, "ok");
+  const { status, checks } = await client.ready();
+  assert.deepEqual([status, checks["store"]], ["ok", "ok"]);
+  assert.match(await client.version(), /^\d+\.\d+\.\d+$/);
+  const starting = () => Response.json({ status: "unavailable", checks: { store: "opening" } }, { status: 503 });
+  const script = scripted(starting);
+  assert.equal((await new LorestreamClient({ fetch: script.fetch }).ready()).checks["store"], "opening");
 });
 
 test("errors have the code and the path of what is wrong", async () => {
