@@ -120,15 +120,15 @@ $(HELM): $(READY)/build
 	@GOBIN=$(abspath $(VENV))/bin go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
 
 .PHONY: sbom
-sbom: $(READY)/deploy ## dist/sbom.json: what `lorestream up` is made of, as CycloneDX
-	@mkdir -p dist
-	@cyclonedx-py requirements requirements/server.txt --pyproject pyproject.toml --mc-type application \
-	  --output-reproducible --of JSON -o dist/sbom.json
-	@echo dist/sbom.json
+sbom: $(READY)/deploy ## dist/sbom.json: what the wheel and the image are made of, as CycloneDX
+	@python -m deploy.sbom dist/sbom.json
 
+# All files are asked about, also after one with findings.
 .PHONY: audit
-audit: $(READY)/deploy ## known vulnerabilities of the locked packages (asks a public database)
-	@for file in server dev torch; do pip-audit --requirement requirements/$$file.txt --disable-pip --require-hashes; done
+audit: $(READY)/deploy ## known vulnerabilities of all locked packages (asks a public database)
+	@failed=0; for file in requirements/*.txt; do \
+	  echo "$$file"; pip-audit --progress-spinner off --requirement $$file --disable-pip --require-hashes || failed=1; \
+	done; exit $$failed
 
 # The package's build of Valkey has no TLS.
 .PHONY: valkey
