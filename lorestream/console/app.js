@@ -1,7 +1,7 @@
 // The frame of the console: navigation, key, theme, shortcuts, and the view that the address names.
-import { Dialog, Field, Loaded, Toasts } from "./components/index.js";
+import { Dialog, ErrorBox, Field, Loaded, Toasts } from "./components/index.js";
 import { key, keyWanted, pending, setKey } from "./core/api.js";
-import { html, render, signal, useEffect, useRef, useState } from "./core/html.js";
+import { html, render, signal, useEffect, useErrorBoundary, useRef, useState } from "./core/html.js";
 import { useLoad } from "./core/load.js";
 import { go, href, place } from "./core/router.js";
 import { VIEWS } from "./views/index.js";
@@ -24,6 +24,7 @@ const SHORTCUTS = [
   ["/", "to the search field of the view"],
   ["t", "light, dark, or as the system has it"],
   ["k", "the API key"],
+  ["↑ ↓", "from line to line in a list of memories"],
   ["?", "this list"],
   ["Esc", "close a dialog"],
 ];
@@ -65,6 +66,8 @@ function App() {
 
 function Loader({ view }) {
   const loaded = useLoad(() => view.load(), [view]);
+  const [fault, again] = useErrorBoundary((error) => console.error(error));
+  if (fault) return html`<${ErrorBox} error=${fault} retry=${again} />`;
   return html`<${Loaded} of=${loaded} label=${`Loading ${view.title}`}>${(module) => html`<${module.View} />`}<//>`;
 }
 

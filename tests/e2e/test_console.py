@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -110,6 +111,10 @@ def test_numbers_behind_the_views(watched: Watched):
         "10 MiB",
     ]
     durations = of("core/format", "[0.0005, 0.25, 60, 7200, 86400].map(it.duration)")
+    words = of("core/format", """["npc:smith-1", "a'b; rm -rf $HOME", ""].map(it.shellWord)""")
+    assert words == ["npc:smith-1", shlex.quote("a'b; rm -rf $HOME").replace("'\"'\"'", "'\\''"), "''"]
+    numbers = """["1.5", " -2 ", "", " ", "abc", "NaN", undefined].map(text => it.numberOf(text) ?? null)"""
+    assert of("core/router", numbers) == [1.5, -2, None, None, None, None, None]
     assert durations == ["0.5 ms", "250 ms", "60 s", "2 h", "24 h"]
     assert of(
         "views/agent/diff", "it.differences({a: 1, b: {c: [2]}, e: {}}, {b: {c: [3]}, d: null, e: {}})"
@@ -255,6 +260,59 @@ def test_a_dead_letter_is_dropped_with_its_id_typed(watched: Watched):
 
 
 @pytest.mark.soak
+def test_dead_letters_are_retried_and_dropped(watched: Watched):
+    """One, which fails again with one more attempt, then all of them."""
+    page = watched.open("#/dead?id=0-0", "pre:has-text('rubbish')")
+    page.get_by_role("button", name="Retry", exact=True).click()
+    page.locator("dt", has_text="retried").wait_for()
+    while not page.locator("td", has_text=re.compile("^2$")).count():  # the number of its attempts
+        page.get_by_role("button", name="Refresh").click()
+        page.wait_for_timeout(200)
+    assert page.locator("code", has_text=re.compile("^0-0$")).count() == 0
+    page.get_by_role("button", name="Retry all").click()
+    while not page.locator("td", has_text=re.compile("^3$")).count():
+        page.get_by_role("button", name="Refresh").click()
+        page.wait_for_timeout(200)
+    page.get_by_role("button", name="Drop all").click()
+    page.keyboard.type("all")
+    page.get_by_role("button", name="Drop", exact=True).click()
+    page.locator("text=No dead letters.").wait_for()
+
+
+@pytest.mark.soak
+def test_a_collection_is_filled_searched_and_left_again(watched: Watched, url: str):
+    """Replay with its gate, swap, rollback, drop; searches find the same all the while."""
+    page = watched.open("#/index", "td:has-text('hash-v1')")
+    row = page.locator("tbody tr")
+    before = row.filter(has_text="searched").locator("code").inner_text()
+
+    def confirm(opens: str, name: str, does: str) -> None:
+        page.get_by_role("button", name=opens).click()
+        page.keyboard.type(name)
+        page.get_by_role("button", name=does, exact=True).click()
+
+    def found() -> list[str]:
+        search = {"agent_id": AGENT, "query": "where is the anvil"}
+        memories = httpx2.post(f"{url}/v1/memories/search", json=search, timeout=60).json()["memories"]
+        return [memory["text"] for memory in memories]
+
+    first = found()
+    page.get_by_label("New collection").fill("better")
+    page.get_by_role("button", name="Replay the log into it").click()
+    page.locator("h2", has_text="Gate of better: passed").wait_for()
+    confirm("Swap to it …", "better", "Swap")
+    row.filter(has_text="better").filter(has_text="searched").wait_for()
+    assert found() == first
+    confirm(f"Roll back to {before} …", before, "Roll back")
+    row.filter(has_text=before).filter(has_text="searched").wait_for()
+    row.filter(has_text="better").get_by_role("button", name="Drop …").click()
+    page.keyboard.type("better")
+    page.get_by_role("button", name="Delete", exact=True).click()
+    row.filter(has_text="better").filter(has_text="hash").wait_for(state="detached")
+    assert found() == first
+
+
+@pytest.mark.soak
 def test_points_within_a_line_are_listed(watched: Watched):
     page = watched.open("#/likeness", ".scatter")
     box = page.locator(".scatter").bounding_box()
@@ -268,6 +326,35 @@ def test_points_within_a_line_are_listed(watched: Watched):
     page.get_by_role("button", name="Zoom to them").click()
     page.get_by_role("button", name="Show all").click()
     page.locator("h2", has_text="The newest").wait_for()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("place", "shows"),
+    [
+        ("#/likeness?by=nothing&limit=many", ".scatter"),
+        ("#/map?x=here&z=1&r=far&low=deep&cell=big", ".map canvas"),
+        (f"#/agents/{AGENT}?from=once&to=", ".readout"),
+        (f"#/agents/{AGENT}/nothing", ".readout"),
+        (f"#/ask?agent={AGENT}&q=anvil&k=many&min=little", ".found li"),
+        ("#/admin/nothing", "h1:has-text('Keys')"),
+    ],
+)
+def test_an_address_that_makes_no_sense_shows_the_view(place: str, shows: str, watched: Watched):
+    watched.open(place, shows)
+
+
+@pytest.mark.soak
+def test_the_arrows_go_through_a_list_and_tab_leaves_it(watched: Watched):
+    page = watched.open(f"#/agents/{AGENT}", ".line")
+    page.locator(".line").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    focused = "document.activeElement.closest('li') === document.querySelector('.list li:nth-child(2)')"
+    assert page.evaluate(focused)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.list') === null")
 
 
 @pytest.mark.soak

@@ -1,7 +1,7 @@
 // Charts over uPlot, with the colours of the theme, the width of their place, and a text for screen readers.
 import { dateTime } from "../core/format.js";
-import { html, library, useEffect, useRef, useState } from "../core/html.js";
-import { Loading } from "./parts.js";
+import { html, useEffect, useLibrary, useRef } from "../core/html.js";
+import { ErrorBox, Loading } from "./parts.js";
 
 /**
  * `data`: [x, y, …] as uPlot takes them; `series`: [{label, stroke, fill, paths, …}] of each y, or a function that
@@ -14,10 +14,7 @@ export function Chart({ data, series, label, height = 160, time = true, onSelect
   const plot = useRef(null);
   const handlers = useRef({});
   handlers.current = { onSelect, onClick };
-  const [uPlot, setLibrary] = useState(null);
-  useEffect(() => {
-    library("uplot", "uPlot").then((loaded) => setLibrary(() => loaded));
-  }, []);
+  const { loaded: uPlot, error } = useLibrary("uplot", "uPlot");
   useEffect(() => {
     if (!uPlot) return undefined;
     // The canvas needs colours that are resolved: the style of the place has those of the theme.
@@ -70,7 +67,7 @@ export function Chart({ data, series, label, height = 160, time = true, onSelect
   return html`
     <figure class="chart">
       <div ref=${place} role="img" aria-label=${label}></div>
-      ${!uPlot && html`<${Loading} label="Loading the chart" />`}
+      ${error ? html`<${ErrorBox} error=${error} />` : !uPlot && html`<${Loading} label="Loading the chart" />`}
     </figure>`;
 }
 

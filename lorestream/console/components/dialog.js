@@ -1,13 +1,16 @@
 // Dialogs: the browser's own <dialog>, which keeps the focus inside and closes on Escape.
-import { html, useEffect, useId, useRef, useState } from "../core/html.js";
+import { html, useId, useLayoutEffect, useRef, useState } from "../core/html.js";
 import { ErrorBox } from "./parts.js";
 import { Field } from "./forms.js";
 
 export function Dialog({ title, onClose, children }) {
   const dialog = useRef(null);
   const id = useId();
-  useEffect(() => {
+  // At once, not after the next frame: what is typed right after a click belongs into the dialog.
+  useLayoutEffect(() => {
+    const before = document.activeElement;
     dialog.current.showModal();
+    return () => before?.focus();
   }, []);
   return html`
     <dialog ref=${dialog} onClose=${onClose} aria-labelledby=${id}>

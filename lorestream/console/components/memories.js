@@ -7,9 +7,9 @@ import { Copy, Empty, ErrorBox, Loading, Type } from "./parts.js";
 const PAGES_SHOWN = 5;
 
 /**
- * `read(cursor, signal)`: a page {memories, next_cursor, total}; `of`: what the list is of: another value starts
- * anew. At most PAGES_SHOWN pages are in the document: those that are scrolled out are dropped, and read again with
- * their cursors when they are scrolled back to. `onSelect(memory)`; `selected`: an id.
+ * `read(cursor)`: a page {memories, next_cursor, total}; `of`: what the list is of: another value starts anew. At most PAGES_SHOWN pages are in the document: those that are scrolled out are dropped, and read again with
+ * their cursors when they are scrolled back to. `onSelect(memory)`; `selected`: an id. The list is one stop of the Tab
+ * key, because a list that grows while one goes through it would never be left; the arrows go from line to line.
  */
 export function MemoryList({ read, of, selected, onSelect, label }) {
   const [state, setState] = useState(START);
@@ -52,11 +52,12 @@ export function MemoryList({ read, of, selected, onSelect, label }) {
     if (box.current && more && !state.loading && !state.error && box.current.scrollHeight <= box.current.clientHeight) load(last + 1, state);
   });
   const memories = state.pages.flatMap((page) => page.memories);
-  if (!state.loading && !state.error && !memories.length) return html`<${Empty} title="No memories here." />`;
+  if (state.total !== null && !state.loading && !state.error && !memories.length) return html`<${Empty} title="No memories here." />`;
+  const entry = memories.some((each) => each.id === selected) ? selected : memories[0]?.id;
   return html`
-    <div class="list" ref=${box} onScroll=${scrolled} tabindex="0" role="region" aria-label=${label} data-first=${first} data-last=${last}>
+    <div class="list" ref=${box} onScroll=${scrolled} onKeyDown=${toLine} tabindex="0" role="region" aria-label=${label} data-first=${first} data-last=${last}>
       <ul>
-        ${memories.map((each) => html`<${Line} key=${each.id} memory=${each} selected=${each.id === selected} onSelect=${onSelect} />`)}
+        ${memories.map((each) => html`<${Line} key=${each.id} memory=${each} selected=${each.id === selected} entry=${each.id === entry} onSelect=${onSelect} />`)}
       </ul>
       ${state.loading && html`<${Loading} label="Loading memories" />`}
       ${state.error && html`<${ErrorBox} error=${state.error} retry=${() => load(last + 1, { ...state, loading: false })} />`}
@@ -77,9 +78,18 @@ function placed(state, index, page) {
   return { pages, cursors, total: page.total, loading: false, error: null };
 }
 
-const Line = ({ memory, selected, onSelect }) => html`
+/** Move the focus to the line above or below. */
+function toLine(event) {
+  const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+  const line = step && event.target.closest("li");
+  if (!line) return;
+  event.preventDefault();
+  line[step]?.querySelector("button").focus();
+}
+
+const Line = ({ memory, selected, entry, onSelect }) => html`
   <li class=${selected ? "selected" : ""}>
-    <button type="button" class="line" aria-pressed=${selected} onClick=${() => onSelect(memory)}>
+    <button type="button" class="line" tabindex=${entry ? 0 : -1} aria-pressed=${selected} onClick=${() => onSelect(memory)}>
       <span class="when">${dateTime(memory.timestamp)}</span>
       <${Type} name=${memory.type} />
       <span class="text">${memory.text || JSON.stringify(memory.metadata)}</span>

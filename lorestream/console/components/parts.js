@@ -57,7 +57,8 @@ function titleOf(error) {
 
 /** What \`useLoad\` returned: progress, the error, or the children called with the data. */
 export const Loaded = ({ of, label, children }) => {
-  if (of.error) return html`<${ErrorBox} error=${of.error} retry=${of.reload} />`;
+  // What was there stays below an error: a form that is being filled in must not go away with one lost answer.
+  if (of.error) return html`<${ErrorBox} error=${of.error} retry=${of.reload} />${of.data !== undefined && children(of.data)}`;
   if (of.data === undefined) return html`<${Loading} label=${label} />`;
   return children(of.data);
 };

@@ -20,14 +20,18 @@ export function setKey(text) {
   key.value = text;
 }
 
-/** A refused or failed request. `status` 0: the service could not be reached. `path`: the field that is wrong. */
+/**
+ * A refused or failed request. `status` 0: the service could not be reached. `path`: the field that is wrong; `body`:
+ * the answer, if it was a JSON object.
+ */
 export class ApiError extends Error {
-  constructor(status, error = {}) {
+  constructor(status, error = {}, body = {}) {
     super(error.message ?? `the service answered with status ${status}`);
     this.status = status;
     this.code = error.code ?? "";
     this.path = error.details?.path;
     this.requestId = error.request_id;
+    this.body = body;
   }
 }
 
@@ -69,15 +73,9 @@ export async function send(method, path, { query, body, accept, headers: more, s
       throw new ApiError(0, { message: `${BASE.origin} cannot be reached: is the service running?` });
     }
     if (response.ok) return response;
-    const text = await response.text();
-    let error = {};
-    try {
-      error = JSON.parse(text).error ?? {};
-    } catch {
-      error = { message: `the service answered with status ${response.status}` };
-    }
+    const answer = (await response.json().catch(() => null)) ?? {}; // a proxy answers with a page
     if (response.status === 401) keyWanted.value = true;
-    throw new ApiError(response.status, error);
+    throw new ApiError(response.status, answer.error, answer);
   } finally {
     pending.value -= 1;
   }

@@ -50,6 +50,9 @@ export function bytes(value) {
   return `${decimal(value, unit ? 1 : 0)} ${units[unit]}`;
 }
 
+/** A text as one word of a shell, for commands to copy. Ids may contain anything. */
+export const shellWord = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+
 /** The colour of a name, such as a type of event: always the same for the same name. */
 export function colourOf(name) {
   if (!name) return "hsl(215 8% 55%)";

@@ -1,18 +1,30 @@
 // Preact with htm: `html` makes elements from template literals. Texts are always text: nothing here makes markup.
 import htm from "../lib/htm.js";
-import { Fragment, h, render } from "../lib/preact.js";
+import { useCallback, useEffect, useErrorBoundary, useId, useLayoutEffect, useMemo, useRef, useState } from "../lib/hooks.js";
+import { h, render } from "../lib/preact.js";
 
-export { Fragment, h, render };
-export { useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../lib/hooks.js";
-export { batch, computed, effect, signal, useComputed, useSignal } from "../lib/signals.js";
+export { signal } from "../lib/signals.js";
+export { render, useCallback, useEffect, useErrorBoundary, useId, useLayoutEffect, useMemo, useRef, useState };
 export const html = htm.bind(h);
 
 // Leaflet asks the browser once what it can draw, by these two texts. No other text becomes markup.
 const HARMLESS = ["<svg/>", '<v:shape adj="1"/>'];
 globalThis.trustedTypes?.createPolicy("default", { createHTML: (text) => (HARMLESS.includes(text) ? text : null) });
 
-/** Load a vendored library that is a classic script, once. Resolves to the global variable that it defines. */
-export function library(name, variable) {
+/** A vendored library, once it is loaded: {loaded, error}. `variable`: the global variable that it defines. */
+export function useLibrary(name, variable) {
+  const [state, setState] = useState({});
+  useEffect(() => {
+    library(name, variable).then(
+      (loaded) => setState({ loaded }),
+      (error) => setState({ error }),
+    );
+  }, []);
+  return state;
+}
+
+/** Load a library that is a classic script, once. Resolves to the global variable that it defines. */
+function library(name, variable) {
   libraries[name] ??= new Promise((resolve, reject) => {
     const base = new URL("../lib/", import.meta.url);
     const style = document.createElement("link");

@@ -1,14 +1,16 @@
 // Loads what a component shows, and again when what it depends on changes.
 import { key } from "./api.js";
-import { useCallback, useEffect, useRef, useState } from "./html.js";
+import { useCallback, useEffect, useMemo, useRef, useState } from "./html.js";
 
 /**
  * Call `load(signal)` now and whenever a value of `dependencies` or the key changes; the call before is aborted.
- * Returns {data, error, loading, reload}. `data` stays until the next has arrived. With `every` (seconds) it is
+ * Returns {data, error, loading, reload}. `data` stays until the next has arrived; after an error only if it is of the
+ * same dependencies. With `every` (seconds) it is
  * repeated while the page is visible.
  */
 export function useLoad(load, dependencies = [], { every = 0 } = {}) {
   const [state, setState] = useState({ data: undefined, error: null, loading: true });
+  const wanted = useMemo(() => ({}), [...dependencies, key.value]);
   const [turn, setTurn] = useState(0);
   const latest = useRef(load);
   latest.current = load;
@@ -19,11 +21,13 @@ export function useLoad(load, dependencies = [], { every = 0 } = {}) {
     Promise.resolve()
       .then(() => latest.current(abort.signal))
       .then(
-        (data) => abort.signal.aborted || setState({ data, error: null, loading: false }),
-        (error) => abort.signal.aborted || setState((last) => ({ data: last.data, error, loading: false })),
+        (data) => abort.signal.aborted || setState({ data, of: wanted, error: null, loading: false }),
+        (error) =>
+          abort.signal.aborted ||
+          setState((last) => ({ ...last, data: last.of === wanted ? last.data : undefined, error, loading: false })),
       );
     return () => abort.abort();
-  }, [...dependencies, key.value, turn]);
+  }, [wanted, turn]);
   useEffect(() => {
     if (!every) return undefined;
     const timer = setInterval(() => document.hidden || reload(), every * 1000);

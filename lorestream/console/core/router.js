@@ -22,6 +22,9 @@ function decoded(text) {
   }
 }
 
+/** The number that a parameter or a field holds; undefined where it holds none. */
+export const numberOf = (text) => (text?.trim() && Number.isFinite(Number(text)) ? Number(text) : undefined);
+
 /** The link to a place. Parameters that are undefined, null or "" are left out. */
 export function href(view, parts = [], params = {}) {
   const kept = Object.entries(params).filter(([, value]) => value !== undefined && value !== null && value !== "");

@@ -34,6 +34,7 @@ export function useTask(onDone) {
   useEffect(() => () => abort.current?.abort(), []);
   const run = useCallback(
     async (name, args) => {
+      abort.current?.abort();
       abort.current = new AbortController();
       setState({ name, running: true, remarks: [] });
       const onReport = (report) => {

@@ -195,7 +195,8 @@ const CHECK_COLUMNS = [
 
 async function examine(signal) {
   const [ready, { rows }] = await Promise.all([
-    api("GET", "/ready", { signal }).catch((error) => ({ checks: { ready: error.message } })),
+    // A service that is not ready answers with the same checks.
+    api("GET", "/ready", { signal }).catch((error) => (error.body?.checks ? error.body : { checks: { ready: error.message } })),
     runTask("doctor", {}, { signal }),
   ]);
   const parts = Object.entries(ready.checks).map(([name, found]) => ({
@@ -207,9 +208,14 @@ async function examine(signal) {
 }
 
 function Doctor() {
+  return html`
+    <${Loaded} of=${useTasks()} label="Asking what the service can do">
+      ${({ offered }) => (offered.includes("doctor") ? html`<${Checks} />` : html`<${Elsewhere} what="examine itself" commands=${["lorestream doctor"]} />`)}
+    <//>`;
+}
+
+function Checks() {
   const loaded = useLoad(examine);
-  const tasks = useTasks();
-  if (tasks.data && !tasks.offers("doctor")) return html`<${Elsewhere} what="examine itself" commands=${["lorestream doctor"]} />`;
   return html`
     <p><button type="button" onClick=${loaded.reload} disabled=${loaded.loading}>Examine again</button></p>
     <${Loaded} of=${loaded} label="Examining the parts, the disk, the model">

@@ -2,7 +2,7 @@
 import { Empty, Field, Loaded, Table } from "../components/index.js";
 import { api } from "../core/api.js";
 import { number } from "../core/format.js";
-import { html, useState } from "../core/html.js";
+import { html } from "../core/html.js";
 import { useLoad, useSettled } from "../core/load.js";
 import { go, href, place, setParams } from "../core/router.js";
 import { Agent } from "./agent/agent.js";
@@ -34,7 +34,7 @@ function Agents() {
 }
 
 function List({ agents, prefix }) {
-  const [most] = useState(() => Math.max(1, ...agents.map((each) => each.total)));
+  const most = Math.max(1, ...agents.map((each) => each.total));
   if (!agents.length && prefix) return html`<${Empty} title="No agent has an id that begins so.">Ids are compared letter by letter.<//>`;
   if (!agents.length) return html`<${Empty} title="Nobody remembers anything yet." command="lorestream demo">Play a small village into this service:<//>`;
   const columns = [

@@ -1,5 +1,5 @@
 // Index: the collections, what they lack of the log, replay with its gate, swap, rollback, drop.
-import { ConfirmByTyping, Elsewhere, Field, Loaded, Outcome, Panel, Stat, Table, Tag, TaskState } from "../components/index.js";
+import { ConfirmByTyping, Elsewhere, ErrorBox, Field, Loaded, Outcome, Panel, Stat, Table, Tag, TaskState } from "../components/index.js";
 import { api } from "../core/api.js";
 import { dateTime, decimal, fromNow, number } from "../core/format.js";
 import { html, useCallback, useState } from "../core/html.js";
@@ -22,6 +22,7 @@ export function View() {
     <p class="muted">A collection is one index of the memories, filled from the log by one embedding model. Searches go to one of them; the others are kept up to date, so that a swap takes seconds.</p>
     <${Loaded} of=${pipeline} label="Reading the collections">
       ${({ collections }) => html`
+        ${[tasks, listed].map((each) => each.error && html`<${ErrorBox} error=${each.error} retry=${each.reload} />`)}
         <${Collections} rows=${collections} more=${listed.data ?? []} task=${task} offers=${tasks.offers} />
         <${TaskState} state=${task.state}>${(outcome) => (outcome.gate ? html`<${Gate} report=${outcome} />` : html`<${Outcome} value=${outcome} />`)}<//>
         ${tasks.data && (tasks.offers("replay")

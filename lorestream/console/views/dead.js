@@ -1,7 +1,7 @@
 // Dead letters: records that could not be processed, by reason; decoded, raw, retried, dropped.
-import { ConfirmByTyping, Elsewhere, Empty, Json, Loaded, Panel, Select, Table, TaskState } from "../components/index.js";
-import { dateTime, fromNow, number } from "../core/format.js";
-import { html, useCallback, useState } from "../core/html.js";
+import { ConfirmByTyping, Elsewhere, Empty, ErrorBox, Json, Loaded, Panel, Select, Table, TaskState } from "../components/index.js";
+import { dateTime, fromNow, number, shellWord } from "../core/format.js";
+import { html, useState } from "../core/html.js";
 import { useLoad } from "../core/load.js";
 import { place, setParams } from "../core/router.js";
 import { runTask, useTask, useTasks } from "../core/tasks.js";
@@ -22,8 +22,7 @@ export function View() {
   const { reason = "", id = "" } = place.value.params;
   const loaded = useLoad((signal) => runTask("dlq-ls", { limit: SHOWN }, { signal }));
   const tasks = useTasks();
-  const done = useCallback(() => loaded.reload(), [loaded.reload]);
-  const task = useTask(done);
+  const task = useTask(loaded.reload);
   const [asked, ask] = useState(null);
   return html`
     <h1>Dead letters</h1>
@@ -39,17 +38,20 @@ export function View() {
         const chosen = rows.filter((row) => !reason || row.reason === reason);
         const all = { every: true, ...(reason && { reason }) };
         const named = reason || "all";
+        const busy = task.state?.running;
         return html`
           <div class="row">
             <${Select} label="Reason" value=${reason} onChange=${(value) => setParams({ reason: value, id: "" })}
               options=${[["", `all (${number(outcome.total)})`], ...[...counts].map(([name, count]) => [name, `${name} (${number(count)})`])]} />
             ${tasks.offers("dlq-retry") && html`
               <div class="actions">
-                <button type="button" onClick=${() => task.run("dlq-retry", all)}>Retry ${named}</button>
-                <button type="button" class="danger" onClick=${() => ask({ args: all, name: named })}>Drop ${named} …</button>
+                <button type="button" disabled=${busy} onClick=${() => task.run("dlq-retry", all)}>Retry ${named}</button>
+                <button type="button" class="danger" disabled=${busy} onClick=${() => ask({ args: all, name: named })}>Drop ${named} …</button>
               </div>`}
+            <button type="button" onClick=${loaded.reload} disabled=${loaded.loading}>Refresh</button>
           </div>
           ${outcome.total > rows.length && html`<p class="muted">The newest ${number(rows.length)} of ${number(outcome.total)} are shown.</p>`}
+          ${tasks.error && html`<${ErrorBox} error=${tasks.error} retry=${tasks.reload} />`}
           ${tasks.data && !tasks.offers("dlq-retry") && html`<${Elsewhere} what="retry or drop" commands=${commands(reason, id)} />`}
           <${TaskState} state=${task.state} />
           <div class="beside">
@@ -66,16 +68,17 @@ export function View() {
 }
 
 function commands(reason, id) {
-  if (id) return [`lorestream dlq retry ${id}`, `lorestream dlq drop ${id}`];
-  const only = reason ? ` --reason ${reason}` : "";
+  if (id) return [`lorestream dlq retry ${shellWord(id)}`, `lorestream dlq drop ${shellWord(id)}`];
+  const only = reason ? ` --reason ${shellWord(reason)}` : "";
   return [`lorestream dlq retry --all${only}`, `lorestream dlq drop --all${only} --dry-run`];
 }
 
 function Detail({ id, offers, task, ask }) {
   const loaded = useLoad((signal) => runTask("dlq-show", { id }, { signal }), [id]);
+  const busy = task.state?.running;
   const buttons = offers && html`
-    <button type="button" class="small" onClick=${() => task.run("dlq-retry", { ids: [id], force: true })}>Retry</button>
-    <button type="button" class="small danger" onClick=${() => ask({ args: { ids: [id] }, name: id })}>Drop …</button>`;
+    <button type="button" class="small" disabled=${busy} onClick=${() => task.run("dlq-retry", { ids: [id], force: true })}>Retry</button>
+    <button type="button" class="small danger" disabled=${busy} onClick=${() => ask({ args: { ids: [id] }, name: id })}>Drop …</button>`;
   return html`
     <${Panel} title=${`Dead letter ${id}`} actions=${buttons}>
       <${Loaded} of=${loaded} label="Reading the dead letter">

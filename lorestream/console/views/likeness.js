@@ -4,17 +4,19 @@ import { api } from "../core/api.js";
 import { colourOf, dateTime, fromNow, number } from "../core/format.js";
 import { html, useEffect, useMemo, useRef, useState } from "../core/html.js";
 import { useLoad, useSettled } from "../core/load.js";
-import { href, place, setParams } from "../core/router.js";
+import { href, numberOf, place, setParams } from "../core/router.js";
 import { box, draw, projection, within } from "../core/scatter.js";
 
 const LIMITS = ["500", "1000", "2000", "5000"];
 const LISTED = 200;
+const COLOURED = ["type", "agent", "age"];
 const AGES = [[3600, "last hour", "#c8553d"], [86400, "last day", "#d9822b"], [604800, "last week", "#2f9e6e"], [Infinity, "older", "#3f7fdb"]];
 const ageOf = (point, now) => AGES.find(([seconds]) => now - point.timestamp < seconds) ?? AGES.at(-1);
 
 export function View() {
-  const { agent = "", type = "", limit = "1000", by = "type" } = place.value.params;
-  const asked = useSettled(JSON.stringify({ ...(agent ? { agent_id: agent } : { scope: "tenant" }), ...(type && { type }), limit: Number(limit) }));
+  const { agent = "", type = "", limit = "1000" } = place.value.params;
+  const by = COLOURED.includes(place.value.params.by) ? place.value.params.by : "type";
+  const asked = useSettled(JSON.stringify({ ...(agent ? { agent_id: agent } : { scope: "tenant" }), ...(type && { type }), limit: numberOf(limit) }));
   const loaded = useLoad((signal) => api("POST", "/v1/memories/likeness", { body: JSON.parse(asked), signal }), [asked]);
   return html`
     <h1>Likeness</h1>
@@ -22,7 +24,7 @@ export function View() {
       <${Field} label="Agent" type="search" data-search value=${agent} onInput=${(text) => setParams({ agent: text })} placeholder="all agents" spellcheck=${false} />
       <${Field} label="Type" type="search" value=${type} onInput=${(text) => setParams({ type: text })} placeholder="all types" spellcheck=${false} />
       <${Select} label="Newest" value=${limit} options=${LIMITS} onChange=${(value) => setParams({ limit: value })} />
-      <${Select} label="Colour by" value=${by} options=${[["type", "type"], ["agent", "agent"], ["age", "age"]]} onChange=${(value) => setParams({ by: value })} />
+      <${Select} label="Colour by" value=${by} options=${COLOURED} onChange=${(value) => setParams({ by: value })} />
     </div>
     <${Loaded} of=${loaded} label="Reading vectors and computing the map">
       ${(found) => {

@@ -55,10 +55,10 @@ const Line = (row) => html`
   <${Type} name=${row.type} />
   <span class="text" title=${row.text}>${row.text}</span>`;
 
-/** The stream for a filter: rows with `number` and `seen` (Unix seconds), drawn four times a second at most. */
+/** The stream for a filter, another one begins anew: rows with `number` and `seen` (Unix seconds), drawn four times a second at most. */
 function useStream(asked) {
   const kept = useRef(null);
-  kept.current ??= { rows: [], fresh: [], total: 0, counts: new Map() };
+  if (kept.current?.asked !== asked) kept.current = { asked, rows: [], fresh: [], total: 0, counts: new Map() };
   const [view, setView] = useState({ rows: [], held: 0, state: "waiting", error: null, total: 0 });
   const [paused, setPaused] = useState(false);
   const [turn, setTurn] = useState(0);
@@ -74,6 +74,7 @@ function useStream(asked) {
   };
   useEffect(() => {
     const abort = new AbortController();
+    show();
     setView((last) => ({ ...last, state: "waiting", error: null }));
     follow(asked, abort.signal, kept.current, (change) => setView((last) => ({ ...last, ...change })));
     return () => abort.abort();

@@ -4,7 +4,7 @@ import { api } from "../core/api.js";
 import { dateTime, decimal, number } from "../core/format.js";
 import { html, useMemo, useState } from "../core/html.js";
 import { useLoad, useSettled } from "../core/load.js";
-import { href, place, setParams } from "../core/router.js";
+import { href, numberOf, place, setParams } from "../core/router.js";
 import { MapCanvas } from "./map/canvas.js";
 import { cellFor, FIRST_CELL, RECENT_S, scopeOf, SINCE } from "./map/request.js";
 
@@ -18,9 +18,9 @@ export function View() {
   const common = useMemo(() => scopeOf(agent), [agent]);
   const heat = useLoad(async (signal) => {
     const from = SINCE.find(([name]) => name === since)?.[2];
-    const body = { ...common, type: type || undefined, y_from: number_(low), y_to: number_(high), since: from ? Date.now() / 1000 - from : undefined };
+    const body = { ...common, type: type || undefined, y_from: numberOf(low), y_to: numberOf(high), since: from ? Date.now() / 1000 - from : undefined };
     const ask = (size) => api("POST", "/v1/memories/places", { body: { ...body, cell: size }, signal });
-    const first = Number(cell) || FIRST_CELL;
+    const first = numberOf(cell) ?? FIRST_CELL;
     const found = await ask(first);
     const best = cell || !found.bounds ? first : cellFor(found.bounds);
     return { ...(best === first ? found : await ask(best)), cell: best };
@@ -50,18 +50,16 @@ export function View() {
         </div>`}`}`;
 }
 
-const number_ = (text) => (text === "" || text === undefined ? undefined : Number(text));
-
 /** The circle that the address names, or null: {x, z, r}. */
-function circleOf({ x, z, r }) {
-  if (x === undefined || z === undefined) return null;
-  return { x: Number(x), z: Number(z), r: Number(r ?? 8) };
+function circleOf(params) {
+  const [x, z] = [numberOf(params.x), numberOf(params.z)];
+  return x === undefined || z === undefined ? null : { x, z, r: numberOf(params.r) ?? 8 };
 }
 
 function Form({ params, bounds }) {
   const set = (name) => (value) => setParams({ [name]: value });
   const [least, most] = bounds?.y ?? [-64, 64];
-  const [from, to] = [Math.floor(Math.min(least, Number(params.low ?? least))), Math.ceil(Math.max(most, Number(params.high ?? most)))];
+  const [from, to] = [Math.floor(Math.min(least, numberOf(params.low) ?? least)), Math.ceil(Math.max(most, numberOf(params.high) ?? most))];
   const height = (name, label, other) => html`
     <${Field} label=${`${label}: ${params[name] ?? "any"}`} type="range" min=${from} max=${to} step="1" value=${params[name] ?? other} onInput=${set(name)} />`;
   return html`
@@ -79,8 +77,8 @@ function There({ common, circle, params, low, high }) {
   const [selected, setSelected] = useState(null);
   const loaded = useLoad((signal) => {
     if (!circle) return null;
-    const heights = { ...(low !== "" ? { gte: Number(low) } : {}), ...(high !== "" ? { lte: Number(high) } : {}) };
-    const filters = { ...(params.type ? { type: params.type } : {}), ...(Object.keys(heights).length ? { "pos.y": heights } : {}) };
+    const [gte, lte] = [numberOf(low), numberOf(high)];
+    const filters = { ...(params.type ? { type: params.type } : {}), ...(gte === undefined && lte === undefined ? {} : { "pos.y": { gte, lte } }) };
     const near = { x: circle.x, z: circle.z, radius: circle.r };
     return api("POST", "/v1/memories/search", { body: { ...common, k: 100, near, filters }, signal });
   }, [JSON.stringify([common, circle, params.type, low, high])]);

@@ -1,7 +1,7 @@
 // One agent: what it has, its parts, and its erasure.
 import { ConfirmByTyping, Empty, Loaded, Stat, Tabs, toast } from "../../components/index.js";
 import { api, segments } from "../../core/api.js";
-import { dateTime, fromNow, number } from "../../core/format.js";
+import { dateTime, fromNow, number, shellWord } from "../../core/format.js";
 import { html, useState } from "../../core/html.js";
 import { useLoad } from "../../core/load.js";
 import { go, href, place } from "../../core/router.js";
@@ -40,7 +40,7 @@ export function Agent({ agent }) {
         </div>
         <${Tabs} label="Parts of the agent" tabs=${tabs} chosen=${chosen} />
         ${chosen === "timeline" && !found.total
-          ? html`<${Empty} title="This agent has no memories." command=${`lorestream put ${agent} "pine trees stand north of the lake"`}>It may have records or documents. Give it a memory:<//>`
+          ? html`<${Empty} title="This agent has no memories." command=${`lorestream put ${shellWord(agent)} "pine trees stand north of the lake"`}>It may have records or documents. Give it a memory:<//>`
           : html`<${Part} agent=${agent} summary=${found} reload=${summary.reload} />`}`}
     <//>
     ${asking && html`<${Erase} agent=${agent} onClose=${(done) => {

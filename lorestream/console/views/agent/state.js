@@ -1,7 +1,7 @@
 // An agent's documents with their versions and what differs between them, its Q-tables and its policies.
 import { Empty, Field, Loaded, Panel, Table } from "../../components/index.js";
 import { api, segments } from "../../core/api.js";
-import { bytes, dateTime, decimal, fromNow, number } from "../../core/format.js";
+import { bytes, dateTime, decimal, fromNow, number, shellWord } from "../../core/format.js";
 import { html } from "../../core/html.js";
 import { useLoad, useSettled } from "../../core/load.js";
 import { place, setParams } from "../../core/router.js";
@@ -35,8 +35,8 @@ function Document({ agent, type }) {
   const path = segments`/v1/entities/${type || "character"}/${agent}`;
   const versions = useLoad((signal) => api("GET", `${path}/versions`, { query: { limit: 100 }, signal }), [path]);
   return html`
-    <${Panel} title=${`Document ${type}`}>
-      <${OrNothing} of=${versions} nothing=${html`<${Empty} title="This agent has no document of this type." command=${`lorestream state put ${type} ${agent} '{"name": "Ada"}'`}>A document is a JSON object with versions. Write one:<//>`}>
+    <${Panel} title=${`Document ${type || "character"}`}>
+      <${OrNothing} of=${versions} nothing=${html`<${Empty} title="This agent has no document of this type." command=${`lorestream state put ${shellWord(type || "character")} ${shellWord(agent)} '{"name": "Ada"}'`}>A document is a JSON object with versions. Write one:<//>`}>
         ${({ versions: kept }) => html`<${Versions} kept=${kept} />`}
       <//>
     <//>`;

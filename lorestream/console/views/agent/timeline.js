@@ -4,7 +4,7 @@ import { api, lines, segments } from "../../core/api.js";
 import { colourOf, dateTime, duration, number } from "../../core/format.js";
 import { html, useMemo, useState } from "../../core/html.js";
 import { useLoad } from "../../core/load.js";
-import { href, place, setParams } from "../../core/router.js";
+import { href, numberOf, place, setParams } from "../../core/router.js";
 import { countsIn, MOST_POINTS, nearest, stacked, stepFor } from "./counts.js";
 
 const PAGE = 200;
@@ -69,8 +69,8 @@ const round = (seconds) => Math.round(seconds * 1000) / 1000;
 
 /** The time that is shown, in Unix seconds: what the address says, else all of it. */
 function range(from, to, summary) {
-  const start = Number.parseFloat(from ?? summary.first);
-  const end = Number.parseFloat(to ?? summary.last);
+  const start = numberOf(from) ?? summary.first;
+  const end = numberOf(to) ?? summary.last;
   return end > start ? [start, end] : [start - 30, start + 30];
 }
 

@@ -56,8 +56,8 @@ const RESERVED = new Set(["and", "or", "not", "in", "end", "if", "then", "else",
 const luaString = (text) => `"${text.replace(/["\\]/g, "\\$&").replace(/[\u0000-\u001f\u007f]/g, (each) => `\\${String(each.charCodeAt(0)).padStart(3, "0")}`)}"`;
 
 /** The tool of MCP has fewer arguments; its `recency` is the weight of recency beside a relevance of 1. */
-function mcp({ agent_id: agent = "npc:NAME", query, k, mode, filters, min_score: least, weights }) {
+function mcp({ agent_id: agent = "npc:NAME", query, k, mode, filters, min_score: least, weights, as_of: at, superseded }) {
   const recency = weights?.recency === undefined ? undefined : weights.recency / (weights.relevance || 1);
-  const args = { agent_id: agent, query, k, mode, filters, min_score: least, recency };
+  const args = { agent_id: agent, query, k, mode, filters, min_score: least, recency, as_of: at, superseded };
   return JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "recall", arguments: args } }, null, 2);
 }

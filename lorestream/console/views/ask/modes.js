@@ -25,14 +25,15 @@ function Compared({ body }) {
   );
   if (loaded.error) return html`<${ErrorBox} error=${loaded.error} retry=${loaded.reload} />`;
   if (!loaded.data) return html`<${Loading} label="Searching in each mode" />`;
-  const lists = loaded.data.results.map((each) => each.memories ?? []);
+  const { results } = loaded.data;
+  const lists = results.map((each) => each.memories ?? []);
   const finders = (id) => lists.filter((list) => list.some((each) => each.id === id)).length;
   return html`
     <div class="columns">
       ${MODES.map((mode, index) => html`
         <div key=${mode}>
           <h3>${mode}</h3>
-          ${lists[index].length ? html`
+          ${results[index].error ? html`<p class="bad">${results[index].error.message}</p>` : lists[index].length ? html`
             <ol class="short">
               ${lists[index].map((each) => html`
                 <li key=${each.id}>

@@ -1,12 +1,12 @@
 // From the fields of the form, which are the parameters of the address, to the body of a search.
 
+import { numberOf } from "../../core/router.js";
+
 /** The names of the fields, with what an empty one means. */
 export const FIELDS = {
   agent: "", q: "", mode: "hybrid", k: "5", type: "", filters: "", x: "", y: "", z: "", r: "",
   rel: "", rec: "", imp: "", half: "", normalise: "", min: "", neighbours: "", words: "", rerank: "", scope: "", old: "", at: "",
 };
-
-const numberOf = (text) => (text === "" || text === undefined ? undefined : Number(text));
 
 /** Only what is given: without undefined values and empty objects. */
 function given(values) {

@@ -1,8 +1,7 @@
 // The map itself: Leaflet with a plain coordinate system, drawn on a canvas. Latitude is z, longitude is x, in nodes.
-import { decimal } from "../../core/format.js";
-import { colourOf } from "../../core/format.js";
-import { html, library, useEffect, useRef, useState } from "../../core/html.js";
-import { Loading } from "../../components/index.js";
+import { ErrorBox, Loading } from "../../components/index.js";
+import { colourOf, decimal } from "../../core/format.js";
+import { html, useEffect, useLibrary, useRef, useState } from "../../core/html.js";
 
 const CLICK_PX = 12;
 
@@ -15,12 +14,9 @@ export function MapCanvas({ heat, recent, circle, onCircle }) {
   const map = useRef(null);
   const latest = useRef(onCircle);
   latest.current = onCircle;
-  const [L, setLibrary] = useState(null);
+  const { loaded: L, error } = useLibrary("leaflet", "L");
   const [drawing, setDrawing] = useState(false);
   const [at, setAt] = useState(null);
-  useEffect(() => {
-    library("leaflet", "L").then((loaded) => setLibrary(() => loaded));
-  }, []);
   useEffect(() => {
     if (!L) return undefined;
     // Leaflet's own controls write markup, which the policy of the page forbids: the buttons below replace them.
@@ -69,7 +65,7 @@ export function MapCanvas({ heat, recent, circle, onCircle }) {
       <span class="muted mono">${at ? `x ${decimal(at.lng, 0)}, z ${decimal(at.lat, 0)}` : ""}</span>
     </div>
     <div ref=${box} class="map ${drawing ? "drawing" : ""}" role="application" aria-label="Map of memories: arrows move it, plus and minus change the scale"></div>
-    ${!L && html`<${Loading} label="Loading the map" />`}`;
+    ${error ? html`<${ErrorBox} error=${error} />` : !L && html`<${Loading} label="Loading the map" />`}`;
 }
 
 const tenth = (value) => Math.round(value * 10) / 10;
