@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lorestream.adapters.qdrant.conditions import Clause, Match, Range, scope_clause
 from lorestream.adapters.qdrant.engine import TimePage
 from lorestream.adapters.qdrant.exact_filter import matches
+from lorestream.adapters.qdrant.nearest import decode_all
 from lorestream.adapters.qdrant.payload import TICKS_PER_S, decode_memory, fact_hash, ticks
 from lorestream.memories import EVERYTHING, Around, Scope
 from lorestream.turns import Turns
@@ -111,17 +112,16 @@ class _Side:
 
 async def read_around(engine: Engine[Any], shown: Sequence[Clause], query: AroundQuery) -> list[Around]:
     """The memories around each anchor. `shown`: the conditions for memories that may be shown."""
-    clauses = {_occasion(anchor): _clauses(anchor, shown) for anchor in query.anchors}
-    sides_of = Counter(_occasion(anchor) for anchor in query.anchors for _ in range(2))
-    decoder = _Decoder()
+    occasions = [_occasion(anchor) for anchor in query.anchors]
+    counted = Counter(occasions)
+    clauses = {one: _clauses(one, shown) for one in counted}
     whole = {
-        occasion: few
-        for occasion, must in clauses.items()
-        if sides_of[occasion] >= _PAGES and (few := await _few(engine, must, decoder)) is not None
+        one: few
+        for one, anchors in counted.items()
+        if 2 * anchors >= _PAGES and (few := await _few(engine, clauses[one])) is not None
     }
     sides: list[_Side] = []
-    for anchor in query.anchors:
-        occasion = _occasion(anchor)
+    for anchor, occasion in zip(query.anchors, occasions, strict=True):
         for oldest_first in (False, True):
             side = _Side(query, anchor, clauses[occasion], oldest_first)
             if occasion in whole:
@@ -129,6 +129,7 @@ async def read_around(engine: Engine[Any], shown: Sequence[Clause], query: Aroun
             else:
                 side.ask(ticks(anchor.timestamp))
             sides.append(side)
+    decoder = _Decoder()
     while wanted := {_key(side.page): side.page for side in sides if side.page is not None}:
         pages = await engine.pages_by_time([*wanted.values()])
         found = {key: await decoder.memories(payloads) for key, payloads in zip(wanted, pages, strict=True)}
@@ -148,24 +149,23 @@ def _occasion(anchor: Memory) -> _Occasion:
     return (anchor.tenant, anchor.agent_id, anchor.conversation)
 
 
-def _clauses(anchor: Memory, shown: Sequence[Clause]) -> tuple[Clause, ...]:
-    """The conditions for memories of the same agent, and of the same conversation if the anchor has one."""
-    agent = scope_clause(Scope(anchor.tenant, (anchor.agent_id,)))
-    if anchor.conversation is None:
+def _clauses(occasion: _Occasion, shown: Sequence[Clause]) -> tuple[Clause, ...]:
+    """The conditions for memories of the same agent, and of the conversation if the occasion is one."""
+    tenant, agent_id, conversation = occasion
+    agent = scope_clause(Scope(tenant, (agent_id,)))
+    if conversation is None:
         return (agent, *shown)
-    return (agent, Match("facts", (fact_hash(("metadata", "conversation"), anchor.conversation),)), *shown)
+    return (agent, Match("facts", (fact_hash(("metadata", "conversation"), conversation),)), *shown)
 
 
-async def _few(
-    engine: Engine[Any], must: Sequence[Clause], decoder: _Decoder
-) -> tuple[list[Memory], list[Position]] | None:
+async def _few(engine: Engine[Any], must: Sequence[Clause]) -> tuple[list[Memory], list[Position]] | None:
     """All memories that meet the clauses, the oldest first, and their positions; None if they may be many."""
     if not engine.traits.in_process or await engine.most_points(must) > _FEW:
         return None
     points, following = await engine.scroll(must, limit=_FEW, after=None)
     if following is not None:
         return None
-    memories = await decoder.memories([payload for _, payload in points])
+    memories = await decode_all([payload for _, payload in points])
     memories.sort(key=lambda one: one.position)
     return memories, [one.position for one in memories]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from lorestream.memories import Around, AroundQuery, Filter, Memory, PageQuery, Scope
 
 _SAME_TIME_S = 10
+_KEPT_QUERIES = 64
 
 
 class QdrantReader(QdrantRows[P]):
@@ -54,6 +56,8 @@ class QdrantReader(QdrantRows[P]):
     def __init__(self, engine: Engine[P], *, dim: int, words: Words) -> None:
         super().__init__(engine)
         self.words = words
+        # A search asks twice, and those of a batch often have one text.
+        self._words = lru_cache(maxsize=_KEPT_QUERIES)(self._compute_words)
         self._traits = engine.traits
         self._dim = dim
 
@@ -91,7 +95,7 @@ class QdrantReader(QdrantRows[P]):
         found = await self._engine.ranked_ids((Ids(frozenset(keyed), agents),), near)
         return [Hit(keyed[key], similarity.relevance(score)) for key, score in found]
 
-    def _words(self, text: str) -> Similarity | None:
+    def _compute_words(self, text: str) -> Similarity | None:
         """None for a text without words."""
         embedded = self.words.query(text)
         return None if embedded is None else Similarity(embedded, 0.0)
