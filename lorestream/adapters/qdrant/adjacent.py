@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lorestream.adapters.qdrant.conditions import Clause, Match, Range, scope_clause
 from lorestream.adapters.qdrant.engine import TimePage
 from lorestream.adapters.qdrant.exact_filter import matches
-from lorestream.adapters.qdrant.nearest import decode_all
 from lorestream.adapters.qdrant.payload import TICKS_PER_S, decode_memory, fact_hash, ticks
 from lorestream.memories import EVERYTHING, Around, Scope
 from lorestream.turns import Turns
@@ -165,7 +164,7 @@ async def _few(engine: Engine[Any], must: Sequence[Clause]) -> tuple[list[Memory
     points, following = await engine.scroll(must, limit=_FEW, after=None)
     if following is not None:
         return None
-    memories = await decode_all([payload for _, payload in points])
+    memories = await _Decoder().memories([payload for _, payload in points])
     memories.sort(key=lambda one: one.position)
     return memories, [one.position for one in memories]
 
