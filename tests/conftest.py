@@ -22,7 +22,7 @@ from hypothesis import settings
 
 from deploy.local import process as local_process
 from lorestream.telemetry import set_up_logging
-from tests import zygote
+from tests import page_hints, zygote
 from tests.processes import HASH, LorestreamProcess, running
 
 pytest_plugins = ["tests.brokers", "tests.qdrant_stand_in.fixtures"]
@@ -208,9 +208,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     from lorestream.adapters.qdrant.edge import shard  # noqa: PLC0415
-    from tests.empty_shards import written_from_first  # noqa: PLC0415
+    from tests.empty_shards import create_in_this_process, written_from_first  # noqa: PLC0415
 
     shard._create = written_from_first(shard._create)
+    shard.create_in_subprocess = create_in_this_process
+    if (
+        "PYTEST_XDIST_WORKER" in os.environ
+    ):  # not where the tests run that compare times with what is promised
+        page_hints.ignore()
 
 
 _CLUSTER_SCOPE = "the shared cluster"

@@ -19,12 +19,11 @@ import msgspec
 from lorestream.adapters.embedded import restore, snapshot
 from lorestream.adapters.embedders import hash as hash_embedder
 from lorestream.adapters.in_process import cache, watermarks
-from lorestream.adapters.qdrant.edge import catalogue, shard
+from lorestream.adapters.qdrant.edge import catalogue
 from lorestream.adapters.sqlite import log as sqlite_log
 from lorestream.admin import Outcome, snapshot_manifest
 from lorestream.cli.admin.tasks import tasks_over
 from lorestream.collections import open_collections
-from lorestream.errors import LorestreamError, Unavailable
 from lorestream.settings import Settings, load_settings
 from lorestream.wiring import Runtime, open_runtime, restores
 from producers.gateway import Gateway
@@ -52,21 +51,6 @@ def quick() -> None:
     collection_feed.COMMIT_INTERVAL_S = replay.POLL_INTERVAL_S = 0.05
     checkpoint.BACKGROUND_COMMIT_EVERY = 1
     failures.INITIAL_PAUSE_S, failures.MAX_PAUSE_S = 0.02, 0.1
-    shard.create_in_subprocess = create_in_this_process
-
-
-async def create_in_this_process(
-    directory: Path, *, model_id: str, dim: int, words: str, vectors: shard.VectorType
-) -> None:
-    """In place of a process of its own, so that its calls to the disk are points too."""
-    try:
-        opened, lock, _ = shard.open_shard(
-            directory, model_id=model_id, dim=dim, words=words, vectors=vectors
-        )
-    except LorestreamError as error:
-        raise Unavailable(str(error)) from error
-    opened.close()
-    lock.release()
 
 
 def settings_of(data: Path) -> Settings:

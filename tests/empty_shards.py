@@ -1,7 +1,8 @@
 """Creates the empty shards of Qdrant Edge in the tests' own process by writing the files of the first one once more.
 
 Edge takes 55 ms of CPU time to create one with its indexes, and a test needs one or more; this takes 10 ms. Almost all of
-its 230 MB are holes: a file is written as its length and the blocks that are not zero.
+its 230 MB are holes: a file is written as its length and the blocks that are not zero. Shards of further collections, which
+a process of its own creates in 250 ms, are created in this way too; tests/unit/test_edge_shard.py tests that process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from lorestream.adapters.qdrant.edge.shard import StoreMetadata
+from lorestream.adapters.qdrant.edge import shard
+from lorestream.adapters.qdrant.edge.shard import StoreMetadata, VectorType
+from lorestream.errors import LorestreamError, Unavailable
 
 _BLOCK_BYTES = 4096
 _File = tuple[int, list[tuple[int, bytes]]]
@@ -27,10 +30,10 @@ def written_from_first(
     @functools.cache
     def first(metadata: StoreMetadata) -> dict[Path, _File | None]:
         with tempfile.TemporaryDirectory() as folder:
-            shard = Path(folder) / "shard"
-            create(shard, metadata)
-            found = sorted(shard.rglob("*"))
-            return {path.relative_to(shard): None if path.is_dir() else _read(path) for path in found}
+            made = Path(folder) / "shard"
+            create(made, metadata)
+            found = sorted(made.rglob("*"))
+            return {path.relative_to(made): None if path.is_dir() else _read(path) for path in found}
 
     @functools.wraps(create)
     def write(path: Path, metadata: StoreMetadata) -> None:
@@ -44,6 +47,20 @@ def written_from_first(
                 _write(path / name, *file)
 
     return write
+
+
+async def create_in_this_process(
+    directory: Path, *, model_id: str, dim: int, words: str, vectors: VectorType = "float32"
+) -> None:
+    """In place of `shard.create_in_subprocess`; its errors are those."""
+    try:
+        opened, lock, _ = shard.open_shard(
+            directory, model_id=model_id, dim=dim, words=words, vectors=vectors
+        )
+    except LorestreamError as error:
+        raise Unavailable(str(error)) from error
+    opened.close()
+    lock.release()
 
 
 def _read(path: Path) -> _File:

@@ -13,6 +13,8 @@ def own_time() -> float:
     """Seconds of this thread's life, without those in which it was ready to run but no processor was free.
 
     A wait (for an answer, a timeout, a lock) counts, so that a wait that is too long is found on a busy machine too.
+    For upper bounds only: a wait that ended while no processor was free is shorter here than it was, so a test that
+    something waits long enough takes the monotonic clock.
     Where the kernel does not say how long a thread waited for a processor, this is the monotonic clock.
     """
     try:

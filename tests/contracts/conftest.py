@@ -11,17 +11,17 @@ from tests.contracts.ledgers import kafka_ledger, sqlite_ledger
 
 SHARDED = pytest.param("shard keys", marks=pytest.mark.soak)
 """A server with shard keys: in `make soak`, where the others pass. tests/unit/test_shard_keys.py runs always."""
-STORES = ["edge", "memory", "server", SHARDED]
+STORES = ["edge", "server", SHARDED]
 
 
 @contextlib.asynccontextmanager
 async def open_store(kind, path, qdrant, dim=4):
-    """An empty store of that kind."""
+    """An empty store of that kind; an embedded one in `path`, None: in a temporary directory."""
     if kind in ("server", "shard keys"):
         async with qdrant.store(dim=dim, shard_keys=3 if kind == "shard keys" else 0) as opened:
             yield opened
         return
-    async with EdgeStore.open(path if kind == "edge" else None, model_id="hash", dim=dim) as opened:
+    async with EdgeStore.open(path, model_id="hash", dim=dim) as opened:
         yield opened
 
 

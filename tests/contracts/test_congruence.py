@@ -101,9 +101,7 @@ calls = st.lists(
 async def both(qdrant):
     """An embedded store and one on a server; each example has a tenant of its own."""
     async with contextlib.AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(open_store(kind, None, qdrant)) for kind in ("memory", "server")
-        ]
+        yield [await stack.enter_async_context(open_store(kind, None, qdrant)) for kind in ("edge", "server")]
 
 
 @given(script=calls)

@@ -19,7 +19,7 @@ NOW = 1_800_000_000.0
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["memory", "server"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["edge", "server"])
 async def store(request, qdrant):
     """One store for all examples, because opening one is slow; each example has an agent of its own."""
     async with open_store(request.param, None, qdrant) as opened:

@@ -96,7 +96,7 @@ def test_trim_in_steps_keeps_the_newest(populations):
     """Compared with the definition: sorted by position, the last `keep` remain."""
 
     async def check():
-        async with open_store("memory", None, None) as store:
+        async with open_store("edge", None, None) as store:
             for number, (times, keep, limit) in enumerate(populations):
                 population = [
                     memory(

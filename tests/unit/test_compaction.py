@@ -19,7 +19,6 @@ from lorestream.ports import Reclaimable
 from lorestream.wiring import Runtime
 from stream_workers.rebuild import alias_swap
 from stream_workers.rebuild.compaction import Compaction
-from tests.disk_operations import create_in_this_process
 from tests.parts import open_parts, put, running_worker, texts
 
 EDGE = {"store": {"kind": "edge"}}
@@ -184,9 +183,6 @@ async def test_a_compaction_that_ends_just_before_its_switch_is_started_again(
         await write(runtime, put("the secret lies under the oak", agent="spy"), put("nothing to hide"))
         await write(runtime, erase("spy", 2000.0))
         monkeypatch.setattr(alias_swap, "PROPAGATION_S", 0.0)
-        monkeypatch.setattr(
-            "lorestream.adapters.qdrant.edge.shard.create_in_subprocess", create_in_this_process
-        )
         with monkeypatch.context() as patched:
             patched.setattr("stream_workers.rebuild.compaction.switch_alias", killed)
             with pytest.raises(Unavailable):

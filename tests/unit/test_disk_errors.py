@@ -35,7 +35,6 @@ from stream_workers.indexing import failures
 from stream_workers.rebuild import alias_swap
 from stream_workers.rebuild.compaction import Compaction
 from tests.contracts.stored import memory, names, put
-from tests.disk_operations import create_in_this_process
 from tests.parts import open_parts, running_worker, texts
 from tests.parts import put as event
 
@@ -72,11 +71,10 @@ class FullDisk:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pauses, and no process for a new shard."""
+    """No pauses."""
     monkeypatch.setattr(alias_swap, "PROPAGATION_S", 0.0)
     monkeypatch.setattr(collection_feed, "COMMIT_INTERVAL_S", 0.02)
     monkeypatch.setattr(failures, "INITIAL_PAUSE_S", 0.01)
-    monkeypatch.setattr(shard, "create_in_subprocess", create_in_this_process)
 
 
 # --- the catalogue of embedded collections -------------------------------------------------------------------

@@ -9,7 +9,6 @@ import pytest
 import structlog
 
 from lorestream import free_space, os_support
-from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.admin.snapshot_files import disk_usage
 from lorestream.cli.serve import readiness
@@ -22,7 +21,6 @@ from lorestream.wiring.snapshots import snapshots_over
 from stream_workers.worker import Worker
 from tests.contracts.stored import memory, names
 from tests.contracts.stored import put as insert
-from tests.disk_operations import create_in_this_process
 from tests.http_gateway import open_http_gateway
 from tests.parts import open_parts, put, texts
 
@@ -136,11 +134,8 @@ async def test_the_start_says_it_and_makes_no_store(tmp_path: Path, set_free: Se
     assert [line["log_level"] for line in lines if "nearly full" in line["event"]] == ["warning"]
 
 
-async def test_a_copy_needs_no_space_for_what_was_removed(
-    tmp_path: Path, set_free: SetFree, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_copy_needs_no_space_for_what_was_removed(tmp_path: Path, set_free: SetFree) -> None:
     """A compaction frees the space of removed memories, so it must be possible when they are what fills the disk."""
-    monkeypatch.setattr(shard, "create_in_subprocess", create_in_this_process)
     async with open_parts(tmp_path, store={"kind": "edge"}, min_free_bytes=FLOOR) as runtime:
         collections, store = runtime.collections, runtime.store
         await insert(store, *(memory(f"m{n}") for n in range(99)), vector=(1.0,) * 384)
