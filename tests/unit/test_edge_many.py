@@ -10,8 +10,9 @@ import pytest_asyncio
 
 from lorestream.adapters.qdrant import hybrid, nearest
 from lorestream.adapters.qdrant.edge.store import EdgeStore
-from lorestream.memories import HybridQuery, KeywordQuery, Scope, VectorQuery
-from tests.contracts.stored import EAST, NOW, START, memory
+from lorestream.memories import HybridQuery, KeywordQuery, PageQuery, Scope, VectorQuery
+from lorestream.ports import Tombstone
+from tests.contracts.stored import EAST, NOW, START, memory, vectors
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -54,3 +55,16 @@ async def test_the_first_among_many_are_those_among_few(
     monkeypatch.setattr(nearest, "_MOST_IDS", more)
     monkeypatch.setattr(hybrid, "_SHORT_POINTS", 1)
     assert [await store.search(query) for query in queries] == among_few
+
+
+async def test_memories_of_a_scope_are_counted_by_its_parts(store: EdgeStore) -> None:
+    """An agent that is named twice counts once, and a record beside the memories."""
+    scope = Scope("default", ("a", "b", "b", "nobody"), records=True)
+    assert await store.count(PageQuery(scope, 1, NOW)) == COUNT
+    await store.insert(
+        [memory("b", agent_id="b"), memory("record", agent_id="b", recall=False)], vectors(EAST, 2)
+    )
+    assert await store.count(PageQuery(scope, 1, NOW)) == COUNT + 2
+    assert await store.count(PageQuery(Scope("default"), 1, NOW)) == COUNT + 1
+    await store.put_tombstones([Tombstone("default", "b", "b", NOW)])
+    assert await store.count(PageQuery(scope, 1, NOW)) == COUNT + 1

@@ -28,7 +28,7 @@ from lorestream.adapters.qdrant.edge.messages import (
     translate_errors,
 )
 from lorestream.adapters.qdrant.edge.pages import Pages
-from lorestream.adapters.qdrant.edge.steps import STEP_S, Steps
+from lorestream.adapters.qdrant.edge.steps import STEP_S, Steps, parts_of_scope
 from lorestream.adapters.qdrant.engine import (
     EngineTraits,
     NearestQuery,
@@ -391,11 +391,19 @@ class EdgeEngine:
         return found
 
     async def count(self, must: Sequence[Clause]) -> int:
-        """The number of points that meet all clauses."""
-        known = self._steps.exact_points(must)
-        if known is not None:
-            return known
+        """The number of points that meet all clauses. An index knows how many an agent or a tenant has."""
+        parts = parts_of_scope(must)
+        if not parts:
+            return await self._count(must)
+        known = [self._steps.exact_points(one) for one in parts]
+        return sum(
+            [
+                await self._count([part]) if number is None else number
+                for part, number in zip(parts, known, strict=True)
+            ]
+        )
 
+    async def _count(self, must: Sequence[Clause]) -> int:
         def count(within: Slice | None) -> int:
             with translate_errors():
                 return self._shard.count(edge.CountRequest(filter=edge_filter(*must, within=within)))

@@ -63,11 +63,11 @@ class Steps:
             return min(named)
         return min(self._scope_points(one) for one in [one for one in must if _is_scope(one)] or [Group()])
 
-    def exact_points(self, must: Sequence[Clause]) -> int | None:
-        """How many points meet the clauses, where an index has the number: those of one agent or tenant. Else None."""
-        match must:
-            case [Match(_, (_,)) as scope] if _is_scope(scope):
-                return self._scope_points(scope)
+    def exact_points(self, clause: Clause) -> int | None:
+        """How many points meet the clause, where an index has the number: those of one agent or tenant. Else None."""
+        match clause:
+            case Match(_, (_,)) if _is_scope(clause):
+                return self._scope_points(clause)
             case _:
                 return None
 
@@ -171,6 +171,18 @@ class Steps:
             + payload_conditions(must) * _PAYLOAD_CONDITION_S
             + _count([one for one in must if not _is_scope(one)]) * _CONDITION_S
         )
+
+
+def parts_of_scope(must: Sequence[Clause]) -> Sequence[Clause]:
+    """Clauses of which each point meets at most one, and one if it meets `must`; none where `must` is not only a scope."""
+    match must:
+        case [Match(key, values) as scope] if _is_scope(scope):
+            # The values of a scope are strings.
+            return [Match(key, (str(value),)) for value in dict.fromkeys(values)]
+        case [Group((), should, ()) as scope] if _is_scope(scope):
+            return [part for one in should for part in parts_of_scope([one]) or [one]]
+        case _:
+            return []
 
 
 def _is_scope(clause: Clause) -> bool:
