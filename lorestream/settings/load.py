@@ -62,6 +62,7 @@ class Settings(BaseSettings):
         env_file_encoding="utf-8",
         frozen=True,
         extra="ignore",
+        allow_inf_nan=False,
         hide_input_in_errors=True,
     )
 

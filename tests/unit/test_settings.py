@@ -89,6 +89,8 @@ def test_a_secret_can_be_read_from_a_file_and_is_never_printed(
         ("LORESTREAM_EMBEDDER__DIM", "many"),
         ("LORESTREAM_HTTP_PORT", "70000"),
         ("LORESTREAM_TTL_DAYS", "nan"),
+        ("LORESTREAM_SWEEP_INTERVAL_S", "inf"),
+        ("LORESTREAM_SEARCH__NEIGHBOUR_GAP_S", "inf"),
     ],
 )
 def test_a_wrong_value_is_one_error_line_with_the_variable(
