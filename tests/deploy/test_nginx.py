@@ -322,6 +322,14 @@ async def test_grpc_refusals_pass_as_they_are(stub):
     assert invalid.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_metadata_that_nginx_refuses_is_an_invalid_argument(stub):
+    service, _ = stub
+    two_keys = [("authorization", "Bearer a.b"), ("authorization", "Bearer c.d")]
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await service.GetMemory(memory_pb2.GetMemoryRequest(agent_id="a", query_text="q"), metadata=two_keys)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_health_and_reflection_answer_through_the_door(stub):
     _, channel = stub
     seen = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
