@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 IN_MEMORY = Path("/dev/shm")
 FREE_BYTES_NEEDED = 6 * 2**30
 """More than twice what a run uses there."""
+EXAMPLES = 50
 WHOLE_SYSTEMS = ("deploy", "e2e", "luanti")
 """Folders whose tests start whole systems."""
 ON_THE_SHARED_CLUSTER = frozenset(
@@ -120,12 +121,12 @@ SLOW = frozenset(
 def pytest_configure() -> None:
     """Set up logging as a service does, so that log lines have their real cost and form.
 
-    Hypothesis has no deadline for an example: its duration depends on the load of the machine.
+    Hypothesis has no deadline for an example: its duration depends on the load of the machine. It makes EXAMPLES of them
+    where a test names no number.
     """
     set_up_logging("json", "warning")
-    settings.register_profile(
-        "lorestream", settings.get_profile(settings.get_current_profile_name()), deadline=None
-    )
+    current = settings.get_profile(settings.get_current_profile_name())
+    settings.register_profile("lorestream", current, deadline=None, max_examples=EXAMPLES)
     settings.load_profile("lorestream")
     # Brokers run for seconds or minutes: Java's second compiler would cost more CPU time than it saves.
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")

@@ -19,7 +19,7 @@ import msgspec
 from lorestream.adapters.embedded import restore, snapshot
 from lorestream.adapters.embedders import hash as hash_embedder
 from lorestream.adapters.in_process import cache, watermarks
-from lorestream.adapters.qdrant.edge import catalogue
+from lorestream.adapters.qdrant.edge import catalogue, shard
 from lorestream.adapters.sqlite import log as sqlite_log
 from lorestream.admin import Outcome, snapshot_manifest
 from lorestream.cli.admin.tasks import tasks_over
@@ -33,6 +33,7 @@ from stream_workers.indexing import checkpoint, failures, indexer
 from stream_workers.rebuild import alias_swap, replay
 from stream_workers.rebuild.compaction import Compaction
 from stream_workers.worker import Worker
+from tests.empty_shards import create_in_this_process
 from tests.log_fold import differences, fold, stored
 
 LOADED = (restore, snapshot, hash_embedder, cache, watermarks, catalogue, sqlite_log)
@@ -51,6 +52,7 @@ def quick() -> None:
     collection_feed.COMMIT_INTERVAL_S = replay.POLL_INTERVAL_S = 0.05
     checkpoint.BACKGROUND_COMMIT_EVERY = 1
     failures.INITIAL_PAUSE_S, failures.MAX_PAUSE_S = 0.02, 0.1
+    shard.create_in_subprocess = create_in_this_process  # so that its calls to the disk are points too
 
 
 def settings_of(data: Path) -> Settings:

@@ -17,7 +17,8 @@ from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.shard import StoreMetadata, VectorType
 from lorestream.errors import LorestreamError, Unavailable
 
-_BLOCK_BYTES = 4096
+_BLOCK_BYTES, _PIECE_BYTES = 4096, 2**20
+_ZEROS = bytes(_PIECE_BYTES)
 _File = tuple[int, list[tuple[int, bytes]]]
 """The length of a file, and (offset, content) of its blocks that are not zero."""
 
@@ -64,9 +65,16 @@ async def create_in_this_process(
 
 
 def _read(path: Path) -> _File:
-    content = path.read_bytes()
-    blocks = ((at, content[at : at + _BLOCK_BYTES]) for at in range(0, len(content), _BLOCK_BYTES))
-    return len(content), [(at, block) for at, block in blocks if block.strip(b"\0")]
+    blocks: list[tuple[int, bytes]] = []
+    with path.open("rb") as file:
+        length = 0
+        while piece := file.read(_PIECE_BYTES):
+            if piece != _ZEROS[: len(piece)]:
+                inner = range(0, len(piece), _BLOCK_BYTES)
+                found = ((length + at, piece[at : at + _BLOCK_BYTES]) for at in inner)
+                blocks += ((at, block) for at, block in found if block.strip(b"\0"))
+            length += len(piece)
+    return length, blocks
 
 
 def _write(path: Path, length: int, blocks: list[tuple[int, bytes]]) -> None:

@@ -125,7 +125,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def test_a_thousand_agents_of_ten_servers(stage: Stage) -> None:
     with StalenessProbe(stage.cluster.url) as fresh:
-        load = stage.play(rate=800, seconds=6, agents=1000, servers=10)
+        load = stage.play(rate=400, seconds=6, agents=1000, servers=10)
         report = load.finish()
     assert report["events"]["accepted"] == report["events"]["scheduled"]
     assert fresh.stale == fresh.errors == []
@@ -136,7 +136,7 @@ def test_a_thousand_agents_of_ten_servers(stage: Stage) -> None:
 def test_workers_and_redis_killed_frozen_and_cut_off(stage: Stage) -> None:
     """Redis fails while a worker is frozen: the workers' faults and those of Redis overlap once."""
     with StalenessProbe(stage.cluster.url) as fresh:
-        load = stage.play(rate=200, seconds=40)
+        load = stage.play(rate=100, seconds=40)
         kill_each_worker(stage)
         freeze_a_worker_beyond_its_session(stage)
         add_and_remove_a_third_worker(stage)
@@ -193,7 +193,7 @@ def kill_a_worker_and_wait_for_the_other(stage: Stage) -> None:
 @pytest.mark.parametrize("away_s", [4, pytest.param(60, marks=pytest.mark.soak)])
 def test_a_broker_and_a_store_that_are_killed(stage: Stage, away_s: float) -> None:
     with StalenessProbe(stage.cluster.url) as fresh:
-        load = stage.play(rate=200, seconds=away_s + 10)
+        load = stage.play(rate=100, seconds=away_s + 10)
         kill_the_broker(stage)
         kill_the_store(stage, away_s)
         report = load.finish()

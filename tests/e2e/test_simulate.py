@@ -73,7 +73,7 @@ def test_the_store_equals_the_ledger_although_the_server_was_killed_twice(tmp_pa
     ledger = tmp_path / "ledger.jsonl"
     process = LorestreamProcess(tmp_path / "data", HASH)
     process.start()
-    shape = ("--servers", "5", "--agents", "40", "--rate", "400", "--seconds", "12", "--seed", "11")
+    shape = ("--servers", "5", "--agents", "40", "--rate", "200", "--seconds", "12", "--seed", "11")
     faults = ("--resend", "0.05", "--moves", "0.02", "--drain", "60", "--wait-indexed", "60")
     load = zygote.Popen(
         command("--url", process.url, *shape, *faults, "--ledger", str(ledger), "--json"),
@@ -100,12 +100,12 @@ def test_the_store_equals_the_ledger_although_the_server_was_killed_twice(tmp_pa
             process.kill()
     assert report["requests"]["retried"] > 0
     assert {"cut", "connect"} & set(report["requests"]["errors"])
-    assert report["events"]["resent"] > 100
+    assert report["events"]["resent"] > 50
     assert report["indexed"]["findable"] is True
-    assert report["events"]["accepted"] == report["events"]["scheduled"] == 4800
+    assert report["events"]["accepted"] == report["events"]["scheduled"] == 2400
     truth = lines(ledger)
     assert sorted(found) == sorted((one["agent_id"], one["memory_id"], one["text"]) for one in truth)
-    assert len({one["id"] for one in truth}) == 4800
+    assert len({one["id"] for one in truth}) == 2400
     for one in truth:
         assert one["memory_id"] == memory_id("default", one["server"], one["agent_id"], one["id"])
 

@@ -154,7 +154,7 @@ def test_a_snapshot_taken_under_writes_and_reads(tmp_path: Path) -> None:
                         wrong.append(error)
                         return
                     n += 1
-                    enough.wait(0.05)
+                    enough.wait(0.1)
 
             thread = threading.Thread(target=run)
             thread.start()

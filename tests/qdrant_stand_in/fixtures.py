@@ -53,6 +53,7 @@ class Qdrant:
         from lorestream.adapters.qdrant.server.collection import (  # noqa: PLC0415 (the import takes a second)
             CollectionMetadata,
             CollectionOptions,
+            delete_collection,
             first_collection,
         )
         from lorestream.adapters.qdrant.server.messages import substring_field  # noqa: PLC0415
@@ -69,7 +70,7 @@ class Qdrant:
                 yield ServerStore(connection, found, substring_field=field)
             finally:
                 if collection is None:
-                    await self.drop(found.name)
+                    await delete_collection(connection, found.name)
 
     @contextlib.asynccontextmanager
     async def catalogue(self, alias: str, **options: Any) -> AsyncIterator[ServerCatalogue]:

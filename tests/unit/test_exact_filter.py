@@ -12,7 +12,7 @@ from tests.contracts.stored import memory
 
 
 @given(fields=memories, condition=filters)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_matches_equals_the_reference_evaluator(fields, condition):
     one = memory(**fields)
     assert matches(condition, one) is reference(condition, one)

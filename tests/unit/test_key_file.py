@@ -160,7 +160,7 @@ def _make_keys(path: Path, count: int) -> None:
 
 def test_concurrent_writers_lose_no_key(path: Path):
     spawned = multiprocessing.get_context("spawn")
-    writers = [spawned.Process(target=_make_keys, args=(path, 40)) for _ in range(3)]
+    writers = [spawned.Process(target=_make_keys, args=(path, 15)) for _ in range(3)]
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):
@@ -169,7 +169,7 @@ def test_concurrent_writers_lose_no_key(path: Path):
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-    assert len({key.id for key in listed(path)}) == 120
+    assert len({key.id for key in listed(path)}) == 45
 
 
 KEY = {

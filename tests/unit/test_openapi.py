@@ -48,7 +48,7 @@ from tests.whole_app import BASE_URL, open_app
 
 AGENT = "npc:woodcutter-1"
 TEXT = "pine trees stand north of the lake"
-EXAMPLES = 8
+EXAMPLES = 5
 
 REJECTION = CHECKS.get_by_names(["negative_data_rejection"])
 BY_ID = {
