@@ -184,7 +184,7 @@ async def test_a_summary_takes_no_more_calls_for_many_types(
 
 async def test_a_long_loop_gives_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("lorestream.turns.time.thread_time", lambda: now[0])
+    monkeypatch.setattr("lorestream.turns.monotonic", lambda: now[0])
     turns, others = Turns(), 0
 
     async def other() -> None:

@@ -23,15 +23,15 @@ from lorestream.turns import Turns
 
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.engine import Engine, Payload
-    from lorestream.memories import AroundQuery, Memory, Position
+    from lorestream.adapters.qdrant.few import Few, FewMemories
+    from lorestream.memories import AroundQuery, Memory
 
 _MARGIN = 2
 """Points to read beyond the neighbours: the memory itself, and one that shows that the tick of the last neighbour ends."""
 _MAX_TIED = 256
 """Memories of one tick that are read. Where there are more, none is next to another: reading them takes too long."""
-_FEW = 64
-"""So many memories are read at once in the time of _PAGES pages of four."""
 _PAGES = 4
+"""So many pages of four take as long as reading a few memories at once."""
 
 _Occasion: TypeAlias = "tuple[str, str, str | int | None]"
 """Tenant, agent and conversation."""
@@ -67,14 +67,14 @@ class _Side:
         else:
             self.page = TimePage(self.must, tick, self.query.span + _MARGIN, self.oldest_first)
 
-    def choose(self, occasion: Sequence[Memory], positions: Sequence[Position]) -> None:
-        """Take from all memories of the occasion, the oldest first, and their positions."""
+    def choose(self, occasion: Few) -> None:
+        """Take from all memories of the occasion."""
         if self.oldest_first:
-            behind = bisect_right(positions, self.anchor.position)
-            self.found = list(occasion[behind : behind + self.query.span])
+            behind = bisect_right(occasion.positions, self.anchor.position)
+            self.found = list(occasion.memories[behind : behind + self.query.span])
         else:
-            before = bisect_left(positions, self.anchor.position)
-            self.found = list(reversed(occasion[max(0, before - self.query.span) : before]))
+            before = bisect_left(occasion.positions, self.anchor.position)
+            self.found = list(reversed(occasion.memories[max(0, before - self.query.span) : before]))
 
     def take(self, page: TimePage, memories: Sequence[Memory]) -> None:
         """Take the memories of the page that was asked for, and ask for what is needed next."""
@@ -109,22 +109,24 @@ class _Side:
         ]
 
 
-async def read_around(engine: Engine[Any], shown: Sequence[Clause], query: AroundQuery) -> list[Around]:
+async def read_around(
+    engine: Engine[Any], few: FewMemories, shown: Sequence[Clause], query: AroundQuery
+) -> list[Around]:
     """The memories around each anchor. `shown`: the conditions for memories that may be shown."""
     occasions = [_occasion(anchor) for anchor in query.anchors]
     counted = Counter(occasions)
     clauses = {one: _clauses(one, shown) for one in counted}
     whole = {
-        one: few
+        one: found
         for one, anchors in counted.items()
-        if 2 * anchors >= _PAGES and (few := await _few(engine, clauses[one])) is not None
+        if 2 * anchors >= _PAGES and (found := await few.of(clauses[one])) is not None
     }
     sides: list[_Side] = []
     for anchor, occasion in zip(query.anchors, occasions, strict=True):
         for oldest_first in (False, True):
             side = _Side(query, anchor, clauses[occasion], oldest_first)
             if occasion in whole:
-                side.choose(*whole[occasion])
+                side.choose(whole[occasion])
             else:
                 side.ask(ticks(anchor.timestamp))
             sides.append(side)
@@ -155,18 +157,6 @@ def _clauses(occasion: _Occasion, shown: Sequence[Clause]) -> tuple[Clause, ...]
     if conversation is None:
         return (agent, *shown)
     return (agent, Match("facts", (fact_hash(("metadata", "conversation"), conversation),)), *shown)
-
-
-async def _few(engine: Engine[Any], must: Sequence[Clause]) -> tuple[list[Memory], list[Position]] | None:
-    """All memories that meet the clauses, the oldest first, and their positions; None if they may be many."""
-    if not engine.traits.in_process or await engine.most_points(must) > _FEW:
-        return None
-    points, following = await engine.scroll(must, limit=_FEW, after=None)
-    if following is not None:
-        return None
-    memories = await _Decoder().memories([payload for _, payload in points])
-    memories.sort(key=lambda one: one.position)
-    return memories, [one.position for one in memories]
 
 
 class _Decoder:

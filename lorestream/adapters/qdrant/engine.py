@@ -140,6 +140,11 @@ class Engine(Protocol[P]):
         """Constant while the engine is open."""
         ...
 
+    @property
+    def writes(self) -> int:
+        """Grows with each write, in process; constant for a server."""
+        ...
+
     def point(
         self,
         id_: str,

@@ -6,7 +6,7 @@ takes as long as comparing 40 vectors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from lorestream.adapters.qdrant.conditions import Clause
     from lorestream.adapters.qdrant.engine import Engine
+    from lorestream.adapters.qdrant.few import FewMemories
     from lorestream.adapters.qdrant.scoring import Similarity
     from lorestream.memories import Memory
 
@@ -39,6 +40,8 @@ _SHORT_K = 20
 _SHORT_POINTS = 10_000
 """In process, the long lists of more memories are read at once: comparing these takes longer than the long lists do, and
 where the short ones do not decide they are compared twice."""
+_ALL = 4
+"""Of so many candidates for each place of the answer all memories are read, if they are few: what follows needs them, too."""
 _ROUNDING = 1e-6
 """A fused score that is higher by less may be equal: cosines have 32 bits, BM25 scores five digits."""
 
@@ -48,6 +51,7 @@ class HybridSearch:
     """One hybrid search over an engine. `words`: None if the query has no words."""
 
     engine: Engine[Any]
+    few: FewMemories
     selection: Selection
     dense: Similarity
     words: Similarity | None
@@ -230,23 +234,33 @@ class HybridSearch:
     async def _read(self, fused: Sequence[Fused], best: float | None, k: int) -> list[Hit]:
         """The first k of these candidates that still exist."""
         hits: list[Hit] = []
-        agents = agents_of(self.selection.clauses)
         turns = Turns()
         start = 0
+        few = await self.few.of(self.selection.clauses) if len(fused) <= _ALL * k else None
         while start < len(fused) and len(hits) < k:
             end = min(start + k - len(hits), len(fused))
             while end < len(fused) and fused[end].score == fused[end - 1].score:
                 end += 1  # of equal ones the newest are returned
             some = fused[start:end]
             start = end
-            payloads = await self.engine.retrieve([one.key for one in some], agents=agents)
+            found = await self._memories([one.key for one in some]) if few is None else few.by_point
             for one in some:
-                payload = payloads.get(one.key, {})
-                if "body" in payload:
-                    hits.append(_hit(decode_memory(payload), one, best))
+                if one.key in found:
+                    hits.append(_hit(found[one.key], one, best))
                 await turns.next()
         hits.sort(key=lambda hit: (hit.relevance, hit.memory.position), reverse=True)
         return hits[:k]
+
+    async def _memories(self, keys: Sequence[str]) -> Mapping[str, Memory]:
+        """The memories of these points that exist."""
+        payloads = await self.engine.retrieve(keys, agents=agents_of(self.selection.clauses))
+        memories: dict[str, Memory] = {}
+        turns = Turns()
+        for key, payload in payloads.items():
+            if "body" in payload:
+                memories[key] = decode_memory(payload)
+            await turns.next()
+        return memories
 
 
 def _hit(memory: Memory, fused: Fused, best: float | None) -> Hit:

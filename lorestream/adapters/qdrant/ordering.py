@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from lorestream.adapters.qdrant.conditions import Clause, Range
@@ -31,6 +32,20 @@ class OrderedSource:
     matches: Callable[[Memory], bool]
     """False for a memory that the engine returned although the filter does not match it."""
     batch_size: int
+
+
+def in_order(
+    memories: Sequence[Memory],
+    matches: Callable[[Memory], bool],
+    limit: int,
+    after: Position | None,
+    *,
+    oldest_first: bool,
+) -> list[Memory]:
+    """What `read_in_order` returns, of memories that are all there are, the oldest first."""
+    ordered = memories if oldest_first else reversed(memories)
+    found = (one for one in ordered if _is_after(one, after, oldest_first=oldest_first) and matches(one))
+    return list(islice(found, limit))
 
 
 async def read_in_order(

@@ -24,9 +24,10 @@ from lorestream.adapters.qdrant.conditions import (
 )
 from lorestream.adapters.qdrant.engine import Engine, P
 from lorestream.adapters.qdrant.exact_filter import matches
+from lorestream.adapters.qdrant.few import FewMemories
 from lorestream.adapters.qdrant.hybrid import HybridSearch
 from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all
-from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
+from lorestream.adapters.qdrant.ordering import OrderedSource, in_order, read_in_order
 from lorestream.adapters.qdrant.payload import (
     agent_keyword,
     decode_memory,
@@ -58,6 +59,7 @@ class QdrantReader(QdrantRows[P]):
         self.words = words
         # A search asks twice, and those of a batch often have one text.
         self._words = lru_cache(maxsize=_KEPT_QUERIES)(self._compute_words)
+        self._few = FewMemories(engine)
         self._traits = engine.traits
         self._dim = dim
 
@@ -101,7 +103,9 @@ class QdrantReader(QdrantRows[P]):
         return None if embedded is None else Similarity(embedded, 0.0)
 
     def _hybrid(self, selection: Selection, query: HybridQuery) -> HybridSearch:
-        return HybridSearch(self._engine, selection, _meaning(query.vector), self._words(query.text))
+        return HybridSearch(
+            self._engine, self._few, selection, _meaning(query.vector), self._words(query.text)
+        )
 
     async def _by_vector(self, selection: Selection, query: VectorQuery) -> Sequence[Hit]:
         min_relevance = -1.0 if query.min_relevance is None else query.min_relevance
@@ -122,6 +126,11 @@ class QdrantReader(QdrantRows[P]):
     async def page(self, query: PageQuery) -> Sequence[Memory]:
         """At most `query.limit` memories in their order, strictly after `query.after`."""
         selection = await self._superset(query.scope, query.filter, query.now)
+        few = await self._few.of(selection.clauses)
+        if few is not None:
+            return in_order(
+                few.memories, selection.matches, query.limit, query.after, oldest_first=query.oldest_first
+            )
 
         async def read_by_tick(limit: int, *clauses: Clause) -> Sequence[Memory]:
             must = (*selection.clauses, *clauses)
@@ -148,7 +157,7 @@ class QdrantReader(QdrantRows[P]):
         if not query.anchors:
             return []
         shown = await self._shown(query.now, superseded=query.superseded)
-        return await read_around(self._engine, shown, query)
+        return await read_around(self._engine, self._few, shown, query)
 
     async def count(self, query: PageQuery) -> int:
         """How many memories match, exactly; memories for which the engine is uncertain are read and checked."""

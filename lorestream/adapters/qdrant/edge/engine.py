@@ -72,6 +72,7 @@ class EdgeEngine:
         self._require_space = require_space
         self._steps = Steps(shard)
         self._pages = Pages(shard)
+        self.writes = 0
         self._answers: dict[tuple[Clause, ...], bool] = {}
         self._writable = asyncio.Event()
         self._writable.set()
@@ -128,6 +129,7 @@ class EdgeEngine:
             try:
                 self._shard.update(operation)
             finally:
+                self.writes += 1
                 self._answers = {}
                 self._steps.points_changed()
 

@@ -63,6 +63,7 @@ class ServerEngine:
         replicated: bool,
         sharding: Sharding,
     ) -> None:
+        self.writes = 0
         self.traits = EngineTraits(
             in_process=False,
             batch_size=_BATCH_SIZE,
