@@ -175,7 +175,7 @@ $(READY)/build: requirements/build.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(MAKE) python3-venv
-	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
+	@[ -x $(VENV)/bin/python ] || { echo "creating $(VENV)" >&2; $(PYTHON) -m venv $(VENV); }
 	@python -m pip install --quiet --require-hashes -r $<
 	@mkdir -p $(READY) && touch $@
 

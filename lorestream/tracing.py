@@ -145,8 +145,8 @@ def open_tracer(environ: Mapping[str, str] = os.environ) -> Tracer | None:
         return tracer_over(exporter)
     except ImportError as error:
         raise Misconfigured(
-            "traces need the extra otel: pip install 'lorestream[otel]', or unset OTEL_TRACES_EXPORTER and"
-            " OTEL_EXPORTER_OTLP_ENDPOINT"
+            "traces need the extra otel: type `pip install '.[otel]'` in a checkout of Lorestream, or unset"
+            " OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_ENDPOINT"
         ) from error
 
 

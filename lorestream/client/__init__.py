@@ -32,7 +32,7 @@ twice becomes one memory. This package imports nothing of the server.
 """
 
 from lorestream.client.blocking import MemoryClient
-from lorestream.client.endpoint import DEFAULT_URL
+from lorestream.client.environment import DEFAULT_URL
 from lorestream.client.exceptions import (
     ApiError,
     BadRequest,

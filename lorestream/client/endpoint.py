@@ -15,12 +15,11 @@ import httpx2
 import msgspec
 
 from lorestream import __version__
-from lorestream.client import streams
+from lorestream.client import environment, streams
 from lorestream.client.call import Call, Reply
+from lorestream.client.environment import DEFAULT_URL
 from lorestream.client.exceptions import ApiError, Unreachable, api_error
 from lorestream.errors import LorestreamError, Misconfigured
-
-DEFAULT_URL = "http://127.0.0.1:8080"
 
 INITIAL_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
@@ -33,6 +32,9 @@ Method = TypeVar("Method", bound=Callable[..., object])
 class Endpoint(ABC, Generic[Http]):
     """The base of both clients. Writes go to `url`, reads to `query_url` (the same where it is None).
 
+    Without `url`, what is not given comes from LORESTREAM_URL, LORESTREAM_QUERY_URL and LORESTREAM_API_KEY (or the file in
+    LORESTREAM_API_KEY_FILE). With `url`, nothing does: a key goes only to the address that it is meant for.
+
     An attempt takes at most `timeout_s`, plus the `wait_s` of the call. 429, 503, broken
     connections and timeouts are retried for `retry_timeout_s` (0 = never), with exponential backoff, and never
     before the `retry_after_ms` of the response. At most `connections` are open at a time. Raises Misconfigured for an
@@ -41,7 +43,7 @@ class Endpoint(ABC, Generic[Http]):
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | None = None,
         *,
         query_url: str | None = None,
         api_key: str | None = None,
@@ -49,6 +51,10 @@ class Endpoint(ABC, Generic[Http]):
         retry_timeout_s: float = 30.0,
         connections: int = 32,
     ) -> None:
+        if url is None:
+            found = environment.address()
+            url, query_url = found["url"], query_url or found["query_url"]
+            api_key = api_key or found["api_key"]
         self.url = url.rstrip("/")
         self.query_url = (query_url or url).rstrip("/")
         self._timeout_s = timeout_s

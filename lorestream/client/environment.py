@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
-from lorestream.client.endpoint import DEFAULT_URL
 from lorestream.errors import Misconfigured
+
+DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 class Address(TypedDict):
@@ -19,10 +20,7 @@ class Address(TypedDict):
 
 
 def address() -> Address:
-    """The address from LORESTREAM_URL and LORESTREAM_QUERY_URL, and the key from `api_key`. Raises Misconfigured.
-
-    MemoryClient(**address())
-    """
+    """The address from LORESTREAM_URL and LORESTREAM_QUERY_URL, and the key from `api_key`. Raises Misconfigured."""
     return Address(
         url=os.environ.get("LORESTREAM_URL") or DEFAULT_URL,
         query_url=os.environ.get("LORESTREAM_QUERY_URL") or None,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from lorestream.client import AgentState, MemoryClient, NotFound, VersionConflict
-from lorestream.client.environment import address
 from lorestream.compat.waiting import WAIT_S
 
 T = TypeVar("T")
@@ -51,7 +50,7 @@ class RedisAgentMemory(Generic[T]):
         self._encode = encode
         self._decode = decode
         self._codec = codec
-        self._client = client or MemoryClient(**address())
+        self._client = client or MemoryClient()
 
     def store_agent_memory(
         self, agent_id: str, agent_state: T, metadata: Mapping[str, Any] | None = None

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from lorestream.client import AsyncMemoryClient, NotFound
-from lorestream.client.environment import address
 from lorestream.compat.waiting import WAIT_S
 from lorestream.errors import LorestreamError, Unavailable
 
@@ -37,7 +36,7 @@ class DistributedMemoryManager:
         del config
         self.memory_type = memory_type
         self.namespace = namespace
-        self._client = client or AsyncMemoryClient(**address())
+        self._client = client or AsyncMemoryClient()
         self._metrics = {"reads": 0, "writes": 0, "cache_hits": 0, "cache_misses": 0, "errors": 0}
         _logger.info("The memories of %s are in Lorestream at %s", namespace, self._client.url)
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lorestream.client import Entity, FoundMemory, MemoryClient, NotFound, VersionConflict
-from lorestream.client.environment import address
 from lorestream.compat.waiting import WAIT_S
 from lorestream.limits import MAX_PAGE_SIZE, MAX_TOKEN_BUDGET
 
@@ -22,7 +21,7 @@ class MemoryRepository:
     """The messages and the state of characters."""
 
     def __init__(self, client: MemoryClient | None = None) -> None:
-        self._client = client or MemoryClient(**address())
+        self._client = client or MemoryClient()
 
     def save_message(
         self,
@@ -121,7 +120,7 @@ class TinyWorldVectorStore:
     """
 
     def __init__(self, client: MemoryClient | None = None) -> None:
-        self._client = client or MemoryClient(**address())
+        self._client = client or MemoryClient()
 
     def add_memory(
         self,
@@ -216,7 +215,7 @@ class EnhancedMemoryManager:
 
     def __init__(self, character_id: str, client: MemoryClient | None = None) -> None:
         self.character_id = character_id
-        self._client = client or MemoryClient(**address())
+        self._client = client or MemoryClient()
         self.memory_repo = MemoryRepository(self._client)
         self.vector_store = TinyWorldVectorStore(self._client)
 

@@ -1,4 +1,4 @@
-"""Every example of README.md, docs/python.md and docs/state.md that is marked runnable, run unchanged against a real lorestream.
+"""Every example of README.md and `PAGES` that is marked runnable, run unchanged against a real lorestream.
 
 `<!-- runnable -->` stands before such a block, `<!-- prints -->` before the expected output of the block above it,
 in which … stands for any text. The blocks run in their order, against one lorestream with the real embedding model.
@@ -28,7 +28,7 @@ from tests.processes import clean_environment, free_port, running
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PAGES = (README, ROOT / "docs" / "python.md", ROOT / "docs" / "state.md")
+PAGES = (README, *(ROOT / "docs" / name for name in ("python.md", "state.md", "corrections.md")))
 ADDRESS = "http://127.0.0.1:8080"
 START = "make up\n"
 ACTIVATE = ". .venv/bin/activate\n"

@@ -152,6 +152,17 @@ def test_a_rejected_event_raises_rejected(connect):
         assert client.add_batch([{"agent_id": "a", "text": "x"}]).rejected[0].index == 0
 
 
+def test_without_an_address_it_and_the_key_come_from_the_environment(connect, monkeypatch):
+    with scripted_server((202, ACCEPTED)) as server:
+        monkeypatch.setenv("LORESTREAM_URL", server.url)
+        monkeypatch.setenv("LORESTREAM_API_KEY", "id.secret")
+        for client in (connect(), connect(server.url), connect(server.url, api_key="id.other")):
+            with client:
+                client.add("a", "x")
+        keys = [request["key"] for request in server.requests]
+    assert keys == ["Bearer id.secret", None, "Bearer id.other"]
+
+
 def test_a_refused_connection_says_what_to_do(connect):
     url = f"http://127.0.0.1:{free_port()}"
     with (

@@ -38,7 +38,10 @@ def create(
         str | None, typer.Option(metavar="NAME", help="Only memories about this player.")
     ] = None,
     kind: Annotated[
-        Names, typer.Option("--type", help="Only this type; sends its records, too. May be repeated.")
+        Names,
+        typer.Option(
+            "--type", metavar="TYPE", help="Only this type; sends its records, too. May be repeated."
+        ),
     ] = None,
     min_importance: Annotated[
         float,

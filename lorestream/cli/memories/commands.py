@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,6 +37,7 @@ AsOf = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Show what was known then: Unix seconds, or 2026-01-31T12:00:00Z."),
 ]
+Mode = Literal["dense", "keyword", "hybrid"]
 Superseded = Annotated[bool, typer.Option("--superseded", help="Also show memories that others replace.")]
 
 
@@ -116,6 +117,9 @@ def search(
     agent: Agent,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="The question, in plain words.")],
     k: Annotated[int, typer.Option("-k", help="How many memories at most.", min=1, max=100)] = 5,
+    mode: Annotated[
+        Mode | None, typer.Option(help="By meaning (dense), by words (keyword) or both. Default: hybrid.")
+    ] = None,
     filters: Annotated[
         str | None, typer.Option(metavar="JSON", help="Conditions that a memory must meet, as a JSON object.")
     ] = None,
@@ -145,12 +149,14 @@ def search(
     Examples:
     lorestream search npc:woodcutter-1 "where are trees"
     lorestream search npc:guard-2 "who stole" -k 3 --filters '{"type": "chat"}'
+    lorestream search npc:guard-2 "red cloak" --mode keyword
     lorestream search npc:smith "swords" --filters '{"metadata.price": {"gte": 10}}' --json
     """
     from lorestream.cli import terminal
     from lorestream.cli.memories import calls
 
     conditions = {
+        "mode": mode,
         "filters": terminal.json_object(filters, "--filters"),
         "neighbours": neighbours,
         "time_words": time_words or None,

@@ -14,7 +14,12 @@ from lorestream.cli.options import LOCAL, AsJson
 
 def supersede(
     agent: Agent,
-    memory_id: Annotated[str, typer.Argument(metavar="ID", help="The id of the memory to replace.")],
+    memory_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="The id of the memory to replace, which `lorestream search --json` shows."
+        ),
+    ],
     text: Annotated[
         str, typer.Argument(metavar="TEXT", help="The text of the new memory; - reads it from stdin.")
     ],
