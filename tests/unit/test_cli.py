@@ -136,6 +136,7 @@ def test_help_imports_no_heavy_package():
         ["search", "a", "q", "-k", "101"],
         ["search", "a", "q", "--filters", "[1]"],
         ["search", "a", "q", "--filters", "{"],
+        ["search", "a", "q", "--mode", "meaning"],
         ["put", "a", "x", "--metadata", "1"],
         ["put", "a", "x", "--importance", "11"],
         ["put", "a", "x", "--importance", "nan"],
@@ -222,7 +223,7 @@ def test_put_search_recent_agents_erase(lorestream: Run, lorestream_url: str, ag
         lorestream("search", agent, "pine trees", "--filters", '{"n": 1}', "--json", **at).stdout
     )
     assert [memory["id"] for memory in found["memories"]] == [written["id"]]
-    assert "pine trees stand north" in lorestream("search", agent, "pine trees", **at).stdout
+    assert "pine trees stand north" in lorestream("search", agent, "pine", "--mode", "keyword", **at).stdout
     none = lorestream("search", agent, "pine trees", "--filters", '{"n": 2}', **at)
     assert (none.returncode, none.stdout) == (0, "")
 
