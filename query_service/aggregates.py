@@ -100,12 +100,12 @@ async def visit_all(recall: Recall, scope: Scope, filter_: Filter, visit: Callab
         if not checks:
             _check_number(await recall.store.count(page))
         async with aclosing(recall.store.each(page)) as found:
-            async for memory in found:
-                read += 1
+            async for memories in found:
+                read += len(memories)
                 _check_number(read)
-                await turns.next()
-                if guard.admits(memory):
+                for memory in filter(guard.admits, memories):
                     visit(memory)
+                await turns.next()
 
 
 def _check_number(records: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -168,11 +169,14 @@ async def count_rewound(recall: Recall, tenant: str, server: str, to: float) -> 
     guard = recall.guard(scope, now)
     agents: set[str] = set()
     memories = 0
-    async with recall.working(scope, of_server):
-        async for memory in recall.store.each(PageQuery(scope, 1, guard.now, concerned)):
-            if guard.admits(memory):
-                agents.add(memory.agent_id)
-                memories += 1
+    async with (
+        recall.working(scope, of_server),
+        aclosing(recall.store.each(PageQuery(scope, 1, guard.now, concerned))) as found,
+    ):
+        async for some in found:
+            hidden = [memory.agent_id for memory in some if guard.admits(memory)]
+            agents.update(hidden)
+            memories += len(hidden)
     return RewindPreviewResponse(memories, len(agents))
 
 

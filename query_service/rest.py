@@ -35,7 +35,7 @@ from query_service.queries import (
     parse_search,
     resolve_agents,
 )
-from query_service.relations import get_relations
+from query_service.relations import relations_read
 from query_service.routes import Routes
 from query_service.schemas import (
     AgentPath,
@@ -235,9 +235,8 @@ class _Routes(Routes):
         params = request.query_params(RelationsParams)
         agents, _ = self._agent(request)
         await self._limits.count_queries(request.principal, agents.scope.agents)
-        with self._timed("relations"):
-            found = await get_relations(self._recall, agents, params.limit)
-        return json_response(RelationsResponse(found))
+        answer = await self._recall.answer(relations_read(self._recall, agents, params.limit))
+        return encoded_json_response(answer.encoded)
 
     async def agents(self, request: ApiRequest) -> ApiResponse:
         params = request.query_params(AgentsParams)

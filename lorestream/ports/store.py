@@ -81,8 +81,8 @@ class MemoryReader(Protocol):
         """At most `query.limit` memories in their total order, strictly after `query.after`."""
         ...
 
-    def each(self, query: PageQuery) -> AsyncGenerator[Memory]:
-        """All memories that match, in no defined order; `limit`, `oldest_first` and `after` are ignored.
+    def each(self, query: PageQuery) -> AsyncGenerator[Sequence[Memory]]:
+        """All memories that match, some at a time, in no defined order; `limit`, `oldest_first` and `after` are ignored.
 
         Much faster than page by page. Other tasks run in between.
         """

@@ -89,7 +89,9 @@ async def test_equal_times_with_a_condition_on_metadata(store, oldest_first):
     expected = [one for one in kept if one.metadata["n"] >= 2]
     expected.sort(key=lambda one: one.position, reverse=not oldest_first)
     assert await pages(store, 90, filter_=some, oldest_first=oldest_first) == expected
-    assert {one.id async for one in store.each(everything(filter_=some))} == {one.id for one in expected}
+    assert {one.id async for page in store.each(everything(filter_=some)) for one in page} == {
+        one.id for one in expected
+    }
 
 
 async def test_nearest_equals_exact_search(store):

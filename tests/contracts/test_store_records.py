@@ -39,7 +39,9 @@ async def ids(store, query):
     """The ids of a page; asserts that count and each agree."""
     shown = await store.page(query)
     assert await store.count(query) == len(shown)
-    assert sorted([one.id async for one in store.each(query)]) == sorted(one.id for one in shown)
+    assert sorted([one.id async for some in store.each(query) for one in some]) == sorted(
+        one.id for one in shown
+    )
     return [one.id for one in shown]
 
 

@@ -235,7 +235,7 @@ async def act(
 
 async def held(store: VectorStore, now: float) -> dict[str, Memory]:
     """Everything in a store that its reads show, by id."""
-    return {one.id: one async for one in store.each(PageQuery(Scope("default"), 1, now))}
+    return {one.id: one async for some in store.each(PageQuery(Scope("default"), 1, now)) for one in some}
 
 
 async def refilled(up: WholeApp, store: VectorStore, group: str) -> None:

@@ -247,6 +247,10 @@ class Engine(Protocol[P]):
         """(id, payload) of all points that meet the clauses, in no defined order, read in steps."""
         ...
 
+    def payloads(self, must: Sequence[Clause]) -> AsyncGenerator[Sequence[Payload]]:
+        """The payloads of all points that meet the clauses, some at a time: faster than `scan`, which makes the ids too."""
+        ...
+
     async def exists(self, must: Sequence[Clause]) -> bool:
         """True if at least one point meets the clauses."""
         ...

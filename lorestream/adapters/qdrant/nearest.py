@@ -27,6 +27,8 @@ _MANY = 500
 one for each _COMPARED memories a search takes a quarter longer, and most often all that are equally relevant are among them."""
 _COMPARED = 50
 _MOST_IDS = 512
+_DECODED_AT_ONCE = 16
+"""Memories decoded before the time is looked at, which takes as long as decoding a short one: most often 0.05 ms."""
 _COUNTED = (512, 8192)
 """Memories with the same relevance are counted by a search up to these numbers: most often there are fewer."""
 
@@ -50,8 +52,8 @@ async def decode_all(payloads: Sequence[Payload]) -> list[Memory]:
     """The memories in these payloads, decoded with turns for other tasks."""
     memories: list[Memory] = []
     turns = Turns()
-    for payload in payloads:
-        memories.append(decode_memory(payload))
+    for start in range(0, len(payloads), _DECODED_AT_ONCE):
+        memories += map(decode_memory, payloads[start : start + _DECODED_AT_ONCE])
         await turns.next()
     return memories
 

@@ -144,13 +144,12 @@ class QdrantReader(QdrantRows[P]):
         source = OrderedSource(read_by_tick, read_all, selection.matches, self._traits.batch_size)
         return await read_in_order(source, query.limit, query.after, oldest_first=query.oldest_first)
 
-    async def each(self, query: PageQuery) -> AsyncGenerator[Memory]:
-        """All memories that match, in no defined order."""
+    async def each(self, query: PageQuery) -> AsyncGenerator[Sequence[Memory]]:
+        """All memories that match, some at a time, in no defined order."""
         selection = await self._superset(query.scope, query.filter, query.now)
-        async with aclosing(self._scan(*selection.clauses)) as found:
-            async for _, memory in found:
-                if selection.matches(memory):
-                    yield memory
+        async with aclosing(self._engine.payloads(selection.clauses)) as pages:
+            async for payloads in pages:
+                yield [one for one in await decode_all(payloads) if selection.matches(one)]
 
     async def around(self, query: AroundQuery) -> Sequence[Around]:
         """The memories before and behind each anchor."""

@@ -336,6 +336,10 @@ class EdgeEngine:
         """(id, payload) of all points that meet the clauses, read page by page."""
         return self._pages.scan(must)
 
+    def payloads(self, must: Sequence[Clause]) -> AsyncGenerator[Sequence[Payload]]:
+        """The payloads of all points that meet the clauses, read page by page."""
+        return self._pages.payloads(must)
+
     async def exists(self, must: Sequence[Clause]) -> bool:
         """True if at least one point meets the clauses. The last answers are kept until the next write.
 

@@ -8,7 +8,7 @@ page are then held against all conditions.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
@@ -33,6 +33,18 @@ class Pages:
 
     async def scan(self, must: Sequence[Clause]) -> AsyncGenerator[tuple[str, Payload]]:
         """(id, payload) of all points that meet the clauses, by id."""
+        async with aclosing(self._pages(must)) as pages:
+            async for records in pages:
+                for record in records:
+                    yield str(record.id), record.payload or {}
+
+    async def payloads(self, must: Sequence[Clause]) -> AsyncGenerator[Sequence[Payload]]:
+        """The payloads of all points that meet the clauses, some at a time."""
+        async with aclosing(self._pages(must)) as pages:
+            async for records in pages:
+                yield [record.payload or {} for record in records]
+
+    async def _pages(self, must: Sequence[Clause]) -> AsyncGenerator[Sequence[edge.Record]]:
         whole, indexed = _divided(must)
         listed = edge_filter(*indexed)
         after: edge.PointId | None = None
@@ -45,12 +57,7 @@ class Pages:
             )
             with translate_errors():
                 found, after = self._shard.scroll(request)
-            if whole is None:
-                for record in found:
-                    yield str(record.id), record.payload or {}
-            else:
-                for id_, payload in self._checked([one.id for one in found], whole).items():
-                    yield str(id_), payload
+            yield found if whole is None else self._checked([one.id for one in found], whole)
             if after is None:
                 return
             await asyncio.sleep(0)
@@ -75,7 +82,8 @@ class Pages:
                 start = cast("int", page[-1].order_value)
                 page = [one for one in page if one.order_value != start]
             if page:
-                checked = self._checked([one.id for one in page], whole)
+                records = self._checked([one.id for one in page], whole)
+                checked = {record.id: record.payload or {} for record in records}
                 found += [checked[one.id] for one in page if one.id in checked]
             elif start is not None and not is_last:
                 async with aclosing(self.scan((*must, Range("t", gte=start, lte=start)))) as same_tick:
@@ -89,16 +97,16 @@ class Pages:
             await asyncio.sleep(0)
         return found[:limit]
 
-    def _checked(self, ids: Sequence[edge.PointId], whole: edge.Filter) -> Mapping[edge.PointId, Payload]:
-        """The payloads of those of the points that meet the filter."""
+    def _checked(self, ids: Sequence[edge.PointId], whole: edge.Filter) -> Sequence[edge.Record]:
+        """Those of the points that meet the filter, with their payloads."""
         if not ids:
-            return {}
+            return ()
         among = edge.Filter(must=[edge.HasIdCondition(set(ids)), whole])
         with translate_errors():
             found, _ = self._shard.scroll(
                 edge.ScrollRequest(limit=len(ids), filter=among, with_payload=READ_KEYS)
             )
-        return {record.id: record.payload or {} for record in found}
+        return found
 
 
 def _divided(must: Sequence[Clause]) -> tuple[edge.Filter | None, Sequence[Clause]]:

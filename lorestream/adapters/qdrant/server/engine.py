@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -348,11 +348,22 @@ class ServerEngine:
 
     async def scan(self, must: Sequence[Clause]) -> AsyncGenerator[tuple[str, Payload]]:
         """(id, payload) of all points that meet the clauses, page by page."""
+        async with aclosing(self._pages(must)) as pages:
+            async for records in pages:
+                for record in records:
+                    yield record
+
+    async def payloads(self, must: Sequence[Clause]) -> AsyncGenerator[Sequence[Payload]]:
+        """The payloads of all points that meet the clauses, page by page."""
+        async with aclosing(self._pages(must)) as pages:
+            async for records in pages:
+                yield [payload for _, payload in records]
+
+    async def _pages(self, must: Sequence[Clause]) -> AsyncGenerator[Sequence[tuple[str, Payload]]]:
         after: str | None = None
         while True:
             records, after = await self.scroll(must, limit=_BATCH_SIZE, after=after)
-            for record in records:
-                yield record
+            yield records
             if after is None:
                 return
 
