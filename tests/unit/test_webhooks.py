@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from lorestream import events, ports
+from lorestream.adapters.webhooks import post
 from lorestream.adapters.webhooks.addresses import AllowedAddresses
 from lorestream.adapters.webhooks.post import HttpWebhookPost
 from lorestream.errors import InvalidRequest
@@ -28,6 +29,7 @@ from lorestream.webhooks import DeliveryFailed
 from lorestream.wiring import Runtime
 from lorestream.wiring.feeds import feed_over
 from lorestream.wiring.webhooks import sending
+from producers import webhooks
 from producers.gateway import Gateway
 from producers.webhook_schemas import WebhookBody, WebhookFilterBody
 from producers.webhooks import MAX_WEBHOOKS, WebhookDesk
@@ -50,6 +52,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "FIRST_BACKOFF_S", 0.01)
     monkeypatch.setattr(delivery, "NOTE_INTERVAL_S", 0.02)
     monkeypatch.setattr(senders, "POLL_INTERVAL_S", 0.02)
+    # A machine that stalls for longer than these makes a request that arrived a failed one, which is sent again.
+    monkeypatch.setattr(post, "TIMEOUT_S", 600.0)
+    monkeypatch.setattr(webhooks, "APPEND_TIMEOUT_S", 600.0)
 
 
 class Clock:
@@ -273,19 +278,19 @@ def test_the_name_of_any_host_can_be_an_address(host: str) -> None:
 
 
 async def test_a_name_that_cannot_be_looked_up_is_a_failed_delivery() -> None:
-    async with HttpWebhookPost.open(AllowedAddresses()) as post:
+    async with HttpWebhookPost.open(AllowedAddresses()) as sender:
         with pytest.raises(DeliveryFailed):
-            await post.send(f"http://{'a' * 64}.com/", b"{}", {})
+            await sender.send(f"http://{'a' * 64}.com/", b"{}", {})
 
 
 async def test_a_name_that_leads_to_a_private_address_is_refused_when_it_is_looked_up(
     receiver: Receiver,
 ) -> None:
     url = receiver.url.replace("127.0.0.1", "localhost")
-    async with HttpWebhookPost.open(AllowedAddresses()) as post:
+    async with HttpWebhookPost.open(AllowedAddresses()) as sender:
         with pytest.raises(DeliveryFailed, match="not a public address"):
-            await post.send(url, b"{}", {})
+            await sender.send(url, b"{}", {})
     assert receiver.requests == []
-    async with HttpWebhookPost.open(AllowedAddresses(loopback=True)) as post:
-        assert await post.send(url, b"{}", {}) == 204
+    async with HttpWebhookPost.open(AllowedAddresses(loopback=True)) as sender:
+        assert await sender.send(url, b"{}", {}) == 204
     assert receiver.requests[0][0]["Host"] == url.removeprefix("http://")
