@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from query_service import relations
 from tests.whole_app import WholeApp, open_app
 
 SMITH = "npc:smith"
@@ -174,6 +175,21 @@ async def test_relations_are_counted_over_about_and_player(app: WholeApp) -> Non
     assert found[0]["with"].startswith("k1:")
     assert (await app.ask("GET", path, params={"limit": 1}))["relations"] == found[:1]
     assert (await app.ask("GET", "/v1/agents/nobody/relations"))["relations"] == []
+
+
+async def test_relations_are_computed_again_after_a_write_and_bounded(
+    app: WholeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/v1/agents/{SMITH}/relations"
+    for written in (1, 2):
+        await app.write({"agent_id": SMITH, "text": str(written), "about": ["npc:baker"]})
+        for _ in range(2):  # the second time from the cache
+            [found] = (await app.ask("GET", path))["relations"]
+            assert found["total"] == written
+    monkeypatch.setattr(relations, "MAX_MEMORIES", 1)
+    answer = await app.http.get(path, params={"limit": 2})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "too_many_records"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Long calls to Edge: divided into steps, with turns for others between them, and the same answers as in one step."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import qdrant_edge as edge
 from lorestream.adapters.qdrant.conditions import Clause, Group, Match, Range, Substring
 from lorestream.adapters.qdrant.edge import steps
 from lorestream.adapters.qdrant.edge.messages import Slice, edge_filter
-from lorestream.adapters.qdrant.edge.steps import STEP_S, Steps
+from lorestream.adapters.qdrant.edge.steps import STEP_S, PointSteps, Steps
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.memories import (
     And,
@@ -247,3 +247,46 @@ async def test_a_count_of_the_few_points_of_a_range_is_not_divided(
     work = Work(store, must, 1e-6)
     await Steps(store._shard).run(must, work, point_s=1e-6)
     assert work.sizes == [0]
+
+
+async def test_calls_about_points_are_made_for_as_many_as_take_a_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Light points, then heavy ones, of which two take longer than a step, then light ones again."""
+    now = 0.0
+    monkeypatch.setattr(steps.time, "thread_time", lambda: now)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def work(points: Sequence[float]) -> tuple[int, float]:
+        nonlocal now
+        now += sum(points)
+        return len(points), sum(points)
+
+    items = [1e-6] * 200 + [0.6 * STEP_S] * 130 + [1e-6] * 200
+    beside = asyncio.create_task(others())
+    made = await PointSteps(64).run(items, work)
+    beside.cancel()
+    assert sum(size for size, _ in made) == len(items)
+    assert [size for size, _ in made[:3]] == [16, 32, 64]
+    too_long = [size for size, seconds in made if seconds > STEP_S]
+    assert too_long == [64, 32, 16, 8, 4, 2]
+    assert made[-2][0] == 64
+    assert turns >= len(made) - 1
+
+
+async def test_each_step_of_a_write_waits_while_writes_are_paused() -> None:
+    ready = asyncio.Event()
+    made: list[int] = []
+    writing = asyncio.create_task(PointSteps(4, ready).run(range(10), lambda step: made.append(len(step))))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert made == []
+    ready.set()
+    await writing
+    assert made == [4, 4, 2]

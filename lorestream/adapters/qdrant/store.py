@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 
 _SCAN_PAGE = 128
 """Points of one page of a scan: if all of them are parts of policies, Edge takes 22 ms for it, and they have 45 MiB."""
-_POINTS_PER_STEP = 64
-"""Points built before the event loop may run something else: about 3 ms."""
 _MAX_REASON_CHARS = 200
 
 
@@ -84,10 +82,10 @@ class QdrantStore(QdrantReader[P]):
             rows.setdefault(point_of(one), row)
         # All points are built before the first is written, so that a rejected one leaves nothing behind.
         points: list[P] = []
-        for number, (point, row) in enumerate(rows.items(), start=1):
+        turns = Turns()
+        for point, row in rows.items():
             points.append(self._build_point(point, memories[row], vectors[row]))
-            if number % _POINTS_PER_STEP == 0:
-                await asyncio.sleep(0)
+            await turns.next()
         if over_rewound:
             rewound = Match("group", tuple({rewound_group(one.tenant) for one in memories}))
             await self._engine.upsert(points, replace=rewound)
@@ -167,12 +165,12 @@ class QdrantStore(QdrantReader[P]):
         """Write memories that exist again, with their vectors, by point id; only those that meet the clause by then."""
         vectors = await self._engine.vectors(list(memories))
         points: list[P] = []
-        for number, (point, memory) in enumerate(memories.items(), start=1):
+        turns = Turns()
+        for point, memory in memories.items():
             if point in vectors or not memory.recall:
                 vector = np.asarray(vectors[point][1] if point in vectors else (), np.float32)
                 points.append(self._build_point(point, memory, vector))
-            if number % _POINTS_PER_STEP == 0:
-                await asyncio.sleep(0)
+            await turns.next()
         await self._engine.upsert(points, update_only=True, replace=which)
 
     async def reusable_vectors(

@@ -28,7 +28,7 @@ from lorestream.adapters.qdrant.edge.messages import (
     translate_errors,
 )
 from lorestream.adapters.qdrant.edge.pages import Pages
-from lorestream.adapters.qdrant.edge.steps import STEP_S, Steps, parts_of_scope
+from lorestream.adapters.qdrant.edge.steps import STEP_S, PointSteps, Steps, parts_of_scope
 from lorestream.adapters.qdrant.engine import (
     EngineTraits,
     NearestQuery,
@@ -45,9 +45,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TRAITS = EngineTraits(in_process=True, batch_size=256, tie_margin=1, exact_substrings=True)
-_READ_STEP = 64  # payloads read at once: under 1 ms for memories, 16 ms for parts of policies
-_WRITE_STEP = 64  # points written at once: about 3 ms
-_KEY_STEP = 16  # points of which a payload key is removed at once: 14 ms if each has 350 KiB
+_MOST_READ = 64  # points read at once: under 1 ms for the payloads of memories
+_MOST_WRITTEN = 64  # points written or removed at once: about 3 ms
 _KEPT_ANSWERS = 64
 
 _COMPARE_S = 2.4e-7
@@ -76,6 +75,9 @@ class EdgeEngine:
         self._answers: dict[tuple[Clause, ...], bool] = {}
         self._writable = asyncio.Event()
         self._writable.set()
+        self._reads = PointSteps(_MOST_READ)
+        self._writes = PointSteps(_MOST_WRITTEN, self._writable)
+        self._removals = PointSteps(_MOST_WRITTEN, self._writable)
         self.removed = 0
         """Memories removed or replaced since the shard was opened, and rows, which count as often as memories take their
         space. The shard never reuses or frees it."""
@@ -109,20 +111,20 @@ class EdgeEngine:
         update_only: bool = False,
         replace: Clause | None = None,
     ) -> None:
-        """Write points, in steps of 64. With `insert_only`, points that exist are not changed."""
+        """Write points, in steps. With `insert_only`, points that exist are not changed."""
         condition = None if replace is None else edge_filter(replace)
         mode = edge.UpdateMode.InsertOnly if insert_only else edge.UpdateMode.Upsert
         mode = edge.UpdateMode.UpdateOnly if update_only else mode
-        for start in range(0, len(points), _WRITE_STEP):
-            step = list(points[start : start + _WRITE_STEP])
-            await self._writable.wait()
+
+        def write(step: Sequence[edge.Point]) -> None:
             self._require_space()
-            ids = [one.id for one in step]
-            replaced = 0 if insert_only else self._points_of_space(ids, condition)
-            operation = edge.UpdateOperation.upsert_points(step, condition=condition, update_mode=mode)
-            self._update(operation)
+            replaced = 0 if insert_only else self._points_of_space([one.id for one in step], condition)
+            self._update(
+                edge.UpdateOperation.upsert_points(list(step), condition=condition, update_mode=mode)
+            )
             self.removed += replaced
-            await asyncio.sleep(0)
+
+        await self._writes.run(points, write)
 
     def _update(self, operation: edge.UpdateOperation) -> None:
         with translate_errors():
@@ -148,21 +150,19 @@ class EdgeEngine:
         return sum(points_of_space(record.payload or {}) for record in records)
 
     async def delete(self, ids: Sequence[str], *, unless: Clause | None = None) -> None:
-        """Remove points, in steps of 64."""
+        """Remove points, in steps."""
         condition = None if unless is None else edge_filter(Group(must_not=(unless,)))
-        for start in range(0, len(ids), _READ_STEP):
-            await self._writable.wait()
+
+        def remove(step: Sequence[Any]) -> None:
             self._require_space()
-            step = list[Any](ids[start : start + _READ_STEP])
             removed = self._points_of_space(step, condition)
             if condition is None:
-                operation = edge.UpdateOperation.delete_points(step)
+                self._update(edge.UpdateOperation.delete_points(list(step)))
             else:
-                operation = edge.UpdateOperation.delete_points_by_filter(_among(step, condition))
-            self._update(operation)
+                self._update(edge.UpdateOperation.delete_points_by_filter(_among(step, condition)))
             self.removed += removed
-            if len(ids) > _READ_STEP:
-                await asyncio.sleep(0)
+
+        await self._removals.run(ids, remove)
 
     async def overwrite(self, id_: str, payload: Mapping[str, Any], which: Clause) -> None:
         """Replace the payload of a point that meets the clause: Edge writes it anew."""
@@ -175,15 +175,15 @@ class EdgeEngine:
 
     async def remove_key(self, ids: Sequence[str], key: str) -> None:
         """Remove a payload key of points, in steps: Edge writes the whole payload again."""
-        for start in range(0, len(ids), _KEY_STEP):
-            await self._writable.wait()
+
+        def rewrite(step: Sequence[Any]) -> None:
             self._require_space()
-            step = list[Any](ids[start : start + _KEY_STEP])
-            known = edge.Filter(must=[edge.HasIdCondition(set(step))])
             rewritten = self._points_of_space(step)
+            known = edge.Filter(must=[edge.HasIdCondition(set(step))])
             self._update(edge.UpdateOperation.delete_payload_by_filter(known, [key]))
             self.removed += rewritten
-            await asyncio.sleep(0)
+
+        await self._writes.run(ids, rewrite)
 
     async def flush(self) -> None:
         """Make every write so far survive a power cut."""
@@ -371,29 +371,28 @@ class EdgeEngine:
         """The payloads of the points that exist, by id, read in steps. There is one shard, so `agents` is not needed."""
         del agents
         found: dict[str, Payload] = {}
-        for start in range(0, len(ids), _READ_STEP):
+
+        def read(step: Sequence[Any]) -> None:
             with translate_errors():
-                records = self._shard.retrieve(
-                    list(ids[start : start + _READ_STEP]), with_payload=list(keys), with_vector=False
-                )
-            found |= {str(record.id): record.payload or {} for record in records}
-            if len(ids) > _READ_STEP:
-                await asyncio.sleep(0)
+                records = self._shard.retrieve(list(step), with_payload=list(keys), with_vector=False)
+            found.update((str(record.id), record.payload or {}) for record in records)
+
+        await self._reads.run(ids, read)
         return found
 
     async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:
         """(payload, vector) of the points that have a vector, by id, read in steps."""
         found: dict[str, tuple[Payload, Sequence[float]]] = {}
-        for start in range(0, len(ids), _WRITE_STEP):
+
+        def read(step: Sequence[Any]) -> None:
             with translate_errors():
-                records = self._shard.retrieve(
-                    list(ids[start : start + _WRITE_STEP]), with_payload=READ_KEYS, with_vector=[VECTOR]
-                )
+                records = self._shard.retrieve(list(step), with_payload=READ_KEYS, with_vector=[VECTOR])
             for record in records:
                 vectors = cast("Any", record.vector) or {}
                 if VECTOR in vectors:
                     found[str(record.id)] = (record.payload or {}, vectors[VECTOR])
-            await asyncio.sleep(0)
+
+        await self._reads.run(ids, read)
         return found
 
     async def count(self, must: Sequence[Clause]) -> int:

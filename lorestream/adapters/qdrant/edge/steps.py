@@ -3,7 +3,8 @@
 A call to Edge holds the GIL until it returns, so no other thread and no other task runs meanwhile. Its duration grows
 with the number of points that it looks at: 25 ms for the vectors of 100,000 memories, half a second for a condition
 that reads each payload. Edge can restrict a call to the points whose id has a given hash modulo a number (a slice).
-So a call that would take long is made on one slice after the other, and the caller merges the results.
+So a call that would take long is made on one slice after the other, and the caller merges the results (`Steps`). Calls
+about given points, such as writes, are made for some of the points at a time (`PointSteps`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lorestream.adapters.qdrant.conditions import Clause, Group, Ids, Match, Ran
 from lorestream.adapters.qdrant.edge.messages import Slice, edge_filter, translate_errors
 
 T = TypeVar("T")
+R = TypeVar("R")
 STEP_S = 0.010
 """CPU seconds that one call may take, apart from finding the slice."""
 _WHOLE_S = 0.045
@@ -36,6 +38,8 @@ the scope takes next to nothing: it finds the points."""
 _SLICING_S = 6e-8
 """CPU seconds that it takes for a point to find out that it is in another slice."""
 _MOST_SLICES = 2**14
+_FIRST_POINTS = 16
+"""Points of the first step of a process: 6 ms to write those with payloads of 350 KiB."""
 _KEPT_COUNTS = 256
 _MEASURED_FROM = 16
 """With this many steps, the time for finding a slice is measured first: on a busy machine it is a multiple of the above."""
@@ -171,6 +175,39 @@ class Steps:
             + payload_conditions(must) * _PAYLOAD_CONDITION_S
             + _count([one for one in must if not _is_scope(one)]) * _CONDITION_S
         )
+
+
+class PointSteps:
+    """Makes calls about given points in steps of as many points as take STEP_S, by what the calls before have taken.
+
+    How long a point takes depends on its payload, which has 1 KiB or 350, and on what the disk and the machine do.
+    """
+
+    def __init__(self, most: int, ready: asyncio.Event | None = None) -> None:
+        """`most`: points of the largest step. `ready`: each step waits for it."""
+        self._most = most
+        self._ready = ready
+        self._size = min(most, _FIRST_POINTS)
+
+    async def run(self, items: Sequence[T], call: Callable[[Sequence[T]], R]) -> list[R]:
+        """Call `call` for all items, some at a time; return the results in order."""
+        results: list[R] = []
+        start = 0
+        while start < len(items):
+            if self._ready is not None:
+                await self._ready.wait()
+            step = items[start : start + self._size]
+            started = time.thread_time()
+            results.append(call(step))
+            spent_s = time.thread_time() - started
+            start += len(step)
+            if spent_s > STEP_S:
+                self._size = max(1, len(step) // 2)
+            elif spent_s < STEP_S / 4 and len(step) == self._size:
+                self._size = min(self._most, 2 * self._size)
+            if start < len(items) or spent_s > _SHORT_S:
+                await asyncio.sleep(0)
+        return results
 
 
 def parts_of_scope(must: Sequence[Clause]) -> Sequence[Clause]:
