@@ -31,7 +31,8 @@ def _memories(now: float) -> Iterator[Memory]:
             timestamp=now - 2 * COUNT + number,
             accepted_at=now - 2 * COUNT + number,
             type=f"t{number % 250}",
-            metadata={"b": f"word {number % 50}", "n": LONG_NUMBER},
+            metadata={"b": f"word {number % 50}", "n": LONG_NUMBER, "valence": number % 9 / 8},
+            about=(f"npc:{number % 300}",),
         )
 
 

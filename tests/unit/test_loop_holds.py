@@ -1,4 +1,4 @@
-"""How long reads of one agent hold the event loop, measured over the costly ones on 100,000 memories.
+"""How long reads of one agent, and a rewind, hold the event loop, measured over the costly ones on 100,000 memories.
 
 `python -m pytest -n0 -s -m soak tests/unit/test_loop_holds.py` prints the figures of docs/retrieval.md.
 """
@@ -15,10 +15,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.large_agent import AGENT, LONG_NUMBER, write
+from lorestream.rewinds import Rewind
+from tests.large_agent import AGENT, COUNT, LONG_NUMBER, write
 from tests.loop_watchdog import ATTEMPTS, MOST_S, recorded_holds
 from tests.retrieval.reader import NOW, open_reader
 
+REWOUND = 4000
 SEARCHES: list[dict[str, Any]] = [
     {"query": "iron"},
     {"query": "iron near the lake", "mode": "hybrid", "k": 100},
@@ -44,7 +46,7 @@ def only_its_own_garbage() -> Iterator[None]:
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("only_its_own_garbage")
-async def test_no_read_holds_the_loop_for_more_than_50_ms(tmp_path: Path) -> None:
+async def test_no_read_and_no_rewind_holds_the_loop_for_more_than_50_ms(tmp_path: Path) -> None:
     async with open_reader(tmp_path, store={"kind": "edge"}, cache={"kind": "off"}) as reader:
         await write(reader.runtime.store, now=NOW)
         batch = {"searches": [{"agent_id": AGENT, "query": f"iron {n}"} for n in range(64)]}
@@ -65,6 +67,7 @@ async def test_no_read_holds_the_loop_for_more_than_50_ms(tmp_path: Path) -> Non
                 path: partial(reader.client.get, path)
                 for path in (
                     f"/v1/agents/{AGENT}/summary",
+                    f"/v1/agents/{AGENT}/relations",
                     "/v1/agents",
                     f"/v1/agents/{AGENT}/memories?limit=1000",
                 )
@@ -79,12 +82,26 @@ async def test_no_read_holds_the_loop_for_more_than_50_ms(tmp_path: Path) -> Non
             "likeness": partial(reader.post, "/v1/memories/likeness", {"agent_id": AGENT, "limit": 5000}),
             "page of one": partial(reader.client.get, f"/v1/agents/{AGENT}/memories", params=page_of_one),
         }
+        newest = Rewind("r", "default", "", NOW - COUNT - REWOUND, NOW)
+
+        async def rewound() -> None:
+            """The newest memories are hidden, and shown again."""
+            for covers in (newest.covers, lambda _: False):
+                assert await reader.runtime.store.set_aside(newest, covers)
+
+        async def answered(read: Callable[[], Awaitable[httpx2.Response]]) -> None:
+            answer = await read()
+            assert answer.status_code in {200, 429}, answer.text
+
+        works: dict[str, Callable[[], Awaitable[None]]] = {
+            **{name: partial(answered, read) for name, read in reads.items()},
+            "rewind of 4,000 memories": rewound,
+        }
         held: dict[str, float] = {}
-        for name, read in reads.items():
+        for name, work in works.items():
             for _ in range(ATTEMPTS):
                 with recorded_holds() as holds:
-                    answer = await read()
-                assert answer.status_code in {200, 429}, answer.text
+                    await work()
                 held[name] = min(held.get(name, holds.longest), holds.longest)
                 if held[name] <= MOST_S:
                     break
