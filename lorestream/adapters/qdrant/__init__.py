@@ -7,7 +7,8 @@
     nearest.py       searches by one similarity, exact also among equal memories
     words.py         the words of a text as a sparse vector for BM25, by language
     scoring.py       similarity by vector and by BM25; blends with recency and importance as a Qdrant formula
-    conditions.py    filters and scopes as Qdrant conditions
+    conditions.py    the conditions on points, and those of scopes, expiry and links
+    filter_translation.py  filters as such conditions, exactly or between two bounds
     exact_filter.py  filters evaluated on a memory, where a condition is only approximate
     adjacent.py      the memories before and behind given ones
     ordering.py      reading in the exact order of memories, where Qdrant orders by tick only
@@ -28,7 +29,7 @@ One insert (QdrantStore is generic over its engine; EdgeStore and ServerStore on
 One search:
 
     reader.search(VectorQuery(scope, vector, k, now, filter))          reader.py
-        translate_filter(filter), scope_clause(scope)                  conditions.py
+        translate_filter(filter), scope_clause(scope)                  filter_translation.py, conditions.py
         engine.nearest(clauses, similarity.nearest(k + tie_margin))    edge/engine.py or server/engine.py
         decode_memory(payload), matches(filter, memory)                payload.py, exact_filter.py
         sort by relevance, then newer; read more if the k-th is tied   nearest.py, ordering.py

@@ -16,15 +16,17 @@ from lorestream.adapters.qdrant.conditions import (
     Clause,
     Group,
     Ids,
-    TranslatedFilter,
     expired_clause,
     scope_clause,
-    translate_filter,
-    unindexed_conditions,
 )
 from lorestream.adapters.qdrant.engine import Engine, P
 from lorestream.adapters.qdrant.exact_filter import matches
 from lorestream.adapters.qdrant.few import FewMemories
+from lorestream.adapters.qdrant.filter_translation import (
+    TranslatedFilter,
+    translate_filter,
+    unindexed_conditions,
+)
 from lorestream.adapters.qdrant.hybrid import HybridSearch
 from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all
 from lorestream.adapters.qdrant.ordering import OrderedSource, in_order, read_in_order
