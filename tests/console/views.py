@@ -25,7 +25,7 @@ VIEWS = [
     View("pipeline", "#/pipeline", ".flow [data-state=ok] >> nth=5"),
     View("dead letters", "#/dead?id=0-0", "pre:has-text('rubbish')"),
     View("index", "#/index", "td:has-text('hash-v1')"),
-    View("likeness", "#/likeness?by=agent", ".scatter"),
+    View("likeness", "#/likeness?by=agent&type=chat", ".scatter"),
     View("keys", "#/admin/keys", "text=There are no API keys."),
     View("limits", "#/admin/limits", "td:has-text('16 KiB')"),
     View("erasures", "#/admin/erasures", "td:has-text('npc:nobody')"),

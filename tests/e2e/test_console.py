@@ -77,10 +77,8 @@ def test_a_memory_is_asked_for_and_explained(watched: Watched):
     """From the list of agents, by keyboard, to an answer, its parts, and why another memory is not in it."""
     page = watched.open("", "a:has-text('npc:smith-1')")
     page.keyboard.press("/")
-    page.keyboard.type("npc:sm")
+    page.keyboard.type(AGENT)
     page.keyboard.press("Enter")
-    page.locator("h1:has-text('npc:sm')").wait_for()
-    watched.open("#/agents/npc%3Asmith-1", ".readout")
     page.locator(".line", has_text="The day ends.").click()
     page.get_by_text("Why is it found?").click()
     page.locator("text=exactly one of").or_(page.locator(".found li")).first.wait_for()
@@ -211,8 +209,7 @@ def test_a_circle_is_drawn_on_the_map(watched: Watched):
 
 
 def test_an_agent_is_erased_with_its_name_typed(watched: Watched, url: str):
-    watched.open("#/agents/npc%3Atrader-1", ".readout")
-    page = watched.page
+    page = watched.open("#/agents/npc%3Atrader-1/relations", "a:has-text('npc:')")
     page.get_by_role("button", name="Erase").click()
     erase = page.get_by_role("button", name="Erase for ever")
     page.keyboard.type("npc:trader")
