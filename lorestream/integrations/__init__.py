@@ -2,6 +2,7 @@
 
     toolset        the tools that MCP, LangChain and Pydantic AI offer to a language model
     steps          several calls in a row, for either client
+    writes         writes and deletions that return once reads show them
     conversation   messages of an agent as the frameworks keep them
     mcp            Model Context Protocol: `lorestream mcp`, `POST /mcp`
     langchain      LangChain: retriever, tools, chat history

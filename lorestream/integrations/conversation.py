@@ -7,22 +7,17 @@ searches and contexts find. Messages too long for a memory are stored as records
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-from lorestream.client import Event, FoundMemory, Page, Receipt, Rejected, calls, records
+from lorestream.client import Event, FoundMemory, Page, records
 from lorestream.client.call import given
-from lorestream.errors import Unavailable
 from lorestream.integrations.steps import Steps
+from lorestream.integrations.writes import add_all, delete_all
 from lorestream.limits import MAX_PAGE_SIZE
 
-WAIT_S = 10.0
-"""How long a write waits until reads show it."""
 MAX_MEMORY_BYTES = 14_000
 """A message up to this size, as JSON, can be found by searches: an event has at most 16 KiB, the envelope included."""
-BATCH = 100
-MAX_BATCH_BYTES = 500_000
-"""What one request has at most: the server's limits are 1,000 events and 1 MiB."""
 
 
 class Item(NamedTuple):
@@ -43,12 +38,7 @@ class Conversation:
 
     def add(self, items: Sequence[Item]) -> Steps[None]:
         """Append the items; returns when reads show them. Raises Rejected, and Unavailable when that takes too long."""
-        for batch in _batches([self._event(item) for item in items]):
-            receipt: Receipt = yield calls.add_batch(batch, wait_s=WAIT_S)
-            for reject in receipt.rejected:
-                raise Rejected(f"message {reject.index}: {reject.message}", status=202, code=reject.code)
-            if not receipt.indexed:
-                raise Unavailable("the messages are stored, but cannot be read yet: the server is busy")
+        yield from add_all([self._event(item) for item in items])
 
     def read(self, limit: int | None = None) -> Steps[list[Any]]:
         """The payloads of the newest `limit` items, or of all; oldest first."""
@@ -57,12 +47,13 @@ class Conversation:
     def pop(self) -> Steps[Any]:
         """Remove the newest item; its payload, or None."""
         newest = yield from self._found(1)
-        yield from self._delete(newest)
+        yield from delete_all(self.agent_id, [one.id for one in newest])
         return json.loads(newest[0].metadata[self._framework]) if newest else None
 
     def clear(self) -> Steps[None]:
         """Remove all items; returns when no read shows them."""
-        yield from self._delete((yield from self._found(None)))
+        found = yield from self._found(None)
+        yield from delete_all(self.agent_id, [one.id for one in found])
 
     def _event(self, item: Item) -> Event:
         event: dict[str, Any] = {
@@ -92,27 +83,6 @@ class Conversation:
             if cursor is None:
                 break
         return found[:limit][::-1]
-
-    def _delete(self, found: Sequence[FoundMemory]) -> Steps[None]:
-        token: str | None = None
-        for one in found:
-            token = (yield calls.delete(one.id, self.agent_id)).token
-        if token is not None:  # all in one partition: the last one comes after the others
-            shown = yield calls.search(self.agent_id, k=1, after=token, wait_s=WAIT_S)
-            if not shown.fresh:
-                raise Unavailable("the messages are deleted, but reads may show them for a moment")
-
-
-def _batches(events: Sequence[Event]) -> Generator[Sequence[Event]]:
-    """The events in their order, in requests below the limit of a body."""
-    start, size = 0, 0
-    for index, event in enumerate(events):
-        size += len(json.dumps(event))
-        if index > start and (index - start >= BATCH or size > MAX_BATCH_BYTES):
-            yield events[start:index]
-            start, size = index, len(json.dumps(event))
-    if start < len(events):
-        yield events[start:]
 
 
 def named(item: object, **fields: object) -> str:

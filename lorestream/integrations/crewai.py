@@ -21,13 +21,12 @@ from crewai.memory.unified_memory import Memory
 from crewai.memory.utils import join_scope_paths, normalize_scope_path
 from pydantic import ConfigDict, Field
 
-from lorestream.client import Event, FoundMemory, MemoryClient, Rejected, Weights, calls
-from lorestream.errors import Unavailable
+from lorestream.client import Event, FoundMemory, MemoryClient, Weights
 from lorestream.integrations.steps import Steps, run
+from lorestream.integrations.writes import add_all, delete_all
 from lorestream.limits import MAX_K, MAX_PAGE_SIZE, MAX_QUERY_CHARS
 
 TYPE = "crewai"
-WAIT_S = 10.0
 _DAY_S = 86_400
 
 
@@ -117,7 +116,7 @@ class LorestreamMemory(Memory):
             filters["OR"] = [*shown, {"crewai.source": source}] if source else shown
         answer = self.memories.search(
             self.agent_id,
-            query[:MAX_QUERY_CHARS],
+            query[:MAX_QUERY_CHARS] or None,
             min(limit, MAX_K),
             filters=filters,
             weights=Weights(
@@ -197,14 +196,14 @@ class LorestreamStorage(StorageBackend):
         if older_than is not None:
             filters["timestamp"] = {"lt": _seconds(older_than)}
         ids = [record.id for record in self._all(filters) if record_ids is None or record.id in record_ids]
-        run(self._memories, self._delete(ids))
+        run(self._memories, delete_all(self._agent_id, ids))
         return len(ids)
 
     def update(self, record: MemoryRecord) -> None:
-        """Store the record under a new id, which it gets, and delete the old one."""
+        """Store the record under a new id, which it gets, and delete the old one. It is as old as it was."""
         old = record.id
-        self.save([record])
-        run(self._memories, self._delete([old]))
+        run(self._memories, self._save([record], time=_seconds(record.created_at)))
+        run(self._memories, delete_all(self._agent_id, [old]))
 
     def get_record(self, record_id: str) -> MemoryRecord | None:
         """The record, or None."""
@@ -276,25 +275,11 @@ class LorestreamStorage(StorageBackend):
             if (cursor := page.next_cursor) is None:
                 return
 
-    def _save(self, records: list[MemoryRecord]) -> Steps[None]:
-        for start in range(0, len(records), 50):  # 50 of 16 KiB are below the limit of a request
-            batch = records[start : start + 50]
-            receipt = yield calls.add_batch(
-                [_event(self._agent_id, record) for record in batch], wait_s=WAIT_S
-            )
-            for reject in receipt.rejected:
-                raise Rejected(reject.message, status=202, code=reject.code)
-            if not receipt.indexed:
-                raise Unavailable("the memories are stored, but cannot be found yet: the server is busy")
-            for record, memory_id in zip(batch, receipt.ids, strict=True):
-                record.id = cast("str", memory_id)
-
-    def _delete(self, ids: list[str]) -> Steps[None]:
-        token: str | None = None
-        for memory_id in ids:
-            token = (yield calls.delete(memory_id, self._agent_id)).token
-        if token is not None:
-            yield calls.search(self._agent_id, k=1, after=token, wait_s=WAIT_S)
+    def _save(self, records: list[MemoryRecord], time: float | None = None) -> Steps[None]:
+        """`time`: when they came to be, in Unix seconds; None: now."""
+        ids = yield from add_all([_event(self._agent_id, record, time) for record in records])
+        for record, memory_id in zip(records, ids, strict=True):
+            record.id = memory_id
 
 
 def _filters(
@@ -309,7 +294,7 @@ def _filters(
     return filters
 
 
-def _event(agent_id: str, record: MemoryRecord) -> Event:
+def _event(agent_id: str, record: MemoryRecord, time: float | None) -> Event:
     scope = normalize_scope_path(record.scope)
     parts = scope.strip("/").split("/")
     kept = {
@@ -320,13 +305,14 @@ def _event(agent_id: str, record: MemoryRecord) -> Event:
         "private": record.private,
         "metadata": record.metadata,
     }
-    return Event(
+    event = Event(
         agent_id=agent_id,
         type=TYPE,
         text=record.content,
         importance=10 * record.importance,
         metadata={"crewai": kept},
     )
+    return event if time is None else {**event, "time": time}
 
 
 def _record(found: FoundMemory) -> MemoryRecord:

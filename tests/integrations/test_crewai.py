@@ -47,6 +47,7 @@ def test_records_are_stored_recalled_changed_and_deleted(agent: str, memories: M
         "/village/guard"
     }
     assert [found.record.id for found in memory.recall("x", categories=["debt"])] == [debt.id]
+    assert [found.record.id for found in memory.recall("", limit=1, categories=["debt"])] == [debt.id]
     assert secret.id not in {found.record.id for found in memory.recall("the mayor is broke")}
     assert secret.id in {found.record.id for found in memory.recall("the mayor is broke", source="ann")}
     assert memory.scope("/village/guard").recall("wolves")[0].record.content == "wolves in the east"
@@ -54,8 +55,16 @@ def test_records_are_stored_recalled_changed_and_deleted(agent: str, memories: M
     assert memory.info("/village").record_count == 4
     assert memory.info("/village").child_scopes == ["/village/guard", "/village/smith"]
     assert memory.list_categories() == {"debt": 1, "world": 2}
+    existing = memory._storage.get_record(debt.id)
+    assert existing is not None
     changed = memory.update(debt.id, content="the miner paid")
-    assert [found.content for found in memory.list_records("/village/smith", limit=1)] == ["the miner paid"]
+    assert [found.content for found in memory.list_records("/village/smith")] == [
+        "the mayor is broke",
+        "the miner paid",
+    ]
+    kept = memory._storage.get_record(changed.id)
+    assert kept is not None
+    assert abs((kept.created_at - existing.created_at).total_seconds()) < 0.001
     assert memory._storage.get_record(debt.id) is None
     assert memory.forget(record_ids=[changed.id]) == 1
     assert memory.forget(scope="/village/guard", metadata_filter={"agent_role": "guard"}) == 2

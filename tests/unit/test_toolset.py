@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from lorestream.client import InvalidValue
+from lorestream.client import InvalidValue, Receipt, Reject, Rejected
 from lorestream.integrations.toolset import TOOLS
 from lorestream.integrations.toolset.schemas import arguments_schema
+from lorestream.integrations.writes import add_all
 from lorestream.limits import MAX_EVENT_BYTES, MAX_SOURCES
 from producers.schemas import Event
 from query_service.schemas import Context, RecentParams, Search
@@ -57,3 +58,13 @@ def test_a_memory_rests_on_as_many_others_as_the_route_takes() -> None:
     with pytest.raises(InvalidValue) as refused:
         next(remember.call({**given, "sources": [*sources, *sources]}))
     assert refused.value.path == "sources"
+
+
+def test_a_refused_event_is_named_by_its_number_among_all() -> None:
+    steps = add_all([{"agent_id": "npc:smith", "text": "day"}] * 150)
+    first = msgspec.json.decode(next(steps).content or b"")["events"]
+    sent = len(first)
+    assert sent < 150
+    steps.send(Receipt(sent, [], ["id"] * sent, "token", indexed=True))
+    with pytest.raises(Rejected, match=f"number {sent + 3} of 150: too long"):
+        steps.send(Receipt(149 - sent, [Reject(2, "event_too_large", "too long")], [None], "token"))
