@@ -31,9 +31,6 @@ def chromium() -> Iterator[Browser]:
     # The sandbox of Chromium needs rights that a container has not.
     options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
     options.append("--js-flags=--no-opt --no-maglev")  # compiling well takes longer than these tests run
-    # Threads and processes that pages of one origin and without animations do not need: a fifth of the CPU time.
-    options += ["--disable-threaded-compositing", "--disable-threaded-animation", "--num-raster-threads=1"]
-    options.append("--disable-site-isolation-trials")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         try:
