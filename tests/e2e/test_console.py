@@ -269,7 +269,7 @@ def test_points_within_a_line_are_listed(watched: Watched):
         ("#/map?x=here&z=1&r=far&low=deep&cell=big", ".map canvas"),
         (f"#/agents/{AGENT}?from=once&to=", ".readout"),
         (f"#/agents/{AGENT}/nothing", ".readout"),
-        (f"#/ask?agent={AGENT}&q=anvil&k=many&min=little", ".found li"),
+        (f"#/ask?agent={AGENT}&q=anvil&min=little&x=here", ".found li"),
         ("#/admin/nothing", "h1:has-text('Keys')"),
     ],
 )
