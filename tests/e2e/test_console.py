@@ -209,7 +209,7 @@ def test_a_circle_is_drawn_on_the_map(watched: Watched):
 
 
 def test_an_agent_is_erased_with_its_name_typed(watched: Watched, url: str):
-    page = watched.open("#/agents/npc%3Atrader-1/relations", "text=No memory says")
+    page = watched.open("#/agents/npc%3Atrader-1/relations", ".tabs")
     page.get_by_role("button", name="Erase").click()
     erase = page.get_by_role("button", name="Erase for ever")
     page.keyboard.type("npc:trader")
