@@ -89,7 +89,7 @@ async def test_options_of_a_new_collection(qdrant, alias):
     assert info.config.params.vectors_config.params_map.map["dense"].datatype == wire.Datatype.Float16
     indexed = {key: wire.PayloadSchemaType.Name(one.data_type) for key, one in info.payload_schema.items()}
     keywords = ["agent", "tenant", "type", "server", "player", "agent_player", "owner", "group"]
-    whole = ["facts", "t", "expires", "row_expires", "deleted"]
+    whole = ["facts", "t", "accepted", "expires", "row_expires", "deleted"]
     expected = {"Keyword": keywords, "Integer": whole, "Float": FLOAT_INDEX_KEYS}
     assert indexed == {key: kind for kind, keys in expected.items() for key in keys}
     assert info.config.params.sparse_vectors_config.map["words"].modifier == wire.Modifier.Idf

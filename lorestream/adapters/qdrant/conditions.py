@@ -89,6 +89,7 @@ _INDEXED_KEYS = frozenset(
         "agent_player",
         "facts",
         "t",
+        "accepted",
         "expires",
         "row_expires",
         "deleted",

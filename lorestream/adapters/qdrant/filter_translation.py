@@ -61,7 +61,7 @@ _NOT_TRANSLATABLE = TranslatedFilter(plain=ALWAYS, superset=ALWAYS, subset=NEVER
 _TEXT_FIELDS = frozenset({"type", "player", "server"})
 _LINK_FIELDS = frozenset({"about", "sources"})
 _NUMBER_FIELDS = frozenset({"tick", "importance", "pos.x", "pos.y", "pos.z"})
-_WITHOUT_INDEX = frozenset({("tick",), ("accepted_at",), ("superseded_at",)})
+_WITHOUT_INDEX = frozenset({("tick",), ("superseded_at",)})
 _TICKS_EXACT_FROM, _TICKS_EXACT_UNTIL = 2**30, 2**31
 """Unix seconds of January 2004 and 2038: doubles between them are whole numbers of ticks."""
 _COMPARISONS = frozenset({Op.GT, Op.GTE, Op.LT, Op.LTE})
@@ -94,7 +94,7 @@ def translate_filter(filter_: Filter, *, exact_substrings: bool = True) -> Trans
 def unindexed_conditions(filter_: Filter) -> int:
     """How many conditions of a filter need the payload of each memory.
 
-    Those on `tick`, on `accepted_at` and `superseded_at`, and on metadata other than equality.
+    Those on `tick` and `superseded_at`, and on metadata other than equality.
     """
     match filter_:
         case And() | Or():

@@ -243,6 +243,7 @@ def _indexes() -> dict[str, edge.PayloadSchemaParams]:
         "group": keyword(),
         "facts": edge.IntegerIndexParams(lookup=True, range=False),
         "t": edge.IntegerIndexParams(lookup=False, range=True),
+        "accepted": edge.IntegerIndexParams(lookup=False, range=True),
         "expires": edge.IntegerIndexParams(lookup=False, range=True),
         "row_expires": edge.IntegerIndexParams(lookup=False, range=True),
         "deleted": edge.IntegerIndexParams(lookup=False, range=True),

@@ -316,6 +316,7 @@ def _indexes() -> Mapping[str, wire.PayloadIndexParams]:
         "group": keyword(),
         "facts": integer(lookup=True),
         "t": integer(lookup=False),
+        "accepted": integer(lookup=False),
         "expires": integer(lookup=False),
         "row_expires": integer(lookup=False),
         "deleted": integer(lookup=False),
