@@ -230,12 +230,12 @@ async def test_the_subprocess_runs_no_module_of_the_current_directory(path, tmp_
 async def test_a_shard_of_an_older_version_gets_its_indexes_when_it_is_opened(path):
     async with open_store(path) as store:
         await store.put_rows([row()])
-        for key in ("owner", "group", "row_expires"):
+        for key in ("owner", "group", "row_expires", "accepted"):
             store._shard.update(edge.UpdateOperation.delete_field_index(key))
         await store.flush()
         assert len(store._shard.info().payload_schema) == 14
     async with open_store(path) as store:
-        assert len(store._shard.info().payload_schema) == 17
+        assert len(store._shard.info().payload_schema) == 18
         assert await store.owners(GROUP) == ["a"]
         assert await store.row_page(GROUP, "a", after=None, limit=10) == ([row()], None)
 

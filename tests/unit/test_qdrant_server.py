@@ -140,7 +140,7 @@ async def test_an_unfinished_collection_is_completed(qdrant, alias):
     async with qdrant.connection() as connection:
         await connection.call(connection.collections.Create, bare)
     async with qdrant.store(collection=alias) as store:
-        assert len((await described(qdrant, store.physical)).payload_schema) == 17
+        assert len((await described(qdrant, store.physical)).payload_schema) == 18
         await put(store, memory("m"))
         assert await names(store) == ["m"]
 
@@ -255,14 +255,14 @@ async def test_a_collection_of_an_older_version_gets_its_indexes_when_it_is_open
     async with qdrant.catalogue(alias) as catalogue:
         name = (await catalogue.ensure_active(model)).name
     async with qdrant.connection() as connection:
-        for key in ("owner", "group", "row_expires"):
+        for key in ("owner", "group", "row_expires", "accepted"):
             request = wire.DeleteFieldIndexCollection(collection_name=name, wait=True, field_name=key)
             await connection.call(connection.points.DeleteFieldIndex, request)
     assert len((await described(qdrant, name)).payload_schema) == 14
     async with qdrant.catalogue(alias) as catalogue:
         await catalogue.ensure_active(model)
         store = await catalogue.open(name)
-        assert len((await described(qdrant, name)).payload_schema) == 17
+        assert len((await described(qdrant, name)).payload_schema) == 18
         await store.put_rows([row()])
         assert await store.owners(GROUP) == ["a"]
 
