@@ -89,8 +89,8 @@ def demo(
 ) -> None:
     """Write a day in a simulated village to a running server, then ask questions about it.
 
-    A few hundred events go through the gateway like those of a game. Then
-    questions are asked, and the best memories are shown with scores and times.
+    A few hundred events of the last 24 hours go through the gateway like those
+    of a game. Then questions are asked, and the best memories are shown with scores and times.
     Running it again with the same seed adds nothing.
 
     \b

@@ -29,6 +29,7 @@ from lorestream.cli.admin.runner import ProgressDisplay
 from lorestream.cli.doctor import checks, report
 from lorestream.cli.doctor.checks import Verdict
 from lorestream.cli.doctor.machine import machine_checks
+from lorestream.cli.memories import demo
 from lorestream.cli.setup import luanti
 from lorestream.cli.setup.settings import HIDDEN
 from lorestream.client import MemoryClient, Readiness
@@ -445,13 +446,23 @@ def test_demo_writes_events_and_asks_questions(lorestream: Run, lorestream_url: 
     assert answer.returncode == 0, answer.stderr
     result = json.loads(answer.stdout)
     assert result["played"]["accepted"] == result["played"]["events"] > 300
-    assert [len(one["memories"]) for one in result["answers"]] == [3, 3, 3]
+    found = [memory for one in result["answers"] for memory in one["memories"]]
+    assert len(found) == 9
+    now = time.time()
+    assert all(now - village.DAY_S - 3600 < memory["timestamp"] < now for memory in found)
     lorestream("demo", "--questions", "0", LORESTREAM_URL=lorestream_url)
     listed = json.loads(lorestream("agents", "-n", "1000", "--json", LORESTREAM_URL=lorestream_url).stdout)[
         "agents"
     ]
     villagers = {event["agent_id"] for event in village.events(1)}
     assert sum(a["total"] for a in listed if a["agent_id"] in villagers) == result["played"]["events"]
+
+
+def test_a_demo_that_is_repeated_later_asks_about_the_day_that_is_stored(lorestream_url: str):
+    now = time.time()
+    with MemoryClient(lorestream_url) as memories:
+        starts = [demo.start_of_day(memories, 99, now + later_s) for later_s in (0.0, 250.0)]
+    assert starts == [int(now - village.DAY_S)] * 2
 
 
 # --- doctor --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lorestream.cli import terminal
 from lorestream.cli.memories import calls
-from lorestream.client import DEFAULT_URL
+from lorestream.client import DEFAULT_URL, NotFound
 from lorestream.errors import Unavailable
 from lorestream.telemetry import printable
 from producers.demo import village
@@ -58,8 +58,9 @@ class Answer:
 def play(url: str, query_url: str | None, *, seed: int, questions: int, as_json: bool) -> None:
     """Write the events, ask, print. Raises Unreachable if no server runs, Unavailable if indexing takes too long."""
     with calls.connect(url, query_url) as memories:
-        played, ids = _play(memories, [cast("Event", event) for event in village.events(seed)])
-        answers = [_ask(memories, question, ids) for question in village.questions(seed)[:questions]]
+        start = start_of_day(memories, seed, time.time())
+        played, ids = _play(memories, [cast("Event", event) for event in village.events(seed, start)])
+        answers = [_ask(memories, question, ids) for question in village.questions(seed, start)[:questions]]
     if as_json:
         terminal.print_json({"seed": seed, "played": played, "answers": answers})
         return
@@ -72,6 +73,21 @@ def play(url: str, query_url: str | None, *, seed: int, questions: int, as_json:
     if answers:
         own = "" if url == DEFAULT_URL else f" --url {url}"
         terminal.print_line(f'Next: lorestream search {answers[0].agent_id} "{answers[0].query}"{own}')
+
+
+def start_of_day(memories: MemoryClient, seed: int, now: float) -> float:
+    """When the day begins, in Unix seconds like `now`: a day ago, or where an earlier demo has written it, as it is stored.
+
+    Writes the first event of the day: the first content of an id stays, so its stored time is that of the whole day.
+    """
+    start = float(int(now - village.DAY_S))
+    first = cast("Event", village.events(seed, start)[0])
+    receipt = memories.add_batch([first], server=SERVER, wait_s=INDEX_TIMEOUT_S)
+    try:
+        stored = memories.get(str(receipt.ids[0]), first["agent_id"])
+    except NotFound:  # it has expired or was erased since
+        return start
+    return start + round(stored.timestamp - first["time"])
 
 
 def _play(memories: MemoryClient, events: Sequence[Event]) -> tuple[Played, dict[str, str]]:
