@@ -33,7 +33,7 @@ class Picture:
     """For how long the village is played meanwhile, with questions."""
 
 
-_QUESTION = quote("where do we keep the tools?")
+_QUESTION = quote("what about the fence is broken?")
 PICTURES = [
     Picture("agent", f"#/agents/{quote(AGENT)}", ".readout", 1000, click=".line >> nth=3"),
     Picture("ask", f"#/ask?agent={quote(AGENT)}&q={_QUESTION}&rec=0.2&imp=0.1&normalise=1", ".found li"),
@@ -50,6 +50,7 @@ def take(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data, running(Path(data), {}) as process, chromium() as browser:
         fill(process.url, tricky=False)
+        play(process.url, 2.0)  # the first questions after a start take longer
         for picture in PICTURES:
             size = {"width": WIDTH, "height": picture.height}
             context = browser.new_context(viewport=size, color_scheme=picture.scheme)  # type: ignore[arg-type]

@@ -671,6 +671,12 @@ def test_the_error_of_a_wrong_setting_is_one_line(lorestream: Run):
     assert "LORESTREAM_HTTP_PORT" in answer.stderr
 
 
+def test_config_show_names_variables_that_are_no_settings(lorestream: Run):
+    answer = lorestream("config", "show", LORESTREAM_HTTP_PROT="9000")
+    assert answer.returncode == 0
+    assert answer.stderr.endswith("LORESTREAM_HTTP_PROT (similar: LORESTREAM_HTTP_PORT)\n")
+
+
 # --- the Luanti mod ------------------------------------------------------------------------------------------
 
 

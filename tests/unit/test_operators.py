@@ -50,6 +50,7 @@ async def test_the_pipeline_shows_what_was_written_and_asked(app: WholeApp) -> N
     assert parts["log"]["counters"] == {"records": 2, "lost_unread": 0}
     assert parts["worker"]["counters"]["finished"] == 2
     assert parts["cache"]["counters"]["miss"] == 1
+    assert parts["store"]["gauges"]["memories"] == 2
     assert parts["query"]["counters"]["answered"] == 1
     stages = {one["stage"]: one for one in parts["worker"]["timings"]}
     assert stages["accepted until findable"]["count"] == 2

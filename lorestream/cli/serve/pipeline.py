@@ -26,6 +26,9 @@ OLDEST_AGE_STEPS = 22
 AGE_REFINEMENTS = 3
 """How often the interval of that age is halved: it is known to an eighth of itself."""
 
+COUNTED_EACH_TIME = 100_000
+"""Up to so many memories, the store is counted for each answer; beyond, the gauge of the worker is shown."""
+
 _State = Literal["ok", "problem", "off", "elsewhere"]
 
 
@@ -188,11 +191,12 @@ class PipelineView:
             gauges["bytes"] = size
         if self._worker is None:  # the gauges are set by a worker
             gauges = {}
-            if state == "ok":
-                try:
-                    gauges["memories"] = float(await self._parts.store.size(now=self._parts.clock.now()))
-                except LorestreamError as error:
-                    state, note = "problem", str(error)
+        # The worker sets them once in a while: a small store may have grown to many times that meanwhile.
+        if state == "ok" and gauges.get("memories", 0) < COUNTED_EACH_TIME:
+            try:
+                gauges["memories"] = float(await self._parts.store.size(now=self._parts.clock.now()))
+            except LorestreamError as error:
+                state, note = "problem", str(error)
         return PipelinePart("store", self._parts.settings.store.kind, state, note, {}, gauges, [])
 
     def _cache(self, measured: Measurements, ready: Mapping[str, str]) -> PipelinePart:

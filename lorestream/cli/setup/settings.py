@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -13,8 +14,9 @@ from pydantic_settings import DotEnvSettingsSource
 
 from lorestream.cli import options, terminal
 from lorestream.settings import Settings, load_settings
-from lorestream.settings.aliases import of_kubernetes, other_names
+from lorestream.settings.aliases import environment, of_kubernetes, other_names
 from lorestream.settings.load import IMPLIED_KINDS
+from lorestream.settings.unread import unknown
 
 _CLIENT = {"LORESTREAM_URL": options.LOCAL, "LORESTREAM_QUERY_URL": None, "LORESTREAM_API_KEY": None}
 _SECRETS = {"LORESTREAM_API_KEY"}
@@ -36,7 +38,14 @@ class Setting:
 
 
 def show(*, as_json: bool) -> None:
-    """Print all settings: those of the services, then those of the command line. Raises Misconfigured."""
+    """Print all settings: those of the services, then those of the command line. Raises Misconfigured.
+
+    A note names the variables with the prefix LORESTREAM_ that are no settings.
+    """
+    if mistaken := unknown(environment(Path(".env"))):
+        terminal.print_note(
+            f"these variables have no effect, there are no such settings: {', '.join(mistaken)}"
+        )
     found = [*effective(os.environ), *_client_settings(os.environ)]
     if as_json:
         terminal.print_json({"settings": found})
