@@ -36,7 +36,12 @@ class Picture:
 _QUESTION = quote("what about the fence is broken?")
 PICTURES = [
     Picture("agent", f"#/agents/{quote(AGENT)}", ".readout", 1000, click=".line >> nth=3"),
-    Picture("ask", f"#/ask?agent={quote(AGENT)}&q={_QUESTION}&rec=0.2&imp=0.1&normalise=1", ".found li"),
+    Picture(
+        "ask",
+        f"#/ask?agent={quote(AGENT)}&q={_QUESTION}&rec=0.2&imp=0.1&normalise=1",
+        ".found li",
+        click="button:has-text('Ask again')",
+    ),
     Picture("map", f"#/map?agent={quote(AGENT)}&x=100&z=50&r=150", ".plain li", 760, "dark"),
     Picture("live", "#/live", "text=listening", 760, busy_s=8.0),
     Picture("pipeline", "#/pipeline", ".flow [data-state=ok] >> nth=5", 1000, "dark", busy_s=30.0),
