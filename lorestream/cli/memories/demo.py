@@ -81,8 +81,8 @@ def start_of_day(memories: MemoryClient, seed: int, now: float) -> float:
     Writes the first event of the day: the first content of an id stays, so its stored time is that of the whole day.
     """
     start = float(int(now - village.DAY_S))
-    first = cast("Event", village.events(seed, start)[0])
-    receipt = memories.add_batch([first], server=SERVER, wait_s=INDEX_TIMEOUT_S)
+    first = village.events(seed, start)[0]
+    receipt = memories.add_batch([cast("Event", first)], server=SERVER, wait_s=INDEX_TIMEOUT_S)
     try:
         stored = memories.get(str(receipt.ids[0]), first["agent_id"])
     except NotFound:  # it has expired or was erased since
