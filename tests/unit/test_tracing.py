@@ -106,5 +106,5 @@ def test_traces_are_off_unless_a_variable_asks_for_them(monkeypatch: pytest.Monk
     with pytest.raises(Misconfigured, match="OTEL_TRACES_EXPORTER is jaeger"):
         tracing.open_tracer({"OTEL_TRACES_EXPORTER": "jaeger"})
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with pytest.raises(Misconfigured, match=r"pip install 'lorestream\[otel\]'"):
+    with pytest.raises(Misconfigured, match=r"pip install '\.\[otel\]'"):
         tracing.open_tracer({"OTEL_TRACES_EXPORTER": "otlp"})
