@@ -73,9 +73,8 @@ class Cluster:
             self._environment["LORESTREAM_STORE__URL"] = self.store.url
             self._environment["LORESTREAM_STORE__GRPC_PORT"] = str(self.store.grpc_port)
         self.gateways = [self._service("gateway", number) for number in range(gateways)]
-        self._environment.setdefault(
-            "LORESTREAM_GATEWAY_URL", self.gateways[0].url
-        )  # for /mcp of the query services
+        if self.gateways:  # for /mcp of the query services
+            self._environment.setdefault("LORESTREAM_GATEWAY_URL", self.gateways[0].url)
         self.workers = [self._service("worker", number) for number in range(workers)]
         self.queries = [self._service("query", number) for number in range(queries)]
         self.nginx = Nginx(
