@@ -149,11 +149,11 @@ class _Ingest:
 
     async def end(self) -> None:
         """Wait until all of it can be found."""
-        assert await self._gateway.intake.watermarks.reached(self._end, 300)
+        assert await self._gateway.watermarks.reached(self._end, 300)
 
     async def left(self) -> bool:
         """Whether the worker has work."""
-        return not await self._gateway.intake.watermarks.reached(self._end, 0)
+        return not await self._gateway.watermarks.reached(self._end, 0)
 
     async def all(self, count: int) -> float:
         """Events per second of a worker that is left alone."""
