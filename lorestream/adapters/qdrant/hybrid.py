@@ -6,16 +6,22 @@ takes as long as comparing 40 vectors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lorestream import supervision
 from lorestream.adapters.qdrant.agents import agents_of
 from lorestream.adapters.qdrant.conditions import Ids
-from lorestream.adapters.qdrant.nearest import NearestSearch, Selection, decode_all, most_similar
+from lorestream.adapters.qdrant.nearest import (
+    NearestSearch,
+    Selection,
+    decode_all,
+    most_similar,
+    read_memories,
+)
 from lorestream.adapters.qdrant.ordering import OrderedSource, read_in_order
-from lorestream.adapters.qdrant.payload import agent_keyword, decode_memory, point_of
+from lorestream.adapters.qdrant.payload import agent_keyword, point_of
 from lorestream.fusion import Fused, best_words, fuse
 from lorestream.memories import EVERYTHING, Hit
 from lorestream.turns import Turns
@@ -243,24 +249,16 @@ class HybridSearch:
                 end += 1  # of equal ones the newest are returned
             some = fused[start:end]
             start = end
-            found = await self._memories([one.key for one in some]) if few is None else few.by_point
+            if few is None:
+                found = await read_memories(self.engine, [one.key for one in some], self.selection.clauses)
+            else:
+                found = few.by_point
             for one in some:
                 if one.key in found:
                     hits.append(_hit(found[one.key], one, best))
                 await turns.next()
         hits.sort(key=lambda hit: (hit.relevance, hit.memory.position), reverse=True)
         return hits[:k]
-
-    async def _memories(self, keys: Sequence[str]) -> Mapping[str, Memory]:
-        """The memories of these points that exist."""
-        payloads = await self.engine.retrieve(keys, agents=agents_of(self.selection.clauses))
-        memories: dict[str, Memory] = {}
-        turns = Turns()
-        for key, payload in payloads.items():
-            if "body" in payload:
-                memories[key] = decode_memory(payload)
-            await turns.next()
-        return memories
 
 
 def _hit(memory: Memory, fused: Fused, best: float | None) -> Hit:

@@ -58,6 +58,15 @@ async def decode_all(payloads: Sequence[Payload]) -> list[Memory]:
     return memories
 
 
+async def read_memories(
+    engine: Engine[Any], keys: Sequence[str], must: Sequence[Clause]
+) -> dict[str, Memory]:
+    """The memories of these points that exist, by point id. `must`: clauses that all of them meet."""
+    payloads = await engine.retrieve(keys, agents=agents_of(must))
+    stored = {key: payload for key, payload in payloads.items() if "body" in payload}
+    return dict(zip(stored, await decode_all(list(stored.values())), strict=True))
+
+
 async def most_similar(engine: Engine[Any], must: Sequence[Clause], similarity: Similarity) -> int:
     """How many points meet the clauses and are relevant enough; above 8,192, at most so many."""
     for limit in _COUNTED:
@@ -133,15 +142,8 @@ class NearestSearch:
             if end is None and not complete:
                 return None
             kept = kept[:end]
-        payloads = await self.engine.retrieve(
-            [key for key, _ in kept], agents=agents_of(self.selection.clauses)
-        )
-        hits: list[Hit] = []
-        turns = Turns()
-        for key, relevance in kept:
-            if "body" in payloads.get(key, {}):
-                hits.append(Hit(decode_memory(payloads[key]), relevance))
-            await turns.next()
+        found = await read_memories(self.engine, [key for key, _ in kept], self.selection.clauses)
+        hits = [Hit(found[key], relevance) for key, relevance in kept if key in found]
         if len(hits) < len(kept):  # one was deleted meanwhile
             return None
         hits.sort(key=lambda hit: (hit.relevance, hit.memory.position), reverse=True)
