@@ -75,9 +75,9 @@ class EdgeEngine:
         self._answers: dict[tuple[Clause, ...], bool] = {}
         self._writable = asyncio.Event()
         self._writable.set()
-        self._reads = PointSteps(_MOST_READ)
-        self._writes = PointSteps(_MOST_WRITTEN, self._writable)
-        self._removals = PointSteps(_MOST_WRITTEN, self._writable)
+        self._read_steps = PointSteps(_MOST_READ)
+        self._write_steps = PointSteps(_MOST_WRITTEN, self._writable)
+        self._removal_steps = PointSteps(_MOST_WRITTEN, self._writable)
         self.removed = 0
         """Memories removed or replaced since the shard was opened, and rows, which count as often as memories take their
         space. The shard never reuses or frees it."""
@@ -124,7 +124,7 @@ class EdgeEngine:
             )
             self.removed += replaced
 
-        await self._writes.run(points, write)
+        await self._write_steps.run(points, write)
 
     def _update(self, operation: edge.UpdateOperation) -> None:
         with translate_errors():
@@ -162,7 +162,7 @@ class EdgeEngine:
                 self._update(edge.UpdateOperation.delete_points_by_filter(_among(step, condition)))
             self.removed += removed
 
-        await self._removals.run(ids, remove)
+        await self._removal_steps.run(ids, remove)
 
     async def overwrite(self, id_: str, payload: Mapping[str, Any], which: Clause) -> None:
         """Replace the payload of a point that meets the clause: Edge writes it anew."""
@@ -183,7 +183,7 @@ class EdgeEngine:
             self._update(edge.UpdateOperation.delete_payload_by_filter(known, [key]))
             self.removed += rewritten
 
-        await self._writes.run(ids, rewrite)
+        await self._write_steps.run(ids, rewrite)
 
     async def flush(self) -> None:
         """Make every write so far survive a power cut."""
@@ -377,7 +377,7 @@ class EdgeEngine:
                 records = self._shard.retrieve(list(step), with_payload=list(keys), with_vector=False)
             found.update((str(record.id), record.payload or {}) for record in records)
 
-        await self._reads.run(ids, read)
+        await self._read_steps.run(ids, read)
         return found
 
     async def vectors(self, ids: Sequence[str]) -> Mapping[str, tuple[Payload, Sequence[float]]]:
@@ -392,7 +392,7 @@ class EdgeEngine:
                 if VECTOR in vectors:
                     found[str(record.id)] = (record.payload or {}, vectors[VECTOR])
 
-        await self._reads.run(ids, read)
+        await self._read_steps.run(ids, read)
         return found
 
     async def count(self, must: Sequence[Clause]) -> int:
