@@ -323,6 +323,20 @@ def test_a_correction_by_hand(lorestream: Run, lorestream_url: str, agent: str):
     assert "npc:baker" in lorestream("relations", agent, LORESTREAM_URL=lorestream_url).stdout
 
 
+def test_a_list_that_may_not_be_whole_is_not_counted_as_all(lorestream: Run, lorestream_url: str, agent: str):
+    def note(*arguments: str) -> str:
+        return lorestream(*arguments, LORESTREAM_URL=lorestream_url).stderr
+
+    for other in ("npc:baker", "npc:miner"):
+        lorestream("put", f"{agent}:{other}", "a talk", LORESTREAM_URL=lorestream_url)
+        lorestream("put", agent, "a talk", "--about", other, LORESTREAM_URL=lorestream_url)
+    assert note("agents", "--prefix", agent, "-n", "1") == "the largest agent\n"
+    assert note("agents", "--prefix", agent, "-n", "2") == "the 2 largest agents\n"
+    assert note("agents", "--prefix", agent) == "3 agents\n"
+    assert note("relations", agent, "-n", "1") == "the largest relation\n"
+    assert note("relations", agent) == "2 relations\n"
+
+
 def test_put_reads_its_text_from_stdin(lorestream: Run, lorestream_url: str, agent: str):
     lorestream("put", agent, "-", stdin="two\nlines\n", LORESTREAM_URL=lorestream_url)
     page = json.loads(lorestream("recent", agent, "--json", LORESTREAM_URL=lorestream_url).stdout)

@@ -110,7 +110,7 @@ def relations(url: str, agent_id: str, limit: int, *, as_json: bool) -> None:
     rows = [(f"{one.total:,}", terminal.local_time(one.last), f"{one.valence:g}", one.other) for one in found]
     if rows:
         terminal.print_table({"memories": "right", "last": "", "valence": "right", "with": ""}, rows)
-    terminal.print_note(count(len(rows), "relation", "relations"))
+    terminal.print_note(_largest(len(rows), limit, "relation", "relations"))
 
 
 def agents(url: str, limit: int, prefix: str, *, as_json: bool) -> None:
@@ -124,7 +124,7 @@ def agents(url: str, limit: int, prefix: str, *, as_json: bool) -> None:
         terminal.print_table(
             {"memories": "right", "agent": ""}, [(f"{a.total:,}", a.agent_id) for a in totals]
         )
-    terminal.print_note(count(len(totals), "agent", "agents"))
+    terminal.print_note(_largest(len(totals), limit, "agent", "agents"))
 
 
 def tail(
@@ -203,6 +203,13 @@ def _total(memories: MemoryClient, agent_id: str) -> int | None:
         if error.status in {401, 403, 404}:
             return None
         raise
+
+
+def _largest(number: int, limit: int, one: str, many: str) -> str:
+    """The number of the largest ones that were read. As many as the limit may not be all."""
+    if number < limit:
+        return count(number, one, many)
+    return f"the largest {one}" if number == 1 else f"the {number:,} largest {many}"
 
 
 def count(number: int | None, one: str, many: str) -> str:
