@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -31,7 +30,7 @@ from lorestream.grpc.decoding import DecodeErrors, abort
 from lorestream.grpc.measuring import MeasureCalls
 from lorestream.limits import JsonObject, clamp_time
 from lorestream.memories import Memory
-from lorestream.os_support import free_files, reuse_address
+from lorestream.os_support import free_files
 from lorestream.telemetry import Metrics
 
 _log = structlog.get_logger("lorestream.grpc")
@@ -107,13 +106,12 @@ async def serving(
     health_pb2_grpc.add_HealthServicer_to_server(states, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    in_use = f"gRPC port {port} on {host} is in use: stop the process that holds it, or choose another port with --grpc-port"
-    if not _is_free(host, port):  # gRPC would fail too, but write its own log line first
-        raise Misconfigured(in_use)
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise Misconfigured(in_use) from error
+        raise Misconfigured(
+            f"gRPC port {port} on {host} is in use: stop the process that holds it, or choose another port with --grpc-port"
+        ) from error
     await server.start()
     for name in ("", SERVICE):
         await states.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -138,16 +136,6 @@ def _options() -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ]
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        reuse_address(probe)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 class _Authentication:

@@ -65,9 +65,8 @@ def up(
     from lorestream.settings import load_settings
 
     settings = load_settings(data_dir=data, http_port=port, grpc_port=grpc_port)
-    _require_two_ports(settings.http_port, settings.grpc_port)
     _prepare(settings, host)
-    with _listening(host, settings.http_port) as listener:
+    with _listening_beside_grpc(host, settings.http_port, settings.grpc_port) as listener:
         server.main(run(settings, host, listener))
 
 
@@ -100,8 +99,7 @@ def gateway(
     _prepare(settings, host)
     http = settings.http_port if "http_port" in chosen else GATEWAY_PORT
     grpc = settings.grpc_port if "grpc_port" in chosen else GATEWAY_GRPC_PORT
-    _require_two_ports(http, grpc)
-    with _listening(host, http) as listener:
+    with _listening_beside_grpc(host, http, grpc) as listener:
         server.main(run_gateway(settings, host, listener, grpc))
 
 
@@ -130,9 +128,8 @@ def query(
     from lorestream.settings import load_settings
 
     settings = load_settings(http_port=port, grpc_port=grpc_port)
-    _require_two_ports(settings.http_port, settings.grpc_port)
     _prepare(settings, host)
-    with _listening(host, settings.http_port) as listener:
+    with _listening_beside_grpc(host, settings.http_port, settings.grpc_port) as listener:
         server.main(run_query(settings, host, listener, settings.grpc_port))
 
 
@@ -198,12 +195,20 @@ def _prepare(settings: Settings, host: str | None = None) -> None:
     sys.setswitchinterval(0.0005)
 
 
-def _require_two_ports(http: int, grpc: int) -> None:
-    """Raises BadParameter (exit code 2) when HTTP and gRPC would share one port."""
+@contextlib.contextmanager
+def _listening_beside_grpc(host: str, http: int, grpc: int) -> Generator[socket.socket]:
+    """A socket that listens for HTTP, as in `_listening`. gRPC makes its own later: that it can is checked here.
+
+    Raises BadParameter (exit code 2) when both would share one port, and Misconfigured.
+    """
     if http and http == grpc:
         raise typer.BadParameter(
             f"HTTP and gRPC cannot share port {http}: choose another one with --port or --grpc-port"
         )
+    with _listening(host, http) as listener:
+        with _listening(host, grpc, option="--grpc-port"):
+            pass
+        yield listener
 
 
 @contextlib.contextmanager
