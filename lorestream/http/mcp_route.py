@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _FORWARDED = (b"authorization", b"traceparent")
 """Headers of a request that the calls which it causes have, too."""
+_JSON = (b"content-type", b"application/json")
+"""A refusal that has it is an error of JSON-RPC. The SDK refuses without a body for JSON where it reads headers only."""
 
 
 class McpRoute:
@@ -66,7 +69,14 @@ class McpRoute:
             **request.scope,
             "method": "POST",
         }  # a PUT is a POST on every route; the SDK knows only this one
-        return ApiResponse(*await respond(scope, body, request.receive, forwarded))
+        status, answer, headers = await respond(scope, body, request.receive, forwarded)
+        if status >= HTTPStatus.BAD_REQUEST and _JSON not in headers:
+            raise HttpError(
+                status,
+                "mcp_refused",
+                "MCP needs the headers `Content-Type: application/json` and `Accept: application/json, text/event-stream`",
+            )
+        return ApiResponse(status, answer, headers)
 
     async def _start(self) -> Respond:
         """Import the SDK, and open the client. Raises HttpError (404) where the SDK is not installed."""

@@ -42,6 +42,7 @@ INITIALIZE = {
     },
 }
 ACCEPT = {"Accept": "application/json, text/event-stream"}
+MODERN = {"MCP-Protocol-Version": "2026-07-28"}
 
 
 @pytest.fixture
@@ -232,6 +233,25 @@ async def test_a_web_page_of_another_origin_reaches_no_tool(app: WholeApp) -> No
         "/mcp", content=b"{", headers={**ACCEPT, "Content-Type": "application/json"}
     )
     assert (not_json.status_code, not_json.json()["error"]["code"]) == (400, -32700)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (ACCEPT, 400),
+        ({**ACCEPT, "Content-Type": "text/plain"}, 400),
+        ({**MODERN, **ACCEPT}, 400),
+        ({**MODERN, "Content-Type": "application/json", "Accept": "text/html"}, 406),
+    ],
+)
+async def test_headers_that_mcp_refuses_get_the_shape_of_all_errors(
+    app: WholeApp, headers: dict[str, str], status: int
+) -> None:
+    answer = await app.http.post("/mcp", content=json.dumps(INITIALIZE), headers=headers)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, "mcp_refused")
+    assert "Content-Type: application/json" in error["message"]
+    assert "Accept: application/json, text/event-stream" in error["message"]
 
 
 async def test_a_query_service_reads_itself_and_writes_to_the_gateway(app: WholeApp) -> None:
