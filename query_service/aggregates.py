@@ -152,8 +152,7 @@ def summarise(start: float, numbers: Sequence[float], last: float) -> Bucket:
     try:
         total, mean, std = _moments(numbers)
     except OverflowError:
-        small = [math.ldexp(number, -_SPARE_BITS) for number in numbers]
-        total, mean, std = _moments(small)
+        total, mean, std = _moments(_reduced(numbers))
         total, mean, std = _enlarged(total), math.ldexp(mean, _SPARE_BITS), _enlarged(std)
     return Bucket(start, len(numbers), total, mean, min(numbers), max(numbers), std, last)
 
@@ -173,6 +172,18 @@ def _moments(numbers: Sequence[float]) -> tuple[float, float, float]:
     scaled = [math.ldexp(deviation, -exponent) for deviation in deviations]
     variance = (math.fsum(one * one for one in scaled) - math.fsum(scaled) ** 2 / count) / count
     return total, mean, math.ldexp(math.sqrt(max(0.0, variance)), exponent)
+
+
+def sum_of(numbers: Sequence[float]) -> float | None:
+    """The sum of at most MAX_RECORDS numbers, rounded once; None where no float can hold it."""
+    try:
+        return math.fsum(numbers)
+    except OverflowError:  # also where only a part of the sum is no float
+        return _enlarged(math.fsum(_reduced(numbers)))
+
+
+def _reduced(numbers: Sequence[float]) -> list[float]:
+    return [math.ldexp(number, -_SPARE_BITS) for number in numbers]
 
 
 def _enlarged(value: float) -> float | None:

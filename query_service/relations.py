@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ import msgspec
 from lorestream.errors import TooManyRecords
 from lorestream.memories import Condition, Field, Op, Or, PageQuery
 from lorestream.turns import Turns
+from query_service.aggregates import sum_of
 from query_service.answer_cache import MAX_TTL_S, ComputedAnswer
 from query_service.queries import fingerprint_of
 from query_service.recall import Read
@@ -108,13 +108,5 @@ def _others(memory: Memory) -> set[str]:
 def _largest(sums: Mapping[str, _Sums], agents: ResolvedAgents, limit: int) -> list[Relation]:
     ranked = sorted(sums.items(), key=lambda entry: (-entry[1].total, -entry[1].last, entry[0]))
     return [
-        Relation(agents.name(name), one.total, one.last, _sum(one.valences)) for name, one in ranked[:limit]
+        Relation(agents.name(name), one.total, one.last, sum_of(one.valences)) for name, one in ranked[:limit]
     ]
-
-
-def _sum(values: list[float]) -> float:
-    """The sum, rounded once; a sum that no float has is the nearest one that there is."""
-    try:
-        return math.fsum(values)
-    except OverflowError:
-        return math.copysign(sys.float_info.max, math.fsum(math.ldexp(one, -20) for one in values))

@@ -455,13 +455,13 @@ class Relation(Struct, rename={"with_": "with"}):
     """What connects an agent with another agent or a player. `with`: its agent id, or the player's pseudonym.
 
     `total`: the number of memories. `last`: the latest timestamp. `valence`: the sum of the numbers in
-    `metadata.valence`, 0 without any.
+    `metadata.valence`, 0 without any. A sum that no float can hold is null.
     """
 
     with_: str
     total: int
     last: float
-    valence: float
+    valence: float | None
 
 
 class RelationsResponse(Struct):

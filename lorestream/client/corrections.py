@@ -37,7 +37,7 @@ def supersede(
 def relations(agent_id: str, limit: int = 100) -> Call[list[Relation]]:
     """With whom the agent has to do, at most 1,000: over `about` and `player` of its memories, the most memories first.
 
-    `valence` is the sum of that number of the metadata.
+    `valence` is the sum of that number of the metadata, None where no float can hold it.
     """
     decode = decoder(Relations)
     path = f"/v1/agents/{quoted(agent_id)}/relations"

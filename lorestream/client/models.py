@@ -245,12 +245,15 @@ class Places(msgspec.Struct, frozen=True):
 
 
 class Relation(msgspec.Struct, frozen=True, rename={"other": "with"}):
-    """What connects an agent with `other`: an agent id, or a player's pseudonym. `last`: Unix seconds."""
+    """What connects an agent with `other`: an agent id, or a player's pseudonym. `last`: Unix seconds.
+
+    `valence`: the sum of that number of the metadata; None where no float can hold it.
+    """
 
     other: str
     total: int
     last: float
-    valence: float = 0.0
+    valence: float | None = 0.0
 
 
 class Relations(msgspec.Struct, frozen=True):

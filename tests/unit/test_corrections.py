@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,29 @@ async def test_relations_are_counted_over_about_and_player(app: WholeApp) -> Non
     assert found[0]["with"].startswith("k1:")
     assert (await app.ask("GET", path, params={"limit": 1}))["relations"] == found[:1]
     assert (await app.ask("GET", "/v1/agents/nobody/relations"))["relations"] == []
+
+
+async def test_a_sum_of_valences_that_no_float_holds_is_null_as_in_aggregates(app: WholeApp) -> None:
+    most = sys.float_info.max
+    valences = {"npc:baker": [most, most], "npc:miner": [most, most, -most]}
+    await app.write(
+        *(
+            {
+                "agent_id": SMITH,
+                "text": f"{other} {place}",
+                "about": [other],
+                "metadata": {"valence": valence},
+            }
+            for other, several in valences.items()
+            for place, valence in enumerate(several)
+        )
+    )
+    found = (await app.ask("GET", f"/v1/agents/{SMITH}/relations"))["relations"]
+    for one in found:
+        wanted = {"field": "valence", "filters": {"about": {"contains": one["with"]}}}
+        [bucket] = (await app.ask("POST", f"/v1/agents/{SMITH}/aggregate", json=wanted))["buckets"]
+        assert one["valence"] == bucket["sum"]
+    assert {one["with"]: one["valence"] for one in found} == {"npc:baker": None, "npc:miner": most}
 
 
 async def test_relations_are_computed_again_after_a_write_and_bounded(

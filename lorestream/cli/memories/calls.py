@@ -107,7 +107,15 @@ def relations(url: str, agent_id: str, limit: int, *, as_json: bool) -> None:
     if as_json:
         terminal.print_json({"relations": found})
         return
-    rows = [(f"{one.total:,}", terminal.local_time(one.last), f"{one.valence:g}", one.other) for one in found]
+    rows = [
+        (
+            f"{one.total:,}",
+            terminal.local_time(one.last),
+            "-" if one.valence is None else f"{one.valence:g}",
+            one.other,
+        )
+        for one in found
+    ]
     if rows:
         terminal.print_table({"memories": "right", "last": "", "valence": "right", "with": ""}, rows)
     terminal.print_note(_largest(len(rows), limit, "relation", "relations"))
