@@ -56,7 +56,7 @@ class AliasTasks:
         )
 
     async def list_(self, _arguments: NoArguments) -> ReportStream:
-        """One row for each collection, the active one first. Raises Unavailable."""
+        """One row for each collection, the active one first. `kept_for_s`: it cannot be dropped before. Raises Unavailable."""
         await collect_garbage(self.parts)
         listed = await self.parts.collections.refresh()
         for one in listed:
@@ -67,6 +67,7 @@ class AliasTasks:
                 "model": one.model.model_id,
                 "dim": one.model.dim,
                 "replaced_at": one.replaced_at,
+                "kept_for_s": self._kept_for_s(one),
             }
             # By the catalogue, which does not load the collection's model: it may not be installed here.
             store = await self.parts.collections.catalogue.open(one.name)
@@ -107,8 +108,7 @@ class AliasTasks:
         one = _find(await collections.refresh(), arguments.name)
         if one.active:
             raise OperationRefused(f"{one.name} is searched: swap to another collection first")
-        since = -math.inf if one.replaced_at is None else one.replaced_at
-        if left := retention_left_s(since, self.parts.clock.now(), REPLACED_RETENTION_S):
+        if left := self._kept_for_s(one):
             raise OperationRefused(
                 f"{one.name} was searched until just now, and searches in it may still be running: try again in"
                 f" {left:.0f} s"
@@ -117,6 +117,10 @@ class AliasTasks:
             yield Remark(f"no new memories are indexed into {one.name} any more")
             await drop_collection(self.parts, one)
         yield Outcome({"dropped": one.name, "dry_run": arguments.dry_run})
+
+    def _kept_for_s(self, one: Collection) -> float:
+        since = -math.inf if one.replaced_at is None else one.replaced_at
+        return retention_left_s(since, self.parts.clock.now(), REPLACED_RETENTION_S)
 
     async def _switch(self, to: Collection) -> Outcome:
         collections = self.parts.collections

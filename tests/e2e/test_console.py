@@ -415,6 +415,9 @@ def test_a_collection_is_filled_searched_and_left_again(watched: Watched, url: s
     replay_into("better")
     confirm("Swap to it …", "better", "Swap")
     row.filter(has_text="better").filter(has_text="searched").wait_for()
+    just_replaced = row.filter(has_text=before)
+    just_replaced.locator("button:enabled", has_text="Swap to it").wait_for()
+    assert just_replaced.locator("button:disabled", has_text="Drop").count() == 1
     assert found() == first
     confirm(f"Roll back to {before} …", before, "Roll back")
     row.filter(has_text=before).filter(has_text="searched").wait_for()

@@ -17,7 +17,7 @@ from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.hash import HashEmbedder
 from lorestream.admin import NoArguments
 from lorestream.collections import open_collections
-from lorestream.collections.catalogue import Model
+from lorestream.collections.catalogue import REPLACED_RETENTION_S, Model
 from lorestream.collections.open_collections import CLOSE_REPLACED_AFTER_S
 from lorestream.errors import InvalidRequest, OperationRefused, Unavailable
 from lorestream.ports import Embeddings, Priority, Role
@@ -211,6 +211,7 @@ async def test_swap_rollback_and_drop_are_refused_when_they_would_lose_writes_or
             (first.name, True, True),
             ("other", False, False),
         ]
+        assert [0 < row["kept_for_s"] <= REPLACED_RETENTION_S for row in rows] == [False, True]
 
 
 class Counting:

@@ -7,11 +7,17 @@ import { useLoad } from "../core/load.js";
 import { runTask, useTask, useTasks } from "../core/tasks.js";
 
 const EVERY_S = 5;
+const KEPT = "A collection that was searched until just now is kept for a minute: searches in it may still be running.";
+const now = () => Date.now() / 1000; // the browser's clock, and from the service only durations
 
 export function View() {
   const pipeline = useLoad((signal) => api("GET", "/v1/admin/pipeline", { signal }), [], { every: EVERY_S });
   const tasks = useTasks({ every: EVERY_S });
-  const listed = useLoad(async (signal) => (tasks.offers("alias-list") ? (await runTask("alias-list", {}, { signal })).rows : []), [tasks.data?.offered.join()]);
+  const searched = pipeline.data?.collections.find((each) => each.searched)?.name;
+  const listed = useLoad(async (signal) => {
+    const rows = tasks.offers("alias-list") ? (await runTask("alias-list", {}, { signal })).rows : [];
+    return rows.map((each) => ({ ...each, keptUntil: now() + each.kept_for_s }));
+  }, [tasks.data?.offered.join(), searched]);
   const done = useCallback(() => {
     pipeline.reload();
     listed.reload();
@@ -23,7 +29,7 @@ export function View() {
     <${Loaded} of=${pipeline} label="Reading the collections">
       ${({ collections }) => html`
         ${[tasks, listed].map((each) => each.error && html`<${ErrorBox} error=${each.error} retry=${each.reload} />`)}
-        <${Collections} rows=${collections} more=${listed.data ?? []} task=${task} offers=${tasks.offers} />
+        <${Collections} rows=${collections} more=${listed.data ?? []} busy=${task.state?.running || listed.loading} run=${task.run} offers=${tasks.offers} />
         <${TaskState} state=${task.state}>${(outcome) => (outcome.gate ? html`<${Gate} report=${outcome} />` : html`<${Outcome} value=${outcome} />`)}<//>
         ${tasks.data && (tasks.offers("replay")
           ? html`<${Replay} task=${task} names=${collections.map((each) => each.name)} />`
@@ -34,10 +40,10 @@ export function View() {
 
 const COMMANDS = ["lorestream replay --to better", "lorestream alias swap better", "lorestream alias rollback", "lorestream drop NAME"];
 
-function Collections({ rows, more, task, offers }) {
+function Collections({ rows, more, busy, run, offers }) {
   const [asked, ask] = useState(null);
   const found = Object.fromEntries(more.map((each) => [each.name, each]));
-  const busy = task.state?.running;
+  const kept = (row) => found[row.name]?.keptUntil > now();
   const columns = [
     { key: "name", title: "Collection", value: (row) => row.name, render: (row) => html`<code>${row.name}</code> ${row.searched && html`<${Tag} tone="ok">searched<//>`} ${row.switching && html`<${Tag} tone="warn">switching<//>`} ${!row.whole && html`<${Tag} tone="warn">not complete<//>`}` },
     { key: "model", title: "Model", value: (row) => row.model, render: (row) => `${row.model}, ${row.dim} dimensions` },
@@ -51,7 +57,7 @@ function Collections({ rows, more, task, offers }) {
         !row.searched && offers("alias-swap") && html`
           <span class="actions">
             <button type="button" class="small" disabled=${busy || !row.whole} onClick=${() => ask({ ...SWAP, name: row.name, args: { to: row.name } })}>Swap to it …</button>
-            <button type="button" class="small danger" disabled=${busy} onClick=${() => ask({ ...DROP, name: row.name, args: { name: row.name } })}>Drop …</button>
+            <button type="button" class="small danger" disabled=${busy || kept(row)} title=${kept(row) ? KEPT : undefined} onClick=${() => ask({ ...DROP, name: row.name, args: { name: row.name } })}>Drop …</button>
           </span>`,
     },
   ];
@@ -61,7 +67,7 @@ function Collections({ rows, more, task, offers }) {
   return html`
     <${Panel} title="Collections" actions=${actions}><${Table} caption="Collections" columns=${columns} rows=${rows} keyOf=${(row) => row.name} /><//>
     ${asked && html`
-      <${ConfirmByTyping} title=${asked.title} name=${asked.name} action=${asked.action} onClose=${() => ask(null)} run=${() => { task.run(asked.task, asked.args); }}>
+      <${ConfirmByTyping} title=${asked.title} name=${asked.name} action=${asked.action} onClose=${() => ask(null)} run=${() => { run(asked.task, asked.args); }}>
         <p>${asked.text}</p>
       <//>`}`;
 }
