@@ -2,7 +2,7 @@
 
     rest.py           HTTP routes: one method per operation
     rpc.py            gRPC: GetMemory
-    schemas.py        request and response types of the routes
+    schemas.py        request types of the routes; response_schemas.py has those of the responses
     examples.py       one example call per operation, for the documentation
     queries.py        from a request to a checked SearchQuery or ContextQuery
     filter_parser.py  the JSON filters of a request

@@ -9,16 +9,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from lorestream.http.errors import ErrorBody
 from lorestream.limits import AgentId, DocumentType
-from query_service.schemas import (
-    After,
-    Context,
-    Entity,
-    FoundMemory,
-    ReadRequest,
-    Search,
-    StoredMemory,
-    WaitMs,
-)
+from query_service.response_schemas import Entity, FoundMemory, StoredMemory
+from query_service.schemas import After, Context, ReadRequest, Search, WaitMs
 from query_service.state_rest.schemas import At
 
 MAX_BATCH_READS = 64

@@ -26,8 +26,8 @@ from lorestream.rewinds import check_time
 from lorestream.tokens import cursor
 from query_service.recall import then
 from query_service.records import with_records
+from query_service.response_schemas import AgentTotal, RewindPreviewResponse, SummaryResponse
 from query_service.retrieval import visible_memories
-from query_service.schemas import AgentTotal, RewindPreviewResponse, SummaryResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from lorestream.memories import Scope
 from query_service.queries import ResolvedAgents
 from query_service.record_schemas import ReadMemory
-from query_service.schemas import ContextMemories, Entity, FoundMemory, GotMemory, StoredMemory
+from query_service.response_schemas import ContextMemories, Entity, FoundMemory, GotMemory, StoredMemory
 from query_service.state.character import TYPE as CHARACTER
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from lorestream.limits import MAX_AGENTS, MAX_TYPE_CHARS, AgentId, EmptyList
-from query_service.schemas import Bound, Filters, FoundMemory, ReadRequest, Search, Time
+from query_service.response_schemas import FoundMemory
+from query_service.schemas import Bound, Filters, ReadRequest, Search, Time
 
 MAX_PLACES = 10_000
 DEFAULT_CELL = 16.0

@@ -24,15 +24,9 @@ from query_service.aggregates import aggregate, parse_aggregate
 from query_service.encoding import read_memory, stored_memory
 from query_service.queries import parse_recent_filter, resolve_agents, with_superseded
 from query_service.record_schemas import Aggregate, AggregateResponse, GetMany, GetManyResponse
+from query_service.response_schemas import RecentResponse
 from query_service.routes import Routes
-from query_service.schemas import (
-    DEFAULT_PAGE_SIZE,
-    MAX_LINES,
-    AgentPath,
-    NoParams,
-    RecentParams,
-    RecentResponse,
-)
+from query_service.schemas import DEFAULT_PAGE_SIZE, MAX_LINES, AgentPath, NoParams, RecentParams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from lorestream.limits import MAX_IDS, MAX_TYPE_CHARS, AgentId, EmptyList
-from query_service.schemas import Filters, StoredMemory
+from query_service.response_schemas import StoredMemory
+from query_service.schemas import Filters
 
 MIN_BUCKET = 0.001
 """The least width of a bucket, in seconds or ticks."""

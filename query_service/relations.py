@@ -18,7 +18,7 @@ from query_service.aggregates import sum_of
 from query_service.answer_cache import MAX_TTL_S, ComputedAnswer
 from query_service.queries import fingerprint_of
 from query_service.recall import Read
-from query_service.schemas import Relation, RelationsResponse
+from query_service.response_schemas import Relation, RelationsResponse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

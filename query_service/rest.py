@@ -36,26 +36,28 @@ from query_service.queries import (
     resolve_agents,
 )
 from query_service.relations import relations_read
+from query_service.response_schemas import (
+    AgentsResponse,
+    ContextResponse,
+    GetResponse,
+    RelationsResponse,
+    RewindPreviewResponse,
+    SearchResponse,
+    StoredMemory,
+    SummaryResponse,
+)
 from query_service.routes import Routes
 from query_service.schemas import (
     AgentPath,
     AgentsParams,
-    AgentsResponse,
     Context,
-    ContextResponse,
     Get,
-    GetResponse,
     MemoryPath,
     NoParams,
     OneParams,
     RelationsParams,
-    RelationsResponse,
     RewindPreview,
-    RewindPreviewResponse,
     Search,
-    SearchResponse,
-    StoredMemory,
-    SummaryResponse,
 )
 from query_service.state_rest.routes import operations as state_operations
 

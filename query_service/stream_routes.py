@@ -22,8 +22,9 @@ from lorestream.tokens import parse_stream_id, stream_id
 from query_service import examples
 from query_service.encoding import stored_memory
 from query_service.queries import ResolvedAgents, resolve_agents
+from query_service.response_schemas import StoredMemory
 from query_service.routes import Routes
-from query_service.schemas import StoredMemory, StreamParams
+from query_service.schemas import StreamParams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence

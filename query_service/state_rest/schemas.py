@@ -10,7 +10,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from lorestream.limits import MAX_EVENT_ID_CHARS, AgentId, DocumentType
 from lorestream.state.policies import DEFAULT_NAME, Format, PolicyName
 from lorestream.state.q_tables import DEFAULT_TABLE, MAX_UPDATES, QName
-from query_service.schemas import After, Entity, Limit, WaitMs
+from query_service.response_schemas import Entity
+from query_service.schemas import After, Limit, WaitMs
 from query_service.state.q_tables import ActionValue
 
 Cursor = Annotated[str, Meta(description="The `next_cursor` of the previous page.")]
