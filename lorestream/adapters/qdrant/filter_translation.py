@@ -196,7 +196,7 @@ def _number(key: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> TranslatedF
         return _exact(NEVER)
     if op in _COMPARISONS:
         return _comparison((key,), key, op, value)
-    return _joined([_number_equality(key, one) for one in _scalars(value)], every=False)
+    return _joined([_comparison((key,), key, Op.EQ, one) for one in _scalars(value)], every=False)
 
 
 def _link(name: str, op: Op, value: Scalar | tuple[Scalar, ...]) -> Clause:
@@ -267,37 +267,25 @@ def _clamped_ticks(value: float) -> int:
         return ticks(math.inf if value > 0 else -math.inf)
 
 
-def _number_equality(key: str, value: Scalar) -> TranslatedFilter:
-    if not _is_number(value):
-        return _exact(NEVER)
-    interval = _rounding_interval(value)
-    if interval is None:
-        return _NOT_TRANSLATABLE
-    low, high = interval
-    around = Range(key, gte=low, lte=high)
-    if float(value) != value:
-        return TranslatedFilter(plain=around, superset=around, subset=NEVER, uncertain=around)
-    same = Range(key, gte=float(value), lte=float(value))
-    return _uncertain_where_inexact((key,), plain=same, wide=around, narrow=NEVER)
-
-
 def _comparison(
     path: tuple[str, ...], key: str, op: Op, value: Scalar | tuple[Scalar, ...]
 ) -> TranslatedFilter:
+    """`op`: one of _COMPARISONS, or EQ."""
     if not _is_number(value):
         return _exact(NEVER)
     interval = _rounding_interval(value)
     if interval is None:
         return _NOT_TRANSLATABLE
     low, high = interval
-    if op in (Op.GT, Op.GTE):
-        wide, narrow = Range(key, gte=low), Range(key, gt=high)
+    number, around = float(value), Range(key, gte=low, lte=high)
+    if op is Op.EQ:
+        plain, wide, narrow = Range(key, gte=number, lte=number), around, NEVER
+    elif op in (Op.GT, Op.GTE):
+        plain, wide, narrow = Range(key, **{op.value: number}), Range(key, gte=low), Range(key, gt=high)
     else:
-        wide, narrow = Range(key, lte=high), Range(key, lt=low)
-    if float(value) != value:
-        around = Range(key, gte=low, lte=high)
+        plain, wide, narrow = Range(key, **{op.value: number}), Range(key, lte=high), Range(key, lt=low)
+    if number != value:
         return TranslatedFilter(plain=wide, superset=wide, subset=narrow, uncertain=around)
-    plain = Range(key, **{op.value: float(value)})
     return _uncertain_where_inexact(path, plain=plain, wide=wide, narrow=narrow)
 
 
