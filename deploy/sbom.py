@@ -1,7 +1,7 @@
 """The bill of materials of what ships, as CycloneDX: `python -m deploy.sbom dist/sbom.json`, or `make sbom`.
 
-Of Python's packages those of the container image: what `lorestream up` needs, the Model Context Protocol, the weights
-of the default model. Of npm's packages those whose files lie in Lorestream's own package, for the console.
+Of Python's packages those of the container image: what `lorestream up` needs, the Model Context Protocol, traces, the
+weights of the default model. Of npm's packages those whose files lie in Lorestream's own package, for the console.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from deploy.vendored import ROOT, load_manifest
 
-LOCKED = ("requirements/mcp.txt", "requirements/weights.txt")
+LOCKED = ("requirements/image.txt", "requirements/weights.txt")
 """What the Dockerfile installs."""
 SHIPPED = "lorestream/"
 """Where files of npm's packages must lie to be in the wheel; others are for tests."""

@@ -7,11 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from deploy import sbom
 from deploy.local.kafka import HERE as KAFKA
 from lorestream.settings import Settings, load_settings
 from lorestream.settings.aliases import ALIASES, SECRETS
@@ -213,6 +215,16 @@ def test_the_image_that_serves_has_no_torch():
     assert "--from=model /opt/venv" not in last
     assert "\nUSER 10001:10001\n" in last
     assert "torch==" not in (ROOT / "requirements/server.txt").read_text()
+
+
+def test_the_image_has_the_extras_that_its_users_are_told_of():
+    installed = set(re.findall(r"-r (requirements/\S+)", (ROOT / "deploy/Dockerfile").read_text()))
+    assert installed - {"requirements/build.txt"} == set(sbom.LOCKED)
+    locked = "".join((ROOT / path).read_text() for path in sbom.LOCKED)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for requirement in [*extras["server"], *extras["mcp"], *extras["otel"]]:
+        [name] = re.findall(r"^[\w-]+", requirement)
+        assert f"\n{name}==" in f"\n{locked}", requirement
 
 
 def test_the_image_is_of_the_version_that_this_is():
