@@ -63,6 +63,13 @@ class MemoryReader(Protocol):
     All methods raise Unavailable on an outage.
     """
 
+    def for_request(self, anchors: int) -> MemoryReader:
+        """A reader for the reads of one request, which does not read again what it has read.
+
+        `anchors`: for so many of the first hits of a search `around` will be asked for.
+        """
+        ...
+
     async def search(self, query: VectorQuery | KeywordQuery | HybridQuery) -> Sequence[Hit]:
         """At most k hits, the best first; among equal ones the newer come first. Exact within one agent."""
         ...

@@ -141,7 +141,14 @@ class _Ingest:
         texts = sentences(count, seed=1000 + self._seed)
         now = time.time()
         records = [
-            events.encode(put(text, agent=f"npc:{n % AGENTS}", event_id=f"{self._seed}:{n}", at=now))
+            events.encode(
+                put(
+                    text,
+                    agent=f"npc:{n % AGENTS}",
+                    event_id=f"{self._seed}:{n}",
+                    at=now - (count - n) / AGENTS,
+                )
+            )
             for n, text in enumerate(texts)
         ]
         for start in range(0, count, 500):

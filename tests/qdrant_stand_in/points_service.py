@@ -351,6 +351,10 @@ def _scored(hit: edge.ScoredPoint) -> wire.ScoredPoint:
     made = wire.ScoredPoint(
         id=wire.PointId(uuid=str(hit.id)), score=hit.score, payload=payload_to_grpc(hit.payload or {})
     )
+    if isinstance(hit.order_value, int):
+        made.order_value.int = hit.order_value
+    elif hit.order_value is not None:
+        made.order_value.float = hit.order_value
     _show_vectors(made, hit.vector)
     return made
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from lorestream.adapters.qdrant.words import Words
     from lorestream.memories import Around, AroundQuery, Filter, Memory, PageQuery, Scope
+    from lorestream.ports import MemoryReader
 
 _SAME_TIME_S = 10
 _KEPT_QUERIES = 64
@@ -64,6 +66,16 @@ class QdrantReader(QdrantRows[P]):
         self._few = FewMemories(engine)
         self._traits = engine.traits
         self._dim = dim
+
+    def for_request(self, anchors: int) -> MemoryReader:  # noqa: ARG002 (in process nothing is read twice either)
+        """A reader for one request: this one."""
+        return self
+
+    def _over(self, engine: Engine[P]) -> Self:
+        """This reader over another engine of the same collection."""
+        found = copy.copy(self)
+        found._engine = engine  # noqa: SLF001 (of the same class)
+        return found
 
     async def search(self, query: VectorQuery | KeywordQuery | HybridQuery) -> Sequence[Hit]:
         """The k best by cosine, blend, BM25 or fused score, exactly; among equal ones the newer come first.

@@ -251,12 +251,8 @@ class ServerEngine:
         """(id, score) by falling score, of each search, in one call."""
         if len(searches) == 1:
             return [await self.ranked_ids(*searches[0])]
-        request = wire.QueryBatchPoints(
-            collection_name=self._collection,
-            query_points=[self._ids_query(must, near) for must, near in searches],
-        )
-        response: Any = await self._call(self._connection.points.QueryBatch, request)
-        return [[(one.id.uuid, one.score) for one in found.result] for found in response.result]
+        found = await self._query_all([self._ids_query(must, near) for must, near in searches])
+        return [[(one.id.uuid, one.score) for one in some] for some in found]
 
     def _ids_query(self, must: Sequence[Clause], near: NearestQuery) -> wire.QueryPoints:
         return wire.QueryPoints(
@@ -315,20 +311,24 @@ class ServerEngine:
 
     async def pages_by_time(self, pages: Sequence[TimePage]) -> Sequence[Sequence[Payload]]:
         """The points of each page in its order."""
-        asked = [
-            wire.QueryPoints(
-                collection_name=self._collection,
-                query=wire.Query(order_by=messages.order_by_time(page.start, oldest_first=page.oldest_first)),
-                filter=self._filter(page.must),
-                limit=page.limit,
-                with_payload=_WITH_READ_KEYS,
-                shard_key_selector=self._sharding.of_reads(page.must),
-            )
-            for page in pages
-        ]
-        request = wire.QueryBatchPoints(collection_name=self._collection, query_points=asked)
+        found = await self._query_all([self._page_query(page, with_payload=True) for page in pages])
+        return [[messages.string_values(one.payload) for one in page] for page in found]
+
+    def _page_query(self, page: TimePage, *, with_payload: bool) -> wire.QueryPoints:
+        return wire.QueryPoints(
+            collection_name=self._collection,
+            query=wire.Query(order_by=messages.order_by_time(page.start, oldest_first=page.oldest_first)),
+            filter=self._filter(page.must),
+            limit=page.limit,
+            with_payload=_WITH_READ_KEYS if with_payload else None,
+            shard_key_selector=self._sharding.of_reads(page.must),
+        )
+
+    async def _query_all(self, queries: Sequence[wire.QueryPoints]) -> Sequence[Sequence[wire.ScoredPoint]]:
+        """The hits of each query, in one call."""
+        request = wire.QueryBatchPoints(collection_name=self._collection, query_points=queries)
         response: Any = await self._call(self._connection.points.QueryBatch, request)
-        return [[messages.string_values(one.payload) for one in page.result] for page in response.result]
+        return [one.result for one in response.result]
 
     async def scroll(
         self, must: Sequence[Clause], *, limit: int, after: str | None, with_payload: bool = True

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lorestream.adapters.qdrant.rows import QdrantRows
 from lorestream.adapters.qdrant.server.engine import ServerEngine
+from lorestream.adapters.qdrant.server.one_request import LargeAgents, OneRequest
 from lorestream.adapters.qdrant.server.protocol import wire
 from lorestream.adapters.qdrant.server.sharding import Sharding
 from lorestream.adapters.qdrant.store import QdrantStore
@@ -14,7 +15,7 @@ from lorestream.adapters.qdrant.words import open_words
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.server.collection import ExistingCollection
     from lorestream.adapters.qdrant.server.connection import Connection
-    from lorestream.ports import RowReader
+    from lorestream.ports import MemoryReader, RowReader
 
 
 def rows_behind(connection: Connection, alias: str) -> RowReader:
@@ -39,5 +40,11 @@ class ServerStore(QdrantStore[wire.PointStruct]):
             sharding=Sharding(collection.metadata.shard_keys),
         )
         super().__init__(engine, dim=collection.metadata.dim, words=open_words(collection.metadata.words))
+        self._server = engine
+        self._large = LargeAgents()
         self.physical = collection.name
         """The name of the collection itself, not of an alias."""
+
+    def for_request(self, anchors: int) -> MemoryReader:
+        """A reader that asks the server for nothing twice."""
+        return self._over(OneRequest(self._server, self._large, anchors))

@@ -1,0 +1,249 @@
+"""The reads of one request to the query service, of which none asks the server for what another one has returned.
+
+A search asks for two lists of ids, then for the memories at their beginning, for those next to them, and for the scores
+of these. Each call costs both sides more than a short answer does. So, where neighbours will be asked for,
+
+- the first call also reads when each memory of the agent was, without payloads: its timeline,
+- the memories next to the first ones are read with them,
+- scores are only asked for where a list ended before them.
+
+An agent with fewer memories than a short list has costs two calls that way. The timelines of agents with many memories
+are not read: for them every page of neighbours is a query, as in `ServerEngine`.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorestream.adapters.qdrant.agents import agents_of
+from lorestream.adapters.qdrant.conditions import Clause, Ids, Match, Range
+from lorestream.adapters.qdrant.engine import TimePage
+from lorestream.adapters.qdrant.payload import MAX_TICKS, READ_KEYS
+from lorestream.adapters.qdrant.server.engine import ServerEngine
+
+if TYPE_CHECKING:
+    from lorestream.adapters.qdrant.engine import NearestQuery, Payload, SparseVector
+    from lorestream.adapters.qdrant.server.protocol import wire
+
+TIMELINE = 512
+"""Memories of a timeline, at most: 0.5 ms of CPU here. Twenty pages of neighbours cost the server and this side more."""
+_PAGES = 4
+"""From so many pages of one agent on, its timeline is read instead of them."""
+_MOST_AGENTS = 2
+"""Of so many agents the timelines are read with the lists: an agent may be stored under a plain and a pseudonymous name."""
+_UNFILTERED = 2
+"""Clauses of a search without a filter: its agents, and what is shown."""
+_BESIDE = 3
+"""Memories on each side that a page of neighbours has: two, and one that shows that the tick of the second ends."""
+
+_MOST_LARGE = 10_000
+_LARGE_FOR_S = 600.0
+
+
+class _Timeline:
+    """All points that meet some clauses, by the payload key `t`; the order among equal ones is undefined."""
+
+    def __init__(self, must: tuple[Clause, ...], points: Sequence[tuple[str, int]]) -> None:
+        self.must = must
+        self._keys = [key for key, _ in points]
+        self._ticks = [tick for _, tick in points]
+        self._places = {key: place for place, key in enumerate(self._keys)}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    def page(self, page: TimePage) -> Sequence[str]:
+        """The point ids of a page, whose clauses may end with the range of a tick."""
+        ticks = self._ticks
+        if (tick := _tick(page)) is not None:
+            return self._keys[bisect_left(ticks, tick) : bisect_right(ticks, tick)][: page.limit]
+        if page.oldest_first:
+            start = bisect_left(ticks, page.start)
+            return self._keys[start : start + page.limit]
+        end = bisect_right(ticks, page.start)
+        return self._keys[max(0, end - page.limit) : end][::-1]
+
+    def beside(self, key: str) -> Sequence[str]:
+        """The ids of the points around this one, if it is one of them."""
+        place = self._places.get(key)
+        return () if place is None else self._keys[max(0, place - _BESIDE) : place + _BESIDE + 1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Scores by one vector. `whole`: of all points that meet `must` and have a score; else only of some points."""
+
+    must: Sequence[Clause]
+    vector: Sequence[float] | SparseVector
+    scores: Mapping[str, float]
+    whole: bool
+
+
+class LargeAgents:
+    """Agents and conversations whose timelines were too long, for some minutes."""
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[Match, ...], float] = {}
+
+    def add(self, must: Sequence[Clause]) -> None:
+        """Add the one whose memories meet these clauses."""
+        if len(self._until) >= _MOST_LARGE:
+            self._until.clear()
+        self._until[_lasting(must)] = time.monotonic() + _LARGE_FOR_S
+
+    def __contains__(self, must: Sequence[Clause]) -> bool:
+        return self._until.get(_lasting(must), 0.0) > time.monotonic()
+
+
+class OneRequest(ServerEngine):
+    """A ServerEngine for the reads of one request."""
+
+    def __init__(self, engine: ServerEngine, large: LargeAgents, anchors: int) -> None:
+        """`anchors`: for so many of the first memories that are read the neighbours will be asked for."""
+        vars(self).update(vars(engine))  # the same collection over the same connection
+        self._large_agents = large
+        self._anchors = anchors
+        self._asked = not anchors
+        """Whether the first call was made: it reads the timeline."""
+        self._timelines: list[_Timeline] = []
+        self._scored: list[_Scored] = []
+        self._payloads: dict[str, Payload | None] = {}
+
+    async def ranked_ids_of(
+        self, searches: Sequence[tuple[Sequence[Clause], NearestQuery]]
+    ) -> Sequence[Sequence[tuple[str, float]]]:
+        """(id, score) by falling score, of each search; a first one also reads the timeline of its agent."""
+        known = [self._known(must, near) for must, near in searches]
+        if all(one is not None for one in known):
+            return [one for one in known if one is not None]
+        found = await self._ask(searches)
+        for (must, near), some in zip(searches, found, strict=True):
+            whole = _ids(must) is None and near.threshold is None and len(some) < near.limit
+            self._scored.append(_Scored(must, near.vector, dict(some), whole))
+        return found
+
+    async def retrieve(
+        self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS, *, agents: frozenset[str] | None = None
+    ) -> Mapping[str, Payload]:
+        """The payloads of the points that exist, by id."""
+        if keys is not READ_KEYS:
+            return await super().retrieve(ids, keys, agents=agents)
+        missing = [key for key in ids if key not in self._payloads]
+        if missing:
+            anchors, self._anchors = missing[: self._anchors], 0
+            beside = [near for key in anchors for line in self._timelines for near in line.beside(key)]
+            wanted = list(dict.fromkeys((*missing, *beside)))
+            found = await super().retrieve(wanted, agents=agents)
+            self._payloads |= {key: found.get(key) for key in wanted}
+        return {key: payload for key in ids if (payload := self._payloads[key]) is not None}
+
+    async def pages_by_time(self, pages: Sequence[TimePage]) -> Sequence[Sequence[Payload]]:
+        """The points of each page in its order, by timelines where they are short."""
+        await self._read_timelines(pages)
+        lines = [self._line(page) for page in pages]
+        keys = [None if line is None else line.page(page) for page, line in zip(pages, lines, strict=True)]
+        asked = [page for page, line in zip(pages, lines, strict=True) if line is None]
+        read = iter(await super().pages_by_time(asked) if asked else ())
+        wanted = list(dict.fromkeys(key for page in keys if page is not None for key in page))
+        agents = [agents_of(line.must) for line in lines if line is not None]
+        named = None if None in agents else frozenset().union(*(one for one in agents if one is not None))
+        payloads = await self.retrieve(wanted, agents=named) if wanted else {}
+        return [
+            next(read) if page is None else [payloads[key] for key in page if key in payloads]
+            for page in keys
+        ]
+
+    async def _ask(
+        self, searches: Sequence[tuple[Sequence[Clause], NearestQuery]]
+    ) -> Sequence[Sequence[tuple[str, float]]]:
+        agents = () if self._asked else _of_agents(searches[0][0])
+        self._asked = True
+        agents = [must for must in agents if must not in self._large_agents]
+        if not agents:
+            return await super().ranked_ids_of(searches)
+        queries = [self._ids_query(must, near) for must, near in searches]
+        lines = [self._order_query(must) for must in agents]
+        found = await self._query_all([*queries, *lines])
+        for must, line in zip(agents, found[len(queries) :], strict=True):
+            self._keep(must, line)
+        return [[(one.id.uuid, one.score) for one in some] for some in found[: len(queries)]]
+
+    async def _read_timelines(self, pages: Sequence[TimePage]) -> None:
+        """Read the timelines that many of the pages are parts of."""
+        counted: dict[int, list[TimePage]] = {}
+        for page in pages:
+            if self._line(page) is None:
+                counted.setdefault(id(page.must), []).append(page)
+        wanted = [
+            some[0].must
+            for some in counted.values()
+            if len(some) >= _PAGES and some[0].must not in self._large_agents
+        ]
+        if wanted:
+            found = await self._query_all([self._order_query(must) for must in wanted])
+            for must, line in zip(wanted, found, strict=True):
+                self._keep(must, line)
+
+    def _order_query(self, must: tuple[Clause, ...]) -> wire.QueryPoints:
+        page = TimePage(must, -MAX_TICKS, TIMELINE, oldest_first=True)
+        return self._page_query(page, with_payload=False)
+
+    def _keep(self, must: tuple[Clause, ...], found: Sequence[wire.ScoredPoint]) -> None:
+        if len(found) < TIMELINE:
+            points = [(one.id.uuid, one.order_value.int) for one in found]
+            self._timelines.append(_Timeline(must, points))
+        else:
+            self._large_agents.add(must)
+
+    def _line(self, page: TimePage) -> _Timeline | None:
+        """The timeline that the page is a part of."""
+        must = page.must if _tick(page) is None else page.must[:-1]
+        return next((one for one in self._timelines if one.must == must), None)
+
+    def _known(self, must: Sequence[Clause], near: NearestQuery) -> list[tuple[str, float]] | None:
+        """The scores of given points, if all of them were read, in any order; None if not."""
+        asked = _ids(must)
+        if asked is None or near.threshold is not None:
+            return None
+        lists = [one for one in self._scored if one.vector is near.vector or one.vector == near.vector]
+        scores = {key: score for one in lists for key, score in one.scores.items()}
+        complete = [
+            line
+            for one in lists
+            if one.whole and len(one.must) <= _UNFILTERED
+            for line in self._timelines
+            if line.must in _of_agents(one.must)  # a point of it that is not in the list has no score
+        ]
+        if all(key in scores or any(key in line for line in complete) for key in asked):
+            return [(key, scores[key]) for key in asked if key in scores]
+        return None
+
+
+def _ids(must: Sequence[Clause]) -> frozenset[str] | None:
+    """The points that are asked for, if the clauses name nothing else."""
+    [first, *others] = must
+    return first.ids if isinstance(first, Ids) and not others else None
+
+
+def _of_agents(must: Sequence[Clause]) -> Sequence[tuple[Clause, ...]]:
+    """Of the clauses of a search: for each of its agents those that the memories next to each other meet."""
+    scope, *others = must
+    if not isinstance(scope, Match) or scope.key != "agent" or len(scope.values) > _MOST_AGENTS:
+        return ()
+    # Behind the condition on what is shown comes the filter of the search, which decides on no neighbours.
+    return [(Match("agent", (str(one),)), *others[:1]) for one in scope.values]
+
+
+def _tick(page: TimePage) -> int | None:
+    """The tick of a page that is a part of one."""
+    last = page.must[-1]
+    return int(last.gte) if isinstance(last, Range) and last.key == "t" and last.gte is not None else None
+
+
+def _lasting(must: Sequence[Clause]) -> tuple[Match, ...]:
+    """The clauses without the condition on what is shown, which is another one at each time."""
+    return tuple(one for one in must if isinstance(one, Match))

@@ -1,0 +1,180 @@
+"""The reads of one request over a Qdrant server: the same answers as one by one, in fewer calls."""
+
+import contextlib
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lorestream.adapters.qdrant.server import one_request
+from lorestream.memories import (
+    AroundQuery,
+    Condition,
+    Field,
+    HybridQuery,
+    KeywordQuery,
+    Op,
+    Scope,
+    VectorQuery,
+)
+from tests.contracts.stored import EAST, NOW, START, memory
+
+ANCHORS = 10
+pytestmark = pytest.mark.service
+
+
+@contextlib.asynccontextmanager
+async def counted(qdrant):
+    """A store, and the names of the calls to its server."""
+    async with qdrant.store() as store:
+        calls = []
+        connection = store._server._connection
+        send = connection.send
+
+        async def note(method, request, **options):
+            calls.append(method._method.decode().rpartition("/")[2])
+            return await send(method, request, **options)
+
+        connection.send = note
+        yield store, calls
+
+
+async def fill(store, count, **fields):
+    """Memories of agent a, a minute apart, with words and vectors that are alike in different ways."""
+    kept = [
+        memory(
+            f"m{n:03}",
+            text=f"iron {'ore ' * (n % 4)}{'coal' if n % 3 else 'wood'}",
+            timestamp=START + 60 * n,
+            **fields,
+        )
+        for n in range(count)
+    ]
+    angles = np.array([[math.cos(n / 99), math.sin(n / 99), 0, 0] for n in range(count)], np.float32)
+    await store.insert(kept, angles)
+    return kept
+
+
+async def read(store, query):
+    """What a search reads: hits, the memories next to the first ones, and their scores."""
+    hits = await store.search(query)
+    anchors = [hit.memory for hit in hits[:ANCHORS]]
+    around = await store.around(AroundQuery(anchors, 2, 120.0, NOW))
+    others = [one for beside in around for one in (*beside.before, *beside.behind) if one not in anchors]
+    scored = await store.relevance(query, others, hits[0])
+    return (
+        [hit.memory for hit in hits],
+        around,
+        {hit.memory.id: hit.relevance for hit in (*hits, *scored)},
+    )
+
+
+def alike(answer):
+    """For comparisons: scores to 6 digits."""
+    memories, around, scores = answer
+    return memories, around, pytest.approx(scores)
+
+
+def hybrid(k=ANCHORS, **fields):
+    return HybridQuery(Scope("default", ("a",)), EAST, "ore and coal", k, NOW, **fields)
+
+
+@pytest.mark.parametrize(
+    ("count", "calls"),
+    [
+        # Lists, timeline; memories.
+        (30, ["QueryBatch", "Get"]),
+        # The scores that the short lists end before, and those of neighbours.
+        (200, ["QueryBatch", "QueryBatch", "Get", "QueryBatch"]),
+    ],
+)
+async def test_a_hybrid_search_with_neighbours_takes_few_calls(qdrant, count, calls):
+    async with counted(qdrant) as (store, made):
+        await fill(store, count)
+        expected = alike(await read(store, hybrid()))
+        made.clear()
+        assert await read(store.for_request(ANCHORS), hybrid()) == expected
+        assert made == calls
+
+
+async def test_the_timeline_of_a_large_agent_is_read_once(qdrant, monkeypatch):
+    monkeypatch.setattr(one_request, "TIMELINE", 40)
+    async with counted(qdrant) as (store, made):
+        await fill(store, 41)
+        expected = alike(await read(store, hybrid()))
+        for _ in range(2):
+            made.clear()
+            assert await read(store.for_request(ANCHORS), hybrid()) == expected
+            assert made.count("QueryBatch") == 3  # lists, the first time with the timeline; pages; scores
+        sizes = []
+        query_all = one_request.OneRequest._query_all
+
+        async def note(self, queries):
+            sizes.append([one.limit for one in queries])
+            return await query_all(self, queries)
+
+        monkeypatch.setattr(one_request.OneRequest, "_query_all", note)
+        await read(store.for_request(ANCHORS), hybrid())
+        assert 40 not in [limit for limits in sizes for limit in limits]
+
+
+async def test_nothing_is_kept_for_the_next_request(qdrant):
+    async with counted(qdrant) as (store, _):
+        kept = await fill(store, 5)
+        first, _, _ = await read(store.for_request(ANCHORS), hybrid())
+        added = memory("added", text="ore and coal", timestamp=START + 30)
+        await store.insert([added], np.array([EAST], np.float32))
+        hits, around, _ = await read(store.for_request(ANCHORS), hybrid())
+        assert added not in first
+        assert hits[0] == added
+        assert added in around[hits.index(kept[0])].behind
+
+
+@given(
+    drawn=st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 1.0, 30.0, 61.0, 200.0]),
+            st.sampled_from([None, None, "inn", 7]),
+            st.sampled_from(["a", "b"]),
+            st.sampled_from(["ore", "coal", "ore and coal", "wood"]),
+            st.sampled_from(["say", "dig"]),
+        ),
+        min_size=1,
+        max_size=40,
+    ),
+    kind=st.sampled_from(["hybrid", "dense", "keyword"]),
+    agents=st.sampled_from([("a",), ("b",), ("a", "b"), None]),
+    filtered=st.booleans(),
+    timeline=st.sampled_from([3, 20, 512]),
+    shard_keys=st.sampled_from([0, 3]),
+)
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+async def test_the_answers_are_those_of_separate_reads(
+    qdrant, monkeypatch, *, drawn, kind, agents, filtered, timeline, shard_keys
+):
+    monkeypatch.setattr(one_request, "TIMELINE", timeline)
+    async with qdrant.store(shard_keys=shard_keys) as store:
+        kept = [
+            memory(
+                f"m{n}",
+                agent_id=agent,
+                text=text,
+                type=type_,
+                timestamp=START + second,
+                metadata={} if talk is None else {"conversation": talk},
+            )
+            for n, (second, talk, agent, text, type_) in enumerate(drawn)
+        ]
+        turned = np.array([[math.cos(n / 9), math.sin(n / 9), 0, 0] for n in range(len(kept))], np.float32)
+        await store.insert(kept, turned)
+        scope = Scope("default", agents)
+        fields = {"filter": Condition(Field(("type",)), Op.EQ, "dig")} if filtered else {}
+        query = {
+            "dense": VectorQuery(scope, EAST, ANCHORS, NOW, **fields),
+            "keyword": KeywordQuery(scope, "ore and coal", ANCHORS, NOW, **fields),
+            "hybrid": HybridQuery(scope, EAST, "ore and coal", ANCHORS, NOW, **fields),
+        }[kind]
+        if await store.search(query):
+            assert await read(store.for_request(ANCHORS), query) == alike(await read(store, query))
