@@ -1,4 +1,4 @@
-"""The pages agree with the checkout: links and paths exist, the picture of the structure shows the present imports."""
+"""The pages agree with the checkout: links and paths exist, the pictures show the present imports and columns."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from lorestream.cli.memories import demo
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -59,6 +61,12 @@ def test_the_picture_of_the_structure_is_up_to_date():
         check=False,
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_the_picture_of_the_demo_has_the_columns_of_the_demo():
+    picture = (ROOT / "docs/demo.svg").read_text(encoding="utf-8").replace("&#160;", " ")
+    for column in demo._table([]).columns:
+        assert re.search(rf">\s*{column.header}\s*<", picture), f"make it again, see docs/picture.py: {column.header}"
 
 
 def _anchors(page: Path) -> set[str]:
