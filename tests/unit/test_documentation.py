@@ -66,7 +66,9 @@ def test_the_picture_of_the_structure_is_up_to_date():
 def test_the_picture_of_the_demo_has_the_columns_of_the_demo():
     picture = (ROOT / "docs/demo.svg").read_text(encoding="utf-8").replace("&#160;", " ")
     for column in demo._table([]).columns:
-        assert re.search(rf">\s*{column.header}\s*<", picture), f"make it again, see docs/picture.py: {column.header}"
+        assert re.search(rf">\s*{column.header}\s*<", picture), (
+            f"make it again, see docs/picture.py: {column.header}"
+        )
 
 
 def _anchors(page: Path) -> set[str]:
