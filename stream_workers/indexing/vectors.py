@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from lorestream.memories import Memory
@@ -91,7 +91,9 @@ async def embed(
             if one is not None:
                 vectors[row], truncated[row] = one
     marked = [
-        memory if memory.truncated == truncated.get(row, False) else replace(memory, truncated=truncated[row])
+        memory
+        if memory.truncated == truncated.get(row, False)
+        else structs.replace(memory, truncated=truncated[row])
         for row, memory in enumerate(memories)
     ]
     return marked, vectors

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from msgspec.structs import replace as replace_struct
 
 from lorestream import webhooks
@@ -30,21 +31,21 @@ async def test_an_empty_ledger_covers_nothing(ledger: ErasureLedger) -> None:
 
 async def test_an_agents_memories_are_covered_up_to_the_erasure(ledger: ErasureLedger) -> None:
     await ledger.add(OF_SMITH)
-    assert ledger.covers(replace(MEMORY, accepted_at=99.0))
+    assert ledger.covers(structs.replace(MEMORY, accepted_at=99.0))
     assert ledger.covers(MEMORY)
-    assert not ledger.covers(replace(MEMORY, accepted_at=100.001))
-    assert not ledger.covers(replace(MEMORY, agent_id="npc:woodcutter"))
-    assert not ledger.covers(replace(MEMORY, tenant="other"))
+    assert not ledger.covers(structs.replace(MEMORY, accepted_at=100.001))
+    assert not ledger.covers(structs.replace(MEMORY, agent_id="npc:woodcutter"))
+    assert not ledger.covers(structs.replace(MEMORY, tenant="other"))
 
 
 async def test_a_player_is_covered_as_an_agent_and_in_the_memories_of_others(ledger: ErasureLedger) -> None:
     await ledger.add(OF_PLAYER)
     assert ledger.covers(MEMORY)
-    assert ledger.covers(replace(MEMORY, player="k2:bb"))
-    assert ledger.covers(replace(MEMORY, player=None, agent_player="k1:aa"))
-    assert not ledger.covers(replace(MEMORY, player=None))
-    assert not ledger.covers(replace(MEMORY, player="k1:cc", agent_player="k1:dd"))
-    assert not ledger.covers(replace(MEMORY, tenant="other"))
+    assert ledger.covers(structs.replace(MEMORY, player="k2:bb"))
+    assert ledger.covers(structs.replace(MEMORY, player=None, agent_player="k1:aa"))
+    assert not ledger.covers(structs.replace(MEMORY, player=None))
+    assert not ledger.covers(structs.replace(MEMORY, player="k1:cc", agent_player="k1:dd"))
+    assert not ledger.covers(structs.replace(MEMORY, tenant="other"))
 
 
 async def test_state_is_covered_by_its_agent_and_by_the_player_that_the_agent_is_named_after(
@@ -78,11 +79,11 @@ async def test_the_newest_erasure_applies_in_any_order_of_arrival(
         for accepted_at in order:
             await ledger.add(replace(OF_SMITH, id=f"e{accepted_at}", accepted_at=accepted_at))
         assert ledger.covers(MEMORY)
-        assert not ledger.covers(replace(MEMORY, accepted_at=101.0))
+        assert not ledger.covers(structs.replace(MEMORY, accepted_at=101.0))
 
     async with ledger_opener() as ledger:
         assert ledger.covers(MEMORY)
-        assert not ledger.covers(replace(MEMORY, accepted_at=101.0))
+        assert not ledger.covers(structs.replace(MEMORY, accepted_at=101.0))
 
 
 async def test_an_erasure_is_running_until_it_is_done_and_stays_done(ledger_opener: LedgerOpener) -> None:

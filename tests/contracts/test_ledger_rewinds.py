@@ -8,6 +8,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from lorestream.adapters.in_process.known_rewinds import KnownRewinds
 from lorestream.memories import Memory
@@ -15,7 +16,7 @@ from lorestream.ports import ErasureLedger, RewindState
 from lorestream.rewinds import Rewind
 from tests.contracts.ledgers import MEMORY, LedgerOpener
 
-LATE = replace(MEMORY, server="survival-1")
+LATE = structs.replace(MEMORY, server="survival-1")
 """Accepted at 100."""
 FIRST = Rewind("r1", "default", "survival-1", 90.0, 110.0)
 UNDONE = replace(FIRST, undone_at=120.0)
@@ -31,9 +32,9 @@ async def test_a_rewind_covers_its_server_after_its_time_until_its_own_acceptanc
     assert rewinds.knows("default", "survival-1")
     assert not rewinds.knows("other", "survival-1")
     for accepted_at, covered in ((90.0, False), (90.001, True), (110.0, True), (110.001, False)):
-        assert rewinds.covers(replace(LATE, accepted_at=accepted_at)) is covered
-    assert not rewinds.covers(replace(LATE, server=""))
-    assert not rewinds.covers(replace(LATE, tenant="other"))
+        assert rewinds.covers(structs.replace(LATE, accepted_at=accepted_at)) is covered
+    assert not rewinds.covers(structs.replace(LATE, server=""))
+    assert not rewinds.covers(structs.replace(LATE, tenant="other"))
     assert not ledger.covers(LATE), "nothing is erased"
 
 

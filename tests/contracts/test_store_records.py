@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from lorestream.memories import (
     And,
@@ -46,7 +47,7 @@ async def ids(store, query):
 
 
 async def test_a_record_comes_back_unchanged(store):
-    whole = replace(WHOLE, recall=False, text="")
+    whole = structs.replace(WHOLE, recall=False, text="")
     await put(store, whole)
     assert await store.get(whole.tenant, whole.agent_id, whole.id, now=START) == whole
     assert await store.lookup([whole]) == [whole]
@@ -139,5 +140,5 @@ async def test_no_vector_of_a_record_is_stored(store):
 async def test_the_first_content_of_an_id_stays_whether_it_is_a_record_or_not(store, recall):
     first = memory("m", recall=recall, type="reward")
     await put(store, first)
-    await put(store, replace(first, recall=not recall, text="another"))
+    await put(store, structs.replace(first, recall=not recall, text="another"))
     assert await scan_all(store) == [first]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from lorestream.memories import AgentKey, AroundQuery, Erasure, HybridQuery, KeywordQuery, Scope, SubjectKind
 from lorestream.ports import Tombstone
@@ -69,7 +70,7 @@ async def test_no_read_shows_what_is_set_aside_and_all_of_it_comes_back(store):
     [around] = await store.around(AroundQuery([kept[0]], 9, 60.0, NOW))
     assert {one.id for one in (*around.before, *around.behind)} == {"elsewhere"}
     assert await store.agents_above(keep=2) == []
-    aside = [replace(one, rewound=True) for one in hidden]
+    aside = [structs.replace(one, rewound=True) for one in hidden]
     assert await store.lookup(hidden) == aside
     assert sorted(map(identity, await scan_all(store))) == sorted(map(identity, [*kept, foreign, *hidden]))
 

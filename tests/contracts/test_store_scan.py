@@ -1,8 +1,7 @@
 """Contract of every VectorStore: scans of everything, and look-ups by id."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.ports import Tombstone
@@ -36,7 +35,7 @@ async def test_an_empty_store(store):
 
 
 async def test_scan_returns_all_tenants_expired_memories_and_tombstones(store):
-    lasting = replace(WHOLE, agent_id="player:k2:x", lasting_agent="player:k1:x")
+    lasting = structs.replace(WHOLE, agent_id="player:k2:x", lasting_agent="player:k1:x")
     kept = [WHOLE, lasting, memory("m", tenant="other"), memory("past", expires_at=NOW - 1)]
     await put(store, *kept, memory("gone"))
     graves = [Tombstone("default", "a", "gone", START + 0.1), Tombstone("other", "ä\x00", "never", 2e9)]

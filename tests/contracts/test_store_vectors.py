@@ -1,8 +1,7 @@
 """Contract of every VectorStore: vectors that are reused, by memory and by text."""
 
-from dataclasses import replace
-
 import numpy as np
+from msgspec import structs
 
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.ports import Tombstone
@@ -15,7 +14,7 @@ async def test_vectors_are_reusable_for_equal_texts(store):
     east, north = memory("east"), memory("north", agent_id="b", truncated=True)
     await put(store, east)
     await put(store, north, vector=NORTH)
-    other_text = replace(east, text="something else")
+    other_text = structs.replace(east, text="something else")
     found = await store.reusable_vectors([north, memory("never"), east, other_text])
     assert [one and (tuple(np.round(one[0], 5)), one[1]) for one in found] == [
         (NORTH, True),
@@ -65,7 +64,7 @@ async def test_the_vector_of_a_text_is_found_whoever_remembers_it(store):
 
 async def test_what_was_erased_or_deleted_or_is_metadata_gives_no_vector(store):
     await put(store, memory("a", text="mine"), memory("b", text="other", metadata={"text": "told"}))
-    await put(store, replace(memory("c", text="a record"), recall=False))
+    await put(store, structs.replace(memory("c", text="a record"), recall=False))
     assert [one is None for one in await store.text_vectors(["mine", "told", "a record"])] == [
         False,
         True,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
+from msgspec import structs
 
 from lorestream.access.authentication import ANONYMOUS
 from lorestream.adapters.qdrant.exact_filter import matches
@@ -122,8 +123,8 @@ async def _copy_elsewhere(runtime: Runtime, reader: Reader, ids: list[str]) -> l
         scope = parse_search(Search(agent_id=f"npc:{role}-1"), ANONYMOUS, runtime.pseudonyms).agents.scope
         for one in await runtime.store.page(PageQuery(scope, 1_000_000, runtime.clock.now())):
             if one.id in wanted:
-                copies.append(replace(one, id=f"{one.id} tenant", tenant="other"))
-                copies.append(replace(one, id=f"{one.id} agent", agent_id="npc:double-1"))
+                copies.append(structs.replace(one, id=f"{one.id} tenant", tenant="other"))
+                copies.append(structs.replace(one, id=f"{one.id} agent", agent_id="npc:double-1"))
     assert len(copies) == 2 * len(ids)
     vectors = (await runtime.embedder.embed([one.text for one in copies])).vectors
     await runtime.store.insert(copies, vectors)

@@ -6,13 +6,13 @@ import dataclasses
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import structlog
+from msgspec import structs
 
 from lorestream import events
 from lorestream.adapters.qdrant.edge import shard
@@ -109,11 +109,11 @@ async def counting_target(runtime: Runtime, model: Model) -> tuple[OpenCollectio
 
 async def test_rewound_memories_are_copied_and_stay_hidden(runtime: Runtime) -> None:
     current, new = runtime.collections.current, await create_target(runtime)
-    shown, hidden, back = memory(1), memory(2, at=2000.0), replace(memory(3), rewound=True)
+    shown, hidden, back = memory(1), memory(2, at=2000.0), structs.replace(memory(3), rewound=True)
     await insert(current, [shown, hidden, back])
     await runtime.ledger.rewinds.put(Rewind("r", "default", "s", 1000.0, 2000.0))
     assert await copied(runtime, new, everything=True) == 3
-    marked = [shown, replace(hidden, rewound=True), replace(back, rewound=False)]
+    marked = [shown, structs.replace(hidden, rewound=True), structs.replace(back, rewound=False)]
     assert await new.store.lookup(marked) == marked
 
 

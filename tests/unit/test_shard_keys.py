@@ -1,8 +1,7 @@
 """Shard keys on a Qdrant server: which shards a call asks, and what is stored where."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 from qdrant_client import grpc as wire
 
 from lorestream.adapters.qdrant.agents import agents_of
@@ -86,11 +85,11 @@ async def test_a_search_of_an_agent_sees_its_shard_only(sharded):
 async def test_a_memory_and_its_tombstone_under_another_name_of_the_player(sharded):
     """With a new player key the stored name of the agent changes, and the id of the memory does not."""
     before = memory("m", agent_id="player:k1:x", agent_player="k1:x")
-    after = replace(before, agent_id=_elsewhere("player:k1:x"), lasting_agent="player:k1:x")
+    after = structs.replace(before, agent_id=_elsewhere("player:k1:x"), lasting_agent="player:k1:x")
     await put(sharded, before)
     await put(sharded, after)
     assert await sharded.count(PageQuery(Scope("default"), 10, NOW)) == 1
-    fresh = replace(after, id="n")
+    fresh = structs.replace(after, id="n")
     await put(sharded, fresh)
     await sharded.put_tombstones([Tombstone("default", "player:k1:x", "n", NOW)])
     assert await names(sharded, agent=after.agent_id) == []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from lorestream.ports.accesses import TOUCH_INTERVAL_S
 
@@ -31,7 +32,7 @@ class LocalAccessTimes:
             known = self._entries.get(memory.id)
             if known is None or now - known[0] >= TOUCH_INTERVAL_S:
                 # Only what an erasure asks for is kept of the memory.
-                self._entries[memory.id] = (now, replace(memory, text="", metadata={}, pos=None))
+                self._entries[memory.id] = (now, structs.replace(memory, text="", metadata={}, pos=None))
                 self._entries.move_to_end(memory.id)
         while len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
