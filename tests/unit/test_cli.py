@@ -337,6 +337,16 @@ def test_a_list_that_may_not_be_whole_is_not_counted_as_all(lorestream: Run, lor
     assert note("relations", agent) == "2 relations\n"
 
 
+def test_a_valence_that_no_number_holds_is_a_dash(lorestream: Run, lorestream_url: str, agent: str):
+    at = {"LORESTREAM_URL": lorestream_url}
+    for text in ("a gift", "another gift"):
+        lorestream("put", agent, text, "--about", "npc:baker", "--metadata", '{"valence": 1.7e308}', **at)
+    [line] = [
+        line for line in lorestream("relations", agent, **at).stdout.splitlines() if "npc:baker" in line
+    ]
+    assert line.split()[-2:] == ["-", "npc:baker"]
+
+
 def test_put_reads_its_text_from_stdin(lorestream: Run, lorestream_url: str, agent: str):
     lorestream("put", agent, "-", stdin="two\nlines\n", LORESTREAM_URL=lorestream_url)
     page = json.loads(lorestream("recent", agent, "--json", LORESTREAM_URL=lorestream_url).stdout)
