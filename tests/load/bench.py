@@ -22,7 +22,7 @@ from tests.load.batches import measure_batches
 from tests.load.distributed import measure_distributed, measure_limit
 from tests.load.embedding import measure_embedding
 from tests.load.gateway import measure_gateway
-from tests.load.reads import measure_reads
+from tests.load.reads import MODES, measure_reads
 from tests.load.state import measure_state
 from tests.load.store import measure_store
 from tests.load.system import measure_system
@@ -92,14 +92,16 @@ def _parts(data: Path) -> dict[str, tuple[Callable[[], dict[str, Any]], tuple[Ai
         "reads": (
             lambda: measure_reads(data),
             (
-                Aim("quiet.cached_p50_ms", at_most=1),
-                Aim("quiet.cached_p99_ms", at_most=5),
-                Aim("quiet.uncached_p99_ms", at_most=20),
-                Aim("over_bare.quiet_uncached_p99_ms", at_most=1.5),
-                Aim("over_bare.ingesting_uncached_p99_ms", at_most=2),
-                Aim("over_bare.quiet_cached_p99_ms", at_most=3),
-                Aim("ingesting_over_quiet_cached_p99", at_most=2),
-                Aim("ingesting_over_quiet_uncached_p99", at_most=2),
+                *(
+                    aim
+                    for mode in MODES
+                    for aim in (
+                        Aim(f"quiet.{mode}.cached_p50_ms", at_most=1),
+                        Aim(f"over_bare.{mode}.quiet_uncached_p99_ms", at_most=1.5),
+                        Aim(f"over_bare.{mode}.ingesting_uncached_p99_ms", at_most=2),
+                        Aim(f"over_bare.{mode}.quiet_cached_p99_ms", at_most=3),
+                    )
+                ),
                 Aim("over_fastapi", at_least=4),
             ),
         ),

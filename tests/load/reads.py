@@ -1,9 +1,10 @@
 """The reads of the distributed shape, asked over HTTP at a fixed rate: quiet, and while a worker ingests all it can.
 
-Real: `lorestream query`, `lorestream worker`, Kafka, Redis, the model. The store is a stand-in unless LORESTREAM_STORE__URL names
-one. Everything shares this machine's cores, the load generator too, so CPU time stands beside each latency, and the
-promises about load and about FastAPI are ratios within one run. In turn with the query service a bare one is asked
-the same way, which does nothing but embed: what that one takes is the machine's part.
+Real: `lorestream query`, `lorestream worker`, Kafka, Redis, the model. The store is a stand-in, a Python program over Qdrant
+Edge, unless LORESTREAM_STORE__URL names one. Everything shares this machine's cores, the load generator too, so CPU time
+stands beside each latency, and the promises about load and about FastAPI are ratios within one run. In turn with the
+query service a bare one is asked the same way, which does nothing but embed: what that one takes is the machine's part.
+First each kind of search is asked one by one: what it takes without a queue, and the CPU time of each side.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,22 @@ from tests.processes import cpu_s
 
 AGENTS = 200
 MEMORIES = 6000
-RATE = 500
+RATE = 50
+"""Requests per second. Above it two cores that the model, the store and the generator share have queues of their own."""
 REPEATED = 0.8
 """Of the requests: one of the questions that are asked again and again. The others are asked once."""
 QUESTIONS = 500
 ROUNDS = 3
 BURST = 8000
 """Requests of a closed loop."""
-_BARE = ("cached_p50_ms", "cached_p99_ms", "uncached_p50_ms", "uncached_p99_ms")
+ONE_BY_ONE = 200
+MODES: Mapping[str, Mapping[str, Any]] = {"dense": {"mode": "dense"}, "hybrid": {"mode": "hybrid"}}
+"""By meaning only, as the bare service embeds only; and the default: also by words, and with the memories next to them."""
+KINDS = MODES | {
+    "keyword": {"mode": "keyword"},
+    "hybrid_without_neighbours": {"mode": "hybrid", "neighbours": 0},
+}
+_FIGURES = ("cached_p50_ms", "cached_p99_ms", "uncached_p50_ms", "uncached_p99_ms")
 
 
 def measure_reads(data: Path, *, seconds: float = 10) -> dict[str, Any]:
@@ -59,50 +68,58 @@ def measure_reads(data: Path, *, seconds: float = 10) -> dict[str, Any]:
             for child in (*cluster.engines, *cluster.services):
                 child.start()
             with Other("bare_reader", cluster.directory) as bare:
-                figures = asyncio.run(_measure(cluster, data, bare.port, seconds))
+                figures = asyncio.run(_measure(cluster, data, bare, seconds))
         finally:
             cluster.stop()
     return {"store": environment.get("LORESTREAM_STORE__URL", "stand-in"), **figures}
 
 
-async def _measure(cluster: Cluster, data: Path, bare: int, seconds: float) -> dict[str, Any]:
+async def _measure(cluster: Cluster, data: Path, bare: Other, seconds: float) -> dict[str, Any]:
     async with open_gateway(cluster_settings(cluster, data)) as gateway:
         ingest = _Ingest(gateway)
         per_s = await ingest.all(MEMORIES)
-        asked = Asked(seed=1)
+        alone = await asyncio.to_thread(_alone, cluster, bare)
+        asked = {name: Asked(seed, **search) for seed, (name, search) in enumerate(MODES.items())}
         quiet: list[dict[str, Any]] = []
         loaded: list[dict[str, Any]] = []
         for _ in range(ROUNDS):
-            quiet.append(await _both(cluster, bare, asked, seconds))
+            quiet.append(await asyncio.to_thread(_round, cluster, bare, asked, seconds))
             # Twice what it can take while everybody else wants the cores, so that it never waits for work.
-            await ingest.begin(int(2 * per_s * (seconds + 2)))
-            loaded.append(await _both(cluster, bare, asked, seconds))
+            await ingest.begin(int(2 * per_s * 3 * (seconds + 2)))
+            loaded.append(await asyncio.to_thread(_round, cluster, bare, asked, seconds))
             loaded[-1]["left_to_ingest"] = await ingest.left()
             await ingest.end()
     compared = await asyncio.to_thread(_compare, cluster)
     return {
         "load_average": os.getloadavg()[0],
         "ingest_alone_events_per_s": round(per_s),
+        "one_by_one": alone,
         "quiet": _median(quiet),
         "ingesting": _median(loaded),
         "over_bare": {
-            f"{name}_{figure}": _over_bare(rounds, figure)
-            for name, rounds in (("quiet", quiet), ("ingesting", loaded))
-            for figure in _BARE
+            mode: {
+                f"{name}_{figure}": _ratio(rounds, mode, rounds, "bare", figure)
+                for name, rounds in (("quiet", quiet), ("ingesting", loaded))
+                for figure in _FIGURES
+            }
+            for mode in MODES
         },
-        "ingesting_over_quiet_cached_p99": _ratio(loaded, quiet, "cached_p99_ms"),
-        "ingesting_over_quiet_uncached_p99": _ratio(loaded, quiet, "uncached_p99_ms"),
+        "ingesting_over_quiet": {
+            mode: {figure: _ratio(loaded, mode, quiet, mode, figure) for figure in _FIGURES}
+            for mode in (*MODES, "bare")
+        },
         **compared,
     }
 
 
 class Asked:
-    """What is asked, in JSON: Zipf's law over the repeated questions and over the agents."""
+    """What is asked, in JSON: Zipf's law over the repeated questions and over the agents. `search`: fields of each."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, **search: Any) -> None:
         self._chance = random.Random(seed)
+        self._search = search
         texts = sentences(QUESTIONS, seed=9)
-        self._repeated = [_search(f"npc:{n % AGENTS}", text) for n, text in enumerate(texts)]
+        self._repeated = [self._body(f"npc:{n % AGENTS}", text) for n, text in enumerate(texts)]
         self._weights = [1 / (rank + 1) for rank in range(QUESTIONS)]
         self._agents = [1 / (rank + 1) for rank in range(AGENTS)]
         self._asked = 0
@@ -114,17 +131,17 @@ class Asked:
     def some(self, count: int) -> list[bytes]:
         """The next requests."""
         repeated = self._chance.choices(self._repeated, self._weights, k=count)
-        return [one if self._chance.random() < REPEATED else self._new() for one in repeated]
+        return [one if self._chance.random() < REPEATED else self.new() for one in repeated]
 
-    def _new(self) -> bytes:
+    def new(self) -> bytes:
+        """A request that was not made before."""
         self._asked += 1
         [agent] = self._chance.choices(range(AGENTS), self._agents)
         nouns = self._chance.choices(("pine", "oak", "coal", "lake", "wolf", "tower", "river", "mine"), k=3)
-        return _search(f"npc:{agent}", f"where did I see {' and '.join(nouns)} on day {self._asked}")
+        return self._body(f"npc:{agent}", f"where did I see {' and '.join(nouns)} on day {self._asked}")
 
-
-def _search(agent: str, query: str) -> bytes:
-    return json.dumps({"agent_id": agent, "query": query, "k": 5}).encode()
+    def _body(self, agent: str, query: str) -> bytes:
+        return json.dumps({"agent_id": agent, "query": query, "k": 5, **self._search}).encode()
 
 
 class _Ingest:
@@ -187,20 +204,49 @@ class Other(Child):
         return answers(self.port)
 
 
-def _run(port: int, bodies: Sequence[bytes], *, rate: float | None = None, path: str = PATH) -> Seen:
-    seen = Load(port, bodies, rate=rate, path=path).seen()
+def _run(
+    port: int,
+    bodies: Sequence[bytes],
+    *,
+    rate: float | None = None,
+    connections: int = 16,
+    path: str = PATH,
+) -> Seen:
+    seen = Load(port, bodies, rate=rate, connections=connections, path=path).seen()
     failed = [state for state in seen.states if state not in {"hit", "miss", "429"}]
     assert not failed, f"{len(failed)} of {len(bodies)} requests failed: {sorted(set(failed))}"
     return seen
 
 
-async def _both(cluster: Cluster, bare: int, asked: Asked, seconds: float) -> dict[str, Any]:
-    """The query service's figures, and under `bare` those of the bare one, asked right after it."""
-    whole, machine = [
-        await asyncio.to_thread(_phase, cluster, port, asked, seconds)
-        for port in (cluster.queries[0].port, bare)
-    ]
-    return whole | {"bare": {name: machine[name] for name in _BARE}}
+def _alone(cluster: Cluster, bare: Other) -> dict[str, Any]:
+    """Searches that are not cached, one after the other: milliseconds, and those of CPU of the service and the store."""
+    query, store = cluster.queries[0], next((one for one in cluster.engines if "stand-in" in one.name), None)
+    asked = {name: Asked(10 + seed, **search) for seed, (name, search) in enumerate(KINDS.items())}
+    asked["bare"] = Asked(10)
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in asked}
+    for number in range(ROUNDS + 1):
+        for name, some in asked.items():
+            service = bare if name == "bare" else query
+            watched = [service.pid, *([] if store is None or name == "bare" else [store.pid])]
+            before = [cpu_s(pid) for pid in watched]
+            seen = _run(service.port, [some.new() for _ in range(ONE_BY_ONE)], connections=1)
+            spent = [
+                1000 * (cpu_s(pid) - then) / ONE_BY_ONE for pid, then in zip(watched, before, strict=True)
+            ]
+            figures = {
+                "p50_ms": percentile(seen.of("miss"), 0.5),
+                "p99_ms": percentile(seen.of("miss"), 0.99),
+            }
+            figures |= dict(zip(("cpu_ms", "store_cpu_ms"), spent, strict=False))
+            rounds[name] += [figures] if number else []  # the first one warms up
+    return {name: _median(each) for name, each in rounds.items()}
+
+
+def _round(cluster: Cluster, bare: Other, asked: Mapping[str, Asked], seconds: float) -> dict[str, Any]:
+    """The query service's figures by mode, and those of the bare one, asked the same right after it."""
+    found = {mode: _phase(cluster, cluster.queries[0].port, some, seconds) for mode, some in asked.items()}
+    machine = _phase(cluster, bare.port, asked["dense"], seconds)
+    return {**found, "bare": {name: machine[name] for name in (*_FIGURES, "generator_late_p99_ms")}}
 
 
 def _phase(cluster: Cluster, port: int, asked: Asked, seconds: float) -> dict[str, Any]:
@@ -244,23 +290,20 @@ def _compare(cluster: Cluster) -> dict[str, Any]:
     """Look-ups per CPU second of the query service and of a FastAPI service, by turns over the same Redis."""
     with Other("fastapi_reader", cluster.directory, cluster.redis.url) as other:
         query = cluster.queries[0]
-        bodies = Asked(seed=2).warm()[:50]
-        _copy(cluster, query.port, other.port, bodies)
-        repeated = [bodies[n % len(bodies)] for n in range(BURST)]
-        contenders: dict[str, Callable[[], float]] = {
-            "lorestream": lambda: _per_cpu_s(query.pid, query.port, repeated),
-            "fastapi": lambda: _per_cpu_s(other.pid, other.port, repeated),
-            "fastapi_kept_bytes": lambda: _per_cpu_s(other.pid, other.port, repeated, path="/bytes"),
-        }
-        rounds = []
+        asked = Asked(seed=2)
+        rounds: list[dict[str, float]] = []
         for number in range(ROUNDS + 1):
-            _run(query.port, bodies)  # no answer lives longer than a minute
-            figures = {name: measure() for name, measure in contenders.items()}
+            bodies = [asked.new() for _ in range(50)]  # no answer lives longer than a minute
+            _copy(cluster, query.port, other.port, bodies)
+            repeated = [bodies[n % len(bodies)] for n in range(BURST)]
+            figures = {
+                "lorestream": _per_cpu_s(query.pid, query.port, repeated),
+                "fastapi": _per_cpu_s(other.pid, other.port, repeated),
+                "fastapi_kept_bytes": _per_cpu_s(other.pid, other.port, repeated, path="/bytes"),
+            }
             rounds += [figures] if number else []  # the first one warms up
     return {
-        "look_ups_per_cpu_s": {
-            name: round(statistics.median(r[name] for r in rounds)) for name in contenders
-        },
+        "look_ups_per_cpu_s": {name: round(statistics.median(r[name] for r in rounds)) for name in rounds[0]},
         "over_fastapi": statistics.median(r["lorestream"] / r["fastapi"] for r in rounds),
         "over_fastapi_kept_bytes": statistics.median(
             r["lorestream"] / r["fastapi_kept_bytes"] for r in rounds
@@ -271,7 +314,7 @@ def _compare(cluster: Cluster) -> dict[str, Any]:
 def _per_cpu_s(pid: int, port: int, bodies: Sequence[bytes], *, path: str = PATH) -> float:
     before = cpu_s(pid)
     seen = _run(port, bodies, path=path)
-    assert seen.states.count("hit") > 0.98 * len(bodies)
+    assert seen.states.count("hit") == len(bodies)
     return len(bodies) / (cpu_s(pid) - before)
 
 
@@ -308,14 +351,15 @@ def _median(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _ratio(over: Sequence[Mapping[str, Any]], under: Sequence[Mapping[str, Any]], name: str) -> float:
-    """The median of the rounds' ratios."""
-    return statistics.median(a[name] / b[name] for a, b in zip(over, under, strict=True))
-
-
-def _over_bare(rounds: Sequence[Mapping[str, Any]], figure: str) -> float:
-    """The median of the rounds' ratios to the bare service, which was asked in the same round."""
-    return statistics.median(one[figure] / one["bare"][figure] for one in rounds)
+def _ratio(
+    over: Sequence[Mapping[str, Any]],
+    mode: str,
+    under: Sequence[Mapping[str, Any]],
+    other: str,
+    figure: str,
+) -> float:
+    """The median of the rounds' ratios: each round of one kind over that of the other kind in the same place."""
+    return statistics.median(a[mode][figure] / b[other][figure] for a, b in zip(over, under, strict=True))
 
 
 if __name__ == "__main__":

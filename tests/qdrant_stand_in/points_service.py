@@ -348,9 +348,8 @@ def _selection(sent: Any) -> bool | list[str]:
 
 
 def _scored(hit: edge.ScoredPoint) -> wire.ScoredPoint:
-    made = wire.ScoredPoint(
-        id=wire.PointId(uuid=str(hit.id)), score=hit.score, payload=payload_to_grpc(hit.payload or {})
-    )
+    payload = payload_to_grpc(hit.payload) if hit.payload else None
+    made = wire.ScoredPoint(id=wire.PointId(uuid=str(hit.id)), score=hit.score, payload=payload)
     if isinstance(hit.order_value, int):
         made.order_value.int = hit.order_value
     elif hit.order_value is not None:

@@ -84,16 +84,17 @@ def hybrid(k=ANCHORS, **fields):
 @pytest.mark.parametrize(
     ("count", "calls"),
     [
-        # Lists, timeline; memories.
-        (30, ["QueryBatch", "Get"]),
-        # The scores that the short lists end before, and those of neighbours.
-        (200, ["QueryBatch", "QueryBatch", "Get", "QueryBatch"]),
+        # Lists and timeline; memories.
+        (200, ["QueryBatch", "Get"]),
+        # The scores that the short lists end before, memories, pages of neighbours, and their scores.
+        (one_request.TIMELINE, ["QueryBatch", "QueryBatch", "Get", "QueryBatch", "QueryBatch"]),
     ],
 )
 async def test_a_hybrid_search_with_neighbours_takes_few_calls(qdrant, count, calls):
     async with counted(qdrant) as (store, made):
         await fill(store, count)
         expected = alike(await read(store, hybrid()))
+        await read(store.for_request(ANCHORS), hybrid())
         made.clear()
         assert await read(store.for_request(ANCHORS), hybrid()) == expected
         assert made == calls

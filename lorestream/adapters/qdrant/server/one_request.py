@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lorestream.adapters.qdrant.agents import agents_of
@@ -120,11 +120,23 @@ class OneRequest(ServerEngine):
         known = [self._known(must, near) for must, near in searches]
         if all(one is not None for one in known):
             return [one for one in known if one is not None]
-        found = await self._ask(searches)
-        for (must, near), some in zip(searches, found, strict=True):
-            whole = _ids(must) is None and near.threshold is None and len(some) < near.limit
-            self._scored.append(_Scored(must, near.vector, dict(some), whole))
-        return found
+        agents = self._new_agents(searches[0][0])
+        # Of agents that may have few memories all scores are read: they are asked for one by one otherwise.
+        asked = [
+            (must, replace(near, limit=max(near.limit, TIMELINE)) if agents else near)
+            for must, near in searches
+        ]
+        queries = [self._ids_query(must, near) for must, near in asked]
+        found = await self._query_all([*queries, *map(self._order_query, agents)])
+        for must, line in zip(agents, found[len(queries) :], strict=True):
+            self._keep(must, line)
+        answers: list[Sequence[tuple[str, float]]] = []
+        for (must, near), (_, wanted), some in zip(asked, searches, found, strict=False):
+            scores = [(one.id.uuid, one.score) for one in some]
+            whole = _ids(must) is None and near.threshold is None and len(scores) < near.limit
+            self._scored.append(_Scored(must, near.vector, dict(scores), whole))
+            answers.append(scores[: wanted.limit])
+        return answers
 
     async def retrieve(
         self, ids: Sequence[str], keys: Sequence[str] = READ_KEYS, *, agents: frozenset[str] | None = None
@@ -157,20 +169,11 @@ class OneRequest(ServerEngine):
             for page in keys
         ]
 
-    async def _ask(
-        self, searches: Sequence[tuple[Sequence[Clause], NearestQuery]]
-    ) -> Sequence[Sequence[tuple[str, float]]]:
-        agents = () if self._asked else _of_agents(searches[0][0])
+    def _new_agents(self, must: Sequence[Clause]) -> Sequence[tuple[Clause, ...]]:
+        """The clauses of the agents whose timelines are to be read, at the first call."""
+        agents = () if self._asked else _of_agents(must)
         self._asked = True
-        agents = [must for must in agents if must not in self._large_agents]
-        if not agents:
-            return await super().ranked_ids_of(searches)
-        queries = [self._ids_query(must, near) for must, near in searches]
-        lines = [self._order_query(must) for must in agents]
-        found = await self._query_all([*queries, *lines])
-        for must, line in zip(agents, found[len(queries) :], strict=True):
-            self._keep(must, line)
-        return [[(one.id.uuid, one.score) for one in some] for some in found[: len(queries)]]
+        return [one for one in agents if one not in self._large_agents]
 
     async def _read_timelines(self, pages: Sequence[TimePage]) -> None:
         """Read the timelines that many of the pages are parts of."""
