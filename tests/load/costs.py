@@ -45,6 +45,7 @@ def fitted(figures: Mapping[str, Any]) -> dict[str, float]:
             beside = 1 / distributed["worker_cpu_over_bare_embedder"] - 1
             found["worker_event_ms"] = max(0.0, beside) * found["model_text_ms"]
     if reads := figures.get("reads"):
+        found["query_search_ms"] = reads["one_by_one"]["hybrid"]["cpu_ms"]
         found["query_cached_ms"] = 1000 / reads["look_ups_per_cpu_s"]["lorestream"]
     if store := figures.get("store"):
         found["memory_disk_bytes"] = store["disk_bytes_per_memory_beside_text"]

@@ -28,7 +28,7 @@ async def _serve(options: argparse.Namespace) -> None:
     while not stopping.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), FLUSH_INTERVAL_S)
-        catalogue.flush()
+        await catalogue.flush()
     rest.close()
     await server.stop(grace=1)
     catalogue.close()
