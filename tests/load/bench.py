@@ -157,7 +157,7 @@ def main() -> None:
             verdict = "" if aim is None else ("[green]met[/]" if aim.met(value) else "[red]missed[/]")
             table.add_row(figure, shown, "" if aim is None else str(aim), verdict)
         console.print(table)
-    options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     console.print(f"written to {options.json}")
 
 

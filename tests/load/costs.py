@@ -38,7 +38,7 @@ def fitted(figures: Mapping[str, Any]) -> dict[str, float]:
     """The costs that follow from the JSON file of `make bench`."""
     found: dict[str, float] = {}
     if embedding := figures.get("embedding"):
-        found["model_text_ms"] = 1000 / embedding["openvino_texts_per_cpu_s"]
+        found["model_text_ms"] = 1000 / embedding["openvino_texts_per_s_cpu"]
     if distributed := figures.get("distributed"):
         found["gateway_event_ms"] = 1000 / distributed["gateway"]["events_per_cpu_s"]
         if "model_text_ms" in found:

@@ -65,8 +65,8 @@ def measure_embedding(
         made, wanted = serve(sentences), reference(sentences)
         runner.run(embedder.close())
     return (
-        _figures(cpu, "cpu", texts, queries)
-        | _figures(wall, "wall", texts, queries)
+        figures_of(cpu, "cpu", texts, queries)
+        | figures_of(wall, "wall", texts, queries)
         | {
             "precision": precision(cpu_flags()),
             "threads": threads,
@@ -79,7 +79,8 @@ def measure_embedding(
     )
 
 
-def _figures(seconds: dict[str, list[float]], clock: str, texts: int, queries: int) -> dict[str, float]:
+def figures_of(seconds: dict[str, list[float]], clock: str, texts: int, queries: int) -> dict[str, float]:
+    """The figures of one clock. `seconds`: of each round, by what was measured."""
     median = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         f"openvino_texts_per_s_{clock}": round(texts / median["openvino"], 1),

@@ -314,7 +314,7 @@ def _compare(cluster: Cluster) -> dict[str, Any]:
 def _per_cpu_s(pid: int, port: int, bodies: Sequence[bytes], *, path: str = PATH) -> float:
     before = cpu_s(pid)
     seen = _run(port, bodies, path=path)
-    assert seen.states.count("hit") == len(bodies)
+    assert seen.states.count("hit") > 0.99 * len(bodies)  # where Redis is late, an answer is computed
     return len(bodies) / (cpu_s(pid) - before)
 
 

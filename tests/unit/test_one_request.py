@@ -151,7 +151,7 @@ async def test_nothing_is_kept_for_the_next_request(qdrant):
     timeline=st.sampled_from([3, 20, 512]),
     shard_keys=st.sampled_from([0, 3]),
 )
-@settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
 async def test_the_answers_are_those_of_separate_reads(
     qdrant, monkeypatch, *, drawn, kind, agents, filtered, timeline, shard_keys
 ):

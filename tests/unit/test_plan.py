@@ -14,6 +14,7 @@ from lorestream.planning.costs import measured_costs
 from lorestream.planning.partitions import agent_shares, partition_shares
 from lorestream.planning.sizing import Plan, Workload, plan
 from tests.load import costs as fitting
+from tests.load.embedding import figures_of
 
 COSTS = measured_costs()
 NETWORK = Workload(agents=20_000, events_per_s=50_000, searches_per_s=5000, servers=200)
@@ -98,10 +99,14 @@ def test_the_page_has_the_tables_of_the_costs() -> None:
 
 
 def test_costs_follow_from_the_bench() -> None:
+    seconds = {"openvino": [1.25], "reference": [5.0], "openvino_query": [0.1], "reference_query": [0.4]}
     figures = {
-        "embedding": {"openvino_texts_per_cpu_s": 400.0},
+        "embedding": figures_of(seconds, "cpu", texts=500, queries=10),
         "distributed": {"gateway": {"events_per_cpu_s": 10_000}, "worker_cpu_over_bare_embedder": 0.8},
-        "reads": {"look_ups_per_cpu_s": {"lorestream": 5000}},
+        "reads": {
+            "look_ups_per_cpu_s": {"lorestream": 5000},
+            "one_by_one": {"hybrid": {"cpu_ms": 12.5}},
+        },
         "store": {"disk_bytes_per_memory_beside_text": 3000.0},
     }
     assert fitting.fitted(figures) == pytest.approx(
@@ -109,6 +114,7 @@ def test_costs_follow_from_the_bench() -> None:
             "model_text_ms": 2.5,
             "gateway_event_ms": 0.1,
             "worker_event_ms": 0.625,
+            "query_search_ms": 12.5,
             "query_cached_ms": 0.2,
             "memory_disk_bytes": 3000.0,
         }

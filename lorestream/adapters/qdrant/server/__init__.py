@@ -4,6 +4,7 @@
     collection.py    creation, indexes and metadata of a collection; aliases
     store.py         ServerStore: a QdrantStore over a ServerEngine
     engine.py        ServerEngine: the calls to one collection
+    one_request.py   OneRequest: a ServerEngine that reads nothing twice for one request
     sharding.py      custom sharding: which shards a call is for
     messages.py      points, filters, queries and formulas as protocol messages
     connection.py    the channel: deadlines, error translation, version check
