@@ -42,7 +42,7 @@ LINT_LOG = $(VENV)/lint.log
 LINT = $(MAKE) lint >$(LINT_LOG) 2>&1
 ALONE_LOG = $(VENV)/alone.log
 # More processes than two cores, because tests wait for processes of their own. conftest.py sorts and groups the files.
-PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 # A run that does not end is interrupted after this long, and says what it has found until then.
 TEST_LIMIT ?= 30m
 LIMITED = limited() { timeout --foreground --signal=INT --kill-after=60 $(TEST_LIMIT) "$$@" || { code=$$?; \
